@@ -1,0 +1,90 @@
+// A compiled partition: primitives, their memory, and the call that runs them.
+#ifndef LAYOUTSEL_ONEDNN_PARTITION_H_
+#define LAYOUTSEL_ONEDNN_PARTITION_H_
+
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/function.h>
+
+#include <dnnl.hpp>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "arena.h"
+#include "blueprint.h"
+#include "graph.h"
+
+namespace layoutsel {
+
+class Partition {
+ public:
+  explicit Partition(Graph graph);
+
+  // Runs on (params..., results...), DLTensors all. Safe from several threads, one at a time.
+  void Run(ffi::PackedArgs args);
+
+  // The form in which the primitive wants weight `tensor`, as text, and its size.
+  std::string PackedForm(int64_t tensor);
+  int64_t PackedBytes(int64_t tensor);
+
+  // Converts weight `tensor`, plain at `source`, into the form that PackedForm says.
+  void Pack(int64_t tensor, const void* source, void* destination);
+
+  // JSON: sub-graph, operator, primitive, implementation and, where profiled, microseconds.
+  std::string Steps();
+
+ private:
+  struct Step {
+    dnnl::primitive primitive;
+    std::vector<dnnl_exec_arg_t> args;
+    std::string implementation;
+    double total_us = 0;
+    int64_t calls = 0;
+  };
+
+  // A memory object that lies in a storage at an offset.
+  struct Placed {
+    dnnl::memory memory;
+    int64_t offset;
+  };
+
+  // A weight that arrives in another form than the primitive wants; converted on first use.
+  struct Repacked {
+    dnnl::memory source;
+    dnnl::memory destination;
+    const void* seen = nullptr;
+  };
+
+  void Compile();
+  void CompileNode(const Node& node, int64_t* scratchpad_bytes);
+  dnnl::memory MemoryOf(int64_t tensor);
+  void BindArgument(int64_t storage, void* data);
+  void BindArena();
+  void Execute(size_t step);
+
+  Graph graph_;
+  ArenaPlan plan_;
+  std::mutex mutex_;
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  int threads_ = 0;  // that the primitives were compiled for; 0: not compiled
+  std::vector<Step> steps_;
+  std::unordered_map<int64_t, dnnl::memory> memories_;            // by tensor
+  std::unordered_map<int64_t, dnnl::memory::desc> preferred_;     // by tensor
+  std::unordered_map<int64_t, Repacked> repacked_;                // by storage
+  std::vector<std::vector<Placed>> placed_;                       // by storage
+  std::vector<Placed> scratchpads_;
+  std::vector<void*> bound_;                                      // by storage
+  std::vector<int64_t> storage_of_argument_;
+  int64_t arena_bytes_ = 0;
+  char* arena_ = nullptr;
+};
+
+// When on, every run synchronises and adds up the time of each step.
+void SetProfiling(bool on);
+
+}  // namespace layoutsel
+
+#endif  // LAYOUTSEL_ONEDNN_PARTITION_H_

@@ -1,0 +1,71 @@
+"""Decisions → executable: straight-line, never planning; a failed partition falls back to the CPU."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from layoutsel.model.graph import ModelGraph
+from tvm_passes.cpu import host_target
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import BuildError, Declined
+from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.pipeline import lower
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Built:
+    """An executable and what it needs beside its inputs."""
+
+    executable: relax.VMExecutable
+    weights: tuple[np.ndarray, ...]
+    decisions: Mapping[SubgraphId, Decision]
+    """What was built: the plan's decisions, but for partitions that fell back."""
+
+
+def build(
+    graph: ModelGraph,
+    decisions: Mapping[SubgraphId, Decision],
+    target: tvm.target.Target | None = None,
+) -> Built:
+    """Build what the decisions say.
+
+    A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it.
+
+    Raises
+    ------
+    BuildError
+        If the CPU fails as well.
+    """
+    target = target or host_target()
+    decisions = dict(decisions)
+    while True:
+        try:
+            module = lower(graph.module, decisions, target)
+            break
+        except (BuildError, Declined) as error:
+            failed = _failed_subgraph(error, decisions)
+            logger.warning("%s; it falls back to the CPU in plain layout", error)
+            decisions[failed] = Decision(unit="cpu")
+    weights = tuple(constant.value.numpy() for constant in collect_weights(module))
+    module = LiftWeights()(module)
+    executable = tvm.compile(module, target, relax_pipeline="default_build")
+    return Built(executable, weights, decisions)
+
+
+def _failed_subgraph(
+    error: BuildError | Declined, decisions: Mapping[SubgraphId, Decision]
+) -> SubgraphId:
+    found = re.search(r"sub-graph (s\d+)", str(error))
+    failed = SubgraphId(found.group(1)) if found else None
+    if failed not in decisions or decisions[failed] == Decision(unit="cpu"):
+        raise error
+    return failed

@@ -1,0 +1,105 @@
+"""A candidate by itself: one sub-graph under one decision, as a module that can be timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call
+
+from tvm_passes.decision import Decision
+from tvm_passes.ir import Expr, static_shape, tensor_types
+from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.merge_partitions import MergePartitions
+from tvm_passes.backends import BACKENDS
+from tvm_passes.pipeline import lower_units
+from tvm_passes.rewrite_layouts import decide_function, transform_function
+
+STREAM_BYTES = 12 << 20
+"""In a model every sub-graph has weights of its own, which are not in the cache when it starts. A candidate is therefore
+timed over as many copies with weights of their own as fill more than the second-level caches…"""
+MAX_COPIES = 8
+"""… but no more than these, to bound the time of building."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A built candidate."""
+
+    machine: relax.VirtualMachine
+    arguments: tuple[object, ...]
+    copies: int
+    """How often one call of `main` runs the sub-graph."""
+
+
+def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:
+    """Seeded random values: normal for floats, small natural numbers for integers."""
+    generator = np.random.default_rng(seed)
+    shape = static_shape(ty)
+    if str(ty.dtype).startswith("float"):
+        return (generator.standard_normal(shape) * 0.1).astype(str(ty.dtype))
+    return generator.integers(0, 2, shape).astype(str(ty.dtype))
+
+
+def copies_for(function: relax.Function) -> int:
+    """How many copies of a sub-graph make its weights stream from beyond the second-level cache."""
+    count = int(function.attrs["layoutsel.num_activations"])
+    nbytes = sum(4 * int(np.prod(static_shape(param.ty))) for param in function.params[count:])
+    return 1 if nbytes < (64 << 10) else min(MAX_COPIES, STREAM_BYTES // nbytes + 1)
+
+
+def _calls_module(function: relax.Function, activations: int, copies: int) -> tvm.IRModule:
+    """`main` calls a decided function `copies` times, each with random weights of its own."""
+    builder = relax.BlockBuilder()
+    callee = builder.add_func(function, "candidate")
+    params = [relax.Var(f"x{i}", param.ty) for i, param in enumerate(function.params[:activations])]
+    with builder.function("main", params):
+        with builder.dataflow():
+            results: list[Expr] = []
+            for copy in range(copies):
+                weights = [
+                    relax.const(random_array(param.ty, copy), str(param.ty.dtype))
+                    for param in function.params[activations:]
+                ]
+                results.append(builder.emit(Call(callee, [*params, *weights])))
+            output = builder.emit_output(results[0] if copies == 1 else relax.Tuple(results))
+        builder.emit_func_output(output)
+    return builder.finalize()
+
+
+def _finish(module: tvm.IRModule, target: tvm.target.Target, copies: int) -> Candidate:
+    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
+    module = lower_units(MergePartitions(codegen)(module), target)
+    types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
+    weights = [tvm.runtime.tensor(constant.value.numpy()) for constant in collect_weights(module)]
+    executable = tvm.compile(LiftWeights()(module), target, relax_pipeline="default_build")
+    inputs = [tvm.runtime.tensor(random_array(ty, 1000 + i)) for i, ty in enumerate(types)]
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    return Candidate(machine, (*inputs, tvm.runtime.convert(weights)), copies)
+
+
+def build_candidate(
+    function: relax.Function, decision: Decision, target: tvm.target.Target
+) -> Candidate:
+    """Build a stage-1 sub-graph function alone under `decision`, its tensors in the layouts it wants.
+
+    Raises
+    ------
+    BuildError, Declined
+        If the unit fails or refuses.
+    """
+    copies = copies_for(function)
+    decided = decide_function(function, decision)
+    activations = int(function.attrs["layoutsel.num_activations"])
+    return _finish(_calls_module(decided, activations, copies), target, copies)
+
+
+def build_transform(
+    shape: tuple[int, ...], dtype: str, source: str, destination: str, unit: str,
+    target: tvm.target.Target,
+) -> Candidate:
+    """Build a layout change alone; `shape` is the logical one."""
+    function = transform_function(relax.TensorType(shape, dtype), source, destination, unit)
+    return _finish(_calls_module(function, 1, 1), target, 1)

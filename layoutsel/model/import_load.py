@@ -1,0 +1,116 @@
+"""Read an ONNX model from a file, or say in one sentence why it cannot be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+
+from layoutsel.errors import InvalidModel
+
+
+def load_model(path: str | os.PathLike[str]) -> ModelProto:
+    """Read the model at `path`, external data included.
+
+    Raises
+    ------
+    InvalidModel
+        If there is no readable ONNX model at `path`, or its external data is missing or too short.
+    """
+    file = Path(path)
+    _check_file(file)
+    model = ModelProto()
+    try:
+        model.ParseFromString(file.read_bytes())
+    except DecodeError:
+        raise InvalidModel(
+            f"{file}: got {file.stat().st_size} bytes that are not an ONNX model, or one cut short or damaged; "
+            f"expected a complete .onnx file. Export or download it again"
+        ) from None
+    check_model(model, str(file))
+    _load_external_data(model, file)
+    return model
+
+
+def check_model(model: ModelProto, where: str) -> None:
+    """Refuse a message that parses and is still no model.
+
+    Raises
+    ------
+    InvalidModel
+        If it has no nodes, no outputs, no operator set or an ancient format version.
+    """
+    graph = model.graph
+    if not graph.node or not graph.output or not model.opset_import:
+        raise InvalidModel(
+            f"{where}: got a model with {len(graph.node)} nodes, {len(graph.output)} outputs and "
+            f"{len(model.opset_import)} operator sets; expected at least one of each. Is it an ONNX file?"
+        )
+    if model.ir_version < 3:
+        raise InvalidModel(
+            f"{where}: got ONNX IR version {model.ir_version}; expected 3 or later. Export it again"
+        )
+    _check_values(model, where)
+
+
+def _check_values(model: ModelProto, where: str) -> None:
+    """Refuse a graph that reads a tensor that nothing defines."""
+    graph = model.graph
+    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    known |= {name for node in graph.node for name in node.output} | {""}
+    for node in graph.node:
+        for name in node.input:
+            if name not in known:
+                raise InvalidModel(
+                    f"{where}: node {node.name or node.output[0]!r} ({node.op_type}) reads tensor {name!r}, which "
+                    f"nothing defines; expected an input, an initializer or another node's output"
+                )
+    for value in graph.output:
+        if value.name not in known:
+            raise InvalidModel(f"{where}: nothing computes the output {value.name!r}. Export it again")
+
+
+def _check_file(file: Path) -> None:
+    if file.is_dir():
+        raise InvalidModel(f"{file}: got a directory; expected an .onnx file inside it")
+    if not file.exists():
+        raise InvalidModel(f"{file}: no such file; expected an .onnx model or light:<name>")
+    try:
+        with file.open("rb") as stream:
+            empty = not stream.read(1)
+    except OSError as error:
+        raise InvalidModel(f"{file}: cannot be read ({error.strerror})") from None
+    if empty:
+        raise InvalidModel(f"{file}: got an empty file; expected an ONNX model")
+
+
+def _load_external_data(model: ModelProto, file: Path) -> None:
+    external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    for tensor in external:
+        _check_external(tensor, file)
+    if not external:
+        return
+    try:
+        load_external_data_for_model(model, str(file.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise InvalidModel(f"{file}: its external data cannot be read: {error}") from None
+
+
+def _check_external(tensor: TensorProto, file: Path) -> None:
+    info = ExternalDataInfo(tensor)
+    data = file.parent / info.location
+    if not data.is_file():
+        raise InvalidModel(
+            f"{file}: tensor {tensor.name!r} lies in {data}, which does not exist. Put it beside the model"
+        )
+    needed = (info.offset or 0) + (info.length or 0)
+    if data.stat().st_size < needed:
+        raise InvalidModel(
+            f"{file}: tensor {tensor.name!r} lies at bytes up to {needed} of {data}, which has only "
+            f"{data.stat().st_size}. The file is cut short: copy it again"
+        )

@@ -1,0 +1,138 @@
+"""Give every input of an ONNX model a static shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+
+from layoutsel.errors import InvalidShape, UnsupportedModel
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def needs_fixing(model: ModelProto) -> bool:
+    """Whether :func:`fix_inputs` would change `model`."""
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    return any(value.name in stored or None in _dims(value) for value in graph.input)
+
+
+def fix_inputs(model: ModelProto, shapes: Shapes | None) -> None:
+    """Drop initializers from the inputs of `model`, in place, and fix the dimensions that are left open.
+
+    A symbolic dimension that `shapes` gives for one input holds for every other input that names it.
+
+    Raises
+    ------
+    InvalidShape
+        If `shapes` names an unknown input, has the wrong rank, contradicts the model, or leaves a dimension open.
+    UnsupportedModel
+        If an input is no tensor, or a tensor of strings.
+    """
+    graph = model.graph
+    _drop_initializers(graph)
+    inputs = {value.name: value for value in graph.input}
+    for name in inputs:
+        _check_type(inputs[name])
+    given = dict(shapes or {})
+    for name, shape in given.items():
+        if name not in inputs:
+            raise InvalidShape(
+                f"--shape {name}: the model has no such input; expected one of {', '.join(inputs)}"
+            )
+        _apply(inputs[name], tuple(shape))
+    symbols = _symbols(model, given)
+    changed = bool(given)
+    for value in inputs.values():
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols and not dim.HasField("dim_value"):
+                dim.dim_value = symbols[dim.dim_param]
+                changed = True
+        _check_static(value)
+    if changed:
+        graph.ClearField("value_info")
+
+
+def _drop_initializers(graph: GraphProto) -> None:
+    stored = {tensor.name for tensor in graph.initializer}
+    real = [value for value in graph.input if value.name not in stored]
+    if len(real) != len(graph.input):
+        kept = [ValueInfoProto.FromString(value.SerializeToString()) for value in real]
+        del graph.input[:]
+        graph.input.extend(kept)
+
+
+def _check_type(value: ValueInfoProto) -> None:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise UnsupportedModel(f"input {value.name!r} is a {kind}; expected a tensor")
+    if value.type.tensor_type.elem_type == TensorProto.STRING:
+        raise UnsupportedModel(
+            f"input {value.name!r} holds strings; expected numbers. Tokenise before the model"
+        )
+
+
+def _dims(value: ValueInfoProto) -> list[int | None]:
+    """Dimensions of `value`, None where one is open."""
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in value.type.tensor_type.shape.dim
+    ]
+
+
+def _text(value: ValueInfoProto) -> str:
+    dims = value.type.tensor_type.shape.dim
+    return f"({', '.join(dim.dim_param or str(dim.dim_value or '?') for dim in dims)})"
+
+
+def _example(value: ValueInfoProto) -> str:
+    """What the command line would take for `value`, 1 in place of each open dimension."""
+    return f"--shape {value.name}={','.join(str(dim or 1) for dim in _dims(value))}"
+
+
+def _apply(value: ValueInfoProto, shape: tuple[int, ...]) -> None:
+    tensor = value.type.tensor_type
+    if any(size < 1 for size in shape):
+        raise InvalidShape(f"--shape {value.name}: got {shape}; expected positive dimensions")
+    if not tensor.HasField("shape"):
+        for _size in shape:
+            tensor.shape.dim.add()
+    declared = _dims(value)
+    if len(declared) != len(shape):
+        raise InvalidShape(
+            f"--shape {value.name}: got {len(shape)} dimensions {shape}; expected {len(declared)}: {_text(value)}"
+        )
+    for position, (have, want) in enumerate(zip(declared, shape, strict=True)):
+        if have is not None and have != want:
+            raise InvalidShape(
+                f"--shape {value.name}: got {want} for dimension {position}, which the model fixes at {have}: "
+                f"{_text(value)}. Export it with that dimension dynamic"
+            )
+
+
+def _symbols(model: ModelProto, given: Shapes) -> dict[str, int]:
+    """Values of symbolic dimensions that the given shapes imply; sets the given dimensions."""
+    symbols: dict[str, int] = {}
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False):
+            if not dim.HasField("dim_value") or not dim.dim_value:
+                if dim.dim_param and symbols.setdefault(dim.dim_param, size) != size:
+                    raise InvalidShape(
+                        f"--shape {value.name}: got {size} for dimension {dim.dim_param!r}, which another input "
+                        f"gives as {symbols[dim.dim_param]}; expected the same"
+                    )
+                dim.dim_value = size
+    return symbols
+
+
+def _check_static(value: ValueInfoProto) -> None:
+    if not value.type.tensor_type.HasField("shape"):
+        raise InvalidShape(
+            f"input {value.name!r} has no shape in the model; --shape {value.name}=1,3,224,224 gives it"
+        )
+    if None in _dims(value):
+        raise InvalidShape(
+            f"input {value.name!r} has dynamic dimensions: got {_text(value)}; expected every one fixed. "
+            f"{_example(value)} gives them"
+        )

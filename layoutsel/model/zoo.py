@@ -1,0 +1,113 @@
+"""The nine real networks inside the ``onnx`` package, with seeded random weights: no download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from layoutsel.errors import InvalidModel
+
+PREFIX = "light:"
+"""What the name of a model of the zoo starts with, such as ``light:resnet50``."""
+
+LIGHT_MODELS = (
+    "bvlc_alexnet",
+    "densenet121",
+    "inception_v1",
+    "inception_v2",
+    "resnet50",
+    "shufflenet",
+    "squeezenet",
+    "vgg19",
+    "zfnet512",
+)
+"""Names that :func:`light_model` takes."""
+
+_FILES = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+_BATCH_NORM_SCALE, _BATCH_NORM_VARIANCE = 1, 4
+_IR_VERSION = 8
+
+
+def light_model(name: str, seed: int = 0) -> ModelProto:
+    """Build a network of the zoo.
+
+    Convolutions and matrices are He-scaled, batch-norm scales and variances lie in [0.8, 1.2], all other weights have
+    a standard deviation of 0.1, so that activations neither vanish nor overflow.
+
+    Parameters
+    ----------
+    name
+        One of :data:`LIGHT_MODELS`.
+    seed
+        Of the weights; equal seeds give equal models.
+
+    Raises
+    ------
+    InvalidModel
+        If there is no such network.
+    """
+    if name not in LIGHT_MODELS:
+        raise InvalidModel(f"no model {PREFIX}{name}: choose one of {', '.join(LIGHT_MODELS)}")
+    source = onnx.load(_FILES / f"light_{name}.onnx")
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.graph.initializer}
+    shapes = _placeholder_shapes(source, stored)
+    nodes = [node for node in source.graph.node if node.op_type != "ConstantOfShape"]
+    graph = helper.make_graph(
+        nodes,
+        source.graph.name,
+        [value for value in source.graph.input if value.name not in stored],
+        list(source.graph.output),
+        _weights(nodes, stored, shapes, seed),
+    )
+    opsets = list(source.opset_import)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+
+
+def _placeholder_shapes(
+    source: ModelProto, stored: Mapping[str, np.ndarray]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights that the file replaces by ``ConstantOfShape``."""
+    return {
+        node.output[0]: tuple(int(size) for size in stored[node.input[0]])
+        for node in source.graph.node
+        if node.op_type == "ConstantOfShape"
+    }
+
+
+def _weights(
+    nodes: list[NodeProto],
+    stored: Mapping[str, np.ndarray],
+    placeholders: Mapping[str, tuple[int, ...]],
+    seed: int,
+) -> list[onnx.TensorProto]:
+    rng = np.random.default_rng(seed)
+    roles: dict[str, tuple[str, int]] = {}
+    for node in nodes:
+        for position, name in enumerate(node.input):
+            roles.setdefault(name, (node.op_type, position))
+    shapes = {name: array.shape for name, array in stored.items()} | dict(placeholders)
+    tensors = []
+    for name, shape in shapes.items():
+        if name not in roles:
+            continue
+        is_integer = name in stored and stored[name].dtype != np.float32
+        array = stored[name] if is_integer else _random(rng, *roles[name], shape)
+        tensors.append(numpy_helper.from_array(array, name))
+    return tensors
+
+
+def _random(
+    rng: np.random.Generator, op_type: str, position: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Weights of `shape` for the input at `position` of an operator."""
+    if op_type == "BatchNormalization" and position in (_BATCH_NORM_SCALE, _BATCH_NORM_VARIANCE):
+        return rng.uniform(0.8, 1.2, shape).astype(np.float32)
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if op_type in ("Conv", "Gemm", "MatMul") and position == 1:
+        fan_in = int(np.prod(shape[1:]))
+        return values * np.float32(np.sqrt(2 / fan_in))
+    return values * np.float32(0.1)

@@ -1,0 +1,313 @@
+"""Exact dynamic programming over a moving frontier of live tensors, with dominance pruning.
+
+Sub-graphs are decided one after another in a topological order. All that the future can see of the past is, for each
+*live* tensor (made, but not yet used by everyone), what its labels would still cost: its *residual*. Two partial plans
+with equal residuals merge, the cheaper survives. This is variable elimination along a path decomposition (Dechter,
+"Bucket elimination", 1999) where tensors, not operators, span the frontier, so that a transform shared by several
+consumers costs one bit of state instead of a factor over all of them.
+
+A partial plan B dominates A where ``cost(B) + worst(B -> A) < cost(A)``: whatever finishes A finishes B too, for at
+most `worst` more. Real networks keep a few dozen partial plans this way, and wide ones stay exact much longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layoutsel.planning.tables import Tables, TensorTable
+
+_EPSILON = 1e-9
+_REFERENCES = 8
+"""Partial plans that the others are compared with for dominance."""
+_CHUNK = 1 << 22
+"""Partial plans times options that are expanded at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierResult:
+    """What the dynamic program found."""
+
+    choice: tuple[int, ...]
+    exact: bool
+    """False where partial plans were dropped for space: then `choice` is only good, not proven best."""
+    widest: int
+    """Most partial plans kept after a step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Automaton:
+    """The life of one tensor: residuals as numbered states, one level per consumer still to come."""
+
+    start: np.ndarray
+    """(producer options,) first state."""
+    steps: tuple[np.ndarray, ...]
+    """Per consumer, (states before, consumer options) → state after; the last level is not needed."""
+    pays: tuple[np.ndarray, ...]
+    """Per consumer, (states before, consumer options) microseconds."""
+    worst: tuple[np.ndarray, ...]
+    """Per level, (states B, states A): most that B can pay more than A from here on."""
+
+
+class OutOfSpace(Exception):  # noqa: N818 - control flow between solver and this module only
+    """The frontier is too wide for this solver, or the time is up."""
+
+
+def solve_frontier(
+    tables: Tables, *, max_states: int = 200_000, beam: bool = False, deadline: float | None = None
+) -> FrontierResult:
+    """Choose an option for every node at least cost.
+
+    Parameters
+    ----------
+    tables
+        The problem.
+    max_states
+        Most partial plans to keep after a step.
+    beam
+        Where there are more: drop the most expensive and go on (True), or give up (False).
+    deadline
+        :func:`time.monotonic` time at which to give up.
+
+    Raises
+    ------
+    OutOfSpace
+        If there are too many partial plans and `beam` is False, or the deadline has passed.
+    """
+    return _Sweep(tables, elimination_order(tables), max_states, beam, deadline).run()
+
+
+def elimination_order(tables: Tables) -> list[int]:
+    """A topological order with a narrow frontier: the narrowest of three simple ones."""
+    candidates = [
+        list(range(len(tables.costs))),
+        _greedy_order(tables),
+        _depth_first_order(tables),
+    ]
+    return min(candidates, key=lambda order: _width(tables, order))
+
+
+class _Sweep:
+    """State of one run: partial plans as rows of live tensors' state numbers."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        order: Sequence[int],
+        max_states: int,
+        beam: bool,
+        deadline: float | None,
+    ) -> None:
+        self.tables, self.order = tables, order
+        self.max_states, self.beam, self.deadline = max_states, beam, deadline
+        rank = {node: position for position, node in enumerate(order)}
+        self.sequence = [sorted(t.merged, key=rank.__getitem__) for t in tables.tensors]
+        self.automata = [
+            _automaton(t, s) for t, s in zip(tables.tensors, self.sequence, strict=True)
+        ]
+        inputs = [i for i, t in enumerate(tables.tensors) if t.producer < 0]
+        self.live: list[int] = inputs
+        self.level = dict.fromkeys(inputs, 0)
+        first = [[self.automata[i].start[0] for i in inputs]]
+        self.rows = np.array(first, dtype=np.int32).reshape(1, len(inputs))
+        self.costs = np.zeros(1)
+        self.history: list[tuple[np.ndarray, np.ndarray]] = []
+        self.exact, self.widest = True, 1
+
+    def run(self) -> FrontierResult:
+        for node in self.order:
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                raise OutOfSpace("time is up")
+            self._decide(node)
+        best = int(np.argmin(self.costs))
+        return FrontierResult(choice=self._trace(best), exact=self.exact, widest=self.widest)
+
+    def _decide(self, node: int) -> None:
+        options = len(self.tables.costs[node])
+        if len(self.costs) * options > _CHUNK:
+            raise OutOfSpace(f"{len(self.costs)} partial plans")
+        parents = np.repeat(np.arange(len(self.costs)), options)
+        choices = np.tile(np.arange(options), len(self.costs))
+        costs = self.costs[parents] + self.tables.costs[node][choices]
+        columns = {t: self.rows[parents, c] for c, t in enumerate(self.live)}
+        for t in self.tables.consumed[node]:
+            costs += self._use(t, columns, choices)
+        for t in self.tables.produced[node]:
+            columns[t] = self.automata[t].start[choices].astype(np.int32)
+            self.level[t] = 0
+        self.live = list(columns)
+        rows = (
+            np.stack([columns[t] for t in self.live], axis=1)
+            if columns
+            else np.zeros((len(costs), 0), dtype=np.int32)
+        )
+        kept = self._prune(rows, costs)
+        kept = kept[_cheapest_of_equal(rows[kept], costs[kept])]
+        kept = self._fit(kept, costs)
+        self.rows, self.costs = rows[kept], costs[kept]
+        self.history.append((parents[kept].astype(np.int32), choices[kept].astype(np.int16)))
+        self.widest = max(self.widest, len(kept))
+
+    def _use(self, t: int, columns: dict[int, np.ndarray], choices: np.ndarray) -> np.ndarray:
+        """Let the next consumer of tensor `t` use it; returns what each partial plan pays."""
+        automaton, level = self.automata[t], self.level[t]
+        pays = automaton.pays[level][columns[t], choices]
+        if level + 1 == len(automaton.pays):
+            del columns[t], self.level[t]
+        else:
+            columns[t] = automaton.steps[level][columns[t], choices]
+            self.level[t] = level + 1
+        return pays
+
+    def _prune(self, rows: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        """Indices of the partial plans that no reference dominates."""
+        kept = np.arange(len(costs))
+        worst = [self.automata[t].worst[self.level[t]] for t in self.live]
+        done = 0
+        while done < _REFERENCES and done < len(kept):
+            cheapest = np.argpartition(costs[kept], done)[: done + 1]
+            reference = kept[cheapest[np.argmax(costs[kept][cheapest])]]
+            extra = np.zeros(len(kept))
+            for column, table in enumerate(worst):
+                extra += table[rows[reference, column]][rows[kept, column]]
+            kept = kept[costs[kept] <= costs[reference] + extra + _EPSILON]
+            done += 1
+        return kept
+
+    def _fit(self, kept: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        if len(kept) <= self.max_states:
+            return kept
+        if not self.beam:
+            raise OutOfSpace(f"more than {self.max_states} partial plans")
+        self.exact = False
+        return kept[np.argpartition(costs[kept], self.max_states)[: self.max_states]]
+
+    def _trace(self, row: int) -> tuple[int, ...]:
+        choice = [0] * len(self.order)
+        for node, (parents, choices) in zip(
+            reversed(self.order), reversed(self.history), strict=True
+        ):
+            choice[node] = int(choices[row])
+            row = int(parents[row])
+        return tuple(choice)
+
+
+def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Index of the cheapest among equal rows, for each distinct row."""
+    if rows.shape[1] == 0:
+        return np.array([int(np.argmin(costs))])
+    radix = rows.max(axis=0).astype(object) + 1
+    if int(np.prod(radix)) < 2**62:
+        weights = np.cumprod([1, *radix[:-1]]).astype(np.int64)
+        keys = [rows.astype(np.int64) @ weights]
+    else:
+        keys = [rows[:, column] for column in range(rows.shape[1])]
+    order = np.lexsort([costs, *keys])
+    different = np.zeros(len(order), dtype=bool)
+    different[0] = True
+    for key in keys:
+        different[1:] |= key[order][1:] != key[order][:-1]
+    return order[different]
+
+
+def _automaton(tensor: TensorTable, sequence: Sequence[int]) -> _Automaton:
+    """States are residual charges, rounded to one millionth of a microsecond to merge equal ones."""
+    wants = [tensor.merged[consumer] for consumer in sequence]
+    needed = np.stack([want.any(axis=0) for want in wants])
+    residuals = tensor.charge * needed.any(axis=0)
+    states, start = _unique(residuals)
+    steps, pays, worst = [], [], []
+    for level, want in enumerate(wants):
+        worst.append(_worst(states, wants[level:]))
+        pays.append(states @ want.T)
+        later = needed[level + 1 :].any(axis=0)
+        after = states[:, None, :] * (~want)[None, :, :] * later
+        states, numbers = _unique(after.reshape(-1, states.shape[1]))
+        steps.append(numbers.reshape(after.shape[:2]).astype(np.int32))
+    return _Automaton(
+        start=start.astype(np.int32), steps=tuple(steps), pays=tuple(pays), worst=tuple(worst)
+    )
+
+
+def _unique(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    _, first, inverse = np.unique(
+        residuals.round(6), axis=0, return_index=True, return_inverse=True
+    )
+    return residuals[first], inverse.reshape(-1)
+
+
+def _worst(states: np.ndarray, wants: Sequence[np.ndarray]) -> np.ndarray:
+    """(B, A): most that residual B can cost more than residual A for the consumers to come."""
+    more = states[:, None, :] - states[None, :, :]
+    if len(wants) == 1:
+        return (more @ wants[0].T).max(axis=2)
+    positive = np.maximum(more, 0.0)
+    by_label = positive.sum(axis=2)
+    by_consumer = sum((positive @ want.T).max(axis=2) for want in wants)
+    return np.minimum(by_label, by_consumer)
+
+
+def _greedy_order(tables: Tables) -> list[int]:
+    """Among the ready nodes, the one that leaves the fewest live tensors; the newest where equal."""
+    waiting = [sum(tables.tensors[t].producer >= 0 for t in c) for c in tables.consumed]
+    left = [len(t.merged) for t in tables.tensors]
+    ready = {node: 0 for node, count in enumerate(waiting) if count == 0}
+    order: list[int] = []
+    while ready:
+
+        def growth(node: int) -> tuple[int, int]:
+            closed = sum(left[t] == 1 for t in tables.consumed[node])
+            return len(tables.produced[node]) - closed, -ready[node]
+
+        node = min(ready, key=growth)
+        del ready[node]
+        order.append(node)
+        for t in tables.consumed[node]:
+            left[t] -= 1
+        for follower in _followers(tables, node):
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                ready[follower] = len(order)
+    return order
+
+
+def _depth_first_order(tables: Tables) -> list[int]:
+    """Reverse postorder backwards from the nodes without followers: finish one branch before the next."""
+    order: list[int] = []
+    seen: set[int] = set()
+    sinks = [n for n in range(len(tables.costs)) if not tables.produced[n]]
+    for sink in [*sinks, *range(len(tables.costs))]:
+        stack = [(sink, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if expanded:
+                order.append(node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append((node, True))
+                producers = [tables.tensors[t].producer for t in tables.consumed[node]]
+                stack += [(p, False) for p in sorted(producers) if p >= 0 and p not in seen]
+    return order
+
+
+def _followers(tables: Tables, node: int) -> list[int]:
+    return [f for t in tables.produced[node] for f in tables.tensors[t].merged]
+
+
+def _width(tables: Tables, order: Sequence[int]) -> float:
+    """Total of the frontier's sizes, each a bound on the number of partial plans."""
+    left = [len(t.merged) for t in tables.tensors]
+    sizes = [np.log2(1 + len(np.unique(t.charge, axis=0))) for t in tables.tensors]
+    live = {t for t, table in enumerate(tables.tensors) if table.producer < 0}
+    total = 0.0
+    for node in order:
+        for t in tables.consumed[node]:
+            left[t] -= 1
+            if left[t] == 0:
+                live.discard(t)
+        live.update(tables.produced[node])
+        total += 2.0 ** min(sum(sizes[t] for t in live), 500.0)
+    return total

@@ -1,0 +1,164 @@
+"""Integer programming with HiGHS: exact where the time suffices, else a plan with a proven bound.
+
+The relaxation is the local polytope (Sontag, Globerson, Jaakkola 2011) per use of a tensor and label group, joined
+by one variable per (tensor, source class, label) that all uses share, which is what makes a shared transform cost once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.sparse import coo_array, csr_array
+
+from layoutsel.planning.tables import GROUPS, Tables, TensorTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerResult:
+    """What branch and bound found."""
+
+    choice: tuple[int, ...] | None
+    """None where the time was over before any plan was found."""
+    bound_us: float
+    """Proven lower bound, microseconds; minus infinity where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """Optimum of the linear relaxation."""
+
+    bound_us: float
+    """Lower bound on every plan, microseconds."""
+    weights: tuple[np.ndarray, ...]
+    """Per node, (options,) fraction of each option."""
+    reduced_us: tuple[np.ndarray, ...]
+    """Per node, (options,) microseconds by which choosing the option raises the bound at least."""
+
+
+def solve_integer(
+    tables: Tables, *, time_limit_s: float, gap: float = 0.0
+) -> IntegerResult:
+    """Choose an option for every node at least cost, by branch and bound.
+
+    Stops at the relative gap `gap`, or after `time_limit_s` seconds.
+    """
+    program = _Program(tables)
+    result = milp(
+        c=np.array(program.objective),
+        integrality=np.array(program.integral),
+        bounds=Bounds(0.0, 1.0),
+        constraints=LinearConstraint(program.matrix(), program.lower, program.upper),
+        options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": gap},
+    )
+    bound = result.mip_dual_bound
+    bound_us = -np.inf if bound is None else float(bound) + tables.constant
+    if result.x is None:
+        return IntegerResult(choice=None, bound_us=bound_us)
+    choice = tuple(int(np.argmax(part)) for part in program.parts(result.x))
+    return IntegerResult(choice=choice, bound_us=bound_us)
+
+
+def solve_relaxation(tables: Tables, *, time_limit_s: float) -> Relaxation | None:
+    """Solve the linear relaxation; None if `time_limit_s` seconds were too few.
+
+    The bound is recomputed from the dual values (weak duality), so that it holds whatever tolerance HiGHS stopped at.
+    """
+    program = _Program(tables)
+    matrix, lower, upper = program.matrix(), np.array(program.lower), np.array(program.upper)
+    equal = lower == upper
+    result = linprog(
+        c=np.array(program.objective),
+        A_eq=matrix[equal],
+        b_eq=lower[equal],
+        A_ub=-matrix[~equal] if (~equal).any() else None,
+        b_ub=-lower[~equal] if (~equal).any() else None,
+        bounds=(0.0, 1.0),
+        method="highs",
+        options={"time_limit": max(time_limit_s, 0.01)},
+    )
+    if result.status != 0:
+        return None
+    duals = np.zeros(len(lower))
+    duals[equal] = result.eqlin.marginals
+    duals[~equal] = np.maximum(-result.ineqlin.marginals, 0.0) if (~equal).any() else 0.0
+    reduced = np.array(program.objective) - matrix.T @ duals
+    bound_us = float(duals @ lower + np.minimum(reduced, 0.0).sum()) + tables.constant
+    raises = tuple(np.maximum(part, 0.0) for part in program.parts(reduced))
+    return Relaxation(
+        bound_us=bound_us, weights=tuple(program.parts(result.x)), reduced_us=raises
+    )
+
+
+class _Program:
+    """Variables, objective and rows under construction."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.objective: list[float] = []
+        self.integral: list[int] = []
+        self.entries: list[tuple[int, int, float]] = []
+        self.lower: list[float] = []
+        self.upper: list[float] = []
+        self.first = [self._variables(costs, integral=True) for costs in tables.costs]
+        for first, costs in zip(self.first, tables.costs, strict=True):
+            self._row([(first + o, 1.0) for o in range(len(costs))], 1.0, 1.0)
+        for tensor, group in itertools.product(tables.tensors, range(GROUPS)):
+            self._tensor(tensor, np.flatnonzero(tensor.group == group))
+
+        self.sizes = [len(costs) for costs in tables.costs]
+
+    def matrix(self) -> csr_array:
+        """All rows, (rows, variables)."""
+        rows, columns, values = zip(*self.entries, strict=True)
+        shape = (len(self.lower), len(self.objective))
+        return coo_array((values, (rows, columns)), shape=shape).tocsr()
+
+    def parts(self, values: np.ndarray) -> list[np.ndarray]:
+        """What `values` (one per variable) says about each node's options."""
+        return [values[f : f + size] for f, size in zip(self.first, self.sizes, strict=True)]
+
+    def _variables(self, costs: np.ndarray, *, integral: bool = False) -> int:
+        """Add one variable per cost; returns the number of the first."""
+        first = len(self.objective)
+        self.objective += [float(cost) for cost in costs]
+        self.integral += [int(integral)] * len(costs)
+        return first
+
+    def _row(self, terms: list[tuple[int, float]], lower: float, upper: float) -> None:
+        self.entries += [(len(self.lower), variable, factor) for variable, factor in terms]
+        self.lower.append(lower)
+        self.upper.append(upper)
+
+    def _tensor(self, tensor: TensorTable, labels: np.ndarray) -> None:
+        """One label group of a tensor: the shared payments, and a flow for each use."""
+        charge, classes = np.unique(tensor.charge[:, labels], axis=0, return_inverse=True)
+        classes = classes.reshape(-1)
+        used = [w for w in tensor.wants if (charge[:, w[:, labels].any(axis=0)] > 0).any()]
+        if not used:
+            return
+        shared = len(tensor.wants) > 1
+        paid = self._variables(charge.reshape(-1)) if shared else -1
+        for consumer, want in zip(tensor.consumers, tensor.wants, strict=True):
+            flow = self._variables(np.zeros(charge.size) if shared else charge.reshape(-1))
+            self._marginals(tensor, flow, classes, consumer, want[:, labels])
+            for k in range(charge.size) if shared else ():
+                self._row([(paid + k, 1.0), (flow + k, -1.0)], 0.0, np.inf)
+
+    def _marginals(
+        self, tensor: TensorTable, flow: int, classes: np.ndarray, consumer: int, want: np.ndarray
+    ) -> None:
+        """Tie the (source class, label) flow of one use to the options of producer and consumer."""
+        sources, labels = int(classes.max()) + 1, want.shape[1]
+        for k in range(sources):
+            terms = [(flow + k * labels + label, 1.0) for label in range(labels)]
+            if tensor.producer < 0:
+                self._row(terms, 1.0, 1.0)
+                continue
+            chosen = np.flatnonzero(classes == k) + self.first[tensor.producer]
+            self._row(terms + [(int(x), -1.0) for x in chosen], 0.0, 0.0)
+        for label in range(labels):
+            terms = [(flow + k * labels + label, 1.0) for k in range(sources)]
+            chosen = np.flatnonzero(want[:, label]) + self.first[consumer]
+            self._row(terms + [(int(x), -1.0) for x in chosen], 0.0, 0.0)

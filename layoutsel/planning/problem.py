@@ -1,0 +1,357 @@
+"""The planning problem: sub-graphs with their candidates, tensors with their boundary costs.
+
+Nothing here knows TVM: ids, names and microseconds only.
+
+The boundary cost belongs to a *tensor*, not to an edge: a tensor that several consumers want in the same layout is
+transformed once, and handed to a unit once. With ``s`` the producer's option, a tensor costs::
+
+    sum of transform_us[s.layout, l] for every distinct layout l that some consumer wants
+  + sum of crossing_us[s.unit, u]    for every distinct unit u that some consumer runs on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
+
+HOST = "host"
+"""The pseudo unit that hands over the model's inputs and takes its outputs."""
+
+PLAIN = "NCHW"
+"""The layout of the model's inputs and outputs."""
+
+
+class ProblemError(LayoutselError):
+    """A planning problem that is inconsistent or has no legal plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A candidate of a sub-graph: a legal decision, priced."""
+
+    decision: Decision
+    cost_us: float
+    """Time of the sub-graph under this decision, microseconds, boundaries excluded."""
+    in_layouts: tuple[str, ...]
+    """Layout in which each activation input is wanted."""
+    out_layouts: tuple[str, ...]
+    """Layout in which each output is produced."""
+    score_us: float | None = None
+    """Complexity score (microseconds) of the sub-graph on this unit; None: `cost_us` stands in."""
+    spread_us: float = 0.0
+    """Uncertainty of `cost_us`, microseconds."""
+    source: str = "given"
+    """Where `cost_us` comes from: ``measured``, ``roofline``, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A sub-graph as the planner sees it."""
+
+    id: SubgraphId
+    options: tuple[Option, ...]
+    operators: tuple[str, ...] = ()
+    """Operator names in it, such as ``nn.conv2d``."""
+    names: tuple[str, ...] = ()
+    """Names of its operators in the source model, such as ONNX node names."""
+    declines: tuple[Decline, ...] = ()
+    """Decisions that are not possible, with reasons."""
+
+    def option(self, decision: Decision) -> Option:
+        """The candidate with `decision`.
+
+        Raises
+        ------
+        IllegalDecision
+            If `decision` is none of its candidates; says why where a decline is known.
+        """
+        for option in self.options:
+            if option.decision == decision:
+                return option
+        why = [str(decline) for decline in self.declines if decline.decision == str(decision)]
+        legal = ", ".join(str(option.decision) for option in self.options)
+        raise IllegalDecision(
+            f"sub-graph {self.id} ({', '.join(self.operators)}) has no candidate {decision}"
+            f"{': ' + why[0] if why else ''}. Its candidates: {legal}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """Where a tensor goes."""
+
+    consumer: SubgraphId | None
+    """Consuming sub-graph; None for an output of the model."""
+    input_index: int
+    """Which activation of the consumer, or which output of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor that leaves a sub-graph, or enters the model, with the prices of its boundaries."""
+
+    producer: SubgraphId | None
+    """Producing sub-graph; None for an input of the model."""
+    output_index: int
+    """Which output of the producer, or which input of the model."""
+    uses: tuple[Use, ...]
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    bytes: int = 0
+    transform_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Price of a layout change, by (source, destination); equal ones cost nothing."""
+    crossing_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Price of handing it to another unit, by (source, destination); equal ones cost nothing."""
+
+    @property
+    def name(self) -> str:
+        """``s3.0`` (output 0 of s3) or ``input.1`` (input 1 of the model)."""
+        return f"{self.producer or 'input'}.{self.output_index}"
+
+    def transform(self, source: str, destination: str) -> float:
+        """Microseconds from layout `source` to layout `destination`."""
+        return 0.0 if source == destination else self.transform_us[source, destination]
+
+    def crossing(self, source: str, destination: str) -> float:
+        """Microseconds from unit `source` to unit `destination`."""
+        return 0.0 if source == destination else self.crossing_us[source, destination]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """One transform or crossing that a plan pays for."""
+
+    kind: str
+    """``transform`` or ``crossing``."""
+    tensor: str
+    """:attr:`Tensor.name`."""
+    source: str
+    destination: str
+    """Layouts of a transform, units of a crossing."""
+    cost_us: float
+    consumers: tuple[str, ...]
+    """Who wants it; ``output`` is the model's output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCost:
+    """What a choice of decisions costs, by part."""
+
+    subgraphs: Mapping[SubgraphId, float]
+    """Microseconds per sub-graph."""
+    boundaries: tuple[Boundary, ...]
+
+    @property
+    def total_us(self) -> float:
+        """Sum of all parts, microseconds."""
+        return sum(self.subgraphs.values()) + sum(b.cost_us for b in self.boundaries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningProblem:
+    """Every sub-graph's candidates and every tensor's boundary prices; nodes in topological order."""
+
+    nodes: tuple[Node, ...]
+    tensors: tuple[Tensor, ...]
+    model_name: str = ""
+    model_hash: str = ""
+
+    def __post_init__(self) -> None:
+        _check_nodes(self)
+        for tensor in self.tensors:
+            _check_tensor(self, tensor)
+
+    @cached_property
+    def by_id(self) -> Mapping[SubgraphId, Node]:
+        """Nodes by sub-graph id."""
+        return MappingProxyType({node.id: node for node in self.nodes})
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units that some candidate names, sorted."""
+        return tuple(sorted({o.decision.unit for node in self.nodes for o in node.options}))
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """Layouts that some candidate names, sorted."""
+        return tuple(sorted({o.decision.layout for node in self.nodes for o in node.options}))
+
+    def cost(self, decisions: Mapping[SubgraphId, Decision]) -> PlanCost:
+        """Predicted cost of `decisions`, by part.
+
+        Raises
+        ------
+        IllegalDecision
+            If a sub-graph has no decision, or one that is none of its candidates.
+        """
+        chosen = {node.id: node.option(_decision_of(decisions, node.id)) for node in self.nodes}
+        boundaries = [b for tensor in self.tensors for b in _boundaries(tensor, chosen)]
+        costs = {id_: option.cost_us for id_, option in chosen.items()}
+        return PlanCost(subgraphs=MappingProxyType(costs), boundaries=tuple(boundaries))
+
+    def restrict(self, keep: Callable[[Node, Option], bool]) -> PlanningProblem:
+        """The same problem with only the candidates for which `keep` holds.
+
+        Raises
+        ------
+        ProblemError
+            If a sub-graph is left without a candidate.
+        """
+        nodes = tuple(
+            replace(node, options=tuple(o for o in node.options if keep(node, o)))
+            for node in self.nodes
+        )
+        return replace(self, nodes=nodes)
+
+    def edge_matrix(self, tensor: Tensor, use: Use) -> np.ndarray:
+        """Microseconds of one edge alone, by (producer option, consumer option).
+
+        Sharing is ignored: where consumers want the same layout the tensor costs less than its edges' sum.
+        """
+        sources = _sources(self, tensor)
+        wanted = _wanted(self, use)
+        return np.array(
+            [
+                [tensor.transform(sl, dl) + tensor.crossing(su, du) for dl, du in wanted]
+                for sl, su in sources
+            ]
+        )
+
+
+def price_tensors(
+    tensors: Iterable[Tensor],
+    nodes: Iterable[Node],
+    transform_us: Callable[[Tensor, str, str], float],
+    crossing_us: Callable[[Tensor, str, str], float],
+) -> tuple[Tensor, ...]:
+    """Fill in the boundary prices of `tensors` for every pair that some choice of candidates needs.
+
+    `transform_us` gets (tensor, source layout, destination layout), `crossing_us` (tensor, source unit, destination
+    unit); neither is asked about equal ones. The unit of the model's inputs and outputs is :data:`HOST`.
+    """
+    by_id = {node.id: node for node in nodes}
+    priced = []
+    for tensor in tensors:
+        sources = _places_of_source(by_id, tensor)
+        wanted = {place for use in tensor.uses for place in _places_of_use(by_id, use)}
+        layouts = {(s, d) for s, _ in sources for d, _ in wanted if s != d}
+        units = {(s, d) for _, s in sources for _, d in wanted if s != d}
+        priced.append(
+            replace(
+                tensor,
+                transform_us={pair: transform_us(tensor, *pair) for pair in sorted(layouts)},
+                crossing_us={pair: crossing_us(tensor, *pair) for pair in sorted(units)},
+            )
+        )
+    return tuple(priced)
+
+
+def _decision_of(decisions: Mapping[SubgraphId, Decision], id_: SubgraphId) -> Decision:
+    if id_ not in decisions:
+        raise IllegalDecision(f"sub-graph {id_} has no decision; a plan needs one for every one")
+    return decisions[id_]
+
+
+def _boundaries(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterable[Boundary]:
+    if tensor.producer is None:
+        source = (PLAIN, HOST)
+    else:
+        option = chosen[tensor.producer]
+        source = (option.out_layouts[tensor.output_index], option.decision.unit)
+    layouts: dict[str, list[str]] = {}
+    units: dict[str, list[str]] = {}
+    for use in tensor.uses:
+        layout, unit, who = PLAIN, HOST, "output"
+        if use.consumer is not None:
+            option = chosen[use.consumer]
+            layout, unit = option.in_layouts[use.input_index], option.decision.unit
+            who = use.consumer
+        layouts.setdefault(layout, []).append(who)
+        units.setdefault(unit, []).append(who)
+    for kind, origin, wanted, price in (
+        ("transform", source[0], layouts, tensor.transform),
+        ("crossing", source[1], units, tensor.crossing),
+    ):
+        for destination, who_list in wanted.items():
+            if destination != origin:
+                yield Boundary(
+                    kind=kind,
+                    tensor=tensor.name,
+                    source=origin,
+                    destination=destination,
+                    cost_us=price(origin, destination),
+                    consumers=tuple(dict.fromkeys(who_list)),
+                )
+
+
+def _places_of_source(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[tuple[str, str]]:
+    if tensor.producer is None:
+        return [(PLAIN, HOST)]
+    index = tensor.output_index
+    return [(o.out_layouts[index], o.decision.unit) for o in by_id[tensor.producer].options]
+
+
+def _places_of_use(by_id: Mapping[SubgraphId, Node], use: Use) -> list[tuple[str, str]]:
+    if use.consumer is None:
+        return [(PLAIN, HOST)]
+    return [(o.in_layouts[use.input_index], o.decision.unit) for o in by_id[use.consumer].options]
+
+
+def _sources(problem: PlanningProblem, tensor: Tensor) -> list[tuple[str, str]]:
+    """(layout, unit) of the tensor under each option of its producer."""
+    return _places_of_source(problem.by_id, tensor)
+
+
+def _wanted(problem: PlanningProblem, use: Use) -> list[tuple[str, str]]:
+    """(layout, unit) that each option of the consumer wants."""
+    return _places_of_use(problem.by_id, use)
+
+
+def _check_nodes(problem: PlanningProblem) -> None:
+    if len(problem.by_id) != len(problem.nodes):
+        raise ProblemError("two sub-graphs of the planning problem have the same id")
+    for node in problem.nodes:
+        if not node.options:
+            reasons = "; ".join(str(decline) for decline in node.declines) or "none was offered"
+            raise ProblemError(
+                f"sub-graph {node.id} ({', '.join(node.operators)}) has no candidate: {reasons}"
+            )
+        if len({option.decision for option in node.options}) != len(node.options):
+            raise ProblemError(f"sub-graph {node.id} has two candidates with the same decision")
+        for option in node.options:
+            if not (np.isfinite(option.cost_us) and option.cost_us >= 0):
+                raise ProblemError(
+                    f"sub-graph {node.id}: candidate {option.decision} costs {option.cost_us} us; "
+                    f"expected a finite time; an impossible candidate is a decline"
+                )
+
+
+def _check_tensor(problem: PlanningProblem, tensor: Tensor) -> None:
+    position = {node.id: i for i, node in enumerate(problem.nodes)}
+    ids = [id_ for id_ in (tensor.producer, *(u.consumer for u in tensor.uses)) if id_ is not None]
+    for id_ in ids:
+        if id_ not in position:
+            raise ProblemError(f"tensor {tensor.name} names sub-graph {id_}, which does not exist")
+    try:
+        sources = _sources(problem, tensor)
+        wanted = [place for use in tensor.uses for place in _wanted(problem, use)]
+        prices = [tensor.transform(s, d) for s, _ in set(sources) for d, _ in set(wanted)]
+        prices += [tensor.crossing(s, d) for _, s in set(sources) for _, d in set(wanted)]
+    except (KeyError, IndexError) as error:
+        raise ProblemError(f"tensor {tensor.name} lacks a price or a layout: {error!r}") from error
+    if not all(np.isfinite(price) and price >= 0 for price in prices):
+        raise ProblemError(f"tensor {tensor.name} has a price that is negative or not finite")
+    if tensor.producer is not None:
+        late = [id_ for id_ in ids[1:] if position[id_] <= position[tensor.producer]]
+        if late:
+            raise ProblemError(
+                f"sub-graph {late[0]} uses {tensor.name} but comes before its producer; "
+                f"expected topological order"
+            )

@@ -1,0 +1,119 @@
+"""One file that holds everything: a shared library with the weights and a JSON header behind it.
+
+::
+
+    [ELF shared library] [padding] [weights, each aligned] [header, JSON] [footer]
+
+A loader of shared libraries ignores what follows the library, so the file stays loadable by TVM; the weights are mapped,
+not read, so that loading costs no copy and several processes share one.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_passes.errors import LayoutselError
+
+ALIGNMENT = 4096
+MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
+FOOTER = struct.Struct("<16sQQI4x")
+"""Magic, offset and length of the header, its CRC-32."""
+
+
+class ArtifactError(LayoutselError):
+    """A file that is no artifact, or a damaged one."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What :func:`write` wrote."""
+
+    path: Path
+    header: Mapping[str, Any]
+    weights: tuple[np.ndarray, ...]
+    """Mapped copy-on-write from the file."""
+
+
+def write(
+    path: Path, library: Path, weights: Sequence[np.ndarray], header: Mapping[str, Any]
+) -> None:
+    """Write an artifact atomically: a reader sees the old file or the whole new one.
+
+    Raises
+    ------
+    ArtifactError
+        If `path` cannot be written.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(library.read_bytes())
+            table = [_append(file, weight) for weight in weights]
+            body = json.dumps({**header, "weights": table}).encode()
+            offset = file.tell()
+            file.write(body)
+            file.write(FOOTER.pack(MAGIC, offset, len(body), zlib.crc32(body)))
+        temporary.chmod(0o755)
+        temporary.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _append(file: Any, weight: np.ndarray) -> dict[str, Any]:
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+    offset = file.tell()
+    file.write(np.ascontiguousarray(weight).data)
+    return {"offset": offset, "shape": list(weight.shape), "dtype": str(weight.dtype)}
+
+
+def read(path: Path) -> Artifact:
+    """Open an artifact.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing, none of ours, truncated or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - FOOTER.size, 0))
+            tail = file.read()
+            if len(tail) < FOOTER.size or not tail.startswith(MAGIC):
+                raise ArtifactError(
+                    f"{path} is no layoutsel artifact, or is cut off: expected the footer that "
+                    f"`layoutsel compile -o {path.name}` writes; compile the model again"
+                )
+            _, offset, length, crc = FOOTER.unpack(tail)
+            file.seek(offset)
+            body = file.read(length)
+            if len(body) != length or zlib.crc32(body) != crc:
+                raise ArtifactError(f"{path} is damaged: its header fails its checksum; compile again")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    header = json.loads(body)
+    return Artifact(path, header, tuple(_map(mapped, entry) for entry in header["weights"]))
+
+
+def _map(mapped: mmap.mmap, entry: Mapping[str, Any]) -> np.ndarray:
+    count = int(np.prod(entry["shape"]))
+    array = np.frombuffer(mapped, dtype=entry["dtype"], count=count, offset=entry["offset"])
+    return array.reshape(entry["shape"])

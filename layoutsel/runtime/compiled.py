@@ -1,0 +1,181 @@
+"""A compiled model: called on numpy arrays, saved to one file, loaded without planning."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import relax
+
+from layoutsel.runtime import artifact
+from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.features import host_features
+from layoutsel.runtime.threads import set_threads
+from tvm_passes.errors import LayoutselError, UnitUnavailable
+
+TENSOR_ALIGNMENT = 64
+"""Bytes; what TVM's generated code assumes of a tensor's address."""
+
+
+class InputError(LayoutselError):
+    """An input whose name, shape or element type is not what the model takes."""
+
+
+class CompiledModel:
+    """A model ready to run. Calls from several threads are safe: they run one after the other.
+
+    Parameters
+    ----------
+    module
+        The runnable module.
+    weights
+        In the order of the tuple that `main` takes behind its inputs.
+    header
+        What the artifact tells of itself: signatures, plan, checks, provenance.
+    """
+
+    def __init__(
+        self, module: tvm.runtime.Module, weights: Sequence[np.ndarray], header: Mapping[str, Any]
+    ) -> None:
+        self.header = header
+        self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
+        self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
+        self.threads = int(header["threads"])
+        self._module = module
+        self._arrays = tuple(weights)
+        self._weights = tvm_ffi.convert([_tensor(weight) for weight in weights])
+        self._machine = relax.VirtualMachine(module, tvm.cpu())
+        self._main = self._machine["main"]
+        self._lock = threading.Lock()
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The plan that was built, as JSON data."""
+        return self.header["plan"]
+
+    @property
+    def checks(self) -> Mapping[str, Any]:
+        """What was verified before the model was handed over."""
+        return self.header.get("checks", {})
+
+    def __call__(self, *arguments: np.ndarray, **named: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run on inputs given by position or by name; one array, or a tuple of them in the model's order.
+
+        Raises
+        ------
+        InputError
+            If an input is missing, unknown, or of another shape or element type.
+        """
+        results = self.run_all(_bind(self.inputs, arguments, named))[: len(self.outputs)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on checked inputs; the results, and behind them what is exposed for verification only."""
+        with self._lock:
+            set_threads(self.threads)
+            result = self._main(*[_tensor(value) for value in inputs], self._weights)
+            tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+            return [tensor.numpy() for tensor in tensors]
+
+    def bind(self, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
+        """Inputs in the model's order, checked and contiguous."""
+        return _bind(self.inputs, arguments, named)
+
+    def timed_call(self, inputs: Sequence[np.ndarray]) -> Any:
+        """A zero-argument function that runs the model once on `inputs`, for timing loops."""
+        tensors = [_tensor(value) for value in inputs]
+        set_threads(self.threads)
+        return lambda: self._main(*tensors, self._weights)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the artifact: one file with code, weights, plan, checks and provenance.
+
+        Raises
+        ------
+        ArtifactError
+            If the file cannot be written.
+        LayoutselError
+            If no linker (a C++ compiler) is at hand.
+        """
+        path = Path(path)
+        if not any(shutil.which(tool) for tool in ("g++", "clang++", "c++")):
+            raise LayoutselError(
+                "saving links a shared library: got no C++ compiler on PATH; expected g++ or clang++. "
+                "Install one (Debian: g++), or run the model in this process"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / "library.so"
+            self._module.export_library(str(library))
+            artifact.write(path, library, self._arrays, self.header)
+        return path
+
+
+def load(path: str | Path) -> CompiledModel:
+    """Open a saved model, in any process; nothing is planned or compiled.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing, none of ours or damaged.
+    UnitUnavailable
+        If this machine lacks an instruction set or a unit that the artifact was built for.
+    """
+    path = Path(path)
+    opened = artifact.read(path)
+    _check_machine(path, opened.header)
+    module = tvm.runtime.load_module(str(path.resolve()))
+    return CompiledModel(module, opened.weights, opened.header)
+
+
+def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
+    from tvm_passes import onednn
+
+    missing = sorted(set(header.get("features", ())) - set(host_features()))
+    if missing:
+        raise UnitUnavailable(
+            f"{path} was built for instruction sets that this machine lacks: {', '.join(missing)}; "
+            f"compile the model on this machine, or with --target for it"
+        )
+    if "onednn" in header.get("units", ()) and (reason := onednn.available()):
+        raise UnitUnavailable(f"{path} needs the unit 'onednn': {reason}")
+
+
+def _tensor(array: np.ndarray) -> tvm.runtime.Tensor:
+    if array.ctypes.data % TENSOR_ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable:
+        return tvm.runtime.from_dlpack(array)
+    return tvm.runtime.tensor(array)
+
+
+def _bind(
+    signatures: Sequence[Signature], arguments: Sequence[np.ndarray], named: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    names = [signature.name for signature in signatures]
+    if len(arguments) > len(names):
+        raise InputError(f"got {len(arguments)} inputs; expected {len(names)}: {', '.join(names)}")
+    given = dict(zip(names, arguments, strict=False))
+    for name, value in named.items():
+        if name not in names or name in given:
+            problem = "given twice" if name in given else "unknown"
+            raise InputError(f"input {name!r} is {problem}; the model takes {', '.join(names)}")
+        given[name] = value
+    bound = []
+    for signature in signatures:
+        if signature.name not in given:
+            raise InputError(
+                f"input {signature.name!r} is missing: expected {signature.dtype} of shape {signature.shape}"
+            )
+        value = np.asarray(given[signature.name])
+        if value.shape != signature.shape or str(value.dtype) != signature.dtype:
+            raise InputError(
+                f"input {signature.name!r}: got {value.dtype} of shape {value.shape}; "
+                f"expected {signature.dtype} of shape {signature.shape}"
+            )
+        bound.append(np.ascontiguousarray(value))
+    return bound

@@ -1,0 +1,83 @@
+"""A compute unit: one object in a table. A third party adds one through the entry-point group ``layoutsel.units``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from tvm import relax
+
+from layoutsel.model.graph import Subgraph
+from tvm_passes.backends import BACKENDS, Backend, register_backend
+from tvm_passes.decision import Decision
+from tvm_passes.errors import Decline, UnitUnavailable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What the planner knows of a compute unit."""
+
+    backend: Backend
+    """Legality and lowering."""
+    offers: Callable[[Subgraph], Iterator[Decision]]
+    """The decisions worth asking about for a sub-graph, the plainest first."""
+    efficiency: Callable[[Subgraph, Decision], float] = lambda _subgraph, _decision: 0.5
+    """Share of the machine's peak that a decision attains, for the roofline where nothing is measured."""
+
+    @property
+    def name(self) -> str:
+        """As decisions name it."""
+        return self.backend.name
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used on this machine; None where it can."""
+        return self.backend.unavailable()
+
+    def candidates(
+        self, subgraph: Subgraph, function: relax.Function
+    ) -> Iterator[Decision | Decline]:
+        """Each decision it offers, or why that one is not possible."""
+        for decision in self.offers(subgraph):
+            yield self.backend.supports(function, decision) or decision
+
+
+_UNITS: dict[str, Unit] = {}
+
+
+def register(unit: Unit) -> None:
+    """Add a unit to the table, and its backend to the passes' table."""
+    _UNITS[unit.name] = unit
+    if unit.name not in BACKENDS:
+        register_backend(unit.backend)
+
+
+def units() -> dict[str, Unit]:
+    """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
+    if not _UNITS:
+        from layoutsel.units import cpu, onednn
+
+        register(cpu.UNIT)
+        register(onednn.UNIT)
+        for entry in sorted(entry_points(group="layoutsel.units"), key=lambda entry: entry.name):
+            register(entry.load())
+    return _UNITS
+
+
+def select(names: tuple[str, ...] | None = None) -> dict[str, Unit]:
+    """The named units, or every available one.
+
+    Raises
+    ------
+    UnitUnavailable
+        If a named unit is unknown or cannot be used here.
+    """
+    known = units()
+    if names is None:
+        return {name: unit for name, unit in known.items() if unit.unavailable() is None}
+    for name in names:
+        if name not in known:
+            raise UnitUnavailable(f"unknown unit {name!r}: expected one of {', '.join(known)}")
+        if reason := known[name].unavailable():
+            raise UnitUnavailable(f"unit {name!r} cannot be used here: {reason}")
+    return {name: known[name] for name in names}

@@ -1,0 +1,28 @@
+"""The host's cores through TVM's LLVM code generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from layoutsel.model.graph import Subgraph
+from layoutsel.units.base import Unit
+from layoutsel.units.layouts import layouts_of, packed_layout
+from tvm_passes.backends import BACKENDS
+from tvm_passes.decision import Decision
+
+CONVOLUTIONS = {"nn.conv2d"}
+
+
+def _offers(subgraph: Subgraph) -> Iterator[Decision]:
+    for layout in layouts_of(subgraph):
+        yield Decision(unit="cpu", layout=layout)
+    if subgraph.anchor in CONVOLUTIONS and subgraph.weights[0].shape[2:] == (3, 3):
+        for algorithm in ("winograd", "winograd2"):
+            yield Decision(unit="cpu", layout=packed_layout(), algorithm=algorithm)
+
+
+def _efficiency(subgraph: Subgraph, decision: Decision) -> float:
+    return {"NCHW": 0.25, "NHWC": 0.6}.get(decision.layout, 0.7)
+
+
+UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers, efficiency=_efficiency)

@@ -1,0 +1,23 @@
+"""oneDNN as an accelerator: partitions of primitives with fused post-operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from layoutsel.model.graph import Subgraph
+from layoutsel.units.base import Unit
+from layoutsel.units.layouts import layouts_of
+from tvm_passes.backends import BACKENDS
+from tvm_passes.decision import Decision
+
+
+def _offers(subgraph: Subgraph) -> Iterator[Decision]:
+    for layout in layouts_of(subgraph):
+        yield Decision(unit="onednn", layout=layout)
+
+
+def _efficiency(subgraph: Subgraph, decision: Decision) -> float:
+    return {"NCHW": 0.4, "NHWC": 0.8}.get(decision.layout, 0.75)
+
+
+UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, efficiency=_efficiency)

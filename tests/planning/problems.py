@@ -1,0 +1,155 @@
+"""Planning problems for tests: random ones, ones shaped like real networks, and a brute-force solver."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from hypothesis import strategies as st
+
+from layoutsel.planning.problem import (
+    HOST,
+    Node,
+    Option,
+    PlanningProblem,
+    Tensor,
+    Use,
+    price_tensors,
+)
+from tvm_passes.decision import Decision, SubgraphId
+
+LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
+UNITS = ("cpu", "onednn")
+
+
+def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int = 1) -> Option:
+    return Option(
+        decision=Decision(unit=unit, layout=layout),
+        cost_us=cost,
+        in_layouts=(layout,) * inputs,
+        out_layouts=(layout,) * outputs,
+    )
+
+
+def graph_problem(
+    parents: list[list[int]],
+    rng: random.Random,
+    *,
+    layouts: tuple[str, ...] = LAYOUTS,
+    units: tuple[str, ...] = UNITS,
+    scale: float = 40.0,
+    operators: tuple[str, ...] = ("nn.conv2d",),
+) -> PlanningProblem:
+    """A problem over a DAG: ``parents[i]`` are the nodes that node i reads (-1 is the model's input).
+
+    Nodes that nobody reads are outputs of the model.
+    """
+    ids = [SubgraphId(f"s{i}") for i in range(len(parents))]
+    nodes = []
+    for id_, sources in zip(ids, parents, strict=True):
+        base = rng.uniform(0.5, 4.0) * scale
+        options = tuple(
+            option(unit, layout, base * rng.uniform(1.0, 2.5), inputs=len(sources))
+            for unit in units
+            for layout in layouts
+        )
+        nodes.append(Node(id=id_, options=options, operators=operators, names=(f"op_{id_}",)))
+    uses: dict[int, list[Use]] = {i: [] for i in range(-1, len(parents))}
+    for i, sources in enumerate(parents):
+        for position, source in enumerate(sources):
+            uses[source].append(Use(consumer=ids[i], input_index=position))
+    outputs = [i for i in range(len(parents)) if not uses[i]]
+    for position, i in enumerate(outputs):
+        uses[i].append(Use(consumer=None, input_index=position))
+    tensors = [
+        Tensor(
+            producer=None if i < 0 else ids[i],
+            output_index=0,
+            uses=tuple(used),
+            shape=(1, 64, 28, 28),
+            bytes=rng.randrange(10_000, 1_000_000),
+        )
+        for i, used in uses.items()
+        if used
+    ]
+    priced = price_tensors(
+        tensors,
+        nodes,
+        lambda tensor, *_: scale * (0.1 + tensor.bytes / 1e6) * rng.uniform(0.8, 1.2),
+        lambda _, source, __: 0.5 if source == HOST else rng.uniform(0.5, 3.0),
+    )
+    return PlanningProblem(
+        nodes=tuple(nodes), tensors=priced, model_name="random", model_hash="abc"
+    )
+
+
+def random_parents(count: int, rng: random.Random, *, reach: int, most: int = 3) -> list[list[int]]:
+    """Each node reads one to `most` of the `reach` nodes before it; sometimes one of them twice."""
+    parents: list[list[int]] = [[-1]]
+    for i in range(1, count):
+        pool = range(max(-1, i - reach), i)
+        parents.append([rng.choice(pool) for _ in range(rng.randint(1, most))])
+    return parents
+
+
+@st.composite
+def small_problems(draw: st.DrawFn) -> PlanningProblem:
+    """Up to six sub-graphs with up to four candidates: brute force takes milliseconds."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    count = draw(st.integers(1, 6))
+    parents = random_parents(count, rng, reach=draw(st.integers(1, count)))
+    layouts = LAYOUTS[: draw(st.integers(1, 3))]
+    units = UNITS if len(layouts) < 3 else UNITS[:1]
+    return graph_problem(
+        parents, rng, layouts=layouts, units=units, scale=draw(st.sampled_from([1.0, 5.0, 40.0]))
+    )
+
+
+def brute_force(problem: PlanningProblem) -> float:
+    """Cost of the best plan, by pricing all of them with :meth:`PlanningProblem.cost`."""
+    ids = [node.id for node in problem.nodes]
+    decisions = [[o.decision for o in node.options] for node in problem.nodes]
+    return min(
+        problem.cost(dict(zip(ids, choice, strict=True))).total_us
+        for choice in itertools.product(*decisions)
+    )
+
+
+def chain_of_blocks(blocks: int, branches: int, depth: int) -> list[list[int]]:
+    """Inception-like: every block is `branches` chains of up to `depth`, joined by one node."""
+    parents: list[list[int]] = [[-1]]
+    for _ in range(blocks):
+        root, ends = len(parents) - 1, []
+        for branch in range(branches):
+            last = root
+            for _ in range(1 + branch % depth):
+                parents.append([last])
+                last = len(parents) - 1
+            ends.append(last)
+        parents.append(ends)
+    return parents
+
+
+def residual_chain(blocks: int) -> list[list[int]]:
+    """ResNet-like: three nodes a block, the third also reads the block's input."""
+    parents: list[list[int]] = [[-1]]
+    for _ in range(blocks):
+        root = len(parents) - 1
+        parents += [[root], [root + 1], [root + 2, root]]
+    return parents
+
+
+def dense_blocks(blocks: int, layers: int, *, flat: bool) -> list[list[int]]:
+    """DenseNet-like: concatenations of everything before, as chains of pairs or (`flat`) of all at once."""
+    parents: list[list[int]] = [[-1]]
+    for _ in range(blocks):
+        features = [len(parents) - 1]
+        concat = features[0]
+        for _ in range(layers):
+            parents += [[concat], [len(parents)]]
+            made = len(parents) - 1
+            features.append(made)
+            parents.append(list(features) if flat else [concat, made])
+            concat = len(parents) - 1
+        parents.append([concat])
+    return parents

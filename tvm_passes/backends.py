@@ -1,0 +1,53 @@
+"""The table of compute units as the passes see them: what each supports and how it is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax
+
+from tvm_passes import cpu, onednn
+from tvm_passes.decision import Decision
+from tvm_passes.errors import Decline
+
+
+def _always() -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """One compute unit's part in the pipeline."""
+
+    name: str
+    """As decisions name it."""
+    supports: Callable[[relax.Function, Decision], Decline | None]
+    """Whether a stage-1 sub-graph function may run under a decision; the reason where not. Fast: builds nothing."""
+    lower: Callable[[tvm.target.Target], tvm.transform.Pass]
+    """The pass that replaces this unit's calls in `main` (stage 3 → 4)."""
+    codegen: str | None = None
+    """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
+    unavailable: Callable[[], str | None] = _always
+    """Why it cannot be used on this machine; None where it can."""
+
+
+BACKENDS: dict[str, Backend] = {
+    "onednn": Backend(
+        name="onednn",
+        supports=onednn.supports,
+        lower=lambda _target: onednn.LowerOnednn(),
+        codegen="layoutsel_onednn",
+        unavailable=onednn.available,
+    ),
+    "cpu": Backend(name="cpu", supports=cpu.supports, lower=cpu.LowerCpu),
+}
+"""By name. The CPU is lowered last: it takes whatever is left."""
+
+
+def register_backend(backend: Backend) -> None:
+    """Add a compute unit, before the CPU in the order of lowering."""
+    last = BACKENDS.pop("cpu")
+    BACKENDS[backend.name] = backend
+    BACKENDS["cpu"] = last

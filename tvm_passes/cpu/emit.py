@@ -1,0 +1,131 @@
+"""Typed helpers over TVM's TIR builder: vectors, flat buffers, register accumulators, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+
+TirExpr = Any
+"""A TIR expression or a Python integer."""
+Buffer = Any
+
+bind: Callable[[TirExpr], TirExpr] = T.Bind
+
+
+def simplify(index: TirExpr) -> TirExpr:
+    """`index` with its constants folded."""
+    return index if isinstance(index, int) else tvm.arith.Analyzer().simplify(index)
+
+
+def splat(value: TirExpr, lanes: int) -> TirExpr:
+    """A vector with `value` in every lane; `value` itself for one lane."""
+    if isinstance(value, float):
+        value = tirx.const(value, "float32")
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def ramp(base: TirExpr, lanes: int, stride: int = 1) -> TirExpr:
+    """Indices of `lanes` elements from `base` on."""
+    if stride == 0:
+        return splat(base if not isinstance(base, int) else tirx.const(base, "int32"), lanes)
+    return base if lanes == 1 else tirx.Ramp(base, stride, lanes)
+
+
+def load(buffer: Buffer, base: TirExpr, lanes: int = 1, stride: int = 1) -> TirExpr:
+    """`lanes` elements of a flat buffer."""
+    if stride == 0:
+        return splat(buffer[base], lanes)
+    return buffer[ramp(base, lanes, stride)]
+
+
+def store(buffer: Buffer, value: TirExpr, base: TirExpr, lanes: int, stride: int = 1) -> None:
+    """Store `lanes` elements into a flat buffer."""
+    T.buffer_store(buffer, value, [ramp(base, lanes, stride)])
+
+
+def lanes_of(value: TirExpr, first: int, count: int, lanes: int) -> TirExpr:
+    """Lanes ``first … first + count - 1`` of a vector of `lanes`."""
+    if first == 0 and count == lanes:
+        return value
+    indices = [tirx.const(lane, "int32") for lane in range(first, first + count)]
+    return tirx.Shuffle([value], indices)
+
+
+class Accumulator:
+    """A vector that lives in a register: a small buffer that LLVM promotes.
+
+    Buffers of at most one vector each stay below TVM's limit for stack allocation, and all their indices are constant.
+    """
+
+    def __init__(self, lanes: int, dtype: str = "float32") -> None:
+        self.lanes = lanes
+        self.buffer = T.alloc_buffer((lanes,), dtype)
+
+    @property
+    def value(self) -> TirExpr:
+        """The present value."""
+        return load(self.buffer, 0, self.lanes)
+
+    def set(self, value: TirExpr) -> None:
+        """Overwrite the value."""
+        store(self.buffer, value, 0, self.lanes)
+
+    def zero(self) -> None:
+        """Set every lane to zero."""
+        self.set(splat(0.0, self.lanes))
+
+
+def parallel(extent: int) -> AbstractContextManager[TirExpr]:
+    """A parallel loop, or a serial one where there is nothing to share."""
+    return T.parallel(0, extent) if extent > 1 else T.serial(0, extent)
+
+
+def serial(extent: TirExpr) -> AbstractContextManager[TirExpr]:
+    """A serial loop from zero."""
+    return T.serial(0, extent)
+
+
+def when(condition: TirExpr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    """A two-armed conditional."""
+    with T.If(condition):
+        with T.Then():
+            then()
+        with T.Else():
+            otherwise()
+
+
+def prim_func(
+    shapes: Sequence[tuple[Sequence[int], str]], body: Callable[[list[Buffer]], None]
+) -> tirx.PrimFunc:
+    """A PrimFunc whose `body` gets one flat buffer for each parameter of `shapes`.
+
+    Parameters
+    ----------
+    shapes
+        Shape and dtype of each parameter, results last.
+    body
+        Emits the statements.
+    """
+    with IRBuilder() as builder:
+        with T.prim_func(is_private=True, s_tir=True):
+            handles = [T.arg(f"p{index}", T.handle()) for index in range(len(shapes))]
+            T.func_attr({"tirx.noalias": True})
+            flat = []
+            for handle, (shape, dtype) in zip(handles, shapes, strict=True):
+                buffer = T.match_buffer(handle, tuple(shape), dtype)
+                size = 1
+                for dim in shape:
+                    size *= dim
+                flat.append(
+                    buffer
+                    if len(shape) == 1
+                    else T.decl_buffer((size,), dtype, data=buffer.data)
+                )
+            body(flat)
+    return builder.get()

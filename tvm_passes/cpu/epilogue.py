@@ -1,0 +1,202 @@
+"""Element-wise operators evaluated on vectors in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tvm.tirx.script import builder as T
+
+from tvm_passes.cpu import vector_math
+from tvm_passes.cpu.emit import Buffer, TirExpr, bind, load, splat
+from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph, Value
+from tvm_passes.cpu.view import View, broadcast_view
+
+Evaluate = Callable[[Sequence[TirExpr], Node, int], TirExpr]
+"""Vectors of the operands, the operator, lanes → vector of the result."""
+
+
+def _scalar(node: Node, index: int) -> float:
+    argument = node.call.args[index]
+    return float(argument.value if hasattr(argument, "value") else argument)
+
+
+def _clip(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+    low, high = _scalar(node, 1), _scalar(node, 2)
+    return T.min(T.max(args[0], splat(low, lanes)), splat(high, lanes))
+
+
+def _leakyrelu(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+    x, zero = bind(args[0]), splat(0.0, lanes)
+    return T.max(x, zero) + T.min(x, zero) * splat(float(node.attrs.alpha), lanes)
+
+
+def _prelu(args: Sequence[TirExpr], _node: Node, lanes: int) -> TirExpr:
+    x, zero = bind(args[0]), splat(0.0, lanes)
+    return T.max(x, zero) + T.min(x, zero) * args[1]
+
+
+def _power(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+    exponent = _exponent(node)
+    return vector_math.power(args[0], exponent, lanes)
+
+
+def _exponent(node: Node) -> float:
+    literal = node.args[1]
+    return float(literal.array) if isinstance(literal, Literal) and literal.array.size == 1 else 0.1
+
+
+def _unary(function: Callable[[TirExpr, int], TirExpr]) -> Evaluate:
+    return lambda args, _node, lanes: function(args[0], lanes)
+
+
+OPERATORS: Mapping[str, Evaluate] = {
+    "abs": lambda a, _n, _l: T.abs(a[0]),
+    "add": lambda a, _n, _l: a[0] + a[1],
+    "clip": _clip,
+    "divide": lambda a, _n, _l: a[0] / a[1],
+    "erf": _unary(vector_math.erf),
+    "exp": _unary(vector_math.exp),
+    "maximum": lambda a, _n, _l: T.max(a[0], a[1]),
+    "minimum": lambda a, _n, _l: T.min(a[0], a[1]),
+    "multiply": lambda a, _n, _l: a[0] * a[1],
+    "negative": lambda a, _n, lanes: splat(0.0, lanes) - a[0],
+    "nn.gelu": _unary(vector_math.gelu),
+    "nn.gelu_tanh": _unary(vector_math.gelu_tanh),
+    "nn.leakyrelu": _leakyrelu,
+    "nn.prelu": _prelu,
+    "nn.relu": lambda a, _n, lanes: T.max(a[0], splat(0.0, lanes)),
+    "nn.relu6": lambda a, _n, lanes: T.min(T.max(a[0], splat(0.0, lanes)), splat(6.0, lanes)),
+    "nn.silu": lambda a, _n, lanes: a[0] * vector_math.sigmoid(a[0], lanes),
+    "power": _power,
+    "rsqrt": lambda a, _n, lanes: splat(1.0, lanes) / T.sqrt(a[0]),
+    "sigmoid": _unary(vector_math.sigmoid),
+    "sqrt": lambda a, _n, _l: T.sqrt(a[0]),
+    "square": lambda a, _n, _l: a[0] * a[0],
+    "subtract": lambda a, _n, _l: a[0] - a[1],
+    "tanh": _unary(vector_math.tanh),
+}
+"""Operator → its evaluation; adding one is adding a line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Epilogue:
+    """What follows an anchor, computed on its result before that is stored.
+
+    With no anchor it is a whole element-wise sub-graph.
+    """
+
+    anchor: Node | None
+    result: Value
+    views: Mapping[Param, View]
+    """How each operand lies, strides 0 along axes that it is broadcast over."""
+    uses: Mapping[Value, int]
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """Parameters that the epilogue reads, in order."""
+        return tuple(sorted(self.views, key=lambda param: param.index))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Channel block of each operand that is packed."""
+        return tuple(v.block for v in self.views.values() if v.c and v.chunk != v.block * v.c)
+
+    def evaluate(
+        self,
+        anchor: TirExpr | None,
+        at: tuple[TirExpr, TirExpr, TirExpr, TirExpr],
+        lanes: int,
+        buffers: Mapping[int, Buffer],
+    ) -> TirExpr:
+        """The vector of `lanes` channels from ``(n, c, h, w) = at`` on.
+
+        Parameters
+        ----------
+        anchor
+            The anchor's vector there.
+        buffers
+            Flat buffer of each parameter, by its index.
+        """
+        memo: dict[Value, TirExpr] = {}
+
+        def value(item: Value) -> TirExpr:
+            if item is self.anchor:
+                return anchor
+            if item not in memo:
+                computed = self._compute(item, value, at, lanes, buffers)
+                memo[item] = bind(computed) if self.uses.get(item, 0) > 1 else computed
+            return memo[item]
+
+        if self.anchor is not None and self.uses.get(self.anchor, 0) > 1:
+            anchor = bind(anchor)
+        return value(self.result)
+
+    def _compute(
+        self,
+        item: Value,
+        value: Callable[[Value], TirExpr],
+        at: tuple[TirExpr, TirExpr, TirExpr, TirExpr],
+        lanes: int,
+        buffers: Mapping[int, Buffer],
+    ) -> TirExpr:
+        if isinstance(item, Literal):
+            return splat(float(item.array.reshape(-1)[0]), lanes)
+        if isinstance(item, Param):
+            where = self.views[item]
+            return load(buffers[item.index], where.offset(*at), lanes, where.c)
+        return OPERATORS[item.operator]([value(arg) for arg in item.args], item, lanes)
+
+
+def _supported(node: Node, full: Sequence[int]) -> bool:
+    if node.operator not in OPERATORS or node.dtype != "float32" or node.shape != tuple(full):
+        return False
+    if node.operator == "power":
+        exponent = _exponent(node)
+        return exponent * 4 == int(exponent * 4) and abs(exponent) <= 8
+    if node.operator == "nn.prelu":
+        return len(full) == 4 and int(node.attrs.axis) in (1, -3)
+    return True
+
+
+def _operand_view(node: Node, param: Param, full: Sequence[int]) -> View | None:
+    if param.dtype != "float32":
+        return None
+    if node.operator == "nn.prelu" and param is node.args[1]:
+        return broadcast_view((param.shape[0], 1, 1), param.layout, full)
+    return broadcast_view(param.shape, param.layout, full)
+
+
+def read_epilogue(subgraph: Subgraph, anchor: Node | None) -> Epilogue | str:
+    """The epilogue behind `anchor`, or the name of the operator that cannot be part of one.
+
+    Parameters
+    ----------
+    anchor
+        The node that a kernel computes; None if the whole sub-graph is element-wise.
+    """
+    if not subgraph.single:
+        return subgraph.anchor
+    full = subgraph.results[0].shape
+    views: dict[Param, View] = {}
+    uses: dict[Value, int] = {}
+    started = anchor is None
+    for node in subgraph.nodes:
+        if not started:
+            started = node is anchor
+            if not started:
+                return node.operator
+            continue
+        if not _supported(node, full):
+            return node.operator
+        for arg in node.args:
+            uses[arg] = uses.get(arg, 0) + 1
+            if isinstance(arg, Literal) and arg.array.size != 1:
+                return node.operator
+            if isinstance(arg, Param):
+                found = _operand_view(node, arg, full)
+                if found is None or views.setdefault(arg, found) != found:
+                    return node.operator
+    if anchor is not None and anchor.shape != full:
+        return subgraph.nodes[-1].operator
+    return Epilogue(anchor=anchor, result=subgraph.results[0], views=views, uses=uses)

@@ -1,0 +1,137 @@
+"""Which kernel computes which sub-graph: one table, by anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.subgraph import Node, Param, Subgraph
+from tvm_passes.cpu.view import four_dimensional, view
+from tvm_passes.layout import block_size
+
+Planner = Callable[[Subgraph, VectorUnit], "Plan | str"]
+"""The plan of a sub-graph, or the name of the operator that is in the way."""
+
+
+def _conv2d_shape(node: Node) -> Convolution | None:
+    attrs = node.attrs
+    if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCHW", "OIHW"):
+        return None
+    source, weights = (arg.shape for arg in node.args)
+    batch, channels, height, width = source
+    _, out_channels, out_height, out_width = node.shape
+    return Convolution(
+        batch=batch,
+        in_channels=channels,
+        in_height=height,
+        in_width=width,
+        out_channels=out_channels,
+        out_height=out_height,
+        out_width=out_width,
+        kernel=(weights[2], weights[3]),
+        strides=tuple(map(int, attrs.strides)),
+        dilation=tuple(map(int, attrs.dilation)),
+        pad_top=int(attrs.padding[0]),
+        pad_left=int(attrs.padding[1]),
+        groups=int(attrs.groups),
+    )
+
+
+def _matmul_shape(node: Node) -> Convolution | None:
+    source, weights = (arg.shape for arg in node.args)
+    if len(weights) != 2 or len(source) < 2 or len(source) == 4:
+        return None
+    _, channels, _, rows = four_dimensional(source)
+    return Convolution(
+        batch=1,
+        in_channels=channels,
+        in_height=1,
+        in_width=rows,
+        out_channels=weights[1],
+        out_height=1,
+        out_width=rows,
+    )
+
+
+def _is_activation_and_weight(node: Node) -> bool:
+    if len(node.args) != 2:
+        return False
+    source, weights = node.args
+    return (
+        isinstance(source, Param)
+        and isinstance(weights, Param)
+        and weights.is_weight
+        and source.dtype == weights.dtype == "float32"
+    )
+
+
+def _anchored(subgraph: Subgraph) -> tuple[Node, Epilogue] | str:
+    anchor = subgraph.nodes[0] if subgraph.nodes else None
+    if anchor is None or not _is_activation_and_weight(anchor):
+        return subgraph.anchor
+    epilogue = read_epilogue(subgraph, anchor)
+    return epilogue if isinstance(epilogue, str) else (anchor, epilogue)
+
+
+def _convolution_plan(subgraph: Subgraph, convolution: Convolution | None, unit: VectorUnit,
+                      anchor: Node, epilogue: Epilogue) -> Plan | str:
+    if convolution is None:
+        return anchor.operator
+    source, weights = anchor.args
+    block = block_size(subgraph.out_layouts[0])
+    if block and convolution.group_out % block:
+        return anchor.operator
+    kernel = ConvolutionKernel(
+        convolution=convolution,
+        source=view(source.shape, source.layout),
+        result=view(anchor.shape, subgraph.out_layouts[0]),
+        unit=unit,
+        epilogue=epilogue,
+    )
+    transposed = anchor.operator == "matmul"
+    return Plan(
+        subgraph=subgraph,
+        emit=lambda buffers, out: kernel.emit(
+            buffers, buffers[source.index], buffers[weights.index], out
+        ),
+        packs={
+            weights.index: lambda array: kernel.pack(
+                array.T.reshape(*array.T.shape, 1, 1) if transposed else array
+            )
+        },
+        packed_shapes={weights.index: (kernel.packed_size,)},
+    )
+
+
+def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a convolution with its epilogue."""
+    found = _anchored(subgraph)
+    if isinstance(found, str):
+        return found
+    anchor, epilogue = found
+    return _convolution_plan(subgraph, _conv2d_shape(anchor), unit, anchor, epilogue)
+
+
+def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a product with a constant matrix, with its epilogue."""
+    found = _anchored(subgraph)
+    if isinstance(found, str):
+        return found
+    anchor, epilogue = found
+    return _convolution_plan(subgraph, _matmul_shape(anchor), unit, anchor, epilogue)
+
+
+PLANNERS: Mapping[str, Planner] = {
+    "nn.conv2d": plan_conv2d,
+    "matmul": plan_matmul,
+}
+"""Anchor → planner."""
+
+
+def plan_subgraph(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """The plan of a sub-graph, or the name of the operator that no kernel computes in its layout."""
+    planner = PLANNERS.get(subgraph.anchor)
+    return planner(subgraph, unit) if planner else subgraph.anchor

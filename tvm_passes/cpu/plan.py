@@ -1,0 +1,69 @@
+"""What a kernel generator hands to the lowering pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from tvm import tirx
+
+from tvm_passes.cpu import emit
+from tvm_passes.cpu.emit import Buffer
+from tvm_passes.cpu.subgraph import Param, Subgraph
+from tvm_passes.layout import physical_shape
+
+Pack = Callable[[np.ndarray], np.ndarray]
+Emit = Callable[[Mapping[int, Buffer], Buffer], None]
+"""Emits a kernel's statements, given the flat buffer of each parameter by index, and the result's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a sub-graph is computed by one PrimFunc.
+
+    The PrimFunc's parameters are the sub-graph's, each in the form that it has here, then the result.
+    """
+
+    subgraph: Subgraph
+    emit: Emit
+    packs: Mapping[int, Pack]
+    """Weights that are packed, by index of parameter; the others are passed as they are."""
+    packed_shapes: Mapping[int, tuple[int, ...]]
+    """Shape of each packed weight."""
+
+    def param_shape(self, param: Param) -> tuple[int, ...]:
+        """Shape in memory of a parameter."""
+        if param.index in self.packed_shapes:
+            return self.packed_shapes[param.index]
+        return physical_shape(param.shape, param.layout)
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """Shape in memory of the result."""
+        return physical_shape(self.subgraph.results[0].shape, self.subgraph.out_layouts[0])
+
+    def prim_func(self) -> tirx.PrimFunc:
+        """Generate the code."""
+        params = self.subgraph.params
+        shapes: list[tuple[Sequence[int], str]] = [
+            (self.param_shape(param) or (1,), param.dtype) for param in params
+        ]
+        shapes.append((self.result_shape, "float32"))
+
+        def body(buffers: list[Buffer]) -> None:
+            by_index = {param.index: buffers[i] for i, param in enumerate(params)}
+            self.emit(by_index, buffers[-1])
+
+        return emit.prim_func(shapes, body)
+
+    def pack(self, index: int, weights: np.ndarray) -> np.ndarray:
+        """A weight in the form in which the PrimFunc takes it."""
+        pack = self.packs.get(index)
+        return pack(weights) if pack else weights
+
+
+def elements(shape: Sequence[int]) -> int:
+    """Number of elements."""
+    return prod(shape)

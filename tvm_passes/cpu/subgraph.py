@@ -1,0 +1,181 @@
+"""A sub-graph function, read into a small expression graph that kernels are generated from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.ir import Call
+
+from tvm_passes.errors import UnsupportedModel
+from tvm_passes.ir import Constant, Expr, Var, main_bindings, op_name, static_shape, tensor_types
+from tvm_passes.layout import PLAIN, tensor_layout
+
+
+@dataclass(frozen=True, eq=False)
+class Param:
+    """A parameter of the sub-graph."""
+
+    index: int
+    shape: tuple[int, ...]
+    """Logical shape."""
+    dtype: str
+    layout: str
+    """How the tensor lies in memory; weights are plain."""
+    is_weight: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Literal:
+    """A small constant of the body."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the constant."""
+        return tuple(self.array.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator call."""
+
+    operator: str
+    """Name without the ``relax.`` prefix."""
+    args: tuple[Value, ...]
+    shape: tuple[int, ...]
+    """Logical shape of the (single) result."""
+    dtype: str
+    call: Call
+    """The Relax call, for its attributes."""
+
+    @property
+    def attrs(self) -> Any:  # noqa: ANN401 - one attribute class per operator
+        """The operator's Relax attributes."""
+        return self.call.attrs
+
+
+Value = Param | Literal | Node
+
+
+@dataclass(frozen=True, eq=False)
+class Subgraph:
+    """What a kernel has to compute, with the layouts that it has to honour."""
+
+    name: str
+    anchor: str
+    params: tuple[Param, ...]
+    nodes: tuple[Node, ...]
+    """In order of execution, without the transforms at the ports."""
+    results: tuple[Value, ...]
+    out_layouts: tuple[str, ...]
+    algorithm: str = "direct"
+
+    @property
+    def single(self) -> bool:
+        """Whether there is exactly one result, and it is computed here."""
+        return len(self.results) == 1 and isinstance(self.results[0], Node)
+
+
+def node_inputs(node: Node) -> Iterator[Value]:
+    """The tensors that `node` reads."""
+    yield from node.args
+
+
+class _Reader:
+    """Reads a stage-1 or stage-2 function."""
+
+    def __init__(self, function: relax.Function, layout: str | None) -> None:
+        self.function = function
+        attrs = function.attrs
+        self.num_activations = int(attrs["layoutsel.num_activations"])
+        self.decided = "layoutsel.in_layouts" in attrs
+        self.layout = layout
+        self.values: dict[Expr, Value] = {}
+        self.nodes: list[Node] = []
+
+    def param(self, index: int, var: Var) -> Param:
+        shape = static_shape(var.ty)
+        is_weight = index >= self.num_activations
+        layout = PLAIN
+        if not is_weight and self.decided:
+            layout = str(self.function.attrs["layoutsel.in_layouts"][index])
+        elif not is_weight and self.layout:
+            layout = tensor_layout(shape, self.layout)
+        return Param(index, shape, str(var.ty.dtype), layout, is_weight)
+
+    def value(self, expr: Expr) -> Value | None:
+        if isinstance(expr, Constant):
+            return Literal(expr.data.numpy())
+        return self.values.get(expr)
+
+    def read_call(self, var: Var, call: Call) -> None:
+        operator = op_name(call)
+        args = tuple(value for value in map(self.value, call.args) if value is not None)
+        source = args[0] if args else None
+        if operator == "layout_transform" and self.decided and isinstance(source, Param):
+            logical = static_shape(var.ty)
+            self.values[var] = Param(source.index, logical, source.dtype, source.layout, False)
+            return
+        if not isinstance(var.ty, relax.TensorType):
+            raise UnsupportedModel(f"{operator} has several results")
+        if operator == "layout_transform" and self.decided:
+            self.values[var] = args[0]
+            return
+        node = Node(operator, args, static_shape(var.ty), str(var.ty.dtype), call)
+        self.nodes.append(node)
+        self.values[var] = node
+
+    def read(self) -> Subgraph:
+        function, attrs = self.function, self.function.attrs
+        for index, var in enumerate(function.params):
+            self.values[var] = self.param(index, var)
+        params = {index: self.values[var] for index, var in enumerate(function.params)}
+        for binding in main_bindings(function):
+            value = binding.value
+            if isinstance(value, Call):
+                self.read_call(binding.var, value)
+            elif isinstance(value, Var) and value in self.values:
+                self.values[binding.var] = self.values[value]
+            else:
+                raise UnsupportedModel(f"{type(value).__name__} in a sub-graph")
+        for value in self.values.values():
+            if isinstance(value, Param):
+                params[value.index] = value
+        result = self.values[function.body.body]
+        shape = static_shape(tensor_types(function.ret_ty)[0])
+        if self.decided:
+            out_layouts = tuple(map(str, attrs["layoutsel.out_layouts"]))
+        else:
+            out_layouts = (tensor_layout(shape, self.layout or PLAIN),)
+        return Subgraph(
+            name=str(attrs["layoutsel.subgraph"]),
+            anchor=str(attrs["layoutsel.anchor"]),
+            params=tuple(params[index] for index in range(len(params))),
+            nodes=tuple(self.nodes),
+            results=(result,),
+            out_layouts=out_layouts,
+            algorithm=str(attrs["layoutsel.algorithm"]) if self.decided else "direct",
+        )
+
+
+def read_subgraph(function: relax.Function, layout: str | None = None) -> Subgraph | None:
+    """The graph of a stage-1 or stage-2 sub-graph function.
+
+    None where the body is beyond these kernels: several results, control flow, symbolic shapes.
+
+    Parameters
+    ----------
+    function
+        A sub-graph function.
+    layout
+        For a stage-1 function: the layout that a decision would give it.
+    """
+    try:
+        return _Reader(function, layout).read()
+    except (UnsupportedModel, KeyError):
+        return None

@@ -1,0 +1,135 @@
+"""Register and cache blocking of convolutions and matrix products; a rule, no search by running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from tvm_passes.cpu.host import VectorUnit
+
+_L2_WEIGHT_CYCLES = 0.3
+"""Cost of streaming one vector of weights from the second-level cache, beyond its load."""
+_TILE_CYCLES = 60.0
+"""Start-up and epilogue of one register tile, per vector of accumulators / 16."""
+_MEMORY_BYTES_PER_CYCLE = 6.0
+"""What the outer caches deliver to one core, roughly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How the result of a convolution is cut into register tiles and tasks."""
+
+    widths: tuple[int, ...]
+    """Pixels of each register tile along a row; the first ones may be one wider than the rest."""
+    vectors: int
+    """Vectors of output channels in a register tile."""
+    rows: int
+    """Rows of a task."""
+
+
+def even_split(total: int, parts: int) -> tuple[int, ...]:
+    """`total` as `parts` integers that differ by one at most, larger ones first."""
+    base, extra = divmod(total, parts)
+    return (base + 1,) * extra + (base,) * (parts - extra)
+
+
+def tile_cycles(width: int, vectors: int) -> float:
+    """Cycles that one step of the reduction takes: two multiply-adds and two loads in each, latency four."""
+    arithmetic = width * vectors / 2
+    loads = (width + vectors) / 2
+    return max(arithmetic, loads, 4.0) + _L2_WEIGHT_CYCLES * vectors
+
+
+def fits(width: int, vectors: int, unit: VectorUnit) -> bool:
+    """Whether accumulators, weights and one broadcast value fit the vector registers."""
+    return width * vectors + vectors + 1 < unit.registers
+
+
+@cache
+def row_tiling(
+    row: int, channel_vectors: int, steps: int, unit: VectorUnit
+) -> tuple[float, tuple[int, ...], int]:
+    """Cycles of one row of all channels, tile widths, vectors per tile; the cheapest of those that fit.
+
+    Parameters
+    ----------
+    row
+        Pixels in a row.
+    channel_vectors
+        Vectors of output channels (of one group).
+    steps
+        Length of the reduction.
+    """
+    best: tuple[float, tuple[int, ...], int] | None = None
+    for vectors in range(1, min(4, channel_vectors) + 1):
+        full, rest = divmod(channel_vectors, vectors)
+        for parts in range(1, row + 1):
+            widths = even_split(row, parts)
+            if not fits(widths[0], vectors, unit):
+                continue
+            cost = 0.0
+            for width in widths:
+                overhead = _TILE_CYCLES * (width + 2) / 16
+                cost += full * (tile_cycles(width, vectors) * steps + overhead * vectors)
+                cost += bool(rest) * (tile_cycles(width, rest) * steps + overhead * rest)
+            if best is None or cost < best[0] * 0.999:
+                best = (cost, widths, vectors)
+            if widths[0] == 1 or best[0] < cost / 2:
+                break
+    assert best is not None
+    return best
+
+
+def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit) -> int:
+    """Length of the rows into which a run of independent pixels is best cut (a divisor of `pixels`)."""
+    candidates = [row for row in range(1, min(pixels, 128) + 1) if pixels % row == 0]
+    if pixels <= 4096:
+        candidates += [] if pixels in candidates else [pixels]
+
+    def cost(row: int) -> tuple[float, int]:
+        cycles = row_tiling(row, channel_vectors, steps, unit)[0] * (pixels // row)
+        few = pixels // row * -(-channel_vectors // 2) < 2 * unit.threads
+        return cycles * (1.3 if few and row > 1 else 1.0), abs(row - 28)
+
+    return min(candidates, key=cost)
+
+
+def rows_per_task(
+    *,
+    rows: int,
+    channel_tiles: int,
+    row_cycles: float,
+    row_bytes: int,
+    weight_bytes: int,
+    unit: VectorUnit,
+) -> int:
+    """Rows of one task, for the least estimated time of the slowest thread.
+
+    Tasks run in the order (block of rows, tile of channels), in equal runs per thread: small blocks stream the weights
+    often, large ones the input; too few tasks leave threads idle.
+    """
+    budget = unit.l2_bytes
+    best = (float("inf"), 1)
+    for block in _block_candidates(rows, unit.threads):
+        blocks = -(-rows // block)
+        tasks = blocks * channel_tiles
+        chunk = -(-tasks // unit.threads)
+        compute = row_cycles / channel_tiles * block * chunk
+        blocks_each = chunk / channel_tiles
+        tiles_each = min(chunk, channel_tiles)
+        share = weight_bytes * tiles_each / channel_tiles
+        weights = share * (max(blocks_each, 1.0) if share > budget else 1.0)
+        block_bytes = row_bytes * block
+        rereads = tiles_each if block_bytes > budget else 1
+        traffic = weights + block_bytes * max(blocks_each, 1.0) * rereads
+        cycles = compute + traffic / _MEMORY_BYTES_PER_CYCLE * 0.5 + 200 * chunk
+        if cycles < best[0]:
+            best = (cycles, block)
+    return best[1]
+
+
+def _block_candidates(rows: int, threads: int) -> Sequence[int]:
+    candidates = {rows, -(-rows // threads), -(-rows // (2 * threads)), -(-rows // (4 * threads))}
+    candidates |= {block for block in (1, 2, 4, 7, 8, 14, 16, 28, 32, 56) if block <= rows}
+    return sorted(candidates)

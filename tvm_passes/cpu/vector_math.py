@@ -1,0 +1,104 @@
+"""Elementary functions on vectors of float32, as polynomials: LLVM would call libm once per lane.
+
+Errors stay within a few units in the last place over the range in which float32 can hold the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tvm_passes.cpu.emit import TirExpr, bind, splat
+
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+"""Cephes ``expf``: exp(r) = 1 + r + r² p(r) on |r| ≤ ln 2 / 2."""
+_TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+"""Cephes ``tanhf``: tanh(x) = x + x³ p(x²) on |x| < 0.625."""
+_ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+"""Abramowitz and Stegun 7.1.26: erf(x) = 1 - t p(t) exp(-x²), t = 1 / (1 + 0.3275911 x)."""
+
+
+def _polynomial(x: TirExpr, coefficients: Sequence[float], lanes: int) -> TirExpr:
+    result = splat(coefficients[0], lanes)
+    for coefficient in coefficients[1:]:
+        result = result * x + splat(coefficient, lanes)
+    return result
+
+
+def _vector(dtype: str, lanes: int) -> str:
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def exp(x: TirExpr, lanes: int) -> TirExpr:
+    """e to the power of `x`, saturating at the ends of float32's range."""
+    x = bind(T.min(T.max(x, splat(-87.33, lanes)), splat(88.37, lanes)))
+    n = bind(T.floor(x * splat(math.log2(math.e), lanes) + splat(0.5, lanes)))
+    r = bind(x - n * splat(_LN2_HIGH, lanes) - n * splat(_LN2_LOW, lanes))
+    mantissa = _polynomial(r, _EXP, lanes) * r * r + r + splat(1.0, lanes)
+    bias = splat(tirx.const(127, "int32"), lanes)
+    exponent = (tirx.Cast(_vector("int32", lanes), n) + bias) << splat(tirx.const(23, "int32"), lanes)
+    return mantissa * tirx.reinterpret(_vector("float32", lanes), exponent)
+
+
+def sigmoid(x: TirExpr, lanes: int) -> TirExpr:
+    """Logistic function."""
+    one = splat(1.0, lanes)
+    return one / (one + exp(splat(0.0, lanes) - x, lanes))
+
+
+def tanh(x: TirExpr, lanes: int) -> TirExpr:
+    """Hyperbolic tangent."""
+    x = bind(x)
+    one, two = splat(1.0, lanes), splat(2.0, lanes)
+    far = bind(one - two / (exp(x * two, lanes) + one))
+    square = bind(x * x)
+    near = _polynomial(square, _TANH, lanes) * square * x + x
+    return tirx.Select(T.abs(x) < splat(0.625, lanes), near, far)
+
+
+def erf(x: TirExpr, lanes: int) -> TirExpr:
+    """Error function; absolute error below 2e-7."""
+    x = bind(x)
+    one = splat(1.0, lanes)
+    magnitude = bind(T.abs(x))
+    t = bind(one / (magnitude * splat(0.3275911, lanes) + one))
+    tail = _polynomial(t, _ERF, lanes) * t * exp(splat(0.0, lanes) - x * x, lanes)
+    positive = bind(one - tail)
+    return tirx.Select(x < splat(0.0, lanes), splat(0.0, lanes) - positive, positive)
+
+
+def gelu(x: TirExpr, lanes: int) -> TirExpr:
+    """x Φ(x)."""
+    x = bind(x)
+    half = splat(0.5, lanes)
+    return x * half * (erf(x * splat(math.sqrt(0.5), lanes), lanes) + splat(1.0, lanes))
+
+
+def gelu_tanh(x: TirExpr, lanes: int) -> TirExpr:
+    """The approximation of :func:`gelu` by tanh."""
+    x = bind(x)
+    inner = (x + x * x * x * splat(0.044715, lanes)) * splat(math.sqrt(2 / math.pi), lanes)
+    return x * splat(0.5, lanes) * (tanh(inner, lanes) + splat(1.0, lanes))
+
+
+def power(x: TirExpr, exponent: float, lanes: int) -> TirExpr | None:
+    """`x` to a constant exponent made of quarters, up to 8 in magnitude; None for any other."""
+    quarters = exponent * 4
+    if quarters != int(quarters) or abs(exponent) > 8:
+        return None
+    whole, rest = divmod(int(abs(quarters)), 4)
+    factors = []
+    x = bind(x)
+    if whole:
+        factors += [x] * whole
+    if rest:
+        root = bind(T.sqrt(x))
+        factors += {1: [T.sqrt(root)], 2: [root], 3: [root, T.sqrt(root)]}[rest]
+    result = splat(1.0, lanes)
+    for factor in factors:
+        result = result * factor
+    return splat(1.0, lanes) / result if exponent < 0 else result

@@ -1,0 +1,115 @@
+"""Small typed helpers over Relax's Python API, so that passes read as their rewrites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import tvm_ffi
+from tvm import relax
+from tvm.ir import Call, GlobalVar, Op, Tuple, TupleGetItem
+from tvm.ir.expr import GenericConst
+
+from tvm_passes.errors import ERRORS, UnsupportedModel
+
+for _error in ERRORS:
+    tvm_ffi.register_error(_error.__name__, _error)
+
+Constant = GenericConst
+Expr = relax.Expr
+Var = relax.Var
+
+
+def op_name(expr: Expr) -> str:
+    """Operator of a call without its ``relax.`` prefix; the callee's name for other calls; else ''."""
+    if not isinstance(expr, Call):
+        return ""
+    if isinstance(expr.op, Op):
+        return expr.op.name.removeprefix("relax.")
+    if isinstance(expr.op, GlobalVar):
+        return expr.op.name_hint
+    return type(expr.op).__name__
+
+
+def is_tensor(expr: Expr) -> bool:
+    """Whether `expr` is a single tensor."""
+    return isinstance(expr.ty, relax.TensorType)
+
+
+def tensor_types(ty: relax.Type) -> list[relax.TensorType]:
+    """The tensor types inside `ty`, tuples flattened."""
+    if isinstance(ty, relax.TensorType):
+        return [ty]
+    if isinstance(ty, relax.TupleType):
+        return [leaf for field in ty.fields for leaf in tensor_types(field)]
+    return []
+
+
+def static_shape(ty: relax.TensorType) -> tuple[int, ...]:
+    """Shape of `ty` as integers.
+
+    Raises
+    ------
+    UnsupportedModel
+        If the shape is unknown or has a symbolic dimension.
+    """
+    if not isinstance(ty.shape, relax.ShapeExpr):
+        raise UnsupportedModel(f"a tensor of type {ty} has no known shape: give every dimension")
+    try:
+        return tuple(int(dim) for dim in ty.shape.values)
+    except TypeError:
+        raise UnsupportedModel(
+            f"a tensor of shape {tuple(ty.shape.values)} has a symbolic dimension: give it a value"
+        ) from None
+
+
+def leaves(expr: Expr) -> Iterator[Expr]:
+    """The leaf arguments of `expr`: variables, constants, shapes; calls and tuples are entered."""
+    if isinstance(expr, Call):
+        if isinstance(expr.op, Var):
+            yield expr.op
+        for argument in expr.args:
+            yield from leaves(argument)
+    elif isinstance(expr, Tuple):
+        for field in expr.fields:
+            yield from leaves(field)
+    elif isinstance(expr, TupleGetItem):
+        yield from leaves(expr.tuple_value)
+    else:
+        yield expr
+
+
+def substitute(expr: Expr, replace: Callable[[Expr], Expr | None]) -> Expr:
+    """Rebuild `expr` with each leaf for which `replace` returns an expression put in its place."""
+    if isinstance(expr, Call):
+        op = replace(expr.op) if isinstance(expr.op, Var) else None
+        arguments = [substitute(argument, replace) for argument in expr.args]
+        return Call(op if op is not None else expr.op, arguments, expr.attrs, expr.ty_args)
+    if isinstance(expr, Tuple):
+        return Tuple([substitute(field, replace) for field in expr.fields])
+    if isinstance(expr, TupleGetItem):
+        return TupleGetItem(substitute(expr.tuple_value, replace), expr.index)
+    replacement = replace(expr)
+    return expr if replacement is None else replacement
+
+
+def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
+    """The bindings of a function whose body is straight-line.
+
+    Raises
+    ------
+    UnsupportedModel
+        If the body holds control flow or a match-cast.
+    """
+    bindings = [binding for block in function.body.blocks for binding in block.bindings]
+    for binding in bindings:
+        if not isinstance(binding, relax.VarBinding) or isinstance(binding.value, relax.If):
+            raise UnsupportedModel(
+                f"binding {binding.var.name} is {type(binding).__name__}: expected a straight-line "
+                f"function without control flow; unroll or remove it before importing"
+            )
+    return bindings
+
+
+def resolve(mapping: Mapping[Var, Expr], expr: Expr) -> Expr:
+    """Replace every variable of `expr` that `mapping` knows."""
+    return substitute(expr, lambda leaf: mapping.get(leaf) if isinstance(leaf, Var) else None)

@@ -1,0 +1,42 @@
+"""From any imported Relax module to the normalised form on which sub-graphs are formed."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+from tvm.ir import IRModule
+
+from tvm_passes.normalize.decompose_batch_norm import DecomposeBatchNorm
+from tvm_passes.normalize.fold_constants import FoldConstants
+from tvm_passes.normalize.fold_scale_shift import FoldScaleShift
+from tvm_passes.normalize.remove_identities import RemoveIdentities
+
+__all__ = [
+    "DecomposeBatchNorm",
+    "FoldConstants",
+    "FoldScaleShift",
+    "RemoveIdentities",
+    "normalize",
+]
+
+
+def normalize(module: IRModule) -> IRModule:
+    """Bring an inference module into the form that partitioning expects.
+
+    Ensures: weights are constants, arithmetic of constants is folded, batch normalisation is part of the weights
+    before it, decomposed activations are single operators, nothing in `main` is without effect. Operators that no
+    pass knows stay as they are.
+    """
+    passes = [
+        RemoveIdentities(),
+        FoldConstants(),
+        DecomposeBatchNorm(),
+        FoldScaleShift(),
+        RemoveIdentities(),
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.DeadCodeElimination(["main"]),
+    ]
+    with tvm.transform.PassContext(opt_level=3):
+        for rewrite in passes:
+            module = rewrite(module)
+    return module

@@ -1,0 +1,250 @@
+"""Evaluate operators whose arguments are all constants, in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import erf
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule, Tuple, TupleGetItem
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_passes.ir import Constant, Expr, op_name
+from tvm_passes.normalize._expressions import (
+    array_of,
+    constant_of,
+    dtype_of,
+    integers,
+    resolved,
+    rewrite_functions,
+    shape_of,
+)
+
+GROWTH_BYTES = 1 << 20
+"""A folded result may exceed its arguments by this much; a bigger one stays an operator."""
+
+Evaluator = Callable[[Call, list[np.ndarray]], "np.ndarray | list[np.ndarray]"]
+
+
+def _shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    shape = shape_of(call)
+    assert shape is not None
+    return arrays[0].reshape(shape)
+
+
+def _transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    axes = call.attrs.axes
+    return np.transpose(arrays[0], None if axes is None else [int(axis) for axis in axes])
+
+
+def _reducer(function: Callable[..., np.ndarray]) -> Evaluator:
+    def evaluate(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+        axis = call.attrs.axis
+        axes = None if axis is None else tuple(int(a) for a in axis)
+        return function(arrays[0], axis=axes, keepdims=bool(call.attrs.keepdims))
+
+    return evaluate
+
+
+def _elementwise(function: Callable[..., np.ndarray]) -> Evaluator:
+    return lambda _call, arrays: function(*arrays)
+
+
+def _broadcast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    return np.broadcast_to(arrays[0], shape_of(call))
+
+
+def _taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    mode = {"clip": "clip", "wrap": "wrap"}.get(str(call.attrs.mode), "raise")
+    return np.take(arrays[0], arrays[1], axis=call.attrs.axis, mode=mode)
+
+
+def _sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    axes, begins, ends = (integers(resolved_argument) for resolved_argument in call.args[1:4])
+    strides = integers(call.args[4]) if len(call.args) > 4 else (1,) * len(axes or ())
+    if axes is None or begins is None or ends is None or strides is None:
+        raise NotImplementedError
+    index = [slice(None)] * arrays[0].ndim
+    for axis, begin, end, stride in zip(axes, begins, ends, strides, strict=True):
+        if stride < 0:
+            raise NotImplementedError
+        index[axis] = slice(begin, end, stride)
+    return arrays[0][tuple(index)]
+
+
+def _split(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    sections = call.attrs.indices_or_sections
+    cuts = int(sections) if isinstance(sections, tvm.tirx.IntImm) else [int(s) for s in sections]
+    return np.split(arrays[0], cuts, axis=int(call.attrs.axis))
+
+
+def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    return np.full(shape_of(call), arrays[0])
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+_ELEMENTWISE: Mapping[str, Callable[..., np.ndarray]] = {
+    "abs": np.abs,
+    "add": np.add,
+    "ceil": np.ceil,
+    "cos": np.cos,
+    "divide": np.divide,
+    "equal": np.equal,
+    "erf": np.vectorize(erf),
+    "exp": np.exp,
+    "floor": np.floor,
+    "floor_divide": np.floor_divide,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "log": np.log,
+    "logical_and": np.logical_and,
+    "logical_not": np.logical_not,
+    "logical_or": np.logical_or,
+    "matmul": np.matmul,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "mod": np.mod,
+    "multiply": np.multiply,
+    "negative": np.negative,
+    "not_equal": np.not_equal,
+    "power": np.power,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "sigmoid": _sigmoid,
+    "sin": np.sin,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "subtract": np.subtract,
+    "tanh": np.tanh,
+    "where": np.where,
+}
+
+_EVALUATORS: Mapping[str, Evaluator] = {
+    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
+    "astype": lambda call, arrays: arrays[0].astype(dtype_of(call)),
+    "broadcast_to": _broadcast,
+    "concat": lambda call, arrays: np.concatenate(arrays, axis=int(call.attrs.axis or 0)),
+    "expand_dims": _shaped,
+    "flatten": _shaped,
+    "full": _full,
+    "max": _reducer(np.max),
+    "mean": _reducer(np.mean),
+    "min": _reducer(np.min),
+    "permute_dims": _transposed,
+    "prod": _reducer(np.prod),
+    "reshape": _shaped,
+    "split": _split,
+    "squeeze": _shaped,
+    "stack": lambda call, arrays: np.stack(arrays, axis=int(call.attrs.axis)),
+    "strided_slice": _sliced,
+    "sum": _reducer(np.sum),
+    "take": _taken,
+    "tile": lambda call, arrays: np.tile(arrays[0], [int(r) for r in call.attrs.repeats]),
+    "zeros": lambda call, _arrays: np.zeros(shape_of(call), dtype_of(call)),
+    "ones": lambda call, _arrays: np.ones(shape_of(call), dtype_of(call)),
+}
+
+_SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm)
+
+
+def evaluate(call: Call, arguments: list[Expr]) -> Constant | Tuple | None:
+    """The value of `call` on constant `arguments`; None if it is not constant, known and small."""
+    evaluator = _EVALUATORS.get(op_name(call))
+    arrays = _constant_arrays(arguments)
+    if evaluator is None or arrays is None or not _is_worth_folding(call, arrays):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            value = evaluator(call, arrays)
+    except (NotImplementedError, ValueError, IndexError, TypeError, AttributeError):
+        return None
+    if isinstance(value, list):
+        return Tuple([constant_of(part) for part in value])
+    value = np.asarray(value)
+    dtype = dtype_of(call)
+    return constant_of(value.astype(dtype, copy=False) if dtype else value)
+
+
+def _constant_arrays(arguments: list[Expr]) -> list[np.ndarray] | None:
+    arrays: list[np.ndarray] = []
+    for argument in arguments:
+        fields = list(argument.fields) if isinstance(argument, Tuple) else [argument]
+        for field in fields:
+            if isinstance(field, Constant):
+                arrays.append(array_of(field))
+            elif not isinstance(field, _SHAPE_ARGUMENTS):
+                return None
+    return arrays
+
+
+def _is_worth_folding(call: Call, arrays: list[np.ndarray]) -> bool:
+    if isinstance(call.ty, relax.TupleType):
+        return True
+    shape = shape_of(call)
+    if shape is None or not dtype_of(call):
+        return False
+    elements = sum(array.size for array in arrays)
+    return int(np.prod(shape)) <= elements + GROWTH_BYTES // 4
+
+
+@mutator
+class _Folder(PyExprMutator):
+    def visit_call_(self, call: Call) -> Expr:
+        call = super().visit_call_(call)
+        if not isinstance(call, Call) or op_name(call) not in _EVALUATORS:
+            return call
+        arguments = [self._constant(argument) for argument in call.args]
+        value = evaluate(call, arguments)
+        if value is not None:
+            return value
+        if all(new.same_as(old) for new, old in zip(arguments, call.args, strict=True)):
+            return call
+        return Call(call.op, arguments, call.attrs, call.ty_args, call.span)
+
+    def visit_tuple_getitem_(self, item: TupleGetItem) -> Expr:
+        item = super().visit_tuple_getitem_(item)
+        if not isinstance(item, TupleGetItem):
+            return item
+        value = resolved(self, item.tuple_value)
+        if isinstance(value, Tuple) and isinstance(value.fields[item.index], Constant):
+            return value.fields[item.index]
+        return item
+
+    def _constant(self, argument: Expr) -> Expr:
+        """The constant that `argument` stands for; `argument` itself if there is none."""
+        value = resolved(self, argument)
+        if isinstance(value, Constant):
+            return value
+        if isinstance(value, Tuple) and not isinstance(argument, relax.Var):
+            return Tuple([self._constant(field) for field in value.fields])
+        return argument
+
+
+@tvm.transform.module_pass(opt_level=0, name="FoldConstants")
+class FoldConstants:
+    """Evaluate operators of constants in numpy, in place of running unscheduled code.
+
+    Before::
+
+        lv = R.permute_dims(weight_constant)
+        lv1 = R.matmul(x, lv)
+
+    After::
+
+        lv1 = R.matmul(x, transposed_constant)
+
+    Requires
+        Nothing.
+    Ensures
+        No operator of the table has only constant arguments, unless its result would be larger than
+        they are by more than ``GROWTH_BYTES``. Bindings that became unused are left to dead-code elimination.
+    """
+
+    def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        return rewrite_functions(mod, lambda module, _function: _Folder(module))

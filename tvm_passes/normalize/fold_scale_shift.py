@@ -1,0 +1,232 @@
+"""Merge per-channel scales and shifts into each other and into the weights before them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_passes.ir import Constant, Expr, Var, op_name
+from tvm_passes.normalize._expressions import (
+    array_of,
+    constant_of,
+    dtype_of,
+    is_per_channel,
+    resolved,
+    rewrite_functions,
+    shape_of,
+    use_counts,
+)
+
+_FLOATS = frozenset({"float16", "float32", "float64"})
+
+
+def _scale_leading(weight: np.ndarray, scale: np.ndarray, _groups: int) -> np.ndarray:
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def _scale_transposed(weight: np.ndarray, scale: np.ndarray, groups: int) -> np.ndarray:
+    """Scale the outputs of a transposed convolution, whose weight is (I, O / groups, ...)."""
+    outputs = weight.shape[1]
+    if scale.size == 1:
+        return weight * scale.reshape(())
+    grouped = weight.reshape(groups, weight.shape[0] // groups, outputs, -1)
+    return (grouped * scale.reshape(groups, 1, outputs, 1)).reshape(weight.shape)
+
+
+def _scale_last(weight: np.ndarray, scale: np.ndarray, _groups: int) -> np.ndarray:
+    return weight * scale.reshape(-1)
+
+
+_CONVOLUTIONS = {f"nn.conv{rank}d": _scale_leading for rank in (1, 2, 3)} | {
+    f"nn.conv{rank}d_transpose": _scale_transposed for rank in (1, 2, 3)
+}
+_SCALERS: Mapping[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    **_CONVOLUTIONS,
+    "matmul": _scale_last,
+}
+"""How each operator with weights takes a scale of its output channels."""
+
+_PLAIN_LAYOUT = {"NCW", "NCHW", "NCDHW"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Affine:
+    """A value known to be ``base * scale + shift``, or ``anchor(weight * scale) + shift``."""
+
+    base: Expr
+    """What is scaled: the input of the chain, or the anchor's call."""
+    anchored: bool
+    axis: int
+    """Channel axis of an anchored value."""
+    name: str
+    """Name of the anchor's binding, kept for its replacement."""
+    scale: np.ndarray | None = None
+    shift: np.ndarray | None = None
+    steps: int = 0
+    """Element-wise operators that this form replaces."""
+
+
+def _compose(step: tuple[str, np.ndarray], affine: _Affine) -> _Affine:
+    """`affine` followed by one step, ``multiply`` or ``add`` of a constant."""
+    kind, value = step
+    if kind == "add":
+        shift = value if affine.shift is None else affine.shift + value
+        return replace(affine, shift=shift, steps=affine.steps + 1)
+    scale = value if affine.scale is None else affine.scale * value
+    shift = None if affine.shift is None else affine.shift * value
+    return replace(affine, scale=scale, shift=shift, steps=affine.steps + 1)
+
+
+def _grows(merged: _Affine, start: _Affine, value: np.ndarray) -> bool:
+    """Whether merging broadcasts constants to something larger than each of them."""
+    before = max(part.size for part in (start.scale, start.shift, value) if part is not None)
+    after = max(part.size for part in (merged.scale, merged.shift) if part is not None)
+    return after > before
+
+
+@mutator
+class _ScaleShiftFolder(PyExprMutator):
+    def __init__(self, mod: IRModule, function: relax.Function) -> None:
+        super().__init__(mod)
+        self._uses: Counter[Var] = use_counts(function)
+        self._forms: dict[Var, _Affine] = {}
+        self._scaled: dict[tuple[Call, int], Constant] = {}
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        form = self._form(binding) if isinstance(binding.value, Call) else None
+        if form is not None and self._uses[binding.var] == 1:
+            self._forms[binding.var] = form
+        if form is not None and form.steps > (0 if form.anchored else 1):
+            binding = relax.VarBinding(binding.var, self._emit(form))
+        super().visit_var_binding_(binding)
+
+    def _form(self, binding: relax.VarBinding) -> _Affine | None:
+        """The affine form of what `binding` binds (as read before this pass), if it has one."""
+        call = binding.value
+        if op_name(call) in _SCALERS:
+            return self._anchor(binding)
+        step = self._step(call)
+        if step is None:
+            return None
+        operand, kind, value = step
+        fresh = _Affine(base=operand, anchored=False, axis=0, name=binding.var.name)
+        start = self._forms.get(operand, fresh)
+        if start.anchored and not is_per_channel(value.shape, start.axis, len(shape_of(call) or ())):
+            start = fresh
+        merged = _compose((kind, value), start)
+        if not start.anchored and _grows(merged, start, value):
+            return _compose((kind, value), fresh)
+        return merged
+
+    def _anchor(self, binding: relax.VarBinding) -> _Affine | None:
+        call, name = binding.value, binding.var.name
+        weight = resolved(self, call.args[1])
+        if not isinstance(weight, Constant) or dtype_of(call) not in _FLOATS:
+            return None
+        if dtype_of(weight) != dtype_of(call):
+            return None
+        shape = shape_of(call)
+        if op_name(call) == "matmul":
+            if shape is None or len(shape_of(weight) or ()) != 2 or len(shape) < 2:
+                return None
+            return _Affine(base=call, anchored=True, axis=len(shape) - 1, name=name)
+        if call.attrs.data_layout not in _PLAIN_LAYOUT or shape is None:
+            return None
+        return _Affine(base=call, anchored=True, axis=1, name=name)
+
+    def _step(self, call: Call) -> tuple[Var, str, np.ndarray] | None:
+        """`call` as one step on a variable: (variable, ``multiply`` or ``add``, constant)."""
+        name = op_name(call)
+        if name not in ("add", "subtract", "multiply", "divide") or dtype_of(call) not in _FLOATS:
+            return None
+        left, right = call.args
+        if isinstance(left, Constant) and name in ("add", "multiply"):
+            left, right = right, left
+        if not isinstance(left, Var) or not isinstance(right, Constant):
+            return None
+        if shape_of(left) is None or shape_of(left) != shape_of(call):
+            return None
+        value = array_of(right)
+        if value.ndim > len(shape_of(call) or ()):
+            return None
+        if name in ("add", "subtract"):
+            return left, "add", value if name == "add" else -value
+        if name == "divide" and not value.all():
+            return None
+        return left, "multiply", value if name == "multiply" else 1 / value
+
+    def _emit(self, form: _Affine) -> Expr:
+        """The shortest expression of `form`, over variables of the function before this pass."""
+        value, dtype = form.base, dtype_of(form.base)
+        if form.anchored:
+            value = self._scaled_anchor(form)
+        elif form.scale is not None:
+            value = relax.op.multiply(value, constant_of(form.scale.astype(dtype)))
+        if form.shift is None or not form.shift.any():
+            return value
+        shift = self._shift_constant(form, dtype)
+        if isinstance(value, Call):
+            value = self.builder_.emit(self.visit_expr(value), form.name)
+        return relax.op.add(value, shift)
+
+    def _scaled_anchor(self, form: _Affine) -> Call:
+        call = form.base
+        if form.scale is None:
+            return call
+        key = (call, id(form.scale))
+        if key not in self._scaled:
+            weight = array_of(resolved(self, call.args[1]))
+            groups = int(getattr(call.attrs, "groups", 1))
+            scaled = _SCALERS[op_name(call)](weight, form.scale, groups)
+            self._scaled[key] = constant_of(scaled.astype(weight.dtype, copy=False))
+        arguments = [call.args[0], self._scaled[key], *call.args[2:]]
+        return Call(call.op, arguments, call.attrs, call.ty_args, call.span)
+
+    @staticmethod
+    def _shift_constant(form: _Affine, dtype: str) -> Constant:
+        shift = form.shift
+        assert shift is not None
+        if form.anchored:
+            shape = shape_of(form.base) or ()
+            channels = shape[form.axis]
+            shift = np.broadcast_to(shift.reshape(-1), (channels,))
+            if op_name(form.base) != "matmul":
+                shift = shift.reshape(1, channels, *[1] * (len(shape) - 2))
+        return constant_of(shift.astype(dtype))
+
+
+@tvm.transform.module_pass(opt_level=0, name="FoldScaleShift")
+class FoldScaleShift:
+    """Merge chains of constant scales and shifts, into the weights of a convolution where one precedes.
+
+    Before::
+
+        lv = R.nn.conv2d(x, weight)
+        lv1 = R.multiply(lv, scale)      # (1, C, 1, 1) or a scalar
+        lv2 = R.add(lv1, shift)
+
+    After::
+
+        lv = R.nn.conv2d(x, scaled_weight)
+        lv2 = R.add(lv, shift)           # (1, C, 1, 1)
+
+    After a matrix product the shift has shape (N,). Without weights before it, a chain becomes one
+    multiplication and one addition. A value that is read twice ends a chain.
+
+    Requires
+        Weights folded to constants (:class:`FoldConstants`); batch normalisation decomposed
+        (:class:`DecomposeBatchNorm`).
+    Ensures
+        A convolution or matrix product with constant weights is followed by no constant scale, and by one constant
+        shift at most, as far as its value is read once.
+    """
+
+    def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        return rewrite_functions(mod, _ScaleShiftFolder)

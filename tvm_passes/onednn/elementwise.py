@@ -1,0 +1,141 @@
+"""Element-wise operators: as primitives of their own, and as post-ops of others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tvm import relax
+from tvm.ir import Call
+
+from tvm_passes.ir import Expr, Var, op_name, static_shape
+from tvm_passes.layout import PLAIN
+from tvm_passes.onednn.graph import PostOp, Tensor
+from tvm_passes.onednn.scope import Scope, scalar
+
+_FLOAT_MAX = 3.4028234e38
+
+
+@dataclass(frozen=True)
+class Eltwise:
+    """One of oneDNN's element-wise functions, with its parameters."""
+
+    algorithm: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    def post_op(self) -> PostOp:
+        """The same function as a post-op."""
+        return PostOp(kind="eltwise", algorithm=self.algorithm, alpha=self.alpha, beta=self.beta)
+
+
+def _clip(call: Call) -> Eltwise:
+    low, high = (float(argument.value) for argument in call.args[1:3])
+    return Eltwise("clip", max(low, -_FLOAT_MAX), min(high, _FLOAT_MAX))
+
+
+UNARY: Mapping[str, Callable[[Call], Eltwise]] = {
+    "abs": lambda _: Eltwise("abs"),
+    "clip": _clip,
+    "exp": lambda _: Eltwise("exp"),
+    "log": lambda _: Eltwise("log"),
+    "negative": lambda _: Eltwise("linear", -1.0),
+    "nn.elu": lambda call: Eltwise("elu", float(call.attrs.alpha)),
+    "nn.gelu": lambda _: Eltwise("gelu_erf"),
+    "nn.gelu_tanh": lambda _: Eltwise("gelu_tanh"),
+    "nn.leakyrelu": lambda call: Eltwise("relu", float(call.attrs.alpha)),
+    "nn.relu": lambda _: Eltwise("relu"),
+    "nn.relu6": lambda _: Eltwise("clip", 0.0, 6.0),
+    "nn.silu": lambda _: Eltwise("swish", 1.0),
+    "round": lambda _: Eltwise("round"),
+    "rsqrt": lambda _: Eltwise("pow", 1.0, -0.5),
+    "sigmoid": lambda _: Eltwise("sigmoid"),
+    "sqrt": lambda _: Eltwise("sqrt"),
+    "square": lambda _: Eltwise("square"),
+    "tanh": lambda _: Eltwise("tanh"),
+}
+"""Relax's element-wise operators of one operand."""
+
+_SCALAR_RIGHT: Mapping[str, Callable[[float], Eltwise | None]] = {
+    "add": lambda c: Eltwise("linear", 1.0, c),
+    "subtract": lambda c: Eltwise("linear", 1.0, -c),
+    "multiply": lambda c: Eltwise("linear", c),
+    "divide": lambda c: Eltwise("linear", 1.0 / c) if c else None,
+    "power": lambda c: Eltwise("pow", 1.0, c),
+    "maximum": lambda c: Eltwise("clip", c, _FLOAT_MAX),
+    "minimum": lambda c: Eltwise("clip", -_FLOAT_MAX, c),
+}
+
+_SCALAR_LEFT: Mapping[str, Callable[[float], Eltwise | None]] = {
+    "add": _SCALAR_RIGHT["add"],
+    "multiply": _SCALAR_RIGHT["multiply"],
+    "maximum": _SCALAR_RIGHT["maximum"],
+    "minimum": _SCALAR_RIGHT["minimum"],
+    "subtract": lambda c: Eltwise("linear", -1.0, c),
+    "divide": lambda c: Eltwise("pow", c, -1.0),
+}
+
+BINARY = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "div",
+    "maximum": "max",
+    "minimum": "min",
+}
+"""Relax's element-wise operators of two operands, and what oneDNN calls them."""
+
+COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum"})
+
+
+def as_eltwise(value: Expr) -> tuple[Expr, Eltwise] | None:
+    """The operand and the function, where `value` is an element-wise function of one operand."""
+    operator = op_name(value)
+    if operator in UNARY:
+        return value.args[0], UNARY[operator](value)
+    if operator not in _SCALAR_RIGHT:
+        return None
+    left, right = value.args
+    number = scalar(right)
+    if number is not None and not isinstance(left, relax.Constant):
+        function = _SCALAR_RIGHT[operator](number)
+        return (left, function) if function else None
+    number = scalar(left)
+    if number is not None and operator in _SCALAR_LEFT:
+        function = _SCALAR_LEFT[operator](number)
+        return (right, function) if function else None
+    return None
+
+
+def aligned(scope: Scope, expr: Expr, rank: int) -> Tensor:
+    """`expr` with leading axes of one up to `rank`, in the sub-graph's layout where it lies so."""
+    tensor = scope.tensor(expr)
+    shape = (1,) * (rank - len(tensor.shape)) + tensor.shape
+    if shape != tensor.shape:
+        tensor = scope.view(scope.plain(tensor), shape)
+    wanted = scope.laid_out(tensor)
+    lies_so = tensor.lies_as(wanted) or tensor.storage.kind not in ("weight", "const")
+    return scope.convert(tensor, wanted) if lies_so else scope.convert(tensor, PLAIN)
+
+
+def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> PostOp | None:
+    """`binding` as a binary post-op of the primitive that computes `chain`, or None."""
+    operator = op_name(binding.value)
+    if operator not in BINARY:
+        return None
+    left, right = binding.value.args
+    if right is chain or right.same_as(chain):
+        if operator not in COMMUTATIVE:
+            return None
+        left, right = right, left
+    if not left.same_as(chain) or right.same_as(chain):
+        return None
+    if isinstance(right, Var) and right not in scope.values:
+        return None
+    shape = static_shape(chain.ty)
+    if static_shape(binding.var.ty) != shape:
+        return None
+    return PostOp(
+        kind="binary", algorithm=BINARY[operator], tensor=aligned(scope, right, len(shape))
+    )

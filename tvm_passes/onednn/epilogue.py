@@ -1,0 +1,183 @@
+"""Fuse what follows a primitive into it: bias, element-wise functions, operands added or multiplied."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+from tvm import relax
+
+from tvm_passes.ir import Constant, Var, op_name, static_shape
+from tvm_passes.onednn.elementwise import Eltwise, as_binary_post_op, as_eltwise
+from tvm_passes.onednn.graph import Node, PostOp, Tensor
+from tvm_passes.onednn.scope import Scope, is_reference, scalar
+
+_MAX_POST_OPS = 8
+_MAX_REGION = 10
+
+_BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1, "inner_product": -1}
+"""Primitives with a bias, and the axis of the result that it runs along."""
+
+_SAMPLES = np.concatenate([np.linspace(-8, 8, 161), np.linspace(-1, 1, 41)])
+
+_NAMED_FUNCTIONS = (
+    (Eltwise("swish", 1.0), _SAMPLES * special.expit(_SAMPLES)),
+    (Eltwise("hardswish", 1 / 6, 0.5), _SAMPLES * np.clip(_SAMPLES / 6 + 0.5, 0, 1)),
+    (Eltwise("gelu_erf"), _SAMPLES * 0.5 * (1 + special.erf(_SAMPLES / np.sqrt(2)))),
+    (
+        Eltwise("gelu_tanh"),
+        0.5 * _SAMPLES * (1 + np.tanh(np.sqrt(2 / np.pi) * (_SAMPLES + 0.044715 * _SAMPLES**3))),
+    ),
+    (Eltwise("mish"), _SAMPLES * np.tanh(np.log1p(np.exp(_SAMPLES)))),
+)
+"""oneDNN's functions that models often spell out in several operators, with their values at the samples."""
+
+_NUMPY = {
+    "abs": np.abs,
+    "add": np.add,
+    "divide": np.divide,
+    "erf": special.erf,
+    "exp": np.exp,
+    "log": np.log,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "multiply": np.multiply,
+    "negative": np.negative,
+    "nn.relu": lambda x: np.maximum(x, 0),
+    "nn.relu6": lambda x: np.clip(x, 0, 6),
+    "nn.softplus": lambda x: np.log1p(np.exp(x)),
+    "power": np.power,
+    "sigmoid": special.expit,
+    "subtract": np.subtract,
+    "tanh": np.tanh,
+    "clip": np.clip,
+}
+
+
+def finish(scope: Scope, var: Var, node: Node) -> None:
+    """Add `node`, which computes `var`, to the graph, with as much of what follows fused into it as it takes."""
+    node.implementation = scope.implementation
+    scope.implementation = 0
+    baseline = scope.implementation_of(node)
+    var = _fuse_bias(scope, var, node)
+    while len(node.post_ops) < _MAX_POST_OPS:
+        step = _next_step(scope, var)
+        if step is None:
+            break
+        post_op, following, skipped = step
+        extended = dataclasses.replace(node, post_ops=[*node.post_ops, post_op])
+        if not _keeps_speed(baseline, scope.implementation_of(extended)):
+            break
+        node.post_ops.append(post_op)
+        scope.done.update((*skipped, following))
+        var = following
+    scope.graph.nodes.append(node)
+    scope.values[var] = node.output
+
+
+def _keeps_speed(before: str | None, after: str | None) -> bool:
+    return after is not None and (not is_reference(after) or before is None or is_reference(before))
+
+
+def _only_consumer(scope: Scope, var: Var) -> relax.VarBinding | None:
+    consumers = scope.consumers.get(var, [])
+    return consumers[0] if len(consumers) == 1 and var not in scope.results else None
+
+
+def _fuse_bias(scope: Scope, var: Var, node: Node) -> Var:
+    following = _only_consumer(scope, var)
+    if node.op not in _BIAS_AXIS or following is None or op_name(following.value) != "add":
+        return var
+    operand = next((arg for arg in following.value.args if not arg.same_as(var)), None)
+    if operand is None or (isinstance(operand, Var) and operand not in scope.values):
+        return var
+    bias = _bias_tensor(scope, operand, node)
+    if bias is None or static_shape(following.var.ty) != static_shape(var.ty):
+        return var
+    extended = dataclasses.replace(node, inputs=[*node.inputs, bias])
+    if not _keeps_speed(scope.implementation_of(node), scope.implementation_of(extended)):
+        return var
+    node.inputs.append(bias)
+    scope.done.add(following.var)
+    return following.var
+
+
+def _bias_tensor(scope: Scope, operand: Var | Constant, node: Node) -> Tensor | None:
+    tensor = scope.tensor(operand)
+    shape = static_shape(operand.ty)
+    if tensor.storage.kind not in ("weight", "const") or tensor.strides is not None:
+        return None
+    rank = len(node.output.shape)
+    axis = _BIAS_AXIS[node.op] % rank
+    channels = node.output.shape[axis]
+    logical = scope.graph_shape(node)
+    padded = (1,) * (len(logical) - len(shape)) + shape
+    along = _BIAS_AXIS[node.op] % len(logical)
+    if padded != tuple(size if i == along else 1 for i, size in enumerate(logical)):
+        return None
+    if node.op == "matmul":
+        return scope.view(tensor, (1,) * (rank - 1) + (channels,))
+    return scope.view(tensor, (channels,))
+
+
+def _next_step(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]] | None:
+    """The post-op that may follow `var`: itself, the variable that it yields, those that it makes superfluous."""
+    if var in scope.results:
+        return None
+    following = _only_consumer(scope, var)
+    if following is None:
+        return _named_function(scope, var)
+    match = as_eltwise(following.value)
+    if match is not None and match[0].same_as(var):
+        return match[1].post_op(), following.var, ()
+    post_op = as_binary_post_op(scope, following, var)
+    if post_op is not None:
+        return post_op, following.var, ()
+    return _named_function(scope, var)
+
+
+def _named_function(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]] | None:
+    """Recognise a function of `var` alone by its values, however it is spelled out.
+
+    The region from `var` to a single variable through which everything passes is evaluated at samples.
+    """
+    known = {var: _SAMPLES}
+    waiting = {var}
+    order: list[Var] = []
+    for binding in scope.bindings:
+        if not any(binding is consumer for v in known for consumer in scope.consumers.get(v, [])):
+            continue
+        value = _evaluate(binding, known)
+        if value is None or len(order) == _MAX_REGION:
+            return None
+        known[binding.var] = value
+        order.append(binding.var)
+        waiting.add(binding.var)
+        waiting = {v for v in waiting if any(c.var not in known for c in scope.consumers.get(v, []))}
+        closed = not waiting - {binding.var} and len(order) > 1
+        if closed:
+            for function, expected in _NAMED_FUNCTIONS:
+                if np.allclose(value, expected, rtol=1e-4, atol=1e-5):
+                    return function.post_op(), binding.var, order[:-1]
+        if binding.var in scope.results:
+            return None
+    return None
+
+
+def _evaluate(binding: relax.VarBinding, known: dict[Var, np.ndarray]) -> np.ndarray | None:
+    function = _NUMPY.get(op_name(binding.value))
+    if function is None:
+        return None
+    operands = []
+    for argument in binding.value.args:
+        number = None if isinstance(argument, Var) else scalar(argument)
+        if isinstance(argument, Var) and argument in known:
+            operands.append(known[argument])
+        elif number is not None:
+            operands.append(np.float64(number))
+        else:
+            return None
+    with np.errstate(all="ignore"):
+        return np.asarray(function(*operands))

@@ -1,0 +1,245 @@
+"""What a partition computes, as the plugin reads it: primitives on tensors in storages."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm_passes.layout import PLAIN, block_size
+
+SCHEMA_VERSION = 1
+_F32_BYTES = 4
+
+
+@dataclass(eq=False)
+class Storage:
+    """A piece of memory: a parameter, a result, a constant, or part of the arena."""
+
+    kind: str
+    """``input``, ``weight``, ``output``, ``const`` or ``temp``."""
+    bytes: int
+    index: int = -1
+    """Parameter (input, weight) or result (output)."""
+    values: tuple[float, ...] = ()
+    """What a ``const`` holds."""
+    home: tuple[Storage, int] | None = None
+    """Storage that this one became a part of, and where in bytes."""
+
+    def root(self) -> tuple[Storage, int]:
+        """The storage that this one lies in at last, and the offset in bytes."""
+        if self.home is None:
+            return self, 0
+        outer, offset = self.home
+        storage, further = outer.root()
+        return storage, offset + further
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides, in elements, of a dense row-major tensor."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _same_strides(shape: Sequence[int], first: Sequence[int], second: Sequence[int]) -> bool:
+    return all(a == b for size, a, b in zip(shape, first, second, strict=True) if size != 1)
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A logical f32 tensor and how it lies in its storage."""
+
+    shape: tuple[int, ...]
+    storage: Storage
+    layout: str = PLAIN
+    strides: tuple[int, ...] | None = None
+    """In elements; None where `layout` says everything."""
+    offset: int = 0
+    """In bytes."""
+    packable: bool = False
+    """A weight whose form the primitive may choose."""
+    packed: str = ""
+    """The form in which the weight arrives; empty: as `shape` and `strides` say."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of the elements, gaps not counted."""
+        return math.prod(self.shape) * _F32_BYTES
+
+    @property
+    def dense_strides(self) -> tuple[int, ...] | None:
+        """Strides in elements; None for a packed layout."""
+        if self.strides is not None:
+            return self.strides
+        if self.layout == "NHWC":
+            _, c, h, w = self.shape
+            return (h * w * c, 1, w * c, c)
+        if block_size(self.layout):
+            _, _, h, w = self.shape
+            return row_major(self.shape) if h * w == 1 else None
+        return row_major(self.shape)
+
+    def lies_as(self, layout: str) -> bool:
+        """Whether the elements lie as `layout` says, whatever this tensor's layout is called."""
+        if self.layout == layout and self.strides is None:
+            return True
+        wanted = Tensor(self.shape, self.storage, layout).dense_strides
+        have = self.dense_strides
+        return wanted is not None and have is not None and _same_strides(self.shape, have, wanted)
+
+    def fills_storage(self) -> bool:
+        """Whether this tensor is all that its storage holds."""
+        return self.offset == 0 and self.bytes == self.storage.bytes and self.strides is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostOp:
+    """What a primitive does to its result before storing it."""
+
+    kind: str
+    """``eltwise``, ``binary`` or ``sum`` (into what the destination holds)."""
+    algorithm: str = ""
+    alpha: float = 0.0
+    beta: float = 0.0
+    tensor: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Node:
+    """One oneDNN primitive."""
+
+    op: str
+    subgraph: str
+    operator: str
+    inputs: list[Tensor]
+    output: Tensor
+    attrs: dict[str, Any]
+    post_ops: list[PostOp] = field(default_factory=list)
+    precision: str = "f32"
+    implementation: int = 0
+
+    def reads(self) -> Iterator[Tensor]:
+        """Every tensor that the primitive reads."""
+        yield from self.inputs
+        yield from (post_op.tensor for post_op in self.post_ops if post_op.tensor is not None)
+
+
+@dataclass(eq=False)
+class Graph:
+    """The primitives of one partition, in order of execution."""
+
+    symbol: str
+    num_params: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+    def temp(self, shape: Sequence[int], layout: str = PLAIN) -> Tensor:
+        """A new tensor in the arena."""
+        storage = Storage("temp", math.prod(shape) * _F32_BYTES)
+        return Tensor(tuple(shape), storage, layout)
+
+    def set_outputs(self, results: Iterable[Tensor]) -> None:
+        """Let `results` be what the partition returns; copies where a result has no storage of its own."""
+        for index, result in enumerate(results):
+            storage = result.storage
+            whole = result.bytes == storage.bytes and result.offset == 0
+            if storage.kind == "temp" and whole and result.strides is None:
+                storage.kind, storage.index = "output", index
+                self.outputs.append(result)
+                continue
+            target = Storage("output", result.bytes, index)
+            copy = Tensor(result.shape, target, result.layout if result.strides is None else PLAIN)
+            self.nodes.append(Node("reorder", "", "copy", [result], copy, {}))
+            self.outputs.append(copy)
+
+    def weights(self) -> list[Tensor]:
+        """Weight tensors in order of first use, one for each storage."""
+        found = [t for node in self.nodes for t in node.reads() if t.storage.kind == "weight"]
+        return list({id(tensor.storage): tensor for tensor in found}.values())
+
+    def to_json(self, nodes: Sequence[Node] | None = None) -> str:
+        """The graph, or some of its nodes, in the form that the plugin reads."""
+        return self.numbered(nodes)[0]
+
+    def numbered(self, nodes: Sequence[Node] | None = None) -> tuple[str, dict[int, int]]:
+        """:meth:`to_json`, and the number in it of each tensor, by its ``id()``."""
+        writer = _Writer(self, self.nodes if nodes is None else nodes)
+        return writer.text(), writer.tensors
+
+
+class _Writer:
+    def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
+        self.graph = graph
+        self.nodes = nodes
+        self.tensors: dict[int, int] = {}
+        self.storages: dict[int, int] = {}
+        self.tensor_items: list[dict[str, Any]] = []
+        self.storage_items: list[dict[str, Any]] = []
+
+    def storage(self, storage: Storage) -> int:
+        if id(storage) not in self.storages:
+            self.storages[id(storage)] = len(self.storage_items)
+            item: dict[str, Any] = {"kind": storage.kind, "bytes": storage.bytes}
+            if storage.index >= 0:
+                item["index"] = storage.index
+            if storage.values:
+                item["values"] = list(storage.values)
+            self.storage_items.append(item)
+        return self.storages[id(storage)]
+
+    def tensor(self, tensor: Tensor) -> int:
+        if id(tensor) not in self.tensors:
+            root, offset = tensor.storage.root()
+            item: dict[str, Any] = {
+                "dims": list(tensor.shape),
+                "storage": self.storage(root),
+                "offset": offset + tensor.offset,
+            }
+            if tensor.strides is not None:
+                item["strides"] = list(tensor.strides)
+            else:
+                item["layout"] = tensor.layout
+            if tensor.packable:
+                item |= {"packable": 1, "packed": tensor.packed}
+            self.tensors[id(tensor)] = len(self.tensor_items)
+            self.tensor_items.append(item)
+        return self.tensors[id(tensor)]
+
+    def post_op(self, post_op: PostOp) -> dict[str, Any]:
+        item: dict[str, Any] = {"kind": post_op.kind}
+        if post_op.kind != "sum":
+            item["algorithm"] = post_op.algorithm
+        if post_op.kind == "eltwise":
+            item |= {"alpha": post_op.alpha, "beta": post_op.beta}
+        if post_op.tensor is not None:
+            item["tensor"] = self.tensor(post_op.tensor)
+        return item
+
+    def node(self, node: Node) -> dict[str, Any]:
+        return {
+            "op": node.op,
+            "subgraph": node.subgraph,
+            "operator": node.operator,
+            "inputs": [self.tensor(tensor) for tensor in node.inputs],
+            "outputs": [self.tensor(node.output)],
+            "post_ops": [self.post_op(post_op) for post_op in node.post_ops],
+            "precision": node.precision,
+            "implementation": node.implementation,
+            "attrs": node.attrs,
+        }
+
+    def text(self) -> str:
+        nodes = [self.node(node) for node in self.nodes]
+        return json.dumps(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "symbol": self.graph.symbol,
+                "num_params": self.graph.num_params,
+                "num_outputs": len(self.graph.outputs),
+                "storages": self.storage_items,
+                "tensors": self.tensor_items,
+                "nodes": nodes,
+            }
+        )
+

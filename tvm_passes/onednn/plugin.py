@@ -1,0 +1,104 @@
+"""Find and load the native plugin, once."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.metadata
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tvm_passes.errors import UnitUnavailable
+
+_PLUGIN = "liblayoutsel_onednn.so"
+_ONEDNN = "libdnnl.so.3"
+_ONEDNN_PACKAGE = "onednn-cpu-gomp"
+
+
+def _onednn_candidates() -> Iterator[str]:
+    """Where the oneDNN library may lie, the best guess first; the bare name is the system's."""
+    try:
+        files = importlib.metadata.files(_ONEDNN_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == _ONEDNN:
+            yield str(Path(str(file.locate())).resolve())
+    yield str(Path(sys.prefix) / "lib" / _ONEDNN)
+    yield _ONEDNN
+
+
+def _plugin_candidates() -> Iterator[Path]:
+    yield Path(__file__).with_name(_PLUGIN)
+    try:
+        files = importlib.metadata.files("layoutsel") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.name == _PLUGIN:
+            yield Path(str(file.locate()))
+
+
+def _load_onednn() -> str | None:
+    errors = []
+    for candidate in dict.fromkeys(_onednn_candidates()):
+        try:
+            ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            errors.append(str(error))
+        else:
+            return None
+    return f"{_ONEDNN} cannot be loaded ({errors[0]}): install {_ONEDNN_PACKAGE}"
+
+
+@functools.cache
+def available() -> str | None:
+    """Load the plugin; None where that worked, else the reason why not."""
+    plugin = next((path for path in _plugin_candidates() if path.exists()), None)
+    if plugin is None:
+        return (
+            f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel again"
+        )
+    reason = _load_onednn()
+    if reason is not None:
+        return reason
+    import tvm  # noqa: F401 - brings the libraries that the plugin links with
+
+    try:
+        ctypes.CDLL(str(plugin), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return f"the plugin {plugin} cannot be loaded ({error}): install layoutsel again"
+    return None
+
+
+def load() -> None:
+    """Load the plugin.
+
+    Raises
+    ------
+    UnitUnavailable
+        If it cannot be loaded; :func:`available` gives the same reason.
+    """
+    reason = available()
+    if reason is not None:
+        raise UnitUnavailable(f"unit onednn: {reason}")
+
+
+def function(name: str) -> Callable[..., Any]:
+    """The plugin's global function `name`."""
+    load()
+    import tvm_ffi
+
+    return tvm_ffi.get_global_func(name)
+
+
+def set_num_threads(count: int) -> None:
+    """Threads of the pool that oneDNN and TVM's kernels share; 0 leaves it to OpenMP."""
+    function("layoutsel.set_num_threads")(count)
+
+
+def version() -> str:
+    """Version of the oneDNN library in use."""
+    return str(function("layoutsel.onednn.version")())

@@ -1,0 +1,86 @@
+"""The whole way from a module and its decisions to what TVM's virtual machine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import tvm
+from tvm import relax
+
+from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu import host_target
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.merge_partitions import MergePartitions
+from tvm_passes.normalize import normalize
+from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
+
+PREFERENCES = (
+    Decision(unit="onednn", layout="NHWC"),
+    Decision(unit="onednn"),
+    Decision(unit="cpu", layout="NHWC"),
+    Decision(unit="cpu"),
+)
+"""What :func:`default_decisions` tries, in this order."""
+
+
+def default_decisions(module: tvm.IRModule) -> dict[SubgraphId, Decision]:
+    """The first legal of :data:`PREFERENCES` for each sub-graph: a rule of thumb, for those who have no plan."""
+    preferences = [p for p in PREFERENCES if BACKENDS[p.unit].unavailable() is None]
+    return {
+        subgraph: next(
+            (p for p in preferences if BACKENDS[p.unit].supports(function, p) is None),
+            PREFERENCES[-1],
+        )
+        for function in module.functions.values()
+        if (subgraph := subgraph_id(function)) is not None
+    }
+
+
+def lower(
+    module: tvm.IRModule,
+    decisions: Mapping[SubgraphId, Decision],
+    target: tvm.target.Target,
+) -> tvm.IRModule:
+    """From a partitioned module (stage 1) to lowered units (stage 4)."""
+    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
+    module = RewriteLayouts(decisions, frozenset(codegen))(module)
+    return lower_units(MergePartitions(codegen)(module), target)
+
+
+def lower_units(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
+    """From merged partitions (stage 3) to lowered units (stage 4)."""
+    for backend in BACKENDS.values():
+        if backend.unavailable() is None:
+            module = backend.lower(target)(module)
+    return module
+
+
+def layoutsel_pipeline(
+    decisions: Mapping[SubgraphId, Decision] | None = None,
+) -> tvm.transform.Pass:
+    """The Relax pipeline ``"layoutsel"`` of ``tvm.compile``.
+
+    Parameters
+    ----------
+    decisions
+        By sub-graph id, as ``PartitionSubgraphs`` numbers them; :func:`default_decisions` where absent.
+    """
+
+    @tvm.transform.module_pass(opt_level=0, name="layoutsel")
+    def pipeline(
+        module: tvm.IRModule, _context: tvm.transform.PassContext
+    ) -> tvm.IRModule:
+        module = PartitionSubgraphs()(normalize(module))
+        chosen = default_decisions(module) if decisions is None else decisions
+        module = lower(module, chosen, tvm.target.Target.current() or host_target())
+        return relax.get_pipeline("default_build")(module)
+
+    return pipeline
+
+
+def register_pipeline() -> None:
+    """Register the pipeline with TVM, once."""
+    pipelines = relax.pipeline.PIPELINE_MAP
+    if "layoutsel" not in pipelines:
+        pipelines["layoutsel"] = layoutsel_pipeline

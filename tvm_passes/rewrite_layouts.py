@@ -1,0 +1,280 @@
+"""Stage 1 → 2: give every sub-graph its unit and layout, with transforms where neighbours differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, GlobalVar
+
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import IllegalDecision
+from tvm_passes.ir import Expr, Var, main_bindings, static_shape, substitute, tensor_types
+from tvm_passes.layout import LAYOUTS, PLAIN, index_map, physical_shape, tensor_layout
+
+
+def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
+    """Id of a sub-graph function; None for any other."""
+    attrs = function.attrs
+    return SubgraphId(str(attrs["layoutsel.subgraph"])) if _has(attrs, "subgraph") else None
+
+
+def _has(attrs: tvm.ir.DictAttrs | None, key: str) -> bool:
+    return attrs is not None and f"layoutsel.{key}" in attrs
+
+
+def activation_types(function: relax.Function) -> list[relax.TensorType]:
+    """Types of a sub-graph function's activation parameters."""
+    count = int(function.attrs["layoutsel.num_activations"])
+    return [param.ty for param in function.params[:count]]
+
+
+def port_layouts(
+    function: relax.Function, layout: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Layouts of a stage-1 sub-graph's activations and of its results where the decision says `layout`."""
+    inputs = tuple(tensor_layout(static_shape(ty), layout) for ty in activation_types(function))
+    results = tensor_types(function.ret_ty)
+    return inputs, tuple(tensor_layout(static_shape(ty), layout) for ty in results)
+
+
+def _physical_type(ty: relax.TensorType, layout: str) -> relax.TensorType:
+    return relax.TensorType(physical_shape(static_shape(ty), layout), ty.dtype)
+
+
+def transform_expr(value: Expr, source: str, destination: str) -> Expr:
+    """`value`, stored in `source`, as an expression stored in `destination`."""
+    if source == destination:
+        return value
+    return relax.op.layout_transform(value, index_map(source, destination))
+
+
+def decide_function(function: relax.Function, decision: Decision) -> relax.Function:
+    """The stage-2 form of a stage-1 sub-graph function: physical parameters, the decision as attributes."""
+    inputs, outputs = port_layouts(function, decision.layout)
+    count = len(inputs)
+    params = [
+        relax.Var(param.name, _physical_type(param.ty, layout))
+        for param, layout in zip(function.params[:count], inputs, strict=True)
+    ] + [relax.Var(param.name, param.ty) for param in function.params[count:]]
+    builder = relax.BlockBuilder()
+    with builder.function("subgraph", params):
+        with builder.dataflow():
+            mapping: dict[Expr, Expr] = dict(zip(function.params, params, strict=True))
+            for param, layout in zip(function.params[:count], inputs, strict=True):
+                if layout != PLAIN:
+                    logical = transform_expr(mapping[param], layout, PLAIN)
+                    mapping[param] = builder.emit(logical)
+            for binding in main_bindings(function):
+                mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
+            result = mapping[function.body.body]
+            if outputs != (PLAIN,) * len(outputs):
+                result = _transform_results(builder, result, outputs)
+            result = builder.emit_output(result)
+        builder.emit_func_output(result)
+    decided = builder.get()["subgraph"].without_attr("global_symbol")
+    attrs = {key: function.attrs[key] for key in function.attrs.keys()}
+    return decided.with_attrs(
+        {
+            **attrs,
+            "layoutsel.unit": decision.unit,
+            "layoutsel.layout": decision.layout,
+            "layoutsel.precision": decision.precision,
+            "layoutsel.algorithm": decision.algorithm,
+            "layoutsel.in_layouts": list(inputs),
+            "layoutsel.out_layouts": list(outputs),
+        }
+    )
+
+
+def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Sequence[str]) -> Expr:
+    if isinstance(result.ty, relax.TensorType):
+        return transform_expr(result, PLAIN, layouts[0])
+    fields = [
+        builder.emit(transform_expr(relax.TupleGetItem(result, index), PLAIN, layout))
+        for index, layout in enumerate(layouts)
+    ]
+    return relax.Tuple(fields)
+
+
+def transform_function(
+    logical: relax.TensorType, source: str, destination: str, unit: str
+) -> relax.Function:
+    """A function that changes the layout of a tensor of the `logical` type, for `unit` to run."""
+    param = relax.Var("x", _physical_type(logical, source))
+    builder = relax.BlockBuilder()
+    with builder.function("transform", [param]):
+        with builder.dataflow():
+            result = builder.emit_output(transform_expr(param, source, destination))
+        builder.emit_func_output(result)
+    function = builder.get()["transform"].without_attr("global_symbol")
+    return function.with_attrs(
+        {
+            "layoutsel.transform": f"{source}>{destination}",
+            "layoutsel.unit": unit,
+            "layoutsel.in_layouts": [source],
+            "layoutsel.out_layouts": [destination],
+        }
+    )
+
+
+def check_decisions(
+    module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision]
+) -> dict[SubgraphId, relax.Function]:
+    """The sub-graph functions of a partitioned module, each of which has a decision and the other way round.
+
+    Raises
+    ------
+    IllegalDecision
+        If a sub-graph has no decision, a decision has no sub-graph, or names an unknown layout.
+    """
+    functions = {
+        subgraph: function
+        for function in module.functions.values()
+        if (subgraph := subgraph_id(function)) is not None
+    }
+    for subgraph in functions.keys() - decisions.keys():
+        raise IllegalDecision(f"sub-graph {subgraph} has no decision: got {len(decisions)} decisions "
+                              f"for {len(functions)} sub-graphs")
+    for subgraph in decisions.keys() - functions.keys():
+        raise IllegalDecision(f"a decision names sub-graph {subgraph}, which the model does not have: "
+                              f"it has s0 to s{len(functions) - 1}")
+    for subgraph, decision in decisions.items():
+        if decision.layout not in LAYOUTS:
+            raise IllegalDecision(f"sub-graph {subgraph}: unknown layout {decision.layout!r}; "
+                                  f"expected one of {', '.join(LAYOUTS)}")
+    return functions
+
+
+class _Rewriter:
+    """Re-emits `main`, remembering in which layout each value lies."""
+
+    def __init__(
+        self, module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision], byoc: frozenset[str]
+    ) -> None:
+        self.module = module
+        self.decisions = decisions
+        self.byoc = byoc
+        kept = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
+        for gv in [gv for gv, function in kept.items() if subgraph_id(function)]:
+            del kept[gv]
+        self.builder = relax.BlockBuilder(tvm.IRModule(kept))
+        self.mapping: dict[Expr, Expr] = {}
+        self.layouts: dict[Var, tuple[str, ...]] = {}
+        self.units: dict[Var, str] = {}
+        self.converted: dict[tuple[Var, str], Var] = {}
+        self.transforms: dict[tuple[object, ...], GlobalVar] = {}
+
+    def value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
+        """`value` of the old `main` as a value of the new one that lies in `wanted`."""
+        new = self.mapping.get(value, value)
+        if not isinstance(new, Var):
+            return new
+        source = self.layouts.get(new, (PLAIN,))[0]
+        if source == wanted:
+            return new
+        key = (new, wanted)
+        if key not in self.converted:
+            where = unit if unit in self.byoc else self.units.get(new, unit)
+            callee = self.transform(value.ty, source, wanted, where)
+            converted = self.builder.emit(Call(callee, [new]))
+            self.converted[key] = converted
+            self.layouts[converted] = (wanted,)
+            self.units[converted] = where
+        return self.converted[key]
+
+    def transform(
+        self, ty: relax.TensorType, source: str, destination: str, unit: str
+    ) -> GlobalVar:
+        """The transform function of these properties, made once."""
+        key = (static_shape(ty), str(ty.dtype), source, destination, unit)
+        if key not in self.transforms:
+            function = transform_function(ty, source, destination, unit)
+            name = f"transform_{source}_{destination}"
+            self.transforms[key] = self.builder.add_func(function, name)
+        return self.transforms[key]
+
+    def subgraph_call(self, call: Call) -> Var:
+        """Emit a call of the decided form of the sub-graph that `call` calls."""
+        function = self.module[call.op]
+        decision = self.decisions[subgraph_id(function)]
+        decided = decide_function(function, decision)
+        callee = self.builder.add_func(decided, call.op.name_hint)
+        inputs = [str(layout) for layout in decided.attrs["layoutsel.in_layouts"]]
+        count = len(inputs)
+        arguments = [
+            self.value_in(argument, layout, decision.unit)
+            for argument, layout in zip(call.args[:count], inputs, strict=True)
+        ]
+        weights = [self.mapping.get(weight, weight) for weight in call.args[count:]]
+        result = self.builder.emit(Call(callee, [*arguments, *weights]))
+        self.layouts[result] = tuple(str(item) for item in decided.attrs["layoutsel.out_layouts"])
+        self.units[result] = decision.unit
+        return result
+
+    def other(self, value: Expr) -> Expr:
+        """Emit a binding that calls no sub-graph: tuples and their fields."""
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.mapping:
+            source = self.mapping[value.tuple_value]
+            result = self.builder.emit(relax.TupleGetItem(source, value.index))
+            self.layouts[result] = (self.layouts.get(source, ())[value.index : value.index + 1]) or (PLAIN,)
+            self.units[result] = self.units.get(source, "cpu")
+            return result
+        return self.builder.emit(self.plain(value))
+
+    def plain(self, value: Expr) -> Expr:
+        """`value` with every variable in plain layout."""
+        return substitute(
+            value, lambda leaf: self.value_in(leaf, PLAIN, "") if isinstance(leaf, Var) else None
+        )
+
+    def rewrite(self) -> tvm.IRModule:
+        """The module of stage 2."""
+        main = self.module["main"]
+        with self.builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
+            with self.builder.dataflow():
+                for binding in main_bindings(main):
+                    value = binding.value
+                    called = isinstance(value, Call) and isinstance(value.op, GlobalVar)
+                    if called and subgraph_id(self.module[value.op]):
+                        self.mapping[binding.var] = self.subgraph_call(value)
+                    else:
+                        self.mapping[binding.var] = self.other(value)
+                result = self.builder.emit_output(self.plain(main.body.body))
+            self.builder.emit_func_output(result)
+        return self.builder.finalize()
+
+
+@tvm.transform.module_pass(opt_level=0, name="RewriteLayouts")
+class RewriteLayouts:
+    """Put every sub-graph into the layout that `decisions` name.
+
+    ``s1(s0(x))``, s0 in NHWC and s1 in NCHW16c → ``s1(NHWC>NCHW16c(s0(NCHW>NHWC(x))))``.
+
+    *Requires* a partitioned module. *Ensures* exact reference semantics (each sub-graph's body holds the transforms from
+    and to its physical parameters), plain layout at `main`'s parameters and results, one transform per tensor and
+    destination layout.
+
+    Parameters
+    ----------
+    decisions
+        One for each sub-graph.
+    byoc
+        Units whose transforms run inside their partitions.
+    """
+
+    def __init__(
+        self,
+        decisions: Mapping[SubgraphId, Decision],
+        byoc: frozenset[str] = frozenset({"onednn"}),
+    ) -> None:
+        self.decisions = decisions
+        self.byoc = byoc
+
+    def transform_module(
+        self, module: tvm.IRModule, _context: tvm.transform.PassContext
+    ) -> tvm.IRModule:
+        """Rewrite `module`; raises :class:`IllegalDecision` for decisions that do not fit it."""
+        check_decisions(module, self.decisions)
+        return _Rewriter(module, self.decisions, self.byoc).rewrite()
