@@ -188,8 +188,9 @@ def _subgraph_function(
     with builder.function("subgraph", params):
         with builder.dataflow():
             for node in group.nodes[:-1]:
-                mapping[node.var] = builder.emit(substitute(node.value, mapping.get))
-            result = builder.emit_output(substitute(group.nodes[-1].value, mapping.get))
+                mapping[node.var] = builder.emit(substitute(node.value, mapping.get), node.var.name)
+            last = group.nodes[-1]
+            result = builder.emit_output(substitute(last.value, mapping.get), last.var.name)
         builder.emit_func_output(result)
     function = builder.get()["subgraph"].without_attr("global_symbol")
     return function.with_attrs(

@@ -36,13 +36,12 @@ Partition::Partition(Graph graph)
       plan_(PlanArena(graph_)),
       engine_(CpuEngine()),
       stream_(engine_, dnnl::stream::flags::in_order) {
-  storage_of_argument_.assign(graph_.num_params + graph_.num_outputs, -1);
   for (size_t i = 0; i < graph_.storages.size(); ++i) {
     const Storage& storage = graph_.storages[i];
     if (storage.kind == StorageKind::kInput || storage.kind == StorageKind::kWeight) {
-      storage_of_argument_.at(storage.index) = i;
+      arguments_.emplace_back(storage.index, i);
     } else if (storage.kind == StorageKind::kOutput) {
-      storage_of_argument_.at(graph_.num_params + storage.index) = i;
+      arguments_.emplace_back(graph_.num_params + storage.index, i);
     }
   }
 }
@@ -154,14 +153,13 @@ void Partition::Run(ffi::PackedArgs args) {
   std::lock_guard<std::mutex> lock(mutex_);
   ApplyNumThreads();
   Compile();
-  if (args.size() != static_cast<int>(storage_of_argument_.size())) {
+  if (args.size() != graph_.num_params + graph_.num_outputs) {
     TVM_FFI_THROW(ValueError) << graph_.symbol << ": got " << args.size() << " arguments; expected "
                               << graph_.num_params << " params and " << graph_.num_outputs
                               << " results";
   }
-  for (int i = 0; i < args.size(); ++i) {
-    int64_t storage = storage_of_argument_[i];
-    if (storage >= 0) BindArgument(storage, DataOf(args[i].cast<DLTensor*>()));
+  for (auto& [argument, storage] : arguments_) {
+    BindArgument(storage, DataOf(args[argument].cast<DLTensor*>()));
   }
   BindArena();
   if (!profiling) {

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "arena.h"
@@ -77,7 +78,7 @@ class Partition {
   std::vector<std::vector<Placed>> placed_;                       // by storage
   std::vector<Placed> scratchpads_;
   std::vector<void*> bound_;                                      // by storage
-  std::vector<int64_t> storage_of_argument_;
+  std::vector<std::pair<int64_t, int64_t>> arguments_;            // (argument, storage)
   int64_t arena_bytes_ = 0;
   char* arena_ = nullptr;
 };

@@ -100,8 +100,15 @@ class ModelGraph:
         return {subgraph.id: subgraph for subgraph in self.subgraphs}
 
     @classmethod
-    def read(cls, module: tvm.IRModule) -> ModelGraph:
+    def read(cls, module: tvm.IRModule, origins: Mapping[str, str] | None = None) -> ModelGraph:
         """Read the graph off a partitioned module.
+
+        Parameters
+        ----------
+        module
+            Stage 1.
+        origins
+            ONNX node of a binding, by the binding's name.
 
         Raises
         ------
@@ -109,7 +116,7 @@ class ModelGraph:
             If `main` is not straight-line or a shape is not static.
         """
         calls = list(_subgraph_calls(module))
-        subgraphs = tuple(_subgraph(module[call.op]) for _, call in calls)
+        subgraphs = tuple(_subgraph(module[call.op], origins or {}) for _, call in calls)
         return cls(module, subgraphs, tuple(_edges(module)))
 
 
@@ -131,7 +138,7 @@ def structural_hash(function: relax.Function) -> str:
     return f"{tvm_ffi.structural_hash(anonymous, map_free_vars=True) & (2**64 - 1):016x}"
 
 
-def _subgraph(function: relax.Function) -> Subgraph:
+def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
     count = int(function.attrs["layoutsel.num_activations"])
     types = [param.ty for param in function.params]
     bindings = main_bindings(function)
@@ -144,6 +151,9 @@ def _subgraph(function: relax.Function) -> Subgraph:
         outputs=_specs(tensor_types(function.ret_ty)),
         flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
         structural_hash=structural_hash(function),
+        names=tuple(
+            dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layoutsel.planning.presolve import worst_extra
 from layoutsel.planning.tables import Tables, TensorTable
 
 _EPSILON = 1e-9
@@ -221,7 +222,7 @@ def _automaton(tensor: TensorTable, sequence: Sequence[int]) -> _Automaton:
     states, start = _unique(residuals)
     steps, pays, worst = [], [], []
     for level, want in enumerate(wants):
-        worst.append(_worst(states, wants[level:]))
+        worst.append(worst_extra(states, wants[level:]))
         pays.append(states @ want.T)
         later = needed[level + 1 :].any(axis=0)
         after = states[:, None, :] * (~want)[None, :, :] * later
@@ -237,17 +238,6 @@ def _unique(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residuals.round(6), axis=0, return_index=True, return_inverse=True
     )
     return residuals[first], inverse.reshape(-1)
-
-
-def _worst(states: np.ndarray, wants: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, A): most that residual B can cost more than residual A for the consumers to come."""
-    more = states[:, None, :] - states[None, :, :]
-    if len(wants) == 1:
-        return (more @ wants[0].T).max(axis=2)
-    positive = np.maximum(more, 0.0)
-    by_label = positive.sum(axis=2)
-    by_consumer = sum((positive @ want.T).max(axis=2) for want in wants)
-    return np.minimum(by_label, by_consumer)
 
 
 def _greedy_order(tables: Tables) -> list[int]:

@@ -34,8 +34,6 @@ class Relaxation:
     """Lower bound on every plan, microseconds."""
     weights: tuple[np.ndarray, ...]
     """Per node, (options,) fraction of each option."""
-    reduced_us: tuple[np.ndarray, ...]
-    """Per node, (options,) microseconds by which choosing the option raises the bound at least."""
 
 
 def solve_integer(
@@ -86,10 +84,7 @@ def solve_relaxation(tables: Tables, *, time_limit_s: float) -> Relaxation | Non
     duals[~equal] = np.maximum(-result.ineqlin.marginals, 0.0) if (~equal).any() else 0.0
     reduced = np.array(program.objective) - matrix.T @ duals
     bound_us = float(duals @ lower + np.minimum(reduced, 0.0).sum()) + tables.constant
-    raises = tuple(np.maximum(part, 0.0) for part in program.parts(reduced))
-    return Relaxation(
-        bound_us=bound_us, weights=tuple(program.parts(result.x)), reduced_us=raises
-    )
+    return Relaxation(bound_us=bound_us, weights=tuple(program.parts(result.x)))
 
 
 class _Program:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
-from layoutsel.planning.integer import Relaxation, solve_integer, solve_relaxation
+from layoutsel.planning.integer import solve_integer, solve_relaxation
 from layoutsel.planning.local_search import improve
+from layoutsel.planning.presolve import eliminate_dead_ends
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.tables import Tables, build_tables, restrict_tables, to_decisions
 from tvm_passes.decision import Decision, SubgraphId
@@ -96,8 +97,15 @@ def solve(
 
 
 def _frontier(tables: Tables, deadline: float) -> _Answer:
-    result = solve_frontier(tables, max_states=500_000, deadline=deadline)
-    return _Answer(choice=result.choice, bound_us=tables.total(result.choice), solver="frontier")
+    return _dynamic(tables, 500_000, deadline, "frontier")
+
+
+def _dynamic(tables: Tables, max_states: int, deadline: float, name: str) -> _Answer:
+    """Dead-end elimination, then dynamic programming; exact, or OutOfSpace."""
+    kept = eliminate_dead_ends(tables)
+    found = solve_frontier(restrict_tables(tables, kept), max_states=max_states, deadline=deadline)
+    choice = _unrestrict(found.choice, kept)
+    return _Answer(choice=choice, bound_us=tables.total(choice), solver=name)
 
 
 def _integer(tables: Tables, deadline: float) -> _Answer:
@@ -120,55 +128,31 @@ def _local(tables: Tables, deadline: float) -> _Answer:
 
 
 def _auto(tables: Tables, deadline: float) -> _Answer:
-    """Dynamic programming; else relaxation, fixing what it proves, dynamic programming, integer programming."""
-    started = time.monotonic()
-    patience = (deadline - started) / 10
+    """Dynamic programming; where that is too wide, relaxation and integer programming."""
+    now = time.monotonic()
     try:
-        quick = solve_frontier(tables, max_states=5_000, deadline=started + patience)
+        return _dynamic(tables, 10_000, now + (deadline - now) / 10, "frontier")
     except OutOfSpace as reason:
         _LOG.info("frontier: %s; solving the relaxation", reason)
-    else:
-        return _Answer(choice=quick.choice, bound_us=tables.total(quick.choice), solver="frontier")
-    relaxation = solve_relaxation(tables, time_limit_s=0.6 * (deadline - started))
+    kept = eliminate_dead_ends(tables)
+    answer = _relaxed(restrict_tables(tables, kept), deadline)
+    return replace(answer, choice=_unrestrict(answer.choice, kept))
+
+
+def _relaxed(tables: Tables, deadline: float) -> _Answer:
+    """Relaxation, rounded and improved; if that is not proven best, branch and bound."""
+    relaxation = solve_relaxation(tables, time_limit_s=0.8 * (deadline - time.monotonic()))
     if relaxation is None:
         return _beam(tables, deadline)
     rounded = improve(tables, [int(np.argmax(w)) for w in relaxation.weights])
     if tables.total(rounded) - relaxation.bound_us <= _TOLERANCE_US:
         return _Answer(choice=rounded, bound_us=relaxation.bound_us, solver="relaxation")
-    return _fixed(tables, relaxation, rounded, deadline)
-
-
-def _fixed(
-    tables: Tables, relaxation: Relaxation, incumbent: tuple[int, ...], deadline: float
-) -> _Answer:
-    """Drop the options whose reduced cost proves them worse than `incumbent`, and solve what is left.
-
-    Reduced-cost fixing keeps every plan better than the incumbent, so an exact answer for the rest is exact.
-    """
-    slack = tables.total(incumbent) - relaxation.bound_us + _TOLERANCE_US
-    kept = [
-        np.union1d(np.flatnonzero(raised <= slack), [mine])
-        for raised, mine in zip(relaxation.reduced_us, incumbent, strict=True)
-    ]
-    rest = restrict_tables(tables, kept)
     left = deadline - time.monotonic()
-    _LOG.info(
-        "reduced costs leave %d of %d candidates", *(sum(map(len, c)) for c in (kept, tables.costs))
-    )
-    try:
-        found = solve_frontier(
-            rest, max_states=100_000, deadline=time.monotonic() + left / 3
-        ).choice
-        choice, solver = _unrestrict(found, kept), "relaxation+frontier"
-        return _Answer(choice=choice, bound_us=tables.total(choice), solver=solver)
-    except OutOfSpace as reason:
-        _LOG.info("frontier after fixing: %s; integer programming", reason)
-    result = solve_integer(rest, time_limit_s=deadline - time.monotonic() - 0.1 * left)
-    choice, bound_us = incumbent, relaxation.bound_us
+    result = solve_integer(tables, time_limit_s=0.9 * left)
+    choice = rounded
     if result.choice is not None:
-        better = improve(tables, _unrestrict(result.choice, kept))
-        choice = min(choice, better, key=tables.total)
-        bound_us = max(bound_us, result.bound_us)
+        choice = min(rounded, improve(tables, result.choice), key=tables.total)
+    bound_us = max(relaxation.bound_us, result.bound_us)
     return _Answer(choice=choice, bound_us=bound_us, solver="relaxation+integer")
 
 

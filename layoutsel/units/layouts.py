@@ -6,7 +6,7 @@ from functools import cache
 from math import prod
 
 from layoutsel.model.graph import Subgraph
-from tvm_passes.cpu import host_target, vector_unit
+from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.layout import PLAIN
 
 

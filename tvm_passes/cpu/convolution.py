@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from math import gcd
 
@@ -118,6 +119,7 @@ class ConvolutionKernel:
     def _mergeable(self, view: View) -> bool:
         return view.h == view.w * self.convolution.out_width
 
+    @cached_property
     def geometry(self) -> _Geometry:
         """Rows and pixels that the kernel loops over."""
         conv = self.convolution
@@ -138,9 +140,10 @@ class ConvolutionKernel:
             row_stride=lambda view: (view.w * row, view.w),
         )
 
+    @cached_property
     def tiling(self) -> Tiling:
         """The register tile and the tasks."""
-        conv, geometry = self.convolution, self.geometry()
+        conv, geometry = self.convolution, self.geometry
         cycles, widths, vectors = row_tiling(
             geometry.row, self.channel_vectors, self.steps, self.unit
         )
@@ -156,9 +159,10 @@ class ConvolutionKernel:
         )
         return Tiling(widths=widths, vectors=vectors, rows=block)
 
+    @cached_property
     def channel_tiles(self) -> tuple[int, ...]:
         """Vectors of each tile of a group's output channels; the last may be narrower."""
-        vectors = self.tiling().vectors
+        vectors = self.tiling.vectors
         full, rest = divmod(self.channel_vectors, vectors)
         return (vectors,) * full + ((rest,) if rest else ())
 
@@ -180,7 +184,7 @@ class ConvolutionKernel:
             conv.groups, padded, conv.group_in // block, block, kernel_h, kernel_w
         ).transpose(0, 2, 5, 4, 3, 1)
         tiles, first = [], 0
-        for vectors in self.channel_tiles():
+        for vectors in self.channel_tiles:
             width = vectors * lanes
             tiles.append(blocked[..., first : first + width].reshape(conv.groups, -1))
             first += width
@@ -228,8 +232,8 @@ class _Emitter:
         self.source = source
         self.weights = weights
         self.out = out
-        self.tiling = kernel.tiling()
-        self.geometry = kernel.geometry()
+        self.tiling = kernel.tiling
+        self.geometry = kernel.geometry
         self.block = channel_block(self.conv, kernel.source)
         self.unroll = _unroll(self.block)
         blocks = [self.lanes, *kernel.epilogue.blocks]
@@ -238,7 +242,7 @@ class _Emitter:
         self.piece = min(blocks)
 
     def emit(self) -> None:
-        tiles = self.kernel.channel_tiles()
+        tiles = self.kernel.channel_tiles
         rows = self.geometry.images * self.geometry.rows
         row_blocks = -(-rows // self.tiling.rows)
         per_group = len(tiles)

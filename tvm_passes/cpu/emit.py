@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from math import prod
 from typing import Any
 
 import tvm
@@ -100,6 +101,12 @@ def when(condition: TirExpr, then: Callable[[], None], otherwise: Callable[[], N
             otherwise()
 
 
+def _flatten(buffer: Buffer, shape: Sequence[int], dtype: str) -> Buffer:
+    if len(shape) == 1:
+        return buffer
+    return T.decl_buffer((prod(shape),), dtype, data=buffer.data)
+
+
 def prim_func(
     shapes: Sequence[tuple[Sequence[int], str]], body: Callable[[list[Buffer]], None]
 ) -> tirx.PrimFunc:
@@ -116,16 +123,16 @@ def prim_func(
         with T.prim_func(is_private=True, s_tir=True):
             handles = [T.arg(f"p{index}", T.handle()) for index in range(len(shapes))]
             T.func_attr({"tirx.noalias": True})
-            flat = []
-            for handle, (shape, dtype) in zip(handles, shapes, strict=True):
-                buffer = T.match_buffer(handle, tuple(shape), dtype)
-                size = 1
-                for dim in shape:
-                    size *= dim
-                flat.append(
-                    buffer
-                    if len(shape) == 1
-                    else T.decl_buffer((size,), dtype, data=buffer.data)
-                )
-            body(flat)
+            buffers = [
+                T.match_buffer(handle, tuple(shape), dtype)
+                for handle, (shape, dtype) in zip(handles, shapes, strict=True)
+            ]
+            with T.sblock("root"):
+                T.reads()
+                T.writes()
+                flat = [
+                    _flatten(buffer, shape, dtype)
+                    for buffer, (shape, dtype) in zip(buffers, shapes, strict=True)
+                ]
+                body(flat)
     return builder.get()

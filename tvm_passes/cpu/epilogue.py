@@ -108,8 +108,9 @@ class Epilogue:
         at: tuple[TirExpr, TirExpr, TirExpr, TirExpr],
         lanes: int,
         buffers: Mapping[int, Buffer],
+        axis: str = "c",
     ) -> TirExpr:
-        """The vector of `lanes` channels from ``(n, c, h, w) = at`` on.
+        """The vector of `lanes` channels (or columns) from ``(n, c, h, w) = at`` on.
 
         Parameters
         ----------
@@ -117,6 +118,8 @@ class Epilogue:
             The anchor's vector there.
         buffers
             Flat buffer of each parameter, by its index.
+        axis
+            Axis along which the lanes lie, ``c`` or ``w``.
         """
         memo: dict[Value, TirExpr] = {}
 
@@ -124,7 +127,7 @@ class Epilogue:
             if item is self.anchor:
                 return anchor
             if item not in memo:
-                computed = self._compute(item, value, at, lanes, buffers)
+                computed = self._compute(item, value, at, lanes, buffers, axis)
                 memo[item] = bind(computed) if self.uses.get(item, 0) > 1 else computed
             return memo[item]
 
@@ -139,12 +142,13 @@ class Epilogue:
         at: tuple[TirExpr, TirExpr, TirExpr, TirExpr],
         lanes: int,
         buffers: Mapping[int, Buffer],
+        axis: str,
     ) -> TirExpr:
         if isinstance(item, Literal):
             return splat(float(item.array.reshape(-1)[0]), lanes)
         if isinstance(item, Param):
             where = self.views[item]
-            return load(buffers[item.index], where.offset(*at), lanes, where.c)
+            return load(buffers[item.index], where.offset(*at), lanes, getattr(where, axis))
         return OPERATORS[item.operator]([value(arg) for arg in item.args], item, lanes)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tvm import relax
-from tvm.ir import Call
+from tvm.ir import Call, Tuple
 
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, main_bindings, op_name, static_shape, tensor_types
@@ -81,11 +80,6 @@ class Subgraph:
         return len(self.results) == 1 and isinstance(self.results[0], Node)
 
 
-def node_inputs(node: Node) -> Iterator[Value]:
-    """The tensors that `node` reads."""
-    yield from node.args
-
-
 class _Reader:
     """Reads a stage-1 or stage-2 function."""
 
@@ -110,12 +104,13 @@ class _Reader:
 
     def value(self, expr: Expr) -> Value | None:
         if isinstance(expr, Constant):
-            return Literal(expr.data.numpy())
+            return Literal(expr.value.numpy())
         return self.values.get(expr)
 
     def read_call(self, var: Var, call: Call) -> None:
         operator = op_name(call)
-        args = tuple(value for value in map(self.value, call.args) if value is not None)
+        fields = [f for arg in call.args for f in (arg.fields if isinstance(arg, Tuple) else [arg])]
+        args = tuple(value for value in map(self.value, fields) if value is not None)
         source = args[0] if args else None
         if operator == "layout_transform" and self.decided and isinstance(source, Param):
             logical = static_shape(var.ty)

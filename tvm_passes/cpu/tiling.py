@@ -41,9 +41,9 @@ def tile_cycles(width: int, vectors: int) -> float:
     return max(arithmetic, loads, 4.0) + _L2_WEIGHT_CYCLES * vectors
 
 
-def fits(width: int, vectors: int, unit: VectorUnit) -> bool:
-    """Whether accumulators, weights and one broadcast value fit the vector registers."""
-    return width * vectors + vectors + 1 < unit.registers
+def widest_tile(vectors: int, unit: VectorUnit) -> int:
+    """Pixels for which accumulators, weights and one broadcast value fit the vector registers."""
+    return max((unit.registers - 2 - vectors) // vectors, 1)
 
 
 @cache
@@ -61,24 +61,25 @@ def row_tiling(
     steps
         Length of the reduction.
     """
-    best: tuple[float, tuple[int, ...], int] | None = None
-    for vectors in range(1, min(4, channel_vectors) + 1):
+
+    def cost(parts: int, vectors: int) -> float:
+        width, wider = divmod(row, parts)
         full, rest = divmod(channel_vectors, vectors)
-        for parts in range(1, row + 1):
-            widths = even_split(row, parts)
-            if not fits(widths[0], vectors, unit):
-                continue
-            cost = 0.0
-            for width in widths:
-                overhead = _TILE_CYCLES * (width + 2) / 16
-                cost += full * (tile_cycles(width, vectors) * steps + overhead * vectors)
-                cost += bool(rest) * (tile_cycles(width, rest) * steps + overhead * rest)
-            if best is None or cost < best[0] * 0.999:
-                best = (cost, widths, vectors)
-            if widths[0] == 1 or best[0] < cost / 2:
-                break
-    assert best is not None
-    return best
+        cycles = 0.0
+        for size, count in ((width, parts - wider), (width + 1, wider)):
+            overhead = _TILE_CYCLES * (size + 2) / 16
+            cycles += count * full * (tile_cycles(size, vectors) * steps + overhead * vectors)
+            if rest:
+                cycles += count * (tile_cycles(size, rest) * steps + overhead * rest)
+        return cycles
+
+    candidates = []
+    for vectors in range(1, min(4, channel_vectors) + 1):
+        fewest = -(-row // widest_tile(vectors, unit))
+        for parts in range(fewest, min(fewest + 4, row) + 1):
+            candidates.append((cost(parts, vectors), parts, vectors))
+    cycles, parts, vectors = min(candidates)
+    return cycles, even_split(row, parts), vectors
 
 
 def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit) -> int:

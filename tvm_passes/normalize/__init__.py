@@ -6,14 +6,20 @@ import tvm
 from tvm import relax
 from tvm.ir import IRModule
 
+from tvm_passes.normalize.canonicalize_activations import CanonicalizeActivations
+from tvm_passes.normalize.canonicalize_normalizations import CanonicalizeNormalizations
 from tvm_passes.normalize.decompose_batch_norm import DecomposeBatchNorm
 from tvm_passes.normalize.fold_constants import FoldConstants
+from tvm_passes.normalize.fold_padding import FoldPadding
 from tvm_passes.normalize.fold_scale_shift import FoldScaleShift
 from tvm_passes.normalize.remove_identities import RemoveIdentities
 
 __all__ = [
+    "CanonicalizeActivations",
+    "CanonicalizeNormalizations",
     "DecomposeBatchNorm",
     "FoldConstants",
+    "FoldPadding",
     "FoldScaleShift",
     "RemoveIdentities",
     "normalize",
@@ -27,14 +33,20 @@ def normalize(module: IRModule) -> IRModule:
     before it, decomposed activations are single operators, nothing in `main` is without effect. Operators that no
     pass knows stay as they are.
     """
+    drop_unused = relax.transform.DeadCodeElimination(["main"])
     passes = [
+        relax.transform.ConvertToDataflow(),
         RemoveIdentities(),
         FoldConstants(),
+        CanonicalizeNormalizations(),
+        CanonicalizeActivations(),
         DecomposeBatchNorm(),
+        FoldPadding(),
+        drop_unused,
         FoldScaleShift(),
         RemoveIdentities(),
         relax.transform.CanonicalizeBindings(),
-        relax.transform.DeadCodeElimination(["main"]),
+        drop_unused,
     ]
     with tvm.transform.PassContext(opt_level=3):
         for rewrite in passes:

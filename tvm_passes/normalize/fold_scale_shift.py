@@ -222,7 +222,7 @@ class FoldScaleShift:
 
     Requires
         Weights folded to constants (:class:`FoldConstants`); batch normalisation decomposed
-        (:class:`DecomposeBatchNorm`).
+        (:class:`DecomposeBatchNorm`); no unused bindings, which would count as readers.
     Ensures
         A convolution or matrix product with constant weights is followed by no constant scale, and by one constant
         shift at most, as far as its value is read once.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tvm import relax
 from tvm.ir import Call
 
-from tvm_passes.ir import Expr, Var, op_name, static_shape
+from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
 from tvm_passes.layout import PLAIN
 from tvm_passes.onednn.graph import PostOp, Tensor
 from tvm_passes.onednn.scope import Scope, scalar
@@ -98,7 +98,7 @@ def as_eltwise(value: Expr) -> tuple[Expr, Eltwise] | None:
         return None
     left, right = value.args
     number = scalar(right)
-    if number is not None and not isinstance(left, relax.Constant):
+    if number is not None and not isinstance(left, Constant):
         function = _SCALAR_RIGHT[operator](number)
         return (left, function) if function else None
     number = scalar(left)

@@ -66,7 +66,10 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
         step = _next_step(scope, var)
         if step is None:
             break
-        post_op, following, skipped = step
+        unfolded, following, skipped = step
+        post_op = _folded(scope, unfolded, static_shape(var.ty), node.output.shape)
+        if post_op is None:
+            break
         extended = dataclasses.replace(node, post_ops=[*node.post_ops, post_op])
         if not _keeps_speed(baseline, scope.implementation_of(extended)):
             break
@@ -74,7 +77,24 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
         scope.done.update((*skipped, following))
         var = following
     scope.graph.nodes.append(node)
-    scope.values[var] = node.output
+    logical = static_shape(var.ty)
+    folded = node.output.shape != logical
+    scope.values[var] = scope.view(node.output, logical) if folded else node.output
+
+
+def _folded(
+    scope: Scope, post_op: PostOp, logical: tuple[int, ...], shape: tuple[int, ...]
+) -> PostOp | None:
+    """`post_op`, meant for a result of shape `logical`, for one whose leading axes are folded to `shape`."""
+    tensor = post_op.tensor
+    if tensor is None or shape == logical:
+        return post_op
+    if tensor.shape == logical:
+        return dataclasses.replace(post_op, tensor=scope.view(scope.plain(tensor), shape))
+    if all(size == 1 for size in tensor.shape[:-1]):
+        last = (1,) * (len(shape) - 1) + tensor.shape[-1:]
+        return dataclasses.replace(post_op, tensor=scope.view(scope.plain(tensor), last))
+    return None
 
 
 def _keeps_speed(before: str | None, after: str | None) -> bool:
@@ -93,7 +113,7 @@ def _fuse_bias(scope: Scope, var: Var, node: Node) -> Var:
     operand = next((arg for arg in following.value.args if not arg.same_as(var)), None)
     if operand is None or (isinstance(operand, Var) and operand not in scope.values):
         return var
-    bias = _bias_tensor(scope, operand, node)
+    bias = _bias_tensor(scope, operand, node, static_shape(var.ty))
     if bias is None or static_shape(following.var.ty) != static_shape(var.ty):
         return var
     extended = dataclasses.replace(node, inputs=[*node.inputs, bias])
@@ -104,22 +124,18 @@ def _fuse_bias(scope: Scope, var: Var, node: Node) -> Var:
     return following.var
 
 
-def _bias_tensor(scope: Scope, operand: Var | Constant, node: Node) -> Tensor | None:
+def _bias_tensor(
+    scope: Scope, operand: Var | Constant, node: Node, logical: tuple[int, ...]
+) -> Tensor | None:
     tensor = scope.tensor(operand)
-    shape = static_shape(operand.ty)
     if tensor.storage.kind not in ("weight", "const") or tensor.strides is not None:
         return None
-    rank = len(node.output.shape)
-    axis = _BIAS_AXIS[node.op] % rank
-    channels = node.output.shape[axis]
-    logical = scope.graph_shape(node)
-    padded = (1,) * (len(logical) - len(shape)) + shape
-    along = _BIAS_AXIS[node.op] % len(logical)
-    if padded != tuple(size if i == along else 1 for i, size in enumerate(logical)):
+    axis = _BIAS_AXIS[node.op] % len(logical)
+    padded = (1,) * (len(logical) - len(tensor.shape)) + tensor.shape
+    if padded != tuple(size if i == axis else 1 for i, size in enumerate(logical)):
         return None
-    if node.op == "matmul":
-        return scope.view(tensor, (1,) * (rank - 1) + (channels,))
-    return scope.view(tensor, (channels,))
+    leading = len(node.output.shape) - 1 if node.op == "matmul" else 0
+    return scope.view(tensor, (1,) * leading + (logical[axis],))
 
 
 def _next_step(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]] | None:

@@ -31,14 +31,15 @@ def _onednn_candidates() -> Iterator[str]:
 
 
 def _plugin_candidates() -> Iterator[Path]:
-    yield Path(__file__).with_name(_PLUGIN)
+    """Where the plugin may lie: an editable installation keeps it apart from the sources."""
     try:
         files = importlib.metadata.files("layoutsel") or []
     except importlib.metadata.PackageNotFoundError:
-        return
+        files = []
     for file in files:
         if file.name == _PLUGIN:
             yield Path(str(file.locate()))
+    yield Path(__file__).with_name(_PLUGIN)
 
 
 def _load_onednn() -> str | None:

@@ -1,0 +1,167 @@
+"""The engines that `layoutsel bench` compares: one loader each, in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from tvm_passes.errors import LayoutselError
+
+Run = Callable[[], Sequence[np.ndarray]]
+"""Runs the model once on the inputs it was loaded with, numpy in and numpy out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What an engine is asked to run."""
+
+    model: Path
+    """An ONNX file with static shapes."""
+    threads: int
+    precision: str
+    workdir: Path
+    """Where :attr:`Engine.prepare` leaves what :attr:`Engine.load` opens."""
+    options: Mapping[str, str]
+    """Options of `layoutsel compile`, by name; other engines ignore them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How to run a model on one engine."""
+
+    name: str
+    load: Callable[[Job, Mapping[str, np.ndarray]], Run]
+    """Make it ready; this is what ``load_s`` counts."""
+    prepare: Callable[[Job], None] = lambda _job: None
+    """Compile ahead of time, in a process of its own; not counted."""
+    requires: str | None = None
+    """Module that must be installed."""
+
+    def unavailable(self) -> str | None:
+        """Why the engine cannot run here; None where it can."""
+        if self.requires and find_spec(self.requires) is None:
+            return f"{self.requires} is not installed; pip install 'layoutsel[bench]'"
+        return None
+
+
+def _load_onnxruntime(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+    import onnxruntime
+
+    _only_f32("onnxruntime", job)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(job.model), options, providers=["CPUExecutionProvider"]
+    )
+    feed = dict(inputs)
+    return lambda: session.run(None, feed)
+
+
+def _load_openvino(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+    import openvino
+
+    config = {
+        "INFERENCE_NUM_THREADS": job.threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": job.precision,
+    }
+    compiled = openvino.Core().compile_model(str(job.model), "CPU", config)
+    request = compiled.create_infer_request()
+    feed = dict(inputs)
+    outputs = compiled.outputs
+
+    def run() -> list[np.ndarray]:
+        results = request.infer(feed, share_inputs=True, share_outputs=True)
+        return [results[output] for output in outputs]
+
+    return run
+
+
+def _prepare_layoutsel(job: Job) -> None:
+    from layoutsel.api import optimize
+
+    options = dict(job.options)
+    optimize(job.model, threads=job.threads, precision=job.precision, **options).save(
+        job.workdir / "layoutsel.so"
+    )
+
+
+def _load_layoutsel(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+    from layoutsel.runtime.compiled import load
+
+    model = load(job.workdir / "layoutsel.so")
+
+    def run() -> Sequence[np.ndarray]:
+        results = model(**inputs)
+        return results if isinstance(results, tuple) else (results,)
+
+    return run
+
+
+def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
+    import tvm
+    from tvm import relax
+
+    from layoutsel.model import import_model
+    from tvm_passes.cpu import host_target
+
+    _only_f32("tvm", job)
+    module = import_model(job.model).module
+    target = host_target()
+    pipeline: str | tvm.transform.Pass = "default"
+    if trials:
+        pipeline = relax.get_pipeline(
+            "static_shape_tuning", total_trials=trials, target=target, work_dir=str(job.workdir)
+        )
+    tvm.compile(module, target, relax_pipeline=pipeline).export_library(str(job.workdir / "tvm.so"))
+
+
+def _load_tvm(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+    import tvm
+    from tvm import relax
+
+    from layoutsel.runtime.threads import set_threads
+
+    set_threads(job.threads)
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(job.workdir / "tvm.so")), tvm.cpu())
+    main = machine["main"]
+    tensors = [tvm.runtime.tensor(value) for value in inputs.values()]
+
+    def run() -> list[np.ndarray]:
+        result = main(*tensors)
+        fields = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+        return [field.numpy() for field in fields]
+
+    return run
+
+
+def _only_f32(engine: str, job: Job) -> None:
+    if job.precision != "f32":
+        raise LayoutselError(f"{engine} runs f32 only; got precision {job.precision!r}")
+
+
+TUNING_TRIALS = 2000
+"""MetaSchedule trials of ``tvm-tuned`` for a whole model; on two cores about an hour."""
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine
+    for engine in (
+        Engine(name="layoutsel", prepare=_prepare_layoutsel, load=_load_layoutsel),
+        Engine(name="onnxruntime", load=_load_onnxruntime, requires="onnxruntime"),
+        Engine(name="openvino", load=_load_openvino, requires="openvino"),
+        Engine(name="tvm", prepare=_prepare_tvm, load=_load_tvm),
+        Engine(
+            name="tvm-tuned",
+            prepare=lambda job: _prepare_tvm(job, trials=TUNING_TRIALS),
+            load=_load_tvm,
+        ),
+    )
+}
+"""By name, as ``--against`` takes them."""

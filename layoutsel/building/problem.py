@@ -1,0 +1,133 @@
+"""ModelGraph + candidates + costs → PlanningProblem: the last place that knows both TVM and the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from layoutsel.model.graph import Edge, ModelGraph, Subgraph
+from layoutsel.planning.problem import (
+    Node,
+    Option,
+    PlanningProblem,
+    Tensor,
+    Use,
+    price_tensors,
+)
+from layoutsel.units.base import Unit
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline
+from tvm_passes.rewrite_layouts import port_layouts
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The legal decisions of one sub-graph, and the others with their reasons."""
+
+    decisions: tuple[Decision, ...]
+    declines: tuple[Decline, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced:
+    """A candidate's cost."""
+
+    us: float
+    spread_us: float
+    source: str
+    score_us: float
+    """Complexity score of the sub-graph on the decision's unit."""
+
+
+def gather_candidates(
+    graph: ModelGraph, units: Mapping[str, Unit]
+) -> dict[SubgraphId, Candidates]:
+    """What every unit offers for every sub-graph."""
+    gathered = {}
+    for subgraph in graph.subgraphs:
+        function = graph.functions[subgraph.id]
+        answers = [a for unit in units.values() for a in unit.candidates(subgraph, function)]
+        gathered[subgraph.id] = Candidates(
+            tuple(answer for answer in answers if isinstance(answer, Decision)),
+            tuple(answer for answer in answers if isinstance(answer, Decline)),
+        )
+    return gathered
+
+
+def planning_problem(
+    graph: ModelGraph,
+    candidates: Mapping[SubgraphId, Candidates],
+    price: Callable[[Subgraph, Decision], Priced | Decline],
+    transform_us: Callable[[Tensor, str, str], float],
+    crossing_us: Callable[[Tensor, str, str], float],
+    *,
+    name: str,
+    content_hash: str,
+) -> PlanningProblem:
+    """Price every candidate and every boundary of `graph`.
+
+    Raises
+    ------
+    ProblemError
+        If a sub-graph is left without a candidate.
+    """
+    nodes = tuple(
+        _node(graph, subgraph, candidates[subgraph.id], price) for subgraph in graph.subgraphs
+    )
+    return PlanningProblem(
+        nodes=nodes,
+        tensors=price_tensors(_tensors(graph.edges), nodes, transform_us, crossing_us),
+        model_name=name,
+        model_hash=content_hash,
+    )
+
+
+def _node(
+    graph: ModelGraph,
+    subgraph: Subgraph,
+    candidates: Candidates,
+    price: Callable[[Subgraph, Decision], Priced | Decline],
+) -> Node:
+    function = graph.functions[subgraph.id]
+    options, declines = [], list(candidates.declines)
+    for decision in candidates.decisions:
+        priced = price(subgraph, decision)
+        if isinstance(priced, Decline):
+            declines.append(priced)
+            continue
+        inputs, outputs = port_layouts(function, decision.layout)
+        options.append(
+            Option(
+                decision=decision,
+                cost_us=priced.us,
+                spread_us=priced.spread_us,
+                source=priced.source,
+                score_us=priced.score_us,
+                in_layouts=inputs,
+                out_layouts=outputs,
+            )
+        )
+    return Node(
+        id=subgraph.id,
+        options=tuple(options),
+        operators=subgraph.operators,
+        names=subgraph.names,
+        declines=tuple(declines),
+    )
+
+
+def _tensors(edges: Iterable[Edge]) -> list[Tensor]:
+    grouped: dict[tuple[SubgraphId | None, int], list[Edge]] = {}
+    for edge in edges:
+        grouped.setdefault((edge.producer, edge.output_index), []).append(edge)
+    return [
+        Tensor(
+            producer=producer,
+            output_index=index,
+            uses=tuple(Use(consumer=e.consumer, input_index=e.input_index) for e in members),
+            shape=members[0].tensor.shape,
+            dtype=members[0].tensor.dtype,
+            bytes=members[0].tensor.nbytes,
+        )
+        for (producer, index), members in grouped.items()
+    ]

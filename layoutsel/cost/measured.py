@@ -1,0 +1,122 @@
+"""Costs from measurements: ask the store, measure what it lacks, and estimate where neither has an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
+from layoutsel.cost.store import Failure, Outcome, Store, Timing
+from layoutsel.cost.worker import Reply, Worker
+from tvm_passes.decision import Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A candidate to measure."""
+
+    key: str
+    """Structural hash of the sub-graph."""
+    decision: Decision
+    payload: Any = None
+    """What the runner needs to build and run it; picklable where the runner is a worker."""
+    label: str = ""
+    """For people, such as ``s7 (nn.conv2d)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Reported after every measurement."""
+
+    done: int
+    total: int
+    """Measurements to make, those known before excluded."""
+    request: Request
+    outcome: Outcome
+
+
+Runner = Callable[[Request], Outcome]
+"""Builds and runs one candidate. Must not raise for a candidate's own failure."""
+
+Key = tuple[str, Decision]
+
+
+class MeasuredCost:
+    """A cost model that answers from `store`, and from `estimate` where nothing was measured."""
+
+    def __init__(self, store: Store, estimate: CostModel) -> None:
+        self.store, self.estimate = store, estimate
+
+    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
+        """Time of one run of the sub-graph, boundaries excluded."""
+        return self.store.cost(workload.key, decision) or self.estimate.subgraph(
+            workload, decision
+        )
+
+    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        """Time of bringing `tensor` from layout `source` into layout `destination`."""
+        return self.store.boundary(
+            "transform", source, destination, tensor
+        ) or self.estimate.transform(tensor, source, destination)
+
+    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        """Time of handing `tensor` from unit `source` to unit `destination`."""
+        return self.store.boundary(
+            "crossing", source, destination, tensor
+        ) or self.estimate.crossing(tensor, source, destination)
+
+    def measure_all(
+        self,
+        requests: Iterable[Request],
+        runner: Runner,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Mapping[Key, Outcome]:
+        """Outcomes of all `requests`: from the store, else by `runner`, each key once.
+
+        Every outcome is in the store before the next candidate starts, so an interrupt (Ctrl-C, which is passed on)
+        loses at most the one that was running, and the same call resumes.
+        """
+        outcomes: dict[Key, Outcome] = {}
+        missing: dict[Key, Request] = {}
+        for request in requests:
+            key = (request.key, request.decision)
+            if key in outcomes or key in missing:
+                continue
+            known = self.store.get(*key)
+            if known is None:
+                missing[key] = request
+            else:
+                outcomes[key] = known
+        for position, (key, request) in enumerate(missing.items()):
+            outcome = runner(request)
+            self.store.put(*key, outcome)
+            outcomes[key] = outcome
+            if on_progress is not None:
+                report = Progress(
+                    done=position + 1, total=len(missing), request=request, outcome=outcome
+                )
+                on_progress(report)
+        return outcomes
+
+
+def run_in(worker: Worker) -> Runner:
+    """A runner that sends each request's payload to `worker`.
+
+    The worker's function returns ``(median_us, spread_us, runs)``; whatever else happens is a failure.
+    """
+
+    def run(request: Request) -> Outcome:
+        reply = worker.call(request.payload)
+        if not isinstance(reply, Reply):
+            return reply
+        try:
+            median_us, spread_us, runs = reply.value
+            return Timing(median_us=float(median_us), spread_us=float(spread_us), runs=int(runs))
+        except Exception as error:  # the function is the caller's: say what it did wrong
+            return Failure(
+                reason=f"got {reply.value!r} from {worker.function}; expected "
+                f"(median_us, spread_us, runs): {error}"
+            )
+
+    return run

@@ -1,0 +1,328 @@
+"""Measurements that outlive the process: one SQLite file, shared by any number of processes.
+
+A measurement holds for one structural hash, decision, machine, set of versions and number of threads. What was
+measured under other versions stays in the file, is never used, and is announced once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+
+import platformdirs
+
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+_LOG = logging.getLogger(__name__)
+_SCHEMA_VERSION = 1
+_BUSY_S = 30.0
+"""How long to wait for another process's write."""
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS measurement (
+    key TEXT, decision TEXT, machine TEXT, versions TEXT, threads INTEGER,
+    median_us REAL, spread_us REAL, runs INTEGER, failure TEXT, date TEXT NOT NULL,
+    PRIMARY KEY (key, decision, machine, versions, threads)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS boundary (
+    kind TEXT, source TEXT, destination TEXT, shape TEXT, dtype TEXT,
+    machine TEXT, versions TEXT, threads INTEGER,
+    bytes INTEGER NOT NULL, median_us REAL NOT NULL, spread_us REAL NOT NULL,
+    runs INTEGER NOT NULL, date TEXT NOT NULL,
+    PRIMARY KEY (kind, source, destination, shape, dtype, machine, versions, threads)
+    ) WITHOUT ROWID;
+PRAGMA user_version = {_SCHEMA_VERSION};
+"""
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """A measured time."""
+
+    median_us: float
+    spread_us: float
+    """Half the distance between the quartiles, microseconds."""
+    runs: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.median_us) and self.median_us >= 0 and self.spread_us >= 0):
+            raise LayoutselError(f"not a time: {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why there is no time: the candidate crashed, hung or refused."""
+
+    reason: str
+
+
+Outcome = Timing | Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What all measurements of one process have in common."""
+
+    machine: str
+    """Fingerprint of the machine."""
+    versions: Mapping[str, str]
+    threads: int
+
+    @property
+    def versions_text(self) -> str:
+        """Versions as they are stored."""
+        return json.dumps(dict(self.versions), sort_keys=True)
+
+
+def default_path() -> Path:
+    """Where measurements are kept unless told otherwise: in the user's cache folder."""
+    return Path(platformdirs.user_cache_dir("layoutsel")) / "measurements.sqlite"
+
+
+class Store:
+    """The measurements of one context, in one file. A context manager; not for use by several threads.
+
+    A file that is no database, or of another schema, is moved aside with a warning. Where the folder cannot be
+    written, measurements are kept in memory, with a warning.
+    """
+
+    def __init__(self, context: Context, path: Path | str | None = None) -> None:
+        self.context = context
+        self.path = Path(path) if path is not None else default_path()
+        self._connection = self._open()
+        self._warn_of_stale()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; every measurement is in it already."""
+        self._connection.close()
+
+    def get(self, key: str, decision: Decision) -> Outcome | None:
+        """What was measured for sub-graph hash `key` under `decision`; None if nothing was."""
+        rows = self._query(
+            "SELECT median_us, spread_us, runs, failure FROM measurement "
+            "WHERE key=? AND decision=? AND machine=? AND versions=? AND threads=?",
+            (key, str(decision), *self._where),
+        )
+        if not rows:
+            return None
+        median_us, spread_us, runs, failure = rows[0]
+        if failure is not None:
+            return Failure(reason=failure)
+        return Timing(median_us=median_us, spread_us=spread_us, runs=runs)
+
+    def put(self, key: str, decision: Decision, outcome: Outcome) -> None:
+        """Keep `outcome`, in place of an older one; on disk when this returns."""
+        values = (
+            (None, None, None, outcome.reason)
+            if isinstance(outcome, Failure)
+            else (outcome.median_us, outcome.spread_us, outcome.runs, None)
+        )
+        self._query(
+            "INSERT OR REPLACE INTO measurement VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (key, str(decision), *self._where, *values, _now()),
+        )
+
+    def cost(self, key: str, decision: Decision) -> Cost | Infeasible | None:
+        """The same as :meth:`get`, as an answer of a cost model."""
+        outcome = self.get(key, decision)
+        if outcome is None:
+            return None
+        if isinstance(outcome, Failure):
+            return Infeasible(reason=outcome.reason)
+        return Cost(us=outcome.median_us, spread_us=outcome.spread_us, source="measured")
+
+    def put_boundary(
+        self, kind: str, source: str, destination: str, tensor: TensorSpec, timing: Timing
+    ) -> None:
+        """Keep the time of a ``transform`` or ``crossing`` of `tensor`."""
+        self._query(
+            "INSERT OR REPLACE INTO boundary VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                *(kind, source, destination, json.dumps(tensor.shape), tensor.dtype),
+                *(*self._where, tensor.bytes),
+                *(timing.median_us, timing.spread_us, timing.runs, _now()),
+            ),
+        )
+
+    def boundary(
+        self, kind: str, source: str, destination: str, tensor: TensorSpec
+    ) -> Cost | None:
+        """Time of a boundary: measured for this shape, else interpolated by bytes; None if nothing is near."""
+        rows = self._query(
+            "SELECT bytes, median_us, spread_us, shape FROM boundary WHERE kind=? AND source=? "
+            "AND destination=? AND dtype=? AND machine=? AND versions=? AND threads=? "
+            "ORDER BY bytes",
+            (kind, source, destination, tensor.dtype, *self._where),
+        )
+        shape = json.dumps(tensor.shape)
+        for _, median_us, spread_us, measured_shape in rows:
+            if measured_shape == shape:
+                return Cost(us=median_us, spread_us=spread_us, source="measured")
+        return _interpolate([row[:3] for row in rows], tensor.bytes)
+
+    def count(self) -> int:
+        """How many measurements of sub-graphs this context has."""
+        ((count,),) = self._query(
+            "SELECT COUNT(*) FROM measurement WHERE machine=? AND versions=? AND threads=?",
+            self._where,
+        )
+        return int(count)
+
+    def forget_failures(self) -> int:
+        """Delete this context's failures, so that they are tried again; returns how many there were."""
+        rows = self._query(
+            "DELETE FROM measurement WHERE failure IS NOT NULL "
+            "AND machine=? AND versions=? AND threads=? RETURNING key",
+            self._where,
+        )
+        return len(rows)
+
+    @property
+    def _where(self) -> tuple[str, str, int]:
+        return self.context.machine, self.context.versions_text, self.context.threads
+
+    def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+        """Run one statement in its own transaction; a file that breaks meanwhile is replaced."""
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise LayoutselError(f"measurement cache {self.path}: {error}") from error
+        except sqlite3.DatabaseError:
+            self._connection.close()
+            self._connection = self._open()
+            return self._connection.execute(statement, values).fetchall()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _exclusive(self.path.with_name(self.path.name + ".lock")):
+                return self._connect_or_replace()
+        except (OSError, sqlite3.OperationalError) as error:
+            _LOG.warning(
+                "cannot keep measurements in %s: %s; they last for this process only",
+                self.path,
+                error,
+            )
+            return _connect(":memory:")
+
+    def _connect_or_replace(self) -> sqlite3.Connection:
+        try:
+            return _connect(self.path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            aside = _move_aside(self.path)
+            _LOG.warning(
+                "measurement cache %s is unusable (%s): moved to %s, starting an empty one",
+                self.path,
+                error,
+                aside,
+            )
+            return _connect(self.path)
+
+    def _warn_of_stale(self) -> None:
+        rows = self._query(
+            "SELECT versions, COUNT(*) FROM measurement WHERE machine=? AND versions<>? "
+            "GROUP BY versions",
+            (self.context.machine, self.context.versions_text),
+        )
+        if rows:
+            changed = sorted({name for text, _ in rows for name in self._changed(text)})
+            _LOG.warning(
+                "%d measurements in %s are stale, made with other versions of %s: ignored",
+                sum(count for _, count in rows),
+                self.path,
+                ", ".join(changed) or "something",
+            )
+
+    def _changed(self, text: str) -> list[str]:
+        try:
+            then = json.loads(text)
+        except ValueError:
+            return []
+        now = self.context.versions
+        return [name for name in {*then, *now} if then.get(name) != now.get(name)]
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    """Open and check; raises :class:`sqlite3.DatabaseError` for a file that is not our database."""
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        if version not in (0, _SCHEMA_VERSION):
+            raise sqlite3.DatabaseError(f"schema version {version}, expected {_SCHEMA_VERSION}")
+        ((verdict,), *_) = connection.execute("PRAGMA quick_check").fetchall()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        connection.executescript(_SCHEMA)
+        for table in ("measurement", "boundary"):
+            connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _move_aside(path: Path) -> Path:
+    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
+    os.replace(path, aside)
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
+    return aside
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold a file lock: of several processes that find a broken file, one replaces it."""
+    with path.open("a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:
+    """Linear in bytes between measured sizes, constant below the smallest, proportional above the largest."""
+    if not points:
+        return None
+    smallest, largest = points[0], points[-1]
+    if size <= smallest[0]:
+        us, spread_us = smallest[1], smallest[2]
+    elif size >= largest[0]:
+        factor = size / max(largest[0], 1)
+        us, spread_us = largest[1] * factor, largest[2] * factor
+    else:
+        above = next(i for i, point in enumerate(points) if point[0] >= size)
+        (x0, y0, s0), (x1, y1, s1) = points[above - 1], points[above]
+        weight = (size - x0) / (x1 - x0)
+        us, spread_us = y0 + weight * (y1 - y0), max(s0, s1)
+    return Cost(us=us, spread_us=max(spread_us, 0.1 * us), source="interpolated")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,234 @@
+"""A child process that does dangerous work: candidates may crash, hang or print without harming the planner.
+
+One worker serves many calls, since starting one (importing TVM) takes seconds; after a crash or a time-out the next
+call starts a fresh one. The function is named ``module:function``, takes one picklable payload and returns a picklable
+value. What it prints goes to a file, whose end is quoted when it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from types import TracebackType
+from typing import IO, Any
+
+from layoutsel.cost.store import Failure
+from tvm_passes.errors import LayoutselError
+
+_TAIL_BYTES = 600
+"""How much of a failed worker's output is quoted."""
+_POLL_S = 2.0
+"""How often a worker looks whether its parent still lives."""
+
+
+class WorkerError(LayoutselError):
+    """A worker that cannot start at all: the fault is not with the candidates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the function returned."""
+
+    value: Any
+    seconds: float
+    """Wall time of the call."""
+
+
+class Worker:
+    """Runs ``module:function`` in a child process, one call at a time. A context manager."""
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        time_limit_s: float,
+        start_limit_s: float = 120.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Parameters
+        ----------
+        function
+            ``module:function``, importable in the child.
+        time_limit_s
+            Seconds that one call may take.
+        start_limit_s
+            Seconds that starting, which imports the module, may take.
+        environment
+            Variables set for the child in addition, such as ``OMP_NUM_THREADS``.
+        """
+        self.function = function
+        self.time_limit_s, self.start_limit_s = time_limit_s, start_limit_s
+        self.environment = dict(environment or {})
+        self.starts = 0
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child process, if there is one."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def call(self, payload: Any) -> Reply | Failure:
+        """Run the function on `payload`.
+
+        An exception, a crash and a time-out are a :class:`~layoutsel.cost.store.Failure` with the reason.
+
+        Raises
+        ------
+        WorkerError
+            If the worker cannot start.
+        """
+        child = self._running()
+        started = time.monotonic()
+        try:
+            child.connection.send(payload)
+            answered = child.connection.poll(self.time_limit_s)
+            kind, value = child.connection.recv() if answered else ("hung", None)
+        except (EOFError, ConnectionError):
+            kind, value = "died", None
+        except BaseException:  # Ctrl-C amid a call, or an unpicklable payload: the pipe is out of step
+            self.close()
+            raise
+        if kind == "returned":
+            return Reply(value=value, seconds=time.monotonic() - started)
+        if kind == "raised":
+            return Failure(reason=value)
+        reason = f"ran longer than {self.time_limit_s:g} s" if kind == "hung" else child.obituary()
+        self.close()
+        return Failure(reason=reason)
+
+    def _running(self) -> _Child:
+        if self._child is not None and self._child.process.poll() is None:
+            return self._child
+        self.close()
+        self.starts += 1
+        self._child = child = _Child(self.function, self.environment)
+        try:
+            answered = child.connection.poll(self.start_limit_s)
+            kind, value = child.connection.recv() if answered else ("hung", None)
+        except (EOFError, ConnectionError):
+            kind, value = "died", child.obituary()
+        except BaseException:
+            self.close()
+            raise
+        if kind != "ready":
+            self.close()
+            why = value or f"did not start within {self.start_limit_s:g} s"
+            raise WorkerError(f"cannot start a worker for {self.function}: {why}")
+        return child
+
+
+class _Child:
+    """One child process with its pipe and the file that its output goes to."""
+
+    def __init__(self, function: str, environment: Mapping[str, str]) -> None:
+        self.output: IO[bytes] = tempfile.TemporaryFile()
+        self.connection, theirs = Pipe()
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, str(theirs.fileno()), function],
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=self.output,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **environment, "PYTHONPATH": path},
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def end(self) -> None:
+        """Kill the child and whatever it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.connection.close()
+        self.output.close()
+
+    def obituary(self) -> str:
+        """How the child died, and its last words."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe without an answer"
+        how = f"exited with {code}"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                how = f"was killed by {signal.Signals(-code).name}"
+        end = self.output.seek(0, os.SEEK_END)
+        self.output.seek(max(0, end - _TAIL_BYTES))
+        tail = self.output.read().decode(errors="replace").strip()
+        return f"the process {how}" + (f"; it last wrote: {tail}" if tail else "")
+
+
+_BOOT = "import sys; from layoutsel.cost.worker import serve; serve(int(sys.argv[1]), sys.argv[2])"
+
+
+def serve(descriptor: int, name: str) -> None:
+    """The child's side: import the function, then answer payloads until the pipe closes."""
+    connection = Connection(descriptor)
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        function = _resolve(name)
+    except Exception as error:  # anything may go wrong while importing: the parent reports it
+        connection.send(("failed", _describe(error)))
+        return
+    connection.send(("ready", None))
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            payload = connection.recv_bytes()
+            connection.send(_answer(function, payload))
+
+
+def _answer(function: Callable[[Any], Any], payload: bytes) -> tuple[str, Any]:
+    try:
+        value = function(pickle.loads(payload))
+        pickle.dumps(value)
+    except Exception as error:  # the candidate's failure, whatever it is, is data
+        return "raised", _describe(error)
+    return "returned", value
+
+
+def _resolve(name: str) -> Callable[[Any], Any]:
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    assert callable(function), f"{name} is not callable"
+    return function  # type: ignore[no-any-return]
+
+
+def _describe(error: Exception) -> str:
+    """One line with the type, the message's first lines and the innermost place."""
+    text = " / ".join(str(error).strip().splitlines()[:4])[:_TAIL_BYTES]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{where}"
+
+
+def _follow_parent(parent: int) -> None:
+    """End this process, and what it started, soon after its parent."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,286 @@
+"""Converters that replace those of TVM's ONNX importer, where its result is slow, opaque or wrong.
+
+Several of the stock converters emit tensor-expression functions (``Clip``, ``Pad``, ``Tile``) or stack their inputs
+(``Sum``); no later pass can see through those. These emit plain Relax operators instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.ir.expr import GenericConst
+from tvm.relax.frontend.onnx import onnx_frontend as stock
+
+from tvm_passes.errors import UnsupportedModel
+
+Expr = relax.Expr
+Converter = Callable[[relax.BlockBuilder, Sequence[Any], dict[str, Any], Any, int], Expr]
+"""(builder, inputs, attributes, state of the importer, operator set) → expression."""
+
+
+def _stock(name: str) -> Converter:
+    """TVM's own converter of an operator."""
+
+    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+        implementation = stock._get_convert_map()[name].get_converter(opset)
+        return implementation(builder, inputs, attributes, state)
+
+    return convert
+
+
+def has_converter(op_type: str) -> bool:
+    """Whether an ONNX operator can be imported."""
+    return op_type in CONVERTERS or op_type in stock._get_convert_map()
+
+
+def convert(  # noqa: PLR0913 - the importer's own interface
+    op_type: str,
+    builder: relax.BlockBuilder,
+    inputs: Sequence[Any],
+    attributes: dict[str, Any],
+    state: Any,
+    opset: int,
+) -> Expr:
+    """Convert one operator, by our table first and by TVM's otherwise."""
+    converter = CONVERTERS.get(op_type) or _stock(op_type)
+    return converter(builder, inputs, attributes, state, opset)
+
+
+def _node_name(attributes: Mapping[str, Any]) -> str:
+    return attributes["tvm_custom"]["binding"]
+
+
+def _array(expr: Expr | None) -> np.ndarray | None:
+    return expr.value.numpy() if isinstance(expr, GenericConst) else None
+
+
+def _static(expr: Expr) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in expr.ty.shape.values)
+
+
+def _chain(binary: Callable[[Expr, Expr], Expr]) -> Converter:
+    """Several inputs as a chain of a binary operator."""
+
+    def convert(builder, inputs, _attributes, _state, _opset):  # noqa: ANN001, ANN202
+        return functools.reduce(lambda left, right: builder.emit(binary(left, right)), inputs)
+
+    return convert
+
+
+def _mean(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    total = _chain(relax.op.add)(builder, inputs, attributes, state, opset)
+    return relax.op.divide(total, relax.const(float(len(inputs)), str(total.ty.dtype)))
+
+
+def _clip(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    data = inputs[0]
+    if opset >= 11:
+        low, high = _array(inputs[1]), _array(inputs[2])
+        if (inputs[1] is not None and low is None) or (inputs[2] is not None and high is None):
+            return _stock("Clip")(builder, inputs, attributes, state, opset)
+    else:
+        low, high = attributes.get("min"), attributes.get("max")
+    least = -np.inf if low is None or np.isnan(low) else low
+    most = np.inf if high is None or np.isnan(high) else high
+    if not str(data.ty.dtype).startswith("float"):
+        return _clip_integers(data, low, high)
+    if float(least) == 0.0 and np.isinf(most):
+        return relax.op.nn.relu(data)
+    if np.isinf(least):
+        return relax.op.minimum(data, relax.const(np.asarray(most, str(data.ty.dtype))))
+    if np.isinf(most):
+        return relax.op.maximum(data, relax.const(np.asarray(least, str(data.ty.dtype))))
+    return relax.op.clip(data, float(least), float(most))
+
+
+def _clip_integers(data: Expr, low: Any, high: Any) -> Expr:
+    dtype = str(data.ty.dtype)
+    if low is not None:
+        data = relax.op.maximum(data, relax.const(np.asarray(low, dtype)))
+    if high is not None:
+        data = relax.op.minimum(data, relax.const(np.asarray(high, dtype)))
+    return data
+
+
+_PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+def _pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
+    data = inputs[0]
+    ndim = len(_static(data))
+    if opset >= 11:
+        pads, value = _array(inputs[1]), _array(inputs[2])
+        if pads is None or (inputs[2] is not None and value is None):
+            raise UnsupportedModel("its padding is computed from data; expected constants")
+        axes = _array(inputs[3])
+    else:
+        pads, value, axes = np.asarray(attributes["pads"]), attributes.get("value"), None
+    widths = np.zeros((ndim, 2), dtype="int64")
+    widths[list(range(ndim)) if axes is None else axes % ndim] = pads.reshape(2, -1).T
+    mode = attributes.get("mode", b"constant").decode()
+    if (widths < 0).any():
+        begins = np.maximum(-widths[:, 0], 0)
+        ends = np.asarray(_static(data)) - np.maximum(-widths[:, 1], 0)
+        data = relax.op.strided_slice(data, list(range(ndim)), begins.tolist(), ends.tolist())
+        widths = np.maximum(widths, 0)
+    fill = 0.0 if value is None else float(np.asarray(value).reshape(-1)[0])
+    return relax.op.nn.pad(data, widths.reshape(-1).tolist(), _PAD_MODES[mode], fill)
+
+
+def _tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    repeats = _array(inputs[1])
+    if repeats is None:
+        return _stock("Tile")(builder, inputs, attributes, state, opset)
+    return relax.op.tile(inputs[0], repeats.tolist())
+
+
+def _same_pads(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    *,
+    lower: bool,
+) -> tuple[int, ...]:
+    """Explicit padding of ``auto_pad`` SAME_UPPER or SAME_LOWER (ONNX operator specification, Conv)."""
+    begins, ends = [], []
+    for size, window, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        outputs = -(-size // stride)
+        total = max((outputs - 1) * stride + (window - 1) * dilation + 1 - size, 0)
+        begins.append(total - total // 2 if lower else total // 2)
+        ends.append(total - begins[-1])
+    return (*begins, *ends)
+
+
+def _resolve_auto_pad(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
+    """Replace ``auto_pad`` by ``pads``, in place."""
+    mode = attributes.pop("auto_pad", b"NOTSET").decode()
+    sizes = _static(inputs[0])[2:]
+    rank = len(sizes)
+    if mode == "VALID":
+        attributes["pads"] = (0,) * (2 * rank)
+    elif mode in ("SAME_UPPER", "SAME_LOWER"):
+        ones = [1] * rank
+        kernel = attributes.get("kernel_shape") or _static(inputs[1])[2:]
+        strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+        lower = mode == "SAME_LOWER"
+        attributes["pads"] = _same_pads(sizes, kernel, strides, dilations, lower=lower)
+
+
+def _with_pads(name: str) -> Converter:
+    """The stock converter, called with explicit padding."""
+
+    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+        _resolve_auto_pad(inputs, attributes)
+        return _stock(name)(builder, inputs, attributes, state, opset)
+
+    return convert
+
+
+def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name: str) -> Expr:
+    """`value`, bound under the node's own name, plus a per-channel bias."""
+    if bias is None:
+        return value
+    value = builder.emit(value, name)
+    spatial = len(_static(value)) - 2
+    return relax.op.add(value, relax.op.reshape(bias, [1, -1, *[1] * spatial]))
+
+
+def _convolution(name: str) -> Converter:
+    """Convolution whose anchor keeps the node's name; the bias is an addition after it."""
+
+    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+        if name == "Conv":
+            _resolve_auto_pad(inputs, attributes)
+        bias = inputs[2]
+        without_bias = stock.onnx_input([*inputs[:2]])
+        value = _stock(name)(builder, without_bias, attributes, state, opset)
+        return _add_bias(builder, value, bias, _node_name(attributes))
+
+    return convert
+
+
+def _gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    product = _stock("Gemm")(
+        builder, stock.onnx_input([*inputs[:2], None]), dict(attributes), state, opset
+    )
+    if inputs[2] is None:
+        return product
+    bias, beta = inputs[2], attributes.get("beta", 1.0)
+    if beta != 1.0:
+        bias = relax.op.multiply(bias, relax.const(beta, str(product.ty.dtype if product.ty else "")))
+    return relax.op.add(builder.emit(product, _node_name(attributes)), bias)
+
+
+def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
+    """``take``: indices that are constant are made positive here, others wrap around."""
+    data, indices = inputs[0], inputs[1]
+    shape = _static(data)
+    axis = attributes.get("axis", 0) % len(shape)
+    known = _array(indices)
+    if known is None:
+        return relax.op.take(data, indices, axis, mode="wrap")
+    positive = relax.const(np.where(known < 0, known + shape[axis], known).astype("int64"))
+    return relax.op.take(data, positive, axis, mode="clip")
+
+
+def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """The stock form for odd windows; an even window reaches further after a channel than before it."""
+    size = attributes["size"]
+    if size % 2:
+        return _stock("LRN")(builder, inputs, attributes, state, opset)
+    data = inputs[0]
+    ndim, dtype = len(_static(data)), str(data.ty.dtype)
+    before = (size - 1) // 2
+    widths = [0, 0, before, size - 1 - before, *[0, 0] * (ndim - 2)]
+    square = builder.emit(relax.op.nn.pad(builder.emit(relax.op.multiply(data, data)), widths))
+    channels = _static(data)[1]
+    windows = [
+        builder.emit(relax.op.strided_slice(square, [1], [start], [start + channels]))
+        for start in range(size)
+    ]
+    total = functools.reduce(lambda a, b: builder.emit(relax.op.add(a, b)), windows)
+    alpha = relax.const(attributes.get("alpha", 0.0001) / size, dtype)
+    bias = relax.const(attributes.get("bias", 1.0), dtype)
+    scale = builder.emit(relax.op.add(builder.emit(relax.op.multiply(total, alpha)), bias))
+    beta = relax.const(attributes.get("beta", 0.75), dtype)
+    return relax.op.divide(data, builder.emit(relax.op.power(scale, beta)))
+
+
+def _hard_swish(builder, inputs, _attributes, _state, _opset) -> Expr:  # noqa: ANN001
+    dtype = str(inputs[0].ty.dtype)
+    sixth, half = relax.const(1 / 6, dtype), relax.const(0.5, dtype)
+    line = builder.emit(relax.op.add(relax.op.multiply(inputs[0], sixth), half))
+    return relax.op.multiply(inputs[0], relax.op.clip(line, 0.0, 1.0))
+
+
+def _hard_sigmoid(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
+    dtype = str(inputs[0].ty.dtype)
+    slope = relax.const(float(attributes.get("alpha", 0.2)), dtype)
+    offset = relax.const(float(attributes.get("beta", 0.5)), dtype)
+    line = builder.emit(relax.op.add(relax.op.multiply(inputs[0], slope), offset))
+    return relax.op.clip(line, 0.0, 1.0)
+
+
+CONVERTERS: Mapping[str, Converter] = {
+    "AveragePool": _with_pads("AveragePool"),
+    "Clip": _clip,
+    "Conv": _convolution("Conv"),
+    "ConvTranspose": _convolution("ConvTranspose"),
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "LRN": _lrn,
+    "Max": _chain(relax.op.maximum),
+    "MaxPool": _with_pads("MaxPool"),
+    "Mean": _mean,
+    "Min": _chain(relax.op.minimum),
+    "Pad": _pad,
+    "Sum": _chain(relax.op.add),
+    "Tile": _tile,
+}

@@ -1,0 +1,218 @@
+"""Import a network: read it, fix its shapes, bring it to normalised Relax."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto
+from tvm import relax
+from tvm.ir import IRModule
+
+from layoutsel.errors import InvalidModel, InvalidShape, UnsupportedModel
+from layoutsel.model import import_load, import_prepare, import_relax, import_shapes, zoo
+from tvm_passes.ir import static_shape, tensor_types
+from tvm_passes.normalize import normalize
+
+Source = str | os.PathLike[str] | ModelProto | IRModule
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a model."""
+
+    name: str
+    """As in the ONNX model."""
+    shape: tuple[int, ...]
+    dtype: str
+    """As numpy spells it, such as ``float32``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedModel:
+    """A network, ready to be partitioned."""
+
+    name: str
+    module: IRModule
+    """Normalised Relax (stage 0): `main` with static shapes, weights as constants."""
+    inputs: tuple[TensorSpec, ...]
+    """In the order of the parameters of `main`."""
+    outputs: tuple[TensorSpec, ...]
+    """In the order of the fields of the result of `main`; a single one is not a tuple there."""
+    onnx: ModelProto | None
+    """The model with fixed shapes, to be run by a reference; None for a Relax module."""
+    content_hash: str
+    """SHA-256 over structure, shapes and weights, in hexadecimal."""
+    origins: Mapping[str, str]
+    """Name of the ONNX node of each binding of `main` that has one."""
+
+
+def import_model(
+    source: Source, *, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> ImportedModel:
+    """Import a network.
+
+    Parameters
+    ----------
+    source
+        A path of an ONNX file, ``light:<name>`` of the zoo, a loaded ONNX model or a Relax module. It is not changed.
+    shapes
+        Shape of each input that has dynamic dimensions.
+
+    Raises
+    ------
+    InvalidModel
+        If `source` cannot be read.
+    InvalidShape
+        If `shapes` does not fit the model, or leaves a dimension open.
+    UnsupportedModel
+        If the model holds something that cannot be imported.
+    """
+    if isinstance(source, IRModule):
+        return _import_relax(source, shapes)
+    model, name = _load(source)
+    if shapes or import_shapes.needs_fixing(model):
+        model = _copied(model) if isinstance(source, ModelProto) else model
+    import_shapes.fix_inputs(model, shapes)
+    prepared = import_prepare.prepare(model, name)
+    imported = import_relax.to_relax(prepared, name)
+    module = normalize(imported.module)
+    main = module["main"]
+    return ImportedModel(
+        name=name,
+        module=module,
+        inputs=_specs([value.name for value in model.graph.input], main.params, name),
+        outputs=_output_specs([value.name for value in model.graph.output], main, name),
+        onnx=model,
+        content_hash=_content_hash(model),
+        origins=imported.origins,
+    )
+
+
+def _load(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str]:
+    """The model of `source` and its name."""
+    if isinstance(source, ModelProto):
+        name = source.graph.name or "model"
+        import_load.check_model(source, name)
+        return source, name
+    text = os.fspath(source)
+    if text.startswith(zoo.PREFIX):
+        name = text.removeprefix(zoo.PREFIX)
+        return zoo.light_model(name), name
+    return import_load.load_model(text), Path(text).stem
+
+
+def _copied(model: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _specs(names: list[str], values: list[relax.Var], where: str) -> tuple[TensorSpec, ...]:
+    return tuple(
+        _spec(name, value.ty, where) for name, value in zip(names, values, strict=True)
+    )
+
+
+def _spec(name: str, ty: relax.Type, where: str) -> TensorSpec:
+    if not isinstance(ty, relax.TensorType):
+        raise UnsupportedModel(f"{where}: {name!r} is of type {ty}; expected a tensor")
+    try:
+        shape = static_shape(ty)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{where}: the shape of {name!r} depends on data: {error}") from None
+    return TensorSpec(name=name, shape=shape, dtype=str(ty.dtype))
+
+
+def _output_specs(names: list[str], main: relax.Function, where: str) -> tuple[TensorSpec, ...]:
+    types = tensor_types(main.ret_ty)
+    return tuple(_spec(name, ty, where) for name, ty in zip(names, types, strict=True))
+
+
+def _import_relax(
+    module: IRModule, shapes: Mapping[str, tuple[int, ...]] | None
+) -> ImportedModel:
+    if "main" not in {global_var.name_hint for global_var in module.functions}:
+        raise InvalidModel("the Relax module has no function 'main'; name its entry function so")
+    module = normalize(_bind_shapes(module, shapes or {}))
+    main = module["main"]
+    outputs = tensor_types(main.ret_ty)
+    return ImportedModel(
+        name="relax",
+        module=module,
+        inputs=_specs([param.name for param in main.params], main.params, "relax"),
+        outputs=_output_specs([f"output{i}" for i in range(len(outputs))], main, "relax"),
+        onnx=None,
+        content_hash=_relax_hash(module),
+        origins={},
+    )
+
+
+def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRModule:
+    """Put numbers in place of the symbolic dimensions of the named parameters of `main`."""
+    params = {param.name: param for param in module["main"].params}
+    symbols: dict = {}
+    for name, shape in shapes.items():
+        if name not in params:
+            raise InvalidShape(
+                f"--shape {name}: the module has no such parameter; expected one of {', '.join(params)}"
+            )
+        dims = params[name].ty.shape
+        if dims is None or len(dims.values) != len(shape):
+            raise InvalidShape(f"--shape {name}: got {len(shape)} dimensions; expected {params[name].ty}")
+        for dim, size in zip(dims.values, shape, strict=True):
+            if isinstance(dim, relax.Var) or not hasattr(dim, "value"):
+                symbols[dim] = size
+            elif int(dim) != size:
+                raise InvalidShape(f"--shape {name}: got {shape}; the module fixes it: {params[name].ty}")
+    if not symbols:
+        return module
+    result = module.clone()
+    main = result.get_global_var("main")
+    result.update_func(main, module["main"].bind_symbolic_vars(symbols))
+    return result
+
+
+def _content_hash(model: ModelProto) -> str:
+    """Hash of the structure and of every weight, without serialising the weights again."""
+    digest = hashlib.sha256()
+    skeleton = ModelProto(ir_version=model.ir_version)
+    skeleton.opset_import.extend(model.opset_import)
+    skeleton.functions.extend(model.functions)
+    for field in ("node", "input", "output"):
+        getattr(skeleton.graph, field).extend(getattr(model.graph, field))
+    digest.update(skeleton.SerializeToString(deterministic=True))
+    for tensor in model.graph.initializer:
+        digest.update(repr((tensor.name, tensor.data_type, tuple(tensor.dims))).encode())
+        digest.update(_tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _tensor_bytes(tensor: TensorProto) -> bytes:
+    if tensor.HasField("raw_data"):
+        return tensor.raw_data
+    return onnx.numpy_helper.to_array(tensor).tobytes()
+
+
+def _relax_hash(module: IRModule) -> str:
+    digest = hashlib.sha256(module.script(show_meta=False).encode())
+    for function in module.functions.values():
+        if isinstance(function, relax.Function):
+            for constant in _constants(function):
+                digest.update(constant.value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _constants(function: relax.Function) -> list[relax.Expr]:
+    found: list[relax.Expr] = []
+
+    def visit(expr: relax.Expr) -> None:
+        if type(expr).__name__ == "GenericConst":
+            found.append(expr)
+
+    relax.analysis.post_order_visit(function, visit)
+    return found

@@ -1,0 +1,113 @@
+"""Simplify an ONNX graph before Relax sees it: one operator set, constants folded, every node named."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from onnx import ModelProto
+from onnxscript import optimizer, version_converter
+
+from layoutsel.errors import LayoutselError, UnsupportedModel
+
+_log = logging.getLogger(__name__)
+
+OPSET = 18
+"""Older models are converted to this operator set; newer ones stay as they are."""
+
+_CHATTY = ("onnxscript", "onnx_ir", "onnx", "onnx_ir.passes.common")
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+_STRINGS = ir.DataType.STRING
+
+
+def prepare(model: ModelProto, where: str) -> ir.Model:
+    """Simplify `model`, which is left as it is; weights are shared, not copied.
+
+    Raises
+    ------
+    UnsupportedModel
+        If it holds control flow, operators of unknown domains, or tensors of strings.
+    """
+    prepared = ir.serde.deserialize_model(model)
+    with quiet():
+        _attempt("convert the operator set", where, lambda: _convert_version(prepared))
+        _attempt("fold constants", where, lambda: _simplify(prepared))
+    name_nodes(prepared)
+    _check(prepared, where)
+    return prepared
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the ONNX libraries' warnings away from the user."""
+    levels = {name: logging.getLogger(name).level for name in _CHATTY}
+    try:
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _attempt(what: str, where: str, step) -> None:  # noqa: ANN001 - any callable without arguments
+    """Run a simplification that a model can do without."""
+    try:
+        step()
+    except LayoutselError:
+        raise
+    except Exception as error:  # noqa: BLE001 - third-party passes raise anything
+        _log.info("%s: could not %s: %s", where, what, error)
+
+
+def _convert_version(model: ir.Model) -> None:
+    version = model.graph.opset_imports.get("", OPSET)
+    if version < OPSET:
+        version_converter.convert_version(model, OPSET, fallback=True)
+
+
+def _simplify(model: ir.Model) -> None:
+    """Inline functions and fold what shapes decide; rewriting operators is left to the Relax passes."""
+    common.InlinePass()(model)
+    optimizer.fold_constants(model, onnx_shape_inference=True)
+    for clean in (
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.CommonSubexpressionEliminationPass(),
+        common.NameFixPass(),
+    ):
+        clean(model)
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give every node a unique name, after its first output where it has none."""
+    taken: set[str] = set()
+    for node in model.graph:
+        wanted = node.name or node.outputs[0].name or node.op_type
+        name, suffix = wanted, 1
+        while name in taken:
+            name, suffix = f"{wanted}_{suffix}", suffix + 1
+        taken.add(name)
+        node.name = name
+
+
+def _check(model: ir.Model, where: str) -> None:
+    for node in model.graph:
+        if node.op_type in _CONTROL_FLOW and node.domain == "":
+            raise UnsupportedModel(
+                f"{where}: node {node.name!r} ({node.op_type}) is control flow, decided by data at run time; "
+                f"expected a straight-line graph. Export the model with that branch or loop fixed"
+            )
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and value.dtype == _STRINGS:
+                raise UnsupportedModel(
+                    f"{where}: node {node.name!r} ({node.op_type}) uses the string tensor {value.name!r}; "
+                    f"expected numbers. Do text processing outside the model"
+                )

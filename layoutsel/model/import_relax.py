@@ -1,0 +1,223 @@
+"""From a prepared ONNX graph to a Relax module, by TVM's importer with our converters and error messages."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import tvm
+from onnx import GraphProto, NodeProto, ValueInfoProto, helper
+from onnx.reference import ReferenceEvaluator
+from tvm import relax
+from tvm.ir import IRModule
+from tvm.ir.expr import GenericConst
+from tvm.relax.frontend.onnx import onnx_frontend as stock
+
+from layoutsel.errors import UnsupportedModel
+from layoutsel.model import import_converters
+
+_MICROSOFT = frozenset(
+    "Attention BiasGelu EmbedLayerNormalization FastGelu Gelu SkipLayerNormalization".split()
+)
+"""Operators outside ONNX's own domain that TVM's importer knows."""
+
+_IMPURE = frozenset("Bernoulli Multinomial RandomNormal RandomUniform".split())
+
+_SMALL = 4096
+"""Elements of a constant that is worth evaluating while importing; weights are folded later."""
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedGraph:
+    """A Relax module and where its bindings come from."""
+
+    module: IRModule
+    origins: Mapping[str, str]
+    """Name of the ONNX node of each named binding."""
+
+
+def to_relax(model: ir.Model, where: str) -> ImportedGraph:
+    """Import a prepared model; its initializers are taken from it.
+
+    Raises
+    ------
+    UnsupportedModel
+        If an operator, or the way in which it is used, cannot be imported.
+    """
+    opset = model.graph.opset_imports.get("", 1)
+    weights = {
+        name: value.const_value.numpy() for name, value in model.graph.initializers.items()
+    }
+    model.graph.initializers.clear()
+    graph = ir.serde.serialize_graph(model.graph)
+    _check_operators(graph.node, where)
+    importer = _Importer(weights, where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importer.from_onnx(graph, opset)
+    if importer.failure is not None:
+        raise importer.failure
+    return ImportedGraph(module=module, origins=importer.origins)
+
+
+def _check_operators(nodes: Iterable[NodeProto], where: str) -> None:
+    missing = []
+    for node in nodes:
+        standard = node.domain in _STANDARD_DOMAINS
+        known = import_converters.has_converter(node.op_type)
+        if not known or (not standard and node.op_type not in _MICROSOFT):
+            missing.append(node)
+    if not missing:
+        return
+    first = missing[0]
+    others = sorted({node.op_type for node in missing} - {first.op_type})
+    also = f" (also unsupported: {', '.join(others)})" if others else ""
+    raise UnsupportedModel(
+        f"{where}: node {first.name!r} needs operator {first.op_type} of domain {first.domain or 'ai.onnx'!r}, for "
+        f"which there is no conversion to Relax{also}. Export the model without it, or cut the model there"
+    )
+
+
+def binding_name(node_name: str) -> str:
+    """Name of a node as a Relax variable: letters, digits and underscores."""
+    name = re.sub(r"\W+", "_", node_name).strip("_")
+    return name if name and not name[0].isdigit() else f"n_{name}"
+
+
+def _untyped(name: str) -> ValueInfoProto:
+    value = ValueInfoProto()
+    value.name = name
+    return value
+
+
+def _constant_array(value: relax.Expr) -> np.ndarray:
+    if isinstance(value, relax.ShapeExpr):
+        return np.asarray([int(dim) for dim in value.values], "int64")
+    return value.value.numpy()
+
+
+def _is_small_constant(value: relax.Expr) -> bool:
+    if isinstance(value, relax.ShapeExpr):
+        return all(isinstance(dim, tvm.tirx.IntImm) for dim in value.values)
+    if not isinstance(value, GenericConst):
+        return False
+    return int(np.prod(value.value.shape)) <= _SMALL
+
+
+class _Importer(stock.ONNXGraphImporter):
+    """TVM's importer, with weights as arrays, each node bound under its name, and located errors."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], where: str) -> None:
+        super().__init__(None, None)
+        self._weights = weights
+        self._where = where
+        self.origins: dict[str, str] = {}
+        self.failure: UnsupportedModel | None = None
+
+    def _parse_graph_initializers(self, graph: GraphProto) -> None:
+        for name, array in self._weights.items():
+            self._nodes[name] = relax.const(tvm.runtime.tensor(array))
+
+    def _check_for_unsupported_ops(self, graph: GraphProto) -> None:
+        """Done before, with a better message."""
+
+    def _sanitize_name(self, name: str) -> str:
+        return str(self._name_supply.fresh_name(binding_name(name)))
+
+    def _construct_nodes(self, graph: GraphProto) -> None:
+        """Convert every node; after a failure finish the function, so that TVM has nothing to complain about."""
+        for node in graph.node:
+            try:
+                self._convert_node(node)
+            except Exception as error:  # noqa: BLE001 - converters raise anything
+                self.failure = self._located(node, error)
+                for value in graph.output:
+                    self._nodes[value.name] = relax.const(0)
+                return
+
+    def _located(self, node: NodeProto, error: Exception) -> UnsupportedModel:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+        reason = re.sub(r"^\w*(Error|Exception): ", "", reason.strip()) or type(error).__name__
+        inputs = ", ".join(
+            f"{name}: {getattr(self._nodes.get(name), 'ty', '?')}" for name in node.input if name
+        )
+        return UnsupportedModel(
+            f"{self._where}: node {node.name!r} ({node.op_type}) cannot be imported with inputs ({inputs}): "
+            f"{reason}. Export the model without it, or with constant arguments"
+        )
+
+    def _convert_node(self, node: NodeProto) -> None:
+        values = self._evaluated(node)
+        if values is not None:
+            for output, value in zip(node.output, values, strict=True):
+                self._nodes[output] = relax.const(tvm.runtime.tensor(value))
+            return
+        attributes = self._parse_attr(node.attribute)
+        name = binding_name(node.name)
+        attributes["tvm_custom"] = {
+            "name": node.name,
+            "num_outputs": len(node.output),
+            "binding": name,
+        }
+        inputs = stock.onnx_input([self._input(node, value) for value in node.input])
+        value = import_converters.convert(
+            node.op_type, self.bb, inputs, attributes, [self._nodes, self._params], self.opset
+        )
+        self._bind(node, self.bb.normalize(value), name)
+
+    def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
+        """The outputs of a node that computes an argument (a shape, a padding) from small constants."""
+        inputs = {name: self._nodes[name] for name in node.input if name}
+        if not inputs or node.op_type in _IMPURE or not all(map(_is_small_constant, inputs.values())):
+            return None
+        graph = helper.make_graph(
+            [node],
+            "constant",
+            [_untyped(name) for name in inputs],
+            [_untyped(name) for name in node.output],
+        )
+        opsets = [helper.make_opsetid(node.domain, self.opset)]
+        model = helper.make_model(graph, opset_imports=opsets)
+        arrays = {name: _constant_array(value) for name, value in inputs.items()}
+        try:
+            values = ReferenceEvaluator(model).run(None, arrays)
+        except Exception:  # noqa: BLE001 - the converter says better what is wrong
+            return None
+        return values if all(isinstance(value, np.ndarray) for value in values) else None
+
+    def _input(self, node: NodeProto, name: str) -> Any:
+        """The expression of an input, None where it is left out."""
+        if not name:
+            return None
+        value = self._nodes[name]
+        if isinstance(value, relax.ShapeExpr) and node.op_type != "Reshape":
+            return relax.const(np.asarray([int(dim) for dim in value.values], "int64"))
+        return value
+
+    def _bind(self, node: NodeProto, value: relax.Expr, name: str) -> None:
+        outputs = list(node.output)
+        if isinstance(value.ty, relax.TupleType) and not isinstance(value, relax.Tuple):
+            bundle = self.bb.emit(value, name)
+            fields = [relax.TupleGetItem(bundle, index) for index in range(len(value.ty.fields))]
+        else:
+            fields = list(value.fields) if isinstance(value, relax.Tuple) else [value]
+        if len(fields) < len(outputs):
+            raise UnsupportedModel(f"it has {len(outputs)} outputs; {len(fields)} are known")
+        for position, output in enumerate(outputs):
+            if output:
+                suffix = f"_{position}" if position else ""
+                self._nodes[output] = self._emit(fields[position], name + suffix, node.name)
+
+    def _emit(self, value: relax.Expr, name: str, node_name: str) -> relax.Expr:
+        if isinstance(value, (relax.Call, relax.TupleGetItem)):
+            value = self.bb.emit(value, name)
+        if isinstance(value, relax.Var):
+            self.origins.setdefault(value.name, node_name)
+        return value

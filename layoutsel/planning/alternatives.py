@@ -1,0 +1,150 @@
+"""Other plans worth measuring: the best few that differ in earnest, and the single-decision baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
+from layoutsel.planning.problem import PLAIN
+from layoutsel.planning.solve import solve
+from layoutsel.planning.strategies import choose
+from tvm_passes.decision import Decision, SubgraphId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """A plan to compare with, and what it stands for."""
+
+    name: str
+    """Such as ``onednn:NHWC everywhere`` or ``only onednn``."""
+    decisions: Mapping[SubgraphId, Decision]
+    cost_us: float
+    """Predicted cost, microseconds."""
+
+
+def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
+    """For every distinct decision of the problem, the plan that takes it wherever it is legal.
+
+    Where it is not: the same unit and precision with the plain layout, else the unit's cheapest, else the cheapest.
+    Equal plans appear once, under the first name; in the order of predicted cost.
+    """
+    decisions = sorted({o.decision for node in problem.nodes for o in node.options})
+    plans = (
+        (f"{decision} everywhere", {n.id: _nearest(n, decision) for n in problem.nodes})
+        for decision in decisions
+    )
+    return _distinct(problem, plans)
+
+
+def top_plans(
+    problem: PlanningProblem, k: int, *, time_limit_s: float = 10.0
+) -> tuple[Alternative, ...]:
+    """Up to `k` good plans, no two equal, the predicted best first.
+
+    The k cheapest plans proper would differ in one or two sub-graphs of no weight. These differ because a *belief*
+    differs: the joint optimum, the same with boundaries at twice and half their price, each unit alone, each layout
+    alone, unit by score; then the optima without the costliest sub-graph's decision, the next costliest's, and so on.
+    """
+    if k < 1:
+        raise ProblemError(f"cannot give {k} plans; expected at least 1")
+    best = solve(problem, time_limit_s=time_limit_s / 4)
+    found = [("joint", best.decisions)]
+    found += list(_by_belief(problem, time_limit_s / 32))
+    plans = _distinct(problem, found)
+    if len(plans) < k:
+        forbidden = _by_prohibition(problem, best.decisions, 2 * k, time_limit_s / 32)
+        plans = _distinct(problem, [*found, *forbidden])
+    return plans[:k]
+
+
+def best_with(
+    problem: PlanningProblem,
+    keep: Callable[[Node, Option], bool],
+    *,
+    time_limit_s: float = 10.0,
+) -> dict[SubgraphId, Decision]:
+    """The best decisions where a node keeps only the options with `keep`, or all if it has none of them."""
+    able = {node.id: any(keep(node, option) for option in node.options) for node in problem.nodes}
+    narrowed = problem.restrict(lambda node, option: not able[node.id] or keep(node, option))
+    return dict(solve(narrowed, time_limit_s=time_limit_s).decisions)
+
+
+def scale_boundaries(problem: PlanningProblem, factor: float) -> PlanningProblem:
+    """The problem with every boundary price times `factor`."""
+    tensors = tuple(
+        replace(
+            tensor,
+            transform_us={pair: factor * us for pair, us in tensor.transform_us.items()},
+            crossing_us={pair: factor * us for pair, us in tensor.crossing_us.items()},
+        )
+        for tensor in problem.tensors
+    )
+    return replace(problem, tensors=tensors)
+
+
+def _nearest(node: Node, decision: Decision) -> Decision:
+    def distance(option: Option) -> tuple[bool, bool, bool, bool, float]:
+        mine = option.decision
+        return (
+            mine != decision,
+            mine.unit != decision.unit,
+            mine.precision != decision.precision,
+            mine.layout != PLAIN,
+            option.cost_us,
+        )
+
+    nearest = min(node.options, key=distance)
+    if nearest.decision.unit == decision.unit:
+        return nearest.decision
+    return min(node.options, key=lambda option: option.cost_us).decision
+
+
+def _by_belief(
+    problem: PlanningProblem, time_limit_s: float
+) -> Iterator[tuple[str, Mapping[SubgraphId, Decision]]]:
+    yield "score", choose(problem, strategy="score", time_limit_s=2 * time_limit_s).decisions
+    for factor in (2.0, 0.5):
+        scaled = scale_boundaries(problem, factor)
+        yield f"boundaries x{factor:g}", solve(scaled, time_limit_s=time_limit_s).decisions
+    for unit in problem.units:
+        yield f"only {unit}", best_with(problem, _has(unit=unit), time_limit_s=time_limit_s)
+    for layout in problem.layouts:
+        yield f"only {layout}", best_with(problem, _has(layout=layout), time_limit_s=time_limit_s)
+
+
+def _by_prohibition(
+    problem: PlanningProblem,
+    best: Mapping[SubgraphId, Decision],
+    count: int,
+    time_limit_s: float,
+) -> Iterator[tuple[str, Mapping[SubgraphId, Decision]]]:
+    costs = problem.cost(best).subgraphs
+    movable = [node for node in problem.nodes if len(node.options) > 1]
+    for node in sorted(movable, key=lambda node: -costs[node.id])[:count]:
+        banned = best[node.id]
+        narrowed = problem.restrict(
+            lambda n, o, node=node, banned=banned: n.id != node.id or o.decision != banned  # type: ignore[misc]
+        )
+        yield (
+            f"without {banned} for {node.id}",
+            solve(narrowed, time_limit_s=time_limit_s).decisions,
+        )
+
+
+def _has(**wanted: str) -> Callable[[Node, Option], bool]:
+    return lambda _, option: all(
+        getattr(option.decision, name) == value for name, value in wanted.items()
+    )
+
+
+def _distinct(
+    problem: PlanningProblem, plans: Iterable[tuple[str, Mapping[SubgraphId, Decision]]]
+) -> tuple[Alternative, ...]:
+    seen: dict[tuple[Decision, ...], Alternative] = {}
+    for name, decisions in plans:
+        key = tuple(decisions[node.id] for node in problem.nodes)
+        if key not in seen:
+            cost_us = problem.cost(decisions).total_us
+            seen[key] = Alternative(name=name, decisions=decisions, cost_us=cost_us)
+    return tuple(sorted(seen.values(), key=lambda alternative: alternative.cost_us))

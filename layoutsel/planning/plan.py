@@ -1,0 +1,236 @@
+"""The plan: a decision for every sub-graph with its costs and certificate, as a file one can read, edit and diff."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layoutsel.planning import documents
+from layoutsel.planning.problem import Boundary, PlanningProblem
+from layoutsel.planning.solve import Solution
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline, LayoutselError
+
+SCHEMA_VERSION = 1
+
+
+class PlanMismatch(LayoutselError):
+    """A plan that was made for another model, machine or set of candidates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSubgraph:
+    """One sub-graph of a plan."""
+
+    id: SubgraphId
+    operators: tuple[str, ...]
+    decision: Decision
+    cost_us: float
+    """Predicted time, microseconds, boundaries excluded."""
+    spread_us: float
+    """Uncertainty of `cost_us`, microseconds."""
+    source: str
+    """Where `cost_us` comes from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What measuring the whole model gave."""
+
+    median_us: float
+    spread_us: float
+    """Half the distance between the quartiles, microseconds."""
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Where and how every sub-graph of one model runs on one machine."""
+
+    schema_version: int
+    model_name: str
+    model_hash: str
+    machine: str
+    """Fingerprint of the machine that the costs hold for."""
+    versions: Mapping[str, str]
+    """Versions of everything that the costs depend on."""
+    strategy: str
+    """Entry of the strategy table that made it, or ``edited``, ``single``, ..."""
+    solver: str
+    time_s: float
+    """Seconds that solving took."""
+    cost_us: float
+    """Predicted cost, microseconds."""
+    bound_us: float
+    """Proven lower bound on the cost of every plan of the problem, microseconds."""
+    gap: float
+    """Relative gap between cost and bound."""
+    score_cost_us: float | None
+    """Predicted cost of the plan that ``--strategy score`` makes, microseconds: the difference is joint's gain."""
+    subgraphs: tuple[PlannedSubgraph, ...]
+    boundaries: tuple[Boundary, ...]
+    declines: tuple[Decline, ...]
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    """Measured alternatives by name; this plan's own entry is ``plan``."""
+
+    @property
+    def decisions(self) -> dict[SubgraphId, Decision]:
+        """Decision by sub-graph."""
+        return {subgraph.id: subgraph.decision for subgraph in self.subgraphs}
+
+    def save(self, file: Path | str) -> None:
+        """Write the plan to `file`, whole or not at all."""
+        documents.save(self, file)
+
+    @classmethod
+    def load(cls, file: Path | str) -> Plan:
+        """Read what :meth:`save` writes.
+
+        Raises
+        ------
+        DocumentError
+            If `file` is not a whole plan of this schema version.
+        """
+        document = documents.load_json(file)
+        found = document.get("schema_version") if isinstance(document, dict) else None
+        if isinstance(found, int) and found != SCHEMA_VERSION:
+            raise documents.DocumentError(
+                str(file),
+                "$.schema_version",
+                str(found),
+                f"{SCHEMA_VERSION}, the version that this layoutsel reads; plan again",
+            )
+        plan = documents.from_json(cls, document, file=str(file))
+        _check_duplicates(plan, str(file))
+        return plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One sub-graph that two plans decide differently."""
+
+    id: SubgraphId
+    before: Decision | None
+    after: Decision | None
+    """None where the plan lacks the sub-graph."""
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.before or 'absent'} -> {self.after or 'absent'}"
+
+
+def make_plan(
+    problem: PlanningProblem,
+    solution: Solution,
+    *,
+    strategy: str,
+    machine: str,
+    versions: Mapping[str, str],
+    score_cost_us: float | None = None,
+    measured: Mapping[str, Measured] | None = None,
+) -> Plan:
+    """Write down `solution`, priced by `problem`."""
+    cost = problem.cost(solution.decisions)
+    subgraphs = []
+    for node in problem.nodes:
+        option = node.option(solution.decisions[node.id])
+        subgraphs.append(
+            PlannedSubgraph(
+                id=node.id,
+                operators=node.operators,
+                decision=option.decision,
+                cost_us=option.cost_us,
+                spread_us=option.spread_us,
+                source=option.source,
+            )
+        )
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        model_name=problem.model_name,
+        model_hash=problem.model_hash,
+        machine=machine,
+        versions=dict(versions),
+        strategy=strategy,
+        solver=solution.solver,
+        time_s=solution.time_s,
+        cost_us=cost.total_us,
+        bound_us=solution.bound_us,
+        gap=solution.gap,
+        score_cost_us=score_cost_us,
+        subgraphs=tuple(subgraphs),
+        boundaries=cost.boundaries,
+        declines=tuple(decline for node in problem.nodes for decline in node.declines),
+        measured=dict(measured or {}),
+    )
+
+
+def diff(before: Plan, after: Plan) -> tuple[Difference, ...]:
+    """The sub-graphs that the two plans decide differently, in the order of `before`, new ones last."""
+    first, second = before.decisions, after.decisions
+    return tuple(
+        Difference(id=id_, before=first.get(id_), after=second.get(id_))
+        for id_ in dict.fromkeys([*first, *second])
+        if first.get(id_) != second.get(id_)
+    )
+
+
+def check_fits(
+    plan: Plan,
+    *,
+    model_hash: str,
+    ids: Sequence[SubgraphId],
+    machine: str | None = None,
+    problem: PlanningProblem | None = None,
+) -> None:
+    """Refuse a plan that was made for something else.
+
+    Parameters
+    ----------
+    plan
+        The plan, perhaps loaded and edited.
+    model_hash
+        Hash of the model at hand.
+    ids
+        Its sub-graphs.
+    machine
+        Fingerprint of this machine; None where another machine's plan is welcome.
+    problem
+        Where given, every decision must be one of its candidates.
+
+    Raises
+    ------
+    PlanMismatch
+        Names the first thing that differs.
+    IllegalDecision
+        If a decision is no candidate of its sub-graph.
+    """
+    if plan.model_hash != model_hash:
+        raise PlanMismatch(
+            f"the plan is for another model: got hash {plan.model_hash} ({plan.model_name}), "
+            f"expected {model_hash}. Plan again"
+        )
+    wanted = set(ids)
+    for id_ in plan.decisions:
+        if id_ not in wanted:
+            raise PlanMismatch(f"the plan decides sub-graph {id_}, which the model does not have")
+    for id_ in ids:
+        if id_ not in plan.decisions:
+            raise PlanMismatch(f"the plan has no decision for sub-graph {id_} of the model")
+    if machine is not None and plan.machine != machine:
+        raise PlanMismatch(
+            f"the plan is for another machine: got {plan.machine}, expected {machine}. "
+            f"Plan again, or accept a foreign plan explicitly"
+        )
+    if problem is not None:
+        problem.cost(plan.decisions)
+
+
+def _check_duplicates(plan: Plan, file: str) -> None:
+    seen = set()
+    for position, subgraph in enumerate(plan.subgraphs):
+        if subgraph.id in seen:
+            path = f"$.subgraphs[{position}].id"
+            raise documents.DocumentError(
+                file, path, f"{subgraph.id!r} a second time", "one decision for each sub-graph"
+            )
+        seen.add(subgraph.id)

@@ -1,0 +1,57 @@
+"""The ways of choosing: jointly, or the unit by complexity score first and the layout after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
+from layoutsel.planning.solve import Solution, solve
+
+Strategy = Callable[[PlanningProblem, float], Solution]
+"""(problem, time limit in seconds) → solution."""
+
+
+def choose(
+    problem: PlanningProblem, *, strategy: str = "joint", time_limit_s: float = 10.0
+) -> Solution:
+    """Decide every sub-graph of `problem` by an entry of :data:`STRATEGIES`.
+
+    The bound of the solution holds for the whole problem, whatever the strategy left out.
+    """
+    if strategy not in STRATEGIES:
+        known = ", ".join(STRATEGIES)
+        raise ProblemError(f"unknown strategy {strategy!r}; expected one of {known}")
+    return STRATEGIES[strategy](problem, time_limit_s)
+
+
+def unit_by_score(node: Node) -> str:
+    """The unit whose complexity score is least for `node`; the first by name where equal."""
+    return min(node.options, key=lambda o: (_score(o), o.decision.unit)).decision.unit
+
+
+def _score(option: Option) -> float:
+    return option.cost_us if option.score_us is None else option.score_us
+
+
+def _joint(problem: PlanningProblem, time_limit_s: float) -> Solution:
+    return solve(problem, time_limit_s=time_limit_s)
+
+
+def _by_score(problem: PlanningProblem, time_limit_s: float) -> Solution:
+    """Layouts are chosen jointly for the given units; the bound comes from the joint problem."""
+    started = time.monotonic()
+    units = {node.id: unit_by_score(node) for node in problem.nodes}
+    narrowed = problem.restrict(lambda node, option: option.decision.unit == units[node.id])
+    solution = solve(narrowed, time_limit_s=time_limit_s / 2)
+    joint = solve(problem, time_limit_s=time_limit_s / 2)
+    return replace(
+        solution,
+        bound_us=min(joint.bound_us, solution.cost_us),
+        time_s=time.monotonic() - started,
+    )
+
+
+STRATEGIES: Mapping[str, Strategy] = {"joint": _joint, "score": _by_score}
+"""``joint``: unit and layout together. ``score``: unit by complexity score, then layout for that unit."""

@@ -1,0 +1,37 @@
+"""Sub-graphs without a kernel of their own: TVM's legalisation and fusion, then the generic schedule."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import GlobalVar
+
+from tvm_passes.cpu.generic_schedule import schedule_generic
+from tvm_passes.cpu.host import VectorUnit
+
+
+def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
+    """A module whose `main` computes `function` by calls of scheduled PrimFuncs."""
+    plain = relax.Function(
+        function.params, function.body, function.ret_ty, is_pure=True
+    ).with_attr("global_symbol", "main")
+    module = tvm.IRModule({"main": plain})
+    module = tvm.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+        ]
+    )(module)
+    scheduled: dict[GlobalVar, tvm.ir.BaseFunc] = {}
+    for gv, func in module.functions.items():
+        if isinstance(func, tirx.PrimFunc) and not _only_reshapes(func):
+            func = schedule_generic(func, unit)
+        scheduled[gv] = func
+    return tvm.IRModule(scheduled)
+
+
+def _only_reshapes(function: tirx.PrimFunc) -> bool:
+    """Whether TVM will turn a call of `function` into a view; its pattern has to stay as it is."""
+    return len(function.params) == 2 and bool(relax.analysis.has_reshape_pattern(function))

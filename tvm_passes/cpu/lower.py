@@ -1,0 +1,209 @@
+"""Stage 4 for the CPU: calls of sub-graph functions become calls of scheduled PrimFuncs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import relax
+from tvm.ir import Call, GlobalVar
+from tvm.target import Target
+
+from tvm_passes.cpu.fallback import legalise
+from tvm_passes.cpu.host import VectorUnit, vector_unit
+from tvm_passes.cpu.kernels import plan_subgraph
+from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.subgraph import read_subgraph
+from tvm_passes.decision import Decision
+from tvm_passes.errors import BuildError, Decline
+from tvm_passes.ir import Constant, Expr, main_bindings, substitute
+from tvm_passes.layout import LAYOUTS, PLAIN
+
+UNIT = "cpu"
+ALGORITHMS = ("direct",)
+PRECISIONS = ("f32",)
+
+_REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
+"""Which sub-graphs have kernels does not depend on the vector unit."""
+
+
+def supports(function: relax.Function, decision: Decision) -> Decline | None:
+    """Why a stage-1 sub-graph cannot run as `decision` says; None if it can.
+
+    In the plain layout everything can; in the others only what has a kernel for them.
+    """
+    attrs = function.attrs
+
+    def decline(operator: str, got: str, expected: str) -> Decline:
+        return Decline(
+            subgraph=str(attrs["layoutsel.subgraph"]),
+            operator=operator,
+            decision=str(decision),
+            got=got,
+            expected=expected,
+        )
+
+    anchor = str(attrs["layoutsel.anchor"])
+    if decision.layout not in LAYOUTS:
+        return decline(anchor, f"layout {decision.layout}", f"one of {', '.join(LAYOUTS)}")
+    if decision.precision not in PRECISIONS:
+        return decline(anchor, f"precision {decision.precision}", "f32")
+    if decision.algorithm not in ALGORITHMS:
+        return decline(anchor, f"algorithm {decision.algorithm}", f"one of {', '.join(ALGORITHMS)}")
+    if decision.layout == PLAIN:
+        return None
+    subgraph = read_subgraph(function, decision.layout)
+    if subgraph is None:
+        return decline(anchor, "a body with several results", "a single result")
+    plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
+    if isinstance(plan, str):
+        return decline(plan, f"no {decision.layout} kernel for these shapes", "layout NCHW")
+    return None
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A sub-graph function's replacement."""
+
+    plan: Plan | None
+    callee: GlobalVar | None
+    """The PrimFunc, for a plan."""
+    body: relax.Function | None
+    """Calls of PrimFuncs to be inlined, without a plan."""
+
+
+class _Lowering:
+    """Re-emits `main` with the CPU's calls lowered."""
+
+    def __init__(self, module: tvm.IRModule, unit: VectorUnit) -> None:
+        self.module = module
+        self.unit = unit
+        kept = {
+            gv: func
+            for gv, func in module.functions.items()
+            if gv.name_hint != "main" and not _is_cpu(func)
+        }
+        self.builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
+        self.kernels: dict[GlobalVar, _Kernel] = {}
+        self.shared: dict[int, list[tuple[relax.Function, _Kernel]]] = {}
+
+    def kernel(self, callee: GlobalVar) -> _Kernel:
+        """The replacement of a function, one for all that are the same but for their weights."""
+        if callee not in self.kernels:
+            function = self.module[callee].without_attr("layoutsel.subgraph")
+            bucket = self.shared.setdefault(tvm_ffi.structural_hash(function), [])
+            for known, kernel in bucket:
+                if tvm_ffi.structural_equal(known, function):
+                    self.kernels[callee] = kernel
+                    return kernel
+            self.kernels[callee] = self._build(callee)
+            bucket.append((function, self.kernels[callee]))
+        return self.kernels[callee]
+
+    def _build(self, callee: GlobalVar) -> _Kernel:
+        function = self.module[callee]
+        plan: Plan | str = ""
+        if "layoutsel.transform" not in function.attrs:
+            subgraph = read_subgraph(function)
+            plan = plan_subgraph(subgraph, self.unit) if subgraph else ""
+        if isinstance(plan, Plan):
+            name = f"cpu_{plan.subgraph.anchor.split('.')[-1]}"
+            return _Kernel(plan, self.builder.add_func(plan.prim_func(), name), None)
+        try:
+            legalised = legalise(function, self.unit)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BuildError(f"{callee.name_hint}: TVM cannot legalise it: {error}") from error
+        mapping = {}
+        for gv, func in legalised.functions.items():
+            if gv.name_hint != "main":
+                mapping[gv] = self.builder.add_func(func, f"cpu_{gv.name_hint}")
+        return _Kernel(None, None, _redirect(legalised["main"], mapping))
+
+    def call(self, call: Call) -> Expr:
+        """Emit the lowered form of a call of a CPU function."""
+        kernel = self.kernel(call.op)
+        if kernel.plan is None:
+            return self._inline(kernel.body, call)
+        arguments = [
+            relax.const(np.ascontiguousarray(kernel.plan.pack(index, argument.value.numpy())))
+            if isinstance(argument, Constant) and index in kernel.plan.packs
+            else argument
+            for index, argument in enumerate(call.args)
+        ]
+        result = relax.TensorType(kernel.plan.result_shape, "float32")
+        return self.builder.emit(relax.call_tir(kernel.callee, arguments, result))
+
+    def _inline(self, function: relax.Function, call: Call) -> Expr:
+        mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
+        for binding in main_bindings(function):
+            mapping[binding.var] = self.builder.emit(substitute(binding.value, mapping.get))
+        return substitute(function.body.body, mapping.get)
+
+    def lower(self) -> tvm.IRModule:
+        """The lowered module."""
+        main = self.module["main"]
+        mapping: dict[Expr, Expr] = {}
+        builder = self.builder
+        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
+            with builder.dataflow():
+                for binding in main_bindings(main):
+                    value = substitute(binding.value, mapping.get)
+                    if _calls_cpu(self.module, value):
+                        mapping[binding.var] = self.call(value)
+                    else:
+                        mapping[binding.var] = builder.emit(value)
+                result = builder.emit_output(substitute(main.body.body, mapping.get))
+            builder.emit_func_output(result)
+        return builder.finalize()
+
+
+def _is_cpu(function: tvm.ir.BaseFunc) -> bool:
+    attrs = function.attrs
+    return attrs is not None and "layoutsel.unit" in attrs and attrs["layoutsel.unit"] == UNIT
+
+
+def _calls_cpu(module: tvm.IRModule, value: Expr) -> bool:
+    return (
+        isinstance(value, Call)
+        and isinstance(value.op, GlobalVar)
+        and value.op in module.functions
+        and _is_cpu(module[value.op])
+    )
+
+
+def _redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> relax.Function:
+    """`function` with its callees replaced."""
+
+    @relax.expr_functor.mutator
+    class _Redirect(relax.PyExprMutator):
+        def visit_global_var_(self, gvar: GlobalVar) -> Expr:
+            return mapping.get(gvar, gvar)
+
+    return _Redirect().visit_expr(function)
+
+
+@tvm.transform.module_pass(opt_level=0, name="LowerCpu")
+class LowerCpu:
+    """Give every sub-graph of the CPU its kernels.
+
+    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``.
+
+    *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
+    function of the unit ``cpu`` any more; weights are packed constants.
+
+    Parameters
+    ----------
+    target
+        The LLVM target that code will be generated for.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.unit = vector_unit(target)
+
+    def transform_module(
+        self, module: tvm.IRModule, _context: tvm.transform.PassContext
+    ) -> tvm.IRModule:
+        """Lower `module`."""
+        return _Lowering(module, self.unit).lower()

@@ -1,0 +1,158 @@
+"""Loops over a tensor, a vector at a time, along whichever axis is contiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm.tirx.script import builder as T
+
+from tvm_passes.cpu import emit
+from tvm_passes.cpu.emit import TirExpr, bind
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.view import View
+
+At = tuple[TirExpr, TirExpr, TirExpr, TirExpr]
+Body = Callable[[At, int, str], None]
+"""Emits the computation of some lanes from ``(n, c, h, w)`` on, along axis ``c`` or ``w``."""
+
+_TASK_ELEMENTS = 8192
+"""Elements that one task should at least cover: below, starting threads costs more than it gains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nest:
+    """The loops over a box of a tensor: all of it but for a range of channels."""
+
+    shape: tuple[int, int, int, int]
+    """Extents (n, c, h, w) of the box."""
+    first_channel: int
+    axis: str
+    """Axis of the lanes."""
+    lanes: int
+    mergeable: bool
+    """Whether rows follow each other without a gap in every tensor that is touched."""
+    unroll: int = 4
+
+    @property
+    def _vectors(self) -> int:
+        return -(-self.shape[1] // self.lanes) if self.axis == "c" else self.shape[1]
+
+    @property
+    def _rows(self) -> tuple[int, int]:
+        """Rows and pixels per row, after merging."""
+        _, _, h, w = self.shape
+        if self.mergeable and self.axis == "w":
+            return 1, h * w
+        return h, w
+
+    @property
+    def work_items(self) -> int:
+        """(image, vector of channels, row) triples."""
+        return self.shape[0] * self._vectors * self._rows[0]
+
+    @property
+    def items_per_task(self) -> int:
+        """Items that one task covers."""
+        n, c, h, w = self.shape
+        elements = max(n * c * h * w // self.work_items, 1)
+        return min(max(_TASK_ELEMENTS // elements, 1), self.work_items)
+
+    @property
+    def tasks(self) -> int:
+        """Independent tasks."""
+        return -(-self.work_items // self.items_per_task)
+
+    def emit_task(self, task: TirExpr, body: Body) -> None:
+        """Emit the loops of one task."""
+        per_task = self.items_per_task
+        count = T.min(per_task, self.work_items - task * per_task)
+        exact = self.work_items % per_task == 0
+        with emit.serial(per_task if exact else count) as offset:
+            self._item(bind(task * per_task + offset), body)
+
+    def _item(self, item: TirExpr, body: Body) -> None:
+        rows, _ = self._rows
+        if self.axis == "w":
+            y = bind(item % rows)
+            c = bind(item // rows % self.shape[1])
+            n = bind(item // (rows * self.shape[1]))
+            self._columns((n, c + self.first_channel, y), body)
+            return
+        # Neighbouring items share a row: in NHWC its pixels are then read once, in packed layouts it is a plane.
+        vector = bind(item // rows % self._vectors)
+        y = bind(item % rows)
+        n = bind(item // (rows * self._vectors))
+        rest = self.shape[1] % self.lanes
+        full = self.shape[1] // self.lanes
+
+        def pixels(lanes: int) -> None:
+            with emit.serial(self.shape[3]) as x:
+                body((n, bind(vector * self.lanes + self.first_channel), y, x), lanes, "c")
+
+        if not rest:
+            pixels(self.lanes)
+        elif not full:
+            pixels(rest)
+        else:
+            emit.when(vector < full, lambda: pixels(self.lanes), lambda: pixels(rest))
+
+    def _columns(self, at: tuple[TirExpr, TirExpr, TirExpr], body: Body) -> None:
+        n, c, y = at
+        _, width = self._rows
+        full, rest = divmod(width, self.lanes)
+        if full:
+            with emit.serial(full) as x:
+                body((n, c, y, bind(x * self.lanes)), self.lanes, "w")
+        if rest:
+            body((n, c, y, full * self.lanes), rest, "w")
+
+
+def nest_for(
+    shape: tuple[int, int, int, int],
+    views: Sequence[View],
+    unit: VectorUnit,
+    *,
+    first_channel: int = 0,
+) -> Nest:
+    """The loops for a box of `shape`; the first of `views` is the result's.
+
+    Parameters
+    ----------
+    shape
+        Extents of the box.
+    views
+        Of every tensor that the body touches.
+    first_channel
+        Of the box, in the result.
+    """
+    result = views[0]
+    mergeable = all(view.h == view.w * shape[3] for view in views)
+    if result.c == 1 and (result.w != 1 or shape[2] * shape[3] == 1):
+        blocks = [view.block for view in views if view.c and view.chunk != view.block * view.c]
+        return Nest(
+            shape=shape, first_channel=first_channel, axis="c",
+            lanes=min([unit.lanes, *blocks]), mergeable=mergeable,
+        )
+    return Nest(
+        shape=shape, first_channel=first_channel, axis="w", lanes=unit.lanes, mergeable=mergeable
+    )
+
+
+def run_nests(nests: Sequence[Nest], bodies: Sequence[Body]) -> None:
+    """Emit one parallel loop over the tasks of all `nests`."""
+    total = sum(nest.tasks for nest in nests)
+
+    def dispatch(task: TirExpr, index: int, first: int) -> None:
+        nest, body = nests[index], bodies[index]
+        if index == len(nests) - 1:
+            nest.emit_task(bind(task - first), body)
+            return
+        emit.when(
+            task < first + nest.tasks,
+            lambda: nest.emit_task(bind(task - first), body),
+            lambda: dispatch(task, index + 1, first + nest.tasks),
+        )
+
+    with emit.parallel(total) as task:
+        dispatch(task, 0, 0)

@@ -1,0 +1,108 @@
+"""Element-wise sub-graphs and concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+from tvm_passes.cpu.emit import Buffer, load, store
+from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
+from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph
+from tvm_passes.cpu.view import View, four_dimensional, view
+
+
+def _flattened(epilogue: Epilogue, result: View, size: int) -> Epilogue | None:
+    """The same on one long vector, where every operand either has the result's form or is a scalar."""
+    flat = View(n=0, block=size, chunk=size, c=1, h=0, w=0)
+    scalar = View(n=0, block=1, chunk=0, c=0, h=0, w=0)
+    views: dict[Param, View] = {}
+    for param, where in epilogue.views.items():
+        if where == result:
+            views[param] = flat
+        elif prod(param.shape) == 1:
+            views[param] = scalar
+        else:
+            return None
+    return replace(epilogue, views=views)
+
+
+def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a sub-graph of element-wise operators only."""
+    epilogue = read_epilogue(subgraph, None)
+    if isinstance(epilogue, str):
+        return epilogue
+    full = subgraph.results[0].shape
+    result = view(full, subgraph.out_layouts[0])
+    shape = four_dimensional(full)
+    flat = _flattened(epilogue, result, prod(full))
+    if flat is not None:
+        epilogue, result = flat, View(n=0, block=prod(full), chunk=prod(full), c=1, h=0, w=0)
+        shape = (1, prod(full), 1, 1)
+    nest = nest_for(shape, [result, *epilogue.views.values()], unit)
+
+    def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
+        def body(at: At, lanes: int, axis: str) -> None:
+            value = epilogue.evaluate(None, at, lanes, buffers, axis)
+            store(out, value, result.offset(*at), lanes, getattr(result, axis))
+
+        run_nests([nest], [body])
+
+    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={})
+
+
+def _concat_inputs(anchor: Node, axis: int) -> bool:
+    rank = len(anchor.shape)
+    last = 1 if rank == 4 else rank - 1
+    return axis % rank == last and all(
+        isinstance(arg, Param) and arg.dtype == "float32" for arg in anchor.args
+    )
+
+
+def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a concatenation of channels, with its epilogue."""
+    anchor = subgraph.nodes[0]
+    if not _concat_inputs(anchor, int(anchor.attrs.axis)):
+        return anchor.operator
+    if any(isinstance(arg, Literal) for arg in anchor.args):
+        return anchor.operator
+    epilogue = read_epilogue(subgraph, anchor)
+    if isinstance(epilogue, str):
+        return epilogue
+    result = view(anchor.shape, subgraph.out_layouts[0])
+    n, _, h, w = four_dimensional(anchor.shape)
+    sources = [(arg, view(arg.shape, arg.layout)) for arg in anchor.args]
+    nests, first = [], 0
+    for arg, source in sources:
+        channels = four_dimensional(arg.shape)[1]
+        views = [result, source, *epilogue.views.values()]
+        nests.append(nest_for((n, channels, h, w), views, unit, first_channel=first))
+        if first % nests[-1].lanes and epilogue.blocks + ((result.block,) if _packed(result) else ()):
+            return anchor.operator
+        first += channels
+
+    def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
+        def body_of(arg: Param, source: View, start: int) -> Body:
+            def body(at: At, lanes: int, axis: str) -> None:
+                n, c, y, x = at
+                own = source.offset(n, c - start, y, x)
+                value = load(buffers[arg.index], own, lanes, getattr(source, axis))
+                value = epilogue.evaluate(value, at, lanes, buffers, axis)
+                store(out, value, result.offset(*at), lanes, getattr(result, axis))
+
+            return body
+
+        bodies = [
+            body_of(arg, source, nest.first_channel)
+            for (arg, source), nest in zip(sources, nests, strict=True)
+        ]
+        run_nests(nests, bodies)
+
+    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={})
+
+
+def _packed(where: View) -> bool:
+    return where.chunk != where.block * where.c

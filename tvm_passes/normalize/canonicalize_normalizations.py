@@ -1,0 +1,195 @@
+"""Recognise layer normalisation and softmax that exporters spell out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_passes.ir import Constant, Expr, Var, op_name
+from tvm_passes.normalize._algebra import call_named, is_polynomial, same_value
+from tvm_passes.normalize._expressions import (
+    array_of,
+    constant_of,
+    dtype_of,
+    normalized_axis,
+    resolved,
+    rewrite_functions,
+    scalar_of,
+    shape_of,
+    use_counts,
+)
+
+
+def _reduced_axes(call: Call, data: Expr) -> tuple[int, ...] | None:
+    """Axes of a reduction that keeps its dimensions."""
+    shape = shape_of(data)
+    if shape is None or not call.attrs.keepdims or call.attrs.axis is None:
+        return None
+    return tuple(sorted(normalized_axis(int(axis), len(shape)) for axis in call.attrs.axis))
+
+
+def _layer_norm(
+    mutator_: PyExprMutator, numerator: Expr, deviation: Expr, root_name: str
+) -> Expr | None:
+    """``(x - mean(x)) / sqrt(mean((x - mean(x))²) + epsilon)`` → ``nn.layer_norm(x, 1, 0)``."""
+    root = call_named(mutator_, deviation, root_name)
+    centred = _centred(mutator_, numerator)
+    if root is None or centred is None:
+        return None
+    data, axes = centred
+    epsilon = _variance(mutator_, root.args[0], data, axes)
+    shape = shape_of(data)
+    if epsilon is None or shape is None or axes != tuple(range(len(shape) - len(axes), len(shape))):
+        return None
+    sizes, dtype = shape[-len(axes) :], dtype_of(data)
+    gamma, beta = constant_of(np.ones(sizes, dtype)), constant_of(np.zeros(sizes, dtype))
+    return relax.op.nn.layer_norm(data, gamma, beta, [-n for n in range(len(axes), 0, -1)], epsilon)
+
+
+def _centred(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, tuple[int, ...]] | None:
+    """(x, axes) of ``x - mean(x, axes)``."""
+    difference = call_named(mutator_, expr, "subtract")
+    mean = None if difference is None else call_named(mutator_, difference.args[1], "mean")
+    if mean is None or not same_value(mutator_, mean.args[0], difference.args[0]):
+        return None
+    axes = _reduced_axes(mean, mean.args[0])
+    return None if axes is None else (difference.args[0], axes)
+
+
+def _variance(
+    mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]
+) -> float | None:
+    """The epsilon of ``mean((data - mean(data))²) + epsilon``."""
+    total = call_named(mutator_, expr, "add")
+    if total is None:
+        return None
+    for value, constant in (tuple(total.args), tuple(reversed(total.args))):
+        epsilon = scalar_of(resolved(mutator_, constant))
+        if epsilon is not None and _is_variance(mutator_, value, data, axes):
+            return epsilon
+    return None
+
+
+def _is_variance(
+    mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]
+) -> bool:
+    mean = call_named(mutator_, expr, "mean", "variance")
+    if mean is None or _reduced_axes(mean, mean.args[0]) != axes:
+        return False
+    if op_name(mean) == "variance":
+        return same_value(mutator_, mean.args[0], data)
+    square = call_named(mutator_, mean.args[0], "power", "multiply", "square")
+    if square is None:
+        return False
+    base = square.args[0]
+    centred = _centred(mutator_, base)
+    if centred is None or centred[1] != axes or not same_value(mutator_, centred[0], data):
+        return False
+    return is_polynomial(mutator_, mean.args[0], base, {2: 1.0})
+
+
+def _softmax(mutator_: PyExprMutator, call: Call) -> Expr | None:
+    """``e / sum(e)`` with ``e = exp(x - max(x))`` → ``nn.softmax(x)``."""
+    exponential, divisor = call.args
+    exp = call_named(mutator_, exponential, "exp")
+    total = call_named(mutator_, divisor, "sum")
+    shifted = None if exp is None else call_named(mutator_, exp.args[0], "subtract")
+    if total is None or shifted is None or not same_value(mutator_, total.args[0], exponential):
+        return None
+    most = call_named(mutator_, shifted.args[1], "max")
+    data = shifted.args[0]
+    if most is None or not same_value(mutator_, most.args[0], data):
+        return None
+    axes = _reduced_axes(total, exponential)
+    if axes is None or len(axes) != 1 or axes != _reduced_axes(most, data):
+        return None
+    return relax.op.nn.softmax(data, axes[0])
+
+
+@mutator
+class _NormalizationMatcher(PyExprMutator):
+    def __init__(self, mod: IRModule, function: relax.Function) -> None:
+        super().__init__(mod)
+        uses: Counter[Var] = use_counts(function)
+        self._read_once = {
+            binding.var.name
+            for block in function.body.blocks
+            for binding in block.bindings
+            if uses[binding.var] == 1
+        }
+
+    def visit_call_(self, call: Call) -> Expr:
+        call = super().visit_call_(call)
+        if not isinstance(call, Call):
+            return call
+        if op_name(call) not in ("add", "divide", "multiply"):
+            return call
+        left, right = call.args
+        attempts = {
+            "add": (lambda: self._into_layer_norm(call),),
+            "divide": (
+                lambda: _layer_norm(self, left, right, "sqrt"),
+                lambda: _softmax(self, call),
+            ),
+            "multiply": (
+                lambda: _layer_norm(self, left, right, "rsqrt"),
+                lambda: _layer_norm(self, right, left, "rsqrt"),
+                lambda: self._into_layer_norm(call),
+            ),
+        }
+        found = (attempt() for attempt in attempts[op_name(call)])
+        return next((expr for expr in found if expr is not None), call)
+
+    def _into_layer_norm(self, call: Call) -> Expr | None:
+        """Move a constant factor or term after ``nn.layer_norm`` into its parameters."""
+        for data, other in (tuple(call.args), tuple(reversed(call.args))):
+            norm, value = call_named(self, data, "nn.layer_norm"), resolved(self, other)
+            if norm is None or not isinstance(data, Var) or data.name not in self._read_once:
+                continue
+            gamma, beta = (resolved(self, parameter) for parameter in norm.args[1:3])
+            if not all(isinstance(constant, Constant) for constant in (value, gamma, beta)):
+                continue
+            if array_of(value).shape not in (array_of(gamma).shape, (), (1,)):
+                continue
+            return self._merged(call, norm, array_of(gamma), array_of(beta), array_of(value))
+        return None
+
+    @staticmethod
+    def _merged(
+        call: Call, norm: Call, gamma: np.ndarray, beta: np.ndarray, value: np.ndarray
+    ) -> Expr:
+        if op_name(call) == "multiply":
+            gamma, beta = gamma * value, beta * value
+        else:
+            beta = beta + value
+        arguments = [norm.args[0], constant_of(gamma), constant_of(beta)]
+        return Call(norm.op, arguments, norm.attrs, norm.ty_args, norm.span)
+
+
+@tvm.transform.module_pass(opt_level=0, name="CanonicalizeNormalizations")
+class CanonicalizeNormalizations:
+    """Recognise layer normalisation and softmax that exporters spell out.
+
+    Before::
+
+        lv = R.subtract(x, R.mean(x, axis=[-1], keepdims=True))
+        lv1 = R.sqrt(R.add(R.mean(R.power(lv, 2), axis=[-1], keepdims=True), epsilon))
+        lv2 = R.add(R.multiply(R.divide(lv, lv1), gamma), beta)
+
+    After::
+
+        lv2 = R.nn.layer_norm(x, gamma, beta, axes=[-1], epsilon=epsilon)
+
+    Requires
+        Constants folded (:class:`FoldConstants`).
+    Ensures
+        Values are equal up to rounding. Bindings that became unused are left to dead-code elimination.
+    """
+
+    def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        return rewrite_functions(mod, _NormalizationMatcher)

@@ -1,0 +1,162 @@
+"""Convolutions and matrix products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tvm import relax
+from tvm.ir import Call
+
+from tvm_passes.ir import Expr, static_shape
+from tvm_passes.onednn.epilogue import finish
+from tvm_passes.onednn.graph import Node, Tensor, row_major
+from tvm_passes.onednn.scope import Scope
+
+_DATA_LAYOUTS = ("NCW", "NCHW", "NCDHW")
+_KERNEL_LAYOUTS = ("OIW", "OIHW", "OIDHW")
+_TRANSPOSED_LAYOUTS = ("IOW", "IOHW", "IODHW")
+
+
+def ints(values: Sequence[object]) -> list[int]:
+    """Attribute values as Python integers."""
+    return [int(value) for value in values]
+
+
+def window(call: Call) -> dict[str, list[int]]:
+    """The attributes that convolution and pooling share, in oneDNN's conventions."""
+    padding = ints(call.attrs.padding)
+    spatial = len(call.attrs.strides)
+    if len(padding) == 1:
+        padding *= 2 * spatial
+    elif len(padding) == spatial:
+        padding *= 2
+    return {
+        "strides": ints(call.attrs.strides),
+        "dilation": [dilation - 1 for dilation in ints(call.attrs.dilation)],
+        "padding_before": padding[:spatial],
+        "padding_after": padding[spatial:],
+    }
+
+
+def _check_layouts(scope: Scope, call: Call, kernels: Sequence[str]) -> None:
+    data, kernel = str(call.attrs.data_layout), str(call.attrs.kernel_layout)
+    if data not in _DATA_LAYOUTS or kernel not in kernels:
+        raise scope.fail(f"layouts {data} and {kernel}", "the logical form NCHW with " + kernels[1])
+
+
+def _weight(scope: Scope, expr: Expr) -> Tensor:
+    weight = scope.tensor(expr)
+    if weight.storage.kind not in ("weight", "const"):
+        raise scope.fail("weights computed at run time", "constant weights")
+    return weight
+
+
+def convolution(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.conv1d``, ``nn.conv2d``, ``nn.conv3d``."""
+    call = binding.value
+    _check_layouts(scope, call, _KERNEL_LAYOUTS)
+    weight = _weight(scope, call.args[1])
+    groups = int(call.attrs.groups)
+    outputs, inputs, *kernel = weight.shape
+    shape = (outputs, inputs, *kernel)
+    if groups > 1:
+        shape = (groups, outputs // groups, inputs, *kernel)
+    filters = Tensor(shape, weight.storage, strides=row_major(shape), packable=_packable(weight))
+    result = scope.result(static_shape(binding.var.ty))
+    source = scope.activation(call.args[0])
+    finish(scope, binding.var, scope.node("convolution", [source, filters], result, window(call)))
+
+
+def _packable(weight: Tensor) -> bool:
+    return weight.storage.kind == "weight"
+
+
+def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.conv1d_transpose``, ``nn.conv2d_transpose``, ``nn.conv3d_transpose``."""
+    call = binding.value
+    _check_layouts(scope, call, _TRANSPOSED_LAYOUTS)
+    weight = _weight(scope, call.args[1])
+    groups = int(call.attrs.groups)
+    inputs, outputs, *kernel = weight.shape
+    area = math.prod(kernel)
+    shape = (outputs, inputs, *kernel)
+    strides = (area, outputs * area, *row_major(kernel))
+    if groups > 1:
+        shape = (groups, outputs, inputs // groups, *kernel)
+        strides = (inputs // groups * outputs * area, *strides)
+    filters = Tensor(shape, weight.storage, strides=strides, packable=_packable(weight))
+    attrs = window(call)
+    extra = ints(call.attrs.output_padding)
+    attrs["padding_after"] = [
+        after - more for after, more in zip(attrs["padding_after"], extra, strict=True)
+    ]
+    result = scope.result(static_shape(binding.var.ty))
+    source = scope.activation(call.args[0])
+    finish(scope, binding.var, scope.node("deconvolution", [source, filters], result, attrs))
+
+
+def matmul(scope: Scope, binding: relax.VarBinding) -> None:
+    """``matmul``: by constant weights (packed), or of two activations."""
+    left, right = (scope.tensor(argument) for argument in binding.value.args)
+    if len(left.shape) < 2 or len(right.shape) < 2:
+        raise scope.fail(f"operands of shapes {left.shape} and {right.shape}", "matrices")
+    if right.storage.kind == "weight" and math.prod(right.shape[:-2]) == 1:
+        node = _by_weights(scope, left, right, binding)
+    else:
+        node = _of_activations(scope, left, right, binding)
+    finish(scope, binding.var, node)
+
+
+def _by_weights(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
+    rows = math.prod(left.shape[:-1])
+    depth, columns = right.shape[-2:]
+    source = scope.view(scope.plain(left), (rows, depth))
+    result = scope.graph.temp((rows, columns))
+    strides = (right.strides or row_major(right.shape))[-2:]
+    if _prefers_inner_product(rows):
+        shape, strides = (columns, depth), (strides[1], strides[0])
+    else:
+        shape = (depth, columns)
+    weight = Tensor(shape, right.storage, strides=strides, packable=True)
+    op = "inner_product" if _prefers_inner_product(rows) else "matmul"
+    return scope.node(op, [source, weight], result)
+
+
+def _prefers_inner_product(rows: int) -> bool:
+    return rows == 1
+
+
+def _of_activations(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
+    result = static_shape(binding.var.ty)
+    operands = []
+    for tensor in (left, right):
+        shape = (1,) * (len(result) - len(tensor.shape)) + tensor.shape
+        if shape != tensor.shape:
+            tensor = scope.view(scope.plain(tensor), shape)
+        operands.append(_matrix(scope, tensor))
+    return scope.node("matmul", operands, scope.graph.temp(result))
+
+
+def _matrix(scope: Scope, tensor: Tensor) -> Tensor:
+    """`tensor` itself where its last two axes are dense in either order, else a row-major copy."""
+    strides = tensor.dense_strides
+    if strides is None or tensor.layout != "NCHW":
+        return scope.plain(tensor)
+    transposed = (*tensor.shape[:-2], tensor.shape[-1], tensor.shape[-2])
+    swapped = row_major(transposed)
+    if tensor.strides is not None and strides == (*swapped[:-2], swapped[-1], swapped[-2]):
+        return tensor
+    return scope.plain(tensor)
+
+
+EMITTERS = {
+    "nn.conv1d": convolution,
+    "nn.conv2d": convolution,
+    "nn.conv3d": convolution,
+    "nn.conv1d_transpose": transposed_convolution,
+    "nn.conv2d_transpose": transposed_convolution,
+    "nn.conv3d_transpose": transposed_convolution,
+    "matmul": matmul,
+}
+

@@ -1,0 +1,82 @@
+"""Whether oneDNN can honour a decision: asked of oneDNN itself, without building anything."""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from tvm_passes.decision import Decision
+from tvm_passes.errors import Decline
+from tvm_passes.ir import static_shape
+from tvm_passes.layout import tensor_layout
+from tvm_passes.onednn.graph import Graph, Storage, Tensor
+from tvm_passes.onednn.plugin import available
+from tvm_passes.onednn.scope import Unsupported, implementations, is_reference
+from tvm_passes.onednn.subgraph import emit, make_scope
+
+_NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "inner_product", "pooling"})
+"""Primitives that are useless in a reference implementation."""
+
+
+def supports(function: relax.Function, decision: Decision) -> Decline | None:
+    """Why `decision` is not possible for a stage-1 sub-graph function; None where it is."""
+    attrs = function.attrs
+    anchor = str(attrs["layoutsel.anchor"])
+    subgraph = str(attrs["layoutsel.subgraph"])
+
+    def decline(operator: str, got: str, expected: str) -> Decline:
+        return Decline(
+            subgraph=subgraph,
+            operator=operator,
+            decision=str(decision),
+            got=got,
+            expected=expected,
+        )
+
+    reason = available()
+    if reason is not None:
+        return decline(anchor, reason, "the oneDNN plugin")
+    try:
+        graph = subgraph_graph(function, decision)
+    except Unsupported as error:
+        return decline(error.operator, error.got, error.expected)
+    try:
+        names = implementations(graph.to_json()) if graph.nodes else ()
+    except (RuntimeError, ValueError) as error:
+        return decline(anchor, _first_line(error), "a primitive of oneDNN")
+    for node, name in zip(graph.nodes, names, strict=True):
+        if node.op in _NEEDS_SPEED and is_reference(name):
+            return decline(node.operator, f"implementation {name}", "an optimised implementation")
+    return None
+
+
+def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
+    """The primitives of one stage-1 sub-graph function under `decision`.
+
+    Raises
+    ------
+    Unsupported
+        If an operator has no primitive, or not with these attributes.
+    """
+    graph = Graph("p0", num_params=len(function.params))
+    count = int(function.attrs["layoutsel.num_activations"])
+    params = []
+    for index, param in enumerate(function.params):
+        if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) != "float32":
+            raise Unsupported("parameter", f"a parameter of type {param.ty}", "a float32 tensor")
+        shape = static_shape(param.ty)
+        tensor = graph.temp(shape, tensor_layout(shape, decision.layout if index < count else "NCHW"))
+        tensor.storage = Storage("input" if index < count else "weight", tensor.bytes, index)
+        params.append(tensor)
+    labels = {
+        "subgraph": str(function.attrs["layoutsel.subgraph"]),
+        "layout": decision.layout,
+        "precision": decision.precision,
+        "algorithm": decision.algorithm,
+    }
+    scope = make_scope(graph, function, labels)
+    graph.set_outputs(emit(scope, params, str(function.attrs["layoutsel.anchor"])))
+    return graph
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

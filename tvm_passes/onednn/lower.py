@@ -1,0 +1,291 @@
+"""Stage 3 → 4: turn partitions into runtime modules of the plugin, with packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, GlobalVar
+
+from tvm_passes.errors import BuildError
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    Var,
+    main_bindings,
+    static_shape,
+    substitute,
+    tensor_types,
+)
+from tvm_passes.layout import PLAIN, logical_shape
+from tvm_passes.onednn.graph import Graph, Storage, Tensor
+from tvm_passes.onednn.plugin import function as plugin_function
+from tvm_passes.onednn.plugin import load
+from tvm_passes.onednn.scope import Scope, Unsupported, Value
+from tvm_passes.onednn.storage import merge_storages
+from tvm_passes.onednn.subgraph import emit, make_scope
+
+CODEGEN = "layoutsel_onednn"
+"""Value of the attribute ``Codegen`` of the functions that this file compiles."""
+
+
+def _label(function: relax.Function, key: str, otherwise: str = "") -> str:
+    name = f"layoutsel.{key}"
+    return str(function.attrs[name]) if name in function.attrs else otherwise
+
+
+class _PartitionEmitter:
+    """Emits one stage-3 function."""
+
+    def __init__(self, symbol: str, function: relax.Function) -> None:
+        self.graph = Graph(symbol, num_params=len(function.params))
+        self.function = function
+        self.values: dict[Var, Value] = {}
+        self.callees: dict[Var, relax.Function] = {}
+        self.weights = _weight_params(function)
+
+    def run(self) -> Graph:
+        """The graph of the whole partition."""
+        for index, param in enumerate(self.function.params):
+            shape = static_shape(param.ty)
+            kind = "weight" if param in self.weights else "input"
+            size = Tensor(shape, Storage(kind, 0)).bytes
+            self.values[param] = Tensor(shape, Storage(kind, size, index))
+        for binding in main_bindings(self.function):
+            if isinstance(binding.value, relax.Function):
+                self.callees[binding.var] = binding.value
+            else:
+                self.values[binding.var] = self.value(binding.value)
+        result = self.value(self.function.body.body)
+        self.graph.set_outputs(result if isinstance(result, list) else [result])
+        merge_storages(self.graph)
+        return self.graph
+
+    def value(self, expr: Expr) -> Value:
+        if isinstance(expr, Call) and expr.op in self.callees:
+            return self.call(self.callees[expr.op], [self.values[arg] for arg in expr.args])
+        if isinstance(expr, relax.Tuple):
+            return [self.tensor(field) for field in expr.fields]
+        if isinstance(expr, relax.TupleGetItem):
+            fields = self.value(expr.tuple_value)
+            assert isinstance(fields, list)
+            return fields[expr.index]
+        return self.values[expr]
+
+    def tensor(self, expr: Expr) -> Tensor:
+        value = self.value(expr)
+        assert isinstance(value, Tensor)
+        return value
+
+    def call(self, callee: relax.Function, arguments: Sequence[Value]) -> Value:
+        layouts = [str(layout) for layout in callee.attrs["layoutsel.in_layouts"]]
+        layouts += [PLAIN] * (len(arguments) - len(layouts))
+        params = [
+            _in_layout(argument, layout) for argument, layout in zip(arguments, layouts, strict=True)
+        ]
+        if "layoutsel.transform" in callee.attrs:
+            return self.transform(callee, params)
+        labels = {
+            "subgraph": _label(callee, "subgraph"),
+            "layout": _label(callee, "layout", PLAIN),
+            "precision": _label(callee, "precision", "f32"),
+            "algorithm": _label(callee, "algorithm", "direct"),
+        }
+        try:
+            scope = make_scope(self.graph, callee, labels)
+            results = emit(scope, params, _label(callee, "anchor"))
+        except Unsupported as error:
+            raise BuildError(f"sub-graph {labels['subgraph']} on onednn: {error}") from error
+        return results if isinstance(callee.ret_ty, relax.TupleType) else results[0]
+
+    def transform(self, callee: relax.Function, params: Sequence[Tensor]) -> Tensor:
+        destination = str(callee.attrs["layoutsel.out_layouts"][0])
+        scope = Scope(self.graph, callee, _label(callee, "transform"), operator="layout_transform")
+        return scope.convert(params[0], destination)
+
+
+def _in_layout(argument: Value, layout: str) -> Tensor:
+    """`argument` with the layout that its reader says; what a partition's parameter lacks."""
+    assert isinstance(argument, Tensor)
+    if argument.layout == layout or argument.storage.kind != "input" or argument.strides is not None:
+        return argument
+    return Tensor(logical_shape(argument.shape, layout), argument.storage, layout)
+
+
+def _weight_params(function: relax.Function) -> set[Var]:
+    """Parameters that sub-graphs take as weights, and none as an activation."""
+    callees: dict[Var, relax.Function] = {}
+    weights: set[Var] = set()
+    activations: set[Var] = set()
+    params = set(function.params)
+    for binding in main_bindings(function):
+        value = binding.value
+        if isinstance(value, relax.Function):
+            callees[binding.var] = value
+        elif isinstance(value, Call):
+            callee = callees[value.op]
+            count = len(callee.attrs["layoutsel.in_layouts"])
+            activations.update(arg for arg in value.args[:count] if arg in params)
+            weights.update(arg for arg in value.args[count:] if arg in params)
+    return weights - activations
+
+
+def emit_partition(symbol: str, function: relax.Function) -> Graph:
+    """The primitives of a stage-3 function.
+
+    Raises
+    ------
+    BuildError
+        If an operator has no primitive; names the sub-graph.
+    """
+    load()
+    return _PartitionEmitter(symbol, function).run()
+
+
+def create_module(graph: Graph) -> Any:
+    """The runtime module of `graph`."""
+    return plugin_function("layoutsel.onednn.create")(graph.to_json())
+
+
+def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], list[Expr]]:
+    """Pack the weights of `graph` and number its parameters anew.
+
+    Parameters
+    ----------
+    constants
+        Values of the parameters that are known.
+
+    Returns
+    -------
+    activations, weights
+        Old numbers of the parameters that stay; the weights that follow them.
+    """
+    weights = graph.weights()
+    known = [weight for weight in weights if weight.storage.index in constants]
+    module = create_module(graph)
+    _, numbers = graph.numbered()
+    packed: list[Expr] = []
+    for weight in known:
+        source = constants[weight.storage.index]
+        number = numbers[id(weight)]
+        if not weight.packable:
+            packed.append(source)
+            continue
+        weight.packed, array = _packed(module, graph.symbol, number, source.value)
+        packed.append(relax.const(array))
+    inside = {id(weight.storage) for weight in known}
+    roots = {t.storage.root()[0] for node in graph.nodes for t in (*node.reads(), node.output)}
+    others = [s for s in roots if s.kind in ("input", "weight") and id(s) not in inside]
+    stay = sorted({storage.index for storage in others})
+    for storage in others:
+        storage.index = stay.index(storage.index)
+    for offset, weight in enumerate(known):
+        weight.storage.index = len(stay) + offset
+    graph.num_params = len(stay) + len(known)
+    return stay, packed
+
+
+def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, Any]:
+    form = str(module[f"{symbol}.packed_form"](number))
+    size = int(module[f"{symbol}.packed_bytes"](number))
+    target = tvm.runtime.empty((-(-size // 4),), "float32")
+    module[f"{symbol}.pack"](number, source, target)
+    return form, target
+
+
+def _own_storages(graph: Graph) -> None:
+    """Give every packable use of a weight a storage of its own: each may want another form."""
+    seen: set[int] = set()
+    for node in graph.nodes:
+        for tensor in node.inputs:
+            if tensor.packable:
+                storage = tensor.storage
+                tensor.storage = Storage("weight", storage.bytes, storage.index)
+                seen.add(id(tensor.storage))
+
+
+@tvm.transform.module_pass(opt_level=0, name="LowerOnednn")
+class LowerOnednn:
+    """Compile the partitions that oneDNN runs, and call them in destination-passing style.
+
+    ``p0(x, w)`` → ``call_dps_packed("p0", (x, packed w))``, and a module in attribute ``external_mods``.
+
+    *Requires* stage 3. *Ensures* that no function with ``Codegen`` "layoutsel_onednn" is left, and that weights are packed.
+    """
+
+    def transform_module(
+        self, module: tvm.IRModule, _context: tvm.transform.PassContext
+    ) -> tvm.IRModule:
+        """Lower every partition of `module`; raises :class:`BuildError` where one cannot be built."""
+        partitions = {
+            gv: function
+            for gv, function in module.functions.items()
+            if isinstance(function, relax.Function) and _is_ours(function)
+        }
+        if not partitions:
+            return module
+        return _lower(module, partitions)
+
+
+def _is_ours(function: relax.Function) -> bool:
+    return (
+        function.attrs is not None
+        and "Codegen" in function.attrs
+        and str(function.attrs["Codegen"]) == CODEGEN
+    )
+
+
+def _lower(
+    module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]
+) -> tvm.IRModule:
+    main = module["main"]
+    rest = {
+        gv: function
+        for gv, function in module.functions.items()
+        if gv not in partitions and gv.name_hint != "main"
+    }
+    builder = relax.BlockBuilder(tvm.IRModule(rest))
+    externals: list[Any] = []
+    mapping: dict[Expr, Expr] = {}
+    with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
+        with builder.dataflow():
+            for binding in main_bindings(main):
+                value = substitute(binding.value, mapping.get)
+                if isinstance(value, Call) and value.op in partitions:
+                    external, value = _lower_call(partitions[value.op], value)
+                    externals.append(external)
+                mapping[binding.var] = builder.emit(value)
+            result = builder.emit_output(substitute(main.body.body, mapping.get))
+        builder.emit_func_output(result)
+    attrs = dict(module.attrs) if module.attrs else {}
+    attrs["external_mods"] = [*attrs.get("external_mods", []), *externals]
+    return builder.finalize().with_attrs(attrs)
+
+
+def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
+    symbol = str(function.attrs["global_symbol"])
+    constants = {i: arg for i, arg in enumerate(call.args) if isinstance(arg, Constant)}
+    try:
+        graph = emit_partition(symbol, function)
+        _own_storages(graph)
+        stay, weights = _pack(graph, constants)
+        external = create_module(graph)
+    except RuntimeError as error:
+        raise BuildError(f"partition {symbol}: {error}") from error
+    arguments = relax.Tuple([*(call.args[index] for index in stay), *weights])
+    types = tensor_types(function.ret_ty)
+    value = relax.op.call_dps_packed(relax.ExternFunc(symbol), arguments, types)
+    return external, value
+
+
+def register() -> None:
+    """Register the code generation that stock ``relax.transform.RunCodegen`` looks up."""
+
+    @tvm.register_global_func(f"relax.ext.{CODEGEN}", override=True)
+    def _codegen(functions: Any, _options: Any, _constants: Any) -> list[Any]:
+        return [
+            create_module(emit_partition(str(function.attrs["global_symbol"]), function))
+            for function in functions
+        ]

@@ -1,0 +1,125 @@
+"""Operators that move or rename elements: views where possible, copies where not."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import relax
+
+from tvm_passes.ir import static_shape
+from tvm_passes.layout import PLAIN, block_size
+from tvm_passes.onednn.contractions import ints
+from tvm_passes.onednn.epilogue import finish
+from tvm_passes.onednn.graph import Tensor, row_major
+from tvm_passes.onednn.scope import Scope
+
+
+def reshape(scope: Scope, binding: relax.VarBinding) -> None:
+    """``reshape``, ``flatten``, ``squeeze``, ``expand_dims``."""
+    source = scope.plain(scope.tensor(binding.value.args[0]))
+    flat = scope.view(source, static_shape(binding.var.ty))
+    scope.values[binding.var] = flat
+
+
+def permute(scope: Scope, binding: relax.VarBinding) -> None:
+    """``permute_dims``: a view; who reads it copies where it needs to."""
+    call = binding.value
+    source = scope.tensor(call.args[0])
+    if source.dense_strides is None:
+        source = scope.plain(source)
+    strides = source.dense_strides
+    rank = len(source.shape)
+    axes = range(rank)[::-1] if call.attrs.axes is None else [a % rank for a in ints(call.attrs.axes)]
+    view = Tensor(
+        tuple(source.shape[axis] for axis in axes),
+        source.storage,
+        strides=tuple(strides[axis] for axis in axes),
+        offset=source.offset,
+    )
+    scope.values[binding.var] = view
+
+
+def concat(scope: Scope, binding: relax.VarBinding) -> None:
+    """``concat``; copies that turn out superfluous are removed when storages are merged."""
+    call = binding.value
+    parts = [scope.activation(field) for field in call.args[0].fields]
+    result = scope.result(static_shape(binding.var.ty))
+    axis = 0 if call.attrs.axis is None else int(call.attrs.axis) % len(result.shape)
+    node = scope.node("concat", parts, result, {"axis": axis})
+    finish(scope, binding.var, node)
+
+
+def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step: int = 1) -> Tensor:
+    """Elements ``begin``, ``begin + step``, … of `source` along `axis`, as a view."""
+    strides = source.dense_strides
+    shape = tuple(size if i == axis else extent for i, extent in enumerate(source.shape))
+    block = block_size(source.layout)
+    if strides is None and axis == 1 and step == 1 and source.shape[0] == 1:
+        if begin % block == 0 and size % block == 0:
+            offset = begin * math.prod(source.shape[2:]) * 4
+            return Tensor(shape, source.storage, source.layout, offset=source.offset + offset)
+    if strides is None:
+        return _slice(scope, scope.plain(source), axis, begin, size, step)
+    offset = source.offset + begin * strides[axis] * 4
+    stepped = tuple(s * step if i == axis else s for i, s in enumerate(strides))
+    if stepped == row_major(shape):
+        return Tensor(shape, source.storage, PLAIN, offset=offset)
+    return Tensor(shape, source.storage, strides=stepped, offset=offset)
+
+
+def split(scope: Scope, binding: relax.VarBinding) -> None:
+    """``split``: views."""
+    call = binding.value
+    source = scope.tensor(call.args[0])
+    axis = int(call.attrs.axis) % len(source.shape)
+    parts, begin = [], 0
+    for field in binding.var.ty.fields:
+        size = static_shape(field)[axis]
+        parts.append(_slice(scope, source, axis, begin, size))
+        begin += size
+    scope.values[binding.var] = parts
+
+
+def strided_slice(scope: Scope, binding: relax.VarBinding) -> None:
+    """``strided_slice`` with constant bounds and positive steps: a view."""
+    call = binding.value
+    axes, begins, ends, *steps = (_constants(scope, argument) for argument in call.args[1:])
+    tensor = scope.tensor(call.args[0])
+    for position, axis in enumerate(axes):
+        step = steps[0][position] if steps else 1
+        if step < 1:
+            raise scope.fail(f"step {step}", "a positive step")
+        axis %= len(tensor.shape)
+        extent = tensor.shape[axis]
+        begin, end = (_bound(bound[position], extent) for bound in (begins, ends))
+        size = max(0, -(-(end - begin) // step))
+        tensor = _slice(scope, tensor, axis, begin, size, step)
+    scope.values[binding.var] = tensor
+
+
+def _bound(value: int, extent: int) -> int:
+    return min(max(value + extent if value < 0 else value, 0), extent)
+
+
+def _constants(scope: Scope, argument: relax.Expr) -> list[int]:
+    try:
+        return [int(field.value) for field in argument.fields]
+    except AttributeError:
+        raise scope.fail("bounds computed at run time", "constant bounds") from None
+
+
+def identity(scope: Scope, binding: relax.VarBinding) -> None:
+    """``layout_transform`` between physical and logical form: the layout label already says it."""
+    scope.values[binding.var] = scope.values[binding.value.args[0]]
+
+
+EMITTERS = {
+    "concat": concat,
+    "expand_dims": reshape,
+    "flatten": reshape,
+    "permute_dims": permute,
+    "reshape": reshape,
+    "split": split,
+    "squeeze": reshape,
+    "strided_slice": strided_slice,
+}

@@ -1,0 +1,165 @@
+"""Pooling, reductions, normalisations, softmax, resizing."""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from tvm_passes.ir import static_shape
+from tvm_passes.onednn.contractions import ints, window
+from tvm_passes.onednn.epilogue import finish
+from tvm_passes.onednn.graph import Tensor
+from tvm_passes.onednn.scope import Scope
+
+
+def _pool(scope: Scope, binding: relax.VarBinding, algorithm: str) -> None:
+    call = binding.value
+    if str(call.attrs.layout) not in ("NCW", "NCHW", "NCDHW"):
+        raise scope.fail(f"layout {call.attrs.layout}", "the logical form NCHW")
+    source = scope.activation(call.args[0])
+    result = scope.result(static_shape(binding.var.ty))
+    attrs: dict[str, object] = {**window(call), "kernel": ints(call.attrs.pool_size)}
+    declared = attrs["padding_after"]
+    attrs["padding_after"] = [
+        (size - 1) * stride + (kernel - 1) * (dilation + 1) + 1 - extent - before
+        for size, stride, kernel, dilation, extent, before in zip(
+            result.shape[2:],
+            attrs["strides"],
+            attrs["kernel"],
+            attrs["dilation"],
+            source.shape[2:],
+            attrs["padding_before"],
+            strict=True,
+        )
+    ]
+    overhang = any(
+        after > said for after, said in zip(attrs["padding_after"], declared, strict=True)
+    )
+    if overhang and algorithm == "avg_include_padding":
+        raise scope.fail("ceil_mode with count_include_pad", "one of them")
+    attrs["algorithm"] = algorithm
+    finish(scope, binding.var, scope.node("pooling", [source], result, attrs))
+
+
+def max_pool(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.max_pool1d`` to ``nn.max_pool3d``."""
+    _pool(scope, binding, "max")
+
+
+def avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.avg_pool1d`` to ``nn.avg_pool3d``."""
+    included = bool(binding.value.attrs.count_include_pad)
+    _pool(scope, binding, "avg_include_padding" if included else "avg")
+
+
+def _global_pool(scope: Scope, source: Tensor, result: Tensor, algorithm: str) -> dict[str, object]:
+    spatial = len(source.shape) - 2
+    return {
+        "algorithm": algorithm,
+        "kernel": list(source.shape[2:]),
+        "strides": [1] * spatial,
+        "dilation": [0] * spatial,
+        "padding_before": [0] * spatial,
+        "padding_after": [0] * spatial,
+    }
+
+
+def adaptive_avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.adaptive_avg_pool2d`` to a single element per channel."""
+    source = scope.activation(binding.value.args[0])
+    result = scope.result(static_shape(binding.var.ty))
+    if any(size != 1 for size in result.shape[2:]):
+        raise scope.fail(f"output size {result.shape[2:]}", "1 along every axis")
+    attrs = _global_pool(scope, source, result, "avg")
+    finish(scope, binding.var, scope.node("pooling", [source], result, attrs))
+
+
+def reduction(scope: Scope, binding: relax.VarBinding) -> None:
+    """``mean``, ``sum``, ``max``, ``min`` over some axes."""
+    call = binding.value
+    source = scope.activation(call.args[0])
+    rank = len(source.shape)
+    axes = range(rank) if call.attrs.axis is None else [a % rank for a in ints(call.attrs.axis)]
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(source.shape))
+    result = scope.result(kept)
+    if rank == 4 and sorted(axes) == [2, 3] and scope.operator == "mean":
+        attrs = _global_pool(scope, source, result, "avg")
+        node = scope.node("pooling", [source], result, attrs)
+    else:
+        node = scope.node("reduction", [source], result, {"algorithm": scope.operator})
+    shape = static_shape(binding.var.ty)
+    if shape == kept:
+        finish(scope, binding.var, node)
+        return
+    scope.graph.nodes.append(node)
+    flat = scope.view(scope.plain(result), shape)
+    scope.values[binding.var] = scope.convert(flat, scope.laid_out(flat))
+
+
+def softmax(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.softmax``, ``nn.log_softmax``."""
+    call = binding.value
+    source = scope.activation(call.args[0])
+    attrs = {
+        "axis": int(call.attrs.axis) % len(source.shape),
+        "log": int(scope.operator == "nn.log_softmax"),
+    }
+    node = scope.node("softmax", [source], scope.result(source.shape), attrs)
+    finish(scope, binding.var, node)
+
+
+def layer_norm(scope: Scope, binding: relax.VarBinding) -> None:
+    """``nn.layer_norm`` over the last axis."""
+    call = binding.value
+    source = scope.activation(call.args[0])
+    axes = [axis % len(source.shape) for axis in ints(call.attrs.axes)]
+    if axes != [len(source.shape) - 1]:
+        raise scope.fail(f"axes {axes}", "the last axis")
+    source = scope.plain(source)
+    parameters = [scope.plain(scope.tensor(argument)) for argument in call.args[1:]]
+    attrs = {"epsilon": float(call.attrs.epsilon)}
+    result = scope.graph.temp(source.shape)
+    node = scope.node("layer_normalization", [source, *parameters], result, attrs)
+    if scope.laid_out(result) == result.layout:
+        finish(scope, binding.var, node)
+    else:
+        scope.graph.nodes.append(node)
+        scope.values[binding.var] = scope.convert(result, scope.laid_out(result))
+
+
+def resize(scope: Scope, binding: relax.VarBinding) -> None:
+    """``image.resize2d`` where oneDNN samples at the same points."""
+    call = binding.value
+    source = scope.activation(call.args[0])
+    result = scope.result(static_shape(binding.var.ty))
+    method = str(call.attrs.method)
+    mode = str(call.attrs.coordinate_transformation_mode)
+    whole = all(b % a == 0 for a, b in zip(source.shape[2:], result.shape[2:], strict=True))
+    same = {
+        "linear": mode in ("half_pixel", "pytorch_half_pixel"),
+        "nearest_neighbor": whole and mode in ("half_pixel", "asymmetric"),
+    }
+    if str(call.attrs.layout) != "NCHW" or not same.get(method, False):
+        raise scope.fail(
+            f"{method} resizing with {mode}", "linear with half_pixel, or nearest by whole factors"
+        )
+    attrs = {"algorithm": "linear" if method == "linear" else "nearest"}
+    finish(scope, binding.var, scope.node("resampling", [source], result, attrs))
+
+
+EMITTERS = {
+    "image.resize2d": resize,
+    "max": reduction,
+    "mean": reduction,
+    "min": reduction,
+    "nn.adaptive_avg_pool2d": adaptive_avg_pool,
+    "nn.avg_pool1d": avg_pool,
+    "nn.avg_pool2d": avg_pool,
+    "nn.avg_pool3d": avg_pool,
+    "nn.layer_norm": layer_norm,
+    "nn.log_softmax": softmax,
+    "nn.max_pool1d": max_pool,
+    "nn.max_pool2d": max_pool,
+    "nn.max_pool3d": max_pool,
+    "nn.softmax": softmax,
+    "sum": reduction,
+}

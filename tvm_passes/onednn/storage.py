@@ -1,0 +1,111 @@
+"""Let tensors share storage so that copies disappear: joins in place, sums in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tvm_passes.layout import PLAIN, block_size
+from tvm_passes.onednn.graph import Graph, Node, PostOp, Storage, Tensor
+
+
+def merge_storages(graph: Graph) -> None:
+    """Remove the copies of `graph` that a better choice of storage makes superfluous."""
+    _concat_in_place(graph)
+    _sum_in_place(graph)
+
+
+def _last_first_touch(graph: Graph) -> dict[Storage, tuple[int, int]]:
+    """First and last node that touches each root storage."""
+    touched: dict[Storage, tuple[int, int]] = {}
+    for time, node in enumerate(graph.nodes):
+        for tensor in (*node.reads(), node.output):
+            root, _ = tensor.storage.root()
+            first, _ = touched.get(root, (time, time))
+            touched[root] = (first, time)
+    return touched
+
+
+def _parts_contiguous(node: Node) -> bool:
+    """Whether the parts of a concatenation lie in its result one after the other."""
+    result = node.output
+    axis = int(node.attrs["axis"])
+    if result.strides is not None or node.post_ops or math.prod(result.shape[:axis]) != 1:
+        return False
+    if result.layout == PLAIN:
+        return True
+    block = block_size(result.layout)
+    if block is None or axis != 1:
+        return False
+    return all(part.layout == result.layout for part in node.inputs)
+
+
+def _concat_in_place(graph: Graph) -> None:
+    """Let the producers of a concatenation's parts write into its result.
+
+    The last concatenation comes first, so that a chain of them (DenseNet) becomes one storage.
+    """
+    replacement: dict[int, list[Node]] = {}
+    for node in reversed(graph.nodes):
+        if node.op != "concat" or not _parts_contiguous(node):
+            continue
+        copies: list[Node] = []
+        offset = node.output.offset
+        for part in node.inputs:
+            if not _move(part, node.output.storage, offset):
+                copies.append(_copy_into(node, part, offset))
+            offset += part.bytes
+        replacement[id(node)] = copies
+    graph.nodes = [new for node in graph.nodes for new in replacement.get(id(node), [node])]
+
+
+def _move(tensor: Tensor, storage: Storage, offset: int) -> bool:
+    own = tensor.storage
+    if own.kind != "temp" or own.home is not None or not tensor.fills_storage():
+        return False
+    if storage.root()[0] is own:
+        return False
+    own.home = (storage, offset)
+    return True
+
+
+def _copy_into(node: Node, part: Tensor, offset: int) -> Node:
+    result = node.output
+    target = Tensor(part.shape, result.storage, result.layout, offset=offset)
+    return dataclasses.replace(node, op="reorder", inputs=[part], output=target, attrs={})
+
+
+def _sum_in_place(graph: Graph) -> None:
+    """Accumulate into a residual that nobody reads afterwards, in place of reading it beside."""
+    touched = _last_first_touch(graph)
+    for time, node in enumerate(graph.nodes):
+        if node.op not in ("convolution", "deconvolution", "matmul", "inner_product"):
+            continue
+        for position, post_op in enumerate(node.post_ops):
+            if not _may_accumulate(node, post_op, time, touched):
+                continue
+            residual = post_op.tensor
+            assert residual is not None
+            outer, _ = node.output.storage.root()
+            residual.storage.home = (node.output.storage, node.output.offset)
+            first, last = touched.get(outer, (time, time))
+            touched[outer] = (min(first, touched[residual.storage][0]), last)
+            node.post_ops[position] = PostOp(kind="sum")
+            break
+
+
+def _may_accumulate(
+    node: Node, post_op: PostOp, time: int, touched: dict[Storage, tuple[int, int]]
+) -> bool:
+    residual, result = post_op.tensor, node.output
+    if post_op.kind != "binary" or post_op.algorithm != "add" or residual is None:
+        return False
+    storage = residual.storage
+    alike = residual.shape == result.shape and residual.layout == result.layout
+    free = storage.kind == "temp" and storage.home is None and residual.fills_storage()
+    if not alike or not free or result.strides is not None:
+        return False
+    if any(tensor.storage.root()[0] is storage for tensor in node.inputs):
+        return False
+    outer, _ = result.storage.root()
+    return outer is not storage and touched[storage][1] == time

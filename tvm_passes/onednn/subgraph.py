@@ -1,0 +1,124 @@
+"""Emit a sub-graph function: its operators become primitives of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tvm import relax
+
+from tvm_passes.ir import Call, Var, op_name, static_shape, tensor_types
+from tvm_passes.onednn import contractions, movement, reductions
+from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
+from tvm_passes.onednn.epilogue import finish
+from tvm_passes.onednn.graph import Graph, Tensor
+from tvm_passes.onednn.lrn import lrn_attributes
+from tvm_passes.onednn.scope import Scope, Unsupported, Value
+
+Emitter = Callable[[Scope, relax.VarBinding], None]
+
+EMITTERS: Mapping[str, Emitter] = {
+    **contractions.EMITTERS,
+    **movement.EMITTERS,
+    **reductions.EMITTERS,
+}
+"""Operators that are more than element-wise; third parties may add to a copy."""
+
+ALGORITHMS = {"direct": 0, "alt1": 1, "alt2": 2, "alt3": 3}
+"""Algorithms of a decision: how many of oneDNN's implementations the anchor skips."""
+
+PRECISIONS = ("f32", "bf16")
+"""f32, or f32 tensors whose products oneDNN may compute in bf16."""
+
+
+def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
+    """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
+    scope = Scope(graph, function, labels["subgraph"], labels["layout"], labels["precision"])
+    if labels["precision"] not in PRECISIONS:
+        raise Unsupported(
+            "precision", f"precision {labels['precision']}", " or ".join(PRECISIONS)
+        )
+    if labels["algorithm"] not in ALGORITHMS:
+        raise Unsupported("algorithm", f"algorithm {labels['algorithm']}", " or ".join(ALGORITHMS))
+    scope.implementation = ALGORITHMS[labels["algorithm"]]
+    return scope
+
+
+def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
+    """Emit the body of a stage-1 or stage-2 sub-graph function on `params`; the results in its layout.
+
+    A stage-2 body's transforms are skipped: `params` carry their layouts as labels.
+    """
+    scope.values.update(zip(scope.body.params, params, strict=True))
+    if anchor == "lrn":
+        return [_emit_lrn(scope)]
+    for binding in scope.bindings:
+        if binding.var not in scope.done:
+            scope.operator = op_name(binding.value) or type(binding.value).__name__
+            _emit_binding(scope, binding)
+    results = _value(scope, scope.body.body.body)
+    flat = results if isinstance(results, list) else [results]
+    return [scope.convert(tensor, scope.laid_out(tensor)) for tensor in flat]
+
+
+def _value(scope: Scope, expr: relax.Expr) -> Value:
+    if isinstance(expr, relax.Tuple):
+        return [scope.tensor(field) for field in expr.fields]
+    return scope.values[expr] if isinstance(expr, Var) else scope.tensor(expr)
+
+
+def _emit_binding(scope: Scope, binding: relax.VarBinding) -> None:
+    value = binding.value
+    if isinstance(value, relax.TupleGetItem):
+        scope.values[binding.var] = scope.values[value.tuple_value][value.index]
+        return
+    if not isinstance(value, Call):
+        scope.values[binding.var] = _value(scope, value)
+        return
+    _check_types(scope, binding)
+    if scope.operator == "layout_transform":
+        movement.identity(scope, binding)
+    elif scope.operator in EMITTERS:
+        EMITTERS[scope.operator](scope, binding)
+    else:
+        _emit_elementwise(scope, binding)
+
+
+def _check_types(scope: Scope, binding: relax.VarBinding) -> None:
+    for ty in tensor_types(binding.var.ty):
+        if str(ty.dtype) != "float32":
+            raise scope.fail(f"a result of type {ty.dtype}", "float32")
+
+
+def _emit_elementwise(scope: Scope, binding: relax.VarBinding) -> None:
+    shape = static_shape(binding.var.ty)
+    match = as_eltwise(binding.value)
+    if match is not None:
+        operand, function = match
+        attrs = {
+            "algorithm": function.algorithm,
+            "alpha": function.alpha,
+            "beta": function.beta,
+        }
+        source = scope.activation(operand)
+        finish(scope, binding.var, scope.node("eltwise", [source], scope.result(shape), attrs))
+        return
+    if scope.operator not in BINARY:
+        raise scope.fail("an operator without a oneDNN primitive", "one of its operators")
+    operands = [aligned(scope, argument, len(shape)) for argument in binding.value.args]
+    if operands[0].shape != shape and operands[1].shape == shape and scope.operator in _SWAPPABLE:
+        operands.reverse()
+    result = scope.result(shape)
+    attrs = {"algorithm": BINARY[scope.operator]}
+    finish(scope, binding.var, scope.node("binary", operands, result, attrs))
+
+
+_SWAPPABLE = frozenset({"add", "multiply", "maximum", "minimum"})
+
+
+def _emit_lrn(scope: Scope) -> Tensor:
+    scope.operator = "lrn"
+    operand, attrs = lrn_attributes(scope)
+    source = scope.activation(operand)
+    result = scope.result(source.shape)
+    scope.append("lrn", [source], result, attrs)
+    return result
