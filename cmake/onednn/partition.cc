@@ -171,6 +171,7 @@ void Partition::Run(ffi::PackedArgs args) {
     Execute(i);
     std::chrono::duration<double, std::micro> passed = std::chrono::steady_clock::now() - start;
     steps_[i].total_us += passed.count();
+    steps_[i].least_us = std::min(steps_[i].least_us, passed.count());
     steps_[i].calls += 1;
   }
 }
@@ -207,7 +208,8 @@ std::string Partition::Steps() {
     out << (i ? ",\n" : "") << "{\"subgraph\":\"" << node.subgraph << "\",\"operator\":\""
         << node.operator_name << "\",\"primitive\":\"" << node.op << "\",\"implementation\":\""
         << step.implementation << "\",\"calls\":" << step.calls
-        << ",\"us\":" << (step.calls ? step.total_us / step.calls : 0.0) << '}';
+        << ",\"us\":" << (step.calls ? step.total_us / step.calls : 0.0)
+        << ",\"least_us\":" << (step.calls ? step.least_us : 0.0) << '}';
   }
   out << ']';
   return out.str();

@@ -6,6 +6,7 @@
 #include <tvm/ffi/function.h>
 
 #include <dnnl.hpp>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -42,6 +43,7 @@ class Partition {
     std::vector<dnnl_exec_arg_t> args;
     std::string implementation;
     double total_us = 0;
+    double least_us = std::numeric_limits<double>::infinity();
     int64_t calls = 0;
   };
 

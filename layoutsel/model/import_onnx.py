@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from onnx import ModelProto, TensorProto
 from tvm import relax
 from tvm.ir import IRModule
 
-from layoutsel.errors import InvalidModel, InvalidShape, UnsupportedModel
+from layoutsel.errors import InvalidModel, InvalidShape, LayoutselError, UnsupportedModel
 from layoutsel.model import import_load, import_prepare, import_relax, import_shapes, zoo
 from tvm_passes.ir import static_shape, tensor_types
 from tvm_passes.normalize import normalize
@@ -77,9 +78,9 @@ def import_model(
     model, name = _load(source)
     if shapes or import_shapes.needs_fixing(model):
         model = _copied(model) if isinstance(source, ModelProto) else model
-    import_shapes.fix_inputs(model, shapes)
-    prepared = import_prepare.prepare(model, name)
-    imported = import_relax.to_relax(prepared, name)
+    with _readable(name):
+        import_shapes.fix_inputs(model, shapes)
+        imported = import_relax.to_relax(import_prepare.prepare(model, name), name)
     module = normalize(imported.module)
     main = module["main"]
     return ImportedModel(
@@ -91,6 +92,23 @@ def import_model(
         content_hash=_content_hash(model),
         origins=imported.origins,
     )
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Report whatever the ONNX libraries stumble over as a damaged model."""
+    try:
+        yield
+    except LayoutselError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise InvalidModel(
+            f"{name}: the model is damaged: {reason}. Export or download it again"
+        ) from error
 
 
 def _load(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str]:

@@ -175,7 +175,9 @@ class _Importer(stock.ONNXGraphImporter):
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
         """The outputs of a node that computes an argument (a shape, a padding) from small constants."""
         inputs = {name: self._nodes[name] for name in node.input if name}
-        if not inputs or node.op_type in _IMPURE or not all(map(_is_small_constant, inputs.values())):
+        if node.op_type in _IMPURE or not (inputs or node.op_type == "Constant"):
+            return None
+        if not all(map(_is_small_constant, inputs.values())):
             return None
         graph = helper.make_graph(
             [node],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
-from layoutsel.planning.problem import PLAIN
+from layoutsel.planning.problem import PLAIN, Node, Option, PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.decision import Decision, SubgraphId
@@ -44,7 +44,7 @@ def top_plans(
 
     The k cheapest plans proper would differ in one or two sub-graphs of no weight. These differ because a *belief*
     differs: the joint optimum, the same with boundaries at twice and half their price, each unit alone, each layout
-    alone, unit by score; then the optima without the costliest sub-graph's decision, the next costliest's, and so on.
+    alone, unit by score; then, if these are too few, because the costliest sub-graphs decide otherwise.
     """
     if k < 1:
         raise ProblemError(f"cannot give {k} plans; expected at least 1")
@@ -53,8 +53,8 @@ def top_plans(
     found += list(_by_belief(problem, time_limit_s / 32))
     plans = _distinct(problem, found)
     if len(plans) < k:
-        forbidden = _by_prohibition(problem, best.decisions, 2 * k, time_limit_s / 32)
-        plans = _distinct(problem, [*found, *forbidden])
+        forced = _by_force(problem, best.decisions, time_limit_s / 32)
+        plans = _distinct(problem, [*found, *islice(forced, 2 * k)])
     return plans[:k]
 
 
@@ -113,23 +113,28 @@ def _by_belief(
         yield f"only {layout}", best_with(problem, _has(layout=layout), time_limit_s=time_limit_s)
 
 
-def _by_prohibition(
-    problem: PlanningProblem,
-    best: Mapping[SubgraphId, Decision],
-    count: int,
-    time_limit_s: float,
+def _by_force(
+    problem: PlanningProblem, best: Mapping[SubgraphId, Decision], time_limit_s: float
 ) -> Iterator[tuple[str, Mapping[SubgraphId, Decision]]]:
+    """The optima with one other decision forced: the costliest sub-graphs' next best first."""
     costs = problem.cost(best).subgraphs
-    movable = [node for node in problem.nodes if len(node.options) > 1]
-    for node in sorted(movable, key=lambda node: -costs[node.id])[:count]:
-        banned = best[node.id]
-        narrowed = problem.restrict(
-            lambda n, o, node=node, banned=banned: n.id != node.id or o.decision != banned  # type: ignore[misc]
+    others = {
+        node.id: sorted(
+            (o for o in node.options if o.decision != best[node.id]), key=lambda o: o.cost_us
         )
-        yield (
-            f"without {banned} for {node.id}",
-            solve(narrowed, time_limit_s=time_limit_s).decisions,
-        )
+        for node in problem.nodes
+    }
+    costliest = sorted(others, key=lambda id_: -costs[id_])
+    for rank in range(max(map(len, others.values()), default=0)):
+        for id_ in costliest:
+            if rank < len(others[id_]):
+                decision = others[id_][rank].decision
+                pinned = best_with(problem, _is(id_, decision), time_limit_s=time_limit_s)
+                yield f"{decision} for {id_}", pinned
+
+
+def _is(id_: SubgraphId, decision: Decision) -> Callable[[Node, Option], bool]:
+    return lambda node, option: node.id == id_ and option.decision == decision
 
 
 def _has(**wanted: str) -> Callable[[Node, Option], bool]:

@@ -53,6 +53,18 @@ class _Automaton:
     """Per level, (states B, states A): most that B can pay more than A from here on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """Every way from one step's partial plans to the next's, kept only where plans may have slack."""
+
+    parents: np.ndarray
+    choices: np.ndarray
+    pays: np.ndarray
+    """Microseconds that the step adds."""
+    targets: np.ndarray
+    """Which of the next step's partial plans it leads to."""
+
+
 class OutOfSpace(Exception):  # noqa: N818 - control flow between solver and this module only
     """The frontier is too wide for this solver, or the time is up."""
 
@@ -78,7 +90,10 @@ def solve_frontier(
     OutOfSpace
         If there are too many partial plans and `beam` is False, or the deadline has passed.
     """
-    return _Sweep(tables, elimination_order(tables), max_states, beam, deadline).run()
+    sweep = Sweep(
+        tables, elimination_order(tables), max_states=max_states, beam=beam, deadline=deadline
+    )
+    return sweep.run()
 
 
 def elimination_order(tables: Tables) -> list[int]:
@@ -91,18 +106,21 @@ def elimination_order(tables: Tables) -> list[int]:
     return min(candidates, key=lambda order: _width(tables, order))
 
 
-class _Sweep:
+class Sweep:
     """State of one run: partial plans as rows of live tensors' state numbers."""
 
     def __init__(
         self,
         tables: Tables,
         order: Sequence[int],
+        *,
         max_states: int,
-        beam: bool,
-        deadline: float | None,
+        beam: bool = False,
+        deadline: float | None = None,
+        slack_us: float = 0.0,
     ) -> None:
-        self.tables, self.order = tables, order
+        """With `slack_us`, every plan at most that much worse than the best survives the pruning."""
+        self.tables, self.order, self.slack_us = tables, order, slack_us
         self.max_states, self.beam, self.deadline = max_states, beam, deadline
         rank = {node: position for position, node in enumerate(order)}
         self.sequence = [sorted(t.merged, key=rank.__getitem__) for t in tables.tensors]
@@ -116,6 +134,8 @@ class _Sweep:
         self.rows = np.array(first, dtype=np.int32).reshape(1, len(inputs))
         self.costs = np.zeros(1)
         self.history: list[tuple[np.ndarray, np.ndarray]] = []
+        self.transitions: list[Transitions] = []
+        self.forward_costs: list[np.ndarray] = []
         self.exact, self.widest = True, 1
 
     def run(self) -> FrontierResult:
@@ -145,9 +165,19 @@ class _Sweep:
             if columns
             else np.zeros((len(costs), 0), dtype=np.int32)
         )
-        kept = self._prune(rows, costs)
-        kept = kept[_cheapest_of_equal(rows[kept], costs[kept])]
-        kept = self._fit(kept, costs)
+        pruned = self._prune(rows, costs)
+        first, target = _cheapest_of_equal(rows[pruned], costs[pruned])
+        kept = self._fit(pruned[first], costs)
+        if self.slack_us > 0:
+            self.forward_costs.append(self.costs)
+            self.transitions.append(
+                Transitions(
+                    parents=parents[pruned],
+                    choices=choices[pruned],
+                    pays=costs[pruned] - self.costs[parents[pruned]],
+                    targets=target,
+                )
+            )
         self.rows, self.costs = rows[kept], costs[kept]
         self.history.append((parents[kept].astype(np.int32), choices[kept].astype(np.int16)))
         self.widest = max(self.widest, len(kept))
@@ -174,7 +204,7 @@ class _Sweep:
             extra = np.zeros(len(kept))
             for column, table in enumerate(worst):
                 extra += table[rows[reference, column]][rows[kept, column]]
-            kept = kept[costs[kept] <= costs[reference] + extra + _EPSILON]
+            kept = kept[costs[kept] <= costs[reference] + extra + self.slack_us + _EPSILON]
             done += 1
         return kept
 
@@ -196,10 +226,10 @@ class _Sweep:
         return tuple(choice)
 
 
-def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Index of the cheapest among equal rows, for each distinct row."""
+def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the cheapest among equal rows, for each distinct row; and which of those each row equals."""
     if rows.shape[1] == 0:
-        return np.array([int(np.argmin(costs))])
+        return np.array([int(np.argmin(costs))]), np.zeros(len(costs), dtype=np.int64)
     radix = rows.max(axis=0).astype(object) + 1
     if int(np.prod(radix)) < 2**62:
         weights = np.cumprod([1, *radix[:-1]]).astype(np.int64)
@@ -211,7 +241,9 @@ def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> np.ndarray:
     different[0] = True
     for key in keys:
         different[1:] |= key[order][1:] != key[order][:-1]
-    return order[different]
+    group = np.empty(len(order), dtype=np.int64)
+    group[order] = np.cumsum(different) - 1
+    return order[different], group
 
 
 def _automaton(tensor: TensorTable, sequence: Sequence[int]) -> _Automaton:

@@ -14,12 +14,13 @@ from tvm.target import Target
 from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import VectorUnit, vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import Pack, Plan
+from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
 from tvm_passes.decision import Decision
 from tvm_passes.errors import BuildError, Decline
-from tvm_passes.ir import Constant, Expr, main_bindings, substitute
-from tvm_passes.layout import LAYOUTS, PLAIN
+from tvm_passes.ir import Constant, Expr, main_bindings, static_shape, substitute
+from tvm_passes.layout import LAYOUTS, PLAIN, logical_shape, physical_shape
 
 UNIT = "cpu"
 ALGORITHMS = ("direct",)
@@ -65,13 +66,16 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A sub-graph function's replacement."""
+    """A sub-graph function's replacement: one PrimFunc, or calls of several."""
 
-    plan: Plan | None
-    callee: GlobalVar | None
-    """The PrimFunc, for a plan."""
-    body: relax.Function | None
-    """Calls of PrimFuncs to be inlined, without a plan."""
+    callee: GlobalVar | None = None
+    """The PrimFunc."""
+    result: relax.TensorType | None = None
+    """Type of its result."""
+    plan: Plan | None = None
+    """How it takes its weights; without, as they are."""
+    body: relax.Function | None = None
+    """Calls of PrimFuncs, to be inlined."""
 
 
 class _Lowering:
@@ -104,13 +108,31 @@ class _Lowering:
 
     def _build(self, callee: GlobalVar) -> _Kernel:
         function = self.module[callee]
-        plan: Plan | str = ""
-        if "layoutsel.transform" not in function.attrs:
+        if "layoutsel.transform" in function.attrs:
+            kernel = self._reorder(function)
+            if kernel:
+                return kernel
+        else:
             subgraph = read_subgraph(function)
             plan = plan_subgraph(subgraph, self.unit) if subgraph else ""
-        if isinstance(plan, Plan):
-            name = f"cpu_{plan.subgraph.anchor.split('.')[-1]}"
-            return _Kernel(plan, self.builder.add_func(plan.prim_func(), name), None)
+            if isinstance(plan, Plan):
+                name = f"cpu_{plan.subgraph.anchor.split('.')[-1]}"
+                result = relax.TensorType(plan.result_shape, "float32")
+                return _Kernel(self.builder.add_func(plan.prim_func(), name), result, plan)
+        return self._legalised(callee, function)
+
+    def _reorder(self, function: relax.Function) -> _Kernel | None:
+        """The kernel of a transform of one float32 tensor."""
+        if len(function.params) != 1 or str(function.params[0].ty.dtype) != "float32":
+            return None
+        source, result = str(function.attrs["layoutsel.transform"]).split(">")
+        shape = logical_shape(static_shape(function.params[0].ty), source)
+        code = reorder(shape, source, result, self.unit)
+        ty = relax.TensorType(physical_shape(shape, result), "float32")
+        return _Kernel(self.builder.add_func(code, f"cpu_{source}_to_{result}"), ty)
+
+    def _legalised(self, callee: GlobalVar, function: relax.Function) -> _Kernel:
+        """TVM's own code for a sub-graph that no kernel computes."""
         try:
             legalised = legalise(function, self.unit)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -119,21 +141,19 @@ class _Lowering:
         for gv, func in legalised.functions.items():
             if gv.name_hint != "main":
                 mapping[gv] = self.builder.add_func(func, f"cpu_{gv.name_hint}")
-        return _Kernel(None, None, _redirect(legalised["main"], mapping))
+        return _Kernel(body=_redirect(legalised["main"], mapping))
 
     def call(self, call: Call) -> Expr:
         """Emit the lowered form of a call of a CPU function."""
         kernel = self.kernel(call.op)
-        if kernel.plan is None:
+        if kernel.body is not None:
             return self._inline(kernel.body, call)
+        packs = kernel.plan.packs if kernel.plan else {}
         arguments = [
-            relax.const(np.ascontiguousarray(kernel.plan.pack(index, argument.value.numpy())))
-            if isinstance(argument, Constant) and index in kernel.plan.packs
-            else argument
+            _packed(packs[index], argument) if index in packs else argument
             for index, argument in enumerate(call.args)
         ]
-        result = relax.TensorType(kernel.plan.result_shape, "float32")
-        return self.builder.emit(relax.call_tir(kernel.callee, arguments, result))
+        return self.builder.emit(relax.call_tir(kernel.callee, arguments, kernel.result))
 
     def _inline(self, function: relax.Function, call: Call) -> Expr:
         mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
@@ -157,6 +177,10 @@ class _Lowering:
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
         return builder.finalize()
+
+
+def _packed(pack: Pack, weights: Constant) -> Expr:
+    return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
 
 
 def _is_cpu(function: tvm.ir.BaseFunc) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from tvm import tirx
@@ -63,7 +62,3 @@ class Plan:
         pack = self.packs.get(index)
         return pack(weights) if pack else weights
 
-
-def elements(shape: Sequence[int]) -> int:
-    """Number of elements."""
-    return prod(shape)

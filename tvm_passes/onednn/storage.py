@@ -52,7 +52,8 @@ def _concat_in_place(graph: Graph) -> None:
         copies: list[Node] = []
         offset = node.output.offset
         for part in node.inputs:
-            if not _move(part, node.output.storage, offset):
+            alike = part.layout == node.output.layout
+            if not alike or not _move(part, node.output.storage, offset):
                 copies.append(_copy_into(node, part, offset))
             offset += part.bytes
         replacement[id(node)] = copies

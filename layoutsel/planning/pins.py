@@ -1,0 +1,129 @@
+"""Pins: what the user decided beforehand, such as ``conv_.*=onednn:NCHW16c`` or ``s7=cpu``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from layoutsel.planning.problem import Node, PlanningProblem
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+ANY = "*"
+"""Leaves a field of a pinned decision open: ``*:NHWC`` is any unit in NHWC."""
+
+_FIELDS = ("unit", "layout", "precision", "algorithm")
+
+
+class UnsatisfiedPin(LayoutselError):
+    """A pin that cannot be read, matches nothing, or asks for what is not possible."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A pattern over sub-graphs and the part of the decision that it fixes."""
+
+    text: str
+    """As the user wrote it."""
+    pattern: re.Pattern[str]
+    """Matched as a whole against the sub-graph's id, its operators' names in the model, and operators."""
+    fields: tuple[str, ...]
+    """Leading fields of a decision; :data:`ANY` leaves one open."""
+
+    @classmethod
+    def parse(cls, text: str) -> Pin:
+        """Read ``pattern=unit[:layout[:precision[:algorithm]]]``; the last ``=`` separates.
+
+        Raises
+        ------
+        UnsatisfiedPin
+            If `text` cannot be read.
+        """
+        pattern, separator, decision = text.rpartition("=")
+        fields = tuple(decision.split(":"))
+        if not separator or not pattern or not all(fields) or len(fields) > len(_FIELDS):
+            raise UnsatisfiedPin(
+                f"cannot read pin {text!r}: expected "
+                f"pattern=unit[:layout[:precision[:algorithm]]], such as 'conv_.*=onednn:NHWC', "
+                f"'s7=cpu' or 's7=*:NHWC'"
+            )
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise UnsatisfiedPin(
+                f"cannot read pin {text!r}: {pattern!r} is no regular expression: {error}"
+            ) from error
+        return cls(text=text, pattern=compiled, fields=fields)
+
+    def matches(self, node: Node) -> bool:
+        """Whether the pattern names `node`."""
+        return any(self.pattern.fullmatch(s) for s in (node.id, *node.names, *node.operators))
+
+    def allows(self, decision: Decision) -> bool:
+        """Whether `decision` is what the pin asks for."""
+        wanted = zip(_FIELDS, self.fields, strict=False)
+        return all(value in (ANY, getattr(decision, name)) for name, value in wanted)
+
+
+def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningProblem:
+    """The problem with only the candidates that every matching pin allows.
+
+    Raises
+    ------
+    UnsatisfiedPin
+        If a pin matches no sub-graph, or one that has no such candidate: quotes the decline. Also if two pins leave
+        a sub-graph nothing.
+    """
+    parsed = [Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins]
+    for pin in parsed:
+        matched = [node for node in problem.nodes if pin.matches(node)]
+        if not matched:
+            raise UnsatisfiedPin(_matches_nothing(problem, pin))
+        for node in matched:
+            if not any(pin.allows(option.decision) for option in node.options):
+                raise UnsatisfiedPin(_not_possible(pin, node))
+    for node in problem.nodes:
+        _check_conflict(node, [pin for pin in parsed if pin.matches(node)])
+    return problem.restrict(
+        lambda node, option: all(
+            pin.allows(option.decision) for pin in parsed if pin.matches(node)
+        )
+    )
+
+
+def _check_conflict(node: Node, pins: list[Pin]) -> None:
+    if not any(all(pin.allows(option.decision) for pin in pins) for option in node.options):
+        texts = " and ".join(repr(pin.text) for pin in pins)
+        raise UnsatisfiedPin(
+            f"pins {texts} together leave sub-graph {node.id} ({', '.join(node.operators)}) "
+            f"without a candidate. Its candidates: {_candidates(node)}"
+        )
+
+
+def _matches_nothing(problem: PlanningProblem, pin: Pin) -> str:
+    ids = [node.id for node in problem.nodes]
+    names = [name for node in problem.nodes for name in node.names]
+    operators = sorted({operator for node in problem.nodes for operator in node.operators})
+    return (
+        f"pin {pin.text!r} matches no sub-graph: {pin.pattern.pattern!r} is compared, as a whole, "
+        f"with ids ({_some(ids)}), names ({_some(names)}) and operators ({_some(operators)})"
+    )
+
+
+def _not_possible(pin: Pin, node: Node) -> str:
+    reasons = [str(d) for d in node.declines if pin.allows(Decision.parse(d.decision))]
+    why = "; ".join(reasons) or "no unit offers it"
+    return (
+        f"pin {pin.text!r} cannot be honoured for sub-graph {node.id} "
+        f"({', '.join(node.operators)}): {why}. Its candidates: {_candidates(node)}"
+    )
+
+
+def _candidates(node: Node) -> str:
+    return ", ".join(str(option.decision) for option in node.options)
+
+
+def _some(items: list[str], most: int = 3) -> str:
+    shown = ", ".join(items[:most]) or "none"
+    return f"{shown}, ..." if len(items) > most else shown

@@ -1,0 +1,109 @@
+"""Measuring candidates once each, resumably."""
+
+import pytest
+
+from layoutsel.cost.measured import MeasuredCost, Request, run_in
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.store import Failure, Store, Timing
+from layoutsel.cost.worker import Worker
+from tests.cost.test_store import CONTEXT, NHWC
+from tvm_passes.decision import Decision
+
+NCHW = Decision(unit="onednn", layout="NCHW")
+
+
+class Guess:
+    """An estimate that is easy to recognise."""
+
+    def subgraph(self, workload, decision):
+        return Cost(us=111, spread_us=0, source="guess")
+
+    def transform(self, tensor, source, destination):
+        return Cost(us=222, spread_us=0, source="guess")
+
+    def crossing(self, tensor, source, destination):
+        return Cost(us=333, spread_us=0, source="guess")
+
+
+class Counting:
+    """A runner that remembers its requests, and is interrupted at the n-th."""
+
+    def __init__(self, interrupt_at=None):
+        self.seen, self.interrupt_at = [], interrupt_at
+
+    def __call__(self, request):
+        if len(self.seen) == self.interrupt_at:
+            raise KeyboardInterrupt
+        self.seen.append(request.key)
+        return Timing(median_us=len(request.key), spread_us=0, runs=1)
+
+
+@pytest.fixture
+def model(tmp_path):
+    with Store(CONTEXT, tmp_path / "m.sqlite") as store:
+        yield MeasuredCost(store, Guess())
+
+
+def requests(*keys, decision=NHWC):
+    return [Request(key=key, decision=decision) for key in keys]
+
+
+def test_each_key_once_and_progress(model):
+    runner, reports = Counting(), []
+    outcomes = model.measure_all(
+        [*requests("a", "b", "a"), *requests("a", decision=NCHW)], runner, reports.append
+    )
+    assert runner.seen == ["a", "b", "a"]
+    assert set(outcomes) == {("a", NHWC), ("b", NHWC), ("a", NCHW)}
+    assert [(r.done, r.total) for r in reports] == [(1, 3), (2, 3), (3, 3)]
+    model.measure_all(requests("b", "c"), runner)
+    assert runner.seen == ["a", "b", "a", "c"]
+
+
+def test_an_interrupt_keeps_what_was_measured(model):
+    with pytest.raises(KeyboardInterrupt):
+        model.measure_all(requests("a", "b", "c", "d"), Counting(interrupt_at=2))
+    assert model.store.count() == 2
+    rest = Counting()
+    assert len(model.measure_all(requests("a", "b", "c", "d"), rest)) == 4
+    assert rest.seen == ["c", "d"]
+
+
+def test_answers_from_the_store_else_from_the_estimate(model):
+    workload = Workload(
+        key="a", operator="nn.conv2d", flops=1, weight_bytes=1, activation_bytes=1
+    )
+    tensor = TensorSpec(shape=(1, 25), dtype="float32", bytes=100)
+    assert model.subgraph(workload, NHWC).us == 111
+    assert model.transform(tensor, "NCHW", "NHWC").us == 222
+    assert model.crossing(tensor, "cpu", "onednn").us == 333
+    model.store.put("a", NHWC, Timing(median_us=5, spread_us=1, runs=3))
+    model.store.put("a", NCHW, Failure(reason="killed"))
+    model.store.put_boundary(
+        "crossing", "cpu", "onednn", tensor, Timing(median_us=7, spread_us=0, runs=3)
+    )
+    assert model.subgraph(workload, NHWC).us == 5
+    assert model.subgraph(workload, NCHW) == Infeasible(reason="killed")
+    assert model.crossing(tensor, "cpu", "onednn").us == 7
+
+
+def test_a_worker_as_runner(model):
+    payloads = ["ok", "abort", "raise", "hang", "garbage", "nan", "ok"]
+    todo = [
+        Request(key=str(i), decision=NHWC, payload=payload) for i, payload in enumerate(payloads)
+    ]
+    with Worker("tests.cost.fake_workers:behave", time_limit_s=0.5) as worker:
+        outcomes = model.measure_all(todo, run_in(worker))
+        assert worker.starts == 3  # after the crash and after the hang
+    reasons = [getattr(outcomes[str(i), NHWC], "reason", "") for i in range(len(todo))]
+    assert outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(
+        median_us=2.0, spread_us=0.5, runs=7
+    )
+    assert "SIGABRT" in reasons[1]
+    assert "ValueError" in reasons[2]
+    assert "ran longer than 0.5 s" in reasons[3]
+    assert "got 'fast' from tests.cost.fake_workers:behave" in reasons[4]
+    assert "not a time" in reasons[5]
+    rest = Counting()
+    model.measure_all(todo, rest)
+    assert rest.seen == []  # failures are remembered too

@@ -1,0 +1,184 @@
+"""Real networks are imported as what ONNX Runtime computes, in the normalised form."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from models import MODELS, onnx_model
+from onnx import TensorProto, helper, numpy_helper
+from reference import TOLERANCE, before_softmax, random_feeds, relative_error, run_onnx, run_relax
+
+from layoutsel.model import import_model
+from layoutsel.model.zoo import LIGHT_MODELS, light_model
+from tvm_passes.ir import main_bindings, op_name, static_shape, tensor_types
+from tvm_passes.normalize import normalize
+
+FORBIDDEN = {"nn.batch_norm", "nn.dropout", "stack", "call_tir", "shape_of", "shape_to_tensor"}
+"""Operators that normalisation leaves in none of these networks."""
+
+
+def operators(module):
+    return Counter(op_name(binding.value) for binding in main_bindings(module["main"]))
+
+
+def check_equal(model, **options):
+    imported = import_model(model, **options)
+    feeds = random_feeds(imported.inputs)
+    want = run_onnx(imported.onnx, feeds)
+    got = run_relax(imported.module, list(feeds.values()))
+    assert [spec.shape for spec in imported.outputs] == [array.shape for array in want]
+    assert [spec.dtype for spec in imported.outputs] == [str(array.dtype) for array in want]
+    for one, other in zip(got, want, strict=True):
+        assert relative_error(one, other) <= TOLERANCE
+    return imported
+
+
+def check_normalised(imported):
+    bindings = main_bindings(imported.module["main"])
+    assert not FORBIDDEN & set(operators(imported.module))
+    for binding in bindings:
+        for ty in tensor_types(binding.value.ty):
+            static_shape(ty)
+    assert len(imported.module["main"].body.blocks) == 1
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
+@pytest.mark.parametrize("name", MODELS)
+def test_exported_network(name, dynamo):
+    imported = check_equal(onnx_model(name, dynamo=dynamo))
+    check_normalised(imported)
+
+
+def test_exported_with_batch_norm_and_dynamic_batch():
+    model = onnx_model(
+        "resnet", do_constant_folding=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"], opset_version=11
+    )
+    imported = check_equal(model, shapes={"x": (2, 3, 32, 32)})
+    assert imported.outputs[0].shape[0] == 2
+
+
+@pytest.mark.parametrize("name", LIGHT_MODELS)
+def test_light_model(name):
+    imported = import_model(f"light:{name}")
+    check_normalised(imported)
+    assert [spec.shape for spec in imported.inputs] == [(1, 3, 224, 224)]
+    assert imported.inputs[0].name == imported.onnx.graph.input[0].name
+    assert imported.outputs[0].name == imported.onnx.graph.output[0].name
+    counts = operators(imported.module)
+    convolutions = sum(node.op_type == "Conv" for node in imported.onnx.graph.node)
+    assert counts["nn.conv2d"] == convolutions
+
+
+@pytest.mark.parametrize("name", ["shufflenet", "squeezenet"])
+def test_light_model_computes_the_same(name):
+    check_equal(before_softmax(light_model(name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v2"])
+def test_larger_light_model_computes_the_same(name):
+    check_equal(before_softmax(light_model(name)))
+
+
+def test_batch_norm_leaves_only_the_bias():
+    counts = operators(import_model("light:resnet50").module)
+    assert counts == {
+        "nn.conv2d": 53, "add": 53 + 16 + 1, "nn.relu": 49, "nn.max_pool2d": 1,
+        "nn.avg_pool2d": 1, "reshape": 1, "matmul": 1, "nn.softmax": 1,
+    }  # fmt: skip
+
+
+def test_source_is_not_changed():
+    model = light_model("squeezenet")
+    before = model.SerializeToString()
+    import_model(model)
+    assert model.SerializeToString() == before
+
+
+def test_hash_follows_weights_shapes_and_nothing_else(tmp_path):
+    model = onnx_model("resnet", dynamic_axes={"x": {0: "n"}}, input_names=["x"])
+    path = tmp_path / "resnet.onnx"
+    onnx.save(model, path)
+    first = import_model(model, shapes={"x": (1, 3, 32, 32)}).content_hash
+    assert import_model(path, shapes={"x": (1, 3, 32, 32)}).content_hash == first
+    assert import_model(model, shapes={"x": (2, 3, 32, 32)}).content_hash != first
+    other = onnx_model("resnet", dynamic_axes={"x": {0: "n"}}, input_names=["x"], seed=1)
+    assert import_model(other, shapes={"x": (1, 3, 32, 32)}).content_hash != first
+
+
+def test_anchors_keep_the_names_of_their_nodes():
+    imported = import_model("light:resnet50")
+    nodes = {node.name for node in imported.onnx.graph.node}
+    anchors = [
+        binding.var.name
+        for binding in main_bindings(imported.module["main"])
+        if op_name(binding.value) in ("nn.conv2d", "matmul")
+    ]
+    assert len(anchors) == 54
+    assert all(imported.origins[name] in nodes for name in anchors)
+
+
+def test_relax_module_is_normalised():
+    module = import_model("light:squeezenet").module
+    imported = import_model(module)
+    assert imported.onnx is None
+    assert imported.inputs[0].shape == (1, 3, 224, 224)
+    assert operators(imported.module) == operators(module)
+    assert len(imported.content_hash) == 64
+
+
+@pytest.mark.parametrize("name", ["light:densenet121", "light:shufflenet"])
+def test_normalisation_is_idempotent(name):
+    module = import_model(name).module
+    assert operators(normalize(module)) == operators(module)
+
+
+def test_initializers_among_the_inputs_are_weights():
+    weight = numpy_helper.from_array(np.full((4, 2), 0.5, "float32"), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "old",
+        [helper.make_tensor_value_info("x", 1, [1, 4]), helper.make_tensor_value_info("w", 1, [4, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=3)
+    imported = check_equal(model)
+    assert [spec.name for spec in imported.inputs] == ["x"]
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("op_type", ["Conv", "MaxPool", "AveragePool"])
+def test_automatic_padding(op_type, mode):
+    weights = [numpy_helper.from_array(np.ones((3, 3, 3, 2), "float32"), "w")] if op_type == "Conv" else []
+    inputs = ["x", "w"] if weights else ["x"]
+    node = helper.make_node(op_type, inputs, ["y"], auto_pad=mode, kernel_shape=[3, 2], strides=[2, 3])
+    graph = helper.make_graph(
+        [node], "padded",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 10, 11])],
+        [helper.make_tensor_value_info("y", 1, None)], weights,
+    )  # fmt: skip
+    check_equal(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_local_response_normalisation(size):
+    node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.6, bias=1.5)
+    graph = helper.make_graph(
+        [node], "lrn",
+        [helper.make_tensor_value_info("x", 1, [1, 8, 3, 3])],
+        [helper.make_tensor_value_info("y", 1, None)],
+    )  # fmt: skip
+    check_equal(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
+
+
+def test_model_from_memory_and_from_file_agree(tmp_path):
+    model = onnx_model("vit")
+    path = tmp_path / "vit.onnx"
+    path.write_bytes(io.BytesIO(model.SerializeToString()).getvalue())
+    assert operators(import_model(path).module) == operators(import_model(model).module)
+    assert import_model(path).name == "vit"

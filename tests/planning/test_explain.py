@@ -1,0 +1,103 @@
+"""Explanations: counterfactual costs against brute force, gains, and networks too wide to be exact."""
+
+import math
+import random
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from layoutsel.planning import marginals
+from layoutsel.planning.explain import explain
+from layoutsel.planning.marginals import min_marginals
+from layoutsel.planning.solve import solve
+from layoutsel.planning.strategies import choose
+from layoutsel.planning.tables import build_tables
+from tests.planning.problems import (
+    brute_force,
+    dense_blocks,
+    graph_problem,
+    random_parents,
+    residual_chain,
+    small_problems,
+)
+
+
+def forced(problem, id_, decision):
+    return problem.restrict(lambda node, o: node.id != id_ or o.decision == decision)
+
+
+@settings(max_examples=40, deadline=None)
+@given(small_problems())
+def test_counterfactuals_equal_brute_force(problem):
+    solution = solve(problem)
+    explanation = explain(problem, solution.decisions)
+    assert explanation.exact
+    assert explanation.gap == 0
+    for subgraph in explanation.subgraphs:
+        extras = [other.extra_us for other in subgraph.alternatives]
+        assert extras == sorted(extras)
+        for other in subgraph.alternatives[:2]:
+            best = brute_force(forced(problem, subgraph.id, other.decision))
+            assert other.extra_us == pytest.approx(best - solution.cost_us, abs=1e-6)
+
+
+@pytest.mark.parametrize("slack", [0.05, 0.01])
+def test_marginals_with_less_slack_are_exact_or_infinite(slack, monkeypatch):
+    problem = graph_problem(residual_chain(4), random.Random(0))
+    tables = build_tables(problem)
+    best = solve(problem).cost_us
+    whole = min_marginals(tables, best)
+    monkeypatch.setattr(marginals, "_SLACKS", (slack,))
+    partial = min_marginals(tables, best)
+    cut = 0
+    for every, some in zip(whole, partial, strict=True):
+        within = every <= best * (1 + slack)
+        np.testing.assert_allclose(some[within], every[within])
+        assert (some[~within] >= every[~within] - 1e-6).all()
+        cut += int((~within).sum())
+    assert cut > 0
+    assert min(m.min() for m in whole) == pytest.approx(best)
+
+
+def test_gains_are_ordered():
+    problem = graph_problem(residual_chain(5), random.Random(2))
+    score = choose(problem, strategy="score")
+    explanation = explain(problem, score.decisions)
+    gains = explanation.gains
+    assert gains.plan_us == pytest.approx(score.cost_us)
+    assert gains.score_us == pytest.approx(score.cost_us)
+    assert gains.joint_us <= gains.score_us
+    assert gains.joint_us <= gains.layouts_alone_us <= gains.single_us
+    assert gains.joint_us <= gains.units_alone_us <= gains.single_us
+    assert gains.layouts_alone_unit in problem.units
+    assert gains.units_alone_layout in problem.layouts
+    assert gains.single_name.endswith(" everywhere")
+    assert explanation.gap == pytest.approx(1 - gains.joint_us / score.cost_us)
+    boundaries = [b.cost_us for b in explanation.boundaries]
+    assert boundaries == sorted(boundaries, reverse=True)
+    assert any(o.extra_us < 0 for s in explanation.subgraphs for o in s.alternatives)
+
+
+def test_a_large_network_in_seconds():
+    problem = graph_problem(dense_blocks(4, 15, flat=False), random.Random(2))
+    decisions = solve(problem).decisions
+    started = time.perf_counter()
+    explanation = explain(problem, decisions)
+    print(time.perf_counter() - started)
+    assert explanation.exact
+    assert time.perf_counter() - started < 10
+
+
+def test_too_wide_means_an_upper_bound():
+    rng = random.Random(3)
+    problem = graph_problem(random_parents(80, rng, reach=80), rng)
+    decisions = solve(problem).decisions
+    explanation = explain(problem, decisions, time_limit_s=3)
+    assert not explanation.exact
+    for subgraph in explanation.subgraphs[:5]:
+        for other in subgraph.alternatives:
+            changed = {**decisions, subgraph.id: other.decision}
+            extra = problem.cost(changed).total_us - problem.cost(decisions).total_us
+            assert math.isclose(other.extra_us, extra, abs_tol=1e-6)

@@ -1,0 +1,63 @@
+"""Run models through ONNX Runtime and through stock TVM, and compare: shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+import tvm
+from tvm import relax
+
+TOLERANCE = 1e-5
+"""Relative L2 error between two orders of summation in f32."""
+
+
+def random_feeds(inputs: Sequence, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random values for the inputs (``TensorSpec``) of a model; integers are 0 or 1, valid for any table."""
+    rng = np.random.default_rng(seed)
+    return {
+        spec.name: rng.standard_normal(spec.shape).astype(spec.dtype)
+        if spec.dtype.startswith("float")
+        else rng.integers(0, 2, spec.shape).astype(spec.dtype)
+        for spec in inputs
+    }
+
+
+def before_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` without a final softmax, which saturates on random weights and would hide errors."""
+    last = model.graph.node[-1]
+    if last.op_type != "Softmax":
+        return model
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.node[-1]
+    cut.graph.output[0].name = last.input[0]
+    cut.graph.output[0].type.tensor_type.ClearField("shape")
+    return cut
+
+
+def run_onnx(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs of `model` under ONNX Runtime on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, dict(feeds))
+
+
+def run_relax(module: tvm.IRModule, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of `main` under stock TVM, unscheduled: for small models."""
+    machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
+    result = machine["main"](*[tvm.runtime.tensor(value) for value in values])
+    tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+    return [tensor.numpy() for tensor in tensors]
+
+
+def relative_error(got: np.ndarray, want: np.ndarray) -> float:
+    """L2 norm of the difference over that of `want`; shapes must agree."""
+    assert got.shape == want.shape
+    difference = np.linalg.norm(got.astype("float64") - want.astype("float64"))
+    return float(difference / max(np.linalg.norm(want.astype("float64")), 1e-30))

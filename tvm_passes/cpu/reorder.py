@@ -1,0 +1,111 @@
+"""Layout transforms: copies between memory orders, in registers where rows and channels trade places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tvm_passes.cpu import emit
+from tvm_passes.cpu.emit import Buffer, TirExpr, bind, load, store
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
+from tvm_passes.cpu.view import View, view
+from tvm_passes.layout import physical_shape
+
+
+def transpose(vectors: Sequence[TirExpr]) -> list[TirExpr]:
+    """Rows and columns of a square of vectors exchanged, by log2(n) rounds of two-operand shuffles."""
+    rows, size = list(vectors), len(vectors)
+    distance = size // 2
+    while distance:
+        low = [lane if not lane & distance else size + lane - distance for lane in range(size)]
+        high = [lane + distance if not lane & distance else size + lane for lane in range(size)]
+        swapped = list(rows)
+        for index in range(size):
+            if not index & distance:
+                pair = [rows[index], rows[index + distance]]
+                swapped[index] = bind(_shuffle(pair, low))
+                swapped[index + distance] = bind(_shuffle(pair, high))
+        rows = swapped
+        distance //= 2
+    return rows
+
+
+def _shuffle(pair: Sequence[TirExpr], indices: Sequence[int]) -> TirExpr:
+    return tirx.Shuffle(list(pair), [tirx.const(index, "int32") for index in indices])
+
+
+def _is_planar(where: View) -> bool:
+    """Whether the pixels of a channel are contiguous, rather than the channels of a pixel."""
+    return where.w == 1 and where.c != 1
+
+
+def reorder(
+    shape: Sequence[int], source_layout: str, result_layout: str, unit: VectorUnit
+) -> tirx.PrimFunc:
+    """A PrimFunc that copies a logical NCHW `shape` from one layout to another."""
+    source, result = view(shape, source_layout), view(shape, result_layout)
+    blocks = [where.block for where in (source, result) if where.chunk != where.block * where.c]
+    lanes = min([unit.lanes, *blocks])
+    n, channels, h, w = shape
+    transposes = (
+        _is_planar(source) != _is_planar(result) and h * w >= lanes and channels >= lanes
+    )
+
+    def body(buffers: list[Buffer]) -> None:
+        first = channels - channels % lanes if transposes else 0
+        if transposes:
+            _transposed(buffers, shape, (source, result), lanes)
+        if first < channels:
+            rest = nest_for((n, channels - first, h, w), [result, source], unit, first_channel=first)
+            run_nests([rest], [_copy(buffers, source, result)])
+
+    parameters = [
+        (physical_shape(shape, source_layout), "float32"),
+        (physical_shape(shape, result_layout), "float32"),
+    ]
+    return emit.prim_func(parameters, body)
+
+
+def _copy(buffers: Sequence[Buffer], source: View, result: View) -> Body:
+    def body(at: At, lanes: int, axis: str) -> None:
+        value = load(buffers[0], source.offset(*at), lanes, getattr(source, axis))
+        store(buffers[1], value, result.offset(*at), lanes, getattr(result, axis))
+
+    return body
+
+
+def _transposed(
+    buffers: Sequence[Buffer], shape: Sequence[int], views: tuple[View, View], lanes: int
+) -> None:
+    """All whole vectors of channels; the last tile of pixels overlaps the one before it."""
+    n, channels, h, w = shape
+    source, result = views
+    pixels, vectors = h * w, channels // lanes
+    tiles = -(-pixels // lanes)
+    span = max(1, min(tiles, 64))
+    spans = -(-tiles // span)
+    with emit.parallel(n * vectors * spans) as task:
+        image = bind(task // (vectors * spans))
+        channel = bind(task // spans % vectors * lanes)
+        first = bind(task % spans * span)
+        with emit.serial(T.min(span, tiles - first)) as tile:
+            pixel = bind(T.min((first + tile) * lanes, pixels - lanes))
+            rows = []
+            for lane in range(lanes):
+                base = _tile_base(source, image, channel, pixel, lane)
+                rows.append(bind(load(buffers[0], base, lanes)))
+            for lane, column in enumerate(transpose(rows)):
+                base = _tile_base(result, image, channel, pixel, lane)
+                store(buffers[1], column, base, lanes)
+
+
+def _tile_base(
+    where: View, image: TirExpr, channel: TirExpr, pixel: TirExpr, lane: int
+) -> TirExpr:
+    if _is_planar(where):
+        return where.offset(image, channel + lane, 0, pixel)
+    return where.offset(image, channel, 0, pixel + lane)
+
