@@ -19,13 +19,13 @@ BUDGET_S = 0.12
 """Seconds of timing per candidate, warm-up excluded; building takes longer than that."""
 
 
-def run_request(request: Mapping[str, Any]) -> dict[str, float]:
+def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
     """Build and time what `request` describes.
 
     Returns
     -------
-    dict
-        ``median_us`` and ``spread_us`` (half the distance of the quartiles) of one run, and ``runs``.
+    tuple
+        Median and spread (half the distance of the quartiles) of one run, microseconds, and how many runs were made.
     """
     set_threads(int(request["threads"]))
     target = host_target()
@@ -40,7 +40,7 @@ def run_request(request: Mapping[str, Any]) -> dict[str, float]:
     return time_candidate(candidate)
 
 
-def time_candidate(candidate: Candidate) -> dict[str, float]:
+def time_candidate(candidate: Candidate) -> tuple[float, float, int]:
     """Median and spread of a candidate over :data:`REPEATS` batches of runs."""
     main = candidate.machine["main"]
     main(*candidate.arguments)
@@ -51,8 +51,5 @@ def time_candidate(candidate: Candidate) -> dict[str, float]:
     evaluator = candidate.machine.time_evaluator("main", tvm.cpu(), number=number, repeat=REPEATS)
     results = [1e6 * result / candidate.copies for result in evaluator(*candidate.arguments).results]
     quartiles = statistics.quantiles(results, n=4)
-    return {
-        "median_us": statistics.median(results),
-        "spread_us": (quartiles[2] - quartiles[0]) / 2,
-        "runs": number * REPEATS,
-    }
+    spread_us = (quartiles[2] - quartiles[0]) / 2
+    return statistics.median(results), spread_us, number * REPEATS

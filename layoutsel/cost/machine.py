@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 
 _ISA_FLAGS = (
-    "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512dq avx512vl avx512_vnni "
-    "avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8 asimd asimddp asimdhp bf16 i8mm sve sve2"
-).split()
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512dq"),
+    *("avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2"),
+)
 
 PACKAGES = ("layoutsel", "apache-tvm", "apache-tvm-ffi", "onednn-cpu-gomp")
 """Packages whose version changes what a candidate costs."""
@@ -47,7 +48,7 @@ class Machine:
 
 @cache
 def this_machine() -> Machine:
-    """The machine that this process runs on."""
+    """Describe the machine that this process runs on."""
     info = _cpuinfo()
     name = info.get("model name") or platform.processor() or platform.machine()
     details = [info[key] for key in ("cpu family", "model", "stepping") if key in info]

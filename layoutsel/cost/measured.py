@@ -50,9 +50,7 @@ class MeasuredCost:
 
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded."""
-        return self.store.cost(workload.key, decision) or self.estimate.subgraph(
-            workload, decision
-        )
+        return self.store.cost(workload.key, decision) or self.estimate.subgraph(workload, decision)
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of bringing `tensor` from layout `source` into layout `destination`."""
@@ -101,7 +99,7 @@ class MeasuredCost:
 
 
 def run_in(worker: Worker) -> Runner:
-    """A runner that sends each request's payload to `worker`.
+    """Make a runner that sends each request's payload to `worker`.
 
     The worker's function returns ``(median_us, spread_us, runs)``; whatever else happens is a failure.
     """

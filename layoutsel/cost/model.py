@@ -1,4 +1,4 @@
-"""The one question that every chooser asks: what does this sub-graph cost under that decision?"""
+"""The one question that every chooser asks: what does a sub-graph cost under a decision."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import math
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import platformdirs
 
@@ -45,7 +45,6 @@ CREATE TABLE IF NOT EXISTS boundary (
     ) WITHOUT ROWID;
 PRAGMA user_version = {_SCHEMA_VERSION};
 """
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ class Store:
         self._connection.close()
 
     def get(self, key: str, decision: Decision) -> Outcome | None:
-        """What was measured for sub-graph hash `key` under `decision`; None if nothing was."""
+        """Look up what was measured for sub-graph hash `key` under `decision`; None if nothing was."""
         rows = self._query(
             "SELECT median_us, spread_us, runs, failure FROM measurement "
             "WHERE key=? AND decision=? AND machine=? AND versions=? AND threads=?",
@@ -147,7 +146,7 @@ class Store:
         )
 
     def cost(self, key: str, decision: Decision) -> Cost | Infeasible | None:
-        """The same as :meth:`get`, as an answer of a cost model."""
+        """Look up the same as :meth:`get`, as an answer of a cost model."""
         outcome = self.get(key, decision)
         if outcome is None:
             return None
@@ -168,9 +167,7 @@ class Store:
             ),
         )
 
-    def boundary(
-        self, kind: str, source: str, destination: str, tensor: TensorSpec
-    ) -> Cost | None:
+    def boundary(self, kind: str, source: str, destination: str, tensor: TensorSpec) -> Cost | None:
         """Time of a boundary: measured for this shape, else interpolated by bytes; None if nothing is near."""
         rows = self._query(
             "SELECT bytes, median_us, spread_us, shape FROM boundary WHERE kind=? AND source=? "
@@ -205,7 +202,7 @@ class Store:
     def _where(self) -> tuple[str, str, int]:
         return self.context.machine, self.context.versions_text, self.context.threads
 
-    def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+    def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction; a file that breaks meanwhile is replaced."""
         try:
             return self._connection.execute(statement, values).fetchall()
@@ -291,10 +288,10 @@ def _connect(path: Path | str) -> sqlite3.Connection:
 
 def _move_aside(path: Path) -> Path:
     aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
-    os.replace(path, aside)
+    path.replace(aside)
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{aside}{suffix}")
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
     return aside
 
 

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
@@ -57,7 +58,8 @@ class Worker:
         start_limit_s: float = 120.0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """
+        """Prepare; the process starts with the first call.
+
         Parameters
         ----------
         function
@@ -110,13 +112,15 @@ class Worker:
             kind, value = child.connection.recv() if answered else ("hung", None)
         except (EOFError, ConnectionError):
             kind, value = "died", None
-        except BaseException:  # Ctrl-C amid a call, or an unpicklable payload: the pipe is out of step
+        except (
+            BaseException
+        ):  # Ctrl-C amid a call, or an unpicklable payload: the pipe is out of step
             self.close()
             raise
         if kind == "returned":
             return Reply(value=value, seconds=time.monotonic() - started)
         if kind == "raised":
-            return Failure(reason=value)
+            return Failure(reason=str(value))
         reason = f"ran longer than {self.time_limit_s:g} s" if kind == "hung" else child.obituary()
         self.close()
         return Failure(reason=reason)
@@ -146,9 +150,9 @@ class _Child:
     """One child process with its pipe and the file that its output goes to."""
 
     def __init__(self, function: str, environment: Mapping[str, str]) -> None:
-        self.output: IO[bytes] = tempfile.TemporaryFile()
+        self.output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self.connection, theirs = Pipe()
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, str(theirs.fileno()), function],
             stdin=subprocess.DEVNULL,
@@ -188,7 +192,7 @@ _BOOT = "import sys; from layoutsel.cost.worker import serve; serve(int(sys.argv
 
 
 def serve(descriptor: int, name: str) -> None:
-    """The child's side: import the function, then answer payloads until the pipe closes."""
+    """Be the child: import the function, then answer payloads until the pipe closes."""
     connection = Connection(descriptor)
     threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
     try:
@@ -216,14 +220,14 @@ def _resolve(name: str) -> Callable[[Any], Any]:
     module, _, attribute = name.partition(":")
     function = getattr(importlib.import_module(module), attribute)
     assert callable(function), f"{name} is not callable"
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _describe(error: Exception) -> str:
     """One line with the type, the message's first lines and the innermost place."""
     text = " / ".join(str(error).strip().splitlines()[:4])[:_TAIL_BYTES]
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" (at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"
 
 

@@ -196,12 +196,35 @@ def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name:
     return relax.op.add(value, relax.op.reshape(bias, [1, -1, *[1] * spatial]))
 
 
+def _resolve_output_shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
+    """Replace ``output_shape`` of a transposed convolution by ``pads``, in place (ONNX, ConvTranspose)."""
+    wanted = attributes.pop("output_shape", None)
+    if wanted is None:
+        return
+    sizes, kernel = _static(inputs[0])[2:], _static(inputs[1])[2:]
+    ones, zeros = [1] * len(sizes), [0] * len(sizes)
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    extra = list(attributes.get("output_padding", zeros))
+    upper = attributes.pop("auto_pad", b"NOTSET") == b"SAME_UPPER"
+    begins, ends = [], []
+    for axis, size in enumerate(sizes):
+        full = strides[axis] * (size - 1) + (kernel[axis] - 1) * dilations[axis] + 1 + extra[axis]
+        total = full - wanted[-len(sizes) :][axis]
+        if total < 0:
+            extra[axis], total = extra[axis] - total, 0
+        begins.append(total // 2 if upper else total - total // 2)
+        ends.append(total - begins[-1])
+    attributes["pads"], attributes["output_padding"] = (*begins, *ends), tuple(extra)
+
+
 def _convolution(name: str) -> Converter:
     """Convolution whose anchor keeps the node's name; the bias is an addition after it."""
 
     def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
         if name == "Conv":
             _resolve_auto_pad(inputs, attributes)
+        else:
+            _resolve_output_shape(inputs, attributes)
         bias = inputs[2]
         without_bias = stock.onnx_input([*inputs[:2]])
         value = _stock(name)(builder, without_bias, attributes, state, opset)
@@ -220,6 +243,42 @@ def _gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     if beta != 1.0:
         bias = relax.op.multiply(bias, relax.const(beta, str(product.ty.dtype if product.ty else "")))
     return relax.op.add(builder.emit(product, _node_name(attributes)), bias)
+
+
+def _rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
+    """Spelled out: TVM cannot build its own operator over several axes."""
+    data, scale = inputs[0], inputs[1]
+    ndim, dtype = len(_static(data)), str(data.ty.dtype)
+    axes = list(range(attributes.get("axis", -1) % ndim, ndim))
+    epsilon = relax.const(attributes.get("epsilon", 1e-5), dtype)
+    square = builder.emit(relax.op.mean(relax.op.multiply(data, data), axes, keepdims=True))
+    inverse = builder.emit(relax.op.rsqrt(relax.op.add(square, epsilon)))
+    return relax.op.multiply(builder.emit(relax.op.multiply(data, inverse)), scale)
+
+
+def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -> Converter:
+    """The stock converter, for the values of an attribute that it gets right."""
+
+    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+        value = attributes.get(attribute, otherwise)
+        if value not in allowed:
+            raise UnsupportedModel(f"attribute {attribute} is {value!r}; expected {allowed[0]!r}")
+        return _stock(name)(builder, inputs, attributes, state, opset)
+
+    return convert
+
+
+def _is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
+    data, dtype = inputs[0], str(inputs[0].ty.dtype)
+    limits = [
+        relax.const(np.asarray(limit, dtype))
+        for limit, name in ((np.inf, "detect_positive"), (-np.inf, "detect_negative"))
+        if attributes.get(name, 1)
+    ]
+    if not limits:
+        return relax.op.zeros(_static(data), "bool")
+    found = [builder.emit(relax.op.equal(data, limit)) for limit in limits]
+    return found[0] if len(found) == 1 else relax.op.logical_or(*found)
 
 
 def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
@@ -296,6 +355,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "Gemm": _gemm,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
+    "IsInf": _is_infinite,
     "LRN": _lrn,
     "LayerNormalization": _layer_norm,
     "Max": _chain(relax.op.maximum),
@@ -303,6 +363,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "Mean": _mean,
     "Min": _chain(relax.op.minimum),
     "Pad": _pad,
+    "RMSNormalization": _rms_norm,
+    "Resize": _only("Resize", "antialias", (0,), 0),
+    "RoiAlign": _only("RoiAlign", "mode", (b"avg",), b"avg"),
     "Sum": _chain(relax.op.add),
     "Tile": _tile,
 }

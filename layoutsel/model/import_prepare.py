@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
-from onnx import ModelProto
+from onnx import ModelProto, inliner
 from onnxscript import optimizer, version_converter
 
 from layoutsel.errors import LayoutselError, UnsupportedModel
+from layoutsel.model import import_converters
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ def prepare(model: ModelProto, where: str) -> ir.Model:
     with quiet():
         _attempt("convert the operator set", where, lambda: _convert_version(prepared))
         _attempt("fold constants", where, lambda: _simplify(prepared))
+        if any(map(_lacks_converter, prepared.graph)):
+            _attempt("expand functions", where, lambda: _expand_functions(prepared))
+            _attempt("fold constants", where, lambda: _simplify(prepared))
     name_nodes(prepared)
     _check(prepared, where)
     return prepared
@@ -84,6 +88,33 @@ def _simplify(model: ir.Model) -> None:
         common.NameFixPass(),
     ):
         clean(model)
+
+
+def _lacks_converter(node: ir.Node) -> bool:
+    return node.domain == "" and not import_converters.has_converter(node.op_type)
+
+
+def _expand_functions(model: ir.Model) -> None:
+    """Replace operators that cannot be converted by what ONNX defines them to be; weights stay aside."""
+    common.AddDefaultAttributesPass()(model)
+    wanted = sorted({node.op_type for node in model.graph if _lacks_converter(node)})
+    graph = model.graph
+    weights = {name: value.const_value for name, value in graph.initializers.items()}
+    for value in graph.initializers.values():
+        value.shape, value.type = value.const_value.shape, ir.TensorType(value.const_value.dtype)
+    real_inputs = len(graph.inputs)
+    graph.inputs.extend(graph.initializers.values())
+    graph.initializers.clear()
+    expanded = inliner.inline_selected_functions(
+        ir.serde.serialize_model(model), [("", name) for name in wanted], inline_schema_functions=True
+    )
+    model.graph = ir.serde.deserialize_model(expanded).graph
+    for value in model.graph.inputs[real_inputs:]:
+        value.const_value = weights[value.name]
+    constants = list(model.graph.inputs[real_inputs:])
+    del model.graph.inputs[real_inputs:]
+    for value in constants:
+        model.graph.register_initializer(value)
 
 
 def name_nodes(model: ir.Model) -> None:

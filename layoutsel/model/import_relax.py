@@ -170,6 +170,8 @@ class _Importer(stock.ONNXGraphImporter):
         value = import_converters.convert(
             node.op_type, self.bb, inputs, attributes, [self._nodes, self._params], self.opset
         )
+        if isinstance(value, relax.Tuple) and len(node.output) == 1:
+            value = value.fields[0]
         self._bind(node, self.bb.normalize(value), name)
 
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:

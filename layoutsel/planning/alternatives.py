@@ -64,14 +64,14 @@ def best_with(
     *,
     time_limit_s: float = 10.0,
 ) -> dict[SubgraphId, Decision]:
-    """The best decisions where a node keeps only the options with `keep`, or all if it has none of them."""
+    """Decide best where a node keeps only the options with `keep`, or all if it has none of them."""
     able = {node.id: any(keep(node, option) for option in node.options) for node in problem.nodes}
     narrowed = problem.restrict(lambda node, option: not able[node.id] or keep(node, option))
     return dict(solve(narrowed, time_limit_s=time_limit_s).decisions)
 
 
 def scale_boundaries(problem: PlanningProblem, factor: float) -> PlanningProblem:
-    """The problem with every boundary price times `factor`."""
+    """Copy the problem with every boundary price times `factor`."""
     tensors = tuple(
         replace(
             tensor,
@@ -116,7 +116,7 @@ def _by_belief(
 def _by_force(
     problem: PlanningProblem, best: Mapping[SubgraphId, Decision], time_limit_s: float
 ) -> Iterator[tuple[str, Mapping[SubgraphId, Decision]]]:
-    """The optima with one other decision forced: the costliest sub-graphs' next best first."""
+    """Find the optima with one other decision forced: the costliest sub-graphs' next best first."""
     costs = problem.cost(best).subgraphs
     others = {
         node.id: sorted(

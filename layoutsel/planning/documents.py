@@ -30,7 +30,7 @@ class DocumentError(LayoutselError):
 
 
 def to_json(value: Any) -> Any:
-    """What `value`, made of dataclasses, mappings, tuples and scalars, is in JSON."""
+    """Turn `value`, made of dataclasses, mappings, tuples and scalars, into JSON's types."""
     if isinstance(value, Decision):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -68,8 +68,8 @@ def save(value: Any, file: Path | str) -> None:
             os.fsync(stream.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, file)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(file)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -145,9 +145,7 @@ def _marginals(
     return conditional_marginals(tables, choice, tables.total(choice)), False
 
 
-def _gains(
-    problem: PlanningProblem, plan_us: float, joint_us: float, time_limit_s: float
-) -> Gains:
+def _gains(problem: PlanningProblem, plan_us: float, joint_us: float, time_limit_s: float) -> Gains:
     each_s = time_limit_s / (1 + len(problem.units) + len(problem.layouts))
 
     def best_of(field: str, values: tuple[str, ...]) -> tuple[float, str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layoutsel.planning.ordering import elimination_order
 from layoutsel.planning.presolve import worst_extra
 from layoutsel.planning.tables import Tables, TensorTable
 
@@ -65,7 +66,7 @@ class Transitions:
     """Which of the next step's partial plans it leads to."""
 
 
-class OutOfSpace(Exception):  # noqa: N818 - control flow between solver and this module only
+class OutOfSpace(Exception):
     """The frontier is too wide for this solver, or the time is up."""
 
 
@@ -94,16 +95,6 @@ def solve_frontier(
         tables, elimination_order(tables), max_states=max_states, beam=beam, deadline=deadline
     )
     return sweep.run()
-
-
-def elimination_order(tables: Tables) -> list[int]:
-    """A topological order with a narrow frontier: the narrowest of three simple ones."""
-    candidates = [
-        list(range(len(tables.costs))),
-        _greedy_order(tables),
-        _depth_first_order(tables),
-    ]
-    return min(candidates, key=lambda order: _width(tables, order))
 
 
 class Sweep:
@@ -139,6 +130,7 @@ class Sweep:
         self.exact, self.widest = True, 1
 
     def run(self) -> FrontierResult:
+        """Decide every node in turn, and read the best choice back."""
         for node in self.order:
             if self.deadline is not None and time.monotonic() > self.deadline:
                 raise OutOfSpace("time is up")
@@ -194,7 +186,7 @@ class Sweep:
         return pays
 
     def _prune(self, rows: np.ndarray, costs: np.ndarray) -> np.ndarray:
-        """Indices of the partial plans that no reference dominates."""
+        """Keep the partial plans that no reference dominates."""
         kept = np.arange(len(costs))
         worst = [self.automata[t].worst[self.level[t]] for t in self.live]
         done = 0
@@ -270,66 +262,3 @@ def _unique(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residuals.round(6), axis=0, return_index=True, return_inverse=True
     )
     return residuals[first], inverse.reshape(-1)
-
-
-def _greedy_order(tables: Tables) -> list[int]:
-    """Among the ready nodes, the one that leaves the fewest live tensors; the newest where equal."""
-    waiting = [sum(tables.tensors[t].producer >= 0 for t in c) for c in tables.consumed]
-    left = [len(t.merged) for t in tables.tensors]
-    ready = {node: 0 for node, count in enumerate(waiting) if count == 0}
-    order: list[int] = []
-    while ready:
-
-        def growth(node: int) -> tuple[int, int]:
-            closed = sum(left[t] == 1 for t in tables.consumed[node])
-            return len(tables.produced[node]) - closed, -ready[node]
-
-        node = min(ready, key=growth)
-        del ready[node]
-        order.append(node)
-        for t in tables.consumed[node]:
-            left[t] -= 1
-        for follower in _followers(tables, node):
-            waiting[follower] -= 1
-            if waiting[follower] == 0:
-                ready[follower] = len(order)
-    return order
-
-
-def _depth_first_order(tables: Tables) -> list[int]:
-    """Reverse postorder backwards from the nodes without followers: finish one branch before the next."""
-    order: list[int] = []
-    seen: set[int] = set()
-    sinks = [n for n in range(len(tables.costs)) if not tables.produced[n]]
-    for sink in [*sinks, *range(len(tables.costs))]:
-        stack = [(sink, False)]
-        while stack:
-            node, expanded = stack.pop()
-            if expanded:
-                order.append(node)
-            elif node not in seen:
-                seen.add(node)
-                stack.append((node, True))
-                producers = [tables.tensors[t].producer for t in tables.consumed[node]]
-                stack += [(p, False) for p in sorted(producers) if p >= 0 and p not in seen]
-    return order
-
-
-def _followers(tables: Tables, node: int) -> list[int]:
-    return [f for t in tables.produced[node] for f in tables.tensors[t].merged]
-
-
-def _width(tables: Tables, order: Sequence[int]) -> float:
-    """Total of the frontier's sizes, each a bound on the number of partial plans."""
-    left = [len(t.merged) for t in tables.tensors]
-    sizes = [np.log2(1 + len(np.unique(t.charge, axis=0))) for t in tables.tensors]
-    live = {t for t, table in enumerate(tables.tensors) if table.producer < 0}
-    total = 0.0
-    for node in order:
-        for t in tables.consumed[node]:
-            left[t] -= 1
-            if left[t] == 0:
-                live.discard(t)
-        live.update(tables.produced[node])
-        total += 2.0 ** min(sum(sizes[t] for t in live), 500.0)
-    return total

@@ -36,9 +36,7 @@ class Relaxation:
     """Per node, (options,) fraction of each option."""
 
 
-def solve_integer(
-    tables: Tables, *, time_limit_s: float, gap: float = 0.0
-) -> IntegerResult:
+def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> IntegerResult:
     """Choose an option for every node at least cost, by branch and bound.
 
     Stops at the relative gap `gap`, or after `time_limit_s` seconds.
@@ -111,7 +109,7 @@ class _Program:
         return coo_array((values, (rows, columns)), shape=shape).tocsr()
 
     def parts(self, values: np.ndarray) -> list[np.ndarray]:
-        """What `values` (one per variable) says about each node's options."""
+        """Pick from `values` (one per variable) those of each node's options."""
         return [values[f : f + size] for f, size in zip(self.first, self.sizes, strict=True)]
 
     def _variables(self, costs: np.ndarray, *, integral: bool = False) -> int:

@@ -10,7 +10,7 @@ from layoutsel.planning.tables import Tables
 
 
 def improve(tables: Tables, choice: Sequence[int], *, sweeps: int = 50) -> tuple[int, ...]:
-    """The choice after at most `sweeps` rounds of best single changes; never costs more than `choice`."""
+    """Take best single changes for at most `sweeps` rounds; the result never costs more than `choice`."""
     current = list(choice)
     neighbours = _neighbours(tables)
     active = set(range(len(current)))

@@ -7,8 +7,9 @@ import time
 
 import numpy as np
 
-from layoutsel.planning.frontier import OutOfSpace, Sweep, elimination_order
+from layoutsel.planning.frontier import OutOfSpace, Sweep
 from layoutsel.planning.local_search import conditional_costs
+from layoutsel.planning.ordering import elimination_order
 from layoutsel.planning.tables import Tables
 
 _SLACKS = (math.inf, 1.0, 0.3, 0.1, 0.03, 0.01)

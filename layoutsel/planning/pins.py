@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from layoutsel.planning.problem import Node, PlanningProblem
@@ -67,7 +67,7 @@ class Pin:
 
 
 def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningProblem:
-    """The problem with only the candidates that every matching pin allows.
+    """Copy the problem with only the candidates that every matching pin allows.
 
     Raises
     ------
@@ -86,9 +86,7 @@ def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningP
     for node in problem.nodes:
         _check_conflict(node, [pin for pin in parsed if pin.matches(node)])
     return problem.restrict(
-        lambda node, option: all(
-            pin.allows(option.decision) for pin in parsed if pin.matches(node)
-        )
+        lambda node, option: all(pin.allows(option.decision) for pin in parsed if pin.matches(node))
     )
 
 
@@ -124,6 +122,6 @@ def _candidates(node: Node) -> str:
     return ", ".join(str(option.decision) for option in node.options)
 
 
-def _some(items: list[str], most: int = 3) -> str:
+def _some(items: Sequence[str], most: int = 3) -> str:
     shown = ", ".join(items[:most]) or "none"
     return f"{shown}, ..." if len(items) > most else shown

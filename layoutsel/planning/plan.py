@@ -165,7 +165,7 @@ def make_plan(
 
 
 def diff(before: Plan, after: Plan) -> tuple[Difference, ...]:
-    """The sub-graphs that the two plans decide differently, in the order of `before`, new ones last."""
+    """List what the two plans decide differently, in the order of `before`, new sub-graphs last."""
     first, second = before.decisions, after.decisions
     return tuple(
         Difference(id=id_, before=first.get(id_), after=second.get(id_))

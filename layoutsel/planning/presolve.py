@@ -70,7 +70,7 @@ def _alive(tables: Tables, node: int) -> np.ndarray:
 
 
 def _worst_use(tensor: TensorTable, node: int) -> np.ndarray:
-    """(a, b): most that using the tensor as option a does can cost more than as option b does."""
+    """Bound, by (a, b), the most that using the tensor as option a does can cost more than as option b does."""
     want = tensor.merged[node].astype(float)
     more = want[:, None, :] - want[None, :, :]
     if len(tensor.merged) > 1:  # others may pay for what b wants

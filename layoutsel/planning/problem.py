@@ -65,7 +65,7 @@ class Node:
     """Decisions that are not possible, with reasons."""
 
     def option(self, decision: Decision) -> Option:
-        """The candidate with `decision`.
+        """Find the candidate with `decision`.
 
         Raises
         ------
@@ -197,7 +197,7 @@ class PlanningProblem:
         return PlanCost(subgraphs=MappingProxyType(costs), boundaries=tuple(boundaries))
 
     def restrict(self, keep: Callable[[Node, Option], bool]) -> PlanningProblem:
-        """The same problem with only the candidates for which `keep` holds.
+        """Copy the problem with only the candidates for which `keep` holds.
 
         Raises
         ------
@@ -215,14 +215,29 @@ class PlanningProblem:
 
         Sharing is ignored: where consumers want the same layout the tensor costs less than its edges' sum.
         """
-        sources = _sources(self, tensor)
-        wanted = _wanted(self, use)
+        sources = source_places(self.by_id, tensor)
+        wanted = wanted_places(self.by_id, use)
         return np.array(
             [
                 [tensor.transform(sl, dl) + tensor.crossing(su, du) for dl, du in wanted]
                 for sl, su in sources
             ]
         )
+
+
+def source_places(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[tuple[str, str]]:
+    """List (layout, unit) of `tensor` under each option of its producer; one pair for a model's input."""
+    if tensor.producer is None:
+        return [(PLAIN, HOST)]
+    index = tensor.output_index
+    return [(o.out_layouts[index], o.decision.unit) for o in by_id[tensor.producer].options]
+
+
+def wanted_places(by_id: Mapping[SubgraphId, Node], use: Use) -> list[tuple[str, str]]:
+    """List (layout, unit) that each option of the consumer wants; one pair for a model's output."""
+    if use.consumer is None:
+        return [(PLAIN, HOST)]
+    return [(o.in_layouts[use.input_index], o.decision.unit) for o in by_id[use.consumer].options]
 
 
 def price_tensors(
@@ -239,8 +254,8 @@ def price_tensors(
     by_id = {node.id: node for node in nodes}
     priced = []
     for tensor in tensors:
-        sources = _places_of_source(by_id, tensor)
-        wanted = {place for use in tensor.uses for place in _places_of_use(by_id, use)}
+        sources = source_places(by_id, tensor)
+        wanted = {place for use in tensor.uses for place in wanted_places(by_id, use)}
         layouts = {(s, d) for s, _ in sources for d, _ in wanted if s != d}
         units = {(s, d) for _, s in sources for _, d in wanted if s != d}
         priced.append(
@@ -291,29 +306,6 @@ def _boundaries(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterable
                 )
 
 
-def _places_of_source(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[tuple[str, str]]:
-    if tensor.producer is None:
-        return [(PLAIN, HOST)]
-    index = tensor.output_index
-    return [(o.out_layouts[index], o.decision.unit) for o in by_id[tensor.producer].options]
-
-
-def _places_of_use(by_id: Mapping[SubgraphId, Node], use: Use) -> list[tuple[str, str]]:
-    if use.consumer is None:
-        return [(PLAIN, HOST)]
-    return [(o.in_layouts[use.input_index], o.decision.unit) for o in by_id[use.consumer].options]
-
-
-def _sources(problem: PlanningProblem, tensor: Tensor) -> list[tuple[str, str]]:
-    """(layout, unit) of the tensor under each option of its producer."""
-    return _places_of_source(problem.by_id, tensor)
-
-
-def _wanted(problem: PlanningProblem, use: Use) -> list[tuple[str, str]]:
-    """(layout, unit) that each option of the consumer wants."""
-    return _places_of_use(problem.by_id, use)
-
-
 def _check_nodes(problem: PlanningProblem) -> None:
     if len(problem.by_id) != len(problem.nodes):
         raise ProblemError("two sub-graphs of the planning problem have the same id")
@@ -340,8 +332,8 @@ def _check_tensor(problem: PlanningProblem, tensor: Tensor) -> None:
         if id_ not in position:
             raise ProblemError(f"tensor {tensor.name} names sub-graph {id_}, which does not exist")
     try:
-        sources = _sources(problem, tensor)
-        wanted = [place for use in tensor.uses for place in _wanted(problem, use)]
+        sources = source_places(problem.by_id, tensor)
+        wanted = [place for use in tensor.uses for place in wanted_places(problem.by_id, use)]
         prices = [tensor.transform(s, d) for s, _ in set(sources) for d, _ in set(wanted)]
         prices += [tensor.crossing(s, d) for _, s in set(sources) for _, d in set(wanted)]
     except (KeyError, IndexError) as error:

@@ -61,7 +61,7 @@ Solver = Callable[[Tables, float], _Answer]
 def solve(
     problem: PlanningProblem, *, solver: str = "auto", time_limit_s: float = 10.0
 ) -> Solution:
-    """The best plan found for `problem` within about `time_limit_s` seconds.
+    """Find the best plan for `problem` within about `time_limit_s` seconds.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _integer(tables: Tables, deadline: float) -> _Answer:
 
 
 def _local(tables: Tables, deadline: float) -> _Answer:
-    """Rounded relaxation, improved; without the relaxation, cheapest options, improved."""
+    """Round and improve the relaxation; without it, improve the cheapest options."""
     relaxation = solve_relaxation(tables, time_limit_s=deadline - time.monotonic())
     choice = improve(tables, _cheapest(tables))
     bound_us = _trivial_bound(tables)

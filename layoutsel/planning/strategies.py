@@ -27,7 +27,7 @@ def choose(
 
 
 def unit_by_score(node: Node) -> str:
-    """The unit whose complexity score is least for `node`; the first by name where equal."""
+    """Name the unit whose complexity score is least for `node`; the first by name where equal."""
     return min(node.options, key=lambda o: (_score(o), o.decision.unit)).decision.unit
 
 

@@ -14,7 +14,14 @@ from functools import cached_property
 
 import numpy as np
 
-from layoutsel.planning.problem import HOST, PLAIN, PlanningProblem, Tensor, Use
+from layoutsel.planning.problem import (
+    HOST,
+    PLAIN,
+    PlanningProblem,
+    Tensor,
+    source_places,
+    wanted_places,
+)
 from tvm_passes.decision import Decision, SubgraphId
 
 GROUPS = 2
@@ -81,7 +88,7 @@ def tensor_cost(tensor: TensorTable, choice: Sequence[int]) -> float:
 
 
 def restrict_tables(tables: Tables, kept: Sequence[np.ndarray]) -> Tables:
-    """The tables with only the options ``kept[i]`` (increasing numbers) of every node i."""
+    """Copy the tables with only the options ``kept[i]`` (increasing numbers) of every node i."""
     tensors = tuple(
         replace(
             tensor,
@@ -114,9 +121,7 @@ def build_tables(problem: PlanningProblem) -> Tables:
     return Tables(costs=tuple(costs), constant=constant, tensors=tuple(tensors))
 
 
-def to_decisions(
-    problem: PlanningProblem, choice: Sequence[int]
-) -> dict[SubgraphId, Decision]:
+def to_decisions(problem: PlanningProblem, choice: Sequence[int]) -> dict[SubgraphId, Decision]:
     """Decisions of the options in `choice`."""
     return {
         node.id: node.options[option].decision
@@ -132,13 +137,10 @@ def to_choice(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]
 def _tensor_table(
     problem: PlanningProblem, tensor: Tensor, index: Mapping[SubgraphId, int]
 ) -> tuple[TensorTable, np.ndarray]:
-    """The table of `tensor`, and the charge (by producer option) that the model's outputs cause anyway."""
-    sources = [(PLAIN, HOST)]
-    if tensor.producer is not None:
-        options = problem.by_id[tensor.producer].options
-        sources = [(o.out_layouts[tensor.output_index], o.decision.unit) for o in options]
+    """Make the table of `tensor`, and the charge (by producer option) that the model's outputs cause anyway."""
+    sources = source_places(problem.by_id, tensor)
     uses = [use for use in tensor.uses if use.consumer is not None]
-    places = [_places(problem, use) for use in uses]
+    places = [wanted_places(problem.by_id, use) for use in uses]
     is_output = len(uses) < len(tensor.uses)
     flat = [place for wanted in places for place in wanted] + [(PLAIN, HOST)] * is_output
     layouts = sorted({layout for layout, _ in flat})
@@ -160,17 +162,16 @@ def _tensor_table(
         group=np.array([0] * len(layouts) + [1] * len(units)),
         consumers=tuple(index[use.consumer] for use in uses if use.consumer is not None),
         wants=tuple(
-            np.array([[d == l for d in layouts] + [d == u for d in units] for l, u in wanted])
+            np.array(
+                [
+                    [*(d == layout for d in layouts), *(d == unit for d in units)]
+                    for layout, unit in wanted
+                ]
+            )
             for wanted in places
         ),
     )
     return table, always
-
-
-def _places(problem: PlanningProblem, use: Use) -> list[tuple[str, str]]:
-    assert use.consumer is not None
-    options = problem.by_id[use.consumer].options
-    return [(o.in_layouts[use.input_index], o.decision.unit) for o in options]
 
 
 def _index(count: int, members: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

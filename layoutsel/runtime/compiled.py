@@ -14,9 +14,9 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from layoutsel.cost.machine import this_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.signature import Signature
-from layoutsel.runtime.features import host_features
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 
@@ -137,7 +137,7 @@ def load(path: str | Path) -> CompiledModel:
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
     from tvm_passes import onednn
 
-    missing = sorted(set(header.get("features", ())) - set(host_features()))
+    missing = sorted(set(header.get("features", ())) - set(this_machine().isa))
     if missing:
         raise UnitUnavailable(
             f"{path} was built for instruction sets that this machine lacks: {', '.join(missing)}; "

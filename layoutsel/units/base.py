@@ -22,8 +22,6 @@ class Unit:
     """Legality and lowering."""
     offers: Callable[[Subgraph], Iterator[Decision]]
     """The decisions worth asking about for a sub-graph, the plainest first."""
-    efficiency: Callable[[Subgraph, Decision], float] = lambda _subgraph, _decision: 0.5
-    """Share of the machine's peak that a decision attains, for the roofline where nothing is measured."""
 
     @property
     def name(self) -> str:

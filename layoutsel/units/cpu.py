@@ -21,8 +21,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
             yield Decision(unit="cpu", layout=packed_layout(), algorithm=algorithm)
 
 
-def _efficiency(subgraph: Subgraph, decision: Decision) -> float:
-    return {"NCHW": 0.25, "NHWC": 0.6}.get(decision.layout, 0.7)
-
-
-UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers, efficiency=_efficiency)
+UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers)

@@ -16,8 +16,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
         yield Decision(unit="onednn", layout=layout)
 
 
-def _efficiency(subgraph: Subgraph, decision: Decision) -> float:
-    return {"NCHW": 0.4, "NHWC": 0.8}.get(decision.layout, 0.75)
-
-
-UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, efficiency=_efficiency)
+UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers)

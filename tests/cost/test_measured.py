@@ -70,9 +70,7 @@ def test_an_interrupt_keeps_what_was_measured(model):
 
 
 def test_answers_from_the_store_else_from_the_estimate(model):
-    workload = Workload(
-        key="a", operator="nn.conv2d", flops=1, weight_bytes=1, activation_bytes=1
-    )
+    workload = Workload(key="a", operator="nn.conv2d", flops=1, weight_bytes=1, activation_bytes=1)
     tensor = TensorSpec(shape=(1, 25), dtype="float32", bytes=100)
     assert model.subgraph(workload, NHWC).us == 111
     assert model.transform(tensor, "NCHW", "NHWC").us == 222
@@ -96,8 +94,8 @@ def test_a_worker_as_runner(model):
         outcomes = model.measure_all(todo, run_in(worker))
         assert worker.starts == 3  # after the crash and after the hang
     reasons = [getattr(outcomes[str(i), NHWC], "reason", "") for i in range(len(todo))]
-    assert outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(
-        median_us=2.0, spread_us=0.5, runs=7
+    assert (
+        outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(median_us=2.0, spread_us=0.5, runs=7)
     )
     assert "SIGABRT" in reasons[1]
     assert "ValueError" in reasons[2]

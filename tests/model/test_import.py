@@ -10,6 +10,7 @@ import onnx
 import pytest
 from models import MODELS, onnx_model
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from reference import TOLERANCE, before_softmax, random_feeds, relative_error, run_onnx, run_relax
 
 from layoutsel.model import import_model
@@ -61,7 +62,9 @@ def test_exported_with_batch_norm_and_dynamic_batch():
     assert imported.outputs[0].shape[0] == 2
 
 
-@pytest.mark.parametrize("name", LIGHT_MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "vgg19" else n for n in LIGHT_MODELS]
+)
 def test_light_model(name):
     imported = import_model(f"light:{name}")
     check_normalised(imported)
@@ -165,15 +168,42 @@ def test_automatic_padding(op_type, mode):
     check_equal(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
 
 
+def one_node(op_type, shapes, opset=18, **attributes):
+    """A model of a single operator, all of whose inputs are activations."""
+    node = helper.make_node(op_type, list(shapes), ["y"], name="node", **attributes)
+    inputs = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    graph = helper.make_graph([node], "single", inputs, [helper.make_tensor_value_info("y", 1, None)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_local_response_normalisation(size):
-    node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.6, bias=1.5)
-    graph = helper.make_graph(
-        [node], "lrn",
-        [helper.make_tensor_value_info("x", 1, [1, 8, 3, 3])],
-        [helper.make_tensor_value_info("y", 1, None)],
-    )  # fmt: skip
-    check_equal(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
+    model = one_node("LRN", {"x": [1, 8, 3, 3]}, size=size, alpha=0.5, beta=0.6, bias=1.5)
+    imported = import_model(model)
+    x = random_feeds(imported.inputs)["x"]
+    before, after = (size - 1) // 2, size // 2
+    total = np.zeros_like(x)
+    for channel in range(8):
+        window = x[:, max(0, channel - before) : channel + after + 1]
+        total[:, channel] = np.square(window).sum(axis=1)
+    want = x / (1.5 + 0.5 / size * total) ** 0.6
+    assert relative_error(run_relax(imported.module, [x])[0], want) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("op_type", "opset"), [("Celu", 12), ("Swish", 24), ("ThresholdedRelu", 10), ("Mish", 18)]
+)
+def test_function_operator_is_expanded(op_type, opset):
+    model = one_node(op_type, {"x": [2, 5]}, opset)
+    imported = import_model(model)
+    feeds = random_feeds(imported.inputs)
+    want = ReferenceEvaluator(model).run(None, feeds)
+    assert relative_error(run_relax(imported.module, list(feeds.values()))[0], want[0]) <= TOLERANCE
+
+
+def test_transposed_convolution_with_output_shape():
+    shapes = {"x": [1, 2, 3, 3], "w": [2, 2, 3, 3]}
+    check_equal(one_node("ConvTranspose", shapes, strides=[3, 2], output_shape=[10, 8]))
 
 
 def test_model_from_memory_and_from_file_agree(tmp_path):

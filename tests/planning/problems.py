@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -100,9 +101,43 @@ def small_problems(draw: st.DrawFn) -> PlanningProblem:
     parents = random_parents(count, rng, reach=draw(st.integers(1, count)))
     layouts = LAYOUTS[: draw(st.integers(1, 3))]
     units = UNITS if len(layouts) < 3 else UNITS[:1]
-    return graph_problem(
-        parents, rng, layouts=layouts, units=units, scale=draw(st.sampled_from([1.0, 5.0, 40.0]))
+    scale = draw(st.sampled_from([1.0, 5.0, 40.0]))
+    problem = graph_problem(parents, rng, layouts=layouts, units=units, scale=scale)
+    return mixed(problem, rng, layouts, scale) if draw(st.booleans()) else problem
+
+
+def mixed(
+    problem: PlanningProblem, rng: random.Random, layouts: tuple[str, ...], scale: float
+) -> PlanningProblem:
+    """The problem where options mix layouts over their inputs and outputs, and some tensors leave the model too."""
+
+    def shuffle(these: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(rng.choice(layouts) for _ in these)
+
+    nodes = tuple(
+        replace(
+            node,
+            options=tuple(
+                replace(o, in_layouts=shuffle(o.in_layouts), out_layouts=shuffle(("",) * 2))
+                for o in node.options
+            ),
+        )
+        for node in problem.nodes
     )
+    tensors = []
+    for tensor in problem.tensors:
+        uses = tensor.uses + (Use(consumer=None, input_index=9),) * rng.choice((0, 1))
+        second = tuple(use for use in uses if tensor.producer and rng.random() < 0.3)
+        first = tuple(use for use in uses if use not in second)
+        tensors.append(replace(tensor, uses=first))
+        tensors.append(replace(tensor, uses=second, output_index=int(tensor.producer is not None)))
+    priced = price_tensors(
+        [tensor for tensor in tensors if tensor.uses],
+        nodes,
+        lambda *_: scale * rng.uniform(0.0, 1.0),
+        lambda *_: rng.choice((0.0, 1.0, scale)),
+    )
+    return replace(problem, nodes=nodes, tensors=priced)
 
 
 def brute_force(problem: PlanningProblem) -> float:

@@ -173,8 +173,16 @@ class _ScaleShiftFolder(PyExprMutator):
             return value
         shift = self._shift_constant(form, dtype)
         if isinstance(value, Call):
-            value = self.builder_.emit(self.visit_expr(value), form.name)
+            value = self._bind(self.visit_expr(value), form.name)
         return relax.op.add(value, shift)
+
+    def _bind(self, value: Expr, name: str) -> Var:
+        """Emit `value` under exactly `name`: the binding that has it now becomes unused."""
+        value = self.builder_.normalize(value)
+        kind = relax.DataflowVar if self.builder_.current_block_is_dataflow() else relax.Var
+        var = kind(name, value.ty)
+        self.builder_.emit_normalized(relax.VarBinding(var, value))
+        return var
 
     def _scaled_anchor(self, form: _Affine) -> Call:
         call = form.base

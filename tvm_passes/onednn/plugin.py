@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,13 @@ from tvm_passes.errors import UnitUnavailable
 _PLUGIN = "liblayoutsel_onednn.so"
 _ONEDNN = "libdnnl.so.3"
 _ONEDNN_PACKAGE = "onednn-cpu-gomp"
+
+_SPIN_COUNT = "4000"
+"""How often an idle OpenMP thread looks for work before it sleeps: about 0.2 ms.
+
+The default is many milliseconds; beside another busy process that makes one inference take 10 to 30 times as long,
+because the spinning thread holds the core that its team waits for.
+"""
 
 
 def _onednn_candidates() -> Iterator[str]:
@@ -42,11 +51,26 @@ def _plugin_candidates() -> Iterator[Path]:
     yield Path(__file__).with_name(_PLUGIN)
 
 
+@contextlib.contextmanager
+def _short_spinning() -> Iterator[None]:
+    """Let an OpenMP library that is loaded within spin briefly, unless the user has said how it shall wait."""
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    if any(name in os.environ for name in names):
+        yield
+        return
+    os.environ[names[0]] = _SPIN_COUNT
+    try:
+        yield
+    finally:
+        del os.environ[names[0]]
+
+
 def _load_onednn() -> str | None:
     errors = []
     for candidate in dict.fromkeys(_onednn_candidates()):
         try:
-            ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
+            with _short_spinning():
+                ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             errors.append(str(error))
         else:

@@ -1,0 +1,35 @@
+"""layoutsel: which part of a network runs on which compute unit, in which layout — then the module that does it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["CompiledModel", "Decision", "LayoutselError", "Plan", "compile_plan", "load", "optimize", "plan"]
+
+if TYPE_CHECKING:
+    from layoutsel.api import compile_plan, optimize, plan
+    from layoutsel.planning.plan import Plan
+    from layoutsel.runtime.compiled import CompiledModel, load
+    from tvm_passes.decision import Decision
+    from tvm_passes.errors import LayoutselError
+
+_ROOMS = {
+    "CompiledModel": "layoutsel.runtime.compiled",
+    "Decision": "tvm_passes.decision",
+    "LayoutselError": "tvm_passes.errors",
+    "Plan": "layoutsel.planning.plan",
+    "compile_plan": "layoutsel.api",
+    "load": "layoutsel.runtime.compiled",
+    "optimize": "layoutsel.api",
+    "plan": "layoutsel.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the planner and the command line's help need no TVM."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'layoutsel' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_ROOMS[name]), name)

@@ -1,0 +1,274 @@
+"""The Python API: one call from a model to a compiled module, or its steps one by one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import onnx
+import tvm
+
+from layoutsel.building.build import Built, build
+from layoutsel.cost.machine import this_machine
+from layoutsel.planning import documents
+from layoutsel.planning.alternatives import single_plans, top_plans
+from layoutsel.planning.plan import Measured, Plan, check_fits, make_plan
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.solve import Solution
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.race import race
+from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.verify import (
+    Check,
+    compare,
+    onnxruntime_reference,
+    random_inputs,
+    tvm_reference,
+)
+from layoutsel.session import OnProgress, Session, all_versions
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import LayoutselError
+from tvm_passes.expose_logits import ExposeLogits
+
+logger = logging.getLogger(__name__)
+
+Model = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
+
+TOP_PLANS = 2
+"""Plans measured beside the chosen one…"""
+BASELINES = 3
+"""… and single-decision baselines, the predicted best first."""
+TIE = 0.01
+"""A rival must be faster than the chosen plan by more than this share of its time to replace it."""
+
+
+def optimize(
+    model: Model,
+    *,
+    units: Sequence[str] | None = None,
+    precision: str = "f32",
+    threads: int | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    strategy: str = "joint",
+    cost: str = "measured",
+    pins: Sequence[str] = (),
+    cache: str | Path | None = None,
+    verify: bool = True,
+    verify_speed: bool = True,
+    progress: OnProgress | None = None,
+) -> CompiledModel:
+    """Plan and compile a model for this machine.
+
+    Parameters
+    ----------
+    model
+        Path of an ONNX file, a loaded ONNX model, a Relax module, or ``light:resnet50`` and its like.
+    units
+        Compute units to choose from; every available one where None.
+    precision
+        ``f32``.
+    threads
+        Threads that the model will run on; all of this process's cores where None.
+    shapes
+        Shape of each input with a dynamic dimension.
+    strategy
+        ``joint``: unit and layout together. ``score``: unit by complexity score, then the layout.
+    cost
+        ``measured``: every candidate is timed once per machine. ``roofline``: nothing is measured.
+    pins
+        Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"s7=cpu"``.
+    cache
+        File of measurements; a file in the user's cache folder where None.
+    verify
+        Whether to compare the results with a reference before handing the model over.
+    verify_speed
+        Whether to time the plan against the next best ones and single-unit baselines, and keep the fastest.
+    progress
+        Called after every measurement.
+
+    Raises
+    ------
+    LayoutselError
+        If the model cannot be imported, a pin cannot be honoured, or the results are wrong.
+    """
+    session = Session.open(
+        model,
+        shapes=shapes,
+        units=units,
+        threads=threads,
+        precision=precision,
+        cache=cache,
+        progress=progress,
+    )
+    problem = session.problem(cost, pins)
+    chosen = session.plan(problem, strategy)
+    return finish(session, chosen, problem if verify_speed else None, verify=verify)
+
+
+def plan(model: Model, *, strategy: str = "joint", cost: str = "measured", pins: Sequence[str] = (), **options: Any) -> Plan:
+    """Choose a decision for every sub-graph; parameters as of :func:`optimize`."""
+    session = Session.open(model, **options)
+    return session.plan(session.problem(cost, pins), strategy)
+
+
+def compile_plan(
+    model: Model, plan: Plan | str | PathLike[str], *, verify: bool = True, **options: Any
+) -> CompiledModel:
+    """Build what a plan says, without planning; `plan` is one, or its file.
+
+    Raises
+    ------
+    PlanMismatch
+        If the plan was made for another model or machine; names the first thing that differs.
+    """
+    chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
+    session = Session.open(model, **options)
+    check_fits(
+        chosen,
+        model_hash=session.model.content_hash,
+        ids=[subgraph.id for subgraph in session.graph.subgraphs],
+        machine=this_machine().fingerprint,
+    )
+    return finish(session, chosen, None, verify=verify)
+
+
+def finish(
+    session: Session, chosen: Plan, problem: PlanningProblem | None, *, verify: bool = True
+) -> CompiledModel:
+    """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over."""
+    rivals = _rivals(chosen, problem) if problem is not None else {}
+    model = _compiled(session, chosen)
+    if rivals:
+        model = _fastest(session, chosen, model, rivals, problem)
+    if verify:
+        checks = verify_model(session, model)
+        model.header["checks"] = [asdict(check) for check in checks]
+    return model
+
+
+def verify_model(session: Session, model: CompiledModel) -> list[Check]:
+    """Compare `model` with ONNX Runtime, or with stock TVM where there is no ONNX model or no ONNX Runtime.
+
+    Raises
+    ------
+    VerificationError
+        If an output is off by more than the precision allows.
+    """
+    inputs = random_inputs(model.inputs)
+    if session.model.onnx is not None:
+        try:
+            names = [signature.name for signature in model.inputs]
+            feed = dict(zip(names, inputs, strict=True))
+            expected = onnxruntime_reference(session.model.onnx, feed)
+            return compare(model, inputs, expected, "ONNX Runtime")
+        except ImportError:
+            logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
+    module = ExposeLogits()(session.model.module)
+    return compare(model, inputs, tvm_reference(module, inputs), "stock TVM")
+
+
+def _rivals(chosen: Plan, problem: PlanningProblem) -> dict[str, Mapping[SubgraphId, Decision]]:
+    alternatives = [*top_plans(problem, TOP_PLANS + 1), *single_plans(problem)[:BASELINES]]
+    seen = [chosen.decisions]
+    rivals = {}
+    for alternative in alternatives:
+        if dict(alternative.decisions) not in seen:
+            seen.append(dict(alternative.decisions))
+            rivals[alternative.name] = alternative.decisions
+    return rivals
+
+
+def _fastest(
+    session: Session,
+    chosen: Plan,
+    model: CompiledModel,
+    rivals: Mapping[str, Mapping[SubgraphId, Decision]],
+    problem: PlanningProblem,
+) -> CompiledModel:
+    plans = {"plan": chosen}
+    models = {"plan": model}
+    for name, decisions in rivals.items():
+        plans[name] = _plan_of(chosen, problem, decisions, name)
+        try:
+            models[name] = _compiled(session, plans[name])
+        except LayoutselError as error:
+            logger.warning("the rival plan %r cannot be built: %s", name, error)
+    inputs = random_inputs(model.inputs)
+    measured = race({name: rival.timed_call(inputs) for name, rival in models.items()})
+    winner = min(measured, key=lambda name: measured[name].median_us)
+    if measured[winner].median_us > (1 - TIE) * measured["plan"].median_us:
+        winner = "plan"
+    if winner != "plan":
+        logger.warning(
+            "the plan %r is faster than the chosen one: %.1f us against %.1f us; it is kept",
+            winner, measured[winner].median_us, measured["plan"].median_us,
+        )
+    return _with_measurements(models[winner], plans[winner], measured)
+
+
+def _plan_of(
+    chosen: Plan,
+    problem: PlanningProblem,
+    decisions: Mapping[SubgraphId, Decision],
+    name: str,
+) -> Plan:
+    solution = Solution(
+        decisions=decisions,
+        cost_us=problem.cost(decisions).total_us,
+        bound_us=chosen.bound_us,
+        solver=chosen.solver,
+        time_s=chosen.time_s,
+    )
+    return make_plan(
+        problem,
+        solution,
+        strategy=name,
+        machine=chosen.machine,
+        versions=chosen.versions,
+        score_cost_us=chosen.score_cost_us,
+    )
+
+
+def _with_measurements(
+    model: CompiledModel, plan: Plan, measured: Mapping[str, Measured]
+) -> CompiledModel:
+    model.header["plan"] = documents.to_json(replace(plan, measured=dict(measured)))
+    return model
+
+
+def _compiled(session: Session, plan: Plan) -> CompiledModel:
+    built = build(session.graph, plan.decisions)
+    return CompiledModel(built.executable.jit(), built.weights, _header(session, plan, built))
+
+
+def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:
+    def signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
+        return [
+            Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json() for spec in specs
+        ]
+
+    fallbacks = {
+        id_: str(decision)
+        for id_, decision in built.decisions.items()
+        if decision != plan.decisions[id_]
+    }
+    return {
+        "schema_version": 1,
+        "model": session.model.name,
+        "model_hash": session.model.content_hash,
+        "inputs": signatures(session.model.inputs),
+        "outputs": signatures(session.model.outputs),
+        "threads": session.threads,
+        "units": sorted({decision.unit for decision in built.decisions.values()}),
+        "features": list(this_machine().isa),
+        "plan": documents.to_json(plan),
+        "fallbacks": fallbacks,
+        "versions": all_versions(),
+        "machine": str(this_machine()),
+        "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,1 @@
+"""Plans become modules: lowering, candidates by themselves, and what measuring processes run."""

@@ -1,0 +1,147 @@
+"""What the machine can do at best: measured in a second or two with numpy, kept per machine.
+
+The probe runs in a process of its own, where BLAS is limited to one thread and our threads are counted: every thread
+multiplies its own matrices, or reads its own part of an array. On a busy machine it therefore reports what was left
+over; `probe` is to be repeated when that changes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from layoutsel.cost.machine import Machine, this_machine
+from layoutsel.planning.documents import DocumentError, from_json, load_json, save
+from tvm_passes.errors import LayoutselError
+
+_LOG = logging.getLogger(__name__)
+
+LAUNCH_US = 1.0
+"""Assumed time to call a kernel through TVM's virtual machine; numpy cannot measure it."""
+
+_SIDE = 768
+"""Matrices of the probe are square with this side: large enough for BLAS's best kernel."""
+_CACHE_BYTES = 1 << 20
+"""Array that one thread reads for the cache's bandwidth: inside the second level of any current CPU."""
+_MEMORY_BYTES = 192 << 20
+"""Array that all threads read for the memory's bandwidth."""
+_BUDGET_S = 0.35
+"""Time for each of the three measurements."""
+_TIME_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachinePeaks:
+    """Ceilings of the roofline, all threads together."""
+
+    threads: int
+    gflops: float
+    """f32 GFLOP/s that a large matrix product attains."""
+    cache_gbps: float
+    """GB/s read from cache."""
+    memory_gbps: float
+    """GB/s read from memory."""
+    cache_bytes: int
+    """Tensors up to this size stay in cache between sub-graphs."""
+    launch_us: float = LAUNCH_US
+    """Overhead of starting a kernel, microseconds."""
+
+    def __post_init__(self) -> None:
+        if not min(self.gflops, self.cache_gbps, self.memory_gbps, self.threads) > 0:
+            raise LayoutselError(f"not a machine's peaks: {self}")
+
+
+def probe(threads: int) -> MachinePeaks:
+    """Measure the peaks with `threads` threads; takes about two seconds.
+
+    Raises
+    ------
+    LayoutselError
+        If the measuring process fails.
+    """
+    limits = dict.fromkeys(
+        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
+    )
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    code = f"from layoutsel.cost.peaks import _measure; _measure({int(threads)})"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **limits, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT_S,
+            check=True,
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        raise LayoutselError(f"cannot measure this machine: {error.stderr[-300:]}") from error
+    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        raise LayoutselError(f"cannot measure this machine: {error}") from error
+    return from_json(MachinePeaks, found, file="probe")
+
+
+def machine_peaks(
+    threads: int, *, folder: Path | None = None, machine: Machine | None = None
+) -> MachinePeaks:
+    """Peaks of this machine with `threads` threads: measured the first time, read from `folder` afterwards."""
+    machine = machine or this_machine()
+    folder = folder or Path(platformdirs.user_cache_dir("layoutsel"))
+    file = folder / f"peaks-{machine.fingerprint}-{threads}.json"
+    if file.exists():
+        try:
+            return from_json(MachinePeaks, load_json(file), file=str(file))
+        except DocumentError as error:
+            _LOG.warning("measuring the machine again: %s", error)
+    peaks = probe(threads)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save(peaks, file)
+    except (OSError, LayoutselError) as error:
+        _LOG.warning("cannot keep the machine's peaks: %s", error)
+    return peaks
+
+
+def _measure(threads: int) -> None:
+    """Run in the probe's process: print the peaks as JSON."""
+    generator = np.random.default_rng(0)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def rate(work: Callable[[np.ndarray], object], parts: Sequence[np.ndarray]) -> float:
+            """Most parts' rounds per second that were seen within the budget."""
+            best, end = np.inf, time.perf_counter() + _BUDGET_S
+            while best == np.inf or time.perf_counter() < end:
+                started = time.perf_counter()
+                list(pool.map(work, parts))
+                best = min(best, time.perf_counter() - started)
+            return 1.0 / best
+
+        matrices = generator.standard_normal((threads, _SIDE, _SIDE), dtype=np.float32)
+        product = np.empty_like(matrices[0])
+        gflops = rate(lambda a: np.matmul(a, a, out=np.empty_like(product)), list(matrices))
+        small = np.ones((threads, _CACHE_BYTES // 4), dtype=np.float32)
+        repeats = 16  # long enough for the start of a thread's work not to count
+        cached = rate(lambda a: [np.dot(a, a) for _ in range(repeats)], list(small))
+        large = np.ones(_MEMORY_BYTES // 4, dtype=np.float32)
+        streamed = rate(lambda a: np.dot(a, a), np.array_split(large, threads))
+    caches = this_machine().caches
+    level2 = caches.get("L2", _CACHE_BYTES)
+    peaks = MachinePeaks(
+        threads=threads,
+        gflops=gflops * threads * 2 * _SIDE**3 / 1e9,
+        cache_gbps=max(cached * repeats * small.nbytes, streamed * large.nbytes) / 1e9,
+        memory_gbps=streamed * large.nbytes / 1e9,
+        cache_bytes=level2 * threads,
+    )
+    print(json.dumps(asdict(peaks)))

@@ -1,0 +1,110 @@
+"""The roofline: what a sub-graph costs a unit by its work alone. This is also the complexity score.
+
+Williams, Waterman, Patterson, "Roofline" (CACM 52(4), 2009), with a launch overhead and with weights that come from
+memory every run while activations may stay in cache::
+
+    time = launch + max(FLOPs / attained FLOP/s, weight bytes / memory B/s + activation bytes / attained B/s)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.peaks import MachinePeaks
+from tvm_passes.decision import Decision
+
+ANY = "*"
+"""Stands for any layout in :data:`EFFICIENCIES`."""
+
+_SPREAD = 0.5
+"""Relative uncertainty of an estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Efficiency:
+    """How much of the machine's peaks a unit attains in a layout."""
+
+    compute: float
+    """Part of the f32 peak."""
+    bandwidth: float
+    """Part of the read bandwidth."""
+    launches: float = 1.0
+    """Overhead of a call, in launches of the machine."""
+
+
+EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
+    {
+        # Convolutions of ResNet-50 on two Sapphire Rapids cores, FACTS.md: oneDNN one layer alone, TVM's schedules.
+        ("onednn", "NHWC"): Efficiency(compute=0.85, bandwidth=0.8),
+        ("onednn", "NCHW16c"): Efficiency(compute=0.78, bandwidth=0.8),
+        ("onednn", "NCHW8c"): Efficiency(compute=0.5, bandwidth=0.8),
+        ("onednn", "NCHW"): Efficiency(compute=0.45, bandwidth=0.7),
+        ("cpu", "NCHW16c"): Efficiency(compute=0.5, bandwidth=0.7),
+        ("cpu", "NHWC"): Efficiency(compute=0.45, bandwidth=0.7),
+        ("cpu", ANY): Efficiency(compute=0.25, bandwidth=0.6),
+        (ANY, ANY): Efficiency(compute=0.3, bandwidth=0.5),
+    }
+)
+"""By (unit, layout); the most specific entry holds."""
+
+SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
+    {("f32", "winograd"): 1.5, ("bf16", "direct"): 8.0, ("split-bf16", "direct"): 2.0}
+)
+"""Arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
+
+
+def complexity_score(
+    workload: Workload, decision: Decision, peaks: MachinePeaks, efficiency: Efficiency
+) -> float:
+    """Microseconds by the roofline; the formula is in the module's docstring."""
+    speedup = SPEEDUPS.get((decision.precision, decision.algorithm), 1.0)
+    gflops = peaks.gflops * efficiency.compute * speedup
+    fits = workload.activation_bytes <= peaks.cache_bytes
+    activation_gbps = peaks.cache_gbps if fits else peaks.memory_gbps
+    compute_us = workload.flops / gflops * 1e-3
+    memory_us = workload.weight_bytes / peaks.memory_gbps + (
+        workload.activation_bytes / activation_gbps
+    )
+    traffic_us = memory_us / efficiency.bandwidth * 1e-3
+    return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us)
+
+
+@dataclass(frozen=True)
+class RooflineCost:
+    """A cost model that measures nothing but the machine."""
+
+    peaks: MachinePeaks
+    efficiencies: Mapping[tuple[str, str], Efficiency] = field(default_factory=lambda: EFFICIENCIES)
+
+    def efficiency(self, decision: Decision) -> Efficiency:
+        """Pick the most specific entry for the decision's unit and layout."""
+        for key in ((decision.unit, decision.layout), (decision.unit, ANY)):
+            if key in self.efficiencies:
+                return self.efficiencies[key]
+        return self.efficiencies[ANY, ANY]
+
+    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
+        """Complexity score of the sub-graph."""
+        us = complexity_score(workload, decision, self.peaks, self.efficiency(decision))
+        return _estimate(us)
+
+    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        """One read and one write of the tensor, at half the bandwidth that plain reading attains."""
+        gbps = (
+            self.peaks.cache_gbps
+            if 2 * tensor.bytes <= self.peaks.cache_bytes
+            else self.peaks.memory_gbps
+        )
+        us = 0.0 if source == destination else 2 * tensor.bytes / (0.5 * gbps) * 1e-3
+        return _estimate(us + self.peaks.launch_us * (source != destination))
+
+    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        """One launch: units on one CPU pass tensors by reference."""
+        return _estimate(self.peaks.launch_us * (source != destination))
+
+
+def _estimate(us: float) -> Cost:
+    return Cost(us=us, spread_us=_SPREAD * us, source="roofline")

@@ -1,0 +1,1 @@
+"""Loading, running, verifying and tracing what was built."""

@@ -1,0 +1,229 @@
+"""One model on one machine, from import to the compiled module: each step takes the finished one before it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+import layoutsel.building
+import tvm_passes
+from layoutsel.building.problem import Candidates, Priced, gather_candidates, planning_problem
+from layoutsel.cost.machine import this_machine, versions
+from layoutsel.cost.measured import MeasuredCost, Progress, Request, run_in
+from layoutsel.cost.model import Infeasible, TensorSpec, Workload
+from layoutsel.cost.peaks import machine_peaks
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.store import Context, Store
+from layoutsel.cost.worker import Worker
+from layoutsel.model import ImportedModel, import_model
+from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.planning.pins import apply_pins
+from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
+from layoutsel.planning.strategies import choose
+from layoutsel.runtime.threads import available_threads
+from layoutsel.units.base import Unit, select
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline, LayoutselError
+from tvm_passes.expose_logits import ExposeLogits
+from tvm_passes.partition import PartitionSubgraphs
+
+logger = logging.getLogger(__name__)
+
+CANDIDATE_LIMIT_S = 60.0
+"""Building and timing one candidate takes seconds; what takes longer hangs."""
+
+COSTS = ("measured", "roofline")
+"""What ``--cost`` takes."""
+
+OnProgress = Callable[[Progress], None]
+
+
+@cache
+def kernel_version() -> str:
+    """Hash over the code that generates kernels: a measurement of other kernels is stale."""
+    digest = hashlib.sha256()
+    for package in (tvm_passes, layoutsel.building):
+        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def all_versions() -> dict[str, str]:
+    """Versions of everything that decides what a candidate costs."""
+    return versions(kernels=kernel_version())
+
+
+def workload(subgraph: Subgraph) -> Workload:
+    """What a cost model is told of `subgraph`."""
+    return Workload(
+        key=subgraph.structural_hash,
+        operator=subgraph.anchor,
+        flops=subgraph.flops,
+        weight_bytes=sum(spec.nbytes for spec in subgraph.weights),
+        activation_bytes=sum(spec.nbytes for spec in (*subgraph.inputs, *subgraph.outputs)),
+    )
+
+
+@dataclass(frozen=True)
+class Session:
+    """A partitioned model, the units that may run it, and how many threads they get."""
+
+    model: ImportedModel
+    graph: ModelGraph
+    units: Mapping[str, Unit]
+    threads: int
+    cache: Path | None = None
+    """File of measurements; the user's cache folder where None."""
+    progress: OnProgress | None = field(default=None, compare=False)
+
+    @classmethod
+    def open(
+        cls,
+        source: Any,
+        *,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        units: Sequence[str] | None = None,
+        threads: int | None = None,
+        precision: str = "f32",
+        cache: str | Path | None = None,
+        progress: OnProgress | None = None,
+    ) -> Session:
+        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`."""
+        if precision != "f32":
+            raise LayoutselError(f"precision {precision!r} is not available: expected f32")
+        if threads is not None and threads < 1:
+            raise LayoutselError(f"got {threads} threads; expected at least 1")
+        chosen = select(tuple(units) if units is not None else None)
+        model = import_model(source, shapes=shapes)
+        module = PartitionSubgraphs()(ExposeLogits()(model.module))
+        return cls(
+            model,
+            ModelGraph.read(module, model.origins),
+            chosen,
+            threads or available_threads(),
+            Path(cache) if cache else None,
+            progress,
+        )
+
+    @cached_property
+    def candidates(self) -> dict[SubgraphId, Candidates]:
+        """What every unit offers for every sub-graph."""
+        return gather_candidates(self.graph, self.units)
+
+    @contextmanager
+    def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
+        """The cost model, with its store open; ``measured`` first measures what the store lacks."""
+        if cost not in COSTS:
+            raise LayoutselError(f"unknown cost model {cost!r}: expected one of {', '.join(COSTS)}")
+        context = Context(
+            machine=this_machine().fingerprint, versions=all_versions(), threads=self.threads
+        )
+        with Store(context, self.cache) as store:
+            model = MeasuredCost(store, self.roofline)
+            if cost == "measured":
+                self._measure(model)
+            yield model
+
+    @cached_property
+    def roofline(self) -> RooflineCost:
+        """The roofline of this machine, with the units' efficiencies."""
+        return RooflineCost(peaks=machine_peaks(self.threads))
+
+    def _measure(self, model: MeasuredCost) -> None:
+        requests = [
+            self._request(subgraph, decision)
+            for subgraph in self.graph.subgraphs
+            for decision in self.candidates[subgraph.id].decisions
+        ]
+        environment = {"OMP_NUM_THREADS": str(self.threads), "TVM_NUM_THREADS": str(self.threads)}
+        with Worker(
+            "layoutsel.building.measure:run_request",
+            time_limit_s=CANDIDATE_LIMIT_S,
+            environment=environment,
+        ) as worker:
+            model.measure_all(requests, run_in(worker), self.progress)
+
+    def _request(self, subgraph: Subgraph, decision: Decision) -> Request:
+        function = self.graph.functions[subgraph.id].without_attr("layoutsel.subgraph")
+        payload = {
+            "kind": "subgraph",
+            "function": tvm.ir.save_json(function),
+            "decision": str(decision),
+            "threads": self.threads,
+        }
+        return Request(
+            key=subgraph.structural_hash,
+            decision=decision,
+            payload=payload,
+            label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
+        )
+
+    def problem(self, cost: str = "measured", pins: Sequence[str] = ()) -> PlanningProblem:
+        """The planning problem: every candidate and boundary priced, pins applied."""
+        with self.cost_model(cost) as model:
+            problem = planning_problem(
+                self.graph,
+                self.candidates,
+                lambda subgraph, decision: self._price(model, cost, subgraph, decision),
+                lambda tensor, source, destination: model.transform(
+                    _spec(tensor), source, destination
+                ).us,
+                lambda tensor, source, destination: _crossing(model, tensor, source, destination),
+                name=self.model.name,
+                content_hash=self.model.content_hash,
+            )
+        return apply_pins(problem, pins)
+
+    def _price(
+        self, model: MeasuredCost, cost: str, subgraph: Subgraph, decision: Decision
+    ) -> Priced | Decline:
+        estimate = self.roofline.subgraph(workload(subgraph), decision)
+        answer = model.subgraph(workload(subgraph), decision) if cost == "measured" else estimate
+        if isinstance(answer, Infeasible):
+            return Decline(
+                subgraph=subgraph.id,
+                operator=subgraph.anchor,
+                decision=str(decision),
+                got=answer.reason,
+                expected="a candidate that builds and runs",
+            )
+        return Priced(
+            us=answer.us, spread_us=answer.spread_us, source=answer.source, score_us=estimate.us
+        )
+
+    def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
+        """Choose a decision for every sub-graph of `problem`."""
+        solution = choose(problem, strategy=strategy)
+        score_us = (
+            solution.cost_us
+            if strategy == "score"
+            else choose(problem, strategy="score").cost_us
+        )
+        return make_plan(
+            problem,
+            solution,
+            strategy=strategy,
+            machine=this_machine().fingerprint,
+            versions=all_versions(),
+            score_cost_us=score_us,
+        )
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
+
+
+def _crossing(model: MeasuredCost, tensor: Tensor, source: str, destination: str) -> float:
+    """Nothing where the host hands over or takes: it does so whoever computes."""
+    if HOST in (source, destination):
+        return 0.0
+    return model.crossing(_spec(tensor), source, destination).us

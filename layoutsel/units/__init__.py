@@ -1,0 +1,1 @@
+"""Compute units: what each offers for a sub-graph, in one table."""
