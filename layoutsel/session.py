@@ -15,7 +15,14 @@ import tvm
 
 import layoutsel.building
 import tvm_passes
-from layoutsel.building.problem import Candidates, Priced, gather_candidates, planning_problem
+from layoutsel.building.boundaries import measure_boundaries
+from layoutsel.building.problem import (
+    Candidates,
+    Priced,
+    gather_candidates,
+    planning_problem,
+    tensors,
+)
 from layoutsel.cost.machine import this_machine, versions
 from layoutsel.cost.measured import MeasuredCost, Progress, Request, run_in
 from layoutsel.cost.model import Infeasible, TensorSpec, Workload
@@ -151,6 +158,10 @@ class Session:
             environment=environment,
         ) as worker:
             model.measure_all(requests, run_in(worker), self.progress)
+            layouts = sorted({request.decision.layout for request in requests})
+            measure_boundaries(
+                tensors(self.graph.edges), layouts, tuple(self.units), model.store, worker, self.threads
+            )
 
     def _request(self, subgraph: Subgraph, decision: Decision) -> Request:
         function = self.graph.functions[subgraph.id].without_attr("layoutsel.subgraph")

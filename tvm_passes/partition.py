@@ -27,8 +27,8 @@ from tvm_passes.operators import Role, role
 INLINE_CONSTANT_ELEMENTS = 16
 """Constants up to this size are part of a sub-graph's identity; larger ones become weight parameters."""
 
-MAX_EPILOGUE = 12
-"""Operators fused behind one anchor at most; oneDNN accepts 32 post-ops, registers run out earlier."""
+MAX_OPERATORS = 12
+"""Operators of a sub-graph at most; oneDNN accepts 32 post-ops, registers run out earlier."""
 
 
 @dataclass(eq=False)
@@ -78,7 +78,7 @@ def _shape(node: _Node) -> tuple[int, ...] | None:
     return static_shape(node.var.ty) if is_tensor(node.var) else None
 
 
-def _extension(tail: _Node) -> list[_Node]:
+def _extension(tail: _Node, room: int) -> list[_Node]:
     """The element-wise nodes between `tail` and its immediate post-dominator, that one included.
 
     Empty where anything on the way does not fuse: another shape, another role, a value seen outside.
@@ -94,7 +94,7 @@ def _extension(tail: _Node) -> list[_Node]:
             role(node.operator) is not Role.ELEMENTWISE
             or node.group is not None
             or _shape(node) != shape
-            or len(region) == MAX_EPILOGUE
+            or len(region) == room
         ):
             return []
         region.append(node)
@@ -106,10 +106,10 @@ def _extension(tail: _Node) -> list[_Node]:
     return []
 
 
-def _grow(anchor: _Node) -> list[_Node]:
+def _grow(anchor: _Node, most: int) -> list[_Node]:
     group = [anchor]
-    while len(group) < MAX_EPILOGUE:
-        region = _extension(group[-1])
+    while len(group) < most:
+        region = _extension(group[-1], most - len(group))
         if not region:
             break
         for node in region:
@@ -135,7 +135,7 @@ class _Group:
     anchor: str
 
 
-def _form_groups(nodes: Sequence[_Node]) -> list[_Group]:
+def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
     groups: list[_Group] = []
     for node in nodes:
         lrn = match_lrn(node) if node.group is None else None
@@ -148,13 +148,13 @@ def _form_groups(nodes: Sequence[_Node]) -> list[_Group]:
     for node in reversed(nodes):
         if node.group is None and role(node.operator) is Role.ANCHOR:
             node.group = node.position
-            groups.append(_Group(tuple(_grow(node)), node.operator))
+            groups.append(_Group(tuple(_grow(node, most)), node.operator))
     for node in nodes:
         if node.group is not None:
             continue
         node.group = node.position
         elementwise = role(node.operator) is Role.ELEMENTWISE
-        members = _grow(node) if elementwise else _chain_of_movement(node)
+        members = _grow(node, most) if elementwise else _chain_of_movement(node)
         groups.append(_Group(tuple(members), "elementwise" if elementwise else "movement"))
     return sorted(groups, key=lambda group: group.nodes[-1].position)
 
@@ -210,7 +210,15 @@ class PartitionSubgraphs:
 
     *Requires* a straight-line `main` with static shapes. *Ensures* that every operator call of `main` is in exactly
     one sub-graph, that sub-graphs are convex, and that a sub-graph has one result.
+
+    Parameters
+    ----------
+    max_operators
+        Operators that an anchor and what is fused behind it may be; 1 fuses nothing.
     """
+
+    def __init__(self, max_operators: int = MAX_OPERATORS) -> None:
+        self.max_operators = max_operators
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -220,7 +228,7 @@ class PartitionSubgraphs:
         if any("layoutsel.subgraph" in f.attrs for f in module.functions.values() if f.attrs):
             return module
         nodes, bindings = _read_nodes(main)
-        groups = {group.nodes[-1].position: group for group in _form_groups(nodes)}
+        groups = {group.nodes[-1].position: group for group in _form_groups(nodes, self.max_operators)}
         inside = {node.position for node in nodes}
         builder = relax.BlockBuilder(
             tvm.IRModule({gv: f for gv, f in module.functions.items() if gv.name_hint != "main"})

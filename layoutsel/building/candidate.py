@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,14 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.backends import BACKENDS
 from tvm_passes.pipeline import lower_units
-from tvm_passes.rewrite_layouts import decide_function, transform_function
+from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.rewrite_layouts import RewriteLayouts, decide_function, transform_function
 
 STREAM_BYTES = 12 << 20
 """In a model every sub-graph has weights of its own, which are not in the cache when it starts. A candidate is therefore
@@ -103,3 +105,20 @@ def build_transform(
     """Build a layout change alone; `shape` is the logical one."""
     function = transform_function(relax.TensorType(shape, dtype), source, destination, unit)
     return _finish(_calls_module(function, 1, 1), target, 1)
+
+
+def build_chain(units: Sequence[str], target: tvm.target.Target) -> Candidate:
+    """Build a chain of tiny element-wise sub-graphs, one on each of `units`."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 16), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            value: Expr = x
+            for _ in units[:-1]:
+                value = builder.emit(relax.op.exp(value))
+            output = builder.emit_output(relax.op.exp(value))
+        builder.emit_func_output(output)
+    module = PartitionSubgraphs(max_operators=1)(builder.finalize())
+    decisions = {SubgraphId(f"s{i}"): Decision(unit=unit) for i, unit in enumerate(units)}
+    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
+    return _finish(RewriteLayouts(decisions, frozenset(codegen))(module), target, 1)

@@ -9,12 +9,19 @@ from typing import Any
 
 import tvm
 
-from layoutsel.building.candidate import Candidate, build_candidate, build_transform
+from layoutsel.building.candidate import (
+    Candidate,
+    build_candidate,
+    build_chain,
+    build_transform,
+)
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 
 REPEATS = 9
+CHAIN = 9
+"""Sub-graphs in the chain that measures a hand-over."""
 BUDGET_S = 0.12
 """Seconds of timing per candidate, warm-up excluded; building takes longer than that."""
 
@@ -29,6 +36,8 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
     """
     set_threads(int(request["threads"]))
     target = host_target()
+    if request["kind"] == "crossing":
+        return time_crossing(request["source"], request["destination"], target)
     if request["kind"] == "transform":
         candidate = build_transform(
             tuple(request["shape"]), request["dtype"], request["source"], request["destination"],
@@ -38,6 +47,20 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
         function = tvm.ir.load_json(request["function"])
         candidate = build_candidate(function, Decision.parse(request["decision"]), target)
     return time_candidate(candidate)
+
+
+def time_crossing(
+    source: str, destination: str, target: tvm.target.Target
+) -> tuple[float, float, int]:
+    """What a hand-over costs: a chain of tiny sub-graphs on units by turns, less the same chain on each alone."""
+    chains = {
+        units: time_candidate(build_chain([units[i % len(units)] for i in range(CHAIN)], target))
+        for units in ((source, destination), (source,), (destination,))
+    }
+    alternating, *alone = (median for median, _, _ in chains.values())
+    runs = min(count for _, _, count in chains.values())
+    spread = max(spread for _, spread, _ in chains.values()) / (CHAIN - 1)
+    return max(alternating - sum(alone) / 2, 0.0) / (CHAIN - 1), spread, runs
 
 
 def time_candidate(candidate: Candidate) -> tuple[float, float, int]:

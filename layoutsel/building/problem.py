@@ -76,7 +76,7 @@ def planning_problem(
     )
     return PlanningProblem(
         nodes=nodes,
-        tensors=price_tensors(_tensors(graph.edges), nodes, transform_us, crossing_us),
+        tensors=price_tensors(tensors(graph.edges), nodes, transform_us, crossing_us),
         model_name=name,
         model_hash=content_hash,
     )
@@ -116,7 +116,8 @@ def _node(
     )
 
 
-def _tensors(edges: Iterable[Edge]) -> list[Tensor]:
+def tensors(edges: Iterable[Edge]) -> list[Tensor]:
+    """The tensors of a graph with all their uses, not yet priced."""
     grouped: dict[tuple[SubgraphId | None, int], list[Edge]] = {}
     for edge in edges:
         grouped.setdefault((edge.producer, edge.output_index), []).append(edge)

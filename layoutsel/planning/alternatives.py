@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, takewhile
+from typing import TypeVar
 
 from layoutsel.planning.problem import PLAIN, Node, Option, PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.decision import Decision, SubgraphId
+
+T = TypeVar("T")
+
+_DOUBT = 1.15
+"""How much slower than thought a unit or a layout is supposed to be, to see what that would change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +50,19 @@ def top_plans(
     """Up to `k` good plans, no two equal, the predicted best first.
 
     The k cheapest plans proper would differ in one or two sub-graphs of no weight. These differ because a *belief*
-    differs: the joint optimum, the same with boundaries at twice and half their price, each unit alone, each layout
-    alone, unit by score; then, if these are too few, because the costliest sub-graphs decide otherwise.
+    differs: the joint optimum; the optima with boundaries at twice and half their price, and with one unit or one
+    layout slower than thought; unit by score; each unit alone, each layout alone. Only if these are too few, the
+    costliest sub-graphs are made to decide otherwise, one by one.
     """
     if k < 1:
         raise ProblemError(f"cannot give {k} plans; expected at least 1")
-    best = solve(problem, time_limit_s=time_limit_s / 4)
-    found = [("joint", best.decisions)]
-    found += list(_by_belief(problem, time_limit_s / 32))
-    plans = _distinct(problem, found)
-    if len(plans) < k:
-        forced = _by_force(problem, best.decisions, time_limit_s / 32)
-        plans = _distinct(problem, [*found, *islice(forced, 2 * k)])
-    return plans[:k]
+    deadline = time.monotonic() + time_limit_s
+    best = solve(problem, time_limit_s=time_limit_s / 4).decisions
+    ways = _in_time(_by_belief(problem, time_limit_s / 4), deadline)
+    plans = _distinct(problem, chain([("joint", best)], ways))[:k]
+    ways = _in_time(_by_force(problem, best, time_limit_s / 4), deadline)
+    named = chain(((plan.name, plan.decisions) for plan in plans), ways)
+    return _distinct(problem, named, most=k)
 
 
 def best_with(
@@ -107,6 +114,10 @@ def _by_belief(
     for factor in (2.0, 0.5):
         scaled = scale_boundaries(problem, factor)
         yield f"boundaries x{factor:g}", solve(scaled, time_limit_s=time_limit_s).decisions
+    for field, values in (("unit", problem.units), ("layout", problem.layouts)):
+        for value in values:
+            slower = _slow_down(problem, _has(**{field: value}))
+            yield f"{value} slower", solve(slower, time_limit_s=time_limit_s).decisions
     for unit in problem.units:
         yield f"only {unit}", best_with(problem, _has(unit=unit), time_limit_s=time_limit_s)
     for layout in problem.layouts:
@@ -133,6 +144,22 @@ def _by_force(
                 yield f"{decision} for {id_}", pinned
 
 
+def _slow_down(
+    problem: PlanningProblem, affected: Callable[[Node, Option], bool]
+) -> PlanningProblem:
+    nodes = tuple(
+        replace(
+            node,
+            options=tuple(
+                replace(o, cost_us=o.cost_us * (_DOUBT if affected(node, o) else 1.0))
+                for o in node.options
+            ),
+        )
+        for node in problem.nodes
+    )
+    return replace(problem, nodes=nodes)
+
+
 def _is(id_: SubgraphId, decision: Decision) -> Callable[[Node, Option], bool]:
     return lambda node, option: node.id == id_ and option.decision == decision
 
@@ -143,13 +170,23 @@ def _has(**wanted: str) -> Callable[[Node, Option], bool]:
     )
 
 
+def _in_time(ways: Iterator[T], deadline: float) -> Iterator[T]:
+    return takewhile(lambda _: time.monotonic() < deadline, ways)
+
+
 def _distinct(
-    problem: PlanningProblem, plans: Iterable[tuple[str, Mapping[SubgraphId, Decision]]]
+    problem: PlanningProblem,
+    plans: Iterable[tuple[str, Mapping[SubgraphId, Decision]]],
+    *,
+    most: int | None = None,
 ) -> tuple[Alternative, ...]:
+    """Take the first `most` different ones of `plans`; sort them by predicted cost."""
     seen: dict[tuple[Decision, ...], Alternative] = {}
     for name, decisions in plans:
         key = tuple(decisions[node.id] for node in problem.nodes)
         if key not in seen:
             cost_us = problem.cost(decisions).total_us
             seen[key] = Alternative(name=name, decisions=decisions, cost_us=cost_us)
+        if most is not None and len(seen) >= most:
+            break
     return tuple(sorted(seen.values(), key=lambda alternative: alternative.cost_us))

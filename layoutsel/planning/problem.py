@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 
@@ -171,7 +170,7 @@ class PlanningProblem:
     @cached_property
     def by_id(self) -> Mapping[SubgraphId, Node]:
         """Nodes by sub-graph id."""
-        return MappingProxyType({node.id: node for node in self.nodes})
+        return {node.id: node for node in self.nodes}
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -194,7 +193,7 @@ class PlanningProblem:
         chosen = {node.id: node.option(_decision_of(decisions, node.id)) for node in self.nodes}
         boundaries = [b for tensor in self.tensors for b in _boundaries(tensor, chosen)]
         costs = {id_: option.cost_us for id_, option in chosen.items()}
-        return PlanCost(subgraphs=MappingProxyType(costs), boundaries=tuple(boundaries))
+        return PlanCost(subgraphs=costs, boundaries=tuple(boundaries))
 
     def restrict(self, keep: Callable[[Node, Option], bool]) -> PlanningProblem:
         """Copy the problem with only the candidates for which `keep` holds.

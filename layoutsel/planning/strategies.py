@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
-from layoutsel.planning.solve import Solution, solve
+from layoutsel.planning.solve import EXACT, Solution, solve
+
+_LOG = logging.getLogger(__name__)
 
 Strategy = Callable[[PlanningProblem, float], Solution]
 """(problem, time limit in seconds) → solution."""
@@ -18,12 +21,21 @@ def choose(
 ) -> Solution:
     """Decide every sub-graph of `problem` by an entry of :data:`STRATEGIES`.
 
-    The bound of the solution holds for the whole problem, whatever the strategy left out.
+    The bound of the solution holds for the whole problem, whatever the strategy left out. Where no exact solver
+    finished in time, a warning says so.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)
         raise ProblemError(f"unknown strategy {strategy!r}; expected one of {known}")
-    return STRATEGIES[strategy](problem, time_limit_s)
+    solution = STRATEGIES[strategy](problem, time_limit_s)
+    if solution.gap > 0 and solution.solver not in EXACT:
+        _LOG.warning(
+            "no exact plan within %g s: fell back to %s; the plan is at most %.2g %% from the best",
+            time_limit_s,
+            solution.solver,
+            100 * solution.gap,
+        )
+    return solution
 
 
 def unit_by_score(node: Node) -> str:

@@ -82,3 +82,10 @@ def test_top_plans_ends_where_plans_end():
     assert len(top_plans(problem, 10)) == 2
     with pytest.raises(ProblemError, match="cannot give 0 plans"):
         top_plans(problem, 0)
+
+
+def test_beliefs_come_before_small_changes():
+    problem = graph_problem(residual_chain(4), random.Random(1))
+    names = {plan.name for plan in top_plans(problem, 4)}
+    assert "joint" in names
+    assert not any(" for s" in name for name in names)

@@ -118,10 +118,11 @@ class _ScaleShiftFolder(PyExprMutator):
         operand, kind, value = step
         fresh = _Affine(base=operand, anchored=False, axis=0, name=binding.var.name)
         start = self._forms.get(operand, fresh)
-        if start.anchored and not is_per_channel(value.shape, start.axis, len(shape_of(call) or ())):
-            start = fresh
         merged = _compose((kind, value), start)
-        if not start.anchored and _grows(merged, start, value):
+        reaches_weights = kind == "add" or is_per_channel(
+            value.shape, start.axis, len(shape_of(call) or ())
+        )
+        if _grows(merged, start, value) or (start.anchored and not reaches_weights):
             return _compose((kind, value), fresh)
         return merged
 
@@ -201,8 +202,8 @@ class _ScaleShiftFolder(PyExprMutator):
     def _shift_constant(form: _Affine, dtype: str) -> Constant:
         shift = form.shift
         assert shift is not None
-        if form.anchored:
-            shape = shape_of(form.base) or ()
+        shape = shape_of(form.base) or ()
+        if form.anchored and is_per_channel(shift.shape, form.axis, len(shape)):
             channels = shape[form.axis]
             shift = np.broadcast_to(shift.reshape(-1), (channels,))
             if op_name(form.base) != "matmul":

@@ -47,13 +47,9 @@ def _reshape(mutator_: PyExprMutator, call: Call) -> Expr | None:
     shape = shape_of(call)
     if inner is None or shape is None:
         return None
-    return _same_shape(mutator_, relax_reshape(inner.args[0], shape))
-
-
-def relax_reshape(data: Expr, shape: tuple[int, ...]) -> Call:
-    """A typed ``reshape``, so that it can be simplified again."""
-    call = relax.op.reshape(data, shape)
-    return relax.BlockBuilder().normalize(call)
+    merged = mutator_.builder_.normalize(relax.op.reshape(inner.args[0], shape))
+    unchanged = _same_shape(mutator_, merged)
+    return merged if unchanged is None else unchanged
 
 
 def _permutation(call: Call) -> tuple[int, ...]:

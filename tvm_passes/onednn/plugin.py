@@ -52,8 +52,11 @@ def _plugin_candidates() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _short_spinning() -> Iterator[None]:
-    """Let an OpenMP library that is loaded within spin briefly, unless the user has said how it shall wait."""
+def short_spinning() -> Iterator[None]:
+    """Let an OpenMP library that is loaded within spin briefly, unless the user has said how it shall wait.
+
+    Where PyTorch is installed, ``import tvm`` loads one: a program that wants this puts that import inside.
+    """
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     if any(name in os.environ for name in names):
         yield
@@ -69,7 +72,7 @@ def _load_onednn() -> str | None:
     errors = []
     for candidate in dict.fromkeys(_onednn_candidates()):
         try:
-            with _short_spinning():
+            with short_spinning():
                 ctypes.CDLL(candidate, mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             errors.append(str(error))
@@ -89,8 +92,8 @@ def available() -> str | None:
     reason = _load_onednn()
     if reason is not None:
         return reason
-    import tvm  # noqa: F401 - brings the libraries that the plugin links with
-
+    with short_spinning():
+        import tvm  # noqa: F401 - brings the libraries that the plugin links with
     try:
         ctypes.CDLL(str(plugin), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
