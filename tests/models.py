@@ -15,12 +15,14 @@ from typing import Any
 import onnx
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - PyTorch's own name for it
+from torch.nn import functional as F
 
 IMAGE = (1, 3, 32, 32)
 
 
-def _conv_norm(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Module:
+def _conv_norm(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -88,7 +90,11 @@ class _ShuffleNet(nn.Module):
         super().__init__()
         self.stem = _conv_norm(3, 16, 3, 2)
         self.right = nn.Sequential(
-            _conv_norm(8, 8, 1), nn.ReLU(), _conv_norm(8, 8, 3, groups=8), _conv_norm(8, 8, 1), nn.ReLU()
+            _conv_norm(8, 8, 1),
+            nn.ReLU(),
+            _conv_norm(8, 8, 3, groups=8),
+            _conv_norm(8, 8, 1),
+            nn.ReLU(),
         )
         self.grouped = nn.Conv2d(16, 32, 1, groups=4)
         self.pool = nn.MaxPool2d(3, 2, 1)
@@ -145,7 +151,11 @@ class _UNet(nn.Module):
         b = F.relu(self.down2(F.max_pool2d(a, 2)))
         y = F.leaky_relu(self.middle(F.max_pool2d(b, 2)), 0.1)
         y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
-        y = F.relu(self.join1(torch.cat([y, F.pad(self.up_norm(self.up(F.max_pool2d(b, 2))), [0, 0, 0, 0])], 1)))
+        y = F.relu(
+            self.join1(
+                torch.cat([y, F.pad(self.up_norm(self.up(F.max_pool2d(b, 2))), [0, 0, 0, 0])], 1)
+            )
+        )
         y = F.interpolate(y, size=x.shape[2:], mode="nearest")
         dy, dx = a.size(2) - y.size(2), a.size(3) - y.size(3)
         y = F.pad(y, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])
@@ -211,7 +221,11 @@ def vit() -> nn.Module:
 class _Bert(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.positions, self.types = nn.Embedding(50, 32), nn.Embedding(16, 32), nn.Embedding(2, 32)
+        self.words, self.positions, self.types = (
+            nn.Embedding(50, 32),
+            nn.Embedding(16, 32),
+            nn.Embedding(2, 32),
+        )
         self.norm = nn.LayerNorm(32, eps=1e-12)
         self.blocks = nn.ModuleList(_Block(32, 4, approximate="tanh") for _ in range(2))
         self.pooler = nn.Linear(32, 32)
@@ -238,7 +252,9 @@ class _DenseNet(nn.Module):
         super().__init__()
         self.stem = _conv_norm(3, 8, 7, 2)
         self.norms = nn.ModuleList(nn.BatchNorm2d(8 + 4 * i) for i in range(3))
-        self.convs = nn.ModuleList(nn.Conv2d(8 + 4 * i, 4, 3, padding=1, bias=False) for i in range(3))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(8 + 4 * i, 4, 3, padding=1, bias=False) for i in range(3)
+        )
         self.last = nn.BatchNorm2d(20)
         self.head = nn.Linear(20, 10)
 
@@ -332,6 +348,8 @@ def export(
     return onnx.load_from_string(buffer.getvalue())
 
 
-def onnx_model(name: str, *, dynamo: bool = False, seed: int = 0, **options: Any) -> onnx.ModelProto:
+def onnx_model(
+    name: str, *, dynamo: bool = False, seed: int = 0, **options: Any
+) -> onnx.ModelProto:
     """A network of :data:`MODELS` as ONNX."""
     return export(torch_model(name, seed), example_inputs(name), dynamo=dynamo, **options)

@@ -43,7 +43,7 @@ def has_converter(op_type: str) -> bool:
     return op_type in CONVERTERS or op_type in stock._get_convert_map()
 
 
-def convert(  # noqa: PLR0913 - the importer's own interface
+def convert(
     op_type: str,
     builder: relax.BlockBuilder,
     inputs: Sequence[Any],
@@ -178,7 +178,7 @@ def _resolve_auto_pad(inputs: Sequence[Any], attributes: dict[str, Any]) -> None
 
 
 def _with_pads(name: str) -> Converter:
-    """The stock converter, called with explicit padding."""
+    """Stock converter, called with explicit padding."""
 
     def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
         _resolve_auto_pad(inputs, attributes)
@@ -241,7 +241,9 @@ def _gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         return product
     bias, beta = inputs[2], attributes.get("beta", 1.0)
     if beta != 1.0:
-        bias = relax.op.multiply(bias, relax.const(beta, str(product.ty.dtype if product.ty else "")))
+        bias = relax.op.multiply(
+            bias, relax.const(beta, str(product.ty.dtype if product.ty else ""))
+        )
     return relax.op.add(builder.emit(product, _node_name(attributes)), bias)
 
 
@@ -257,7 +259,7 @@ def _rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN
 
 
 def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -> Converter:
-    """The stock converter, for the values of an attribute that it gets right."""
+    """Stock converter, for the values of an attribute that it gets right."""
 
     def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
         value = attributes.get(attribute, otherwise)
@@ -294,7 +296,7 @@ def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN00
 
 
 def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """The stock form for odd windows; an even window reaches further after a channel than before it."""
+    """Stock form for odd windows; an even window reaches further after a channel than before it."""
     size = attributes["size"]
     if size % 2:
         return _stock("LRN")(builder, inputs, attributes, state, opset)
@@ -317,7 +319,7 @@ def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 
 
 def _layer_norm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """The stock converter, and the mean and inverse deviation that it leaves out."""
+    """Stock converter, and the mean and inverse deviation that it leaves out."""
     if attributes["tvm_custom"]["num_outputs"] == 1:
         return _stock("LayerNormalization")(builder, inputs, attributes, state, opset).fields[0]
     data = inputs[0]

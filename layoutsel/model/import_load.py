@@ -8,7 +8,11 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import (
+    ExternalDataInfo,
+    load_external_data_for_model,
+    uses_external_data,
+)
 
 from layoutsel.errors import InvalidModel
 
@@ -72,7 +76,9 @@ def _check_values(model: ModelProto, where: str) -> None:
                 )
     for value in graph.output:
         if value.name not in known:
-            raise InvalidModel(f"{where}: nothing computes the output {value.name!r}. Export it again")
+            raise InvalidModel(
+                f"{where}: nothing computes the output {value.name!r}. Export it again"
+            )
 
 
 def _check_file(file: Path) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import onnx
 from onnx import ModelProto, TensorProto
@@ -19,7 +20,7 @@ from layoutsel.model import import_load, import_prepare, import_relax, import_sh
 from tvm_passes.ir import static_shape, tensor_types
 from tvm_passes.normalize import normalize
 
-Source = str | os.PathLike[str] | ModelProto | IRModule
+Source: TypeAlias = str | os.PathLike[str] | ModelProto | IRModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _load(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str]:
-    """The model of `source` and its name."""
+    """Model of `source` and its name."""
     if isinstance(source, ModelProto):
         name = source.graph.name or "model"
         import_load.check_model(source, name)
@@ -131,9 +132,7 @@ def _copied(model: ModelProto) -> ModelProto:
 
 
 def _specs(names: list[str], values: list[relax.Var], where: str) -> tuple[TensorSpec, ...]:
-    return tuple(
-        _spec(name, value.ty, where) for name, value in zip(names, values, strict=True)
-    )
+    return tuple(_spec(name, value.ty, where) for name, value in zip(names, values, strict=True))
 
 
 def _spec(name: str, ty: relax.Type, where: str) -> TensorSpec:
@@ -151,9 +150,7 @@ def _output_specs(names: list[str], main: relax.Function, where: str) -> tuple[T
     return tuple(_spec(name, ty, where) for name, ty in zip(names, types, strict=True))
 
 
-def _import_relax(
-    module: IRModule, shapes: Mapping[str, tuple[int, ...]] | None
-) -> ImportedModel:
+def _import_relax(module: IRModule, shapes: Mapping[str, tuple[int, ...]] | None) -> ImportedModel:
     if "main" not in {global_var.name_hint for global_var in module.functions}:
         raise InvalidModel("the Relax module has no function 'main'; name its entry function so")
     module = normalize(_bind_shapes(module, shapes or {}))
@@ -173,7 +170,7 @@ def _import_relax(
 def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRModule:
     """Put numbers in place of the symbolic dimensions of the named parameters of `main`."""
     params = {param.name: param for param in module["main"].params}
-    symbols: dict = {}
+    symbols: dict[Any, int] = {}
     for name, shape in shapes.items():
         if name not in params:
             raise InvalidShape(
@@ -181,12 +178,16 @@ def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRM
             )
         dims = params[name].ty.shape
         if dims is None or len(dims.values) != len(shape):
-            raise InvalidShape(f"--shape {name}: got {len(shape)} dimensions; expected {params[name].ty}")
+            raise InvalidShape(
+                f"--shape {name}: got {len(shape)} dimensions; expected {params[name].ty}"
+            )
         for dim, size in zip(dims.values, shape, strict=True):
             if isinstance(dim, relax.Var) or not hasattr(dim, "value"):
                 symbols[dim] = size
             elif int(dim) != size:
-                raise InvalidShape(f"--shape {name}: got {shape}; the module fixes it: {params[name].ty}")
+                raise InvalidShape(
+                    f"--shape {name}: got {shape}; the module fixes it: {params[name].ty}"
+                )
     if not symbols:
         return module
     result = module.clone()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx_ir as ir
-import onnx_ir.passes.common as common
 from onnx import ModelProto, inliner
+from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
 from layoutsel.errors import LayoutselError, UnsupportedModel
@@ -60,13 +60,13 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _attempt(what: str, where: str, step) -> None:  # noqa: ANN001 - any callable without arguments
+def _attempt(what: str, where: str, step: Callable[[], None]) -> None:
     """Run a simplification that a model can do without."""
     try:
         step()
     except LayoutselError:
         raise
-    except Exception as error:  # noqa: BLE001 - third-party passes raise anything
+    except Exception as error:
         _log.info("%s: could not %s: %s", where, what, error)
 
 
@@ -106,7 +106,9 @@ def _expand_functions(model: ir.Model) -> None:
     graph.inputs.extend(graph.initializers.values())
     graph.initializers.clear()
     expanded = inliner.inline_selected_functions(
-        ir.serde.serialize_model(model), [("", name) for name in wanted], inline_schema_functions=True
+        ir.serde.serialize_model(model),
+        [("", name) for name in wanted],
+        inline_schema_functions=True,
     )
     model.graph = ir.serde.deserialize_model(expanded).graph
     for value in model.graph.inputs[real_inputs:]:

@@ -22,11 +22,18 @@ from layoutsel.errors import UnsupportedModel
 from layoutsel.model import import_converters
 
 _MICROSOFT = frozenset(
-    "Attention BiasGelu EmbedLayerNormalization FastGelu Gelu SkipLayerNormalization".split()
+    [
+        "Attention",
+        "BiasGelu",
+        "EmbedLayerNormalization",
+        "FastGelu",
+        "Gelu",
+        "SkipLayerNormalization",
+    ]
 )
 """Operators outside ONNX's own domain that TVM's importer knows."""
 
-_IMPURE = frozenset("Bernoulli Multinomial RandomNormal RandomUniform".split())
+_IMPURE = frozenset(["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"])
 
 _SMALL = 4096
 """Elements of a constant that is worth evaluating while importing; weights are folded later."""
@@ -52,9 +59,7 @@ def to_relax(model: ir.Model, where: str) -> ImportedGraph:
         If an operator, or the way in which it is used, cannot be imported.
     """
     opset = model.graph.opset_imports.get("", 1)
-    weights = {
-        name: value.const_value.numpy() for name, value in model.graph.initializers.items()
-    }
+    weights = {name: value.const_value.numpy() for name, value in model.graph.initializers.items()}
     model.graph.initializers.clear()
     graph = ir.serde.serialize_graph(model.graph)
     _check_operators(graph.node, where)
@@ -136,7 +141,7 @@ class _Importer(stock.ONNXGraphImporter):
         for node in graph.node:
             try:
                 self._convert_node(node)
-            except Exception as error:  # noqa: BLE001 - converters raise anything
+            except Exception as error:
                 self.failure = self._located(node, error)
                 for value in graph.output:
                     self._nodes[value.name] = relax.const(0)
@@ -176,7 +181,7 @@ class _Importer(stock.ONNXGraphImporter):
         self._bind(node, self.bb.normalize(value), name)
 
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
-        """The outputs of a node that computes an argument (a shape, a padding) from small constants."""
+        """Outputs of a node that computes an argument (a shape, a padding) from small constants."""
         inputs = {name: self._nodes[name] for name in node.input if name}
         if node.op_type in _IMPURE or not (inputs or node.op_type == "Constant"):
             return None
@@ -193,12 +198,12 @@ class _Importer(stock.ONNXGraphImporter):
         arrays = {name: _constant_array(value) for name, value in inputs.items()}
         try:
             values = ReferenceEvaluator(model).run(None, arrays)
-        except Exception:  # noqa: BLE001 - the converter says better what is wrong
+        except Exception:
             return None
         return values if all(isinstance(value, np.ndarray) for value in values) else None
 
     def _input(self, node: NodeProto, name: str) -> Any:
-        """The expression of an input, None where it is left out."""
+        """Expression of an input, None where it is left out."""
         if not name:
             return None
         value = self._nodes[name]

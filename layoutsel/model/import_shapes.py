@@ -33,8 +33,8 @@ def fix_inputs(model: ModelProto, shapes: Shapes | None) -> None:
     graph = model.graph
     _drop_initializers(graph)
     inputs = {value.name: value for value in graph.input}
-    for name in inputs:
-        _check_type(inputs[name])
+    for value in inputs.values():
+        _check_type(value)
     given = dict(shapes or {})
     for name, shape in given.items():
         if name not in inputs:
@@ -87,7 +87,7 @@ def _text(value: ValueInfoProto) -> str:
 
 
 def _example(value: ValueInfoProto) -> str:
-    """What the command line would take for `value`, 1 in place of each open dimension."""
+    """Write what the command line would take for `value`, 1 in place of each open dimension."""
     return f"--shape {value.name}={','.join(str(dim or 1) for dim in _dims(value))}"
 
 
@@ -115,7 +115,9 @@ def _symbols(model: ModelProto, given: Shapes) -> dict[str, int]:
     """Values of symbolic dimensions that the given shapes imply; sets the given dimensions."""
     symbols: dict[str, int] = {}
     for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False):
+        for dim, size in zip(
+            value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False
+        ):
             if not dim.HasField("dim_value") or not dim.dim_value:
                 if dim.dim_param and symbols.setdefault(dim.dim_param, size) != size:
                     raise InvalidShape(

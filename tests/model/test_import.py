@@ -56,7 +56,11 @@ def test_exported_network(name, dynamo):
 
 def test_exported_with_batch_norm_and_dynamic_batch():
     model = onnx_model(
-        "resnet", do_constant_folding=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"], opset_version=11
+        "resnet",
+        do_constant_folding=False,
+        dynamic_axes={"x": {0: "n"}},
+        input_names=["x"],
+        opset_version=11,
     )
     imported = check_equal(model, shapes={"x": (2, 3, 32, 32)})
     assert imported.outputs[0].shape[0] == 2
@@ -145,7 +149,10 @@ def test_initializers_among_the_inputs_are_weights():
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         "old",
-        [helper.make_tensor_value_info("x", 1, [1, 4]), helper.make_tensor_value_info("w", 1, [4, 2])],
+        [
+            helper.make_tensor_value_info("x", 1, [1, 4]),
+            helper.make_tensor_value_info("w", 1, [4, 2]),
+        ],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
         [weight],
     )
@@ -157,9 +164,15 @@ def test_initializers_among_the_inputs_are_weights():
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("op_type", ["Conv", "MaxPool", "AveragePool"])
 def test_automatic_padding(op_type, mode):
-    weights = [numpy_helper.from_array(np.ones((3, 3, 3, 2), "float32"), "w")] if op_type == "Conv" else []
+    weights = (
+        [numpy_helper.from_array(np.ones((3, 3, 3, 2), "float32"), "w")]
+        if op_type == "Conv"
+        else []
+    )
     inputs = ["x", "w"] if weights else ["x"]
-    node = helper.make_node(op_type, inputs, ["y"], auto_pad=mode, kernel_shape=[3, 2], strides=[2, 3])
+    node = helper.make_node(
+        op_type, inputs, ["y"], auto_pad=mode, kernel_shape=[3, 2], strides=[2, 3]
+    )
     graph = helper.make_graph(
         [node], "padded",
         [helper.make_tensor_value_info("x", 1, [1, 3, 10, 11])],
@@ -172,7 +185,9 @@ def one_node(op_type, shapes, opset=18, **attributes):
     """A model of a single operator, all of whose inputs are activations."""
     node = helper.make_node(op_type, list(shapes), ["y"], name="node", **attributes)
     inputs = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
-    graph = helper.make_graph([node], "single", inputs, [helper.make_tensor_value_info("y", 1, None)])
+    graph = helper.make_graph(
+        [node], "single", inputs, [helper.make_tensor_value_info("y", 1, None)]
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 

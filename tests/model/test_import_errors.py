@@ -12,7 +12,9 @@ from layoutsel.errors import InvalidModel, InvalidShape, LayoutselError, Unsuppo
 from layoutsel.model import import_model
 
 
-def network(nodes, *, inputs=None, outputs=("y",), initializers=(), domains=(), elem=TensorProto.FLOAT):
+def network(
+    nodes, *, inputs=None, outputs=("y",), initializers=(), domains=(), elem=TensorProto.FLOAT
+):
     inputs = {"x": [1, 4]} if inputs is None else inputs
     graph = helper.make_graph(
         nodes,
@@ -69,7 +71,14 @@ def test_truncated_file(tmp_path, keep):
 
 
 @pytest.mark.parametrize(
-    "data", [b"PK\x03\x04" + b"zip" * 50, b"just some text\n" * 20, bytes(range(256)) * 8, b"\x00" * 64, b"{}"]
+    "data",
+    [
+        b"PK\x03\x04" + b"zip" * 50,
+        b"just some text\n" * 20,
+        bytes(range(256)) * 8,
+        b"\x00" * 64,
+        b"{}",
+    ],
 )
 def test_file_that_is_not_onnx(tmp_path, data):
     path = tmp_path / "other.onnx"
@@ -94,7 +103,9 @@ def test_corrupt_bytes_never_give_a_trace(tmp_path):
 
 def test_external_data(tmp_path):
     path = tmp_path / "model.onnx"
-    onnx.save(weighted(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(
+        weighted(), path, save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
     data = tmp_path / "weights.bin"
     assert import_model(path).inputs[0].shape == (1, 4)
     data.write_bytes(data.read_bytes()[:100])
@@ -143,7 +154,9 @@ def test_unsupported_operator_is_named():
 
 def test_custom_domain_is_named():
     node = helper.make_node("Fancy", ["x"], ["y"], name="special", domain="my.domain")
-    refused(network([node], domains=["my.domain"]), UnsupportedModel, "'special'", "Fancy", "my.domain")
+    refused(
+        network([node], domains=["my.domain"]), UnsupportedModel, "'special'", "Fancy", "my.domain"
+    )
 
 
 def test_standard_name_in_custom_domain_is_refused():
@@ -153,11 +166,16 @@ def test_standard_name_in_custom_domain_is_refused():
 
 def test_control_flow_is_named():
     branch = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["b"])], "branch", [], [helper.make_tensor_value_info("b", 1, None)]
+        [helper.make_node("Relu", ["x"], ["b"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("b", 1, None)],
     )
     reduce = helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0)
     cast = helper.make_node("Cast", ["s"], ["c"], to=TensorProto.BOOL)
-    node = helper.make_node("If", ["c"], ["y"], name="choice", then_branch=branch, else_branch=branch)
+    node = helper.make_node(
+        "If", ["c"], ["y"], name="choice", then_branch=branch, else_branch=branch
+    )
     refused(network([reduce, cast, node]), UnsupportedModel, "'choice' (If)", "control flow")
 
 

@@ -137,7 +137,9 @@ def test_constants_are_folded_through_variables():
         lambda e: e(mean(constant(5, 6), [0], keepdims=True)),
         lambda e: e(relax.TupleGetItem(e(split(constant(6, 2), [2, 5])), 1)),
         lambda e: e(divide(constant(3), e(sqrt(constant(3, low=0.5))))),
-        lambda e: e(relax.op.where(e(relax.op.greater(constant(4), scalar(0))), constant(4), scalar(1))),
+        lambda e: e(
+            relax.op.where(e(relax.op.greater(constant(4), scalar(0))), constant(4), scalar(1))
+        ),
         lambda e: e(broadcast_to(constant(1, 3), (4, 3))),
         lambda e: e(erf(constant(7))),
         lambda e: e(relax.op.full((2, 3), scalar(1.5))),
@@ -153,11 +155,20 @@ def test_numpy_evaluates_as_tvm_does(make):
 
 
 def test_large_broadcast_is_not_materialised():
-    unchanged(FoldConstants(), lambda e, x: add(x, e(broadcast_to(scalar(1.0), (1024, 1024)))), (1024, 1024))
+    unchanged(
+        FoldConstants(),
+        lambda e, x: add(x, e(broadcast_to(scalar(1.0), (1024, 1024)))),
+        (1024, 1024),
+    )
 
 
 def test_matrix_of_odd_size_is_transposed_in_strips():
-    check(FoldConstants(), lambda e, x: matmul(x, e(permute_dims(constant(300, 70), [1, 0]))), "matmul", (2, 70))
+    check(
+        FoldConstants(),
+        lambda e, x: matmul(x, e(permute_dims(constant(300, 70), [1, 0]))),
+        "matmul",
+        (2, 70),
+    )
 
 
 # DecomposeBatchNorm
@@ -267,7 +278,9 @@ def test_product_of_two_activations_is_no_anchor():
 
 
 def test_addition_that_broadcasts_its_operand_stays():
-    unchanged(FoldScaleShift(), lambda e, x: multiply(e(add(x, constant(4, 3))), scalar(2.0)), (1, 3))
+    unchanged(
+        FoldScaleShift(), lambda e, x: multiply(e(add(x, constant(4, 3))), scalar(2.0)), (1, 3)
+    )
 
 
 def test_anchor_keeps_its_name():
@@ -289,7 +302,10 @@ def test_anchor_keeps_its_name():
 @pytest.mark.parametrize(
     ("emit", "expected"),
     [
-        (lambda e, x: e(permute_dims(e(permute_dims(e(exp(x)), [0, 2, 3, 1])), [0, 3, 1, 2])), "exp"),
+        (
+            lambda e, x: e(permute_dims(e(permute_dims(e(exp(x)), [0, 2, 3, 1])), [0, 3, 1, 2])),
+            "exp",
+        ),
         (lambda e, x: permute_dims(e(permute_dims(x, [0, 2, 3, 1])), [0, 2, 3, 1]), "permute_dims"),
         (lambda e, x: reshape(e(reshape(x, (8, 36))), (36, 8)), "reshape"),
         (lambda e, x: exp(e(reshape(e(reshape(x, (8, 36))), SHAPE))), "exp"),
@@ -343,7 +359,8 @@ ACTIVATIONS = {
     ),
     "gelu, half last": (
         lambda e, x: multiply(
-            e(multiply(x, e(add(scalar(1.0), e(erf(e(multiply(x, scalar(0.70710678))))))))), scalar(0.5)
+            e(multiply(x, e(add(scalar(1.0), e(erf(e(multiply(x, scalar(0.70710678))))))))),
+            scalar(0.5),
         ),
         "nn.gelu",
     ),
@@ -366,7 +383,10 @@ ACTIVATIONS = {
         ),
         HARD,
     ),
-    "hard swish": (lambda e, x: multiply(x, e(divide(relu6_shifted(e, x), scalar(6.0)))), HARD + " multiply"),
+    "hard swish": (
+        lambda e, x: multiply(x, e(divide(relu6_shifted(e, x), scalar(6.0)))),
+        HARD + " multiply",
+    ),
     "hard swish, sixth last": (
         lambda e, x: divide(e(multiply(x, relu6_shifted(e, x))), scalar(6.0)),
         HARD + " multiply",
@@ -414,7 +434,11 @@ def layer_norm(e, x, square, *, rsqrt=False, affine=True, twice=False):
     centred = e(subtract(x, e(mean(x, [-1], True))))
     other = e(subtract(x, e(mean(x, [-1], True)))) if twice else centred
     variance = e(add(e(mean(square(e, other), [-1], True)), scalar(1e-5)))
-    y = e(multiply(e(relax.op.rsqrt(variance)), centred)) if rsqrt else e(divide(centred, e(sqrt(variance))))
+    y = (
+        e(multiply(e(relax.op.rsqrt(variance)), centred))
+        if rsqrt
+        else e(divide(centred, e(sqrt(variance))))
+    )
     return e(add(e(multiply(y, constant(6))), constant(6))) if affine else y
 
 
@@ -471,7 +495,11 @@ def test_padding_goes_into_the_convolution():
 
 
 def test_padding_goes_into_average_pooling():
-    check(FoldPadding(), lambda e, x: nn.avg_pool2d(e(nn.pad(x, SPATIAL)), (3, 3), (2, 2)), "nn.avg_pool2d")
+    check(
+        FoldPadding(),
+        lambda e, x: nn.avg_pool2d(e(nn.pad(x, SPATIAL)), (3, 3), (2, 2)),
+        "nn.avg_pool2d",
+    )
 
 
 @pytest.mark.parametrize(
@@ -504,7 +532,7 @@ def test_control_flow_and_integers_pass_through():
     @tvm.script.ir_module
     class Module:
         @tvm.script.relax.function
-        def main(c: relax.script.Tensor((), "bool")) -> relax.script.Tensor((), "bool"):  # noqa: F821
+        def main(c: relax.script.Tensor((), "bool")) -> relax.script.Tensor((), "bool"):
             return c
 
     assert normalize(Module)["main"]

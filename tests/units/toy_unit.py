@@ -55,7 +55,7 @@ class LowerToy:
                 for binding in main_bindings(main):
                     value = substitute(binding.value, mapping.get)
                     if isinstance(value, Call) and isinstance(value.op, GlobalVar) and value.op in mine:
-                        value = relax.call_dps_packed("toy.relu", value.args, binding.var.ty)
+                        value = relax.call_dps_packed("toy.relu", relax.Tuple(value.args), binding.var.ty)
                     mapping[binding.var] = builder.emit(value)
                 output = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(output)

@@ -15,7 +15,6 @@ from itertools import groupby
 from math import gcd
 
 import numpy as np
-from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
@@ -348,7 +347,7 @@ class _Emitter:
         boundary = place.lefts[start + length]
         emit.when(
             place.left < boundary,
-            lambda: body(mask) if mask else T.evaluate(tirx.const(0, "int32")),
+            lambda: body(mask) if mask else emit.nothing(),
             lambda: self._by_run(place, rest, start + length, body),
         )
 

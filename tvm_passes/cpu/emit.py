@@ -92,6 +92,11 @@ def serial(extent: TirExpr) -> AbstractContextManager[TirExpr]:
     return T.serial(0, extent)
 
 
+def nothing() -> None:
+    """A statement without effect, for an arm of a conditional."""
+    T.evaluate(tirx.const(0, "int32"))
+
+
 def when(condition: TirExpr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
     """A two-armed conditional."""
     with T.If(condition):

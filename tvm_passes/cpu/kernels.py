@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.matvec import MatrixVector
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph
@@ -14,6 +17,7 @@ from tvm_passes.cpu.view import four_dimensional, view
 from tvm_passes.cpu.window import Window
 from tvm_passes.layout import block_size
 
+Product = ConvolutionKernel | MatrixVector
 Planner = Callable[[Subgraph, VectorUnit], "Plan | str"]
 """The plan of a sub-graph, or the name of the operator that is in the way."""
 
@@ -78,33 +82,37 @@ def _anchored(subgraph: Subgraph) -> tuple[Node, Epilogue] | str:
     return epilogue if isinstance(epilogue, str) else (anchor, epilogue)
 
 
-def _convolution_plan(subgraph: Subgraph, convolution: Convolution | None, unit: VectorUnit,
-                      anchor: Node, epilogue: Epilogue) -> Plan | str:
-    if convolution is None:
-        return anchor.operator
+def _product_plan(
+    subgraph: Subgraph, anchor: Node, kernel: Product, pack: Callable[[np.ndarray], np.ndarray]
+) -> Plan:
     source, weights = anchor.args
-    block = block_size(subgraph.out_layouts[0])
-    if block and convolution.group_out % block:
-        return anchor.operator
-    kernel = ConvolutionKernel(
-        convolution=convolution,
-        source=view(source.shape, source.layout),
-        result=view(anchor.shape, subgraph.out_layouts[0]),
-        unit=unit,
-        epilogue=epilogue,
-    )
-    transposed = anchor.operator == "matmul"
     return Plan(
         subgraph=subgraph,
         emit=lambda buffers, out: kernel.emit(
             buffers, buffers[source.index], buffers[weights.index], out
         ),
-        packs={
-            weights.index: lambda array: kernel.pack(
-                array.T.reshape(*array.T.shape, 1, 1) if transposed else array
-            )
-        },
+        packs={weights.index: pack},
         packed_shapes={weights.index: (kernel.packed_size,)},
+    )
+
+
+def _convolution_kernel(
+    subgraph: Subgraph,
+    convolution: Convolution,
+    unit: VectorUnit,
+    anchor: Node,
+    epilogue: Epilogue,
+) -> ConvolutionKernel | None:
+    block = block_size(subgraph.out_layouts[0])
+    if block and convolution.group_out % block:
+        return None
+    source = anchor.args[0]
+    return ConvolutionKernel(
+        convolution=convolution,
+        source=view(source.shape, source.layout),
+        result=view(anchor.shape, subgraph.out_layouts[0]),
+        unit=unit,
+        epilogue=epilogue,
     )
 
 
@@ -117,7 +125,10 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     shape = _conv2d_shape(anchor)
     if shape and shape.groups == shape.in_channels == shape.out_channels > 1:
         return _window_plan(subgraph, shape, "depthwise", unit)
-    return _convolution_plan(subgraph, shape, unit, anchor, epilogue)
+    kernel = shape and _convolution_kernel(subgraph, shape, unit, anchor, epilogue)
+    if not kernel:
+        return anchor.operator
+    return _product_plan(subgraph, anchor, kernel, kernel.pack)
 
 
 def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
@@ -126,7 +137,20 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if isinstance(found, str):
         return found
     anchor, epilogue = found
-    return _convolution_plan(subgraph, _matmul_shape(anchor), unit, anchor, epilogue)
+    shape = _matmul_shape(anchor)
+    if not shape:
+        return anchor.operator
+    if shape.out_width == 1:
+        row = MatrixVector(
+            depth=shape.in_channels, columns=shape.out_channels, unit=unit, epilogue=epilogue
+        )
+        return _product_plan(subgraph, anchor, row, row.pack)
+    kernel = _convolution_kernel(subgraph, shape, unit, anchor, epilogue)
+    if not kernel:
+        return anchor.operator
+    return _product_plan(
+        subgraph, anchor, kernel, lambda matrix: kernel.pack(matrix.T.reshape(*matrix.T.shape, 1, 1))
+    )
 
 
 def _window_plan(

@@ -149,9 +149,11 @@ class _Lowering:
         if kernel.body is not None:
             return self._inline(kernel.body, call)
         packs = kernel.plan.packs if kernel.plan else {}
+        params = kernel.plan.subgraph.params if kernel.plan else ()
+        hoisted = [relax.const(param.constant) for param in params if param.constant is not None]
         arguments = [
             _packed(packs[index], argument) if index in packs else argument
-            for index, argument in enumerate(call.args)
+            for index, argument in enumerate([*call.args, *hoisted])
         ]
         return self.builder.emit(relax.call_tir(kernel.callee, arguments, kernel.result))
 

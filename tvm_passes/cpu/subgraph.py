@@ -25,11 +25,13 @@ class Param:
     layout: str
     """How the tensor lies in memory; weights are plain."""
     is_weight: bool
+    constant: np.ndarray | None = None
+    """Value of a constant of the body that kernels take as a further parameter."""
 
 
 @dataclass(frozen=True, eq=False)
 class Literal:
-    """A small constant of the body."""
+    """A constant of the body with one element."""
 
     array: np.ndarray
 
@@ -91,6 +93,7 @@ class _Reader:
         self.layout = layout
         self.values: dict[Expr, Value] = {}
         self.nodes: list[Node] = []
+        self.hoisted: list[Param] = []
 
     def param(self, index: int, var: Var) -> Param:
         shape = static_shape(var.ty)
@@ -104,8 +107,19 @@ class _Reader:
 
     def value(self, expr: Expr) -> Value | None:
         if isinstance(expr, Constant):
-            return Literal(expr.value.numpy())
+            return self.constant(expr)
         return self.values.get(expr)
+
+    def constant(self, expr: Constant) -> Value:
+        """A literal, or a further parameter for an array."""
+        array = expr.value.numpy()
+        if array.size == 1:
+            return Literal(array)
+        if expr not in self.values:
+            index = len(self.function.params) + len(self.hoisted)
+            self.hoisted.append(Param(index, array.shape, str(array.dtype), PLAIN, True, array))
+            self.values[expr] = self.hoisted[-1]
+        return self.values[expr]
 
     def read_call(self, var: Var, call: Call) -> None:
         operator = op_name(call)

@@ -33,7 +33,7 @@ class Linear:
 
 
 def call_named(mutator: PyExprMutator, expr: Expr, *names: str) -> Call | None:
-    """The call that `expr` is bound to, if its operator is one of `names`."""
+    """Call that `expr` is bound to, if its operator is one of `names`."""
     value = resolved(mutator, expr)
     return value if isinstance(value, Call) and op_name(value) in names else None
 
@@ -112,9 +112,7 @@ def _combine(mutator: PyExprMutator, call: Call, base: Expr) -> Mapping[int, flo
     return _power(left, right[0])
 
 
-def _sum(
-    left: Mapping[int, float], right: Mapping[int, float], sign: float
-) -> Mapping[int, float]:
+def _sum(left: Mapping[int, float], right: Mapping[int, float], sign: float) -> Mapping[int, float]:
     return {d: left.get(d, 0.0) + sign * right.get(d, 0.0) for d in {*left, *right}}
 
 

@@ -17,7 +17,7 @@ MutatorFactory = Callable[[IRModule, relax.Function], PyExprMutator]
 
 
 def array_of(constant: Constant) -> np.ndarray:
-    """The value of `constant`, without a copy where numpy has the type."""
+    """Value of `constant`, without a copy where numpy has the type."""
     try:
         return np.from_dlpack(constant.value)
     except (RuntimeError, BufferError, TypeError):
@@ -25,12 +25,12 @@ def array_of(constant: Constant) -> np.ndarray:
 
 
 def constant_of(array: np.ndarray | np.generic) -> Constant:
-    """A Relax constant that holds `array`."""
+    """Relax constant that holds `array`."""
     return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(np.shape(array))))
 
 
 def scalar_of(expr: Expr | None) -> float | None:
-    """The value of a constant with a single element; None for anything else."""
+    """Value of a constant with a single element; None for anything else."""
     if not isinstance(expr, Constant):
         return None
     array = array_of(expr)
@@ -54,7 +54,7 @@ def dtype_of(expr: Expr) -> str:
 
 
 def integers(expr: Expr) -> tuple[int, ...] | None:
-    """The integers of a shape expression or of a tuple of them; None if one is symbolic."""
+    """Integers of a shape expression or of a tuple of them; None if one is symbolic."""
     values = expr.values if isinstance(expr, relax.ShapeExpr) else getattr(expr, "fields", None)
     try:
         return None if values is None else tuple(int(value) for value in values)
@@ -73,7 +73,7 @@ def use_counts(function: relax.Function) -> Counter[Var]:
 
 
 def resolved(mutator: PyExprMutator, expr: Expr) -> Expr:
-    """What `expr` is bound to, through any chain of variables; itself if nothing is known."""
+    """Follow `expr` to what it is bound to, through any chain of variables; itself if nothing is known."""
     while isinstance(expr, Var):
         value = mutator.lookup_binding(expr)
         if value is None:
@@ -83,7 +83,7 @@ def resolved(mutator: PyExprMutator, expr: Expr) -> Expr:
 
 
 def call_of(mutator: PyExprMutator, expr: Expr, name: str) -> Call | None:
-    """The call of operator ``relax.<name>`` that `expr` is bound to, else None."""
+    """Call of operator ``relax.<name>`` that `expr` is bound to, else None."""
     value = resolved(mutator, expr)
     if isinstance(value, Call) and getattr(value.op, "name", "") == f"relax.{name}":
         return value

@@ -54,7 +54,9 @@ def _bounds(mutator_: PyExprMutator, call: Call) -> tuple[Expr, float, float] | 
     if bounded is None:
         return None
     least, most = sorted((outer, bounded[1])) if name == "maximum" else (bounded[1], outer)
-    crossed = (name == "minimum" and bounded[1] > outer) or (name == "maximum" and bounded[1] < outer)
+    crossed = (name == "minimum" and bounded[1] > outer) or (
+        name == "maximum" and bounded[1] < outer
+    )
     return None if crossed else (bounded[0], least, most)
 
 
@@ -88,7 +90,7 @@ def _line_clip(mutator_: PyExprMutator, line: Linear, most: float) -> Expr:
 
 
 def _gated(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """An activation of the form ``coefficient * x * gate(x)``."""
+    """Activation of the form ``coefficient * x * gate(x)``."""
     outer = scaled(mutator_, call)
     product = call_named(mutator_, outer.core, "multiply")
     if product is None:
@@ -110,13 +112,17 @@ def _gated(mutator_: PyExprMutator, call: Call) -> Expr | None:
 def _gate(mutator_: PyExprMutator, data: Linear, gate: Linear, factor: float) -> Expr | None:
     """Match ``factor * data * gate`` where the gate is a known function of the data."""
     x, factor = data.core, factor * data.slope
-    function = call_named(mutator_, gate.core, "erf", "tanh", "sigmoid", "clip", "nn.relu6", "minimum", "maximum")
+    function = call_named(
+        mutator_, gate.core, "erf", "tanh", "sigmoid", "clip", "nn.relu6", "minimum", "maximum"
+    )
     if function is None:
         return None
     name, argument = op_name(function), function.args[0]
     if name == "sigmoid":
         fits = gate.offset == 0 and close(factor * gate.slope, 1.0)
-        return relax.op.nn.silu(x) if fits and is_polynomial(mutator_, argument, x, {1: 1.0}) else None
+        return (
+            relax.op.nn.silu(x) if fits and is_polynomial(mutator_, argument, x, {1: 1.0}) else None
+        )
     if name in ("erf", "tanh"):
         if not close(factor * gate.slope, 0.5) or not close(factor * gate.offset, 0.5):
             return None
@@ -170,7 +176,7 @@ class CanonicalizeActivations:
 
         x * sigmoid(x)
         0.5 * x * (1 + erf(x / sqrt(2)))
-        0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))
+        0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
         clip(x + 3, 0, 6) / 6
         x * clip(x + 3, 0, 6) / 6
         minimum(maximum(x, 0), 6)
@@ -193,4 +199,5 @@ class CanonicalizeActivations:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, lambda module, _function: _ActivationMatcher(module))

@@ -54,7 +54,9 @@ def _layer_norm(
 def _centred(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, tuple[int, ...]] | None:
     """(x, axes) of ``x - mean(x, axes)``."""
     difference = call_named(mutator_, expr, "subtract")
-    mean = None if difference is None else call_named(mutator_, difference.args[1], "mean")
+    if difference is None:
+        return None
+    mean = call_named(mutator_, difference.args[1], "mean")
     if mean is None or not same_value(mutator_, mean.args[0], difference.args[0]):
         return None
     axes = _reduced_axes(mean, mean.args[0])
@@ -64,7 +66,7 @@ def _centred(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, tuple[int, ...]
 def _variance(
     mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]
 ) -> float | None:
-    """The epsilon of ``mean((data - mean(data))²) + epsilon``."""
+    """Epsilon of ``mean((data - mean(data))²) + epsilon``."""
     total = call_named(mutator_, expr, "add")
     if total is None:
         return None
@@ -75,9 +77,7 @@ def _variance(
     return None
 
 
-def _is_variance(
-    mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]
-) -> bool:
+def _is_variance(mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]) -> bool:
     mean = call_named(mutator_, expr, "mean", "variance")
     if mean is None or _reduced_axes(mean, mean.args[0]) != axes:
         return False
@@ -192,4 +192,5 @@ class CanonicalizeNormalizations:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, _NormalizationMatcher)

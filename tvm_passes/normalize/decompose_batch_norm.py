@@ -65,8 +65,8 @@ class DecomposeBatchNorm:
 
     After::
 
-        lv = R.multiply(x, scale)   # (1, C, 1, 1): gamma / sqrt(variance + epsilon)
-        lv1 = R.add(lv, shift)      # (1, C, 1, 1): beta - mean * scale
+        lv = R.multiply(x, scale)  # (1, C, 1, 1): gamma / sqrt(variance + epsilon)
+        lv1 = R.add(lv, shift)  # (1, C, 1, 1): beta - mean * scale
 
     Requires
         Parameters folded to constants (:class:`FoldConstants`).
@@ -75,4 +75,5 @@ class DecomposeBatchNorm:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, lambda module, _function: _Decomposer(module))

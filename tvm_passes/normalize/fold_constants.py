@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import erf
+from typing import Literal
 
 import numpy as np
 import tvm
@@ -31,10 +32,14 @@ _STRIP = 128
 Evaluator = Callable[[Call, list[np.ndarray]], "np.ndarray | list[np.ndarray]"]
 
 
-def _shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def _result_shape(call: Call) -> tuple[int, ...]:
     shape = shape_of(call)
-    assert shape is not None
-    return arrays[0].reshape(shape)
+    assert shape is not None, "checked before evaluating"
+    return shape
+
+
+def _shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0].reshape(_result_shape(call))
 
 
 def _transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
@@ -66,13 +71,14 @@ def _elementwise(function: Callable[..., np.ndarray]) -> Evaluator:
 
 
 def _broadcast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    return np.broadcast_to(arrays[0], shape_of(call))
+    return np.broadcast_to(arrays[0], _result_shape(call))
 
 
 def _taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    mode = {"clip": "clip", "wrap": "wrap"}.get(str(call.attrs.mode), "raise")
-    axis = call.attrs.axis
-    return np.take(arrays[0], arrays[1], None if axis is None else int(axis), mode=mode)
+    modes: Mapping[str, Literal["clip", "wrap"]] = {"clip": "clip", "wrap": "wrap"}
+    axis = None if call.attrs.axis is None else int(call.attrs.axis)
+    mode = modes.get(str(call.attrs.mode))
+    return np.take(arrays[0], arrays[1], axis=axis, mode=mode or "raise")
 
 
 def _sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
@@ -95,7 +101,7 @@ def _split(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    return np.full(shape_of(call), arrays[0])
+    return np.full(_result_shape(call), arrays[0])
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -160,15 +166,15 @@ _EVALUATORS: Mapping[str, Evaluator] = {
     "sum": _reducer(np.sum),
     "take": _taken,
     "tile": lambda call, arrays: np.tile(arrays[0], [int(r) for r in call.attrs.repeats]),
-    "zeros": lambda call, _arrays: np.zeros(shape_of(call), dtype_of(call)),
-    "ones": lambda call, _arrays: np.ones(shape_of(call), dtype_of(call)),
+    "zeros": lambda call, _arrays: np.zeros(_result_shape(call), dtype_of(call)),
+    "ones": lambda call, _arrays: np.ones(_result_shape(call), dtype_of(call)),
 }
 
 _SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm)
 
 
 def evaluate(call: Call, arguments: list[Expr]) -> Constant | Tuple | None:
-    """The value of `call` on constant `arguments`; None if it is not constant, known and small."""
+    """Value of `call` on constant `arguments`; None if it is not constant, known and small."""
     evaluator = _EVALUATORS.get(op_name(call))
     arrays = _constant_arrays(arguments)
     if evaluator is None or arrays is None or not _is_worth_folding(call, arrays):
@@ -231,7 +237,7 @@ class _Folder(PyExprMutator):
         return item
 
     def _constant(self, argument: Expr) -> Expr:
-        """The constant that `argument` stands for; `argument` itself if there is none."""
+        """Constant that `argument` stands for; `argument` itself if there is none."""
         value = resolved(self, argument)
         if isinstance(value, Constant):
             return value
@@ -261,4 +267,5 @@ class FoldConstants:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, lambda module, _function: _Folder(module))

@@ -103,4 +103,5 @@ class FoldPadding:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, lambda module, _function: _PaddingFolder(module))

@@ -108,7 +108,7 @@ class _ScaleShiftFolder(PyExprMutator):
         super().visit_var_binding_(binding)
 
     def _form(self, binding: relax.VarBinding) -> _Affine | None:
-        """The affine form of what `binding` binds (as read before this pass), if it has one."""
+        """Affine form of what `binding` binds (as read before this pass), if it has one."""
         call = binding.value
         if op_name(call) in _SCALERS:
             return self._anchor(binding)
@@ -164,7 +164,7 @@ class _ScaleShiftFolder(PyExprMutator):
         return left, "multiply", value if name == "multiply" else 1 / value
 
     def _emit(self, form: _Affine) -> Expr:
-        """The shortest expression of `form`, over variables of the function before this pass."""
+        """Shortest expression of `form`, over variables of the function before this pass."""
         value, dtype = form.base, dtype_of(form.base)
         if form.anchored:
             value = self._scaled_anchor(form)
@@ -218,13 +218,13 @@ class FoldScaleShift:
     Before::
 
         lv = R.nn.conv2d(x, weight)
-        lv1 = R.multiply(lv, scale)      # (1, C, 1, 1) or a scalar
+        lv1 = R.multiply(lv, scale)  # (1, C, 1, 1) or a scalar
         lv2 = R.add(lv1, shift)
 
     After::
 
         lv = R.nn.conv2d(x, scaled_weight)
-        lv2 = R.add(lv, shift)           # (1, C, 1, 1)
+        lv2 = R.add(lv, shift)  # (1, C, 1, 1)
 
     After a matrix product the shift has shape (N,). Without weights before it, a chain becomes one
     multiplication and one addition. A value that is read twice ends a chain.
@@ -238,4 +238,5 @@ class FoldScaleShift:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, _ScaleShiftFolder)

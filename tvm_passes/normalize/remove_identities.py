@@ -106,7 +106,20 @@ def _neutral(operator: str, neutral: float, *, commutes: bool) -> Simplifier:
 
 
 _BINARY = frozenset(
-    "add subtract multiply divide maximum minimum power equal greater greater_equal less less_equal".split()
+    [
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "maximum",
+        "minimum",
+        "power",
+        "equal",
+        "greater",
+        "greater_equal",
+        "less",
+        "less_equal",
+    ]
 )
 
 
@@ -118,8 +131,9 @@ def _without_broadcast(mutator_: PyExprMutator, call: Call) -> Expr | None:
         others = [other for other in arguments if not other.same_as(argument)]
         if inner is None or not others or shape_of(inner.args[0]) is None:
             continue
-        shapes = [shape_of(inner.args[0]), *(shape_of(other) for other in others)]
-        if None in shapes or np.broadcast_shapes(*shapes) != shape_of(call):
+        known = [shape_of(operand) for operand in (inner.args[0], *others)]
+        shapes = [shape for shape in known if shape is not None]
+        if len(shapes) < len(known) or np.broadcast_shapes(*shapes) != shape_of(call):
             continue
         arguments[position] = inner.args[0]
         return Call(call.op, arguments, call.attrs, call.ty_args, call.span)
@@ -202,4 +216,5 @@ class RemoveIdentities:
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
         return rewrite_functions(mod, lambda module, _function: _Simplifier(module))
