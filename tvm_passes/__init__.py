@@ -5,11 +5,26 @@ importing this package alone does not import TVM.
 """
 
 
+from __future__ import annotations
+
+from typing import Any
+
+
 def register() -> None:
     """Entry point of group ``tvm.backends``: TVM calls it at ``import tvm``.
 
     Makes ``tvm.compile(mod, target, relax_pipeline="layoutsel")`` available.
     """
-    from tvm_passes.pipeline import register_pipeline
+    import tvm
 
-    register_pipeline()
+    if tvm._RUNTIME_ONLY:  # no compiler, no pipelines
+        return
+
+    from tvm.relax.pipeline import PIPELINE_MAP
+
+    def layoutsel_pipeline(**options: Any) -> Any:
+        from tvm_passes import pipeline
+
+        return pipeline.layoutsel_pipeline(**options)
+
+    PIPELINE_MAP.setdefault("layoutsel", layoutsel_pipeline)

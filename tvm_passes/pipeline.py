@@ -78,9 +78,3 @@ def layoutsel_pipeline(
 
     return pipeline
 
-
-def register_pipeline() -> None:
-    """Register the pipeline with TVM, once."""
-    pipelines = relax.pipeline.PIPELINE_MAP
-    if "layoutsel" not in pipelines:
-        pipelines["layoutsel"] = layoutsel_pipeline

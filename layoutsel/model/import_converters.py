@@ -270,6 +270,16 @@ def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -
     return convert
 
 
+def _power(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """Integer powers by way of floats, the only type that TVM has them for."""
+    base, exponent = inputs[0], inputs[1]
+    dtype = str(base.ty.dtype)
+    if dtype.startswith("float"):
+        return _stock("Pow")(builder, inputs, attributes, state, opset)
+    wide = [builder.emit(relax.op.astype(value, "float64")) for value in (base, exponent)]
+    return relax.op.astype(builder.emit(relax.op.power(*wide)), dtype)
+
+
 def _is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
     data, dtype = inputs[0], str(inputs[0].ty.dtype)
     limits = [
@@ -365,9 +375,11 @@ CONVERTERS: Mapping[str, Converter] = {
     "Mean": _mean,
     "Min": _chain(relax.op.minimum),
     "Pad": _pad,
+    "Pow": _power,
     "RMSNormalization": _rms_norm,
     "Resize": _only("Resize", "antialias", (0,), 0),
     "RoiAlign": _only("RoiAlign", "mode", (b"avg",), b"avg"),
+    "SpaceToDepth": _only("SpaceToDepth", "mode", (b"DCR",), b"DCR"),
     "Sum": _chain(relax.op.add),
     "Tile": _tile,
 }

@@ -181,7 +181,7 @@ class _Importer(stock.ONNXGraphImporter):
         self._bind(node, self.bb.normalize(value), name)
 
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
-        """Outputs of a node that computes an argument (a shape, a padding) from small constants."""
+        """Evaluate a node that computes an argument (a shape, a padding) from small constants."""
         inputs = {name: self._nodes[name] for name in node.input if name}
         if node.op_type in _IMPURE or not (inputs or node.op_type == "Constant"):
             return None

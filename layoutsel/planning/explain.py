@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,8 +25,13 @@ class Counterfactual:
     decision: Decision
     cost_us: float
     """The sub-graph itself, microseconds, boundaries excluded."""
-    extra_us: float
-    """How much more the whole plan would cost, microseconds; infinite where that is beyond what was told apart."""
+    extra_us: float | None
+    """How much more the whole plan would cost, microseconds; None where that is beyond what was told apart."""
+
+    @property
+    def order_us(self) -> float:
+        """`extra_us` as a number to sort and compare by."""
+        return math.inf if self.extra_us is None else self.extra_us
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,7 @@ class ExplainedSubgraph:
     @property
     def is_safe(self) -> bool:
         """Whether the best alternative loses by more than the measurement's spread."""
-        return all(other.extra_us > self.spread_us for other in self.alternatives)
+        return all(other.order_us > self.spread_us for other in self.alternatives)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +109,7 @@ def explain(
             Counterfactual(
                 decision=option.decision,
                 cost_us=option.cost_us,
-                extra_us=float(total) - cost.total_us,
+                extra_us=float(total) - cost.total_us if math.isfinite(total) else None,
             )
             for option, total in zip(node.options, costs, strict=True)
             if option is not chosen
@@ -116,7 +122,7 @@ def explain(
                 cost_us=chosen.cost_us,
                 spread_us=chosen.spread_us,
                 source=chosen.source,
-                alternatives=tuple(sorted(others, key=lambda other: other.extra_us)),
+                alternatives=tuple(sorted(others, key=lambda other: other.order_us)),
                 declines=node.declines,
             )
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from layoutsel.planning import documents
+from layoutsel.planning.explain import Counterfactual, Explanation, Gains
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.solve import Solution
 from tvm_passes.decision import Decision, SubgraphId
@@ -32,6 +33,12 @@ class PlannedSubgraph:
     """Uncertainty of `cost_us`, microseconds."""
     source: str
     """Where `cost_us` comes from."""
+    names: tuple[str, ...] = ()
+    """Names of its operators in the source model."""
+    reads: tuple[str, ...] = ()
+    """The tensors it reads: ``s3.0`` is output 0 of s3, ``input.1`` input 1 of the model."""
+    alternatives: tuple[Counterfactual, ...] = ()
+    """Every other candidate and what it would cost; empty for a plan that was not explained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,12 @@ class Plan:
     subgraphs: tuple[PlannedSubgraph, ...]
     boundaries: tuple[Boundary, ...]
     declines: tuple[Decline, ...]
+    results: tuple[str, ...] = ()
+    """The tensors that the model returns, named as in :attr:`PlannedSubgraph.reads`."""
+    gains: Gains | None = None
+    """What simpler ways to choose would cost; None for a plan that was not explained."""
+    exact: bool = False
+    """Whether the alternatives' costs are those of the best plan around each; else all else stays as it is."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Measured alternatives by name; this plan's own entry is ``plan``."""
 
@@ -128,9 +141,13 @@ def make_plan(
     versions: Mapping[str, str],
     score_cost_us: float | None = None,
     measured: Mapping[str, Measured] | None = None,
+    explanation: Explanation | None = None,
 ) -> Plan:
-    """Write down `solution`, priced by `problem`."""
+    """Write down `solution`, priced by `problem`, with its reasons where an `explanation` is given."""
     cost = problem.cost(solution.decisions)
+    reads, results = _uses(problem)
+    explained = explanation.subgraphs if explanation else ()
+    alternatives = {subgraph.id: subgraph.alternatives for subgraph in explained}
     subgraphs = []
     for node in problem.nodes:
         option = node.option(solution.decisions[node.id])
@@ -142,6 +159,9 @@ def make_plan(
                 cost_us=option.cost_us,
                 spread_us=option.spread_us,
                 source=option.source,
+                names=node.names,
+                reads=reads[node.id],
+                alternatives=alternatives.get(node.id, ()),
             )
         )
     return Plan(
@@ -160,8 +180,24 @@ def make_plan(
         subgraphs=tuple(subgraphs),
         boundaries=cost.boundaries,
         declines=tuple(decline for node in problem.nodes for decline in node.declines),
+        results=results,
+        gains=explanation.gains if explanation else None,
+        exact=explanation.exact if explanation else False,
         measured=dict(measured or {}),
     )
+
+
+def _uses(
+    problem: PlanningProblem,
+) -> tuple[Mapping[SubgraphId, tuple[str, ...]], tuple[str, ...]]:
+    """Name the tensors that every sub-graph reads, and those that the model returns, in order."""
+    found: dict[SubgraphId | None, dict[int, str]] = {node.id: {} for node in problem.nodes}
+    for tensor in problem.tensors:
+        for use in tensor.uses:
+            found.setdefault(use.consumer, {})[use.input_index] = tensor.name
+    names = {id_: tuple(uses[index] for index in sorted(uses)) for id_, uses in found.items()}
+    results = names.pop(None, ())
+    return {id_: reads for id_, reads in names.items() if id_ is not None}, results
 
 
 def diff(before: Plan, after: Plan) -> tuple[Difference, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import onnx
 import pytest
@@ -95,10 +97,8 @@ def test_corrupt_bytes_never_give_a_trace(tmp_path):
         for position in rng.integers(0, len(damaged), 3):
             damaged[position] = rng.integers(0, 256)
         path.write_bytes(bytes(damaged))
-        try:
+        with contextlib.suppress(LayoutselError):
             import_model(path)
-        except LayoutselError as error:
-            assert str(error)
 
 
 def test_external_data(tmp_path):

@@ -175,7 +175,7 @@ def test_matrix_of_odd_size_is_transposed_in_strips():
 
 
 def test_batch_norm_becomes_scale_and_shift():
-    check(DecomposeBatchNorm(), lambda e, x: batch_norm(e, x), "multiply add")
+    check(DecomposeBatchNorm(), batch_norm, "multiply add")
 
 
 def test_batch_norm_along_the_last_axis():
@@ -541,7 +541,7 @@ def test_control_flow_and_integers_pass_through():
 STEPS = {
     "scale": lambda e, x: e(multiply(x, constant(1, 8, 1, 1))),
     "shift": lambda e, x: e(subtract(x, constant(8, 1, 1))),
-    "norm": lambda e, x: batch_norm(e, x),
+    "norm": batch_norm,
     "conv": lambda e, x: e(multiply(e(conv(x)), scalar(0.2))),
     "depthwise": lambda e, x: e(conv(x, groups=8)),
     "relu": lambda e, x: e(nn.relu(x)),

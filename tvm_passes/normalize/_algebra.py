@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm.ir import Call
 from tvm.relax.expr_functor import PyExprMutator
@@ -16,6 +17,9 @@ TOLERANCE = 1e-5
 """Relative; exporters print constants such as sqrt(2 / pi) with six digits."""
 
 _MAX_DEGREE = 3
+
+Polynomial: TypeAlias = Mapping[int, float]
+"""Coefficients by degree."""
 
 
 def close(a: float, b: float) -> bool:
@@ -74,7 +78,7 @@ def linear(mutator: PyExprMutator, expr: Expr) -> Linear:
     return Linear(offset=outer.slope * offset, slope=outer.slope * inner.slope, core=inner.core)
 
 
-def polynomial(mutator: PyExprMutator, expr: Expr, base: Expr) -> Mapping[int, float] | None:
+def polynomial(mutator: PyExprMutator, expr: Expr, base: Expr) -> Polynomial | None:
     """Coefficients by degree of `expr` as a polynomial in `base`; None if it is none."""
     if expr.same_as(base):
         return {1: 1.0}
@@ -89,34 +93,26 @@ def polynomial(mutator: PyExprMutator, expr: Expr, base: Expr) -> Mapping[int, f
     return _combine(mutator, value, base)
 
 
-def _combine(mutator: PyExprMutator, call: Call, base: Expr) -> Mapping[int, float] | None:
-    name = op_name(call)
-    if name == "square":
+def _combine(mutator: PyExprMutator, call: Call, base: Expr) -> Polynomial | None:
+    if op_name(call) == "square":
         inner = polynomial(mutator, call.args[0], base)
         return None if inner is None else _product(inner, inner)
-    if name not in ("add", "subtract", "multiply", "divide", "power"):
+    combine = _COMBINERS.get(op_name(call))
+    if combine is None:
         return None
     left, right = (polynomial(mutator, argument, base) for argument in call.args)
-    if left is None or right is None:
-        return None
-    if name == "add":
-        return _sum(left, right, 1.0)
-    if name == "subtract":
-        return _sum(left, right, -1.0)
-    if name == "multiply":
-        return _product(left, right)
-    if set(right) != {0}:
-        return None
-    if name == "divide":
-        return None if right[0] == 0 else {degree: c / right[0] for degree, c in left.items()}
-    return _power(left, right[0])
+    return None if left is None or right is None else combine(left, right)
 
 
-def _sum(left: Mapping[int, float], right: Mapping[int, float], sign: float) -> Mapping[int, float]:
-    return {d: left.get(d, 0.0) + sign * right.get(d, 0.0) for d in {*left, *right}}
+def _sum(left: Polynomial, right: Polynomial) -> Polynomial | None:
+    return {degree: left.get(degree, 0.0) + right.get(degree, 0.0) for degree in {*left, *right}}
 
 
-def _product(left: Mapping[int, float], right: Mapping[int, float]) -> Mapping[int, float] | None:
+def _difference(left: Polynomial, right: Polynomial) -> Polynomial | None:
+    return _sum(left, {degree: -factor for degree, factor in right.items()})
+
+
+def _product(left: Polynomial, right: Polynomial) -> Polynomial | None:
     result: dict[int, float] = {}
     for a, x in left.items():
         for b, y in right.items():
@@ -124,18 +120,31 @@ def _product(left: Mapping[int, float], right: Mapping[int, float]) -> Mapping[i
     return result if max(result) <= _MAX_DEGREE else None
 
 
-def _power(base: Mapping[int, float], exponent: float) -> Mapping[int, float] | None:
-    if exponent not in (1.0, 2.0, 3.0):
+def _quotient(left: Polynomial, right: Polynomial) -> Polynomial | None:
+    if set(right) != {0} or right[0] == 0:
         return None
-    result: Mapping[int, float] | None = base
-    for _ in range(int(exponent) - 1):
+    return {degree: factor / right[0] for degree, factor in left.items()}
+
+
+def _power(base: Polynomial, exponent: Polynomial) -> Polynomial | None:
+    if set(exponent) != {0} or exponent[0] not in (1.0, 2.0, 3.0):
+        return None
+    result: Polynomial | None = base
+    for _ in range(int(exponent[0]) - 1):
         result = None if result is None else _product(result, base)
     return result
 
 
-def is_polynomial(
-    mutator: PyExprMutator, expr: Expr, base: Expr, expected: Mapping[int, float]
-) -> bool:
+_COMBINERS: Mapping[str, Callable[[Polynomial, Polynomial], Polynomial | None]] = {
+    "add": _sum,
+    "divide": _quotient,
+    "multiply": _product,
+    "power": _power,
+    "subtract": _difference,
+}
+
+
+def is_polynomial(mutator: PyExprMutator, expr: Expr, base: Expr, expected: Polynomial) -> bool:
     """Whether `expr` is the polynomial of `base` with the `expected` coefficients."""
     found = polynomial(mutator, expr, base)
     return found is not None and all(

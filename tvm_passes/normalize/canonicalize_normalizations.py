@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tvm
@@ -130,7 +131,7 @@ class _NormalizationMatcher(PyExprMutator):
         if op_name(call) not in ("add", "divide", "multiply"):
             return call
         left, right = call.args
-        attempts = {
+        attempts: Mapping[str, tuple[Callable[[], Expr | None], ...]] = {
             "add": (lambda: self._into_layer_norm(call),),
             "divide": (
                 lambda: _layer_norm(self, left, right, "sqrt"),
@@ -142,8 +143,11 @@ class _NormalizationMatcher(PyExprMutator):
                 lambda: self._into_layer_norm(call),
             ),
         }
-        found = (attempt() for attempt in attempts[op_name(call)])
-        return next((expr for expr in found if expr is not None), call)
+        for attempt in attempts[op_name(call)]:
+            found = attempt()
+            if found is not None:
+                return found
+        return call
 
     def _into_layer_norm(self, call: Call) -> Expr | None:
         """Move a constant factor or term after ``nn.layer_norm`` into its parameters."""

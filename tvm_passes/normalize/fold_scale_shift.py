@@ -144,7 +144,7 @@ class _ScaleShiftFolder(PyExprMutator):
 
     def _step(self, call: Call) -> tuple[Var, str, np.ndarray] | None:
         """`call` as one step on a variable: (variable, ``multiply`` or ``add``, constant)."""
-        name = op_name(call)
+        name, shape = op_name(call), shape_of(call)
         if name not in ("add", "subtract", "multiply", "divide") or dtype_of(call) not in _FLOATS:
             return None
         left, right = call.args
@@ -152,16 +152,14 @@ class _ScaleShiftFolder(PyExprMutator):
             left, right = right, left
         if not isinstance(left, Var) or not isinstance(right, Constant):
             return None
-        if shape_of(left) is None or shape_of(left) != shape_of(call):
-            return None
         value = array_of(right)
-        if value.ndim > len(shape_of(call) or ()):
+        if shape is None or shape_of(left) != shape or value.ndim > len(shape):
             return None
         if name in ("add", "subtract"):
             return left, "add", value if name == "add" else -value
-        if name == "divide" and not value.all():
-            return None
-        return left, "multiply", value if name == "multiply" else 1 / value
+        if name == "divide":
+            return (left, "multiply", 1 / value) if value.all() else None
+        return left, "multiply", value
 
     def _emit(self, form: _Affine) -> Expr:
         """Shortest expression of `form`, over variables of the function before this pass."""
