@@ -17,6 +17,7 @@ from layoutsel.building.build import Built, build
 from layoutsel.cost.machine import this_machine
 from layoutsel.planning import documents
 from layoutsel.planning.alternatives import single_plans, top_plans
+from layoutsel.planning.explain import explain
 from layoutsel.planning.plan import Measured, Plan, check_fits, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
@@ -125,15 +126,22 @@ def compile_plan(
     ------
     PlanMismatch
         If the plan was made for another model or machine; names the first thing that differs.
+    IllegalDecision
+        If a unit declines what the plan, perhaps edited, decides for it.
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
-    session = Session.open(model, **options)
+    return build_as_planned(Session.open(model, **options), chosen, verify=verify)
+
+
+def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
+    """Build `chosen`, perhaps loaded and edited, for the model of `session`; errors as of :func:`compile_plan`."""
     check_fits(
         chosen,
         model_hash=session.model.content_hash,
         ids=[subgraph.id for subgraph in session.graph.subgraphs],
         machine=this_machine().fingerprint,
     )
+    session.check_legal(chosen.decisions)
     return finish(session, chosen, None, verify=verify)
 
 
@@ -208,6 +216,7 @@ def _fastest(
             "the plan %r is faster than the chosen one: %.1f us against %.1f us; it is kept",
             winner, measured[winner].median_us, measured["plan"].median_us,
         )
+        plans[winner] = _plan_of(chosen, problem, rivals[winner], winner, explained=True)
     return _with_measurements(models[winner], plans[winner], measured)
 
 
@@ -216,6 +225,8 @@ def _plan_of(
     problem: PlanningProblem,
     decisions: Mapping[SubgraphId, Decision],
     name: str,
+    *,
+    explained: bool = False,
 ) -> Plan:
     solution = Solution(
         decisions=decisions,
@@ -231,6 +242,7 @@ def _plan_of(
         machine=chosen.machine,
         versions=chosen.versions,
         score_cost_us=chosen.score_cost_us,
+        explanation=explain(problem, decisions) if explained else None,
     )
 
 

@@ -32,6 +32,7 @@ from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.planning.explain import explain
 from layoutsel.planning.pins import apply_pins
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
@@ -39,7 +40,7 @@ from layoutsel.planning.strategies import choose
 from layoutsel.runtime.threads import available_threads
 from layoutsel.units.base import Unit, select
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import Decline, LayoutselError
+from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
 
@@ -125,6 +126,24 @@ class Session:
     def candidates(self) -> dict[SubgraphId, Candidates]:
         """What every unit offers for every sub-graph."""
         return gather_candidates(self.graph, self.units)
+
+    def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
+        """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.
+
+        Raises
+        ------
+        IllegalDecision
+            Says what the first offending sub-graph got and expected.
+        """
+        for id_, decision in decisions.items():
+            if decision.unit not in self.units:
+                raise IllegalDecision(
+                    f"sub-graph {id_} is decided as {decision}: got unit {decision.unit!r}; "
+                    f"expected one of {', '.join(self.units)}"
+                )
+            supports = self.units[decision.unit].backend.supports
+            if decline := supports(self.graph.functions[id_], decision):
+                raise IllegalDecision(str(decline))
 
     @contextmanager
     def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
@@ -214,18 +233,15 @@ class Session:
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`."""
         solution = choose(problem, strategy=strategy)
-        score_us = (
-            solution.cost_us
-            if strategy == "score"
-            else choose(problem, strategy="score").cost_us
-        )
+        explanation = explain(problem, solution.decisions)
         return make_plan(
             problem,
             solution,
             strategy=strategy,
             machine=this_machine().fingerprint,
             versions=all_versions(),
-            score_cost_us=score_us,
+            score_cost_us=explanation.gains.score_us,
+            explanation=explanation,
         )
 
 

@@ -59,7 +59,8 @@ class ExposeLogits:
             with builder.dataflow():
                 mapping: dict[Expr, Expr] = {}
                 for binding in main_bindings(main):
-                    mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
+                    value = substitute(binding.value, mapping.get)
+                    mapping[binding.var] = builder.emit(value, binding.var.name)
                 result = mapping.get(main.body.body, main.body.body)
                 values = [result]
                 if isinstance(main.body.body.ty, relax.TupleType):

@@ -12,8 +12,8 @@ namespace layoutsel {
 
 namespace {
 
-constexpr int64_t kAlignment = 64;            // a cache line
-constexpr int64_t kHugePage = 2 << 20;        // fewer misses of the address cache
+constexpr int64_t kAlignment = 64;      // a cache line
+constexpr int64_t kHugePage = 2 << 20;  // fewer misses of the address cache
 constexpr int64_t kHugePageFrom = 1 << 20;
 
 int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
@@ -73,9 +73,8 @@ ArenaPlan PlanArena(const Graph& graph) {
     }
     plan.offsets[id] = at;
     plan.bytes = std::max(plan.bytes, at + bytes);
-    auto place = std::upper_bound(placed.begin(), placed.end(), at, [&](int64_t value, size_t b) {
-      return value < plan.offsets[b];
-    });
+    auto place = std::upper_bound(placed.begin(), placed.end(), at,
+                                  [&](int64_t value, size_t b) { return value < plan.offsets[b]; });
     placed.insert(place, id);
   }
   return plan;

@@ -179,25 +179,25 @@ Blueprint Matmul(const Designer& d) {
 
 Blueprint InnerProduct(const Designer& d) {
   memory::desc bias = d.Has(2) ? d.In(2) : memory::desc();
-  dnnl::inner_product_forward::primitive_desc desc(d.engine, kInference, d.In(0), d.Weight(1),
-                                                   bias, d.Out(), d.attr);
+  dnnl::inner_product_forward::primitive_desc desc(d.engine, kInference, d.In(0), d.Weight(1), bias,
+                                                   d.Out(), d.attr);
   return d.Finish(desc, {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS});
 }
 
 Blueprint Pool(const Designer& d) {
   const Node& n = d.node;
-  dnnl::pooling_forward::primitive_desc desc(
-      d.engine, kInference, Pooling(n.Str("algorithm")), d.In(0), d.Out(), n.Ints("strides"),
-      n.Ints("kernel"), n.Ints("dilation"), n.Ints("padding_before"), n.Ints("padding_after"),
-      d.attr);
+  dnnl::pooling_forward::primitive_desc desc(d.engine, kInference, Pooling(n.Str("algorithm")),
+                                             d.In(0), d.Out(), n.Ints("strides"), n.Ints("kernel"),
+                                             n.Ints("dilation"), n.Ints("padding_before"),
+                                             n.Ints("padding_after"), d.attr);
   return d.Finish(desc, {DNNL_ARG_SRC});
 }
 
 Blueprint Elementwise(const Designer& d) {
   const Node& n = d.node;
-  dnnl::eltwise_forward::primitive_desc desc(
-      d.engine, kInference, Eltwise(n.Str("algorithm")), d.In(0), d.Out(),
-      static_cast<float>(n.Float("alpha")), static_cast<float>(n.Float("beta")), d.attr);
+  dnnl::eltwise_forward::primitive_desc desc(d.engine, kInference, Eltwise(n.Str("algorithm")),
+                                             d.In(0), d.Out(), static_cast<float>(n.Float("alpha")),
+                                             static_cast<float>(n.Float("beta")), d.attr);
   return d.Finish(desc, {DNNL_ARG_SRC});
 }
 

@@ -102,7 +102,9 @@ Node ParseNode(const Object& object) {
 
 }  // namespace
 
-int64_t Node::Int(const char* key, int64_t otherwise) const { return GetInt(attrs, key, otherwise); }
+int64_t Node::Int(const char* key, int64_t otherwise) const {
+  return GetInt(attrs, key, otherwise);
+}
 
 double Node::Float(const char* key, double otherwise) const {
   return GetFloat(attrs, key, otherwise);

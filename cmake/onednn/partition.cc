@@ -139,9 +139,8 @@ void Partition::BindArena() {
 
 void Partition::Execute(size_t i) {
   Step& step = steps_[i];
-  dnnl_status_t status = dnnl_primitive_execute(step.primitive.get(), stream_.get(),
-                                                static_cast<int>(step.args.size()),
-                                                step.args.data());
+  dnnl_status_t status = dnnl_primitive_execute(
+      step.primitive.get(), stream_.get(), static_cast<int>(step.args.size()), step.args.data());
   if (status != dnnl_success) {
     TVM_FFI_THROW(RuntimeError) << graph_.nodes[i].Where() << ": oneDNN could not execute "
                                 << step.implementation << " (status " << dnnl_status2str(status)

@@ -74,13 +74,13 @@ class Partition {
   dnnl::stream stream_;
   int threads_ = 0;  // that the primitives were compiled for; 0: not compiled
   std::vector<Step> steps_;
-  std::unordered_map<int64_t, dnnl::memory> memories_;            // by tensor
-  std::unordered_map<int64_t, dnnl::memory::desc> preferred_;     // by tensor
-  std::unordered_map<int64_t, Repacked> repacked_;                // by storage
-  std::vector<std::vector<Placed>> placed_;                       // by storage
+  std::unordered_map<int64_t, dnnl::memory> memories_;         // by tensor
+  std::unordered_map<int64_t, dnnl::memory::desc> preferred_;  // by tensor
+  std::unordered_map<int64_t, Repacked> repacked_;             // by storage
+  std::vector<std::vector<Placed>> placed_;                    // by storage
   std::vector<Placed> scratchpads_;
-  std::vector<void*> bound_;                                      // by storage
-  std::vector<std::pair<int64_t, int64_t>> arguments_;            // (argument, storage)
+  std::vector<void*> bound_;                            // by storage
+  std::vector<std::pair<int64_t, int64_t>> arguments_;  // (argument, storage)
   int64_t arena_bytes_ = 0;
   char* arena_ = nullptr;
 };

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
+import datetime
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-
-from layoutsel.benchmarking import worker
+from layoutsel.benchmarking.cases import case_name, write_case
 from layoutsel.benchmarking.engines import ENGINES, Job
-from layoutsel.model import import_model
-from layoutsel.runtime.verify import onnx_logits, onnxruntime_reference, random_inputs
+from layoutsel.benchmarking.racer import EngineError, Racer, Report, start
+from layoutsel.cost.machine import this_machine, versions
+from layoutsel.planning import documents
 from tvm_passes.errors import LayoutselError
+
+SCHEMA_VERSION = 1
+
+OURS = "layoutsel"
+"""The engine that the others are compared with."""
 
 SETTLE_S = 0.02
 """Pause between turns: thread pools of the engine before stop spinning."""
-PREPARE_LIMIT_S = 3 * 3600
-LOAD_LIMIT_S = 900
+STOP_LIMIT_S = 30.0
+MOST_RUNS = 500
+LEAST_RUNS = 3
+"""A slow engine makes at least so many runs, and no more turns than…"""
+SLOW_FACTOR = 4
+"""…so many times what its turns should take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,161 +70,119 @@ class Settings:
     shapes: Mapping[str, tuple[int, ...]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``optimize`` for the engine layoutsel."""
-
-
-@dataclass
-class _Racer:
-    engine: str
-    process: multiprocessing.process.BaseProcess
-    connection: Connection
-    loaded: dict[str, float]
-    times_ms: list[float] = field(default_factory=list)
-    runs_per_turn: int = 3
+    artifact: Path | None = None
+    """A compiled model for the engine layoutsel to load, instead of compiling one."""
+    tuning_trials: int = 2000
+    """MetaSchedule trials of ``tvm-tuned`` for a whole model; two thousand take about an hour on two cores."""
 
 
 def compare(
-    model: str | Path, settings: Settings, progress: Callable[[str], None] = lambda _text: None
+    model: str | Path, settings: Settings, report: Report = lambda _text: None
 ) -> list[Row]:
     """Run `model` on every engine of `settings`; an engine that fails gets a row with ``error``.
 
     Raises
     ------
     LayoutselError
-        If an engine is unknown, or the model cannot be imported.
+        If an engine is unknown, or the model cannot be read.
     """
-    unknown = [name for name in settings.engines if name not in ENGINES]
-    if unknown:
-        raise LayoutselError(
-            f"unknown engine {unknown[0]!r}: expected one of {', '.join(ENGINES)}"
-        )
-    name = str(model).removeprefix("light:").split("/")[-1].removesuffix(".onnx")
-    with tempfile.TemporaryDirectory() as folder:
-        workdir = Path(folder)
-        progress(f"{name}: importing")
-        data, file = _write_case(model, settings, workdir)
-        racers: list[_Racer] = []
-        rows: list[Row] = []
-        for engine in settings.engines:
-            progress(f"{name}: preparing {engine}")
-            job = Job(
-                model=file,
-                threads=settings.threads,
-                precision=settings.precision,
-                workdir=workdir,
-                options=settings.options,
-            )
-            racer = _start(engine, job, data)
-            if isinstance(racer, str):
-                rows.append(_row(name, engine, settings, error=racer))
-            else:
-                racers.append(racer)
-        progress(f"{name}: timing {', '.join(racer.engine for racer in racers)}")
-        _race(racers, settings)
-        rows += [_finished(name, racer, settings) for racer in racers]
-    order = {engine: index for index, engine in enumerate(settings.engines)}
-    return sorted(rows, key=lambda row: order[row.engine])
+    check_engines(settings.engines)
+    name = case_name(model)
+    racers: list[Racer] = []
+    failures: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="layoutsel-bench-") as folder:
+        try:
+            case = write_case(model, settings.shapes, Path(folder))
+            job = _job(case.file, Path(folder), settings)
+            for engine in settings.engines:
+                try:
+                    racers.append(start(engine, job, case.data, report))
+                except EngineError as error:
+                    failures[engine] = str(error)
+            report("timing")
+            _race(racers, settings)
+            rows = {racer.engine: _finished(name, racer, settings) for racer in racers}
+        finally:
+            for racer in racers:
+                racer.process.close()
+    rows |= {engine: _row(name, engine, settings, error=e) for engine, e in failures.items()}
+    return [rows[engine] for engine in settings.engines]
 
 
-def save(path: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
-    """Write rows as JSON, atomically; `about` names machine, versions and date."""
-    body = {"schema_version": 1, **about, "rows": [row.to_json() for row in rows]}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(body, indent=1) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise LayoutselError(f"cannot write {path}: {error.strerror}") from error
+def check_engines(engines: Sequence[str]) -> None:
+    """Refuse an engine that is not in the table.
+
+    Raises
+    ------
+    LayoutselError
+        Names it.
+    """
+    for engine in engines:
+        if engine not in ENGINES:
+            raise LayoutselError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
 
 
-def _write_case(model: str | Path, settings: Settings, workdir: Path) -> tuple[Path, Path]:
-    imported = import_model(model, shapes=settings.shapes)
-    if imported.onnx is None:
-        raise LayoutselError(f"{model}: peers need an ONNX model; got a Relax module")
-    inputs = random_inputs(imported.inputs)
-    feed = {spec.name: value for spec, value in zip(imported.inputs, inputs, strict=True)}
-    expected = onnxruntime_reference(imported.onnx, feed)
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(imported.onnx)
-    inferred = {value.name: value for value in imported.onnx.graph.value_info}
-    for tensor in onnx_logits(imported.onnx):
-        known = inferred.get(tensor)
-        exposed.graph.output.append(known if known else _float_value(tensor))
-    file = workdir / "model.onnx"
-    onnx.save(exposed, file)
-    data = workdir / "data.npz"
-    arrays = {f"in:{key}": value for key, value in feed.items()}
-    arrays |= {f"out{index:03d}": value for index, value in enumerate(expected)}
-    np.savez(data, **arrays)
-    return data, file
+def save(path: Path, rows: Sequence[Row]) -> None:
+    """Write `rows` as JSON, whole or not at all, with machine, versions and date."""
+    packages = ("layoutsel", "apache-tvm", "apache-tvm-ffi", "onednn-cpu-gomp", "onnxruntime", "openvino")
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": str(this_machine()),
+        "versions": versions(packages),
+    }
+    documents.save({**about, "rows": [row.to_json() for row in rows]}, path)
 
 
-def _float_value(name: str) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+def _job(file: Path, workdir: Path, settings: Settings) -> Job:
+    return Job(
+        model=file,
+        threads=settings.threads,
+        precision=settings.precision,
+        workdir=workdir,
+        options=settings.options,
+        artifact=settings.artifact,
+        tuning_trials=settings.tuning_trials,
+    )
 
 
-def _spawn(target: Callable[..., None], *arguments: Any) -> tuple[Any, Connection]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
-    process.start()
-    theirs.close()
-    return process, ours
-
-
-def _answer(process: Any, connection: Connection, limit_s: float) -> Any:
-    try:
-        if connection.poll(limit_s):
-            return connection.recv()
-        process.kill()
-        return f"TimeoutError: no answer within {limit_s:.0f} s"
-    except (EOFError, OSError):
-        process.join()
-        return f"the engine's process died with exit code {process.exitcode}"
-
-
-def _start(engine: str, job: Job, data: Path) -> _Racer | str:
-    if reason := ENGINES[engine].unavailable():
-        return reason
-    process, connection = _spawn(worker.prepare, engine, job)
-    answer = _answer(process, connection, PREPARE_LIMIT_S)
-    process.join()
-    if answer is not None:
-        return str(answer)
-    process, connection = _spawn(worker.serve, engine, job, data)
-    answer = _answer(process, connection, LOAD_LIMIT_S)
-    if isinstance(answer, str):
-        return answer
-    return _Racer(engine, process, connection, answer)
-
-
-def _race(racers: list[_Racer], settings: Settings) -> None:
+def _race(racers: Sequence[Racer], settings: Settings) -> None:
     for racer in racers:
-        racer.connection.send(1)
-        once_ms = racer.connection.recv()[0]
-        racer.runs_per_turn = max(2, min(500, int(1e3 * settings.turn_s / once_ms)))
+        once_ms = min(racer.turn(1), default=0.0)
+        if racer.error is None:
+            runs = int(1e3 * settings.turn_s / max(once_ms, 1e-3))
+            racer.runs_per_turn = max(1, min(MOST_RUNS, runs))
+    budget_s = SLOW_FACTOR * settings.rounds * settings.turn_s
     for round_ in range(settings.rounds):
         for racer in racers if round_ % 2 else reversed(racers):
-            time.sleep(SETTLE_S)
-            racer.connection.send(racer.runs_per_turn)
-            racer.times_ms += racer.connection.recv()
+            is_slow = racer.spent_s > budget_s and len(racer.times_ms) >= LEAST_RUNS
+            if racer.error is None and not is_slow:
+                time.sleep(SETTLE_S)
+                racer.times_ms += racer.turn(racer.runs_per_turn)
 
 
-def _finished(name: str, racer: _Racer, settings: Settings) -> Row:
-    racer.connection.send(None)
-    peak = racer.connection.recv()
-    racer.process.join()
-    deciles = statistics.quantiles(racer.times_ms, n=10)
+def _finished(name: str, racer: Racer, settings: Settings) -> Row:
+    peak_mb = 0.0
+    if racer.error is None:
+        try:
+            peak_mb = racer.process.ask(None, STOP_LIMIT_S)
+        except EngineError as error:
+            racer.error = str(error)
+    if racer.error is not None or not racer.times_ms:
+        return _row(name, racer.engine, settings, error=racer.error or "no run finished")
+    times = racer.times_ms if len(racer.times_ms) > 1 else 2 * racer.times_ms
+    deciles = statistics.quantiles(times, n=10, method="inclusive")
     return _row(
         name,
         racer.engine,
         settings,
-        median_ms=round(statistics.median(racer.times_ms), 4),
+        median_ms=round(statistics.median(times), 4),
         p10_ms=round(deciles[0], 4),
         p90_ms=round(deciles[-1], 4),
         runs=len(racer.times_ms),
         rel_l2_err=racer.loaded["rel_l2_err"],
         load_s=round(racer.loaded["load_s"], 3),
-        peak_rss_mb=round(peak, 1),
+        peak_rss_mb=round(peak_mb, 1),
     )
 
 

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tvm_passes.errors import LayoutselError
+
+Report = Callable[[str], None]
+"""Takes what is going on, in a few words."""
 
 Run = Callable[[], Sequence[np.ndarray]]
 """Runs the model once on the inputs it was loaded with, numpy in and numpy out."""
@@ -25,8 +29,12 @@ class Job:
     precision: str
     workdir: Path
     """Where :attr:`Engine.prepare` leaves what :attr:`Engine.load` opens."""
-    options: Mapping[str, str]
-    """Options of `layoutsel compile`, by name; other engines ignore them."""
+    options: Mapping[str, Any]
+    """Options of :func:`layoutsel.optimize`, by name; other engines ignore them."""
+    artifact: Path | None = None
+    """A compiled model for layoutsel to load, instead of compiling one."""
+    tuning_trials: int = 0
+    """MetaSchedule trials of ``tvm-tuned`` for the whole model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +44,7 @@ class Engine:
     name: str
     load: Callable[[Job, Mapping[str, np.ndarray]], Run]
     """Make it ready; this is what ``load_s`` counts."""
-    prepare: Callable[[Job], None] = lambda _job: None
+    prepare: Callable[[Job, Report], None] = lambda _job, _report: None
     """Compile ahead of time, in a process of its own; not counted."""
     requires: str | None = None
     """Module that must be installed."""
@@ -84,25 +92,28 @@ def _load_openvino(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
     return run
 
 
-def _prepare_layoutsel(job: Job) -> None:
+def _prepare_layoutsel(job: Job, report: Report) -> None:
+    if job.artifact is not None:
+        return
     from layoutsel.api import optimize
 
+    def measured(progress: Any) -> None:
+        report(f"layoutsel measures candidates: {progress.done} of {progress.total}")
+
     options = dict(job.options)
-    optimize(job.model, threads=job.threads, precision=job.precision, **options).save(
-        job.workdir / "layoutsel.so"
-    )
+    optimize(
+        job.model, threads=job.threads, precision=job.precision, progress=measured, **options
+    ).save(job.workdir / "layoutsel.so")
 
 
 def _load_layoutsel(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
     from layoutsel.runtime.compiled import load
 
-    model = load(job.workdir / "layoutsel.so")
-
-    def run() -> Sequence[np.ndarray]:
-        results = model(**inputs)
-        return results if isinstance(results, tuple) else (results,)
-
-    return run
+    model = load(job.artifact or job.workdir / "layoutsel.so")
+    if model.threads != job.threads:
+        raise LayoutselError(f"{job.artifact} is for {model.threads} threads; expected {job.threads}")
+    bound = model.bind(**inputs)
+    return lambda: model.run_all(bound)
 
 
 def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
@@ -147,19 +158,16 @@ def _only_f32(engine: str, job: Job) -> None:
         raise LayoutselError(f"{engine} runs f32 only; got precision {job.precision!r}")
 
 
-TUNING_TRIALS = 2000
-"""MetaSchedule trials of ``tvm-tuned`` for a whole model; on two cores about an hour."""
-
 ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
         Engine(name="layoutsel", prepare=_prepare_layoutsel, load=_load_layoutsel),
         Engine(name="onnxruntime", load=_load_onnxruntime, requires="onnxruntime"),
         Engine(name="openvino", load=_load_openvino, requires="openvino"),
-        Engine(name="tvm", prepare=_prepare_tvm, load=_load_tvm),
+        Engine(name="tvm", prepare=lambda job, _report: _prepare_tvm(job), load=_load_tvm),
         Engine(
             name="tvm-tuned",
-            prepare=lambda job: _prepare_tvm(job, trials=TUNING_TRIALS),
+            prepare=lambda job, _report: _prepare_tvm(job, trials=job.tuning_trials),
             load=_load_tvm,
         ),
     )

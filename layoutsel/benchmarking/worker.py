@@ -1,9 +1,15 @@
-"""The process of one engine: loads the model once, then runs it in turns when told to."""
+"""The process of one engine: loads the model once, then runs it in turns when told to.
+
+What it sends is ``(kind, value)``: ``progress`` with a text, ``error`` with a text, or ``done`` with the answer.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,24 +20,33 @@ from layoutsel.benchmarking.engines import ENGINES, Job
 from layoutsel.runtime.verify import rel_l2_err
 
 WARM_UP_RUNS = 3
+WARM_UP_S = 0.1
+"""A slow engine warms up for no longer than this before a turn."""
 
 
 def prepare(connection: Connection, engine: str, job: Job) -> None:
-    """Compile ahead of time and answer ``None``, or the error's text."""
-    connection.send(_guarded(lambda: ENGINES[engine].prepare(job)))
+    """Compile ahead of time and answer ``None``."""
+    _be_quiet()
+
+    def report(text: str) -> None:
+        connection.send(("progress", text))
+
+    connection.send(_guarded(lambda: ENGINES[engine].prepare(job, report)))
 
 
 def serve(connection: Connection, engine: str, job: Job, data: Path) -> None:
     """Load, answer what loading took and how far the results are off, then run turns until told to stop.
 
-    A turn is a number of runs to make; the answer is their times in milliseconds. None ends the process.
+    A turn is a number of runs to make; the answer is their times in milliseconds. None ends the process, after the
+    answer of its peak memory in MB.
     """
+    _be_quiet()
     with np.load(data) as arrays:
         inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}
         expected = [arrays[key] for key in sorted(arrays.files) if key.startswith("out")]
     state: dict[str, Any] = {}
 
-    def load() -> dict[str, float]:
+    def load() -> dict[str, float | None]:
         start = time.perf_counter()
         state["run"] = ENGINES[engine].load(job, inputs)
         loaded = time.perf_counter() - start
@@ -40,20 +55,34 @@ def serve(connection: Connection, engine: str, job: Job, data: Path) -> None:
 
     answer = _guarded(load)
     connection.send(answer)
-    if isinstance(answer, str):
+    if answer[0] == "error":
         return
     while (runs := connection.recv()) is not None:
-        connection.send(_turn(state["run"], runs))
-    connection.send(peak_rss_mb())
+        connection.send(_guarded(lambda runs=runs: _turn(state["run"], runs)))
+    connection.send(("done", peak_rss_mb()))
 
 
-def _worst_error(results: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
-    return max(rel_l2_err(got, want) for got, want in zip(results, expected, strict=True))
+def _be_quiet() -> None:
+    """Leave Ctrl-C to the parent, which ends this process; keep standard output free."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.ERROR)
 
 
-def _turn(run: Any, runs: int) -> list[float]:
+def _worst_error(results: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float | None:
+    """Worst error over what is expected; None where there is no reference."""
+    if not expected:
+        return None
+    if len(results) < len(expected):
+        raise ValueError(f"got {len(results)} outputs; expected {len(expected)}")
+    return max(rel_l2_err(got, want) for got, want in zip(results, expected, strict=False))
+
+
+def _turn(run: Callable[[], object], runs: int) -> list[float]:
+    start = time.perf_counter()
     for _ in range(WARM_UP_RUNS):
-        run()
+        if time.perf_counter() - start < WARM_UP_S:
+            run()
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -70,9 +99,10 @@ def peak_rss_mb() -> float:
     return float("nan")
 
 
-def _guarded(action: Any) -> Any:
+def _guarded(action: Callable[[], Any]) -> tuple[str, Any]:
     """The result of `action`, or the first line of its error: an engine's failure is a row, not an end."""
     try:
-        return action()
-    except Exception as error:  # noqa: BLE001 - whatever a peer raises becomes its row
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        return "done", action()
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        return "error", f"{type(error).__name__}: {lines[0]}"

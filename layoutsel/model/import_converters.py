@@ -15,6 +15,7 @@ from tvm import relax
 from tvm.ir.expr import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend as stock
 
+from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
 from tvm_passes.errors import UnsupportedModel
 
 Expr = relax.Expr
@@ -62,10 +63,6 @@ def _node_name(attributes: Mapping[str, Any]) -> str:
 
 def _array(expr: Expr | None) -> np.ndarray | None:
     return expr.value.numpy() if isinstance(expr, GenericConst) else None
-
-
-def _static(expr: Expr) -> tuple[int, ...]:
-    return tuple(int(dim) for dim in expr.ty.shape.values)
 
 
 def _chain(binary: Callable[[Expr, Expr], Expr]) -> Converter:
@@ -117,7 +114,7 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate",
 
 def _pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
     data = inputs[0]
-    ndim = len(_static(data))
+    ndim = len(static_shape(data))
     if opset >= 11:
         pads, value = _array(inputs[1]), _array(inputs[2])
         if pads is None or (inputs[2] is not None and value is None):
@@ -130,7 +127,7 @@ def _pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
     mode = attributes.get("mode", b"constant").decode()
     if (widths < 0).any():
         begins = np.maximum(-widths[:, 0], 0)
-        ends = np.asarray(_static(data)) - np.maximum(-widths[:, 1], 0)
+        ends = np.asarray(static_shape(data)) - np.maximum(-widths[:, 1], 0)
         data = relax.op.strided_slice(data, list(range(ndim)), begins.tolist(), ends.tolist())
         widths = np.maximum(widths, 0)
     fill = 0.0 if value is None else float(np.asarray(value).reshape(-1)[0])
@@ -144,44 +141,11 @@ def _tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     return relax.op.tile(inputs[0], repeats.tolist())
 
 
-def _same_pads(
-    sizes: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    *,
-    lower: bool,
-) -> tuple[int, ...]:
-    """Explicit padding of ``auto_pad`` SAME_UPPER or SAME_LOWER (ONNX operator specification, Conv)."""
-    begins, ends = [], []
-    for size, window, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        outputs = -(-size // stride)
-        total = max((outputs - 1) * stride + (window - 1) * dilation + 1 - size, 0)
-        begins.append(total - total // 2 if lower else total // 2)
-        ends.append(total - begins[-1])
-    return (*begins, *ends)
-
-
-def _resolve_auto_pad(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
-    """Replace ``auto_pad`` by ``pads``, in place."""
-    mode = attributes.pop("auto_pad", b"NOTSET").decode()
-    sizes = _static(inputs[0])[2:]
-    rank = len(sizes)
-    if mode == "VALID":
-        attributes["pads"] = (0,) * (2 * rank)
-    elif mode in ("SAME_UPPER", "SAME_LOWER"):
-        ones = [1] * rank
-        kernel = attributes.get("kernel_shape") or _static(inputs[1])[2:]
-        strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
-        lower = mode == "SAME_LOWER"
-        attributes["pads"] = _same_pads(sizes, kernel, strides, dilations, lower=lower)
-
-
 def _with_pads(name: str) -> Converter:
     """Stock converter, called with explicit padding."""
 
     def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
-        _resolve_auto_pad(inputs, attributes)
+        resolve_auto_pad(inputs, attributes)
         return _stock(name)(builder, inputs, attributes, state, opset)
 
     return convert
@@ -192,29 +156,8 @@ def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name:
     if bias is None:
         return value
     value = builder.emit(value, name)
-    spatial = len(_static(value)) - 2
+    spatial = len(static_shape(value)) - 2
     return relax.op.add(value, relax.op.reshape(bias, [1, -1, *[1] * spatial]))
-
-
-def _resolve_output_shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
-    """Replace ``output_shape`` of a transposed convolution by ``pads``, in place (ONNX, ConvTranspose)."""
-    wanted = attributes.pop("output_shape", None)
-    if wanted is None:
-        return
-    sizes, kernel = _static(inputs[0])[2:], _static(inputs[1])[2:]
-    ones, zeros = [1] * len(sizes), [0] * len(sizes)
-    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
-    extra = list(attributes.get("output_padding", zeros))
-    upper = attributes.pop("auto_pad", b"NOTSET") == b"SAME_UPPER"
-    begins, ends = [], []
-    for axis, size in enumerate(sizes):
-        full = strides[axis] * (size - 1) + (kernel[axis] - 1) * dilations[axis] + 1 + extra[axis]
-        total = full - wanted[-len(sizes) :][axis]
-        if total < 0:
-            extra[axis], total = extra[axis] - total, 0
-        begins.append(total // 2 if upper else total - total // 2)
-        ends.append(total - begins[-1])
-    attributes["pads"], attributes["output_padding"] = (*begins, *ends), tuple(extra)
 
 
 def _convolution(name: str) -> Converter:
@@ -222,9 +165,9 @@ def _convolution(name: str) -> Converter:
 
     def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
         if name == "Conv":
-            _resolve_auto_pad(inputs, attributes)
+            resolve_auto_pad(inputs, attributes)
         else:
-            _resolve_output_shape(inputs, attributes)
+            resolve_output_shape(inputs, attributes)
         bias = inputs[2]
         without_bias = stock.onnx_input([*inputs[:2]])
         value = _stock(name)(builder, without_bias, attributes, state, opset)
@@ -250,7 +193,7 @@ def _gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 def _rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
     """Spelled out: TVM cannot build its own operator over several axes."""
     data, scale = inputs[0], inputs[1]
-    ndim, dtype = len(_static(data)), str(data.ty.dtype)
+    ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
     axes = list(range(attributes.get("axis", -1) % ndim, ndim))
     epsilon = relax.const(attributes.get("epsilon", 1e-5), dtype)
     square = builder.emit(relax.op.mean(relax.op.multiply(data, data), axes, keepdims=True))
@@ -288,7 +231,7 @@ def _is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: 
         if attributes.get(name, 1)
     ]
     if not limits:
-        return relax.op.zeros(_static(data), "bool")
+        return relax.op.zeros(static_shape(data), "bool")
     found = [builder.emit(relax.op.equal(data, limit)) for limit in limits]
     return found[0] if len(found) == 1 else relax.op.logical_or(*found)
 
@@ -296,7 +239,7 @@ def _is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: 
 def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
     """``take``: indices that are constant are made positive here, others wrap around."""
     data, indices = inputs[0], inputs[1]
-    shape = _static(data)
+    shape = static_shape(data)
     axis = attributes.get("axis", 0) % len(shape)
     known = _array(indices)
     if known is None:
@@ -311,11 +254,11 @@ def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     if size % 2:
         return _stock("LRN")(builder, inputs, attributes, state, opset)
     data = inputs[0]
-    ndim, dtype = len(_static(data)), str(data.ty.dtype)
+    ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
     before = (size - 1) // 2
     widths = [0, 0, before, size - 1 - before, *[0, 0] * (ndim - 2)]
     square = builder.emit(relax.op.nn.pad(builder.emit(relax.op.multiply(data, data)), widths))
-    channels = _static(data)[1]
+    channels = static_shape(data)[1]
     windows = [
         builder.emit(relax.op.strided_slice(square, [1], [start], [start + channels]))
         for start in range(size)
@@ -333,7 +276,7 @@ def _layer_norm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN
     if attributes["tvm_custom"]["num_outputs"] == 1:
         return _stock("LayerNormalization")(builder, inputs, attributes, state, opset).fields[0]
     data = inputs[0]
-    ndim, dtype = len(_static(data)), str(data.ty.dtype)
+    ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
     axes = list(range(attributes.get("axis", -1) % ndim, ndim))
     epsilon = relax.const(attributes.get("epsilon", 1e-5), dtype)
     normal = _stock("LayerNormalization")(builder, inputs, dict(attributes), state, opset).fields[0]

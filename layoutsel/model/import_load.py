@@ -14,7 +14,7 @@ from onnx.external_data_helper import (
     uses_external_data,
 )
 
-from layoutsel.errors import InvalidModel
+from layoutsel.errors import InvalidModel, UnsupportedModel
 
 
 def load_model(path: str | os.PathLike[str]) -> ModelProto:
@@ -47,6 +47,8 @@ def check_model(model: ModelProto, where: str) -> None:
     ------
     InvalidModel
         If it has no nodes, no outputs, no operator set or an ancient format version.
+    UnsupportedModel
+        If its weights are sparse.
     """
     graph = model.graph
     if not graph.node or not graph.output or not model.opset_import:
@@ -58,6 +60,9 @@ def check_model(model: ModelProto, where: str) -> None:
         raise InvalidModel(
             f"{where}: got ONNX IR version {model.ir_version}; expected 3 or later. Export it again"
         )
+    if graph.sparse_initializer:
+        name = graph.sparse_initializer[0].values.name
+        raise UnsupportedModel(f"{where}: weight {name!r} is sparse; expected dense weights")
     _check_values(model, where)
 
 
@@ -65,7 +70,6 @@ def _check_values(model: ModelProto, where: str) -> None:
     """Refuse a graph that reads a tensor that nothing defines."""
     graph = model.graph
     known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    known |= {tensor.values.name for tensor in graph.sparse_initializer}
     known |= {name for node in graph.node for name in node.output} | {""}
     for node in graph.node:
         for name in node.input:

@@ -10,7 +10,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
 from layoutsel.planning.tables import GROUPS, Tables, TensorTable
@@ -24,16 +24,6 @@ class IntegerResult:
     """None where the time was over before any plan was found."""
     bound_us: float
     """Proven lower bound, microseconds; minus infinity where there is none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Relaxation:
-    """Optimum of the linear relaxation."""
-
-    bound_us: float
-    """Lower bound on every plan, microseconds."""
-    weights: tuple[np.ndarray, ...]
-    """Per node, (options,) fraction of each option."""
 
 
 def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> IntegerResult:
@@ -55,34 +45,6 @@ def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> I
         return IntegerResult(choice=None, bound_us=bound_us)
     choice = tuple(int(np.argmax(part)) for part in program.parts(result.x))
     return IntegerResult(choice=choice, bound_us=bound_us)
-
-
-def solve_relaxation(tables: Tables, *, time_limit_s: float) -> Relaxation | None:
-    """Solve the linear relaxation; None if `time_limit_s` seconds were too few.
-
-    The bound is recomputed from the dual values (weak duality), so that it holds whatever tolerance HiGHS stopped at.
-    """
-    program = _Program(tables)
-    matrix, lower, upper = program.matrix(), np.array(program.lower), np.array(program.upper)
-    equal = lower == upper
-    result = linprog(
-        c=np.array(program.objective),
-        A_eq=matrix[equal],
-        b_eq=lower[equal],
-        A_ub=-matrix[~equal] if (~equal).any() else None,
-        b_ub=-lower[~equal] if (~equal).any() else None,
-        bounds=(0.0, 1.0),
-        method="highs",
-        options={"time_limit": max(time_limit_s, 0.01)},
-    )
-    if result.status != 0:
-        return None
-    duals = np.zeros(len(lower))
-    duals[equal] = result.eqlin.marginals
-    duals[~equal] = np.maximum(-result.ineqlin.marginals, 0.0) if (~equal).any() else 0.0
-    reduced = np.array(program.objective) - matrix.T @ duals
-    bound_us = float(duals @ lower + np.minimum(reduced, 0.0).sum()) + tables.constant
-    return Relaxation(bound_us=bound_us, weights=tuple(program.parts(result.x)))
 
 
 class _Program:

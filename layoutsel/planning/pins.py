@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layoutsel.planning.problem import Node, PlanningProblem
 from tvm_passes.decision import Decision
-from tvm_passes.errors import LayoutselError
+from tvm_passes.errors import Decline, LayoutselError
 
 ANY = "*"
 """Leaves a field of a pinned decision open: ``*:NHWC`` is any unit in NHWC."""
@@ -85,9 +85,30 @@ def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningP
                 raise UnsatisfiedPin(_not_possible(pin, node))
     for node in problem.nodes:
         _check_conflict(node, [pin for pin in parsed if pin.matches(node)])
-    return problem.restrict(
-        lambda node, option: all(pin.allows(option.decision) for pin in parsed if pin.matches(node))
+    nodes = tuple(
+        _pinned(node, [pin for pin in parsed if pin.matches(node)]) for node in problem.nodes
     )
+    return replace(problem, nodes=nodes)
+
+
+def _pinned(node: Node, pins: list[Pin]) -> Node:
+    """`node` with the candidates that `pins` allow; the others become declines that quote the pin."""
+    kept, declines = [], list(node.declines)
+    for option in node.options:
+        against = next((pin for pin in pins if not pin.allows(option.decision)), None)
+        if against is None:
+            kept.append(option)
+            continue
+        declines.append(
+            Decline(
+                subgraph=node.id,
+                operator=", ".join(node.operators),
+                decision=str(option.decision),
+                got=f"the pin {against.text!r}",
+                expected="a decision that it allows",
+            )
+        )
+    return replace(node, options=tuple(kept), declines=tuple(declines))
 
 
 def _check_conflict(node: Node, pins: list[Pin]) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from layoutsel.planning.dual import ascend
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
-from layoutsel.planning.integer import solve_integer, solve_relaxation
+from layoutsel.planning.integer import solve_integer
 from layoutsel.planning.local_search import improve
 from layoutsel.planning.presolve import eliminate_dead_ends
 from layoutsel.planning.problem import PlanningProblem, ProblemError
@@ -110,55 +111,54 @@ def _integer(tables: Tables, deadline: float) -> _Answer:
     return _Answer(choice=choice, bound_us=bound_us, solver="integer")
 
 
-def _local(tables: Tables, deadline: float) -> _Answer:
-    """Round and improve the relaxation; without it, improve the cheapest options."""
-    relaxation = solve_relaxation(tables, time_limit_s=deadline - time.monotonic())
-    choice = improve(tables, _cheapest(tables))
-    bound_us = _trivial_bound(tables)
-    if relaxation is not None:
-        rounded = improve(tables, [int(np.argmax(w)) for w in relaxation.weights])
-        choice = min(choice, rounded, key=tables.total)
-        bound_us = max(bound_us, relaxation.bound_us)
-    return _Answer(choice=choice, bound_us=bound_us, solver="local")
+def _dual(tables: Tables, deadline: float) -> _Answer:
+    result = ascend(tables, deadline=deadline)
+    return _Answer(choice=result.choice, bound_us=result.bound_us, solver="dual")
 
 
 def _auto(tables: Tables, deadline: float) -> _Answer:
-    """Dynamic programming; where that is too wide, relaxation and integer programming."""
+    """Dynamic programming; where that is too wide, dual ascent and what it leaves open."""
     now = time.monotonic()
     try:
-        return _dynamic(tables, 10_000, now + max((deadline - now) / 10, _PATIENCE_S), "frontier")
+        patience = max((deadline - now) / 10, _PATIENCE_S)
+        return _dynamic(tables, 10_000, now + patience, "frontier")
     except OutOfSpace as reason:
-        _LOG.info("frontier: %s; solving the relaxation", reason)
+        _LOG.info("frontier: %s; raising the dual bound", reason)
     kept = eliminate_dead_ends(tables)
-    answer = _relaxed(restrict_tables(tables, kept), deadline)
+    answer = _bounded(restrict_tables(tables, kept), deadline)
     return replace(answer, choice=_unrestrict(answer.choice, kept))
 
 
-def _relaxed(tables: Tables, deadline: float) -> _Answer:
-    """Relaxation, rounded and improved; if that is not proven best, branch and bound."""
-    relaxation = solve_relaxation(tables, time_limit_s=0.8 * (deadline - time.monotonic()))
-    if relaxation is None:
-        return _beam(tables, deadline)
-    rounded = improve(tables, [int(np.argmax(w)) for w in relaxation.weights])
-    if tables.total(rounded) - relaxation.bound_us <= _TOLERANCE_US:
-        return _Answer(choice=rounded, bound_us=relaxation.bound_us, solver="relaxation")
+def _bounded(tables: Tables, deadline: float) -> _Answer:
+    """Dual ascent; then drop every option that its bound proves worse than the best choice, and solve the rest.
+
+    Every choice better than the incumbent survives, so an exact answer for the rest is exact for all.
+    """
+    now = time.monotonic()
+    dual = ascend(tables, deadline=now + 0.6 * (deadline - now))
+    slack = tables.total(dual.choice) - dual.bound_us
+    if slack <= _TOLERANCE_US:
+        return _Answer(choice=dual.choice, bound_us=dual.bound_us, solver="dual")
+    kept = [
+        np.union1d(np.flatnonzero(raised <= slack + _TOLERANCE_US), [mine]).astype(int)
+        for raised, mine in zip(dual.raises_us, dual.choice, strict=True)
+    ]
+    rest = restrict_tables(tables, kept)
     left = deadline - time.monotonic()
-    result = solve_integer(tables, time_limit_s=0.9 * left)
-    choice = rounded
-    if result.choice is not None:
-        choice = min(rounded, improve(tables, result.choice), key=tables.total)
-    bound_us = max(relaxation.bound_us, result.bound_us)
-    return _Answer(choice=choice, bound_us=bound_us, solver="relaxation+integer")
-
-
-def _beam(tables: Tables, deadline: float) -> _Answer:
-    choice = improve(tables, _cheapest(tables))
+    counts = [sum(map(len, options)) for options in (kept, tables.costs)]
+    _LOG.info("the bound leaves %d of %d candidates open", *counts)
     try:
-        beam = solve_frontier(tables, max_states=500, beam=True, deadline=deadline)
-        choice = min(choice, improve(tables, beam.choice), key=tables.total)
+        answer = _dynamic(rest, 100_000, time.monotonic() + left / 3, "dual+frontier")
+        return replace(answer, choice=_unrestrict(answer.choice, kept))
     except OutOfSpace as reason:
-        _LOG.info("beam: %s", reason)
-    return _Answer(choice=choice, bound_us=_trivial_bound(tables), solver="beam")
+        _LOG.info("frontier: %s; integer programming", reason)
+    found = solve_integer(rest, time_limit_s=0.9 * (deadline - time.monotonic()))
+    choice = dual.choice
+    if found.choice is not None:
+        other = improve(tables, _unrestrict(found.choice, kept))
+        choice = min(choice, other, key=tables.total)
+    bound_us = max(dual.bound_us, found.bound_us)
+    return _Answer(choice=choice, bound_us=bound_us, solver="dual+integer")
 
 
 def _unrestrict(choice: tuple[int, ...], kept: list[np.ndarray]) -> tuple[int, ...]:
@@ -178,10 +178,7 @@ SOLVERS: Mapping[str, Solver] = {
     "auto": _auto,
     "frontier": _frontier,
     "integer": _integer,
-    "local": _local,
-    "beam": _beam,
+    "dual": _dual,
 }
-"""``auto`` tries the others in turn; ``frontier`` is exact; ``integer`` is exact if it finishes in time."""
-
-EXACT = ("frontier", "relaxation")
-"""Names in :attr:`Solution.solver` that leave no gap."""
+"""``frontier`` is exact or refuses; ``integer`` is exact if it finishes in time; ``dual`` is quick and has a bound;
+``auto`` combines them."""

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
-from layoutsel.planning.solve import EXACT, Solution, solve
+from layoutsel.planning.solve import Solution, solve
 
 _LOG = logging.getLogger(__name__)
+
+_EXACT = ("frontier", "dual+frontier")
+"""Solvers that leave no gap, except one that the strategy made."""
 
 Strategy = Callable[[PlanningProblem, float], Solution]
 """(problem, time limit in seconds) → solution."""
@@ -28,7 +31,7 @@ def choose(
         known = ", ".join(STRATEGIES)
         raise ProblemError(f"unknown strategy {strategy!r}; expected one of {known}")
     solution = STRATEGIES[strategy](problem, time_limit_s)
-    if solution.gap > 0 and solution.solver not in EXACT:
+    if solution.gap > 0 and solution.solver not in _EXACT:
         _LOG.warning(
             "no exact plan within %g s: fell back to %s; the plan is at most %.2g %% from the best",
             time_limit_s,

@@ -13,13 +13,15 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -55,6 +57,25 @@ def write(
     ArtifactError
         If `path` cannot be written.
     """
+    with _replacing(path) as file:
+        with library.open("rb") as code:
+            shutil.copyfileobj(code, file)
+        table = [_append(file, weight) for weight in weights]
+        body = json.dumps({**header, "weights": table}).encode()
+        offset = file.tell()
+        file.write(body)
+        file.write(FOOTER.pack(MAGIC, offset, len(body), zlib.crc32(body)))
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy an artifact atomically; raises :class:`ArtifactError` if `path` cannot be written."""
+    with _replacing(path) as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place once it is whole."""
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -62,12 +83,7 @@ def write(
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(library.read_bytes())
-            table = [_append(file, weight) for weight in weights]
-            body = json.dumps({**header, "weights": table}).encode()
-            offset = file.tell()
-            file.write(body)
-            file.write(FOOTER.pack(MAGIC, offset, len(body), zlib.crc32(body)))
+            yield file
         temporary.chmod(0o755)
         temporary.replace(path)
     except OSError as error:
@@ -76,7 +92,7 @@ def write(
         temporary.unlink(missing_ok=True)
 
 
-def _append(file: Any, weight: np.ndarray) -> dict[str, Any]:
+def _append(file: BinaryIO, weight: np.ndarray) -> dict[str, Any]:
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
     offset = file.tell()
     file.write(np.ascontiguousarray(weight).data)

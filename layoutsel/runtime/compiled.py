@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm
 import tvm_ffi
-from tvm import relax
 
 from layoutsel.cost.machine import this_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.errors import LayoutselError, UnitUnavailable
+from tvm_passes.runtime_library import load_tvm_runtime
 
 TENSOR_ALIGNMENT = 64
 """Bytes; what TVM's generated code assumes of a tensor's address."""
+
+CPU = 1
+"""DLPack's device type."""
+POOLED_ALLOCATOR = 2
+"""Of TVM's virtual machine: keeps what a run has freed for the next one."""
 
 
 class InputError(LayoutselError):
@@ -39,19 +43,26 @@ class CompiledModel:
         In the order of the tuple that `main` takes behind its inputs.
     header
         What the artifact tells of itself: signatures, plan, checks, provenance.
+    source
+        The artifact that it was loaded from.
     """
 
     def __init__(
-        self, module: tvm.runtime.Module, weights: Sequence[np.ndarray], header: Mapping[str, Any]
+        self,
+        module: tvm_ffi.Module,
+        weights: Sequence[np.ndarray],
+        header: dict[str, Any],
+        source: Path | None = None,
     ) -> None:
         self.header = header
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
-        self._module = module
+        self.source = source
+        self._library = module
         self._arrays = tuple(weights)
         self._weights = tvm_ffi.convert([_tensor(weight) for weight in weights])
-        self._machine = relax.VirtualMachine(module, tvm.cpu())
+        self._machine = virtual_machine(module)
         self._main = self._machine["main"]
         self._lock = threading.Lock()
 
@@ -81,8 +92,8 @@ class CompiledModel:
         with self._lock:
             set_threads(self.threads)
             result = self._main(*[_tensor(value) for value in inputs], self._weights)
-            tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-            return [tensor.numpy() for tensor in tensors]
+            tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+            return [_array(tensor) for tensor in tensors]
 
     def bind(self, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
         """Inputs in the model's order, checked and contiguous."""
@@ -105,6 +116,9 @@ class CompiledModel:
             If no linker (a C++ compiler) is at hand.
         """
         path = Path(path)
+        if self.source is not None:
+            artifact.copy(self.source, path)
+            return path
         if not any(shutil.which(tool) for tool in ("g++", "clang++", "c++")):
             raise LayoutselError(
                 "saving links a shared library: got no C++ compiler on PATH; expected g++ or clang++. "
@@ -112,7 +126,7 @@ class CompiledModel:
             )
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "library.so"
-            self._module.export_library(str(library))
+            self._library.export_library(str(library))
             artifact.write(path, library, self._arrays, self.header)
         return path
 
@@ -130,8 +144,9 @@ def load(path: str | Path) -> CompiledModel:
     path = Path(path)
     opened = artifact.read(path)
     _check_machine(path, opened.header)
-    module = tvm.runtime.load_module(str(path.resolve()))
-    return CompiledModel(module, opened.weights, opened.header)
+    load_tvm_runtime()
+    module = tvm_ffi.load_module(str(path.resolve()))
+    return CompiledModel(module, opened.weights, dict(opened.header), path)
 
 
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
@@ -147,10 +162,27 @@ def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
         raise UnitUnavailable(f"{path} needs the unit 'onednn': {reason}")
 
 
-def _tensor(array: np.ndarray) -> tvm.runtime.Tensor:
-    if array.ctypes.data % TENSOR_ALIGNMENT == 0 and array.flags.c_contiguous and array.flags.writeable:
-        return tvm.runtime.from_dlpack(array)
-    return tvm.runtime.tensor(array)
+def virtual_machine(module: tvm_ffi.Module) -> tvm_ffi.Module:
+    """TVM's virtual machine for `module` on the CPU, made without TVM's Python package."""
+    machine = module["vm_load_executable"]()
+    machine["vm_initialization"](CPU, 0, POOLED_ALLOCATOR)
+    return machine
+
+
+def _tensor(array: np.ndarray) -> tvm_ffi.Tensor:
+    aligned = array.ctypes.data % TENSOR_ALIGNMENT == 0
+    if not (aligned and array.flags.c_contiguous and array.flags.writeable):
+        buffer = np.empty(array.nbytes + TENSOR_ALIGNMENT, dtype=np.uint8)
+        start = -buffer.ctypes.data % TENSOR_ALIGNMENT
+        copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        array = copy
+    return tvm_ffi.from_dlpack(array)
+
+
+def _array(tensor: tvm_ffi.Tensor) -> np.ndarray:
+    array = np.from_dlpack(tensor)
+    return array if array.flags.writeable else array.copy()
 
 
 def _bind(

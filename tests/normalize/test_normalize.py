@@ -528,14 +528,29 @@ def test_unknown_operators_pass_through():
     assert operators(normalize(module)) == operators(module)
 
 
-def test_control_flow_and_integers_pass_through():
-    @tvm.script.ir_module
-    class Module:
-        @tvm.script.relax.function
-        def main(c: relax.script.Tensor((), "bool")) -> relax.script.Tensor((), "bool"):
-            return c
+def test_symbolic_shapes_and_control_flow_pass_through():
+    size = tvm.tirx.Var("n", "int64")
+    x = relax.Var("x", relax.TensorType((size, 8), "float32"))
+    chosen = relax.Var("chosen", relax.TensorType((), "bool"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, chosen]):
+        y = builder.emit(reshape(builder.emit(add(x, scalar(0.0))), (size, 2, 4)))
+        y = builder.emit(nn.relu(builder.emit(reshape(y, (size, 8)))))
+        branches = [relax.SeqExpr([], value) for value in (x, y)]
+        builder.emit_func_output(builder.emit(relax.If(chosen, *branches)))
+    module = normalize(builder.finalize())
+    relax.analysis.well_formed(module)
+    assert "nn.relu" in module.script()
 
-    assert normalize(Module)["main"]
+
+@pytest.mark.parametrize("dtype", ["float16", "int32", "bfloat16"])
+def test_other_types_pass_through(dtype):
+    module = module_of(
+        lambda e, x: multiply(e(add(x, relax.const(2, dtype))), relax.const(3, dtype)),
+        (2, 3),
+        dtype,
+    )
+    assert operators(normalize(module)) == Counter(["add", "multiply"])
 
 
 STEPS = {

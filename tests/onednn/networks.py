@@ -21,7 +21,9 @@ CODEGEN = {"onednn": "layoutsel_onednn"}
 def network(body: Body, *shapes: Sequence[int]) -> tvm.IRModule:
     """A stage-0 module; `body` gets one variable for each shape."""
     builder = relax.BlockBuilder()
-    params = [relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)]
+    params = [
+        relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)
+    ]
     with builder.function("main", params):
         with builder.dataflow():
             result = builder.emit_output(builder.normalize(body(*params)))

@@ -14,6 +14,7 @@ from tvm_passes.partition import PartitionSubgraphs
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 
+
 def number(value):
     """A constant of rank 0."""
     return relax.const(value, "float32")

@@ -2,12 +2,16 @@
 
 import logging
 import random
+import time
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layoutsel.planning.integer import solve_integer, solve_relaxation
+from layoutsel.planning.dual import ascend
+from layoutsel.planning.frontier import OutOfSpace, solve_frontier
+from layoutsel.planning.integer import solve_integer
 from layoutsel.planning.presolve import eliminate_dead_ends
 from layoutsel.planning.problem import ProblemError
 from layoutsel.planning.solve import SOLVERS, solve
@@ -36,14 +40,43 @@ def test_every_solver_bounds_the_best_plan(problem, solver):
 
 @settings(max_examples=40, deadline=None)
 @given(small_problems())
-def test_relaxation_is_a_bound(problem):
+def test_dual_bound_holds_for_every_forced_option(problem):
     tables = build_tables(problem)
-    relaxation = solve_relaxation(tables, time_limit_s=10)
+    dual = ascend(tables, deadline=time.monotonic() + 10)
     best = brute_force(problem)
-    assert relaxation.bound_us <= best + 1e-6
-    assert all(w.sum() == pytest.approx(1) for w in relaxation.weights)
+    assert dual.bound_us <= best + 1e-6
+    assert best <= tables.total(dual.choice) + 1e-6
+    for node, raises in enumerate(dual.raises_us):
+        kept = [np.arange(len(costs)) for costs in tables.costs]
+        for option, raised in enumerate(raises):
+            kept[node] = np.array([option])
+            forced = restrict_tables(tables, kept)
+            cost = forced.total(solve_frontier(forced).choice)
+            assert dual.bound_us + raised <= cost + 1e-6
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_fixing_by_the_bound_keeps_the_best_plan(seed, monkeypatch):
+    rng = random.Random(seed)
+    problem = graph_problem(random_parents(25, rng, reach=6), rng, scale=5.0)
+    exact = solve(problem, solver="frontier")
+
+    calls = []
+
+    def refuse_first(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            raise OutOfSpace("as if it were wide")
+        return solve_frontier(*args, **options)
+
+    monkeypatch.setattr("layoutsel.planning.solve.solve_frontier", refuse_first)
+    solution = solve(problem)
+    assert solution.solver in ("dual", "dual+frontier")
+    assert solution.cost_us == pytest.approx(exact.cost_us)
+    assert solution.gap < 1e-8
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("reach", [20, 1000])
 def test_a_thousand_subgraphs(reach, caplog):
     rng = random.Random(reach)

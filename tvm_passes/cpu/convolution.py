@@ -90,8 +90,14 @@ def channel_block(convolution: Convolution, source: View) -> int:
     return max(size for size in range(1, min(channels, 32) + 1) if channels % size == 0)
 
 
-def _unroll(block: int) -> int:
-    return next(factor for factor in (4, 3, 2, 1) if block % factor == 0)
+_BODY = 20
+"""Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
+
+
+def _unroll(block: int, per_channel: int) -> int:
+    """Channels per iteration of the innermost loop: a divisor of `block`."""
+    factors = [factor for factor in (1, 2, 3, 4) if block % factor == 0]
+    return next((f for f in factors if f * per_channel >= _BODY), factors[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +240,6 @@ class _Emitter:
         self.tiling = kernel.tiling
         self.geometry = kernel.geometry
         self.block = channel_block(self.conv, kernel.source)
-        self.unroll = _unroll(self.block)
         blocks = [self.lanes, *kernel.epilogue.blocks]
         if kernel.result.chunk != kernel.result.block * kernel.result.c:
             blocks.append(kernel.result.block)
@@ -246,7 +251,8 @@ class _Emitter:
         row_blocks = -(-rows // self.tiling.rows)
         per_group = len(tiles)
         channel_tiles = self.conv.groups * per_group
-        with emit.parallel(row_blocks * channel_tiles) as task:
+        loop = emit.parallel if self.kernel.unit.threads > 1 else emit.serial
+        with loop(row_blocks * channel_tiles) as task:
             first = bind((task // channel_tiles) * self.tiling.rows)
             count = bind(T.min(self.tiling.rows, rows - first))
             group = bind(task % channel_tiles // per_group)
@@ -387,6 +393,7 @@ class _Emitter:
         row_stride, pixel_stride = self.geometry.row_stride(view)
         width = place.vectors * self.lanes
         kernel_h, kernel_w = conv.kernel
+        unroll = _unroll(self.block, place.width * place.vectors)
         channels = bind(view.channel(place.group * conv.group_in + chunk * self.block))
         x = place.left * conv.strides[1] + column * conv.dilation[1] - conv.pad_left
         base = place.image * view.n + channels + x * pixel_stride
@@ -394,10 +401,10 @@ class _Emitter:
         with emit.serial(high - low if not isinstance(high, int) else high) as step:
             kernel_row = bind(step + low)
             y = place.y * conv.strides[0] + kernel_row * conv.dilation[0] - conv.pad_top
-            with emit.serial(self.block // self.unroll) as inner:
-                source = bind(base + y * row_stride + inner * (self.unroll * view.c))
-                weights = bind(start + (kernel_row * self.block + inner * self.unroll) * width)
-                for lane in range(self.unroll):
+            with emit.serial(self.block // unroll) as inner:
+                source = bind(base + y * row_stride + inner * (unroll * view.c))
+                weights = bind(start + (kernel_row * self.block + inner * unroll) * width)
+                for lane in range(unroll):
                     self._step(
                         accumulators,
                         source + lane * view.c,

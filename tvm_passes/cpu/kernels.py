@@ -15,9 +15,10 @@ from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph
 from tvm_passes.cpu.view import four_dimensional, view
 from tvm_passes.cpu.window import Window
+from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
 
-Product = ConvolutionKernel | MatrixVector
+Product = ConvolutionKernel | MatrixVector | WinogradKernel
 Planner = Callable[[Subgraph, VectorUnit], "Plan | str"]
 """The plan of a sub-graph, or the name of the operator that is in the way."""
 
@@ -116,6 +117,28 @@ def _convolution_kernel(
     )
 
 
+def _winograd_plan(
+    subgraph: Subgraph,
+    shape: Convolution | None,
+    unit: VectorUnit,
+    anchor: Node,
+    epilogue: Epilogue,
+) -> Plan | str:
+    source = view(anchor.args[0].shape, anchor.args[0].layout)
+    result = view(anchor.shape, subgraph.out_layouts[0])
+    if not shape or not is_eligible(shape) or source.c != 1 or result.c != 1:
+        return anchor.operator
+    kernel = WinogradKernel(
+        convolution=shape,
+        algorithm=subgraph.algorithm,
+        source=source,
+        result=result,
+        unit=unit,
+        epilogue=epilogue,
+    )
+    return _product_plan(subgraph, anchor, kernel, kernel.pack)
+
+
 def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """Plan of a convolution with its epilogue."""
     found = _anchored(subgraph)
@@ -123,6 +146,8 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         return found
     anchor, epilogue = found
     shape = _conv2d_shape(anchor)
+    if subgraph.algorithm in OUTPUTS:
+        return _winograd_plan(subgraph, shape, unit, anchor, epilogue)
     if shape and shape.groups == shape.in_channels == shape.out_channels > 1:
         return _window_plan(subgraph, shape, "depthwise", unit)
     kernel = shape and _convolution_kernel(subgraph, shape, unit, anchor, epilogue)
@@ -266,4 +291,6 @@ PLANNERS: Mapping[str, Planner] = {
 def plan_subgraph(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """The plan of a sub-graph, or the name of the operator that no kernel computes in its layout."""
     planner = PLANNERS.get(subgraph.anchor)
+    if subgraph.algorithm != "direct" and subgraph.anchor != "nn.conv2d":
+        return subgraph.anchor
     return planner(subgraph, unit) if planner else subgraph.anchor

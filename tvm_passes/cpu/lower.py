@@ -17,13 +17,14 @@ from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Pack, Plan
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
+from tvm_passes.cpu.winograd import OUTPUTS
 from tvm_passes.decision import Decision
 from tvm_passes.errors import BuildError, Decline
 from tvm_passes.ir import Constant, Expr, main_bindings, static_shape, substitute
 from tvm_passes.layout import LAYOUTS, PLAIN, logical_shape, physical_shape
 
 UNIT = "cpu"
-ALGORITHMS = ("direct",)
+ALGORITHMS = ("direct", *OUTPUTS)
 PRECISIONS = ("f32",)
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
@@ -53,14 +54,15 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         return decline(anchor, f"precision {decision.precision}", "f32")
     if decision.algorithm not in ALGORITHMS:
         return decline(anchor, f"algorithm {decision.algorithm}", f"one of {', '.join(ALGORITHMS)}")
-    if decision.layout == PLAIN:
+    if decision.layout == PLAIN and decision.algorithm == "direct":
         return None
-    subgraph = read_subgraph(function, decision.layout)
+    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
     if subgraph is None:
         return decline(anchor, "a body with several results", "a single result")
     plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
     if isinstance(plan, str):
-        return decline(plan, f"no {decision.layout} kernel for these shapes", "layout NCHW")
+        kernel = f"no {decision.layout} kernel ({decision.algorithm}) for these shapes"
+        return decline(plan, kernel, "layout NCHW, algorithm direct")
     return None
 
 

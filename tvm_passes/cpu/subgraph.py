@@ -85,12 +85,13 @@ class Subgraph:
 class _Reader:
     """Reads a stage-1 or stage-2 function."""
 
-    def __init__(self, function: relax.Function, layout: str | None) -> None:
+    def __init__(self, function: relax.Function, layout: str | None, algorithm: str) -> None:
         self.function = function
         attrs = function.attrs
         self.num_activations = int(attrs["layoutsel.num_activations"])
         self.decided = "layoutsel.in_layouts" in attrs
         self.layout = layout
+        self.algorithm = algorithm
         self.values: dict[Expr, Value] = {}
         self.nodes: list[Node] = []
         self.hoisted: list[Param] = []
@@ -168,11 +169,13 @@ class _Reader:
             nodes=tuple(self.nodes),
             results=(result,),
             out_layouts=out_layouts,
-            algorithm=str(attrs["layoutsel.algorithm"]) if self.decided else "direct",
+            algorithm=str(attrs["layoutsel.algorithm"]) if self.decided else self.algorithm,
         )
 
 
-def read_subgraph(function: relax.Function, layout: str | None = None) -> Subgraph | None:
+def read_subgraph(
+    function: relax.Function, layout: str | None = None, algorithm: str = "direct"
+) -> Subgraph | None:
     """The graph of a stage-1 or stage-2 sub-graph function.
 
     None where the body is beyond these kernels: several results, control flow, symbolic shapes.
@@ -183,8 +186,10 @@ def read_subgraph(function: relax.Function, layout: str | None = None) -> Subgra
         A sub-graph function.
     layout
         For a stage-1 function: the layout that a decision would give it.
+    algorithm
+        For a stage-1 function: the algorithm that a decision would give it.
     """
     try:
-        return _Reader(function, layout).read()
+        return _Reader(function, layout, algorithm).read()
     except (UnsupportedModel, KeyError):
         return None

@@ -33,7 +33,7 @@ def normalize(module: IRModule) -> IRModule:
     before it, decomposed activations are single operators, nothing in `main` is without effect. Operators that no
     pass knows stay as they are.
     """
-    drop_unused = relax.transform.DeadCodeElimination(["main"])
+    drop_unused = relax.transform.DeadCodeElimination()
     passes = [
         relax.transform.ConvertToDataflow(),
         RemoveIdentities(),

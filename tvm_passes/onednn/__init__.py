@@ -23,7 +23,7 @@ def supports(function: Any, decision: Decision) -> Decline | None:
     return check(function, decision)
 
 
-def LowerOnednn() -> Any:  # noqa: N802 - named as the pass that it returns
+def LowerOnednn() -> Any:
     """The module pass of :mod:`tvm_passes.onednn.lower`."""
     from tvm_passes.onednn.lower import LowerOnednn as Pass
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tvm import relax
 from tvm.ir import Call
@@ -18,7 +19,7 @@ _KERNEL_LAYOUTS = ("OIW", "OIHW", "OIDHW")
 _TRANSPOSED_LAYOUTS = ("IOW", "IOHW", "IODHW")
 
 
-def ints(values: Sequence[object]) -> list[int]:
+def ints(values: Iterable[Any]) -> list[int]:
     """Attribute values as Python integers."""
     return [int(value) for value in values]
 
@@ -129,13 +130,13 @@ def _prefers_inner_product(rows: int) -> bool:
 
 def _of_activations(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
     result = static_shape(binding.var.ty)
-    operands = []
-    for tensor in (left, right):
-        shape = (1,) * (len(result) - len(tensor.shape)) + tensor.shape
-        if shape != tensor.shape:
-            tensor = scope.view(scope.plain(tensor), shape)
-        operands.append(_matrix(scope, tensor))
+    operands = [_matrix(scope, _with_rank(scope, tensor, len(result))) for tensor in (left, right)]
     return scope.node("matmul", operands, scope.graph.temp(result))
+
+
+def _with_rank(scope: Scope, tensor: Tensor, rank: int) -> Tensor:
+    missing = rank - len(tensor.shape)
+    return scope.view(scope.plain(tensor), (1,) * missing + tensor.shape) if missing else tensor
 
 
 def _matrix(scope: Scope, tensor: Tensor) -> Tensor:
@@ -159,4 +160,3 @@ EMITTERS = {
     "nn.conv3d_transpose": transposed_convolution,
     "matmul": matmul,
 }
-

@@ -171,7 +171,9 @@ def _named_function(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]]
         known[binding.var] = value
         order.append(binding.var)
         waiting.add(binding.var)
-        waiting = {v for v in waiting if any(c.var not in known for c in scope.consumers.get(v, []))}
+        waiting = {
+            v for v in waiting if any(c.var not in known for c in scope.consumers.get(v, []))
+        }
         closed = not waiting - {binding.var} and len(order) > 1
         if closed:
             for function, expected in _NAMED_FUNCTIONS:

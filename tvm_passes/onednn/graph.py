@@ -11,7 +11,7 @@ from typing import Any
 from tvm_passes.layout import PLAIN, block_size
 
 SCHEMA_VERSION = 1
-_F32_BYTES = 4
+F32_BYTES = 4
 
 
 @dataclass(eq=False)
@@ -65,7 +65,7 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """Size of the elements, gaps not counted."""
-        return math.prod(self.shape) * _F32_BYTES
+        return math.prod(self.shape) * F32_BYTES
 
     @property
     def dense_strides(self) -> tuple[int, ...] | None:
@@ -136,7 +136,7 @@ class Graph:
 
     def temp(self, shape: Sequence[int], layout: str = PLAIN) -> Tensor:
         """A new tensor in the arena."""
-        storage = Storage("temp", math.prod(shape) * _F32_BYTES)
+        storage = Storage("temp", math.prod(shape) * F32_BYTES)
         return Tensor(tuple(shape), storage, layout)
 
     def set_outputs(self, results: Iterable[Tensor]) -> None:
@@ -242,4 +242,3 @@ class _Writer:
                 "nodes": nodes,
             }
         )
-

@@ -8,7 +8,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import static_shape
 from tvm_passes.layout import tensor_layout
-from tvm_passes.onednn.graph import Graph, Storage, Tensor
+from tvm_passes.onednn.graph import Graph, Storage
 from tvm_passes.onednn.plugin import available
 from tvm_passes.onednn.scope import Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
@@ -64,7 +64,9 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
         if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) != "float32":
             raise Unsupported("parameter", f"a parameter of type {param.ty}", "a float32 tensor")
         shape = static_shape(param.ty)
-        tensor = graph.temp(shape, tensor_layout(shape, decision.layout if index < count else "NCHW"))
+        tensor = graph.temp(
+            shape, tensor_layout(shape, decision.layout if index < count else "NCHW")
+        )
         tensor.storage = Storage("input" if index < count else "weight", tensor.bytes, index)
         params.append(tensor)
     labels = {

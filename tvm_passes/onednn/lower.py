@@ -83,7 +83,8 @@ class _PartitionEmitter:
         layouts = [str(layout) for layout in callee.attrs["layoutsel.in_layouts"]]
         layouts += [PLAIN] * (len(arguments) - len(layouts))
         params = [
-            _in_layout(argument, layout) for argument, layout in zip(arguments, layouts, strict=True)
+            _in_layout(argument, layout)
+            for argument, layout in zip(arguments, layouts, strict=True)
         ]
         if "layoutsel.transform" in callee.attrs:
             return self.transform(callee, params)
@@ -109,7 +110,11 @@ class _PartitionEmitter:
 def _in_layout(argument: Value, layout: str) -> Tensor:
     """`argument` with the layout that its reader says; what a partition's parameter lacks."""
     assert isinstance(argument, Tensor)
-    if argument.layout == layout or argument.storage.kind != "input" or argument.strides is not None:
+    if (
+        argument.layout == layout
+        or argument.storage.kind != "input"
+        or argument.strides is not None
+    ):
         return argument
     return Tensor(logical_shape(argument.shape, layout), argument.storage, layout)
 
@@ -237,9 +242,7 @@ def _is_ours(function: relax.Function) -> bool:
     )
 
 
-def _lower(
-    module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]
-) -> tvm.IRModule:
+def _lower(module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]) -> tvm.IRModule:
     main = module["main"]
     rest = {
         gv: function

@@ -21,15 +21,16 @@ def lrn_attributes(scope: Scope) -> tuple[Expr, dict[str, float | int]]:
             calls[operator] = binding.value
     try:
         pool = calls["nn.avg_pool3d"]
-        alpha, bias, beta = (
-            scalar(calls[operator].args[1]) for operator in ("multiply", "add", "power")
-        )
+        numbers = [scalar(calls[operator].args[1]) for operator in ("multiply", "add", "power")]
         operand = calls["divide"].args[0]
     except KeyError as missing:
         raise scope.fail(f"a body without {missing}", "the importer's form of LRN") from None
     size, *others = ints(pool.attrs.pool_size)
     before, after = int(pool.attrs.padding[0]), int(pool.attrs.padding[3])
     centred = before == after == (size - 1) // 2 and others == [1, 1]
-    if not centred or not pool.attrs.count_include_pad or None in (alpha, bias, beta):
-        raise scope.fail(f"a window of {size} channels, padded {before} and {after}", "an odd window")
+    if not centred or not pool.attrs.count_include_pad or None in numbers:
+        raise scope.fail(
+            f"a window of {size} channels, padded {before} and {after}", "an odd window"
+        )
+    alpha, bias, beta = (float(number) for number in numbers if number is not None)
     return operand, {"size": size, "alpha": alpha, "beta": beta, "bias": bias}

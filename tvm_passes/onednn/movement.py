@@ -10,7 +10,7 @@ from tvm_passes.ir import static_shape
 from tvm_passes.layout import PLAIN, block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Tensor, row_major
+from tvm_passes.onednn.graph import F32_BYTES, Tensor, row_major
 from tvm_passes.onednn.scope import Scope
 
 
@@ -25,11 +25,14 @@ def permute(scope: Scope, binding: relax.VarBinding) -> None:
     """``permute_dims``: a view; who reads it copies where it needs to."""
     call = binding.value
     source = scope.tensor(call.args[0])
-    if source.dense_strides is None:
-        source = scope.plain(source)
     strides = source.dense_strides
+    if strides is None:
+        source = scope.plain(source)
+        strides = row_major(source.shape)
     rank = len(source.shape)
-    axes = range(rank)[::-1] if call.attrs.axes is None else [a % rank for a in ints(call.attrs.axes)]
+    axes = (
+        range(rank)[::-1] if call.attrs.axes is None else [a % rank for a in ints(call.attrs.axes)]
+    )
     view = Tensor(
         tuple(source.shape[axis] for axis in axes),
         source.storage,
@@ -54,13 +57,13 @@ def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step:
     strides = source.dense_strides
     shape = tuple(size if i == axis else extent for i, extent in enumerate(source.shape))
     block = block_size(source.layout)
-    if strides is None and axis == 1 and step == 1 and source.shape[0] == 1:
-        if begin % block == 0 and size % block == 0:
-            offset = begin * math.prod(source.shape[2:]) * 4
-            return Tensor(shape, source.storage, source.layout, offset=source.offset + offset)
     if strides is None:
+        whole_blocks = block and begin % block == size % block == 0
+        if whole_blocks and axis == 1 and step == 1 and source.shape[0] == 1:
+            offset = source.offset + begin * math.prod(source.shape[2:]) * F32_BYTES
+            return Tensor(shape, source.storage, source.layout, offset=offset)
         return _slice(scope, scope.plain(source), axis, begin, size, step)
-    offset = source.offset + begin * strides[axis] * 4
+    offset = source.offset + begin * strides[axis] * F32_BYTES
     stepped = tuple(s * step if i == axis else s for i, s in enumerate(strides))
     if stepped == row_major(shape):
         return Tensor(shape, source.storage, PLAIN, offset=offset)
@@ -85,11 +88,11 @@ def strided_slice(scope: Scope, binding: relax.VarBinding) -> None:
     call = binding.value
     axes, begins, ends, *steps = (_constants(scope, argument) for argument in call.args[1:])
     tensor = scope.tensor(call.args[0])
-    for position, axis in enumerate(axes):
+    for position, given in enumerate(axes):
         step = steps[0][position] if steps else 1
         if step < 1:
             raise scope.fail(f"step {step}", "a positive step")
-        axis %= len(tensor.shape)
+        axis = given % len(tensor.shape)
         extent = tensor.shape[axis]
         begin, end = (_bound(bound[position], extent) for bound in (begins, ends))
         size = max(0, -(-(end - begin) // step))

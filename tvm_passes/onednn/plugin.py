@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_passes.errors import UnitUnavailable
+from tvm_passes.runtime_library import load_tvm_runtime
 
 _PLUGIN = "liblayoutsel_onednn.so"
 _ONEDNN = "libdnnl.so.3"
@@ -86,14 +87,12 @@ def available() -> str | None:
     """Load the plugin; None where that worked, else the reason why not."""
     plugin = next((path for path in _plugin_candidates() if path.exists()), None)
     if plugin is None:
-        return (
-            f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel again"
-        )
+        return f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel again"
     reason = _load_onednn()
     if reason is not None:
         return reason
     with short_spinning():
-        import tvm  # noqa: F401 - brings the libraries that the plugin links with
+        load_tvm_runtime()
     try:
         ctypes.CDLL(str(plugin), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:

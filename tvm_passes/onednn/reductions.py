@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from tvm import relax
 
 from tvm_passes.ir import static_shape
@@ -17,27 +19,28 @@ def _pool(scope: Scope, binding: relax.VarBinding, algorithm: str) -> None:
         raise scope.fail(f"layout {call.attrs.layout}", "the logical form NCHW")
     source = scope.activation(call.args[0])
     result = scope.result(static_shape(binding.var.ty))
-    attrs: dict[str, object] = {**window(call), "kernel": ints(call.attrs.pool_size)}
-    declared = attrs["padding_after"]
-    attrs["padding_after"] = [
-        (size - 1) * stride + (kernel - 1) * (dilation + 1) + 1 - extent - before
-        for size, stride, kernel, dilation, extent, before in zip(
-            result.shape[2:],
-            attrs["strides"],
-            attrs["kernel"],
-            attrs["dilation"],
-            source.shape[2:],
-            attrs["padding_before"],
-            strict=True,
-        )
-    ]
-    overhang = any(
-        after > said for after, said in zip(attrs["padding_after"], declared, strict=True)
-    )
+    sizes = {**window(call), "kernel": ints(call.attrs.pool_size)}
+    declared = sizes["padding_after"]
+    sizes["padding_after"] = needed = _padding_after(source.shape[2:], result.shape[2:], sizes)
+    overhang = any(after > said for after, said in zip(needed, declared, strict=True))
     if overhang and algorithm == "avg_include_padding":
         raise scope.fail("ceil_mode with count_include_pad", "one of them")
-    attrs["algorithm"] = algorithm
+    attrs = {**sizes, "algorithm": algorithm}
     finish(scope, binding.var, scope.node("pooling", [source], result, attrs))
+
+
+def _padding_after(
+    extents: Sequence[int], results: Sequence[int], sizes: Mapping[str, Sequence[int]]
+) -> list[int]:
+    """Padding with which oneDNN, which rounds down, gives `results`; negative where elements are left over."""
+    return [
+        (results[axis] - 1) * sizes["strides"][axis]
+        + (sizes["kernel"][axis] - 1) * (sizes["dilation"][axis] + 1)
+        + 1
+        - extents[axis]
+        - sizes["padding_before"][axis]
+        for axis in range(len(extents))
+    ]
 
 
 def max_pool(scope: Scope, binding: relax.VarBinding) -> None:
@@ -51,10 +54,10 @@ def avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
     _pool(scope, binding, "avg_include_padding" if included else "avg")
 
 
-def _global_pool(scope: Scope, source: Tensor, result: Tensor, algorithm: str) -> dict[str, object]:
+def _global_average(source: Tensor) -> dict[str, object]:
     spatial = len(source.shape) - 2
     return {
-        "algorithm": algorithm,
+        "algorithm": "avg",
         "kernel": list(source.shape[2:]),
         "strides": [1] * spatial,
         "dilation": [0] * spatial,
@@ -69,7 +72,7 @@ def adaptive_avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
     result = scope.result(static_shape(binding.var.ty))
     if any(size != 1 for size in result.shape[2:]):
         raise scope.fail(f"output size {result.shape[2:]}", "1 along every axis")
-    attrs = _global_pool(scope, source, result, "avg")
+    attrs = _global_average(source)
     finish(scope, binding.var, scope.node("pooling", [source], result, attrs))
 
 
@@ -82,7 +85,7 @@ def reduction(scope: Scope, binding: relax.VarBinding) -> None:
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(source.shape))
     result = scope.result(kept)
     if rank == 4 and sorted(axes) == [2, 3] and scope.operator == "mean":
-        attrs = _global_pool(scope, source, result, "avg")
+        attrs = _global_average(source)
         node = scope.node("pooling", [source], result, attrs)
     else:
         node = scope.node("reduction", [source], result, {"algorithm": scope.operator})

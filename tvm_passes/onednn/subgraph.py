@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tvm import relax
+from tvm.ir import Call
 
-from tvm_passes.ir import Call, Var, op_name, static_shape, tensor_types
+from tvm_passes.ir import Var, op_name, static_shape, tensor_types
 from tvm_passes.onednn import contractions, movement, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
 from tvm_passes.onednn.epilogue import finish
@@ -34,9 +35,7 @@ def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]
     """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
     scope = Scope(graph, function, labels["subgraph"], labels["layout"], labels["precision"])
     if labels["precision"] not in PRECISIONS:
-        raise Unsupported(
-            "precision", f"precision {labels['precision']}", " or ".join(PRECISIONS)
-        )
+        raise Unsupported("precision", f"precision {labels['precision']}", " or ".join(PRECISIONS))
     if labels["algorithm"] not in ALGORITHMS:
         raise Unsupported("algorithm", f"algorithm {labels['algorithm']}", " or ".join(ALGORITHMS))
     scope.implementation = ALGORITHMS[labels["algorithm"]]
@@ -69,7 +68,9 @@ def _value(scope: Scope, expr: relax.Expr) -> Value:
 def _emit_binding(scope: Scope, binding: relax.VarBinding) -> None:
     value = binding.value
     if isinstance(value, relax.TupleGetItem):
-        scope.values[binding.var] = scope.values[value.tuple_value][value.index]
+        fields = scope.values[value.tuple_value]
+        assert isinstance(fields, list)
+        scope.values[binding.var] = fields[value.index]
         return
     if not isinstance(value, Call):
         scope.values[binding.var] = _value(scope, value)

@@ -1,0 +1,40 @@
+"""How long does one run take, engine by engine? Groups are models; peers, stock and tuned TVM stand beside layoutsel.
+
+``make bench``; for figures to quote use ``layoutsel bench``, which interleaves the engines in one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from layoutsel.benchmarking.compare import Case
+from layoutsel.benchmarking.engines import ENGINES, Job
+from layoutsel.model.zoo import LIGHT_MODELS
+from layoutsel.runtime.verify import rel_l2_err
+
+TUNED = pytest.mark.skipif("not config.getoption('--tuned')", reason="tuning takes an hour; --tuned")
+
+
+@pytest.mark.parametrize("model", LIGHT_MODELS)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=TUNED if name == "tvm-tuned" else ()) for name in ENGINES]
+)
+def bench_latency(
+    benchmark: BenchmarkFixture, model: str, engine: str, case_of: Callable[[str], Case]
+) -> None:
+    """Median time of one run; the results are compared with ONNX Runtime's."""
+    if reason := ENGINES[engine].unavailable():
+        pytest.skip(reason)
+    case = case_of(model)
+    job = Job(model=case.model, threads=2, precision="f32", workdir=case.model.parent, options={})
+    ENGINES[engine].prepare(job)
+    run = ENGINES[engine].load(job, case.inputs)
+    error = max(rel_l2_err(got, want) for got, want in zip(run(), case.expected, strict=True))
+    benchmark.group = model
+    benchmark.extra_info.update(engine=engine, rel_l2_err=error)
+    benchmark.pedantic(run, rounds=5 if engine == "tvm" else 50, warmup_rounds=2)
+    assert np.isfinite(error)

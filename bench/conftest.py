@@ -1,0 +1,26 @@
+"""Shared by the suite: each model is imported, and its reference computed, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layoutsel.benchmarking.compare import Case, Settings, write_case
+
+THREADS = 2
+
+
+@pytest.fixture(scope="session")
+def case_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+    """The case of a model by name, written on first use."""
+    cases: dict[str, Case] = {}
+
+    def get(model: str) -> Case:
+        if model not in cases:
+            folder: Path = tmp_path_factory.mktemp("case")
+            cases[model] = write_case(f"light:{model}", Settings(engines=(), threads=THREADS), folder)
+        return cases[model]
+
+    return get

@@ -1,0 +1,16 @@
+"""The command line: ``layoutsel inspect | plan | compile | run | bench | explain | doctor | demo``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0, 2 for an error of the user's, 130 for Ctrl-C, 1 for one of ours."""
+    from layoutsel.cli.app import app
+    from layoutsel.cli.guard import DEBUG_FLAG, set_debug
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    set_debug(DEBUG_FLAG in given)
+    app(args=[argument for argument in given if argument != DEBUG_FLAG], prog_name="layoutsel")

@@ -1,0 +1,5 @@
+"""``python -m layoutsel.cli``."""
+
+from layoutsel.cli import main
+
+main()

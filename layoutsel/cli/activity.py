@@ -1,0 +1,99 @@
+"""What is going on, on standard error: the phase, and a bar with the time left while candidates are measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from layoutsel.cli import terminal
+
+if TYPE_CHECKING:
+    from layoutsel.cost.measured import Progress as Measurement
+
+_LINE_EVERY_S = 15.0
+"""How often a line is written where standard error is no terminal."""
+
+
+class Activity:
+    """A live display on a terminal, a line now and then elsewhere. A context manager."""
+
+    def __init__(self) -> None:
+        self.measured = 0
+        """Measurements made so far."""
+        self._live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[label]}"),
+            console=terminal.stderr(),
+            transient=True,
+            disable=not terminal.stderr().is_terminal,
+        )
+        self._task = self._live.add_task("starting", total=None, label="")
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> Activity:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def phase(self, text: str) -> None:
+        """Say what goes on now."""
+        self._live.reset(self._task, total=None, description=text, label="")
+
+    def __call__(self, progress: Measurement) -> None:
+        """Take the report of one measurement."""
+        self.measured = progress.done
+        if progress.done == 1:
+            self._start = time.monotonic()
+        self._live.update(
+            self._task,
+            description="measuring candidates",
+            completed=progress.done,
+            total=progress.total,
+            label=progress.request.label,
+        )
+        if self._live.disable and time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
+            left_s = (progress.total - progress.done) * self._mean_s(progress.done)
+            terminal.note(
+                "measuring", f"{progress.done} of {progress.total}, about {left_s:.0f} s left"
+            )
+
+    def _mean_s(self, done: int) -> float:
+        return (time.monotonic() - self._start) / max(1, done - 1)
+
+
+@contextmanager
+def activity() -> Iterator[Activity]:
+    """Show an :class:`Activity`; Ctrl-C within it says what was kept."""
+    with Activity() as shown:
+        try:
+            yield shown
+        except KeyboardInterrupt:
+            kept = f"; {shown.measured} new measurements are kept, the same command goes on from there"
+            raise KeyboardInterrupt(f"interrupted{kept if shown.measured else ''}") from None

@@ -1,0 +1,52 @@
+"""The table of commands. Importing it imports none of the libraries that do the work: help is instant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from layoutsel.cli import bench, compile_model, demo, doctor, explain, inspect_model, plan, run
+from layoutsel.cli.guard import DEBUG_FLAG, guarded
+
+app = typer.Typer(
+    name="layoutsel",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS = {
+    "inspect": inspect_model.inspect_model,
+    "plan": plan.plan,
+    "compile": compile_model.compile_model,
+    "run": run.run,
+    "bench": bench.bench,
+    "explain": explain.explain,
+    "doctor": doctor.doctor,
+    "demo": demo.demo,
+}
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(guarded(_command))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from layoutsel import __version__
+
+        typer.echo(f"layoutsel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option(DEBUG_FLAG, help="Show the trace of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Choose compute unit and data layout of every part of a neural network, together, and build it."""

@@ -1,0 +1,196 @@
+"""``layoutsel bench``: time models beside other engines."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.options import (
+    CacheOption,
+    CostOption,
+    ShapeOption,
+    StrategyOption,
+    UnitsOption,
+    check_output,
+    parse_names,
+    parse_shapes,
+)
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from layoutsel.benchmarking.compare import Row
+
+DEFAULT_THREADS = 2
+DEFAULT_PEERS = "onnxruntime,openvino"
+
+
+def bench(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="ONNX files or light:<name>.", show_default=False),
+    ],
+    against: Annotated[
+        str,
+        typer.Option("--against", metavar="ENGINES", help="Of onnxruntime, openvino, tvm, tvm-tuned."),
+    ] = DEFAULT_PEERS,
+    precision: Annotated[str, typer.Option("--precision", metavar="f32")] = "f32",
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, metavar="N", help="Threads of each engine.")
+    ] = DEFAULT_THREADS,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the rows as JSON.", show_default=False),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, metavar="N", help="Turns of each engine.")
+    ] = 12,
+    cost: CostOption = "measured",
+    strategy: StrategyOption = "joint",
+    units: UnitsOption = None,
+    shape: ShapeOption = None,
+    cache: CacheOption = None,
+    tuning_trials: Annotated[
+        int, typer.Option("--tuning-trials", min=1, metavar="N", help="MetaSchedule trials of tvm-tuned.")
+    ] = 2000,
+) -> None:
+    """Time models on layoutsel and other engines, interleaved, one process per engine."""
+    check_output(json)
+    options = {"cost": cost, "strategy": strategy, "units": parse_names(units), "cache": cache}
+    rows = bench_models(
+        models,
+        peers=parse_names(against) or (),
+        precision=precision,
+        threads=threads,
+        rounds=rounds,
+        shapes=parse_shapes(shape),
+        options=options,
+        tuning_trials=tuning_trials,
+        json=json,
+    )
+    show_rows(rows)
+    if json is not None:
+        terminal.show_text(f"written to {json}")
+
+
+def bench_models(
+    models: Sequence[str],
+    *,
+    peers: Sequence[str],
+    json: Path | None = None,
+    **settings: Any,
+) -> list[Row]:
+    """Compare one model after the other; a model that cannot be read is left out with an error.
+
+    Raises
+    ------
+    LayoutselError
+        If no model can be read.
+    """
+    from layoutsel.benchmarking.compare import OURS, Settings, check_engines, compare, save
+
+    engines = tuple(dict.fromkeys([OURS, *peers]))
+    check_engines(engines)
+    made = Settings(engines=engines, **settings)
+    rows: list[Row] = []
+    with _reporting() as report:
+        for index, model in enumerate(models):
+            place = f"{index + 1} of {len(models)}: " if len(models) > 1 else ""
+            try:
+                rows += compare(model, made, lambda text: report(f"{place}{model}: {text}"))  # noqa: B023
+            except LayoutselError as error:
+                if len(models) == 1:
+                    raise
+                terminal.error(str(error))
+            if json is not None and rows:
+                save(json, rows)
+    if not rows:
+        raise LayoutselError(f"none of the {len(models)} models could be read")
+    return rows
+
+
+@contextlib.contextmanager
+def _reporting() -> Iterator[Any]:
+    """A line on a terminal that says what goes on; nothing elsewhere."""
+    console = terminal.stderr()
+    if not console.is_terminal:
+        yield lambda _text: None
+        return
+    with console.status("starting") as status:
+        yield status.update
+
+
+def show_rows(rows: Sequence[Row]) -> None:
+    """Print the rows with their ratios, and what they amount to over all models."""
+    from layoutsel.benchmarking.compare import OURS
+    from layoutsel.cli.plan_tables import new_table
+
+    numbers = ("median ms", "p10", "p90", "runs", "layoutsel is", "rel. L2 error", "load s", "peak MB")
+    table = new_table("model", "engine", *numbers, "error", right=numbers)
+    for model, members in _by_model(rows).items():
+        ours = members.get(OURS)
+        for row in members.values():
+            table.add_row(model, row.engine, *_cells(row, ours), row.error or "")
+    terminal.show(table)
+    for line in _conclusions(rows):
+        terminal.show_text(line)
+
+
+def _by_model(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    grouped: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.model, {})[row.engine] = row
+    return grouped
+
+
+def _cells(row: Row, ours: Row | None) -> list[str]:
+    if row.median_ms is None or row.p10_ms is None or row.p90_ms is None:
+        return [""] * 8
+    ratio = ""
+    if ours is not None and ours.median_ms and ours is not row:
+        ratio = f"{row.median_ms / ours.median_ms:.2f}× faster"
+    return [
+        f"{row.median_ms:.3f}",
+        f"{row.p10_ms:.3f}",
+        f"{row.p90_ms:.3f}",
+        str(row.runs),
+        ratio,
+        "" if row.rel_l2_err is None else f"{row.rel_l2_err:.1e}",
+        f"{row.load_s:.2f}",
+        f"{row.peak_rss_mb:.0f}",
+    ]
+
+
+def _conclusions(rows: Sequence[Row]) -> Iterator[str]:
+    """Ratios to the fastest peer of each model, and to each peer over all models."""
+    from layoutsel.benchmarking.compare import OURS
+
+    against_fastest: dict[str, float] = {}
+    against: dict[str, list[float]] = {}
+    for model, members in _by_model(rows).items():
+        ours = _median(members, OURS)
+        peers = {name: _median(members, name) for name in members if name != OURS}
+        ratios = {name: ms / ours for name, ms in peers.items() if ms and ours}
+        for name, ratio in ratios.items():
+            against.setdefault(name, []).append(ratio)
+        if ratios:
+            fastest = min(ratios, key=lambda name: ratios[name])
+            against_fastest[model] = ratios[fastest]
+            yield f"{model}: {ratios[fastest]:.2f}× as fast as the fastest peer, {fastest}"
+    if len(against_fastest) > 1:
+        mean = statistics.geometric_mean(against_fastest.values())
+        yield f"geometric mean over {len(against_fastest)} models: {mean:.2f}× the fastest peer of each"
+        for name, ratios_of in against.items():
+            yield f"  against {name}: {statistics.geometric_mean(ratios_of):.2f}× ({len(ratios_of)} models)"
+
+
+def _median(members: Mapping[str, Row], engine: str) -> float | None:
+    row = members.get(engine)
+    value = row.median_ms if row else None
+    return value if value and math.isfinite(value) else None

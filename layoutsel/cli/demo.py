@@ -1,0 +1,48 @@
+"""``layoutsel demo``: the main job on ResNet-50, start to end."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.options import CacheOption, ThreadsOption
+
+MODEL = "light:resnet50"
+PEERS = ("onnxruntime", "tvm")
+
+
+def demo(
+    threads: ThreadsOption = None,
+    cache: CacheOption = None,
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Another model.")] = MODEL,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")] = 8,
+) -> None:
+    """Plan, compile, verify and time a model beside ONNX Runtime and stock TVM."""
+    from layoutsel.cli.activity import activity
+    from layoutsel.cli.bench import bench_models, show_rows
+    from layoutsel.cli.compile_model import build, show_compiled
+    from layoutsel.cli.plan_tables import plan_table
+    from layoutsel.cli.planner import Wanted
+    from layoutsel.planning import documents
+    from layoutsel.planning.plan import Plan
+
+    with tempfile.TemporaryDirectory(prefix="layoutsel-demo-") as folder:
+        artifact = Path(folder) / "demo.so"
+        with activity() as shown:
+            compiled = build(Wanted(model=model, threads=threads, cache=cache), shown)
+            compiled.save(artifact)
+        made = documents.from_json(Plan, dict(compiled.plan), file="plan")
+        terminal.show(plan_table(made))
+        show_compiled(compiled, "")
+        rows = bench_models(
+            [model],
+            peers=PEERS,
+            threads=compiled.threads,
+            rounds=rounds,
+            artifact=artifact,
+        )
+    show_rows(rows)

@@ -1,0 +1,178 @@
+"""``layoutsel doctor``: what this machine and installation can do, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.options import JsonFlag
+
+SCHEMA_VERSION = 1
+
+REQUIRED = ("layoutsel", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxscript", "numpy", "scipy", "typer", "rich")
+OPTIONAL = {
+    "onnxruntime": "results are verified against slow stock TVM, and `bench` cannot compare; "
+    "pip install 'layoutsel[bench]'",
+    "openvino": "`bench` cannot compare with it; pip install 'layoutsel[bench]'",
+    "onnxruntime-gpu": "",
+    "onednn-cpu-gomp": "the unit onednn is off; pip install onednn-cpu-gomp",
+    "xgboost": "`bench --against tvm-tuned` cannot tune; pip install xgboost-cpu",
+}
+"""Packages that are not needed, and what is lost without."""
+
+TOOLS = {
+    "g++": "compiled models cannot be saved; install it (Debian: apt install g++)",
+    "dot": "`explain --dot` writes no SVG; install it (Debian: apt install graphviz)",
+}
+ALTERNATIVES = {"g++": ("g++", "clang++", "c++"), "dot": ("dot",)}
+
+
+def doctor(json: JsonFlag = False) -> None:
+    """Report machine, instruction sets, units, versions, caches, and what is missing. Fails if nothing can run."""
+    report = examine()
+    if json:
+        terminal.show_json(report)
+    else:
+        _show(report)
+    if not any(unit["available"] for unit in report["units"].values()):
+        raise typer.Exit(1)
+
+
+def examine() -> dict[str, Any]:
+    """Everything that ``doctor`` tells, as JSON data."""
+    from layoutsel.cost.machine import this_machine
+
+    machine = this_machine()
+    units = _units()
+    tools = {name: _which(name) for name in TOOLS}
+    packages = {name: _version(name) for name in (*REQUIRED, *OPTIONAL)}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "machine": {
+            "cpu": machine.cpu,
+            "cores": machine.cores,
+            "memory_gib": machine.memory_gib,
+            "isa": list(machine.isa),
+            "cache_bytes": dict(machine.caches),
+            "fingerprint": machine.fingerprint,
+            "system": platform.platform(),
+            "python": f"{platform.python_version()} ({sys.executable})",
+        },
+        "threads": _threads(machine.cores),
+        "units": units,
+        "target": _target(),
+        "packages": packages,
+        "native": _native(units),
+        "tools": tools,
+        "caches": _caches(),
+        "missing": _missing(units, packages, tools),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _which(tool: str) -> str | None:
+    return next((path for name in ALTERNATIVES[tool] if (path := shutil.which(name))), None)
+
+
+def _threads(cores: int) -> dict[str, Any]:
+    names = ("OMP_NUM_THREADS", "TVM_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    return {
+        "default": cores,
+        "hardware": os.cpu_count(),
+        "environment": {name: os.environ[name] for name in names if name in os.environ},
+    }
+
+
+def _units() -> dict[str, dict[str, Any]]:
+    from layoutsel.units.base import units
+
+    found = {}
+    for name, unit in units().items():
+        reason = unit.unavailable()
+        found[name] = {"available": reason is None, "reason": reason}
+    return found
+
+
+def _target() -> str:
+    from tvm_passes.cpu import host_target
+
+    return str(host_target())
+
+
+def _native(units: dict[str, dict[str, Any]]) -> dict[str, str]:
+    if not units.get("onednn", {}).get("available"):
+        return {}
+    from tvm_passes.onednn import plugin
+
+    return {"oneDNN": plugin.version()}
+
+
+def _caches() -> dict[str, Any]:
+    from layoutsel.cost.store import default_path
+
+    path = default_path()
+    size = path.stat().st_size if path.exists() else 0
+    peaks = [str(file) for file in sorted(path.parent.glob("peaks-*.json"))]
+    return {"measurements": str(path), "bytes": size, "peaks": peaks}
+
+
+def _missing(units: dict[str, Any], packages: dict[str, Any], tools: dict[str, Any]) -> list[str]:
+    lines = [f"unit {name}: {told['reason']}" for name, told in units.items() if not told["available"]]
+    lines += [f"{name} is not installed" for name in REQUIRED if packages[name] is None]
+    lines += [
+        f"{name} is not installed: {loss}"
+        for name, loss in OPTIONAL.items()
+        if loss and packages[name] is None and not _stands_in(name)
+    ]
+    lines += [f"{name} is not on PATH: {loss}" for name, loss in TOOLS.items() if tools[name] is None]
+    return lines
+
+
+def _stands_in(package: str) -> bool:
+    """Whether a differently named package of the same kind is there."""
+    substitutes = {"onnxruntime": ("onnxruntime-gpu",), "xgboost": ("xgboost-cpu",)}
+    return any(_version(name) for name in substitutes.get(package, ()))
+
+
+def _show(report: dict[str, Any]) -> None:
+    from layoutsel.cli.plan_tables import new_table
+
+    machine, threads, caches = report["machine"], report["threads"], report["caches"]
+    table = new_table("", "")
+    table.show_header = False
+    table.add_row("machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB")
+    table.add_row("fingerprint", machine["fingerprint"])
+    table.add_row("system", machine["system"])
+    table.add_row("Python", machine["python"])
+    table.add_row("instruction sets", " ".join(machine["isa"]) or "none that matter here")
+    sizes = ", ".join(f"{level} {size >> 10:,} KiB" for level, size in machine["cache_bytes"].items())
+    table.add_row("caches", sizes)
+    environment = "".join(f", {name}={value}" for name, value in threads["environment"].items())
+    table.add_row("threads", f"{threads['default']} of {threads['hardware']}{environment}")
+    table.add_row("target", report["target"])
+    for name, unit in report["units"].items():
+        table.add_row(f"unit {name}", "available" if unit["available"] else f"unavailable: {unit['reason']}")
+    for name, found in {**report["packages"], **report["native"]}.items():
+        if found or OPTIONAL.get(name, "required"):
+            table.add_row(name, found or "not installed")
+    for name, path in report["tools"].items():
+        table.add_row(name, path or "not found")
+    table.add_row("measurements", f"{caches['measurements']} ({Path(caches['measurements']).exists() and 'exists' or 'empty'}, {caches['bytes'] >> 10:,} KiB)")
+    terminal.show(table)
+    terminal.show_text("")
+    for line in report["missing"] or ["nothing is missing"]:
+        terminal.show_text(line if line == "nothing is missing" else f"missing: {line}")

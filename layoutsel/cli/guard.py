@@ -1,0 +1,78 @@
+"""What surrounds every command: errors become one line and an exit code, standard output belongs to the results."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from layoutsel.cli import terminal
+from tvm_passes.errors import LayoutselError
+
+DEBUG_FLAG = "--debug"
+
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
+"""Exit codes."""
+
+_debug: list[bool] = [False]
+
+
+def set_debug(on: bool) -> None:
+    """Show the trace of every error from now on."""
+    _debug[0] = on
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `command`: no trace reaches the user unless they ask for it."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        with terminal.reserved_stdout():
+            _handle_logging()
+            try:
+                command(*arguments, **options)
+            except (typer.Exit, typer.Abort):
+                raise
+            except LayoutselError as error:
+                _fail(str(error), USER_ERROR)
+            except KeyboardInterrupt as error:
+                _fail(str(error) or "interrupted", INTERRUPTED)
+            except BrokenPipeError:
+                raise typer.Exit(INTERNAL_ERROR) from None
+            except Exception as error:
+                hint = "" if _debug[0] else f" ({DEBUG_FLAG} shows the trace)"
+                what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                _fail(f"unexpected {_shortened(what)}{hint}", INTERNAL_ERROR)
+
+    return wrapped
+
+
+def _fail(message: str, code: int) -> None:
+    if _debug[0] and code != INTERRUPTED:
+        traceback.print_exc()
+    terminal.error(message)
+    raise typer.Exit(code) from None
+
+
+def _shortened(text: str, most: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+class _Lines(logging.Handler):
+    """The library's warnings as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        terminal.note(record.levelname.lower(), record.getMessage())
+
+
+def _handle_logging() -> None:
+    for name in ("layoutsel", "tvm_passes"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(_Lines(logging.DEBUG if _debug[0] else logging.WARNING))
+            logger.propagate = False

@@ -1,0 +1,181 @@
+"""``layoutsel inspect``: the sub-graphs of a model, what they cost at least, and which unit can run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from layoutsel.cli import terminal
+from layoutsel.cli.activity import activity
+from layoutsel.cli.options import JsonFlag, ModelArgument, ShapeOption, ThreadsOption, UnitsOption
+from layoutsel.cli.planner import Wanted
+
+if TYPE_CHECKING:
+    from layoutsel.model.graph import Subgraph
+    from layoutsel.session import Session
+
+SCHEMA_VERSION = 1
+
+
+def inspect_model(
+    model: ModelArgument,
+    shape: ShapeOption = None,
+    units: UnitsOption = None,
+    threads: ThreadsOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Print the sub-graphs of a model: operators, shapes, work, complexity score and coverage per unit."""
+    with activity() as shown:
+        session = Wanted(model=model, shapes=shape, units=units, threads=threads).open(shown)
+        shown.phase("asking the units")
+        report = describe(session)
+    if json:
+        terminal.show_json(report)
+    else:
+        _show(report)
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """Everything that ``inspect`` tells, as JSON data."""
+    rows = [_describe_subgraph(session, subgraph) for subgraph in session.graph.subgraphs]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": session.model.name,
+        "model_hash": session.model.content_hash,
+        "inputs": _signatures(session.model.inputs),
+        "outputs": _signatures(session.model.outputs),
+        "threads": session.threads,
+        "units": list(session.units),
+        "totals": {
+            "subgraphs": len(rows),
+            "flops": sum(row["flops"] for row in rows),
+            "bytes": sum(row["bytes"] for row in rows),
+            "units": {name: _unit_totals(name, rows) for name in session.units},
+        },
+        "subgraphs": rows,
+    }
+
+
+def _signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"name": s.name, "shape": list(s.shape), "dtype": s.dtype} for s in specs]
+
+
+def _describe_subgraph(session: Session, subgraph: Subgraph) -> dict[str, Any]:
+    return {
+        "id": subgraph.id,
+        "anchor": subgraph.anchor,
+        "operators": list(subgraph.operators),
+        "names": list(subgraph.names),
+        "onnx_operators": _onnx_operators(session, subgraph),
+        "inputs": [list(spec.shape) for spec in subgraph.inputs],
+        "weights": [list(spec.shape) for spec in subgraph.weights],
+        "outputs": [list(spec.shape) for spec in subgraph.outputs],
+        "flops": subgraph.flops,
+        "bytes": subgraph.nbytes,
+        "hash": subgraph.structural_hash,
+        "units": {name: _describe_unit(session, subgraph, name) for name in session.units},
+    }
+
+
+def _onnx_operators(session: Session, subgraph: Subgraph) -> list[str]:
+    if session.model.onnx is None:
+        return []
+    kinds = {node.name: node.op_type for node in session.model.onnx.graph.node}
+    return [kinds[name] for name in subgraph.names if name in kinds]
+
+
+def _describe_unit(session: Session, subgraph: Subgraph, unit: str) -> dict[str, Any]:
+    from layoutsel.session import workload
+
+    offered = session.candidates[subgraph.id]
+    decisions = [decision for decision in offered.decisions if decision.unit == unit]
+    costs = [session.roofline.subgraph(workload(subgraph), decision) for decision in decisions]
+    scores = [cost.us for cost in costs if hasattr(cost, "us")]
+    return {
+        "score_us": min(scores, default=None),
+        "candidates": [str(decision) for decision in decisions],
+        "declines": [
+            {"decision": decline.decision, "reason": str(decline)}
+            for decline in offered.declines
+            if decline.decision.split(":")[0] == unit
+        ],
+    }
+
+
+def _unit_totals(unit: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    scores = [row["units"][unit]["score_us"] for row in rows]
+    covered = [row for row in rows if row["units"][unit]["candidates"]]
+    return {
+        "covered": len(covered),
+        "covered_flops": sum(row["flops"] for row in covered),
+        "score_us": None if None in scores else sum(scores),
+    }
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    from layoutsel.cli.plan_tables import microseconds, name_text, new_table, operators_text
+
+    units = report["units"]
+    columns = [f"{unit} {what}" for unit in units for what in ("µs", "layouts")]
+    table = new_table(
+        *("id", "operators", "name", "in", "out", "MFLOP", "kB", *columns),
+        right=("MFLOP", "kB", *(f"{unit} µs" for unit in units)),
+    )
+    for row in report["subgraphs"]:
+        per_unit = []
+        for unit in units:
+            told = row["units"][unit]
+            per_unit += [microseconds(told["score_us"]), _candidates_text(told["candidates"])]
+        table.add_row(
+            row["id"],
+            operators_text(row["operators"]),
+            name_text(row["names"]),
+            _shapes_text(row["inputs"]),
+            _shapes_text(row["outputs"]),
+            f"{row['flops'] / 1e6:,.2f}",
+            f"{row['bytes'] / 1e3:,.0f}",
+            *per_unit,
+        )
+    terminal.show(table)
+    _show_totals(report)
+    _show_declines(report)
+
+
+def _candidates_text(decisions: Sequence[str]) -> str:
+    return " ".join(decision.split(":", 1)[1].replace(":f32", "") for decision in decisions) or "none"
+
+
+def _shapes_text(shapes: Sequence[Sequence[int]]) -> str:
+    return ", ".join("×".join(map(str, shape)) or "scalar" for shape in shapes)
+
+
+def _show_totals(report: Mapping[str, Any]) -> None:
+    from layoutsel.cli.plan_tables import milliseconds
+
+    totals = report["totals"]
+    terminal.show_text("")
+    terminal.show_text(
+        f"{report['model']}: {totals['subgraphs']} sub-graphs, {totals['flops'] / 1e9:.3f} GFLOP, "
+        f"{totals['bytes'] / 1e6:.1f} MB read and written; scores on {report['threads']} threads"
+    )
+    for unit, told in totals["units"].items():
+        share = 100 * told["covered_flops"] / max(1, totals["flops"])
+        score = "" if told["score_us"] is None else f", complexity score {milliseconds(told['score_us'])}"
+        terminal.show_text(
+            f"{unit}: covers {told['covered']} of {totals['subgraphs']} sub-graphs, "
+            f"{share:.1f} % of the FLOPs{score}"
+        )
+
+
+def _show_declines(report: Mapping[str, Any]) -> None:
+    reasons = [
+        decline["reason"]
+        for row in report["subgraphs"]
+        for unit in row["units"].values()
+        for decline in unit["declines"]
+        if not unit["candidates"]
+    ]
+    if reasons:
+        terminal.show_text("not covered:")
+        for reason in reasons:
+            terminal.show_text(f"  {reason}")

@@ -1,0 +1,122 @@
+"""Options that several commands share, and what their text means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvm_passes.errors import LayoutselError
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="ONNX file, or light:<name> of the networks inside the onnx package, such as light:resnet50.",
+        show_default=False,
+    ),
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=DIMS",
+        help="Shape of an input with dynamic dimensions, such as x=1,3,224,224. Repeatable.",
+        show_default=False,
+    ),
+]
+UnitsOption = Annotated[
+    str | None,
+    typer.Option("--units", metavar="NAMES", help="Compute units to choose from, such as cpu,onednn.", show_default="all"),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Threads to run on.", show_default="all cores"),
+]
+StrategyOption = Annotated[
+    str,
+    typer.Option("--strategy", metavar="joint|score", help="Unit and layout together, or the unit by complexity score first."),
+]
+CostOption = Annotated[
+    str,
+    typer.Option("--cost", metavar="measured|roofline", help="Time every candidate once per machine, or measure nothing."),
+]
+PinsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pin",
+        metavar="PATTERN=DECISION",
+        help="A decision to honour, such as 'conv_.*=onednn:NHWC' or 's7=cpu'. Repeatable.",
+        show_default=False,
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="FILE", help="File of measurements.", show_default="in the user's cache folder"),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """Read ``x=1,3,224,224``.
+
+    Raises
+    ------
+    LayoutselError
+        If a text is something else, or an input is named twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, separator, dims = text.rpartition("=")
+        try:
+            shape = tuple(int(dim) for dim in dims.split(",")) if dims else ()
+        except ValueError:
+            separator = ""
+        if not separator or not name or name in shapes:
+            problem = "given twice" if name in shapes and separator else "not a shape"
+            raise LayoutselError(
+                f"--shape {text!r}: {problem}; expected NAME=DIMS once per input, such as x=1,3,224,224"
+            )
+        shapes[name] = shape
+    return shapes
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """Read ``cpu,onednn``; None where nothing is given.
+
+    Raises
+    ------
+    LayoutselError
+        If a name is empty or stands there twice.
+    """
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) != len(names):
+        raise LayoutselError(f"got names {text!r}; expected distinct names with commas between")
+    return names
+
+
+def check_output(path: Path | None) -> None:
+    """Find out before the work whether its result can be written.
+
+    Raises
+    ------
+    LayoutselError
+        Says what is in the way.
+    """
+    if path is None:
+        return
+    folder = path.parent
+    if path.is_dir():
+        problem = "it is a directory"
+    elif not folder.is_dir():
+        problem = f"there is no directory {folder}"
+    elif not os.access(folder, os.W_OK):
+        problem = f"the directory {folder} is not writable"
+    else:
+        return
+    raise LayoutselError(f"cannot write {path}: {problem}; choose another place")

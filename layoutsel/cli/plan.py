@@ -1,0 +1,60 @@
+"""``layoutsel plan``: choose unit and layout of every sub-graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.activity import activity
+from layoutsel.cli.options import (
+    CacheOption,
+    CostOption,
+    ModelArgument,
+    PinsOption,
+    ShapeOption,
+    StrategyOption,
+    ThreadsOption,
+    UnitsOption,
+    check_output,
+)
+from layoutsel.cli.planner import Wanted
+
+
+def plan(
+    model: ModelArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write the plan (JSON)."),
+    ] = None,
+    strategy: StrategyOption = "joint",
+    cost: CostOption = "measured",
+    pin: PinsOption = None,
+    units: UnitsOption = None,
+    threads: ThreadsOption = None,
+    shape: ShapeOption = None,
+    cache: CacheOption = None,
+) -> None:
+    """Choose compute unit and layout of every sub-graph; print the plan and write it to a file."""
+    check_output(output)
+    wanted = Wanted(
+        model=model,
+        shapes=shape,
+        units=units,
+        threads=threads,
+        strategy=strategy,
+        cost=cost,
+        pins=pin,
+        cache=cache,
+    )
+    with activity() as shown:
+        _, made = wanted.plan(wanted.open(shown), shown)
+    if output is not None:
+        made.save(output)
+    from layoutsel.cli.plan_tables import plan_table, summary
+
+    terminal.show(plan_table(made), summary(made))
+    if output is not None:
+        terminal.show_text(f"plan written to {output}")

@@ -1,0 +1,111 @@
+"""Plans as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group
+from rich.table import Table
+
+from layoutsel.planning.plan import Plan, PlannedSubgraph
+
+_SHOWN_OPERATORS = 4
+
+
+def microseconds(value: float | None) -> str:
+    """`value` with about three digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def milliseconds(us: float) -> str:
+    """Microseconds `us`, written in milliseconds."""
+    return f"{us / 1e3:.3f} ms"
+
+
+def operators_text(operators: Sequence[str]) -> str:
+    """Operators of a sub-graph in short, such as ``conv2d+add+relu``."""
+    names = [operator.removeprefix("nn.") for operator in operators]
+    if len(names) > _SHOWN_OPERATORS:
+        names = [*names[: _SHOWN_OPERATORS - 1], f"{len(names) - _SHOWN_OPERATORS + 1} more"]
+    return "+".join(names)
+
+
+def name_text(names: Sequence[str]) -> str:
+    """The source model's name for a sub-graph: that of its first operator."""
+    return names[0] if names else ""
+
+
+def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
+    """An empty table; the columns in `right` are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    aligned = set(right)
+    for column in columns:
+        table.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """One row for each sub-graph, in order of execution."""
+    numbers = ("µs", "±", "next best, extra µs")
+    table = new_table(
+        *("id", "operators", "name", "unit", "layout", "algorithm", "µs", "±", "from"),
+        *("next best", "extra µs"),
+        right=(*numbers, "extra µs"),
+    )
+    for subgraph in plan.subgraphs:
+        best = subgraph.alternatives[0] if subgraph.alternatives else None
+        decision = subgraph.decision
+        table.add_row(
+            subgraph.id,
+            operators_text(subgraph.operators),
+            name_text(subgraph.names),
+            decision.unit,
+            decision.layout,
+            _variant(subgraph),
+            microseconds(subgraph.cost_us),
+            microseconds(subgraph.spread_us),
+            subgraph.source,
+            str(best.decision) if best else "",
+            f"+{microseconds(best.extra_us)}" if best and best.extra_us is not None else "",
+        )
+    return table
+
+
+def _variant(subgraph: PlannedSubgraph) -> str:
+    precision = subgraph.decision.precision
+    return subgraph.decision.algorithm + ("" if precision == "f32" else f" {precision}")
+
+
+def summary(plan: Plan) -> Group:
+    """What the plan amounts to: shares of units and layouts, cost, bound, gap."""
+    places = Counter(f"{s.decision.unit}:{s.decision.layout}" for s in plan.subgraphs)
+    shares = ", ".join(f"{count} on {place}" for place, count in places.most_common())
+    boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
+    transforms = sum(boundary.kind == "transform" for boundary in plan.boundaries)
+    certificate = "proven best" if plan.gap == 0 else f"at most {100 * plan.gap:.2f} % from the best"
+    return Group(
+        "",
+        f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares}",
+        f"predicted {milliseconds(plan.cost_us)}, of it {milliseconds(boundary_us)} for "
+        f"{transforms} layout transforms and {len(plan.boundaries) - transforms} unit crossings",
+        f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
+        f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
+    )
+
+
+def measured_table(plan: Plan) -> Table:
+    """The plan beside what it was measured against, fastest first."""
+    table = new_table("measured", "median", "±", "runs", "×", right=("median", "±", "runs", "×"))
+    ordered = sorted(plan.measured.items(), key=lambda item: item[1].median_us)
+    for name, measured in ordered:
+        table.add_row(
+            name,
+            milliseconds(measured.median_us),
+            milliseconds(measured.spread_us),
+            str(measured.runs),
+            f"{measured.median_us / ordered[0][1].median_us:.2f}",
+        )
+    return table

@@ -1,0 +1,75 @@
+"""From the options of the command line to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layoutsel.cli.activity import Activity
+from layoutsel.cli.options import parse_names, parse_shapes
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from layoutsel.planning.plan import Plan
+    from layoutsel.planning.problem import PlanningProblem
+    from layoutsel.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user asked for, as given."""
+
+    model: str
+    shapes: Sequence[str] | None = None
+    units: str | None = None
+    threads: int | None = None
+    strategy: str = "joint"
+    cost: str = "measured"
+    pins: Sequence[str] | None = None
+    cache: Path | None = None
+
+    def check(self) -> None:
+        """Find what is wrong with the options before anything slow starts.
+
+        Raises
+        ------
+        LayoutselError
+            Names the option, what it got and what it expects.
+        """
+        from layoutsel.planning.pins import Pin
+        from layoutsel.planning.strategies import STRATEGIES
+
+        if self.strategy not in STRATEGIES:
+            raise LayoutselError(
+                f"--strategy {self.strategy!r}: expected one of {', '.join(STRATEGIES)}"
+            )
+        if self.cost not in ("measured", "roofline"):
+            raise LayoutselError(f"--cost {self.cost!r}: expected one of measured, roofline")
+        for pin in self.pins or ():
+            Pin.parse(pin)
+        parse_shapes(self.shapes)
+        parse_names(self.units)
+
+    def open(self, activity: Activity) -> Session:
+        """Import and partition the model."""
+        self.check()
+        activity.phase(f"importing {self.model}")
+        from layoutsel.session import Session
+
+        return Session.open(
+            self.model,
+            shapes=parse_shapes(self.shapes),
+            units=parse_names(self.units),
+            threads=self.threads,
+            cache=self.cache,
+            progress=activity,
+        )
+
+    def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
+        """Price the candidates and choose."""
+        activity.phase("pricing candidates")
+        problem = session.problem(self.cost, self.pins or ())
+        activity.phase("planning")
+        return problem, session.plan(problem, self.strategy)

@@ -1,0 +1,169 @@
+"""A lower bound at any time: block coordinate ascent on the dual of the relaxation, tensor by tensor.
+
+Max-product linear programming (Globerson, Jaakkola, "Fixing max-product", NIPS 2007) with a tensor and all its users
+as one factor. Every update raises the bound or leaves it; what the nodes believe at the end is rounded to a choice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layoutsel.planning.local_search import improve
+from layoutsel.planning.tables import GROUPS, Tables, TensorTable
+
+_SETTLED = 1e-6
+"""Stop when a sweep raises the bound by less than this part of it."""
+_MOST_LABELS = 8
+"""Tensors with more labels in a group are left out: their boundaries count as free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualResult:
+    """A bound, and the best choice met on the way."""
+
+    bound_us: float
+    """Proven lower bound, microseconds."""
+    choice: tuple[int, ...]
+    raises_us: tuple[np.ndarray, ...]
+    """Per node, (options,) microseconds by which the bound rises if the option is forced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Factor:
+    """A tensor, prepared: every set of labels that may be paid for, as columns."""
+
+    producer: int
+    charge: np.ndarray
+    """(producer options, sets) microseconds for all labels of the set."""
+    consumers: tuple[int, ...]
+    barred: tuple[np.ndarray, ...]
+    """Per consumer, (consumer options, sets): infinite where the set lacks what the option wants."""
+
+
+def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualResult:
+    """Raise the bound until it settles, for at most `sweeps` sweeps, or until the :func:`time.monotonic` `deadline`."""
+    factors = [_prepare(t) for t in tables.tensors if _is_small(t)]
+    beliefs = [costs.astype(float).copy() for costs in tables.costs]
+    messages = [
+        {node: np.zeros(len(tables.costs[node])) for node in _members(factor)} for factor in factors
+    ]
+    bound = best_bound = _bound(tables, factors, beliefs, messages)
+    best_choice = improve(tables, _greedy(beliefs))
+    for done in range(1, sweeps + 1):
+        order = range(len(factors)) if done % 2 else reversed(range(len(factors)))
+        for f in order:
+            _update(factors[f], beliefs, messages[f])
+        bound = _bound(tables, factors, beliefs, messages)
+        settled = bound - best_bound < _SETTLED * abs(bound)
+        best_bound = max(best_bound, bound)
+        late = time.monotonic() > deadline
+        if done % 10 == 0 or settled or late:
+            rounded = improve(tables, _greedy(beliefs))
+            best_choice = min(best_choice, rounded, key=tables.total)
+        if settled or late:
+            break
+    raises = _raises(factors, beliefs, messages)
+    below = bound - best_bound  # rounding may have cost the last sweep some of the bound
+    return DualResult(
+        bound_us=best_bound, choice=best_choice, raises_us=tuple(r + below for r in raises)
+    )
+
+
+def _update(factor: _Factor, beliefs: list[np.ndarray], messages: dict[int, np.ndarray]) -> None:
+    """Share the factor's min-marginals equally among its nodes."""
+    members = _members(factor)
+    for node in members:
+        beliefs[node] -= messages[node]
+    marginals = _marginals(factor, beliefs)
+    for node in members:
+        messages[node] = marginals[node] / len(members) - beliefs[node]
+        beliefs[node] = marginals[node] / len(members)
+
+
+def _marginals(
+    factor: _Factor, beliefs: Sequence[np.ndarray] | Mapping[int, np.ndarray]
+) -> dict[int, np.ndarray]:
+    """Per node of the factor and option, the least of the factor plus all its nodes' beliefs."""
+    reach = [beliefs[c][:, None] + b for c, b in zip(factor.consumers, factor.barred, strict=True)]
+    least = [r.min(axis=0) for r in reach]
+    together = np.sum(least, axis=0)
+    rows = factor.charge
+    if factor.producer >= 0:
+        rows = rows + beliefs[factor.producer][:, None]
+    by_set = rows.min(axis=0)
+    marginals = {
+        consumer: (reach[i] + (by_set + (together - least[i]))).min(axis=1)
+        for i, consumer in enumerate(factor.consumers)
+    }
+    if factor.producer >= 0:
+        marginals[factor.producer] = (rows + together).min(axis=1)
+    return marginals
+
+
+def _bound(
+    tables: Tables,
+    factors: list[_Factor],
+    beliefs: list[np.ndarray],
+    messages: list[dict[int, np.ndarray]],
+) -> float:
+    """Sum of the nodes' and the factors' own minima: the dual's value."""
+    total = tables.constant + sum(belief.min() for belief in beliefs)
+    for factor, message in zip(factors, messages, strict=True):
+        negative = {node: -values for node, values in message.items()}
+        some = factor.consumers[0]
+        total += _marginals(factor, negative)[some].min()
+    return float(total)
+
+
+def _raises(
+    factors: list[_Factor], beliefs: list[np.ndarray], messages: list[dict[int, np.ndarray]]
+) -> list[np.ndarray]:
+    """How far each option, if forced, lifts the minima of its node and of the factors around it."""
+    raises = [belief - belief.min() for belief in beliefs]
+    for factor, message in zip(factors, messages, strict=True):
+        negative = {node: -values for node, values in message.items()}
+        for node, marginals in _marginals(factor, negative).items():
+            raises[node] += marginals - marginals.min()
+    return raises
+
+
+def _prepare(tensor: TensorTable) -> _Factor:
+    groups = [np.flatnonzero(tensor.group == group) for group in range(GROUPS)]
+    subsets = [_subsets(len(group)) for group in groups]
+    paid = np.array(
+        [np.concatenate(pair) for pair in itertools.product(*subsets)], dtype=bool
+    )  # (sets, labels): labels of group 0 come first
+    columns = np.concatenate(groups)
+    barred = [
+        np.where((want[:, columns][:, None, :] & ~paid[None]).any(axis=2), np.inf, 0.0)
+        for want in tensor.merged.values()
+    ]
+    useful = np.all([bar.min(axis=0) == 0.0 for bar in barred], axis=0)
+    return _Factor(
+        producer=tensor.producer,
+        charge=tensor.charge[:, columns] @ paid[useful].T,
+        consumers=tuple(tensor.merged),
+        barred=tuple(bar[:, useful] for bar in barred),
+    )
+
+
+def _subsets(count: int) -> list[np.ndarray]:
+    """All sets of `count` labels but the empty one, as booleans."""
+    return [np.array(bits) for bits in itertools.product((False, True), repeat=count) if any(bits)]
+
+
+def _is_small(tensor: TensorTable) -> bool:
+    return all((tensor.group == group).sum() <= _MOST_LABELS for group in range(GROUPS))
+
+
+def _members(factor: _Factor) -> tuple[int, ...]:
+    return (factor.producer, *factor.consumers) if factor.producer >= 0 else factor.consumers
+
+
+def _greedy(beliefs: Sequence[np.ndarray]) -> tuple[int, ...]:
+    return tuple(int(np.argmin(belief)) for belief in beliefs)
