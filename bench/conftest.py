@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layoutsel.benchmarking.compare import Case, Settings, write_case
-
-THREADS = 2
+from layoutsel.benchmarking.cases import Case, write_case
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +18,7 @@ def case_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     def get(model: str) -> Case:
         if model not in cases:
             folder: Path = tmp_path_factory.mktemp("case")
-            cases[model] = write_case(f"light:{model}", Settings(engines=(), threads=THREADS), folder)
+            cases[model] = write_case(f"light:{model}", None, folder)
         return cases[model]
 
     return get

@@ -23,14 +23,9 @@ from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.race import race
+from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
-from layoutsel.runtime.verify import (
-    Check,
-    compare,
-    onnxruntime_reference,
-    random_inputs,
-    tvm_reference,
-)
+from layoutsel.runtime.verify import Check, compare, onnxruntime_reference, tvm_reference
 from layoutsel.session import OnProgress, Session, all_versions
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
@@ -255,7 +250,8 @@ def _with_measurements(
 
 def _compiled(session: Session, plan: Plan) -> CompiledModel:
     built = build(session.graph, plan.decisions)
-    return CompiledModel(built.executable.jit(), built.weights, _header(session, plan, built))
+    header = _header(session, plan, built)
+    return CompiledModel(built.executable.jit(), built.weights, header, executable=built.executable)
 
 
 def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:

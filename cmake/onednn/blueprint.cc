@@ -177,13 +177,6 @@ Blueprint Matmul(const Designer& d) {
   return d.Finish(desc, {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS});
 }
 
-Blueprint InnerProduct(const Designer& d) {
-  memory::desc bias = d.Has(2) ? d.In(2) : memory::desc();
-  dnnl::inner_product_forward::primitive_desc desc(d.engine, kInference, d.In(0), d.Weight(1), bias,
-                                                   d.Out(), d.attr);
-  return d.Finish(desc, {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS});
-}
-
 Blueprint Pool(const Designer& d) {
   const Node& n = d.node;
   dnnl::pooling_forward::primitive_desc desc(d.engine, kInference, Pooling(n.Str("algorithm")),
@@ -280,7 +273,6 @@ const std::unordered_map<std::string, Rule>& Rules() {
       {"convolution", Convolution},
       {"deconvolution", Deconvolution},
       {"matmul", Matmul},
-      {"inner_product", InnerProduct},
       {"pooling", Pool},
       {"eltwise", Elementwise},
       {"binary", BinaryOp},

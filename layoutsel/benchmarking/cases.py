@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 
 from layoutsel.model import import_load, import_shapes, zoo
+from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
-from layoutsel.runtime.verify import onnx_logits, onnxruntime_reference, random_inputs
+from layoutsel.runtime.verify import onnx_logits, onnxruntime_reference
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,10 +22,13 @@ _LOG = logging.getLogger(__name__)
 class Case:
     """A model on disk with its inputs and expected results."""
 
-    file: Path
+    model: Path
     """The ONNX file; behind the model's outputs it returns the logits of final softmaxes."""
     data: Path
-    """Inputs (``in:name``) and expected results (``out000``, …), as ``.npz``."""
+    """:attr:`inputs` (``in:name``) and :attr:`expected` (``out000``, …), as ``.npz``."""
+    inputs: Mapping[str, np.ndarray]
+    expected: tuple[np.ndarray, ...]
+    """Results of ONNX Runtime, unoptimised; empty where it is missing or cannot run the model."""
 
 
 def case_name(model: str | Path) -> str:
@@ -60,7 +64,7 @@ def write_case(
     arrays = {f"in:{key}": value for key, value in feed.items()}
     arrays |= {f"out{index:03d}": value for index, value in enumerate(expected)}
     np.savez(data, **arrays)
-    return Case(file=file, data=data)
+    return Case(model=file, data=data, inputs=feed, expected=tuple(expected))
 
 
 def _signature(value: onnx.ValueInfoProto) -> Signature:

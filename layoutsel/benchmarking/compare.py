@@ -93,7 +93,7 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="layoutsel-bench-") as folder:
         try:
             case = write_case(model, settings.shapes, Path(folder))
-            job = _job(case.file, Path(folder), settings)
+            job = _job(case.model, Path(folder), settings)
             for engine in settings.engines:
                 try:
                     racers.append(start(engine, job, case.data, report))

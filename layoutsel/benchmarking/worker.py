@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from layoutsel.benchmarking.engines import ENGINES, Job
-from layoutsel.runtime.verify import rel_l2_err
+from layoutsel.runtime.samples import rel_l2_err
 
 WARM_UP_RUNS = 3
 WARM_UP_S = 0.1

@@ -55,7 +55,7 @@ def run(
     if output_dir is not None:
         _make_folder(output_dir)
     from layoutsel.runtime.compiled import load
-    from layoutsel.runtime.verify import random_inputs
+    from layoutsel.runtime.samples import random_inputs
 
     start = time.perf_counter()
     compiled = load(model)

@@ -45,6 +45,8 @@ class CompiledModel:
         What the artifact tells of itself: signatures, plan, checks, provenance.
     source
         The artifact that it was loaded from.
+    executable
+        What :meth:`save` exports where there is no `source`: `module` may be linked already.
     """
 
     def __init__(
@@ -53,13 +55,14 @@ class CompiledModel:
         weights: Sequence[np.ndarray],
         header: dict[str, Any],
         source: Path | None = None,
+        executable: Any = None,
     ) -> None:
         self.header = header
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
         self.source = source
-        self._library = module
+        self._executable = module if executable is None else executable
         self._arrays = tuple(weights)
         self._weights = tvm_ffi.convert([_tensor(weight) for weight in weights])
         self._machine = virtual_machine(module)
@@ -126,7 +129,7 @@ class CompiledModel:
             )
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "library.so"
-            self._library.export_library(str(library))
+            self._executable.export_library(str(library))
             artifact.write(path, library, self._arrays, self.header)
         return path
 

@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.samples import rel_l2_err
 from tvm_passes.errors import LayoutselError
 
 TOLERANCE = 1e-5
@@ -32,32 +32,6 @@ class Check:
     rel_l2_err: float
     """|got - expected| / |expected|, Euclidean norms over the whole tensor."""
     reference: str
-
-
-def random_inputs(signatures: Sequence[Signature], seed: int = 0) -> list[np.ndarray]:
-    """Seeded inputs: standard normal for floats, 0 or 1 for integers and booleans (legal indices and masks)."""
-    generator = np.random.default_rng(seed)
-    return [
-        generator.standard_normal(signature.shape).astype(signature.dtype)
-        if "float" in signature.dtype
-        else generator.integers(0, 2, signature.shape).astype(signature.dtype)
-        for signature in signatures
-    ]
-
-
-def rel_l2_err(got: np.ndarray, expected: np.ndarray) -> float:
-    """Relative L2 error of `got`; infinite where it is not finite and the expected value is."""
-    got = np.asarray(got, dtype=np.float64).ravel()
-    expected = np.asarray(expected, dtype=np.float64).ravel()
-    if got.shape != expected.shape:
-        return float("inf")
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    if same.all():
-        return 0.0
-    difference = np.where(same, 0.0, got - expected)
-    norm = float(np.linalg.norm(np.where(np.isfinite(expected), expected, 0.0)))
-    error = float(np.linalg.norm(difference)) / max(norm, 1e-30)
-    return error if np.isfinite(error) else float("inf")
 
 
 def onnx_logits(model: onnx.ModelProto) -> list[str]:

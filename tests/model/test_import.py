@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from models import MODELS, onnx_model
+from exported import EXPORTERS, NAMES, dynamic, exported
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from reference import TOLERANCE, before_softmax, random_feeds, relative_error, run_onnx, run_relax
@@ -47,22 +47,23 @@ def check_normalised(imported):
     assert len(imported.module["main"].body.blocks) == 1
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
-@pytest.mark.parametrize("name", MODELS)
-def test_exported_network(name, dynamo):
-    imported = check_equal(onnx_model(name, dynamo=dynamo))
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_network(name, exporter):
+    imported = check_equal(exported(name, exporter))
     check_normalised(imported)
 
 
+@pytest.mark.parametrize("dynamo", [False, True], ids=EXPORTERS)
+def test_installed_exporter(dynamo):
+    pytest.importorskip("torch", reason="PyTorch is not installed; the files it wrote are tested")
+    from models import onnx_model
+
+    check_normalised(check_equal(onnx_model("mobilenet_v3", dynamo=dynamo)))
+
+
 def test_exported_with_batch_norm_and_dynamic_batch():
-    model = onnx_model(
-        "resnet",
-        do_constant_folding=False,
-        dynamic_axes={"x": {0: "n"}},
-        input_names=["x"],
-        opset_version=11,
-    )
-    imported = check_equal(model, shapes={"x": (2, 3, 32, 32)})
+    imported = check_equal(dynamic("resnet_dynamic_unfolded"), shapes={"x": (2, 3, 32, 32)})
     assert imported.outputs[0].shape[0] == 2
 
 
@@ -107,13 +108,13 @@ def test_source_is_not_changed():
 
 
 def test_hash_follows_weights_shapes_and_nothing_else(tmp_path):
-    model = onnx_model("resnet", dynamic_axes={"x": {0: "n"}}, input_names=["x"])
+    model = dynamic("resnet_dynamic")
     path = tmp_path / "resnet.onnx"
     onnx.save(model, path)
     first = import_model(model, shapes={"x": (1, 3, 32, 32)}).content_hash
     assert import_model(path, shapes={"x": (1, 3, 32, 32)}).content_hash == first
     assert import_model(model, shapes={"x": (2, 3, 32, 32)}).content_hash != first
-    other = onnx_model("resnet", dynamic_axes={"x": {0: "n"}}, input_names=["x"], seed=1)
+    other = dynamic("resnet_dynamic_seed1")
     assert import_model(other, shapes={"x": (1, 3, 32, 32)}).content_hash != first
 
 
@@ -222,7 +223,7 @@ def test_transposed_convolution_with_output_shape():
 
 
 def test_model_from_memory_and_from_file_agree(tmp_path):
-    model = onnx_model("vit")
+    model = exported("vit", "legacy")
     path = tmp_path / "vit.onnx"
     path.write_bytes(io.BytesIO(model.SerializeToString()).getvalue())
     assert operators(import_model(path).module) == operators(import_model(model).module)

@@ -9,6 +9,7 @@ import numpy as np
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.lrn import plan_lrn
 from tvm_passes.cpu.matvec import MatrixVector
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
@@ -278,6 +279,7 @@ def plan_mean(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 PLANNERS: Mapping[str, Planner] = {
     "concat": plan_concat,
     "elementwise": plan_elementwise,
+    "lrn": plan_lrn,
     "matmul": plan_matmul,
     "mean": plan_mean,
     "nn.adaptive_avg_pool2d": plan_adaptive_pool2d,

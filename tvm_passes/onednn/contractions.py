@@ -115,17 +115,8 @@ def _by_weights(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBin
     source = scope.view(scope.plain(left), (rows, depth))
     result = scope.graph.temp((rows, columns))
     strides = (right.strides or row_major(right.shape))[-2:]
-    if _prefers_inner_product(rows):
-        shape, strides = (columns, depth), (strides[1], strides[0])
-    else:
-        shape = (depth, columns)
-    weight = Tensor(shape, right.storage, strides=strides, packable=True)
-    op = "inner_product" if _prefers_inner_product(rows) else "matmul"
-    return scope.node(op, [source, weight], result)
-
-
-def _prefers_inner_product(rows: int) -> bool:
-    return rows == 1
+    weight = Tensor((depth, columns), right.storage, strides=strides, packable=True)
+    return scope.node("matmul", [source, weight], result)
 
 
 def _of_activations(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:

@@ -17,7 +17,7 @@ from tvm_passes.onednn.scope import Scope, is_reference, scalar
 _MAX_POST_OPS = 8
 _MAX_REGION = 10
 
-_BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1, "inner_product": -1}
+_BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1}
 """Primitives with a bias, and the axis of the result that it runs along."""
 
 _SAMPLES = np.concatenate([np.linspace(-8, 8, 161), np.linspace(-1, 1, 41)])

@@ -13,7 +13,7 @@ from tvm_passes.onednn.plugin import available
 from tvm_passes.onednn.scope import Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
 
-_NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "inner_product", "pooling"})
+_NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
 """Primitives that are useless in a reference implementation."""
 
 

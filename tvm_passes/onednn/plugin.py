@@ -19,11 +19,11 @@ _PLUGIN = "liblayoutsel_onednn.so"
 _ONEDNN = "libdnnl.so.3"
 _ONEDNN_PACKAGE = "onednn-cpu-gomp"
 
-_SPIN_COUNT = "4000"
-"""How often an idle OpenMP thread looks for work before it sleeps: about 0.2 ms.
+_SPIN_COUNT = "20000"
+"""How often an idle OpenMP thread looks for work before it sleeps: about 1 ms.
 
-The default is many milliseconds; beside another busy process that makes one inference take 10 to 30 times as long,
-because the spinning thread holds the core that its team waits for.
+The default is over ten milliseconds: beside another busy process the spinning thread holds the core that its team
+waits for, and inference takes several times as long. Much less than this, and threads sleep between two primitives.
 """
 
 

@@ -80,7 +80,7 @@ def _sum_in_place(graph: Graph) -> None:
     """Accumulate into a residual that nobody reads afterwards, in place of reading it beside."""
     touched = _last_first_touch(graph)
     for time, node in enumerate(graph.nodes):
-        if node.op not in ("convolution", "deconvolution", "matmul", "inner_product"):
+        if node.op not in ("convolution", "deconvolution", "matmul"):
             continue
         for position, post_op in enumerate(node.post_ops):
             if not _may_accumulate(node, post_op, time, touched):
