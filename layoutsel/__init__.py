@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from layoutsel.runtime.openmp import preload_openmp
+
+preload_openmp()
+
 __version__ = "0.1.0"
 __all__ = ["CompiledModel", "Decision", "LayoutselError", "Plan", "compile_plan", "load", "optimize", "plan"]
 

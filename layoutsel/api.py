@@ -125,6 +125,7 @@ def compile_plan(
         If a unit declines what the plan, perhaps edited, decides for it.
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
+    options = {"threads": chosen.threads, **options}
     return build_as_planned(Session.open(model, **options), chosen, verify=verify)
 
 
@@ -236,6 +237,7 @@ def _plan_of(
         strategy=name,
         machine=chosen.machine,
         versions=chosen.versions,
+        threads=chosen.threads,
         score_cost_us=chosen.score_cost_us,
         explanation=explain(problem, decisions) if explained else None,
     )

@@ -36,6 +36,7 @@ from layoutsel.planning.explain import explain
 from layoutsel.planning.pins import apply_pins
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
+from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.runtime.threads import available_threads
 from layoutsel.units.base import Unit, select
@@ -199,6 +200,8 @@ class Session:
 
     def problem(self, cost: str = "measured", pins: Sequence[str] = ()) -> PlanningProblem:
         """The planning problem: every candidate and boundary priced, pins applied."""
+        if pins and cost == "measured":
+            self.problem("roofline", pins)  # a pin that cannot be honoured is found before anything is measured
         with self.cost_model(cost) as model:
             problem = planning_problem(
                 self.graph,
@@ -232,7 +235,10 @@ class Session:
 
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`."""
-        solution = choose(problem, strategy=strategy)
+        return self.explained(problem, choose(problem, strategy=strategy), strategy)
+
+    def explained(self, problem: PlanningProblem, solution: Solution, strategy: str) -> Plan:
+        """Write down `solution` with its reasons; `strategy` says how it came about."""
         explanation = explain(problem, solution.decisions)
         return make_plan(
             problem,
@@ -240,6 +246,7 @@ class Session:
             strategy=strategy,
             machine=this_machine().fingerprint,
             versions=all_versions(),
+            threads=self.threads,
             score_cost_us=explanation.gains.score_us,
             explanation=explanation,
         )

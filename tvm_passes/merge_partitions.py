@@ -88,7 +88,12 @@ def _partitions(
     reads = [
         {position[leaf] for leaf in leaves(binding.value) if leaf in position} for binding in bindings
     ]
-    units = [_unit(module, binding.value) for binding in bindings]
+    units: list[str | None] = []
+    for binding in bindings:
+        value = binding.value
+        field = isinstance(value, relax.TupleGetItem) and value.tuple_value in position
+        # A result of several belongs to whoever makes it.
+        units.append(units[position[value.tuple_value]] if field else _unit(module, value))
     quotient = _Quotient(reads)
     for node, read in enumerate(reads):
         if units[node] in codegen:
@@ -120,11 +125,14 @@ def _partition_function(
     with builder.function(name, params):
         with builder.dataflow():
             for binding in members:
+                sole = len(results) == 1 and binding.var.same_as(results[0])
+                emit = builder.emit_output if sole else builder.emit
+                if isinstance(binding.value, relax.TupleGetItem):
+                    mapping[binding.var] = emit(substitute(binding.value, mapping.get))
+                    continue
                 function = relax.utils.copy_with_new_vars(module[binding.value.op])
                 local = builder.emit(function, name_hint=binding.value.op.name_hint)
                 arguments = [substitute(argument, mapping.get) for argument in binding.value.args]
-                sole = len(results) == 1 and binding.var.same_as(results[0])
-                emit = builder.emit_output if sole else builder.emit
                 mapping[binding.var] = emit(Call(local, arguments))
             output: Expr = mapping[results[0]]
             if len(results) > 1:

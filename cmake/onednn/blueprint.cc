@@ -4,6 +4,7 @@
 #include <tvm/ffi/error.h>
 
 #include <functional>
+#include <set>
 #include <unordered_map>
 
 #include "descriptors.h"
@@ -42,11 +43,15 @@ class Designer {
   // `roles`: the DNNL_ARG of every input.
   template <typename PrimitiveDesc>
   Blueprint Finish(PrimitiveDesc desc, const std::vector<int>& roles) const {
-    for (int64_t i = 0; i < node.implementation; ++i) {
+    // oneDNN 3.2 may offer an implementation several times when its cache knows the first: count
+    // names.
+    std::set<std::string> seen = {desc.impl_info_str()};
+    while (static_cast<int64_t>(seen.size()) <= node.implementation) {
       if (!desc.next_impl()) {
-        TVM_FFI_THROW(ValueError) << node.Where() << ": oneDNN has only " << i
+        TVM_FFI_THROW(ValueError) << node.Where() << ": oneDNN has only " << seen.size()
                                   << " implementations; got number " << node.implementation;
       }
+      seen.insert(desc.impl_info_str());
     }
     return FinishFixed(desc, roles);
   }

@@ -131,7 +131,7 @@ def show_rows(rows: Sequence[Row]) -> None:
     from layoutsel.benchmarking.compare import OURS
     from layoutsel.cli.plan_tables import new_table
 
-    numbers = ("median ms", "p10", "p90", "runs", "layoutsel is", "rel. L2 error", "load s", "peak MB")
+    numbers = ("median ms", "p10", "p90", "runs", "× layoutsel", "rel. L2 error", "load s", "peak MB")
     table = new_table("model", "engine", *numbers, "error", right=numbers)
     for model, members in _by_model(rows).items():
         ours = members.get(OURS)
@@ -154,7 +154,7 @@ def _cells(row: Row, ours: Row | None) -> list[str]:
         return [""] * 8
     ratio = ""
     if ours is not None and ours.median_ms and ours is not row:
-        ratio = f"{row.median_ms / ours.median_ms:.2f}× faster"
+        ratio = f"{row.median_ms / ours.median_ms:.2f}"
     return [
         f"{row.median_ms:.3f}",
         f"{row.p10_ms:.3f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,7 +98,7 @@ def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> 
     from layoutsel.planning.plan import Plan
 
     made = Plan.load(file)
-    session = wanted.open(shown)
+    session = replace(wanted, threads=wanted.threads or made.threads).open(shown)
     shown.phase("building the plan")
     from layoutsel.api import build_as_planned
 

@@ -1,7 +1,154 @@
-"""``layoutsel explain``."""
+"""``layoutsel explain``: who runs what, in which layout, and why."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def explain() -> None:
-    """Explain a plan."""
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.activity import activity
+from layoutsel.cli.options import (
+    CacheOption,
+    JsonFlag,
+    ShapeOption,
+    ThreadsOption,
+    check_output,
+)
+from layoutsel.cli.planner import Wanted
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from layoutsel.planning.plan import Plan
+
+_ELF = b"\x7fELF"
+
+
+def explain(
+    plan: Annotated[
+        Path,
+        typer.Argument(metavar="PLAN", help="A plan file, or a compiled model.", show_default=False),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Price the plan, perhaps edited, anew for this model.", show_default=False),
+    ] = None,
+    subgraph: Annotated[
+        str | None,
+        typer.Option("--subgraph", metavar="ID", help="Tell everything about one sub-graph.", show_default=False),
+    ] = None,
+    dot: Annotated[
+        Path | None,
+        typer.Option(
+            "--dot",
+            metavar="FILE",
+            help="Write the graph, coloured by unit and layout, and an SVG beside it where graphviz is there.",
+            show_default=False,
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Run a compiled model and compare sub-graph by sub-graph.")
+    ] = False,
+    shape: ShapeOption = None,
+    threads: ThreadsOption = None,
+    cache: CacheOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
+    check_output(dot)
+    made = load_plan(plan)
+    if model is not None:
+        made = _price_again(made, Wanted(model=model, shapes=shape, threads=threads or made.threads, cache=cache))
+    if subgraph is not None and subgraph not in made.decisions:
+        raise LayoutselError(f"the plan has no sub-graph {subgraph!r}; it has {_some(list(made.decisions))}")
+    measured = _measure(plan) if measure else {}
+    _note_edits(made)
+    if json:
+        from layoutsel.planning import documents
+
+        terminal.show_json(documents.to_json(made))
+    elif subgraph is not None:
+        from layoutsel.cli.explain_tables import show_subgraph
+
+        show_subgraph(made, subgraph)
+    else:
+        from layoutsel.cli.explain_tables import show_explanation
+
+        show_explanation(made, measured)
+    if dot is not None:
+        from layoutsel.cli.dot import write_dot
+
+        write_dot(made, dot)
+
+
+def load_plan(file: Path) -> Plan:
+    """Read the plan in a plan file, or in a compiled model.
+
+    Raises
+    ------
+    LayoutselError
+        If it is neither.
+    """
+    from layoutsel.planning import documents
+    from layoutsel.planning.plan import Plan
+
+    try:
+        with file.open("rb") as stream:
+            is_artifact = stream.read(len(_ELF)) == _ELF
+    except OSError as error:
+        raise LayoutselError(f"cannot read {file}: {error.strerror}") from error
+    if not is_artifact:
+        return Plan.load(file)
+    from layoutsel.runtime import artifact
+
+    header = artifact.read(file).header
+    return documents.from_json(Plan, header["plan"], file=str(file))
+
+
+def _price_again(made: Plan, wanted: Wanted) -> Plan:
+    """The plan's decisions with today's costs, and what every other decision would cost."""
+    with activity() as shown:
+        cost = "measured" if any(s.source == "measured" for s in made.subgraphs) else "roofline"
+        session = wanted.open(shown)
+        from layoutsel.planning.plan import check_fits
+        from layoutsel.planning.strategies import choose
+
+        ids = [subgraph.id for subgraph in session.graph.subgraphs]
+        check_fits(made, model_hash=session.model.content_hash, ids=ids)
+        shown.phase("pricing candidates")
+        problem = session.problem(cost)
+        shown.phase("explaining")
+        solution = replace(
+            choose(problem),
+            decisions=made.decisions,
+            cost_us=problem.cost(made.decisions).total_us,
+            solver=made.solver,
+            time_s=made.time_s,
+        )
+        priced = session.explained(problem, solution, made.strategy)
+    return replace(priced, measured=made.measured)
+
+
+def _measure(file: Path) -> dict[str, float]:
+    from layoutsel.runtime.compiled import load
+    from layoutsel.runtime.samples import random_inputs
+    from layoutsel.runtime.trace import subgraph_times
+
+    compiled = load(file)
+    return subgraph_times(compiled, random_inputs(compiled.inputs))
+
+
+def _note_edits(made: Plan) -> None:
+    for subgraph in made.subgraphs:
+        if any(other.decision == subgraph.decision for other in subgraph.alternatives):
+            terminal.note(
+                "warning",
+                f"{subgraph.id} was edited to {subgraph.decision}; its cost is still that of the decision "
+                f"before: --model MODEL prices the plan anew",
+            )
+
+
+def _some(ids: list[str], most: int = 8) -> str:
+    return ", ".join(ids[:most]) + (", ..." if len(ids) > most else "")

@@ -60,6 +60,8 @@ class Plan:
     model_hash: str
     machine: str
     """Fingerprint of the machine that the costs hold for."""
+    threads: int | None
+    """Threads that the costs hold for; None where nobody said."""
     versions: Mapping[str, str]
     """Versions of everything that the costs depend on."""
     strategy: str
@@ -139,6 +141,7 @@ def make_plan(
     strategy: str,
     machine: str,
     versions: Mapping[str, str],
+    threads: int | None = None,
     score_cost_us: float | None = None,
     measured: Mapping[str, Measured] | None = None,
     explanation: Explanation | None = None,
@@ -169,6 +172,7 @@ def make_plan(
         model_name=problem.model_name,
         model_hash=problem.model_hash,
         machine=machine,
+        threads=threads,
         versions=dict(versions),
         strategy=strategy,
         solver=solution.solver,

@@ -16,7 +16,8 @@ CONVOLUTIONS = {"nn.conv2d"}
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     for layout in layouts_of(subgraph):
         yield Decision(unit="cpu", layout=layout)
-    if subgraph.anchor in CONVOLUTIONS and subgraph.weights[0].shape[2:] == (3, 3):
+    kernels = [weight.shape[2:] for weight in subgraph.weights[:1]]
+    if subgraph.anchor in CONVOLUTIONS and kernels == [(3, 3)]:
         for algorithm in ("winograd", "winograd2"):
             yield Decision(unit="cpu", layout=packed_layout(), algorithm=algorithm)
 

@@ -169,7 +169,7 @@ DECLINES = {
     "precision": (op.nn.relu, "f32 or bf16", Decision(unit="onednn", precision="int8")),
     "algorithm": (
         op.nn.relu,
-        "direct or alt1 or alt2 or alt3",
+        "direct or alt1",
         Decision(unit="onednn", algorithm="winograd"),
     ),
     "resize": (
@@ -193,6 +193,20 @@ def test_declines_with_reason(name):
     assert decline is not None
     assert decline.subgraph == "s0"
     assert decline.expected == expected
+
+
+def test_second_implementation_is_another_one():
+    module = network(lambda x: op.nn.relu(op.nn.conv2d(x, weight(64, 32, 3, 3))), IMAGE)
+    (x,) = arrays(IMAGE)
+    names = []
+    for algorithm in ("direct", "alt1"):
+        decision = Decision(unit="onednn", layout="NHWC", algorithm=algorithm)
+        runtime = LowerOnednn()(merged(module, decision)).attrs["external_mods"][0]
+        steps = json.loads(runtime["p0.steps"]())
+        names.append(next(s["implementation"] for s in steps if s["primitive"] == "convolution"))
+        (result,) = run_onednn(module, [x], decision)
+        np.testing.assert_allclose(result, run_reference(module, [x])[0], rtol=2e-5, atol=2e-5)
+    assert names[0] != names[1]
 
 
 def test_bf16_products_are_close():

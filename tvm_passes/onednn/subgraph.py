@@ -24,8 +24,12 @@ EMITTERS: Mapping[str, Emitter] = {
 }
 """Operators that are more than element-wise; third parties may add to a copy."""
 
-ALGORITHMS = {"direct": 0, "alt1": 1, "alt2": 2, "alt3": 3}
-"""Algorithms of a decision: how many of oneDNN's implementations the anchor skips."""
+ALGORITHMS = {"direct": 0, "alt1": 1}
+"""Algorithms of a decision: how many of oneDNN's implementations the anchor skips.
+
+Measured on the convolutions of ResNet-50 with AVX-512: the second one (``alt1``) takes 0.9 to 1.3 times as long as
+the first in NHWC, 1.1 to 1.7 times in NCHW16c; those after it, twice as long.
+"""
 
 PRECISIONS = ("f32", "bf16")
 """f32, or f32 tensors whose products oneDNN may compute in bf16."""

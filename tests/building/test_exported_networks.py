@@ -1,0 +1,67 @@
+"""Exported networks through the whole pipeline, under decisions drawn at random: never wrong, whatever is chosen."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from exported import EXPORTERS, NAMES, exported
+from reference import random_feeds, relative_error, run_onnx
+
+from layoutsel.building.build import build
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.session import Session
+from layoutsel.units.base import units
+
+AVAILABLE = [name for name, unit in units().items() if unit.unavailable() is None]
+
+
+def compile_decisions(session: Session, decisions) -> CompiledModel:
+    built = build(session.graph, decisions)
+    assert dict(built.decisions) == dict(decisions), "a legal candidate failed to build"
+    specs = {"inputs": session.model.inputs, "outputs": session.model.outputs}
+    header = {key: [vars(spec) for spec in value] for key, value in specs.items()}
+    return CompiledModel(built.executable.jit(), built.weights, {**header, "threads": 2})
+
+
+def check(session: Session, decisions) -> None:
+    feeds = random_feeds(session.model.inputs)
+    want = run_onnx(session.model.onnx, feeds)
+    got = compile_decisions(session, decisions)(**feeds)
+    got = got if isinstance(got, tuple) else (got,)
+    for one, other in zip(got, want, strict=True):
+        assert relative_error(one, other) <= 1e-5
+
+
+@pytest.mark.parametrize("unit", AVAILABLE)
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_random_layouts_on_one_unit(name, exporter, unit):
+    session = Session.open(exported(name, exporter), units=[unit, "cpu"], threads=2)
+    draw = random.Random(name + exporter)
+    decisions = {}
+    for subgraph, candidates in session.candidates.items():
+        mine = [decision for decision in candidates.decisions if decision.unit == unit]
+        decisions[subgraph] = draw.choice(mine or candidates.decisions)
+    check(session, decisions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_units_and_layouts(name, seed):
+    session = Session.open(exported(name, "dynamo"), threads=2)
+    draw = random.Random(seed)
+    decisions = {key: draw.choice(value.decisions) for key, value in session.candidates.items()}
+    check(session, decisions)
+
+
+def test_results_are_fresh_arrays():
+    session = Session.open(exported("resnet", "legacy"), threads=2)
+    decisions = {key: value.decisions[0] for key, value in session.candidates.items()}
+    model = compile_decisions(session, decisions)
+    feeds = random_feeds(session.model.inputs)
+    first = model(**feeds)
+    kept = first.copy()
+    model(**{key: value * 2 for key, value in feeds.items()})
+    np.testing.assert_array_equal(first, kept)

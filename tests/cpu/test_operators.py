@@ -1,0 +1,149 @@
+"""Everything but convolution against stock TVM, with kernels or through the fallback."""
+
+import numpy as np
+import pytest
+import tvm
+from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, weights
+from tvm import relax
+
+from tvm_passes.cpu import LowerCpu
+from tvm_passes.cpu.host import vector_unit
+from tvm_passes.cpu.reorder import reorder
+from tvm_passes.decision import Decision
+from tvm_passes.layout import LAYOUTS, convert, physical_shape
+
+nn, op = relax.op.nn, relax.op
+
+
+def _lrn(x):
+    squares = op.expand_dims(op.multiply(x, x), 1)
+    mean = op.squeeze(
+        nn.avg_pool3d(squares, (5, 1, 1), padding=(2, 0, 0, 2, 0, 0), count_include_pad=True), [1]
+    )
+    scale = op.add(op.multiply(mean, relax.const(1e-1, "float32")), relax.const(2.0, "float32"))
+    return op.divide(x, op.power(scale, relax.const(0.75, "float32")))
+
+
+KERNELS = {
+    "max pool": ([(1, 32, 17, 19)], lambda x: nn.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1))),
+    "max pool ceil": ([(1, 20, 12, 12)], lambda x: nn.max_pool2d(x, (3, 3), (2, 2), ceil_mode=True)),
+    "average pool": (
+        [(2, 32, 9, 8)],
+        lambda x: nn.relu(nn.avg_pool2d(x, (3, 3), padding=(1, 1, 1, 1), count_include_pad=False)),
+    ),
+    "average pool, padded": (
+        [(1, 48, 8, 9)],
+        lambda x: nn.avg_pool2d(x, (2, 2), (2, 2), (1, 1, 1, 1), count_include_pad=True),
+    ),
+    "global average": ([(1, 48, 7, 7)], lambda x: nn.adaptive_avg_pool2d(x, (1, 1))),
+    "global average, 20 channels": ([(1, 20, 7, 7)], lambda x: nn.adaptive_avg_pool2d(x, (1, 1))),
+    "mean": ([(1, 48, 7, 7)], lambda x: op.mean(x, [2, 3], keepdims=True)),
+    "concat": (
+        [(1, 32, 7, 9), (1, 16, 7, 9), (1, 48, 7, 9)],
+        lambda a, b, c: nn.relu(op.concat([a, b, c], 1)),
+    ),
+    "concat with scale": (
+        [(1, 32, 7, 9), (1, 16, 7, 9)],
+        lambda a, b: nn.relu(op.multiply(op.concat([a, b], 1), weights(1, 48, 1, 1))),
+    ),
+    "scale and add": (
+        [(1, 32, 7, 9)] * 2,
+        lambda a, b: nn.silu(op.add(op.multiply(a, weights(1, 32, 1, 1)), b)),
+    ),
+    "gate": ([(1, 32, 7, 9), (1, 32, 1, 1)], lambda a, b: op.multiply(a, op.sigmoid(b))),
+    "activations": (
+        [(1, 32, 7, 9)] * 2,
+        lambda a, b: op.add(nn.gelu(a), op.add(op.tanh(b), op.multiply(op.erf(a), op.exp(b)))),
+    ),
+    "rectifiers": (
+        [(1, 32, 7, 9)],
+        lambda a: op.add(nn.leakyrelu(a, 0.1), op.add(nn.gelu_tanh(a), op.clip(a, -0.5, 0.5))),
+    ),
+    "normalisation": ([(1, 32, 5, 6)], _lrn),
+}
+
+PLAIN = {
+    "dense": ([(1, 64)], lambda x: nn.relu(op.add(op.matmul(x, weights(64, 100)), weights(100)))),
+    "dense, odd depth": ([(1, 63)], lambda x: op.matmul(x, weights(63, 10))),
+    "dense, few columns": ([(1, 64)], lambda x: op.add(op.matmul(x, weights(64, 3)), weights(3))),
+    "dense batch": ([(33, 64)], lambda x: nn.gelu(op.matmul(x, weights(64, 100)))),
+    "dense sequence": (
+        [(2, 33, 64)], lambda x: op.add(op.matmul(x, weights(64, 100)), weights(100)),
+    ),
+    "dense residual": (
+        [(1, 33, 64), (1, 33, 96)], lambda x, r: op.add(op.matmul(x, weights(64, 96)), r),
+    ),
+    "batched matmul": ([(2, 4, 5, 6), (2, 4, 6, 5)], op.matmul),
+    "softmax": ([(3, 100)], lambda x: nn.softmax(x, -1)),
+    "layer norm": (
+        [(2, 33, 100)], lambda x: nn.layer_norm(x, weights(100), weights(100, seed=3), [-1]),
+    ),
+    "flatten": ([(1, 48, 7, 7)], lambda x: op.reshape(nn.relu(x), (1, 48 * 49))),
+    "transpose": ([(2, 8, 9, 16)], lambda x: op.permute_dims(x, [0, 2, 3, 1])),
+    "odd concat": ([(3, 5, 7), (3, 4, 7)], lambda a, b: op.concat([a, b], 1)),
+    "odd power": ([(4, 40)], lambda x: op.power(op.abs(x), relax.const(0.3, "float32"))),
+    "resize": (
+        [(1, 32, 7, 9)],
+        lambda x: op.image.resize2d(
+            x, (14, 18), layout="NCHW", method="nearest_neighbor",
+            coordinate_transformation_mode="asymmetric", rounding_method="floor",
+        ),
+    ),
+    "transposed convolution": (
+        [(1, 32, 7, 9)],
+        lambda x: nn.relu(
+            nn.conv2d_transpose(
+                x, weights(32, 16, 3, 3), strides=(2, 2), padding=(1, 1, 1, 1),
+                output_padding=(1, 1),
+            )
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_equals_stock_tvm(name, layout):
+    shapes, body = KERNELS[name]
+    decision = Decision(unit="cpu", layout=layout)
+    assert declines(model(body, *shapes), decision) == []
+    assert error(body, shapes, decision) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_equals_stock_tvm(name):
+    shapes, body = PLAIN[name]
+    assert error(body, shapes, Decision(unit="cpu")) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["softmax", "resize", "transposed convolution"])
+def test_declines_where_there_is_no_kernel(name):
+    shapes, body = PLAIN[name]
+    (decline,) = declines(model(body, *shapes), Decision(unit="cpu", layout="NHWC"))
+    assert "NHWC" in decline.got
+    assert "NCHW" in decline.expected
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 7, 7), (2, 48, 3, 3), (1, 64, 20, 31), (1, 48, 1, 1)])
+@pytest.mark.parametrize("source", LAYOUTS)
+@pytest.mark.parametrize("result", LAYOUTS)
+def test_reorder(shape, source, result):
+    function = reorder(shape, source, result, vector_unit(TARGET))
+    module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+    array = np.random.default_rng(0).standard_normal(physical_shape(shape, source)).astype("float32")
+    out = tvm.runtime.tensor(np.zeros(physical_shape(shape, result), "float32"))
+    tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(array), out)
+    np.testing.assert_array_equal(out.numpy(), convert(array, source, result))
+
+
+def test_same_subgraphs_share_a_kernel():
+    def body(x):
+        first = nn.relu(nn.conv2d(x, weights(32, 32, 3, 3, seed=1), padding=1))
+        return nn.relu(nn.conv2d(first, weights(32, 32, 3, 3, seed=2), padding=1))
+
+    from tests.cpu.support import decide
+
+    lowered = LowerCpu(TARGET)(decide(model(body, (1, 32, 9, 9)), Decision(unit="cpu")))
+    kernels = [f for f in lowered.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
+    assert len(kernels) == 1
+    assert error(body, [(1, 32, 9, 9)], Decision(unit="cpu")) < TOLERANCE
