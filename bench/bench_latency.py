@@ -16,7 +16,9 @@ from layoutsel.benchmarking.engines import ENGINES, Job
 from layoutsel.model.zoo import LIGHT_MODELS
 from layoutsel.runtime.samples import rel_l2_err
 
-TUNED = pytest.mark.skipif("not config.getoption('--tuned')", reason="tuning takes an hour; --tuned")
+TUNED = pytest.mark.skipif(
+    "not config.getoption('--tuned')", reason="tuning takes an hour; --tuned"
+)
 
 
 @pytest.mark.parametrize("model", LIGHT_MODELS)

@@ -9,7 +9,16 @@ from layoutsel.runtime.openmp import preload_openmp
 preload_openmp()
 
 __version__ = "0.1.0"
-__all__ = ["CompiledModel", "Decision", "LayoutselError", "Plan", "compile_plan", "load", "optimize", "plan"]
+__all__ = [
+    "CompiledModel",
+    "Decision",
+    "LayoutselError",
+    "Plan",
+    "compile_plan",
+    "load",
+    "optimize",
+    "plan",
+]
 
 if TYPE_CHECKING:
     from layoutsel.api import compile_plan, optimize, plan

@@ -106,7 +106,14 @@ def optimize(
     return finish(session, chosen, problem if verify_speed else None, verify=verify)
 
 
-def plan(model: Model, *, strategy: str = "joint", cost: str = "measured", pins: Sequence[str] = (), **options: Any) -> Plan:
+def plan(
+    model: Model,
+    *,
+    strategy: str = "joint",
+    cost: str = "measured",
+    pins: Sequence[str] = (),
+    **options: Any,
+) -> Plan:
     """Choose a decision for every sub-graph; parameters as of :func:`optimize`."""
     session = Session.open(model, **options)
     return session.plan(session.problem(cost, pins), strategy)
@@ -210,7 +217,9 @@ def _fastest(
     if winner != "plan":
         logger.warning(
             "the plan %r is faster than the chosen one: %.1f us against %.1f us; it is kept",
-            winner, measured[winner].median_us, measured["plan"].median_us,
+            winner,
+            measured[winner].median_us,
+            measured["plan"].median_us,
         )
         plans[winner] = _plan_of(chosen, problem, rivals[winner], winner, explained=True)
     return _with_measurements(models[winner], plans[winner], measured)
@@ -259,7 +268,8 @@ def _compiled(session: Session, plan: Plan) -> CompiledModel:
 def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:
     def signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
         return [
-            Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json() for spec in specs
+            Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json()
+            for spec in specs
         ]
 
     fallbacks = {

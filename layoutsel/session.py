@@ -180,7 +180,12 @@ class Session:
             model.measure_all(requests, run_in(worker), self.progress)
             layouts = sorted({request.decision.layout for request in requests})
             measure_boundaries(
-                tensors(self.graph.edges), layouts, tuple(self.units), model.store, worker, self.threads
+                tensors(self.graph.edges),
+                layouts,
+                tuple(self.units),
+                model.store,
+                worker,
+                self.threads,
             )
 
     def _request(self, subgraph: Subgraph, decision: Decision) -> Request:
@@ -201,15 +206,17 @@ class Session:
     def problem(self, cost: str = "measured", pins: Sequence[str] = ()) -> PlanningProblem:
         """The planning problem: every candidate and boundary priced, pins applied."""
         if pins and cost == "measured":
-            self.problem("roofline", pins)  # a pin that cannot be honoured is found before anything is measured
+            self.problem(
+                "roofline", pins
+            )  # a pin that cannot be honoured is found before anything is measured
         with self.cost_model(cost) as model:
             problem = planning_problem(
                 self.graph,
                 self.candidates,
                 lambda subgraph, decision: self._price(model, cost, subgraph, decision),
-                lambda tensor, source, destination: model.transform(
-                    _spec(tensor), source, destination
-                ).us,
+                lambda tensor, source, destination: (
+                    model.transform(_spec(tensor), source, destination).us
+                ),
                 lambda tensor, source, destination: _crossing(model, tensor, source, destination),
                 name=self.model.name,
                 content_hash=self.model.content_hash,

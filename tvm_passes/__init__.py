@@ -4,7 +4,6 @@ Usable without layoutsel: partition a module, write decisions by hand, build. No
 importing this package alone does not import TVM.
 """
 
-
 from __future__ import annotations
 
 from typing import Any

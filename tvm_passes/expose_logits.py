@@ -70,4 +70,3 @@ class ExposeLogits:
                 output = builder.emit_output(relax.Tuple(values))
             builder.emit_func_output(output)
         return builder.finalize()
-

@@ -11,6 +11,7 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.ir import Constant, Expr, Var, leaves, main_bindings, substitute
 
+
 class _Quotient:
     """Nodes of `main` under contraction: knows whether contracting two of them would close a cycle."""
 
@@ -50,7 +51,10 @@ class _Quotient:
         for node in self.members[second]:
             self.root[node] = first
         self.members[first] += self.members.pop(second)
-        for here, there in ((self.predecessors, self.successors), (self.successors, self.predecessors)):
+        for here, there in (
+            (self.predecessors, self.successors),
+            (self.successors, self.predecessors),
+        ):
             for node in here.pop(second):
                 there[node].discard(second)
                 there[node].add(first)
@@ -86,7 +90,8 @@ def _partitions(
 ) -> list[list[int]]:
     position = {binding.var: index for index, binding in enumerate(bindings)}
     reads = [
-        {position[leaf] for leaf in leaves(binding.value) if leaf in position} for binding in bindings
+        {position[leaf] for leaf in leaves(binding.value) if leaf in position}
+        for binding in bindings
     ]
     units: list[str | None] = []
     for binding in bindings:
@@ -145,7 +150,9 @@ def _results(
     members: Sequence[relax.VarBinding], bindings: Sequence[relax.VarBinding], output: Expr
 ) -> list[Var]:
     inside = {binding.var for binding in members}
-    read = {leaf for binding in bindings if binding.var not in inside for leaf in leaves(binding.value)}
+    read = {
+        leaf for binding in bindings if binding.var not in inside for leaf in leaves(binding.value)
+    }
     read.update(leaves(output))
     return [binding.var for binding in members if binding.var in read]
 
@@ -191,9 +198,16 @@ class MergePartitions:
                     name = f"p{count}"
                     count += 1
                     function, outside = _partition_function(module, members, results, name)
-                    function = function.with_attrs({"Codegen": self.codegen[unit], "global_symbol": name})
+                    function = function.with_attrs(
+                        {"Codegen": self.codegen[unit], "global_symbol": name}
+                    )
                     callee = builder.add_func(function, name)
-                    _bind(builder, mapping, Call(callee, [mapping.get(v, v) for v in outside]), results)
+                    _bind(
+                        builder,
+                        mapping,
+                        Call(callee, [mapping.get(v, v) for v in outside]),
+                        results,
+                    )
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
         return builder.finalize()

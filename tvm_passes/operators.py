@@ -20,7 +20,7 @@ BINARY = frozenset(
 
 ELEMENTWISE = UNARY | BINARY
 
-MOVEMENT = frozenset("expand_dims flatten permute_dims reshape squeeze layout_transform".split())
+MOVEMENT = frozenset("expand_dims flatten permute_dims reshape squeeze layout_transform".split())  # noqa: SIM905
 """Operators that only rename or reorder elements, one to one."""
 
 

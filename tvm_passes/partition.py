@@ -204,7 +204,7 @@ def _subgraph_function(
 
 @tvm.transform.module_pass(opt_level=0, name="PartitionSubgraphs")
 class PartitionSubgraphs:
-    """Turn `main` into calls of sub-graph functions with stable ids ``s0``, ``s1``, …
+    """Turn `main` into calls of sub-graph functions with stable ids ``s0``, ``s1`` and so on.
 
     ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``.
 
@@ -228,7 +228,9 @@ class PartitionSubgraphs:
         if any("layoutsel.subgraph" in f.attrs for f in module.functions.values() if f.attrs):
             return module
         nodes, bindings = _read_nodes(main)
-        groups = {group.nodes[-1].position: group for group in _form_groups(nodes, self.max_operators)}
+        groups = {
+            group.nodes[-1].position: group for group in _form_groups(nodes, self.max_operators)
+        }
         inside = {node.position for node in nodes}
         builder = relax.BlockBuilder(
             tvm.IRModule({gv: f for gv, f in module.functions.items() if gv.name_hint != "main"})

@@ -68,13 +68,10 @@ def layoutsel_pipeline(
     """
 
     @tvm.transform.module_pass(opt_level=0, name="layoutsel")
-    def pipeline(
-        module: tvm.IRModule, _context: tvm.transform.PassContext
-    ) -> tvm.IRModule:
+    def pipeline(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         module = PartitionSubgraphs()(normalize(module))
         chosen = default_decisions(module) if decisions is None else decisions
         module = lower(module, chosen, tvm.target.Target.current() or host_target())
         return relax.get_pipeline("default_build")(module)
 
     return pipeline
-

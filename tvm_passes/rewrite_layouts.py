@@ -30,9 +30,7 @@ def activation_types(function: relax.Function) -> list[relax.TensorType]:
     return [param.ty for param in function.params[:count]]
 
 
-def port_layouts(
-    function: relax.Function, layout: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def port_layouts(function: relax.Function, layout: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Layouts of a stage-1 sub-graph's activations and of its results where the decision says `layout`."""
     inputs = tuple(tensor_layout(static_shape(ty), layout) for ty in activation_types(function))
     results = tensor_types(function.ret_ty)
@@ -74,7 +72,7 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
             result = builder.emit_output(result)
         builder.emit_func_output(result)
     decided = builder.get()["subgraph"].without_attr("global_symbol")
-    attrs = {key: function.attrs[key] for key in function.attrs.keys()}
+    attrs = {key: function.attrs[key] for key in function.attrs.keys()}  # noqa: SIM118 - TVM's attributes do not iterate
     return decided.with_attrs(
         {
             **attrs,
@@ -135,15 +133,21 @@ def check_decisions(
         if (subgraph := subgraph_id(function)) is not None
     }
     for subgraph in functions.keys() - decisions.keys():
-        raise IllegalDecision(f"sub-graph {subgraph} has no decision: got {len(decisions)} decisions "
-                              f"for {len(functions)} sub-graphs")
+        raise IllegalDecision(
+            f"sub-graph {subgraph} has no decision: got {len(decisions)} decisions "
+            f"for {len(functions)} sub-graphs"
+        )
     for subgraph in decisions.keys() - functions.keys():
-        raise IllegalDecision(f"a decision names sub-graph {subgraph}, which the model does not have: "
-                              f"it has s0 to s{len(functions) - 1}")
+        raise IllegalDecision(
+            f"a decision names sub-graph {subgraph}, which the model does not have: "
+            f"it has s0 to s{len(functions) - 1}"
+        )
     for subgraph, decision in decisions.items():
         if decision.layout not in LAYOUTS:
-            raise IllegalDecision(f"sub-graph {subgraph}: unknown layout {decision.layout!r}; "
-                                  f"expected one of {', '.join(LAYOUTS)}")
+            raise IllegalDecision(
+                f"sub-graph {subgraph}: unknown layout {decision.layout!r}; "
+                f"expected one of {', '.join(LAYOUTS)}"
+            )
     return functions
 
 
@@ -218,7 +222,9 @@ class _Rewriter:
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.mapping:
             source = self.mapping[value.tuple_value]
             result = self.builder.emit(relax.TupleGetItem(source, value.index))
-            self.layouts[result] = (self.layouts.get(source, ())[value.index : value.index + 1]) or (PLAIN,)
+            self.layouts[result] = (
+                self.layouts.get(source, ())[value.index : value.index + 1]
+            ) or (PLAIN,)
             self.units[result] = self.units.get(source, "cpu")
             return result
         return self.builder.emit(self.plain(value))
@@ -232,7 +238,9 @@ class _Rewriter:
     def rewrite(self) -> tvm.IRModule:
         """The module of stage 2."""
         main = self.module["main"]
-        with self.builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
+        with self.builder.function(
+            "main", main.params, attrs=dict(main.attrs) if main.attrs else None
+        ):
             with self.builder.dataflow():
                 for binding in main_bindings(main):
                     value = binding.value

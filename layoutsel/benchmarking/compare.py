@@ -124,7 +124,14 @@ def check_engines(engines: Sequence[str]) -> None:
 
 def save(path: Path, rows: Sequence[Row]) -> None:
     """Write `rows` as JSON, whole or not at all, with machine, versions and date."""
-    packages = ("layoutsel", "apache-tvm", "apache-tvm-ffi", "onednn-cpu-gomp", "onnxruntime", "openvino")
+    packages = (
+        "layoutsel",
+        "apache-tvm",
+        "apache-tvm-ffi",
+        "onednn-cpu-gomp",
+        "onnxruntime",
+        "openvino",
+    )
     about = {
         "schema_version": SCHEMA_VERSION,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

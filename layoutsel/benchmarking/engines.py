@@ -111,7 +111,9 @@ def _load_layoutsel(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
 
     model = load(job.artifact or job.workdir / "layoutsel.so")
     if model.threads != job.threads:
-        raise LayoutselError(f"{job.artifact} is for {model.threads} threads; expected {job.threads}")
+        raise LayoutselError(
+            f"{job.artifact} is for {model.threads} threads; expected {job.threads}"
+        )
     bound = model.bind(**inputs)
     return lambda: model.run_all(bound)
 

@@ -34,11 +34,18 @@ def measure_boundaries(
         spec = TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
         for source, destination in permutations(layouts, 2):
             if source in _legal(tensor, layouts) and destination in _legal(tensor, layouts):
-                payload = {"kind": "transform", "shape": tensor.shape, "dtype": tensor.dtype, "unit": transformer}
+                payload = {
+                    "kind": "transform",
+                    "shape": tensor.shape,
+                    "dtype": tensor.dtype,
+                    "unit": transformer,
+                }
                 _measure("transform", source, destination, spec, payload, store, worker, threads)
     # Units of one machine pass tensors by reference: the price is that of one call more, whatever the size.
     smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
-    largest = TensorSpec(shape=(1, 1), dtype="float32", bytes=max((t.bytes for t in tensors), default=64))
+    largest = TensorSpec(
+        shape=(1, 1), dtype="float32", bytes=max((t.bytes for t in tensors), default=64)
+    )
     for source, destination in permutations(units, 2):
         for spec in (smallest, largest):
             payload = {"kind": "crossing"}

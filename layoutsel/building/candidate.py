@@ -99,7 +99,11 @@ def build_candidate(
 
 
 def build_transform(
-    shape: tuple[int, ...], dtype: str, source: str, destination: str, unit: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    source: str,
+    destination: str,
+    unit: str,
     target: tvm.target.Target,
 ) -> Candidate:
     """Build a layout change alone; `shape` is the logical one."""

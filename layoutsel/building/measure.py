@@ -40,8 +40,12 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
         return time_crossing(request["source"], request["destination"], target)
     if request["kind"] == "transform":
         candidate = build_transform(
-            tuple(request["shape"]), request["dtype"], request["source"], request["destination"],
-            request["unit"], target,
+            tuple(request["shape"]),
+            request["dtype"],
+            request["source"],
+            request["destination"],
+            request["unit"],
+            target,
         )
     else:
         function = tvm.ir.load_json(request["function"])
@@ -72,7 +76,9 @@ def time_candidate(candidate: Candidate) -> tuple[float, float, int]:
     once_s = max(time.perf_counter() - start, 1e-6)
     number = max(1, min(2000, int(BUDGET_S / REPEATS / once_s)))
     evaluator = candidate.machine.time_evaluator("main", tvm.cpu(), number=number, repeat=REPEATS)
-    results = [1e6 * result / candidate.copies for result in evaluator(*candidate.arguments).results]
+    results = [
+        1e6 * result / candidate.copies for result in evaluator(*candidate.arguments).results
+    ]
     quartiles = statistics.quantiles(results, n=4)
     spread_us = (quartiles[2] - quartiles[0]) / 2
     return statistics.median(results), spread_us, number * REPEATS

@@ -39,9 +39,7 @@ class Priced:
     """Complexity score of the sub-graph on the decision's unit."""
 
 
-def gather_candidates(
-    graph: ModelGraph, units: Mapping[str, Unit]
-) -> dict[SubgraphId, Candidates]:
+def gather_candidates(graph: ModelGraph, units: Mapping[str, Unit]) -> dict[SubgraphId, Candidates]:
     """What every unit offers for every sub-graph."""
     gathered = {}
     for subgraph in graph.subgraphs:

@@ -95,5 +95,7 @@ def activity() -> Iterator[Activity]:
         try:
             yield shown
         except KeyboardInterrupt:
-            kept = f"; {shown.measured} new measurements are kept, the same command goes on from there"
+            kept = (
+                f"; {shown.measured} new measurements are kept, the same command goes on from there"
+            )
             raise KeyboardInterrupt(f"interrupted{kept if shown.measured else ''}") from None

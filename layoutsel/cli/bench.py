@@ -38,7 +38,9 @@ def bench(
     ],
     against: Annotated[
         str,
-        typer.Option("--against", metavar="ENGINES", help="Of onnxruntime, openvino, tvm, tvm-tuned."),
+        typer.Option(
+            "--against", metavar="ENGINES", help="Of onnxruntime, openvino, tvm, tvm-tuned."
+        ),
     ] = DEFAULT_PEERS,
     precision: Annotated[str, typer.Option("--precision", metavar="f32")] = "f32",
     threads: Annotated[
@@ -57,7 +59,10 @@ def bench(
     shape: ShapeOption = None,
     cache: CacheOption = None,
     tuning_trials: Annotated[
-        int, typer.Option("--tuning-trials", min=1, metavar="N", help="MetaSchedule trials of tvm-tuned.")
+        int,
+        typer.Option(
+            "--tuning-trials", min=1, metavar="N", help="MetaSchedule trials of tvm-tuned."
+        ),
     ] = 2000,
 ) -> None:
     """Time models on layoutsel and other engines, interleaved, one process per engine."""
@@ -131,7 +136,16 @@ def show_rows(rows: Sequence[Row]) -> None:
     from layoutsel.benchmarking.compare import OURS
     from layoutsel.cli.plan_tables import new_table
 
-    numbers = ("median ms", "p10", "p90", "runs", "× layoutsel", "rel. L2 error", "load s", "peak MB")
+    numbers = (
+        "median ms",
+        "p10",
+        "p90",
+        "runs",
+        "× layoutsel",
+        "rel. L2 error",
+        "load s",
+        "peak MB",
+    )
     table = new_table("model", "engine", *numbers, "error", right=numbers)
     for model, members in _by_model(rows).items():
         ours = members.get(OURS)

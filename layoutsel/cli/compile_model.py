@@ -32,11 +32,19 @@ def compile_model(
     model: ModelArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to write the compiled model.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write the compiled model.",
+            show_default=False,
+        ),
     ],
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", metavar="FILE", help="Build this plan, perhaps edited, instead of making one."),
+        typer.Option(
+            "--plan", metavar="FILE", help="Build this plan, perhaps edited, instead of making one."
+        ),
     ] = None,
     strategy: StrategyOption = "joint",
     cost: CostOption = "measured",

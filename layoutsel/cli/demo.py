@@ -19,7 +19,9 @@ def demo(
     threads: ThreadsOption = None,
     cache: CacheOption = None,
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Another model.")] = MODEL,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")] = 8,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")
+    ] = 8,
 ) -> None:
     """Plan, compile, verify and time a model beside ONNX Runtime and stock TVM."""
     from layoutsel.cli.activity import activity

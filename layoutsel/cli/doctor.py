@@ -17,7 +17,17 @@ from layoutsel.cli.options import JsonFlag
 
 SCHEMA_VERSION = 1
 
-REQUIRED = ("layoutsel", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxscript", "numpy", "scipy", "typer", "rich")
+REQUIRED = (
+    "layoutsel",
+    "apache-tvm",
+    "apache-tvm-ffi",
+    "onnx",
+    "onnxscript",
+    "numpy",
+    "scipy",
+    "typer",
+    "rich",
+)
 OPTIONAL = {
     "onnxruntime": "results are verified against slow stock TVM, and `bench` cannot compare; "
     "pip install 'layoutsel[bench]'",
@@ -89,7 +99,13 @@ def _which(tool: str) -> str | None:
 
 
 def _threads(cores: int) -> dict[str, Any]:
-    names = ("OMP_NUM_THREADS", "TVM_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    names = (
+        "OMP_NUM_THREADS",
+        "TVM_NUM_THREADS",
+        "OMP_WAIT_POLICY",
+        "GOMP_SPINCOUNT",
+        "KMP_BLOCKTIME",
+    )
     return {
         "default": cores,
         "hardware": os.cpu_count(),
@@ -131,14 +147,18 @@ def _caches() -> dict[str, Any]:
 
 
 def _missing(units: dict[str, Any], packages: dict[str, Any], tools: dict[str, Any]) -> list[str]:
-    lines = [f"unit {name}: {told['reason']}" for name, told in units.items() if not told["available"]]
+    lines = [
+        f"unit {name}: {told['reason']}" for name, told in units.items() if not told["available"]
+    ]
     lines += [f"{name} is not installed" for name in REQUIRED if packages[name] is None]
     lines += [
         f"{name} is not installed: {loss}"
         for name, loss in OPTIONAL.items()
         if loss and packages[name] is None and not _stands_in(name)
     ]
-    lines += [f"{name} is not on PATH: {loss}" for name, loss in TOOLS.items() if tools[name] is None]
+    lines += [
+        f"{name} is not on PATH: {loss}" for name, loss in TOOLS.items() if tools[name] is None
+    ]
     return lines
 
 
@@ -154,24 +174,33 @@ def _show(report: dict[str, Any]) -> None:
     machine, threads, caches = report["machine"], report["threads"], report["caches"]
     table = new_table("", "")
     table.show_header = False
-    table.add_row("machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB")
+    table.add_row(
+        "machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+    )
     table.add_row("fingerprint", machine["fingerprint"])
     table.add_row("system", machine["system"])
     table.add_row("Python", machine["python"])
     table.add_row("instruction sets", " ".join(machine["isa"]) or "none that matter here")
-    sizes = ", ".join(f"{level} {size >> 10:,} KiB" for level, size in machine["cache_bytes"].items())
+    sizes = ", ".join(
+        f"{level} {size >> 10:,} KiB" for level, size in machine["cache_bytes"].items()
+    )
     table.add_row("caches", sizes)
     environment = "".join(f", {name}={value}" for name, value in threads["environment"].items())
     table.add_row("threads", f"{threads['default']} of {threads['hardware']}{environment}")
     table.add_row("target", report["target"])
     for name, unit in report["units"].items():
-        table.add_row(f"unit {name}", "available" if unit["available"] else f"unavailable: {unit['reason']}")
+        table.add_row(
+            f"unit {name}", "available" if unit["available"] else f"unavailable: {unit['reason']}"
+        )
     for name, found in {**report["packages"], **report["native"]}.items():
         if found or OPTIONAL.get(name, "required"):
             table.add_row(name, found or "not installed")
     for name, path in report["tools"].items():
         table.add_row(name, path or "not found")
-    table.add_row("measurements", f"{caches['measurements']} ({Path(caches['measurements']).exists() and 'exists' or 'empty'}, {caches['bytes'] >> 10:,} KiB)")
+    table.add_row(
+        "measurements",
+        f"{caches['measurements']} ({Path(caches['measurements']).exists() and 'exists' or 'empty'}, {caches['bytes'] >> 10:,} KiB)",
+    )
     terminal.show(table)
     terminal.show_text("")
     for line in report["missing"] or ["nothing is missing"]:

@@ -34,7 +34,9 @@ def write_dot(plan: Plan, path: Path) -> None:
     terminal.note("written", str(path))
     graphviz = shutil.which("dot")
     if graphviz is None:
-        terminal.note("note", "graphviz's `dot` is not on PATH: no SVG (Debian: apt install graphviz)")
+        terminal.note(
+            "note", "graphviz's `dot` is not on PATH: no SVG (Debian: apt install graphviz)"
+        )
         return
     image = path.with_suffix(".svg")
     with replacing(image) as temporary:

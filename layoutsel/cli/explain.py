@@ -29,15 +29,27 @@ _ELF = b"\x7fELF"
 def explain(
     plan: Annotated[
         Path,
-        typer.Argument(metavar="PLAN", help="A plan file, or a compiled model.", show_default=False),
+        typer.Argument(
+            metavar="PLAN", help="A plan file, or a compiled model.", show_default=False
+        ),
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="MODEL", help="Price the plan, perhaps edited, anew for this model.", show_default=False),
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Price the plan, perhaps edited, anew for this model.",
+            show_default=False,
+        ),
     ] = None,
     subgraph: Annotated[
         str | None,
-        typer.Option("--subgraph", metavar="ID", help="Tell everything about one sub-graph.", show_default=False),
+        typer.Option(
+            "--subgraph",
+            metavar="ID",
+            help="Tell everything about one sub-graph.",
+            show_default=False,
+        ),
     ] = None,
     dot: Annotated[
         Path | None,
@@ -49,7 +61,8 @@ def explain(
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Run a compiled model and compare sub-graph by sub-graph.")
+        bool,
+        typer.Option("--measure", help="Run a compiled model and compare sub-graph by sub-graph."),
     ] = False,
     shape: ShapeOption = None,
     threads: ThreadsOption = None,
@@ -60,9 +73,13 @@ def explain(
     check_output(dot)
     made = load_plan(plan)
     if model is not None:
-        made = _price_again(made, Wanted(model=model, shapes=shape, threads=threads or made.threads, cache=cache))
+        made = _price_again(
+            made, Wanted(model=model, shapes=shape, threads=threads or made.threads, cache=cache)
+        )
     if subgraph is not None and subgraph not in made.decisions:
-        raise LayoutselError(f"the plan has no sub-graph {subgraph!r}; it has {_some(list(made.decisions))}")
+        raise LayoutselError(
+            f"the plan has no sub-graph {subgraph!r}; it has {_some(list(made.decisions))}"
+        )
     measured = _measure(plan) if measure else {}
     _note_edits(made)
     if json:

@@ -66,7 +66,9 @@ def reason(plan: Plan, subgraph: PlannedSubgraph) -> str:
     others = subgraph.alternatives
     if not others:
         declined = any(decline.subgraph == subgraph.id for decline in plan.declines)
-        return "the only candidate" if declined or plan.gains else "not explained: --model MODEL does"
+        return (
+            "the only candidate" if declined or plan.gains else "not explained: --model MODEL does"
+        )
     best = others[0]
     if best.extra_us is None:
         return "every other decision costs far more"
@@ -112,7 +114,9 @@ def gains_table(plan: Plan) -> Table:
     """What simpler ways to choose would cost, as predicted."""
     gains = plan.gains
     assert gains is not None
-    table = new_table("how to choose", "predicted", "against this plan", right=("predicted", "against this plan"))
+    table = new_table(
+        "how to choose", "predicted", "against this plan", right=("predicted", "against this plan")
+    )
     rows = (
         (f"this plan ({plan.strategy})", gains.plan_us),
         ("unit and layout together (joint)", gains.joint_us),
@@ -157,13 +161,17 @@ def show_subgraph(plan: Plan, id_: str) -> None:
     """Print all that is known of one sub-graph."""
     (subgraph,) = (subgraph for subgraph in plan.subgraphs if subgraph.id == id_)
     names = f" ({', '.join(subgraph.names)})" if subgraph.names else ""
-    terminal.show_text(f"{id_}: {', '.join(subgraph.operators)}{names}, reads {', '.join(subgraph.reads)}")
+    terminal.show_text(
+        f"{id_}: {', '.join(subgraph.operators)}{names}, reads {', '.join(subgraph.reads)}"
+    )
     terminal.show_text(
         f"runs as {subgraph.decision}: {microseconds(subgraph.cost_us)} ± "
         f"{microseconds(subgraph.spread_us)} µs, {subgraph.source}: {reason(plan, subgraph)}"
     )
     if subgraph.alternatives:
-        table = new_table("other candidates", "alone µs", "whole plan", right=("alone µs", "whole plan"))
+        table = new_table(
+            "other candidates", "alone µs", "whole plan", right=("alone µs", "whole plan")
+        )
         for other in subgraph.alternatives:
             extra = "far more" if other.extra_us is None else f"{other.extra_us:+,.1f} µs"
             table.add_row(str(other.decision), microseconds(other.cost_us), extra)
@@ -174,4 +182,3 @@ def show_subgraph(plan: Plan, id_: str) -> None:
         terminal.show("", boundary_table(around))
     for line in decline_lines(tuple(d for d in plan.declines if d.subgraph == id_)):
         terminal.show_text(line)
-

@@ -142,7 +142,9 @@ def _show(report: Mapping[str, Any]) -> None:
 
 
 def _candidates_text(decisions: Sequence[str]) -> str:
-    return " ".join(decision.split(":", 1)[1].replace(":f32", "") for decision in decisions) or "none"
+    return (
+        " ".join(decision.split(":", 1)[1].replace(":f32", "") for decision in decisions) or "none"
+    )
 
 
 def _shapes_text(shapes: Sequence[Sequence[int]]) -> str:
@@ -160,7 +162,11 @@ def _show_totals(report: Mapping[str, Any]) -> None:
     )
     for unit, told in totals["units"].items():
         share = 100 * told["covered_flops"] / max(1, totals["flops"])
-        score = "" if told["score_us"] is None else f", complexity score {milliseconds(told['score_us'])}"
+        score = (
+            ""
+            if told["score_us"] is None
+            else f", complexity score {milliseconds(told['score_us'])}"
+        )
         terminal.show_text(
             f"{unit}: covers {told['covered']} of {totals['subgraphs']} sub-graphs, "
             f"{share:.1f} % of the FLOPs{score}"

@@ -30,7 +30,12 @@ ShapeOption = Annotated[
 ]
 UnitsOption = Annotated[
     str | None,
-    typer.Option("--units", metavar="NAMES", help="Compute units to choose from, such as cpu,onednn.", show_default="all"),
+    typer.Option(
+        "--units",
+        metavar="NAMES",
+        help="Compute units to choose from, such as cpu,onednn.",
+        show_default="all",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,
@@ -38,11 +43,19 @@ ThreadsOption = Annotated[
 ]
 StrategyOption = Annotated[
     str,
-    typer.Option("--strategy", metavar="joint|score", help="Unit and layout together, or the unit by complexity score first."),
+    typer.Option(
+        "--strategy",
+        metavar="joint|score",
+        help="Unit and layout together, or the unit by complexity score first.",
+    ),
 ]
 CostOption = Annotated[
     str,
-    typer.Option("--cost", metavar="measured|roofline", help="Time every candidate once per machine, or measure nothing."),
+    typer.Option(
+        "--cost",
+        metavar="measured|roofline",
+        help="Time every candidate once per machine, or measure nothing.",
+    ),
 ]
 PinsOption = Annotated[
     list[str] | None,
@@ -55,7 +68,12 @@ PinsOption = Annotated[
 ]
 CacheOption = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="FILE", help="File of measurements.", show_default="in the user's cache folder"),
+    typer.Option(
+        "--cache",
+        metavar="FILE",
+        help="File of measurements.",
+        show_default="in the user's cache folder",
+    ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 

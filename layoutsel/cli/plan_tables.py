@@ -85,7 +85,9 @@ def summary(plan: Plan) -> Group:
     shares = ", ".join(f"{count} on {place}" for place, count in places.most_common())
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
     transforms = sum(boundary.kind == "transform" for boundary in plan.boundaries)
-    certificate = "proven best" if plan.gap == 0 else f"at most {100 * plan.gap:.2f} % from the best"
+    certificate = (
+        "proven best" if plan.gap == 0 else f"at most {100 * plan.gap:.2f} % from the best"
+    )
     return Group(
         "",
         f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares}",

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 def run(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL.so", help="What `layoutsel compile` wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="MODEL.so", help="What `layoutsel compile` wrote.", show_default=False
+        ),
     ],
     input_: Annotated[
         list[str] | None,
@@ -36,7 +39,12 @@ def run(
     ] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", metavar="DIR", help="Write every output there, as <name>.npy.", show_default=False),
+        typer.Option(
+            "--output-dir",
+            metavar="DIR",
+            help="Write every output there, as <name>.npy.",
+            show_default=False,
+        ),
     ] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, metavar="N", help="Runs to time.")] = 10,
     trace: Annotated[

@@ -151,9 +151,7 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
         outputs=_specs(tensor_types(function.ret_ty)),
         flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
         structural_hash=structural_hash(function),
-        names=tuple(
-            dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)
-        ),
+        names=tuple(dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)),
     )
 
 

@@ -59,4 +59,8 @@ def flops(call: relax.Expr, result: relax.Type) -> int:
     operator = op_name(call)
     if operator in FLOPS:
         return FLOPS[operator](call, result)
-    return 0 if operator in MOVEMENT or operator in {"concat", "split", "take", "strided_slice"} else _elements(result)
+    return (
+        0
+        if operator in MOVEMENT or operator in {"concat", "split", "take", "strided_slice"}
+        else _elements(result)
+    )

@@ -79,7 +79,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise ArtifactError(
+            f"cannot write {path}: {error.strerror}; choose another place"
+        ) from error
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -121,7 +123,9 @@ def read(path: Path) -> Artifact:
             file.seek(offset)
             body = file.read(length)
             if len(body) != length or zlib.crc32(body) != crc:
-                raise ArtifactError(f"{path} is damaged: its header fails its checksum; compile again")
+                raise ArtifactError(
+                    f"{path} is damaged: its header fails its checksum; compile again"
+                )
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error

@@ -79,7 +79,9 @@ class CompiledModel:
         """What was verified before the model was handed over."""
         return self.header.get("checks", {})
 
-    def __call__(self, *arguments: np.ndarray, **named: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+    def __call__(
+        self, *arguments: np.ndarray, **named: np.ndarray
+    ) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on inputs given by position or by name; one array, or a tuple of them in the model's order.
 
         Raises
@@ -189,7 +191,9 @@ def _array(tensor: tvm_ffi.Tensor) -> np.ndarray:
 
 
 def _bind(
-    signatures: Sequence[Signature], arguments: Sequence[np.ndarray], named: Mapping[str, np.ndarray]
+    signatures: Sequence[Signature],
+    arguments: Sequence[np.ndarray],
+    named: Mapping[str, np.ndarray],
 ) -> list[np.ndarray]:
     names = [signature.name for signature in signatures]
     if len(arguments) > len(names):

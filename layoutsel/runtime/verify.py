@@ -73,7 +73,10 @@ def tvm_reference(module: tvm.IRModule, inputs: Sequence[np.ndarray]) -> list[np
 
 
 def compare(
-    model: CompiledModel, inputs: Sequence[np.ndarray], expected: Sequence[np.ndarray], reference: str
+    model: CompiledModel,
+    inputs: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    reference: str,
 ) -> list[Check]:
     """Compare every output of `model`, and the logits behind them.
 
@@ -96,4 +99,3 @@ def compare(
                 f"{check.rel_l2_err:.2e}, expected at most {TOLERANCE:.0e}"
             )
     return checks
-

@@ -45,7 +45,9 @@ def decide(module: tvm.IRModule, decision: Decision) -> tvm.IRModule:
     """Stage 2: every sub-graph that supports `decision` gets it, the others the plain layout."""
     partitioned = PartitionSubgraphs()(module)
     decisions = {
-        subgraph_id(function): decision if not supports(function, decision) else Decision(unit="cpu")
+        subgraph_id(function): decision
+        if not supports(function, decision)
+        else Decision(unit="cpu")
         for function in partitioned.functions.values()
         if subgraph_id(function)
     }

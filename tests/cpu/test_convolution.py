@@ -37,8 +37,12 @@ def _body(case, epilogue=None):
 
     def body(x, *others):
         result = nn.conv2d(
-            x, weights(channels, shape[1] // groups, *kernel),
-            strides=strides, padding=padding, dilation=dilation, groups=groups,
+            x,
+            weights(channels, shape[1] // groups, *kernel),
+            strides=strides,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
         )
         return epilogue(result, *others) if epilogue else result
 

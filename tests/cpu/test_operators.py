@@ -26,7 +26,10 @@ def _lrn(x):
 
 KERNELS = {
     "max pool": ([(1, 32, 17, 19)], lambda x: nn.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1))),
-    "max pool ceil": ([(1, 20, 12, 12)], lambda x: nn.max_pool2d(x, (3, 3), (2, 2), ceil_mode=True)),
+    "max pool ceil": (
+        [(1, 20, 12, 12)],
+        lambda x: nn.max_pool2d(x, (3, 3), (2, 2), ceil_mode=True),
+    ),
     "average pool": (
         [(2, 32, 9, 8)],
         lambda x: nn.relu(nn.avg_pool2d(x, (3, 3), padding=(1, 1, 1, 1), count_include_pad=False)),
@@ -68,15 +71,18 @@ PLAIN = {
     "dense, few columns": ([(1, 64)], lambda x: op.add(op.matmul(x, weights(64, 3)), weights(3))),
     "dense batch": ([(33, 64)], lambda x: nn.gelu(op.matmul(x, weights(64, 100)))),
     "dense sequence": (
-        [(2, 33, 64)], lambda x: op.add(op.matmul(x, weights(64, 100)), weights(100)),
+        [(2, 33, 64)],
+        lambda x: op.add(op.matmul(x, weights(64, 100)), weights(100)),
     ),
     "dense residual": (
-        [(1, 33, 64), (1, 33, 96)], lambda x, r: op.add(op.matmul(x, weights(64, 96)), r),
+        [(1, 33, 64), (1, 33, 96)],
+        lambda x, r: op.add(op.matmul(x, weights(64, 96)), r),
     ),
     "batched matmul": ([(2, 4, 5, 6), (2, 4, 6, 5)], op.matmul),
     "softmax": ([(3, 100)], lambda x: nn.softmax(x, -1)),
     "layer norm": (
-        [(2, 33, 100)], lambda x: nn.layer_norm(x, weights(100), weights(100, seed=3), [-1]),
+        [(2, 33, 100)],
+        lambda x: nn.layer_norm(x, weights(100), weights(100, seed=3), [-1]),
     ),
     "flatten": ([(1, 48, 7, 7)], lambda x: op.reshape(nn.relu(x), (1, 48 * 49))),
     "transpose": ([(2, 8, 9, 16)], lambda x: op.permute_dims(x, [0, 2, 3, 1])),
@@ -85,15 +91,22 @@ PLAIN = {
     "resize": (
         [(1, 32, 7, 9)],
         lambda x: op.image.resize2d(
-            x, (14, 18), layout="NCHW", method="nearest_neighbor",
-            coordinate_transformation_mode="asymmetric", rounding_method="floor",
+            x,
+            (14, 18),
+            layout="NCHW",
+            method="nearest_neighbor",
+            coordinate_transformation_mode="asymmetric",
+            rounding_method="floor",
         ),
     ),
     "transposed convolution": (
         [(1, 32, 7, 9)],
         lambda x: nn.relu(
             nn.conv2d_transpose(
-                x, weights(32, 16, 3, 3), strides=(2, 2), padding=(1, 1, 1, 1),
+                x,
+                weights(32, 16, 3, 3),
+                strides=(2, 2),
+                padding=(1, 1, 1, 1),
                 output_padding=(1, 1),
             )
         ),
@@ -130,7 +143,9 @@ def test_declines_where_there_is_no_kernel(name):
 def test_reorder(shape, source, result):
     function = reorder(shape, source, result, vector_unit(TARGET))
     module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
-    array = np.random.default_rng(0).standard_normal(physical_shape(shape, source)).astype("float32")
+    array = (
+        np.random.default_rng(0).standard_normal(physical_shape(shape, source)).astype("float32")
+    )
     out = tvm.runtime.tensor(np.zeros(physical_shape(shape, result), "float32"))
     tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(array), out)
     np.testing.assert_array_equal(out.numpy(), convert(array, source, result))

@@ -32,7 +32,9 @@ def weight(*shape: int, seed: int = 0) -> relax.Constant:
 
 def conv(x: Expr, channels: int = 16, out: int = 16, kernel: int = 3, seed: int = 0) -> Expr:
     """A convolution that keeps height and width."""
-    return relax.op.nn.conv2d(x, weight(out, channels, kernel, kernel, seed=seed), padding=kernel // 2)
+    return relax.op.nn.conv2d(
+        x, weight(out, channels, kernel, kernel, seed=seed), padding=kernel // 2
+    )
 
 
 def run(module: tvm.IRModule, *inputs: np.ndarray) -> list[np.ndarray]:

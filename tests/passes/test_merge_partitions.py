@@ -20,7 +20,8 @@ def graphs(draw):
     """Reads of each node of a random graph, and a colour of each."""
     size = draw(st.integers(1, 9))
     reads = [
-        draw(st.sets(st.integers(0, node - 1), max_size=3)) if node else set() for node in range(size)
+        draw(st.sets(st.integers(0, node - 1), max_size=3)) if node else set()
+        for node in range(size)
     ]
     return reads, draw(st.lists(st.booleans(), min_size=size, max_size=size))
 
@@ -36,7 +37,9 @@ def test_contraction_never_closes_a_cycle(graph):
     order = quotient.order()
     assert sorted(node for group in order for node in group) == list(range(len(reads)))
     place = {node: index for index, group in enumerate(order) for node in group}
-    assert all(place[producer] <= place[node] for node, read in enumerate(reads) for producer in read)
+    assert all(
+        place[producer] <= place[node] for node, read in enumerate(reads) for producer in read
+    )
 
 
 def residual_network():

@@ -24,9 +24,7 @@ def operators(module):
 
 
 def test_epilogue_fuses_behind_its_anchor():
-    module = module_of(
-        lambda b, x: nn.relu(b.emit(add(b.emit(conv(x)), weight(1, 16, 1, 1))))
-    )
+    module = module_of(lambda b, x: nn.relu(b.emit(add(b.emit(conv(x)), weight(1, 16, 1, 1)))))
     assert operators(module) == {"s0": ["nn.conv2d", "add", "nn.relu"]}
 
 
@@ -36,7 +34,10 @@ def test_later_branch_takes_the_residual_add():
         right = b.emit(conv(x, seed=2))
         return nn.relu(b.emit(add(left, right)))
 
-    assert operators(module_of(emit)) == {"s0": ["nn.conv2d"], "s1": ["nn.conv2d", "add", "nn.relu"]}
+    assert operators(module_of(emit)) == {
+        "s0": ["nn.conv2d"],
+        "s1": ["nn.conv2d", "add", "nn.relu"],
+    }
 
 
 def test_swish_fuses_through_its_diamond():

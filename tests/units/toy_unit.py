@@ -47,15 +47,23 @@ class LowerToy:
             if f.attrs and str(f.attrs.get("layoutsel.unit")) == "toy"
         }
         main = module["main"]
-        rest = {gv: f for gv, f in module.functions.items() if gv not in mine and gv.name_hint != "main"}
+        rest = {
+            gv: f for gv, f in module.functions.items() if gv not in mine and gv.name_hint != "main"
+        }
         builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
         mapping: dict[relax.Expr, relax.Expr] = {}
         with builder.function("main", main.params):
             with builder.dataflow():
                 for binding in main_bindings(main):
                     value = substitute(binding.value, mapping.get)
-                    if isinstance(value, Call) and isinstance(value.op, GlobalVar) and value.op in mine:
-                        value = relax.call_dps_packed("toy.relu", relax.Tuple(value.args), binding.var.ty)
+                    if (
+                        isinstance(value, Call)
+                        and isinstance(value.op, GlobalVar)
+                        and value.op in mine
+                    ):
+                        value = relax.call_dps_packed(
+                            "toy.relu", relax.Tuple(value.args), binding.var.ty
+                        )
                     mapping[binding.var] = builder.emit(value)
                 output = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(output)

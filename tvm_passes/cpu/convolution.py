@@ -294,9 +294,16 @@ class _Emitter:
                 left = bind(first + index * width)
                 self._tile(
                     _Place(
-                        image=image, y=y, left=left, width=width,
+                        image=image,
+                        y=y,
+                        left=left,
+                        width=width,
                         lefts=tuple(first + step * width for step in range(count)),
-                        group=group, channel=channel, vectors=vectors, tail=tail, weights=weights,
+                        group=group,
+                        channel=channel,
+                        vectors=vectors,
+                        tail=tail,
+                        weights=weights,
                     )
                 )
             first += count * width

@@ -12,9 +12,9 @@ from tvm_passes.cpu.host import VectorUnit
 
 def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
     """A module whose `main` computes `function` by calls of scheduled PrimFuncs."""
-    plain = relax.Function(
-        function.params, function.body, function.ret_ty, is_pure=True
-    ).with_attr("global_symbol", "main")
+    plain = relax.Function(function.params, function.body, function.ret_ty, is_pure=True).with_attr(
+        "global_symbol", "main"
+    )
     module = tvm.IRModule({"main": plain})
     module = tvm.transform.Sequential(
         [

@@ -58,9 +58,7 @@ def _inline(schedule: s_tir.Schedule) -> None:
 
 
 def _reduces(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
-    return any(
-        var.iter_type != tirx.IterVar.DataPar for var in schedule.get(block).iter_vars
-    )
+    return any(var.iter_type != tirx.IterVar.DataPar for var in schedule.get(block).iter_vars)
 
 
 def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, unit: VectorUnit) -> None:
@@ -69,7 +67,9 @@ def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, unit: VectorUnit)
     if len(loops) != len(statement.iter_vars) or not loops:
         return
     kinds = [var.iter_type for var in statement.iter_vars]
-    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
+    spatial = [
+        loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar
+    ]
     reduction = [loop for loop in loops if loop not in spatial]
     if any(kind not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce) for kind in kinds):
         return

@@ -64,4 +64,3 @@ def host_target(override: str | dict | None = None) -> Target:
         # LLVM prefers 256-bit registers on these CPUs, which halves the width of vectorised loops.
         config["mattr"] = ["-prefer-256-bit"]
     return Target(config)
-

@@ -175,13 +175,14 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if not kernel:
         return anchor.operator
     return _product_plan(
-        subgraph, anchor, kernel, lambda matrix: kernel.pack(matrix.T.reshape(*matrix.T.shape, 1, 1))
+        subgraph,
+        anchor,
+        kernel,
+        lambda matrix: kernel.pack(matrix.T.reshape(*matrix.T.shape, 1, 1)),
     )
 
 
-def _window_plan(
-    subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorUnit
-) -> Plan | str:
+def _window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorUnit) -> Plan | str:
     """Plan of a window over each channel; in layouts whose channels are contiguous."""
     anchor = subgraph.nodes[0]
     source = anchor.args[0]

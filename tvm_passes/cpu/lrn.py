@@ -31,7 +31,16 @@ class Normalisation:
     beta: float
 
 
-_NODES = ("multiply", "expand_dims", "nn.avg_pool3d", "squeeze", "multiply", "add", "power", "divide")
+_NODES = (
+    "multiply",
+    "expand_dims",
+    "nn.avg_pool3d",
+    "squeeze",
+    "multiply",
+    "add",
+    "power",
+    "divide",
+)
 
 
 def _literal(node: Node) -> float | None:
@@ -142,9 +151,7 @@ class _Reader:
         return bind(value.value)
 
 
-def _shifted(
-    before: TirExpr, middle: TirExpr, after: TirExpr, shift: int, lanes: int
-) -> TirExpr:
+def _shifted(before: TirExpr, middle: TirExpr, after: TirExpr, shift: int, lanes: int) -> TirExpr:
     """Lanes ``shift`` further on in three neighbouring vectors."""
     if shift == 0:
         return middle

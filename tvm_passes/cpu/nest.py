@@ -131,8 +131,11 @@ def nest_for(
     if result.c == 1 and (result.w != 1 or shape[2] * shape[3] == 1):
         blocks = [view.block for view in views if view.c and view.chunk != view.block * view.c]
         return Nest(
-            shape=shape, first_channel=first_channel, axis="c",
-            lanes=min([unit.lanes, *blocks]), mergeable=mergeable,
+            shape=shape,
+            first_channel=first_channel,
+            axis="c",
+            lanes=min([unit.lanes, *blocks]),
+            mergeable=mergeable,
         )
     return Nest(
         shape=shape, first_channel=first_channel, axis="w", lanes=unit.lanes, mergeable=mergeable

@@ -61,4 +61,3 @@ class Plan:
         """A weight in the form in which the PrimFunc takes it."""
         pack = self.packs.get(index)
         return pack(weights) if pack else weights
-

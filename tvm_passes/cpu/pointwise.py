@@ -80,7 +80,9 @@ def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         channels = four_dimensional(arg.shape)[1]
         views = [result, source, *epilogue.views.values()]
         nests.append(nest_for((n, channels, h, w), views, unit, first_channel=first))
-        if first % nests[-1].lanes and epilogue.blocks + ((result.block,) if _packed(result) else ()):
+        if first % nests[-1].lanes and epilogue.blocks + (
+            (result.block,) if _packed(result) else ()
+        ):
             return anchor.operator
         first += channels
 

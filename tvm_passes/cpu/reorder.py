@@ -50,16 +50,16 @@ def reorder(
     blocks = [where.block for where in (source, result) if where.chunk != where.block * where.c]
     lanes = min([unit.lanes, *blocks])
     n, channels, h, w = shape
-    transposes = (
-        _is_planar(source) != _is_planar(result) and h * w >= lanes and channels >= lanes
-    )
+    transposes = _is_planar(source) != _is_planar(result) and h * w >= lanes and channels >= lanes
 
     def body(buffers: list[Buffer]) -> None:
         first = channels - channels % lanes if transposes else 0
         if transposes:
             _transposed(buffers, shape, (source, result), lanes)
         if first < channels:
-            rest = nest_for((n, channels - first, h, w), [result, source], unit, first_channel=first)
+            rest = nest_for(
+                (n, channels - first, h, w), [result, source], unit, first_channel=first
+            )
             run_nests([rest], [_copy(buffers, source, result)])
 
     parameters = [
@@ -102,10 +102,7 @@ def _transposed(
                 store(buffers[1], column, base, lanes)
 
 
-def _tile_base(
-    where: View, image: TirExpr, channel: TirExpr, pixel: TirExpr, lane: int
-) -> TirExpr:
+def _tile_base(where: View, image: TirExpr, channel: TirExpr, pixel: TirExpr, lane: int) -> TirExpr:
     if _is_planar(where):
         return where.offset(image, channel + lane, 0, pixel)
     return where.offset(image, channel, 0, pixel + lane)
-

@@ -16,7 +16,13 @@ from tvm_passes.cpu.emit import TirExpr, bind, splat
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 """Cephes ``expf``: exp(r) = 1 + r + r² p(r) on |r| ≤ ln 2 / 2."""
-_TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+_TANH = (
+    -5.70498872745e-3,
+    2.06390887954e-2,
+    -5.37397155531e-2,
+    1.33314422036e-1,
+    -3.33332819422e-1,
+)
 """Cephes ``tanhf``: tanh(x) = x + x³ p(x²) on |x| < 0.625."""
 _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 """Abramowitz and Stegun 7.1.26: erf(x) = 1 - t p(t) exp(-x²), t = 1 / (1 + 0.3275911 x)."""
@@ -40,7 +46,9 @@ def exp(x: TirExpr, lanes: int) -> TirExpr:
     r = bind(x - n * splat(_LN2_HIGH, lanes) - n * splat(_LN2_LOW, lanes))
     mantissa = _polynomial(r, _EXP, lanes) * r * r + r + splat(1.0, lanes)
     bias = splat(tirx.const(127, "int32"), lanes)
-    exponent = (tirx.Cast(_vector("int32", lanes), n) + bias) << splat(tirx.const(23, "int32"), lanes)
+    exponent = (tirx.Cast(_vector("int32", lanes), n) + bias) << splat(
+        tirx.const(23, "int32"), lanes
+    )
     return mantissa * tirx.reinterpret(_vector("float32", lanes), exponent)
 
 

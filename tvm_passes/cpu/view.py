@@ -73,7 +73,11 @@ def broadcast_view(shape: Sequence[int], layout: str, full: Sequence[int]) -> Vi
         channels = padded[-1]
         varies = channels != 1
         return View(
-            n=0, block=channels, chunk=channels if varies else 0, c=int(varies), h=0,
+            n=0,
+            block=channels,
+            chunk=channels if varies else 0,
+            c=int(varies),
+            h=0,
             w=channels if rows == full_rows and any(dim != 1 for dim in rows) else 0,
         )
     own = view(padded, layout)

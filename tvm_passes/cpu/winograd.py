@@ -195,11 +195,17 @@ class _Emitter:
             transformed = T.alloc_buffer((size * conv.in_channels,), "float32")
             products = T.alloc_buffer((size * conv.out_channels,), "float32")
             count = bind(T.min(kernel.block, kernel.tiles - first))
-            self._stage(conv.in_channels, count, lambda channel, tile: self._input_tile(
-                first, tile, channel, transformed))
+            self._stage(
+                conv.in_channels,
+                count,
+                lambda channel, tile: self._input_tile(first, tile, channel, transformed),
+            )
             kernel.product.emit({}, transformed, self.weights, products)
-            self._stage(conv.out_channels, count, lambda channel, tile: self._output_tile(
-                first, tile, channel, products))
+            self._stage(
+                conv.out_channels,
+                count,
+                lambda channel, tile: self._output_tile(first, tile, channel, products),
+            )
 
         if kernel.fused:
             with emit.parallel(blocks) as block:
@@ -260,9 +266,7 @@ class _Emitter:
         conv, size = self.conv, self.matrices.points
         image, top, left = self._origin(first, tile)
         y, x = bind(top - conv.pad_top), bind(left - conv.pad_left)
-        inside = tirx.all(
-            y >= 0, x >= 0, y + size <= conv.in_height, x + size <= conv.in_width
-        )
+        inside = tirx.all(y >= 0, x >= 0, y + size <= conv.in_height, x + size <= conv.in_width)
 
         def compute(square: Sequence[Sequence[TirExpr]]) -> None:
             values = self._both_axes(self.matrices.input, square)

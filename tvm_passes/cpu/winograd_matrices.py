@@ -58,8 +58,10 @@ def winograd_matrices(outputs: int) -> WinogradMatrices:
     """The matrices of F(outputs, 3), in float64."""
     points = [Fraction(point) for point in _POINTS[outputs]]
     size = len(points) + 1
-    output = [[point**row for point in points] + [Fraction(int(row == outputs - 1))]
-              for row in range(outputs)]
+    output = [
+        [point**row for point in points] + [Fraction(int(row == outputs - 1))]
+        for row in range(outputs)
+    ]
     filters, inputs = [], []
     for index, point in enumerate(points):
         others = points[:index] + points[index + 1 :]
