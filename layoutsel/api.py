@@ -288,6 +288,7 @@ def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:
         "features": list(this_machine().isa),
         "plan": documents.to_json(plan),
         "fallbacks": fallbacks,
+        "calls": [list(call) for call in built.calls],
         "versions": all_versions(),
         "machine": str(this_machine()),
         "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),

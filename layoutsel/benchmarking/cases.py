@@ -63,7 +63,7 @@ def write_case(
     _save(loaded, file)
     arrays = {f"in:{key}": value for key, value in feed.items()}
     arrays |= {f"out{index:03d}": value for index, value in enumerate(expected)}
-    np.savez(data, **arrays)
+    np.savez(data, allow_pickle=False, **arrays)
     return Case(model=file, data=data, inputs=feed, expected=tuple(expected))
 
 

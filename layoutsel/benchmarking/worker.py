@@ -5,6 +5,7 @@ What it sends is ``(kind, value)``: ``progress`` with a text, ``error`` with a t
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -58,7 +59,7 @@ def serve(connection: Connection, engine: str, job: Job, data: Path) -> None:
     if answer[0] == "error":
         return
     while (runs := connection.recv()) is not None:
-        connection.send(_guarded(lambda runs=runs: _turn(state["run"], runs)))
+        connection.send(_guarded(functools.partial(_turn, state["run"], runs)))
     connection.send(("done", peak_rss_mb()))
 
 

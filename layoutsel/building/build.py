@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from layoutsel.model.graph import ModelGraph
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import BuildError, Declined
+from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.pipeline import lower
 
@@ -29,6 +30,9 @@ class Built:
     weights: tuple[np.ndarray, ...]
     decisions: Mapping[SubgraphId, Decision]
     """What was built: the plan's decisions, but for partitions that fell back."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """What `main` calls, in order: the function, and the sub-graph or transform that it computes (empty for a
+    partition, which knows itself)."""
 
 
 def build(
@@ -55,10 +59,20 @@ def build(
             failed = _failed_subgraph(error, decisions)
             logger.warning("%s; it falls back to the CPU in plain layout", error)
             decisions[failed] = Decision(unit="cpu")
+    calls = tuple(_calls(module))
     weights = tuple(constant.value.numpy() for constant in collect_weights(module))
     module = LiftWeights()(module)
     executable = tvm.compile(module, target, relax_pipeline="default_build")
-    return Built(executable, weights, decisions)
+    return Built(executable, weights, decisions, calls)
+
+
+def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:
+    for binding in main_bindings(module["main"]):
+        if op_name(binding.value) == "call_tir":
+            label = binding.var.name.rsplit("_", 1)[0]
+            yield binding.value.args[0].name_hint, label
+        elif op_name(binding.value) == "call_dps_packed":
+            yield str(binding.value.args[0].global_symbol), ""
 
 
 def _failed_subgraph(

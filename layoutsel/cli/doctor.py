@@ -7,7 +7,6 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -199,7 +198,7 @@ def _show(report: dict[str, Any]) -> None:
         table.add_row(name, path or "not found")
     table.add_row(
         "measurements",
-        f"{caches['measurements']} ({Path(caches['measurements']).exists() and 'exists' or 'empty'}, {caches['bytes'] >> 10:,} KiB)",
+        f"{caches['measurements']} ({caches['bytes'] >> 10:,} KiB)",
     )
     terminal.show(table)
     terminal.show_text("")

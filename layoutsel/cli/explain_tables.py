@@ -27,14 +27,18 @@ _SHOWN_IDS = 10
 
 def show_explanation(plan: Plan, measured_us: Mapping[str, float]) -> None:
     """Print everything: sub-graphs with reasons, boundaries, declines, gains, predicted against measured."""
-    terminal.show(subgraph_table(plan, measured_us), summary(plan), "")
-    if plan.boundaries:
-        terminal.show(boundary_table(plan.boundaries), "")
+    terminal.show(subgraph_table(plan, measured_us), summary(plan))
+    terminal.show_text("")
+    paid = [b for b in plan.boundaries if b.kind == "transform" or b.cost_us > 0]
+    if paid:
+        terminal.show(boundary_table(paid), "")
     for line in decline_lines(plan.declines):
-        terminal.show(escape(line))
+        terminal.show_text(line)
     if plan.gains is not None:
         terminal.show("", gains_table(plan))
-    terminal.show("", *(escape(line) for line in measured_lines(plan)))
+    terminal.show_text("")
+    for line in measured_lines(plan):
+        terminal.show_text(line)
     if plan.measured:
         terminal.show(measured_table(plan))
 

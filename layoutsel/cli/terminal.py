@@ -60,8 +60,9 @@ def _console(stream: TextIO) -> Console:
 
 
 def show(*what: Any) -> None:
-    """Write results: rich renderables or text with markup."""
-    stdout().print(*what)
+    """Write results: rich renderables or text with markup, one below the other."""
+    for part in what:
+        stdout().print(part)
 
 
 def show_text(text: str) -> None:

@@ -166,7 +166,7 @@ class _Importer(stock.ONNXGraphImporter):
             return
         attributes = self._parse_attr(node.attribute)
         name = binding_name(node.name)
-        self.origins[name] = node.name
+        self.origins.setdefault(name, node.name)
         attributes["tvm_custom"] = {
             "name": node.name,
             "num_outputs": len(node.output),

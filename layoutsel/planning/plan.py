@@ -134,7 +134,7 @@ class Difference:
         return f"{self.id}: {self.before or 'absent'} -> {self.after or 'absent'}"
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - what a plan holds
     problem: PlanningProblem,
     solution: Solution,
     *,

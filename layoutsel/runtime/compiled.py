@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tvm_ffi
@@ -18,6 +18,9 @@ from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
+
+if TYPE_CHECKING:
+    from layoutsel.runtime.trace import Event
 
 TENSOR_ALIGNMENT = 64
 """Bytes; what TVM's generated code assumes of a tensor's address."""
@@ -62,6 +65,7 @@ class CompiledModel:
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
         self.source = source
+        self._module = module
         self._executable = module if executable is None else executable
         self._arrays = tuple(weights)
         self._weights = tvm_ffi.convert([_tensor(weight) for weight in weights])
@@ -75,9 +79,9 @@ class CompiledModel:
         return self.header["plan"]
 
     @property
-    def checks(self) -> Mapping[str, Any]:
+    def checks(self) -> Sequence[Mapping[str, Any]]:
         """What was verified before the model was handed over."""
-        return self.header.get("checks", {})
+        return self.header.get("checks", [])
 
     def __call__(
         self, *arguments: np.ndarray, **named: np.ndarray
@@ -109,6 +113,39 @@ class CompiledModel:
         tensors = [_tensor(value) for value in inputs]
         set_threads(self.threads)
         return lambda: self._main(*tensors, self._weights)
+
+    def trace(self, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
+        """Run on checked inputs and tell when every sub-graph and transform began and how long it took."""
+        from layoutsel.runtime.trace import trace
+
+        return trace(self, inputs, runs)
+
+    def run_instrumented(
+        self, inputs: Sequence[np.ndarray], instrument: Callable[..., None]
+    ) -> None:
+        """Run once, on a virtual machine of its own that calls `instrument` around every call it makes.
+
+        Parameters
+        ----------
+        inputs
+            Checked inputs.
+        instrument
+            Called with (function, name, whether before the call, result, arguments...).
+        """
+        machine = virtual_machine(self._module)
+        machine["set_instrument"](instrument)
+        tensors = [_tensor(value) for value in inputs]
+        with self._lock:
+            set_threads(self.threads)
+            machine["main"](*tensors, self._weights)
+
+    def modules(self) -> Iterator[tvm_ffi.Module]:
+        """The runtime modules that it consists of."""
+        waiting = [self._module]
+        while waiting:
+            module = waiting.pop()
+            yield module
+            waiting.extend(module.imports)
 
     def save(self, path: str | Path) -> Path:
         """Write the artifact: one file with code, weights, plan, checks and provenance.

@@ -33,7 +33,7 @@ def race(
         runs[name] = max(1, min(500, int(turn_s / (time.perf_counter() - start))))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(rounds):
-        for name in calls if round_ % 2 else reversed(calls):
+        for name in calls if round_ % 2 else reversed(list(calls)):
             for _ in range(WARM_UP_RUNS):
                 calls[name]()
             for _ in range(runs[name]):

@@ -10,6 +10,7 @@ from tvm.relax import op
 
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import available, supports
+from tvm_passes.onednn.movement import reshaped_strides
 from tvm_passes.partition import PartitionSubgraphs
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -63,6 +64,9 @@ IMAGE_OPERATORS = {
     ),
     "flatten": lambda x: op.reshape(x, (1, 32 * 9 * 11)),
     "permute": lambda x: op.permute_dims(x, [0, 2, 3, 1]),
+    "shuffle": lambda x: op.reshape(
+        op.permute_dims(op.reshape(x, (1, 4, 8, 9, 11)), [0, 2, 1, 3, 4]), IMAGE
+    ),
     "slice": lambda x: op.strided_slice(x, [1, 2], [16, 1], [32, 9], [1, 2]),
 }
 
@@ -162,3 +166,20 @@ def test_elementwise(name):
 def test_other(name):
     body, shapes = OTHER[name]
     check(body, shapes)
+
+
+SHAPES = [(4, 6), (2, 2, 6), (24,), (2, 12), (4, 1, 6), (8, 3), (1, 4, 2, 3), (2, 3, 4)]
+
+
+@pytest.mark.parametrize("target", SHAPES)
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0), (0, 2, 1)])
+def test_reshaped_strides_agree_with_numpy(order, target):
+    array = np.arange(24).reshape(2, 3, 4).transpose(order)
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    found = reshaped_strides(array.shape, strides, target)
+    flat = np.arange(24)
+    if found is None:
+        assert not np.shares_memory(array.reshape(target), array)
+        return
+    view = np.lib.stride_tricks.as_strided(flat, target, [s * flat.itemsize for s in found])
+    np.testing.assert_array_equal(view, array.reshape(target))

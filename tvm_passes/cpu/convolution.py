@@ -21,7 +21,7 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.tiling import Tiling, row_tiling, rows_per_task, virtual_rows
+from tvm_passes.cpu.tiling import Tiling, Workload, best_tiling, row_tilings, virtual_rows
 from tvm_passes.cpu.view import View
 
 
@@ -90,6 +90,7 @@ def channel_block(convolution: Convolution, source: View) -> int:
     return max(size for size in range(1, min(channels, 32) + 1) if channels % size == 0)
 
 
+PREFETCH = True
 _BODY = 20
 """Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
 
@@ -149,20 +150,16 @@ class ConvolutionKernel:
     def tiling(self) -> Tiling:
         """The register tile and the tasks."""
         conv, geometry = self.convolution, self.geometry
-        cycles, widths, vectors = row_tiling(
-            geometry.row, self.channel_vectors, self.steps, self.unit
-        )
         rows = geometry.images * geometry.rows
-        channel_tiles = conv.groups * -(-self.channel_vectors // vectors)
-        block = rows_per_task(
+        work = Workload(
             rows=rows,
-            channel_tiles=channel_tiles,
-            row_cycles=cycles * conv.groups,
+            channel_vectors=self.channel_vectors,
+            groups=conv.groups,
             row_bytes=4 * conv.in_channels * conv.in_height * conv.in_width * conv.batch // rows,
             weight_bytes=4 * conv.out_channels * self.steps,
-            unit=self.unit,
         )
-        return Tiling(widths=widths, vectors=vectors, rows=block)
+        candidates = row_tilings(geometry.row, self.channel_vectors, self.steps, self.unit)
+        return best_tiling(candidates, work, self.unit)
 
     @cached_property
     def channel_tiles(self) -> tuple[int, ...]:
@@ -194,6 +191,14 @@ class ConvolutionKernel:
             tiles.append(blocked[..., first : first + width].reshape(conv.groups, -1))
             first += width
         return np.ascontiguousarray(np.concatenate(tiles, axis=1)).reshape(-1)
+
+    @property
+    def prefetches(self) -> bool:
+        """Whether to fetch the next tile of weights while computing with the present one.
+
+        Otherwise a tile's first pass waits for memory, and the following ones leave the memory idle.
+        """
+        return PREFETCH and 4 * self.packed_size > self.unit.l2_bytes // 8
 
     @property
     def packed_size(self) -> int:
@@ -430,9 +435,12 @@ class _Emitter:
     ) -> None:
         """One input channel at one tap: an outer product of pixels and output channels."""
         lanes, vectors = self.lanes, len(accumulators[0])
-        loaded = [
-            bind(load(self.weights, weights + index * lanes, lanes)) for index in range(vectors)
-        ]
+        loaded = []
+        for index in range(vectors):
+            loaded.append(bind(load(self.weights, weights + index * lanes, lanes)))
+            if self.kernel.prefetches:
+                panel = self.kernel.steps * self.tiling.vectors * lanes
+                emit.prefetch(self.weights, weights + index * lanes + panel)
         for pixel in valid:
             value = bind(splat(self.source[source + pixel * pixel_stride], lanes))
             for accumulator, weight in zip(accumulators[pixel], loaded, strict=True):

@@ -50,6 +50,13 @@ def store(buffer: Buffer, value: TirExpr, base: TirExpr, lanes: int, stride: int
     T.buffer_store(buffer, value, [ramp(base, lanes, stride)])
 
 
+def prefetch(buffer: Buffer, base: TirExpr) -> None:
+    """Ask for the cache line of an element, in the second-level cache; it need not exist."""
+    address = tirx.address_of(buffer[base])
+    read, second_level, data = (tirx.const(number, "int32") for number in (0, 2, 1))
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data))
+
+
 def lanes_of(value: TirExpr, first: int, count: int, lanes: int) -> TirExpr:
     """Lanes ``first … first + count - 1`` of a vector of `lanes`."""
     if first == 0 and count == lanes:

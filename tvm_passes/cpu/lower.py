@@ -148,8 +148,9 @@ class _Lowering:
     def call(self, call: Call) -> Expr:
         """Emit the lowered form of a call of a CPU function."""
         kernel = self.kernel(call.op)
+        label = _label(self.module[call.op])
         if kernel.body is not None:
-            return self._inline(kernel.body, call)
+            return self._inline(kernel.body, call, label)
         packs = kernel.plan.packs if kernel.plan else {}
         params = kernel.plan.subgraph.params if kernel.plan else ()
         hoisted = [relax.const(param.constant) for param in params if param.constant is not None]
@@ -157,12 +158,13 @@ class _Lowering:
             _packed(packs[index], argument) if index in packs else argument
             for index, argument in enumerate([*call.args, *hoisted])
         ]
-        return self.builder.emit(relax.call_tir(kernel.callee, arguments, kernel.result))
+        return self.builder.emit(relax.call_tir(kernel.callee, arguments, kernel.result), label)
 
-    def _inline(self, function: relax.Function, call: Call) -> Expr:
+    def _inline(self, function: relax.Function, call: Call, label: str) -> Expr:
         mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
         for binding in main_bindings(function):
-            mapping[binding.var] = self.builder.emit(substitute(binding.value, mapping.get))
+            value = substitute(binding.value, mapping.get)
+            mapping[binding.var] = self.builder.emit(value, label)
         return substitute(function.body.body, mapping.get)
 
     def lower(self) -> tvm.IRModule:
@@ -185,6 +187,13 @@ class _Lowering:
 
 def _packed(pack: Pack, weights: Constant) -> Expr:
     return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
+
+
+def _label(function: relax.Function) -> str:
+    """What the results of a function's calls are named after, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
+    attrs = function.attrs
+    name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
+    return f"{str(name).replace('>', '_to_')}_"
 
 
 def _is_cpu(function: tvm.ir.BaseFunc) -> bool:

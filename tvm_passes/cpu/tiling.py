@@ -12,6 +12,7 @@ _L2_WEIGHT_CYCLES = 0.3
 """Cost of streaming one vector of weights from the second-level cache, beyond its load."""
 _TILE_CYCLES = 60.0
 """Start-up and epilogue of one register tile, per vector of accumulators / 16."""
+_TASK_CYCLES = 200
 _MEMORY_BYTES_PER_CYCLE = 6.0
 """What the outer caches deliver to one core, roughly."""
 
@@ -46,11 +47,21 @@ def widest_tile(vectors: int, unit: VectorUnit) -> int:
     return max((unit.registers - 2 - vectors) // vectors, 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowTiling:
+    """How one row of results is cut into register tiles."""
+
+    cycles: float
+    """For the row, all channels of a group."""
+    widths: tuple[int, ...]
+    vectors: int
+
+
 @cache
-def row_tiling(
+def row_tilings(
     row: int, channel_vectors: int, steps: int, unit: VectorUnit
-) -> tuple[float, tuple[int, ...], int]:
-    """Cycles of one row of all channels, tile widths, vectors per tile; the cheapest of those that fit.
+) -> tuple[RowTiling, ...]:
+    """The cheapest tiling for each number of vectors per tile.
 
     Parameters
     ----------
@@ -73,13 +84,20 @@ def row_tiling(
                 cycles += count * (tile_cycles(size, rest) * steps + overhead * rest)
         return cycles
 
-    candidates = []
+    tilings = []
     for vectors in range(1, min(4, channel_vectors) + 1):
         fewest = -(-row // widest_tile(vectors, unit))
-        for parts in range(fewest, min(fewest + 4, row) + 1):
-            candidates.append((cost(parts, vectors), parts, vectors))
-    cycles, parts, vectors = min(candidates)
-    return cycles, even_split(row, parts), vectors
+        cycles, parts = min(
+            (cost(parts, vectors), parts) for parts in range(fewest, min(fewest + 4, row) + 1)
+        )
+        widths = even_split(row, parts)
+        tilings.append(RowTiling(cycles=cycles, widths=widths, vectors=vectors))
+    return tuple(tilings)
+
+
+def best_row_cycles(row: int, channel_vectors: int, steps: int, unit: VectorUnit) -> float:
+    """Cycles of a row in the cheapest tiling."""
+    return min(tiling.cycles for tiling in row_tilings(row, channel_vectors, steps, unit))
 
 
 def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit) -> int:
@@ -89,45 +107,60 @@ def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit
         candidates += [] if pixels in candidates else [pixels]
 
     def cost(row: int) -> tuple[float, int]:
-        cycles = row_tiling(row, channel_vectors, steps, unit)[0] * (pixels // row)
+        cycles = best_row_cycles(row, channel_vectors, steps, unit) * (pixels // row)
         few = pixels // row * -(-channel_vectors // 2) < 2 * unit.threads
         return cycles * (1.3 if few and row > 1 else 1.0), abs(row - 28)
 
     return min(candidates, key=cost)
 
 
-def rows_per_task(
-    *,
-    rows: int,
-    channel_tiles: int,
-    row_cycles: float,
-    row_bytes: int,
-    weight_bytes: int,
-    unit: VectorUnit,
-) -> int:
-    """Rows of one task, for the least estimated time of the slowest thread.
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is to be shared among threads."""
+
+    rows: int
+    channel_vectors: int
+    """Of one group."""
+    groups: int
+    row_bytes: int
+    """Input that a row reads."""
+    weight_bytes: int
+
+
+def best_tiling(row: Sequence[RowTiling], work: Workload, unit: VectorUnit) -> Tiling:
+    """The tiling with the least estimated time of the slowest thread.
 
     Tasks run in the order (block of rows, tile of channels), in equal runs per thread: small blocks stream the weights
     often, large ones the input; too few tasks leave threads idle.
     """
+    candidates = [
+        (_thread_cycles(tiling, block, work, unit), block, tiling.vectors, tiling.widths)
+        for tiling in row
+        for block in _block_candidates(work.rows, unit.threads)
+    ]
+    _, block, vectors, widths = min(candidates)
+    return Tiling(widths=widths, vectors=vectors, rows=block)
+
+
+def _thread_cycles(tiling: RowTiling, block: int, work: Workload, unit: VectorUnit) -> float:
     budget = unit.l2_bytes
-    best = (float("inf"), 1)
-    for block in _block_candidates(rows, unit.threads):
-        blocks = -(-rows // block)
-        tasks = blocks * channel_tiles
-        chunk = -(-tasks // unit.threads)
-        compute = row_cycles / channel_tiles * block * chunk
-        blocks_each = chunk / channel_tiles
-        tiles_each = min(chunk, channel_tiles)
-        share = weight_bytes * tiles_each / channel_tiles
-        weights = share * (max(blocks_each, 1.0) if share > budget else 1.0)
-        block_bytes = row_bytes * block
-        rereads = tiles_each if block_bytes > budget else 1
-        traffic = weights + block_bytes * max(blocks_each, 1.0) * rereads
-        cycles = compute + traffic / _MEMORY_BYTES_PER_CYCLE * 0.5 + 200 * chunk
-        if cycles < best[0]:
-            best = (cycles, block)
-    return best[1]
+    channel_tiles = work.groups * -(-work.channel_vectors // tiling.vectors)
+    tasks = -(-work.rows // block) * channel_tiles
+    chunk = -(-tasks // unit.threads)
+    # The last tile of channels may be narrower, and one thread has it.
+    narrow = -work.channel_vectors % tiling.vectors / tiling.vectors
+    whole = chunk - (narrow if tasks % unit.threads == 0 and chunk == tasks else 0)
+    per_task = tiling.cycles * work.groups * block / (channel_tiles - narrow * work.groups)
+    blocks_each = max(chunk / channel_tiles, 1.0)
+    tiles_each = min(chunk, channel_tiles)
+    share = work.weight_bytes * tiles_each / channel_tiles
+    weights = share * (blocks_each if share > budget else 1.0)
+    if work.weight_bytes / channel_tiles > budget * 0.75:
+        weights *= block
+    block_bytes = work.row_bytes * block
+    source = block_bytes * blocks_each * (tiles_each if block_bytes > budget else 1)
+    traffic = (weights + source) / _MEMORY_BYTES_PER_CYCLE
+    return per_task * whole + 0.5 * traffic + _TASK_CYCLES * chunk
 
 
 def _block_candidates(rows: int, threads: int) -> Sequence[int]:

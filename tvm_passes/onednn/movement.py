@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 from tvm import relax
 
@@ -15,10 +17,64 @@ from tvm_passes.onednn.scope import Scope
 
 
 def reshape(scope: Scope, binding: relax.VarBinding) -> None:
-    """``reshape``, ``flatten``, ``squeeze``, ``expand_dims``."""
-    source = scope.plain(scope.tensor(binding.value.args[0]))
-    flat = scope.view(source, static_shape(binding.var.ty))
-    scope.values[binding.var] = flat
+    """``reshape``, ``flatten``, ``squeeze``, ``expand_dims``: a view, or one copy into the result's layout.
+
+    A channel shuffle (reshape, permute, reshape) is one copy in any unpacked layout.
+    """
+    source = scope.tensor(binding.value.args[0])
+    shape = static_shape(binding.var.ty)
+    view = _reshaped(source, shape)
+    if view is None:
+        result = scope.result(shape)
+        target = _reshaped(result, source.shape)
+        if target is not None and source.dense_strides is not None:
+            scope.append("reorder", [source], target)
+            view = result
+        else:
+            view = scope.view(scope.plain(source), shape)
+    scope.values[binding.var] = view
+
+
+def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """The elements of `tensor` in another shape, without a copy; None where strides cannot say it."""
+    strides = tensor.dense_strides
+    strides = None if strides is None else reshaped_strides(tensor.shape, strides, shape)
+    if strides is None:
+        return None
+    plain = strides == row_major(shape)
+    return Tensor(
+        tuple(shape), tensor.storage, strides=None if plain else strides, offset=tensor.offset
+    )
+
+
+def reshaped_strides(
+    shape: Sequence[int], strides: Sequence[int], target: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Strides under which elements at `strides` have the shape `target`; None where there are none.
+
+    Runs of axes with equal products correspond; the axes of a run on the source side must be nested densely.
+    """
+    axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
+    out: list[int] = []
+    position = 0
+    pending: list[int] = []
+    for size in target:
+        pending.append(size)
+        wanted = math.prod(pending)
+        if wanted == 1:
+            continue
+        end, product = position, 1
+        while product < wanted and end < len(axes):
+            product *= axes[end][0]
+            end += 1
+        if product != wanted:
+            continue
+        run = axes[position:end]
+        if any(outer[1] != inner[0] * inner[1] for outer, inner in itertools.pairwise(run)):
+            return None
+        out += [step * run[-1][1] for step in row_major(pending)]
+        position, pending = end, []
+    return (*out, *(1 for _ in pending))
 
 
 def permute(scope: Scope, binding: relax.VarBinding) -> None:

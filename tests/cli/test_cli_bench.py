@@ -1,0 +1,55 @@
+"""bench, on real engines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command import layoutsel, refused, small_model, succeed
+
+KEYS = {
+    *("model", "engine", "precision", "threads", "median_ms", "p10_ms", "p90_ms"),
+    *("runs", "rel_l2_err", "load_s", "peak_rss_mb"),
+}
+QUICK = ("--cost", "roofline", "--rounds", 2)
+
+
+def test_rows_ratios_and_json(model, tmp_path):
+    other, path = small_model(tmp_path / "other.onnx", channels=32), tmp_path / "rows.json"
+    text = succeed("bench", model, other, "--against", "onnxruntime", *QUICK, "--json", path)
+    document = json.loads(path.read_text())
+    assert document["schema_version"] == 1
+    rows = document["rows"]
+    assert [(row["model"], row["engine"]) for row in rows] == [
+        (name, engine) for name in ("small", "other") for engine in ("layoutsel", "onnxruntime")
+    ]
+    for row in rows:
+        assert set(row) == KEYS
+        assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
+        assert row["rel_l2_err"] < 1e-5
+        assert row["threads"] == 2
+    assert "geometric mean over 2 models" in text
+
+
+def test_an_engine_that_fails_is_a_row_and_the_others_go_on(model, tmp_path):
+    pytest.importorskip("openvino")
+    path = tmp_path / "rows.json"
+    options = ("--against", "onnxruntime,openvino", "--precision", "bf16", *QUICK)
+    text = succeed("bench", model, *options, "--json", path)
+    rows = {row["engine"]: row for row in json.loads(path.read_text())["rows"]}
+    assert "runs f32 only" in rows["onnxruntime"]["error"]
+    assert "bf16" in rows["layoutsel"]["error"]
+    assert rows["openvino"]["median_ms"] > 0
+    assert "runs f32 only" in text
+
+
+def test_a_model_that_cannot_be_read_does_not_stop_the_others(model, tmp_path):
+    missing = tmp_path / "none.onnx"
+    done = layoutsel("bench", missing, model, "--against", "onnxruntime", *QUICK)
+    assert done.returncode == 2
+    assert "no such file" in done.stderr
+    assert "small" in done.stdout
+
+
+def test_an_unknown_engine(model):
+    assert "unknown engine 'glow'" in refused("bench", model, "--against", "glow")
