@@ -189,7 +189,7 @@ class Session:
             )
 
     def _request(self, subgraph: Subgraph, decision: Decision) -> Request:
-        function = self.graph.functions[subgraph.id].without_attr("layoutsel.subgraph")
+        function = self.graph.functions[subgraph.id]
         payload = {
             "kind": "subgraph",
             "function": tvm.ir.save_json(function),

@@ -28,7 +28,9 @@ def test_version():
     assert succeed("--version").startswith("layoutsel 0.")
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["plan"], ["plan", "m.onnx", "--fast"], ["run", "m.so", "--repeat", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["fly"], ["plan"], ["plan", "m.onnx", "--fast"], ["run", "m.so", "--repeat", "0"]]
+)
 def test_usage_errors_exit_with_2(arguments):
     done = layoutsel(*arguments)
     assert done.returncode == 2
@@ -125,6 +127,8 @@ def test_an_unexpected_error_is_one_line_with_a_hint(model, tmp_path):
     command = [sys.executable, "-c", code, "plan", str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "layoutsel: error: unexpected KeyError: 'lost' (--debug shows the trace)\n"
+    assert (
+        done.stderr == "layoutsel: error: unexpected KeyError: 'lost' (--debug shows the trace)\n"
+    )
     shown = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
     assert "Traceback" in shown.stderr

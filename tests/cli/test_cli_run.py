@@ -13,7 +13,16 @@ from command import refused, succeed
 def test_given_inputs_and_written_outputs(model, artifact, tmp_path):
     value = np.random.default_rng(3).standard_normal((1, 16, 12, 12)).astype(np.float32)
     np.save(tmp_path / "x.npy", value)
-    text = succeed("run", artifact, "--input", f"x={tmp_path / 'x.npy'}", "--output-dir", tmp_path / "out", "--repeat", 2)
+    text = succeed(
+        "run",
+        artifact,
+        "--input",
+        f"x={tmp_path / 'x.npy'}",
+        "--output-dir",
+        tmp_path / "out",
+        "--repeat",
+        2,
+    )
     assert "y: float32 1×10" in text
     assert "median" in text
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
@@ -26,12 +35,16 @@ def test_the_trace_has_a_row_per_unit_and_every_subgraph(artifact, tmp_path):
     succeed("run", artifact, "--repeat", 1, "--trace", path)
     document = json.loads(path.read_text())
     events = document["traceEvents"]
-    rows = {event["args"]["name"]: event["tid"] for event in events if event["name"] == "thread_name"}
+    rows = {
+        event["args"]["name"]: event["tid"] for event in events if event["name"] == "thread_name"
+    }
     ran = [event for event in events if event.get("cat") in ("subgraph", "transform")]
     assert {event["tid"] for event in ran} == set(rows.values()) - {rows["runs"]}
     plan = json.loads(succeed("explain", artifact, "--json"))
     names = {event["name"].split()[0] for event in ran}
-    wanted = {s["id"] for s in plan["subgraphs"] if s["operators"] not in (["reshape"], ["flatten"])}
+    wanted = {
+        s["id"] for s in plan["subgraphs"] if s["operators"] not in (["reshape"], ["flatten"])
+    }
     assert wanted <= names
     assert all(event["ts"] >= 0 and event["dur"] >= 0 for event in ran)
 

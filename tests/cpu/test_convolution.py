@@ -1,10 +1,10 @@
 """Direct convolution against stock TVM: layouts, tails, padding, groups, epilogues."""
 
 import pytest
-from tests.cpu.support import TOLERANCE, declines, error, model, random_array, run, weights
-from tests.reference import relative_error, run_relax
 from tvm import relax
 
+from tests.cpu.support import TOLERANCE, declines, error, model, random_array, run, weights
+from tests.reference import relative_error, run_relax
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 from tvm_passes.layout import LAYOUTS

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tvm
-from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, weights
 from tvm import relax
 
+from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, weights
 from tvm_passes.cpu import LowerCpu
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.reorder import reorder

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.cpu.support import declines, error, model, weights
 from tvm import relax
 
+from tests.cpu.support import declines, error, model, weights
 from tvm_passes.cpu.winograd_matrices import apply_matrix, winograd_matrices
 from tvm_passes.decision import Decision
 

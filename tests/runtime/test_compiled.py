@@ -31,7 +31,10 @@ def network() -> onnx.ModelProto:
         ],
         "two",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in "ab"],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in ("left", "right")],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE)
+            for name in ("left", "right")
+        ],
         [numpy_helper.from_array(weights, "w")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -63,7 +66,11 @@ def saved(compiled, tmp_path_factory):
 
 def test_inputs_by_name_and_by_position(compiled):
     feed = inputs()
-    for results in (compiled(**feed), compiled(feed["a"], feed["b"]), compiled(feed["a"], b=feed["b"])):
+    for results in (
+        compiled(**feed),
+        compiled(feed["a"], feed["b"]),
+        compiled(feed["a"], b=feed["b"]),
+    ):
         for got, want in zip(results, expected(feed), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
@@ -90,7 +97,10 @@ def test_inputs_need_not_be_contiguous_or_writable(compiled):
     [
         ({"a": inputs()["a"]}, "input 'b' is missing: expected float32"),
         ({**inputs(), "c": inputs()["a"]}, "input 'c' is unknown; the model takes a, b"),
-        ({**inputs(), "b": np.zeros((1, 8, 10), np.float32)}, r"input 'b': got float32 of shape \(1, 8, 10\)"),
+        (
+            {**inputs(), "b": np.zeros((1, 8, 10), np.float32)},
+            r"input 'b': got float32 of shape \(1, 8, 10\)",
+        ),
         ({**inputs(), "b": np.zeros(SHAPE, np.float16)}, "input 'b': got float16"),
         ({**inputs(), "b": "text"}, "input 'b': got <U4"),
     ],
@@ -126,7 +136,14 @@ def test_a_new_process_loads_without_the_compiler(saved, compiled, tmp_path):
         "assert 'tvm' not in sys.modules and 'onnx' not in sys.modules"
     )
     subprocess.run(
-        [sys.executable, "-c", code, str(saved), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")],
+        [
+            sys.executable,
+            "-c",
+            code,
+            str(saved),
+            str(tmp_path / "in.npz"),
+            str(tmp_path / "out.npz"),
+        ],
         check=True,
     )
     results = np.load(tmp_path / "out.npz")

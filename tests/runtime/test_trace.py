@@ -25,7 +25,9 @@ def network() -> onnx.ModelProto:
         tensors = ([f"t{index}", f"w{index}"], [f"t{index + 1}"])
         nodes.append(helper.make_node("Conv", *tensors, name=f"conv{index}", pads=[1, 1, 1, 1]))
     shape = [1, 32, 14, 14]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("t0", "t3")]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("t0", "t3")
+    ]
     graph = helper.make_graph(nodes, "three", values[:1], values[1:], weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import groupby
+from functools import cached_property, partial
+from itertools import chain, groupby
 from math import gcd
 
 import numpy as np
@@ -317,9 +317,8 @@ class _Emitter:
         accumulators = [
             [Accumulator(self.lanes) for _ in range(place.vectors)] for _ in range(place.width)
         ]
-        for pixel in accumulators:
-            for accumulator in pixel:
-                accumulator.zero()
+        for accumulator in chain.from_iterable(accumulators):
+            accumulator.zero()
         self._reduce(place, accumulators)
         for pixel, vectors in enumerate(accumulators):
             for index, accumulator in enumerate(vectors):
@@ -327,18 +326,13 @@ class _Emitter:
 
     def _reduce(self, place: _Place, accumulators: Sequence[Sequence[Accumulator]]) -> None:
         conv = self.conv
-        kernel_h, kernel_w = conv.kernel
+        kernel_w = conv.kernel[1]
         low, high = self._kernel_rows(place.y)
         with emit.serial(conv.group_in // self.block) as chunk:
             for column in range(kernel_w):
                 masks = [self._valid(left, place.width, column) for left in place.lefts]
-                self._by_mask(
-                    place,
-                    masks,
-                    lambda valid, column=column: self._columns(
-                        place, accumulators, chunk, column, valid, low, high
-                    ),
-                )
+                body = partial(self._columns, place, accumulators, chunk, column, (low, high))
+                self._by_mask(place, masks, body)
 
     def _by_mask(
         self,
@@ -396,12 +390,12 @@ class _Emitter:
         accumulators: Sequence[Sequence[Accumulator]],
         chunk: TirExpr,
         column: int,
+        rows: tuple[TirExpr, TirExpr],
         valid: Sequence[int],
-        low: TirExpr,
-        high: TirExpr,
     ) -> None:
         """All kernel rows and the channels of a block, for one kernel column."""
         conv, view = self.conv, self.kernel.source
+        low, high = rows
         row_stride, pixel_stride = self.geometry.row_stride(view)
         width = place.vectors * self.lanes
         kernel_h, kernel_w = conv.kernel

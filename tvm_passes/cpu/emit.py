@@ -131,20 +131,19 @@ def prim_func(
     body
         Emits the statements.
     """
-    with IRBuilder() as builder:
-        with T.prim_func(is_private=True, s_tir=True):
-            handles = [T.arg(f"p{index}", T.handle()) for index in range(len(shapes))]
-            T.func_attr({"tirx.noalias": True})
-            buffers = [
-                T.match_buffer(handle, tuple(shape), dtype)
-                for handle, (shape, dtype) in zip(handles, shapes, strict=True)
+    with IRBuilder() as builder, T.prim_func(is_private=True, s_tir=True):
+        handles = [T.arg(f"p{index}", T.handle()) for index in range(len(shapes))]
+        T.func_attr({"tirx.noalias": True})
+        buffers = [
+            T.match_buffer(handle, tuple(shape), dtype)
+            for handle, (shape, dtype) in zip(handles, shapes, strict=True)
+        ]
+        with T.sblock("root"):
+            T.reads()
+            T.writes()
+            flat = [
+                _flatten(buffer, shape, dtype)
+                for buffer, (shape, dtype) in zip(buffers, shapes, strict=True)
             ]
-            with T.sblock("root"):
-                T.reads()
-                T.writes()
-                flat = [
-                    _flatten(buffer, shape, dtype)
-                    for buffer, (shape, dtype) in zip(buffers, shapes, strict=True)
-                ]
-                body(flat)
+            body(flat)
     return builder.get()

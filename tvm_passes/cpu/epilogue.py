@@ -179,28 +179,21 @@ def read_epilogue(subgraph: Subgraph, anchor: Node | None) -> Epilogue | str:
     anchor
         The node that a kernel computes; None if the whole sub-graph is element-wise.
     """
-    if not subgraph.single:
+    nodes = subgraph.nodes if anchor is None else subgraph.nodes[1:]
+    if not subgraph.single or (anchor is not None and subgraph.nodes[0] is not anchor):
         return subgraph.anchor
     full = subgraph.results[0].shape
-    views: dict[Param, View] = {}
-    uses: dict[Value, int] = {}
-    started = anchor is None
-    for node in subgraph.nodes:
-        if not started:
-            started = node is anchor
-            if not started:
-                return node.operator
-            continue
-        if not _supported(node, full):
-            return node.operator
-        for arg in node.args:
-            uses[arg] = uses.get(arg, 0) + 1
-            if isinstance(arg, Literal) and arg.array.size != 1:
-                return node.operator
-            if isinstance(arg, Param):
-                found = _operand_view(node, arg, full)
-                if found is None or views.setdefault(arg, found) != found:
-                    return node.operator
     if anchor is not None and anchor.shape != full:
         return subgraph.nodes[-1].operator
+    views: dict[Param, View] = {}
+    uses: dict[Value, int] = {}
+    for node in nodes:
+        fits = _supported(node, full)
+        for arg in node.args:
+            uses[arg] = uses.get(arg, 0) + 1
+            if isinstance(arg, Param):
+                found = _operand_view(node, arg, full)
+                fits = fits and found is not None and views.setdefault(arg, found) == found
+        if not fits:
+            return node.operator
     return Epilogue(anchor=anchor, result=subgraph.results[0], views=views, uses=uses)

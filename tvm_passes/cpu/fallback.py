@@ -26,9 +26,8 @@ def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
     )(module)
     scheduled: dict[GlobalVar, tvm.ir.BaseFunc] = {}
     for gv, func in module.functions.items():
-        if isinstance(func, tirx.PrimFunc) and not _only_reshapes(func):
-            func = schedule_generic(func, unit)
-        scheduled[gv] = func
+        ours = isinstance(func, tirx.PrimFunc) and not _only_reshapes(func)
+        scheduled[gv] = schedule_generic(func, unit) if ours else func
     return tvm.IRModule(scheduled)
 
 

@@ -93,7 +93,7 @@ def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, unit: VectorUnit)
 
 
 def _vector_loop(
-    schedule: s_tir.Schedule, spatial: list, extents: list[int], unit: VectorUnit
+    schedule: s_tir.Schedule, spatial: list[object], extents: list[int], unit: VectorUnit
 ) -> object | None:
     """Split a vector off the innermost spatial loops; `spatial` becomes what remains outside it."""
     count, size = 1, extents[-1]

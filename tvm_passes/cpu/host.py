@@ -42,7 +42,7 @@ def num_cores(target: Target) -> int:
     return int(stated) if stated else len(os.sched_getaffinity(0))
 
 
-def host_target(override: str | dict | None = None) -> Target:
+def host_target(override: str | dict[str, object] | None = None) -> Target:
     """The target of this machine: ``llvm`` with its CPU and its number of cores.
 
     Parameters

@@ -48,12 +48,12 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         )
 
     anchor = str(attrs["layoutsel.anchor"])
-    if decision.layout not in LAYOUTS:
-        return decline(anchor, f"layout {decision.layout}", f"one of {', '.join(LAYOUTS)}")
-    if decision.precision not in PRECISIONS:
-        return decline(anchor, f"precision {decision.precision}", "f32")
-    if decision.algorithm not in ALGORITHMS:
-        return decline(anchor, f"algorithm {decision.algorithm}", f"one of {', '.join(ALGORITHMS)}")
+    for field, known in (
+        ("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)
+    ):
+        value = getattr(decision, field)
+        if value not in known:
+            return decline(anchor, f"{field} {value}", f"one of {', '.join(known)}")
     if decision.layout == PLAIN and decision.algorithm == "direct":
         return None
     subgraph = read_subgraph(function, decision.layout, decision.algorithm)

@@ -43,9 +43,13 @@ _NODES = (
 )
 
 
-def _literal(node: Node) -> float | None:
-    values = [arg for arg in node.args if isinstance(arg, Literal)]
-    return float(values[0].array.reshape(-1)[0]) if values else None
+def _literals(nodes: Sequence[Node]) -> list[float]:
+    return [
+        float(arg.array.reshape(-1)[0])
+        for node in nodes
+        for arg in node.args
+        if isinstance(arg, Literal)
+    ]
 
 
 def read_normalisation(subgraph: Subgraph) -> Normalisation | None:
@@ -55,8 +59,8 @@ def read_normalisation(subgraph: Subgraph) -> Normalisation | None:
         return None
     pool = nodes[2].attrs
     size = [int(extent) for extent in pool.pool_size]
-    constants = [_literal(node) for node in nodes[4:7]]
-    if size[1:] != [1, 1] or not pool.count_include_pad or None in constants:
+    constants = _literals(nodes[4:7])
+    if size[1:] != [1, 1] or not pool.count_include_pad or len(constants) != 3:
         return None
     alpha, bias, beta = constants
     if beta * 4 != int(beta * 4) or not 0 < beta <= 8:

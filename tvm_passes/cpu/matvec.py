@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -67,9 +68,8 @@ class MatrixVector:
     ) -> None:
         lanes = self.unit.lanes
         sums = [[Accumulator(lanes) for _ in range(VECTORS)] for _ in range(STEPS)]
-        for row in sums:
-            for accumulator in row:
-                accumulator.zero()
+        for accumulator in chain.from_iterable(sums):
+            accumulator.zero()
         base = bind(tile * (self.depth * self.tile))
 
         def step(row: TirExpr, accumulators: list[Accumulator]) -> None:

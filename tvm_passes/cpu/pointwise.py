@@ -11,7 +11,7 @@ from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph
+from tvm_passes.cpu.subgraph import Node, Param, Subgraph
 from tvm_passes.cpu.view import View, four_dimensional, view
 
 
@@ -54,27 +54,26 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={})
 
 
-def _concat_inputs(anchor: Node, axis: int) -> bool:
+def _concat_inputs(anchor: Node) -> list[Param]:
+    """The inputs of a concatenation of channels; none for any other."""
     rank = len(anchor.shape)
-    last = 1 if rank == 4 else rank - 1
-    return axis % rank == last and all(
-        isinstance(arg, Param) and arg.dtype == "float32" for arg in anchor.args
-    )
+    inputs = [arg for arg in anchor.args if isinstance(arg, Param) and arg.dtype == "float32"]
+    channels = int(anchor.attrs.axis) % rank == (1 if rank == 4 else rank - 1)
+    return inputs if channels and len(inputs) == len(anchor.args) else []
 
 
 def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """Plan of a concatenation of channels, with its epilogue."""
     anchor = subgraph.nodes[0]
-    if not _concat_inputs(anchor, int(anchor.attrs.axis)):
-        return anchor.operator
-    if any(isinstance(arg, Literal) for arg in anchor.args):
+    inputs = _concat_inputs(anchor)
+    if not inputs:
         return anchor.operator
     epilogue = read_epilogue(subgraph, anchor)
     if isinstance(epilogue, str):
         return epilogue
     result = view(anchor.shape, subgraph.out_layouts[0])
     n, _, h, w = four_dimensional(anchor.shape)
-    sources = [(arg, view(arg.shape, arg.layout)) for arg in anchor.args]
+    sources = [(arg, view(arg.shape, arg.layout)) for arg in inputs]
     nests, first = [], 0
     for arg, source in sources:
         channels = four_dimensional(arg.shape)[1]

@@ -55,7 +55,7 @@ class Node:
     """The Relax call, for its attributes."""
 
     @property
-    def attrs(self) -> Any:  # noqa: ANN401 - one attribute class per operator
+    def attrs(self) -> Any:
         """The operator's Relax attributes."""
         return self.call.attrs
 
@@ -142,9 +142,8 @@ class _Reader:
 
     def read(self) -> Subgraph:
         function, attrs = self.function, self.function.attrs
-        for index, var in enumerate(function.params):
-            self.values[var] = self.param(index, var)
-        params = {index: self.values[var] for index, var in enumerate(function.params)}
+        params = {index: self.param(index, var) for index, var in enumerate(function.params)}
+        self.values.update({var: params[index] for index, var in enumerate(function.params)})
         for binding in main_bindings(function):
             value = binding.value
             if isinstance(value, Call):

@@ -49,7 +49,7 @@ def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:
 
 def view(shape: Sequence[int], layout: str) -> View:
     """View of a tensor of logical `shape` in `layout`; plain ones of other ranks are row-major matrices."""
-    n, c, h, w = four_dimensional(shape)
+    _, c, h, w = four_dimensional(shape)
     if len(shape) != 4 or layout == "NHWC":
         return View(n=h * w * c, block=c, chunk=c, c=1, h=w * c, w=c)
     block = block_size(layout)

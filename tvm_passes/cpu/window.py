@@ -111,13 +111,11 @@ class _Emitter:
         steps = conv.out_width * conv.kernel[0] * conv.kernel[1]
         per_task = min(max(_TASK_STEPS // steps, 1), -(-rows // window.unit.threads))
         tasks = -(-rows // per_task)
-        with emit.parallel(tasks) as task:
-            with emit.serial(T.min(per_task, rows - task * per_task)) as offset:
-                row = bind(task * per_task + offset)
-                y = bind(row % conv.out_height)
-                vector = bind(row // conv.out_height % window.vectors)
-                image = bind(row // (conv.out_height * window.vectors))
-                self._row(image, vector, y)
+        with emit.parallel(tasks) as task, emit.serial(T.min(per_task, rows - task * per_task)) as i:
+            row = bind(task * per_task + i)
+            y = bind(row % conv.out_height)
+            vector = bind(row // conv.out_height % window.vectors)
+            self._row(bind(row // (conv.out_height * window.vectors)), vector, y)
 
     def _row(self, image: TirExpr, vector: TirExpr, y: TirExpr) -> None:
         rest = self.conv.out_channels % self.window.lanes
@@ -143,9 +141,9 @@ class _Emitter:
             columns = range(self.conv.kernel[1])
             return (place[1], *(self._valid(*place, column) for column in columns))
 
-        for _, run in groupby(places, key):
-            first, width = next(run)
-            count = 1 + sum(1 for _ in run)
+        for _, group in groupby(places, key):
+            run = list(group)
+            (first, width), count = run[0], len(run)
             with emit.serial(count) as index:
                 self._tile(image, vector, y, bind(first + index * width), first, width, lanes)
 

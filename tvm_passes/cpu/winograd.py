@@ -8,7 +8,7 @@ block, all threads share each stage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -138,6 +138,7 @@ class WinogradKernel:
             groups=points,
         )
         anchor = self.epilogue.anchor
+        assert anchor is not None
         plain = Epilogue(anchor=anchor, result=anchor, views={}, uses={})
         unit = replace(self.unit, threads=1) if self.fused else self.unit
         view = self._scratch_view()
@@ -214,7 +215,9 @@ class _Emitter:
             with emit.serial(blocks) as block:
                 stages(bind(block * kernel.block))
 
-    def _stage(self, channels: int, count: TirExpr, body: object) -> None:
+    def _stage(
+        self, channels: int, count: TirExpr, body: Callable[[TirExpr, TirExpr], None]
+    ) -> None:
         """Loop over the vectors of channels and the tiles of a block."""
         vectors = channels // self.lanes
         if self.kernel.fused:

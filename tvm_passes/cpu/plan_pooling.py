@@ -1,0 +1,108 @@
+"""Plans of pooling, and of what is pooling by another name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm_passes.cpu.convolution import Convolution
+from tvm_passes.cpu.epilogue import read_epilogue
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.subgraph import Node, Param, Subgraph
+from tvm_passes.cpu.view import view
+from tvm_passes.cpu.window import Window
+
+
+def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorUnit) -> Plan | str:
+    """Plan of a window over each channel; in layouts whose channels are contiguous."""
+    anchor = subgraph.nodes[0]
+    source = anchor.args[0]
+    epilogue = read_epilogue(subgraph, anchor)
+    if isinstance(epilogue, str):
+        return epilogue
+    if not isinstance(source, Param) or source.dtype != "float32":
+        return anchor.operator
+    window = Window(
+        shape=shape,
+        kind=kind,
+        source=view(source.shape, source.layout),
+        result=view(anchor.shape, subgraph.out_layouts[0]),
+        unit=unit,
+        epilogue=epilogue,
+    )
+    weights = anchor.args[1] if kind == "depthwise" else None
+    return Plan(
+        subgraph=subgraph,
+        emit=lambda buffers, out: window.emit(
+            buffers,
+            buffers[source.index],
+            buffers[weights.index] if isinstance(weights, Param) else None,
+            out,
+        ),
+        packs={weights.index: window.pack} if isinstance(weights, Param) else {},
+        packed_shapes={weights.index: (window.packed_size,)} if isinstance(weights, Param) else {},
+    )
+
+
+def _window_shape(
+    node: Node,
+    kernel: Sequence[int],
+    strides: Sequence[int] = (1, 1),
+    dilation: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+) -> Convolution:
+    batch, channels, height, width = node.args[0].shape
+    return Convolution(
+        batch=batch,
+        in_channels=channels,
+        in_height=height,
+        in_width=width,
+        out_channels=channels,
+        out_height=node.shape[2],
+        out_width=node.shape[3],
+        kernel=(int(kernel[0]), int(kernel[1])),
+        strides=(int(strides[0]), int(strides[1])),
+        dilation=(int(dilation[0]), int(dilation[1])),
+        pad_top=int(padding[0]),
+        pad_left=int(padding[1]),
+        groups=channels,
+    )
+
+
+def plan_pool2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a maximum or average pooling."""
+    anchor = subgraph.nodes[0]
+    attrs = anchor.attrs
+    if str(attrs.layout) != "NCHW":
+        return anchor.operator
+    shape = _window_shape(anchor, attrs.pool_size, attrs.strides, attrs.dilation, attrs.padding)
+    if anchor.operator == "nn.max_pool2d":
+        return window_plan(subgraph, shape, "max", unit)
+    if not attrs.count_include_pad:
+        return window_plan(subgraph, shape, "average", unit)
+    if bool(attrs.ceil_mode):
+        return anchor.operator
+    return window_plan(subgraph, shape, "average_padded", unit)
+
+
+def plan_adaptive_pool2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of an adaptive average pooling whose windows all have one size."""
+    anchor = subgraph.nodes[0]
+    _, _, height, width = anchor.args[0].shape
+    _, _, out_height, out_width = anchor.shape
+    if height % out_height or width % out_width:
+        return anchor.operator
+    kernel = (height // out_height, width // out_width)
+    shape = _window_shape(anchor, kernel, kernel)
+    return window_plan(subgraph, shape, "average", unit)
+
+
+def plan_mean(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a mean over height and width, which is a global average pooling."""
+    anchor = subgraph.nodes[0]
+    source = anchor.args[0]
+    axes = sorted(int(axis) % len(source.shape) for axis in anchor.attrs.axis or ())
+    if len(source.shape) != 4 or axes != [2, 3] or not anchor.attrs.keepdims:
+        return anchor.operator
+    shape = _window_shape(anchor, source.shape[2:])
+    return window_plan(subgraph, shape, "average", unit)

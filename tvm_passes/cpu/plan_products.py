@@ -1,0 +1,169 @@
+"""Plans of convolutions and matrix products with constant weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.matvec import MatrixVector
+from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan_pooling import window_plan
+from tvm_passes.cpu.subgraph import Node, Param, Subgraph
+from tvm_passes.cpu.view import four_dimensional, view
+from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
+from tvm_passes.layout import block_size
+
+Kernel = ConvolutionKernel | MatrixVector | WinogradKernel
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Product:
+    """A product of an activation and a weight, with what follows it."""
+
+    subgraph: Subgraph
+    anchor: Node
+    source: Param
+    weights: Param
+    epilogue: Epilogue
+    unit: VectorUnit
+
+    def plan(self, kernel: Kernel, pack: Callable[[np.ndarray], np.ndarray]) -> Plan:
+        """The plan that runs `kernel`."""
+        return Plan(
+            subgraph=self.subgraph,
+            emit=lambda buffers, out: kernel.emit(
+                buffers, buffers[self.source.index], buffers[self.weights.index], out
+            ),
+            packs={self.weights.index: pack},
+            packed_shapes={self.weights.index: (kernel.packed_size,)},
+        )
+
+
+def _read_product(subgraph: Subgraph, unit: VectorUnit) -> _Product | str:
+    anchor = subgraph.nodes[0] if subgraph.nodes else None
+    if anchor is None or len(anchor.args) != 2:
+        return subgraph.anchor
+    source, weights = anchor.args
+    if not isinstance(source, Param) or not isinstance(weights, Param) or not weights.is_weight:
+        return subgraph.anchor
+    if not source.dtype == weights.dtype == "float32":
+        return subgraph.anchor
+    epilogue = read_epilogue(subgraph, anchor)
+    if isinstance(epilogue, str):
+        return epilogue
+    return _Product(
+        subgraph=subgraph, anchor=anchor, source=source, weights=weights, epilogue=epilogue, unit=unit
+    )
+
+
+def _conv2d_shape(node: Node) -> Convolution | None:
+    attrs = node.attrs
+    if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCHW", "OIHW"):
+        return None
+    source, weights = (arg.shape for arg in node.args)
+    batch, channels, height, width = source
+    _, out_channels, out_height, out_width = node.shape
+    return Convolution(
+        batch=batch,
+        in_channels=channels,
+        in_height=height,
+        in_width=width,
+        out_channels=out_channels,
+        out_height=out_height,
+        out_width=out_width,
+        kernel=(weights[2], weights[3]),
+        strides=(int(attrs.strides[0]), int(attrs.strides[1])),
+        dilation=(int(attrs.dilation[0]), int(attrs.dilation[1])),
+        pad_top=int(attrs.padding[0]),
+        pad_left=int(attrs.padding[1]),
+        groups=int(attrs.groups),
+    )
+
+
+def _matmul_shape(node: Node) -> Convolution | None:
+    source, weights = (arg.shape for arg in node.args)
+    if len(weights) != 2 or len(source) < 2 or len(source) == 4:
+        return None
+    _, channels, _, rows = four_dimensional(source)
+    return Convolution(
+        batch=1,
+        in_channels=channels,
+        in_height=1,
+        in_width=rows,
+        out_channels=weights[1],
+        out_height=1,
+        out_width=rows,
+    )
+
+
+def _direct_kernel(product: _Product, shape: Convolution) -> ConvolutionKernel | None:
+    layout = product.subgraph.out_layouts[0]
+    block = block_size(layout)
+    if block and shape.group_out % block:
+        return None
+    return ConvolutionKernel(
+        convolution=shape,
+        source=view(product.source.shape, product.source.layout),
+        result=view(product.anchor.shape, layout),
+        unit=product.unit,
+        epilogue=product.epilogue,
+    )
+
+
+def _winograd_plan(product: _Product, shape: Convolution) -> Plan | str:
+    source = view(product.source.shape, product.source.layout)
+    result = view(product.anchor.shape, product.subgraph.out_layouts[0])
+    if not is_eligible(shape) or source.c != 1 or result.c != 1:
+        return product.anchor.operator
+    kernel = WinogradKernel(
+        convolution=shape,
+        algorithm=product.subgraph.algorithm,
+        source=source,
+        result=result,
+        unit=product.unit,
+        epilogue=product.epilogue,
+    )
+    return product.plan(kernel, kernel.pack)
+
+
+def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a convolution with its epilogue."""
+    product = _read_product(subgraph, unit)
+    if isinstance(product, str):
+        return product
+    shape = _conv2d_shape(product.anchor)
+    if shape is None:
+        return product.anchor.operator
+    if subgraph.algorithm in OUTPUTS:
+        return _winograd_plan(product, shape)
+    if shape.groups == shape.in_channels == shape.out_channels > 1:
+        return window_plan(subgraph, shape, "depthwise", unit)
+    kernel = _direct_kernel(product, shape)
+    return product.plan(kernel, kernel.pack) if kernel else product.anchor.operator
+
+
+def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+    """Plan of a product with a constant matrix, with its epilogue."""
+    product = _read_product(subgraph, unit)
+    if isinstance(product, str):
+        return product
+    shape = _matmul_shape(product.anchor)
+    if shape is None:
+        return product.anchor.operator
+    if shape.out_width == 1:
+        row = MatrixVector(
+            depth=shape.in_channels,
+            columns=shape.out_channels,
+            unit=unit,
+            epilogue=product.epilogue,
+        )
+        return product.plan(row, row.pack)
+    kernel = _direct_kernel(product, shape)
+    if kernel is None:
+        return product.anchor.operator
+    return product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))
