@@ -44,7 +44,7 @@ class Engine:
     name: str
     load: Callable[[Job, Mapping[str, np.ndarray]], Run]
     """Make it ready; this is what ``load_s`` counts."""
-    prepare: Callable[[Job, Report], None] = lambda _job, _report: None
+    prepare: Callable[[Job, Report], None] | None = None
     """Compile ahead of time, in a process of its own; not counted."""
     requires: str | None = None
     """Module that must be installed."""

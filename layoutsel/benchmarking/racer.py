@@ -125,12 +125,8 @@ def start(engine: str, job: Job, data: Path, report: Report) -> Racer:
     """
     if reason := ENGINES[engine].unavailable():
         raise EngineError(reason)
-    report(f"preparing {engine}")
-    preparing = Process(worker.prepare, engine, job)
-    try:
-        preparing.answer(PREPARE_LIMIT_S, report)
-    finally:
-        preparing.close()
+    if ENGINES[engine].prepare is not None:
+        _prepare(engine, job, report)
     report(f"loading {engine}")
     serving = Process(worker.serve, engine, job, data)
     try:
@@ -139,3 +135,12 @@ def start(engine: str, job: Job, data: Path, report: Report) -> Racer:
         serving.close()
         raise
     return Racer(engine, serving, loaded)
+
+
+def _prepare(engine: str, job: Job, report: Report) -> None:
+    report(f"preparing {engine}")
+    preparing = Process(worker.prepare, engine, job)
+    try:
+        preparing.answer(PREPARE_LIMIT_S, report)
+    finally:
+        preparing.close()

@@ -32,7 +32,9 @@ def prepare(connection: Connection, engine: str, job: Job) -> None:
     def report(text: str) -> None:
         connection.send(("progress", text))
 
-    connection.send(_guarded(lambda: ENGINES[engine].prepare(job, report)))
+    action = ENGINES[engine].prepare
+    assert action is not None, f"{engine} needs no preparation"
+    connection.send(_guarded(functools.partial(action, job, report)))
 
 
 def serve(connection: Connection, engine: str, job: Job, data: Path) -> None:

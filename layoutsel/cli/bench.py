@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layoutsel.cli import terminal
+from layoutsel.cli.exit_codes import USER_ERROR
 from layoutsel.cli.options import (
     CacheOption,
     CostOption,
@@ -68,7 +69,7 @@ def bench(
     """Time models on layoutsel and other engines, interleaved, one process per engine."""
     check_output(json)
     options = {"cost": cost, "strategy": strategy, "units": parse_names(units), "cache": cache}
-    rows = bench_models(
+    rows, failures = bench_models(
         models,
         peers=parse_names(against) or (),
         precision=precision,
@@ -82,6 +83,8 @@ def bench(
     show_rows(rows)
     if json is not None:
         terminal.show_text(f"written to {json}")
+    if failures:
+        raise typer.Exit(USER_ERROR)
 
 
 def bench_models(
@@ -90,8 +93,13 @@ def bench_models(
     peers: Sequence[str],
     json: Path | None = None,
     **settings: Any,
-) -> list[Row]:
+) -> tuple[list[Row], int]:
     """Compare one model after the other; a model that cannot be read is left out with an error.
+
+    Returns
+    -------
+    tuple
+        The rows, and how many models were left out.
 
     Raises
     ------
@@ -104,6 +112,7 @@ def bench_models(
     check_engines(engines)
     made = Settings(engines=engines, **settings)
     rows: list[Row] = []
+    failures = 0
     with _reporting() as report:
         for index, model in enumerate(models):
             place = f"{index + 1} of {len(models)}: " if len(models) > 1 else ""
@@ -113,11 +122,12 @@ def bench_models(
                 if len(models) == 1:
                     raise
                 terminal.error(str(error))
+                failures += 1
             if json is not None and rows:
                 save(json, rows)
     if not rows:
         raise LayoutselError(f"none of the {len(models)} models could be read")
-    return rows
+    return rows, failures
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def demo(
         made = documents.from_json(Plan, dict(compiled.plan), file="plan")
         terminal.show(plan_table(made))
         show_compiled(compiled, "")
-        rows = bench_models(
+        rows, _ = bench_models(
             [model],
             peers=PEERS,
             threads=compiled.threads,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
 from layoutsel.cli import terminal
+from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from tvm_passes.errors import LayoutselError
 
 DEBUG_FLAG = "--debug"
-
-USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
-"""Exit codes."""
 
 _debug: list[bool] = [False]
 
@@ -31,8 +30,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
-        with terminal.reserved_stdout():
-            _handle_logging()
+        with terminal.reserved_stdout(), _logging_to_stderr():
             try:
                 command(*arguments, **options)
             except (typer.Exit, typer.Abort):
@@ -70,9 +68,16 @@ class _Lines(logging.Handler):
         terminal.note(record.levelname.lower(), record.getMessage())
 
 
-def _handle_logging() -> None:
-    for name in ("layoutsel", "tvm_passes"):
-        logger = logging.getLogger(name)
-        if not logger.handlers:
-            logger.addHandler(_Lines(logging.DEBUG if _debug[0] else logging.WARNING))
-            logger.propagate = False
+@contextlib.contextmanager
+def _logging_to_stderr() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("layoutsel", "tvm_passes")]
+    handler = _Lines(logging.DEBUG if _debug[0] else logging.WARNING)
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True

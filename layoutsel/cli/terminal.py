@@ -29,6 +29,7 @@ def reserved_stdout() -> Iterator[None]:
         os.dup2(2, 1)
         _results.append(stream)
         stdout.cache_clear()
+        stderr.cache_clear()
         try:
             yield
         finally:

@@ -69,7 +69,18 @@ def to_relax(model: ir.Model, where: str) -> ImportedGraph:
         module = importer.from_onnx(graph, opset)
     if importer.failure is not None:
         raise importer.failure
-    return ImportedGraph(module=module, origins=importer.origins)
+    return ImportedGraph(module=module, origins=_with_result(module, importer.origins))
+
+
+def _with_result(module: IRModule, origins: Mapping[str, str]) -> dict[str, str]:
+    """`origins`, and the node of the result: canonicalisation binds it under the name of the function's output."""
+    result = module["main"].body.body
+    named = dict(origins)
+    for block in module["main"].body.blocks:
+        for binding in block.bindings:
+            if binding.var.same_as(result) and isinstance(binding.value, relax.Var):
+                named.setdefault(result.name, origins.get(binding.value.name, ""))
+    return {name: node for name, node in named.items() if node}
 
 
 def _check_operators(nodes: Iterable[NodeProto], where: str) -> None:

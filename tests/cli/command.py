@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from layoutsel.cli import main
+
 TIME_LIMIT_S = 300
 COMMAND = (sys.executable, "-m", "layoutsel.cli")
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def layoutsel(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -27,16 +36,35 @@ def layoutsel(*arguments: object, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def succeed(*arguments: object, **environment: str) -> str:
+def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Do as :func:`layoutsel` in this process, which has imported everything already."""
+    code: object = None
+    saved, errors = os.dup(1), io.StringIO()
+    with tempfile.TemporaryFile() as out:
+        os.dup2(out.fileno(), 1)
+        try:
+            with contextlib.redirect_stderr(errors):
+                main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+        out.seek(0)
+        text = out.read().decode()
+    return subprocess.CompletedProcess(arguments, int(code or 0), text, errors.getvalue())
+
+
+def succeed(*arguments: object, run: Run = run_here) -> str:
     """Run a command that has to work; returns its standard output."""
-    done = layoutsel(*arguments, **environment)
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def refused(*arguments: object, **environment: str) -> str:
+def refused(*arguments: object, run: Run = run_here) -> str:
     """Run a command that has to be refused in one line; returns that line."""
-    done = layoutsel(*arguments, **environment)
+    done = run(*arguments)
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert done.stdout == ""
     lines = done.stderr.splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import small_model, succeed
+from command import layoutsel, small_model, succeed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,7 +27,7 @@ def model(tmp_path_factory) -> Path:
 def plan_file(model, tmp_path_factory) -> Path:
     """Its plan."""
     path = tmp_path_factory.mktemp("plan") / "plan.json"
-    succeed("plan", model, "-o", path, "--cost", "roofline", "--threads", 2)
+    succeed("plan", model, "-o", path, "--cost", "roofline", "--threads", 2, run=layoutsel)
     return path
 
 
@@ -35,5 +35,5 @@ def plan_file(model, tmp_path_factory) -> Path:
 def artifact(model, plan_file, tmp_path_factory) -> Path:
     """What the plan was compiled to."""
     path = tmp_path_factory.mktemp("artifact") / "small.so"
-    succeed("compile", model, "-o", path, "--plan", plan_file)
+    succeed("compile", model, "-o", path, "--plan", plan_file, run=layoutsel)
     return path

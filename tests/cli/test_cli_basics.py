@@ -38,7 +38,7 @@ def test_usage_errors_exit_with_2(arguments):
 
 
 def test_doctor_reports_units_and_versions():
-    report = json.loads(succeed("doctor", "--json"))
+    report = json.loads(succeed("doctor", "--json", run=layoutsel))
     assert report["schema_version"] == 1
     assert report["units"]["cpu"] == {"available": True, "reason": None}
     assert report["packages"]["apache-tvm"]
@@ -54,7 +54,7 @@ def test_doctor_for_people():
 
 
 def test_inspect_counts_work_and_names_nodes(model):
-    report = json.loads(succeed("inspect", model, "--json"))
+    report = json.loads(succeed("inspect", model, "--json", run=layoutsel))
     first = report["subgraphs"][0]
     assert first["names"][0] == "first"
     assert first["onnx_operators"] == ["Conv", "Relu"]
@@ -73,7 +73,7 @@ def test_inspect_for_people(model):
 
 def test_a_dynamic_dimension_needs_a_shape(tmp_path):
     dynamic = small_model(tmp_path / "dynamic.onnx", batch="N")
-    assert "--shape x=1,16,12,12" in refused("inspect", dynamic)
+    assert "--shape x=1,16,12,12" in refused("inspect", dynamic, run=layoutsel)
     report = json.loads(succeed("inspect", dynamic, "--shape", "x=2,16,12,12", "--json"))
     assert report["inputs"][0]["shape"] == [2, 16, 12, 12]
 

@@ -83,7 +83,7 @@ def test_plan_and_pins_exclude_each_other(model, plan_file, tmp_path):
 
 def test_compile_measures_verifies_and_remembers(model, tmp_path):
     path, cache = tmp_path / "measured.so", tmp_path / "cache.sqlite"
-    text = succeed("compile", model, "-o", path, "--cache", cache)
+    text = succeed("compile", model, "-o", path, "--cache", cache, run=layoutsel)
     assert "verified 'y' against ONNX Runtime" in text
     assert "logits" in text
     connection = sqlite3.connect(cache)
@@ -132,7 +132,7 @@ def _count(cache) -> int:
 
 
 def test_explain_tells_reasons_and_gains_from_the_file_alone(plan_file):
-    text = succeed("explain", plan_file)
+    text = succeed("explain", plan_file, run=layoutsel)
     for expected in ("next best", "layout choice alone", "unit choice alone", "choosing jointly"):
         assert expected in text
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
-from command import refused, succeed
+from command import layoutsel, refused, succeed
 
 
 def test_given_inputs_and_written_outputs(model, artifact, tmp_path):
@@ -22,6 +22,7 @@ def test_given_inputs_and_written_outputs(model, artifact, tmp_path):
         tmp_path / "out",
         "--repeat",
         2,
+        run=layoutsel,
     )
     assert "y: float32 1×10" in text
     assert "median" in text
@@ -83,7 +84,7 @@ def test_an_unreadable_input_file(artifact, tmp_path):
 def test_a_truncated_artifact(artifact, tmp_path):
     path = tmp_path / "cut.so"
     path.write_bytes(artifact.read_bytes()[:-100])
-    assert "is cut off" in refused("run", path)
+    assert "is cut off" in refused("run", path, run=layoutsel)
     assert "is cut off" in refused("explain", path)
 
 

@@ -99,7 +99,7 @@ def test_declines_packed_groups_that_do_not_fill_blocks():
 
 
 def test_declines_unknown_precision_and_algorithm():
-    module = model(lambda x: nn.relu(x), (1, 16, 4, 4))
+    module = model(nn.relu, (1, 16, 4, 4))
     (decline,) = declines(module, Decision(unit="cpu", precision="bf16"))
     assert "bf16" in decline.got
     (decline,) = declines(module, Decision(unit="cpu", algorithm="fft"))

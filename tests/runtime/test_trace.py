@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import pytest
@@ -67,7 +69,7 @@ def test_transforms_are_visible(compiled, values):
 def test_events_do_not_overlap(compiled, values):
     events = compiled.trace(values, runs=RUNS)
     slack_us = 1.0
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in itertools.pairwise(events):
         assert after.start_us >= before.start_us + before.duration_us - slack_us
 
 

@@ -8,17 +8,15 @@ made. Input values are broadcast scalars, so the input may lie in any layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import chain, groupby
+from functools import cached_property
 from math import gcd
 
 import numpy as np
-from tvm.tirx.script import builder as T
 
-from tvm_passes.cpu import emit
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
+from tvm_passes.cpu.convolution_emitter import ConvolutionEmitter
+from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.tiling import Tiling, Workload, best_tiling, row_tilings, virtual_rows
@@ -90,17 +88,6 @@ def channel_block(convolution: Convolution, source: View) -> int:
     return max(size for size in range(1, min(channels, 32) + 1) if channels % size == 0)
 
 
-PREFETCH = True
-_BODY = 20
-"""Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
-
-
-def _unroll(block: int, per_channel: int) -> int:
-    """Channels per iteration of the innermost loop: a divisor of `block`."""
-    factors = [factor for factor in (1, 2, 3, 4) if block % factor == 0]
-    return next((f for f in factors if f * per_channel >= _BODY), factors[-1])
-
-
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionKernel:
     """A convolution with its blocking: packs its weights and emits its code."""
@@ -110,6 +97,11 @@ class ConvolutionKernel:
     result: View
     unit: VectorUnit
     epilogue: Epilogue
+
+    @cached_property
+    def channel_block(self) -> int:
+        """Input channels of the inner reduction loop."""
+        return channel_block(self.convolution, self.source)
 
     @property
     def channel_vectors(self) -> int:
@@ -175,7 +167,7 @@ class ConvolutionKernel:
         zero.
         """
         conv, lanes = self.convolution, self.unit.lanes
-        block = channel_block(conv, self.source)
+        block = self.channel_block
         kernel_h, kernel_w = conv.kernel
         padded = self.channel_vectors * lanes
         full = np.zeros((conv.groups, padded, conv.group_in, kernel_h, kernel_w), weights.dtype)
@@ -198,7 +190,7 @@ class ConvolutionKernel:
 
         Otherwise a tile's first pass waits for memory, and the following ones leave the memory idle.
         """
-        return PREFETCH and 4 * self.packed_size > self.unit.l2_bytes // 8
+        return 4 * self.packed_size > self.unit.l2_bytes // 8
 
     @property
     def packed_size(self) -> int:
@@ -221,264 +213,4 @@ class ConvolutionKernel:
         out
             The result.
         """
-        _Emitter(self, buffers, source, weights, out).emit()
-
-
-class _Emitter:
-    """Emits the loops of one kernel."""
-
-    def __init__(
-        self,
-        kernel: ConvolutionKernel,
-        buffers: Mapping[int, Buffer],
-        source: Buffer,
-        weights: Buffer,
-        out: Buffer,
-    ) -> None:
-        self.kernel = kernel
-        self.conv = kernel.convolution
-        self.lanes = kernel.unit.lanes
-        self.buffers = buffers
-        self.source = source
-        self.weights = weights
-        self.out = out
-        self.tiling = kernel.tiling
-        self.geometry = kernel.geometry
-        self.block = channel_block(self.conv, kernel.source)
-        blocks = [self.lanes, *kernel.epilogue.blocks]
-        if kernel.result.chunk != kernel.result.block * kernel.result.c:
-            blocks.append(kernel.result.block)
-        self.piece = min(blocks)
-
-    def emit(self) -> None:
-        tiles = self.kernel.channel_tiles
-        rows = self.geometry.images * self.geometry.rows
-        row_blocks = -(-rows // self.tiling.rows)
-        per_group = len(tiles)
-        channel_tiles = self.conv.groups * per_group
-        loop = emit.parallel if self.kernel.unit.threads > 1 else emit.serial
-        with loop(row_blocks * channel_tiles) as task:
-            first = bind((task // channel_tiles) * self.tiling.rows)
-            count = bind(T.min(self.tiling.rows, rows - first))
-            group = bind(task % channel_tiles // per_group)
-            tile = bind(task % per_group)
-            with emit.serial(count) as offset:
-                row = bind(first + offset)
-                self._row(row, group, tile, tiles)
-
-    def _row(self, row: TirExpr, group: TirExpr, tile: TirExpr, tiles: Sequence[int]) -> None:
-        lanes, partial = self.lanes, self.conv.group_out % self.lanes
-        last = len(tiles) - 1
-        ragged = bool(partial) or tiles[last] != tiles[0]
-        tail = partial or lanes
-        if not ragged:
-            self._channels(row, group, tile, tiles[0], lanes)
-        elif last == 0:
-            self._channels(row, group, 0, tiles[0], tail)
-        else:
-            emit.when(
-                tile < last,
-                lambda: self._channels(row, group, tile, tiles[0], lanes),
-                lambda: self._channels(row, group, last, tiles[last], tail),
-            )
-
-    def _channels(
-        self, row: TirExpr, group: TirExpr, tile: TirExpr, vectors: int, tail: int
-    ) -> None:
-        """One row of one tile of channels; `tail` lanes of its last vector exist."""
-        size = self.kernel.steps * self.lanes
-        group_size = self.kernel.channel_vectors * size
-        weights = bind(group * group_size + tile * (self.tiling.vectors * size))
-        channel = bind(group * self.conv.group_out + tile * (self.tiling.vectors * self.lanes))
-        image = bind(row // self.geometry.rows)
-        y = bind(row % self.geometry.rows)
-        first = 0
-        for width, run in groupby(self.tiling.widths):
-            count = len(list(run))
-            with emit.serial(count) as index:
-                left = bind(first + index * width)
-                self._tile(
-                    _Place(
-                        image=image,
-                        y=y,
-                        left=left,
-                        width=width,
-                        lefts=tuple(first + step * width for step in range(count)),
-                        group=group,
-                        channel=channel,
-                        vectors=vectors,
-                        tail=tail,
-                        weights=weights,
-                    )
-                )
-            first += count * width
-
-    def _tile(self, place: _Place) -> None:
-        accumulators = [
-            [Accumulator(self.lanes) for _ in range(place.vectors)] for _ in range(place.width)
-        ]
-        for accumulator in chain.from_iterable(accumulators):
-            accumulator.zero()
-        self._reduce(place, accumulators)
-        for pixel, vectors in enumerate(accumulators):
-            for index, accumulator in enumerate(vectors):
-                self._finish(place, pixel, index, accumulator.value)
-
-    def _reduce(self, place: _Place, accumulators: Sequence[Sequence[Accumulator]]) -> None:
-        conv = self.conv
-        kernel_w = conv.kernel[1]
-        low, high = self._kernel_rows(place.y)
-        with emit.serial(conv.group_in // self.block) as chunk:
-            for column in range(kernel_w):
-                masks = [self._valid(left, place.width, column) for left in place.lefts]
-                body = partial(self._columns, place, accumulators, chunk, column, (low, high))
-                self._by_mask(place, masks, body)
-
-    def _by_mask(
-        self,
-        place: _Place,
-        masks: Sequence[tuple[int, ...]],
-        body: Callable[[tuple[int, ...]], None],
-    ) -> None:
-        """Emit `body` once for each distinct set of valid pixels, chosen by the tile's place."""
-        runs = [(mask, len(list(run))) for mask, run in groupby(masks)]
-        self._by_run(place, runs, 0, body)
-
-    def _by_run(
-        self,
-        place: _Place,
-        runs: Sequence[tuple[tuple[int, ...], int]],
-        start: int,
-        body: Callable[[tuple[int, ...]], None],
-    ) -> None:
-        (mask, length), rest = runs[0], runs[1:]
-        if not rest:
-            if mask:
-                body(mask)
-            return
-        boundary = place.lefts[start + length]
-        emit.when(
-            place.left < boundary,
-            lambda: body(mask) if mask else emit.nothing(),
-            lambda: self._by_run(place, rest, start + length, body),
-        )
-
-    def _valid(self, left: int, width: int, column: int) -> tuple[int, ...]:
-        conv = self.conv
-        positions = (
-            (left + pixel) * conv.strides[1] + column * conv.dilation[1] - conv.pad_left
-            for pixel in range(width)
-        )
-        limit = self.geometry.row if conv.pointwise else conv.in_width
-        return tuple(pixel for pixel, x in enumerate(positions) if 0 <= x < limit)
-
-    def _kernel_rows(self, y: TirExpr) -> tuple[TirExpr, TirExpr]:
-        """Bounds of the kernel rows whose tap is inside the image at output row `y`."""
-        conv = self.conv
-        height, stride, dilation = conv.kernel[0], conv.strides[0], conv.dilation[0]
-        bottom = (conv.out_height - 1) * stride + (height - 1) * dilation - conv.pad_top
-        if conv.pad_top == 0 and bottom < conv.in_height:
-            return 0, height
-        top = y * stride - conv.pad_top
-        low = T.max(0, (dilation - 1 - top) // dilation)
-        high = T.min(height, (conv.in_height - top + dilation - 1) // dilation)
-        return bind(low), bind(high)
-
-    def _columns(
-        self,
-        place: _Place,
-        accumulators: Sequence[Sequence[Accumulator]],
-        chunk: TirExpr,
-        column: int,
-        rows: tuple[TirExpr, TirExpr],
-        valid: Sequence[int],
-    ) -> None:
-        """All kernel rows and the channels of a block, for one kernel column."""
-        conv, view = self.conv, self.kernel.source
-        low, high = rows
-        row_stride, pixel_stride = self.geometry.row_stride(view)
-        width = place.vectors * self.lanes
-        kernel_h, kernel_w = conv.kernel
-        unroll = _unroll(self.block, place.width * place.vectors)
-        channels = bind(view.channel(place.group * conv.group_in + chunk * self.block))
-        x = place.left * conv.strides[1] + column * conv.dilation[1] - conv.pad_left
-        base = place.image * view.n + channels + x * pixel_stride
-        start = place.weights + (chunk * kernel_w + column) * (kernel_h * self.block * width)
-        with emit.serial(high - low if not isinstance(high, int) else high) as step:
-            kernel_row = bind(step + low)
-            y = place.y * conv.strides[0] + kernel_row * conv.dilation[0] - conv.pad_top
-            with emit.serial(self.block // unroll) as inner:
-                source = bind(base + y * row_stride + inner * (unroll * view.c))
-                weights = bind(start + (kernel_row * self.block + inner * unroll) * width)
-                for lane in range(unroll):
-                    self._step(
-                        accumulators,
-                        source + lane * view.c,
-                        conv.strides[1] * pixel_stride,
-                        weights + lane * width,
-                        valid,
-                    )
-
-    def _step(
-        self,
-        accumulators: Sequence[Sequence[Accumulator]],
-        source: TirExpr,
-        pixel_stride: int,
-        weights: TirExpr,
-        valid: Sequence[int],
-    ) -> None:
-        """One input channel at one tap: an outer product of pixels and output channels."""
-        lanes, vectors = self.lanes, len(accumulators[0])
-        loaded = []
-        for index in range(vectors):
-            loaded.append(bind(load(self.weights, weights + index * lanes, lanes)))
-            if self.kernel.prefetches:
-                panel = self.kernel.steps * self.tiling.vectors * lanes
-                emit.prefetch(self.weights, weights + index * lanes + panel)
-        for pixel in valid:
-            value = bind(splat(self.source[source + pixel * pixel_stride], lanes))
-            for accumulator, weight in zip(accumulators[pixel], loaded, strict=True):
-                accumulator.set(accumulator.value + value * weight)
-
-    def _finish(self, place: _Place, pixel: int, index: int, value: TirExpr) -> None:
-        """Epilogue and store of one accumulator, in pieces that do not cross a block of channels."""
-        exist = place.tail if index == place.vectors - 1 else self.lanes
-        value = bind(value) if self.piece < self.lanes or exist < self.lanes else value
-        for first in range(0, exist, self.piece):
-            count = min(self.piece, exist - first)
-            channel = place.channel + (index * self.lanes + first)
-            part = emit.lanes_of(value, first, count, self.lanes)
-            self._store(place, pixel, channel, part, count)
-
-    def _store(
-        self, place: _Place, pixel: int, channel: TirExpr, value: TirExpr, count: int
-    ) -> None:
-        y, x = place.y, place.left + pixel
-        if self.geometry.row != self.conv.out_width or self.geometry.rows != self.conv.out_height:
-            # Pointwise kernels number their pixels; the views' rows are as long as the image's.
-            y, x = 0, place.y * self.geometry.row + x
-        at = (place.image, channel, y, x)
-        result = self.kernel.epilogue.evaluate(value, at, count, self.buffers)
-        view = self.kernel.result
-        store(self.out, result, view.offset(*at), count, view.c)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Which part of the result a register tile computes."""
-
-    image: TirExpr
-    y: TirExpr
-    left: TirExpr
-    """First pixel of the row."""
-    width: int
-    lefts: tuple[int, ...]
-    """Every value that `left` takes."""
-    group: TirExpr
-    channel: TirExpr
-    """First output channel."""
-    vectors: int
-    tail: int
-    """Lanes of the last vector that exist."""
-    weights: TirExpr
-    """Offset of the tile's packed weights."""
+        ConvolutionEmitter(self, buffers, source, weights, out).emit()
