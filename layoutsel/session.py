@@ -186,6 +186,7 @@ class Session:
                 model.store,
                 worker,
                 self.threads,
+                self.progress,
             )
 
     def _request(self, subgraph: Subgraph, decision: Decision) -> Request:
@@ -206,9 +207,8 @@ class Session:
     def problem(self, cost: str = "measured", pins: Sequence[str] = ()) -> PlanningProblem:
         """The planning problem: every candidate and boundary priced, pins applied."""
         if pins and cost == "measured":
-            self.problem(
-                "roofline", pins
-            )  # a pin that cannot be honoured is found before anything is measured
+            # A pin that cannot be honoured is found before anything is measured.
+            self.problem("roofline", pins)
         with self.cost_model(cost) as model:
             problem = planning_problem(
                 self.graph,

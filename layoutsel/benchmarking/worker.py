@@ -66,9 +66,11 @@ def serve(connection: Connection, engine: str, job: Job, data: Path) -> None:
 
 
 def _be_quiet() -> None:
-    """Leave Ctrl-C to the parent, which ends this process; keep standard output free."""
+    """Leave Ctrl-C to the parent, which ends this process; engines' chatter goes nowhere, errors over the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     logging.basicConfig(level=logging.ERROR)
 
 

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
+from layoutsel.cost.measured import Progress, Request
 from layoutsel.cost.model import TensorSpec
-from layoutsel.cost.store import Store, Timing
+from layoutsel.cost.store import Outcome, Store, Timing
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS
+from tvm_passes.decision import Decision
 from tvm_passes.layout import PLAIN, tensor_layout
 
 SIZES = 6
 """Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Boundary:
+    """A transform or a crossing to measure."""
+
+    kind: str
+    source: str
+    destination: str
+    tensor: TensorSpec
+    unit: str
+    """Who transforms, or to whom it is handed."""
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        shape = "×".join(map(str, self.tensor.shape))
+        return f"{self.kind} {self.source}>{self.destination} {shape}"
+
+    def payload(self, threads: int) -> Mapping[str, Any]:
+        """What the worker is asked."""
+        return {
+            "kind": self.kind,
+            "shape": self.tensor.shape,
+            "dtype": self.tensor.dtype,
+            "unit": self.unit,
+            "source": self.source,
+            "destination": self.destination,
+            "threads": threads,
+        }
 
 
 def measure_boundaries(
@@ -24,32 +57,54 @@ def measure_boundaries(
     store: Store,
     worker: Worker,
     threads: int,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
     """Measure what `store` lacks: transforms between `layouts` for a few of `tensors`, crossings between `units`.
 
     A boundary that cannot be measured is left to the estimate.
     """
+    wanted = [*_transforms(tensors, layouts, units), *_crossings(tensors, units)]
+    missing = [boundary for boundary in wanted if not _is_known(store, boundary)]
+    for done, boundary in enumerate(missing, start=1):
+        outcome = _measure(boundary, store, worker, threads)
+        if on_progress is not None:
+            request = Request(
+                key=boundary.kind, decision=Decision(unit=boundary.unit), label=boundary.label
+            )
+            on_progress(Progress(done=done, total=len(missing), request=request, outcome=outcome))
+
+
+def _transforms(
+    tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
+) -> Iterator[_Boundary]:
     transformer = next((unit for unit in units if BACKENDS[unit].codegen), units[0])
     for tensor in _representatives(tensors):
         spec = TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
         for source, destination in permutations(layouts, 2):
-            if source in _legal(tensor, layouts) and destination in _legal(tensor, layouts):
-                payload = {
-                    "kind": "transform",
-                    "shape": tensor.shape,
-                    "dtype": tensor.dtype,
-                    "unit": transformer,
-                }
-                _measure("transform", source, destination, spec, payload, store, worker, threads)
-    # Units of one machine pass tensors by reference: the price is that of one call more, whatever the size.
+            if {source, destination} <= _legal(tensor, layouts):
+                yield _Boundary(
+                    kind="transform",
+                    source=source,
+                    destination=destination,
+                    tensor=spec,
+                    unit=transformer,
+                )
+
+
+def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
+    """Units of one machine pass tensors by reference: the price is that of one call more, whatever the size."""
+    most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
-    largest = TensorSpec(
-        shape=(1, 1), dtype="float32", bytes=max((t.bytes for t in tensors), default=64)
-    )
+    largest = TensorSpec(shape=(1, 1), dtype="float32", bytes=most)
     for source, destination in permutations(units, 2):
         for spec in (smallest, largest):
-            payload = {"kind": "crossing"}
-            _measure("crossing", source, destination, spec, payload, store, worker, threads)
+            yield _Boundary(
+                kind="crossing",
+                source=source,
+                destination=destination,
+                tensor=spec,
+                unit=destination,
+            )
 
 
 def _legal(tensor: Tensor, layouts: Iterable[str]) -> set[str]:
@@ -65,23 +120,18 @@ def _representatives(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
     yield from (ordered[index] for index in sorted(chosen) if index < len(ordered))
 
 
-def _measure(
-    kind: str,
-    source: str,
-    destination: str,
-    spec: TensorSpec,
-    payload: Mapping[str, Any],
-    store: Store,
-    worker: Worker,
-    threads: int,
-) -> None:
-    known = store.boundary(kind, source, destination, spec)
-    if known is not None and known.source == "measured":
-        return
-    reply = worker.call(
-        {**payload, "source": source, "destination": destination, "threads": threads}
+def _is_known(store: Store, boundary: _Boundary) -> bool:
+    known = store.boundary(boundary.kind, boundary.source, boundary.destination, boundary.tensor)
+    return known is not None and known.source == "measured"
+
+
+def _measure(boundary: _Boundary, store: Store, worker: Worker, threads: int) -> Outcome:
+    reply = worker.call(boundary.payload(threads))
+    if not isinstance(reply, Reply):
+        return reply
+    median_us, spread_us, runs = reply.value
+    timing = Timing(median_us=median_us, spread_us=spread_us, runs=runs)
+    store.put_boundary(
+        boundary.kind, boundary.source, boundary.destination, boundary.tensor, timing
     )
-    if isinstance(reply, Reply):
-        median_us, spread_us, runs = reply.value
-        timing = Timing(median_us=median_us, spread_us=spread_us, runs=runs)
-        store.put_boundary(kind, source, destination, spec, timing)
+    return timing

@@ -23,6 +23,7 @@ from layoutsel.cli import terminal
 if TYPE_CHECKING:
     from layoutsel.cost.measured import Progress as Measurement
 
+_BOUNDARIES = ("transform", "crossing")
 _LINE_EVERY_S = 15.0
 """How often a line is written where standard error is no terminal."""
 
@@ -67,12 +68,14 @@ class Activity:
 
     def __call__(self, progress: Measurement) -> None:
         """Take the report of one measurement."""
-        self.measured = progress.done
+        self.measured += 1
         if progress.done == 1:
             self._start = time.monotonic()
+            self._live.reset(self._task)
+        what = "boundaries" if progress.request.key in _BOUNDARIES else "candidates"
         self._live.update(
             self._task,
-            description="measuring candidates",
+            description=f"measuring {what}",
             completed=progress.done,
             total=progress.total,
             label=progress.request.label,

@@ -16,6 +16,7 @@ from layoutsel.cost.machine import this_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
+from tvm_passes import onednn
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -187,13 +188,12 @@ def load(path: str | Path) -> CompiledModel:
     opened = artifact.read(path)
     _check_machine(path, opened.header)
     load_tvm_runtime()
+    onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
     module = tvm_ffi.load_module(str(path.resolve()))
     return CompiledModel(module, opened.weights, dict(opened.header), path)
 
 
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
-    from tvm_passes import onednn
-
     missing = sorted(set(header.get("features", ())) - set(this_machine().isa))
     if missing:
         raise UnitUnavailable(

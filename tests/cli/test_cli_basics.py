@@ -25,7 +25,7 @@ def test_help_needs_no_tvm():
 
 
 def test_version():
-    assert succeed("--version").startswith("layoutsel 0.")
+    assert succeed("--version", run=layoutsel).startswith("layoutsel 0.")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_compile_measures_verifies_and_remembers(model, tmp_path):
     text = succeed("explain", path)
     assert "measured" in text
     assert "the prediction is" in text
-    again = succeed("plan", model, "--cache", cache)
+    again = succeed("plan", model, "--cache", cache, run=layoutsel)
     assert connection.execute("SELECT COUNT(*) FROM measurement").fetchall() == [(count,)]
     assert "measured" in again
 
