@@ -128,12 +128,12 @@ def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
     _only_f32("tvm", job)
     module = import_model(job.model).module
     target = host_target()
-    pipeline: str | tvm.transform.Pass = "default"
     if trials:
-        pipeline = relax.get_pipeline(
+        tune = relax.get_pipeline(
             "static_shape_tuning", total_trials=trials, target=target, work_dir=str(job.workdir)
         )
-    tvm.compile(module, target, relax_pipeline=pipeline).export_library(str(job.workdir / "tvm.so"))
+        module = tune(module)
+    tvm.compile(module, target).export_library(str(job.workdir / "tvm.so"))
 
 
 def _load_tvm(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
