@@ -43,7 +43,7 @@ TIE = 0.01
 """A rival must be faster than the chosen plan by more than this share of its time to replace it."""
 
 
-def optimize(
+def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with a default
     model: Model,
     *,
     units: Sequence[str] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,11 +59,14 @@ OnProgress = Callable[[Progress], None]
 
 @cache
 def kernel_version() -> str:
-    """Hash over the code that generates kernels: a measurement of other kernels is stale."""
+    """Hash over the code that generates kernels, comments and formatting apart.
+
+    A measurement of other kernels is stale.
+    """
     digest = hashlib.sha256()
     for package in (tvm_passes, layoutsel.building):
         for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-            digest.update(file.read_bytes())
+            digest.update(ast.dump(ast.parse(file.read_bytes())).encode())
     return digest.hexdigest()[:12]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from tvm_passes.ir import Expr, main_bindings, op_name, substitute
+from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, substitute
 
 SOFTMAX = ("nn.softmax", "nn.log_softmax")
 RENAMING = ("reshape", "flatten", "squeeze", "expand_dims")
@@ -37,7 +37,7 @@ def logits(main: relax.Function) -> list[Expr]:
 
 
 @tvm.transform.module_pass(opt_level=0, name="ExposeLogits")
-class ExposeLogits:
+class ExposeLogits(ModulePass):
     """Append the inputs of final softmaxes to the results of `main`.
 
     ``return softmax(y)`` → ``return softmax(y), y``.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
+import tvm
 import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, GlobalVar, Op, Tuple, TupleGetItem
@@ -113,3 +115,13 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
 def resolve(mapping: Mapping[Var, Expr], expr: Expr) -> Expr:
     """Replace every variable of `expr` that `mapping` knows."""
     return substitute(expr, lambda leaf: mapping.get(leaf) if isinstance(leaf, Var) else None)
+
+
+class ModulePass:
+    """Base of our passes: tells type checkers what ``tvm.transform.module_pass`` makes of a class."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, module: tvm.IRModule) -> tvm.IRModule:
+            """Run the pass on `module`."""
+            ...

@@ -7,7 +7,15 @@ from math import prod
 import tvm
 from tvm import relax
 
-from tvm_passes.ir import Constant, Expr, leaves, main_bindings, static_shape, substitute
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    ModulePass,
+    leaves,
+    main_bindings,
+    static_shape,
+    substitute,
+)
 
 MIN_ELEMENTS = 17
 """Smaller constants stay in the code."""
@@ -24,7 +32,7 @@ def collect_weights(module: tvm.IRModule) -> list[Constant]:
 
 
 @tvm.transform.module_pass(opt_level=0, name="LiftWeights")
-class LiftWeights:
+class LiftWeights(ModulePass):
     """Turn the large constants of `main` into one tuple parameter behind the model's inputs.
 
     ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``.

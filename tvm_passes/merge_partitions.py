@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from tvm_passes.ir import Constant, Expr, Var, leaves, main_bindings, substitute
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, leaves, main_bindings, substitute
 
 
 class _Quotient:
@@ -158,7 +158,7 @@ def _results(
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergePartitions")
-class MergePartitions:
+class MergePartitions(ModulePass):
     """Merge what neighbours and runs on one BYOC unit into a function with attribute ``Codegen``.
 
     ``s2(s1(s0(x)))``, s0 and s1 on oneDNN → ``s2(p0(x))``, where p0 holds s0 and s1 as local functions.

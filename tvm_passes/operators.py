@@ -5,16 +5,82 @@ from __future__ import annotations
 from enum import Enum
 
 UNARY = frozenset(
-    """abs acos acosh asin asinh atan atanh bitwise_not ceil clip cos cosh erf exp floor isfinite isinf isnan
-    log logical_not negative nn.dropout nn.gelu nn.gelu_tanh nn.leakyrelu nn.prelu nn.relu nn.relu6 nn.selu
-    nn.silu nn.softplus round rsqrt sigmoid sign sin sinh sqrt square tan tanh trunc astype""".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atanh",
+        "bitwise_not",
+        "ceil",
+        "clip",
+        "cos",
+        "cosh",
+        "erf",
+        "exp",
+        "floor",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "log",
+        "logical_not",
+        "negative",
+        "nn.dropout",
+        "nn.gelu",
+        "nn.gelu_tanh",
+        "nn.leakyrelu",
+        "nn.prelu",
+        "nn.relu",
+        "nn.relu6",
+        "nn.selu",
+        "nn.silu",
+        "nn.softplus",
+        "round",
+        "rsqrt",
+        "sigmoid",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "tan",
+        "tanh",
+        "trunc",
+        "astype",
+    ]
 )
 """Element-wise operators of one activation."""
 
 BINARY = frozenset(
-    """add bitwise_and bitwise_or bitwise_xor divide equal floor_divide floor_mod greater greater_equal
-    left_shift less less_equal logical_and logical_or logical_xor maximum minimum mod multiply not_equal
-    power right_shift subtract where""".split()
+    [
+        "add",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "divide",
+        "equal",
+        "floor_divide",
+        "floor_mod",
+        "greater",
+        "greater_equal",
+        "left_shift",
+        "less",
+        "less_equal",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "maximum",
+        "minimum",
+        "mod",
+        "multiply",
+        "not_equal",
+        "power",
+        "right_shift",
+        "subtract",
+        "where",
+    ]
 )
 """Element-wise operators of several operands, with broadcasting."""
 

@@ -13,6 +13,7 @@ from tvm.ir import Call
 from tvm_passes.ir import (
     Constant,
     Expr,
+    ModulePass,
     Var,
     is_tensor,
     leaves,
@@ -203,7 +204,7 @@ def _subgraph_function(
 
 
 @tvm.transform.module_pass(opt_level=0, name="PartitionSubgraphs")
-class PartitionSubgraphs:
+class PartitionSubgraphs(ModulePass):
     """Turn `main` into calls of sub-graph functions with stable ids ``s0``, ``s1`` and so on.
 
     ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``.

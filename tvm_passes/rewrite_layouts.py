@@ -10,7 +10,15 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import IllegalDecision
-from tvm_passes.ir import Expr, Var, main_bindings, static_shape, substitute, tensor_types
+from tvm_passes.ir import (
+    Expr,
+    ModulePass,
+    Var,
+    main_bindings,
+    static_shape,
+    substitute,
+    tensor_types,
+)
 from tvm_passes.layout import LAYOUTS, PLAIN, index_map, physical_shape, tensor_layout
 
 
@@ -255,7 +263,7 @@ class _Rewriter:
 
 
 @tvm.transform.module_pass(opt_level=0, name="RewriteLayouts")
-class RewriteLayouts:
+class RewriteLayouts(ModulePass):
     """Put every sub-graph into the layout that `decisions` name.
 
     ``s1(s0(x))``, s0 in NHWC and s1 in NCHW16c → ``s1(NHWC>NCHW16c(s0(NCHW>NHWC(x))))``.

@@ -10,13 +10,13 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
-from tvm_passes.backends import BACKENDS
-from tvm_passes.pipeline import lower_units
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.pipeline import lower_units
 from tvm_passes.rewrite_layouts import RewriteLayouts, decide_function, transform_function
 
 STREAM_BYTES = 12 << 20

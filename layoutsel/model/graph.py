@@ -123,9 +123,9 @@ class ModelGraph:
 def _subgraph_calls(module: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
     for binding in main_bindings(module["main"]):
         value = binding.value
-        if isinstance(value, Call) and isinstance(value.op, GlobalVar):
-            if subgraph_id(module[value.op]) is not None:
-                yield binding.var, value
+        called = value.op if isinstance(value, Call) else None
+        if isinstance(called, GlobalVar) and subgraph_id(module[called]) is not None:
+            yield binding.var, value
 
 
 def _specs(types: list[relax.TensorType]) -> tuple[TensorSpec, ...]:

@@ -48,9 +48,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         )
 
     anchor = str(attrs["layoutsel.anchor"])
-    for field, known in (
-        ("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)
-    ):
+    for field, known in (("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)):
         value = getattr(decision, field)
         if value not in known:
             return decline(anchor, f"{field} {value}", f"one of {', '.join(known)}")

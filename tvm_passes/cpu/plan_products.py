@@ -57,7 +57,12 @@ def _read_product(subgraph: Subgraph, unit: VectorUnit) -> _Product | str:
     if isinstance(epilogue, str):
         return epilogue
     return _Product(
-        subgraph=subgraph, anchor=anchor, source=source, weights=weights, epilogue=epilogue, unit=unit
+        subgraph=subgraph,
+        anchor=anchor,
+        source=source,
+        weights=weights,
+        epilogue=epilogue,
+        unit=unit,
     )
 
 

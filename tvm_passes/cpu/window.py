@@ -111,7 +111,10 @@ class _Emitter:
         steps = conv.out_width * conv.kernel[0] * conv.kernel[1]
         per_task = min(max(_TASK_STEPS // steps, 1), -(-rows // window.unit.threads))
         tasks = -(-rows // per_task)
-        with emit.parallel(tasks) as task, emit.serial(T.min(per_task, rows - task * per_task)) as i:
+        with (
+            emit.parallel(tasks) as task,
+            emit.serial(T.min(per_task, rows - task * per_task)) as i,
+        ):
             row = bind(task * per_task + i)
             y = bind(row % conv.out_height)
             vector = bind(row // conv.out_height % window.vectors)
