@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 import tvm
@@ -33,7 +33,7 @@ from tvm_passes.expose_logits import ExposeLogits
 
 logger = logging.getLogger(__name__)
 
-Model = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
+Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 
 TOP_PLANS = 2
 """Plans measured beside the chosen one…"""
@@ -154,7 +154,7 @@ def finish(
     """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over."""
     rivals = _rivals(chosen, problem) if problem is not None else {}
     model = _compiled(session, chosen)
-    if rivals:
+    if problem is not None and rivals:
         model = _fastest(session, chosen, model, rivals, problem)
     if verify:
         checks = verify_model(session, model)

@@ -230,7 +230,7 @@ class Session:
     def _price(
         self, model: MeasuredCost, cost: str, subgraph: Subgraph, decision: Decision
     ) -> Priced | Decline:
-        estimate = self.roofline.subgraph(workload(subgraph), decision)
+        estimate = self.roofline.estimate(workload(subgraph), decision)
         answer = model.subgraph(workload(subgraph), decision) if cost == "measured" else estimate
         if isinstance(answer, Infeasible):
             return Decline(

@@ -15,8 +15,8 @@ def logits(main: relax.Function) -> list[Expr]:
     """What the final softmaxes of `main` read, in the order of its results."""
     values = {binding.var: binding.value for binding in main_bindings(main)}
 
-    def made_by(expr: Expr) -> Expr | None:
-        value = values.get(expr)
+    def made_by(expr: Expr) -> Expr:
+        value: Expr = values.get(expr)
         while isinstance(value, relax.Var) or op_name(value) in RENAMING:
             value = values.get(value if isinstance(value, relax.Var) else value.args[0])
         return value

@@ -9,16 +9,28 @@ import tvm
 import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, GlobalVar, Op, Tuple, TupleGetItem
-from tvm.ir.expr import GenericConst
+from tvm.ir.expr import GenericConst as Constant
+from tvm.relax import Expr, Var
 
 from tvm_passes.errors import ERRORS, UnsupportedModel
 
+__all__ = [
+    "Constant",
+    "Expr",
+    "ModulePass",
+    "Var",
+    "is_tensor",
+    "leaves",
+    "main_bindings",
+    "op_name",
+    "resolve",
+    "static_shape",
+    "substitute",
+    "tensor_types",
+]
+
 for _error in ERRORS:
     tvm_ffi.register_error(_error.__name__, _error)
-
-Constant = GenericConst
-Expr = relax.Expr
-Var = relax.Var
 
 
 def op_name(expr: Expr) -> str:

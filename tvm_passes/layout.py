@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tvm
@@ -62,23 +63,25 @@ def logical_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
     return (n, chunks * block, h, w)
 
 
-def _to_physical(layout: str, n, c, h, w):  # noqa: ANN001, ANN202 - integers or TIR expressions
+def _to_physical(layout: str, n: Any, c: Any, h: Any, w: Any) -> list[Any]:
+    """Indices, integers or TIR expressions, in `layout` of the element (n, c, h, w)."""
     if layout == PLAIN:
         return [n, c, h, w]
     if layout == "NHWC":
         return [n, h, w, c]
-    block = block_size(layout)
+    block = block_size(layout) or 1
     return [n, c // block, h, w, c % block]
 
 
-def _to_logical(layout: str, *axes):  # noqa: ANN002, ANN202
+def _to_logical(layout: str, *axes: Any) -> list[Any]:
+    """Inverse of :func:`_to_physical`."""
     if layout == PLAIN:
         return list(axes)
     if layout == "NHWC":
         n, h, w, c = axes
         return [n, c, h, w]
     n, chunk, h, w, lane = axes
-    return [n, chunk * block_size(layout) + lane, h, w]
+    return [n, chunk * (block_size(layout) or 1) + lane, h, w]
 
 
 def index_map(source: str, destination: str) -> tvm.tirx.IndexMap:

@@ -189,7 +189,7 @@ class MergePartitions(ModulePass):
                 for indices in _partitions(module, bindings, self.codegen):
                     members = [bindings[index] for index in indices]
                     unit = _unit(module, members[0].value)
-                    if unit not in self.codegen:
+                    if unit is None or unit not in self.codegen:
                         (binding,) = members
                         value = substitute(binding.value, mapping.get)
                         mapping[binding.var] = builder.emit(value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import Call
@@ -161,7 +161,7 @@ def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
 
 
 def _is_weight(expr: Expr) -> bool:
-    return isinstance(expr, Constant) and np.prod(static_shape(expr.ty)) > INLINE_CONSTANT_ELEMENTS
+    return isinstance(expr, Constant) and prod(static_shape(expr.ty)) > INLINE_CONSTANT_ELEMENTS
 
 
 def _outside_reads(group: _Group) -> tuple[list[Var], list[Constant]]:

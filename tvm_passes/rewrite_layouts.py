@@ -210,7 +210,7 @@ class _Rewriter:
     def subgraph_call(self, call: Call) -> Var:
         """Emit a call of the decided form of the sub-graph that `call` calls."""
         function = self.module[call.op]
-        decision = self.decisions[subgraph_id(function)]
+        decision = self.decisions[SubgraphId(str(function.attrs["layoutsel.subgraph"]))]
         decided = decide_function(function, decision)
         callee = self.builder.add_func(decided, call.op.name_hint)
         inputs = [str(layout) for layout in decided.attrs["layoutsel.in_layouts"]]

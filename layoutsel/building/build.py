@@ -80,6 +80,6 @@ def _failed_subgraph(
 ) -> SubgraphId:
     found = re.search(r"sub-graph (s\d+)", str(error))
     failed = SubgraphId(found.group(1)) if found else None
-    if failed not in decisions or decisions[failed] == Decision(unit="cpu"):
+    if failed is None or failed not in decisions or decisions[failed] == Decision(unit="cpu"):
         raise error
     return failed

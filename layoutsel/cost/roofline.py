@@ -88,6 +88,10 @@ class RooflineCost:
 
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Complexity score of the sub-graph."""
+        return self.estimate(workload, decision)
+
+    def estimate(self, workload: Workload, decision: Decision) -> Cost:
+        """The same, known to be feasible."""
         us = complexity_score(workload, decision, self.peaks, self.efficiency(decision))
         return _estimate(us)
 

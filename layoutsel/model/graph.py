@@ -143,7 +143,7 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
     types = [param.ty for param in function.params]
     bindings = main_bindings(function)
     return Subgraph(
-        id=subgraph_id(function),
+        id=SubgraphId(str(function.attrs["layoutsel.subgraph"])),
         anchor=str(function.attrs["layoutsel.anchor"]),
         operators=tuple(op_name(binding.value) for binding in bindings),
         inputs=_specs([leaf for ty in types[:count] for leaf in tensor_types(ty)]),

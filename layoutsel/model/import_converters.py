@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from tvm import relax
 from tvm.ir.expr import GenericConst
+from tvm.relax import Expr
 from tvm.relax.frontend.onnx import onnx_frontend as stock
 
 from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
 from tvm_passes.errors import UnsupportedModel
 
-Expr = relax.Expr
 Converter = Callable[[relax.BlockBuilder, Sequence[Any], dict[str, Any], Any, int], Expr]
 """(builder, inputs, attributes, state of the importer, operator set) → expression."""
 
@@ -26,7 +26,13 @@ Converter = Callable[[relax.BlockBuilder, Sequence[Any], dict[str, Any], Any, in
 def _stock(name: str) -> Converter:
     """TVM's own converter of an operator."""
 
-    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
         implementation = stock._get_convert_map()[name].get_converter(opset)
         return implementation(builder, inputs, attributes, state)
 
@@ -144,7 +150,13 @@ def _tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 def _with_pads(name: str) -> Converter:
     """Stock converter, called with explicit padding."""
 
-    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
         resolve_auto_pad(inputs, attributes)
         return _stock(name)(builder, inputs, attributes, state, opset)
 
@@ -163,7 +175,13 @@ def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name:
 def _convolution(name: str) -> Converter:
     """Convolution whose anchor keeps the node's name; the bias is an addition after it."""
 
-    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
         if name == "Conv":
             resolve_auto_pad(inputs, attributes)
         else:
@@ -204,7 +222,13 @@ def _rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN
 def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -> Converter:
     """Stock converter, for the values of an attribute that it gets right."""
 
-    def convert(builder, inputs, attributes, state, opset):  # noqa: ANN001, ANN202
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
         value = attributes.get(attribute, otherwise)
         if value not in allowed:
             raise UnsupportedModel(f"attribute {attribute} is {value!r}; expected {allowed[0]!r}")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import relax
-
-Expr = relax.Expr
+from tvm.relax import Expr
 
 
 def static_shape(expr: Expr) -> tuple[int, ...]:
