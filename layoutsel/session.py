@@ -41,6 +41,7 @@ from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.runtime.threads import available_threads
 from layoutsel.units.base import Unit, select
+from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
@@ -117,7 +118,7 @@ class Session:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
         chosen = select(tuple(units) if units is not None else None)
         model = import_model(source, shapes=shapes)
-        module = PartitionSubgraphs()(ExposeLogits()(model.module))
+        module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         return cls(
             model,
             ModelGraph.read(module, model.origins),

@@ -8,6 +8,8 @@ import tvm
 from tvm import relax
 
 from tvm_passes.backends import BACKENDS
+from tvm_passes.cancel_transforms import CancelTransforms
+from tvm_passes.check import check_decided, check_lowered
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.merge_partitions import MergePartitions
@@ -45,6 +47,7 @@ def lower(
     """From a partitioned module (stage 1) to lowered units (stage 4)."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
     module = RewriteLayouts(decisions, frozenset(codegen))(module)
+    check_decided(module)
     return lower_units(MergePartitions(codegen)(module), target)
 
 
@@ -53,6 +56,7 @@ def lower_units(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule
     for backend in BACKENDS.values():
         if backend.unavailable() is None:
             module = backend.lower(target)(module)
+    check_lowered(module)
     return module
 
 
@@ -69,7 +73,7 @@ def layoutsel_pipeline(
 
     @tvm.transform.module_pass(opt_level=0, name="layoutsel")
     def pipeline(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-        module = PartitionSubgraphs()(normalize(module))
+        module = PartitionSubgraphs()(CancelTransforms()(normalize(module)))
         chosen = default_decisions(module) if decisions is None else decisions
         module = lower(module, chosen, tvm.target.Target.current() or host_target())
         return relax.get_pipeline("default_build")(module)
