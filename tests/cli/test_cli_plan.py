@@ -100,10 +100,11 @@ def test_compile_measures_verifies_and_remembers(model, tmp_path):
     assert "measured" in again
 
 
-def test_ctrl_c_keeps_what_was_measured(model, tmp_path):
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    """On a network with too many candidates to be done before the signal comes."""
     cache = tmp_path / "cache.sqlite"
     process = subprocess.Popen(
-        [*COMMAND, "plan", str(model), "--cache", str(cache)],
+        [*COMMAND, "plan", "light:squeezenet", "--cache", str(cache)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
