@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,17 +36,22 @@ class Check:
     reference: str
 
 
-def onnx_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that final softmaxes read, as ``ExposeLogits`` finds them."""
+def onnx_softmaxes(model: onnx.ModelProto) -> dict[str, str]:
+    """What a final softmax makes and what it reads: logits by output, as ``ExposeLogits`` finds them."""
     maker = {name: node for node in model.graph.node for name in node.output}
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for output in model.graph.output:
         node = maker.get(output.name)
         while node is not None and node.op_type in RENAMING:
             node = maker.get(node.input[0])
         if node is not None and node.op_type in SOFTMAX and node.input[0] in maker:
-            found[node.input[0]] = None
-    return list(found)
+            found[output.name] = node.input[0]
+    return found
+
+
+def onnx_logits(model: onnx.ModelProto) -> list[str]:
+    """Names of the tensors that final softmaxes read, each once."""
+    return list(dict.fromkeys(onnx_softmaxes(model).values()))
 
 
 def onnxruntime_reference(
@@ -79,11 +84,12 @@ def compare(
     inputs: Sequence[np.ndarray],
     expected: Sequence[np.ndarray],
     reference: str,
+    softmaxes: Collection[str] = (),
 ) -> list[Check]:
     """Compare every output of `model`, and the logits behind them.
 
     Softmax turns an absolute error of its input into a relative one of its result: behind logits of size m, a relative
-    error of ε becomes one of up to m·ε. So outputs beside exposed logits may be off by :data:`TOLERANCE` times the
+    error of ε becomes one of up to m·ε. So the outputs named in `softmaxes` may be off by :data:`TOLERANCE` times the
     largest logit; the logits themselves, like every other output, by :data:`TOLERANCE`.
 
     Raises
@@ -93,6 +99,10 @@ def compare(
     """
     results = model.run_all(inputs)
     count = len(model.outputs)
+    if len(expected) < count:
+        raise VerificationError(
+            f"{reference} gave {len(expected)} outputs; expected the model's {count}"
+        )
     # The reference and our passes look for logits each in its own way: without agreement, only outputs are compared.
     exposed = len(results) - count if len(results) == len(expected) else 0
     names = [signature.name for signature in model.outputs]
@@ -102,10 +112,10 @@ def compare(
         Check(
             output=name,
             rel_l2_err=rel_l2_err(got, want),
-            tolerance=TOLERANCE * (largest if index < count else 1.0),
+            tolerance=TOLERANCE * (largest if name in softmaxes else 1.0),
             reference=reference,
         )
-        for index, (name, got, want) in enumerate(zip(names, results, expected, strict=False))
+        for name, got, want in zip(names, results, expected, strict=False)
     ]
     for check in checks:
         if check.rel_l2_err > check.tolerance:

@@ -1,0 +1,43 @@
+"""A wrong result is refused, whichever output it is in; only a softmax's own output gets its conditioning."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from layoutsel.runtime.verify import VerificationError, compare, rel_l2_err
+
+LOGITS = np.array([300.0, 299.0, -50.0])
+PROBABILITIES = np.exp(LOGITS - 300) / np.exp(LOGITS - 300).sum()
+
+
+def model(*results, outputs):
+    signatures = [SimpleNamespace(name=name) for name in outputs]
+    return SimpleNamespace(outputs=signatures, run_all=lambda _inputs: list(results))
+
+
+def check(results, expected, outputs=("p", "other"), softmaxes=("p",)):
+    return compare(model(*results, outputs=outputs), [], expected, "reference", softmaxes)
+
+
+def test_only_the_softmax_gets_its_conditioning():
+    other = np.ones(3)
+    expected = [PROBABILITIES, other, LOGITS]
+    checks = check([PROBABILITIES * (1 + 1e-3), other, LOGITS], expected)
+    assert [round(c.tolerance / 1e-5) for c in checks] == [300, 1, 1]
+    with pytest.raises(VerificationError, match="'other' differs"):
+        check([PROBABILITIES, other * (1 + 1e-3), LOGITS], expected)
+
+
+def test_wrong_logits_are_refused():
+    with pytest.raises(VerificationError, match="logits of output 0"):
+        check([PROBABILITIES, LOGITS * (1 + 1e-4)], [PROBABILITIES, LOGITS], outputs=("p",))
+
+
+def test_a_missing_or_misshapen_reference_is_refused():
+    with pytest.raises(VerificationError, match="gave 1 outputs"):
+        check([PROBABILITIES, LOGITS], [PROBABILITIES])
+    assert rel_l2_err(np.ones(3), np.ones(4)) == float("inf")
+    assert rel_l2_err(np.array([np.nan]), np.ones(1)) == float("inf")
