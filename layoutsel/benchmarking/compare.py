@@ -19,6 +19,15 @@ from layoutsel.planning import documents
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
+_PACKAGES = (
+    "layoutsel",
+    "apache-tvm",
+    "apache-tvm-ffi",
+    "onednn-cpu-gomp",
+    "onnxruntime",
+    "openvino",
+)
+"""Whose versions results are kept with."""
 
 OURS = "layoutsel"
 """The engine that the others are compared with."""
@@ -122,23 +131,16 @@ def check_engines(engines: Sequence[str]) -> None:
             raise LayoutselError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
 
 
-def save(path: Path, rows: Sequence[Row]) -> None:
+def save(path: Path, rows: Sequence[Row | Mapping[str, Any]]) -> None:
     """Write `rows` as JSON, whole or not at all, with machine, versions and date."""
-    packages = (
-        "layoutsel",
-        "apache-tvm",
-        "apache-tvm-ffi",
-        "onednn-cpu-gomp",
-        "onnxruntime",
-        "openvino",
-    )
     about = {
         "schema_version": SCHEMA_VERSION,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": str(this_machine()),
-        "versions": versions(packages),
+        "versions": versions(_PACKAGES),
     }
-    documents.save({**about, "rows": [row.to_json() for row in rows]}, path)
+    entries = [row.to_json() if isinstance(row, Row) else dict(row) for row in rows]
+    documents.save({**about, "rows": entries}, path)
 
 
 def _job(file: Path, workdir: Path, settings: Settings) -> Job:

@@ -12,7 +12,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.model.graph import ModelGraph
-from tvm_passes.cpu import host_target
+from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import BuildError, Declined
 from tvm_passes.ir import main_bindings, op_name
@@ -62,8 +62,13 @@ def build(
     calls = tuple(_calls(module))
     weights = tuple(constant.value.numpy() for constant in collect_weights(module))
     module = LiftWeights()(module)
-    executable = tvm.compile(module, target, relax_pipeline="default_build")
+    executable = compile_lowered(module, target)
     return Built(executable, weights, decisions, calls)
+
+
+def compile_lowered(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
+    """Compile a module whose units are lowered (stage 4)."""
+    return tvm.compile(module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE)
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:

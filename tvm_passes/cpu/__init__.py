@@ -1,6 +1,7 @@
 """The compute unit ``cpu``: TVM's LLVM code generation with kernels and schedules of our own."""
 
 from tvm_passes.cpu.host import host_target
+from tvm_passes.cpu.kernel_pipeline import NAME as KERNEL_PIPELINE
 from tvm_passes.cpu.lower import LowerCpu, supports
 
-__all__ = ["LowerCpu", "host_target", "supports"]
+__all__ = ["KERNEL_PIPELINE", "LowerCpu", "host_target", "supports"]

@@ -12,6 +12,9 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+EMITTED = "layoutsel.emitted"
+"""Attribute of the functions that :func:`prim_func` makes: their buffers are no larger than they need be."""
+
 TirExpr = Any
 """A TIR expression or a Python integer."""
 Buffer = Any
@@ -133,7 +136,7 @@ def prim_func(
     """
     with IRBuilder() as builder, T.prim_func(is_private=True, s_tir=True):
         handles = [T.arg(f"p{index}", T.handle()) for index in range(len(shapes))]
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, EMITTED: True})
         buffers = [
             T.match_buffer(handle, tuple(shape), dtype)
             for handle, (shape, dtype) in zip(handles, shapes, strict=True)

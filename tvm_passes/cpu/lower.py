@@ -118,8 +118,12 @@ class _Lowering:
             if isinstance(plan, Plan):
                 name = f"cpu_{plan.subgraph.anchor.split('.')[-1]}"
                 result = relax.TensorType(plan.result_shape, "float32")
-                return _Kernel(self.builder.add_func(plan.prim_func(), name), result, plan)
+                return _Kernel(self._add(plan.prim_func(), name), result, plan)
         return self._legalised(callee, function)
+
+    def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
+        """Add a kernel, named by its content: the same kernel has the same name in every module."""
+        return self.builder.add_func(code, f"{name}_{tvm_ffi.structural_hash(code) % 16**8:08x}")
 
     def _reorder(self, function: relax.Function) -> _Kernel | None:
         """The kernel of a transform of one float32 tensor."""
@@ -129,7 +133,7 @@ class _Lowering:
         shape = logical_shape(static_shape(function.params[0].ty), source)
         code = reorder(shape, source, result, self.unit)
         ty = relax.TensorType(physical_shape(shape, result), "float32")
-        return _Kernel(self.builder.add_func(code, f"cpu_{source}_to_{result}"), ty)
+        return _Kernel(self._add(code, f"cpu_{source}_to_{result}"), ty)
 
     def _legalised(self, callee: GlobalVar, function: relax.Function) -> _Kernel:
         """TVM's own code for a sub-graph that no kernel computes."""
@@ -140,7 +144,7 @@ class _Lowering:
         mapping = {}
         for gv, func in legalised.functions.items():
             if gv.name_hint != "main":
-                mapping[gv] = self.builder.add_func(func, f"cpu_{gv.name_hint}")
+                mapping[gv] = self._add(func, f"cpu_{gv.name_hint}")
         return _Kernel(body=_redirect(legalised["main"], mapping))
 
     def call(self, call: Call) -> Expr:
