@@ -202,9 +202,7 @@ def _gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         return product
     bias, beta = inputs[2], attributes.get("beta", 1.0)
     if beta != 1.0:
-        bias = relax.op.multiply(
-            bias, relax.const(beta, str(product.ty.dtype if product.ty else ""))
-        )
+        bias = relax.op.multiply(bias, relax.const(beta, str(inputs[0].ty.dtype)))
     return relax.op.add(builder.emit(product, _node_name(attributes)), bias)
 
 

@@ -253,5 +253,5 @@ def _bind(
                 f"input {signature.name!r}: got {value.dtype} of shape {value.shape}; "
                 f"expected {signature.dtype} of shape {signature.shape}"
             )
-        bound.append(np.ascontiguousarray(value))
+        bound.append(np.ascontiguousarray(value).reshape(value.shape))  # NumPy makes scalars 1-d
     return bound

@@ -18,7 +18,11 @@ def lowered():
         return flip(nn.relu(nn.conv2d(x, weights(8, 8, 3, 3), padding=1)), axis=1)
 
     module = LowerCpu(TARGET)(decide(model(body, (1, 8, 6, 6)), Decision(unit="cpu")))
-    kernels = {name: f for name, f in module.functions.items() if isinstance(f, tvm.tirx.PrimFunc)}
+    kernels = {
+        gv: f.with_attr("global_symbol", gv.name_hint)
+        for gv, f in module.functions.items()
+        if isinstance(f, tvm.tirx.PrimFunc)
+    }
     assert len(kernels) == 2
     return module, tvm.tirx.transform.BindTarget(TARGET.with_host(TARGET))(tvm.IRModule(kernels))
 

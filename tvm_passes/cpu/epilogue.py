@@ -43,7 +43,7 @@ def _power(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
 
 def _exponent(node: Node) -> float:
     literal = node.args[1]
-    return float(literal.array) if isinstance(literal, Literal) and literal.array.size == 1 else 0.1
+    return literal.array.item() if isinstance(literal, Literal) and literal.array.size == 1 else 0.1
 
 
 def _unary(function: Callable[[TirExpr, int], TirExpr]) -> Evaluate:

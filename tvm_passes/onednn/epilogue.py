@@ -68,7 +68,7 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
             break
         unfolded, following, skipped = step
         post_op = _folded(scope, unfolded, static_shape(var.ty), node.output.shape)
-        if post_op is None:
+        if post_op is None or _misreads(node, post_op):
             break
         extended = dataclasses.replace(node, post_ops=[*node.post_ops, post_op])
         if not _keeps_speed(baseline, scope.implementation_of(extended)):
@@ -80,6 +80,14 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
     logical = static_shape(var.ty)
     folded = node.output.shape != logical
     scope.values[var] = scope.view(node.output, logical) if folded else node.output
+
+
+def _misreads(node: Node, post_op: PostOp) -> bool:
+    """Whether oneDNN 3.2 would read the operand wrongly: its pooling in plain layout does, unless it is per channel."""
+    tensor = post_op.tensor
+    if node.op != "pooling" or tensor is None:
+        return False
+    return any(size != 1 for axis, size in enumerate(tensor.shape) if axis != 1)
 
 
 def _folded(

@@ -136,10 +136,15 @@ def resize(scope: Scope, binding: relax.VarBinding) -> None:
     result = scope.result(static_shape(binding.var.ty))
     method = str(call.attrs.method)
     mode = str(call.attrs.coordinate_transformation_mode)
+    rounding = str(call.attrs.rounding_method)
     whole = all(b % a == 0 for a, b in zip(source.shape[2:], result.shape[2:], strict=True))
     same = {
         "linear": mode in ("half_pixel", "pytorch_half_pixel"),
-        "nearest_neighbor": whole and mode in ("half_pixel", "asymmetric"),
+        "nearest_neighbor": whole
+        and (
+            (mode == "half_pixel" and rounding.startswith("round"))
+            or (mode == "asymmetric" and rounding == "floor")
+        ),
     }
     if str(call.attrs.layout) != "NCHW" or not same.get(method, False):
         raise scope.fail(
