@@ -58,14 +58,16 @@ def tensor_types(ty: relax.Type) -> list[relax.TensorType]:
     return []
 
 
-def static_shape(ty: relax.TensorType) -> tuple[int, ...]:
-    """Shape of `ty` as integers.
+def static_shape(ty: relax.Type) -> tuple[int, ...]:
+    """Shape of the tensor type `ty` as integers.
 
     Raises
     ------
     UnsupportedModel
-        If the shape is unknown or has a symbolic dimension.
+        If it is no tensor type, or if the shape is unknown or has a symbolic dimension.
     """
+    if not isinstance(ty, relax.TensorType):
+        raise UnsupportedModel(f"a value of type {ty} is no tensor: compute shapes beforehand")
     if not isinstance(ty.shape, relax.ShapeExpr):
         raise UnsupportedModel(f"a tensor of type {ty} has no known shape: give every dimension")
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import tvm
 from tvm import relax
 
@@ -13,7 +11,6 @@ from tvm_passes.ir import (
     ModulePass,
     leaves,
     main_bindings,
-    static_shape,
     substitute,
 )
 
@@ -26,7 +23,7 @@ def collect_weights(module: tvm.IRModule) -> list[Constant]:
     found: dict[Constant, None] = {}
     for binding in main_bindings(module["main"]):
         for leaf in leaves(binding.value):
-            if isinstance(leaf, Constant) and prod(static_shape(leaf.ty)) >= MIN_ELEMENTS:
+            if isinstance(leaf, Constant):
                 found[leaf] = None
     return list(found)
 

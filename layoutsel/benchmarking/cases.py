@@ -28,7 +28,7 @@ class Case:
     """:attr:`inputs` (``in:name``) and :attr:`expected` (``out000``, …), as ``.npz``."""
     inputs: Mapping[str, np.ndarray]
     expected: tuple[np.ndarray, ...]
-    """Results of ONNX Runtime, unoptimised; empty where it is missing or cannot run the model."""
+    """Results of ONNX Runtime; empty where it is missing or cannot run the model."""
 
 
 def case_name(model: str | Path) -> str:

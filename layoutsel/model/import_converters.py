@@ -12,42 +12,33 @@ from typing import Any
 
 import numpy as np
 from tvm import relax
-from tvm.ir.expr import GenericConst
 from tvm.relax import Expr
-from tvm.relax.frontend.onnx import onnx_frontend as stock
+from tvm.relax.frontend.onnx import onnx_frontend
 
+from layoutsel.model import import_einsum, import_resize
 from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
+from layoutsel.model.import_support import Converter, array_of, constant, stock
 from tvm_passes.errors import UnsupportedModel
-
-Converter = Callable[[relax.BlockBuilder, Sequence[Any], dict[str, Any], Any, int], Expr]
-"""(builder, inputs, attributes, state of the importer, operator set) → expression."""
-
-
-def _stock(name: str) -> Converter:
-    """TVM's own converter of an operator."""
-
-    def convert(
-        builder: relax.BlockBuilder,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        state: Any,
-        opset: int,
-    ) -> Expr:
-        implementation = stock._get_convert_map()[name].get_converter(opset)
-        return implementation(builder, inputs, attributes, state)
-
-    return convert
-
 
 WRONG_IN_TVM = frozenset({"AllClassNMS", "NonMaxSuppression"})
 """Operators whose stock converters fail ONNX's own tests."""
 
 
-def has_converter(op_type: str) -> bool:
-    """Whether an ONNX operator can be imported."""
-    if op_type in WRONG_IN_TVM:
+_MICROSOFT = frozenset(
+    {"Attention", "BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization"}
+)
+"""Operators of the domain ``com.microsoft`` that TVM's importer knows, and takes for ONNX's own."""
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def has_converter(op_type: str, domain: str = "") -> bool:
+    """Whether an operator of a domain can be imported."""
+    if domain == "com.microsoft":
+        return op_type in _MICROSOFT or op_type == "Gelu"
+    if domain not in _STANDARD_DOMAINS or op_type in WRONG_IN_TVM | _MICROSOFT:
         return False
-    return op_type in CONVERTERS or op_type in stock._get_convert_map()
+    return op_type in CONVERTERS or op_type in onnx_frontend._get_convert_map()
 
 
 def convert(
@@ -59,16 +50,12 @@ def convert(
     opset: int,
 ) -> Expr:
     """Convert one operator, by our table first and by TVM's otherwise."""
-    converter = CONVERTERS.get(op_type) or _stock(op_type)
+    converter = CONVERTERS.get(op_type) or stock(op_type)
     return converter(builder, inputs, attributes, state, opset)
 
 
 def _node_name(attributes: Mapping[str, Any]) -> str:
     return attributes["tvm_custom"]["binding"]
-
-
-def _array(expr: Expr | None) -> np.ndarray | None:
-    return expr.value.numpy() if isinstance(expr, GenericConst) else None
 
 
 def _chain(binary: Callable[[Expr, Expr], Expr]) -> Converter:
@@ -88,9 +75,9 @@ def _mean(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 def _clip(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     data = inputs[0]
     if opset >= 11:
-        low, high = _array(inputs[1]), _array(inputs[2])
+        low, high = array_of(inputs[1]), array_of(inputs[2])
         if (inputs[1] is not None and low is None) or (inputs[2] is not None and high is None):
-            return _stock("Clip")(builder, inputs, attributes, state, opset)
+            return _clip_between(builder, data, inputs[1], inputs[2])
     else:
         low, high = attributes.get("min"), attributes.get("max")
     least = -np.inf if low is None or np.isnan(low) else low
@@ -100,18 +87,27 @@ def _clip(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     if float(least) == 0.0 and np.isinf(most):
         return relax.op.nn.relu(data)
     if np.isinf(least):
-        return relax.op.minimum(data, relax.const(np.asarray(most, str(data.ty.dtype))))
+        return relax.op.minimum(data, constant(most, data.ty.dtype))
     if np.isinf(most):
-        return relax.op.maximum(data, relax.const(np.asarray(least, str(data.ty.dtype))))
+        return relax.op.maximum(data, constant(least, data.ty.dtype))
     return relax.op.clip(data, float(least), float(most))
+
+
+def _clip_between(
+    builder: relax.BlockBuilder, data: Expr, low: Expr | None, high: Expr | None
+) -> Expr:
+    """Clip to bounds that the model computes."""
+    if low is not None:
+        data = builder.emit(relax.op.maximum(data, low))
+    return data if high is None else relax.op.minimum(data, high)
 
 
 def _clip_integers(data: Expr, low: Any, high: Any) -> Expr:
     dtype = str(data.ty.dtype)
     if low is not None:
-        data = relax.op.maximum(data, relax.const(np.asarray(low, dtype)))
+        data = relax.op.maximum(data, constant(low, dtype))
     if high is not None:
-        data = relax.op.minimum(data, relax.const(np.asarray(high, dtype)))
+        data = relax.op.minimum(data, constant(high, dtype))
     return data
 
 
@@ -122,10 +118,10 @@ def _pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
     data = inputs[0]
     ndim = len(static_shape(data))
     if opset >= 11:
-        pads, value = _array(inputs[1]), _array(inputs[2])
+        pads, value = array_of(inputs[1]), array_of(inputs[2])
         if pads is None or (inputs[2] is not None and value is None):
             raise UnsupportedModel("its padding is computed from data; expected constants")
-        axes = _array(inputs[3])
+        axes = array_of(inputs[3])
     else:
         pads, value, axes = np.asarray(attributes["pads"]), attributes.get("value"), None
     widths = np.zeros((ndim, 2), dtype="int64")
@@ -141,9 +137,9 @@ def _pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
 
 
 def _tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    repeats = _array(inputs[1])
+    repeats = array_of(inputs[1])
     if repeats is None:
-        return _stock("Tile")(builder, inputs, attributes, state, opset)
+        return stock("Tile")(builder, inputs, attributes, state, opset)
     return relax.op.tile(inputs[0], repeats.tolist())
 
 
@@ -158,7 +154,7 @@ def _with_pads(name: str) -> Converter:
         opset: int,
     ) -> Expr:
         resolve_auto_pad(inputs, attributes)
-        return _stock(name)(builder, inputs, attributes, state, opset)
+        return stock(name)(builder, inputs, attributes, state, opset)
 
     return convert
 
@@ -187,16 +183,16 @@ def _convolution(name: str) -> Converter:
         else:
             resolve_output_shape(inputs, attributes)
         bias = inputs[2]
-        without_bias = stock.onnx_input([*inputs[:2]])
-        value = _stock(name)(builder, without_bias, attributes, state, opset)
+        without_bias = onnx_frontend.onnx_input([*inputs[:2]])
+        value = stock(name)(builder, without_bias, attributes, state, opset)
         return _add_bias(builder, value, bias, _node_name(attributes))
 
     return convert
 
 
 def _gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    product = _stock("Gemm")(
-        builder, stock.onnx_input([*inputs[:2], None]), dict(attributes), state, opset
+    product = stock("Gemm")(
+        builder, onnx_frontend.onnx_input([*inputs[:2], None]), dict(attributes), state, opset
     )
     if inputs[2] is None:
         return product
@@ -230,7 +226,7 @@ def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -
         value = attributes.get(attribute, otherwise)
         if value not in allowed:
             raise UnsupportedModel(f"attribute {attribute} is {value!r}; expected {allowed[0]!r}")
-        return _stock(name)(builder, inputs, attributes, state, opset)
+        return stock(name)(builder, inputs, attributes, state, opset)
 
     return convert
 
@@ -240,15 +236,51 @@ def _power(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     base, exponent = inputs[0], inputs[1]
     dtype = str(base.ty.dtype)
     if dtype.startswith("float"):
-        return _stock("Pow")(builder, inputs, attributes, state, opset)
+        if str(exponent.ty.dtype) != dtype:
+            exponent = builder.emit(relax.op.astype(exponent, dtype))
+        return stock("Pow")(
+            builder, onnx_frontend.onnx_input([base, exponent]), attributes, state, opset
+        )
     wide = [builder.emit(relax.op.astype(value, "float64")) for value in (base, exponent)]
     return relax.op.astype(builder.emit(relax.op.power(*wide)), dtype)
+
+
+def _hyperbolic(combine: Callable[[Expr, Expr], Expr]) -> Converter:
+    """Of e^x and e^-x: TVM's own operators have no code for a CPU."""
+
+    def convert(builder, inputs, _attributes, _state, _opset):  # noqa: ANN001, ANN202
+        grown = builder.emit(relax.op.exp(inputs[0]))
+        shrunk = builder.emit(relax.op.exp(builder.emit(relax.op.negative(inputs[0]))))
+        half = relax.const(0.5, str(inputs[0].ty.dtype))
+        return relax.op.multiply(builder.emit(combine(grown, shrunk)), half)
+
+    return convert
+
+
+def _reshape(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """The shape was an attribute once."""
+    if "shape" in attributes:
+        shape = constant(attributes.pop("shape"), "int64")
+        inputs = onnx_frontend.onnx_input([inputs[0], shape])
+    return stock("Reshape")(builder, inputs, attributes, state, opset)
+
+
+def _cumulative_sum(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """Stock form forwards; backwards between two flips."""
+    if not attributes.pop("reverse", 0):
+        return stock("CumSum")(builder, inputs, attributes, state, opset)
+    axis = array_of(inputs[1])
+    if axis is None:
+        raise UnsupportedModel("its axis is computed from data; expected a constant")
+    flipped = [builder.emit(relax.op.flip(inputs[0], int(axis.item()))), inputs[1]]
+    total = stock("CumSum")(builder, onnx_frontend.onnx_input(flipped), attributes, state, opset)
+    return relax.op.flip(builder.emit(total), int(axis.item()))
 
 
 def _is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
     data, dtype = inputs[0], str(inputs[0].ty.dtype)
     limits = [
-        relax.const(np.asarray(limit, dtype))
+        constant(limit, dtype)
         for limit, name in ((np.inf, "detect_positive"), (-np.inf, "detect_negative"))
         if attributes.get(name, 1)
     ]
@@ -263,10 +295,10 @@ def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN00
     data, indices = inputs[0], inputs[1]
     shape = static_shape(data)
     axis = attributes.get("axis", 0) % len(shape)
-    known = _array(indices)
+    known = array_of(indices)
     if known is None:
         return relax.op.take(data, indices, axis, mode="wrap")
-    positive = relax.const(np.where(known < 0, known + shape[axis], known).astype("int64"))
+    positive = constant(np.where(known < 0, known + shape[axis], known), "int64")
     return relax.op.take(data, positive, axis, mode="clip")
 
 
@@ -274,7 +306,7 @@ def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     """Stock form for odd windows; an even window reaches further after a channel than before it."""
     size = attributes["size"]
     if size % 2:
-        return _stock("LRN")(builder, inputs, attributes, state, opset)
+        return stock("LRN")(builder, inputs, attributes, state, opset)
     data = inputs[0]
     ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
     before = (size - 1) // 2
@@ -296,12 +328,12 @@ def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 def _layer_norm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     """Stock converter, and the mean and inverse deviation that it leaves out."""
     if attributes["tvm_custom"]["num_outputs"] == 1:
-        return _stock("LayerNormalization")(builder, inputs, attributes, state, opset).fields[0]
+        return stock("LayerNormalization")(builder, inputs, attributes, state, opset).fields[0]
     data = inputs[0]
     ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
     axes = list(range(attributes.get("axis", -1) % ndim, ndim))
     epsilon = relax.const(attributes.get("epsilon", 1e-5), dtype)
-    normal = _stock("LayerNormalization")(builder, inputs, dict(attributes), state, opset).fields[0]
+    normal = stock("LayerNormalization")(builder, inputs, dict(attributes), state, opset).fields[0]
     mean = builder.emit(relax.op.mean(data, axes, keepdims=True))
     variance = builder.emit(relax.op.variance(data, axes, keepdims=True))
     inverse = relax.op.rsqrt(builder.emit(relax.op.add(variance, epsilon)))
@@ -328,6 +360,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "Clip": _clip,
     "Conv": _convolution("Conv"),
     "ConvTranspose": _convolution("ConvTranspose"),
+    "Cosh": _hyperbolic(relax.op.add),
+    "CumSum": _cumulative_sum,
+    "Einsum": import_einsum.convert,
     "Gather": _gather,
     "Gemm": _gemm,
     "HardSigmoid": _hard_sigmoid,
@@ -342,8 +377,10 @@ CONVERTERS: Mapping[str, Converter] = {
     "Pad": _pad,
     "Pow": _power,
     "RMSNormalization": _rms_norm,
-    "Resize": _only("Resize", "antialias", (0,), 0),
+    "Reshape": _reshape,
+    "Resize": import_resize.convert,
     "RoiAlign": _only("RoiAlign", "mode", (b"avg",), b"avg"),
+    "Sinh": _hyperbolic(relax.op.subtract),
     "SpaceToDepth": _only("SpaceToDepth", "mode", (b"DCR",), b"DCR"),
     "Sum": _chain(relax.op.add),
     "Tile": _tile,

@@ -100,7 +100,10 @@ def _check_file(file: Path) -> None:
 
 
 def _load_external_data(model: ModelProto, file: Path) -> None:
-    external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    attributes = (node.attribute for node in model.graph.node if node.op_type == "Constant")
+    values = (attribute.t for group in attributes for attribute in group if attribute.HasField("t"))
+    tensors = (*model.graph.initializer, *values)
+    external = [tensor for tensor in tensors if uses_external_data(tensor)]
     for tensor in external:
         _check_external(tensor, file)
     if not external:

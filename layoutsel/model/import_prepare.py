@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 OPSET = 18
 """Older models are converted to this operator set; newer ones stay as they are."""
 
+_COORDINATES_OPSET = 11
+"""From here on a Resize says how it takes coordinates; before, what is "asymmetric" now was all there was."""
+
 _CHATTY = ("onnxscript", "onnx_ir", "onnx", "onnx_ir.passes.common")
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _STRINGS = ir.DataType.STRING
@@ -33,8 +36,8 @@ def prepare(model: ModelProto, where: str) -> ir.Model:
     UnsupportedModel
         If it holds control flow, operators of unknown domains, or tensors of strings.
     """
-    prepared = ir.serde.deserialize_model(model)
     with quiet():
+        prepared = ir.serde.deserialize_model(model)
         _attempt("convert the operator set", where, lambda: _convert_version(prepared))
         _attempt("fold constants", where, lambda: _simplify(prepared))
         if any(map(_lacks_converter, prepared.graph)):
@@ -74,6 +77,11 @@ def _convert_version(model: ir.Model) -> None:
     version = model.graph.opset_imports.get("", OPSET)
     if version < OPSET:
         version_converter.convert_version(model, OPSET, fallback=True)
+    if version < _COORDINATES_OPSET:
+        for node in model.graph:
+            if node.op_type == "Resize" and "coordinate_transformation_mode" not in node.attributes:
+                node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
+                node.attributes.add(ir.AttrString("nearest_mode", "floor"))
 
 
 def _simplify(model: ir.Model) -> None:

@@ -19,26 +19,12 @@ from tvm.ir.expr import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend as stock
 
 from layoutsel.errors import UnsupportedModel
-from layoutsel.model import import_converters
-
-_MICROSOFT = frozenset(
-    [
-        "Attention",
-        "BiasGelu",
-        "EmbedLayerNormalization",
-        "FastGelu",
-        "Gelu",
-        "SkipLayerNormalization",
-    ]
-)
-"""Operators outside ONNX's own domain that TVM's importer knows."""
+from layoutsel.model import import_converters, import_prepare
 
 _IMPURE = frozenset(["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"])
 
 _SMALL = 4096
 """Elements of a constant that is worth evaluating while importing; weights are folded later."""
-
-_STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +47,8 @@ def to_relax(model: ir.Model, where: str) -> ImportedGraph:
     opset = model.graph.opset_imports.get("", 1)
     weights = {name: value.const_value.numpy() for name, value in model.graph.initializers.items()}
     model.graph.initializers.clear()
-    graph = ir.serde.serialize_graph(model.graph)
+    with import_prepare.quiet():
+        graph = ir.serde.serialize_graph(model.graph)
     _check_operators(graph.node, where)
     importer = _Importer(weights, where)
     with warnings.catch_warnings():
@@ -69,7 +56,21 @@ def to_relax(model: ir.Model, where: str) -> ImportedGraph:
         module = importer.from_onnx(graph, opset)
     if importer.failure is not None:
         raise importer.failure
+    _check_calls(module, importer.origins, where)
     return ImportedGraph(module=module, origins=_with_result(module, importer.origins))
+
+
+def _check_calls(module: IRModule, origins: Mapping[str, str], where: str) -> None:
+    """Refuse functions of loops, which no later pass can see through."""
+    for block in module["main"].body.blocks:
+        for binding in block.bindings:
+            value = binding.value
+            if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.call_tir":
+                node = origins.get(binding.var.name, binding.var.name)
+                raise UnsupportedModel(
+                    f"{where}: node {node!r} is imported as loops ({value.args[0].name_hint}); expected operators. "
+                    f"Export the model without it, or with constant arguments"
+                )
 
 
 def _with_result(module: IRModule, origins: Mapping[str, str]) -> dict[str, str]:
@@ -86,9 +87,7 @@ def _with_result(module: IRModule, origins: Mapping[str, str]) -> dict[str, str]
 def _check_operators(nodes: Iterable[NodeProto], where: str) -> None:
     missing = []
     for node in nodes:
-        standard = node.domain in _STANDARD_DOMAINS
-        known = import_converters.has_converter(node.op_type)
-        if not known or (not standard and node.op_type not in _MICROSOFT):
+        if not import_converters.has_converter(node.op_type, node.domain):
             missing.append(node)
     if not missing:
         return
@@ -102,9 +101,9 @@ def _check_operators(nodes: Iterable[NodeProto], where: str) -> None:
 
 
 def binding_name(node_name: str) -> str:
-    """Name of a node as a Relax variable: letters, digits and underscores."""
+    """Name of a node as a Relax variable: letters, digits and underscores; ``main`` is the function's own."""
     name = re.sub(r"\W+", "_", node_name).strip("_")
-    return name if name and not name[0].isdigit() else f"n_{name}"
+    return name if name and not name[0].isdigit() and name != "main" else f"n_{name}"
 
 
 def _untyped(name: str) -> ValueInfoProto:

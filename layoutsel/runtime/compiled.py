@@ -85,7 +85,7 @@ class CompiledModel:
         return self.header.get("checks", [])
 
     def __call__(
-        self, *arguments: np.ndarray, **named: np.ndarray
+        self, /, *arguments: np.ndarray, **named: np.ndarray
     ) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on inputs given by position or by name; one array, or a tuple of them in the model's order.
 
@@ -105,7 +105,7 @@ class CompiledModel:
             tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
             return [_array(tensor) for tensor in tensors]
 
-    def bind(self, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
+    def bind(self, /, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
         """Inputs in the model's order, checked and contiguous."""
         return _bind(self.inputs, arguments, named)
 

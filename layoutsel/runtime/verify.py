@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -13,9 +13,14 @@ from tvm import relax
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import rel_l2_err
 from tvm_passes.errors import LayoutselError
+from tvm_passes.ir import main_bindings, tensor_types
 
 TOLERANCE = 1e-5
 """Relative L2 error that an f32 result may have."""
+HALF_TOLERANCES = {"bfloat16": 3e-2, "float16": 5e-3}
+"""The same for a model that computes in such a type itself: some ten of its rounding errors."""
+SPREAD = 4.0
+"""How many times as far from the reference as the reference from itself a result may be, see :func:`compare`."""
 SOFTMAX = ("Softmax", "LogSoftmax")
 RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
@@ -34,6 +39,11 @@ class Check:
     tolerance: float
     """What it may be at most."""
     reference: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is small enough; not if it is no number."""
+        return self.rel_l2_err <= self.tolerance
 
 
 def onnx_softmaxes(model: onnx.ModelProto) -> dict[str, str]:
@@ -54,17 +64,29 @@ def onnx_logits(model: onnx.ModelProto) -> list[str]:
     return list(dict.fromkeys(onnx_softmaxes(model).values()))
 
 
+def tolerance_of(module: tvm.IRModule) -> float:
+    """Relative L2 error that results of `module` may have, by the narrowest type that it computes in."""
+    types = {
+        str(ty.dtype)
+        for binding in main_bindings(module["main"])
+        for ty in tensor_types(binding.var.ty)
+    }
+    return max([TOLERANCE, *(HALF_TOLERANCES[name] for name in types & set(HALF_TOLERANCES))])
+
+
 def onnxruntime_reference(
-    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, optimised: bool = True
 ) -> list[np.ndarray]:
-    """Results of ONNX Runtime, unoptimised, and behind them the logits of final softmaxes."""
+    """Results of ONNX Runtime, and behind them the logits of final softmaxes."""
     import onnxruntime
 
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in onnx_logits(model))
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -85,12 +107,19 @@ def compare(
     expected: Sequence[np.ndarray],
     reference: str,
     softmaxes: Collection[str] = (),
+    *,
+    tolerance: float = TOLERANCE,
+    again: Callable[[], Sequence[np.ndarray] | None] | None = None,
 ) -> list[Check]:
     """Compare every output of `model`, and the logits behind them.
 
     Softmax turns an absolute error of its input into a relative one of its result: behind logits of size m, a relative
-    error of ε becomes one of up to m·ε. So the outputs named in `softmaxes` may be off by :data:`TOLERANCE` times the
-    largest logit; the logits themselves, like every other output, by :data:`TOLERANCE`.
+    error of ε becomes one of up to m·ε. So the outputs named in `softmaxes` may be off by `tolerance` times the
+    largest logit; the logits themselves, like every other output, by `tolerance`.
+
+    Some networks (deep ones with random weights) magnify any rounding. `again` gives the reference's results in another
+    order of its arithmetic; it is asked only where an error is too large. Where the reference moves by δ, so may the
+    result, by :data:`SPREAD` times δ.
 
     Raises
     ------
@@ -112,15 +141,21 @@ def compare(
         Check(
             output=name,
             rel_l2_err=rel_l2_err(got, want),
-            tolerance=TOLERANCE * (largest if name in softmaxes else 1.0),
+            tolerance=tolerance * (largest if name in softmaxes else 1.0),
             reference=reference,
         )
         for name, got, want in zip(names, results, expected, strict=False)
     ]
+    if again is not None and any(not check.passed for check in checks):
+        other = again() or expected
+        checks = [
+            replace(check, tolerance=max(check.tolerance, SPREAD * rel_l2_err(one, two)))
+            for check, one, two in zip(checks, other, expected, strict=False)
+        ]
     for check in checks:
-        if check.rel_l2_err > check.tolerance:
+        if not check.passed:
             raise VerificationError(
-                f"output {check.output!r} differs from {reference}: relative L2 error "
-                f"{check.rel_l2_err:.2e}, expected at most {check.tolerance:.0e}"
+                f"output {check.output!r} differs from {reference}: relative L2 error {check.rel_l2_err:.2e}, "
+                f"expected at most {check.tolerance:.0e}. Compile it with --units cpu, and report it"
             )
     return checks

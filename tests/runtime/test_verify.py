@@ -41,3 +41,16 @@ def test_a_missing_or_misshapen_reference_is_refused():
         check([PROBABILITIES, LOGITS], [PROBABILITIES])
     assert rel_l2_err(np.ones(3), np.ones(4)) == float("inf")
     assert rel_l2_err(np.array([np.nan]), np.ones(1)) == float("inf")
+
+
+def test_where_the_reference_moves_the_result_may_too():
+    want, got = np.ones(4), np.ones(4) * (1 + 3e-5)
+    network = model(got, outputs=("y",))
+    with pytest.raises(VerificationError, match="expected at most 1e-05"):
+        compare(network, [], [want], "reference", again=lambda: [want * (1 + 2e-6)])
+    (check,) = compare(network, [], [want], "reference", again=lambda: [want * (1 + 1e-5)])
+    assert check.tolerance == pytest.approx(4e-5)
+
+
+def test_the_reference_is_not_asked_again_without_need():
+    compare(model(np.ones(4), outputs=("y",)), [], [np.ones(4)], "reference", again=pytest.fail)

@@ -31,6 +31,9 @@ PLANNERS: Mapping[str, Planner] = {
 
 def plan_subgraph(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """The plan of a sub-graph, or the name of the operator that no kernel computes in its layout."""
+    shapes = [param.shape for param in subgraph.params] + [node.shape for node in subgraph.nodes]
+    if not all(shapes):
+        return "a scalar"
     planner = PLANNERS.get(subgraph.anchor)
     if subgraph.algorithm != "direct" and subgraph.anchor != "nn.conv2d":
         return subgraph.anchor

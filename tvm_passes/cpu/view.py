@@ -70,7 +70,7 @@ def broadcast_view(shape: Sequence[int], layout: str, full: Sequence[int]) -> Vi
         rows, full_rows = padded[:-1], tuple(full[:-1])
         if rows != full_rows and any(dim != 1 for dim in rows):
             return None
-        channels = padded[-1]
+        channels = padded[-1] if padded else 1
         varies = channels != 1
         return View(
             n=0,

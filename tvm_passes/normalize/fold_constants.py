@@ -15,6 +15,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_passes.ir import Constant, Expr, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
+    call_of,
     constant_of,
     dtype_of,
     integers,
@@ -217,7 +218,11 @@ def _is_worth_folding(call: Call, arrays: list[np.ndarray]) -> bool:
 class _Folder(PyExprMutator):
     def visit_call_(self, call: Call) -> Expr:
         call = super().visit_call_(call)
-        if not isinstance(call, Call) or op_name(call) not in _EVALUATORS:
+        if not isinstance(call, Call):
+            return call
+        if op_name(call) == "shape_to_tensor":
+            return self._shape_as_tensor(call)
+        if op_name(call) not in _EVALUATORS:
             return call
         arguments = [self._constant(argument) for argument in call.args]
         value = evaluate(call, arguments)
@@ -235,6 +240,13 @@ class _Folder(PyExprMutator):
         if isinstance(value, Tuple) and isinstance(value.fields[item.index], Constant):
             return value.fields[item.index]
         return item
+
+    def _shape_as_tensor(self, call: Call) -> Expr:
+        """The integers of a shape that is known, as a constant."""
+        shape = resolved(self, call.args[0])
+        of = call_of(self, shape, "shape_of")
+        dims = integers(shape) if of is None else shape_of(of.args[0])
+        return call if dims is None else constant_of(np.asarray(dims, "int64"))
 
     def _constant(self, argument: Expr) -> Expr:
         """Constant that `argument` stands for; `argument` itself if there is none."""
@@ -258,6 +270,8 @@ class FoldConstants:
     After::
 
         lv1 = R.matmul(x, transposed_constant)
+
+    The shape of a tensor, as a tensor, is such a constant too.
 
     Requires
         Nothing.

@@ -6,7 +6,7 @@ from tvm import relax
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
-from tvm_passes.ir import static_shape
+from tvm_passes.ir import is_tensor, main_bindings, op_name, static_shape
 from tvm_passes.layout import tensor_layout
 from tvm_passes.onednn.graph import Graph, Storage
 from tvm_passes.onednn.plugin import available
@@ -57,6 +57,11 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
     Unsupported
         If an operator has no primitive, or not with these attributes.
     """
+    for binding in main_bindings(function):
+        if is_tensor(binding.var) and not static_shape(binding.var.ty):
+            raise Unsupported(
+                op_name(binding.value), "a scalar", "a tensor of one dimension or more"
+            )
     graph = Graph("p0", num_params=len(function.params))
     count = int(function.attrs["layoutsel.num_activations"])
     params = []
@@ -64,6 +69,8 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
         if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) != "float32":
             raise Unsupported("parameter", f"a parameter of type {param.ty}", "a float32 tensor")
         shape = static_shape(param.ty)
+        if not shape:
+            raise Unsupported("parameter", "a scalar", "a tensor of one dimension or more")
         tensor = graph.temp(
             shape, tensor_layout(shape, decision.layout if index < count else "NCHW")
         )
