@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from os import PathLike
@@ -14,7 +15,7 @@ import numpy as np
 import onnx
 import tvm
 
-from layoutsel.building.build import Built, build
+from layoutsel.building.build import Lowered, generate_code, lower_decisions
 from layoutsel.cost.machine import this_machine
 from layoutsel.planning import documents
 from layoutsel.planning.alternatives import single_plans, top_plans
@@ -47,6 +48,10 @@ TOP_PLANS = 2
 """Plans measured beside the chosen one…"""
 BASELINES = 3
 """… and single-decision baselines, the predicted best first."""
+GENERATORS = 2
+"""Plans for which code is generated at once: LLVM uses one core for each."""
+DROP_AFTER = 4
+"""Turns of the race after which the clearly slower ones are left out."""
 TIE = 0.01
 """A rival must be faster than the chosen plan by more than this share of its time to replace it."""
 
@@ -161,9 +166,10 @@ def finish(
 ) -> CompiledModel:
     """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over."""
     rivals = _rivals(chosen, problem) if problem is not None else {}
-    model = _compiled(session, chosen)
     if problem is not None and rivals:
-        model = _fastest(session, chosen, model, rivals, problem)
+        model = _fastest(session, chosen, rivals, problem)
+    else:
+        model = _compiled(session, chosen)
     if verify:
         checks = verify_model(session, model)
         model.header["checks"] = [asdict(check) for check in checks]
@@ -231,20 +237,16 @@ def _rivals(chosen: Plan, problem: PlanningProblem) -> dict[str, Mapping[Subgrap
 def _fastest(
     session: Session,
     chosen: Plan,
-    model: CompiledModel,
     rivals: Mapping[str, Mapping[SubgraphId, Decision]],
     problem: PlanningProblem,
 ) -> CompiledModel:
     plans = {"plan": chosen}
-    models = {"plan": model}
     for name, decisions in rivals.items():
         plans[name] = _plan_of(chosen, problem, decisions, name)
-        try:
-            models[name] = _compiled(session, plans[name])
-        except LayoutselError as error:
-            logger.warning("the rival plan %r cannot be built: %s", name, error)
-    inputs = random_inputs(model.inputs)
-    measured = race({name: rival.timed_call(inputs) for name, rival in models.items()})
+    models = _compiled_all(session, plans)
+    inputs = random_inputs(models["plan"].inputs)
+    calls = {name: rival.timed_call(inputs) for name, rival in models.items()}
+    measured = race(calls, drop_after=DROP_AFTER)
     winner = min(measured, key=lambda name: measured[name].median_us)
     if measured[winner].median_us > (1 - TIE) * measured["plan"].median_us:
         winner = "plan"
@@ -257,6 +259,21 @@ def _fastest(
         )
         plans[winner] = _plan_of(chosen, problem, rivals[winner], winner, explained=True)
     return _with_measurements(models[winner], plans[winner], measured)
+
+
+def _compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
+    """The chosen one of `plans`, called "plan", and those of its rivals that can be built."""
+    models = {}
+    with ThreadPoolExecutor(GENERATORS) as generators:
+        for name, plan in plans.items():
+            try:
+                lowered = lower_decisions(session.graph, plan.decisions)
+                models[name] = generators.submit(_generated, session, plan, lowered)
+            except LayoutselError as error:
+                if name == "plan":
+                    raise
+                logger.warning("the rival plan %r cannot be built: %s", name, error)
+        return {name: model.result() for name, model in models.items()}
 
 
 def _plan_of(
@@ -294,12 +311,16 @@ def _with_measurements(
 
 
 def _compiled(session: Session, plan: Plan) -> CompiledModel:
-    built = build(session.graph, plan.decisions)
-    header = _header(session, plan, built)
-    return CompiledModel(built.executable.jit(), built.weights, header, executable=built.executable)
+    return _generated(session, plan, lower_decisions(session.graph, plan.decisions))
 
 
-def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:
+def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:
+    executable = generate_code(lowered.module, lowered.target)
+    header = _header(session, plan, lowered)
+    return CompiledModel(executable.jit(), lowered.weights, header, executable=executable)
+
+
+def _header(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
     def signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
         return [
             Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json()
@@ -308,7 +329,7 @@ def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:
 
     fallbacks = {
         id_: str(decision)
-        for id_, decision in built.decisions.items()
+        for id_, decision in lowered.decisions.items()
         if decision != plan.decisions[id_]
     }
     return {
@@ -318,11 +339,11 @@ def _header(session: Session, plan: Plan, built: Built) -> dict[str, Any]:
         "inputs": signatures(session.model.inputs),
         "outputs": signatures(session.model.outputs),
         "threads": session.threads,
-        "units": sorted({decision.unit for decision in built.decisions.values()}),
+        "units": sorted({decision.unit for decision in lowered.decisions.values()}),
         "features": list(this_machine().isa),
         "plan": documents.to_json(plan),
         "fallbacks": fallbacks,
-        "calls": [list(call) for call in built.calls],
+        "calls": [list(call) for call in lowered.calls],
         "versions": all_versions(),
         "machine": str(this_machine()),
         "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -23,24 +23,25 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Built:
-    """An executable and what it needs beside its inputs."""
+class Lowered:
+    """A module of kernels and partitions (stage 5) and what it needs beside its inputs."""
 
-    executable: relax.VMExecutable
+    module: tvm.IRModule
+    target: tvm.target.Target
     weights: tuple[np.ndarray, ...]
     decisions: Mapping[SubgraphId, Decision]
-    """What was built: the plan's decisions, but for partitions that fell back."""
+    """What was lowered: the plan's decisions, but for partitions that fell back."""
     calls: tuple[tuple[str, str], ...] = ()
     """What `main` calls, in order: the function, and the sub-graph or transform that it computes (empty for a
     partition, which knows itself)."""
 
 
-def build(
+def lower_decisions(
     graph: ModelGraph,
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target | None = None,
-) -> Built:
-    """Build what the decisions say.
+) -> Lowered:
+    """Give every sub-graph the code that the decisions say. Not in two threads at once: TVM's block builders share a stack.
 
     A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it.
 
@@ -61,13 +62,11 @@ def build(
             decisions[failed] = Decision(unit="cpu")
     calls = tuple(_calls(module))
     weights = tuple(constant.value.numpy() for constant in collect_weights(module))
-    module = LiftWeights()(module)
-    executable = compile_lowered(module, target)
-    return Built(executable, weights, decisions, calls)
+    return Lowered(LiftWeights()(module), target, weights, decisions, calls)
 
 
-def compile_lowered(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
-    """Compile a module whose units are lowered (stage 4)."""
+def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
+    """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
     return tvm.compile(module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE)
 
 

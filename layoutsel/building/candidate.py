@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from layoutsel.building.build import compile_lowered
+from layoutsel.building.build import generate_code
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ir import Expr, static_shape, tensor_types
@@ -77,7 +77,7 @@ def _finish(module: tvm.IRModule, target: tvm.target.Target, copies: int) -> Can
     module = lower_units(MergePartitions(codegen)(module), target)
     types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
     weights = [tvm.runtime.tensor(constant.value.numpy()) for constant in collect_weights(module)]
-    executable = compile_lowered(LiftWeights()(module), target)
+    executable = generate_code(LiftWeights()(module), target)
     inputs = [tvm.runtime.tensor(random_array(ty, 1000 + i)) for i, ty in enumerate(types)]
     machine = relax.VirtualMachine(executable, tvm.cpu())
     return Candidate(machine, (*inputs, tvm.runtime.convert(weights)), copies)

@@ -9,7 +9,7 @@ import pytest
 from exported import EXPORTERS, NAMES, exported
 from reference import random_feeds, relative_error, run_onnx
 
-from layoutsel.building.build import build
+from layoutsel.building.build import generate_code, lower_decisions
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.session import Session
 from layoutsel.units.base import units
@@ -18,11 +18,12 @@ AVAILABLE = [name for name, unit in units().items() if unit.unavailable() is Non
 
 
 def compile_decisions(session: Session, decisions) -> CompiledModel:
-    built = build(session.graph, decisions)
-    assert dict(built.decisions) == dict(decisions), "a legal candidate failed to build"
+    lowered = lower_decisions(session.graph, decisions)
+    assert dict(lowered.decisions) == dict(decisions), "a legal candidate failed to build"
     specs = {"inputs": session.model.inputs, "outputs": session.model.outputs}
     header = {key: [vars(spec) for spec in value] for key, value in specs.items()}
-    return CompiledModel(built.executable.jit(), built.weights, {**header, "threads": 2})
+    executable = generate_code(lowered.module, lowered.target)
+    return CompiledModel(executable.jit(), lowered.weights, {**header, "threads": 2})
 
 
 def check(session: Session, decisions) -> None:

@@ -6,7 +6,7 @@ import tvm
 from tvm import relax
 from tvm.relax.op import add, maximum, multiply, nn, subtract
 
-from layoutsel.building.build import build
+from layoutsel.building.build import generate_code, lower_decisions
 from layoutsel.model.graph import ModelGraph
 from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
@@ -42,9 +42,9 @@ def test_operand_of_a_pooling_is_read_rightly(pool, operator, channels, layout):
         else Decision(unit="cpu")
         for s in graph.subgraphs
     }
-    built = build(graph, decisions)
-    weights = tvm.runtime.convert([tvm.runtime.tensor(w) for w in built.weights])
-    machine = relax.VirtualMachine(built.executable, tvm.cpu())
+    lowered = lower_decisions(graph, decisions)
+    weights = tvm.runtime.convert([tvm.runtime.tensor(w) for w in lowered.weights])
+    machine = relax.VirtualMachine(generate_code(lowered.module, lowered.target), tvm.cpu())
     got = machine["main"](*(tvm.runtime.tensor(a) for a in arrays), weights)
     first = got if isinstance(got, tvm.runtime.Tensor) else got[0]
     assert relative_error(first.numpy(), run_relax(module, arrays)[0]) < 1e-5
