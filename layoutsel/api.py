@@ -18,7 +18,7 @@ import tvm
 from layoutsel.building.build import Lowered, generate_code, lower_decisions
 from layoutsel.cost.machine import this_machine
 from layoutsel.planning import documents
-from layoutsel.planning.alternatives import single_plans, top_plans
+from layoutsel.planning.alternatives import single_plans, top_plans, unit_plans
 from layoutsel.planning.explain import explain
 from layoutsel.planning.plan import Measured, Plan, check_fits, make_plan
 from layoutsel.planning.problem import PlanningProblem
@@ -46,6 +46,8 @@ Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 
 TOP_PLANS = 2
 """Plans measured beside the chosen one…"""
+UNIT_PLANS = 1
+"""… the best of those that stay on one unit, as what crossing between units costs is the hardest to predict …"""
 BASELINES = 3
 """… and single-decision baselines, the predicted best first."""
 GENERATORS = 2
@@ -224,7 +226,11 @@ def _onnxruntime_results(
 
 
 def _rivals(chosen: Plan, problem: PlanningProblem) -> dict[str, Mapping[SubgraphId, Decision]]:
-    alternatives = [*top_plans(problem, TOP_PLANS + 1), *single_plans(problem)[:BASELINES]]
+    alternatives = [
+        *top_plans(problem, TOP_PLANS + 1),
+        *unit_plans(problem)[:UNIT_PLANS],
+        *single_plans(problem)[:BASELINES],
+    ]
     seen = [chosen.decisions]
     rivals = {}
     for alternative in alternatives:

@@ -44,6 +44,12 @@ def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
     return _distinct(problem, plans)
 
 
+def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
+    """For every unit, the best plan that leaves to others only what it cannot do; the predicted best first."""
+    plans = ((f"only {unit}", best_with(problem, _has(unit=unit))) for unit in problem.units)
+    return _distinct(problem, plans)
+
+
 def top_plans(
     problem: PlanningProblem, k: int, *, time_limit_s: float = 10.0
 ) -> tuple[Alternative, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from layoutsel.planning.alternatives import single_plans, top_plans
+from layoutsel.planning.alternatives import single_plans, top_plans, unit_plans
 from layoutsel.planning.problem import ProblemError
 from layoutsel.planning.strategies import STRATEGIES, choose, unit_by_score
 from tests.planning.problems import (
@@ -63,6 +63,19 @@ def test_single_plans_fall_back_to_plain_then_to_any():
     assert packed["s1"] == Decision(unit="onednn", layout="NCHW")
     cheapest = min(no_onednn.by_id["s2"].options, key=lambda o: o.cost_us)
     assert packed["s2"] == cheapest.decision
+
+
+def test_unit_plans_leave_a_unit_only_where_it_cannot():
+    problem = graph_problem(residual_chain(2), random.Random(5))
+    problem = problem.restrict(lambda node, o: node.id != "s2" or o.decision.unit == "cpu")
+    plans = {plan.name: plan for plan in unit_plans(problem)}
+    assert set(plans) == {"only cpu", "only onednn"}
+    for unit in ("cpu", "onednn"):
+        chosen = plans[f"only {unit}"].decisions
+        assert {d.unit for id_, d in chosen.items() if id_ != "s2"} == {unit}
+        assert chosen["s2"].unit == "cpu"
+    costs = [plan.cost_us for plan in unit_plans(problem)]
+    assert costs == sorted(costs)
 
 
 @pytest.mark.parametrize("k", [1, 3, 8, 30])
