@@ -10,6 +10,11 @@ import pytest
 from layoutsel.benchmarking.cases import Case, write_case
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--tuned``: tune stock TVM as well, for an hour and more."""
+    parser.addoption("--tuned", action="store_true", help="run the group tvm-tuned as well")
+
+
 @pytest.fixture(scope="session")
 def case_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     """The case of a model by name, written on first use."""
