@@ -221,7 +221,10 @@ def _onnxruntime_results(
         logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        logger.warning("ONNX Runtime refuses the model (%s): verifying against stock TVM", reason)
+        logger.warning(
+            "ONNX Runtime refuses the model (%s): verifying against stock TVM, which shares the import",
+            reason,
+        )
     return None
 
 
@@ -269,17 +272,17 @@ def _fastest(
 
 def _compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
     """The chosen one of `plans`, called "plan", and those of its rivals that can be built."""
-    models = {}
+    generating = {}
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
             try:
                 lowered = lower_decisions(session.graph, plan.decisions)
-                models[name] = generators.submit(_generated, session, plan, lowered)
+                generating[name] = generators.submit(_generated, session, plan, lowered)
             except LayoutselError as error:
                 if name == "plan":
                     raise
                 logger.warning("the rival plan %r cannot be built: %s", name, error)
-        return {name: model.result() for name, model in models.items()}
+        return {name: model.result() for name, model in generating.items()}
 
 
 def _plan_of(

@@ -14,9 +14,6 @@ from tvm_passes.ir import (
     substitute,
 )
 
-MIN_ELEMENTS = 17
-"""Smaller constants stay in the code."""
-
 
 def collect_weights(module: tvm.IRModule) -> list[Constant]:
     """The constants of `main` that :class:`LiftWeights` lifts, in its order."""
@@ -30,7 +27,7 @@ def collect_weights(module: tvm.IRModule) -> list[Constant]:
 
 @tvm.transform.module_pass(opt_level=0, name="LiftWeights")
 class LiftWeights(ModulePass):
-    """Turn the large constants of `main` into one tuple parameter behind the model's inputs.
+    """Turn the constants of `main` into one tuple parameter behind the model's inputs.
 
     ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``.
 

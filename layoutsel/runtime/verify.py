@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,12 +16,16 @@ from layoutsel.runtime.samples import rel_l2_err
 from tvm_passes.errors import LayoutselError
 from tvm_passes.ir import main_bindings, tensor_types
 
+logger = logging.getLogger(__name__)
+
 TOLERANCE = 1e-5
 """Relative L2 error that an f32 result may have."""
 HALF_TOLERANCES = {"bfloat16": 3e-2, "float16": 5e-3}
 """The same for a model that computes in such a type itself: some ten of its rounding errors."""
 SPREAD = 4.0
-"""How many times as far from the reference as the reference from itself a result may be, see :func:`compare`."""
+"""How many times as far from the reference as the reference from itself a result may be, see :func:`compare`…"""
+MOST = 1e-3
+"""… and how far at most: where the reference moves further, or is no number, nothing is verified."""
 SOFTMAX = ("Softmax", "LogSoftmax")
 RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
@@ -119,7 +124,7 @@ def compare(
 
     Some networks (deep ones with random weights) magnify any rounding. `again` gives the reference's results in another
     order of its arithmetic; it is asked only where an error is too large. Where the reference moves by δ, so may the
-    result, by :data:`SPREAD` times δ.
+    result, by :data:`SPREAD` times δ, never by more than :data:`MOST`; a warning says so.
 
     Raises
     ------
@@ -149,9 +154,15 @@ def compare(
     if again is not None and any(not check.passed for check in checks):
         other = again() or expected
         checks = [
-            replace(check, tolerance=max(check.tolerance, SPREAD * rel_l2_err(one, two)))
+            replace(check, tolerance=max(check.tolerance, min(MOST, SPREAD * rel_l2_err(one, two))))
             for check, one, two in zip(checks, other, expected, strict=False)
         ]
+        for check in checks:
+            if check.passed and check.rel_l2_err > tolerance and check.output not in softmaxes:
+                logger.warning(
+                    "output %r: relative L2 error %.1e is accepted, as %s differs from itself by %.1e",
+                    check.output, check.rel_l2_err, reference, check.tolerance / SPREAD,
+                )  # fmt: skip
     for check in checks:
         if not check.passed:
             raise VerificationError(
