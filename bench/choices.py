@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from script import run
 
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
-from layoutsel.benchmarking.compare import save
 from layoutsel.planning.alternatives import best_with, single_plans
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
@@ -75,20 +74,5 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, required=True)
-    arguments = parser.parse_args()
-    found: list[dict[str, Any]] = []
-    for model in arguments.models:
-        found += rows(model, arguments.threads)
-        save(arguments.json, found)
-        for row in found:
-            if row["model"] == case_name(model):
-                print(*row.values(), sep="\t", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(rows, __doc__)

@@ -6,17 +6,15 @@ can do at that moment: ``python bench/kernels.py light:resnet50 --json bench/res
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
+from script import run
 
-from layoutsel.benchmarking.compare import save
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
 from layoutsel.runtime.threads import set_threads
@@ -100,18 +98,5 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, required=True)
-    arguments = parser.parse_args()
-    found = []
-    for row in rows(arguments.model, arguments.threads):
-        print(*row.values(), sep="\t", flush=True)
-        found.append(row)
-    save(arguments.json, found)
-
-
 if __name__ == "__main__":
-    main()
+    run(rows, __doc__)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -15,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from script import run
+
 from layoutsel.benchmarking.cases import case_name
-from layoutsel.benchmarking.compare import save
 
 WARM_RUNS = 3
 
@@ -41,19 +41,5 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, required=True)
-    arguments = parser.parse_args()
-    found: list[dict[str, Any]] = []
-    for model in arguments.models:
-        for row in rows(model, arguments.threads):
-            print(*row.values(), sep="\t", flush=True)
-            found.append(row)
-        save(arguments.json, found)
-
-
 if __name__ == "__main__":
-    main()
+    run(rows, __doc__)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from os import PathLike
@@ -272,17 +273,28 @@ def _fastest(
 
 def _compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
     """The chosen one of `plans`, called "plan", and those of its rivals that can be built."""
-    generating = {}
+    generating: dict[str, Future[CompiledModel]] = {}
+    models: dict[str, CompiledModel] = {}
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
-            try:
+            with _doing_without(name):
                 lowered = lower_decisions(session.graph, plan.decisions)
                 generating[name] = generators.submit(_generated, session, plan, lowered)
-            except LayoutselError as error:
-                if name == "plan":
-                    raise
-                logger.warning("the rival plan %r cannot be built: %s", name, error)
-        return {name: model.result() for name, model in generating.items()}
+        for name, model in generating.items():
+            with _doing_without(name):
+                models[name] = model.result()
+    return models
+
+
+@contextlib.contextmanager
+def _doing_without(name: str) -> Iterator[None]:
+    """Warn of a rival that cannot be built; the chosen plan must be."""
+    try:
+        yield
+    except LayoutselError as error:
+        if name == "plan":
+            raise
+        logger.warning("the rival plan %r cannot be built: %s", name, error)
 
 
 def _plan_of(

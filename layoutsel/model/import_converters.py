@@ -146,13 +146,7 @@ def _tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 def _with_pads(name: str) -> Converter:
     """Stock converter, called with explicit padding."""
 
-    def convert(
-        builder: relax.BlockBuilder,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        state: Any,
-        opset: int,
-    ) -> Expr:
+    def convert(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         resolve_auto_pad(inputs, attributes)
         return stock(name)(builder, inputs, attributes, state, opset)
 
@@ -171,13 +165,7 @@ def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name:
 def _convolution(name: str) -> Converter:
     """Convolution whose anchor keeps the node's name; the bias is an addition after it."""
 
-    def convert(
-        builder: relax.BlockBuilder,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        state: Any,
-        opset: int,
-    ) -> Expr:
+    def convert(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         if name == "Conv":
             resolve_auto_pad(inputs, attributes)
         else:
@@ -216,13 +204,7 @@ def _rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN
 def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -> Converter:
     """Stock converter, for the values of an attribute that it gets right."""
 
-    def convert(
-        builder: relax.BlockBuilder,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        state: Any,
-        opset: int,
-    ) -> Expr:
+    def convert(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         value = attributes.get(attribute, otherwise)
         if value not in allowed:
             raise UnsupportedModel(f"attribute {attribute} is {value!r}; expected {allowed[0]!r}")

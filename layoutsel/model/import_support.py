@@ -19,15 +19,9 @@ Converter = Callable[[relax.BlockBuilder, Sequence[Any], dict[str, Any], Any, in
 def stock(name: str) -> Converter:
     """TVM's own converter of an operator."""
 
-    def convert(
-        builder: relax.BlockBuilder,
-        inputs: Sequence[Any],
-        attributes: dict[str, Any],
-        state: Any,
-        opset: int,
-    ) -> Expr:
-        implementation = onnx_frontend._get_convert_map()[name].get_converter(opset)
-        return implementation(builder, inputs, attributes, state)
+    def convert(builder: relax.BlockBuilder, *arguments: Any) -> Expr:
+        *others, opset = arguments
+        return onnx_frontend._get_convert_map()[name].get_converter(opset)(builder, *others)
 
     return convert
 

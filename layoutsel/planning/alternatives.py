@@ -46,8 +46,7 @@ def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
 
 def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
     """For every unit, the best plan that leaves to others only what it cannot do; the predicted best first."""
-    plans = ((f"only {unit}", best_with(problem, _has(unit=unit))) for unit in problem.units)
-    return _distinct(problem, plans)
+    return _distinct(problem, _by_unit(problem, 10.0))
 
 
 def top_plans(
@@ -124,10 +123,16 @@ def _by_belief(
         for value in values:
             slower = _slow_down(problem, _has(**{field: value}))
             yield f"{value} slower", solve(slower, time_limit_s=time_limit_s).decisions
-    for unit in problem.units:
-        yield f"only {unit}", best_with(problem, _has(unit=unit), time_limit_s=time_limit_s)
+    yield from _by_unit(problem, time_limit_s)
     for layout in problem.layouts:
         yield f"only {layout}", best_with(problem, _has(layout=layout), time_limit_s=time_limit_s)
+
+
+def _by_unit(
+    problem: PlanningProblem, time_limit_s: float
+) -> Iterator[tuple[str, Mapping[SubgraphId, Decision]]]:
+    for unit in problem.units:
+        yield f"only {unit}", best_with(problem, _has(unit=unit), time_limit_s=time_limit_s)
 
 
 def _by_force(

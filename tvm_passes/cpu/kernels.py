@@ -30,7 +30,7 @@ PLANNERS: Mapping[str, Planner] = {
 
 
 def plan_subgraph(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
-    """The plan of a sub-graph, or the name of the operator that no kernel computes in its layout."""
+    """The plan of a sub-graph, or what no kernel computes in its layout: the name of an operator, a scalar."""
     shapes = [param.shape for param in subgraph.params] + [node.shape for node in subgraph.nodes]
     if not all(shapes):
         return "a scalar"

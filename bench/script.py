@@ -1,0 +1,28 @@
+"""What the scripts share: arguments, and rows printed and saved as they come, so that an interrupted run keeps its own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from layoutsel.benchmarking.compare import save
+
+Rows = Callable[[str, int], Iterator[dict[str, Any]]]
+"""(model, threads) → rows of the result."""
+
+
+def run(rows: Rows, description: str | None) -> None:
+    """Print and save the rows of every model that the command line names."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, required=True)
+    arguments = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    for model in arguments.models:
+        for row in rows(model, arguments.threads):
+            print(*row.values(), sep="\t", flush=True)
+            found.append(row)
+        save(arguments.json, found)
