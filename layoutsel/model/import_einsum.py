@@ -105,13 +105,19 @@ def _multiply(
     sizes = [
         dict(zip(letters, static_shape(value), strict=True)) for letters, value in (left, right)
     ]
+    # Where one side broadcasts along a sum, each side can be summed by itself.
+    apart = {
+        letter
+        for letter in {*left[0]} & {*right[0]} - {*later}
+        if sizes[0][letter] != sizes[1][letter]
+    }
+    left = _keep(builder, *left, {*left[0]} - apart)
+    right = _keep(builder, *right, {*right[0]} - apart)
     common = [letter for letter in left[0] if letter in right[0]]
     batch = [letter for letter in common if letter in later]
     summed = [letter for letter in common if letter not in later]
     rows = [letter for letter in left[0] if letter not in common]
     columns = [letter for letter in right[0] if letter not in common]
-    if any(sizes[0][letter] != sizes[1][letter] for letter in summed):
-        raise UnsupportedModel("it broadcasts a dimension that it sums over; expected equal sizes")
     a = _matrix(builder, left, sizes[0], (batch, rows, summed))
     b = _matrix(builder, right, sizes[1], (batch, summed, columns))
     product = builder.emit(relax.op.matmul(a, b))

@@ -13,7 +13,7 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
 from layoutsel.errors import LayoutselError, UnsupportedModel
-from layoutsel.model import import_converters
+from layoutsel.model import import_converters, import_resize
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _convert_version(model: ir.Model) -> None:
         for node in model.graph:
             if node.op_type == "Resize" and "coordinate_transformation_mode" not in node.attributes:
                 node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
-                node.attributes.add(ir.AttrString("nearest_mode", "floor"))
+                node.attributes.add(ir.AttrString("nearest_mode", import_resize.SIMPLE))
 
 
 def _simplify(model: ir.Model) -> None:

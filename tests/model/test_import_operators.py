@@ -104,10 +104,21 @@ def test_resize_of_other_ranks(mode, shape):
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
-@pytest.mark.parametrize(("op_type", "opset"), [("Upsample", 9), ("Resize", 10)])
-def test_resize_of_old_operator_sets(op_type, opset, mode):
-    scales = {"scales": np.asarray([1, 1, 2, 3], "float32")}
-    check(single(op_type, {"x": [1, 2, 5, 7]}, scales, opset=opset, mode=mode))
+@pytest.mark.parametrize(
+    ("op_type", "opset", "scales"),
+    [("Upsample", 9, [1, 1, 2, 3]), ("Resize", 10, [1, 1, 2, 3]), ("Resize", 10, [1, 1, 1.5, 0.4])],
+)
+def test_resize_of_old_operator_sets(op_type, opset, scales, mode):
+    constants = {"scales": np.asarray(scales, "float32")}
+    check(single(op_type, {"x": [1, 2, 5, 7]}, constants, opset=opset, mode=mode))
+
+
+def test_resize_beside_an_axis_of_one():
+    check(resize([1, 2, 1, 5], "align_corners", "linear", sizes=[1, 2, 1, 11]))
+
+
+def test_resized_size_is_rounded_in_single_precision():
+    check(resize([1, 2, 4, 5], "half_pixel", "linear", scales=[1, 1, 1, 2.6]))
 
 
 def test_resize_that_smooths_is_refused():
@@ -129,6 +140,8 @@ EQUATIONS = {
     "ij,jk,kl->il": [[2, 3], [3, 4], [4, 5]],
     "bij,bj,b->i": [[2, 3, 4], [2, 4], [2]],
     "ab,cd->dcba": [[2, 3], [4, 5]],
+    "ab,bc->ac": [[2, 1], [3, 4]],
+    "ij,->ij": [[2, 3], []],
 }
 
 
