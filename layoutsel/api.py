@@ -79,7 +79,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     Parameters
     ----------
     model
-        Path of an ONNX file, a loaded ONNX model, a Relax module, or ``light:resnet50`` and its like.
+        Path of an ONNX file, a loaded ONNX model, a Relax module, or ``light:resnet50``,
+        ``arch:mobilenet_v2`` and their like.
     units
         Compute units to choose from; every available one where None.
     precision

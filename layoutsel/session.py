@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def all_versions() -> dict[str, str]:
     return versions(kernels=kernel_version())
 
 
-def workload(subgraph: Subgraph) -> Workload:
+def workload(
+    subgraph: Subgraph, hints: Mapping[str, Mapping[str, float]] | None = None
+) -> Workload:
     """What a cost model is told of `subgraph`."""
     return Workload(
         key=subgraph.structural_hash,
@@ -84,6 +86,12 @@ def workload(subgraph: Subgraph) -> Workload:
         flops=subgraph.flops,
         weight_bytes=sum(spec.nbytes for spec in subgraph.weights),
         activation_bytes=sum(spec.nbytes for spec in (*subgraph.inputs, *subgraph.outputs)),
+        operators=subgraph.operators,
+        inputs=tuple(spec.shape for spec in subgraph.inputs),
+        weights=tuple(spec.shape for spec in subgraph.weights),
+        outputs=tuple(spec.shape for spec in subgraph.outputs),
+        attributes=subgraph.attributes,
+        hints=hints or {},
     )
 
 
@@ -133,6 +141,22 @@ class Session:
         """What every unit offers for every sub-graph."""
         return gather_candidates(self.graph, self.units)
 
+    @cached_property
+    def workloads(self) -> dict[SubgraphId, Workload]:
+        """What a cost model is told of every sub-graph."""
+        hints: dict[str, dict[str, Mapping[str, float]]] = {}
+        for subgraph in self.graph.subgraphs:
+            if subgraph.structural_hash not in hints:
+                function = self.graph.functions[subgraph.id]
+                hints[subgraph.structural_hash] = {
+                    str(decision): self.units[decision.unit].backend.hints(function, decision)
+                    for decision in self.candidates[subgraph.id].decisions
+                }
+        return {
+            subgraph.id: workload(subgraph, hints[subgraph.structural_hash])
+            for subgraph in self.graph.subgraphs
+        }
+
     def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
         """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.
 
@@ -170,7 +194,15 @@ class Session:
         """The roofline of this machine, with the units' efficiencies."""
         return RooflineCost(peaks=machine_peaks(self.threads))
 
+    def _describe(self, store: Store) -> None:
+        """Keep beside the measurements what was measured, and on what."""
+        for described in {work.key: work for work in self.workloads.values()}.values():
+            store.describe(described)
+        peaks = asdict(machine_peaks(self.threads))
+        store.describe_machine({**asdict(this_machine()), "peaks": peaks})
+
     def _measure(self, model: MeasuredCost) -> None:
+        self._describe(model.store)
         requests = [
             self._request(subgraph, decision)
             for subgraph in self.graph.subgraphs

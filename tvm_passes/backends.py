@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tvm
@@ -27,6 +27,8 @@ class Backend:
     """Whether a stage-1 sub-graph function may run under a decision; the reason where not. Fast: builds nothing."""
     lower: Callable[[tvm.target.Target], tvm.transform.Pass]
     """The pass that replaces this unit's calls in `main` (stage 3 → 4)."""
+    hints: Callable[[relax.Function, Decision], Mapping[str, float]] = lambda _function, _decision: {}
+    """What a cost model may want to know of the code that a supported decision gets, by name."""
     codegen: str | None = None
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
     unavailable: Callable[[], str | None] = _always
@@ -38,10 +40,11 @@ BACKENDS: dict[str, Backend] = {
         name="onednn",
         supports=onednn.supports,
         lower=lambda _target: onednn.LowerOnednn(),
+        hints=onednn.hints,
         codegen="layoutsel_onednn",
         unavailable=onednn.available,
     ),
-    "cpu": Backend(name="cpu", supports=cpu.supports, lower=cpu.LowerCpu),
+    "cpu": Backend(name="cpu", supports=cpu.supports, lower=cpu.LowerCpu, hints=cpu.hints),
 }
 """By name. The CPU is lowered last: it takes whatever is left."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from layoutsel.model import import_load, import_shapes, zoo
+from layoutsel.model import import_load, import_shapes
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.verify import onnx_logits, onnxruntime_reference
@@ -33,8 +33,7 @@ class Case:
 
 def case_name(model: str | Path) -> str:
     """What rows call a model."""
-    text = str(model)
-    return text.removeprefix(zoo.PREFIX) if text.startswith(zoo.PREFIX) else Path(text).stem
+    return import_load.model_name(model)
 
 
 def write_case(
@@ -47,12 +46,7 @@ def write_case(
     InvalidModel, InvalidShape, UnsupportedModel
         If the file is no model, or its shapes stay open.
     """
-    text = str(model)
-    loaded = (
-        zoo.light_model(text.removeprefix(zoo.PREFIX))
-        if text.startswith(zoo.PREFIX)
-        else import_load.load_model(text)
-    )
+    loaded = import_load.load_model(model)
     import_shapes.fix_inputs(loaded, shapes)
     signatures = [_signature(value) for value in loaded.graph.input]
     inputs = random_inputs(signatures)

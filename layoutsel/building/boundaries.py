@@ -129,8 +129,8 @@ def _measure(boundary: _Boundary, store: Store, worker: Worker, threads: int) ->
     reply = worker.call(boundary.payload(threads))
     if not isinstance(reply, Reply):
         return reply
-    median_us, spread_us, runs = reply.value
-    timing = Timing(median_us=median_us, spread_us=spread_us, runs=runs)
+    us, spread_us, runs = reply.value
+    timing = Timing(us=us, spread_us=spread_us, runs=runs)
     store.put_boundary(
         boundary.kind, boundary.source, boundary.destination, boundary.tensor, timing
     )

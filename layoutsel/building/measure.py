@@ -15,11 +15,13 @@ from layoutsel.building.candidate import (
     build_chain,
     build_transform,
 )
+from layoutsel.building.reference import SLOWEST, best_reference, time_reference
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 
-REPEATS = 9
+ROUNDS = 12
+"""Turns of a candidate and the reference kernel."""
 CHAIN = 9
 """Sub-graphs in the chain that measures a hand-over."""
 BUDGET_S = 0.12
@@ -32,12 +34,13 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
     Returns
     -------
     tuple
-        Median and spread (half the distance of the quartiles) of one run, microseconds, and how many runs were made.
+        Time and spread of one run, microseconds, and how many runs were made: see :func:`time_candidate`.
     """
-    set_threads(int(request["threads"]))
+    threads = int(request["threads"])
+    set_threads(threads)
     target = host_target()
     if request["kind"] == "crossing":
-        return time_crossing(request["source"], request["destination"], target)
+        return time_crossing(request["source"], request["destination"], target, threads)
     if request["kind"] == "transform":
         candidate = build_transform(
             tuple(request["shape"]),
@@ -50,15 +53,15 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
     else:
         function = tvm.ir.load_json(request["function"])
         candidate = build_candidate(function, Decision.parse(request["decision"]), target)
-    return time_candidate(candidate)
+    return time_candidate(candidate, threads)
 
 
 def time_crossing(
-    source: str, destination: str, target: tvm.target.Target
+    source: str, destination: str, target: tvm.target.Target, threads: int
 ) -> tuple[float, float, int]:
     """What a hand-over costs: a chain of tiny sub-graphs on units by turns, less the same chain on each alone."""
     chains = {
-        units: time_candidate(build_chain([units[i % len(units)] for i in range(CHAIN)], target))
+        units: time_candidate(build_chain([units[i % len(units)] for i in range(CHAIN)], target), threads)
         for units in ((source, destination), (source,), (destination,))
     }
     alternating, *alone = (median for median, _, _ in chains.values())
@@ -67,18 +70,25 @@ def time_crossing(
     return max(alternating - sum(alone) / 2, 0.0) / (CHAIN - 1), spread, runs
 
 
-def time_candidate(candidate: Candidate) -> tuple[float, float, int]:
-    """Median and spread of a candidate over :data:`REPEATS` batches of runs."""
+def time_candidate(candidate: Candidate, threads: int) -> tuple[float, float, int]:
+    """Time and spread of one run of a candidate, microseconds, and how many runs were made.
+
+    The candidate and the reference kernel are timed in turns. What interferes only ever adds time, so both are
+    taken at their lower quartile, and the candidate's is scaled to the machine's best speed.
+    """
     main = candidate.machine["main"]
     main(*candidate.arguments)
     start = time.perf_counter()
     main(*candidate.arguments)
     once_s = max(time.perf_counter() - start, 1e-6)
-    number = max(1, min(2000, int(BUDGET_S / REPEATS / once_s)))
-    evaluator = candidate.machine.time_evaluator("main", tvm.cpu(), number=number, repeat=REPEATS)
-    results = [
-        1e6 * result / candidate.copies for result in evaluator(*candidate.arguments).results
-    ]
-    quartiles = statistics.quantiles(results, n=4)
-    spread_us = (quartiles[2] - quartiles[0]) / 2
-    return statistics.median(results), spread_us, number * REPEATS
+    number = max(1, min(2000, int(BUDGET_S / ROUNDS / once_s)))
+    evaluator = candidate.machine.time_evaluator("main", tvm.cpu(), number=number, repeat=1)
+    times_us, references_us = [], []
+    for _ in range(ROUNDS):
+        references_us.append(time_reference())
+        result = float(evaluator(*candidate.arguments).results[0])
+        times_us.append(1e6 * result / candidate.copies)
+    lower, _, upper = statistics.quantiles(times_us, n=4)
+    speed = best_reference(threads).speed(statistics.quantiles(references_us, n=4)[0])
+    us = lower * max(speed, SLOWEST)
+    return us, (upper - lower) / 2 + us * (1 - speed) / 2, number * ROUNDS

@@ -35,7 +35,9 @@ DEFAULT_PEERS = "onnxruntime,openvino"
 def bench(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="ONNX files or light:<name>.", show_default=False),
+        typer.Argument(
+            metavar="MODEL...", help="ONNX files, light:<name> or arch:<name>.", show_default=False
+        ),
     ],
     against: Annotated[
         str,

@@ -15,7 +15,8 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="ONNX file, or light:<name> of the networks inside the onnx package, such as light:resnet50.",
+        help="ONNX file, light:<name> of the networks inside the onnx package, such as light:resnet50, "
+        "or arch:<name> of further ones, such as arch:mobilenet_v2.",
         show_default=False,
     ),
 ]

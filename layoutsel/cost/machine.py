@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from tvm_passes.isa import isa_limit
+
 _ISA_FLAGS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512dq"),
     *("avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
@@ -48,11 +50,13 @@ class Machine:
 
 @cache
 def this_machine() -> Machine:
-    """Describe the machine that this process runs on."""
+    """Describe the machine that this process runs on, as far as it may be used (:mod:`tvm_passes.isa`)."""
     info = _cpuinfo()
     name = info.get("model name") or platform.processor() or platform.machine()
     details = [info[key] for key in ("cpu family", "model", "stepping") if key in info]
     flags = set((info.get("flags") or info.get("Features") or "").split())
+    if limit := isa_limit():
+        flags &= limit.flags
     return Machine(
         cpu=f"{name} {'/'.join(details)}".strip(),
         cores=_usable_cores(),

@@ -101,7 +101,7 @@ class MeasuredCost:
 def run_in(worker: Worker) -> Runner:
     """Make a runner that sends each request's payload to `worker`.
 
-    The worker's function returns ``(median_us, spread_us, runs)``; whatever else happens is a failure.
+    The worker's function returns ``(us, spread_us, runs)``; whatever else happens is a failure.
     """
 
     def run(request: Request) -> Outcome:
@@ -109,12 +109,12 @@ def run_in(worker: Worker) -> Runner:
         if not isinstance(reply, Reply):
             return reply
         try:
-            median_us, spread_us, runs = reply.value
-            return Timing(median_us=float(median_us), spread_us=float(spread_us), runs=int(runs))
+            us, spread_us, runs = reply.value
+            return Timing(us=float(us), spread_us=float(spread_us), runs=int(runs))
         except Exception as error:  # the function is the caller's: say what it did wrong
             return Failure(
                 reason=f"got {reply.value!r} from {worker.function}; expected "
-                f"(median_us, spread_us, runs): {error}"
+                f"(us, spread_us, runs): {error}"
             )
 
     return run

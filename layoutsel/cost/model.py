@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm_passes.decision import Decision
@@ -41,6 +42,18 @@ class Workload:
     """Bytes of weights, read from memory once per run."""
     activation_bytes: float
     """Bytes of activations, read and written."""
+    operators: tuple[str, ...] = ()
+    """All operators, in order of execution."""
+    inputs: tuple[tuple[int, ...], ...] = ()
+    """Logical shapes of the activations."""
+    weights: tuple[tuple[int, ...], ...] = ()
+    """Shapes of the weights."""
+    outputs: tuple[tuple[int, ...], ...] = ()
+    """Logical shapes of the results."""
+    attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Integer attributes of the anchor, such as ``strides``."""
+    hints: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
+    """What units say of the code they would generate, by decision; see :attr:`tvm_passes.backends.Backend.hints`."""
 
 
 @dataclass(frozen=True, kw_only=True)

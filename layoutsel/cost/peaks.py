@@ -24,6 +24,7 @@ import platformdirs
 from layoutsel.cost.machine import Machine, this_machine
 from layoutsel.planning.documents import DocumentError, from_json, load_json, save
 from tvm_passes.errors import LayoutselError
+from tvm_passes.isa import isa_limit
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ def probe(threads: int) -> MachinePeaks:
     limits = dict.fromkeys(
         ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
     )
+    limit = isa_limit()
+    if limit is not None:
+        limits["OPENBLAS_CORETYPE"] = limit.blas_core
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     code = f"from layoutsel.cost.peaks import _measure; _measure({int(threads)})"
     try:

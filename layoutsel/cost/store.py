@@ -14,7 +14,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from typing import Any
 
 import platformdirs
 
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -43,6 +43,12 @@ CREATE TABLE IF NOT EXISTS boundary (
     runs INTEGER NOT NULL, date TEXT NOT NULL,
     PRIMARY KEY (kind, source, destination, shape, dtype, machine, versions, threads)
     ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS workload (key TEXT PRIMARY KEY, description TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hints (
+    key TEXT, decision TEXT, machine TEXT, versions TEXT, threads INTEGER, hints TEXT NOT NULL,
+    PRIMARY KEY (key, decision, machine, versions, threads)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS machine (
+    machine TEXT, threads INTEGER, description TEXT NOT NULL, PRIMARY KEY (machine, threads)) WITHOUT ROWID;
 PRAGMA user_version = {_SCHEMA_VERSION};
 """
 
@@ -51,13 +57,14 @@ PRAGMA user_version = {_SCHEMA_VERSION};
 class Timing:
     """A measured time."""
 
-    median_us: float
+    us: float
+    """Microseconds of one run."""
     spread_us: float
-    """Half the distance between the quartiles, microseconds."""
+    """Half the distance between the quartiles, and what a busy machine adds, microseconds."""
     runs: int
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.median_us) and self.median_us >= 0 and self.spread_us >= 0):
+        if not (math.isfinite(self.us) and self.us >= 0 and self.spread_us >= 0):
             raise LayoutselError(f"not a time: {self}")
 
 
@@ -131,18 +138,37 @@ class Store:
         median_us, spread_us, runs, failure = rows[0]
         if failure is not None:
             return Failure(reason=failure)
-        return Timing(median_us=median_us, spread_us=spread_us, runs=runs)
+        return Timing(us=median_us, spread_us=spread_us, runs=runs)
 
     def put(self, key: str, decision: Decision, outcome: Outcome) -> None:
         """Keep `outcome`, in place of an older one; on disk when this returns."""
         values = (
             (None, None, None, outcome.reason)
             if isinstance(outcome, Failure)
-            else (outcome.median_us, outcome.spread_us, outcome.runs, None)
+            else (outcome.us, outcome.spread_us, outcome.runs, None)
         )
         self._query(
             "INSERT OR REPLACE INTO measurement VALUES (?,?,?,?,?,?,?,?,?,?)",
             (key, str(decision), *self._where, *values, _now()),
+        )
+
+    def describe(self, workload: Workload) -> None:
+        """Keep what `workload` is, so that its measurements can be learned from."""
+        description = {**asdict(workload), "hints": {}}
+        self._query(
+            "INSERT OR REPLACE INTO workload VALUES (?,?)", (workload.key, json.dumps(description))
+        )
+        for decision, hints in workload.hints.items():
+            self._query(
+                "INSERT OR REPLACE INTO hints VALUES (?,?,?,?,?,?)",
+                (workload.key, decision, *self._where, json.dumps(dict(hints))),
+            )
+
+    def describe_machine(self, description: Mapping[str, Any]) -> None:
+        """Keep what the machine of this context is."""
+        self._query(
+            "INSERT OR REPLACE INTO machine VALUES (?,?,?)",
+            (self.context.machine, self.context.threads, json.dumps(description)),
         )
 
     def cost(self, key: str, decision: Decision) -> Cost | Infeasible | None:
@@ -152,7 +178,7 @@ class Store:
             return None
         if isinstance(outcome, Failure):
             return Infeasible(reason=outcome.reason)
-        return Cost(us=outcome.median_us, spread_us=outcome.spread_us, source="measured")
+        return Cost(us=outcome.us, spread_us=outcome.spread_us, source="measured")
 
     def put_boundary(
         self, kind: str, source: str, destination: str, tensor: TensorSpec, timing: Timing
@@ -163,7 +189,7 @@ class Store:
             (
                 *(kind, source, destination, json.dumps(tensor.shape), tensor.dtype),
                 *(*self._where, tensor.bytes),
-                *(timing.median_us, timing.spread_us, timing.runs, _now()),
+                *(timing.us, timing.spread_us, timing.runs, _now()),
             ),
         )
 

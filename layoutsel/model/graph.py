@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import tvm
@@ -52,6 +52,8 @@ class Subgraph:
     """Arithmetic operations, a multiply-add counted as two."""
     structural_hash: str
     """Equal for sub-graphs that compute the same function of their inputs and weights."""
+    attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Integer attributes of the anchor operator, such as ``strides``."""
     names: tuple[str, ...] = ()
     """Names of the ONNX nodes that it came from, where known."""
 
@@ -151,8 +153,25 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
         outputs=_specs(tensor_types(function.ret_ty)),
         flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
         structural_hash=structural_hash(function),
+        attributes=_integer_attributes(bindings[0].value) if bindings else {},
         names=tuple(dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)),
     )
+
+
+_ATTRIBUTES = ("strides", "padding", "dilation", "groups", "pool_size", "axis", "axes")
+
+
+def _integer_attributes(value: relax.Expr) -> dict[str, tuple[int, ...]]:
+    """Those of :data:`_ATTRIBUTES` that a call has."""
+    found = {}
+    attrs = value.attrs if isinstance(value, Call) else None
+    for name in _ATTRIBUTES if attrs is not None else ():
+        attribute = getattr(attrs, name, None)
+        if isinstance(attribute, int):
+            found[name] = (int(attribute),)
+        elif attribute is not None:
+            found[name] = tuple(int(entry) for entry in attribute)
+    return found
 
 
 def _edges(module: tvm.IRModule) -> Iterator[Edge]:

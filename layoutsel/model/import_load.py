@@ -1,8 +1,9 @@
-"""Read an ONNX model from a file, or say in one sentence why it cannot be read."""
+"""Read an ONNX model from a file or build a named one, or say in one sentence why that cannot be done."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
@@ -15,17 +16,42 @@ from onnx.external_data_helper import (
 )
 
 from layoutsel.errors import InvalidModel, UnsupportedModel
+from layoutsel.model import architectures, zoo
+
+_NAMED: Mapping[str, Callable[[str], ModelProto]] = {
+    zoo.PREFIX: zoo.light_model,
+    architectures.PREFIX: architectures.architecture,
+}
+"""Who builds a model that is no file, by what its name starts with."""
 
 
-def load_model(path: str | os.PathLike[str]) -> ModelProto:
-    """Read the model at `path`, external data included.
+def load_model(source: str | os.PathLike[str]) -> ModelProto:
+    """Read the model at a path, external data included, or build ``light:<name>`` or ``arch:<name>``.
 
     Raises
     ------
     InvalidModel
-        If there is no readable ONNX model at `path`, or its external data is missing or too short.
+        If there is no readable ONNX model at the path, its external data is missing or too short, or there is no
+        model of that name.
     """
-    file = Path(path)
+    prefix, name = _split(source)
+    return _NAMED[prefix](name) if prefix else _read(Path(source))
+
+
+def model_name(source: str | os.PathLike[str]) -> str:
+    """Name of what :func:`load_model` takes, without prefix, folder and suffix."""
+    prefix, name = _split(source)
+    return name if prefix else Path(source).stem
+
+
+def _split(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """Prefix of a named model, empty for a file, and what follows it."""
+    text = os.fspath(source)
+    prefix = next((prefix for prefix in _NAMED if text.startswith(prefix)), "")
+    return prefix, text.removeprefix(prefix)
+
+
+def _read(file: Path) -> ModelProto:
     _check_file(file)
     model = ModelProto()
     try:
@@ -89,7 +115,9 @@ def _check_file(file: Path) -> None:
     if file.is_dir():
         raise InvalidModel(f"{file}: got a directory; expected an .onnx file inside it")
     if not file.exists():
-        raise InvalidModel(f"{file}: no such file; expected an .onnx model or light:<name>")
+        raise InvalidModel(
+            f"{file}: no such file; expected an .onnx model, light:<name> or arch:<name>"
+        )
     try:
         with file.open("rb") as stream:
             empty = not stream.read(1)

@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
@@ -16,7 +15,7 @@ from tvm import relax
 from tvm.ir import IRModule
 
 from layoutsel.errors import InvalidModel, InvalidShape, LayoutselError, UnsupportedModel
-from layoutsel.model import import_load, import_prepare, import_relax, import_shapes, zoo
+from layoutsel.model import import_load, import_prepare, import_relax, import_shapes
 from tvm_passes.ir import static_shape, tensor_types
 from tvm_passes.normalize import normalize
 
@@ -61,7 +60,8 @@ def import_model(
     Parameters
     ----------
     source
-        A path of an ONNX file, ``light:<name>`` of the zoo, a loaded ONNX model or a Relax module. It is not changed.
+        A path of an ONNX file, ``light:<name>`` or ``arch:<name>`` of the zoos, a loaded ONNX model or a Relax module.
+        It is not changed.
     shapes
         Shape of each input that has dynamic dimensions.
 
@@ -118,11 +118,7 @@ def _load(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str]
         name = source.graph.name or "model"
         import_load.check_model(source, name)
         return source, name
-    text = os.fspath(source)
-    if text.startswith(zoo.PREFIX):
-        name = text.removeprefix(zoo.PREFIX)
-        return zoo.light_model(name), name
-    return import_load.load_model(text), Path(text).stem
+    return import_load.load_model(source), import_load.model_name(source)
 
 
 def _copied(model: ModelProto) -> ModelProto:

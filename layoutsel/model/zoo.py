@@ -10,6 +10,7 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from layoutsel.errors import InvalidModel
+from layoutsel.model.random_weights import random_weight
 
 PREFIX = "light:"
 """What the name of a model of the zoo starts with, such as ``light:resnet50``."""
@@ -28,15 +29,13 @@ LIGHT_MODELS = (
 """Names that :func:`light_model` takes."""
 
 _FILES = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-_BATCH_NORM_SCALE, _BATCH_NORM_VARIANCE = 1, 4
 _IR_VERSION = 8
 
 
 def light_model(name: str, seed: int = 0) -> ModelProto:
     """Build a network of the zoo.
 
-    Convolutions and matrices are He-scaled, batch-norm scales and variances lie in [0.8, 1.2], all other weights have
-    a standard deviation of 0.1, so that activations neither vanish nor overflow.
+    The weights are those of :func:`layoutsel.model.random_weights.random_weight`.
 
     Parameters
     ----------
@@ -95,19 +94,6 @@ def _weights(
         if name not in roles:
             continue
         is_integer = name in stored and stored[name].dtype != np.float32
-        array = stored[name] if is_integer else _random(rng, *roles[name], shape)
+        array = stored[name] if is_integer else random_weight(rng, *roles[name], shape)
         tensors.append(numpy_helper.from_array(array, name))
     return tensors
-
-
-def _random(
-    rng: np.random.Generator, op_type: str, position: int, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Weights of `shape` for the input at `position` of an operator."""
-    if op_type == "BatchNormalization" and position in (_BATCH_NORM_SCALE, _BATCH_NORM_VARIANCE):
-        return rng.uniform(0.8, 1.2, shape).astype(np.float32)
-    values = rng.standard_normal(shape, dtype=np.float32)
-    if op_type in ("Conv", "Gemm", "MatMul") and position == 1:
-        fan_in = int(np.prod(shape[1:]))
-        return values * np.float32(np.sqrt(2 / fan_in))
-    return values * np.float32(0.1)

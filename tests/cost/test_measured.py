@@ -35,7 +35,7 @@ class Counting:
         if len(self.seen) == self.interrupt_at:
             raise KeyboardInterrupt
         self.seen.append(request.key)
-        return Timing(median_us=len(request.key), spread_us=0, runs=1)
+        return Timing(us=len(request.key), spread_us=0, runs=1)
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def test_answers_from_the_store_else_from_the_estimate(model):
     assert model.subgraph(workload, NHWC).us == 111
     assert model.transform(tensor, "NCHW", "NHWC").us == 222
     assert model.crossing(tensor, "cpu", "onednn").us == 333
-    model.store.put("a", NHWC, Timing(median_us=5, spread_us=1, runs=3))
+    model.store.put("a", NHWC, Timing(us=5, spread_us=1, runs=3))
     model.store.put("a", NCHW, Failure(reason="killed"))
     model.store.put_boundary(
-        "crossing", "cpu", "onednn", tensor, Timing(median_us=7, spread_us=0, runs=3)
+        "crossing", "cpu", "onednn", tensor, Timing(us=7, spread_us=0, runs=3)
     )
     assert model.subgraph(workload, NHWC).us == 5
     assert model.subgraph(workload, NCHW) == Infeasible(reason="killed")
@@ -95,7 +95,7 @@ def test_a_worker_as_runner(model):
         assert worker.starts == 3  # after the crash and after the hang
     reasons = [getattr(outcomes[str(i), NHWC], "reason", "") for i in range(len(todo))]
     assert (
-        outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(median_us=2.0, spread_us=0.5, runs=7)
+        outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(us=2.0, spread_us=0.5, runs=7)
     )
     assert "SIGABRT" in reasons[1]
     assert "ValueError" in reasons[2]

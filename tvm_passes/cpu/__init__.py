@@ -2,6 +2,6 @@
 
 from tvm_passes.cpu.host import host_target
 from tvm_passes.cpu.kernel_pipeline import NAME as KERNEL_PIPELINE
-from tvm_passes.cpu.lower import LowerCpu, supports
+from tvm_passes.cpu.lower import LowerCpu, hints, supports
 
-__all__ = ["KERNEL_PIPELINE", "LowerCpu", "host_target", "supports"]
+__all__ = ["KERNEL_PIPELINE", "LowerCpu", "hints", "host_target", "supports"]

@@ -193,6 +193,22 @@ class ConvolutionKernel:
         return 4 * self.packed_size > self.unit.l2_bytes // 8
 
     @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        tiling = self.tiling
+        return {
+            "kernel_direct": 1.0,
+            "cycles": tiling.cycles,
+            "tasks": tiling.tasks,
+            "tile_width": len(tiling.widths) and self.geometry.row / len(tiling.widths),
+            "tile_vectors": tiling.vectors,
+            "task_rows": tiling.rows,
+            "row": self.geometry.row,
+            "channel_block": self.channel_block,
+            "lanes_filled": self.convolution.group_out / (self.channel_vectors * self.unit.lanes),
+        }
+
+    @property
     def packed_size(self) -> int:
         """Elements of the packed weights."""
         return self.convolution.groups * self.channel_vectors * self.unit.lanes * self.steps

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tvm.target import Target, codegen
 
+from tvm_passes.isa import isa_limit
+
 
 @dataclass(frozen=True, kw_only=True)
 class VectorUnit:
@@ -43,7 +45,7 @@ def num_cores(target: Target) -> int:
 
 
 def host_target(override: str | dict[str, object] | None = None) -> Target:
-    """The target of this machine: ``llvm`` with its CPU and its number of cores.
+    """The target of this machine: ``llvm`` with its CPU, or an older one that stands for it, and its number of cores.
 
     Parameters
     ----------
@@ -55,9 +57,10 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
         if target.attrs.get("num-cores"):
             return target
         return Target({**dict(target.export()), "num-cores": len(os.sched_getaffinity(0))})
+    limit = isa_limit()
     config: dict[str, object] = {
         "kind": "llvm",
-        "mcpu": codegen.llvm_get_system_cpu(),
+        "mcpu": limit.mcpu if limit else codegen.llvm_get_system_cpu(),
         "num-cores": len(os.sched_getaffinity(0)),
     }
     if codegen.llvm_cpu_has_features("avx512f", Target(config)):

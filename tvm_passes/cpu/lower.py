@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
 from tvm_passes.cpu.fallback import legalise
-from tvm_passes.cpu.host import VectorUnit, vector_unit
+from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Pack, Plan
 from tvm_passes.cpu.reorder import reorder
@@ -62,6 +63,13 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         kernel = f"no {decision.layout} kernel ({decision.algorithm}) for these shapes"
         return decline(plan, kernel, "layout NCHW, algorithm direct")
     return None
+
+
+def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
+    """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`Plan.hints`."""
+    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
+    plan = plan_subgraph(subgraph, vector_unit(host_target())) if subgraph else ""
+    return plan.hints if isinstance(plan, Plan) else {"kernel_fallback": 1.0}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,15 @@ class MatrixVector:
         return -(-self.columns // self.tile)
 
     @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        return {
+            "kernel_stream": 1.0,
+            "tasks": self.tiles,
+            "lanes_filled": self.columns / (self.tiles * self.tile),
+        }
+
+    @property
     def packed_size(self) -> int:
         """Elements of the packed matrix."""
         return self.tiles * self.tile * self.depth

@@ -52,6 +52,17 @@ class Nest:
         return self.shape[0] * self._vectors * self._rows[0]
 
     @property
+    def hints(self) -> dict[str, float]:
+        """How it is cut, for cost models."""
+        return {
+            "kernel_nest": 1.0,
+            "tasks": -(-self.work_items // self.items_per_task),
+            "lanes": self.lanes,
+            "across_channels": float(self.axis == "c"),
+            "mergeable": float(self.mergeable),
+        }
+
+    @property
     def items_per_task(self) -> int:
         """Items that one task covers."""
         n, c, h, w = self.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from tvm import tirx
@@ -31,6 +31,8 @@ class Plan:
     """Weights that are packed, by index of parameter; the others are passed as they are."""
     packed_shapes: Mapping[int, tuple[int, ...]]
     """Shape of each packed weight."""
+    hints: Mapping[str, float] = field(default_factory=dict)
+    """What a cost model may want to know of the kernel: its name, with 1, and how it is blocked."""
 
     def param_shape(self, param: Param) -> tuple[int, ...]:
         """Shape in memory of a parameter."""

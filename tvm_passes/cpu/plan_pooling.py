@@ -41,6 +41,7 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
         ),
         packs={weights.index: window.pack} if isinstance(weights, Param) else {},
         packed_shapes={weights.index: (window.packed_size,)} if isinstance(weights, Param) else {},
+        hints=window.hints,
     )
 
 

@@ -41,6 +41,7 @@ class _Product:
             ),
             packs={self.weights.index: pack},
             packed_shapes={self.weights.index: (kernel.packed_size,)},
+            hints=kernel.hints,
         )
 
 

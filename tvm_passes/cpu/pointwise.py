@@ -51,7 +51,7 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
         run_nests([nest], [body])
 
-    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={})
+    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={}, hints=nest.hints)
 
 
 def _concat_inputs(anchor: Node) -> list[Param]:
@@ -102,7 +102,13 @@ def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         ]
         run_nests(nests, bodies)
 
-    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={})
+    hints = {
+        **nests[0].hints,
+        "tasks": sum(nest.hints["tasks"] for nest in nests),
+        "lanes": min(nest.lanes for nest in nests),
+        "nests": len(nests),
+    }
+    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={}, hints=hints)
 
 
 def _packed(where: View) -> bool:

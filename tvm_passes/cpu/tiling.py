@@ -27,6 +27,10 @@ class Tiling:
     """Vectors of output channels in a register tile."""
     rows: int
     """Rows of a task."""
+    cycles: float
+    """Estimate for the slowest thread."""
+    tasks: int
+    """What the threads share, rows times tiles of channels."""
 
 
 def even_split(total: int, parts: int) -> tuple[int, ...]:
@@ -138,8 +142,9 @@ def best_tiling(row: Sequence[RowTiling], work: Workload, unit: VectorUnit) -> T
         for tiling in row
         for block in _block_candidates(work.rows, unit.threads)
     ]
-    _, block, vectors, widths = min(candidates)
-    return Tiling(widths=widths, vectors=vectors, rows=block)
+    cycles, block, vectors, widths = min(candidates)
+    tasks = -(-work.rows // block) * work.groups * -(-work.channel_vectors // vectors)
+    return Tiling(widths=widths, vectors=vectors, rows=block, cycles=cycles, tasks=tasks)
 
 
 def _thread_cycles(tiling: RowTiling, block: int, work: Workload, unit: VectorUnit) -> float:

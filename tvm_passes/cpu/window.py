@@ -78,6 +78,26 @@ class Window:
         """Elements of the packed weights."""
         return self.padded_channels * self.shape.kernel[0] * self.shape.kernel[1]
 
+    @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        rows = self.shape.batch * self.vectors * self.shape.out_height
+        return {
+            "kernel_window": 1.0,
+            "tasks": -(-rows // self.rows_per_task),
+            "tile_width": self.shape.out_width / len(self.widths),
+            "lanes": self.lanes,
+            "lanes_filled": self.shape.out_channels / self.padded_channels,
+            "taps": self.shape.kernel[0] * self.shape.kernel[1],
+        }
+
+    @property
+    def rows_per_task(self) -> int:
+        """Rows of one vector of channels that a task computes."""
+        rows = self.shape.batch * self.vectors * self.shape.out_height
+        steps = self.shape.out_width * self.shape.kernel[0] * self.shape.kernel[1]
+        return min(max(_TASK_STEPS // steps, 1), -(-rows // self.unit.threads))
+
     def emit(
         self,
         buffers: Mapping[int, Buffer],
@@ -108,8 +128,7 @@ class _Emitter:
     def emit(self) -> None:
         conv, window = self.conv, self.window
         rows = conv.batch * window.vectors * conv.out_height
-        steps = conv.out_width * conv.kernel[0] * conv.kernel[1]
-        per_task = min(max(_TASK_STEPS // steps, 1), -(-rows // window.unit.threads))
+        per_task = window.rows_per_task
         tasks = -(-rows // per_task)
         with (
             emit.parallel(tasks) as task,

@@ -147,6 +147,24 @@ class WinogradKernel:
         )
 
     @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        m = self.matrices.outputs
+        pixels = self.convolution.batch * self.convolution.out_height * self.convolution.out_width
+        blocks = -(-self.tiles // self.block)
+        rounds = -(-blocks // self.unit.threads) if self.fused else blocks
+        return {
+            **{name: value for name, value in self.product.hints.items() if name != "kernel_direct"},
+            "kernel_winograd": 1.0,
+            "outputs": m,
+            "fused": float(self.fused),
+            "cycles": self.product.tiling.cycles * rounds,
+            "tasks": blocks,
+            "tile_block": self.block,
+            "pixels_used": pixels / (self.tiles * m * m),
+        }
+
+    @property
     def packed_size(self) -> int:
         """Elements of the packed weights."""
         return self.product.packed_size

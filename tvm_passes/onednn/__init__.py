@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tvm_passes.onednn.plugin import available, load, set_num_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tvm_passes.decision import Decision
     from tvm_passes.errors import Decline
 
-__all__ = ["LowerOnednn", "available", "load", "set_num_threads", "supports"]
+__all__ = ["LowerOnednn", "available", "hints", "load", "set_num_threads", "supports"]
 
 
 def supports(function: Any, decision: Decision) -> Decline | None:
@@ -21,6 +23,13 @@ def supports(function: Any, decision: Decision) -> Decline | None:
     from tvm_passes.onednn.legality import supports as check
 
     return check(function, decision)
+
+
+def hints(function: Any, decision: Decision) -> Mapping[str, float]:
+    """Which of oneDNN's implementations compute a stage-1 sub-graph function that is supported."""
+    from tvm_passes.onednn.legality import hints as ask
+
+    return ask(function, decision)
 
 
 def LowerOnednn() -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 from tvm import relax
 
 from tvm_passes.decision import Decision
@@ -47,6 +50,14 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         if node.op in _NEEDS_SPEED and is_reference(name):
             return decline(node.operator, f"implementation {name}", "an optimised implementation")
     return None
+
+
+def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
+    """How many primitives a supported sub-graph takes, by implementation (``impl_brgconv``), and of all kinds."""
+    graph = subgraph_graph(function, decision)
+    names = implementations(graph.to_json()) if graph.nodes else ()
+    counts = Counter(f"impl_{name.split(':')[0]}" for name in names)
+    return {**counts, "primitives": float(len(names))}
 
 
 def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
