@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from layoutsel.model.architectures.builder import Graph, Value
 from layoutsel.model.architectures.layers import (
     IMAGE,
+    SQUEEZED_GAIN,
     Layer,
     classify,
     conv_norm,
@@ -20,9 +21,6 @@ from layoutsel.model.architectures.layers import (
     silu,
     squeeze_excite,
 )
-
-_SQUEEZED_GAIN = 2.0
-"""Of the projection behind a squeeze-and-excitation: its gates, around a half, leave a quarter of the power."""
 
 # Expansion, channels, blocks, stride of the first (Sandler et al., 2018, table 2).
 _MOBILENET_V2 = (
@@ -85,7 +83,7 @@ class _Block:
         y = conv_norm(g, y, width, self.kernel, self.stride, width, act=self.act)
         if self.squeezed:
             y = squeeze_excite(g, y, self.squeezed, self.squeeze_act, self.gate)
-        y = conv_norm(g, y, self.channels, gain=_SQUEEZED_GAIN if self.squeezed else None)
+        y = conv_norm(g, y, self.channels, gain=SQUEEZED_GAIN if self.squeezed else None)
         same = self.stride == 1 and self.channels == x.channels
         return g.op("Add", x, y) if same else y
 

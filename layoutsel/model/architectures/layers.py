@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 from layoutsel.model.architectures.builder import Graph, Value, ints
@@ -52,8 +52,10 @@ def gelu(g: Graph, x: Value) -> Value:
     return g.op("Mul", g.op("Mul", x, shifted), 0.5)
 
 
-_GAINS: Mapping[Layer | None, float] = {silu: 2.8, hard_swish: 2.8, None: 0.5}
-"""Of a convolution, by what follows it: 1 / E[f(z)²] for an activation; little where it ends a residual branch."""
+_LINEAR_GAIN = 0.5
+"""Of a convolution that no activation follows: it ends a residual branch, which adds less than it is added to."""
+SQUEEZED_GAIN = 4.0
+"""Of such a convolution behind a squeeze-and-excitation: gates around a half leave a quarter of the power."""
 
 
 def conv(
@@ -88,7 +90,7 @@ def conv_norm(
     gain: float | None = None,
 ) -> Value:
     """Convolution, batch normalisation, activation."""
-    gain = gain or _GAINS.get(act, HE_GAIN)
+    gain = gain or (HE_GAIN if act else _LINEAR_GAIN)
     y = conv(g, x, channels, size, stride, groups, bias=False, gain=gain)
     y = g.op("BatchNormalization", y, *[(channels,)] * 4, epsilon=1e-5)
     return act(g, y) if act else y

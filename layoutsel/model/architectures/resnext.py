@@ -5,6 +5,7 @@ from __future__ import annotations
 from layoutsel.model.architectures.builder import Graph, Value
 from layoutsel.model.architectures.layers import (
     IMAGE,
+    SQUEEZED_GAIN,
     classify,
     conv_norm,
     pooled,
@@ -43,7 +44,7 @@ def _bottleneck(
     y = conv_norm(g, y, width, 3, stride, groups, act=relu)
     if squeezed:
         y = squeeze_excite(g, y, squeezed)
-    y = conv_norm(g, y, channels)
+    y = conv_norm(g, y, channels, gain=SQUEEZED_GAIN if squeezed else None)
     if stride > 1 or channels != x.channels:
         x = conv_norm(g, x, channels, 1, stride)
     return relu(g, g.op("Add", y, x))
