@@ -29,6 +29,7 @@ from layoutsel.cost.measured import MeasuredCost, Progress, Request, run_in
 from layoutsel.cost.model import Infeasible, TensorSpec, Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.model import ImportedModel, import_model
@@ -46,6 +47,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.rewrite_layouts import port_layouts
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +159,24 @@ class Session:
             for subgraph in self.graph.subgraphs
         }
 
+    def recorded(self) -> RecordedModel:
+        """Sub-graphs, candidates and tensors, to be planned again with costs from a data set."""
+        nodes = []
+        for subgraph in self.graph.subgraphs:
+            function = self.graph.functions[subgraph.id]
+            offers = []
+            for decision in self.candidates[subgraph.id].decisions:
+                inputs, outputs = port_layouts(function, decision.layout)
+                offers.append(Offer(decision=decision, in_layouts=inputs, out_layouts=outputs))
+            key = subgraph.structural_hash
+            nodes.append(RecordedNode(id=subgraph.id, key=key, offers=tuple(offers)))
+        return RecordedModel(
+            name=self.model.name,
+            machine=self.profile.name,
+            nodes=tuple(nodes),
+            tensors=tuple(tensors(self.graph.edges)),
+        )
+
     def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
         """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.
 
@@ -188,6 +208,11 @@ class Session:
             if cost == "measured":
                 self._measure(model)
             yield model
+
+    @cached_property
+    def profile(self) -> MachineProfile:
+        """This machine, and what was measured of it."""
+        return MachineProfile(machine=this_machine(), peaks=machine_peaks(self.threads))
 
     @cached_property
     def roofline(self) -> RooflineCost:

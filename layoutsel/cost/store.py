@@ -205,7 +205,7 @@ class Store:
         for _, median_us, spread_us, measured_shape in rows:
             if measured_shape == shape:
                 return Cost(us=median_us, spread_us=spread_us, source="measured")
-        return _interpolate([row[:3] for row in rows], tensor.bytes)
+        return interpolate([row[:3] for row in rows], tensor.bytes)
 
     def count(self) -> int:
         """How many measurements of sub-graphs this context has."""
@@ -329,7 +329,7 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:
+def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:
     """Linear in bytes between measured sizes, constant below the smallest, proportional above the largest."""
     if not points:
         return None

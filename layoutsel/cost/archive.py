@@ -1,0 +1,233 @@
+"""Data sets as files: lines of JSON, compressed with xz. Broken lines are skipped, counted and reported.
+
+The first line names the format. Contexts (machine, threads, versions) and workloads are written once and referred to.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.cost.samples import (
+    BoundarySample,
+    Dataset,
+    MachineProfile,
+    Provenance,
+    RecordedModel,
+    Sample,
+    Skipped,
+)
+from layoutsel.planning import documents
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+FORMAT = "layoutsel-dataset"
+VERSION = 1
+
+
+def write_archive(dataset: Dataset, file: Path | str) -> None:
+    """Write `dataset` to `file`, whole or not at all; equal data sets give equal bytes."""
+    file = Path(file)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as raw, lzma.open(raw, "wt", encoding="utf-8", preset=9) as stream:
+            for line in _lines(dataset):
+                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _lines(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    yield {"kind": "header", "format": FORMAT, "version": VERSION}
+    contexts: dict[str, int] = {}
+    workloads: dict[str, int] = {}
+
+    def context(provenance: Provenance) -> Iterator[dict[str, Any]]:
+        key = _context_key(provenance)
+        if key not in contexts:
+            contexts[key] = len(contexts)
+            yield {"kind": "context", **json.loads(key)}
+
+    for sample in dataset.samples:
+        yield from context(sample.provenance)
+        work = sample.workload
+        if work.key not in workloads:
+            workloads[work.key] = len(workloads)
+            yield {"kind": "workload", **documents.to_json(replace(work, hints={}))}
+        hints = work.hints.get(str(sample.decision), {})
+        yield {
+            "kind": "sample",
+            "workload": workloads[work.key],
+            "decision": str(sample.decision),
+            "context": contexts[_context_key(sample.provenance)],
+            **_timing(sample),
+            "hints": {name: round(value, 4) for name, value in hints.items()},
+        }
+    for boundary in dataset.boundaries:
+        yield from context(boundary.provenance)
+        yield {
+            "kind": "boundary",
+            "boundary": boundary.kind,
+            "source": boundary.source,
+            "destination": boundary.destination,
+            "tensor": asdict(boundary.tensor),
+            "context": contexts[_context_key(boundary.provenance)],
+            **_timing(boundary),
+        }
+    for model in dataset.models:
+        yield {"kind": "model", "model": documents.to_json(model)}
+
+
+def _timing(sample: Sample | BoundarySample) -> dict[str, Any]:
+    return {
+        "us": round(sample.us, 4),
+        "spread_us": round(sample.spread_us, 4),
+        "runs": sample.runs,
+        "date": sample.provenance.date,
+    }
+
+
+def _context_key(provenance: Provenance) -> str:
+    described = {
+        "profile": documents.to_json(provenance.profile),
+        "versions": dict(provenance.versions),
+    }
+    return json.dumps(described, sort_keys=True)
+
+
+class _Reader:
+    """Reads lines, remembering what later ones refer to."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Provenance | None] = []
+        self.workloads: list[Workload | None] = []
+        self.samples: list[Sample] = []
+        self.boundaries: list[BoundarySample] = []
+        self.models: list[RecordedModel] = []
+        self.kinds: Mapping[str, Callable[[dict[str, Any]], None]] = {
+            "context": self._context,
+            "workload": self._workload,
+            "sample": self._sample,
+            "boundary": self._boundary,
+            "model": self._model,
+        }
+
+    def read(self, line: dict[str, Any]) -> None:
+        kind = line.pop("kind", None)
+        if kind not in self.kinds:
+            raise LayoutselError(f"kind {kind!r}")
+        self.kinds[kind](line)
+
+    def _context(self, line: dict[str, Any]) -> None:
+        self.contexts.append(None)  # a broken one keeps its number
+        profile = documents.from_json(MachineProfile, line["profile"])
+        self.contexts[-1] = Provenance(profile=profile, versions=line["versions"])
+
+    def _workload(self, line: dict[str, Any]) -> None:
+        self.workloads.append(None)
+        self.workloads[-1] = documents.from_json(Workload, line)
+
+    def _provenance(self, line: dict[str, Any]) -> Provenance:
+        found = self.contexts[line["context"]]
+        if found is None:
+            raise LayoutselError("a context that could not be read")
+        return replace(found, date=line["date"])
+
+    def _sample(self, line: dict[str, Any]) -> None:
+        work = self.workloads[line["workload"]]
+        if work is None:
+            raise LayoutselError("a workload that could not be read")
+        decision = Decision.parse(line["decision"])
+        self.samples.append(
+            Sample(
+                workload=replace(work, hints={str(decision): line["hints"]}),
+                decision=decision,
+                us=float(line["us"]),
+                spread_us=float(line["spread_us"]),
+                runs=int(line["runs"]),
+                provenance=self._provenance(line),
+            )
+        )
+
+    def _boundary(self, line: dict[str, Any]) -> None:
+        self.boundaries.append(
+            BoundarySample(
+                kind=line["boundary"],
+                source=line["source"],
+                destination=line["destination"],
+                tensor=documents.from_json(TensorSpec, line["tensor"]),
+                us=float(line["us"]),
+                spread_us=float(line["spread_us"]),
+                runs=int(line["runs"]),
+                provenance=self._provenance(line),
+            )
+        )
+
+    def _model(self, line: dict[str, Any]) -> None:
+        self.models.append(documents.from_json(RecordedModel, line["model"]))
+
+
+def read_archive(file: Path | str) -> tuple[Dataset, tuple[Skipped, ...]]:
+    """Read what :func:`write_archive` wrote, and what was skipped because it is broken.
+
+    Raises
+    ------
+    LayoutselError
+        If `file` cannot be opened, or is no data set of this version at all.
+    """
+    reader, skipped = _Reader(), Counter[str]()
+    lines = _read_lines(Path(file), skipped)
+    header = _parse(next(lines, "")) or {}
+    if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
+        got = f"{header.get('format')} {header.get('version')}"
+        raise LayoutselError(
+            f"{file}: got {got}; expected a data set that starts with {FORMAT} {VERSION}"
+        )
+    for text in lines:
+        line = _parse(text)
+        if line is None:
+            skipped["not a JSON object"] += 1
+            continue
+        try:
+            reader.read(line)
+        except (LayoutselError, KeyError, IndexError, TypeError, ValueError) as error:
+            skipped[f"{type(error).__name__}: {error}"[:200]] += 1
+    dataset = Dataset(
+        samples=tuple(reader.samples),
+        boundaries=tuple(reader.boundaries),
+        models=tuple(reader.models),
+    )
+    return dataset, tuple(
+        Skipped(file=str(file), reason=reason, count=count) for reason, count in skipped.items()
+    )
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _read_lines(file: Path, skipped: Counter[str]) -> Iterator[str]:
+    try:
+        with lzma.open(file, "rt", encoding="utf-8") as stream:
+            yield from stream
+    except OSError as error:
+        raise LayoutselError(f"cannot read {file}: {error.strerror or error}") from error
+    except (EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+        if isinstance(error, lzma.LZMAError) and "format not supported" in str(error):
+            raise LayoutselError(f"{file}: not compressed with xz; expected a data set") from error
+        skipped[f"the rest of the file: {error}"] += 1

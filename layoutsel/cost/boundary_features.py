@@ -1,0 +1,80 @@
+"""Named features of a boundary: a layout transform, or a hand-over from unit to unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+
+from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import MachineProfile
+
+_LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c")
+_FLOOR_US = 0.05
+"""Times below this are noise: a hand-over may have measured as none."""
+
+
+@dataclass(frozen=True)
+class AskedBoundary:
+    """What is to be priced."""
+
+    kind: str
+    source: str
+    destination: str
+    tensor: TensorSpec
+    profile: MachineProfile
+
+    @property
+    def margin(self) -> float:
+        """Natural logarithm of the roofline's microseconds."""
+        price = getattr(RooflineCost(peaks=self.profile.peaks), self.kind)
+        return float(np.log(price(self.tensor, self.source, self.destination).us))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor, as an image."""
+        return (*self.tensor.shape, 1, 1, 1, 1)[:4]
+
+
+_FEATURES: dict[str, Callable[[AskedBoundary], float]] = {
+    "bytes": lambda a: log2(max(a.tensor.bytes, 1)),
+    "is_crossing": lambda a: a.kind == "crossing",
+    "channels": lambda a: log2(max(a.shape[1], 1)),
+    "pixels": lambda a: log2(max(a.shape[2] * a.shape[3], 1)),
+    "width": lambda a: log2(max(a.shape[3], 1)),
+    "channels_filled": lambda a: a.shape[1] % a.profile.lanes == 0,
+    "width_filled": lambda a: a.shape[3] % a.profile.lanes == 0,
+    "in_l2": lambda a: log2(max(a.tensor.bytes, 1) / a.profile.peaks.cache_bytes),
+    "threads": lambda a: a.profile.threads,
+    "lanes": lambda a: a.profile.lanes,
+    "cache_gbps": lambda a: log2(a.profile.peaks.cache_gbps),
+    "memory_gbps": lambda a: log2(a.profile.peaks.memory_gbps),
+    **{f"from_{name}": lambda a, name=name: a.source == name for name in _LAYOUTS},
+    **{f"to_{name}": lambda a, name=name: a.destination == name for name in _LAYOUTS},
+    "to_cpu": lambda a: a.destination == "cpu",
+    "to_onednn": lambda a: a.destination == "onednn",
+}
+
+NAMES = tuple(_FEATURES)
+MONOTONE = frozenset({"bytes"})
+"""More of these, all else equal, is never faster."""
+
+
+def features(asked: AskedBoundary) -> np.ndarray:
+    """Values of :data:`NAMES`, float32."""
+    return np.array([feature(asked) for feature in _FEATURES.values()], dtype=np.float32)
+
+
+def feature_table(asked: Sequence[AskedBoundary]) -> tuple[np.ndarray, np.ndarray]:
+    """Features by row, and the logarithm of the roofline of each."""
+    if not asked:
+        return np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32)
+    return np.stack([features(one) for one in asked]), np.array([a.margin for a in asked], np.float32)
+
+
+def log_time(us: float) -> float:
+    """What is learned of a boundary that took `us` microseconds."""
+    return float(np.log(max(us, _FLOOR_US)))

@@ -1,0 +1,231 @@
+"""Named, versioned features of (sub-graph, decision, machine), for learned cost models.
+
+All extents and rates are taken as base-2 logarithms: times scale with products of them. Features that follow from the
+work alone never fall when the work grows, so that a model which is monotone in them is monotone in the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import log2, prod
+
+import numpy as np
+
+from layoutsel.cost.model import Workload
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import MachineProfile
+from tvm_passes.decision import Decision
+
+VERSION = 1
+"""Of the meaning of the names below; a trained model states the one that it was trained with."""
+
+_ANCHORS = (
+    *("nn.conv2d", "matmul", "nn.max_pool2d", "nn.avg_pool2d", "nn.adaptive_avg_pool2d", "mean"),
+    *("elementwise", "concat", "nn.softmax", "nn.layer_norm", "lrn", "movement"),
+    "nn.conv2d_transpose",
+)
+_TRANSCENDENTAL = frozenset(
+    {"nn.silu", "nn.gelu", "nn.gelu_tanh", "sigmoid", "tanh", "exp", "erf", "nn.softmax", "power"}
+)
+_LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c")
+_ALGORITHMS = ("direct", "winograd", "winograd2", "tuned")
+_KERNELS = tuple(
+    f"kernel_{name}" for name in ("direct", "winograd", "stream", "window", "nest", "fallback")
+)
+_IMPLEMENTATIONS = (
+    *("impl_brgconv", "impl_brgconv_1x1", "impl_brg", "impl_brgemm", "impl_jit", "impl_jit_1x1"),
+    *("impl_jit_dw", "impl_brdgmm_dw", "impl_lrn_jit", "impl_gemm", "impl_x64", "impl_simple"),
+    "impl_ref",
+)
+_BLOCKING = (
+    *("cycles", "tasks", "tile_width", "tile_vectors", "task_rows", "row", "channel_block"),
+    *("lanes", "taps", "tile_block", "nests", "primitives"),
+)
+"""Hints that are extents."""
+_SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable")
+"""Hints that are taken as they are."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be priced."""
+
+    workload: Workload
+    decision: Decision
+    profile: MachineProfile
+
+    @cached_property
+    def hints(self) -> Mapping[str, float]:
+        """What the unit says of its code."""
+        return self.workload.hints.get(str(self.decision), {})
+
+    @cached_property
+    def image(self) -> tuple[int, int, int, int]:
+        """Batch, channels, height and width of the first input."""
+        return _as_image(self.workload.inputs[0] if self.workload.inputs else ())
+
+    @cached_property
+    def result(self) -> tuple[int, int, int, int]:
+        """Batch, channels, height and width of the first result."""
+        return _as_image(self.workload.outputs[0] if self.workload.outputs else ())
+
+    @cached_property
+    def kernel(self) -> tuple[int, int]:
+        """Extents of the window."""
+        weights, attributes = self.workload.weights, self.workload.attributes
+        if "pool_size" in attributes:
+            return _pair(attributes["pool_size"])
+        if self.workload.operator.startswith("nn.conv2d") and weights and len(weights[0]) == 4:
+            return weights[0][2], weights[0][3]
+        return 1, 1
+
+    @cached_property
+    def groups(self) -> int:
+        """Groups of a convolution."""
+        return self.workload.attributes.get("groups", (1,))[0]
+
+    @cached_property
+    def depth(self) -> int:
+        """Length of the reduction of one result."""
+        work = self.workload
+        if work.operator == "matmul" and work.inputs:
+            return work.inputs[0][-1] if work.inputs[0] else 1
+        window = prod(self.kernel)
+        if work.operator.startswith("nn.conv2d"):
+            return window * max(self.image[1] // max(self.groups, 1), 1)
+        return window
+
+    @cached_property
+    def margin(self) -> float:
+        """Natural logarithm of the roofline's microseconds."""
+        estimate = RooflineCost(peaks=self.profile.peaks).estimate(self.workload, self.decision)
+        return float(np.log(estimate.us))
+
+
+Feature = Callable[[Asked], float]
+
+
+def _log(value: float) -> float:
+    return log2(max(value, 1e-3))
+
+
+def _as_image(shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """Rows of tokens are pixels: channels are the last axis but for images."""
+    if len(shape) == 4:
+        return shape[0], shape[1], shape[2], shape[3]
+    return 1, (shape[-1] if shape else 1), 1, prod(shape[:-1])
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return values[0], values[-1]
+
+
+def _count(asked: Asked, names: frozenset[str]) -> int:
+    return sum(operator in names for operator in asked.workload.operators)
+
+
+def _filled(channels: int, block: int) -> float:
+    """Part of the lanes that is used where channels are cut into blocks."""
+    return channels / (block * -(-channels // block))
+
+
+def _balance(asked: Asked) -> float:
+    """Part of the time that threads work, tasks being equal."""
+    tasks, threads = asked.hints.get("tasks", 0.0), asked.profile.threads
+    return tasks / (threads * -(-tasks // threads)) if tasks else 1.0
+
+
+def _cycles_per_step(asked: Asked) -> float:
+    """The kernel's own estimate against its multiply-adds at two vectors per cycle and thread."""
+    macs = prod(asked.result) * asked.depth / (2 * asked.profile.lanes * asked.profile.threads)
+    cycles = asked.hints.get("cycles", 0.0)
+    return _log(cycles / max(macs, 1.0)) if cycles else 0.0
+
+
+def _total_bytes(asked: Asked) -> float:
+    return asked.workload.weight_bytes + asked.workload.activation_bytes
+
+
+def _bytes_of(shapes: Sequence[Sequence[int]]) -> float:
+    return 4.0 * sum(prod(shape) for shape in shapes)
+
+
+def _compute_us(asked: Asked) -> float:
+    return asked.workload.flops / asked.profile.peaks.gflops * 1e-3
+
+
+_FEATURES: dict[str, Feature] = {
+    # The work, in what grows with it.
+    "flops": lambda a: _log(a.workload.flops),
+    "weight_bytes": lambda a: _log(a.workload.weight_bytes),
+    "activation_bytes": lambda a: _log(a.workload.activation_bytes),
+    "intensity": lambda a: _log(a.workload.flops / max(_total_bytes(a), 1.0)),
+    "compute_us": lambda a: _log(_compute_us(a)),
+    # Its shape.
+    "input_bytes": lambda a: _log(_bytes_of(a.workload.inputs)),
+    "output_bytes": lambda a: _log(_bytes_of(a.workload.outputs)),
+    "inputs": lambda a: len(a.workload.inputs),
+    "rank": lambda a: len(a.workload.outputs[0]) if a.workload.outputs else 0,
+    "batch": lambda a: _log(a.image[0]),
+    "in_channels": lambda a: _log(a.image[1]),
+    "in_pixels": lambda a: _log(a.image[2] * a.image[3]),
+    "out_channels": lambda a: _log(a.result[1]),
+    "out_height": lambda a: _log(a.result[2]),
+    "out_width": lambda a: _log(a.result[3]),
+    "out_pixels": lambda a: _log(a.result[2] * a.result[3]),
+    "kernel_height": lambda a: a.kernel[0],
+    "kernel_width": lambda a: a.kernel[1],
+    "stride": lambda a: a.workload.attributes.get("strides", (1,))[0],
+    "padding": lambda a: a.workload.attributes.get("padding", (0,))[0],
+    "dilation": lambda a: a.workload.attributes.get("dilation", (1,))[0],
+    "groups": lambda a: _log(a.groups),
+    "group_channels": lambda a: _log(a.image[1] / max(a.groups, 1)),
+    "depth": lambda a: _log(a.depth),
+    "reuse": lambda a: _log(prod(a.result) * a.depth / max(_total_bytes(a), 1.0)),
+    # What is fused behind the anchor.
+    "operators": lambda a: len(a.workload.operators),
+    "transcendental": lambda a: _count(a, _TRANSCENDENTAL),
+    "operands": lambda a: len(a.workload.inputs) + len(a.workload.weights),
+    # The decision.
+    "in_filled": lambda a: _filled(a.image[1], a.profile.lanes),
+    "out_filled": lambda a: _filled(a.result[1], a.profile.lanes),
+    "width_filled": lambda a: _filled(a.result[3], a.profile.lanes),
+    "balance": _balance,
+    "cycles_per_step": _cycles_per_step,
+    # The machine, by itself and beside the work.
+    "threads": lambda a: a.profile.threads,
+    "machine_lanes": lambda a: a.profile.lanes,
+    "gflops": lambda a: _log(a.profile.peaks.gflops),
+    "memory_gbps": lambda a: _log(a.profile.peaks.memory_gbps),
+    "cache_gbps": lambda a: _log(a.profile.peaks.cache_gbps),
+    "weights_in_l2": lambda a: _log(a.workload.weight_bytes / a.profile.peaks.cache_bytes),
+    "activations_in_l2": lambda a: _log(a.workload.activation_bytes / a.profile.peaks.cache_bytes),
+    **{f"anchor_{name}": lambda a, name=name: a.workload.operator == name for name in _ANCHORS},
+    **{f"layout_{name}": lambda a, name=name: a.decision.layout == name for name in _LAYOUTS},
+    **{f"algorithm_{n}": lambda a, n=n: a.decision.algorithm == n for n in _ALGORITHMS},
+    **{name: lambda a, name=name: a.hints.get(name, 0.0) for name in _KERNELS},
+    **{name: lambda a, name=name: a.hints.get(name, 0.0) for name in _IMPLEMENTATIONS},
+    **{f"hint_{n}": lambda a, n=n: _log(a.hints.get(n, 0.0)) for n in _BLOCKING},
+    **{f"hint_{n}": lambda a, n=n: a.hints.get(n, -1.0) for n in _SHARES},
+}
+
+NAMES = tuple(_FEATURES)
+"""In the order of :func:`features`."""
+
+MONOTONE = frozenset({"flops", "weight_bytes", "activation_bytes", "intensity", "compute_us"})
+"""More of these, all else equal, is never faster."""
+
+
+def features(asked: Asked) -> np.ndarray:
+    """Values of :data:`NAMES`, float32."""
+    return np.array([feature(asked) for feature in _FEATURES.values()], dtype=np.float32)
+
+
+def feature_table(asked: Sequence[Asked]) -> tuple[np.ndarray, np.ndarray]:
+    """Features by row, and the logarithm of the roofline of each."""
+    if not asked:
+        return np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32)
+    rows = np.stack([features(one) for one in asked])
+    return rows, np.array([one.margin for one in asked], dtype=np.float32)

@@ -1,0 +1,201 @@
+"""A cost model learned from logs: gradient-boosted trees on top of the roofline, with an uncertainty.
+
+For each compute unit one booster predicts ``log(time) - log(roofline)``, and another two quantiles of the first one's
+error on workloads that it has not seen. A third kind does the same for boundaries. Chen, Guestrin, "XGBoost" (KDD 2016).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layoutsel.cost import boundary_features, features
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import MachineProfile
+from layoutsel.planning import documents
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+FORMAT_VERSION = 1
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""The model that ships with the package."""
+BOUNDARY = "boundary"
+"""Name of the boundaries' model, beside those of the units."""
+QUANTILES = (0.1, 0.9)
+_TO_QUARTILE = 0.6745 / 1.2816
+"""Half the distance of the quartiles, against that of the deciles; of a normal distribution."""
+_FILE = "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCard:
+    """What one part of a model, a unit's or the boundaries', was trained on."""
+
+    samples: int
+    workloads: int
+    machines: tuple[str, ...]
+    within_10: float
+    """Share of samples predicted within 10 %, each by a model that had not seen its workload."""
+    mape: float
+    """Mean absolute error of those predictions, as a share of the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a trained model is."""
+
+    format_version: int
+    features_version: int
+    seed: int
+    parts: Mapping[str, PartCard]
+    """By unit; :data:`BOUNDARY` for boundaries."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Two boosters, as XGBoost's bytes."""
+
+    point: bytes
+    quantiles: bytes
+
+    @cached_property
+    def boosters(self) -> tuple[Any, Any]:
+        """Both, ready to predict with one thread."""
+        return _booster(self.point), _booster(self.quantiles)
+
+    def predict(self, row: np.ndarray, margin: float) -> tuple[float, float]:
+        """Natural logarithm of the microseconds, and half the distance of the quartiles of its error."""
+        point, quantiles = self.boosters
+        rows = row.reshape(1, -1)
+        value = float(point.inplace_predict(rows, base_margin=np.float32([margin]))[0])
+        low, high = quantiles.inplace_predict(rows).reshape(-1)[:2]
+        return value, max(float(high) - float(low), 0.0) / 2 * _TO_QUARTILE
+
+
+@dataclass(frozen=True)
+class LearnedModel:
+    """Trained boosters with their card."""
+
+    card: ModelCard
+    parts: Mapping[str, Part]
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files; `model.json`, which makes them a model, last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FILE).unlink(missing_ok=True)
+        for name, part in self.parts.items():
+            (folder / f"{name}.ubj").write_bytes(part.point)
+            (folder / f"{name}.quantiles.ubj").write_bytes(part.quantiles)
+        documents.save(self.card, folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: Path = PRETRAINED) -> LearnedModel:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        LayoutselError
+            If there is no whole model of this version.
+        """
+        card = documents.from_json(
+            ModelCard, documents.load_json(folder / _FILE), file=str(folder / _FILE)
+        )
+        found = (card.format_version, card.features_version)
+        expected = (FORMAT_VERSION, features.VERSION)
+        if found != expected:
+            raise LayoutselError(
+                f"{folder}: got a cost model of versions {found}; expected {expected}. Train it again"
+            )
+        try:
+            parts = {
+                name: Part(
+                    (folder / f"{name}.ubj").read_bytes(),
+                    (folder / f"{name}.quantiles.ubj").read_bytes(),
+                )
+                for name in card.parts
+            }
+        except OSError as error:
+            raise LayoutselError(f"{folder}: the cost model is not whole: {error}") from error
+        return cls(card, parts)
+
+    @cached_property
+    def version(self) -> str:
+        """Short hash of all boosters."""
+        digest = hashlib.sha256()
+        for name in sorted(self.parts):
+            digest.update(self.parts[name].point + self.parts[name].quantiles)
+        return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What calibration found out about a machine: factors on the predicted time. See :mod:`layoutsel.cost.adapt`."""
+
+    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By unit, coefficients of :func:`layoutsel.cost.adapt.basis`."""
+
+
+@dataclass(frozen=True)
+class LearnedCost:
+    """Prices candidates and boundaries of one machine; a unit that nobody trained for is priced by its roofline."""
+
+    model: LearnedModel
+    profile: MachineProfile
+    adaptation: Adaptation = field(default_factory=Adaptation)
+
+    @cached_property
+    def _roofline(self) -> RooflineCost:
+        return RooflineCost(peaks=self.profile.peaks)
+
+    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
+        """Time of one run of the sub-graph, boundaries excluded."""
+        part = self.model.parts.get(decision.unit)
+        if part is None:
+            return self._roofline.subgraph(workload, decision)
+        asked = features.Asked(workload, decision, self.profile)
+        row = features.features(asked)
+        value, error = part.predict(row, asked.margin)
+        return _cost(value + self._correction(decision.unit, row), error)
+
+    def _correction(self, unit: str, row: np.ndarray) -> float:
+        if unit not in self.adaptation.weights:
+            return 0.0
+        from layoutsel.cost.adapt import basis
+
+        return float(basis(row) @ np.array(self.adaptation.weights[unit]))
+
+    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        """Time of bringing `tensor` from layout `source` into layout `destination`."""
+        return self._boundary("transform", tensor, source, destination)
+
+    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        """Time of handing `tensor` from unit `source` to unit `destination`."""
+        return self._boundary("crossing", tensor, source, destination)
+
+    def _boundary(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> Cost:
+        part = self.model.parts.get(BOUNDARY)
+        if part is None or source == destination:
+            return getattr(self._roofline, kind)(tensor, source, destination)
+        asked = boundary_features.AskedBoundary(kind, source, destination, tensor, self.profile)
+        return _cost(*part.predict(boundary_features.features(asked), asked.margin))
+
+
+def _cost(log_us: float, error: float) -> Cost:
+    us = math.exp(log_us)
+    return Cost(us=us, spread_us=us * math.expm1(error), source="learned")
+
+
+def _booster(raw: bytes) -> Any:
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(bytearray(raw))
+    return booster

@@ -1,0 +1,187 @@
+"""Reading logs of measurements: data sets and measurement stores. What cannot be read is counted, with the reason."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from layoutsel.cost.archive import read_archive
+from layoutsel.cost.machine import Machine
+from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.cost.peaks import MachinePeaks
+from layoutsel.cost.samples import (
+    BoundarySample,
+    Dataset,
+    MachineProfile,
+    Provenance,
+    Sample,
+    Skipped,
+)
+from layoutsel.planning import documents
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+_UNREADABLE = (LayoutselError, KeyError, TypeError, ValueError)
+
+_SAMPLES = """
+    SELECT m.key, m.decision, m.machine, m.versions, m.threads, m.median_us, m.spread_us, m.runs,
+           m.failure, m.date, w.description, h.hints
+    FROM measurement m LEFT JOIN workload w ON w.key = m.key
+    LEFT JOIN hints h ON h.key = m.key AND h.decision = m.decision AND h.machine = m.machine
+         AND h.versions = m.versions AND h.threads = m.threads
+    ORDER BY m.date, m.key, m.decision"""
+_BOUNDARIES = """
+    SELECT kind, source, destination, shape, dtype, bytes, machine, versions, threads,
+           median_us, spread_us, runs, date FROM boundary ORDER BY date, kind, source, destination, shape"""
+
+Result = tuple[Dataset, tuple[Skipped, ...]]
+
+
+def read_logs(files: Iterable[Path]) -> Result:
+    """Read and join any number of logs, each a data set (``.jsonl.xz``) or a measurement store (``.sqlite``).
+
+    Raises
+    ------
+    LayoutselError
+        If a file is neither, or cannot be opened.
+    """
+    dataset, skipped = Dataset(), list[Skipped]()
+    for file in files:
+        more, without = _reader(file)(file)
+        dataset += more
+        skipped += without
+    return dataset, tuple(skipped)
+
+
+def _reader(file: Path) -> Callable[[Path], Result]:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(16)
+    except OSError as error:
+        raise LayoutselError(f"cannot read {file}: {error.strerror}") from error
+    for magic, reader in _READERS.items():
+        if start.startswith(magic):
+            return reader
+    raise LayoutselError(
+        f"{file}: not a log; expected a data set (.jsonl.xz) or a measurement store (.sqlite)"
+    )
+
+
+def read_store(file: Path) -> Result:
+    """Read the measurements of all contexts of a store, those of other versions included."""
+    skipped: Counter[str] = Counter()
+    try:
+        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        try:
+            machines = _machines(connection, skipped)
+            samples = _samples(connection, machines, skipped)
+            boundaries = _boundaries(connection, machines, skipped)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise LayoutselError(f"{file}: not a measurement store that can be read: {error}") from error
+    found = tuple(Skipped(file=str(file), reason=r, count=n) for r, n in skipped.items())
+    return Dataset(samples=samples, boundaries=boundaries), found
+
+
+_READERS: Mapping[bytes, Callable[[Path], Result]] = {
+    b"\xfd7zXZ\x00": read_archive,
+    b"SQLite format 3\x00": read_store,
+}
+"""By the bytes that a file starts with."""
+
+
+def _machines(
+    connection: sqlite3.Connection, skipped: Counter[str]
+) -> dict[tuple[str, int], MachineProfile]:
+    profiles = {}
+    for fingerprint, threads, text in connection.execute("SELECT * FROM machine"):
+        try:
+            described = json.loads(text)
+            peaks = documents.from_json(MachinePeaks, described.pop("peaks"))
+            machine = documents.from_json(Machine, described)
+            profiles[fingerprint, threads] = MachineProfile(machine=machine, peaks=peaks)
+        except _UNREADABLE:
+            skipped["a machine's description that is broken"] += 1
+    return profiles
+
+
+def _provenance(
+    machines: Mapping[tuple[str, int], MachineProfile],
+    machine: str,
+    threads: int,
+    versions: str,
+    date: str,
+) -> Provenance:
+    if (machine, threads) not in machines:
+        raise LayoutselError("its machine is not described: measured by an older version")
+    profile = machines[machine, threads]
+    return Provenance(profile=profile, versions=json.loads(versions), date=date)
+
+
+def _samples(
+    connection: sqlite3.Connection,
+    machines: Mapping[tuple[str, int], MachineProfile],
+    skipped: Counter[str],
+) -> tuple[Sample, ...]:
+    samples = []
+    for row in connection.execute(_SAMPLES):
+        _, decision, machine, versions, threads, us, spread_us, runs, failure, date, text, hints = row
+        try:
+            if failure is not None:
+                raise LayoutselError("the candidate failed")
+            if text is None:
+                raise LayoutselError("its workload is not described: measured by an older version")
+            work = documents.from_json(Workload, json.loads(text))
+            samples.append(
+                Sample(
+                    workload=replace(work, hints={decision: json.loads(hints)} if hints else {}),
+                    decision=Decision.parse(decision),
+                    us=_positive(us),
+                    spread_us=float(spread_us),
+                    runs=int(runs),
+                    provenance=_provenance(machines, machine, threads, versions, date),
+                )
+            )
+        except _UNREADABLE as error:
+            skipped[str(error)[:200]] += 1
+    return tuple(samples)
+
+
+def _boundaries(
+    connection: sqlite3.Connection,
+    machines: Mapping[tuple[str, int], MachineProfile],
+    skipped: Counter[str],
+) -> tuple[BoundarySample, ...]:
+    samples = []
+    for row in connection.execute(_BOUNDARIES):
+        kind, source, destination, shape, dtype, nbytes, machine, versions, threads, *timing = row
+        us, spread_us, runs, date = timing
+        try:
+            tensor = TensorSpec(shape=tuple(json.loads(shape)), dtype=dtype, bytes=int(nbytes))
+            samples.append(
+                BoundarySample(
+                    kind=kind,
+                    source=source,
+                    destination=destination,
+                    tensor=tensor,
+                    us=max(float(us), 0.0),
+                    spread_us=float(spread_us),
+                    runs=int(runs),
+                    provenance=_provenance(machines, machine, threads, versions, date),
+                )
+            )
+        except _UNREADABLE as error:
+            skipped[str(error)[:200]] += 1
+    return tuple(samples)
+
+
+def _positive(us: Any) -> float:
+    if not (isinstance(us, float) and 0 < us < 1e12):
+        raise LayoutselError(f"got {us!r} as a time; expected microseconds above zero")
+    return us

@@ -1,0 +1,152 @@
+"""What was measured, with what is needed to learn from it: workload, decision, machine and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from layoutsel.cost.machine import Machine
+from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.cost.peaks import MachinePeaks
+from layoutsel.planning.problem import Tensor
+from tvm_passes.decision import Decision, SubgraphId
+
+_NOISE = 0.05
+"""Relative spread at which a sample counts half as much as a quiet one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineProfile:
+    """A machine with what was measured of it."""
+
+    machine: Machine
+    peaks: MachinePeaks
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self.peaks.threads
+
+    @property
+    def lanes(self) -> int:
+        """Floats in a vector register."""
+        isa = self.machine.isa
+        return 16 if "avx512f" in isa else 8 if "avx" in isa else 4
+
+    @property
+    def name(self) -> str:
+        """For people and for splits, such as ``186802e58109baf5/2``."""
+        return f"{self.machine.fingerprint}/{self.threads}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a measurement comes from."""
+
+    profile: MachineProfile
+    versions: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
+    """ISO 8601, UTC; empty where unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One measured candidate. `workload.hints` has at most the decision's own entry."""
+
+    workload: Workload
+    decision: Decision
+    us: float
+    spread_us: float
+    runs: int
+    provenance: Provenance
+
+    @property
+    def weight(self) -> float:
+        """Between 0 and 1: the wider the spread, the noisier the machine was, the less it counts."""
+        return noise_weight(self.us, self.spread_us)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundarySample:
+    """One measured transform or crossing."""
+
+    kind: str
+    """``transform`` or ``crossing``."""
+    source: str
+    destination: str
+    tensor: TensorSpec
+    us: float
+    spread_us: float
+    runs: int
+    provenance: Provenance
+
+    @property
+    def weight(self) -> float:
+        """As of :attr:`Sample.weight`."""
+        return noise_weight(self.us, self.spread_us)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A candidate of a recorded model, not priced."""
+
+    decision: Decision
+    in_layouts: tuple[str, ...]
+    out_layouts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedNode:
+    """A sub-graph of a recorded model."""
+
+    id: SubgraphId
+    key: str
+    """Of its workload."""
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedModel:
+    """A model's sub-graphs and tensors: with costs, a planning problem."""
+
+    name: str
+    machine: str
+    """:attr:`MachineProfile.name` of the machine whose candidates these are."""
+    nodes: tuple[RecordedNode, ...]
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Workloads that occur in it."""
+        return frozenset(node.key for node in self.nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Everything that a cost model is trained and judged on."""
+
+    samples: tuple[Sample, ...] = ()
+    boundaries: tuple[BoundarySample, ...] = ()
+    models: tuple[RecordedModel, ...] = ()
+
+    def __add__(self, other: Dataset) -> Dataset:
+        return Dataset(
+            samples=self.samples + other.samples,
+            boundaries=self.boundaries + other.boundaries,
+            models=self.models + other.models,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """Part of a log that could not be read."""
+
+    file: str
+    reason: str
+    count: int
+
+
+def noise_weight(us: float, spread_us: float) -> float:
+    """1 for a quiet sample, less for a noisy one, by :data:`_NOISE`."""
+    relative = spread_us / us if us > 0 else 1.0
+    return 1.0 / (1.0 + (relative / _NOISE) ** 2)

@@ -1,0 +1,225 @@
+"""Training the learned cost model. Equal data and seed give equal bytes: one thread, fixed folds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layoutsel.cost import boundary_features, features
+from layoutsel.cost.learned import (
+    BOUNDARY,
+    FORMAT_VERSION,
+    QUANTILES,
+    LearnedModel,
+    ModelCard,
+    Part,
+    PartCard,
+)
+from layoutsel.cost.samples import BoundarySample, Dataset, Sample
+from tvm_passes.errors import LayoutselError
+
+FOLDS = 5
+FEWEST = 20
+"""Samples without which a part is not worth training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How boosters are grown."""
+
+    rounds: int = 600
+    quantile_rounds: int = 150
+    depth: int = 7
+    rate: float = 0.05
+    least_weight: float = 2.0
+    """Of the samples in a leaf."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Samples of one part as numbers."""
+
+    rows: np.ndarray
+    """(samples, features) float32."""
+    margins: np.ndarray
+    """(samples,) logarithm of the roofline."""
+    targets: np.ndarray
+    """(samples,) logarithm of the microseconds."""
+    weights: np.ndarray
+    groups: tuple[str, ...]
+    """Samples of one group (a workload) are never on both sides of a split."""
+    monotone: str
+    """XGBoost's text of the constraints."""
+
+    def __getitem__(self, kept: np.ndarray) -> Table:
+        return Table(
+            self.rows[kept],
+            self.margins[kept],
+            self.targets[kept],
+            self.weights[kept],
+            tuple(group for group, keep in zip(self.groups, kept, strict=True) if keep),
+            self.monotone,
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def subgraph_table(samples: Sequence[Sample]) -> Table:
+    """The samples of one unit."""
+    asked = [features.Asked(s.workload, s.decision, s.provenance.profile) for s in samples]
+    rows, margins = features.feature_table(asked)
+    return Table(
+        rows,
+        margins,
+        np.log([sample.us for sample in samples]),
+        np.array([sample.weight for sample in samples]),
+        tuple(sample.workload.key for sample in samples),
+        _constraints(features.NAMES, features.MONOTONE),
+    )
+
+
+def boundary_table(samples: Sequence[BoundarySample]) -> Table:
+    """All boundaries."""
+    asked = [
+        boundary_features.AskedBoundary(
+            s.kind, s.source, s.destination, s.tensor, s.provenance.profile
+        )
+        for s in samples
+    ]
+    rows, margins = boundary_features.feature_table(asked)
+    return Table(
+        rows,
+        margins,
+        np.array([boundary_features.log_time(sample.us) for sample in samples]),
+        np.array([sample.weight for sample in samples]),
+        tuple(str(sample.tensor.shape) for sample in samples),
+        _constraints(boundary_features.NAMES, boundary_features.MONOTONE),
+    )
+
+
+def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
+    return "(" + ",".join("1" if name in monotone else "0" for name in names) + ")"
+
+
+def tables(dataset: Dataset) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    """Each part with its table and the machines in it."""
+    for unit in sorted({sample.decision.unit for sample in dataset.samples}):
+        mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
+        yield unit, subgraph_table(mine), _machines(mine)
+    if dataset.boundaries:
+        yield BOUNDARY, boundary_table(dataset.boundaries), _machines(dataset.boundaries)
+
+
+def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str, ...]:
+    return tuple(sorted({sample.provenance.profile.name for sample in samples}))
+
+
+def fit_point(table: Table, options: Options) -> Any:
+    """A booster of the logarithm of time."""
+    import xgboost
+
+    parameters = {**_parameters(table, options), "objective": "reg:squarederror"}
+    data = xgboost.DMatrix(
+        table.rows, label=table.targets, weight=table.weights, base_margin=table.margins
+    )
+    return xgboost.train(parameters, data, options.rounds)
+
+
+def predict_point(booster: Any, table: Table) -> np.ndarray:
+    """Logarithm of time by row."""
+    return booster.inplace_predict(table.rows, base_margin=table.margins)
+
+
+def held_out_errors(table: Table, options: Options) -> np.ndarray:
+    """Target less prediction by row, each by a booster that has not seen its group."""
+    fold = np.array([zlib.crc32(group.encode()) % FOLDS for group in table.groups])
+    errors = np.zeros(len(table))
+    for number in range(FOLDS):
+        held, rest = fold == number, fold != number
+        if held.any() and rest.any():
+            booster = fit_point(table[rest], options)
+            errors[held] = table.targets[held] - predict_point(booster, table[held])
+    return errors
+
+
+def fit_part(table: Table, options: Options) -> tuple[Part, np.ndarray]:
+    """Both boosters of a part, and the held-out errors that the second one learned."""
+    import xgboost
+
+    errors = held_out_errors(table, options)
+    parameters = {
+        **_parameters(table, options),
+        "objective": "reg:quantileerror",
+        "quantile_alpha": list(QUANTILES),
+        "max_depth": 4,
+        "min_child_weight": 20 * options.least_weight,
+        "base_score": 0.0,
+    }
+    parameters.pop("monotone_constraints")
+    data = xgboost.DMatrix(table.rows, label=errors, weight=table.weights)
+    quantiles = xgboost.train(parameters, data, options.quantile_rounds)
+    return Part(_raw(fit_point(table, options)), _raw(quantiles)), errors
+
+
+def train(
+    dataset: Dataset,
+    options: Options | None = None,
+    on_part: Callable[[str, int], None] = lambda _name, _samples: None,
+) -> LearnedModel:
+    """Train every part that `dataset` has samples for; `on_part` is told which, and how many.
+
+    Raises
+    ------
+    LayoutselError
+        If no unit has enough samples.
+    """
+    options = options or Options()
+    parts, cards = {}, {}
+    for name, table, machines in tables(dataset):
+        if len(table) < FEWEST:
+            continue
+        on_part(name, len(table))
+        parts[name], errors = fit_part(table, options)
+        off = np.abs(np.expm1(-errors))
+        cards[name] = PartCard(
+            samples=len(table),
+            workloads=len(set(table.groups)),
+            machines=machines,
+            within_10=round(float(np.mean(off <= 0.1)), 4),
+            mape=round(float(np.mean(off)), 4),
+        )
+    if not set(parts) - {BOUNDARY}:
+        raise LayoutselError(
+            f"got {len(dataset.samples)} samples; expected at least {FEWEST} of a unit to train on"
+        )
+    card = ModelCard(
+        format_version=FORMAT_VERSION,
+        features_version=features.VERSION,
+        seed=options.seed,
+        parts=cards,
+    )
+    return LearnedModel(card, parts)
+
+
+def _parameters(table: Table, options: Options) -> dict[str, Any]:
+    return {
+        "tree_method": "hist",
+        "max_depth": options.depth,
+        "eta": options.rate,
+        "subsample": 0.8,
+        "colsample_bytree": 0.5,
+        "min_child_weight": options.least_weight,
+        "monotone_constraints": table.monotone,
+        "seed": options.seed,
+        "nthread": 1,
+    }
+
+
+def _raw(booster: Any) -> bytes:
+    return bytes(booster.save_raw("ubj"))

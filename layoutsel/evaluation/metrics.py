@@ -1,0 +1,71 @@
+"""Measures of a prediction: shares within an error, mean error, rank correlation, and whether the best is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Of all held-out predictions of one unit; shares and errors as fractions."""
+
+    samples: int
+    within_10: float
+    """Share predicted within 10 % of the measured time."""
+    within_20: float
+    mape: float
+    """Mean of |predicted - measured| / measured."""
+    spearman: float
+    """Rank correlation of predicted and measured times."""
+    top1: float
+    """Share of sub-graphs, of those with several candidates, whose predicted best candidate is the measured best."""
+    top1_loss: float
+    """How much longer the predicted best takes than the measured best, in the mean over those sub-graphs."""
+
+
+def metrics(predicted: np.ndarray, measured: np.ndarray, choices: Sequence[object]) -> Metrics:
+    """Compare logarithms of times.
+
+    Parameters
+    ----------
+    predicted, measured
+        (samples,) natural logarithms.
+    choices
+        (samples,) equal for the candidates of one sub-graph.
+    """
+    from scipy.stats import spearmanr
+
+    off = np.abs(np.expm1(predicted - measured))
+    hits, losses = _best_choices(predicted, measured, choices)
+    return Metrics(
+        samples=len(measured),
+        within_10=_mean(off <= 0.10),
+        within_20=_mean(off <= 0.20),
+        mape=_mean(off),
+        spearman=round(float(spearmanr(predicted, measured).statistic), 4),
+        top1=_mean(hits),
+        top1_loss=_mean(losses),
+    )
+
+
+def _best_choices(
+    predicted: np.ndarray, measured: np.ndarray, choices: Sequence[object]
+) -> tuple[list[bool], list[float]]:
+    members: dict[object, list[int]] = {}
+    for position, choice in enumerate(choices):
+        members.setdefault(choice, []).append(position)
+    hits, losses = [], []
+    for positions in members.values():
+        if len(positions) > 1:
+            chosen = min(positions, key=lambda position: predicted[position])
+            best = min(positions, key=lambda position: measured[position])
+            hits.append(chosen == best)
+            losses.append(float(np.expm1(measured[chosen] - measured[best])))
+    return hits, losses
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return round(float(np.mean(values)), 4) if len(values) else float("nan")

@@ -1,0 +1,62 @@
+"""What is compared: the boosted trees, and simpler ways to predict a time. All predict logarithms of microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from layoutsel.cost import features
+from layoutsel.cost.training import Options, Table, fit_point, predict_point
+
+Predict = Callable[[Table], np.ndarray]
+Fit = Callable[[Table], Predict]
+"""Learns from a table; what it returns predicts another's targets."""
+
+_FLOPS = features.NAMES.index("flops")
+LEARNED = "xgboost"
+
+
+def boosted_trees(options: Options) -> Fit:
+    """The learned model."""
+
+    def fit(table: Table) -> Predict:
+        booster = fit_point(table, options)
+        return lambda asked: predict_point(booster, asked)
+
+    return fit
+
+
+def roofline(_table: Table) -> Predict:
+    """The roofline by itself: nothing is learned."""
+    return lambda asked: asked.margins.astype(float)
+
+
+def flops_regression(table: Table) -> Predict:
+    """A straight line through log(time) over log(FLOPs)."""
+    inputs = table.rows[:, _FLOPS].astype(float)
+    slope, offset = np.polyfit(inputs, table.targets, 1, w=np.sqrt(table.weights))
+    return lambda asked: offset + slope * asked.rows[:, _FLOPS].astype(float)
+
+
+def nearest_neighbour(table: Table) -> Predict:
+    """As far from its roofline as the sample whose standardised features are nearest."""
+    from scipy.spatial import cKDTree
+
+    center, scale = table.rows.mean(axis=0), table.rows.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    tree = cKDTree((table.rows - center) / scale)
+    offsets = table.targets - table.margins
+
+    def predict(asked: Table) -> np.ndarray:
+        _, nearest = tree.query((asked.rows - center) / scale)
+        return asked.margins + offsets[nearest]
+
+    return predict
+
+
+BASELINES: Mapping[str, Fit] = {
+    "roofline": roofline,
+    "flops_regression": flops_regression,
+    "nearest_neighbour": nearest_neighbour,
+}

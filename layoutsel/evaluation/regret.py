@@ -1,0 +1,195 @@
+"""What plans lose by a cost model: the measured time of its plan, against that of the plan made from measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layoutsel.cost.model import Cost, TensorSpec
+from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
+from layoutsel.cost.store import interpolate
+from layoutsel.planning.hybrid import refine
+from layoutsel.planning.problem import (
+    HOST,
+    Node,
+    Option,
+    PlanningProblem,
+    Tensor,
+    price_tensors,
+)
+from layoutsel.planning.solve import solve
+from layoutsel.planning.strategies import choose
+from tvm_passes.decision import Decision, SubgraphId
+
+RANDOM_PLANS = 20
+MEASURED_SHARE = 0.1
+"""Share of all candidates that the hybrid may measure."""
+
+Key = tuple[str, Decision]
+Price = Callable[[RecordedNode, Decision], Cost | None]
+"""A candidate's cost; None where it has none."""
+PriceBoundary = Callable[[str, TensorSpec, str, str], float]
+"""(kind, tensor, source, destination) → microseconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regret:
+    """Of one model, as fractions of the time of the plan made from measurements."""
+
+    model: str
+    cold: float
+    """Learned, without a measurement."""
+    hybrid: float
+    hybrid_measured: float
+    """Share of the candidates that the hybrid measured."""
+    random: float
+    """Mean of :data:`RANDOM_PLANS`."""
+    score: float
+    """Unit by complexity score, then layout, with measured layouts and boundaries."""
+    roofline: float
+    """Planned by the roofline alone."""
+
+
+class MeasuredBoundaries:
+    """Boundary prices as a store answers them: measured for a shape, else interpolated by bytes."""
+
+    def __init__(self, samples: Iterable[BoundarySample]) -> None:
+        self._points: dict[tuple[str, str, str], dict[int, tuple[float, float]]] = {}
+        self._exact: dict[tuple[str, str, str, tuple[int, ...]], float] = {}
+        for sample in samples:
+            pair = (sample.kind, sample.source, sample.destination)
+            self._points.setdefault(pair, {})[sample.tensor.bytes] = (sample.us, sample.spread_us)
+            self._exact[(*pair, sample.tensor.shape)] = sample.us
+
+    def price(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
+        """Microseconds; a launch where nothing was measured."""
+        if kind == "crossing" and HOST in (source, destination):
+            return 0.0
+        pair = (kind, source, destination)
+        exact = self._exact.get((*pair, tensor.shape))
+        if exact is not None:
+            return exact
+        points = [(size, *time) for size, time in sorted(self._points.get(pair, {}).items())]
+        found = interpolate(points, tensor.bytes)
+        return found.us if found else 1.0
+
+
+def recorded_problem(
+    model: RecordedModel,
+    price: Price,
+    boundary: PriceBoundary,
+    score: Price | None = None,
+) -> PlanningProblem:
+    """Make the planning problem of a recorded model, with costs from anywhere."""
+    nodes = []
+    for node in model.nodes:
+        options = []
+        for offer in node.offers:
+            cost = price(node, offer.decision)
+            if cost is None:
+                continue
+            scored = score(node, offer.decision) if score else None
+            options.append(
+                Option(
+                    decision=offer.decision,
+                    cost_us=cost.us,
+                    spread_us=cost.spread_us,
+                    source=cost.source,
+                    in_layouts=offer.in_layouts,
+                    out_layouts=offer.out_layouts,
+                    score_us=scored.us if scored else None,
+                )
+            )
+        nodes.append(Node(id=node.id, options=tuple(options)))
+    return PlanningProblem(
+        nodes=tuple(nodes),
+        tensors=price_tensors(
+            model.tensors,
+            nodes,
+            lambda tensor, s, d: boundary("transform", _spec(tensor), s, d),
+            lambda tensor, s, d: boundary("crossing", _spec(tensor), s, d),
+        ),
+        model_name=model.name,
+    )
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
+
+
+def measured_costs(samples: Iterable[Sample]) -> dict[Key, Cost]:
+    """What was measured, by workload and decision."""
+    return {
+        (sample.workload.key, sample.decision): Cost(
+            us=sample.us, spread_us=sample.spread_us, source="measured"
+        )
+        for sample in samples
+    }
+
+
+def model_regret(
+    model: RecordedModel,
+    truth: Mapping[Key, Cost],
+    truth_boundary: PriceBoundary,
+    learned: Mapping[Key, Cost],
+    learned_boundary: PriceBoundary,
+    rooflines: Mapping[Key, Cost],
+    seed: int = 0,
+) -> Regret:
+    """Plan `model` in every way, and look up what each plan really takes."""
+
+    def looked_up(costs: Mapping[Key, Cost]) -> Price:
+        return lambda node, decision: (
+            costs.get((node.key, decision)) if (node.key, decision) in truth else None
+        )
+
+    real = recorded_problem(model, looked_up(truth), truth_boundary, looked_up(rooflines))
+    predicted = recorded_problem(model, looked_up(learned), learned_boundary)
+    by_roofline = recorded_problem(model, looked_up(rooflines), learned_boundary)
+    best_us = solve(real).cost_us
+
+    def loss(decisions: Mapping[SubgraphId, Decision]) -> float:
+        return round(real.cost(decisions).total_us / best_us - 1, 5)
+
+    hybrid_decisions, share = _hybrid(model, predicted, real)
+    rng = np.random.default_rng(seed)
+    return Regret(
+        model=model.name,
+        cold=loss(solve(predicted).decisions),
+        hybrid=loss(hybrid_decisions),
+        hybrid_measured=round(share, 4),
+        random=round(float(np.mean([loss(_random(real, rng)) for _ in range(RANDOM_PLANS)])), 4),
+        score=loss(choose(real, strategy="score").decisions),
+        roofline=loss(solve(by_roofline).decisions),
+    )
+
+
+def _hybrid(
+    model: RecordedModel, predicted: PlanningProblem, real: PlanningProblem
+) -> tuple[Mapping[SubgraphId, Decision], float]:
+    """Replace predictions by what was measured, the most worthwhile first, within the budget."""
+    key_of = {node.id: node.key for node in model.nodes}
+    total = len({(key_of[node.id], o.decision) for node in predicted.nodes for o in node.options})
+    left = [int(MEASURED_SHARE * total)]
+
+    def measure(
+        candidates: Sequence[tuple[SubgraphId, Decision]],
+    ) -> dict[tuple[SubgraphId, Decision], Option | None]:
+        taken = candidates[: left[0]]
+        left[0] -= len(taken)
+        return {
+            (id_, decision): replace(real.by_id[id_].option(decision), source="measured")
+            for id_, decision in taken
+        }
+
+    refined = refine(predicted, key_of, measure)
+    return refined.solution.decisions, refined.measured / total
+
+
+def _random(problem: PlanningProblem, rng: np.random.Generator) -> dict[SubgraphId, Decision]:
+    return {
+        node.id: node.options[int(rng.integers(len(node.options)))].decision
+        for node in problem.nodes
+    }

@@ -1,0 +1,119 @@
+"""Which costs, if they were known better, could change the plan: what is worth measuring.
+
+For every sub-graph, the chosen candidate and another are compared: `delta` is how much more the best plan with the other
+one costs, `sigma` how uncertain the difference of the two candidates' costs is. With a normal error, knowing the
+difference is worth the expected improvement::
+
+    sigma * (pdf(u) - u * (1 - cdf(u))),  u = delta / sigma
+
+Jones, Schonlau, Welch, "Efficient global optimization of expensive black-box functions" (1998), equation 15.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layoutsel.planning.marginals import conditional_marginals, min_marginals
+from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.solve import solve
+from layoutsel.planning.tables import build_tables, to_choice
+from tvm_passes.decision import Decision, SubgraphId
+
+MEASURED = "measured"
+"""Source of a cost that measuring would not tell better."""
+_TO_SIGMA = 1 / 0.6745
+"""Standard deviation of a normal distribution, in half distances of its quartiles."""
+
+Candidate = tuple[SubgraphId, Decision]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubts:
+    """What the uncertainty of costs means for a plan."""
+
+    worth_us: Mapping[Candidate, float]
+    """Expected improvement by knowing a candidate's cost, microseconds, where it is above zero."""
+    loss_us: float
+    """Expected improvement by knowing every cost: how much the plan may lose by uncertainty."""
+    exact: bool
+    """Whether the rest of the plan may change around each candidate; else it stays, and less is found."""
+
+
+def doubts(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> Doubts:
+    """Weigh the uncertainties of `problem` for its best plan, `decisions`."""
+    tables = build_tables(problem)
+    choice = tuple(to_choice(problem, decisions))
+    best_us = tables.total(choice)
+    marginals = min_marginals(tables, best_us, time_limit_s=2.0)
+    exact = marginals is not None
+    if marginals is None:
+        marginals = conditional_marginals(tables, choice, best_us)
+    worth: dict[Candidate, float] = {}
+    loss_us = 0.0
+    for node, mine, totals in zip(problem.nodes, choice, marginals, strict=True):
+        gains = _gains(node, mine, np.asarray(totals) - best_us)
+        loss_us += max(gains.values(), default=0.0)
+        for position, gain in gains.items():
+            for option in (node.options[position], node.options[mine]):
+                if option.source != MEASURED:
+                    key = (node.id, option.decision)
+                    worth[key] = worth.get(key, 0.0) + gain
+    return Doubts(worth_us=worth, loss_us=loss_us, exact=exact)
+
+
+def _gains(node: Node, mine: int, deltas: np.ndarray) -> dict[int, float]:
+    """Expected improvement by every other option whose comparison with the chosen one is uncertain."""
+    gains = {}
+    for position, option in enumerate(node.options):
+        sigma = _TO_SIGMA * math.hypot(_unknown_us(option), _unknown_us(node.options[mine]))
+        if position != mine and sigma > 0 and math.isfinite(deltas[position]):
+            gain = expected_improvement(max(float(deltas[position]), 0.0), sigma)
+            if gain > 0:
+                gains[position] = gain
+    return gains
+
+
+def _unknown_us(option: Option) -> float:
+    return 0.0 if option.source == MEASURED else option.spread_us
+
+
+def expected_improvement(delta: float, sigma: float) -> float:
+    """Expected gain by knowing a difference with mean `delta` and standard deviation `sigma`."""
+    u = delta / sigma
+    density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
+    return sigma * (density - u * 0.5 * math.erfc(u / math.sqrt(2)))
+
+
+def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) -> float:
+    """No plan is faster than this, microseconds, if no cost is lower than its spread says."""
+    nodes = tuple(
+        replace(
+            node,
+            options=tuple(
+                replace(option, cost_us=max(option.cost_us - option.spread_us, 0.0))
+                for option in node.options
+            ),
+        )
+        for node in problem.nodes
+    )
+    return solve(replace(problem, nodes=nodes), time_limit_s=time_limit_s).bound_us
+
+
+def reprice(
+    problem: PlanningProblem, price: Callable[[Node, Option], Option | None]
+) -> PlanningProblem:
+    """Copy the problem with every option as `price` makes it; None drops it."""
+    nodes = tuple(
+        replace(
+            node,
+            options=tuple(
+                priced for option in node.options if (priced := price(node, option)) is not None
+            ),
+        )
+        for node in problem.nodes
+    )
+    return replace(problem, nodes=nodes)

@@ -1,0 +1,98 @@
+"""Measure only what could change the plan: predictions are replaced by measurements, the most worthwhile first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from layoutsel.planning.doubt import Candidate, Doubts, doubts, reprice
+from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.solve import Solution, solve
+from tvm_passes.decision import SubgraphId
+
+STABLE = 0.001
+"""The plan is stable where uncertainty is expected to cost it less than this share of its time."""
+BATCH = 6
+"""Candidates measured between two plans."""
+
+Measure = Callable[[Sequence[Candidate]], Mapping[Candidate, Option | None]]
+"""Measures candidates: what each costs now, None where it turned out not to work. Fewer answers: the time is up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refined:
+    """A problem with as many measurements as were needed or allowed."""
+
+    problem: PlanningProblem
+    solution: Solution
+    doubts: Doubts
+    measured: int
+    """Distinct candidates that were measured."""
+    stable: bool
+    """Whether it stopped because the plan was stable, not because the budget was spent."""
+
+
+def refine(
+    problem: PlanningProblem,
+    key_of: Mapping[SubgraphId, str],
+    measure: Measure,
+    *,
+    time_limit_s: float = 5.0,
+) -> Refined:
+    """Measure candidates of `problem` until its best plan is stable, or `measure` answers no more.
+
+    Parameters
+    ----------
+    problem
+        Priced by predictions, where nothing was measured.
+    key_of
+        Equal for sub-graphs that are measured as one.
+    measure
+        Asked for at most :data:`BATCH` candidates at a time, one for all sub-graphs of a key.
+    """
+    measured = 0
+    while True:
+        solution = solve(problem, time_limit_s=time_limit_s)
+        found = doubts(problem, solution.decisions)
+        wanted = _most_worthwhile(found, key_of)
+        stable = found.loss_us <= STABLE * solution.cost_us or not wanted
+        answers = {} if stable else measure(wanted)
+        if not answers:
+            return Refined(
+                problem=problem,
+                solution=solution,
+                doubts=found,
+                measured=measured,
+                stable=stable,
+            )
+        measured += len(answers)
+        known = {(key_of[id_], decision): option for (id_, decision), option in answers.items()}
+        problem = reprice(problem, lambda node, option, known=known: _known(known, key_of, node, option))  # type: ignore[misc]
+
+
+def _most_worthwhile(found: Doubts, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
+    worth: dict[tuple[str, object], float] = {}
+    first: dict[tuple[str, object], Candidate] = {}
+    for candidate, gain in found.worth_us.items():
+        key = (key_of[candidate[0]], candidate[1])
+        worth[key] = worth.get(key, 0.0) + gain
+        first.setdefault(key, candidate)
+    ranked = sorted(worth, key=lambda key: (-worth[key], str(key)))
+    return [first[key] for key in ranked[:BATCH]]
+
+
+def _known(
+    known: Mapping[tuple[str, object], Option | None],
+    key_of: Mapping[SubgraphId, str],
+    node: Node,
+    option: Option,
+) -> Option | None:
+    key = (key_of[node.id], option.decision)
+    if key not in known:
+        return option
+    answer = known[key]
+    if answer is None:
+        return None
+    return replace(
+        option, cost_us=answer.cost_us, spread_us=answer.spread_us, source=answer.source
+    )
