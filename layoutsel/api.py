@@ -36,7 +36,7 @@ from layoutsel.runtime.verify import (
     tolerance_of,
     tvm_reference,
 )
-from layoutsel.session import OnProgress, Session, all_versions
+from layoutsel.session import MEASURE_BUDGET_S, OnProgress, Session, all_versions
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
@@ -67,7 +67,9 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     threads: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     strategy: str = "joint",
-    cost: str = "measured",
+    cost: str = "learned",
+    measure_budget_s: float = MEASURE_BUDGET_S,
+    cost_model: str | Path | None = None,
     pins: Sequence[str] = (),
     cache: str | Path | None = None,
     verify: bool = True,
@@ -92,7 +94,13 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     strategy
         ``joint``: unit and layout together. ``score``: unit by complexity score, then the layout.
     cost
-        ``measured``: every candidate is timed once per machine. ``roofline``: nothing is measured.
+        ``learned``: predicted by the model that ships with the package (or `cost_model`), measured where the cache has
+        an answer. ``hybrid``: the same, and candidates whose uncertainty could change the plan are measured.
+        ``measured``: every candidate is timed once per machine. ``roofline``: nothing but the machine is measured.
+    measure_budget_s
+        Seconds that ``hybrid`` measures for at most.
+    cost_model
+        Folder of a learned cost model (``layoutsel train``); the one of the package where None.
     pins
         Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"s7=cpu"``.
     cache
@@ -117,8 +125,9 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         precision=precision,
         cache=cache,
         progress=progress,
+        cost_model=cost_model,
     )
-    problem = session.problem(cost, pins)
+    problem = session.problem(cost, pins, measure_budget_s)
     chosen = session.plan(problem, strategy)
     return finish(session, chosen, problem if verify_speed else None, verify=verify)
 
@@ -127,13 +136,14 @@ def plan(
     model: Model,
     *,
     strategy: str = "joint",
-    cost: str = "measured",
+    cost: str = "learned",
+    measure_budget_s: float = MEASURE_BUDGET_S,
     pins: Sequence[str] = (),
     **options: Any,
 ) -> Plan:
     """Choose a decision for every sub-graph; parameters as of :func:`optimize`."""
     session = Session.open(model, **options)
-    return session.plan(session.problem(cost, pins), strategy)
+    return session.plan(session.problem(cost, pins, measure_budget_s), strategy)
 
 
 def compile_plan(

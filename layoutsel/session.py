@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from layoutsel.building.problem import (
     planning_problem,
     tensors,
 )
+from layoutsel.cost import adapt
+from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import this_machine, versions
 from layoutsel.cost.measured import MeasuredCost, Progress, Request, run_in
 from layoutsel.cost.model import Infeasible, TensorSpec, Workload
@@ -34,10 +37,12 @@ from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.planning.doubt import Candidate, bound_within_spread, doubts
 from layoutsel.planning.explain import explain
+from layoutsel.planning.hybrid import refine
 from layoutsel.planning.pins import apply_pins
-from layoutsel.planning.plan import Plan, make_plan
-from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
+from layoutsel.planning.plan import Plan, Uncertainty, make_plan
+from layoutsel.planning.problem import HOST, Option, PlanningProblem, Tensor
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.runtime.threads import available_threads
@@ -54,8 +59,12 @@ logger = logging.getLogger(__name__)
 CANDIDATE_LIMIT_S = 60.0
 """Building and timing one candidate takes seconds; what takes longer hangs."""
 
-COSTS = ("measured", "roofline")
-"""What ``--cost`` takes."""
+COSTS = ("learned", "hybrid", "measured", "roofline")
+"""What ``--cost`` takes: predicted by the learned model; the same, with what could change the plan measured; everything
+measured; nothing but the machine."""
+
+MEASURE_BUDGET_S = 20.0
+"""Seconds that hybrid planning measures for at most."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -108,6 +117,8 @@ class Session:
     cache: Path | None = None
     """File of measurements; the user's cache folder where None."""
     progress: OnProgress | None = field(default=None, compare=False)
+    cost_model_folder: Path = PRETRAINED
+    """The learned cost model."""
 
     @classmethod
     def open(
@@ -120,6 +131,7 @@ class Session:
         precision: str = "f32",
         cache: str | Path | None = None,
         progress: OnProgress | None = None,
+        cost_model: str | Path | None = None,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`."""
         if precision != "f32":
@@ -136,6 +148,7 @@ class Session:
             threads or available_threads(),
             Path(cache) if cache else None,
             progress,
+            Path(cost_model) if cost_model else PRETRAINED,
         )
 
     @cached_property
@@ -203,11 +216,19 @@ class Session:
         context = Context(
             machine=this_machine().fingerprint, versions=all_versions(), threads=self.threads
         )
+        estimate = self.roofline if cost == "roofline" else self.learned
         with Store(context, self.cache) as store:
-            model = MeasuredCost(store, self.roofline)
+            model = MeasuredCost(store, estimate)
             if cost == "measured":
                 self._measure(model)
             yield model
+
+    @cached_property
+    def learned(self) -> LearnedCost:
+        """The learned cost model, adapted to this machine where it was calibrated."""
+        model = LearnedModel.load(self.cost_model_folder)
+        adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
+        return LearnedCost(model, self.profile, adaptation)
 
     @cached_property
     def profile(self) -> MachineProfile:
@@ -229,16 +250,11 @@ class Session:
     def _measure(self, model: MeasuredCost) -> None:
         self._describe(model.store)
         requests = [
-            self._request(subgraph, decision)
+            self.request(subgraph, decision)
             for subgraph in self.graph.subgraphs
             for decision in self.candidates[subgraph.id].decisions
         ]
-        environment = {"OMP_NUM_THREADS": str(self.threads), "TVM_NUM_THREADS": str(self.threads)}
-        with Worker(
-            "layoutsel.building.measure:run_request",
-            time_limit_s=CANDIDATE_LIMIT_S,
-            environment=environment,
-        ) as worker:
+        with self.worker() as worker:
             model.measure_all(requests, run_in(worker), self.progress)
             layouts = sorted({request.decision.layout for request in requests})
             measure_boundaries(
@@ -251,7 +267,17 @@ class Session:
                 self.progress,
             )
 
-    def _request(self, subgraph: Subgraph, decision: Decision) -> Request:
+    def worker(self) -> Worker:
+        """A process that measures; a context manager."""
+        threads = str(self.threads)
+        return Worker(
+            "layoutsel.building.measure:run_request",
+            time_limit_s=CANDIDATE_LIMIT_S,
+            environment={"OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads},
+        )
+
+    def request(self, subgraph: Subgraph, decision: Decision) -> Request:
+        """What a worker is asked to measure a candidate."""
         function = self.graph.functions[subgraph.id]
         payload = {
             "kind": "subgraph",
@@ -266,30 +292,82 @@ class Session:
             label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
         )
 
-    def problem(self, cost: str = "measured", pins: Sequence[str] = ()) -> PlanningProblem:
-        """The planning problem: every candidate and boundary priced, pins applied."""
+    def problem(
+        self,
+        cost: str = "learned",
+        pins: Sequence[str] = (),
+        measure_budget_s: float = MEASURE_BUDGET_S,
+    ) -> PlanningProblem:
+        """The planning problem: every candidate and boundary priced, pins applied.
+
+        With ``hybrid``, candidates whose uncertainty could change the plan are measured, for `measure_budget_s`
+        seconds at most.
+        """
         if pins and cost == "measured":
             # A pin that cannot be honoured is found before anything is measured.
             self.problem("roofline", pins)
         with self.cost_model(cost) as model:
-            problem = planning_problem(
-                self.graph,
-                self.candidates,
-                lambda subgraph, decision: self._price(model, cost, subgraph, decision),
-                lambda tensor, source, destination: (
-                    model.transform(_spec(tensor), source, destination).us
-                ),
-                lambda tensor, source, destination: _crossing(model, tensor, source, destination),
-                name=self.model.name,
-                content_hash=self.model.content_hash,
-            )
-        return apply_pins(problem, pins)
+            problem = apply_pins(self._priced(model, cost), pins)
+            return self._refined(problem, model, measure_budget_s) if cost == "hybrid" else problem
+
+    def _priced(self, model: MeasuredCost, cost: str) -> PlanningProblem:
+        return planning_problem(
+            self.graph,
+            self.candidates,
+            lambda subgraph, decision: self._price(model, cost, subgraph, decision),
+            lambda tensor, source, destination: (
+                model.transform(_spec(tensor), source, destination).us
+            ),
+            lambda tensor, source, destination: _crossing(model, tensor, source, destination),
+            name=self.model.name,
+            content_hash=self.model.content_hash,
+        )
+
+    def _refined(
+        self, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+    ) -> PlanningProblem:
+        """Measure what could change the plan of `problem`, as long as the budget lasts."""
+        self._describe(model.store)
+        deadline = time.monotonic() + budget_s
+        keys = {subgraph.id: subgraph.structural_hash for subgraph in self.graph.subgraphs}
+        with self.worker() as worker:
+            runner = run_in(worker)
+
+            def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
+                answers: dict[Candidate, Option | None] = {}
+                for id_, decision in candidates:
+                    if time.monotonic() >= deadline:
+                        break
+                    subgraph = self.graph.by_id[id_]
+                    model.measure_all([self.request(subgraph, decision)], runner, self.progress)
+                    answer = model.subgraph(self.workloads[id_], decision)
+                    option = problem.by_id[id_].option(decision)
+                    answers[id_, decision] = (
+                        None
+                        if isinstance(answer, Infeasible)
+                        else replace(
+                            option,
+                            cost_us=answer.us,
+                            spread_us=answer.spread_us,
+                            source=answer.source,
+                        )
+                    )
+                return answers
+
+            refined = refine(problem, keys, measure)
+        logger.info(
+            "hybrid: measured %d candidates; %s",
+            refined.measured,
+            "the plan is stable" if refined.stable else "the budget is spent",
+        )
+        return refined.problem
 
     def _price(
         self, model: MeasuredCost, cost: str, subgraph: Subgraph, decision: Decision
     ) -> Priced | Decline:
-        estimate = self.roofline.estimate(workload(subgraph), decision)
-        answer = model.subgraph(workload(subgraph), decision) if cost == "measured" else estimate
+        work = self.workloads[subgraph.id]
+        estimate = self.roofline.estimate(work, decision)
+        answer = estimate if cost == "roofline" else model.subgraph(work, decision)
         if isinstance(answer, Infeasible):
             return Decline(
                 subgraph=subgraph.id,
@@ -318,6 +396,10 @@ class Session:
             threads=self.threads,
             score_cost_us=explanation.gains.score_us,
             explanation=explanation,
+            uncertainty=Uncertainty(
+                bound_us=min(bound_within_spread(problem), solution.bound_us),
+                loss_us=doubts(problem, solution.decisions).loss_us,
+            ),
         )
 
 

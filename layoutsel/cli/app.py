@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from layoutsel.cli import bench, compile_model, demo, doctor, explain, inspect_model, plan, run
+from layoutsel.cli import (
+    bench,
+    compile_model,
+    demo,
+    doctor,
+    explain,
+    inspect_model,
+    learn,
+    plan,
+    profile,
+    run,
+)
 from layoutsel.cli.guard import DEBUG_FLAG, guarded
 
 app = typer.Typer(
@@ -26,6 +37,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain.explain,
     "doctor": doctor.doctor,
     "demo": demo.demo,
+    "profile": profile.profile,
+    "train": learn.train,
+    "evaluate": learn.evaluate,
+    "calibrate": learn.calibrate,
 }
 
 for _name, _command in COMMANDS.items():

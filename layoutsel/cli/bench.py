@@ -56,7 +56,7 @@ def bench(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, metavar="N", help="Turns of each engine.")
     ] = 12,
-    cost: CostOption = "measured",
+    cost: CostOption = "learned",
     strategy: StrategyOption = "joint",
     units: UnitsOption = None,
     shape: ShapeOption = None,

@@ -11,6 +11,8 @@ import typer
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.options import (
+    BudgetOption,
+    CostModelOption,
     CacheOption,
     CostOption,
     ModelArgument,
@@ -47,7 +49,9 @@ def compile_model(
         ),
     ] = None,
     strategy: StrategyOption = "joint",
-    cost: CostOption = "measured",
+    cost: CostOption = "learned",
+    measure_budget: BudgetOption = "20s",
+    cost_model: CostModelOption = None,
     pin: PinsOption = None,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
@@ -75,6 +79,8 @@ def compile_model(
         threads=threads,
         strategy=strategy,
         cost=cost,
+        measure_budget=measure_budget,
+        cost_model=cost_model,
         pins=pin,
         cache=cache,
     )

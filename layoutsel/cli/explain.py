@@ -127,7 +127,7 @@ def load_plan(file: Path) -> Plan:
 def _price_again(made: Plan, wanted: Wanted) -> Plan:
     """The plan's decisions with today's costs, and what every other decision would cost."""
     with activity() as shown:
-        cost = "measured" if any(s.source == "measured" for s in made.subgraphs) else "roofline"
+        cost = "roofline" if all(s.source == "roofline" for s in made.subgraphs) else "learned"
         session = wanted.open(shown)
         from layoutsel.planning.plan import check_fits
         from layoutsel.planning.strategies import choose

@@ -11,6 +11,9 @@ import typer
 
 from tvm_passes.errors import LayoutselError
 
+COSTS = ("learned", "hybrid", "measured", "roofline")
+"""What ``--cost`` takes; the same as :data:`layoutsel.session.COSTS`, which takes seconds to import."""
+
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -54,8 +57,25 @@ CostOption = Annotated[
     str,
     typer.Option(
         "--cost",
-        metavar="measured|roofline",
-        help="Time every candidate once per machine, or measure nothing.",
+        metavar="|".join(COSTS),
+        help="Predict times by the learned model; measure what could change the plan; measure everything; or nothing.",
+    ),
+]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--measure-budget",
+        metavar="TIME",
+        help="How long --cost hybrid measures, such as 20s or 2m.",
+    ),
+]
+CostModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cost-model",
+        metavar="DIR",
+        help="A learned cost model, as layoutsel train writes it.",
+        show_default="the package's",
     ),
 ]
 PinsOption = Annotated[
@@ -101,6 +121,24 @@ def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
             )
         shapes[name] = shape
     return shapes
+
+
+def parse_seconds(text: str) -> float:
+    """Read ``20s``, ``1.5m`` or ``20``.
+
+    Raises
+    ------
+    LayoutselError
+        If it is something else, or below zero.
+    """
+    number = text.strip().removesuffix("s").removesuffix("m")
+    try:
+        seconds = float(number) * (60 if text.strip().endswith("m") else 1)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise LayoutselError(f"got time {text!r}; expected seconds or minutes, such as 20s or 2m")
+    return seconds
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:

@@ -10,6 +10,8 @@ import typer
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
+    BudgetOption,
+    CostModelOption,
     CacheOption,
     CostOption,
     ModelArgument,
@@ -30,7 +32,9 @@ def plan(
         typer.Option("--output", "-o", metavar="FILE", help="Where to write the plan (JSON)."),
     ] = None,
     strategy: StrategyOption = "joint",
-    cost: CostOption = "measured",
+    cost: CostOption = "learned",
+    measure_budget: BudgetOption = "20s",
+    cost_model: CostModelOption = None,
     pin: PinsOption = None,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
@@ -46,6 +50,8 @@ def plan(
         threads=threads,
         strategy=strategy,
         cost=cost,
+        measure_budget=measure_budget,
+        cost_model=cost_model,
         pins=pin,
         cache=cache,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from layoutsel.cli.activity import Activity
-from layoutsel.cli.options import parse_names, parse_shapes
+from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shapes
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Wanted:
     units: str | None = None
     threads: int | None = None
     strategy: str = "joint"
-    cost: str = "measured"
+    cost: str = "learned"
+    measure_budget: str = "20s"
+    cost_model: Path | None = None
     pins: Sequence[str] | None = None
     cache: Path | None = None
 
@@ -45,8 +47,9 @@ class Wanted:
             raise LayoutselError(
                 f"--strategy {self.strategy!r}: expected one of {', '.join(STRATEGIES)}"
             )
-        if self.cost not in ("measured", "roofline"):
-            raise LayoutselError(f"--cost {self.cost!r}: expected one of measured, roofline")
+        if self.cost not in COSTS:
+            raise LayoutselError(f"--cost {self.cost!r}: expected one of {', '.join(COSTS)}")
+        parse_seconds(self.measure_budget)
         for pin in self.pins or ():
             Pin.parse(pin)
         parse_shapes(self.shapes)
@@ -65,11 +68,12 @@ class Wanted:
             threads=self.threads,
             cache=self.cache,
             progress=activity,
+            cost_model=self.cost_model,
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
         """Price the candidates and choose."""
         activity.phase("pricing candidates")
-        problem = session.problem(self.cost, self.pins or ())
+        problem = session.problem(self.cost, self.pins or (), parse_seconds(self.measure_budget))
         activity.phase("planning")
         return problem, session.plan(problem, self.strategy)

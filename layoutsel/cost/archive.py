@@ -38,7 +38,10 @@ def write_archive(dataset: Dataset, file: Path | str) -> None:
     file = Path(file)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as raw, lzma.open(raw, "wt", encoding="utf-8", preset=9) as stream:
+        with (
+            os.fdopen(descriptor, "wb") as raw,
+            lzma.open(raw, "wt", encoding="utf-8", preset=9) as stream,
+        ):
             for line in _lines(dataset):
                 stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         Path(temporary).chmod(0o644)

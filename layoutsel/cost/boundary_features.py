@@ -72,7 +72,9 @@ def feature_table(asked: Sequence[AskedBoundary]) -> tuple[np.ndarray, np.ndarra
     """Features by row, and the logarithm of the roofline of each."""
     if not asked:
         return np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32)
-    return np.stack([features(one) for one in asked]), np.array([a.margin for a in asked], np.float32)
+    return np.stack([features(one) for one in asked]), np.array(
+        [a.margin for a in asked], np.float32
+    )
 
 
 def log_time(us: float) -> float:

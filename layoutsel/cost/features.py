@@ -35,13 +35,18 @@ _KERNELS = tuple(
     f"kernel_{name}" for name in ("direct", "winograd", "stream", "window", "nest", "fallback")
 )
 _IMPLEMENTATIONS = (
-    *("impl_brgconv", "impl_brgconv_1x1", "impl_brg", "impl_brgemm", "impl_jit", "impl_jit_1x1"),
-    *("impl_jit_dw", "impl_brdgmm_dw", "impl_lrn_jit", "impl_gemm", "impl_x64", "impl_simple"),
-    "impl_ref",
+    *(f"convolution_{n}" for n in ("brgconv", "brgconv_1x1", "jit", "jit_1x1", "x64_gemm_jit")),
+    *(f"convolution_{n}" for n in ("brdgmm_dw", "jit_dw", "ref")),
+    *("matmul_brg", "matmul_gemm_jit", "matmul_ref", "deconvolution_jit", "deconvolution_brgconv"),
+    *("pooling_jit", "pooling_simple_nhwc", "pooling_simple_nchw", "lrn_lrn_jit", "lrn_ref"),
+    *("softmax_jit", "softmax_ref", "layer_normalization_jit", "layer_normalization_simple"),
+    *("binary_jit", "eltwise_jit", "concat_simple", "concat_ref", "reduction_jit", "reduction_ref"),
+    *("reorder_jit", "reorder_jit_blk", "reorder_simple"),
 )
+"""Hints that count primitives."""
 _BLOCKING = (
     *("cycles", "tasks", "tile_width", "tile_vectors", "task_rows", "row", "channel_block"),
-    *("lanes", "taps", "tile_block", "nests", "primitives"),
+    *("lanes", "taps", "tile_block", "nests", "primitives", "read_bytes", "written_bytes"),
 )
 """Hints that are extents."""
 _SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable")

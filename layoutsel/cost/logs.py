@@ -84,7 +84,9 @@ def read_store(file: Path) -> Result:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise LayoutselError(f"{file}: not a measurement store that can be read: {error}") from error
+        raise LayoutselError(
+            f"{file}: not a measurement store that can be read: {error}"
+        ) from error
     found = tuple(Skipped(file=str(file), reason=r, count=n) for r, n in skipped.items())
     return Dataset(samples=samples, boundaries=boundaries), found
 
@@ -131,7 +133,9 @@ def _samples(
 ) -> tuple[Sample, ...]:
     samples = []
     for row in connection.execute(_SAMPLES):
-        _, decision, machine, versions, threads, us, spread_us, runs, failure, date, text, hints = row
+        _, decision, machine, versions, threads, us, spread_us, runs, failure, date, text, hints = (
+            row
+        )
         try:
             if failure is not None:
                 raise LayoutselError("the candidate failed")

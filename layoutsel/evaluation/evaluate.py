@@ -87,7 +87,9 @@ def evaluate(
     units = _unit_data(dataset)
     models = [model for model in dataset.models if _is_covered(model, units)]
     if not models:
-        raise LayoutselError("the data set records no model with measured candidates: nothing to evaluate")
+        raise LayoutselError(
+            "the data set records no model with measured candidates: nothing to evaluate"
+        )
     fits: Mapping[str, Fit] = {LEARNED: boosted_trees(options), **BASELINES}
     held: dict[str, dict[str, HeldOut]] = {}
     for number, model in enumerate(models, start=1):
@@ -223,9 +225,7 @@ def _kind(sample: Sample) -> tuple[str, str]:
     return sample.workload.operator, str(sample.decision)
 
 
-def _learned_boundaries(
-    dataset: Dataset, model: RecordedModel, options: Options
-) -> PriceBoundary:
+def _learned_boundaries(dataset: Dataset, model: RecordedModel, options: Options) -> PriceBoundary:
     """Boundaries by a booster that has seen no tensor of the model's shapes."""
     from layoutsel.cost.training import fit_point, predict_point
 
@@ -233,9 +233,7 @@ def _learned_boundaries(
     table = boundary_table([s for s in dataset.boundaries if s.tensor.shape not in shapes])
     booster = fit_point(table, options)
     profile = next(
-        s.provenance.profile
-        for s in dataset.samples
-        if s.provenance.profile.name == model.machine
+        s.provenance.profile for s in dataset.samples if s.provenance.profile.name == model.machine
     )
 
     def price(kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
@@ -247,4 +245,3 @@ def _learned_boundaries(
         return float(np.exp(predict_point(booster, one)[0]))
 
     return price
-

@@ -48,8 +48,7 @@ class _Drawn:
         """Whether it is neither tiny nor huge."""
         largest = max(4 * prod(shape) for shape in self.inputs)
         return (
-            _FLOPS[0] <= self.flops <= _FLOPS[1]
-            and max(largest, self.weight_bytes) <= _MOST_BYTES
+            _FLOPS[0] <= self.flops <= _FLOPS[1] and max(largest, self.weight_bytes) <= _MOST_BYTES
         )
 
 
@@ -179,10 +178,12 @@ class _Draw:
         shape = self._image()
         size, stride = self.pick((2, 3, 3)), self.pick((1, 2, 2))
         pool = relax.op.nn.max_pool2d if self.rng.random() < 0.6 else relax.op.nn.avg_pool2d
-        padding = self.pick((0, 1)) if size == 3 else 0
+        padding, ceil = self.pick((0, 1)) if size == 3 else 0, bool(self.rng.random() < 0.3)
         return _Drawn(
             (shape,),
-            lambda b, values: b.emit(pool(values[0], (size, size), stride, padding)),
+            lambda b, values: b.emit(
+                pool(values[0], (size, size), stride, padding, ceil_mode=ceil)
+            ),
         )
 
     def global_pooling(self) -> _Drawn:
@@ -214,10 +215,36 @@ class _Draw:
         shapes = [first] + [(1, self.channels(512), *first[2:]) for _ in range(count - 1)]
         return _Drawn(tuple(shapes), lambda b, values: b.emit(relax.op.concat(list(values), 1)))
 
+    def concat_relu(self) -> _Drawn:
+        joined = self.concat()
+        return _Drawn(
+            joined.inputs, lambda b, values: b.emit(relax.op.nn.relu(joined.emit(b, values)))
+        )
+
     def softmax(self) -> _Drawn:
         heads, tokens = self.pick((3, 6, 8, 12)), self.pick(_TOKENS[3:])
-        shape = (1, heads, tokens, tokens) if self.rng.random() < 0.8 else (1, 1000)
+        classes = int(np.exp(self.rng.uniform(np.log(10), np.log(22_000))))
+        shape = (1, heads, tokens, tokens) if self.rng.random() < 0.5 else (1, classes)
         return _Drawn((shape,), lambda b, values: b.emit(relax.op.nn.softmax(values[0], -1)))
+
+    def shuffle(self) -> _Drawn:
+        n, c, h, w = self._image()
+        groups = self.pick((2, 3, 4, 8))
+        c = groups * max(c // groups, 2)
+        split, axes = (n, groups, c // groups, h, w), (0, 2, 1, 3, 4)
+
+        def emit(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
+            parts = b.emit(relax.op.reshape(values[0], split))
+            mixed = b.emit(relax.op.permute_dims(parts, axes))
+            return b.emit(relax.op.reshape(mixed, (n, c, h, w)))
+
+        return _Drawn(((n, c, h, w),), emit)
+
+    def flattening(self) -> _Drawn:
+        shape = self._image()
+        return _Drawn(
+            (shape,), lambda b, values: b.emit(relax.op.reshape(values[0], (1, prod(shape))))
+        )
 
     def normalization(self) -> _Drawn:
         width = self.pick((96, 192, 384, 512, 768, 1024))
@@ -238,34 +265,43 @@ class _Draw:
 
 
 _KINDS: tuple[tuple[float, Callable[[_Draw], _Drawn]], ...] = (
-    (0.46, _Draw.convolution),
+    (0.36, _Draw.convolution),
     (0.10, _Draw.depthwise),
-    (0.05, _Draw.grouped),
-    (0.12, _Draw.product),
-    (0.02, _Draw.batched_product),
-    (0.06, _Draw.pooling),
-    (0.02, _Draw.global_pooling),
-    (0.08, _Draw.elementwise),
-    (0.04, _Draw.concat),
-    (0.015, _Draw.softmax),
+    (0.08, _Draw.grouped),
+    (0.08, _Draw.product),
+    (0.03, _Draw.batched_product),
+    (0.08, _Draw.pooling),
+    (0.03, _Draw.global_pooling),
+    (0.09, _Draw.elementwise),
+    (0.05, _Draw.concat),
+    (0.02, _Draw.concat_relu),
+    (0.03, _Draw.softmax),
     (0.02, _Draw.normalization),
     (0.015, _Draw.movement),
+    (0.02, _Draw.shuffle),
+    (0.01, _Draw.flattening),
 )
 """How often each kind is drawn."""
+
+
+def _usual(draw: _Draw, kind: Callable[[_Draw], _Drawn]) -> _Drawn:
+    """Draw until it is neither tiny nor huge."""
+    while not (one := kind(draw)).is_usual:
+        pass
+    return one
 
 
 def sweep_module(count: int, seed: int = 0) -> tvm.IRModule:
     """Make a module of `count` independent sub-graphs."""
     draw = _Draw(seed)
     shares = np.array([share for share, _ in _KINDS])
-    drawn: list[_Drawn] = []
-    while len(drawn) < count:
-        _, kind = _KINDS[int(draw.rng.choice(len(_KINDS), p=shares / shares.sum()))]
-        one = kind(draw)
-        if one.is_usual:
-            drawn.append(one)
+    kinds = draw.rng.choice(len(_KINDS), size=count, p=shares / shares.sum())
+    drawn = [_usual(draw, _KINDS[int(kind)][1]) for kind in kinds]
     params = [
-        [relax.Var(f"x{i}_{j}", relax.TensorType(shape, "float32")) for j, shape in enumerate(one.inputs)]
+        [
+            relax.Var(f"x{i}_{j}", relax.TensorType(shape, "float32"))
+            for j, shape in enumerate(one.inputs)
+        ]
         for i, one in enumerate(drawn)
     ]
     builder = relax.BlockBuilder()

@@ -25,6 +25,10 @@ class Counterfactual:
     decision: Decision
     cost_us: float
     """The sub-graph itself, microseconds, boundaries excluded."""
+    spread_us: float
+    """Uncertainty of `cost_us`, microseconds."""
+    source: str
+    """Where `cost_us` comes from."""
     extra_us: float | None
     """How much more the whole plan would cost, microseconds; None where that is beyond what was told apart."""
 
@@ -109,6 +113,8 @@ def explain(
             Counterfactual(
                 decision=option.decision,
                 cost_us=option.cost_us,
+                spread_us=option.spread_us,
+                source=option.source,
                 extra_us=float(total) - cost.total_us if math.isfinite(total) else None,
             )
             for option, total in zip(node.options, costs, strict=True)

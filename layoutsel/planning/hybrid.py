@@ -67,7 +67,9 @@ def refine(
             )
         measured += len(answers)
         known = {(key_of[id_], decision): option for (id_, decision), option in answers.items()}
-        problem = reprice(problem, lambda node, option, known=known: _known(known, key_of, node, option))  # type: ignore[misc]
+        problem = reprice(
+            problem, lambda node, option, known=known: _known(known, key_of, node, option)
+        )  # type: ignore[misc]
 
 
 def _most_worthwhile(found: Doubts, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
@@ -93,6 +95,4 @@ def _known(
     answer = known[key]
     if answer is None:
         return None
-    return replace(
-        option, cost_us=answer.cost_us, spread_us=answer.spread_us, source=answer.source
-    )
+    return replace(option, cost_us=answer.cost_us, spread_us=answer.spread_us, source=answer.source)

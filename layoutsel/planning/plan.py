@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from layoutsel.planning.solve import Solution
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, LayoutselError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class PlanMismatch(LayoutselError):
@@ -39,6 +40,16 @@ class PlannedSubgraph:
     """The tensors it reads: ``s3.0`` is output 0 of s3, ``input.1`` input 1 of the model."""
     alternatives: tuple[Counterfactual, ...] = ()
     """Every other candidate and what it would cost; empty for a plan that was not explained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncertainty:
+    """What it means for a plan that costs are known to within their spread only."""
+
+    bound_us: float
+    """No plan is faster than this, microseconds, if no cost is lower than its spread says."""
+    loss_us: float
+    """What knowing every cost is expected to gain, microseconds; see :mod:`layoutsel.planning.doubt`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +95,24 @@ class Plan:
     """The tensors that the model returns, named as in :attr:`PlannedSubgraph.reads`."""
     gains: Gains | None = None
     """What simpler ways to choose would cost; None for a plan that was not explained."""
+    uncertainty: Uncertainty | None = None
+    """What the costs' uncertainty may hide; None where nobody asked."""
     exact: bool = False
     """Whether the alternatives' costs are those of the best plan around each; else all else stays as it is."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Measured alternatives by name; this plan's own entry is ``plan``."""
+
+    @property
+    def gap_within_spread(self) -> float | None:
+        """Relative gap between cost and the bound that allows for uncertainty; None where that is not known."""
+        if self.uncertainty is None:
+            return None
+        return max(self.cost_us - self.uncertainty.bound_us, 0.0) / max(self.cost_us, 1e-9)
+
+    @property
+    def spread_us(self) -> float:
+        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent."""
+        return math.hypot(*(subgraph.spread_us for subgraph in self.subgraphs))
 
     @property
     def decisions(self) -> dict[SubgraphId, Decision]:
@@ -145,6 +170,7 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
     score_cost_us: float | None = None,
     measured: Mapping[str, Measured] | None = None,
     explanation: Explanation | None = None,
+    uncertainty: Uncertainty | None = None,
 ) -> Plan:
     """Write down `solution`, priced by `problem`, with its reasons where an `explanation` is given."""
     cost = problem.cost(solution.decisions)
@@ -186,6 +212,7 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
         declines=tuple(decline for node in problem.nodes for decline in node.declines),
         results=results,
         gains=explanation.gains if explanation else None,
+        uncertainty=uncertainty,
         exact=explanation.exact if explanation else False,
         measured=dict(measured or {}),
     )

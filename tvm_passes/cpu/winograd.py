@@ -154,7 +154,9 @@ class WinogradKernel:
         blocks = -(-self.tiles // self.block)
         rounds = -(-blocks // self.unit.threads) if self.fused else blocks
         return {
-            **{name: value for name, value in self.product.hints.items() if name != "kernel_direct"},
+            **{
+                name: value for name, value in self.product.hints.items() if name != "kernel_direct"
+            },
             "kernel_winograd": 1.0,
             "outputs": m,
             "fused": float(self.fused),

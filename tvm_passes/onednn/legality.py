@@ -53,11 +53,26 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
-    """How many primitives a supported sub-graph takes, by implementation (``impl_brgconv``), and of all kinds."""
+    """How many primitives a supported sub-graph takes, by kind and implementation, and what they read and write.
+
+    An implementation is named without its instruction set: ``convolution_brgconv``, ``reorder_jit_blk``.
+    """
     graph = subgraph_graph(function, decision)
     names = implementations(graph.to_json()) if graph.nodes else ()
-    counts = Counter(f"impl_{name.split(':')[0]}" for name in names)
-    return {**counts, "primitives": float(len(names))}
+    counts = Counter(
+        f"{node.op}_{_implementation(name)}" for node, name in zip(graph.nodes, names, strict=True)
+    )
+    return {
+        **{name: float(count) for name, count in counts.items()},
+        "primitives": float(len(names)),
+        "read_bytes": float(sum(tensor.bytes for node in graph.nodes for tensor in node.reads())),
+        "written_bytes": float(sum(node.output.bytes for node in graph.nodes)),
+    }
+
+
+def _implementation(name: str) -> str:
+    parts = [part for part in name.split(":") if not part.startswith(("avx", "sse", "any", "uni"))]
+    return "_".join(parts)
 
 
 def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:

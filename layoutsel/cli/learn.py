@@ -1,0 +1,138 @@
+"""``layoutsel train``, ``evaluate`` and ``calibrate``: the learned cost model's life."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.activity import activity
+from layoutsel.cli.options import CostModelOption, JsonFlag, ThreadsOption, UnitsOption, parse_names
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from layoutsel.cost.samples import Dataset
+
+DataArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[LOG]...",
+        help="Data sets (.jsonl.xz) and measurement stores (.sqlite).",
+        show_default="the repository's data set",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0)]
+
+
+def train(
+    data: DataArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where to write the model.",
+            show_default="the package's own place",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the cost model from logs. Equal logs and seed give equal bytes."""
+    dataset = _read(data)
+    from layoutsel.cost.learned import PRETRAINED
+    from layoutsel.cost.training import Options
+    from layoutsel.cost.training import train as train_model
+
+    folder = output or PRETRAINED
+    if folder.exists() and not folder.is_dir():
+        raise LayoutselError(f"cannot write {folder}: it is no directory; choose another place")
+    with activity() as shown:
+        model = train_model(
+            dataset,
+            Options(seed=seed),
+            lambda name, samples: shown.phase(f"training {name} on {samples} samples"),
+        )
+    model.save(folder)
+    from layoutsel.cli.plan_tables import new_table
+
+    table = new_table(
+        *("part", "samples", "workloads", "machines", "within 10 %", "mean error"),
+        right=("samples", "workloads", "machines", "within 10 %", "mean error"),
+    )
+    for name, part in model.card.parts.items():
+        shares = f"{100 * part.within_10:.0f} %", f"{100 * part.mape:.1f} %"
+        counts = part.samples, part.workloads, len(part.machines)
+        table.add_row(name, *map(str, counts), *shares)
+    terminal.show(table)
+    terminal.show_text(f"cost model {model.version} written to {folder}")
+
+
+def evaluate(data: DataArgument = None, seed: SeedOption = 0, json: JsonFlag = False) -> None:
+    """Leave one model out: how well its times are predicted, and what its plans lose by that."""
+    dataset = _read(data)
+    from layoutsel.cost.training import Options
+    from layoutsel.evaluation.evaluate import evaluate as judge
+
+    with activity() as shown:
+        found = judge(
+            dataset,
+            Options(seed=seed),
+            lambda name, number, count: shown.phase(f"holding out {name} ({number} of {count})"),
+        )
+    if json:
+        terminal.show_json(found)
+        return
+    from layoutsel.cli.learn_tables import accuracy_table, regret_table
+
+    terminal.show(accuracy_table(found), "", regret_table(found))
+
+
+def calibrate(
+    threads: ThreadsOption = None,
+    units: UnitsOption = None,
+    most: Annotated[
+        int, typer.Option("--most", min=4, metavar="N", help="Measurements at most.")
+    ] = 50,
+    limit: Annotated[
+        str, typer.Option("--limit", metavar="TIME", help="How long to measure at most.")
+    ] = "45s",
+    cost_model: CostModelOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Adapt the learned cost model to this machine with the most informative few measurements."""
+    from layoutsel.calibration import calibrate as adapt_model
+    from layoutsel.cli.options import parse_seconds
+
+    with activity() as shown:
+        shown.phase("choosing what to measure")
+        report = adapt_model(
+            threads=threads,
+            units=parse_names(units),
+            most=most,
+            limit_s=parse_seconds(limit),
+            cost_model=cost_model,
+            progress=shown,
+        )
+    if json:
+        terminal.show_json(asdict(report))
+        return
+    terminal.show_text(
+        f"{report.measurements} measurements in {report.seconds:.0f} s: mean error "
+        f"{100 * report.error_before:.1f} % before, {100 * report.error_after:.1f} % after "
+        f"(each candidate predicted from the others)"
+    )
+    terminal.show_text(f"kept in {report.file}")
+
+
+def _read(data: list[Path] | None) -> Dataset:
+    from layoutsel.cost.datasets import data_files
+    from layoutsel.cost.logs import read_logs
+
+    dataset, skipped = read_logs(data_files(data))
+    for part in skipped:
+        terminal.note("skipped", f"{part.count} in {part.file}: {part.reason}")
+    return dataset

@@ -1,0 +1,103 @@
+"""``layoutsel profile``: fill the log of measurements that cost models are learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.activity import activity
+from layoutsel.cli.options import (
+    CacheOption,
+    ShapeOption,
+    ThreadsOption,
+    UnitsOption,
+    check_output,
+    parse_names,
+    parse_shapes,
+)
+from tvm_passes.errors import LayoutselError
+
+SWEEP_PART = 40
+"""Sub-graphs of a sweep that are held in memory at once."""
+
+
+def profile(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="As of the other commands.")
+    ] = None,
+    sweep: Annotated[
+        int,
+        typer.Option(
+            "--sweep", min=0, metavar="N", help="Sub-graphs with shapes as networks have them."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sweep.")] = 0,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save", metavar="FILE", help="Write what is known of them all as a data set."
+        ),
+    ] = None,
+    units: UnitsOption = None,
+    threads: ThreadsOption = None,
+    shape: ShapeOption = None,
+    cache: CacheOption = None,
+) -> None:
+    """Measure every candidate and boundary of models, or of a sweep, into the log of measurements.
+
+    What is there already is not measured again; Ctrl-C keeps everything, and the same command goes on. A machine with
+    other cores or older instruction sets is imitated by `taskset` and ONEDNN_MAX_CPU_ISA=AVX2.
+    """
+    if not models and not sweep:
+        raise LayoutselError("nothing to profile: give a MODEL, or --sweep N")
+    check_output(save)
+    from layoutsel.session import Session
+
+    recorded: list[Any] = []
+    with activity() as shown:
+        for name, source in _sources(models or [], sweep, seed):
+            shown.phase(f"opening {name}")
+            session = Session.open(
+                source,
+                shapes=parse_shapes(shape) if isinstance(source, str) else None,
+                units=parse_names(units),
+                threads=threads,
+                cache=cache,
+                progress=shown,
+            )
+            with session.cost_model("measured") as model:
+                known = model.store.count()
+            if save is not None and isinstance(source, str):
+                recorded.append(session.recorded())
+            terminal.note("profiled", f"{name}: {known} measurements in the log")
+    terminal.show_text(f"{shown.measured} new measurements")
+    if save is not None:
+        _save(save, cache, recorded)
+
+
+def _sources(models: list[str], sweep: int, seed: int) -> Iterator[tuple[str, Any]]:
+    yield from ((model, model) for model in models)
+    if sweep:
+        from layoutsel.model.sweep import sweep_module
+
+        for part in range(-(-sweep // SWEEP_PART)):
+            count = min(SWEEP_PART, sweep - part * SWEEP_PART)
+            yield f"sweep {seed}, part {part}", sweep_module(count, seed=1000 * seed + part)
+
+
+def _save(file: Path, cache: Path | None, recorded: list[Any]) -> None:
+    from dataclasses import replace
+
+    from layoutsel.cost.archive import write_archive
+    from layoutsel.cost.logs import read_logs
+    from layoutsel.cost.store import default_path
+
+    dataset, skipped = read_logs([cache or default_path()])
+    for part in skipped:
+        terminal.note("skipped", f"{part.count} in {part.file}: {part.reason}")
+    write_archive(replace(dataset, models=tuple(recorded)), file)
+    terminal.show_text(f"{len(dataset.samples)} samples written to {file}")

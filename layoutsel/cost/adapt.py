@@ -1,0 +1,136 @@
+"""Adapting the learned model to a machine that it was not trained on, with a handful of measurements.
+
+The correction of a prediction's logarithm is linear in a few features, with a normal prior around none: Bayesian linear
+regression (Bishop, "Pattern Recognition and Machine Learning", section 3.3). Measurements are chosen one after the
+other where the correction is most uncertain, which is the greedy D-optimal design for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from layoutsel.cost import features
+from layoutsel.cost.learned import Adaptation
+from layoutsel.cost.samples import MachineProfile
+from layoutsel.planning import documents
+
+_NOISE = 0.08
+"""Standard deviation of a prediction's error that no correction explains, as a logarithm."""
+_INDEX = {name: position for position, name in enumerate(features.NAMES)}
+
+
+def _is(name: str) -> int:
+    return _INDEX[name]
+
+
+_BASIS: tuple[tuple[str, float, float], ...] = (
+    # feature, centre, scale: the prior of its coefficient has a standard deviation of 1 / scale
+    ("compute_us", 6.0, 20.0),
+    ("weights_in_l2", -3.0, 25.0),
+    ("activations_in_l2", -3.0, 25.0),
+    ("intensity", 4.0, 20.0),
+    ("layout_NCHW", 0.0, 4.0),
+    ("layout_NHWC", 0.0, 5.0),
+    ("algorithm_winograd", 0.0, 4.0),
+    ("algorithm_winograd2", 0.0, 4.0),
+    ("anchor_nn.conv2d", 0.0, 3.0),
+    ("anchor_matmul", 0.0, 3.0),
+    ("anchor_nn.max_pool2d", 0.0, 4.0),
+    ("anchor_elementwise", 0.0, 4.0),
+    ("anchor_concat", 0.0, 4.0),
+    ("groups", 0.0, 20.0),
+    ("kernel_fallback", 0.0, 3.0),
+    ("convolution_x64_gemm_jit", 0.0, 4.0),
+)
+_OFFSET_SCALE = 1.5
+"""A machine may as a whole be off by a factor of two."""
+
+
+def basis(row: np.ndarray) -> np.ndarray:
+    """What a correction is linear in, scaled so that every coefficient has a standard normal prior."""
+    parts = [1.0 / _OFFSET_SCALE]
+    parts += [(float(row[_is(name)]) - centre) / scale for name, centre, scale in _BASIS]
+    return np.array(parts)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A measured candidate beside its prediction."""
+
+    unit: str
+    row: np.ndarray
+    """Features."""
+    error: float
+    """Logarithm of the measured time less that of the predicted."""
+
+
+def fit(observations: Sequence[Observation]) -> Adaptation:
+    """The most likely correction by unit."""
+    weights = {}
+    for unit in sorted({observation.unit for observation in observations}):
+        mine = [observation for observation in observations if observation.unit == unit]
+        inputs = np.stack([basis(observation.row) for observation in mine])
+        errors = np.array([observation.error for observation in mine])
+        precision = np.eye(inputs.shape[1]) + inputs.T @ inputs / _NOISE**2
+        solution = np.linalg.solve(precision, inputs.T @ errors / _NOISE**2)
+        weights[unit] = tuple(float(weight) for weight in solution)
+    return Adaptation(weights)
+
+
+def most_informative(rows: Sequence[np.ndarray], units: Sequence[str], count: int) -> list[int]:
+    """Choose `count` of the candidates, as numbers, each where the correction of its unit is most uncertain."""
+    inputs = [basis(row) for row in rows]
+    covariances = {unit: np.eye(len(inputs[0])) for unit in set(units)} if inputs else {}
+    chosen: list[int] = []
+    for _ in range(min(count, len(inputs))):
+        best = max(
+            (i for i in range(len(inputs)) if i not in chosen),
+            key=lambda i: float(inputs[i] @ covariances[units[i]] @ inputs[i]),
+        )
+        chosen.append(best)
+        x, covariance = inputs[best], covariances[units[best]]
+        seen = covariance @ x
+        covariances[units[best]] = covariance - np.outer(seen, seen) / (_NOISE**2 + x @ seen)
+    return chosen
+
+
+def adaptation_file(profile: MachineProfile, folder: Path | None = None) -> Path:
+    """Where the adaptation to a machine is kept."""
+    folder = folder or Path(platformdirs.user_cache_dir("layoutsel"))
+    return folder / f"calibration-{profile.machine.fingerprint}-{profile.threads}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    model: str
+    """Version of the model that is adapted."""
+    features_version: int
+    weights: Mapping[str, tuple[float, ...]]
+
+
+def save(adaptation: Adaptation, model_version: str, file: Path) -> None:
+    """Keep an adaptation of one trained model."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    documents.save(
+        _Document(
+            model=model_version, features_version=features.VERSION, weights=adaptation.weights
+        ),
+        file,
+    )
+
+
+def load(model_version: str, file: Path) -> Adaptation:
+    """The adaptation of this model; none where there is no file, or it is another model's, or broken."""
+    try:
+        found = documents.from_json(_Document, documents.load_json(file), file=str(file))
+    except (documents.DocumentError, json.JSONDecodeError):
+        return Adaptation()
+    if (found.model, found.features_version) != (model_version, features.VERSION):
+        return Adaptation()
+    return Adaptation(found.weights)
