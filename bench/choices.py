@@ -46,7 +46,7 @@ def ways(problem: PlanningProblem) -> Iterator[tuple[str, str, Decisions]]:
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
     """Predicted and measured time of every way to choose for `model`."""
     session = Session.open(model, threads=threads)
-    problem = session.problem()
+    problem = session.problem("measured")
     plans = {(free, fixed): decisions for free, fixed, decisions in ways(problem)}
     models = {}
     for key, decisions in plans.items():

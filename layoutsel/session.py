@@ -228,11 +228,18 @@ class Session:
         """The learned cost model, adapted to this machine where it was calibrated."""
         model = LearnedModel.load(self.cost_model_folder)
         adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
-        return LearnedCost(model, self.profile, adaptation)
+        learned = LearnedCost(model, self.profile, adaptation)
+        if not learned.knows_machine:
+            logger.warning(
+                "the cost model has not seen this machine with %d threads: its predictions are less certain; "
+                "`layoutsel calibrate` adapts it within a minute",
+                self.threads,
+            )
+        return learned
 
     @cached_property
     def profile(self) -> MachineProfile:
-        """This machine, and what was measured of it."""
+        """The machine, and what was measured of it."""
         return MachineProfile(machine=this_machine(), peaks=machine_peaks(self.threads))
 
     @cached_property

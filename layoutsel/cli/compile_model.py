@@ -12,8 +12,8 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.options import (
     BudgetOption,
-    CostModelOption,
     CacheOption,
+    CostModelOption,
     CostOption,
     ModelArgument,
     PinsOption,

@@ -71,7 +71,20 @@ def train(
     terminal.show_text(f"cost model {model.version} written to {folder}")
 
 
-def evaluate(data: DataArgument = None, seed: SeedOption = 0, json: JsonFlag = False) -> None:
+def evaluate(
+    data: DataArgument = None,
+    seed: SeedOption = 0,
+    stability: Annotated[
+        int,
+        typer.Option(
+            "--stability",
+            min=0,
+            metavar="N",
+            help="Plan each model N times, by cost models of other seeds and redrawn times.",
+        ),
+    ] = 0,
+    json: JsonFlag = False,
+) -> None:
     """Leave one model out: how well its times are predicted, and what its plans lose by that."""
     dataset = _read(data)
     from layoutsel.cost.training import Options
@@ -82,6 +95,7 @@ def evaluate(data: DataArgument = None, seed: SeedOption = 0, json: JsonFlag = F
             dataset,
             Options(seed=seed),
             lambda name, number, count: shown.phase(f"holding out {name} ({number} of {count})"),
+            stability,
         )
     if json:
         terminal.show_json(found)

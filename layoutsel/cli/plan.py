@@ -11,8 +11,8 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     BudgetOption,
-    CostModelOption,
     CacheOption,
+    CostModelOption,
     CostOption,
     ModelArgument,
     PinsOption,

@@ -136,6 +136,11 @@ def _filled(channels: int, block: int) -> float:
     return channels / (block * -(-channels // block))
 
 
+def _alignment(extent: int) -> int:
+    """How often two divides it, up to 64: aliasing and odd tails depend on that."""
+    return min((extent & -extent).bit_length() - 1, 6) if extent > 0 else 0
+
+
 def _balance(asked: Asked) -> float:
     """Part of the time that threads work, tasks being equal."""
     tasks, threads = asked.hints.get("tasks", 0.0), asked.profile.threads
@@ -197,7 +202,11 @@ _FEATURES: dict[str, Feature] = {
     "in_filled": lambda a: _filled(a.image[1], a.profile.lanes),
     "out_filled": lambda a: _filled(a.result[1], a.profile.lanes),
     "width_filled": lambda a: _filled(a.result[3], a.profile.lanes),
+    "in_alignment": lambda a: _alignment(a.image[1]),
+    "out_alignment": lambda a: _alignment(a.result[1]),
+    "width_alignment": lambda a: _alignment(a.result[3]),
     "balance": _balance,
+    "task_steps": lambda a: _log(prod(a.result) * a.depth / max(a.hints.get("tasks", 1.0), 1.0)),
     "cycles_per_step": _cycles_per_step,
     # The machine, by itself and beside the work.
     "threads": lambda a: a.profile.threads,

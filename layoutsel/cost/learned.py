@@ -7,6 +7,7 @@ error on workloads that it has not seen. A third kind does the same for boundari
 from __future__ import annotations
 
 import hashlib
+import lzma
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ QUANTILES = (0.1, 0.9)
 _TO_QUARTILE = 0.6745 / 1.2816
 """Half the distance of the quartiles, against that of the deciles; of a normal distribution."""
 _FILE = "model.json"
+_UNSEEN_MACHINE, _UNSEEN_OPERATOR = 0.2, 0.4
+"""Further half distance of the quartiles, as a logarithm, of predictions for what no log was of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class PartCard:
     samples: int
     workloads: int
     machines: tuple[str, ...]
+    operators: tuple[str, ...]
+    """Anchor operators; kinds of boundaries."""
     within_10: float
     """Share of samples predicted within 10 %, each by a model that had not seen its workload."""
     mape: float
@@ -92,8 +97,8 @@ class LearnedModel:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _FILE).unlink(missing_ok=True)
         for name, part in self.parts.items():
-            (folder / f"{name}.ubj").write_bytes(part.point)
-            (folder / f"{name}.quantiles.ubj").write_bytes(part.quantiles)
+            for file, raw in zip(_files(folder, name), (part.point, part.quantiles), strict=True):
+                file.write_bytes(lzma.compress(raw, preset=9))
         documents.save(self.card, folder / _FILE)
 
     @classmethod
@@ -116,13 +121,10 @@ class LearnedModel:
             )
         try:
             parts = {
-                name: Part(
-                    (folder / f"{name}.ubj").read_bytes(),
-                    (folder / f"{name}.quantiles.ubj").read_bytes(),
-                )
+                name: Part(*(lzma.decompress(file.read_bytes()) for file in _files(folder, name)))
                 for name in card.parts
             }
-        except OSError as error:
+        except (OSError, lzma.LZMAError) as error:
             raise LayoutselError(f"{folder}: the cost model is not whole: {error}") from error
         return cls(card, parts)
 
@@ -155,15 +157,29 @@ class LearnedCost:
     def _roofline(self) -> RooflineCost:
         return RooflineCost(peaks=self.profile.peaks)
 
+    @property
+    def knows_machine(self) -> bool:
+        """Whether it was trained on, or calibrated to, this machine."""
+        cards = self.model.card.parts.values()
+        return bool(self.adaptation.weights) or any(
+            self.profile.name in card.machines for card in cards
+        )
+
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
-        """Time of one run of the sub-graph, boundaries excluded."""
+        """Time of one run of the sub-graph, boundaries excluded; less certain where nothing like it was seen."""
         part = self.model.parts.get(decision.unit)
         if part is None:
             return self._roofline.subgraph(workload, decision)
         asked = features.Asked(workload, decision, self.profile)
         row = features.features(asked)
         value, error = part.predict(row, asked.margin)
-        return _cost(value + self._correction(decision.unit, row), error)
+        known = workload.operator in self.model.card.parts[decision.unit].operators
+        doubt = math.hypot(
+            error,
+            0.0 if known else _UNSEEN_OPERATOR,
+            0.0 if self.knows_machine else _UNSEEN_MACHINE,
+        )
+        return _cost(value + self._correction(decision.unit, row), doubt)
 
     def _correction(self, unit: str, row: np.ndarray) -> float:
         if unit not in self.adaptation.weights:
@@ -191,6 +207,11 @@ class LearnedCost:
 def _cost(log_us: float, error: float) -> Cost:
     us = math.exp(log_us)
     return Cost(us=us, spread_us=us * math.expm1(error), source="learned")
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    """Of a part's two boosters, in XGBoost's binary JSON."""
+    return folder / f"{name}.ubj.xz", folder / f"{name}.quantiles.ubj.xz"
 
 
 def _booster(raw: bytes) -> Any:

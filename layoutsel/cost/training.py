@@ -51,6 +51,8 @@ class Table:
     targets: np.ndarray
     """(samples,) logarithm of the microseconds."""
     weights: np.ndarray
+    spreads: np.ndarray
+    """(samples,) relative spreads."""
     groups: tuple[str, ...]
     """Samples of one group (a workload) are never on both sides of a split."""
     monotone: str
@@ -62,6 +64,7 @@ class Table:
             self.margins[kept],
             self.targets[kept],
             self.weights[kept],
+            self.spreads[kept],
             tuple(group for group, keep in zip(self.groups, kept, strict=True) if keep),
             self.monotone,
         )
@@ -79,6 +82,7 @@ def subgraph_table(samples: Sequence[Sample]) -> Table:
         margins,
         np.log([sample.us for sample in samples]),
         np.array([sample.weight for sample in samples]),
+        np.array([sample.spread_us / sample.us for sample in samples]),
         tuple(sample.workload.key for sample in samples),
         _constraints(features.NAMES, features.MONOTONE),
     )
@@ -98,6 +102,7 @@ def boundary_table(samples: Sequence[BoundarySample]) -> Table:
         margins,
         np.array([boundary_features.log_time(sample.us) for sample in samples]),
         np.array([sample.weight for sample in samples]),
+        np.array([sample.spread_us / max(sample.us, 1e-3) for sample in samples]),
         tuple(str(sample.tensor.shape) for sample in samples),
         _constraints(boundary_features.NAMES, boundary_features.MONOTONE),
     )
@@ -107,13 +112,15 @@ def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
     return "(" + ",".join("1" if name in monotone else "0" for name in names) + ")"
 
 
-def tables(dataset: Dataset) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
-    """Each part with its table and the machines in it."""
+def tables(dataset: Dataset) -> Iterator[tuple[str, Table, tuple[str, ...], tuple[str, ...]]]:
+    """Each part with its table, and the machines and operators in it."""
     for unit in sorted({sample.decision.unit for sample in dataset.samples}):
         mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
-        yield unit, subgraph_table(mine), _machines(mine)
+        operators = tuple(sorted({sample.workload.operator for sample in mine}))
+        yield unit, subgraph_table(mine), _machines(mine), operators
     if dataset.boundaries:
-        yield BOUNDARY, boundary_table(dataset.boundaries), _machines(dataset.boundaries)
+        kinds = tuple(sorted({sample.kind for sample in dataset.boundaries}))
+        yield BOUNDARY, boundary_table(dataset.boundaries), _machines(dataset.boundaries), kinds
 
 
 def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str, ...]:
@@ -181,7 +188,7 @@ def train(
     """
     options = options or Options()
     parts, cards = {}, {}
-    for name, table, machines in tables(dataset):
+    for name, table, machines, operators in tables(dataset):
         if len(table) < FEWEST:
             continue
         on_part(name, len(table))
@@ -191,6 +198,7 @@ def train(
             samples=len(table),
             workloads=len(set(table.groups)),
             machines=machines,
+            operators=operators,
             within_10=round(float(np.mean(off <= 0.1)), 4),
             mape=round(float(np.mean(off)), 4),
         )

@@ -12,36 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.cost import boundary_features
-from layoutsel.cost.model import Cost, TensorSpec
-from layoutsel.cost.roofline import RooflineCost
-from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
-from layoutsel.cost.training import Options, Table, boundary_table, subgraph_table
+from layoutsel.cost.samples import Dataset, RecordedModel, Sample
+from layoutsel.cost.training import Options, Table, subgraph_table
+from layoutsel.evaluation.machines import machine_transfer
 from layoutsel.evaluation.metrics import Metrics, metrics
+from layoutsel.evaluation.planned import HeldOut, PlannedModel
 from layoutsel.evaluation.predictors import BASELINES, LEARNED, Fit, boosted_trees
-from layoutsel.evaluation.regret import (
-    Key,
-    MeasuredBoundaries,
-    PriceBoundary,
-    Regret,
-    measured_costs,
-    model_regret,
-)
+from layoutsel.evaluation.regret import Key, Regret
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
 
 OnModel = Callable[[str, int, int], None]
 """(model, number from 1, how many)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """Predictions of one model's candidates on one unit, by a predictor that has not seen them."""
-
-    samples: tuple[Sample, ...]
-    predicted: Mapping[str, np.ndarray]
-    """Logarithms of microseconds, by predictor."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +58,11 @@ def evaluate(
     dataset: Dataset,
     options: Options | None = None,
     on_model: OnModel = lambda _name, _number, _count: None,
+    stability_plans: int = 0,
 ) -> dict[str, Any]:
     """Judge the learned cost model on every recorded model of `dataset`; the document that the command prints.
+
+    With `stability_plans`, each model is also planned that often by cost models of other seeds and redrawn times.
 
     Raises
     ------
@@ -95,7 +81,16 @@ def evaluate(
     for number, model in enumerate(models, start=1):
         on_model(model.name, number, len(models))
         held[model.name] = {unit: _hold_out(data, model, fits) for unit, data in units.items()}
-    regrets = [_regret(dataset, model, models, units, held, options) for model in models]
+    planned = [
+        PlannedModel(dataset, model, held[model.name], _others(held, model), options)
+        for model in models
+    ]
+    regrets = [one.regret() for one in planned]
+    stability = {
+        one.model.name: asdict(one.stability(_parts(units, one.model), stability_plans))
+        for one in planned
+        if stability_plans
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "units": {unit: asdict(_pooled(held, unit, LEARNED)) for unit in units},
@@ -113,6 +108,10 @@ def evaluate(
             }
             for model, regret in zip(models, regrets, strict=True)
         },
+        "stability": stability,
+        "machines": machine_transfer(
+            {unit: (data.samples, data.table) for unit, data in units.items()}, models, options
+        ),
         "samples": len(dataset.samples),
     }
 
@@ -166,82 +165,28 @@ def _mean_regret(regrets: Sequence[Regret]) -> dict[str, float]:
     return {**means, **worst}
 
 
-def _regret(
-    dataset: Dataset,
-    model: RecordedModel,
-    models: Sequence[RecordedModel],
-    units: Mapping[str, UnitData],
-    held: Mapping[str, Mapping[str, HeldOut]],
-    options: Options,
-) -> Regret:
-    mine = [s for s in dataset.boundaries if s.provenance.profile.name == model.machine]
-    others = {
-        unit: [held[other.name][unit] for other in models if other.name != model.name]
-        for unit in units
-    }
-    learned: dict[Key, Cost] = {}
-    truth: dict[Key, Cost] = {}
-    rooflines: dict[Key, Cost] = {}
-    for unit, found in held[model.name].items():
-        learned |= _learned_costs(found, others[unit])
-        truth |= measured_costs(found.samples)
-        rooflines |= {
-            (s.workload.key, s.decision): _roofline(s.provenance.profile, s) for s in found.samples
-        }
-    return model_regret(
-        model,
-        truth,
-        MeasuredBoundaries(mine).price,
-        learned,
-        _learned_boundaries(dataset, model, options),
-        rooflines,
-        seed=options.seed,
-    )
+def _others(
+    held: Mapping[str, Mapping[str, HeldOut]], model: RecordedModel
+) -> dict[str, list[HeldOut]]:
+    """What other models' held-out predictions were, by unit."""
+    others: dict[str, list[HeldOut]] = {}
+    for name, by_unit in held.items():
+        for unit, found in by_unit.items():
+            others.setdefault(unit, []).extend([found] if name != model.name else [])
+    return others
 
 
-def _roofline(profile: MachineProfile, sample: Sample) -> Cost:
-    return RooflineCost(peaks=profile.peaks).estimate(sample.workload, sample.decision)
-
-
-def _learned_costs(found: HeldOut, others: Sequence[HeldOut]) -> dict[Key, Cost]:
-    """Predictions, as uncertain as other models' held-out predictions were wrong: by operator and kind of decision."""
-    errors: dict[tuple[str, str], list[float]] = {}
-    for other in others:
-        for sample, value in zip(other.samples, other.predicted[LEARNED], strict=True):
-            errors.setdefault(_kind(sample), []).append(abs(float(value) - np.log(sample.us)))
-    everything = [error for some in errors.values() for error in some] or [0.1]
-    costs = {}
-    for sample, value in zip(found.samples, found.predicted[LEARNED], strict=True):
-        mine = errors.get(_kind(sample), [])
-        half = float(np.median(mine if len(mine) >= 10 else everything))
-        us = float(np.exp(value))
-        costs[sample.workload.key, sample.decision] = Cost(
-            us=us, spread_us=us * half, source="learned"
+def _parts(
+    units: Mapping[str, UnitData], model: RecordedModel
+) -> dict[str, tuple[Table, Table, tuple[Key, ...]]]:
+    """By unit: what may be learned from, what is asked, and which candidates those are."""
+    parts = {}
+    for unit, data in units.items():
+        held, learned = split(data, model)
+        keys = tuple(
+            (sample.workload.key, sample.decision)
+            for sample, is_held in zip(data.samples, held, strict=True)
+            if is_held
         )
-    return costs
-
-
-def _kind(sample: Sample) -> tuple[str, str]:
-    return sample.workload.operator, str(sample.decision)
-
-
-def _learned_boundaries(dataset: Dataset, model: RecordedModel, options: Options) -> PriceBoundary:
-    """Boundaries by a booster that has seen no tensor of the model's shapes."""
-    from layoutsel.cost.training import fit_point, predict_point
-
-    shapes = {tensor.shape for tensor in model.tensors}
-    table = boundary_table([s for s in dataset.boundaries if s.tensor.shape not in shapes])
-    booster = fit_point(table, options)
-    profile = next(
-        s.provenance.profile for s in dataset.samples if s.provenance.profile.name == model.machine
-    )
-
-    def price(kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
-        if kind == "crossing" and "host" in (source, destination):
-            return 0.0
-        asked = boundary_features.AskedBoundary(kind, source, destination, tensor, profile)
-        rows, margins = boundary_features.feature_table([asked])
-        one = Table(rows, margins, margins, margins, ("",), "")
-        return float(np.exp(predict_point(booster, one)[0]))
-
-    return price
+        parts[unit] = (data.table[learned], data.table[held], keys)
+    return parts

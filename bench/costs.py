@@ -1,0 +1,63 @@
+"""What does the learned cost model lose? Plans by every cost model, each from nothing, built and timed in turns.
+
+``python bench/costs.py light:resnet50 … --json bench/results/costs.json``
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from script import run
+
+from layoutsel.api import finish
+from layoutsel.benchmarking.cases import case_name
+from layoutsel.runtime.race import race
+from layoutsel.runtime.samples import random_inputs
+from layoutsel.session import Session
+
+HYBRID_SHARE = 0.1
+"""Of the time that measuring everything took."""
+
+
+def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
+    """Time to plan, measurements made, and predicted and measured time of the plan by each cost model."""
+    found, compiled = {}, {}
+    everything_s = 0.0
+    for cost in ("measured", "learned", "hybrid", "roofline"):
+        with tempfile.TemporaryDirectory() as folder:
+            made: list[object] = []
+            session = Session.open(
+                model, threads=threads, cache=Path(folder) / "cache.sqlite", progress=made.append
+            )
+            start = time.perf_counter()
+            problem = session.problem(cost, measure_budget_s=HYBRID_SHARE * everything_s)
+            plan = session.plan(problem)
+            planning_s = time.perf_counter() - start
+            everything_s = everything_s or planning_s
+            compiled[cost] = finish(session, plan, None)
+            found[cost] = {
+                "model": case_name(model),
+                "cost": cost,
+                "planning_s": round(planning_s, 2),
+                "measurements": len(made),
+                "predicted_us": round(plan.cost_us, 1),
+            }
+    inputs = random_inputs(session.model.inputs)
+    calls = {cost: one.timed_call(inputs) for cost, one in compiled.items()}
+    times = race(calls, rounds=25, turn_s=0.1)
+    for cost, row in found.items():
+        yield {
+            **row,
+            "median_us": round(times[cost].median_us, 1),
+            "spread_us": round(times[cost].spread_us, 1),
+            "runs": times[cost].runs,
+            "times_measured": round(times[cost].median_us / times["measured"].median_us, 4),
+        }
+
+
+if __name__ == "__main__":
+    run(rows, __doc__)

@@ -1,0 +1,152 @@
+"""One held-out model with its true and its predicted costs: what its plans lose, and whether they depend on chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from layoutsel.cost import boundary_features
+from layoutsel.cost.model import Cost, TensorSpec
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
+from layoutsel.cost.training import Options, Table, boundary_table, fit_point, predict_point
+from layoutsel.evaluation.predictors import LEARNED
+from layoutsel.evaluation.regret import (
+    Key,
+    MeasuredBoundaries,
+    PriceBoundary,
+    Regret,
+    measured_costs,
+    model_regret,
+    recorded_problem,
+)
+from layoutsel.evaluation.stability import Stability, plan_stability
+from layoutsel.planning.problem import HOST
+
+_FEWEST = 10
+"""Other models' errors of one kind that are needed to speak of their size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Predictions of one model's candidates on one unit, by predictors that have not seen them."""
+
+    samples: tuple[Sample, ...]
+    predicted: Mapping[str, np.ndarray]
+    """Logarithms of microseconds, by predictor."""
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A held-out model."""
+
+    dataset: Dataset
+    model: RecordedModel
+    held: Mapping[str, HeldOut]
+    """By unit."""
+    others: Mapping[str, Sequence[HeldOut]]
+    """Of other models, by unit: they tell how large errors are."""
+    options: Options
+
+    @cached_property
+    def truth(self) -> dict[Key, Cost]:
+        """Measured costs."""
+        return {k: v for one in self.held.values() for k, v in measured_costs(one.samples).items()}
+
+    @cached_property
+    def learned(self) -> dict[Key, Cost]:
+        """Predicted costs, with their uncertainty."""
+        return {
+            key: cost
+            for unit, one in self.held.items()
+            for key, cost in learned_costs(one, self.others[unit]).items()
+        }
+
+    @cached_property
+    def rooflines(self) -> dict[Key, Cost]:
+        """What the roofline says."""
+        return {
+            (sample.workload.key, sample.decision): RooflineCost(
+                peaks=sample.provenance.profile.peaks
+            ).estimate(sample.workload, sample.decision)
+            for one in self.held.values()
+            for sample in one.samples
+        }
+
+    @cached_property
+    def measured_boundary(self) -> PriceBoundary:
+        """Prices from measurements on the model's machine."""
+        mine = [
+            s for s in self.dataset.boundaries if s.provenance.profile.name == self.model.machine
+        ]
+        return MeasuredBoundaries(mine).price
+
+    @cached_property
+    def learned_boundary(self) -> PriceBoundary:
+        """Prices by a booster that has seen no tensor of the model's shapes."""
+        shapes = {tensor.shape for tensor in self.model.tensors}
+        table = boundary_table([s for s in self.dataset.boundaries if s.tensor.shape not in shapes])
+        booster = fit_point(table, self.options)
+        profile = self._profile
+
+        def price(kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
+            if kind == "crossing" and HOST in (source, destination):
+                return 0.0
+            asked = boundary_features.AskedBoundary(kind, source, destination, tensor, profile)
+            rows, margins = boundary_features.feature_table([asked])
+            one = Table(rows, margins, margins, margins, margins, ("",), "")
+            return float(np.exp(predict_point(booster, one)[0]))
+
+        return price
+
+    @property
+    def _profile(self) -> MachineProfile:
+        return next(s.provenance.profile for one in self.held.values() for s in one.samples)
+
+    def regret(self) -> Regret:
+        """What its plans lose."""
+        return model_regret(
+            self.model,
+            self.truth,
+            self.measured_boundary,
+            self.learned,
+            self.learned_boundary,
+            self.rooflines,
+            seed=self.options.seed,
+        )
+
+    def stability(
+        self, parts: Mapping[str, tuple[Table, Table, tuple[Key, ...]]], plans: int
+    ) -> Stability:
+        """How far plans by cost models of other seeds and redrawn times differ."""
+        real = recorded_problem(
+            self.model,
+            lambda node, decision: self.truth.get((node.key, decision)),
+            self.measured_boundary,
+        )
+        return plan_stability(self.model, parts, real, self.learned_boundary, self.options, plans)
+
+
+def learned_costs(found: HeldOut, others: Sequence[HeldOut]) -> dict[Key, Cost]:
+    """Predictions, as uncertain as other models' held-out ones were wrong: by operator and decision."""
+    errors: dict[tuple[str, str], list[float]] = {}
+    for other in others:
+        for sample, value in zip(other.samples, other.predicted[LEARNED], strict=True):
+            errors.setdefault(_kind(sample), []).append(abs(float(value) - np.log(sample.us)))
+    everything = [error for some in errors.values() for error in some] or [0.1]
+    costs = {}
+    for sample, value in zip(found.samples, found.predicted[LEARNED], strict=True):
+        mine = errors.get(_kind(sample), [])
+        half = float(np.median(mine if len(mine) >= _FEWEST else everything))
+        us = float(np.exp(value))
+        costs[sample.workload.key, sample.decision] = Cost(
+            us=us, spread_us=us * half, source="learned"
+        )
+    return costs
+
+
+def _kind(sample: Sample) -> tuple[str, str]:
+    return sample.workload.operator, str(sample.decision)
