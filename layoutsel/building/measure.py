@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
@@ -22,12 +23,14 @@ from tvm_passes.decision import Decision
 
 ROUNDS = 12
 """Turns of a candidate and the reference kernel."""
-ATTEMPTS = 3
+ATTEMPTS = 2
 QUIET = 0.05
-"""Relative spread up to which one attempt is enough."""
+"""Scatter, as a share of the time, up to which one attempt is enough."""
+FEWEST, SLOW_BUDGET_S = 3, 0.5
+"""A slow candidate gets fewer turns."""
 CHAIN = 9
 """Sub-graphs in the chain that measures a hand-over."""
-BUDGET_S = 0.12
+BUDGET_S = 0.08
 """Seconds of timing per candidate, warm-up excluded; building takes longer than that."""
 
 
@@ -80,31 +83,45 @@ def time_candidate(candidate: Candidate, threads: int) -> tuple[float, float, in
 
     The candidate and the reference kernel are timed in turns. What interferes only ever adds time, so both are
     taken at their lower quartile, and the candidate's is scaled to the machine's best speed. Where the times scatter,
-    everything is done again, and the quietest attempt counts.
+    everything is done once more, and the quietest attempt counts.
     """
-    attempts: list[tuple[float, float, int]] = []
+    attempts: list[_Attempt] = []
     while len(attempts) < ATTEMPTS:
-        attempts.append(_attempt(candidate, threads))
-        us, spread_us, _ = attempts[-1]
-        if spread_us <= QUIET * us:
+        attempts.append(_attempt(candidate))
+        if attempts[-1].scatter <= QUIET or attempts[-1].runs == FEWEST:
             break
-    return min(attempts, key=lambda attempt: attempt[1] / max(attempt[0], 1e-9))
+    best = min(attempts, key=lambda attempt: attempt.scatter)
+    speed = best_reference(threads).speed(best.reference_us)
+    us = best.us * max(speed, SLOWEST)
+    spread_us = us * (best.scatter + max(SLOWEST - speed, 0.0))
+    return us, spread_us, best.runs
 
 
-def _attempt(candidate: Candidate, threads: int) -> tuple[float, float, int]:
+@dataclass(frozen=True)
+class _Attempt:
+    """Lower quartiles of a candidate and of the reference kernel, timed in turns."""
+
+    us: float
+    reference_us: float
+    scatter: float
+    """Half the distance of the candidate's quartiles, as a share of `us`."""
+    runs: int
+
+
+def _attempt(candidate: Candidate) -> _Attempt:
     main = candidate.machine["main"]
     main(*candidate.arguments)
     start = time.perf_counter()
     main(*candidate.arguments)
     once_s = max(time.perf_counter() - start, 1e-6)
     number = max(1, min(2000, int(BUDGET_S / ROUNDS / once_s)))
+    rounds = max(FEWEST, min(ROUNDS, int(SLOW_BUDGET_S / once_s)))
     evaluator = candidate.machine.time_evaluator("main", tvm.cpu(), number=number, repeat=1)
     times_us, references_us = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         references_us.append(time_reference())
         result = float(evaluator(*candidate.arguments).results[0])
         times_us.append(1e6 * result / candidate.copies)
     lower, _, upper = statistics.quantiles(times_us, n=4)
-    speed = best_reference(threads).speed(statistics.quantiles(references_us, n=4)[0])
-    us = lower * max(speed, SLOWEST)
-    return us, (upper - lower) / 2 + us * (1 - speed) / 2, number * ROUNDS
+    reference_us = statistics.quantiles(references_us, n=4)[0]
+    return _Attempt(lower, reference_us, (upper - lower) / 2 / lower, number * rounds)

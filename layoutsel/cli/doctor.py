@@ -33,7 +33,6 @@ OPTIONAL = {
     "openvino": "`bench` cannot compare with it; pip install 'layoutsel[bench]'",
     "onnxruntime-gpu": "",
     "onednn-cpu-gomp": "the unit onednn is off; pip install onednn-cpu-gomp",
-    "xgboost": "`bench --against tvm-tuned` cannot tune; pip install xgboost-cpu",
 }
 """Packages that are not needed, and what is lost without."""
 
@@ -82,6 +81,7 @@ def examine() -> dict[str, Any]:
         "native": _native(units),
         "tools": tools,
         "caches": _caches(),
+        "cost_model": _cost_model(machine.fingerprint, machine.cores),
         "missing": _missing(units, packages, tools),
     }
 
@@ -145,6 +145,25 @@ def _caches() -> dict[str, Any]:
     return {"measurements": str(path), "bytes": size, "peaks": peaks}
 
 
+def _cost_model(fingerprint: str, threads: int) -> dict[str, Any]:
+    """What the shipped cost model knows of this machine with all its cores."""
+    from layoutsel.cost.adapt import adaptation_path
+    from layoutsel.cost.learned import LearnedModel
+    from tvm_passes.errors import LayoutselError
+
+    try:
+        model = LearnedModel.load()
+    except LayoutselError as error:
+        return {"version": None, "problem": str(error), "trained_here": False, "calibrated": False}
+    machines = {name for part in model.card.parts.values() for name in part.machines}
+    return {
+        "version": model.version,
+        "samples": sum(part.samples for part in model.card.parts.values()),
+        "trained_here": f"{fingerprint}/{threads}" in machines,
+        "calibrated": adaptation_path(fingerprint, threads).exists(),
+    }
+
+
 def _missing(units: dict[str, Any], packages: dict[str, Any], tools: dict[str, Any]) -> list[str]:
     lines = [
         f"unit {name}: {told['reason']}" for name, told in units.items() if not told["available"]
@@ -161,9 +180,18 @@ def _missing(units: dict[str, Any], packages: dict[str, Any], tools: dict[str, A
     return lines
 
 
+def _told(model: dict[str, Any]) -> str:
+    if model["version"] is None:
+        return str(model["problem"])
+    known = "trained on this machine" if model["trained_here"] else "has not seen this machine"
+    advice = "" if model["trained_here"] or model["calibrated"] else "; `layoutsel calibrate` adapts it"
+    calibrated = ", calibrated to it" if model["calibrated"] else ""
+    return f"{model['version']}, {model['samples']:,} samples; {known}{calibrated}{advice}"
+
+
 def _stands_in(package: str) -> bool:
     """Whether a differently named package of the same kind is there."""
-    substitutes = {"onnxruntime": ("onnxruntime-gpu",), "xgboost": ("xgboost-cpu",)}
+    substitutes = {"onnxruntime": ("onnxruntime-gpu",)}
     return any(_version(name) for name in substitutes.get(package, ()))
 
 
@@ -196,6 +224,7 @@ def _show(report: dict[str, Any]) -> None:
             table.add_row(name, found or "not installed")
     for name, path in report["tools"].items():
         table.add_row(name, path or "not found")
+    table.add_row("cost model", _told(report["cost_model"]))
     table.add_row(
         "measurements",
         f"{caches['measurements']} ({caches['bytes'] >> 10:,} KiB)",

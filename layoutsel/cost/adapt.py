@@ -102,8 +102,13 @@ def most_informative(rows: Sequence[np.ndarray], units: Sequence[str], count: in
 
 def adaptation_file(profile: MachineProfile, folder: Path | None = None) -> Path:
     """Where the adaptation to a machine is kept."""
+    return adaptation_path(profile.machine.fingerprint, profile.threads, folder)
+
+
+def adaptation_path(fingerprint: str, threads: int, folder: Path | None = None) -> Path:
+    """The same, by what names the machine."""
     folder = folder or Path(platformdirs.user_cache_dir("layoutsel"))
-    return folder / f"calibration-{profile.machine.fingerprint}-{profile.threads}.json"
+    return folder / f"calibration-{fingerprint}-{threads}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
