@@ -95,7 +95,7 @@ def workload(
         key=subgraph.structural_hash,
         operator=subgraph.anchor,
         flops=subgraph.flops,
-        weight_bytes=sum(spec.nbytes for spec in subgraph.weights),
+        weight_bytes=_weight_bytes(subgraph),
         activation_bytes=sum(spec.nbytes for spec in (*subgraph.inputs, *subgraph.outputs)),
         operators=subgraph.operators,
         inputs=tuple(spec.shape for spec in subgraph.inputs),
@@ -104,6 +104,13 @@ def workload(
         attributes=subgraph.attributes,
         hints=hints or {},
     )
+
+
+def _weight_bytes(subgraph: Subgraph) -> int:
+    """Bytes of weights that a run reads: of a table, the rows that it takes."""
+    if subgraph.anchor == "take":
+        return sum(spec.nbytes for spec in subgraph.outputs)
+    return sum(spec.nbytes for spec in subgraph.weights)
 
 
 @dataclass(frozen=True)
@@ -208,16 +215,19 @@ class Session:
             if decline := supports(self.graph.functions[id_], decision):
                 raise IllegalDecision(str(decline))
 
+    @property
+    def context(self) -> Context:
+        """What measurements hold for."""
+        machine = this_machine().fingerprint
+        return Context(machine=machine, versions=all_versions(), threads=self.threads)
+
     @contextmanager
     def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
         """The cost model, with its store open; ``measured`` first measures what the store lacks."""
         if cost not in COSTS:
             raise LayoutselError(f"unknown cost model {cost!r}: expected one of {', '.join(COSTS)}")
-        context = Context(
-            machine=this_machine().fingerprint, versions=all_versions(), threads=self.threads
-        )
         estimate = self.roofline if cost == "roofline" else self.learned
-        with Store(context, self.cache) as store:
+        with Store(self.context, self.cache) as store:
             model = MeasuredCost(store, estimate)
             if cost == "measured":
                 self._measure(model)

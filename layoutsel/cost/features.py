@@ -24,7 +24,7 @@ VERSION = 1
 _ANCHORS = (
     *("nn.conv2d", "matmul", "nn.max_pool2d", "nn.avg_pool2d", "nn.adaptive_avg_pool2d", "mean"),
     *("elementwise", "concat", "nn.softmax", "nn.layer_norm", "lrn", "movement"),
-    "nn.conv2d_transpose",
+    *("nn.conv2d_transpose", "image.resize2d", "take", "strided_slice", "split", "sum", "variance"),
 )
 _TRANSCENDENTAL = frozenset(
     {"nn.silu", "nn.gelu", "nn.gelu_tanh", "sigmoid", "tanh", "exp", "erf", "nn.softmax", "power"}
@@ -37,7 +37,7 @@ _KERNELS = tuple(
 _IMPLEMENTATIONS = (
     *(f"convolution_{n}" for n in ("brgconv", "brgconv_1x1", "jit", "jit_1x1", "x64_gemm_jit")),
     *(f"convolution_{n}" for n in ("brdgmm_dw", "jit_dw", "ref")),
-    *("matmul_brg", "matmul_gemm_jit", "matmul_ref", "deconvolution_jit", "deconvolution_brgconv"),
+    *("matmul_brg", "matmul_gemm_jit", "matmul_ref", "deconvolution_jit", "deconvolution_conv"),
     *("pooling_jit", "pooling_simple_nhwc", "pooling_simple_nchw", "lrn_lrn_jit", "lrn_ref"),
     *("softmax_jit", "softmax_ref", "layer_normalization_jit", "layer_normalization_simple"),
     *("binary_jit", "eltwise_jit", "concat_simple", "concat_ref", "reduction_jit", "reduction_ref"),
@@ -136,6 +136,22 @@ def _filled(channels: int, block: int) -> float:
     return channels / (block * -(-channels // block))
 
 
+def _size(shape: Sequence[int]) -> float:
+    return 4.0 * prod(shape)
+
+
+def _run(asked: Asked) -> float:
+    """How many elements of a permutation's input stay beside each other, as a logarithm; -1 without one."""
+    attributes = asked.workload.attributes
+    shape, axes = attributes.get("permuted"), attributes.get("axes", ())
+    if shape is None:
+        return -1.0
+    run, axis = 1, len(shape) - 1
+    while axis >= 0 and axes[axis] == axis:
+        run, axis = run * shape[axis], axis - 1
+    return _log(run)
+
+
 def _alignment(extent: int) -> int:
     """How often two divides it, up to 64: aliasing and odd tails depend on that."""
     return min((extent & -extent).bit_length() - 1, 6) if extent > 0 else 0
@@ -197,6 +213,13 @@ _FEATURES: dict[str, Feature] = {
     # What is fused behind the anchor.
     "operators": lambda a: len(a.workload.operators),
     "transcendental": lambda a: _count(a, _TRANSCENDENTAL),
+    "reshapes": lambda a: _count(a, frozenset({"reshape", "squeeze", "expand_dims"})),
+    "permutes": lambda a: _count(a, frozenset({"permute_dims"})),
+    "run": _run,
+    "reduced_axis": lambda a: a.workload.attributes.get("axis", (0,))[0],
+    "smallest_input_bytes": lambda a: _log(min(map(_size, a.workload.inputs), default=0.0)),
+    "clips": lambda a: _count(a, frozenset({"clip", "nn.relu", "maximum", "minimum"})),
+    "arithmetic": lambda a: _count(a, frozenset({"add", "subtract", "multiply", "divide"})),
     "operands": lambda a: len(a.workload.inputs) + len(a.workload.weights),
     # The decision.
     "in_filled": lambda a: _filled(a.image[1], a.profile.lanes),

@@ -21,6 +21,7 @@ from layoutsel.cost.samples import (
     Provenance,
     Sample,
     Skipped,
+    quietest,
 )
 from layoutsel.planning import documents
 from tvm_passes.decision import Decision
@@ -45,6 +46,8 @@ Result = tuple[Dataset, tuple[Skipped, ...]]
 def read_logs(files: Iterable[Path]) -> Result:
     """Read and join any number of logs, each a data set (``.jsonl.xz``) or a measurement store (``.sqlite``).
 
+    Of a candidate that was measured several times on one machine, the quietest measurement is taken.
+
     Raises
     ------
     LayoutselError
@@ -55,7 +58,7 @@ def read_logs(files: Iterable[Path]) -> Result:
         more, without = _reader(file)(file)
         dataset += more
         skipped += without
-    return dataset, tuple(skipped)
+    return replace(dataset, samples=quietest(dataset.samples)), tuple(skipped)
 
 
 def _reader(file: Path) -> Callable[[Path], Result]:

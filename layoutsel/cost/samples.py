@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from layoutsel.cost.machine import Machine
@@ -144,6 +144,16 @@ class Skipped:
     file: str
     reason: str
     count: int
+
+
+def quietest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Of several measurements of one candidate on one machine, the one whose times scatter least, in order."""
+    best: dict[tuple[str, Decision, str], Sample] = {}
+    for sample in samples:
+        key = (sample.workload.key, sample.decision, sample.provenance.profile.name)
+        if key not in best or sample.weight > best[key].weight:
+            best[key] = sample
+    return tuple(best.values())
 
 
 def noise_weight(us: float, spread_us: float) -> float:

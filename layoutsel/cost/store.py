@@ -6,14 +6,11 @@ measured under other versions stays in the file, is never used, and is announced
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import logging
 import math
 import sqlite3
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,35 +19,14 @@ from typing import Any
 
 import platformdirs
 
+from layoutsel.cost import residuals
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.residuals import ResidualRow
+from layoutsel.cost.store_file import connect, exclusive, move_aside
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
-_SCHEMA_VERSION = 1
-_BUSY_S = 30.0
-"""How long to wait for another process's write."""
-
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS measurement (
-    key TEXT, decision TEXT, machine TEXT, versions TEXT, threads INTEGER,
-    median_us REAL, spread_us REAL, runs INTEGER, failure TEXT, date TEXT NOT NULL,
-    PRIMARY KEY (key, decision, machine, versions, threads)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS boundary (
-    kind TEXT, source TEXT, destination TEXT, shape TEXT, dtype TEXT,
-    machine TEXT, versions TEXT, threads INTEGER,
-    bytes INTEGER NOT NULL, median_us REAL NOT NULL, spread_us REAL NOT NULL,
-    runs INTEGER NOT NULL, date TEXT NOT NULL,
-    PRIMARY KEY (kind, source, destination, shape, dtype, machine, versions, threads)
-    ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS workload (key TEXT PRIMARY KEY, description TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS hints (
-    key TEXT, decision TEXT, machine TEXT, versions TEXT, threads INTEGER, hints TEXT NOT NULL,
-    PRIMARY KEY (key, decision, machine, versions, threads)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS machine (
-    machine TEXT, threads INTEGER, description TEXT NOT NULL, PRIMARY KEY (machine, threads)) WITHOUT ROWID;
-PRAGMA user_version = {_SCHEMA_VERSION};
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +81,15 @@ class Store:
     written, measurements are kept in memory, with a warning.
     """
 
-    def __init__(self, context: Context, path: Path | str | None = None) -> None:
+    def __init__(
+        self, context: Context, path: Path | str | None = None, *, announce: bool = True
+    ) -> None:
+        """Open the file at `path`; stale measurements are announced unless that has been done."""
         self.context = context
         self.path = Path(path) if path is not None else default_path()
         self._connection = self._open()
-        self._warn_of_stale()
+        if announce:
+            self._warn_of_stale()
 
     def __enter__(self) -> Store:
         return self
@@ -207,6 +187,15 @@ class Store:
                 return Cost(us=median_us, spread_us=spread_us, source="measured")
         return interpolate([row[:3] for row in rows], tensor.bytes)
 
+    def put_residual(self, row: ResidualRow) -> None:
+        """Keep how far a prediction was off, in place of an older one of the same."""
+        self._query(residuals.INSERT, (*row.columns, *self._where, _now()))
+
+    def residuals(self) -> tuple[ResidualRow, ...]:
+        """All that :meth:`put_residual` kept for this context, the oldest first."""
+        rows = self._query(residuals.SELECT, self._where)
+        return tuple(ResidualRow.read(row) for row in rows)
+
     def count(self) -> int:
         """How many measurements of sub-graphs this context has."""
         ((count,),) = self._query(
@@ -242,7 +231,7 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _exclusive(self.path.with_name(self.path.name + ".lock")):
+            with exclusive(self.path.with_name(self.path.name + ".lock")):
                 return self._connect_or_replace()
         except (OSError, sqlite3.OperationalError) as error:
             _LOG.warning(
@@ -250,22 +239,22 @@ class Store:
                 self.path,
                 error,
             )
-            return _connect(":memory:")
+            return connect(":memory:")
 
     def _connect_or_replace(self) -> sqlite3.Connection:
         try:
-            return _connect(self.path)
+            return connect(self.path)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            aside = _move_aside(self.path)
+            aside = move_aside(self.path)
             _LOG.warning(
                 "measurement cache %s is unusable (%s): moved to %s, starting an empty one",
                 self.path,
                 error,
                 aside,
             )
-            return _connect(self.path)
+            return connect(self.path)
 
     def _warn_of_stale(self) -> None:
         rows = self._query(
@@ -289,44 +278,6 @@ class Store:
             return []
         now = self.context.versions
         return [name for name in {*then, *now} if then.get(name) != now.get(name)]
-
-
-def _connect(path: Path | str) -> sqlite3.Connection:
-    """Open and check; raises :class:`sqlite3.DatabaseError` for a file that is not our database."""
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-        if version not in (0, _SCHEMA_VERSION):
-            raise sqlite3.DatabaseError(f"schema version {version}, expected {_SCHEMA_VERSION}")
-        ((verdict,), *_) = connection.execute("PRAGMA quick_check").fetchall()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        connection.executescript(_SCHEMA)
-        for table in ("measurement", "boundary"):
-            connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _move_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
-    path.replace(aside)
-    for suffix in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
-    return aside
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Hold a file lock: of several processes that find a broken file, one replaces it."""
-    with path.open("a", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:

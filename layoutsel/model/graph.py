@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -153,7 +153,7 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
         outputs=_specs(tensor_types(function.ret_ty)),
         flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
         structural_hash=structural_hash(function),
-        attributes=_integer_attributes(bindings[0].value) if bindings else {},
+        attributes=_attributes([binding.value for binding in bindings]),
         names=tuple(dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)),
     )
 
@@ -161,9 +161,20 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
 _ATTRIBUTES = ("strides", "padding", "dilation", "groups", "pool_size", "axis", "axes")
 
 
+def _attributes(values: Sequence[relax.Expr]) -> dict[str, tuple[int, ...]]:
+    """Of the anchor, which comes first; of the first permutation, with the shape that it permutes."""
+    found = _integer_attributes(values[0]) if values else {}
+    for value in values:
+        if op_name(value) == "permute_dims":
+            shape = static_shape(value.args[0].ty)
+            axes = value.attrs.axes or reversed(range(len(shape)))
+            return {**found, "permuted": shape, "axes": tuple(int(axis) for axis in axes)}
+    return found
+
+
 def _integer_attributes(value: relax.Expr) -> dict[str, tuple[int, ...]]:
     """Those of :data:`_ATTRIBUTES` that a call has."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     attrs = value.attrs if isinstance(value, Call) else None
     for name in _ATTRIBUTES if attrs is not None else ():
         attribute = getattr(attrs, name, None)

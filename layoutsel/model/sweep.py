@@ -156,6 +156,18 @@ class _Draw:
         flops = 2.0 * rows * depth * columns
         return _Drawn((shape,) + (result,) * more, emit, 4 * depth * columns, flops)
 
+    def pixel_product(self) -> _Drawn:
+        """A linear layer over the channels of an image that lies channels last, as in ConvNeXt."""
+        side, depth, columns = self.pick((7, 14, 28, 56)), self.channels(1024), self.channels(2048)
+        shape = (1, side, side, depth)
+        weight, bias = self.constant(depth, columns), self.constant(columns)
+
+        def emit(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
+            return b.emit(relax.op.add(b.emit(relax.op.matmul(values[0], weight)), bias))
+
+        flops = 2.0 * side * side * depth * columns
+        return _Drawn((shape,), emit, 4 * depth * columns, flops)
+
     def batched_product(self) -> _Drawn:
         heads, tokens, depth = self.pick((3, 6, 8, 12)), self.pick(_TOKENS[3:]), self.pick((32, 64))
         scores = self.rng.random() < 0.5
@@ -191,7 +203,68 @@ class _Draw:
             (self._image(2048),), lambda b, values: b.emit(relax.op.mean(values[0], [2, 3], True))
         )
 
+    def token_mean(self) -> _Drawn:
+        shape = (1, self.pick(_TOKENS[3:]), self.channels(1024))
+        return _Drawn((shape,), lambda b, values: b.emit(relax.op.mean(values[0], [1])))
+
+    def upsampling(self) -> _Drawn:
+        n, c, h, w = self._image(512)
+        resize = relax.op.image.resize2d
+        method = "nearest_neighbor" if self.rng.random() < 0.7 else "linear"
+        return _Drawn(
+            ((n, c, h, w),),
+            lambda b, values: b.emit(
+                resize(
+                    values[0],
+                    relax.ShapeExpr([2 * h, 2 * w]),
+                    layout="NCHW",
+                    method=method,
+                    coordinate_transformation_mode="asymmetric",
+                )
+            ),
+        )
+
+    def transposed_convolution(self) -> _Drawn:
+        n, c, h, w = self._image(512)
+        outputs = max(c // 2, 8)
+        weight = self.constant(c, outputs, 2, 2)
+        flops = 8.0 * c * outputs * h * w
+        return _Drawn(
+            ((n, c, h, w),),
+            lambda b, values: b.emit(
+                relax.op.nn.conv2d_transpose(values[0], weight, strides=(2, 2))
+            ),
+            16 * c * outputs,
+            flops,
+        )
+
+    def hard_swish(self) -> _Drawn:
+        shape = self._image() if self.rng.random() < 0.7 else (1, self.channels(1280), 1, 1)
+        op = relax.op
+
+        def emit(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
+            shifted = b.emit(op.add(values[0], relax.const(np.float32(3.0))))
+            gate = b.emit(
+                op.multiply(b.emit(op.clip(shifted, 0, 6)), relax.const(np.float32(1 / 6)))
+            )
+            return b.emit(op.multiply(values[0], gate))
+
+        return _Drawn((shape,), emit)
+
+    def permutation(self) -> _Drawn:
+        """Between channels first and last, of images and of tokens."""
+        n, c, h, w = self._image(1024)
+        shapes = (
+            ((n, c, h, w), (0, 2, 3, 1)),
+            ((n, h, w, c), (0, 3, 1, 2)),
+            ((n, h * w, c), (0, 2, 1)),
+        )
+        shape, axes = shapes[int(self.rng.integers(3))]
+        return _Drawn((shape,), lambda b, values: b.emit(relax.op.permute_dims(values[0], axes)))
+
     def elementwise(self) -> _Drawn:
+        if self.rng.random() < 0.2:
+            return self._gate()
         shape = self._image() if self.rng.random() < 0.7 else (1, self.pick(_TOKENS[3:]), 768)
         op = relax.op
         scale = self.constant(*((1, shape[1], 1, 1) if len(shape) == 4 else (shape[-1],)))
@@ -208,6 +281,14 @@ class _Draw:
         ]
         inputs, emit = choices[int(self.rng.integers(len(choices)))]
         return _Drawn(inputs, emit)
+
+    def _gate(self) -> _Drawn:
+        """What squeeze-and-excitation does to a vector of channels."""
+        shape = (1, self.channels(2048), 1, 1)
+        op = relax.op
+        functions = (op.nn.relu, op.nn.silu, op.sigmoid)
+        function = functions[int(self.rng.integers(3))]
+        return _Drawn((shape,), lambda b, values: b.emit(function(values[0])))
 
     def concat(self) -> _Drawn:
         first = self._image(512)
@@ -278,6 +359,12 @@ _KINDS: tuple[tuple[float, Callable[[_Draw], _Drawn]], ...] = (
     (0.03, _Draw.softmax),
     (0.02, _Draw.normalization),
     (0.015, _Draw.movement),
+    (0.03, _Draw.permutation),
+    (0.02, _Draw.pixel_product),
+    (0.015, _Draw.token_mean),
+    (0.02, _Draw.upsampling),
+    (0.015, _Draw.transposed_convolution),
+    (0.03, _Draw.hard_swish),
     (0.02, _Draw.shuffle),
     (0.01, _Draw.flattening),
 )
