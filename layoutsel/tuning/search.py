@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +23,7 @@ from tvm.target import Target
 from layoutsel.cost.store import Failure
 from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import Device, Request, Times
+from layoutsel.tuning.intrinsics import import_intrinsics
 from layoutsel.tuning.lines import RecordLine
 from layoutsel.tuning.tasks import Task
 
@@ -30,8 +34,8 @@ FAILED_S = 1e10
 _MOST_PER_BATCH = 64
 _BATCHES = 4
 """Batches of a task: after each one the cost model learns."""
-_POPULATION_PER_TRIAL = 32
-"""How many schedules the evolution keeps for each one that is timed; TVM's 512 beyond 16."""
+_POPULATION_PER_TRIAL, _POPULATION = 16, (32, 512)
+"""How many schedules the evolution keeps for each one that is timed, and between which bounds."""
 _WARM_UP = 32
 """Trials before which the cost model knows too little to be asked."""
 _EMPTY = 3
@@ -91,6 +95,7 @@ def tune(
     A task that cannot be tuned is given up with its error, and does not stop the others. An interrupt (Ctrl-C, which
     is passed on) loses at most the trial that was running.
     """
+    import_intrinsics()
     model = _cost_model(threads)
     searches = [
         _Search(Progress(task=task, wanted=trials), journal, target, threads, model, seed + index)
@@ -116,6 +121,22 @@ def _cost_model(threads: int) -> CostModel:
         _LOG.warning("xgboost is not installed: schedules are picked at random")
         return RandomModel()
     return XGBModel(num_warmup_samples=_WARM_UP, num_tuning_cores=threads, tree_method="hist")
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back for some seconds: its exception must not cross TVM's native code."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 @dataclass(eq=False)
@@ -162,8 +183,9 @@ class _Search:
 
     def run_batch(self, device: Device, report: OnTrial) -> None:
         """Propose, time, record, learn."""
-        context = self.context or self._start()
-        candidates = context.generate_measure_candidates()
+        with _uninterrupted():
+            context = self.context or self._start()
+            candidates = context.generate_measure_candidates()
         new = list(self._new(candidates or ()))[: self.progress.left]
         self.empty = 0 if new else self.empty + 1
         if candidates is None or self.empty >= _EMPTY:
@@ -172,8 +194,10 @@ class _Search:
         results: list[RunnerResult] = [RunnerResult(None, "not run")] * len(new)
         for index, outcome in device.measure([self._request(candidate) for candidate in new]):
             results[index] = self._record(new[index], outcome, report)
-        context.notify_runner_results(candidates, [RunnerResult(None, "known")] * len(candidates))
-        self.model.update(context, new, results)
+        with _uninterrupted():
+            told = [RunnerResult(None, "known")] * len(candidates)
+            context.notify_runner_results(candidates, told)
+            self.model.update(context, new, results)
         if not self.progress.left:
             self._finish(report)
 
@@ -185,7 +209,8 @@ class _Search:
         report(self.progress)
 
     def _start(self) -> meta_schedule.TuneContext:
-        population = min(512, _POPULATION_PER_TRIAL * self.batch)
+        fewest, most = _POPULATION
+        population = min(most, max(fewest, _POPULATION_PER_TRIAL * self.batch))
         context = meta_schedule.TuneContext(
             mod=self.progress.task.module,
             target=self.target,
