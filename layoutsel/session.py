@@ -126,7 +126,7 @@ class Session:
     """Folder of tuning records; the user's cache folder where None."""
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
         cls,
         source: Any,
         *,

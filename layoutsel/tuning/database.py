@@ -71,7 +71,10 @@ def open_database(folder: Path) -> Database:
             unreadable += 1
         else:
             database.commit_tuning_record(record)
-    skipped = {**lines.skipped, **({"line that TVM cannot parse": unreadable} if unreadable else {})}
+    skipped = {
+        **lines.skipped,
+        **({"line that TVM cannot parse": unreadable} if unreadable else {}),
+    }
     if skipped:
         told = "; ".join(f"{count} × {reason}" for reason, count in skipped.items())
         _LOG.warning("tuning records in %s: skipped %s", folder, told)

@@ -38,7 +38,7 @@ class Device(Protocol):
 
 
 class LocalDevice:
-    """This machine: one schedule after the other, in one child process. Building never runs beside timing."""
+    """The machine itself: one schedule after the other, in one child process. Building never runs beside timing."""
 
     def __init__(self, threads: int) -> None:
         count = str(threads)

@@ -177,7 +177,7 @@ def _packed(pack: Pack, weights: Constant) -> Expr:
 
 
 def _kernel_name(anchor: str) -> str:
-    return f"cpu_{anchor.split('.')[-1]}"
+    return f"cpu_{anchor.rsplit('.', maxsplit=1)[-1]}"
 
 
 def _described(function: relax.Function) -> str:

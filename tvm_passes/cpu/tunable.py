@@ -35,7 +35,6 @@ from tvm_passes.layout import (
     convert,
     index_map,
     logical_shape,
-    physical_shape,
     tensor_layout,
 )
 
@@ -195,9 +194,7 @@ def _shape(buffer: Var) -> tuple[int, ...]:
 
 
 def _kernel_axes(layout: str, shape: tuple[int, ...], *axes: tirx.Expr) -> list[tirx.Expr]:
-    """Indices of a kernel's element (o, i, h, w) where images lie in `layout`: HWIO, or OIHW with blocks of both
-    channels, if there are any, innermost.
-    """
+    """Indices of a kernel's element (o, i, h, w) where images lie in `layout`: HWIO, or OIHW with blocks innermost."""
     o, i, h, w = axes
     block = block_size(layout)
     if block is None:
@@ -251,16 +248,18 @@ def _access(
     raise ValueError(f"no block touches {buffer.name}")
 
 
-def _iteration(
-    schedule: s_tir.Schedule, block: SBlockRV, layout: str
-) -> tirx.IndexMap | None:
+def _iteration(schedule: s_tir.Schedule, block: SBlockRV, layout: str) -> tirx.IndexMap | None:
     """The order in which a block runs over an image in `layout`; None where it stays as it is."""
     statement = schedule.get(block)
     kinds = [var.iter_type for var in statement.iter_vars]
     extents = [int(var.dom.extent) for var in statement.iter_vars]
     reductions = len(kinds) - _IMAGE_AXES
     image = [tirx.IterVar.DataPar] * _IMAGE_AXES
-    if layout == PLAIN or kinds[:_IMAGE_AXES] != image or tirx.IterVar.DataPar in kinds[_IMAGE_AXES:]:
+    if (
+        layout == PLAIN
+        or kinds[:_IMAGE_AXES] != image
+        or tirx.IterVar.DataPar in kinds[_IMAGE_AXES:]
+    ):
         return None
     stored = tensor_layout(extents[:_IMAGE_AXES], layout)
     kernel = (1, *extents[_IMAGE_AXES:]) if reductions == _KERNEL_AXES else ()

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import tvm
 from tvm import relax, s_tir, tirx
 from tvm.s_tir.meta_schedule.database import (
     Database,
