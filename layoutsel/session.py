@@ -69,6 +69,9 @@ measured; nothing but the machine."""
 MEASURE_BUDGET_S = 20.0
 """Seconds that hybrid planning measures for at most."""
 
+TUNED_SPREAD = 0.2
+"""How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -177,10 +180,11 @@ class Session:
     @cached_property
     def records(self) -> dict[tuple[str, Decision], str]:
         """The tuning records that candidates get their code from, by structural hash and decision."""
+        distinct = {subgraph.structural_hash: subgraph for subgraph in self.graph.subgraphs}
         with self.tuned:
             return {
-                (subgraph.structural_hash, decision): record
-                for subgraph in self.graph.subgraphs
+                (key, decision): record
+                for key, subgraph in distinct.items()
                 for decision in self.candidates[subgraph.id].decisions
                 if (record := self._record(subgraph, decision))
             }
@@ -205,7 +209,7 @@ class Session:
         if record is None or isinstance(answer, Infeasible) or answer.source == "measured":
             return answer
         us = recorded_us(record)
-        return Cost(us=us, spread_us=max(answer.spread_us, 0.1 * us), source="tuned")
+        return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")
 
     @cached_property
     def workloads(self) -> dict[SubgraphId, Workload]:

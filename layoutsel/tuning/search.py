@@ -95,13 +95,14 @@ def tune(
     A task that cannot be tuned is given up with its error, and does not stop the others. An interrupt (Ctrl-C, which
     is passed on) loses at most the trial that was running.
     """
-    import_intrinsics()
     model = _cost_model(threads)
     searches = [
         _Search(Progress(task=task, wanted=trials), journal, target, threads, model, seed + index)
         for index, task in enumerate(tasks)
     ]
     under_way = [search for search in searches if search.recall()]
+    if under_way:
+        import_intrinsics()
     report = on_trial or (lambda _progress: None)
     while under_way:
         for search in under_way:

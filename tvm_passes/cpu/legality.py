@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
+import tvm_ffi
 from tvm import relax
 
 from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import read_subgraph
-from tvm_passes.cpu.tunable import tunable
+from tvm_passes.cpu.tunable import Tunable, tunable
 from tvm_passes.cpu.tuned import ALGORITHM, current_database, find_record, record_text
 from tvm_passes.cpu.winograd import OUTPUTS
 from tvm_passes.decision import Decision
@@ -23,6 +25,31 @@ PRECISIONS = ("f32",)
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
 """Which sub-graphs have kernels does not depend on the vector unit."""
+_CAPACITY = 1024
+
+
+class _Tasks:
+    """The latest sub-graphs in their layouts as tuning tasks: the same one is asked about several times."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[int, str], tuple[relax.Function, Tunable | str]] = (
+            OrderedDict()
+        )
+
+    def get(self, function: relax.Function, decision: Decision) -> Tunable | str:
+        """The task of a stage-1 sub-graph, or why there is none."""
+        anonymous = function.without_attr("layoutsel.subgraph")
+        key = (tvm_ffi.structural_hash(anonymous), decision.layout)
+        known, task = self._entries.get(key, (None, ""))
+        if known is None or not tvm_ffi.structural_equal(known, anonymous):
+            task = tunable(decide_function(function, decision))
+            self._entries[key] = anonymous, task
+            if len(self._entries) > _CAPACITY:
+                self._entries.popitem(last=False)
+        return task
+
+
+_tasks = _Tasks()
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
@@ -65,7 +92,7 @@ def _untuned(function: relax.Function, decision: Decision) -> str | None:
     """Why a stage-1 sub-graph has no tuned code; None if it has."""
     if current_database() is None:
         return "no tuning database"
-    task = tunable(decide_function(function, decision))
+    task = _tasks.get(function, decision)
     if isinstance(task, str):
         return task
     return None if find_record(task, host_target()) else "none in the database at hand"
@@ -75,7 +102,8 @@ def record(function: relax.Function, decision: Decision) -> str:
     """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
     if decision.algorithm != ALGORITHM:
         return ""
-    return record_text(decide_function(function, decision), host_target())
+    task = _tasks.get(function, decision)
+    return "" if isinstance(task, str) else record_text(task, host_target())
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:

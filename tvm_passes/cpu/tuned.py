@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tvm import relax, s_tir, tirx
+from tvm import s_tir, tirx
 from tvm.s_tir.meta_schedule.database import (
     Database,
     MemoryDatabase,
@@ -18,7 +18,7 @@ from tvm.s_tir.meta_schedule.database import (
 )
 from tvm.target import Target
 
-from tvm_passes.cpu.tunable import Tunable, tunable
+from tvm_passes.cpu.tunable import Tunable
 from tvm_passes.errors import BuildError
 
 ALGORITHM = "tuned"
@@ -69,10 +69,9 @@ def scheduled(record: TuningRecord) -> tirx.PrimFunc:
     return code.with_attr("tirx.is_scheduled", True)
 
 
-def record_text(function: relax.Function, target: Target) -> str:
-    """The record that a stage-2 sub-graph would be lowered with, as JSON; empty where there is none."""
-    task = tunable(function)
-    record = find_record(task, target) if isinstance(task, Tunable) else None
+def record_text(task: Tunable, target: Target) -> str:
+    """The record that `task` would be lowered with, as JSON; empty where there is none."""
+    record = find_record(task, target)
     return json.dumps([record.workload.as_json(), record.as_json()]) if record else ""
 
 
