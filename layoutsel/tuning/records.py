@@ -66,7 +66,7 @@ def read_records(folder: Path | str) -> Reading:
         workload = lines.workloads[index]
         return None if workload is None else _flops(workload.json)
 
-    records = []
+    records: list[TuningRecord] = []
     for line in lines.records:
         if not line.seconds:
             skipped[UNTIMED] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import queue
 import socket
@@ -120,7 +119,7 @@ class RemoteDevice:
             self._workers.append(_worker())
         batch = _Batch(self._tracker, requests)
         threads = [
-            threading.Thread(target=batch.serve, args=(worker,), daemon=True)
+            threading.Thread(target=batch.run, args=(worker,), daemon=True)
             for worker in self._workers[:servers]
         ]
         for thread in threads:
@@ -138,16 +137,20 @@ class RemoteDevice:
         lonely_since = None
         for _ in range(count):
             while True:
-                with contextlib.suppress(queue.Empty):
-                    yield batch.answers.get(timeout=_LOOK_EVERY_S)
-                    lonely_since = None
-                    break
-                if self._tracker.servers():
-                    lonely_since = None
-                elif lonely_since is None:
-                    lonely_since = time.monotonic()
-                elif time.monotonic() - lonely_since > PATIENCE_S:
-                    raise self._tracker.none_left()
+                try:
+                    index, answer = batch.answers.get(timeout=_LOOK_EVERY_S)
+                except queue.Empty:
+                    if self._tracker.servers():
+                        lonely_since = None
+                    elif lonely_since is None:
+                        lonely_since = time.monotonic()
+                    elif time.monotonic() - lonely_since > PATIENCE_S:
+                        raise self._tracker.none_left() from None
+                    continue
+                if isinstance(answer, Exception):
+                    raise answer
+                yield index, answer
+                break
 
     def _wait_for_servers(self) -> int:
         end = time.monotonic() + PATIENCE_S
@@ -169,7 +172,7 @@ class _Batch:
         self._open = len(requests)
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self.answers: queue.Queue[tuple[int, Times | Failure]] = queue.Queue()
+        self.answers: queue.Queue[tuple[int, Times | Failure | Exception]] = queue.Queue()
 
     @property
     def is_complete(self) -> bool:
@@ -179,6 +182,16 @@ class _Batch:
     def end(self) -> None:
         """Start nothing more."""
         self._ended.set()
+
+    def run(self, worker: Worker) -> None:
+        """Be one of the threads."""
+        try:
+            self.serve(worker)
+        except (
+            Exception
+        ) as error:  # the main thread is to fail of it, unless it has ended the worker itself
+            if not self._ended.is_set():
+                self.answers.put((-1, error))
 
     def serve(self, worker: Worker) -> None:
         """Take requests until all are answered."""

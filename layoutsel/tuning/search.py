@@ -269,10 +269,11 @@ class _Search:
             self.target,
             candidate.args_info,
         )
-        self.journal.append(record)
-        self.progress.trials += 1
-        self.progress.count(times)
-        report(self.progress)
+        with _uninterrupted():
+            self.journal.append(record)
+            self.progress.trials += 1
+            self.progress.count(times)
+            report(self.progress)
         if isinstance(outcome, Failure):
             _LOG.info("task %s: a schedule failed: %s", self.progress.task.name, outcome.reason)
             return RunnerResult(None, outcome.reason)
