@@ -26,6 +26,7 @@ from layoutsel.tuning.devices import Device, Request, Times
 from layoutsel.tuning.intrinsics import import_intrinsics
 from layoutsel.tuning.lines import RecordLine
 from layoutsel.tuning.tasks import Task
+from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,7 +109,9 @@ def tune(
         for search in under_way:
             try:
                 search.run_batch(device, report)
-            except (tvm.error.TVMError, RuntimeError, ValueError, TypeError) as error:
+            except LayoutselError:
+                raise  # the device's fault, or the disk's
+            except Exception as error:  # TVM fails in many ways: the task is given up, and says why
                 search.give_up(error)
                 report(search.progress)
         under_way = [search for search in under_way if search.progress.left]

@@ -6,9 +6,20 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
+import pytest
+import tvm
+
+from layoutsel.session import Session
+from layoutsel.tuning.database import Journal
+from layoutsel.tuning.devices import LocalDevice
+from layoutsel.tuning.search import tune
+from layoutsel.tuning.tasks import gather_tasks
 from tests.cli.command import COMMAND, succeed
 from tests.tuning.conftest import LAYOUTS, record_lines
+from tvm_passes.cpu import host_target
+from tvm_passes.errors import LayoutselError
 
 WANTED = 12
 LIMIT_S = 90
@@ -40,3 +51,28 @@ def test_ctrl_c_keeps_what_was_recorded(model, tmp_path):
     printed = succeed(*arguments, 2)
     assert f", {kept} recorded before" in printed
     assert len(record_lines(logs)) >= 2 * len(LAYOUTS)
+
+
+def test_a_task_that_cannot_be_tuned_stops_no_other(model, tmp_path):
+    session = Session.open(str(model), units=["cpu"], threads=1)
+    good, *others = gather_tasks([session])
+    scheduled = tvm.IRModule({"main": good.module["main"].with_body(tvm.tirx.Evaluate(0))})
+    bad = replace(others[0], name="bad", module=scheduled)
+    with Journal(tmp_path) as journal, LocalDevice(1) as device:
+        results = tune(
+            [bad, good],
+            trials=1,
+            target=host_target(),
+            threads=1,
+            device=device,
+            journal=journal,
+        )
+    assert results[0].error
+    assert not results[0].trials
+    assert (results[1].error, results[1].trials) == (None, 1)
+    assert len(record_lines(tmp_path)) == 1
+
+
+def test_two_processes_do_not_tune_into_one_folder(tmp_path):
+    with Journal(tmp_path), pytest.raises(LayoutselError, match="another process is tuning"):
+        Journal(tmp_path).__enter__()
