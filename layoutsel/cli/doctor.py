@@ -186,7 +186,9 @@ def _told(model: dict[str, Any]) -> str:
     if model["version"] is None:
         return str(model["problem"])
     known = "trained on this machine" if model["trained_here"] else "has not seen this machine"
-    advice = "" if model["trained_here"] or model["calibrated"] else "; `layoutsel calibrate` adapts it"
+    advice = (
+        "" if model["trained_here"] or model["calibrated"] else "; `layoutsel calibrate` adapts it"
+    )
     calibrated = ", calibrated to it" if model["calibrated"] else ""
     return f"{model['version']}, {model['samples']:,} samples; {known}{calibrated}{advice}"
 

@@ -93,7 +93,8 @@ def tune(
     from layoutsel.tuning.database import default_folder
 
     folder = logs or default_folder()
-    results = _run(tasks, trials, _target(target, sessions[0].threads), device, folder)
+    threads_used = sessions[0].threads
+    results = _run(tasks, trials, _target(target, threads_used), threads_used, device, folder)
     from layoutsel.cli.tune_tables import summary, task_table
 
     terminal.show(task_table(results))
@@ -136,14 +137,18 @@ def _target(text: str | None, threads: int) -> Target:
 
 
 def _run(
-    tasks: Sequence[Task], trials: int, target: Target, device: Device, folder: Path
+    tasks: Sequence[Task],
+    trials: int,
+    target: Target,
+    threads: int,
+    device: Device,
+    folder: Path,
 ) -> tuple[Progress, ...]:
     from layoutsel.cli.tune_display import TuningDisplay
     from layoutsel.tuning.database import Journal
     from layoutsel.tuning.search import tune as search
 
     shown = TuningDisplay(len(tasks), trials)
-    threads = int(target.attrs["num-cores"])
     with Journal(folder) as journal, _logged(folder / LOG_FILE), device, shown:
         try:
             return search(

@@ -21,6 +21,7 @@ from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
 from tvm.target import Target
 
 from layoutsel.cost.store import Failure
+from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import Device, Request, Times
 from layoutsel.tuning.intrinsics import import_intrinsics
@@ -93,10 +94,13 @@ def tune(
 ) -> tuple[Progress, ...]:
     """Bring every task to `trials` recorded trials, a batch of each in turn; those recorded before count.
 
+    `threads` is how many the schedules are timed with, as far as the device can tell; the search itself, which never
+    runs beside the timing, takes every core.
+
     A task that cannot be tuned is given up with its error, and does not stop the others. An interrupt (Ctrl-C, which
     is passed on) loses at most the trial that was running.
     """
-    model = _cost_model(threads)
+    model = _cost_model()
     searches = [
         _Search(Progress(task=task, wanted=trials), journal, target, threads, model, seed + index)
         for index, task in enumerate(tasks)
@@ -118,13 +122,15 @@ def tune(
     return tuple(search.progress for search in searches)
 
 
-def _cost_model(threads: int) -> CostModel:
+def _cost_model() -> CostModel:
     try:
         import xgboost  # noqa: F401
     except ImportError:
         _LOG.warning("xgboost is not installed: schedules are picked at random")
         return RandomModel()
-    return XGBModel(num_warmup_samples=_WARM_UP, num_tuning_cores=threads, tree_method="hist")
+    return XGBModel(
+        num_warmup_samples=_WARM_UP, num_tuning_cores=available_threads(), tree_method="hist"
+    )
 
 
 @contextmanager
@@ -224,7 +230,7 @@ class _Search:
             ),
             task_name=self.progress.task.name,
             rand_state=self.seed + 1,
-            num_threads=self.threads,
+            num_threads=available_threads(),
         )
         self._remember(context)
         context.pre_tuning(1 << 30, self.batch, database=self.database, cost_model=self.model)
@@ -236,8 +242,14 @@ class _Search:
         workload = self.database.commit_workload(self.progress.task.module)
         candidates, results = [], []
         for line in self.lines:
-            record = TuningRecord.from_json(line.json, workload)
-            candidate = record.as_measure_candidate()
+            try:
+                record = TuningRecord.from_json(line.json, workload)
+                candidate = record.as_measure_candidate()
+            except (
+                Exception
+            ) as error:  # whatever TVM makes of a damaged record: it counts, and teaches nothing
+                _LOG.info("task %s: a record is not read: %s", self.progress.task.name, error)
+                continue
             self.seen.add(tvm_ffi.structural_hash(candidate.sch.mod))
             if line.seconds:
                 self.database.commit_tuning_record(record)
