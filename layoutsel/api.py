@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import tvm
 
-from layoutsel.building.build import Lowered, generate_code, lower_decisions
+from layoutsel.building.build import Lowered, generate_code
 from layoutsel.cost.machine import this_machine
 from layoutsel.planning import documents
 from layoutsel.planning.alternatives import single_plans, top_plans, unit_plans
@@ -75,6 +75,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     verify: bool = True,
     verify_speed: bool = True,
     progress: OnProgress | None = None,
+    logs: str | Path | None = None,
 ) -> CompiledModel:
     """Plan and compile a model for this machine.
 
@@ -111,6 +112,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         Whether to time the plan against the next best ones and single-unit baselines, and keep the fastest.
     progress
         Called after every measurement.
+    logs
+        Folder of tuning records, as ``layoutsel tune`` writes it; one in the user's cache folder where None.
 
     Raises
     ------
@@ -126,6 +129,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         cache=cache,
         progress=progress,
         cost_model=cost_model,
+        logs=logs,
     )
     problem = session.problem(cost, pins, measure_budget_s)
     chosen = session.plan(problem, strategy)
@@ -289,7 +293,7 @@ def _compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Comp
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
             with _doing_without(name):
-                lowered = lower_decisions(session.graph, plan.decisions)
+                lowered = session.lower(plan.decisions)
                 generating[name] = generators.submit(_generated, session, plan, lowered)
         for name, model in generating.items():
             with _doing_without(name):
@@ -343,7 +347,7 @@ def _with_measurements(
 
 
 def _compiled(session: Session, plan: Plan) -> CompiledModel:
-    return _generated(session, plan, lower_decisions(session.graph, plan.decisions))
+    return _generated(session, plan, session.lower(plan.decisions))
 
 
 def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:

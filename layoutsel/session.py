@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import tvm
 import layoutsel.building
 import tvm_passes
 from layoutsel.building.boundaries import measure_boundaries
+from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.problem import (
     Candidates,
     Priced,
@@ -29,7 +30,7 @@ from layoutsel.cost import adapt
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import this_machine, versions
 from layoutsel.cost.measured import MeasuredCost, Progress, Request, run_in
-from layoutsel.cost.model import Infeasible, TensorSpec, Workload
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
@@ -46,8 +47,10 @@ from layoutsel.planning.problem import HOST, Option, PlanningProblem, Tensor
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.runtime.threads import available_threads
+from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, select
 from tvm_passes.cancel_transforms import CancelTransforms
+from tvm_passes.cpu.tuned import recorded_us
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
@@ -65,6 +68,9 @@ measured; nothing but the machine."""
 
 MEASURE_BUDGET_S = 20.0
 """Seconds that hybrid planning measures for at most."""
+
+TUNED_SPREAD = 0.2
+"""How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -126,9 +132,11 @@ class Session:
     progress: OnProgress | None = field(default=None, compare=False)
     cost_model_folder: Path = PRETRAINED
     """The learned cost model."""
+    logs: Path | None = None
+    """Folder of tuning records; the user's cache folder where None."""
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
         cls,
         source: Any,
         *,
@@ -139,6 +147,7 @@ class Session:
         cache: str | Path | None = None,
         progress: OnProgress | None = None,
         cost_model: str | Path | None = None,
+        logs: str | Path | None = None,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`."""
         if precision != "f32":
@@ -156,12 +165,58 @@ class Session:
             Path(cache) if cache else None,
             progress,
             Path(cost_model) if cost_model else PRETRAINED,
+            Path(logs) if logs else None,
         )
+
+    @cached_property
+    def tuned(self) -> AbstractContextManager[Any]:
+        """Within it, the units see the tuning records at hand."""
+        return tuning_records(self.logs)
+
+    def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
+        """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
+        with self.tuned:
+            return lower_decisions(self.graph, decisions)
 
     @cached_property
     def candidates(self) -> dict[SubgraphId, Candidates]:
         """What every unit offers for every sub-graph."""
-        return gather_candidates(self.graph, self.units)
+        with self.tuned:
+            return gather_candidates(self.graph, self.units)
+
+    @cached_property
+    def records(self) -> dict[tuple[str, Decision], str]:
+        """The tuning records that candidates get their code from, by structural hash and decision."""
+        distinct = {subgraph.structural_hash: subgraph for subgraph in self.graph.subgraphs}
+        with self.tuned:
+            return {
+                (key, decision): record
+                for key, subgraph in distinct.items()
+                for decision in self.candidates[subgraph.id].decisions
+                if (record := self._record(subgraph, decision))
+            }
+
+    def _record(self, subgraph: Subgraph, decision: Decision) -> str:
+        return self.units[decision.unit].backend.record(self.graph.functions[subgraph.id], decision)
+
+    def asked(self, subgraph: Subgraph, decision: Decision) -> Workload:
+        """What a cost model is told of a candidate; with a tuning record, that is part of the key."""
+        work = self.workloads[subgraph.id]
+        record = self.records.get((subgraph.structural_hash, decision))
+        if record is None:
+            return work
+        return replace(work, key=f"{work.key}+{hashlib.sha256(record.encode()).hexdigest()[:12]}")
+
+    def _answer(
+        self, model: MeasuredCost, work: Workload, subgraph: Subgraph, decision: Decision
+    ) -> Cost | Infeasible:
+        """What the cost model says; where it never measured tuned code, what was measured while tuning."""
+        answer = model.subgraph(work, decision)
+        record = self.records.get((subgraph.structural_hash, decision))
+        if record is None or isinstance(answer, Infeasible) or answer.source == "measured":
+            return answer
+        us = recorded_us(record)
+        return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")
 
     @cached_property
     def workloads(self) -> dict[SubgraphId, Workload]:
@@ -212,7 +267,9 @@ class Session:
                     f"expected one of {', '.join(self.units)}"
                 )
             supports = self.units[decision.unit].backend.supports
-            if decline := supports(self.graph.functions[id_], decision):
+            with self.tuned:
+                decline = supports(self.graph.functions[id_], decision)
+            if decline:
                 raise IllegalDecision(str(decline))
 
     @property
@@ -301,9 +358,10 @@ class Session:
             "function": tvm.ir.save_json(function),
             "decision": str(decision),
             "threads": self.threads,
+            "record": self.records.get((subgraph.structural_hash, decision), ""),
         }
         return Request(
-            key=subgraph.structural_hash,
+            key=self.asked(subgraph, decision).key,
             decision=decision,
             payload=payload,
             label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
@@ -357,7 +415,7 @@ class Session:
                         break
                     subgraph = self.graph.by_id[id_]
                     model.measure_all([self.request(subgraph, decision)], runner, self.progress)
-                    answer = model.subgraph(self.workloads[id_], decision)
+                    answer = model.subgraph(self.asked(subgraph, decision), decision)
                     option = problem.by_id[id_].option(decision)
                     answers[id_, decision] = (
                         None
@@ -382,9 +440,9 @@ class Session:
     def _price(
         self, model: MeasuredCost, cost: str, subgraph: Subgraph, decision: Decision
     ) -> Priced | Decline:
-        work = self.workloads[subgraph.id]
+        work = self.asked(subgraph, decision)
         estimate = self.roofline.estimate(work, decision)
-        answer = estimate if cost == "roofline" else model.subgraph(work, decision)
+        answer = estimate if cost == "roofline" else self._answer(model, work, subgraph, decision)
         if isinstance(answer, Infeasible):
             return Decline(
                 subgraph=subgraph.id,

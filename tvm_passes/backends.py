@@ -29,6 +29,8 @@ class Backend:
     """The pass that replaces this unit's calls in `main` (stage 3 → 4)."""
     hints: Callable[[relax.Function, Decision], Mapping[str, float]] = lambda _function, _decision: {}
     """What a cost model may want to know of the code that a supported decision gets, by name."""
+    record: Callable[[relax.Function, Decision], str] = lambda _function, _decision: ""
+    """The tuning record, as text, that a supported decision gets its code from; empty where it needs none."""
     codegen: str | None = None
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
     unavailable: Callable[[], str | None] = _always
@@ -44,7 +46,13 @@ BACKENDS: dict[str, Backend] = {
         codegen="layoutsel_onednn",
         unavailable=onednn.available,
     ),
-    "cpu": Backend(name="cpu", supports=cpu.supports, lower=cpu.LowerCpu, hints=cpu.hints),
+    "cpu": Backend(
+        name="cpu",
+        supports=cpu.supports,
+        lower=cpu.LowerCpu,
+        hints=cpu.hints,
+        record=cpu.record,
+    ),
 }
 """By name. The CPU is lowered last: it takes whatever is left."""
 

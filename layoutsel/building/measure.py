@@ -19,6 +19,7 @@ from layoutsel.building.candidate import (
 from layoutsel.building.reference import SLOWEST, best_reference, time_reference
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.cpu import host_target
+from tvm_passes.cpu.tuned import database_of
 from tvm_passes.decision import Decision
 
 ROUNDS = 12
@@ -58,7 +59,8 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
         )
     else:
         function = tvm.ir.load_json(request["function"])
-        candidate = build_candidate(function, Decision.parse(request["decision"]), target)
+        with database_of(request.get("record")):
+            candidate = build_candidate(function, Decision.parse(request["decision"]), target)
     return time_candidate(candidate, threads)
 
 

@@ -18,6 +18,7 @@ from layoutsel.cli import (
     plan,
     profile,
     run,
+    tune,
 )
 from layoutsel.cli.guard import DEBUG_FLAG, guarded
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect_model.inspect_model,
     "plan": plan.plan,
+    "tune": tune.tune,
     "compile": compile_model.compile_model,
     "run": run.run,
     "bench": bench.bench,

@@ -15,6 +15,7 @@ from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
     CostOption,
+    LogsOption,
     ModelArgument,
     PinsOption,
     ShapeOption,
@@ -57,6 +58,7 @@ def compile_model(
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     cache: CacheOption = None,
+    logs: LogsOption = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -83,6 +85,7 @@ def compile_model(
         cost_model=cost_model,
         pins=pin,
         cache=cache,
+        logs=logs,
     )
     with activity() as shown:
         if plan is not None:

@@ -138,11 +138,13 @@ def _native(units: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 def _caches() -> dict[str, Any]:
     from layoutsel.cost.store import default_path
+    from layoutsel.tuning.database import default_folder
 
     path = default_path()
     size = path.stat().st_size if path.exists() else 0
     peaks = [str(file) for file in sorted(path.parent.glob("peaks-*.json"))]
-    return {"measurements": str(path), "bytes": size, "peaks": peaks}
+    tuning = str(default_folder())
+    return {"measurements": str(path), "bytes": size, "peaks": peaks, "tuning": tuning}
 
 
 def _cost_model(fingerprint: str, threads: int) -> dict[str, Any]:
@@ -184,7 +186,9 @@ def _told(model: dict[str, Any]) -> str:
     if model["version"] is None:
         return str(model["problem"])
     known = "trained on this machine" if model["trained_here"] else "has not seen this machine"
-    advice = "" if model["trained_here"] or model["calibrated"] else "; `layoutsel calibrate` adapts it"
+    advice = (
+        "" if model["trained_here"] or model["calibrated"] else "; `layoutsel calibrate` adapts it"
+    )
     calibrated = ", calibrated to it" if model["calibrated"] else ""
     return f"{model['version']}, {model['samples']:,} samples; {known}{calibrated}{advice}"
 
@@ -229,6 +233,7 @@ def _show(report: dict[str, Any]) -> None:
         "measurements",
         f"{caches['measurements']} ({caches['bytes'] >> 10:,} KiB)",
     )
+    table.add_row("tuning records", caches["tuning"])
     terminal.show(table)
     terminal.show_text("")
     for line in report["missing"] or ["nothing is missing"]:

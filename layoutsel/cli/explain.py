@@ -13,6 +13,7 @@ from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     CacheOption,
     JsonFlag,
+    LogsOption,
     ShapeOption,
     ThreadsOption,
     check_output,
@@ -67,6 +68,7 @@ def explain(
     shape: ShapeOption = None,
     threads: ThreadsOption = None,
     cache: CacheOption = None,
+    logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
@@ -74,7 +76,14 @@ def explain(
     made = load_plan(plan)
     if model is not None:
         made = _price_again(
-            made, Wanted(model=model, shapes=shape, threads=threads or made.threads, cache=cache)
+            made,
+            Wanted(
+                model=model,
+                shapes=shape,
+                threads=threads or made.threads,
+                cache=cache,
+                logs=logs,
+            ),
         )
     if subgraph is not None and subgraph not in made.decisions:
         raise LayoutselError(

@@ -96,6 +96,15 @@ CacheOption = Annotated[
         show_default="in the user's cache folder",
     ),
 ]
+LogsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--logs",
+        metavar="DIR",
+        help="Folder of tuning records, as layoutsel tune writes it.",
+        show_default="in the user's cache folder",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

@@ -14,6 +14,7 @@ from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
     CostOption,
+    LogsOption,
     ModelArgument,
     PinsOption,
     ShapeOption,
@@ -40,6 +41,7 @@ def plan(
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     cache: CacheOption = None,
+    logs: LogsOption = None,
 ) -> None:
     """Choose compute unit and layout of every sub-graph; print the plan and write it to a file."""
     check_output(output)
@@ -54,6 +56,7 @@ def plan(
         cost_model=cost_model,
         pins=pin,
         cache=cache,
+        logs=logs,
     )
     with activity() as shown:
         _, made = wanted.plan(wanted.open(shown), shown)

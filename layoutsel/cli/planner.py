@@ -31,6 +31,7 @@ class Wanted:
     cost_model: Path | None = None
     pins: Sequence[str] | None = None
     cache: Path | None = None
+    logs: Path | None = None
 
     def check(self) -> None:
         """Find what is wrong with the options before anything slow starts.
@@ -69,6 +70,7 @@ class Wanted:
             cache=self.cache,
             progress=activity,
             cost_model=self.cost_model,
+            logs=self.logs,
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:

@@ -8,6 +8,8 @@ from layoutsel.model.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import layouts_of, packed_layout
 from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu.tuned import ALGORITHM as TUNED
+from tvm_passes.cpu.tuned import current_database
 from tvm_passes.decision import Decision
 
 CONVOLUTIONS = {"nn.conv2d"}
@@ -20,6 +22,9 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     if subgraph.anchor in CONVOLUTIONS and kernels == [(3, 3)]:
         for algorithm in ("winograd", "winograd2"):
             yield Decision(unit="cpu", layout=packed_layout(), algorithm=algorithm)
+    if current_database() is not None:
+        for layout in layouts_of(subgraph):
+            yield Decision(unit="cpu", layout=layout, algorithm=TUNED)
 
 
 UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers)

@@ -20,7 +20,17 @@ def test_help_needs_no_tvm():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("inspect", "plan", "compile", "run", "bench", "explain", "doctor", "demo"):
+    for command in (
+        "inspect",
+        "plan",
+        "tune",
+        "compile",
+        "run",
+        "bench",
+        "explain",
+        "doctor",
+        "demo",
+    ):
         assert command in done.stdout
 
 

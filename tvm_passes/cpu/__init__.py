@@ -2,6 +2,7 @@
 
 from tvm_passes.cpu.host import host_target
 from tvm_passes.cpu.kernel_pipeline import NAME as KERNEL_PIPELINE
-from tvm_passes.cpu.lower import LowerCpu, hints, supports
+from tvm_passes.cpu.legality import hints, record, supports
+from tvm_passes.cpu.lower import LowerCpu
 
-__all__ = ["KERNEL_PIPELINE", "LowerCpu", "hints", "host_target", "supports"]
+__all__ = ["KERNEL_PIPELINE", "LowerCpu", "hints", "host_target", "record", "supports"]

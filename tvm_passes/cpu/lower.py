@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tvm
@@ -13,63 +13,18 @@ from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
 from tvm_passes.cpu.fallback import legalise
-from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
+from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Pack, Plan
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
-from tvm_passes.cpu.winograd import OUTPUTS
-from tvm_passes.decision import Decision
-from tvm_passes.errors import BuildError, Decline
+from tvm_passes.cpu.tunable import tunable
+from tvm_passes.cpu.tuned import ALGORITHM, find_record, scheduled
+from tvm_passes.errors import BuildError
 from tvm_passes.ir import Constant, Expr, main_bindings, static_shape, substitute
-from tvm_passes.layout import LAYOUTS, PLAIN, logical_shape, physical_shape
+from tvm_passes.layout import logical_shape, physical_shape
 
 UNIT = "cpu"
-ALGORITHMS = ("direct", *OUTPUTS)
-PRECISIONS = ("f32",)
-
-_REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
-"""Which sub-graphs have kernels does not depend on the vector unit."""
-
-
-def supports(function: relax.Function, decision: Decision) -> Decline | None:
-    """Why a stage-1 sub-graph cannot run as `decision` says; None if it can.
-
-    In the plain layout everything can; in the others only what has a kernel for them.
-    """
-    attrs = function.attrs
-
-    def decline(operator: str, got: str, expected: str) -> Decline:
-        return Decline(
-            subgraph=str(attrs["layoutsel.subgraph"]),
-            operator=operator,
-            decision=str(decision),
-            got=got,
-            expected=expected,
-        )
-
-    anchor = str(attrs["layoutsel.anchor"])
-    for field, known in (("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)):
-        value = getattr(decision, field)
-        if value not in known:
-            return decline(anchor, f"{field} {value}", f"one of {', '.join(known)}")
-    if decision.layout == PLAIN and decision.algorithm == "direct":
-        return None
-    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
-    if subgraph is None:
-        return decline(anchor, "a body with several results", "a single result")
-    plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
-    if isinstance(plan, str):
-        kernel = f"no {decision.layout} kernel ({decision.algorithm}) for these shapes"
-        return decline(plan, kernel, "layout NCHW, algorithm direct")
-    return None
-
-
-def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
-    """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`Plan.hints`."""
-    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
-    plan = plan_subgraph(subgraph, vector_unit(host_target())) if subgraph else ""
-    return plan.hints if isinstance(plan, Plan) else {"kernel_fallback": 1.0}
 
 
 @dataclass(frozen=True)
@@ -80,8 +35,10 @@ class _Kernel:
     """The PrimFunc."""
     result: relax.TensorType | None = None
     """Type of its result."""
-    plan: Plan | None = None
-    """How it takes its weights; without, as they are."""
+    packs: Mapping[int, Pack] = field(default_factory=dict)
+    """Weights that it takes in another form, by index."""
+    constants: tuple[np.ndarray, ...] = ()
+    """Further arguments, behind those of the call."""
     body: relax.Function | None = None
     """Calls of PrimFuncs, to be inlined."""
 
@@ -89,9 +46,10 @@ class _Kernel:
 class _Lowering:
     """Re-emits `main` with the CPU's calls lowered."""
 
-    def __init__(self, module: tvm.IRModule, unit: VectorUnit) -> None:
+    def __init__(self, module: tvm.IRModule, target: Target) -> None:
         self.module = module
-        self.unit = unit
+        self.target = target
+        self.unit = vector_unit(target)
         kept = {
             gv: func
             for gv, func in module.functions.items()
@@ -120,14 +78,35 @@ class _Lowering:
             kernel = self._reorder(function)
             if kernel:
                 return kernel
+        elif str(function.attrs["layoutsel.algorithm"]) == ALGORITHM:
+            return self._tuned(function)
         else:
             subgraph = read_subgraph(function)
             plan = plan_subgraph(subgraph, self.unit) if subgraph else ""
             if isinstance(plan, Plan):
-                name = f"cpu_{plan.subgraph.anchor.split('.')[-1]}"
-                result = relax.TensorType(plan.result_shape, "float32")
-                return _Kernel(self._add(plan.prim_func(), name), result, plan)
+                return self._planned(plan)
         return self._legalised(callee, function)
+
+    def _planned(self, plan: Plan) -> _Kernel:
+        """A kernel of our own."""
+        callee = self._add(plan.prim_func(), _kernel_name(plan.subgraph.anchor))
+        result = relax.TensorType(plan.result_shape, "float32")
+        constants = [param.constant for param in plan.subgraph.params if param.constant is not None]
+        return _Kernel(callee, result, plan.packs, tuple(constants))
+
+    def _tuned(self, function: relax.Function) -> _Kernel:
+        """TVM's code under the schedule that a tuning record describes."""
+        task = tunable(function)
+        found = None if isinstance(task, str) else find_record(task, self.target)
+        if isinstance(task, str) or found is None:
+            why = task if isinstance(task, str) else "the database at hand has no record for it"
+            raise BuildError(f"{_described(function)} cannot be tuned code: {why}")
+        try:
+            code = scheduled(found)
+        except BuildError as error:
+            raise BuildError(f"{_described(function)}: {error}") from error
+        name = f"{_kernel_name(str(function.attrs['layoutsel.anchor']))}_tuned"
+        return _Kernel(self._add(code, name), task.result, task.packs, task.constants)
 
     def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
         """Add a kernel, named by its content: the same kernel has the same name in every module."""
@@ -161,11 +140,9 @@ class _Lowering:
         label = _label(self.module[call.op])
         if kernel.body is not None:
             return self._inline(kernel.body, call, label)
-        packs = kernel.plan.packs if kernel.plan else {}
-        params = kernel.plan.subgraph.params if kernel.plan else ()
-        hoisted = [relax.const(param.constant) for param in params if param.constant is not None]
+        hoisted = [relax.const(constant) for constant in kernel.constants]
         arguments = [
-            _packed(packs[index], argument) if index in packs else argument
+            _packed(kernel.packs[index], argument) if index in kernel.packs else argument
             for index, argument in enumerate([*call.args, *hoisted])
         ]
         return self.builder.emit(relax.call_tir(kernel.callee, arguments, kernel.result), label)
@@ -197,6 +174,15 @@ class _Lowering:
 
 def _packed(pack: Pack, weights: Constant) -> Expr:
     return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
+
+
+def _kernel_name(anchor: str) -> str:
+    return f"cpu_{anchor.rsplit('.', maxsplit=1)[-1]}"
+
+
+def _described(function: relax.Function) -> str:
+    attrs = function.attrs
+    return f"sub-graph {attrs['layoutsel.subgraph']} ({attrs['layoutsel.anchor']})"
 
 
 def _label(function: relax.Function) -> str:
@@ -247,10 +233,10 @@ class LowerCpu:
     """
 
     def __init__(self, target: Target) -> None:
-        self.unit = vector_unit(target)
+        self.target = target
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lower `module`."""
-        return _Lowering(module, self.unit).lower()
+        return _Lowering(module, self.target).lower()

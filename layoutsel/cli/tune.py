@@ -1,0 +1,188 @@
+"""``layoutsel tune``: search for schedules of a model's sub-graphs; those that win are used from then on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.activity import activity
+from layoutsel.cli.options import LogsOption, ShapeOption, ThreadsOption
+from layoutsel.cli.planner import Wanted
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from tvm.target import Target
+
+    from layoutsel.tuning.devices import Device
+    from layoutsel.tuning.search import Progress
+    from layoutsel.tuning.tasks import Task
+
+LOG_FILE = "tune.log"
+
+
+def tune(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="ONNX files, or light:<name> and arch:<name>, as for the other commands.",
+            show_default=False,
+        ),
+    ],
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials",
+            metavar="N",
+            min=1,
+            help="Schedules to try for every distinct sub-graph in every layout; those recorded before count.",
+        ),
+    ] = 64,
+    logs: LogsOption = None,
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            "--tracker",
+            metavar="HOST:PORT",
+            help="Measure on the servers of this TVM RPC tracker instead of here.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Which servers of the tracker; wants --tracker.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="TARGET",
+            help="TVM target of the servers; wants --tracker.",
+            show_default="this machine's",
+        ),
+    ] = None,
+    threads: ThreadsOption = None,
+    shape: ShapeOption = None,
+) -> None:
+    """Tune the CPU's sub-graphs of models with MetaSchedule, resumably.
+
+    Plans offer what was found as the algorithm 'tuned', and use it where it measures faster.
+    """
+    _check(tracker, key, target)
+    with activity() as shown:
+        sessions = [
+            Wanted(model=model, shapes=shape, units="cpu", threads=threads).open(shown)
+            for model in models
+        ]
+        shown.phase("collecting tasks")
+        from layoutsel.tuning.tasks import gather_tasks
+
+        tasks = gather_tasks(sessions)
+    device = _device(tracker, key, sessions[0].threads)
+    from layoutsel.tuning.database import default_folder
+
+    folder = logs or default_folder()
+    threads_used = sessions[0].threads
+    results = _run(tasks, trials, _target(target, threads_used), threads_used, device, folder)
+    from layoutsel.cli.tune_tables import summary, task_table
+
+    terminal.show(task_table(results))
+    terminal.show_text(summary(results))
+    terminal.show_text(f"records in {folder}")
+
+
+def _check(tracker: str | None, key: str | None, target: str | None) -> None:
+    """Refuse options that make no sense together."""
+    if (tracker is None) != (key is None):
+        given, missing = ("--tracker", "--key") if key is None else ("--key", "--tracker")
+        raise LayoutselError(f"{given} without {missing}: expected both or none")
+    if target is not None and tracker is None:
+        raise LayoutselError("--target without --tracker: what is tuned here is for this machine")
+
+
+def _device(tracker: str | None, key: str | None, threads: int) -> Device:
+    from layoutsel.tuning.devices import LocalDevice
+    from layoutsel.tuning.remote import RemoteDevice, Tracker
+
+    if tracker is None or key is None:
+        return LocalDevice(threads)
+    return RemoteDevice(Tracker.parse(tracker, key))
+
+
+def _target(text: str | None, threads: int) -> Target:
+    """The target of the schedules, with the number of threads that they are made for."""
+    from tvm.target import Target
+
+    from tvm_passes.cpu import host_target
+
+    try:
+        target = host_target() if text is None else Target(text)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise LayoutselError(f"--target {text!r}: TVM does not know it: {reason}") from error
+    if text is not None and target.attrs.get("num-cores"):
+        return target
+    return Target({**dict(target.export()), "num-cores": threads})
+
+
+def _run(
+    tasks: Sequence[Task],
+    trials: int,
+    target: Target,
+    threads: int,
+    device: Device,
+    folder: Path,
+) -> tuple[Progress, ...]:
+    from layoutsel.cli.tune_display import TuningDisplay
+    from layoutsel.tuning.database import Journal
+    from layoutsel.tuning.search import tune as search
+
+    shown = TuningDisplay(len(tasks), trials)
+    with Journal(folder) as journal, _logged(folder / LOG_FILE), device, shown:
+        try:
+            return search(
+                tasks,
+                trials=trials,
+                target=target,
+                threads=threads,
+                device=device,
+                journal=journal,
+                on_trial=shown,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; {shown.trials} new trials are kept in {folder}, the same command "
+                f"goes on from there"
+            ) from None
+
+
+@contextmanager
+def _logged(file: Path) -> Iterator[None]:
+    """Send what MetaSchedule tells, and why schedules failed, to a file."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    metaschedule = logging.getLogger("tvm.s_tir.meta_schedule")
+    ours = logging.getLogger("layoutsel.tuning")
+    before = metaschedule.level, metaschedule.propagate, ours.level
+    metaschedule.propagate = False
+    for logger in (metaschedule, ours):
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in (metaschedule, ours):
+            logger.removeHandler(handler)
+        metaschedule.level, metaschedule.propagate, ours.level = before
+        handler.close()

@@ -1,0 +1,42 @@
+"""What a measuring process runs: build one schedule, time it. Called by name, in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.target import Target
+
+from layoutsel.runtime.threads import set_threads
+from tvm_passes.cpu import KERNEL_PIPELINE
+
+REPEATS = 3
+"""Times that are taken of each schedule…"""
+REPEAT_MS = 30
+"""… each over at least this long."""
+
+
+def build(request: Mapping[str, Any]) -> Any:
+    """Compile the module of `request` for its target."""
+    target = Target(request["target"])
+    return tvm.compile(tvm.ir.load_json(request["module"]), target, tir_pipeline=KERNEL_PIPELINE)
+
+
+def measure_here(request: Mapping[str, Any]) -> tuple[float, ...]:
+    """Build and time the schedule that `request` describes; seconds of a run, each a mean over several."""
+    set_threads(int(request["threads"]))
+    code = build(request).jit()
+    arguments = [_argument(shape, dtype) for _, dtype, shape in request["arguments"]]
+    evaluator = code.time_evaluator(
+        "main", tvm.cpu(), number=1, repeat=REPEATS, min_repeat_ms=REPEAT_MS
+    )
+    return tuple(float(second) for second in evaluator(*arguments).results)
+
+
+def _argument(shape: list[int], dtype: str) -> tvm.runtime.Tensor:
+    generator = np.random.default_rng(0)
+    if dtype.startswith("float"):
+        return tvm.runtime.tensor((0.1 * generator.standard_normal(shape)).astype(dtype))
+    return tvm.runtime.tensor(generator.integers(0, 2, shape).astype(dtype))

@@ -1,0 +1,296 @@
+"""The search for schedules: MetaSchedule proposes, a device times, every trial is on disk before the next one counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm.s_tir import meta_schedule
+from tvm.s_tir.meta_schedule.cost_model import CostModel, RandomModel, XGBModel
+from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
+from tvm.s_tir.meta_schedule.runner import RunnerResult
+from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
+from tvm.target import Target
+
+from layoutsel.cost.store import Failure
+from layoutsel.runtime.threads import available_threads
+from layoutsel.tuning.database import Journal
+from layoutsel.tuning.devices import Device, Request, Times
+from layoutsel.tuning.intrinsics import import_intrinsics
+from layoutsel.tuning.lines import RecordLine
+from layoutsel.tuning.tasks import Task
+from tvm_passes.errors import LayoutselError
+
+_LOG = logging.getLogger(__name__)
+
+FAILED_S = 1e10
+"""What TVM writes for a schedule that did not build or run."""
+_MOST_PER_BATCH = 64
+_BATCHES = 4
+"""Batches of a task: after each one the cost model learns."""
+_POPULATION_PER_TRIAL, _POPULATION = 16, (32, 512)
+"""How many schedules the evolution keeps for each one that is timed, and between which bounds."""
+_WARM_UP = 32
+"""Trials before which the cost model knows too little to be asked."""
+_EMPTY = 3
+"""Batches without a new schedule after which a task has no more of them."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where a task stands."""
+
+    task: Task
+    wanted: int
+    """Trials that it shall have."""
+    found: int = 0
+    """Trials that were recorded before."""
+    trials: int = 0
+    """Trials made now."""
+    failed: int = 0
+    """Schedules that did not build or run, of all."""
+    best_us: float | None = None
+    """The fastest schedule's time."""
+    finished: bool = False
+    """Whether no more trials will be made."""
+    error: str | None = None
+    """Why the task was given up, if it was."""
+
+    @property
+    def left(self) -> int:
+        """Trials still to make."""
+        return 0 if self.finished else self.wanted - self.found - self.trials
+
+    def count(self, times: Times) -> None:
+        """Take the times of one schedule; none if it failed."""
+        if times:
+            us = 1e6 * sum(times) / len(times)
+            self.best_us = us if self.best_us is None else min(self.best_us, us)
+        else:
+            self.failed += 1
+
+
+OnTrial = Callable[[Progress], None]
+
+
+def tune(
+    tasks: Sequence[Task],
+    *,
+    trials: int,
+    target: Target,
+    threads: int,
+    device: Device,
+    journal: Journal,
+    on_trial: OnTrial | None = None,
+    seed: int = 0,
+) -> tuple[Progress, ...]:
+    """Bring every task to `trials` recorded trials, a batch of each in turn; those recorded before count.
+
+    `threads` is how many the schedules are timed with, as far as the device can tell; the search itself, which never
+    runs beside the timing, takes every core.
+
+    A task that cannot be tuned is given up with its error, and does not stop the others. An interrupt (Ctrl-C, which
+    is passed on) loses at most the trial that was running.
+    """
+    model = _cost_model()
+    searches = [
+        _Search(Progress(task=task, wanted=trials), journal, target, threads, model, seed + index)
+        for index, task in enumerate(tasks)
+    ]
+    under_way = [search for search in searches if search.recall()]
+    if under_way:
+        import_intrinsics()
+    report = on_trial or (lambda _progress: None)
+    while under_way:
+        for search in under_way:
+            try:
+                search.run_batch(device, report)
+            except LayoutselError:
+                raise  # the device's fault, or the disk's
+            except Exception as error:  # TVM fails in many ways: the task is given up, and says why
+                search.give_up(error)
+                report(search.progress)
+        under_way = [search for search in under_way if search.progress.left]
+    return tuple(search.progress for search in searches)
+
+
+def _cost_model() -> CostModel:
+    try:
+        import xgboost  # noqa: F401
+    except ImportError:
+        _LOG.warning("xgboost is not installed: schedules are picked at random")
+        return RandomModel()
+    return XGBModel(
+        num_warmup_samples=_WARM_UP, num_tuning_cores=available_threads(), tree_method="hist"
+    )
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back for some seconds: its exception must not cross TVM's native code."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+@dataclass(eq=False)
+class _Search:
+    """The search of one task."""
+
+    progress: Progress
+    journal: Journal
+    target: Target
+    threads: int
+    model: CostModel
+    seed: int
+    database: MemoryDatabase = field(default_factory=MemoryDatabase)
+    context: meta_schedule.TuneContext | None = None
+    lines: list[RecordLine] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    """Hashes of the scheduled modules that were timed."""
+    empty: int = 0
+
+    def recall(self) -> bool:
+        """Count what was recorded before; whether trials are missing."""
+        self.lines = self.journal.known(self.progress.task.module, self.target_json())
+        self.progress.found = len(self.lines)
+        for line in self.lines:
+            self.progress.count(line.seconds)
+        self.progress.finished = self.progress.left <= 0
+        return not self.progress.finished
+
+    def target_json(self) -> Any:
+        """The target as records hold it."""
+        return json.loads(str(self.target))
+
+    @property
+    def batch(self) -> int:
+        """Schedules that are proposed at once."""
+        return max(1, min(_MOST_PER_BATCH, -(-self.progress.wanted // _BATCHES)))
+
+    def give_up(self, error: Exception) -> None:
+        """Make no more trials."""
+        self.progress.error = str(error).strip().splitlines()[-1] if str(error) else repr(error)
+        self.progress.finished = True
+        self.context = None
+        _LOG.info("task %s is given up: %s", self.progress.task.name, error)
+
+    def run_batch(self, device: Device, report: OnTrial) -> None:
+        """Propose, time, record, learn."""
+        with _uninterrupted():
+            context = self.context or self._start()
+            candidates = context.generate_measure_candidates()
+        new = list(self._new(candidates or ()))[: self.progress.left]
+        self.empty = 0 if new else self.empty + 1
+        if candidates is None or self.empty >= _EMPTY:
+            self._finish(report)
+            return
+        results: list[RunnerResult] = [RunnerResult(None, "not run")] * len(new)
+        for index, outcome in device.measure([self._request(candidate) for candidate in new]):
+            results[index] = self._record(new[index], outcome, report)
+        with _uninterrupted():
+            told = [RunnerResult(None, "known")] * len(candidates)
+            context.notify_runner_results(candidates, told)
+            self.model.update(context, new, results)
+        if not self.progress.left:
+            self._finish(report)
+
+    def _finish(self, report: OnTrial) -> None:
+        self.progress.finished = True
+        if self.context is not None:
+            self.context.post_tuning()
+        self.context = None
+        report(self.progress)
+
+    def _start(self) -> meta_schedule.TuneContext:
+        fewest, most = _POPULATION
+        population = min(most, max(fewest, _POPULATION_PER_TRIAL * self.batch))
+        context = meta_schedule.TuneContext(
+            mod=self.progress.task.module,
+            target=self.target,
+            space_generator="post-order-apply",
+            search_strategy=EvolutionarySearch(
+                population_size=population, init_min_unmeasured=min(50, population // 2)
+            ),
+            task_name=self.progress.task.name,
+            rand_state=self.seed + 1,
+            num_threads=available_threads(),
+        )
+        self._remember(context)
+        context.pre_tuning(1 << 30, self.batch, database=self.database, cost_model=self.model)
+        self.context = context
+        return context
+
+    def _remember(self, context: meta_schedule.TuneContext) -> None:
+        """Start from what was recorded before."""
+        workload = self.database.commit_workload(self.progress.task.module)
+        candidates, results = [], []
+        for line in self.lines:
+            try:
+                record = TuningRecord.from_json(line.json, workload)
+                candidate = record.as_measure_candidate()
+            except (
+                Exception
+            ) as error:  # whatever TVM makes of a damaged record: it counts, and teaches nothing
+                _LOG.info("task %s: a record is not read: %s", self.progress.task.name, error)
+                continue
+            self.seen.add(tvm_ffi.structural_hash(candidate.sch.mod))
+            if line.seconds:
+                self.database.commit_tuning_record(record)
+            candidates.append(candidate)
+            results.append(RunnerResult(line.seconds or None, None if line.seconds else "failed"))
+        if candidates:
+            self.model.update(context, candidates, results)
+
+    def _new(self, candidates: Sequence[Any]) -> Iterator[Any]:
+        """Those that were not timed yet."""
+        for candidate in candidates:
+            digest = tvm_ffi.structural_hash(candidate.sch.mod)
+            if digest not in self.seen:
+                self.seen.add(digest)
+                yield candidate
+
+    def _request(self, candidate: Any) -> Request:
+        return {
+            "module": tvm.ir.save_json(candidate.sch.mod),
+            "target": self.target_json(),
+            "arguments": [info.as_json() for info in candidate.args_info],
+            "threads": self.threads,
+        }
+
+    def _record(self, candidate: Any, outcome: Times | Failure, report: OnTrial) -> RunnerResult:
+        """Keep the outcome of one trial."""
+        times = () if isinstance(outcome, Failure) else outcome
+        record = TuningRecord(
+            candidate.sch.trace,
+            self.database.commit_workload(self.progress.task.module),
+            list(times or (FAILED_S,)),
+            self.target,
+            candidate.args_info,
+        )
+        with _uninterrupted():
+            self.journal.append(record)
+            self.progress.trials += 1
+            self.progress.count(times)
+            report(self.progress)
+        if isinstance(outcome, Failure):
+            _LOG.info("task %s: a schedule failed: %s", self.progress.task.name, outcome.reason)
+            return RunnerResult(None, outcome.reason)
+        self.database.commit_tuning_record(record)
+        return RunnerResult(list(times), None)

@@ -1,0 +1,77 @@
+"""What there is to tune in models: the CPU's sub-graphs in each of its layouts, equal ones once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import tvm
+import tvm_ffi
+
+from layoutsel.model.graph import Subgraph
+from layoutsel.session import Session
+from layoutsel.units.layouts import layouts_of
+from tvm_passes.cpu.tunable import Tunable, tunable
+from tvm_passes.cpu.tuned import ALGORITHM
+from tvm_passes.decision import Decision
+from tvm_passes.rewrite_layouts import decide_function
+
+_FLOP_PER_BYTE = 10
+"""About where CPUs stand between computing and moving data; orders tasks, decides nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One function to tune."""
+
+    name: str
+    """For people: where it occurs first, its anchor and layout."""
+    module: tvm.IRModule
+    """What is tuned, and what its records are kept under."""
+    flops: float
+    """Floating-point operations of one run."""
+    occurrences: int
+    """Sub-graphs of all models that it would serve."""
+    weight: float
+    """Estimated share of the models' time, in no unit."""
+
+
+def gather_tasks(sessions: Iterable[Session]) -> tuple[Task, ...]:
+    """The distinct tasks of models, the weightiest first."""
+    found: dict[int, list[Task]] = {}
+    for session in sessions:
+        for task in _tasks(session):
+            bucket = found.setdefault(tvm_ffi.structural_hash(task.module), [])
+            for position, known in enumerate(bucket):
+                if tvm_ffi.structural_equal(known.module, task.module):
+                    bucket[position] = replace(
+                        known,
+                        occurrences=known.occurrences + task.occurrences,
+                        weight=known.weight + task.weight,
+                    )
+                    break
+            else:
+                bucket.append(task)
+    tasks = [task for bucket in found.values() for task in bucket]
+    return tuple(sorted(tasks, key=lambda task: -task.weight))
+
+
+def _tasks(session: Session) -> Iterator[Task]:
+    """The tasks of one model, equal sub-graphs counted together."""
+    equal: dict[str, list[Subgraph]] = {}
+    for subgraph in session.graph.subgraphs:
+        equal.setdefault(subgraph.structural_hash, []).append(subgraph)
+    for first, *others in equal.values():
+        function = session.graph.functions[first.id]
+        for layout in layouts_of(first):
+            decision = Decision(unit="cpu", layout=layout, algorithm=ALGORITHM)
+            task = tunable(decide_function(function, decision))
+            if isinstance(task, Tunable):
+                count = 1 + len(others)
+                yield Task(
+                    name=f"{session.model.name} {first.id} {first.anchor} {layout}",
+                    module=task.module,
+                    flops=first.flops,
+                    occurrences=count,
+                    weight=count * max(first.flops, _FLOP_PER_BYTE * first.nbytes),
+                )

@@ -1,0 +1,115 @@
+"""What the CPU can run, and what is known of the code that it would run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import tvm_ffi
+from tvm import relax
+
+from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
+from tvm_passes.cpu.kernels import plan_subgraph
+from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.subgraph import read_subgraph
+from tvm_passes.cpu.tunable import Tunable, tunable
+from tvm_passes.cpu.tuned import ALGORITHM, current_database, find_record, record_text
+from tvm_passes.cpu.winograd import OUTPUTS
+from tvm_passes.decision import Decision
+from tvm_passes.errors import Decline
+from tvm_passes.layout import LAYOUTS, PLAIN
+from tvm_passes.rewrite_layouts import decide_function
+
+ALGORITHMS = ("direct", *OUTPUTS, ALGORITHM)
+PRECISIONS = ("f32",)
+
+_REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
+"""Which sub-graphs have kernels does not depend on the vector unit."""
+_CAPACITY = 1024
+
+
+class _Tasks:
+    """The latest sub-graphs in their layouts as tuning tasks: the same one is asked about several times."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[tuple[int, str], tuple[relax.Function, Tunable | str]] = (
+            OrderedDict()
+        )
+
+    def get(self, function: relax.Function, decision: Decision) -> Tunable | str:
+        """The task of a stage-1 sub-graph, or why there is none."""
+        anonymous = function.without_attr("layoutsel.subgraph")
+        key = (tvm_ffi.structural_hash(anonymous), decision.layout)
+        known, task = self._entries.get(key, (None, ""))
+        if known is None or not tvm_ffi.structural_equal(known, anonymous):
+            task = tunable(decide_function(function, decision))
+            self._entries[key] = anonymous, task
+            if len(self._entries) > _CAPACITY:
+                self._entries.popitem(last=False)
+        return task
+
+
+_tasks = _Tasks()
+
+
+def supports(function: relax.Function, decision: Decision) -> Decline | None:
+    """Why a stage-1 sub-graph cannot run as `decision` says; None if it can.
+
+    In the plain layout everything can; in the others only what has a kernel for them.
+    """
+    attrs = function.attrs
+
+    def decline(operator: str, got: str, expected: str) -> Decline:
+        return Decline(
+            subgraph=str(attrs["layoutsel.subgraph"]),
+            operator=operator,
+            decision=str(decision),
+            got=got,
+            expected=expected,
+        )
+
+    anchor = str(attrs["layoutsel.anchor"])
+    for field, known in (("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)):
+        value = getattr(decision, field)
+        if value not in known:
+            return decline(anchor, f"{field} {value}", f"one of {', '.join(known)}")
+    if decision.layout == PLAIN and decision.algorithm == "direct":
+        return None
+    if decision.algorithm == ALGORITHM:
+        reason = _untuned(function, decision)
+        return decline(anchor, reason, "a tuning record for it") if reason else None
+    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
+    if subgraph is None:
+        return decline(anchor, "a body with several results", "a single result")
+    plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
+    if isinstance(plan, str):
+        kernel = f"no {decision.layout} kernel ({decision.algorithm}) for these shapes"
+        return decline(plan, kernel, "layout NCHW, algorithm direct")
+    return None
+
+
+def _untuned(function: relax.Function, decision: Decision) -> str | None:
+    """Why a stage-1 sub-graph has no tuned code; None if it has."""
+    if current_database() is None:
+        return "no tuning database"
+    task = _tasks.get(function, decision)
+    if isinstance(task, str):
+        return task
+    return None if find_record(task, host_target()) else "none in the database at hand"
+
+
+def record(function: relax.Function, decision: Decision) -> str:
+    """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
+    if decision.algorithm != ALGORITHM:
+        return ""
+    task = _tasks.get(function, decision)
+    return "" if isinstance(task, str) else record_text(task, host_target())
+
+
+def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
+    """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`Plan.hints`."""
+    if decision.algorithm == ALGORITHM:
+        return {"kernel_tuned": 1.0}
+    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
+    plan = plan_subgraph(subgraph, vector_unit(host_target())) if subgraph else ""
+    return plan.hints if isinstance(plan, Plan) else {"kernel_fallback": 1.0}

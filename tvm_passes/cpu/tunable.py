@@ -1,0 +1,278 @@
+"""A sub-graph as the one unscheduled PrimFunc that MetaSchedule can tune, in the layout that was decided for it.
+
+TVM legalises plain layout only. So its code for the logical tensors is taken, fused into one function, and then every
+four-dimensional buffer is stored, and every block iterates, in the order of the layout. This holds for whatever TVM
+can legalise, packed convolutions included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tvm
+from tvm import relax, s_tir, tirx
+from tvm.ir import Call
+from tvm.s_tir.schedule import SBlockRV
+
+from tvm_passes.cpu.plan import Pack
+from tvm_passes.errors import UnsupportedModel
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    Var,
+    leaves,
+    main_bindings,
+    op_name,
+    static_shape,
+    substitute,
+)
+from tvm_passes.layout import (
+    PLAIN,
+    block_size,
+    convert,
+    index_map,
+    logical_shape,
+    tensor_layout,
+)
+
+_CONVOLUTION = "nn.conv2d"
+_IMAGE_AXES, _KERNEL_AXES = 4, 3
+"""Loops of a convolution over its result (n, c, h, w), and over its kernel (c, h, w)."""
+
+Axes = Callable[..., list[tirx.Expr]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tunable:
+    """What is tuned, and what a call of it takes."""
+
+    module: tvm.IRModule
+    """Its only function is `main`: the sub-graph's parameters, then the constants, then the result."""
+    constants: tuple[np.ndarray, ...]
+    """Arrays of the body, as further arguments behind the sub-graph's parameters."""
+    packs: Mapping[int, Pack]
+    """Weights and constants that are stored in another order, by index of argument."""
+    result: relax.TensorType
+    """Type of the result as it lies in memory."""
+
+
+def tunable(function: relax.Function) -> Tunable | str:
+    """The tuning task of a stage-2 sub-graph function, or why there is none."""
+    if not isinstance(function.ret_ty, relax.TensorType):
+        return "a body with several results"
+    try:
+        logical, constants = _logical(function)
+        code = _fused(logical)
+    except (UnsupportedModel, RuntimeError, ValueError, TypeError) as error:
+        return f"code that TVM cannot generate: {str(error).strip().splitlines()[-1]}"
+    if code is None or relax.analysis.has_reshape_pattern(code):
+        return "a view, which needs no code"
+    stored = _Stored(function, logical)
+    try:
+        module = _in_layout(code, stored.buffers(code), stored.layout)
+    except (s_tir.schedule.ScheduleError, RuntimeError, ValueError, TypeError) as error:
+        return f"a body that has no {stored.layout} form: {str(error).strip().splitlines()[-1]}"
+    return Tunable(
+        module=module,
+        constants=constants,
+        packs=stored.packs(),
+        result=relax.TensorType(static_shape(function.ret_ty), function.ret_ty.dtype),
+    )
+
+
+def _port_layouts(function: relax.Function, key: str) -> tuple[str, ...]:
+    return tuple(map(str, function.attrs[f"layoutsel.{key}"]))
+
+
+def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray, ...]]:
+    """`function` over logical tensors, without the transforms at its ports, its arrays as further parameters.
+
+    Returns the values of those arrays as well. Scalars stay where they are.
+    """
+    layouts = _port_layouts(function, "in_layouts")
+    ports = dict(zip(function.params, layouts, strict=False))
+    arrays = _arrays(function)
+    params: dict[Expr, Var] = {}
+    for param in (*function.params, *arrays):
+        name = getattr(param, "name", f"c{len(params)}")
+        shape = logical_shape(static_shape(param.ty), ports.get(param, PLAIN))
+        params[param] = relax.Var(name, relax.TensorType(shape, param.ty.dtype))
+    mapping: dict[Expr, Expr] = dict(params)
+    packed_result = _port_layouts(function, "out_layouts")[0] != PLAIN
+    builder = relax.BlockBuilder()
+    with builder.function("main", list(params.values())):
+        with builder.dataflow():
+            for binding in main_bindings(function):
+                value = binding.value
+                is_port = op_name(value) == "layout_transform" and (
+                    ports.get(value.args[0], PLAIN) != PLAIN
+                    or (packed_result and binding.var.same_as(function.body.body))
+                )
+                new = mapping[value.args[0]] if is_port else substitute(value, mapping.get)
+                mapping[binding.var] = new if is_port else builder.emit(new)
+            result = builder.emit_output(mapping[function.body.body])
+        builder.emit_func_output(result)
+    return builder.get()["main"], tuple(array.value.numpy() for array in arrays)
+
+
+def _arrays(function: relax.Function) -> list[Constant]:
+    """The constants of a body that are no scalars."""
+    found = [leaf for binding in main_bindings(function) for leaf in leaves(binding.value)]
+    arrays = [leaf for leaf in found if isinstance(leaf, Constant) and leaf.value.numpy().size > 1]
+    return list(dict.fromkeys(arrays))
+
+
+def _fused(function: relax.Function) -> tirx.PrimFunc | None:
+    """One PrimFunc for the whole body; None where it computes nothing."""
+    module = relax.transform.LegalizeOps()(tvm.IRModule({"main": function}))
+    if not any(op_name(binding.value) == "call_tir" for binding in main_bindings(module["main"])):
+        return None
+    others = {gv: func for gv, func in module.functions.items() if gv.name_hint != "main"}
+    builder = relax.BlockBuilder(tvm.IRModule(others))
+    body = module["main"].without_attr("global_symbol").with_attr("Primitive", True)
+    callee = builder.add_func(body, "fused")
+    params = [relax.Var(param.name, param.ty) for param in function.params]
+    with builder.function("main", params):
+        with builder.dataflow():
+            result = builder.emit_output(Call(callee, params))
+        builder.emit_func_output(result)
+    fused = relax.transform.FuseTIR()(builder.finalize())
+    (code,) = (f for f in fused.functions.values() if isinstance(f, tirx.PrimFunc))
+    return code
+
+
+class _Stored:
+    """How the buffers of a sub-graph's code lie in memory."""
+
+    def __init__(self, function: relax.Function, logical: relax.Function) -> None:
+        self.layout = str(function.attrs["layoutsel.layout"])
+        self.inputs = _port_layouts(function, "in_layouts")
+        self.output = _port_layouts(function, "out_layouts")[0]
+        self.shapes = [static_shape(param.ty) for param in logical.params]
+        self.kernels = _kernels(logical)
+
+    def packs(self) -> dict[int, Pack]:
+        """Weights that the layout stores in another order, by index."""
+        packs: dict[int, Pack] = {}
+        for index in range(len(self.inputs), len(self.shapes)):
+            layout = tensor_layout(self.shapes[index], self.layout)
+            if index in self.kernels and self.layout != PLAIN:
+                packs[index] = partial(_pack_kernel, layout=self.layout)
+            elif layout != PLAIN:
+                packs[index] = partial(convert, source=PLAIN, destination=layout)
+        return packs
+
+    def buffers(self, code: tirx.PrimFunc) -> Iterator[tuple[Var, Axes]]:
+        """The buffers of `code` that are stored in another order, each with its map."""
+        for index, buffer in enumerate(code.params):
+            if index in self.kernels and self.layout != PLAIN:
+                yield buffer, partial(_kernel_axes, self.layout, self.shapes[index])
+            elif (layout := self._layout(index, _shape(buffer))) != PLAIN:
+                yield buffer, index_map(PLAIN, layout)
+        for buffer in code.body.block.alloc_buffers:
+            if (layout := tensor_layout(_shape(buffer), self.layout)) != PLAIN:
+                yield buffer, index_map(PLAIN, layout)
+
+    def _layout(self, index: int, shape: tuple[int, ...]) -> str:
+        if index < len(self.inputs):
+            return self.inputs[index]
+        return self.output if index == len(self.shapes) else tensor_layout(shape, self.layout)
+
+
+def _kernels(function: relax.Function) -> set[int]:
+    """Indices of the parameters that are kernels of convolutions."""
+    convolutions = [b.value for b in main_bindings(function) if op_name(b.value) == _CONVOLUTION]
+    kernels = [call.args[1] for call in convolutions]
+    return {index for index, param in enumerate(function.params) if param in kernels}
+
+
+def _shape(buffer: Var) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in buffer.shape)
+
+
+def _kernel_axes(layout: str, shape: tuple[int, ...], *axes: tirx.Expr) -> list[tirx.Expr]:
+    """Indices of a kernel's element (o, i, h, w) where images lie in `layout`: HWIO, or OIHW with blocks innermost."""
+    o, i, h, w = axes
+    block = block_size(layout)
+    if block is None:
+        return [h, w, i, o]
+    inner_i = [i % block] if shape[1] % block == 0 else []
+    inner_o = [o % block] if shape[0] % block == 0 else []
+    outer_i, outer_o = (i // block if inner_i else i), (o // block if inner_o else o)
+    return [outer_o, outer_i, h, w, *inner_i, *inner_o]
+
+
+def _pack_kernel(array: np.ndarray, layout: str) -> np.ndarray:
+    """What :func:`_kernel_axes` says, of values."""
+    o, i, h, w = array.shape
+    block = block_size(layout)
+    if block is None:
+        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+    block_o, block_i = (block if size % block == 0 else 1 for size in (o, i))
+    split = array.reshape(o // block_o, block_o, i // block_i, block_i, h, w)
+    ordered = split.transpose(0, 2, 4, 5, 3, 1)
+    dropped = tuple(axis for axis, size in ((4, block_i), (5, block_o)) if size == 1)
+    return np.ascontiguousarray(ordered.squeeze(dropped))
+
+
+def _in_layout(
+    code: tirx.PrimFunc, buffers: Iterator[tuple[Var, Axes]], layout: str
+) -> tvm.IRModule:
+    """`code` with its `buffers` stored, and its blocks iterating, in the order of `layout`."""
+    function = code.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
+    orders = [(block, _iteration(schedule, block, layout)) for block in blocks]
+    for block, order in orders:
+        if order is not None:
+            schedule.transform_block_layout(block, order)
+    for buffer, axes in buffers:
+        block, place = _access(schedule, blocks, buffer)
+        schedule.transform_layout(block, place, axes)
+    return schedule.mod
+
+
+def _access(
+    schedule: s_tir.Schedule, blocks: list[SBlockRV], buffer: Var
+) -> tuple[SBlockRV, tuple[str, int]]:
+    """A block that touches `buffer`, and where."""
+    for block in blocks:
+        statement = schedule.get(block)
+        for kind, regions in (("write", statement.writes), ("read", statement.reads)):
+            for index, region in enumerate(regions):
+                if region.source.same_as(buffer):
+                    return block, (kind, index)
+    raise ValueError(f"no block touches {buffer.name}")
+
+
+def _iteration(schedule: s_tir.Schedule, block: SBlockRV, layout: str) -> tirx.IndexMap | None:
+    """The order in which a block runs over an image in `layout`; None where it stays as it is."""
+    statement = schedule.get(block)
+    kinds = [var.iter_type for var in statement.iter_vars]
+    extents = [int(var.dom.extent) for var in statement.iter_vars]
+    reductions = len(kinds) - _IMAGE_AXES
+    image = [tirx.IterVar.DataPar] * _IMAGE_AXES
+    if (
+        layout == PLAIN
+        or kinds[:_IMAGE_AXES] != image
+        or tirx.IterVar.DataPar in kinds[_IMAGE_AXES:]
+    ):
+        return None
+    stored = tensor_layout(extents[:_IMAGE_AXES], layout)
+    kernel = (1, *extents[_IMAGE_AXES:]) if reductions == _KERNEL_AXES else ()
+    summed = tensor_layout(kernel, layout)
+
+    def order(*axes: tirx.Expr) -> list[tirx.Expr]:
+        outer, inner = _mapped(stored, axes[:_IMAGE_AXES]), list(axes[_IMAGE_AXES:])
+        if kernel:
+            inner = _mapped(summed, (tirx.IntImm("int64", 0), *inner))[1:]
+        return [*outer, *inner]
+
+    return tirx.IndexMap.from_func(order, ndim=len(kinds), index_dtype="int64")
+
+
+def _mapped(layout: str, axes: tuple[tirx.Expr, ...]) -> list[tirx.Expr]:
+    return list(index_map(PLAIN, layout).map_indices(list(axes)))

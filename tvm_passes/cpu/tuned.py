@@ -1,0 +1,95 @@
+"""Schedules that MetaSchedule found: the algorithm ``tuned``, wherever the database at hand has a record.
+
+The database is the one that was entered as a context, which is TVM's own way: ``with JSONDatabase(work_dir=...):``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tvm import s_tir, tirx
+from tvm.s_tir.meta_schedule.database import (
+    Database,
+    MemoryDatabase,
+    TuningRecord,
+    Workload,
+)
+from tvm.target import Target
+
+from tvm_passes.cpu.tunable import Tunable
+from tvm_passes.errors import BuildError
+
+ALGORITHM = "tuned"
+
+_BEST = 1 << 20
+"""More records than a sub-graph ever has."""
+
+
+def current_database() -> Database | None:
+    """The database that was entered last in this thread."""
+    return Database.current()
+
+
+def find_record(task: Tunable, target: Target) -> TuningRecord | None:
+    """The fastest record for `task` on `target`, of the database at hand."""
+    database = current_database()
+    if database is None or not database.has_workload(task.module):
+        return None
+    records = database.get_top_k(database.commit_workload(task.module), _BEST)
+    return next((record for record in records if fits(record.target, target)), None)
+
+
+def fits(tuned_for: Target | None, target: Target) -> bool:
+    """Whether code tuned for one target is for the other as well: the same CPU, however many of its cores."""
+    return tuned_for is not None and _cpu(tuned_for) == _cpu(target)
+
+
+def _cpu(target: Target) -> tuple[object, ...]:
+    attrs = target.attrs
+    return target.kind.name, *(str(attrs.get(key)) for key in ("mcpu", "mattr", "mtriple"))
+
+
+def scheduled(record: TuningRecord) -> tirx.PrimFunc:
+    """The code that `record` describes.
+
+    Raises
+    ------
+    BuildError
+        If its trace does not apply, as may happen to one of another version of TVM.
+    """
+    schedule = s_tir.Schedule(record.workload.mod, error_render_level="none")
+    try:
+        record.trace.apply_to_schedule(schedule, remove_postproc=False)
+    except (s_tir.schedule.ScheduleError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise BuildError(f"the tuning record's trace does not apply: {reason}") from error
+    code = schedule.mod["main"].without_attr("global_symbol")
+    return code.with_attr("tirx.is_scheduled", True)
+
+
+def record_text(task: Tunable, target: Target) -> str:
+    """The record that `task` would be lowered with, as JSON; empty where there is none."""
+    record = find_record(task, target)
+    return json.dumps([record.workload.as_json(), record.as_json()]) if record else ""
+
+
+def recorded_us(text: str) -> float:
+    """Microseconds that the record that :func:`record_text` wrote was measured to take while tuning."""
+    seconds = json.loads(text)[1][1]
+    return 1e6 * sum(seconds) / len(seconds)
+
+
+@contextmanager
+def database_of(text: str | None) -> Iterator[None]:
+    """Enter a database that holds the one record that :func:`record_text` wrote; nothing without one."""
+    if not text:
+        yield
+        return
+    workload_json, record_json = json.loads(text)
+    database = MemoryDatabase()
+    workload = database.commit_workload(Workload.from_json(workload_json).mod)
+    database.commit_tuning_record(TuningRecord.from_json(record_json, workload))
+    with database:
+        yield
