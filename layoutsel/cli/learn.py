@@ -83,6 +83,10 @@ def evaluate(
             help="Plan each model N times, by cost models of other seeds and redrawn times.",
         ),
     ] = 0,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="NAMES", help="Judge these recorded models only."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Leave one model out: how well its times are predicted, and what its plans lose by that."""
@@ -96,6 +100,7 @@ def evaluate(
             Options(seed=seed),
             lambda name, number, count: shown.phase(f"holding out {name} ({number} of {count})"),
             stability,
+            parse_names(only) or (),
         )
     if json:
         terminal.show_json(found)

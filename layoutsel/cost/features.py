@@ -165,13 +165,19 @@ def _balance(asked: Asked) -> float:
 
 def _cycles_per_step(asked: Asked) -> float:
     """The kernel's own estimate against its multiply-adds at two vectors per cycle and thread."""
-    macs = prod(asked.result) * asked.depth / (2 * asked.profile.lanes * asked.profile.threads)
+    macs = _steps(asked) / (2 * asked.profile.lanes * asked.profile.threads)
     cycles = asked.hints.get("cycles", 0.0)
     return _log(cycles / max(macs, 1.0)) if cycles else 0.0
 
 
-def _total_bytes(asked: Asked) -> float:
-    return asked.workload.weight_bytes + asked.workload.activation_bytes
+def _steps(asked: Asked) -> float:
+    """Multiply-adds, or what there is instead."""
+    return prod(asked.result) * asked.depth
+
+
+def _all_bytes(asked: Asked) -> float:
+    work = asked.workload
+    return max(_bytes_of([*work.inputs, *work.weights, *work.outputs]), 1.0)
 
 
 def _bytes_of(shapes: Sequence[Sequence[int]]) -> float:
@@ -187,7 +193,6 @@ _FEATURES: dict[str, Feature] = {
     "flops": lambda a: _log(a.workload.flops),
     "weight_bytes": lambda a: _log(a.workload.weight_bytes),
     "activation_bytes": lambda a: _log(a.workload.activation_bytes),
-    "intensity": lambda a: _log(a.workload.flops / max(_total_bytes(a), 1.0)),
     "compute_us": lambda a: _log(_compute_us(a)),
     # Its shape.
     "input_bytes": lambda a: _log(_bytes_of(a.workload.inputs)),
@@ -209,7 +214,8 @@ _FEATURES: dict[str, Feature] = {
     "groups": lambda a: _log(a.groups),
     "group_channels": lambda a: _log(a.image[1] / max(a.groups, 1)),
     "depth": lambda a: _log(a.depth),
-    "reuse": lambda a: _log(prod(a.result) * a.depth / max(_total_bytes(a), 1.0)),
+    "intensity": lambda a: _log(2 * _steps(a) / _all_bytes(a)),
+    "reuse": lambda a: _log(_steps(a) / max(_bytes_of(a.workload.inputs) / 4, 1.0)),
     # What is fused behind the anchor.
     "operators": lambda a: len(a.workload.operators),
     "transcendental": lambda a: _count(a, _TRANSCENDENTAL),
@@ -229,7 +235,7 @@ _FEATURES: dict[str, Feature] = {
     "out_alignment": lambda a: _alignment(a.result[1]),
     "width_alignment": lambda a: _alignment(a.result[3]),
     "balance": _balance,
-    "task_steps": lambda a: _log(prod(a.result) * a.depth / max(a.hints.get("tasks", 1.0), 1.0)),
+    "task_steps": lambda a: _log(_steps(a) / max(a.hints.get("tasks", 1.0), 1.0)),
     "cycles_per_step": _cycles_per_step,
     # The machine, by itself and beside the work.
     "threads": lambda a: a.profile.threads,
@@ -251,7 +257,12 @@ _FEATURES: dict[str, Feature] = {
 NAMES = tuple(_FEATURES)
 """In the order of :func:`features`."""
 
-MONOTONE = frozenset({"flops", "weight_bytes", "activation_bytes", "intensity", "compute_us"})
+MONOTONE = frozenset(
+    {
+        *("flops", "weight_bytes", "activation_bytes", "compute_us"),
+        *("weights_in_l2", "activations_in_l2"),
+    }
+)
 """More of these, all else equal, is never faster."""
 
 

@@ -31,10 +31,10 @@ FEWEST = 20
 class Options:
     """How boosters are grown."""
 
-    rounds: int = 600
+    rounds: int = 700
     quantile_rounds: int = 150
-    depth: int = 7
-    rate: float = 0.05
+    depth: int = 8
+    rate: float = 0.04
     least_weight: float = 2.0
     """Of the samples in a leaf."""
     seed: int = 0

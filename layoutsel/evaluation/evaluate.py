@@ -59,10 +59,12 @@ def evaluate(
     options: Options | None = None,
     on_model: OnModel = lambda _name, _number, _count: None,
     stability_plans: int = 0,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Judge the learned cost model on every recorded model of `dataset`; the document that the command prints.
 
-    With `stability_plans`, each model is also planned that often by cost models of other seeds and redrawn times.
+    With `stability_plans`, each model is also planned that often by cost models of other seeds and redrawn times. With
+    `only`, models of other names are learned from, but not judged.
 
     Raises
     ------
@@ -71,7 +73,15 @@ def evaluate(
     """
     options = options or Options()
     units = _unit_data(dataset)
-    models = [model for model in dataset.models if _is_covered(model, units)]
+    unknown = set(only) - {model.name for model in dataset.models}
+    if unknown:
+        known = ", ".join(model.name for model in dataset.models)
+        raise LayoutselError(f"the data set records no model {unknown.pop()!r}: choose of {known}")
+    models = [
+        model
+        for model in dataset.models
+        if _is_covered(model, units) and (not only or model.name in only)
+    ]
     if not models:
         raise LayoutselError(
             "the data set records no model with measured candidates: nothing to evaluate"

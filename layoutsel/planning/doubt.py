@@ -106,14 +106,11 @@ def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) 
 def reprice(
     problem: PlanningProblem, price: Callable[[Node, Option], Option | None]
 ) -> PlanningProblem:
-    """Copy the problem with every option as `price` makes it; None drops it."""
-    nodes = tuple(
-        replace(
-            node,
-            options=tuple(
-                priced for option in node.options if (priced := price(node, option)) is not None
-            ),
-        )
-        for node in problem.nodes
-    )
+    """Copy the problem with every option as `price` makes it; None drops it, unless that leaves a node without any."""
+
+    def options(node: Node) -> tuple[Option, ...]:
+        priced = [price(node, option) for option in node.options]
+        return tuple(option for option in priced if option is not None) or node.options[:1]
+
+    nodes = tuple(replace(node, options=options(node)) for node in problem.nodes)
     return replace(problem, nodes=nodes)

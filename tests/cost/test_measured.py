@@ -77,9 +77,7 @@ def test_answers_from_the_store_else_from_the_estimate(model):
     assert model.crossing(tensor, "cpu", "onednn").us == 333
     model.store.put("a", NHWC, Timing(us=5, spread_us=1, runs=3))
     model.store.put("a", NCHW, Failure(reason="killed"))
-    model.store.put_boundary(
-        "crossing", "cpu", "onednn", tensor, Timing(us=7, spread_us=0, runs=3)
-    )
+    model.store.put_boundary("crossing", "cpu", "onednn", tensor, Timing(us=7, spread_us=0, runs=3))
     assert model.subgraph(workload, NHWC).us == 5
     assert model.subgraph(workload, NCHW) == Infeasible(reason="killed")
     assert model.crossing(tensor, "cpu", "onednn").us == 7
@@ -94,9 +92,7 @@ def test_a_worker_as_runner(model):
         outcomes = model.measure_all(todo, run_in(worker))
         assert worker.starts == 3  # after the crash and after the hang
     reasons = [getattr(outcomes[str(i), NHWC], "reason", "") for i in range(len(todo))]
-    assert (
-        outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(us=2.0, spread_us=0.5, runs=7)
-    )
+    assert outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(us=2.0, spread_us=0.5, runs=7)
     assert "SIGABRT" in reasons[1]
     assert "ValueError" in reasons[2]
     assert "ran longer than 0.5 s" in reasons[3]

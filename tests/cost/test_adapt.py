@@ -1,0 +1,80 @@
+"""Adapting to a machine: factors are found from few measurements, and measurements are chosen where they tell most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from learning import profile, samples
+
+from layoutsel.cost import adapt, features
+from layoutsel.cost.learned import Adaptation
+
+
+def rows(count=120):
+    return [
+        features.features(features.Asked(s.workload, s.decision, s.provenance.profile))
+        for s in samples(count)
+    ]
+
+
+def corrected(adaptation, unit, row):
+    return float(adapt.basis(row) @ np.array(adaptation.weights[unit]))
+
+
+def test_a_factor_per_unit_and_layout_is_found_from_fifty_observations():
+    index = features.NAMES.index("layout_NHWC")
+    rng = np.random.default_rng(0)
+    found = rows()
+
+    def truth(row):
+        return 0.5 + 0.2 * float(row[index])
+
+    chosen = adapt.most_informative(found, ["cpu"] * len(found), 50)
+    observations = [
+        adapt.Observation("cpu", found[i], truth(found[i]) + 0.02 * rng.standard_normal())
+        for i in chosen
+    ]
+    adaptation = adapt.fit(observations)
+    errors = [abs(corrected(adaptation, "cpu", row) - truth(row)) for row in found]
+    assert np.mean(errors) < 0.05
+
+
+def test_units_do_not_mix():
+    row = rows(1)[0]
+    adaptation = adapt.fit([adapt.Observation("a", row, 1.0), adapt.Observation("b", row, -1.0)])
+    assert corrected(adaptation, "a", row) > 0.5 > -0.5 > corrected(adaptation, "b", row)
+
+
+def test_chosen_measurements_tell_more_than_random_ones():
+    found = rows()
+
+    def information(indices):
+        inputs = np.stack([adapt.basis(found[i]) for i in indices])
+        return np.linalg.slogdet(np.eye(inputs.shape[1]) + inputs.T @ inputs / 0.08**2)[1]
+
+    chosen = adapt.most_informative(found, ["cpu"] * len(found), 20)
+    assert len(set(chosen)) == 20
+    rng = np.random.default_rng(0)
+    drawn = [information(rng.choice(len(found), 20, replace=False)) for _ in range(20)]
+    assert information(chosen) > max(drawn)
+
+
+def test_it_is_kept_for_one_model(tmp_path):
+    file = tmp_path / "new" / "calibration.json"
+    adaptation = Adaptation({"cpu": (1.0, 2.0)})
+    adapt.save(adaptation, "v1", file)
+    assert adapt.load("v1", file) == adaptation
+    assert adapt.load("v2", file) == Adaptation()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": "v1"}'])
+def test_a_broken_file_adapts_nothing(tmp_path, content):
+    file = tmp_path / "c.json"
+    file.write_text(content)
+    assert adapt.load("v1", file) == Adaptation()
+    assert adapt.load("v1", tmp_path / "absent") == Adaptation()
+
+
+def test_machines_have_files_of_their_own(tmp_path):
+    files = {adapt.adaptation_file(profile(cores), tmp_path) for cores in (1, 2)}
+    assert len(files) == 2

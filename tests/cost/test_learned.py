@@ -1,0 +1,159 @@
+"""The learned model: learns a law, says how sure it is, is the same for the same data, and is whole or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learning import boundaries, convolution, profile, samples
+
+from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedModel
+from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import Dataset
+from layoutsel.cost.training import Options, fit_part, subgraph_table, train
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+QUICK = Options(rounds=120, quantile_rounds=20, depth=5, rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return train(Dataset(samples=samples(), boundaries=boundaries()), QUICK)
+
+
+@pytest.fixture(scope="module")
+def cost(model):
+    return LearnedCost(model, profile())
+
+
+def test_it_beats_the_roofline_on_workloads_it_has_not_seen(cost):
+    unseen = samples(30, seed=99)
+    roofline = RooflineCost(peaks=profile().peaks)
+
+    def error(price):
+        return np.mean([abs(price(s.workload, s.decision).us / s.us - 1) for s in unseen])
+
+    assert error(cost.subgraph) < 0.15 < error(roofline.estimate)
+
+
+def test_equal_data_give_equal_bytes(model, tmp_path):
+    code = (
+        "from learning import boundaries, samples\n"
+        "from layoutsel.cost.samples import Dataset\n"
+        "from layoutsel.cost.training import Options, train\n"
+        f"print(train(Dataset(samples=samples(), boundaries=boundaries()), {QUICK!r}).version)"
+    )
+    tests = str(PRETRAINED.parents[2] / "tests")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {tests!r})\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == model.version
+    model.save(tmp_path)
+    bytes_of = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in tmp_path.iterdir()}
+    LearnedModel.load(tmp_path).save(tmp_path)
+    assert bytes_of == {
+        f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in tmp_path.iterdir()
+    }
+
+
+def test_other_seeds_give_other_boosters(model):
+    assert (
+        train(Dataset(samples=samples()), replace(QUICK, seed=1)).parts["cpu"]
+        != (model.parts["cpu"])
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(field=st.sampled_from(["flops", "weight_bytes"]), factor=st.floats(1.0, 1000.0))
+def test_more_work_is_never_faster(cost, field, factor):
+    work = convolution(64, 64, 28, 3)
+    more = replace(work, **{field: getattr(work, field) * factor})
+    decision = Decision(unit="cpu", layout="NHWC")
+    before, after = cost.subgraph(work, decision), cost.subgraph(more, decision)
+    assert after.us >= before.us * (1 - 1e-5)
+
+
+def test_noise_widens_the_uncertainty_and_lowers_the_weight():
+    quiet = subgraph_table(samples(60))
+    noisy = subgraph_table(samples(60, noise=0.3))
+    assert noisy.weights.mean() < 0.1
+    assert quiet.weights.mean() > 0.9
+
+    def width(table):
+        part, _ = fit_part(replace(table, weights=np.ones(len(table))), QUICK)
+        return np.mean([part.predict(row, 0.0)[1] for row in table.rows])
+
+    assert width(noisy) > 2 * width(quiet)
+
+
+def test_a_law_of_one_sample_is_not_learned():
+    with pytest.raises(LayoutselError, match="got 3 samples; expected at least"):
+        train(Dataset(samples=samples(1)))
+
+
+def test_a_unit_without_a_model_is_priced_by_its_roofline(cost):
+    found = cost.subgraph(convolution(8, 8, 7), Decision(unit="toy"))
+    assert found.source == "roofline"
+
+
+def test_what_no_log_was_of_is_less_certain(model, cost):
+    work, decision = convolution(64, 64, 28, 3), Decision(unit="cpu", layout="NHWC")
+    known = cost.subgraph(work, decision)
+    strange = cost.subgraph(replace(work, operator="nn.strange"), decision)
+    assert strange.spread_us / strange.us > known.spread_us / known.us + 0.1
+    elsewhere = LearnedCost(model, profile(cores=1))
+    assert cost.knows_machine
+    assert not elsewhere.knows_machine
+    there = elsewhere.subgraph(work, decision)
+    assert there.spread_us / there.us > known.spread_us / known.us + 0.1
+    calibrated = LearnedCost(model, profile(cores=1), Adaptation({"cpu": (0.0,) * 17}))
+    assert calibrated.knows_machine
+
+
+def test_boundaries_are_learned(cost):
+    for sample in boundaries(8):
+        found = cost.transform(sample.tensor, "NCHW", "NHWC")
+        assert found.source == "learned"
+        assert found.us == pytest.approx(sample.us, rel=0.3)
+    tensor = TensorSpec(shape=(1, 8), dtype="float32", bytes=32)
+    assert cost.transform(tensor, "NCHW", "NCHW").us == 0.0
+
+
+@pytest.mark.parametrize("name", ["model.json", "cpu.ubj.xz", "cpu.quantiles.ubj.xz"])
+def test_a_model_that_is_not_whole_is_one_error(model, tmp_path, name):
+    model.save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(LayoutselError, match=str(tmp_path)):
+        LearnedModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello"])
+def test_broken_boosters_are_one_error(model, tmp_path, content):
+    model.save(tmp_path)
+    (tmp_path / "cpu.ubj.xz").write_bytes(content)
+    with pytest.raises(LayoutselError, match=str(tmp_path)):
+        LearnedModel.load(tmp_path)
+
+
+def test_a_model_of_another_version_is_refused(model, tmp_path):
+    model.save(tmp_path)
+    file = tmp_path / "model.json"
+    file.write_text(file.read_text().replace('"features_version": 1', '"features_version": 0'))
+    with pytest.raises(LayoutselError, match="Train it again"):
+        LearnedModel.load(tmp_path)
+
+
+def test_the_shipped_model_covers_both_units():
+    card = LearnedModel.load().card
+    assert {"cpu", "onednn", "boundary"} <= set(card.parts)

@@ -1,0 +1,135 @@
+"""Judging a cost model: honest splits, measures by hand, regrets that are zero for a perfect predictor."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from learning import LAYOUTS, boundaries, profile, samples
+
+from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode
+from layoutsel.cost.training import Options
+from layoutsel.evaluation.evaluate import _unit_data, evaluate, split
+from layoutsel.evaluation.metrics import metrics
+from layoutsel.evaluation.regret import MeasuredBoundaries, measured_costs, model_regret
+from layoutsel.planning.problem import Tensor, Use
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import LayoutselError
+
+QUICK = Options(rounds=60, quantile_rounds=10, depth=5, rate=0.15)
+
+
+def recorded(name: str, found, length: int = 4, units=("cpu",)) -> RecordedModel:
+    """A chain of the workloads of `found`."""
+    keys = list(dict.fromkeys(sample.workload.key for sample in found))[:length]
+    offers = tuple(
+        Offer(decision=Decision(unit=u, layout=n), in_layouts=(n,), out_layouts=(n,))
+        for u in units
+        for n in LAYOUTS
+    )
+    ids = [SubgraphId(f"s{i}") for i in range(len(keys))]
+    nodes = tuple(
+        RecordedNode(id=i, key=key, offers=offers) for i, key in zip(ids, keys, strict=True)
+    )
+    tensors = tuple(
+        Tensor(
+            producer=a,
+            output_index=0,
+            uses=(Use(consumer=b, input_index=0),),
+            shape=(1, 64, 28, 28),
+            bytes=200_704,
+        )
+        for a, b in zip([None, *ids], [*ids, None], strict=True)
+    )
+    return RecordedModel(name=name, machine=profile().name, nodes=nodes, tensors=tensors)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    seen, other = samples(60), samples(12, seed=5)
+    both = tuple(
+        replace(s, decision=Decision(unit=u, layout=s.decision.layout))
+        for s in (*seen, *other)
+        for u in ("cpu", "onednn")
+    )
+    models = tuple(recorded(n, f, units=("cpu", "onednn")) for n, f in (("a", other), ("b", seen)))
+    return Dataset(samples=both, boundaries=boundaries(), models=models)
+
+
+def test_a_split_leaks_nothing(dataset):
+    elsewhere = tuple(
+        replace(s, provenance=replace(s.provenance, profile=profile(1))) for s in dataset.samples
+    )
+    renamed = tuple(
+        replace(s, workload=replace(s.workload, key=f"again {s.workload.key}"))
+        for s in dataset.samples
+    )
+    data = _unit_data(Dataset(samples=dataset.samples + elsewhere + renamed))["cpu"]
+    model = dataset.models[0]
+    held, learned = split(data, model)
+    assert held.sum() == 4 * 3
+    assert not (held & learned).any()
+    held_rows = {row.tobytes() for row in data.table.rows[held]}
+    for sample, row, is_learned in zip(data.samples, data.table.rows, learned, strict=True):
+        if is_learned:
+            assert sample.workload.key not in model.keys
+            assert row.tobytes() not in held_rows
+    assert learned.any()
+
+
+def test_metrics_by_hand():
+    measured = np.log([10.0, 20.0, 100.0, 50.0])
+    predicted = np.log([10.5, 23.0, 100.0, 70.0])
+    found = metrics(predicted, measured, ["a", "a", "b", "b"])
+    assert (found.samples, found.within_10, found.within_20) == (4, 0.5, 0.75)
+    assert found.mape == pytest.approx((0.05 + 0.15 + 0 + 0.4) / 4, abs=1e-4)
+    assert (found.spearman, found.top1, found.top1_loss) == (1.0, 1.0, 0.0)
+    turned = metrics(-predicted, measured, ["a", "a", "b", "b"])
+    assert (turned.top1, turned.top1_loss) == (0.0, 1.0)
+
+
+def test_a_perfect_predictor_loses_nothing(dataset):
+    model = dataset.models[0]
+    truth = measured_costs(s for s in dataset.samples if s.workload.key in model.keys)
+    boundary = MeasuredBoundaries(dataset.boundaries).price
+    regret = model_regret(model, truth, boundary, truth, boundary, truth)
+    assert regret.cold == regret.hybrid == 0
+    assert regret.random > 0
+
+
+def test_the_document(dataset):
+    found = json.loads(json.dumps(evaluate(dataset, QUICK, stability_plans=2)))
+    assert found["schema_version"] == 1
+    assert set(found["units"]) == {"cpu", "onednn"}
+    for by_unit in (found["units"], *found["baselines"].values()):
+        for row in by_unit.values():
+            assert {"samples", "within_10", "within_20", "mape", "spearman", "top1"} <= set(row)
+    assert {"cold", "hybrid", "random", "score"} <= set(found["regret"])
+    assert found["units"]["cpu"]["mape"] < found["baselines"]["roofline"]["cpu"]["mape"]
+    assert found["units"]["cpu"]["samples"] == 2 * 4 * 3
+    assert set(found["models"]) == set(found["stability"]) == {"a", "b"}
+    assert found["machines"] == {}
+
+
+def test_a_machine_left_out_is_predicted_better_after_calibration(dataset):
+    slower = profile(cores=1, isa=("avx2", "avx"))
+    there = tuple(
+        replace(s, us=1.7 * s.us, provenance=replace(s.provenance, profile=slower))
+        for s in samples(80, machine=slower)
+    )
+    found = evaluate(replace(dataset, samples=dataset.samples + there), QUICK)
+    transfer = found["machines"][slower.name]["cpu"]
+    assert transfer["after"]["mape"] < 0.7 * transfer["before"]["mape"]
+
+
+def test_only_some_models_are_judged(dataset):
+    assert set(evaluate(dataset, QUICK, only=["b"])["models"]) == {"b"}
+    with pytest.raises(LayoutselError, match="choose of a, b"):
+        evaluate(dataset, QUICK, only=["c"])
+
+
+def test_without_models_there_is_nothing_to_judge(dataset):
+    with pytest.raises(LayoutselError, match="nothing to evaluate"):
+        evaluate(replace(dataset, models=()), QUICK)
