@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,18 +13,13 @@ import numpy as np
 import onnx
 import tvm
 
-from layoutsel.building.build import Lowered, generate_code
+from layoutsel.compiling import compiled
 from layoutsel.cost.machine import this_machine
-from layoutsel.planning import documents
-from layoutsel.planning.alternatives import single_plans, top_plans, unit_plans
-from layoutsel.planning.explain import explain
-from layoutsel.planning.plan import Measured, Plan, check_fits, make_plan
+from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.planning.problem import PlanningProblem
-from layoutsel.planning.solve import Solution
+from layoutsel.rivals import fastest
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.verify import (
     Check,
     compare,
@@ -36,27 +28,12 @@ from layoutsel.runtime.verify import (
     tolerance_of,
     tvm_reference,
 )
-from layoutsel.session import MEASURE_BUDGET_S, OnProgress, Session, all_versions
-from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import LayoutselError
+from layoutsel.session import MEASURE_BUDGET_S, OnProgress, Session
 from tvm_passes.expose_logits import ExposeLogits
 
 logger = logging.getLogger(__name__)
 
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
-
-TOP_PLANS = 2
-"""Plans measured beside the chosen one…"""
-UNIT_PLANS = 1
-"""… the best of those that stay on one unit, as what crossing between units costs is the hardest to predict …"""
-BASELINES = 3
-"""… and single-decision baselines, the predicted best first."""
-GENERATORS = 2
-"""Plans for which code is generated at once: LLVM uses one core for each."""
-DROP_AFTER = 4
-"""Turns of the race after which the clearly slower ones are left out."""
-TIE = 0.01
-"""A rival must be faster than the chosen plan by more than this share of its time to replace it."""
 
 
 def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with a default
@@ -183,11 +160,7 @@ def finish(
     session: Session, chosen: Plan, problem: PlanningProblem | None, *, verify: bool = True
 ) -> CompiledModel:
     """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over."""
-    rivals = _rivals(chosen, problem) if problem is not None else {}
-    if problem is not None and rivals:
-        model = _fastest(session, chosen, rivals, problem)
-    else:
-        model = _compiled(session, chosen)
+    model = compiled(session, chosen) if problem is None else fastest(session, chosen, problem)
     if verify:
         checks = verify_model(session, model)
         model.header["checks"] = [asdict(check) for check in checks]
@@ -242,145 +215,3 @@ def _onnxruntime_results(
             reason,
         )
     return None
-
-
-def _rivals(chosen: Plan, problem: PlanningProblem) -> dict[str, Mapping[SubgraphId, Decision]]:
-    alternatives = [
-        *top_plans(problem, TOP_PLANS + 1),
-        *unit_plans(problem)[:UNIT_PLANS],
-        *single_plans(problem)[:BASELINES],
-    ]
-    seen = [chosen.decisions]
-    rivals = {}
-    for alternative in alternatives:
-        if dict(alternative.decisions) not in seen:
-            seen.append(dict(alternative.decisions))
-            rivals[alternative.name] = alternative.decisions
-    return rivals
-
-
-def _fastest(
-    session: Session,
-    chosen: Plan,
-    rivals: Mapping[str, Mapping[SubgraphId, Decision]],
-    problem: PlanningProblem,
-) -> CompiledModel:
-    plans = {"plan": chosen}
-    for name, decisions in rivals.items():
-        plans[name] = _plan_of(chosen, problem, decisions, name)
-    models = _compiled_all(session, plans)
-    inputs = random_inputs(models["plan"].inputs)
-    calls = {name: rival.timed_call(inputs) for name, rival in models.items()}
-    measured = race(calls, drop_after=DROP_AFTER)
-    winner = min(measured, key=lambda name: measured[name].median_us)
-    if measured[winner].median_us > (1 - TIE) * measured["plan"].median_us:
-        winner = "plan"
-    if winner != "plan":
-        logger.warning(
-            "the plan %r is faster than the chosen one: %.1f us against %.1f us; it is kept",
-            winner,
-            measured[winner].median_us,
-            measured["plan"].median_us,
-        )
-        plans[winner] = _plan_of(chosen, problem, rivals[winner], winner, explained=True)
-    return _with_measurements(models[winner], plans[winner], measured)
-
-
-def _compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
-    """The chosen one of `plans`, called "plan", and those of its rivals that can be built."""
-    generating: dict[str, Future[CompiledModel]] = {}
-    models: dict[str, CompiledModel] = {}
-    with ThreadPoolExecutor(GENERATORS) as generators:
-        for name, plan in plans.items():
-            with _doing_without(name):
-                lowered = session.lower(plan.decisions)
-                generating[name] = generators.submit(_generated, session, plan, lowered)
-        for name, model in generating.items():
-            with _doing_without(name):
-                models[name] = model.result()
-    return models
-
-
-@contextlib.contextmanager
-def _doing_without(name: str) -> Iterator[None]:
-    """Warn of a rival that cannot be built; the chosen plan must be."""
-    try:
-        yield
-    except LayoutselError as error:
-        if name == "plan":
-            raise
-        logger.warning("the rival plan %r cannot be built: %s", name, error)
-
-
-def _plan_of(
-    chosen: Plan,
-    problem: PlanningProblem,
-    decisions: Mapping[SubgraphId, Decision],
-    name: str,
-    *,
-    explained: bool = False,
-) -> Plan:
-    solution = Solution(
-        decisions=decisions,
-        cost_us=problem.cost(decisions).total_us,
-        bound_us=chosen.bound_us,
-        solver=chosen.solver,
-        time_s=chosen.time_s,
-    )
-    return make_plan(
-        problem,
-        solution,
-        strategy=name,
-        machine=chosen.machine,
-        versions=chosen.versions,
-        threads=chosen.threads,
-        score_cost_us=chosen.score_cost_us,
-        explanation=explain(problem, decisions) if explained else None,
-    )
-
-
-def _with_measurements(
-    model: CompiledModel, plan: Plan, measured: Mapping[str, Measured]
-) -> CompiledModel:
-    model.header["plan"] = documents.to_json(replace(plan, measured=dict(measured)))
-    return model
-
-
-def _compiled(session: Session, plan: Plan) -> CompiledModel:
-    return _generated(session, plan, session.lower(plan.decisions))
-
-
-def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:
-    executable = generate_code(lowered.module, lowered.target)
-    header = _header(session, plan, lowered)
-    return CompiledModel(executable.jit(), lowered.weights, header, executable=executable)
-
-
-def _header(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
-    def signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
-        return [
-            Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json()
-            for spec in specs
-        ]
-
-    fallbacks = {
-        id_: str(decision)
-        for id_, decision in lowered.decisions.items()
-        if decision != plan.decisions[id_]
-    }
-    return {
-        "schema_version": 1,
-        "model": session.model.name,
-        "model_hash": session.model.content_hash,
-        "inputs": signatures(session.model.inputs),
-        "outputs": signatures(session.model.outputs),
-        "threads": session.threads,
-        "units": sorted({decision.unit for decision in lowered.decisions.values()}),
-        "features": list(this_machine().isa),
-        "plan": documents.to_json(plan),
-        "fallbacks": fallbacks,
-        "calls": [list(call) for call in lowered.calls],
-        "versions": all_versions(),
-        "machine": str(this_machine()),
-        "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }

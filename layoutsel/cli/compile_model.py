@@ -132,6 +132,10 @@ def show_compiled(compiled: CompiledModel, where: str) -> None:
     terminal.show(summary(made))
     if made.measured:
         terminal.show("", measured_table(made))
+    if made.residuals is not None:
+        from layoutsel.cli.residual_tables import residual_lines
+
+        terminal.show("", *residual_lines(made, made.residuals))
     for id_, decision in compiled.header.get("fallbacks", {}).items():
         terminal.note("warning", f"sub-graph {id_} fell back to {decision}")
     terminal.show_text("")

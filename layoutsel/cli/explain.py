@@ -154,7 +154,7 @@ def _price_again(made: Plan, wanted: Wanted) -> Plan:
             time_s=made.time_s,
         )
         priced = session.explained(problem, solution, made.strategy)
-    return replace(priced, measured=made.measured)
+    return replace(priced, measured=made.measured, residuals=made.residuals)
 
 
 def _measure(file: Path) -> dict[str, float]:

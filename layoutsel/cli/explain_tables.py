@@ -10,19 +10,32 @@ from rich.table import Table
 
 from layoutsel.cli import terminal
 from layoutsel.cli.plan_tables import (
+    change,
     measured_table,
     microseconds,
     milliseconds,
     name_text,
     new_table,
     operators_text,
+    source_text,
     summary,
 )
-from layoutsel.planning.plan import Measured, Plan, PlannedSubgraph
+from layoutsel.cli.residual_tables import in_plan_lines, residual_lines, worst_table
+from layoutsel.planning.explain import Counterfactual
+from layoutsel.planning.plan import Plan, PlannedSubgraph
 from layoutsel.planning.problem import Boundary
 from tvm_passes.errors import Decline
 
 _SHOWN_IDS = 10
+SPLIT_EXACT = (
+    "whole plan: the best plan with that decision, against this one; where the extra comes from: the sub-graph "
+    "itself, all layout transforms, all hand-overs between units, and sub-graphs that would then decide otherwise"
+)
+SPLIT_BOUND = (
+    "whole plan: this plan with that decision alone changed, an upper bound; where the extra comes from: the "
+    "sub-graph itself, its layout transforms, and its hand-overs between units"
+)
+"""What the columns of :func:`candidates_table` mean."""
 
 
 def show_explanation(plan: Plan, measured_us: Mapping[str, float]) -> None:
@@ -41,6 +54,8 @@ def show_explanation(plan: Plan, measured_us: Mapping[str, float]) -> None:
         terminal.show_text(line)
     if plan.measured:
         terminal.show(measured_table(plan))
+    if plan.residuals is not None:
+        terminal.show("", *residual_lines(plan, plan.residuals), "", worst_table(plan.residuals))
 
 
 def subgraph_table(plan: Plan, measured_us: Mapping[str, float]) -> Table:
@@ -57,7 +72,7 @@ def subgraph_table(plan: Plan, measured_us: Mapping[str, float]) -> Table:
             str(subgraph.decision),
             microseconds(subgraph.cost_us),
             microseconds(subgraph.spread_us),
-            subgraph.source,
+            source_text(subgraph.source),
         ]
         if measured_us:
             row.append(microseconds(measured_us.get(subgraph.id)))
@@ -137,13 +152,16 @@ def gains_table(plan: Plan) -> Table:
 
 def measured_lines(plan: Plan) -> Iterator[str]:
     """Predicted against measured, and what joint choosing gained over score."""
-    own = own_measurement(plan)
+    own = plan.own_measurement
     if own is None:
-        yield f"predicted {milliseconds(plan.cost_us)}; the whole model was not measured"
+        yield (
+            f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}; "
+            f"the whole model was not measured"
+        )
     else:
         off = 100 * (plan.cost_us / own.median_us - 1)
         yield (
-            f"predicted {milliseconds(plan.cost_us)}, measured {milliseconds(own.median_us)} "
+            f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}, measured {milliseconds(own.median_us)} "
             f"± {milliseconds(own.spread_us)}: the prediction is {off:+.1f} % off"
         )
     if plan.gains is not None and plan.gains.score_us:
@@ -156,9 +174,30 @@ def measured_lines(plan: Plan) -> Iterator[str]:
         yield "the alternatives' extra costs are upper bounds: all else stays as it is"
 
 
-def own_measurement(plan: Plan) -> Measured | None:
-    """What was measured of this very plan: under its name where it won over the chosen one."""
-    return plan.measured.get(plan.strategy) or plan.measured.get("plan")
+def candidates_table(subgraph: PlannedSubgraph) -> Table:
+    """What each other candidate of a sub-graph takes, and what forcing it would cost the whole plan, by part."""
+    numbers = ("alone µs", "±", "whole plan", "itself", "transforms", "hand-overs", "others")
+    table = new_table("other candidates", *numbers[:2], "from", *numbers[2:], right=numbers)
+    for other in subgraph.alternatives:
+        table.add_row(
+            str(other.decision),
+            microseconds(other.cost_us),
+            microseconds(other.spread_us),
+            source_text(other.source),
+            "far more" if other.extra_us is None else f"{other.extra_us:+,.1f} µs",
+            change(other.own_us),
+            change(other.transforms_us),
+            change(other.crossings_us),
+            _others(other),
+        )
+    return table
+
+
+def _others(other: Counterfactual) -> str:
+    if not other.others:
+        return change(other.others_us)
+    noun = "sub-graph" if other.others == 1 else "sub-graphs"
+    return f"{change(other.others_us)} ({other.others} {noun})"
 
 
 def show_subgraph(plan: Plan, id_: str) -> None:
@@ -172,14 +211,12 @@ def show_subgraph(plan: Plan, id_: str) -> None:
         f"runs as {subgraph.decision}: {microseconds(subgraph.cost_us)} ± "
         f"{microseconds(subgraph.spread_us)} µs, {subgraph.source}: {reason(plan, subgraph)}"
     )
+    if plan.residuals is not None:
+        for line in in_plan_lines(plan.residuals, id_):
+            terminal.show_text(line)
     if subgraph.alternatives:
-        table = new_table(
-            "other candidates", "alone µs", "whole plan", right=("alone µs", "whole plan")
-        )
-        for other in subgraph.alternatives:
-            extra = "far more" if other.extra_us is None else f"{other.extra_us:+,.1f} µs"
-            table.add_row(str(other.decision), microseconds(other.cost_us), extra)
-        terminal.show("", table)
+        terminal.show("", candidates_table(subgraph))
+        terminal.show_text(SPLIT_EXACT if plan.exact else SPLIT_BOUND)
     prefix = f"{id_}."
     around = [b for b in plan.boundaries if b.tensor.startswith(prefix) or id_ in b.consumers]
     if around:

@@ -26,8 +26,8 @@ def accuracy_table(found: Mapping[str, Any]) -> Table:
                 name,
                 str(row["samples"]),
                 *(_percent(share) for share in shares),
-                f"{row['spearman']:.3f}",
-                _percent(row["top1"]),
+                "" if row["spearman"] is None else f"{row['spearman']:.3f}",
+                "" if row["top1"] is None else _percent(row["top1"]),
             )
     return table
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group
 from rich.table import Table
 
+from layoutsel.planning.doubt import MEASURED
 from layoutsel.planning.plan import Plan, PlannedSubgraph
 
 _SHOWN_OPERATORS = 4
@@ -23,6 +24,18 @@ def microseconds(value: float | None) -> str:
 def milliseconds(us: float) -> str:
     """Microseconds `us`, written in milliseconds."""
     return f"{us / 1e3:.3f} ms"
+
+
+def change(us: float | None) -> str:
+    """A difference of `us` microseconds, with its sign."""
+    if us is None:
+        return "–"
+    return "0" if abs(us) < 0.05 else f"{us:+,.1f}"
+
+
+def source_text(source: str) -> str:
+    """Where a cost comes from; what was measured stands out from what was predicted."""
+    return source.upper() if source == MEASURED else source
 
 
 def operators_text(operators: Sequence[str]) -> str:
@@ -67,7 +80,7 @@ def plan_table(plan: Plan) -> Table:
             _variant(subgraph),
             microseconds(subgraph.cost_us),
             microseconds(subgraph.spread_us),
-            subgraph.source,
+            source_text(subgraph.source),
             str(best.decision) if best else "",
             f"+{microseconds(best.extra_us)}" if best and best.extra_us is not None else "",
         )
@@ -85,16 +98,34 @@ def summary(plan: Plan) -> Group:
     shares = ", ".join(f"{count} on {place}" for place, count in places.most_common())
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
     transforms = sum(boundary.kind == "transform" for boundary in plan.boundaries)
+    sources = Counter(subgraph.source for subgraph in plan.subgraphs)
+    costs = ", ".join(f"{count} {source}" for source, count in sources.most_common())
     certificate = (
         "proven best" if plan.gap == 0 else f"at most {100 * plan.gap:.2f} % from the best"
     )
     return Group(
         "",
         f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares}",
-        f"predicted {milliseconds(plan.cost_us)}, of it {milliseconds(boundary_us)} for "
-        f"{transforms} layout transforms and {len(plan.boundaries) - transforms} unit crossings",
+        f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}, of it "
+        f"{milliseconds(boundary_us)} for {transforms} layout transforms and "
+        f"{len(plan.boundaries) - transforms} unit crossings; costs of sub-graphs: {costs}",
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
+        *uncertainty_lines(plan),
+    )
+
+
+def uncertainty_lines(plan: Plan) -> Iterator[str]:
+    """What the certificate is worth where costs are predicted; nothing where every cost is certain."""
+    if plan.uncertainty is None or plan.gap_within_spread is None:
+        return
+    if plan.uncertainty.loss_us <= 0 and plan.gap_within_spread <= plan.gap:
+        return
+    loss = 100 * plan.uncertainty.loss_us / max(plan.cost_us, 1e-9)
+    yield (
+        f"if costs are as low as their ± allows: lower bound {milliseconds(plan.uncertainty.bound_us)}, "
+        f"gap {100 * plan.gap_within_spread:.2f} %; knowing every cost exactly is expected to save at most "
+        f"{milliseconds(plan.uncertainty.loss_us)} ({loss:.2f} %)"
     )
 
 

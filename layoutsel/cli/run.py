@@ -78,7 +78,7 @@ def run(
         _write_outputs(compiled, results, output_dir)
     terminal.show_text(f"loaded in {load_s:.2f} s; {_timing(compiled, inputs, repeat)}")
     if trace is not None:
-        from layoutsel.runtime.trace import write_trace
+        from layoutsel.runtime.chrome_trace import write_trace
 
         write_trace(compiled, inputs, trace)
         terminal.show_text(f"trace written to {trace}")

@@ -59,6 +59,8 @@ class ModelCard:
 
     format_version: int
     features_version: int
+    features: tuple[str, ...]
+    """Names of the sub-graphs' features, then of the boundaries'."""
     seed: int
     parts: Mapping[str, PartCard]
     """By unit; :data:`BOUNDARY` for boundaries."""
@@ -115,9 +117,10 @@ class LearnedModel:
         )
         found = (card.format_version, card.features_version)
         expected = (FORMAT_VERSION, features.VERSION)
-        if found != expected:
+        if found != expected or card.features != feature_names():
             raise LayoutselError(
-                f"{folder}: got a cost model of versions {found}; expected {expected}. Train it again"
+                f"{folder}: got a cost model of versions {found} with {len(card.features)} features; "
+                f"expected {expected} with {len(feature_names())}. Train it again"
             )
         try:
             parts = {
@@ -207,6 +210,11 @@ class LearnedCost:
 def _cost(log_us: float, error: float) -> Cost:
     us = math.exp(log_us)
     return Cost(us=us, spread_us=us * math.expm1(error), source="learned")
+
+
+def feature_names() -> tuple[str, ...]:
+    """Names of the sub-graphs' features, then of the boundaries'."""
+    return (*features.NAMES, *boundary_features.NAMES)
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ from layoutsel.cost.learned import (
     ModelCard,
     Part,
     PartCard,
+    feature_names,
 )
 from layoutsel.cost.samples import BoundarySample, Dataset, Sample
 from tvm_passes.errors import LayoutselError
@@ -209,6 +210,7 @@ def train(
     card = ModelCard(
         format_version=FORMAT_VERSION,
         features_version=features.VERSION,
+        features=feature_names(),
         seed=options.seed,
         parts=cards,
     )

@@ -18,11 +18,12 @@ class Metrics:
     within_20: float
     mape: float
     """Mean of |predicted - measured| / measured."""
-    spearman: float
-    """Rank correlation of predicted and measured times."""
-    top1: float
-    """Share of sub-graphs, of those with several candidates, whose predicted best candidate is the measured best."""
-    top1_loss: float
+    spearman: float | None
+    """Rank correlation of predicted and measured times; None where all are equal."""
+    top1: float | None
+    """Share of sub-graphs, of those with several candidates, whose predicted best candidate is the measured best; None
+    without such sub-graphs."""
+    top1_loss: float | None
     """How much longer the predicted best takes than the measured best, in the mean over those sub-graphs."""
 
 
@@ -40,14 +41,15 @@ def metrics(predicted: np.ndarray, measured: np.ndarray, choices: Sequence[objec
 
     off = np.abs(np.expm1(predicted - measured))
     hits, losses = _best_choices(predicted, measured, choices)
+    correlation = float(spearmanr(predicted, measured).statistic) if len(measured) > 1 else np.nan
     return Metrics(
         samples=len(measured),
         within_10=_mean(off <= 0.10),
         within_20=_mean(off <= 0.20),
         mape=_mean(off),
-        spearman=round(float(spearmanr(predicted, measured).statistic), 4),
-        top1=_mean(hits),
-        top1_loss=_mean(losses),
+        spearman=round(correlation, 4) if np.isfinite(correlation) else None,
+        top1=_mean(hits) if hits else None,
+        top1_loss=_mean(losses) if losses else None,
     )
 
 
@@ -68,4 +70,4 @@ def _best_choices(
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:
-    return round(float(np.mean(values)), 4) if len(values) else float("nan")
+    return round(float(np.mean(values)), 4) if len(values) else 0.0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from layoutsel.planning.alternatives import best_with, single_plans
-from layoutsel.planning.marginals import conditional_marginals, min_marginals
-from layoutsel.planning.problem import Boundary, PlanningProblem
+from layoutsel.planning.marginals import conditional_marginals, forced_plans
+from layoutsel.planning.problem import Boundary, PlanningProblem, boundaries_of
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.tables import build_tables, to_choice
@@ -30,7 +33,21 @@ class Counterfactual:
     source: str
     """Where `cost_us` comes from."""
     extra_us: float | None
-    """How much more the whole plan would cost, microseconds; None where that is beyond what was told apart."""
+    """How much more the whole plan would cost, microseconds; None where that is beyond what was told apart.
+
+    The sum of the four parts below: those of the best plan that takes this decision, less those of the plan explained.
+    Where the explanation is not exact, of the same plan with this decision alone changed.
+    """
+    own_us: float
+    """What the sub-graph itself would cost more, microseconds."""
+    transforms_us: float | None
+    """What the plan's layout transforms together would cost more, microseconds."""
+    crossings_us: float | None
+    """What the plan's hand-overs between units together would cost more, microseconds."""
+    others_us: float | None
+    """What the sub-graphs that would then decide otherwise cost more by themselves, microseconds."""
+    others: int | None
+    """How many other sub-graphs would then decide otherwise."""
 
     @property
     def order_us(self) -> float:
@@ -105,20 +122,14 @@ def explain(
     """Explain `decisions`, which may come from any strategy, or be edited by hand."""
     cost = problem.cost(decisions)
     joint = solve(problem, time_limit_s=time_limit_s / 3)
-    marginals, exact = _marginals(problem, decisions, joint.cost_us, time_limit_s / 3)
+    ways = _ways(problem, decisions, joint.cost_us, time_limit_s / 3)
     subgraphs = []
-    for node, costs in zip(problem.nodes, marginals, strict=True):
-        chosen = node.option(decisions[node.id])
+    for position, node in enumerate(problem.nodes):
+        chosen = node.options[ways.choice[position]]
         others = [
-            Counterfactual(
-                decision=option.decision,
-                cost_us=option.cost_us,
-                spread_us=option.spread_us,
-                source=option.source,
-                extra_us=float(total) - cost.total_us if math.isfinite(total) else None,
-            )
-            for option, total in zip(node.options, costs, strict=True)
-            if option is not chosen
+            _counterfactual(ways, position, number)
+            for number in range(len(node.options))
+            if number != ways.choice[position]
         ]
         subgraphs.append(
             ExplainedSubgraph(
@@ -139,22 +150,113 @@ def explain(
         gains=_gains(problem, cost.total_us, joint.cost_us, time_limit_s / 3),
         bound_us=joint.bound_us,
         gap=gap if cost.total_us - joint.bound_us > _SAME_US else 0.0,
-        exact=exact,
+        exact=ways.exact,
     )
 
 
-def _marginals(
+@dataclass(frozen=True, kw_only=True)
+class _Ways:
+    """The plan that is explained, and the plans that it is compared with."""
+
+    problem: PlanningProblem
+    choice: tuple[int, ...]
+    total_us: float
+    totals_us: list[np.ndarray]
+    """Per node and option, cost of the plan that takes it; infinite where not told apart."""
+    with_option: Callable[[int, int], tuple[int, ...]]
+    """(node, option) → that plan's choice."""
+    exact: bool
+
+    @cached_property
+    def tensors_of(self) -> Mapping[SubgraphId, tuple[int, ...]]:
+        """Per sub-graph, the numbers of the tensors that it makes or reads."""
+        found: dict[SubgraphId, set[int]] = {node.id: set() for node in self.problem.nodes}
+        for number, tensor in enumerate(self.problem.tensors):
+            for id_ in (tensor.producer, *(use.consumer for use in tensor.uses)):
+                if id_ is not None:
+                    found[id_].add(number)
+        return {id_: tuple(numbers) for id_, numbers in found.items()}
+
+
+def _ways(
     problem: PlanningProblem,
     decisions: Mapping[SubgraphId, Decision],
     best_us: float,
     time_limit_s: float,
-) -> tuple[list, bool]:  # type: ignore[type-arg]
+) -> _Ways:
     tables = build_tables(problem)
-    marginals = min_marginals(tables, best_us, time_limit_s=time_limit_s)
-    if marginals is not None:
-        return marginals, True
     choice = tuple(to_choice(problem, decisions))
-    return conditional_marginals(tables, choice, tables.total(choice)), False
+    total_us = tables.total(choice)
+    forced = forced_plans(tables, best_us, time_limit_s=time_limit_s)
+    if forced is not None:
+        totals_us, with_option = forced.costs, forced.choice
+    else:
+        totals_us = conditional_marginals(tables, choice, total_us)
+
+        def with_option(node: int, option: int) -> tuple[int, ...]:
+            return (*choice[:node], option, *choice[node + 1 :])
+
+    return _Ways(
+        problem=problem,
+        choice=choice,
+        total_us=total_us,
+        totals_us=totals_us,
+        with_option=with_option,
+        exact=forced is not None,
+    )
+
+
+def _counterfactual(ways: _Ways, position: int, number: int) -> Counterfactual:
+    node = ways.problem.nodes[position]
+    option, chosen = node.options[number], node.options[ways.choice[position]]
+    extra_us = float(ways.totals_us[position][number]) - ways.total_us
+    told_apart = math.isfinite(extra_us)
+    parts = _parts(ways, position, ways.with_option(position, number)) if told_apart else None
+    return Counterfactual(
+        decision=option.decision,
+        cost_us=option.cost_us,
+        spread_us=option.spread_us,
+        source=option.source,
+        extra_us=extra_us if told_apart else None,
+        own_us=option.cost_us - chosen.cost_us,
+        transforms_us=parts.transforms_us if parts else None,
+        crossings_us=parts.crossings_us if parts else None,
+        others_us=parts.others_us if parts else None,
+        others=parts.others if parts else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What another plan costs more than the explained one, beside the sub-graph in question; as in Counterfactual."""
+
+    transforms_us: float
+    crossings_us: float
+    others_us: float
+    others: int
+
+
+def _parts(ways: _Ways, position: int, then: tuple[int, ...]) -> _Parts:
+    nodes, now = ways.problem.nodes, ways.choice
+    changed = [i for i in range(len(nodes)) if then[i] != now[i]]
+    others_us = [
+        nodes[i].options[then[i]].cost_us - nodes[i].options[now[i]].cost_us
+        for i in changed
+        if i != position
+    ]
+    touched = {t for i in changed for t in ways.tensors_of[nodes[i].id]}
+    more_us = {"transform": 0.0, "crossing": 0.0}
+    for choice, sign in ((then, 1), (now, -1)):
+        chosen = {node.id: node.options[number] for node, number in zip(nodes, choice, strict=True)}
+        for t in sorted(touched):
+            for boundary in boundaries_of(ways.problem.tensors[t], chosen):
+                more_us[boundary.kind] += sign * boundary.cost_us
+    return _Parts(
+        transforms_us=more_us["transform"],
+        crossings_us=more_us["crossing"],
+        others_us=sum(others_us),
+        others=len(others_us),
+    )
 
 
 def _gains(problem: PlanningProblem, plan_us: float, joint_us: float, time_limit_s: float) -> Gains:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +18,63 @@ _SLACKS = (math.inf, 1.0, 0.3, 0.1, 0.03, 0.01)
 _MAX_STATES = 20_000
 
 
-def min_marginals(
-    tables: Tables, best_us: float, *, time_limit_s: float = 10.0
-) -> list[np.ndarray] | None:
+@dataclass(frozen=True, kw_only=True)
+class ForcedPlans:
+    """For every node and option the best plan that takes it, read back from two passes over the frontier."""
+
+    costs: list[np.ndarray]
     """Per node and option, the cost of the best plan with that option, microseconds.
 
-    Infinite where that is more than the program could tell apart, which is some percentage above the best. One
-    forward and one backward pass over the frontier answer for all options at once.
+    Infinite where that is more than the program could tell apart, which is some percentage above the best.
+    """
+    sweep: Sweep
+    """The forward pass."""
+    to_go: list[np.ndarray]
+    """Per position in the order, the cheapest way from each partial plan before it to the end, microseconds."""
+    _known: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """Answers of :meth:`_onwards`: many of the best plans end alike."""
+
+    def choice(self, node: int, option: int) -> tuple[int, ...]:
+        """Option of every node in the best plan where `node` takes `option`, whose cost must be finite."""
+        order, transitions = self.sweep.order, self.sweep.transitions
+        position = order.index(node)
+        step = transitions[position]
+        taking = np.flatnonzero(step.choices == option)
+        before = self.sweep.forward_costs[position][step.parents[taking]]
+        best = taking[np.argmin(before + self._rest(position, taking))]
+        chosen = [0] * len(order)
+        chosen[node] = option
+        row = int(step.parents[best])
+        for earlier in range(position - 1, -1, -1):
+            parents, choices = self.sweep.history[earlier]
+            chosen[order[earlier]] = int(choices[row])
+            row = int(parents[row])
+        row = int(step.targets[best])
+        for later in range(position + 1, len(order)):
+            chosen[order[later]], row = self._onwards(later, row)
+        return tuple(chosen)
+
+    def _rest(self, position: int, among: np.ndarray) -> np.ndarray:
+        step = self.sweep.transitions[position]
+        return step.pays[among] + self.to_go[position + 1][step.targets[among]]
+
+    def _onwards(self, position: int, row: int) -> tuple[int, int]:
+        """The best option from a partial plan, and the partial plan that it leads to."""
+        if (position, row) not in self._known:
+            step = self.sweep.transitions[position]
+            first, last = np.searchsorted(step.parents, [row, row + 1])
+            among = np.arange(first, last)
+            best = among[np.argmin(self._rest(position, among))]
+            self._known[position, row] = int(step.choices[best]), int(step.targets[best])
+        return self._known[position, row]
+
+
+def forced_plans(
+    tables: Tables, best_us: float, *, time_limit_s: float = 10.0
+) -> ForcedPlans | None:
+    """Find the best plan with each option of each node.
+
+    One forward and one backward pass over the frontier answer for all options at once.
 
     Parameters
     ----------
@@ -36,7 +87,7 @@ def min_marginals(
 
     Returns
     -------
-    marginals or None
+    ForcedPlans or None
         None where the network is too wide.
     """
     order = elimination_order(tables)
@@ -57,6 +108,14 @@ def min_marginals(
     return None
 
 
+def min_marginals(
+    tables: Tables, best_us: float, *, time_limit_s: float = 10.0
+) -> list[np.ndarray] | None:
+    """Costs of :func:`forced_plans`, which has the parameters."""
+    plans = forced_plans(tables, best_us, time_limit_s=time_limit_s)
+    return None if plans is None else plans.costs
+
+
 def conditional_marginals(
     tables: Tables, choice: tuple[int, ...], best_us: float
 ) -> list[np.ndarray]:
@@ -68,15 +127,15 @@ def conditional_marginals(
     return marginals
 
 
-def _backward(tables: Tables, sweep: Sweep) -> list[np.ndarray]:
+def _backward(tables: Tables, sweep: Sweep) -> ForcedPlans:
     marginals = [np.full(len(costs), np.inf) for costs in tables.costs]
     forward = sweep.forward_costs
-    to_go = np.zeros(len(sweep.costs))
+    to_go = [np.zeros(len(sweep.costs))]
     for position in range(len(sweep.order) - 1, -1, -1):
         step, node = sweep.transitions[position], sweep.order[position]
-        rest = step.pays + to_go[step.targets]
+        rest = step.pays + to_go[-1][step.targets]
         total = tables.constant + forward[position][step.parents] + rest
         np.minimum.at(marginals[node], step.choices, total)
-        to_go = np.full(len(forward[position]), np.inf)
-        np.minimum.at(to_go, step.parents, rest)
-    return marginals
+        to_go.append(np.full(len(forward[position]), np.inf))
+        np.minimum.at(to_go[-1], step.parents, rest)
+    return ForcedPlans(costs=marginals, sweep=sweep, to_go=to_go[::-1])

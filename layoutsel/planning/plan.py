@@ -10,6 +10,7 @@ from pathlib import Path
 from layoutsel.planning import documents
 from layoutsel.planning.explain import Counterfactual, Explanation, Gains
 from layoutsel.planning.problem import Boundary, PlanningProblem
+from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, LayoutselError
@@ -101,6 +102,8 @@ class Plan:
     """Whether the alternatives' costs are those of the best plan around each; else all else stays as it is."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Measured alternatives by name; this plan's own entry is ``plan``."""
+    residuals: Residuals | None = None
+    """Where the prediction was off; None where the plan was not measured."""
 
     @property
     def gap_within_spread(self) -> float | None:
@@ -113,6 +116,11 @@ class Plan:
     def spread_us(self) -> float:
         """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent."""
         return math.hypot(*(subgraph.spread_us for subgraph in self.subgraphs))
+
+    @property
+    def own_measurement(self) -> Measured | None:
+        """What was measured of this very plan: under its name where it won over the chosen one."""
+        return self.measured.get(self.strategy) or self.measured.get("plan")
 
     @property
     def decisions(self) -> dict[SubgraphId, Decision]:
@@ -134,7 +142,7 @@ class Plan:
         """
         document = documents.load_json(file)
         found = document.get("schema_version") if isinstance(document, dict) else None
-        if isinstance(found, int) and found != SCHEMA_VERSION:
+        if type(found) is int and found != SCHEMA_VERSION:
             raise documents.DocumentError(
                 str(file),
                 "$.schema_version",
@@ -144,19 +152,6 @@ class Plan:
         plan = documents.from_json(cls, document, file=str(file))
         _check_duplicates(plan, str(file))
         return plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One sub-graph that two plans decide differently."""
-
-    id: SubgraphId
-    before: Decision | None
-    after: Decision | None
-    """None where the plan lacks the sub-graph."""
-
-    def __str__(self) -> str:
-        return f"{self.id}: {self.before or 'absent'} -> {self.after or 'absent'}"
 
 
 def make_plan(  # noqa: PLR0913 - what a plan holds
@@ -229,16 +224,6 @@ def _uses(
     names = {id_: tuple(uses[index] for index in sorted(uses)) for id_, uses in found.items()}
     results = names.pop(None, ())
     return {id_: reads for id_, reads in names.items() if id_ is not None}, results
-
-
-def diff(before: Plan, after: Plan) -> tuple[Difference, ...]:
-    """List what the two plans decide differently, in the order of `before`, new sub-graphs last."""
-    first, second = before.decisions, after.decisions
-    return tuple(
-        Difference(id=id_, before=first.get(id_), after=second.get(id_))
-        for id_ in dict.fromkeys([*first, *second])
-        if first.get(id_) != second.get(id_)
-    )
 
 
 def check_fits(

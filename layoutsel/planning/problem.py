@@ -191,7 +191,7 @@ class PlanningProblem:
             If a sub-graph has no decision, or one that is none of its candidates.
         """
         chosen = {node.id: node.option(_decision_of(decisions, node.id)) for node in self.nodes}
-        boundaries = [b for tensor in self.tensors for b in _boundaries(tensor, chosen)]
+        boundaries = [b for tensor in self.tensors for b in boundaries_of(tensor, chosen)]
         costs = {id_: option.cost_us for id_, option in chosen.items()}
         return PlanCost(subgraphs=costs, boundaries=tuple(boundaries))
 
@@ -273,7 +273,8 @@ def _decision_of(decisions: Mapping[SubgraphId, Decision], id_: SubgraphId) -> D
     return decisions[id_]
 
 
-def _boundaries(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterable[Boundary]:
+def boundaries_of(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterable[Boundary]:
+    """What `tensor` pays for where sub-graphs take the options `chosen`."""
     if tensor.producer is None:
         source = (PLAIN, HOST)
     else:

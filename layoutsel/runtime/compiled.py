@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,24 +122,31 @@ class CompiledModel:
 
         return trace(self, inputs, runs)
 
-    def run_instrumented(
+    def instrumented_call(
         self, inputs: Sequence[np.ndarray], instrument: Callable[..., None]
-    ) -> None:
-        """Run once, on a virtual machine of its own that calls `instrument` around every call it makes.
+    ) -> Callable[[], float]:
+        """Make a function that runs once, on a virtual machine of its own, and returns how many microseconds that took.
 
         Parameters
         ----------
         inputs
             Checked inputs.
         instrument
-            Called with (function, name, whether before the call, result, arguments...).
+            Called around every call that the machine makes, with (function, name, whether before the call, result,
+            arguments...); what it takes counts.
         """
         machine = virtual_machine(self._module)
         machine["set_instrument"](instrument)
-        tensors = [_tensor(value) for value in inputs]
-        with self._lock:
-            set_threads(self.threads)
-            machine["main"](*tensors, self._weights)
+        main, tensors = machine["main"], [_tensor(value) for value in inputs]
+
+        def call() -> float:
+            with self._lock:
+                set_threads(self.threads)
+                start = time.perf_counter()
+                main(*tensors, self._weights)
+                return 1e6 * (time.perf_counter() - start)
+
+        return call
 
     def modules(self) -> Iterator[tvm_ffi.Module]:
         """The runtime modules that it consists of."""

@@ -1,4 +1,4 @@
-"""When every sub-graph and transform ran: as events, as medians, and as a file for chrome://tracing and Perfetto."""
+"""When every sub-graph and transform ran: as events, and as medians."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm_ffi
 
-from layoutsel.planning import documents
 from layoutsel.runtime.compiled import CompiledModel
 
 _KIND_PREFIX = "layoutsel_"
@@ -37,6 +35,8 @@ class Event:
     duration_us: float
     run: int
     """Number of the run, from 0."""
+    call: int
+    """Number, within the run, of the virtual machine's call that it was done by: one for all steps of a partition."""
     detail: str
     """Kernel or implementation that ran."""
 
@@ -45,6 +45,7 @@ class Event:
 class _Call:
     """A call that the virtual machine made."""
 
+    number: int
     function: str
     start_ns: int
     end_ns: int
@@ -64,25 +65,41 @@ def trace(model: CompiledModel, inputs: Sequence[np.ndarray], runs: int = 1) -> 
     runs
         How often to run.
     """
-    partitions = _partitions(model)
-    model.run_all(inputs)
-    events: list[Event] = []
-    origin_ns = time.perf_counter_ns()
-    with _profiling():
-        for run in range(runs):
-            before = {symbol: _steps(module, symbol) for symbol, module in partitions.items()}
-            calls = _record(model, inputs)
-            labels = _labels(calls, model.header.get("calls", ()))
-            for call, label in zip(calls, labels, strict=True):
-                if call.function in partitions:
-                    module = partitions[call.function]
-                    after = _steps(module, call.function)
-                    events += _step_events(
-                        call, module, before[call.function], after, run, origin_ns
-                    )
-                else:
-                    events.append(_kernel_event(model, call, label, run, origin_ns))
-    return events
+    tracer = Tracer(model, inputs)
+    return [event for run in range(runs) for event in tracer.run(run)[0]]
+
+
+class Tracer:
+    """Runs `model` on checked `inputs` and tells when everything ran."""
+
+    def __init__(self, model: CompiledModel, inputs: Sequence[np.ndarray]) -> None:
+        self.model = model
+        self._partitions = _partitions(model)
+        self._calls: list[_Call] = []
+        self._call = model.instrumented_call(inputs, _recorder(self._calls))
+        self._origin_ns = time.perf_counter_ns()
+
+    def run(self, number: int = 0) -> tuple[list[Event], float]:
+        """Run once, directly after a run to warm up: the events, and the microseconds that all of it took."""
+        before = self._steps()
+        self._call()
+        self._calls.clear()
+        with _profiling():
+            whole_us = self._call()
+        after = self._steps()
+        events: list[Event] = []
+        labels = _labels(self._calls, self.model.header.get("calls", ()))
+        for call, label in zip(self._calls, labels, strict=True):
+            if call.function in self._partitions:
+                kind = self._partitions[call.function].kind
+                steps = (before[call.function], after[call.function])
+                events += _step_events(call, kind, *steps, number, self._origin_ns)
+            else:
+                events.append(_kernel_event(self.model, call, label, number, self._origin_ns))
+        return events, whole_us
+
+    def _steps(self) -> dict[str, list[dict[str, Any]]]:
+        return {symbol: _steps(module, symbol) for symbol, module in self._partitions.items()}
 
 
 def subgraph_times(
@@ -100,84 +117,8 @@ def subgraph_times(
     return {name: statistics.median(times) for name, times in by_name.items()}
 
 
-def write_trace(
-    model: CompiledModel, inputs: Sequence[np.ndarray], path: str | Path, runs: int = 3
-) -> None:
-    """Write a Chrome trace of `runs` runs to `path`, whole or not at all: one row per unit.
-
-    Raises
-    ------
-    LayoutselError
-        If it cannot be written.
-    """
-    documents.save(chrome_trace(model.header, trace(model, inputs, runs)), path)
-
-
-def chrome_trace(header: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
-    """`events` in the Trace Event Format (JSON object form, complete events)."""
-    units = sorted({event.unit for event in events})
-    rows = {unit: number for number, unit in enumerate(units, start=1)}
-    known = {subgraph["id"]: subgraph for subgraph in header["plan"]["subgraphs"]}
-    entries = [_metadata("process_name", 0, header["model"]), _metadata("thread_name", 0, "runs")]
-    entries += [_metadata("thread_name", row, f"unit {unit}") for unit, row in rows.items()]
-    entries += list(_run_entries(events))
-    for event in events:
-        subgraph = known.get(event.name)
-        arguments: dict[str, Any] = {"detail": event.detail}
-        title = event.name
-        if subgraph is not None:
-            title = f"{event.name} {'+'.join(subgraph['operators'])}"
-            arguments |= {
-                "decision": subgraph["decision"],
-                "names": subgraph.get("names", []),
-                "predicted_us": subgraph["cost_us"],
-            }
-        entries.append(
-            _complete(
-                title, event.kind, rows[event.unit], event.start_us, event.duration_us, arguments
-            )
-        )
-    return {
-        "traceEvents": entries,
-        "displayTimeUnit": "ms",
-        "otherData": {"model": header["model"], "machine": header.get("machine", "")},
-    }
-
-
-def _run_entries(events: Sequence[Event]) -> Iterator[dict[str, Any]]:
-    for run in sorted({event.run for event in events}):
-        members = [event for event in events if event.run == run]
-        start_us = min(event.start_us for event in members)
-        end_us = max(event.start_us + event.duration_us for event in members)
-        yield _complete(f"run {run}", "run", 0, start_us, end_us - start_us, {})
-
-
-def _metadata(what: str, row: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "name": what, "pid": 1, "tid": row, "args": {"name": name}}
-
-
-def _complete(
-    name: str,
-    category: str,
-    row: int,
-    start_us: float,
-    duration_us: float,
-    arguments: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "ph": "X",
-        "name": name,
-        "cat": category,
-        "pid": 1,
-        "tid": row,
-        "ts": round(start_us, 3),
-        "dur": round(duration_us, 3),
-        "args": dict(arguments),
-    }
-
-
-def _record(model: CompiledModel, inputs: Sequence[np.ndarray]) -> list[_Call]:
-    calls: list[_Call] = []
+def _recorder(calls: list[_Call]) -> Callable[..., None]:
+    """Make an instrument of the virtual machine that appends to `calls`."""
     started: list[int] = []
 
     def instrument(_function: Any, name: str, before: bool, *_rest: Any) -> None:
@@ -186,10 +127,9 @@ def _record(model: CompiledModel, inputs: Sequence[np.ndarray]) -> list[_Call]:
         if before:
             started.append(time.perf_counter_ns())
         else:
-            calls.append(_Call(name, started.pop(), time.perf_counter_ns()))
+            calls.append(_Call(len(calls), name, started.pop(), time.perf_counter_ns()))
 
-    model.run_instrumented(inputs, instrument)
-    return calls
+    return instrument
 
 
 def _labels(calls: Sequence[_Call], known: Sequence[Sequence[str]]) -> list[str]:
@@ -215,6 +155,7 @@ def _kernel_event(model: CompiledModel, call: _Call, label: str, run: int, origi
         start_us=(call.start_ns - origin_ns) / 1e3,
         duration_us=(call.end_ns - call.start_ns) / 1e3,
         run=run,
+        call=call.number,
         detail=call.function,
     )
 
@@ -258,7 +199,7 @@ def _profiling() -> Iterator[None]:
 
 def _step_events(
     call: _Call,
-    module: tvm_ffi.Module,
+    module_kind: str,
     before: Sequence[Mapping[str, Any]],
     after: Sequence[Mapping[str, Any]],
     run: int,
@@ -276,10 +217,11 @@ def _step_events(
             Event(
                 name=step["subgraph"],
                 kind="transform" if is_transform else "subgraph",
-                unit=module.kind.removeprefix(_KIND_PREFIX),
+                unit=module_kind.removeprefix(_KIND_PREFIX),
                 start_us=start_us,
                 duration_us=duration_us,
                 run=run,
+                call=call.number,
                 detail=f"{step['primitive']} {step['implementation']}",
             )
         )

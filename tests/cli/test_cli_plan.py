@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -28,6 +29,9 @@ def test_the_plan_is_a_file_and_a_table(model, tmp_path):
     assert document["subgraphs"][0]["decision"] == "cpu:NCHW"
     assert "lower bound" in text
     assert "proven best" in text
+    assert re.search(r"predicted \S+ ms ± \S+ ms, of it", text)
+    assert "knowing every cost exactly is expected to save at most" in text
+    assert f"sub-graphs: {len(document['subgraphs'])} roofline" in text
     assert all(subgraph["id"] in text for subgraph in document["subgraphs"])
 
 
@@ -83,9 +87,12 @@ def test_plan_and_pins_exclude_each_other(model, plan_file, tmp_path):
 
 def test_compile_measures_verifies_and_remembers(model, tmp_path):
     path, cache = tmp_path / "measured.so", tmp_path / "cache.sqlite"
-    text = succeed("compile", model, "-o", path, "--cache", cache, run=layoutsel)
+    options = ("--cost", "measured", "--cache", cache)
+    text = succeed("compile", model, "-o", path, *options, run=layoutsel)
     assert "verified 'y' against ONNX Runtime" in text
     assert "logits" in text
+    assert "costs of sub-graphs: 6 measured" in text
+    assert re.search(r"measured \S+ ms, predicted \S+ ms ± \S+ ms: sub-graphs [+-]", text)
     connection = sqlite3.connect(cache)
     ((count,),) = connection.execute("SELECT COUNT(*) FROM measurement").fetchall()
     assert count > 10
@@ -93,9 +100,11 @@ def test_compile_measures_verifies_and_remembers(model, tmp_path):
     assert {subgraph["source"] for subgraph in document["subgraphs"]} == {"measured"}
     assert document["measured"]
     text = succeed("explain", path)
-    assert "measured" in text
+    assert "MEASURED" in text
     assert "the prediction is" in text
-    again = succeed("plan", model, "--cache", cache, run=layoutsel)
+    assert "in the plan µs" in text
+    assert "µs in the plan" in succeed("explain", path, "--subgraph", "s0")
+    again = succeed("plan", model, *options, run=layoutsel)
     assert connection.execute("SELECT COUNT(*) FROM measurement").fetchall() == [(count,)]
     assert "measured" in again
 
@@ -104,7 +113,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     """On a network with too many candidates to be done before the signal comes."""
     cache = tmp_path / "cache.sqlite"
     process = subprocess.Popen(
-        [*COMMAND, "plan", "light:squeezenet", "--cache", str(cache)],
+        [*COMMAND, "plan", "light:squeezenet", "--cost", "measured", "--cache", str(cache)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,6 +150,14 @@ def test_explain_tells_reasons_and_gains_from_the_file_alone(plan_file):
 def test_explain_one_subgraph(plan_file):
     text = succeed("explain", plan_file, "--subgraph", "s0")
     assert "other candidates" in text
+    document = json.loads(plan_file.read_text())
+    for other in document["subgraphs"][0]["alternatives"]:
+        (line,) = (line for line in text.splitlines() if line.startswith(other["decision"] + " "))
+        assert f"{other['extra_us']:+,.1f} µs" in line
+        for part in (other["own_us"], other["transforms_us"]):
+            assert abs(part) < 0.05 or f"{part:+,.1f}" in line
+        parts = ("own_us", "transforms_us", "crossings_us", "others_us")
+        assert sum(other[part] for part in parts) == pytest.approx(other["extra_us"], abs=1e-4)
     assert "first" in text
     assert "no sub-graph 's99'" in refused("explain", plan_file, "--subgraph", "s99")
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec
-from layoutsel.cost.store import Context, Failure, Store, Timing, _interpolate, default_path
+from layoutsel.cost.store import Context, Failure, Store, Timing, default_path, interpolate
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -208,7 +208,7 @@ def test_boundaries_are_measured_or_interpolated(path):
 )
 def test_interpolation_stays_between_its_neighbours(points, size):
     ordered = [(x, y, 0.0) for x, y in sorted(points)]
-    us = _interpolate(ordered, size).us
+    us = interpolate(ordered, size).us
     values = [y for _, y, _ in ordered]
     if ordered[0][0] <= size <= ordered[-1][0]:
         assert min(values) - 1e-6 <= us <= max(values) + 1e-6

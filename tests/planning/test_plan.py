@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from layoutsel.planning.difference import diff
 from layoutsel.planning.documents import DocumentError
-from layoutsel.planning.plan import Measured, Plan, PlanMismatch, check_fits, diff, make_plan
+from layoutsel.planning.plan import Measured, Plan, PlanMismatch, Uncertainty, check_fits, make_plan
 from layoutsel.planning.solve import solve
 from tests.planning.problems import graph_problem, residual_chain
 from tvm_passes.decision import Decision
@@ -33,6 +34,7 @@ def plan(problem):
         machine="m",
         versions={"tvm": "0.27"},
         score_cost_us=1234,
+        uncertainty=Uncertainty(bound_us=1.0, loss_us=2.0),
         measured={"plan": Measured(median_us=1.5, spread_us=0.5, runs=3)},
     )
 
@@ -67,7 +69,7 @@ def edit(path, value):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (edit(["schema_version"], 2), r"\$\.schema_version: got 2; expected 1"),
+        (edit(["schema_version"], 1), r"\$\.schema_version: got 1; expected 2"),
         (edit(["schema_version"], "1"), r'\$\.schema_version: got "1"; expected an integer'),
         (edit(["schema_version"], True), r"\$\.schema_version: got true; expected an integer"),
         (edit(["schema_version"], "del"), r"\$\.schema_version: got nothing"),

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
-from layoutsel.runtime.trace import chrome_trace, subgraph_times, write_trace
+from layoutsel.runtime.chrome_trace import chrome_trace, write_trace
+from layoutsel.runtime.trace import subgraph_times
 from tvm_passes import onednn
 from tvm_passes.errors import LayoutselError
 

@@ -1,0 +1,232 @@
+"""Predicted against measured, part by part: where a plan's prediction was off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from layoutsel.planning.doubt import MEASURED
+from layoutsel.planning.problem import Boundary
+from tvm_passes.decision import Decision, SubgraphId
+
+if TYPE_CHECKING:
+    from layoutsel.planning.plan import Plan, PlannedSubgraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How long a sub-graph, or the transforms from one layout to another, took within a run."""
+
+    us: float
+    """Median over the runs, microseconds."""
+    spread_us: float
+    """Half the distance between the quartiles, microseconds."""
+    count: int
+    """Steps of one run that this is the sum of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What runs with tracing, and runs without in turns with them, gave."""
+
+    runs: int
+    """Of each kind."""
+    whole_us: float
+    """Median time without tracing, microseconds."""
+    traced_us: float
+    """Median time with tracing, microseconds."""
+    subgraphs: Mapping[str, Ran]
+    """By id, those that were seen; traced."""
+    transforms: Mapping[str, Ran]
+    """By layouts, such as ``NCHW>NHWC``; traced."""
+    merged: frozenset[str]
+    """Sub-graphs that ran in one partition with another one."""
+
+    @property
+    def fit(self) -> float:
+        """Factor on the traced steps' times.
+
+        Tracing is called between the steps, so what it adds is left out by taking the whole from the runs without.
+        Where the steps alone were longer than that, it slowed them as well: they are scaled down to fit.
+        """
+        steps_us = sum(ran.us for ran in (*self.subgraphs.values(), *self.transforms.values()))
+        return min(1.0, self.whole_us / steps_us) if steps_us > 0 else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubgraphResidual:
+    """One sub-graph: predicted alone, and as it ran in the plan."""
+
+    id: SubgraphId
+    decision: Decision
+    predicted_us: float
+    spread_us: float
+    """Uncertainty of `predicted_us`, microseconds."""
+    source: str
+    """Where `predicted_us` comes from."""
+    in_plan_us: float | None
+    """Microseconds; 0 where it took no step of its own, as a concatenation in place; None where that is not known."""
+    in_plan_spread_us: float | None
+    """Half the distance between the quartiles of `in_plan_us`, microseconds."""
+    merged: bool
+    """Whether it was merged into one partition with a neighbour on the same unit."""
+
+    @property
+    def error_us(self) -> float:
+        """In the plan, less predicted; nothing where it was not told apart."""
+        return 0.0 if self.in_plan_us is None else self.in_plan_us - self.predicted_us
+
+    @property
+    def is_fusion(self) -> bool:
+        """Whether merging, not the cost model, is what its error comes from: it was measured alone."""
+        return self.merged and self.source == MEASURED
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformResidual:
+    """All transforms of a run from one layout to another."""
+
+    source: str
+    destination: str
+    predicted: int
+    """How many the plan has."""
+    ran: int
+    """How many were run."""
+    predicted_us: float
+    in_plan_us: float
+
+    @property
+    def name(self) -> str:
+        """Such as ``NCHW>NHWC``."""
+        return f"{self.source}>{self.destination}"
+
+    @property
+    def error_us(self) -> float:
+        """In the plan, less predicted."""
+        return self.in_plan_us - self.predicted_us
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residuals:
+    """A plan's measured time less its predicted one, by where it comes from."""
+
+    predicted_us: float
+    """The plan."""
+    measured_us: float
+    """The whole model, without tracing."""
+    runs: int
+    """Runs that were traced."""
+    tracing_us: float
+    """What tracing added to a run, microseconds; left out of everything here."""
+    scale: float
+    """Factor on the traced times: steps that tracing slowed, and the machine's speed when `measured_us` was taken."""
+    crossings_us: float
+    """Predicted for hand-overs between units."""
+    subgraphs: tuple[SubgraphResidual, ...]
+    transforms: tuple[TransformResidual, ...]
+
+    @property
+    def error_us(self) -> float:
+        """Measured less predicted: the sum of :attr:`parts`."""
+        return self.measured_us - self.predicted_us
+
+    @cached_property
+    def parts(self) -> Mapping[str, float]:
+        """What each part adds to the error, microseconds.
+
+        ``sub-graphs``: in the plan, less predicted alone. ``fusion``: the same of those that were measured alone
+        and run merged with a neighbour, so that merging is what changed. ``transforms``: of layouts. ``hand-overs``:
+        the time of a run that is in no step (calls, allocations, changes of unit), less the predicted crossings.
+        """
+        steps = {
+            "sub-graphs": sum(s.error_us for s in self.subgraphs if not s.is_fusion),
+            "fusion": sum(s.error_us for s in self.subgraphs if s.is_fusion),
+            "transforms": sum(transform.error_us for transform in self.transforms),
+        }
+        return {**steps, "hand-overs": self.error_us - sum(steps.values())}
+
+    def worst(self, most: int) -> tuple[SubgraphResidual, ...]:
+        """Sub-graphs whose prediction was off the most, the worst first."""
+        seen = [subgraph for subgraph in self.subgraphs if subgraph.in_plan_us is not None]
+        return tuple(sorted(seen, key=lambda subgraph: -abs(subgraph.error_us))[:most])
+
+
+def attribute(plan: Plan, observed: Observation, measured_us: float) -> Residuals:
+    """Compare a plan's predictions with what was observed of it.
+
+    Parameters
+    ----------
+    plan
+        With its predictions.
+    observed
+        The plan at work.
+    measured_us
+        Time of the whole; that of `observed` is only compared with its own steps.
+    """
+    scale = observed.fit * measured_us / observed.whole_us
+    crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind == "crossing")
+    return Residuals(
+        predicted_us=plan.cost_us,
+        measured_us=measured_us,
+        runs=observed.runs,
+        tracing_us=observed.traced_us - observed.whole_us,
+        scale=scale,
+        crossings_us=crossings_us,
+        subgraphs=_subgraphs(plan.subgraphs, observed, scale),
+        transforms=_transforms(plan.boundaries, observed.transforms, scale),
+    )
+
+
+def _subgraphs(
+    planned: Sequence[PlannedSubgraph], observed: Observation, scale: float
+) -> tuple[SubgraphResidual, ...]:
+    """Where every step of a run is known, a sub-graph that was not seen took none: its unit merged it into others."""
+    complete = set(observed.subgraphs) <= {one.id for one in planned}
+    merging = {one.decision.unit for one in planned if one.id in observed.merged}
+    found = []
+    for one in planned:
+        ran = observed.subgraphs.get(one.id)
+        if ran is None and complete:
+            ran = Ran(us=0.0, spread_us=0.0, count=0)
+        vanished = ran is not None and ran.count == 0 and one.decision.unit in merging
+        found.append(
+            SubgraphResidual(
+                id=one.id,
+                decision=one.decision,
+                predicted_us=one.cost_us,
+                spread_us=one.spread_us,
+                source=one.source,
+                in_plan_us=scale * ran.us if ran else None,
+                in_plan_spread_us=scale * ran.spread_us if ran else None,
+                merged=one.id in observed.merged or vanished,
+            )
+        )
+    return tuple(found)
+
+
+def _transforms(
+    boundaries: Sequence[Boundary], observed: Mapping[str, Ran], scale: float
+) -> tuple[TransformResidual, ...]:
+    """By layouts: which of several equal transforms a step is cannot be told from a trace."""
+    planned: dict[str, list[float]] = {}
+    for boundary in boundaries:
+        if boundary.kind == "transform":
+            name = f"{boundary.source}>{boundary.destination}"
+            planned.setdefault(name, []).append(boundary.cost_us)
+    found = []
+    for name in dict.fromkeys([*planned, *observed]):
+        source, _, destination = name.partition(">")
+        costs_us, ran = planned.get(name, []), observed.get(name)
+        found.append(
+            TransformResidual(
+                source=source,
+                destination=destination,
+                predicted=len(costs_us),
+                ran=ran.count if ran else 0,
+                predicted_us=sum(costs_us),
+                in_plan_us=scale * ran.us if ran else 0.0,
+            )
+        )
+    return tuple(found)
