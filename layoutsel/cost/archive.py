@@ -1,6 +1,7 @@
 """Data sets as files: lines of JSON, compressed with xz. Broken lines are skipped, counted and reported.
 
-The first line names the format. Contexts (machine, threads, versions) and workloads are written once and referred to.
+The first line names the format. Contexts (machine, threads, versions) and workloads are written once, with a number, and
+referred to.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.cost.model import Workload
+from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
     BoundarySample,
     Dataset,
@@ -26,7 +28,6 @@ from layoutsel.cost.samples import (
     Skipped,
 )
 from layoutsel.planning import documents
-from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 FORMAT = "layoutsel-dataset"
@@ -40,10 +41,11 @@ def write_archive(dataset: Dataset, file: Path | str) -> None:
     try:
         with (
             os.fdopen(descriptor, "wb") as raw,
-            lzma.open(raw, "wt", encoding="utf-8", preset=9) as stream,
+            lzma.open(raw, "wb", preset=9) as stream,
         ):
             for line in _lines(dataset):
-                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+                text = json.dumps(line, separators=(",", ":"), sort_keys=True)
+                stream.write(f"{text}\n".encode())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(file)
     except BaseException:
@@ -60,14 +62,15 @@ def _lines(dataset: Dataset) -> Iterator[dict[str, Any]]:
         key = _context_key(provenance)
         if key not in contexts:
             contexts[key] = len(contexts)
-            yield {"kind": "context", **json.loads(key)}
+            yield {"kind": "context", "id": contexts[key], **json.loads(key)}
 
     for sample in dataset.samples:
         yield from context(sample.provenance)
         work = sample.workload
         if work.key not in workloads:
             workloads[work.key] = len(workloads)
-            yield {"kind": "workload", **documents.to_json(replace(work, hints={}))}
+            described = documents.to_json(replace(work, hints={}))
+            yield {"kind": "workload", "id": workloads[work.key], **described}
         hints = work.hints.get(str(sample.decision), {})
         yield {
             "kind": "sample",
@@ -113,8 +116,9 @@ class _Reader:
     """Reads lines, remembering what later ones refer to."""
 
     def __init__(self) -> None:
-        self.contexts: list[Provenance | None] = []
-        self.workloads: list[Workload | None] = []
+        self.contexts: dict[int, Provenance] = {}
+        self.workloads: dict[int, Workload] = {}
+        self.seen = Counter[str]()
         self.samples: list[Sample] = []
         self.boundaries: list[BoundarySample] = []
         self.models: list[RecordedModel] = []
@@ -132,53 +136,50 @@ class _Reader:
             raise LayoutselError(f"kind {kind!r}")
         self.kinds[kind](line)
 
+    def _number(self, line: dict[str, Any], kind: str) -> int:
+        """Its own; in files that have none, how many came before."""
+        number = line.pop("id", self.seen[kind])
+        self.seen[kind] += 1
+        return documents.from_json(int, number)
+
     def _context(self, line: dict[str, Any]) -> None:
-        self.contexts.append(None)  # a broken one keeps its number
+        number = self._number(line, "context")
         profile = documents.from_json(MachineProfile, line["profile"])
-        self.contexts[-1] = Provenance(profile=profile, versions=line["versions"])
+        versions = documents.from_json(dict[str, str], line["versions"])
+        self.contexts[number] = Provenance(profile=profile, versions=versions)
 
     def _workload(self, line: dict[str, Any]) -> None:
-        self.workloads.append(None)
-        self.workloads[-1] = documents.from_json(Workload, line)
+        number = self._number(line, "workload")
+        self.workloads[number] = read_workload(line)
 
     def _provenance(self, line: dict[str, Any]) -> Provenance:
-        found = self.contexts[line["context"]]
-        if found is None:
+        number = documents.from_json(int, line["context"])
+        if number not in self.contexts:
             raise LayoutselError("a context that could not be read")
-        return replace(found, date=line["date"])
+        return replace(self.contexts[number], date=documents.from_json(str, line["date"]))
 
     def _sample(self, line: dict[str, Any]) -> None:
-        work = self.workloads[line["workload"]]
-        if work is None:
+        number = documents.from_json(int, line["workload"])
+        if number not in self.workloads:
             raise LayoutselError("a workload that could not be read")
-        decision = Decision.parse(line["decision"])
+        work, provenance = self.workloads[number], self._provenance(line)
         self.samples.append(
-            Sample(
-                workload=replace(work, hints={str(decision): line["hints"]}),
-                decision=decision,
-                us=float(line["us"]),
-                spread_us=float(line["spread_us"]),
-                runs=int(line["runs"]),
-                provenance=self._provenance(line),
-            )
+            read_sample(work, line["decision"], line["hints"], _timing_of(line), provenance)
         )
 
     def _boundary(self, line: dict[str, Any]) -> None:
+        places = line["source"], line["destination"]
+        provenance = self._provenance(line)
         self.boundaries.append(
-            BoundarySample(
-                kind=line["boundary"],
-                source=line["source"],
-                destination=line["destination"],
-                tensor=documents.from_json(TensorSpec, line["tensor"]),
-                us=float(line["us"]),
-                spread_us=float(line["spread_us"]),
-                runs=int(line["runs"]),
-                provenance=self._provenance(line),
-            )
+            read_boundary(line["boundary"], places, line["tensor"], _timing_of(line), provenance)
         )
 
     def _model(self, line: dict[str, Any]) -> None:
         self.models.append(documents.from_json(RecordedModel, line["model"]))
+
+
+def _timing_of(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: line[name] for name in ("us", "spread_us", "runs")}
 
 
 def read_archive(file: Path | str) -> tuple[Dataset, tuple[Skipped, ...]]:
@@ -204,7 +205,7 @@ def read_archive(file: Path | str) -> tuple[Dataset, tuple[Skipped, ...]]:
             continue
         try:
             reader.read(line)
-        except (LayoutselError, KeyError, IndexError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             skipped[f"{type(error).__name__}: {error}"[:200]] += 1
     dataset = Dataset(
         samples=tuple(reader.samples),
@@ -219,7 +220,7 @@ def read_archive(file: Path | str) -> tuple[Dataset, tuple[Skipped, ...]]:
 def _parse(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
 

@@ -80,7 +80,7 @@ class Asked:
     def kernel(self) -> tuple[int, int]:
         """Extents of the window."""
         weights, attributes = self.workload.weights, self.workload.attributes
-        if "pool_size" in attributes:
+        if attributes.get("pool_size"):
             return _pair(attributes["pool_size"])
         if self.workload.operator.startswith("nn.conv2d") and weights and len(weights[0]) == 4:
             return weights[0][2], weights[0][3]
@@ -89,7 +89,7 @@ class Asked:
     @cached_property
     def groups(self) -> int:
         """Groups of a convolution."""
-        return self.workload.attributes.get("groups", (1,))[0]
+        return _first(self, "groups", 1)
 
     @cached_property
     def depth(self) -> int:
@@ -127,13 +127,17 @@ def _pair(values: Sequence[int]) -> tuple[int, int]:
     return values[0], values[-1]
 
 
+def _first(asked: Asked, attribute: str, default: int) -> int:
+    return (asked.workload.attributes.get(attribute) or (default,))[0]
+
+
 def _count(asked: Asked, names: frozenset[str]) -> int:
     return sum(operator in names for operator in asked.workload.operators)
 
 
 def _filled(channels: int, block: int) -> float:
     """Part of the lanes that is used where channels are cut into blocks."""
-    return channels / (block * -(-channels // block))
+    return channels / (block * -(-channels // block)) if channels > 0 else 1.0
 
 
 def _size(shape: Sequence[int]) -> float:
@@ -144,7 +148,7 @@ def _run(asked: Asked) -> float:
     """How many elements of a permutation's input stay beside each other, as a logarithm; -1 without one."""
     attributes = asked.workload.attributes
     shape, axes = attributes.get("permuted"), attributes.get("axes", ())
-    if shape is None:
+    if shape is None or len(axes) != len(shape):
         return -1.0
     run, axis = 1, len(shape) - 1
     while axis >= 0 and axes[axis] == axis:
@@ -208,9 +212,9 @@ _FEATURES: dict[str, Feature] = {
     "out_pixels": lambda a: _log(a.result[2] * a.result[3]),
     "kernel_height": lambda a: a.kernel[0],
     "kernel_width": lambda a: a.kernel[1],
-    "stride": lambda a: a.workload.attributes.get("strides", (1,))[0],
-    "padding": lambda a: a.workload.attributes.get("padding", (0,))[0],
-    "dilation": lambda a: a.workload.attributes.get("dilation", (1,))[0],
+    "stride": lambda a: _first(a, "strides", 1),
+    "padding": lambda a: _first(a, "padding", 0),
+    "dilation": lambda a: _first(a, "dilation", 1),
     "groups": lambda a: _log(a.groups),
     "group_channels": lambda a: _log(a.image[1] / max(a.groups, 1)),
     "depth": lambda a: _log(a.depth),
@@ -222,7 +226,7 @@ _FEATURES: dict[str, Feature] = {
     "reshapes": lambda a: _count(a, frozenset({"reshape", "squeeze", "expand_dims"})),
     "permutes": lambda a: _count(a, frozenset({"permute_dims"})),
     "run": _run,
-    "reduced_axis": lambda a: a.workload.attributes.get("axis", (0,))[0],
+    "reduced_axis": lambda a: _first(a, "axis", 0),
     "smallest_input_bytes": lambda a: _log(min(map(_size, a.workload.inputs), default=0.0)),
     "clips": lambda a: _count(a, frozenset({"clip", "nn.relu", "maximum", "minimum"})),
     "arithmetic": lambda a: _count(a, frozenset({"add", "subtract", "multiply", "divide"})),

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from layoutsel.cost.archive import read_archive
 from layoutsel.cost.machine import Machine
-from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks
+from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
     BoundarySample,
     Dataset,
@@ -24,10 +23,7 @@ from layoutsel.cost.samples import (
     quietest,
 )
 from layoutsel.planning import documents
-from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
-
-_UNREADABLE = (LayoutselError, KeyError, TypeError, ValueError)
 
 _SAMPLES = """
     SELECT m.key, m.decision, m.machine, m.versions, m.threads, m.median_us, m.spread_us, m.runs,
@@ -79,7 +75,7 @@ def read_store(file: Path) -> Result:
     """Read the measurements of all contexts of a store, those of other versions included."""
     skipped: Counter[str] = Counter()
     try:
-        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         try:
             machines = _machines(connection, skipped)
             samples = _samples(connection, machines, skipped)
@@ -111,7 +107,7 @@ def _machines(
             peaks = documents.from_json(MachinePeaks, described.pop("peaks"))
             machine = documents.from_json(Machine, described)
             profiles[fingerprint, threads] = MachineProfile(machine=machine, peaks=peaks)
-        except _UNREADABLE:
+        except UNREADABLE:
             skipped["a machine's description that is broken"] += 1
     return profiles
 
@@ -126,7 +122,8 @@ def _provenance(
     if (machine, threads) not in machines:
         raise LayoutselError("its machine is not described: measured by an older version")
     profile = machines[machine, threads]
-    return Provenance(profile=profile, versions=json.loads(versions), date=date)
+    found = documents.from_json(dict[str, str], json.loads(versions))
+    return Provenance(profile=profile, versions=found, date=date)
 
 
 def _samples(
@@ -144,18 +141,11 @@ def _samples(
                 raise LayoutselError("the candidate failed")
             if text is None:
                 raise LayoutselError("its workload is not described: measured by an older version")
-            work = documents.from_json(Workload, json.loads(text))
-            samples.append(
-                Sample(
-                    workload=replace(work, hints={decision: json.loads(hints)} if hints else {}),
-                    decision=Decision.parse(decision),
-                    us=_positive(us),
-                    spread_us=float(spread_us),
-                    runs=int(runs),
-                    provenance=_provenance(machines, machine, threads, versions, date),
-                )
-            )
-        except _UNREADABLE as error:
+            work, said = read_workload(json.loads(text)), json.loads(hints) if hints else {}
+            timing = {"us": us, "spread_us": spread_us, "runs": runs}
+            provenance = _provenance(machines, machine, threads, versions, date)
+            samples.append(read_sample(work, decision, said, timing, provenance))
+        except UNREADABLE as error:
             skipped[str(error)[:200]] += 1
     return tuple(samples)
 
@@ -170,25 +160,10 @@ def _boundaries(
         kind, source, destination, shape, dtype, nbytes, machine, versions, threads, *timing = row
         us, spread_us, runs, date = timing
         try:
-            tensor = TensorSpec(shape=tuple(json.loads(shape)), dtype=dtype, bytes=int(nbytes))
-            samples.append(
-                BoundarySample(
-                    kind=kind,
-                    source=source,
-                    destination=destination,
-                    tensor=tensor,
-                    us=max(float(us), 0.0),
-                    spread_us=float(spread_us),
-                    runs=int(runs),
-                    provenance=_provenance(machines, machine, threads, versions, date),
-                )
-            )
-        except _UNREADABLE as error:
+            tensor = {"shape": json.loads(shape), "dtype": dtype, "bytes": nbytes}
+            timed = {"us": us, "spread_us": spread_us, "runs": runs}
+            provenance = _provenance(machines, machine, threads, versions, date)
+            samples.append(read_boundary(kind, (source, destination), tensor, timed, provenance))
+        except UNREADABLE as error:
             skipped[str(error)[:200]] += 1
     return tuple(samples)
-
-
-def _positive(us: Any) -> float:
-    if not (isinstance(us, float) and 0 < us < 1e12):
-        raise LayoutselError(f"got {us!r} as a time; expected microseconds above zero")
-    return us

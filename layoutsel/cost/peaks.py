@@ -22,7 +22,7 @@ import numpy as np
 import platformdirs
 
 from layoutsel.cost.machine import Machine, this_machine
-from layoutsel.planning.documents import DocumentError, from_json, load_json, save
+from layoutsel.planning.documents import from_json, load_json, save
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import isa_limit
 
@@ -59,7 +59,8 @@ class MachinePeaks:
     """Overhead of starting a kernel, microseconds."""
 
     def __post_init__(self) -> None:
-        if not min(self.gflops, self.cache_gbps, self.memory_gbps, self.threads) > 0:
+        rates = (self.gflops, self.cache_gbps, self.memory_gbps)
+        if not min(*rates, self.threads, self.cache_bytes, self.launch_us) > 0:
             raise LayoutselError(f"not a machine's peaks: {self}")
 
 
@@ -106,7 +107,7 @@ def machine_peaks(
     if file.exists():
         try:
             return from_json(MachinePeaks, load_json(file), file=str(file))
-        except DocumentError as error:
+        except LayoutselError as error:
             _LOG.warning("measuring the machine again: %s", error)
     peaks = probe(threads)
     try:

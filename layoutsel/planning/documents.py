@@ -6,6 +6,7 @@ Every malformed thing is one error with the file, the path inside the document, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -137,7 +138,7 @@ def _read_decision(value: Any, file: str, path: str) -> Decision:
 
 def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
     _require(isinstance(value, dict), value, "an object", file, path)
-    hints = typing.get_type_hints(type_)
+    hints = _field_types(type_)
     fields = {f.name: f for f in dataclasses.fields(type_)}
     for name in value:
         if name not in fields:
@@ -149,11 +150,21 @@ def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
     return type_(**{n: _read(hints[n], value[n], file, f"{path}.{n}") for n in fields})
 
 
+@functools.cache
+def _field_types(type_: Any) -> dict[str, Any]:
+    return typing.get_type_hints(type_)
+
+
 def _require(holds: bool, value: Any, expected: str, file: str, path: str) -> None:
     if not holds:
         shown = json.dumps(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         raise DocumentError(file, path, shown, expected)
+
+
+def _is_integer(value: Any) -> bool:
+    """Of 64 bits: products of a few of them are still finite as floats."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: Any) -> bool:
@@ -168,7 +179,7 @@ def _is_number(value: Any) -> bool:
 
 _SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a string", lambda v: isinstance(v, str)),
-    int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    int: ("an integer", _is_integer),
     bool: ("true or false", lambda v: isinstance(v, bool)),
     float: ("a finite number", _is_number),
 }

@@ -15,7 +15,7 @@ from layoutsel.cost.model import TensorSpec, Workload
 from tvm_passes.decision import Decision
 
 NHWC = Decision(unit="cpu", layout="NHWC")
-shapes = st.lists(st.integers(1, 512), max_size=5).map(tuple)
+shapes = st.lists(st.integers(0, 512), max_size=5).map(tuple)
 
 
 def asked(work: Workload) -> features.Asked:
@@ -27,8 +27,12 @@ def asked(work: Workload) -> features.Asked:
     inputs=st.lists(shapes, max_size=3).map(tuple),
     weights=st.lists(shapes, max_size=2).map(tuple),
     outputs=st.lists(shapes, max_size=2).map(tuple),
+    attributes=st.dictionaries(
+        st.sampled_from(["strides", "padding", "groups", "pool_size", "axis", "permuted", "axes"]),
+        st.lists(st.integers(-1, 9), max_size=4).map(tuple),
+    ),
 )
-def test_features_are_finite_for_anything(operator, inputs, weights, outputs):
+def test_features_are_finite_for_anything(operator, inputs, weights, outputs, attributes):
     work = Workload(
         key="k",
         operator=operator,
@@ -38,10 +42,12 @@ def test_features_are_finite_for_anything(operator, inputs, weights, outputs):
         inputs=inputs,
         weights=weights,
         outputs=outputs,
+        attributes=attributes,
     )
     row = features.features(asked(work))
     assert row.shape == (len(features.NAMES),)
     assert np.isfinite(row).all()
+    assert np.isfinite(asked(work).margin)
 
 
 @pytest.mark.parametrize("field", ["flops", "weight_bytes", "activation_bytes"])

@@ -1,0 +1,92 @@
+"""What a line or row of a log must say: read strictly, so that nothing is learned from what makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.cost.samples import BoundarySample, Provenance, Sample
+from layoutsel.planning.documents import from_json
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+UNREADABLE = (LayoutselError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading something broken raises."""
+
+_KINDS = ("transform", "crossing")
+_MOST_US = 1e12
+_MOST_HINT = 1e15
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timing:
+    us: float
+    spread_us: float
+    runs: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.us < _MOST_US and 0 <= self.spread_us < _MOST_US):
+            raise LayoutselError(
+                f"got {self.us:g} +/- {self.spread_us:g} as a time; expected microseconds above zero"
+            )
+
+
+def read_workload(document: Any) -> Workload:
+    """What was measured; raises :class:`LayoutselError` where it is no workload."""
+    work = from_json(Workload, document)
+    if min(work.flops, work.weight_bytes, work.activation_bytes) < 0:
+        raise LayoutselError("a workload of less than nothing")
+    return work
+
+
+def read_sample(
+    work: Workload,
+    decision: Any,
+    hints: Any,
+    timing: Mapping[str, Any],
+    provenance: Provenance,
+) -> Sample:
+    """A measured candidate; `timing` has ``us``, ``spread_us`` and ``runs``."""
+    decided, found = Decision.parse(from_json(str, decision)), from_json(dict[str, float], hints)
+    if any(abs(value) > _MOST_HINT for value in found.values()):
+        raise LayoutselError("a hint that is no extent")
+    time = from_json(_Timing, dict(timing))
+    if time.us == 0:
+        raise LayoutselError("got 0 as a time; expected microseconds above zero")
+    return Sample(
+        workload=replace(work, hints={str(decided): found} if found else {}),
+        decision=decided,
+        us=time.us,
+        spread_us=time.spread_us,
+        runs=time.runs,
+        provenance=provenance,
+    )
+
+
+def read_boundary(
+    kind: str,
+    places: tuple[Any, Any],
+    tensor: Any,
+    timing: Mapping[str, Any],
+    provenance: Provenance,
+) -> BoundarySample:
+    """A measured transform or crossing between two `places`, layouts or units; it may have taken no time."""
+    source, destination = (from_json(str, place) for place in places)
+    spec = from_json(TensorSpec, tensor)
+    if kind not in _KINDS or source == destination or spec.bytes < 0:
+        raise LayoutselError(
+            f"no boundary: {kind} of {spec.bytes} bytes, {source} to {destination}"
+        )
+    time = from_json(_Timing, dict(timing))
+    return BoundarySample(
+        kind=kind,
+        source=source,
+        destination=destination,
+        tensor=spec,
+        us=time.us,
+        spread_us=time.spread_us,
+        runs=time.runs,
+        provenance=provenance,
+    )
