@@ -138,4 +138,6 @@ def load(model_version: str, file: Path) -> Adaptation:
         return Adaptation()
     if (found.model, found.features_version) != (model_version, features.VERSION):
         return Adaptation()
+    if any(len(weights) != len(_BASIS) + 1 for weights in found.weights.values()):
+        return Adaptation()
     return Adaptation(found.weights)

@@ -59,6 +59,8 @@ class ModelCard:
 
     format_version: int
     features_version: int
+    version: str
+    """Short hash of all boosters."""
     features: tuple[str, ...]
     """Names of the sub-graphs' features, then of the boundaries'."""
     seed: int
@@ -129,15 +131,18 @@ class LearnedModel:
             }
         except (OSError, lzma.LZMAError) as error:
             raise LayoutselError(f"{folder}: the cost model is not whole: {error}") from error
+        # XGBoost may end the process where it gets other bytes.
+        if hash_of(parts) != card.version:
+            raise LayoutselError(
+                f"{folder}: the cost model is not whole: got boosters {hash_of(parts)}; expected "
+                f"{card.version}, which were trained together. Train it again"
+            )
         return cls(card, parts)
 
-    @cached_property
+    @property
     def version(self) -> str:
         """Short hash of all boosters."""
-        digest = hashlib.sha256()
-        for name in sorted(self.parts):
-            digest.update(self.parts[name].point + self.parts[name].quantiles)
-        return digest.hexdigest()[:12]
+        return self.card.version
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,14 @@ class LearnedCost:
 def _cost(log_us: float, error: float) -> Cost:
     us = math.exp(log_us)
     return Cost(us=us, spread_us=us * math.expm1(error), source="learned")
+
+
+def hash_of(parts: Mapping[str, Part]) -> str:
+    """Short hash of all boosters."""
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        digest.update(parts[name].point + parts[name].quantiles)
+    return digest.hexdigest()[:12]
 
 
 def feature_names() -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from layoutsel.cost.learned import (
     Part,
     PartCard,
     feature_names,
+    hash_of,
 )
 from layoutsel.cost.samples import BoundarySample, Dataset, Sample
 from tvm_passes.errors import LayoutselError
@@ -147,7 +148,9 @@ def predict_point(booster: Any, table: Table) -> np.ndarray:
 def held_out_errors(table: Table, options: Options) -> np.ndarray:
     """Target less prediction by row, each by a booster that has not seen its group."""
     fold = np.array([zlib.crc32(group.encode()) % FOLDS for group in table.groups])
-    errors = np.zeros(len(table))
+    errors = (
+        table.targets - table.margins
+    )  # where nothing can be held out, the roofline is all that is known
     for number in range(FOLDS):
         held, rest = fold == number, fold != number
         if held.any() and rest.any():
@@ -210,6 +213,7 @@ def train(
     card = ModelCard(
         format_version=FORMAT_VERSION,
         features_version=features.VERSION,
+        version=hash_of(parts),
         features=feature_names(),
         seed=options.seed,
         parts=cards,

@@ -61,7 +61,7 @@ def test_chosen_measurements_tell_more_than_random_ones():
 
 def test_it_is_kept_for_one_model(tmp_path):
     file = tmp_path / "new" / "calibration.json"
-    adaptation = Adaptation({"cpu": (1.0, 2.0)})
+    adaptation = Adaptation({"cpu": tuple(float(i) for i in range(17))})
     adapt.save(adaptation, "v1", file)
     assert adapt.load("v1", file) == adaptation
     assert adapt.load("v2", file) == Adaptation()
@@ -73,6 +73,30 @@ def test_a_broken_file_adapts_nothing(tmp_path, content):
     file.write_text(content)
     assert adapt.load("v1", file) == Adaptation()
     assert adapt.load("v1", tmp_path / "absent") == Adaptation()
+
+
+def test_a_correction_of_another_length_adapts_nothing(tmp_path):
+    """As a version with other basis functions would have written."""
+    file = tmp_path / "c.json"
+    adapt.save(Adaptation({"cpu": tuple(range(17)), "onednn": (1.0, 2.0)}), "v1", file)
+    assert adapt.load("v1", file) == Adaptation()
+
+
+@pytest.mark.parametrize("unit", ["cpu", "onednn"])
+def test_without_observations_of_a_unit_nothing_is_corrected(unit):
+    row = rows(1)[0]
+    adaptation = adapt.fit([adapt.Observation("cpu", row, 0.5)])
+    assert (unit in adaptation.weights) == (unit == "cpu")
+    assert adapt.fit([]) == Adaptation()
+    assert adapt.most_informative([], [], 5) == []
+    assert adapt.most_informative([row], ["cpu"], 5) == [0]
+
+
+def test_every_unit_gets_its_share_of_the_measurements():
+    found = rows(40)
+    units = ["cpu", "onednn"] * (len(found) // 2)
+    chosen = adapt.most_informative(found[: len(units)], units, 20)
+    assert 6 <= sum(units[i] == "cpu" for i in chosen) <= 14
 
 
 def test_machines_have_files_of_their_own(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import subprocess
 import sys
 from dataclasses import replace
@@ -75,7 +76,7 @@ def test_other_seeds_give_other_boosters(model):
 
 
 @settings(max_examples=30, deadline=None)
-@given(field=st.sampled_from(["flops", "weight_bytes"]), factor=st.floats(1.0, 1000.0))
+@given(field=st.sampled_from(["flops", "weight_bytes", "activation_bytes"]), factor=st.floats(1.0, 1000.0))
 def test_more_work_is_never_faster(cost, field, factor):
     work = convolution(64, 64, 28, 3)
     more = replace(work, **{field: getattr(work, field) * factor})
@@ -95,6 +96,26 @@ def test_noise_widens_the_uncertainty_and_lowers_the_weight():
         return np.mean([part.predict(row, 0.0)[1] for row in table.rows])
 
     assert width(noisy) > 2 * width(quiet)
+
+
+def test_a_workload_by_itself_does_not_vouch_for_the_model():
+    """Nothing can be held out, so the card must not claim that the held-out predictions were right."""
+    work = convolution(64, 64, 28)
+    found = [replace(s, workload=work, us=20.0 * s.us) for s in samples(10)]
+    assert len({sample.workload.key for sample in found}) == 1
+    made = train(Dataset(samples=tuple(found)), QUICK)
+    assert made.card.parts["cpu"].within_10 < 0.5
+    price = LearnedCost(made, profile()).subgraph(work, Decision(unit="cpu", layout="NHWC"))
+    assert price.spread_us > 0
+
+
+def test_noisy_samples_count_less():
+    """Half of the samples are wrong by a factor of three, and known to be noisy."""
+    right, wrong = samples(60), samples(60, seed=1)
+    wrong = tuple(replace(s, us=3 * s.us, spread_us=2 * s.us) for s in wrong)
+    made = train(Dataset(samples=right + wrong), QUICK)
+    unseen, price = samples(30, seed=99), LearnedCost(made, profile()).subgraph
+    assert np.mean([abs(price(s.workload, s.decision).us / s.us - 1) for s in unseen]) < 0.2
 
 
 def test_a_law_of_one_sample_is_not_learned():
@@ -138,10 +159,35 @@ def test_a_model_that_is_not_whole_is_one_error(model, tmp_path, name):
         LearnedModel.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello"])
-def test_broken_boosters_are_one_error(model, tmp_path, content):
+@pytest.mark.parametrize("name", ["cpu.ubj.xz", "cpu.quantiles.ubj.xz"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: b"",
+        lambda _: b"hello",
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:-1],
+        lambda raw: raw[:500] + bytes([raw[500] ^ 1]) + raw[501:],
+        lambda _: lzma.compress(b""),
+        lambda _: lzma.compress(b"hello"),
+        lambda _: lzma.compress(b"{}"),
+        lambda raw: lzma.compress(lzma.decompress(raw)[:2000]),
+    ],
+)
+def test_broken_boosters_are_one_error(model, tmp_path, name, change):
+    """Bytes that XGBoost does not get to see: some end the process."""
     model.save(tmp_path)
-    (tmp_path / "cpu.ubj.xz").write_bytes(content)
+    file = tmp_path / name
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(LayoutselError, match=str(tmp_path)):
+        LearnedModel.load(tmp_path)
+
+
+def test_boosters_of_two_trainings_do_not_mix(model, tmp_path):
+    model.save(tmp_path)
+    other = train(Dataset(samples=samples(20)), replace(QUICK, seed=1))
+    other.save(tmp_path / "other")
+    (tmp_path / "other" / "cpu.ubj.xz").replace(tmp_path / "cpu.ubj.xz")
     with pytest.raises(LayoutselError, match=str(tmp_path)):
         LearnedModel.load(tmp_path)
 
