@@ -148,9 +148,8 @@ def predict_point(booster: Any, table: Table) -> np.ndarray:
 def held_out_errors(table: Table, options: Options) -> np.ndarray:
     """Target less prediction by row, each by a booster that has not seen its group."""
     fold = np.array([zlib.crc32(group.encode()) % FOLDS for group in table.groups])
-    errors = (
-        table.targets - table.margins
-    )  # where nothing can be held out, the roofline is all that is known
+    # Where nothing can be held out, the roofline is all that is known.
+    errors = table.targets - table.margins
     for number in range(FOLDS):
         held, rest = fold == number, fold != number
         if held.any() and rest.any():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning import boundaries, convolution, profile, samples
+from learning import LAYOUTS, boundaries, convolution, profile, samples
 
 from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedModel
 from layoutsel.cost.model import TensorSpec
@@ -47,7 +47,7 @@ def test_it_beats_the_roofline_on_workloads_it_has_not_seen(cost):
 
 def test_equal_data_give_equal_bytes(model, tmp_path):
     code = (
-        "from learning import boundaries, samples\n"
+        "from learning import LAYOUTS, boundaries, samples\n"
         "from layoutsel.cost.samples import Dataset\n"
         "from layoutsel.cost.training import Options, train\n"
         f"print(train(Dataset(samples=samples(), boundaries=boundaries()), {QUICK!r}).version)"
@@ -75,12 +75,18 @@ def test_other_seeds_give_other_boosters(model):
     )
 
 
-@settings(max_examples=30, deadline=None)
-@given(field=st.sampled_from(["flops", "weight_bytes", "activation_bytes"]), factor=st.floats(1.0, 1000.0))
-def test_more_work_is_never_faster(cost, field, factor):
-    work = convolution(64, 64, 28, 3)
+@settings(max_examples=60, deadline=None)
+@given(
+    field=st.sampled_from(["flops", "weight_bytes", "activation_bytes"]),
+    factor=st.floats(1.0, 1000.0),
+    channels=st.integers(1, 512),
+    side=st.integers(1, 64),
+    layout=st.sampled_from(LAYOUTS),
+)
+def test_more_work_is_never_faster(cost, field, factor, channels, side, layout):
+    work = convolution(channels, 64, side, 3)
     more = replace(work, **{field: getattr(work, field) * factor})
-    decision = Decision(unit="cpu", layout="NHWC")
+    decision = Decision(unit="cpu", layout=layout)
     before, after = cost.subgraph(work, decision), cost.subgraph(more, decision)
     assert after.us >= before.us * (1 - 1e-5)
 

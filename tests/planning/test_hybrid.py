@@ -1,0 +1,172 @@
+"""Hybrid measuring against an oracle: it ends at the best plan, measures nothing twice, and always ends."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import brute_force, small_problems
+
+from layoutsel.planning import hybrid
+from layoutsel.planning.doubt import doubts, expected_improvement, reprice
+from layoutsel.planning.hybrid import BATCH, refine
+from layoutsel.planning.solve import solve
+
+seeds = st.integers(0, 2**32)
+
+
+def guessed(real, seed, error=0.4):
+    """The problem with wrong costs, each as uncertain as it is wrong, and at least as `error`."""
+    rng = random.Random(seed)
+
+    def wrong(_, option):
+        us = option.cost_us * float(np.exp(rng.gauss(0, error)))
+        spread_us = max(abs(us - option.cost_us), error * us)
+        return replace(option, cost_us=us, spread_us=spread_us, source="learned")
+
+    return reprice(real, wrong)
+
+
+def measured(problem):
+    return reprice(problem, lambda _, o: replace(o, spread_us=0.0, source="measured"))
+
+
+class Oracle:
+    """Answers with the true costs; remembers what it was asked for."""
+
+    def __init__(self, real, budget=10**6, fails=lambda _: False):
+        self.real, self.left, self.fails, self.asked = real, budget, fails, []
+
+    def __call__(self, candidates):
+        assert 0 < len(candidates) <= BATCH
+        taken = candidates[: self.left]
+        self.left -= len(taken)
+        self.asked += taken
+        return {
+            (id_, decision): None
+            if self.fails((id_, decision))
+            else self.real.by_id[id_].option(decision)
+            for id_, decision in taken
+        }
+
+
+def each_by_itself(problem):
+    return {node.id: node.id for node in problem.nodes}
+
+
+@settings(max_examples=40, deadline=None)
+@given(small_problems(), seeds)
+def test_with_all_doubts_removed_the_plan_is_the_best(problem, seed):
+    real, oracle = measured(problem), Oracle(measured(problem))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hybrid, "STABLE", 0.0)
+        refined = refine(guessed(real, seed), each_by_itself(real), oracle)
+    assert refined.stable
+    assert real.cost(refined.solution.decisions).total_us == pytest.approx(brute_force(real))
+    assert len(set(oracle.asked)) == len(oracle.asked) == refined.measured
+
+
+@settings(max_examples=40, deadline=None)
+@given(small_problems(), seeds, st.integers(0, 8))
+def test_a_budget_is_kept(problem, seed, budget):
+    oracle = Oracle(measured(problem), budget)
+    guess = guessed(measured(problem), seed)
+    refined = refine(guess, each_by_itself(problem), oracle)
+    assert refined.measured == len(oracle.asked) <= budget
+    known = {
+        (node.id, option.decision)
+        for node in refined.problem.nodes
+        for option in node.options
+        if option.source == "measured"
+    }
+    assert known == set(oracle.asked)
+    best = solve(refined.problem)
+    assert refined.solution.decisions == best.decisions
+    assert refined.stable or oracle.left == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(small_problems(), seeds, st.floats(0.0, 1.0))
+def test_what_fails_is_never_planned_where_anything_else_works(problem, seed, share):
+    rng, real = random.Random(seed), measured(problem)
+    broken = {
+        (node.id, option.decision)
+        for node in real.nodes
+        for option in node.options
+        if rng.random() < share
+    }
+    oracle = Oracle(real, fails=broken.__contains__)
+    refined = refine(guessed(real, seed), each_by_itself(real), oracle)
+    found_out = broken & set(oracle.asked)
+    for node in refined.problem.nodes:
+        assert node.options
+        left = {(node.id, option.decision) for option in node.options}
+        assert not left & found_out or len(left) == 1
+    assert len(oracle.asked) <= sum(len(node.options) for node in real.nodes)
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_problems(), seeds)
+def test_equal_subgraphs_are_asked_about_once_and_all_learn(problem, seed):
+    first = problem.nodes[0]
+    costs = {option.decision: option.cost_us for option in first.options}
+    real = measured(reprice(problem, lambda _, o: replace(o, cost_us=costs[o.decision])))
+    keys = {node.id: f"key {number % 2}" for number, node in enumerate(real.nodes)}
+    oracle = Oracle(real)
+    refined = refine(guessed(real, seed), keys, oracle)
+    asked = [(keys[id_], decision) for id_, decision in oracle.asked]
+    assert len(set(asked)) == len(asked)
+    for node in refined.problem.nodes:
+        for option in node.options:
+            assert (option.source == "measured") == ((keys[node.id], option.decision) in asked)
+
+
+@settings(max_examples=40, deadline=None)
+@given(small_problems(), seeds)
+def test_worth_is_of_candidates_that_are_not_measured(problem, seed):
+    rng = random.Random(seed)
+    mixed = reprice(
+        guessed(problem, seed),
+        lambda _, o: replace(o, source="measured") if rng.random() < 0.5 else o,
+    )
+    found = doubts(mixed, solve(mixed).decisions)
+    assert found.loss_us >= 0
+    for (id_, decision), gain in found.worth_us.items():
+        assert gain > 0
+        assert mixed.by_id[id_].option(decision).source != "measured"
+
+
+@settings(max_examples=30, deadline=None)
+@given(small_problems(), seeds)
+def test_what_cannot_come_close_is_worth_nothing(problem, seed):
+    """Uncertain by a thousandth, slower by a thousand times."""
+    fast = solve(problem).decisions
+    far = reprice(
+        problem,
+        lambda node, o: replace(
+            o,
+            cost_us=o.cost_us if o.decision == fast[node.id] else 1e6 + o.cost_us,
+            spread_us=1e-3 * o.cost_us,
+            source="learned",
+        ),
+    )
+    found = doubts(far, fast)
+    assert not found.worth_us
+    assert found.loss_us == 0
+
+
+@given(delta=st.floats(0, 1e12), sigma=st.floats(1e-12, 1e12))
+def test_an_expected_improvement_is_a_number_for_any_scale(delta, sigma):
+    gain = expected_improvement(delta, sigma)
+    assert -1e-9 * sigma <= gain <= sigma
+
+
+@given(delta=st.floats(0, 100), sigma=st.floats(0.01, 100), more=st.floats(1.0, 10.0))
+def test_improvements_grow_with_doubt_and_fall_with_distance(delta, sigma, more):
+    gain = expected_improvement(delta, sigma)
+    assert expected_improvement(delta, sigma * more) >= gain - 1e-9 * sigma * more
+    assert expected_improvement(delta * more, sigma) <= gain + 1e-9 * sigma
