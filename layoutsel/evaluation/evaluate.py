@@ -1,19 +1,21 @@
 """Leave one model out: train on everything else, predict its candidates, and plan it by the predictions.
 
-A sample is held out if its workload occurs in the model, and left out of the training if its features equal those of
-a held-out one: no split sees a shape that it is asked about.
+A sample is held out if its workload occurs in the model, and left out of the training, whatever machine it is of, if its
+shapes or its features equal those of a held-out one: no split sees a shape that it is asked about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from layoutsel.cost.model import Workload
 from layoutsel.cost.samples import Dataset, RecordedModel, Sample
-from layoutsel.cost.training import Options, Table, subgraph_table
+from layoutsel.cost.training import FEWEST, Options, Table, subgraph_table
 from layoutsel.evaluation.machines import machine_transfer
 from layoutsel.evaluation.metrics import Metrics, metrics
 from layoutsel.evaluation.planned import HeldOut, PlannedModel
@@ -45,13 +47,21 @@ def split(data: UnitData, model: RecordedModel) -> tuple[np.ndarray, np.ndarray]
         ]
     )
     seen = {data.table.rows[position].tobytes() for position in np.flatnonzero(held)}
+    seen_shapes = {
+        _shapes(sample.workload) for sample in data.samples if sample.workload.key in mine
+    }
     learned = np.array(
         [
-            sample.workload.key not in mine and row.tobytes() not in seen
+            _shapes(sample.workload) not in seen_shapes and row.tobytes() not in seen
             for sample, row in zip(data.samples, data.table.rows, strict=True)
         ]
     )
     return held, learned
+
+
+def _shapes(work: Workload) -> tuple[object, ...]:
+    """All that is known of a workload but its hash, which may differ for the same shapes."""
+    return work.operators, work.inputs, work.weights, work.outputs, *sorted(work.attributes.items())
 
 
 def evaluate(
@@ -69,7 +79,7 @@ def evaluate(
     Raises
     ------
     LayoutselError
-        If the data set records no model with samples.
+        If the data set records no model with samples, or has too few samples beside a model.
     """
     options = options or Options()
     units = _unit_data(dataset)
@@ -77,15 +87,21 @@ def evaluate(
     if unknown:
         known = ", ".join(model.name for model in dataset.models)
         raise LayoutselError(f"the data set records no model {unknown.pop()!r}: choose of {known}")
-    models = [
+    models = _distinct(
         model
         for model in dataset.models
         if _is_covered(model, units) and (not only or model.name in only)
-    ]
+    )
     if not models:
         raise LayoutselError(
             "the data set records no model with measured candidates: nothing to evaluate"
         )
+    in_models = {(model.machine, key) for model in models for key in model.keys}
+    units = {
+        unit: data
+        for unit, data in units.items()
+        if any((s.provenance.profile.name, s.workload.key) in in_models for s in data.samples)
+    }
     fits: Mapping[str, Fit] = {LEARNED: boosted_trees(options), **BASELINES}
     held: dict[str, dict[str, HeldOut]] = {}
     for number, model in enumerate(models, start=1):
@@ -113,6 +129,7 @@ def evaluate(
                 "units": {
                     unit: asdict(_metrics([found], LEARNED))
                     for unit, found in held[model.name].items()
+                    if found.samples
                 },
                 "regret": asdict(regret),
             }
@@ -135,6 +152,16 @@ def _unit_data(dataset: Dataset) -> dict[str, UnitData]:
     return found
 
 
+def _distinct(models: Iterable[RecordedModel]) -> list[RecordedModel]:
+    """Each model once for each machine, by names that tell them apart; of several, the last."""
+    found = {(model.name, model.machine): model for model in models}
+    machines = Counter(name for name, _ in found)
+    return [
+        replace(model, name=f"{name} on {machine}") if machines[name] > 1 else model
+        for (name, machine), model in found.items()
+    ]
+
+
 def _is_covered(model: RecordedModel, units: Mapping[str, UnitData]) -> bool:
     known = {
         sample.workload.key
@@ -147,6 +174,11 @@ def _is_covered(model: RecordedModel, units: Mapping[str, UnitData]) -> bool:
 
 def _hold_out(data: UnitData, model: RecordedModel, fits: Mapping[str, Fit]) -> HeldOut:
     held, learned = split(data, model)
+    if learned.sum() < FEWEST:
+        raise LayoutselError(
+            f"without {model.name} there are {learned.sum()} samples of {data.samples[0].decision.unit} to "
+            f"learn from; expected at least {FEWEST}: profile other models too, or a sweep"
+        )
     train, asked = data.table[learned], data.table[held]
     return HeldOut(
         samples=tuple(s for s, is_held in zip(data.samples, held, strict=True) if is_held),

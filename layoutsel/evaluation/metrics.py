@@ -64,7 +64,7 @@ def _best_choices(
         if len(positions) > 1:
             chosen = min(positions, key=lambda position: predicted[position])
             best = min(positions, key=lambda position: measured[position])
-            hits.append(chosen == best)
+            hits.append(bool(measured[chosen] == measured[best]))
             losses.append(float(np.expm1(measured[chosen] - measured[best])))
     return hits, losses
 
