@@ -48,8 +48,12 @@ def train(
     from layoutsel.cost.training import train as train_model
 
     folder = output or PRETRAINED
-    if folder.exists() and not folder.is_dir():
-        raise LayoutselError(f"cannot write {folder}: it is no directory; choose another place")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LayoutselError(
+            f"cannot write {folder}: it is no directory ({error.strerror}); choose another place"
+        ) from error
     with activity() as shown:
         model = train_model(
             dataset,

@@ -140,9 +140,11 @@ def parse_seconds(text: str) -> float:
     LayoutselError
         If it is something else, or below zero.
     """
-    number = text.strip().removesuffix("s").removesuffix("m")
+    number, unit = text.strip(), "s"
+    if number.endswith(("s", "m")):
+        number, unit = number[:-1], number[-1]
     try:
-        seconds = float(number) * (60 if text.strip().endswith("m") else 1)
+        seconds = float(number) * {"s": 1, "m": 60}[unit]
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e9:
