@@ -29,7 +29,7 @@ _FLOPS = (1e5, 2.5e9)
 _WIDTH = (600, 32_000)
 """Channels times side: networks have many channels where images are small."""
 _MOST_BYTES = 24 << 20
-"""Of the weights, and of each activation."""
+"""Of the weights, and of each input; concatenating and up-sampling give several times that."""
 
 Emit = Callable[[relax.BlockBuilder, Sequence[Expr]], Expr]
 

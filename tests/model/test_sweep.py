@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from math import isfinite, prod
+
+import pytest
 import tvm_ffi
 
+from layoutsel.model import sweep
 from layoutsel.model.sweep import sweep_module
 from layoutsel.session import Session
 
@@ -33,3 +37,27 @@ def test_units_tell_of_their_code():
             any(name.startswith(("kernel_", "primitives")) for name in hints)
             for hints in work.hints.values()
         )
+
+
+@pytest.mark.parametrize("kind", [kind for _, kind in sweep._KINDS], ids=lambda kind: kind.__name__)
+def test_every_kind_keeps_within_the_limits(kind):
+    draw = sweep._Draw(7)
+    for _ in range(8):
+        one = sweep._usual(draw, kind)
+        assert sweep._FLOPS[0] <= one.flops <= sweep._FLOPS[1]
+        assert one.weight_bytes <= sweep._MOST_BYTES
+        assert all(0 < 4 * prod(shape) <= sweep._MOST_BYTES for shape in one.inputs)
+
+
+def test_every_kind_can_be_priced(monkeypatch):
+    monkeypatch.setattr(sweep, "_KINDS", tuple((1.0, kind) for _, kind in sweep._KINDS))
+    session = Session.open(sweep_module(80, 11))
+    for subgraph in session.graph.subgraphs:
+        work = session.workloads[subgraph.id]
+        assert session.candidates[subgraph.id].decisions
+        for decision in session.candidates[subgraph.id].decisions:
+            price = session.learned.subgraph(work, decision)
+            assert isfinite(price.us)
+            assert price.us > 0
+            assert isfinite(price.spread_us)
+            assert price.spread_us >= 0
