@@ -20,8 +20,10 @@ from layoutsel.cost.learned import Adaptation
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.planning import documents
 
-_NOISE = 0.08
+_NOISE = 0.2
 """Standard deviation of a prediction's error that no correction explains, as a logarithm."""
+_ROUNDS = 8
+"""Of reweighting: a few predictions are far off, and must not bend the correction of all others (Huber, 1964)."""
 _INDEX = {name: position for position, name in enumerate(features.NAMES)}
 
 
@@ -77,10 +79,21 @@ def fit(observations: Sequence[Observation]) -> Adaptation:
         mine = [observation for observation in observations if observation.unit == unit]
         inputs = np.stack([basis(observation.row) for observation in mine])
         errors = np.array([observation.error for observation in mine])
-        precision = np.eye(inputs.shape[1]) + inputs.T @ inputs / _NOISE**2
-        solution = np.linalg.solve(precision, inputs.T @ errors / _NOISE**2)
-        weights[unit] = tuple(float(weight) for weight in solution)
+        weights[unit] = tuple(float(weight) for weight in _robust(inputs, errors))
     return Adaptation(weights)
+
+
+def _robust(inputs: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """The most likely coefficients, errors beyond the noise counting linearly instead of by their squares."""
+    trust = np.full(len(errors), 1 / _NOISE**2)
+    solution = np.zeros(inputs.shape[1])
+    # The first guess is the median's, which a few outliers do not move.
+    solution[0] = np.median(errors) / inputs[0, 0]
+    for _ in range(_ROUNDS):
+        left = np.abs(errors - inputs @ solution)
+        weighted = inputs * (trust * np.minimum(1.0, _NOISE / np.maximum(left, 1e-9)))[:, None]
+        solution = np.linalg.solve(np.eye(inputs.shape[1]) + weighted.T @ inputs, weighted.T @ errors)
+    return solution
 
 
 def most_informative(rows: Sequence[np.ndarray], units: Sequence[str], count: int) -> list[int]:

@@ -164,7 +164,7 @@ def _alignment(extent: int) -> int:
 def _balance(asked: Asked) -> float:
     """Part of the time that threads work, tasks being equal."""
     tasks, threads = asked.hints.get("tasks", 0.0), asked.profile.threads
-    return tasks / (threads * -(-tasks // threads)) if tasks else 1.0
+    return tasks / (threads * -(-tasks // threads)) if tasks > 0 else 1.0
 
 
 def _cycles_per_step(asked: Asked) -> float:
