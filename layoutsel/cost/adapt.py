@@ -92,7 +92,9 @@ def _robust(inputs: np.ndarray, errors: np.ndarray) -> np.ndarray:
     for _ in range(_ROUNDS):
         left = np.abs(errors - inputs @ solution)
         weighted = inputs * (trust * np.minimum(1.0, _NOISE / np.maximum(left, 1e-9)))[:, None]
-        solution = np.linalg.solve(np.eye(inputs.shape[1]) + weighted.T @ inputs, weighted.T @ errors)
+        solution = np.linalg.solve(
+            np.eye(inputs.shape[1]) + weighted.T @ inputs, weighted.T @ errors
+        )
     return solution
 
 

@@ -39,6 +39,10 @@ class AskedBoundary:
         return (*self.tensor.shape, 1, 1, 1, 1)[:4]
 
 
+def _equals(of: Callable[[AskedBoundary], str], name: str) -> Callable[[AskedBoundary], float]:
+    return lambda asked: float(of(asked) == name)
+
+
 _FEATURES: dict[str, Callable[[AskedBoundary], float]] = {
     "bytes": lambda a: log2(max(a.tensor.bytes, 1)),
     "is_crossing": lambda a: a.kind == "crossing",
@@ -52,8 +56,8 @@ _FEATURES: dict[str, Callable[[AskedBoundary], float]] = {
     "lanes": lambda a: a.profile.lanes,
     "cache_gbps": lambda a: log2(a.profile.peaks.cache_gbps),
     "memory_gbps": lambda a: log2(a.profile.peaks.memory_gbps),
-    **{f"from_{name}": lambda a, name=name: a.source == name for name in _LAYOUTS},
-    **{f"to_{name}": lambda a, name=name: a.destination == name for name in _LAYOUTS},
+    **{f"from_{name}": _equals(lambda a: a.source, name) for name in _LAYOUTS},
+    **{f"to_{name}": _equals(lambda a: a.destination, name) for name in _LAYOUTS},
     "to_cpu": lambda a: a.destination == "cpu",
     "to_onednn": lambda a: a.destination == "onednn",
 }

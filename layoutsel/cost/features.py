@@ -156,6 +156,18 @@ def _run(asked: Asked) -> float:
     return _log(run)
 
 
+def _equals(of: Callable[[Asked], str], name: str) -> Feature:
+    return lambda asked: float(of(asked) == name)
+
+
+def _hint(name: str, absent: float) -> Feature:
+    return lambda asked: asked.hints.get(name, absent)
+
+
+def _hinted_extent(name: str) -> Feature:
+    return lambda asked: _log(asked.hints.get(name, 0.0))
+
+
 def _alignment(extent: int) -> int:
     """How often two divides it, up to 64: aliasing and odd tails depend on that."""
     return min((extent & -extent).bit_length() - 1, 6) if extent > 0 else 0
@@ -249,13 +261,12 @@ _FEATURES: dict[str, Feature] = {
     "cache_gbps": lambda a: _log(a.profile.peaks.cache_gbps),
     "weights_in_l2": lambda a: _log(a.workload.weight_bytes / a.profile.peaks.cache_bytes),
     "activations_in_l2": lambda a: _log(a.workload.activation_bytes / a.profile.peaks.cache_bytes),
-    **{f"anchor_{name}": lambda a, name=name: a.workload.operator == name for name in _ANCHORS},
-    **{f"layout_{name}": lambda a, name=name: a.decision.layout == name for name in _LAYOUTS},
-    **{f"algorithm_{n}": lambda a, n=n: a.decision.algorithm == n for n in _ALGORITHMS},
-    **{name: lambda a, name=name: a.hints.get(name, 0.0) for name in _KERNELS},
-    **{name: lambda a, name=name: a.hints.get(name, 0.0) for name in _IMPLEMENTATIONS},
-    **{f"hint_{n}": lambda a, n=n: _log(a.hints.get(n, 0.0)) for n in _BLOCKING},
-    **{f"hint_{n}": lambda a, n=n: a.hints.get(n, -1.0) for n in _SHARES},
+    **{f"anchor_{n}": _equals(lambda a: a.workload.operator, n) for n in _ANCHORS},
+    **{f"layout_{n}": _equals(lambda a: a.decision.layout, n) for n in _LAYOUTS},
+    **{f"algorithm_{n}": _equals(lambda a: a.decision.algorithm, n) for n in _ALGORITHMS},
+    **{name: _hint(name, 0.0) for name in (*_KERNELS, *_IMPLEMENTATIONS)},
+    **{f"hint_{name}": _hinted_extent(name) for name in _BLOCKING},
+    **{f"hint_{name}": _hint(name, -1.0) for name in _SHARES},
 }
 
 NAMES = tuple(_FEATURES)

@@ -84,7 +84,7 @@ class Part:
         """Natural logarithm of the microseconds, and half the distance of the quartiles of its error."""
         point, quantiles = self.boosters
         rows = row.reshape(1, -1)
-        value = float(point.inplace_predict(rows, base_margin=np.float32([margin]))[0])
+        value = float(point.inplace_predict(rows, base_margin=np.array([margin], np.float32))[0])
         low, high = quantiles.inplace_predict(rows).reshape(-1)[:2]
         return value, max(float(high) - float(low), 0.0) / 2 * _TO_QUARTILE
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layoutsel.cost import adapt
+from layoutsel.cost.learned import Adaptation
 from layoutsel.cost.samples import RecordedModel, Sample
 from layoutsel.cost.training import Options, Table, fit_point, predict_point
 from layoutsel.evaluation.metrics import metrics
@@ -60,7 +61,7 @@ def _transfer(
     return found
 
 
-def _calibrated(unit: str, pool: Table, booster: Any, count: int) -> adapt.Adaptation:
+def _calibrated(unit: str, pool: Table, booster: Any, count: int) -> Adaptation:
     predicted = predict_point(booster, pool)
     chosen = adapt.most_informative(list(pool.rows), [unit] * len(pool), count)
     return adapt.fit(

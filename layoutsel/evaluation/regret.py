@@ -57,18 +57,19 @@ class MeasuredBoundaries:
 
     def __init__(self, samples: Iterable[BoundarySample]) -> None:
         self._points: dict[tuple[str, str, str], dict[int, tuple[float, float]]] = {}
-        self._exact: dict[tuple[str, str, str, tuple[int, ...]], float] = {}
+        self._exact: dict[tuple[tuple[str, str, str], tuple[int, ...]], float] = {}
         for sample in samples:
             pair = (sample.kind, sample.source, sample.destination)
+            shape = sample.tensor.shape
             self._points.setdefault(pair, {})[sample.tensor.bytes] = (sample.us, sample.spread_us)
-            self._exact[(*pair, sample.tensor.shape)] = sample.us
+            self._exact[pair, shape] = sample.us
 
     def price(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
         """Microseconds; a launch where nothing was measured."""
         if kind == "crossing" and HOST in (source, destination):
             return 0.0
         pair = (kind, source, destination)
-        exact = self._exact.get((*pair, tensor.shape))
+        exact = self._exact.get((pair, tensor.shape))
         if exact is not None:
             return exact
         points = [(size, *time) for size, time in sorted(self._points.get(pair, {}).items())]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from layoutsel.planning.doubt import Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
-from tvm_passes.decision import SubgraphId
+from tvm_passes.decision import Decision, SubgraphId
 
 STABLE = 0.001
 """The plan is stable where uncertainty is expected to cost it less than this share of its time."""
@@ -67,9 +68,7 @@ def refine(
             )
         measured += len(answers)
         known = {(key_of[id_], decision): option for (id_, decision), option in answers.items()}
-        problem = reprice(
-            problem, lambda node, option, known=known: _known(known, key_of, node, option)
-        )  # type: ignore[misc]
+        problem = reprice(problem, partial(_known, known, key_of))
 
 
 def _most_worthwhile(found: Doubts, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
@@ -84,7 +83,7 @@ def _most_worthwhile(found: Doubts, key_of: Mapping[SubgraphId, str]) -> list[Ca
 
 
 def _known(
-    known: Mapping[tuple[str, object], Option | None],
+    known: Mapping[tuple[str, Decision], Option | None],
     key_of: Mapping[SubgraphId, str],
     node: Node,
     option: Option,
