@@ -127,7 +127,7 @@ def test_tuned_candidates_are_measured(model, tuned, tmp_path):
         *("--cost", "measured", "--cache", tmp_path / "cache.sqlite", "--pin", f"s0={TUNED[1]}"),
     )
     row = next(line for line in printed.splitlines() if line.startswith("s0 "))
-    assert {"NHWC", "tuned", "measured"} <= set(row.split())
+    assert {"NHWC", "tuned", "MEASURED"} <= set(row.split())
 
 
 @pytest.mark.parametrize(
