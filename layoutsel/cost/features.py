@@ -18,7 +18,7 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.decision import Decision
 
-VERSION = 1
+VERSION = 2
 """Of the meaning of the names below; a trained model states the one that it was trained with."""
 
 _ANCHORS = (
@@ -29,10 +29,12 @@ _ANCHORS = (
 _TRANSCENDENTAL = frozenset(
     {"nn.silu", "nn.gelu", "nn.gelu_tanh", "sigmoid", "tanh", "exp", "erf", "nn.softmax", "power"}
 )
+_VIEWS = frozenset({"reshape", "squeeze", "expand_dims"})
 _LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c")
 _ALGORITHMS = ("direct", "winograd", "winograd2", "tuned")
 _KERNELS = tuple(
-    f"kernel_{name}" for name in ("direct", "winograd", "stream", "window", "nest", "fallback")
+    f"kernel_{name}"
+    for name in ("direct", "winograd", "stream", "batched", "window", "rows", "nest", "fallback")
 )
 _IMPLEMENTATIONS = (
     *(f"convolution_{n}" for n in ("brgconv", "brgconv_1x1", "jit", "jit_1x1", "x64_gemm_jit")),
@@ -235,7 +237,8 @@ _FEATURES: dict[str, Feature] = {
     # What is fused behind the anchor.
     "operators": lambda a: len(a.workload.operators),
     "transcendental": lambda a: _count(a, _TRANSCENDENTAL),
-    "reshapes": lambda a: _count(a, frozenset({"reshape", "squeeze", "expand_dims"})),
+    "reshapes": lambda a: _count(a, _VIEWS),
+    "views": lambda a: float(_VIEWS.issuperset(a.workload.operators)),
     "permutes": lambda a: _count(a, frozenset({"permute_dims"})),
     "run": _run,
     "reduced_axis": lambda a: _first(a, "axis", 0),

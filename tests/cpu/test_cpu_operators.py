@@ -10,7 +10,7 @@ from tvm_passes.cpu import LowerCpu
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.decision import Decision
-from tvm_passes.layout import LAYOUTS, convert, physical_shape
+from tvm_passes.layout import LAYOUTS, convert, physical_shape, tensor_layout
 
 nn, op = relax.op.nn, relax.op
 
@@ -78,8 +78,53 @@ PLAIN = {
         [(1, 33, 64), (1, 33, 96)],
         lambda x, r: op.add(op.matmul(x, weights(64, 96)), r),
     ),
+    "dense pixels": (
+        [(2, 5, 7, 64), (2, 5, 7, 96), (1, 1, 1, 96)],
+        lambda x, r, b: nn.gelu(op.add(op.add(op.matmul(x, weights(64, 96)), r), b)),
+    ),
+    "dense pixels, a term per row": (
+        [(2, 5, 7, 64), (2, 1, 1, 1)],
+        lambda x, r: op.add(op.matmul(x, weights(64, 96)), r),
+    ),
+    "dense pixels, one column": ([(1, 5, 7, 64)], lambda x: op.matmul(x, weights(64, 1))),
+    "dense pixel": ([(1, 1, 1, 64)], lambda x: op.add(op.matmul(x, weights(64, 96)), weights(96))),
     "batched matmul": ([(2, 4, 5, 6), (2, 4, 6, 5)], op.matmul),
+    "batched matmul, many columns": ([(3, 37, 70), (3, 70, 197)], op.matmul),
+    "batched matmul, whole vectors": ([(1, 2, 64, 32), (1, 2, 32, 128)], op.matmul),
+    "batched matmul, scaled and masked": (
+        [(1, 3, 17, 32), (1, 3, 32, 17), (1, 1, 1, 17)],
+        lambda q, k, m: op.add(op.divide(op.matmul(q, k), relax.const(5.0, "float32")), m),
+    ),
+    "batched matmul, a mask for each batch": (
+        [(2, 3, 17, 32), (2, 3, 32, 17), (2, 1, 1, 17)],
+        lambda q, k, m: op.add(op.matmul(q, k), m),
+    ),
+    "batched matmul, one row": ([(5, 1, 32), (5, 32, 17)], op.matmul),
+    "batched matmul, broadcast": ([(5, 4, 32), (1, 32, 17)], op.matmul),
+    "batched matmul of matrices": ([(4, 32), (32, 17)], op.matmul),
+    "batched matmul by a vector": ([(2, 4, 32), (32,)], op.matmul),
     "softmax": ([(3, 100)], lambda x: nn.softmax(x, -1)),
+    "softmax, whole vectors": ([(2, 3, 70, 64)], lambda x: nn.softmax(x, 3)),
+    "softmax, few columns": ([(5, 3)], lambda x: nn.softmax(x, -1)),
+    "softmax, one column": ([(5, 1)], lambda x: nn.softmax(x, -1)),
+    "softmax, many columns": ([(1, 4099)], lambda x: op.multiply(nn.softmax(x, -1), weights(4099))),
+    "softmax, another axis": ([(5, 6, 7)], lambda x: nn.softmax(x, 1)),
+    "softmax, masked": (
+        [(3, 37)],
+        lambda x: nn.softmax(op.multiply(x, relax.const(-1e30, "float32")), -1),
+    ),
+    "layer norm, pixels": (
+        [(2, 5, 7, 96)],
+        lambda x: nn.layer_norm(x, weights(96), weights(96, seed=3), [3], epsilon=1e-2),
+    ),
+    "layer norm, neither scale nor shift": (
+        [(2, 21)],
+        lambda x: nn.layer_norm(x, weights(21), weights(21), [-1], center=False, scale=False),
+    ),
+    "layer norm of several axes": (
+        [(2, 5, 6)],
+        lambda x: nn.layer_norm(x, weights(5, 6), weights(5, 6, seed=3), [1, 2]),
+    ),
     "layer norm": (
         [(2, 33, 100)],
         lambda x: nn.layer_norm(x, weights(100), weights(100, seed=3), [-1]),
@@ -114,13 +159,26 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", KERNELS)
+def _takes(name, layout):
+    """Whether the first input lies in `layout` where a decision says so."""
+    return tensor_layout(KERNELS[name][0][0], layout) == layout
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [(n, la) for n in KERNELS for la in LAYOUTS if _takes(n, la)]
+)
 def test_kernel_equals_stock_tvm(name, layout):
     shapes, body = KERNELS[name]
     decision = Decision(unit="cpu", layout=layout)
     assert declines(model(body, *shapes), decision) == []
     assert error(body, shapes, decision) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in KERNELS if not _takes(name, "NCHW16c")])
+def test_declines_a_layout_that_no_tensor_takes(name):
+    shapes, body = KERNELS[name]
+    (decline,) = declines(model(body, *shapes), Decision(unit="cpu", layout="NCHW16c"))
+    assert "no NCHW16c tensor that fits" in decline.got
 
 
 @pytest.mark.parametrize("name", PLAIN)

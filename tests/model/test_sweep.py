@@ -7,8 +7,7 @@ from math import isfinite, prod
 import pytest
 import tvm_ffi
 
-from layoutsel.model import sweep
-from layoutsel.model.sweep import sweep_module
+from layoutsel.model.sweep import KINDS, draw, sweep_module, usual
 from layoutsel.session import Session
 
 
@@ -39,19 +38,18 @@ def test_units_tell_of_their_code():
         )
 
 
-@pytest.mark.parametrize("kind", [kind for _, kind in sweep._KINDS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [kind for _, kind in KINDS], ids=lambda kind: kind.__name__)
 def test_every_kind_keeps_within_the_limits(kind):
-    draw = sweep._Draw(7)
+    drawing = draw.Draw(7)
     for _ in range(8):
-        one = sweep._usual(draw, kind)
-        assert sweep._FLOPS[0] <= one.flops <= sweep._FLOPS[1]
-        assert one.weight_bytes <= sweep._MOST_BYTES
-        assert all(0 < 4 * prod(shape) <= sweep._MOST_BYTES for shape in one.inputs)
+        one = usual(drawing, kind)
+        assert draw.FLOPS[0] <= one.flops <= draw.FLOPS[1]
+        assert one.weight_bytes <= draw.MOST_BYTES
+        assert all(0 < 4 * prod(shape) <= draw.MOST_BYTES for shape in one.inputs)
 
 
-def test_every_kind_can_be_priced(monkeypatch):
-    monkeypatch.setattr(sweep, "_KINDS", tuple((1.0, kind) for _, kind in sweep._KINDS))
-    session = Session.open(sweep_module(80, 11))
+def test_every_kind_can_be_priced():
+    session = Session.open(sweep_module(100, 11, tuple((1.0, kind) for _, kind in KINDS)))
     for subgraph in session.graph.subgraphs:
         work = session.workloads[subgraph.id]
         assert session.candidates[subgraph.id].decisions

@@ -10,6 +10,7 @@ from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_pool2d
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
+from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
 from tvm_passes.cpu.subgraph import Subgraph
 
 Planner = Callable[[Subgraph, VectorUnit], "Plan | str"]
@@ -24,7 +25,9 @@ PLANNERS: Mapping[str, Planner] = {
     "nn.adaptive_avg_pool2d": plan_adaptive_pool2d,
     "nn.avg_pool2d": plan_pool2d,
     "nn.conv2d": plan_conv2d,
+    "nn.layer_norm": plan_layer_norm,
     "nn.max_pool2d": plan_pool2d,
+    "nn.softmax": plan_softmax,
 }
 """Anchor → planner."""
 

@@ -11,7 +11,7 @@ from tvm import relax
 from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import read_subgraph
+from tvm_passes.cpu.subgraph import is_plain, read_subgraph
 from tvm_passes.cpu.tunable import Tunable, tunable
 from tvm_passes.cpu.tuned import ALGORITHM, current_database, find_record, record_text
 from tvm_passes.cpu.winograd import OUTPUTS
@@ -81,9 +81,11 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     subgraph = read_subgraph(function, decision.layout, decision.algorithm)
     if subgraph is None:
         return decline(anchor, "a body with several results", "a single result")
-    plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
+    same = decision.algorithm == "direct" and is_plain(subgraph)
+    plan = anchor if same else plan_subgraph(subgraph, _REFERENCE_UNIT)
     if isinstance(plan, str):
-        kernel = f"no {decision.layout} kernel ({decision.algorithm}) for these shapes"
+        lacking = "tensor that fits" if same else "kernel"
+        kernel = f"no {decision.layout} {lacking} ({decision.algorithm}) for these shapes"
         return decline(plan, kernel, "layout NCHW, algorithm direct")
     return None
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tvm_passes.cpu.batched import plan_batched
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.matvec import MatrixVector
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import window_plan
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph
+from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain
 from tvm_passes.cpu.view import four_dimensional, view
 from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
@@ -154,8 +155,10 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
 
 def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
-    """Plan of a product with a constant matrix, with its epilogue."""
-    product = _read_product(subgraph, unit)
+    """Plan of a product with a constant matrix, or with another activation, with its epilogue."""
+    if all(isinstance(arg, Param) and not arg.is_weight for arg in subgraph.nodes[0].args):
+        return plan_batched(subgraph, unit)
+    product = _read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
     if isinstance(product, str):
         return product
     shape = _matmul_shape(product.anchor)
@@ -168,8 +171,9 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
             unit=unit,
             epilogue=product.epilogue,
         )
-        return product.plan(row, row.pack)
+        return replace(product.plan(row, row.pack), subgraph=subgraph)
     kernel = _direct_kernel(product, shape)
     if kernel is None:
         return product.anchor.operator
-    return product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))
+    plan = product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))
+    return replace(plan, subgraph=subgraph)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,41 @@ class Subgraph:
     def single(self) -> bool:
         """Whether there is exactly one result, and it is computed here."""
         return len(self.results) == 1 and isinstance(self.results[0], Node)
+
+
+def is_plain(subgraph: Subgraph) -> bool:
+    """Whether every tensor that comes in or goes out lies plain."""
+    layouts = [*(param.layout for param in subgraph.params), *subgraph.out_layouts]
+    return all(layout == PLAIN for layout in layouts)
+
+
+def as_rows(subgraph: Subgraph) -> Subgraph:
+    """The same sub-graph over the same memory, each plain tensor of four dimensions being rows of its last axis.
+
+    ``(N, H, W, C)`` becomes ``(1, N*H*W, C)``: a product over the last axis needs no image.
+    """
+    known: dict[Value, Value] = {}
+
+    def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (1, prod(shape[:3]), shape[3]) if len(shape) == 4 else shape
+
+    def flat(value: Value) -> Value:
+        if isinstance(value, Literal):
+            return value
+        if value not in known:
+            if isinstance(value, Param):
+                known[value] = replace(value, shape=rows(value.shape))
+            else:
+                args = tuple(map(flat, value.args))
+                known[value] = replace(value, args=args, shape=rows(value.shape))
+        return known[value]
+
+    return replace(
+        subgraph,
+        params=tuple(map(flat, subgraph.params)),
+        nodes=tuple(map(flat, subgraph.nodes)),
+        results=tuple(map(flat, subgraph.results)),
+    )
 
 
 class _Reader:
