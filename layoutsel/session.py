@@ -29,7 +29,7 @@ from layoutsel.building.problem import (
 from layoutsel.cost import adapt
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import this_machine, versions
-from layoutsel.cost.measured import MeasuredCost, Progress, Request, run_in
+from layoutsel.cost.measured import MeasuredCost, Progress, Request, Runner, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
@@ -329,7 +329,7 @@ class Session:
             for decision in self.candidates[subgraph.id].decisions
         ]
         with self.worker() as worker:
-            model.measure_all(requests, run_in(worker), self.progress)
+            model.measure_all(requests, self._runner(worker), self.progress)
             layouts = sorted({request.decision.layout for request in requests})
             measure_boundaries(
                 tensors(self.graph.edges),
@@ -340,6 +340,18 @@ class Session:
                 self.threads,
                 self.progress,
             )
+
+    def _runner(self, worker: Worker) -> Runner:
+        """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
+        works = {work.key: work for work in self.workloads.values()}
+        learned = self.learned
+
+        def expected(request: Request) -> Cost | Infeasible | None:
+            if not learned.knows_machine or request.key not in works:
+                return None
+            return learned.subgraph(works[request.key], request.decision)
+
+        return confirmed(run_in(worker), expected)
 
     def worker(self) -> Worker:
         """A process that measures; a context manager."""
@@ -406,7 +418,7 @@ class Session:
         deadline = time.monotonic() + budget_s
         keys = {subgraph.id: subgraph.structural_hash for subgraph in self.graph.subgraphs}
         with self.worker() as worker:
-            runner = run_in(worker)
+            runner = self._runner(worker)
 
             def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
                 answers: dict[Candidate, Option | None] = {}

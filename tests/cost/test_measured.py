@@ -2,7 +2,7 @@
 
 import pytest
 
-from layoutsel.cost.measured import MeasuredCost, Request, run_in
+from layoutsel.cost.measured import MeasuredCost, Request, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.store import Failure, Store, Timing
 from layoutsel.cost.worker import Worker
@@ -81,6 +81,38 @@ def test_answers_from_the_store_else_from_the_estimate(model):
     assert model.subgraph(workload, NHWC).us == 5
     assert model.subgraph(workload, NCHW) == Infeasible(reason="killed")
     assert model.crossing(tensor, "cpu", "onednn").us == 7
+
+
+PREDICTED = Cost(us=100, spread_us=5, source="guess")
+
+
+@pytest.mark.parametrize(
+    ("answers", "predicted", "kept", "runs"),
+    [
+        ((120, 1), PREDICTED, 120, 1),
+        ((20, 1), PREDICTED, 20, 1),
+        ((400, 110), PREDICTED, 110, 2),
+        ((400, 420), PREDICTED, 400, 2),
+        ((400, None), PREDICTED, 400, 2),
+        ((None, 100), PREDICTED, None, 1),
+        ((400, 110), None, 400, 1),
+        ((400, 110), Infeasible(reason="no"), 400, 1),
+    ],
+)
+def test_what_is_implausibly_slow_is_measured_again(answers, predicted, kept, runs):
+    outcomes = [
+        Failure(reason="killed") if us is None else Timing(us=us, spread_us=1, runs=3)
+        for us in answers
+    ]
+    calls = []
+
+    def runner(request):
+        calls.append(request)
+        return outcomes[len(calls) - 1]
+
+    (request,) = requests("a")
+    assert getattr(confirmed(runner, lambda _: predicted)(request), "us", None) == kept
+    assert calls == [request] * runs
 
 
 def test_a_worker_as_runner(model):
