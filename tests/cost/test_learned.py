@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import LAYOUTS, boundaries, convolution, profile, samples
 
+from layoutsel.cost import features
 from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedModel
 from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.roofline import RooflineCost
@@ -201,7 +202,8 @@ def test_boosters_of_two_trainings_do_not_mix(model, tmp_path):
 def test_a_model_of_another_version_is_refused(model, tmp_path):
     model.save(tmp_path)
     file = tmp_path / "model.json"
-    file.write_text(file.read_text().replace('"features_version": 1', '"features_version": 0'))
+    known = f'"features_version": {features.VERSION}'
+    file.write_text(file.read_text().replace(known, '"features_version": 0'))
     with pytest.raises(LayoutselError, match="Train it again"):
         LearnedModel.load(tmp_path)
 
