@@ -94,26 +94,24 @@ def as_rows(subgraph: Subgraph) -> Subgraph:
 
     ``(N, H, W, C)`` becomes ``(1, N*H*W, C)``: a product over the last axis needs no image.
     """
-    known: dict[Value, Value] = {}
 
     def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (1, prod(shape[:3]), shape[3]) if len(shape) == 4 else shape
 
-    def flat(value: Value) -> Value:
-        if isinstance(value, Literal):
-            return value
-        if value not in known:
-            if isinstance(value, Param):
-                known[value] = replace(value, shape=rows(value.shape))
-            else:
-                args = tuple(map(flat, value.args))
-                known[value] = replace(value, args=args, shape=rows(value.shape))
-        return known[value]
+    params = {param: replace(param, shape=rows(param.shape)) for param in subgraph.params}
+    nodes: dict[Node, Node] = {}
 
+    def flat(value: Value) -> Value:
+        if isinstance(value, Param):
+            return params[value]
+        return nodes[value] if isinstance(value, Node) else value
+
+    for node in subgraph.nodes:
+        nodes[node] = replace(node, args=tuple(map(flat, node.args)), shape=rows(node.shape))
     return replace(
         subgraph,
-        params=tuple(map(flat, subgraph.params)),
-        nodes=tuple(map(flat, subgraph.nodes)),
+        params=tuple(params.values()),
+        nodes=tuple(nodes.values()),
         results=tuple(map(flat, subgraph.results)),
     )
 
