@@ -1,5 +1,7 @@
 """What does the learned cost model lose? Plans by every cost model, each from nothing, built and timed in turns.
 
+The learned one is trained for the purpose on the data set without the network's sub-graphs, shapes and boundaries.
+
 ``python bench/costs.py light:resnet50 … --json bench/results/costs.json``
 """
 
@@ -15,6 +17,11 @@ from script import run
 
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
+from layoutsel.cost.datasets import SHIPPED
+from layoutsel.cost.logs import read_logs
+from layoutsel.cost.samples import Dataset
+from layoutsel.cost.training import train
+from layoutsel.evaluation.evaluate import split, unit_data
 from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.session import Session
@@ -23,15 +30,35 @@ HYBRID_SHARE = 0.1
 """Of the time that measuring everything took."""
 
 
+def train_without(name: str, folder: Path) -> Path:
+    """A cost model that has seen nothing of the network `name`, in `folder`."""
+    dataset, _ = read_logs([SHIPPED])
+    (recorded,) = (one for one in dataset.models if one.name == name)
+    kept = []
+    for data in unit_data(dataset).values():
+        _, learned = split(data, recorded)
+        kept += [sample for sample, keep in zip(data.samples, learned, strict=True) if keep]
+    shapes = {tensor.shape for tensor in recorded.tensors}
+    boundaries = tuple(one for one in dataset.boundaries if one.tensor.shape not in shapes)
+    train(Dataset(samples=tuple(kept), boundaries=boundaries)).save(folder)
+    return folder
+
+
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
     """Time to plan, measurements made, and predicted and measured time of the plan by each cost model."""
     found, compiled = {}, {}
     everything_s = 0.0
+    training = tempfile.TemporaryDirectory()
+    cost_model = train_without(case_name(model), Path(training.name))
     for cost in ("measured", "learned", "hybrid", "roofline"):
         with tempfile.TemporaryDirectory() as folder:
             made: list[object] = []
             session = Session.open(
-                model, threads=threads, cache=Path(folder) / "cache.sqlite", progress=made.append
+                model,
+                threads=threads,
+                cache=Path(folder) / "cache.sqlite",
+                progress=made.append,
+                cost_model=cost_model,
             )
             start = time.perf_counter()
             problem = session.problem(cost, measure_budget_s=HYBRID_SHARE * everything_s)

@@ -82,7 +82,7 @@ def plan_table(plan: Plan) -> Table:
             microseconds(subgraph.spread_us),
             source_text(subgraph.source),
             str(best.decision) if best else "",
-            f"+{microseconds(best.extra_us)}" if best and best.extra_us is not None else "",
+            change(best.extra_us) if best else "",
         )
     return table
 

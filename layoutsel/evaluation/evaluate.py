@@ -82,7 +82,7 @@ def evaluate(
         If the data set records no model with samples, or has too few samples beside a model.
     """
     options = options or Options()
-    units = _unit_data(dataset)
+    units = unit_data(dataset)
     unknown = set(only) - {model.name for model in dataset.models}
     if unknown:
         known = ", ".join(model.name for model in dataset.models)
@@ -143,7 +143,8 @@ def evaluate(
     }
 
 
-def _unit_data(dataset: Dataset) -> dict[str, UnitData]:
+def unit_data(dataset: Dataset) -> dict[str, UnitData]:
+    """The samples of each unit."""
     units = sorted({sample.decision.unit for sample in dataset.samples})
     found = {}
     for unit in units:

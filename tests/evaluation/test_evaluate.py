@@ -11,7 +11,7 @@ from learning import LAYOUTS, boundaries, profile, samples
 
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.training import Options
-from layoutsel.evaluation.evaluate import _unit_data, evaluate, split
+from layoutsel.evaluation.evaluate import evaluate, split, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, measured_costs, model_regret
 from layoutsel.planning.problem import Tensor, Use
@@ -66,7 +66,7 @@ def test_a_split_leaks_nothing(dataset):
         replace(s, workload=replace(s.workload, key=f"again {s.workload.key}"))
         for s in dataset.samples
     )
-    data = _unit_data(Dataset(samples=dataset.samples + elsewhere + renamed))["cpu"]
+    data = unit_data(Dataset(samples=dataset.samples + elsewhere + renamed))["cpu"]
     model = dataset.models[0]
     held, learned = split(data, model)
     assert held.sum() == 4 * 3

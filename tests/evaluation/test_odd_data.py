@@ -12,7 +12,7 @@ from test_evaluate import QUICK, recorded
 
 from layoutsel.cost.model import Cost
 from layoutsel.cost.samples import Dataset
-from layoutsel.evaluation.evaluate import _unit_data, evaluate, split
+from layoutsel.evaluation.evaluate import evaluate, split, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, recorded_problem
 from layoutsel.planning.problem import HOST
@@ -105,7 +105,7 @@ def test_a_shape_under_another_hash_on_another_machine_is_not_learned_from():
         replace(s, workload=replace(s.workload, key=f"again {s.workload.key}"))
         for s in moved(found, OTHER)
     )
-    data = _unit_data(Dataset(samples=found + renamed))["cpu"]
+    data = unit_data(Dataset(samples=found + renamed))["cpu"]
     held, learned = split(data, model)
     asked = {
         s.workload.inputs + s.workload.weights for s, h in zip(data.samples, held, strict=True) if h
