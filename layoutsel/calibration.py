@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from layoutsel.cost import adapt, features
-from layoutsel.cost.learned import LearnedCost
+from layoutsel.cost.learned import Adaptation, LearnedCost
 from layoutsel.cost.measured import Progress, Request, run_in
 from layoutsel.cost.model import Cost
 from layoutsel.cost.peaks import machine_peaks
@@ -85,25 +85,39 @@ def calibrate(
             f"only {len(observations)} candidates could be measured in {limit_s:g} s; allow more time"
         )
     file = adapt.adaptation_file(session.profile)
-    adapt.save(adapt.fit(observations), session.learned.model.version, file)
+    adaptation, error_after = useful(observations)
+    adapt.save(adaptation, session.learned.model.version, file)
     return Calibration(
         measurements=len(observations),
         seconds=time.monotonic() - started,
         error_before=float(np.mean([abs(o.error) for o in observations])),
-        error_after=held_out_error(observations),
+        error_after=error_after,
         file=str(file),
     )
 
 
-def held_out_error(observations: Sequence[adapt.Observation]) -> float:
-    """Mean absolute error of each observation, corrected by what the others imply."""
+def useful(observations: Sequence[adapt.Observation]) -> tuple[Adaptation, float]:
+    """The correction of those units whose predictions it mends, none of the others, and the mean error that it leaves."""
+    before, after = [abs(o.error) for o in observations], held_out_errors(observations)
+    weights, left = dict(adapt.fit(observations).weights), []
+    for unit, found in weights.items():
+        mine = [n for n, o in enumerate(observations) if o.unit == unit]
+        plain, corrected = ([errors[n] for n in mine] for errors in (before, after))
+        if sum(corrected) >= sum(plain):
+            weights[unit] = (0.0,) * len(found)
+        left += min(plain, corrected, key=sum)
+    return Adaptation(weights), float(np.mean(left))
+
+
+def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
+    """Absolute error of each observation, corrected by what the others imply."""
     left = []
     for position, observation in enumerate(observations):
         others = [o for n, o in enumerate(observations) if n != position]
         weights = adapt.fit(others).weights.get(observation.unit)
         correction = float(adapt.basis(observation.row) @ np.array(weights)) if weights else 0.0
         left.append(abs(observation.error - correction))
-    return float(np.mean(left))
+    return left
 
 
 def _pool(session: Session, plain: LearnedCost) -> list[tuple[Request, float, np.ndarray]]:
