@@ -46,10 +46,13 @@ def train_without(name: str, folder: Path) -> Path:
 
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
     """Time to plan, measurements made, and predicted and measured time of the plan by each cost model."""
+    with tempfile.TemporaryDirectory() as trained:
+        yield from _raced(model, threads, train_without(case_name(model), Path(trained)))
+
+
+def _raced(model: str, threads: int, cost_model: Path) -> Iterator[dict[str, Any]]:
     found, compiled = {}, {}
     everything_s = 0.0
-    training = tempfile.TemporaryDirectory()
-    cost_model = train_without(case_name(model), Path(training.name))
     for cost in ("measured", "learned", "hybrid", "roofline"):
         with tempfile.TemporaryDirectory() as folder:
             made: list[object] = []
