@@ -5,7 +5,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, weights
+from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, run, weights
 from tvm_passes.cpu import LowerCpu
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.reorder import reorder
@@ -207,6 +207,23 @@ def test_reorder(shape, source, result):
     out = tvm.runtime.tensor(np.zeros(physical_shape(shape, result), "float32"))
     tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(array), out)
     np.testing.assert_array_equal(out.numpy(), convert(array, source, result))
+
+
+@pytest.mark.parametrize("function", [nn.silu, nn.gelu, op.sigmoid, op.tanh, op.exp, op.erf])
+def test_no_number_stays_no_number(function):
+    rows = np.random.default_rng(0).standard_normal((2, 37)).astype("float32")
+    rows[1, 3] = np.nan
+    result = run(model(function, (2, 37)), [rows], Decision(unit="cpu"))
+    np.testing.assert_array_equal(np.isnan(result), np.isnan(rows))
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+def test_softmax_of_what_has_none(spoilt):
+    rows = np.random.default_rng(0).standard_normal((3, 37)).astype("float32")
+    rows[1, 3], rows[2] = spoilt, -np.inf
+    result = run(model(nn.softmax, (3, 37)), [rows], Decision(unit="cpu"))
+    assert np.isfinite(result[0]).all()
+    assert np.isnan(result[1:]).all()
 
 
 def test_same_subgraphs_share_a_kernel():

@@ -150,7 +150,7 @@ def _across(vector: TirExpr, lanes: int, combine: Combine) -> TirExpr:
 
 def _softmax(row: _Row) -> None:
     """exp(x - max) / its sum."""
-    largest = row.reduce(row.read, T.max, -3.4e38)
+    largest = row.reduce(row.read, T.max, float("-inf"))
 
     def exponential(column: TirExpr, lanes: int) -> TirExpr:
         shifted = row.read(column, lanes) - splat(largest, lanes)

@@ -40,8 +40,9 @@ def _vector(dtype: str, lanes: int) -> str:
 
 
 def exp(x: TirExpr, lanes: int) -> TirExpr:
-    """e to the power of `x`, saturating at the ends of float32's range."""
-    x = bind(T.min(T.max(x, splat(-87.33, lanes)), splat(88.37, lanes)))
+    """e to the power of `x`, saturating at the ends of float32's range; of what is no number, no number."""
+    given = bind(x)
+    x = bind(T.min(T.max(given, splat(-87.33, lanes)), splat(88.37, lanes)))
     n = bind(T.floor(x * splat(math.log2(math.e), lanes) + splat(0.5, lanes)))
     r = bind(x - n * splat(_LN2_HIGH, lanes) - n * splat(_LN2_LOW, lanes))
     mantissa = _polynomial(r, _EXP, lanes) * r * r + r + splat(1.0, lanes)
@@ -49,7 +50,8 @@ def exp(x: TirExpr, lanes: int) -> TirExpr:
     exponent = (tirx.Cast(_vector("int32", lanes), n) + bias) << splat(
         tirx.const(23, "int32"), lanes
     )
-    return mantissa * tirx.reinterpret(_vector("float32", lanes), exponent)
+    result = mantissa * tirx.reinterpret(_vector("float32", lanes), exponent)
+    return tirx.Select(T.isnan(given), given, result)
 
 
 def sigmoid(x: TirExpr, lanes: int) -> TirExpr:
