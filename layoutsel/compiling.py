@@ -15,7 +15,8 @@ from layoutsel.planning import documents
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.signature import Signature
-from layoutsel.session import Session, all_versions
+from layoutsel.session import Session
+from layoutsel.versions import all_versions
 from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tvm
 
-import layoutsel.building
-import tvm_passes
-from layoutsel.building.boundaries import measure_boundaries
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.problem import (
     Candidates,
@@ -28,27 +23,28 @@ from layoutsel.building.problem import (
 )
 from layoutsel.cost import adapt
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.machine import this_machine, versions
-from layoutsel.cost.measured import MeasuredCost, Progress, Request, Runner, confirmed, run_in
+from layoutsel.cost.machine import this_machine
+from layoutsel.cost.measured import MeasuredCost, Progress, Request
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
+from layoutsel.measuring import measure_all, measure_worthwhile
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
-from layoutsel.planning.doubt import Candidate, bound_within_spread, doubts
+from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
-from layoutsel.planning.hybrid import refine
 from layoutsel.planning.pins import apply_pins
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
-from layoutsel.planning.problem import HOST, Option, PlanningProblem, Tensor
+from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, select
+from layoutsel.versions import all_versions
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.cpu.tuned import recorded_us
 from tvm_passes.decision import Decision, SubgraphId
@@ -75,24 +71,6 @@ TUNED_SPREAD = 0.2
 OnProgress = Callable[[Progress], None]
 
 
-@cache
-def kernel_version() -> str:
-    """Hash over the code that generates kernels, comments and formatting apart.
-
-    A measurement of other kernels is stale.
-    """
-    digest = hashlib.sha256()
-    for package in (tvm_passes, layoutsel.building):
-        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-            digest.update(ast.dump(ast.parse(file.read_bytes())).encode())
-    return digest.hexdigest()[:12]
-
-
-def all_versions() -> dict[str, str]:
-    """Versions of everything that decides what a candidate costs."""
-    return versions(kernels=kernel_version())
-
-
 def workload(
     subgraph: Subgraph, hints: Mapping[str, Mapping[str, float]] | None = None
 ) -> Workload:
@@ -114,9 +92,8 @@ def workload(
 
 def _weight_bytes(subgraph: Subgraph) -> int:
     """Bytes of weights that a run reads: of a table, the rows that it takes."""
-    if subgraph.anchor == "take":
-        return sum(spec.nbytes for spec in subgraph.outputs)
-    return sum(spec.nbytes for spec in subgraph.weights)
+    read = subgraph.outputs if subgraph.anchor == "take" else subgraph.weights
+    return sum(spec.nbytes for spec in read)
 
 
 @dataclass(frozen=True)
@@ -287,7 +264,7 @@ class Session:
         with Store(self.context, self.cache) as store:
             model = MeasuredCost(store, estimate)
             if cost == "measured":
-                self._measure(model)
+                measure_all(self, model)
             yield model
 
     @cached_property
@@ -313,45 +290,6 @@ class Session:
     def roofline(self) -> RooflineCost:
         """The roofline of this machine, with the units' efficiencies."""
         return RooflineCost(peaks=machine_peaks(self.threads))
-
-    def _describe(self, store: Store) -> None:
-        """Keep beside the measurements what was measured, and on what."""
-        for described in {work.key: work for work in self.workloads.values()}.values():
-            store.describe(described)
-        peaks = asdict(machine_peaks(self.threads))
-        store.describe_machine({**asdict(this_machine()), "peaks": peaks})
-
-    def _measure(self, model: MeasuredCost) -> None:
-        self._describe(model.store)
-        requests = [
-            self.request(subgraph, decision)
-            for subgraph in self.graph.subgraphs
-            for decision in self.candidates[subgraph.id].decisions
-        ]
-        with self.worker() as worker:
-            model.measure_all(requests, self._runner(worker), self.progress)
-            layouts = sorted({request.decision.layout for request in requests})
-            measure_boundaries(
-                tensors(self.graph.edges),
-                layouts,
-                tuple(self.units),
-                model.store,
-                worker,
-                self.threads,
-                self.progress,
-            )
-
-    def _runner(self, worker: Worker) -> Runner:
-        """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
-        works = {work.key: work for work in self.workloads.values()}
-        learned = self.learned
-
-        def expected(request: Request) -> Cost | Infeasible | None:
-            if not learned.knows_machine or request.key not in works:
-                return None
-            return learned.subgraph(works[request.key], request.decision)
-
-        return confirmed(run_in(worker), expected)
 
     def worker(self) -> Worker:
         """A process that measures; a context manager."""
@@ -395,7 +333,9 @@ class Session:
             self.problem("roofline", pins)
         with self.cost_model(cost) as model:
             problem = apply_pins(self._priced(model, cost), pins)
-            return self._refined(problem, model, measure_budget_s) if cost == "hybrid" else problem
+            if cost == "hybrid":
+                problem = measure_worthwhile(self, problem, model, measure_budget_s)
+            return problem
 
     def _priced(self, model: MeasuredCost, cost: str) -> PlanningProblem:
         return planning_problem(
@@ -409,45 +349,6 @@ class Session:
             name=self.model.name,
             content_hash=self.model.content_hash,
         )
-
-    def _refined(
-        self, problem: PlanningProblem, model: MeasuredCost, budget_s: float
-    ) -> PlanningProblem:
-        """Measure what could change the plan of `problem`, as long as the budget lasts."""
-        self._describe(model.store)
-        deadline = time.monotonic() + budget_s
-        keys = {subgraph.id: subgraph.structural_hash for subgraph in self.graph.subgraphs}
-        with self.worker() as worker:
-            runner = self._runner(worker)
-
-            def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
-                answers: dict[Candidate, Option | None] = {}
-                for id_, decision in candidates:
-                    if time.monotonic() >= deadline:
-                        break
-                    subgraph = self.graph.by_id[id_]
-                    model.measure_all([self.request(subgraph, decision)], runner, self.progress)
-                    answer = model.subgraph(self.asked(subgraph, decision), decision)
-                    option = problem.by_id[id_].option(decision)
-                    answers[id_, decision] = (
-                        None
-                        if isinstance(answer, Infeasible)
-                        else replace(
-                            option,
-                            cost_us=answer.us,
-                            spread_us=answer.spread_us,
-                            source=answer.source,
-                        )
-                    )
-                return answers
-
-            refined = refine(problem, keys, measure)
-        logger.info(
-            "hybrid: measured %d candidates; %s",
-            refined.measured,
-            "the plan is stable" if refined.stable else "the budget is spent",
-        )
-        return refined.problem
 
     def _price(
         self, model: MeasuredCost, cost: str, subgraph: Subgraph, decision: Decision

@@ -1,0 +1,109 @@
+"""Measuring a session's candidates: all of them, or those that could change the plan."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from layoutsel.building.boundaries import measure_boundaries
+from layoutsel.building.problem import tensors
+from layoutsel.cost.machine import this_machine
+from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
+from layoutsel.cost.model import Cost, Infeasible
+from layoutsel.cost.peaks import machine_peaks
+from layoutsel.cost.store import Store
+from layoutsel.cost.worker import Worker
+from layoutsel.planning.doubt import Candidate
+from layoutsel.planning.hybrid import refine
+from layoutsel.planning.problem import Option, PlanningProblem
+
+if TYPE_CHECKING:
+    from layoutsel.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def _describe(session: Session, store: Store) -> None:
+    """Keep beside the measurements what was measured, and on what."""
+    for described in {work.key: work for work in session.workloads.values()}.values():
+        store.describe(described)
+    peaks = asdict(machine_peaks(session.threads))
+    store.describe_machine({**asdict(this_machine()), "peaks": peaks})
+
+
+def measure_all(session: Session, model: MeasuredCost) -> None:
+    """Measure every candidate and boundary that the store lacks."""
+    _describe(session, model.store)
+    requests = [
+        session.request(subgraph, decision)
+        for subgraph in session.graph.subgraphs
+        for decision in session.candidates[subgraph.id].decisions
+    ]
+    with session.worker() as worker:
+        model.measure_all(requests, _runner(session, worker), session.progress)
+        layouts = sorted({request.decision.layout for request in requests})
+        measure_boundaries(
+            tensors(session.graph.edges),
+            layouts,
+            tuple(session.units),
+            model.store,
+            worker,
+            session.threads,
+            session.progress,
+        )
+
+
+def measure_worthwhile(
+    session: Session, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+) -> PlanningProblem:
+    """Measure what could change the plan of `problem`, as long as the budget lasts."""
+    _describe(session, model.store)
+    deadline = time.monotonic() + budget_s
+    keys = {subgraph.id: subgraph.structural_hash for subgraph in session.graph.subgraphs}
+    with session.worker() as worker:
+        runner = _runner(session, worker)
+
+        def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
+            answers: dict[Candidate, Option | None] = {}
+            for id_, decision in candidates:
+                if time.monotonic() >= deadline:
+                    break
+                subgraph = session.graph.by_id[id_]
+                model.measure_all([session.request(subgraph, decision)], runner, session.progress)
+                answer = model.subgraph(session.asked(subgraph, decision), decision)
+                option = problem.by_id[id_].option(decision)
+                answers[id_, decision] = (
+                    None
+                    if isinstance(answer, Infeasible)
+                    else replace(
+                        option,
+                        cost_us=answer.us,
+                        spread_us=answer.spread_us,
+                        source=answer.source,
+                    )
+                )
+            return answers
+
+        refined = refine(problem, keys, measure)
+    logger.info(
+        "hybrid: measured %d candidates; %s",
+        refined.measured,
+        "the plan is stable" if refined.stable else "the budget is spent",
+    )
+    return refined.problem
+
+
+def _runner(session: Session, worker: Worker) -> Runner:
+    """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
+    works = {work.key: work for work in session.workloads.values()}
+    learned = session.learned
+
+    def expected(request: Request) -> Cost | Infeasible | None:
+        if not learned.knows_machine or request.key not in works:
+            return None
+        return learned.subgraph(works[request.key], request.decision)
+
+    return confirmed(run_in(worker), expected)
