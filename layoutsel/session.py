@@ -51,7 +51,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.rewrite_layouts import port_layouts
+from tvm_passes.ports import port_layouts
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ class Session:
             function = self.graph.functions[subgraph.id]
             offers = []
             for decision in self.candidates[subgraph.id].decisions:
-                inputs, outputs = port_layouts(function, decision.layout)
+                inputs, outputs = port_layouts(function, decision)
                 offers.append(Offer(decision=decision, in_layouts=inputs, out_layouts=outputs))
             key = subgraph.structural_hash
             nodes.append(RecordedNode(id=subgraph.id, key=key, offers=tuple(offers)))

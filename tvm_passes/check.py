@@ -10,7 +10,7 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.errors import BuildError
 from tvm_passes.ir import main_bindings, static_shape
-from tvm_passes.layout import PLAIN, block_size
+from tvm_passes.layout import PLAIN, SPLIT, block_size, order_of, storage_of
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[Call, relax.Function]]:
@@ -36,8 +36,9 @@ def check_decided(module: tvm.IRModule) -> None:
         for index, (argument, layout) in enumerate(zip(call.args, wanted, strict=False)):
             shape = static_shape(argument.ty)
             block = block_size(layout)
-            fits = layout == PLAIN or (
-                len(shape) == 5 and shape[-1] == block if block else len(shape) == 4
+            rank = len(shape) - (storage_of(layout) == SPLIT)
+            fits = order_of(layout) == PLAIN or (
+                rank == 5 and shape[-1] == block if block else rank == 4
             )
             if not fits:
                 raise BuildError(

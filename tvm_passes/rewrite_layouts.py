@@ -17,9 +17,20 @@ from tvm_passes.ir import (
     main_bindings,
     static_shape,
     substitute,
-    tensor_types,
 )
-from tvm_passes.layout import LAYOUTS, PLAIN, index_map, physical_shape, tensor_layout
+from tvm_passes.layout import (
+    BF16,
+    LAYOUTS,
+    PLAIN,
+    SPLIT,
+    STORAGES,
+    index_map,
+    order_of,
+    physical_dtype,
+    physical_shape,
+    storage_of,
+)
+from tvm_passes.ports import port_layouts, with_ports
 
 
 def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
@@ -32,33 +43,54 @@ def _has(attrs: tvm.ir.DictAttrs | None, key: str) -> bool:
     return attrs is not None and f"layoutsel.{key}" in attrs
 
 
-def activation_types(function: relax.Function) -> list[relax.TensorType]:
-    """Types of a sub-graph function's activation parameters."""
-    count = int(function.attrs["layoutsel.num_activations"])
-    return [param.ty for param in function.params[:count]]
-
-
-def port_layouts(function: relax.Function, layout: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Layouts of a stage-1 sub-graph's activations and of its results where the decision says `layout`."""
-    inputs = tuple(tensor_layout(static_shape(ty), layout) for ty in activation_types(function))
-    results = tensor_types(function.ret_ty)
-    return inputs, tuple(tensor_layout(static_shape(ty), layout) for ty in results)
-
-
 def _physical_type(ty: relax.TensorType, layout: str) -> relax.TensorType:
-    return relax.TensorType(physical_shape(static_shape(ty), layout), ty.dtype)
+    shape = physical_shape(static_shape(ty), layout)
+    return relax.TensorType(shape, physical_dtype(str(ty.dtype), layout))
 
 
-def transform_expr(value: Expr, source: str, destination: str) -> Expr:
-    """`value`, stored in `source`, as an expression stored in `destination`."""
+def _emit_transform(
+    builder: relax.BlockBuilder, value: Expr, source: str, destination: str
+) -> Expr:
+    """Emit `value`, stored in `source`, stored in `destination`."""
     if source == destination:
         return value
-    return relax.op.layout_transform(value, index_map(source, destination))
+    converts = storage_of(source) != storage_of(destination) or storage_of(source) == SPLIT
+    if converts:
+        value = _emit_values(builder, value, storage_of(source))
+    if order_of(source) != order_of(destination):
+        move = index_map(order_of(source), order_of(destination))
+        value = builder.emit(relax.op.layout_transform(value, move))
+    return _emit_stored(builder, value, storage_of(destination)) if converts else value
+
+
+def _emit_values(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr:
+    """Emit the float32 values of a tensor in `storage`."""
+    if storage == SPLIT:
+        parts = [relax.op.take(value, relax.const(part, "int64"), axis=-2) for part in (0, 1)]
+        high, low = (builder.emit(relax.op.astype(builder.emit(part), "float32")) for part in parts)
+        return builder.emit(relax.op.add(high, low))
+    return builder.emit(relax.op.astype(value, "float32")) if storage == BF16 else value
+
+
+def _emit_stored(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr:
+    """Emit float32 values in `storage`."""
+    if not storage:
+        return value
+    high = builder.emit(relax.op.astype(value, "bfloat16"))
+    if storage == BF16:
+        return high
+    rest = relax.op.subtract(value, builder.emit(relax.op.astype(high, "float32")))
+    low = builder.emit(relax.op.astype(builder.emit(rest), "bfloat16"))
+    return builder.emit(relax.op.stack([high, low], axis=-2))
 
 
 def decide_function(function: relax.Function, decision: Decision) -> relax.Function:
-    """The stage-2 form of a stage-1 sub-graph function: physical parameters, the decision as attributes."""
-    inputs, outputs = port_layouts(function, decision.layout)
+    """The stage-2 form of a stage-1 sub-graph function: physical parameters, the decision as attributes.
+
+    Its body is that of stage 1 between transforms from and to the physical tensors, which
+    :func:`tvm_passes.ports.read_ports` tells apart.
+    """
+    inputs, outputs = port_layouts(function, decision)
     count = len(inputs)
     params = [
         relax.Var(param.name, _physical_type(param.ty, layout))
@@ -69,17 +101,17 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
         with builder.dataflow():
             mapping: dict[Expr, Expr] = dict(zip(function.params, params, strict=True))
             for param, layout in zip(function.params[:count], inputs, strict=True):
-                if layout != PLAIN:
-                    logical = transform_expr(mapping[param], layout, PLAIN)
-                    mapping[param] = builder.emit(logical)
+                mapping[param] = _emit_transform(builder, mapping[param], layout, PLAIN)
             for binding in main_bindings(function):
                 mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
-            result = mapping[function.body.body]
+            logical = result = mapping[function.body.body]
             if outputs != (PLAIN,) * len(outputs):
                 result = _transform_results(builder, result, outputs)
             result = builder.emit_output(result)
         builder.emit_func_output(result)
     decided = builder.get()["subgraph"].without_attr("global_symbol")
+    values = [mapping[param] for param in function.params[:count]]
+    decided = with_ports(decided, values, logical)
     attrs = {key: function.attrs[key] for key in function.attrs.keys()}  # noqa: SIM118 - TVM's attributes do not iterate
     return decided.with_attrs(
         {
@@ -96,9 +128,9 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
 
 def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Sequence[str]) -> Expr:
     if isinstance(result.ty, relax.TensorType):
-        return transform_expr(result, PLAIN, layouts[0])
+        return _emit_transform(builder, result, PLAIN, layouts[0])
     fields = [
-        builder.emit(transform_expr(relax.TupleGetItem(result, index), PLAIN, layout))
+        _emit_transform(builder, builder.emit(relax.TupleGetItem(result, index)), PLAIN, layout)
         for index, layout in enumerate(layouts)
     ]
     return relax.Tuple(fields)
@@ -112,7 +144,7 @@ def transform_function(
     builder = relax.BlockBuilder()
     with builder.function("transform", [param]):
         with builder.dataflow():
-            result = builder.emit_output(transform_expr(param, source, destination))
+            result = builder.emit_output(_emit_transform(builder, param, source, destination))
         builder.emit_func_output(result)
     function = builder.get()["transform"].without_attr("global_symbol")
     return function.with_attrs(
@@ -133,7 +165,7 @@ def check_decisions(
     Raises
     ------
     IllegalDecision
-        If a sub-graph has no decision, a decision has no sub-graph, or names an unknown layout.
+        If a sub-graph has no decision, a decision has no sub-graph, or names an unknown layout or precision.
     """
     functions = {
         subgraph: function
@@ -151,11 +183,11 @@ def check_decisions(
             f"it has s0 to s{len(functions) - 1}"
         )
     for subgraph, decision in decisions.items():
-        if decision.layout not in LAYOUTS:
-            raise IllegalDecision(
-                f"sub-graph {subgraph}: unknown layout {decision.layout!r}; "
-                f"expected one of {', '.join(LAYOUTS)}"
-            )
+        for field, known in (("layout", LAYOUTS), ("precision", tuple(STORAGES))):
+            if (got := getattr(decision, field)) not in known:
+                raise IllegalDecision(
+                    f"sub-graph {subgraph}: unknown {field} {got!r}; expected one of {', '.join(known)}"
+                )
     return functions
 
 
@@ -188,13 +220,21 @@ class _Rewriter:
             return new
         key = (new, wanted)
         if key not in self.converted:
-            where = unit if unit in self.byoc else self.units.get(new, unit)
+            where = self.transformer((self.units.get(new, ""), unit), source, wanted)
             callee = self.transform(value.ty, source, wanted, where)
             converted = self.builder.emit(Call(callee, [new]))
             self.converted[key] = converted
             self.layouts[converted] = (wanted,)
             self.units[converted] = where
         return self.converted[key]
+
+    def transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
+        """Who changes the layout of what one of `units` makes and the other reads: the CPU where no partition can."""
+        if SPLIT not in (storage_of(source), storage_of(destination)):
+            for unit in reversed(units):
+                if unit in self.byoc:
+                    return unit
+        return "cpu"
 
     def transform(
         self, ty: relax.TensorType, source: str, destination: str, unit: str

@@ -17,7 +17,7 @@ from layoutsel.planning.problem import (
 from layoutsel.units.base import Unit
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
-from tvm_passes.rewrite_layouts import port_layouts
+from tvm_passes.ports import port_layouts
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _node(
         if isinstance(priced, Decline):
             declines.append(priced)
             continue
-        inputs, outputs = port_layouts(function, decision.layout)
+        inputs, outputs = port_layouts(function, decision)
         options.append(
             Option(
                 decision=decision,

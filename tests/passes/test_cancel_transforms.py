@@ -13,7 +13,7 @@ from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.layout import LAYOUTS, PLAIN, index_map
 
-SQUARE = (1, 16, 16, 16)
+SQUARE = (1, 32, 32, 32)
 """Every axis alike: NCHW and NHWC have equal shapes."""
 
 

@@ -78,7 +78,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     if decision.algorithm == ALGORITHM:
         reason = _untuned(function, decision)
         return decline(anchor, reason, "a tuning record for it") if reason else None
-    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
+    subgraph = read_subgraph(function, decision)
     if subgraph is None:
         return decline(anchor, "a body with several results", "a single result")
     same = decision.algorithm == "direct" and is_plain(subgraph)
@@ -112,6 +112,6 @@ def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
     """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`Plan.hints`."""
     if decision.algorithm == ALGORITHM:
         return {"kernel_tuned": 1.0}
-    subgraph = read_subgraph(function, decision.layout, decision.algorithm)
+    subgraph = read_subgraph(function, decision)
     plan = plan_subgraph(subgraph, vector_unit(host_target())) if subgraph else ""
     return plan.hints if isinstance(plan, Plan) else {"kernel_fallback": 1.0}

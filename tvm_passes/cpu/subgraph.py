@@ -10,9 +10,11 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Call, Tuple
 
+from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
-from tvm_passes.ir import Constant, Expr, Var, main_bindings, op_name, static_shape, tensor_types
-from tvm_passes.layout import PLAIN, tensor_layout
+from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
+from tvm_passes.layout import PLAIN
+from tvm_passes.ports import Ports, decided_layouts, port_layouts, read_ports
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,26 +121,31 @@ def as_rows(subgraph: Subgraph) -> Subgraph:
 class _Reader:
     """Reads a stage-1 or stage-2 function."""
 
-    def __init__(self, function: relax.Function, layout: str | None, algorithm: str) -> None:
+    def __init__(self, function: relax.Function, decision: Decision | None) -> None:
         self.function = function
-        attrs = function.attrs
-        self.num_activations = int(attrs["layoutsel.num_activations"])
-        self.decided = "layoutsel.in_layouts" in attrs
-        self.layout = layout
-        self.algorithm = algorithm
+        self.num_activations = int(function.attrs["layoutsel.num_activations"])
+        if decision is None:
+            self.in_layouts, self.out_layouts = decided_layouts(function)
+            self.algorithm = str(function.attrs["layoutsel.algorithm"])
+        else:
+            self.in_layouts, self.out_layouts = port_layouts(function, decision)
+            self.algorithm = decision.algorithm
         self.values: dict[Expr, Value] = {}
         self.nodes: list[Node] = []
         self.hoisted: list[Param] = []
 
-    def param(self, index: int, var: Var) -> Param:
-        shape = static_shape(var.ty)
-        is_weight = index >= self.num_activations
-        layout = PLAIN
-        if not is_weight and self.decided:
-            layout = str(self.function.attrs["layoutsel.in_layouts"][index])
-        elif not is_weight and self.layout:
-            layout = tensor_layout(shape, self.layout)
-        return Param(index, shape, str(var.ty.dtype), layout, is_weight)
+    def params(self, ports: Ports) -> list[Param]:
+        """The activations, which the body reads by their logical values, then the weights."""
+        params = []
+        for var, index in ports.inputs.items():
+            layout = self.in_layouts[index]
+            params.append(Param(index, static_shape(var.ty), str(var.ty.dtype), layout, False))
+            self.values[var] = params[-1]
+        for index in range(self.num_activations, len(self.function.params)):
+            var = self.function.params[index]
+            params.append(Param(index, static_shape(var.ty), str(var.ty.dtype), PLAIN, True))
+            self.values[var] = params[-1]
+        return params
 
     def value(self, expr: Expr) -> Value | None:
         if isinstance(expr, Constant):
@@ -160,25 +167,16 @@ class _Reader:
         operator = op_name(call)
         fields = [f for arg in call.args for f in (arg.fields if isinstance(arg, Tuple) else [arg])]
         args = tuple(value for value in map(self.value, fields) if value is not None)
-        source = args[0] if args else None
-        if operator == "layout_transform" and self.decided and isinstance(source, Param):
-            logical = static_shape(var.ty)
-            self.values[var] = Param(source.index, logical, source.dtype, source.layout, False)
-            return
         if not isinstance(var.ty, relax.TensorType):
             raise UnsupportedModel(f"{operator} has several results")
-        if operator == "layout_transform" and self.decided:
-            self.values[var] = args[0]
-            return
         node = Node(operator, args, static_shape(var.ty), str(var.ty.dtype), call)
         self.nodes.append(node)
         self.values[var] = node
 
     def read(self) -> Subgraph:
-        function, attrs = self.function, self.function.attrs
-        params = {index: self.param(index, var) for index, var in enumerate(function.params)}
-        self.values.update({var: params[index] for index, var in enumerate(function.params)})
-        for binding in main_bindings(function):
+        ports = read_ports(self.function)
+        params = self.params(ports)
+        for binding in ports.body:
             value = binding.value
             if isinstance(value, Call):
                 self.read_call(binding.var, value)
@@ -186,29 +184,18 @@ class _Reader:
                 self.values[binding.var] = self.values[value]
             else:
                 raise UnsupportedModel(f"{type(value).__name__} in a sub-graph")
-        for value in self.values.values():
-            if isinstance(value, Param):
-                params[value.index] = value
-        result = self.values[function.body.body]
-        shape = static_shape(tensor_types(function.ret_ty)[0])
-        if self.decided:
-            out_layouts = tuple(map(str, attrs["layoutsel.out_layouts"]))
-        else:
-            out_layouts = (tensor_layout(shape, self.layout or PLAIN),)
         return Subgraph(
-            name=str(attrs["layoutsel.subgraph"]),
-            anchor=str(attrs["layoutsel.anchor"]),
-            params=tuple(params[index] for index in range(len(params))),
+            name=str(self.function.attrs["layoutsel.subgraph"]),
+            anchor=str(self.function.attrs["layoutsel.anchor"]),
+            params=(*params, *self.hoisted),
             nodes=tuple(self.nodes),
-            results=(result,),
-            out_layouts=out_layouts,
-            algorithm=str(attrs["layoutsel.algorithm"]) if self.decided else self.algorithm,
+            results=(self.values[ports.result],),
+            out_layouts=self.out_layouts,
+            algorithm=self.algorithm,
         )
 
 
-def read_subgraph(
-    function: relax.Function, layout: str | None = None, algorithm: str = "direct"
-) -> Subgraph | None:
+def read_subgraph(function: relax.Function, decision: Decision | None = None) -> Subgraph | None:
     """The graph of a stage-1 or stage-2 sub-graph function.
 
     None where the body is beyond these kernels: several results, control flow, symbolic shapes.
@@ -217,12 +204,10 @@ def read_subgraph(
     ----------
     function
         A sub-graph function.
-    layout
-        For a stage-1 function: the layout that a decision would give it.
-    algorithm
-        For a stage-1 function: the algorithm that a decision would give it.
+    decision
+        For a stage-1 function: the decision that it shall be read under.
     """
     try:
-        return _Reader(function, layout, algorithm).read()
+        return _Reader(function, decision).read()
     except (UnsupportedModel, KeyError):
         return None

@@ -34,9 +34,9 @@ from tvm_passes.layout import (
     block_size,
     convert,
     index_map,
-    logical_shape,
     tensor_layout,
 )
+from tvm_passes.ports import Ports, decided_layouts, read_ports
 
 _CONVOLUTION = "nn.conv2d"
 _IMAGE_AXES, _KERNEL_AXES = 4, 3
@@ -83,44 +83,32 @@ def tunable(function: relax.Function) -> Tunable | str:
     )
 
 
-def _port_layouts(function: relax.Function, key: str) -> tuple[str, ...]:
-    return tuple(map(str, function.attrs[f"layoutsel.{key}"]))
-
-
 def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray, ...]]:
     """`function` over logical tensors, without the transforms at its ports, its arrays as further parameters.
 
     Returns the values of those arrays as well. Scalars stay where they are.
     """
-    layouts = _port_layouts(function, "in_layouts")
-    ports = dict(zip(function.params, layouts, strict=False))
-    arrays = _arrays(function)
-    params: dict[Expr, Var] = {}
-    for param in (*function.params, *arrays):
-        name = getattr(param, "name", f"c{len(params)}")
-        shape = logical_shape(static_shape(param.ty), ports.get(param, PLAIN))
-        params[param] = relax.Var(name, relax.TensorType(shape, param.ty.dtype))
-    mapping: dict[Expr, Expr] = dict(params)
-    packed_result = _port_layouts(function, "out_layouts")[0] != PLAIN
+    ports = read_ports(function)
+    arrays = _arrays(ports)
+    inputs = [value for value, _ in sorted(ports.inputs.items(), key=lambda item: item[1])]
+    outer = [*inputs, *function.params[len(inputs) :], *arrays]
+    mapping: dict[Expr, Expr] = {
+        value: relax.Var(getattr(value, "name", f"c{index}"), value.ty)
+        for index, value in enumerate(outer)
+    }
     builder = relax.BlockBuilder()
-    with builder.function("main", list(params.values())):
+    with builder.function("main", [mapping[value] for value in outer]):
         with builder.dataflow():
-            for binding in main_bindings(function):
-                value = binding.value
-                is_port = op_name(value) == "layout_transform" and (
-                    ports.get(value.args[0], PLAIN) != PLAIN
-                    or (packed_result and binding.var.same_as(function.body.body))
-                )
-                new = mapping[value.args[0]] if is_port else substitute(value, mapping.get)
-                mapping[binding.var] = new if is_port else builder.emit(new)
-            result = builder.emit_output(mapping[function.body.body])
+            for binding in ports.body:
+                mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
+            result = builder.emit_output(mapping[ports.result])
         builder.emit_func_output(result)
     return builder.get()["main"], tuple(array.value.numpy() for array in arrays)
 
 
-def _arrays(function: relax.Function) -> list[Constant]:
+def _arrays(ports: Ports) -> list[Constant]:
     """The constants of a body that are no scalars."""
-    found = [leaf for binding in main_bindings(function) for leaf in leaves(binding.value)]
+    found = [leaf for binding in ports.body for leaf in leaves(binding.value)]
     arrays = [leaf for leaf in found if isinstance(leaf, Constant) and leaf.value.numpy().size > 1]
     return list(dict.fromkeys(arrays))
 
@@ -149,8 +137,7 @@ class _Stored:
 
     def __init__(self, function: relax.Function, logical: relax.Function) -> None:
         self.layout = str(function.attrs["layoutsel.layout"])
-        self.inputs = _port_layouts(function, "in_layouts")
-        self.output = _port_layouts(function, "out_layouts")[0]
+        self.inputs, (self.output,) = decided_layouts(function)
         self.shapes = [static_shape(param.ty) for param in logical.params]
         self.kernels = _kernels(logical)
 

@@ -12,10 +12,7 @@ def lrn_attributes(scope: Scope) -> tuple[Expr, dict[str, float | int]]:
     calls = {}
     for binding in scope.bindings:
         operator = op_name(binding.value)
-        if operator == "layout_transform":
-            if binding.value.args[0] in scope.values:
-                scope.values[binding.var] = scope.values[binding.value.args[0]]
-        elif operator == "multiply" and operator not in calls and "square" not in calls:
+        if operator == "multiply" and operator not in calls and "square" not in calls:
             calls["square"] = binding.value
         else:
             calls[operator] = binding.value

@@ -167,11 +167,6 @@ def _constants(scope: Scope, argument: relax.Expr) -> list[int]:
         raise scope.fail("bounds computed at run time", "constant bounds") from None
 
 
-def identity(scope: Scope, binding: relax.VarBinding) -> None:
-    """``layout_transform`` between physical and logical form: the layout label already says it."""
-    scope.values[binding.var] = scope.values[binding.value.args[0]]
-
-
 EMITTERS = {
     "concat": concat,
     "expand_dims": reshape,

@@ -10,10 +10,11 @@ from typing import Any
 
 from tvm import relax
 
-from tvm_passes.ir import Constant, Expr, Var, leaves, main_bindings, op_name, static_shape
+from tvm_passes.ir import Constant, Expr, Var, leaves, op_name, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
 from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
 from tvm_passes.onednn.plugin import function as plugin_function
+from tvm_passes.ports import Ports, read_ports
 
 
 class Unsupported(Exception):
@@ -60,9 +61,14 @@ class Scope:
     """Operator that is being emitted."""
 
     @functools.cached_property
-    def bindings(self) -> list[relax.VarBinding]:
-        """The body, in order."""
-        return main_bindings(self.body)
+    def ports(self) -> Ports:
+        """The body without the transforms at its ends."""
+        return read_ports(self.body)
+
+    @property
+    def bindings(self) -> Sequence[relax.VarBinding]:
+        """The operators, in order."""
+        return self.ports.body
 
     @functools.cached_property
     def consumers(self) -> dict[Var, list[relax.VarBinding]]:
@@ -77,7 +83,7 @@ class Scope:
     @functools.cached_property
     def results(self) -> frozenset[Var]:
         """Variables that the function returns."""
-        return frozenset(leaf for leaf in leaves(self.body.body.body) if isinstance(leaf, Var))
+        return frozenset(leaf for leaf in leaves(self.ports.result) if isinstance(leaf, Var))
 
     def fail(self, got: str, expected: str) -> Unsupported:
         """The error that the operator being emitted is not possible."""

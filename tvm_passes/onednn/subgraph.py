@@ -49,16 +49,17 @@ def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]
 def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
     """Emit the body of a stage-1 or stage-2 sub-graph function on `params`; the results in its layout.
 
-    A stage-2 body's transforms are skipped: `params` carry their layouts as labels.
+    A stage-2 body's transforms are left out: `params` carry their layouts as labels.
     """
     scope.values.update(zip(scope.body.params, params, strict=True))
+    scope.values.update({var: params[index] for var, index in scope.ports.inputs.items()})
     if anchor == "lrn":
         return [_emit_lrn(scope)]
     for binding in scope.bindings:
         if binding.var not in scope.done:
             scope.operator = op_name(binding.value) or type(binding.value).__name__
             _emit_binding(scope, binding)
-    results = _value(scope, scope.body.body.body)
+    results = _value(scope, scope.ports.result)
     flat = results if isinstance(results, list) else [results]
     return [scope.convert(tensor, scope.laid_out(tensor)) for tensor in flat]
 
@@ -80,9 +81,7 @@ def _emit_binding(scope: Scope, binding: relax.VarBinding) -> None:
         scope.values[binding.var] = _value(scope, value)
         return
     _check_types(scope, binding)
-    if scope.operator == "layout_transform":
-        movement.identity(scope, binding)
-    elif scope.operator in EMITTERS:
+    if scope.operator in EMITTERS:
         EMITTERS[scope.operator](scope, binding)
     else:
         _emit_elementwise(scope, binding)

@@ -1,0 +1,88 @@
+"""The tensors that cross a sub-graph's boundary: in which layouts, and where between them its own operators are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tvm import relax
+
+from tvm_passes.decision import Decision
+from tvm_passes.ir import Expr, Var, main_bindings, static_shape, tensor_types
+from tvm_passes.layout import STORAGES, order_of, stored, tensor_layout
+
+_INPUTS, _RESULT = "layoutsel.inputs", "layoutsel.result"
+
+
+def activation_types(function: relax.Function) -> list[relax.TensorType]:
+    """Types of a sub-graph function's activation parameters."""
+    count = int(function.attrs["layoutsel.num_activations"])
+    return [param.ty for param in function.params[:count]]
+
+
+def port_layouts(
+    function: relax.Function, decision: Decision
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Layouts that a stage-1 sub-graph's activations and its results take under `decision`."""
+    layout = decided_layout(decision)
+    inputs = tuple(port_layout(ty, layout) for ty in activation_types(function))
+    return inputs, tuple(port_layout(ty, layout) for ty in tensor_types(function.ret_ty))
+
+
+def decided_layouts(function: relax.Function) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Layouts of a stage-2 function's activations and of its results."""
+    inputs, outputs = (function.attrs[f"layoutsel.{key}_layouts"] for key in ("in", "out"))
+    return tuple(map(str, inputs)), tuple(map(str, outputs))
+
+
+def decided_layout(decision: Decision) -> str:
+    """The layout, storage included, that `decision` asks tensors to take."""
+    return stored(decision.layout, STORAGES[decision.precision])
+
+
+def port_layout(ty: relax.TensorType, layout: str) -> str:
+    """The layout that a tensor takes where `layout` is asked for; only floats change their storage."""
+    wanted = layout if str(ty.dtype) == "float32" else order_of(layout)
+    return tensor_layout(static_shape(ty), wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """A sub-graph function without the transforms at its parameters and results."""
+
+    inputs: Mapping[Var, int]
+    """The variable that holds each activation's logical value → its number."""
+    body: Sequence[relax.VarBinding]
+    """The operators, in order."""
+    result: Expr
+    """What they compute: a variable, a tuple in one, or a tuple."""
+
+
+def with_ports(function: relax.Function, inputs: Sequence[Expr], result: Expr) -> relax.Function:
+    """Note in a stage-2 function which of its variables hold the logical activations and the logical result."""
+    position = {binding.var: index for index, binding in enumerate(main_bindings(function))}
+    return function.with_attrs(
+        {
+            _INPUTS: [position.get(value, -1) for value in inputs],
+            _RESULT: position.get(result, -1),
+        }
+    )
+
+
+def read_ports(function: relax.Function) -> Ports:
+    """The ports of a sub-graph function of stage 1 or 2."""
+    bindings = main_bindings(function)
+    if _RESULT not in function.attrs:
+        count = int(function.attrs["layoutsel.num_activations"])
+        inputs = {param: index for index, param in enumerate(function.params[:count])}
+        return Ports(inputs=inputs, body=bindings, result=function.body.body)
+    places = [int(place) for place in function.attrs[_INPUTS]]
+    inputs = {
+        bindings[place].var if place >= 0 else function.params[index]: index
+        for index, place in enumerate(places)
+    }
+    end = int(function.attrs[_RESULT])
+    if end < 0:
+        return Ports(inputs=inputs, body=(), result=function.body.body)
+    first = max(places, default=-1) + 1
+    return Ports(inputs=inputs, body=bindings[first : end + 1], result=bindings[end].var)
