@@ -7,7 +7,7 @@ from tvm import relax
 
 from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, run, weights
 from tvm_passes.cpu import LowerCpu
-from tvm_passes.cpu.host import vector_unit
+from tvm_passes.cpu.host import has_bf16, vector_unit
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.decision import Decision
 from tvm_passes.layout import LAYOUTS, convert, physical_shape, tensor_layout
@@ -174,6 +174,38 @@ def test_kernel_equals_stock_tvm(name, layout):
     assert error(body, shapes, decision) < TOLERANCE
 
 
+STORED = {"bf16": 6e-3, "split-bf16": 2e-5}
+"""Precision → what rounding to its storage costs."""
+STORED_IN_BLOCKS = (
+    "max pool",
+    "average pool",
+    "concat",
+    "concat with scale",
+    "scale and add",
+    "gate",
+    "activations",
+    "rectifiers",
+    "normalisation",
+)
+STORED_IN_TWO = ("max pool ceil", "average pool, padded", "global average", "mean")
+
+
+@pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")
+@pytest.mark.parametrize("precision", STORED)
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        *((name, layout) for name in STORED_IN_BLOCKS for layout in ("NCHW", "NHWC", "NCHW32c")),
+        *((name, layout) for name in STORED_IN_TWO for layout in ("NCHW", "NHWC")),
+    ],
+)
+def test_kernel_reads_and_writes_other_storages(name, layout, precision):
+    shapes, body = KERNELS[name]
+    decision = Decision(unit="cpu", layout=layout, precision=precision)
+    assert declines(model(body, *shapes), decision) == []
+    assert error(body, shapes, decision) < STORED[precision]
+
+
 @pytest.mark.parametrize("name", [name for name in KERNELS if not _takes(name, "NCHW16c")])
 def test_declines_a_layout_that_no_tensor_takes(name):
     shapes, body = KERNELS[name]
@@ -195,7 +227,7 @@ def test_declines_where_there_is_no_kernel(name):
     assert "NCHW" in decline.expected
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 7, 7), (2, 48, 3, 3), (1, 64, 20, 31), (1, 48, 1, 1)])
+@pytest.mark.parametrize("shape", [(1, 32, 7, 7), (2, 96, 3, 3), (1, 64, 20, 31), (1, 96, 1, 1)])
 @pytest.mark.parametrize("source", LAYOUTS)
 @pytest.mark.parametrize("result", LAYOUTS)
 def test_reorder(shape, source, result):
@@ -207,6 +239,23 @@ def test_reorder(shape, source, result):
     out = tvm.runtime.tensor(np.zeros(physical_shape(shape, result), "float32"))
     tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(array), out)
     np.testing.assert_array_equal(out.numpy(), convert(array, source, result))
+
+
+@pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")
+@pytest.mark.parametrize("source", ["NCHW", "NHWC", "NCHW.bf16", "NCHW32c.bf16", "NHWC.split"])
+@pytest.mark.parametrize("result", ["NCHW16c", "NHWC.bf16", "NCHW.split", "NCHW32c.split"])
+@pytest.mark.parametrize("shape", [(2, 64, 5, 9), (1, 32, 20, 16)])
+def test_reorder_changes_the_storage(shape, source, result):
+    function = reorder(shape, source, result, vector_unit(TARGET))
+    module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+    array = convert(
+        np.random.default_rng(0).standard_normal(shape).astype("float32"), "NCHW", source
+    )
+    expected = convert(array, source, result)
+    out = tvm.runtime.tensor(np.zeros_like(expected))
+    tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(array), out)
+    got, wanted = (convert(a, result, "NCHW") for a in (out.numpy(), expected))
+    np.testing.assert_allclose(got, wanted, rtol=2**-16)
 
 
 @pytest.mark.parametrize("function", [nn.silu, nn.gelu, op.sigmoid, op.tanh, op.exp, op.erf])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
+from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 
 if TYPE_CHECKING:
     from tvm_passes.cpu.convolution import ConvolutionKernel
@@ -284,4 +284,4 @@ class ConvolutionEmitter:
         at = (place.image, channel, y, x)
         result = self.kernel.epilogue.evaluate(value, at, count, self.buffers)
         view = self.kernel.result
-        store(self.out, result, view.offset(*at), count, view.c)
+        view.store(self.out, result, view.offset(*at), count)

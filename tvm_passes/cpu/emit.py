@@ -53,6 +53,44 @@ def store(buffer: Buffer, value: TirExpr, base: TirExpr, lanes: int, stride: int
     T.buffer_store(buffer, value, [ramp(base, lanes, stride)])
 
 
+_HIGH = 16
+"""Bits that bfloat16 lacks of float32, all of them low ones of the significand."""
+
+
+def widen(value: TirExpr, lanes: int) -> TirExpr:
+    """Bits of bfloat16, as uint16, as float32."""
+    bits = tirx.Cast(_typed("uint32", lanes), value) << splat(tirx.const(_HIGH, "uint32"), lanes)
+    return tirx.reinterpret(_typed("float32", lanes), bits)
+
+
+def narrow(value: TirExpr, lanes: int) -> TirExpr:
+    """float32 rounded to the nearest bfloat16, as uint16 bits; what is no number stays none."""
+    if lanes == 16:
+        intrinsic = "llvm.x86.avx512bf16.cvtneps2bf16.512"
+        return T.call_llvm_pure_intrin("uint16x16", intrinsic, value)
+    value = bind(value)
+    bits = bind(tirx.reinterpret(_typed("uint32", lanes), value))
+    half, one, high = (splat(tirx.const(n, "uint32"), lanes) for n in (0x7FFF, 1, _HIGH))
+    rounded = bits + half + ((bits >> high) & one)
+    quiet = bits | splat(tirx.const(1 << 22, "uint32"), lanes)
+    kept = tirx.Select(value == value, rounded, quiet)  # noqa: PLR0124 - the test for NaN
+    return tirx.Cast(_typed("uint16", lanes), kept >> high)
+
+
+def split(value: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
+    """float32 as the bits of two bfloat16: rounded (halves away from zero), and what that left, rounded."""
+    value = bind(value)
+    half, high = (splat(tirx.const(n, "uint32"), lanes) for n in (0x8000, _HIGH))
+    mask = splat(tirx.const(0xFFFF0000, "uint32"), lanes)
+    bits = bind((tirx.reinterpret(_typed("uint32", lanes), value) + half) & mask)
+    rest = value - tirx.reinterpret(_typed("float32", lanes), bits)
+    return tirx.Cast(_typed("uint16", lanes), bits >> high), narrow(rest, lanes)
+
+
+def _typed(dtype: str, lanes: int) -> str:
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
 def prefetch(buffer: Buffer, base: TirExpr) -> None:
     """Ask for the cache line of an element, in the second-level cache; it need not exist."""
     address = tirx.address_of(buffer[base])
@@ -117,6 +155,9 @@ def when(condition: TirExpr, then: Callable[[], None], otherwise: Callable[[], N
 
 
 def _flatten(buffer: Buffer, shape: Sequence[int], dtype: str) -> Buffer:
+    if dtype == "bfloat16":
+        # As bits: TVM would rewrite arithmetic on bfloat16 into code that knows no instructions for it.
+        return T.decl_buffer((prod(shape),), "uint16", data=buffer.data)
     if len(shape) == 1:
         return buffer
     return T.decl_buffer((prod(shape),), dtype, data=buffer.data)
@@ -125,7 +166,7 @@ def _flatten(buffer: Buffer, shape: Sequence[int], dtype: str) -> Buffer:
 def prim_func(
     shapes: Sequence[tuple[Sequence[int], str]], body: Callable[[list[Buffer]], None]
 ) -> tirx.PrimFunc:
-    """A PrimFunc whose `body` gets one flat buffer for each parameter of `shapes`.
+    """A PrimFunc whose `body` gets one flat buffer for each parameter of `shapes`; of bfloat16, its bits in uint16.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import vector_math
-from tvm_passes.cpu.emit import Buffer, TirExpr, bind, load, splat
+from tvm_passes.cpu.emit import Buffer, TirExpr, bind, splat
 from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph, Value
 from tvm_passes.cpu.view import View, broadcast_view
 
@@ -148,7 +148,7 @@ class Epilogue:
             return splat(float(item.array.reshape(-1)[0]), lanes)
         if isinstance(item, Param):
             where = self.views[item]
-            return load(buffers[item.index], where.offset(*at), lanes, getattr(where, axis))
+            return where.load(buffers[item.index], where.offset(*at), lanes, axis)
         return OPERATORS[item.operator]([value(arg) for arg in item.args], item, lanes)
 
 

@@ -38,6 +38,11 @@ def vector_unit(target: Target) -> VectorUnit:
     return VectorUnit(lanes=lanes, registers=registers, threads=max(num_cores(target), 1))
 
 
+def has_bf16(target: Target) -> bool:
+    """Whether a target converts to bfloat16, and multiplies it, in vector registers (AVX512_BF16)."""
+    return bool(codegen.llvm_cpu_has_features("avx512bf16", target))
+
+
 def num_cores(target: Target) -> int:
     """Cores of a target; this process's share of the machine where the target does not say."""
     stated = target.attrs.get("num-cores") if hasattr(target, "attrs") else None

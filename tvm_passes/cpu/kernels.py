@@ -11,7 +11,7 @@ from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_po
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
-from tvm_passes.cpu.subgraph import Subgraph
+from tvm_passes.cpu.subgraph import Subgraph, is_stored
 
 Planner = Callable[[Subgraph, VectorUnit], "Plan | str"]
 """The plan of a sub-graph, or the name of the operator that is in the way."""
@@ -32,12 +32,18 @@ PLANNERS: Mapping[str, Planner] = {
 """Anchor → planner."""
 
 
+ANY_STORAGE = frozenset(PLANNERS) - {"matmul", "nn.layer_norm", "nn.softmax"}
+"""Anchors whose kernels read and write elements in whatever storage; they compute in float32."""
+
+
 def plan_subgraph(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """The plan of a sub-graph, or what no kernel computes in its layout: the name of an operator, a scalar."""
     shapes = [param.shape for param in subgraph.params] + [node.shape for node in subgraph.nodes]
     if not all(shapes):
         return "a scalar"
     planner = PLANNERS.get(subgraph.anchor)
+    if is_stored(subgraph) and subgraph.anchor not in ANY_STORAGE:
+        return subgraph.anchor
     if subgraph.algorithm != "direct" and subgraph.anchor != "nn.conv2d":
         return subgraph.anchor
     return planner(subgraph, unit) if planner else subgraph.anchor

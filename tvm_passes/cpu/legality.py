@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import tvm_ffi
 from tvm import relax
 
-from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
+from tvm_passes.cpu.host import VectorUnit, has_bf16, host_target, vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
@@ -17,11 +17,11 @@ from tvm_passes.cpu.tuned import ALGORITHM, current_database, find_record, recor
 from tvm_passes.cpu.winograd import OUTPUTS
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
-from tvm_passes.layout import LAYOUTS, PLAIN
+from tvm_passes.layout import LAYOUTS, PLAIN, STORAGES
 from tvm_passes.rewrite_layouts import decide_function
 
 ALGORITHMS = ("direct", *OUTPUTS, ALGORITHM)
-PRECISIONS = ("f32",)
+PRECISIONS = tuple(STORAGES)
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
 """Which sub-graphs have kernels does not depend on the vector unit."""
@@ -69,24 +69,42 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         )
 
     anchor = str(attrs["layoutsel.anchor"])
-    for field, known in (("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)):
-        value = getattr(decision, field)
-        if value not in known:
-            return decline(anchor, f"{field} {value}", f"one of {', '.join(known)}")
-    if decision.layout == PLAIN and decision.algorithm == "direct":
+    if unknown := _unknown(decision):
+        return decline(anchor, *unknown)
+    if (decision.layout, decision.algorithm, decision.precision) == (PLAIN, "direct", "f32"):
         return None
     if decision.algorithm == ALGORITHM:
         reason = _untuned(function, decision)
         return decline(anchor, reason, "a tuning record for it") if reason else None
+    if obstacle := _obstacle(function, decision):
+        return decline(*obstacle, "layout NCHW, algorithm direct, precision f32")
+    return None
+
+
+def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
+    """The operator that keeps a decision from having a kernel, and how; None where it has one."""
     subgraph = read_subgraph(function, decision)
     if subgraph is None:
-        return decline(anchor, "a body with several results", "a single result")
-    same = decision.algorithm == "direct" and is_plain(subgraph)
-    plan = anchor if same else plan_subgraph(subgraph, _REFERENCE_UNIT)
-    if isinstance(plan, str):
-        lacking = "tensor that fits" if same else "kernel"
-        kernel = f"no {decision.layout} {lacking} ({decision.algorithm}) for these shapes"
-        return decline(plan, kernel, "layout NCHW, algorithm direct")
+        return str(function.attrs["layoutsel.anchor"]), "a body with several results"
+    lacking = "kernel"
+    plan: Plan | str = subgraph.anchor
+    if decision.layout != PLAIN and decision.algorithm == "direct" and is_plain(subgraph):
+        lacking = "tensor that fits"
+    else:
+        plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
+    how = f"{decision.algorithm}, {decision.precision}"
+    reason = f"no {decision.layout} {lacking} ({how}) for these shapes"
+    return (plan, reason) if isinstance(plan, str) else None
+
+
+def _unknown(decision: Decision) -> tuple[str, str] | None:
+    """Which part of a decision this CPU has for no sub-graph, and what it has."""
+    for field, known in (("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)):
+        value = getattr(decision, field)
+        if value not in known:
+            return f"{field} {value}", f"one of {', '.join(known)}"
+    if decision.precision != "f32" and not has_bf16(host_target()):
+        return "a CPU without AVX512_BF16", "one that converts to bfloat16"
     return None
 
 

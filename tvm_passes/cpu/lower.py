@@ -22,7 +22,7 @@ from tvm_passes.cpu.tunable import tunable
 from tvm_passes.cpu.tuned import ALGORITHM, find_record, scheduled
 from tvm_passes.errors import BuildError
 from tvm_passes.ir import Constant, Expr, main_bindings, static_shape, substitute
-from tvm_passes.layout import logical_shape, physical_shape
+from tvm_passes.layout import logical_shape, physical_dtype
 
 UNIT = "cpu"
 
@@ -90,7 +90,7 @@ class _Lowering:
     def _planned(self, plan: Plan) -> _Kernel:
         """A kernel of our own."""
         callee = self._add(plan.prim_func(), _kernel_name(plan.subgraph.anchor))
-        result = relax.TensorType(plan.result_shape, "float32")
+        result = relax.TensorType(plan.result_shape, plan.result_dtype)
         constants = [param.constant for param in plan.subgraph.params if param.constant is not None]
         return _Kernel(callee, result, plan.packs, tuple(constants))
 
@@ -113,13 +113,13 @@ class _Lowering:
         return self.builder.add_func(code, f"{name}_{tvm_ffi.structural_hash(code) % 16**8:08x}")
 
     def _reorder(self, function: relax.Function) -> _Kernel | None:
-        """The kernel of a transform of one float32 tensor."""
-        if len(function.params) != 1 or str(function.params[0].ty.dtype) != "float32":
-            return None
+        """The kernel of a transform of one float tensor."""
         source, result = str(function.attrs["layoutsel.transform"]).split(">")
-        shape = logical_shape(static_shape(function.params[0].ty), source)
-        code = reorder(shape, source, result, self.unit)
-        ty = relax.TensorType(physical_shape(shape, result), "float32")
+        ty = function.params[0].ty
+        if str(ty.dtype) != physical_dtype("float32", source):
+            return None
+        code = reorder(logical_shape(static_shape(ty), source), source, result, self.unit)
+        ty = function.ret_ty
         return _Kernel(self._add(code, f"cpu_{source}_to_{result}"), ty)
 
     def _legalised(self, callee: GlobalVar, function: relax.Function) -> _Kernel:

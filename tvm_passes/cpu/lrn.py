@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit, vector_math
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
+from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, splat
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Nest, nest_for, run_nests
 from tvm_passes.cpu.plan import Plan
@@ -95,7 +95,7 @@ def plan_lrn(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
             total = reader.sum_of_squares(at, lanes, value)
             scale = total * splat(found.alpha / found.size, lanes) + splat(found.bias, lanes)
             scaled = value * vector_math.power(scale, -found.beta, lanes)
-            store(out, scaled, result.offset(*at), lanes, getattr(result, axis))
+            result.store(out, scaled, result.offset(*at), lanes, axis)
 
         run_nests([nest], [body])
 
@@ -113,8 +113,7 @@ class _Reader:
     nest: Nest
 
     def load(self, at: At, lanes: int) -> TirExpr:
-        stride = getattr(self.source, self.nest.axis)
-        return load(self.buffer, self.source.offset(*at), lanes, stride)
+        return self.source.load(self.buffer, self.source.offset(*at), lanes, self.nest.axis)
 
     def sum_of_squares(self, at: At, lanes: int, value: TirExpr) -> TirExpr:
         """Over the window around each lane."""

@@ -11,7 +11,7 @@ from tvm import tirx
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.subgraph import Param, Subgraph
-from tvm_passes.layout import physical_shape
+from tvm_passes.layout import physical_dtype, physical_shape
 
 Pack = Callable[[np.ndarray], np.ndarray]
 Emit = Callable[[Mapping[int, Buffer], Buffer], None]
@@ -45,13 +45,19 @@ class Plan:
         """Shape in memory of the result."""
         return physical_shape(self.subgraph.results[0].shape, self.subgraph.out_layouts[0])
 
+    @property
+    def result_dtype(self) -> str:
+        """Type of the result's elements in memory."""
+        return physical_dtype("float32", self.subgraph.out_layouts[0])
+
     def prim_func(self) -> tirx.PrimFunc:
         """Generate the code."""
         params = self.subgraph.params
         shapes: list[tuple[Sequence[int], str]] = [
-            (self.param_shape(param) or (1,), param.dtype) for param in params
+            (self.param_shape(param) or (1,), physical_dtype(param.dtype, param.layout))
+            for param in params
         ]
-        shapes.append((self.result_shape, "float32"))
+        shapes.append((self.result_shape, self.result_dtype))
 
         def body(buffers: list[Buffer]) -> None:
             by_index = {param.index: buffers[i] for i, param in enumerate(params)}

@@ -14,7 +14,7 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.matvec import MatrixVector
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import window_plan
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain
+from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain, is_stored
 from tvm_passes.cpu.view import four_dimensional, view
 from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
@@ -146,9 +146,12 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     shape = _conv2d_shape(product.anchor)
     if shape is None:
         return product.anchor.operator
+    is_depthwise = shape.groups == shape.in_channels == shape.out_channels > 1
+    if is_stored(subgraph) and not is_depthwise:
+        return product.anchor.operator
     if subgraph.algorithm in OUTPUTS:
         return _winograd_plan(product, shape)
-    if shape.groups == shape.in_channels == shape.out_channels > 1:
+    if is_depthwise:
         return window_plan(subgraph, shape, "depthwise", unit)
     kernel = _direct_kernel(product, shape)
     return product.plan(kernel, kernel.pack) if kernel else product.anchor.operator

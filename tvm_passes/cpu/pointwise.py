@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from tvm_passes.cpu.emit import Buffer, load, store
+from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
@@ -15,19 +15,22 @@ from tvm_passes.cpu.subgraph import Node, Param, Subgraph
 from tvm_passes.cpu.view import View, four_dimensional, view
 
 
-def _flattened(epilogue: Epilogue, result: View, size: int) -> Epilogue | None:
+def _flattened(
+    epilogue: Epilogue, result: View, size: int
+) -> tuple[Epilogue, View] | tuple[None, View]:
     """The same on one long vector, where every operand either has the result's form or is a scalar."""
-    flat = View(n=0, block=size, chunk=size, c=1, h=0, w=0)
-    scalar = View(n=0, block=1, chunk=0, c=0, h=0, w=0)
+    if result.low:
+        return None, result
+    flat = replace(result, n=0, block=size, chunk=size, c=1, h=0, w=0)
     views: dict[Param, View] = {}
     for param, where in epilogue.views.items():
         if where == result:
             views[param] = flat
         elif prod(param.shape) == 1:
-            views[param] = scalar
+            views[param] = replace(where, n=0, block=1, chunk=0, c=0, h=0, w=0)
         else:
-            return None
-    return replace(epilogue, views=views)
+            return None, result
+    return replace(epilogue, views=views), flat
 
 
 def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
@@ -38,16 +41,15 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     full = subgraph.results[0].shape
     result = view(full, subgraph.out_layouts[0])
     shape = four_dimensional(full)
-    flat = _flattened(epilogue, result, prod(full))
+    flat, result = _flattened(epilogue, result, prod(full))
     if flat is not None:
-        epilogue, result = flat, View(n=0, block=prod(full), chunk=prod(full), c=1, h=0, w=0)
-        shape = (1, prod(full), 1, 1)
+        epilogue, shape = flat, (1, prod(full), 1, 1)
     nest = nest_for(shape, [result, *epilogue.views.values()], unit)
 
     def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
         def body(at: At, lanes: int, axis: str) -> None:
             value = epilogue.evaluate(None, at, lanes, buffers, axis)
-            store(out, value, result.offset(*at), lanes, getattr(result, axis))
+            result.store(out, value, result.offset(*at), lanes, axis)
 
         run_nests([nest], [body])
 
@@ -90,9 +92,9 @@ def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
             def body(at: At, lanes: int, axis: str) -> None:
                 n, c, y, x = at
                 own = source.offset(n, c - start, y, x)
-                value = load(buffers[arg.index], own, lanes, getattr(source, axis))
+                value = source.load(buffers[arg.index], own, lanes, axis)
                 value = epilogue.evaluate(value, at, lanes, buffers, axis)
-                store(out, value, result.offset(*at), lanes, getattr(result, axis))
+                result.store(out, value, result.offset(*at), lanes, axis)
 
             return body
 

@@ -8,11 +8,11 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
-from tvm_passes.cpu.emit import Buffer, TirExpr, bind, load, store
+from tvm_passes.cpu.emit import Buffer, TirExpr, bind
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
-from tvm_passes.cpu.view import View, view
-from tvm_passes.layout import physical_shape
+from tvm_passes.cpu.view import View, four_dimensional, view
+from tvm_passes.layout import physical_dtype, physical_shape
 
 
 def transpose(vectors: Sequence[TirExpr]) -> list[TirExpr]:
@@ -45,12 +45,17 @@ def _is_planar(where: View) -> bool:
 def reorder(
     shape: Sequence[int], source_layout: str, result_layout: str, unit: VectorUnit
 ) -> tirx.PrimFunc:
-    """A PrimFunc that copies a logical NCHW `shape` from one layout to another."""
+    """A PrimFunc that copies a logical NCHW `shape` of float32 values from one layout to another."""
     source, result = view(shape, source_layout), view(shape, result_layout)
     blocks = [where.block for where in (source, result) if where.chunk != where.block * where.c]
     lanes = min([unit.lanes, *blocks])
-    n, channels, h, w = shape
-    transposes = _is_planar(source) != _is_planar(result) and h * w >= lanes and channels >= lanes
+    n, channels, h, w = four_dimensional(shape)
+    transposes = (
+        _is_planar(source) != _is_planar(result)
+        and h * w >= lanes
+        and channels >= lanes
+        and all(where.h == where.w * w for where in (source, result))
+    )
 
     def body(buffers: list[Buffer]) -> None:
         first = channels - channels % lanes if transposes else 0
@@ -63,16 +68,16 @@ def reorder(
             run_nests([rest], [_copy(buffers, source, result)])
 
     parameters = [
-        (physical_shape(shape, source_layout), "float32"),
-        (physical_shape(shape, result_layout), "float32"),
+        (physical_shape(shape, layout), physical_dtype("float32", layout))
+        for layout in (source_layout, result_layout)
     ]
     return emit.prim_func(parameters, body)
 
 
 def _copy(buffers: Sequence[Buffer], source: View, result: View) -> Body:
     def body(at: At, lanes: int, axis: str) -> None:
-        value = load(buffers[0], source.offset(*at), lanes, getattr(source, axis))
-        store(buffers[1], value, result.offset(*at), lanes, getattr(result, axis))
+        value = source.load(buffers[0], source.offset(*at), lanes, axis)
+        result.store(buffers[1], value, result.offset(*at), lanes, axis)
 
     return body
 
@@ -83,6 +88,7 @@ def _transposed(
     """All whole vectors of channels; the last tile of pixels overlaps the one before it."""
     n, channels, h, w = shape
     source, result = views
+    source_axis, result_axis = ("w" if _is_planar(where) else "c" for where in views)
     pixels, vectors = h * w, channels // lanes
     tiles = -(-pixels // lanes)
     span = max(1, min(tiles, 64))
@@ -96,10 +102,10 @@ def _transposed(
             rows = []
             for lane in range(lanes):
                 base = _tile_base(source, image, channel, pixel, lane)
-                rows.append(bind(load(buffers[0], base, lanes)))
+                rows.append(bind(source.load(buffers[0], base, lanes, source_axis)))
             for lane, column in enumerate(transpose(rows)):
                 base = _tile_base(result, image, channel, pixel, lane)
-                store(buffers[1], column, base, lanes)
+                result.store(buffers[1], column, base, lanes, result_axis)
 
 
 def _tile_base(where: View, image: TirExpr, channel: TirExpr, pixel: TirExpr, lane: int) -> TirExpr:

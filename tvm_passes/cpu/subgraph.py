@@ -13,7 +13,7 @@ from tvm.ir import Call, Tuple
 from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
-from tvm_passes.layout import PLAIN
+from tvm_passes.layout import PLAIN, order_of, storage_of
 from tvm_passes.ports import Ports, decided_layouts, port_layouts, read_ports
 
 
@@ -86,9 +86,17 @@ class Subgraph:
 
 
 def is_plain(subgraph: Subgraph) -> bool:
-    """Whether every tensor that comes in or goes out lies plain."""
-    layouts = [*(param.layout for param in subgraph.params), *subgraph.out_layouts]
-    return all(layout == PLAIN for layout in layouts)
+    """Whether every tensor that comes in or goes out lies in plain order."""
+    return all(order_of(layout) == PLAIN for layout in _layouts(subgraph))
+
+
+def is_stored(subgraph: Subgraph) -> bool:
+    """Whether any tensor that comes in or goes out is stored otherwise than in float32."""
+    return any(map(storage_of, _layouts(subgraph)))
+
+
+def _layouts(subgraph: Subgraph) -> list[str]:
+    return [*(param.layout for param in subgraph.params), *subgraph.out_layouts]
 
 
 def as_rows(subgraph: Subgraph) -> Subgraph:

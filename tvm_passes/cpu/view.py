@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tvm_passes.cpu.emit import TirExpr
-from tvm_passes.layout import block_size
+from tvm_passes.cpu import emit
+from tvm_passes.cpu.emit import Buffer, TirExpr
+from tvm_passes.layout import BF16, PLAIN, SPLIT, block_size, order_of, storage_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Strides, in elements, of a tensor whose channels may come in blocks."""
+    """Strides, in elements of its storage, of a tensor whose channels may come in blocks."""
 
     n: int
     block: int
@@ -22,6 +23,10 @@ class View:
     """Stride between the channels of a block."""
     h: int
     w: int
+    storage: str = ""
+    """As :func:`tvm_passes.layout.storage_of` names it."""
+    low: int = 0
+    """Of split storage: where the low half of an element lies, seen from its high half."""
 
     def channel(self, c: TirExpr) -> TirExpr:
         """Offset of channel `c`."""
@@ -32,6 +37,32 @@ class View:
     def offset(self, n: TirExpr, c: TirExpr, h: TirExpr, w: TirExpr) -> TirExpr:
         """Offset of one element."""
         return n * self.n + self.channel(c) + h * self.h + w * self.w
+
+    def load(self, buffer: Buffer, base: TirExpr, lanes: int = 1, axis: str = "c") -> TirExpr:
+        """Values of `lanes` elements along `axis` from offset `base` on, as float32."""
+        stride = getattr(self, axis)
+        if not self.storage:
+            return emit.load(buffer, base, lanes, stride)
+        if stride == 0:
+            return emit.splat(self.load(buffer, base), lanes)
+        high = emit.widen(emit.load(buffer, base, lanes, stride), lanes)
+        if self.storage == BF16:
+            return high
+        return high + emit.widen(emit.load(buffer, base + self.low, lanes, stride), lanes)
+
+    def store(
+        self, buffer: Buffer, value: TirExpr, base: TirExpr, lanes: int = 1, axis: str = "c"
+    ) -> None:
+        """Store float32 values of `lanes` elements along `axis` from offset `base` on."""
+        stride = getattr(self, axis)
+        if not self.storage:
+            emit.store(buffer, value, base, lanes, stride)
+        elif self.storage == BF16:
+            emit.store(buffer, emit.narrow(value, lanes), base, lanes, stride)
+        else:
+            high, low = emit.split(value, lanes)
+            emit.store(buffer, high, base, lanes, stride)
+            emit.store(buffer, low, base + self.low, lanes, stride)
 
 
 def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:
@@ -50,12 +81,28 @@ def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:
 def view(shape: Sequence[int], layout: str) -> View:
     """View of a tensor of logical `shape` in `layout`; plain ones of other ranks are row-major matrices."""
     _, c, h, w = four_dimensional(shape)
-    if len(shape) != 4 or layout == "NHWC":
-        return View(n=h * w * c, block=c, chunk=c, c=1, h=w * c, w=c)
-    block = block_size(layout)
-    if block:
-        return View(n=c * h * w, block=block, chunk=h * w * block, c=1, h=w * block, w=block)
-    return View(n=c * h * w, block=c, chunk=c * h * w, c=h * w, h=w, w=1)
+    storage = storage_of(layout)
+    halves = 2 if storage == SPLIT else 1
+    if len(shape) == 4 and order_of(layout) == PLAIN:
+        row, low = w * halves, w if storage == SPLIT else 0
+        plane = h * row
+        return View(
+            n=c * plane, block=c, chunk=c * plane, c=plane, h=row, w=1, storage=storage, low=low
+        )
+    block = block_size(layout) or c
+    pixel, low = block * halves, block if storage == SPLIT else 0
+    plane = h * w * pixel
+    chunk = plane if block < c else c
+    return View(
+        n=c // block * plane,
+        block=block,
+        chunk=chunk,
+        c=1,
+        h=w * pixel,
+        w=pixel,
+        storage=storage,
+        low=low,
+    )
 
 
 def broadcast_view(shape: Sequence[int], layout: str, full: Sequence[int]) -> View | None:
@@ -70,18 +117,10 @@ def broadcast_view(shape: Sequence[int], layout: str, full: Sequence[int]) -> Vi
         rows, full_rows = padded[:-1], tuple(full[:-1])
         if rows != full_rows and any(dim != 1 for dim in rows):
             return None
-        channels = padded[-1] if padded else 1
-        varies = channels != 1
-        return View(
-            n=0,
-            block=channels,
-            chunk=channels if varies else 0,
-            c=int(varies),
-            h=0,
-            w=channels if rows == full_rows and any(dim != 1 for dim in rows) else 0,
-        )
+        own = view(padded, layout)
+        c, w = padded[-1:] != (1,) and bool(padded), any(dim != 1 for dim in rows)
+        return replace(own, n=0, chunk=own.chunk * c, c=own.c * c, h=0, w=own.w * w)
     own = view(padded, layout)
     n, c, h, w = (dim != 1 for dim in padded)
-    if not c:
-        return View(n=own.n * n, block=1, chunk=0, c=0, h=own.h * h, w=own.w * w)
-    return View(n=own.n * n, block=own.block, chunk=own.chunk, c=own.c, h=own.h * h, w=own.w * w)
+    varying = replace(own, n=own.n * n, h=own.h * h, w=own.w * w)
+    return varying if c else replace(varying, block=1, chunk=0, c=0)

@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.convolution import Convolution
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
+from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.tiling import even_split
@@ -221,7 +221,7 @@ class _Emitter:
             value = self._scaled(accumulator.value, high - low, across, lanes)
             at = (image, channel, y, left + pixel)
             value = window.epilogue.evaluate(value, at, lanes, self.buffers)
-            store(self.out, value, window.result.offset(*at), lanes, window.result.c)
+            window.result.store(self.out, value, window.result.offset(*at), lanes)
 
     def _tap(
         self,
@@ -241,7 +241,7 @@ class _Emitter:
             weight = bind(load(self.weights, tap * window.lanes, lanes))
         for pixel in valid:
             x = pixel * conv.strides[1] + column * conv.dilation[1]
-            value = load(self.source, base + x * window.source.w, lanes, window.source.c)
+            value = window.source.load(self.source, base + x * window.source.w, lanes)
             accumulator = accumulators[pixel]
             if window.kind == "max":
                 accumulator.set(T.max(accumulator.value, value))
