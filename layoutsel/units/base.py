@@ -13,6 +13,9 @@ from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline, UnitUnavailable
 
+Admits = Callable[[Subgraph, Decision], bool | Decline]
+"""Whether a decision is asked for at all; a decline where it would be, but for this sub-graph."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
@@ -33,11 +36,15 @@ class Unit:
         return self.backend.unavailable()
 
     def candidates(
-        self, subgraph: Subgraph, function: relax.Function
+        self, subgraph: Subgraph, function: relax.Function, admits: Admits
     ) -> Iterator[Decision | Decline]:
-        """Each decision it offers, or why that one is not possible."""
+        """Each decision it offers that `admits` lets pass, or why that one is not possible."""
         for decision in self.offers(subgraph):
-            yield self.backend.supports(function, decision) or decision
+            answer = admits(subgraph, decision)
+            if answer is True:
+                yield self.backend.supports(function, decision) or decision
+            elif isinstance(answer, Decline):
+                yield answer
 
 
 _UNITS: dict[str, Unit] = {}
