@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tvm_passes.amx.geometry import Geometry
 from tvm_passes.amx.tiles import LANES, REGISTERS
 
-_PASS_BYTES = 768 << 10
+_PASS_BYTES = 128 << 10
 """Weights up to this size are read again for every block of pixels; larger ones are passed over once, and the pixels
 are read again: what is read again has to stay in the second-level cache."""
 _FEW_PIXELS = 4

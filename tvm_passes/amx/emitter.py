@@ -179,7 +179,7 @@ class Emitter:
         for row, column in cells:
             tiles.zero(row * columns.count + column)
         offsets = [bind(self.tiles.offset(*place)) for place in places]
-        self._reduce(task, offsets, cells, columns)
+        self._reduce(task, tile, offsets, cells, columns)
         stride = columns.count * LANES
         for row, column in cells:
             where = row * self.tiles.rows * stride + column * LANES
@@ -187,9 +187,21 @@ class Emitter:
         for row, place in enumerate(places):
             self._finish(task, place, row * self.tiles.rows * stride, columns)
 
+    def _prefetch(self, tile: TirExpr, weights: TirExpr, size: int) -> None:
+        """Ask for this block's share of the weights that the same step of the next block of channels will load.
+
+        All of a task's blocks of pixels take part, so that memory delivers while tiles are multiplied.
+        """
+        blocks = -(-self.tiles.count // self.block.pixels)
+        share = -(-size // (_LINE * blocks))
+        first = weights + tile // self.block.pixels * (share * _LINE)
+        for line in range(share):
+            emit.prefetch(self.weights, first + line * _LINE)
+
     def _reduce(
         self,
         task: _Task,
+        tile: TirExpr,
         offsets: list[TirExpr],
         cells: list[tuple[int, int]],
         columns: _Columns,
@@ -206,8 +218,7 @@ class Emitter:
             weights = bind(base + (row * geometry.steps + number) * size)
             self._products(task, [offset + pixels for offset in offsets], cells, weights)
             if not self.blocking.pixels_first:
-                for line in range(0, size, _LINE):
-                    emit.prefetch(self.weights, weights + (self.kernel.products * size + line))
+                self._prefetch(tile, weights + self.kernel.products * size, size)
 
         if geometry.steps == 1:
             with emit.serial(self.conv.kernel[0]) as row:
@@ -288,10 +299,10 @@ class Emitter:
     ) -> None:
         image, y, x = at
         result = self.kernel.result
-        for column in range(columns.count):
-            lanes = columns.exist if column == columns.count - 1 else LANES
-            channel = (columns.block * self.block.channels + column) * LANES
-            value = emit.load(task.sums, sums + column * LANES, lanes)
-            where = (image, channel, y, x)
+        exist = (columns.count - 1) * LANES + columns.exist
+        for first in range(0, exist, 2 * LANES):
+            lanes = min(exist - first, 2 * LANES)
+            where = (image, columns.block * (self.block.channels * LANES) + first, y, x)
+            value = emit.load(task.sums, sums + first, lanes)
             value = self.kernel.epilogue.evaluate(value, where, lanes, self.buffers)
             result.store(self.out, value, result.offset(*where), lanes)
