@@ -60,13 +60,17 @@ class RowCopy:
         pixels = conv.out_width if geometry.picks else conv.in_width
         step = conv.strides[1] if geometry.picks else 1
         dense = step == 1 and view.w == geometry.channels
+        blocks = conv.in_channels // view.block
         for half, copy in enumerate(self.copies):
             if dense:
                 self._move(copy, target, start, pixels * geometry.channels)
             else:
                 with emit.serial(pixels) as x:
                     source = bind(start + half * view.low + x * (step * view.w))
-                    self._move(copy, bind(target + x * geometry.channels), source, conv.in_channels)
+                    place = bind(target + x * geometry.channels)
+                    with emit.serial(blocks) as block:
+                        where = source + block * view.chunk
+                        self._move(copy, place + block * view.block, where, view.block)
                     if geometry.channels > conv.in_channels:
                         _fill(copy, target + x * geometry.channels + conv.in_channels, 1)
             used = pixels * geometry.channels

@@ -79,10 +79,10 @@ class Emitter:
         self.merges = all(map(self._merges, [kernel.result, *kernel.epilogue.views.values()]))
 
     def _merges(self, view: View) -> bool:
-        """Whether all pixels of all images follow each other at one stride."""
+        """Whether pixels that are numbered through rows, or through images, follow each other at one stride."""
         conv = self.conv
-        one_image = conv.batch == 1 or view.n == view.h * conv.out_height
-        return one_image and view.h == view.w * conv.out_width
+        images = conv.batch == 1 or not self.geometry.spans_images
+        return view.h == view.w * conv.out_width and (images or view.n == view.h * conv.out_height)
 
     def emit(self) -> None:
         """Emit everything."""
@@ -105,7 +105,7 @@ class Emitter:
         block, geometry = self.block, self.geometry
         sums = T.alloc_buffer((block.accumulators * self.tiles.rows * LANES,), "float32")
         if geometry.in_place:
-            start = row * self.kernel.source.w
+            start = bind(image * self.kernel.source.n + row * self.kernel.source.w)
             operand, base = (self.source,) * 2, (start, start + self.kernel.source.low)
         else:
             size = geometry.copy_size(self.blocking.rows)
@@ -278,14 +278,12 @@ class Emitter:
         if self.tiles.lines > 1 or geometry.by_rows:
             return (task.image, bind(task.row + line), number), None
         if geometry.in_place or geometry.pitch == geometry.width:
-            first = task.row * geometry.width
+            flat = bind(task.row * geometry.width + number)
             if self.merges:
-                image = 0 if geometry.in_place else task.image
-                return (image, 0, bind(first + number)), None
-            flat = bind(first + number)
+                return (task.image, 0, flat), None
             size = conv.out_height * conv.out_width
-            image = bind(flat // size) if geometry.in_place else task.image
-            within = bind(flat % size) if geometry.in_place else flat
+            image = bind(flat // size) if geometry.spans_images else task.image
+            within = bind(flat % size) if geometry.spans_images else flat
             return (image, bind(within // conv.out_width), bind(within % conv.out_width)), None
         row, column = bind(number // geometry.pitch), bind(number % geometry.pitch)
         return (task.image, bind(task.row + row), column), column < geometry.width

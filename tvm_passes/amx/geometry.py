@@ -3,7 +3,7 @@
 A row of the left operand is a run of input elements that lie next to each other: the taps of one kernel row. Pixels are
 numbered so that from one to the next the run moves by a constant stride, which is what a tile load can follow:
 
-- *in place*: 1×1 kernels at stride 1 read the tensor as it lies, all images in one go;
+- *in place*: 1×1 kernels at stride 1 read the tensor as it lies, images that follow each other in one go;
 - *flat*: other kernels at stride 1 read a copy of the rows with zeros between them. Pixels are numbered through the
   zeros, so that tiles run on from row to row; what is computed for the zeros is thrown away;
 - *by rows*: strided kernels read such a copy too, but a tile stays within one row of pixels.
@@ -40,11 +40,20 @@ class Geometry:
     @cached_property
     def in_place(self) -> bool:
         """Whether tiles are loaded from the source itself."""
-        conv, source = self.convolution, self.source
+        conv = self.convolution
         channels = conv.in_channels
-        dense = source.h == source.w * conv.in_width and source.n == source.h * conv.in_height
-        fits = channels >= DEPTH or channels % 2 == 0
-        return conv.pointwise and fits and (dense or conv.batch * conv.in_height == 1)
+        fits = self.is_blocked or channels >= DEPTH or channels % 2 == 0
+        return conv.pointwise and fits and self.source.h == self.source.w * conv.in_width
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the source's channels come in blocks, each as deep as a product."""
+        return self.source.block < self.convolution.in_channels
+
+    @property
+    def spans_images(self) -> bool:
+        """Whether pixels are numbered through all images."""
+        return self.in_place and not self.is_blocked
 
     @property
     def by_rows(self) -> bool:
@@ -91,6 +100,8 @@ class Geometry:
 
     def start(self, step: TirExpr) -> TirExpr:
         """Where in the run a step starts."""
+        if self.in_place and self.is_blocked:
+            return step * self.source.chunk
         if self.run % self.depth == 0:
             return step * self.depth
         return tirx.min(step * self.depth, self.run - self.depth)
@@ -100,14 +111,15 @@ class Geometry:
     @property
     def images(self) -> int:
         """Images that tasks are cut from."""
-        return 1 if self.in_place else self.convolution.batch
+        return 1 if self.spans_images else self.convolution.batch
 
     @property
     def height(self) -> int:
         """Rows of one image; in place every pixel is a row."""
         conv = self.convolution
-        pixels = conv.batch * conv.out_height * conv.out_width
-        return pixels if self.in_place else conv.out_height
+        if not self.in_place:
+            return conv.out_height
+        return (conv.batch // self.images) * conv.out_height * conv.out_width
 
     @property
     def width(self) -> int:

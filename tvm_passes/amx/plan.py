@@ -24,8 +24,8 @@ from tvm_passes.layout import storage_of
 
 Pack = Callable[[AmxKernel, np.ndarray], np.ndarray]
 
-LAYOUTS = ("NCHW", "NHWC")
-"""Channels come last, as in matrices, which have no other layout than the plain one."""
+LAYOUTS = ("NCHW", "NHWC", "NCHW32c")
+"""Channels come last, as in matrices, which have no other layout than the plain one; or in blocks, each a tile's row."""
 PRECISIONS = ("bf16", "split-bf16")
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
