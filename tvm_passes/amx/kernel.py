@@ -1,0 +1,116 @@
+"""A convolution or matrix product on tiles: packs its weights and emits its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import ml_dtypes
+import numpy as np
+
+from tvm_passes.amx.blocking import Blocking, choose
+from tvm_passes.amx.emitter import Emitter
+from tvm_passes.amx.geometry import Geometry
+from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS
+from tvm_passes.cpu.convolution import Convolution
+from tvm_passes.cpu.emit import Buffer
+from tvm_passes.cpu.epilogue import Epilogue
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.view import View
+
+TILE = ROWS * ROW_BYTES // 2
+"""Elements of a packed tile of weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmxKernel:
+    """A convolution with its geometry and blocking."""
+
+    convolution: Convolution
+    source: View
+    result: View
+    unit: VectorUnit
+    epilogue: Epilogue
+    algorithm: str = "direct"
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Which pixels are which rows of tiles."""
+        return Geometry(convolution=self.convolution, source=self.source)
+
+    @cached_property
+    def blocking(self) -> Blocking:
+        """Blocks and tasks."""
+        return choose(
+            self.geometry, self.convolution.out_channels, self.algorithm, self.unit.threads
+        )
+
+    @property
+    def columns(self) -> int:
+        """Tiles of output channels."""
+        return -(-self.convolution.out_channels // LANES)
+
+    @property
+    def products(self) -> int:
+        """Steps of the whole reduction."""
+        return self.convolution.kernel[0] * self.geometry.steps
+
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights."""
+        return self.columns * self.products * self.geometry.halves * TILE
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """Weights (O, I, KH, KW) as the tiles that the kernel loads, one after the other, flat, in bfloat16.
+
+        Per block of output channels: (kernel row, step, tile of channels, half, pair of inputs, channel, one of the pair);
+        where a step overlaps the one before it, the weights that were used already are zero.
+        """
+        conv, geometry = self.convolution, self.geometry
+        kernel_h, kernel_w = conv.kernel
+        full = np.zeros(
+            (self.columns * LANES, kernel_h, kernel_w, geometry.channels), weights.dtype
+        )
+        full[: conv.out_channels, :, :, : conv.in_channels] = weights.transpose(0, 2, 3, 1)
+        runs = full.reshape(self.columns, LANES, kernel_h, geometry.run)
+        steps = np.zeros((self.columns, kernel_h, geometry.steps, 2 * ROWS, LANES), weights.dtype)
+        for step in range(geometry.steps):
+            first = step * geometry.depth
+            start = min(first, geometry.run - geometry.depth)
+            part = runs[..., first : start + geometry.depth].transpose(0, 2, 3, 1)
+            steps[:, :, step, first - start : geometry.depth] = part
+        pairs = steps.reshape(*steps.shape[:3], ROWS, 2, LANES).swapaxes(-1, -2)
+        high = pairs.astype(ml_dtypes.bfloat16)
+        halves = [high]
+        if geometry.halves == 2:
+            halves.append((pairs - high.astype(weights.dtype)).astype(ml_dtypes.bfloat16))
+        tiles = np.stack(halves, axis=3)
+        size = self.blocking.block.channels
+        blocks = [tiles[first : first + size] for first in range(0, self.columns, size)]
+        return np.concatenate([np.moveaxis(block, 0, 2).reshape(-1) for block in blocks])
+
+    @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        blocking, geometry = self.blocking, self.geometry
+        tiles = geometry.tiles(blocking.rows)
+        tasks = geometry.images * blocking.chunks
+        return {
+            "kernel_amx": 1.0,
+            "products": float(
+                tasks * tiles.count * self.columns * self.products * (2 * geometry.halves - 1)
+            ),
+            "tile_pixels": float(blocking.block.pixels),
+            "tile_channels": float(blocking.block.channels),
+            "tile_rows": float(tiles.rows),
+            "tasks": float(tasks * blocking.parts),
+            "copied": 0.0 if geometry.in_place else float(geometry.copy_size(blocking.rows)),
+            "pixels_first": float(blocking.pixels_first),
+        }
+
+    def emit(
+        self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
+    ) -> None:
+        """Emit the kernel; arguments as those of :meth:`tvm_passes.cpu.convolution.ConvolutionKernel.emit`."""
+        Emitter(self, buffers, source, weights, out).emit()
