@@ -145,7 +145,7 @@ class Session:
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
-        chosen = select(tuple(units) if units is not None else None)
+        chosen = select(tuple(units) if units is not None else None, mode)
         model = import_model(source, shapes=shapes)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))

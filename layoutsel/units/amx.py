@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from layoutsel.model.graph import Subgraph
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import is_image
+from layoutsel.units.layouts import STORED_BLOCK, is_image
 from tvm_passes.amx.plan import PRECISIONS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
@@ -18,9 +18,10 @@ ANCHORS = frozenset({"nn.conv2d", "matmul"})
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     if subgraph.anchor not in ANCHORS:
         return
-    layout = "NHWC" if is_image(subgraph) else PLAIN
+    layouts = ("NHWC", STORED_BLOCK) if is_image(subgraph) else (PLAIN,)
     for precision in PRECISIONS:
-        yield Decision(unit="amx", layout=layout, precision=precision)
+        for layout in layouts:
+            yield Decision(unit="amx", layout=layout, precision=precision)
 
 
-UNIT = Unit(backend=BACKENDS["amx"], offers=_offers)
+UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layoutsel.model.graph import Subgraph
-from layoutsel.precision import BF16, SPLIT_BF16
+from layoutsel.precision import BF16, F32, SPLIT_BF16
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import has_floats, layouts_of, packed_layout
 from tvm_passes.backends import BACKENDS
@@ -31,4 +31,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
             yield Decision(unit="cpu", layout=layout, precision=precision)
 
 
-UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers)
+UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers, precisions=(F32, SPLIT_BF16, BF16))
