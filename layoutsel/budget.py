@@ -141,12 +141,13 @@ def _points(
     for weighed, point, error in zip(search.plans, curve(search.plans, None), errors, strict=True):
         decisions = dict(weighed.solution.decisions)
         taken = next((time for theirs, time in times if theirs == decisions and time), None)
+        is_chosen = decisions == winner.plan.decisions
         points.append(
             replace(
                 point,
-                chosen=decisions == winner.plan.decisions,
+                chosen=is_chosen,
                 measured_us=taken.median_us if taken else None,
-                rel_l2_err=error,
+                rel_l2_err=worst_error(checks) if is_chosen else error,
             )
         )
     if not any(point.chosen for point in points):
