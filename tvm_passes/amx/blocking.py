@@ -67,7 +67,7 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     """The cut for `channels` output channels, on so many `threads`."""
     columns = -(-channels // LANES)
     conv = geometry.convolution
-    weight_bytes = 2 * geometry.halves * conv.kernel[0] * geometry.run * columns * LANES
+    weight_bytes = 2 * geometry.halves * geometry.steps * geometry.depth * columns * LANES
     source_bytes = (
         2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
     )

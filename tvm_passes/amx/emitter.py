@@ -11,7 +11,6 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.amx import tiles
-from tvm_passes.amx.copy_rows import RowCopy
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS, Operands
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer, TirExpr, bind
@@ -32,10 +31,10 @@ class _Task:
     image: TirExpr
     row: TirExpr
     """First row of results."""
-    operand: tuple[Buffer, Buffer]
-    """Where high and low halves of the pixels are read from."""
-    base: tuple[TirExpr, TirExpr]
-    """Where the first pixel's run starts in each."""
+    operand: Buffer
+    """Where pixels are read from."""
+    base: TirExpr
+    """Where it holds the first one."""
     sums: Buffer
     """Where accumulators are stored before the epilogue."""
     first_block: TirExpr
@@ -104,14 +103,13 @@ class Emitter:
     def _task(self, image: TirExpr, row: TirExpr, first: TirExpr, blocks: TirExpr) -> None:
         block, geometry = self.block, self.geometry
         sums = T.alloc_buffer((block.accumulators * self.tiles.rows * LANES,), "float32")
-        if geometry.in_place:
-            start = bind(image * self.kernel.source.n + row * self.kernel.source.w)
-            operand, base = (self.source,) * 2, (start, start + self.kernel.source.low)
+        rows = self.blocking.rows
+        operand, base = self.source, 0
+        if size := geometry.copy_size(rows):
+            operand = T.alloc_buffer((size,), "uint16")
+            geometry.copy(self.source, operand, image, row, rows)
         else:
-            size = geometry.copy_size(self.blocking.rows)
-            copies = [T.alloc_buffer((size,), "uint16") for _ in range(self.halves)]
-            RowCopy(geometry, self.blocking.rows, self.source, copies).emit(image, row)
-            operand, base = (copies[0], copies[-1]), (0, 0)
+            base = bind(image * self.kernel.source.n + row * self.kernel.source.w)
         task = _Task(
             image=image,
             row=row,
@@ -208,24 +206,16 @@ class Emitter:
     ) -> None:
         geometry = self.geometry
         size = columns.count * self.halves * _TILE
-        base = bind(
-            columns.block * (self.block.channels * self.kernel.products * self.halves * _TILE)
-        )
-        dilated = self.conv.dilation[0] * geometry.row_stride
+        base = bind(columns.block * (self.block.channels * geometry.steps * self.halves * _TILE))
 
-        def step(row: TirExpr, number: TirExpr) -> None:
-            pixels = bind(row * dilated + geometry.start(number))
-            weights = bind(base + (row * geometry.steps + number) * size)
-            self._products(task, [offset + pixels for offset in offsets], cells, weights)
+        def step(offset: TirExpr, number: TirExpr) -> None:
+            pixels = bind(task.base + offset)
+            weights = bind(base + number * size)
+            self._products(task, [pixels + place for place in offsets], cells, weights)
             if not self.blocking.pixels_first:
-                self._prefetch(tile, weights + self.kernel.products * size, size)
+                self._prefetch(tile, weights + geometry.steps * size, size)
 
-        if geometry.steps == 1:
-            with emit.serial(self.conv.kernel[0]) as row:
-                step(row, 0)
-            return
-        with emit.serial(self.conv.kernel[0]) as row, emit.serial(geometry.steps) as number:
-            step(row, number)
+        geometry.reduce(self.blocking.rows, step)
 
     def _products(
         self,
@@ -240,8 +230,8 @@ class Emitter:
         count = len({column for _, column in cells})
 
         def load_pixels(row: int, half: int, register: int) -> None:
-            where = task.base[half] + offsets[row]
-            tiles.load(register, task.operand[half], where, stride)
+            where = offsets[row] + half * self.geometry.low(self.blocking.rows)
+            tiles.load(register, task.operand, where, stride)
 
         def load_weights(column: int, half: int, register: int) -> None:
             where = weights + (column * self.halves + half) * _TILE
@@ -275,9 +265,9 @@ class Emitter:
     ) -> tuple[tuple[TirExpr, TirExpr, TirExpr], TirExpr | None]:
         """Image, row and column of a pixel of a task, and whether it exists; None where all do."""
         geometry, conv = self.geometry, self.conv
-        if self.tiles.lines > 1 or geometry.by_rows:
+        if geometry.by_rows:
             return (task.image, bind(task.row + line), number), None
-        if geometry.in_place or geometry.pitch == geometry.width:
+        if geometry.pitch == geometry.width:
             flat = bind(task.row * geometry.width + number)
             if self.merges:
                 return (task.image, 0, flat), None

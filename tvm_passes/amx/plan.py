@@ -10,6 +10,7 @@ import numpy as np
 from tvm import relax
 
 from tvm_passes.amx.blocking import ALGORITHMS
+from tvm_passes.amx.geometry import geometry_of
 from tvm_passes.amx.kernel import AmxKernel
 from tvm_passes.amx.machine import unavailable
 from tvm_passes.cpu.convolution import Convolution
@@ -45,7 +46,7 @@ def _convolution(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if isinstance(product, str):
         return product
     shape = conv2d_shape(product.anchor)
-    if shape is None or shape.groups != 1 or (shape.dilation[1] != 1 and shape.kernel[1] != 1):
+    if shape is None:
         return product.anchor.operator
     return _plan(product, shape, lambda kernel, weights: kernel.pack(weights))
 
@@ -65,6 +66,8 @@ def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
     source = view(product.source.shape, product.source.layout)
     result = view(product.anchor.shape, product.subgraph.out_layouts[0])
     if not storage_of(product.source.layout) or source.c != 1 or result.c != 1:
+        return product.anchor.operator
+    if shape.groups != 1 or geometry_of(shape, source) is None:
         return product.anchor.operator
     kernel = AmxKernel(
         convolution=shape,
