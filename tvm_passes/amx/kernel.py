@@ -50,8 +50,9 @@ class AmxKernel:
 
     @property
     def columns(self) -> int:
-        """Tiles of output channels."""
-        return -(-self.convolution.out_channels // LANES)
+        """Tiles of output channels, in whole blocks."""
+        size = self.blocking.block.channels
+        return -(-self.convolution.out_channels // (LANES * size)) * size
 
     @property
     def packed_size(self) -> int:
@@ -74,8 +75,8 @@ class AmxKernel:
             halves.append((pairs - high.astype(weights.dtype)).astype(ml_dtypes.bfloat16))
         tiles = np.stack(halves, axis=2)
         size = self.blocking.block.channels
-        blocks = [tiles[first : first + size] for first in range(0, self.columns, size)]
-        return np.concatenate([block.swapaxes(0, 1).reshape(-1) for block in blocks])
+        blocks = tiles.reshape(-1, size, *tiles.shape[1:]).swapaxes(1, 2)
+        return np.ascontiguousarray(blocks).reshape(-1)
 
     @property
     def hints(self) -> Mapping[str, float]:
