@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from layoutsel.model.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import is_image
-from tvm_passes.amx.plan import PRECISIONS
+from tvm_passes.amx.legality import PRECISIONS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.layout import PLAIN
