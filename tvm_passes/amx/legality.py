@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tvm import relax
 
 from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.amx.machine import unavailable
 from tvm_passes.amx.plan import plan_amx
-from tvm_passes.cpu.host import VectorUnit, host_target, vector_unit
+from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import is_plain, read_subgraph
+from tvm_passes.cpu.subgraph import Subgraph, is_plain, read_subgraph
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
+from tvm_passes.layout import PLAIN
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW32c")
 """Channels come last, as in matrices, which have no other layout than the plain one; or in blocks, each a tile's row."""
 PRECISIONS = ("bf16", "split-bf16")
-
-_REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
-"""Which sub-graphs have kernels does not depend on the number of threads."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
@@ -54,16 +53,31 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, s
     subgraph = read_subgraph(function, decision)
     if subgraph is None:
         return anchor, "a body with several results", "a single result"
-    if decision.layout != "NCHW" and is_plain(subgraph):
-        return anchor, f"no {decision.layout} tensor that fits", "layout NCHW"
-    plan = plan_amx(subgraph, _REFERENCE_UNIT)
+    if decision.layout != PLAIN and is_plain(subgraph):
+        return anchor, f"no {decision.layout} tensor that fits", f"layout {PLAIN}"
+    return _unplanned(subgraph, decision)
+
+
+def _unplanned(subgraph: Subgraph, decision: Decision) -> tuple[str, str, str] | None:
+    unit = vector_unit(host_target())
+    plan = plan_amx(subgraph, unit)
     if isinstance(plan, str):
+        got = f"what tiles do not compute in {decision.layout}"
         return (
             plan,
-            "what tiles do not compute in this layout",
-            "a convolution in NHWC or a matrix product, with constant weights, ungrouped",
+            got,
+            "a convolution in one group, channels last, or a matrix product, of constant weights",
         )
+    simplest = plan_amx(replace(subgraph, algorithm="direct"), unit)
+    if decision.algorithm != "direct" and _block(plan) == _block(simplest):
+        return subgraph.anchor, f"algorithm {decision.algorithm}, which is the same here", "direct"
     return None
+
+
+def _block(plan: Plan | str) -> tuple[float, ...]:
+    """What a kernel's registers hold."""
+    assert isinstance(plan, Plan)
+    return tuple(plan.hints[name] for name in ("tile_pixels", "tile_channels"))
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
