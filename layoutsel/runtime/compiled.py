@@ -18,7 +18,7 @@ from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import onednn
+from tvm_passes import amx, onednn
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -199,6 +199,10 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel(module, opened.weights, dict(opened.header), path)
 
 
+_UNITS = {"onednn": onednn.available, "amx": amx.unavailable}
+"""Units that a process has to ask for, or to load, before their code runs: what does so and says why it cannot."""
+
+
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
     missing = sorted(set(header.get("features", ())) - set(this_machine().isa))
     if missing:
@@ -206,8 +210,9 @@ def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
             f"{path} was built for instruction sets that this machine lacks: {', '.join(missing)}; "
             f"compile the model on this machine, or with --target for it"
         )
-    if "onednn" in header.get("units", ()) and (reason := onednn.available()):
-        raise UnitUnavailable(f"{path} needs the unit 'onednn': {reason}")
+    for unit, unavailable in _UNITS.items():
+        if unit in header.get("units", ()) and (reason := unavailable()):
+            raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}")
 
 
 def virtual_machine(module: tvm_ffi.Module) -> tvm_ffi.Module:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from layoutsel.model.graph import Subgraph
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import STORED_BLOCK, is_image
-from tvm_passes.amx.plan import PRECISIONS
+from layoutsel.units.layouts import is_image
+from tvm_passes.amx.blocking import ALGORITHMS
+from tvm_passes.amx.legality import PRECISIONS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.layout import PLAIN
@@ -18,10 +19,10 @@ ANCHORS = frozenset({"nn.conv2d", "matmul"})
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     if subgraph.anchor not in ANCHORS:
         return
-    layouts = ("NHWC", STORED_BLOCK) if is_image(subgraph) else (PLAIN,)
-    for precision in PRECISIONS:
-        for layout in layouts:
-            yield Decision(unit="amx", layout=layout, precision=precision)
+    for layout in ("NHWC", "NCHW32c") if is_image(subgraph) else (PLAIN,):
+        for precision in PRECISIONS:
+            for algorithm in ALGORITHMS:
+                yield Decision(unit="amx", layout=layout, precision=precision, algorithm=algorithm)
 
 
 UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)

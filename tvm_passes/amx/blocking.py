@@ -67,7 +67,7 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     """The cut for `channels` output channels, on so many `threads`."""
     columns = -(-channels // LANES)
     conv = geometry.convolution
-    weight_bytes = 2 * geometry.halves * conv.kernel[0] * geometry.run * columns * LANES
+    weight_bytes = 2 * geometry.halves * geometry.steps * geometry.depth * columns * LANES
     source_bytes = (
         2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
     )
@@ -79,7 +79,8 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     chunks = min(chunks, geometry.height)
     rows = -(-geometry.height // chunks)
     tiles = geometry.tiles(rows).count
-    block = ALGORITHMS[algorithm] or _rule(tiles, columns // parts)
+    wanted = ALGORITHMS[algorithm] or _rule(tiles, columns // parts, geometry.halves)
+    block = Block(pixels=min(wanted.pixels, tiles), channels=min(wanted.channels, columns))
     return Blocking(
         block=block,
         rows=rows,
@@ -89,7 +90,9 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     )
 
 
-def _rule(tiles: int, columns: int) -> Block:
+def _rule(tiles: int, columns: int, halves: int) -> Block:
+    if columns == 3:
+        return Block(pixels=min(tiles, 2) if halves == 1 else 1, channels=3)
     if tiles == 1 or columns == 1:
         # One side is a single tile: the other gets the accumulators.
         return Block(pixels=min(tiles, 4), channels=max(min(columns, 4), 1))

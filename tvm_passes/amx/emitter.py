@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,6 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.amx import tiles
-from tvm_passes.amx.copy_rows import RowCopy
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS, Operands
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer, TirExpr, bind
@@ -32,26 +31,27 @@ class _Task:
     image: TirExpr
     row: TirExpr
     """First row of results."""
-    operand: tuple[Buffer, Buffer]
-    """Where high and low halves of the pixels are read from."""
-    base: tuple[TirExpr, TirExpr]
-    """Where the first pixel's run starts in each."""
+    operand: Buffer
+    """Where pixels are read from."""
+    base: TirExpr
+    """Where it holds the first one."""
     sums: Buffer
-    """Where accumulators are stored before the epilogue."""
-    first_block: TirExpr
+    """Where accumulators are stored before the epilogue, those of two blocks."""
+    first: TirExpr
+    """First block of output channels."""
     blocks: TirExpr
-    """Blocks of output channels, and how many."""
+    """Blocks of output channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Columns:
-    """A block of output channels."""
+class _Block:
+    """One register block of a task."""
 
-    block: TirExpr
-    count: int
-    """Tiles."""
-    exist: int
-    """Channels of the last tile that exist."""
+    number: TirExpr
+    tile: TirExpr
+    """First tile of pixels."""
+    channels: TirExpr
+    """Number of the block of output channels."""
 
 
 class Emitter:
@@ -77,6 +77,15 @@ class Emitter:
         self.weights = weights
         self.out = out
         self.merges = all(map(self._merges, [kernel.result, *kernel.epilogue.views.values()]))
+        self.pixel_blocks = -(-self.tiles.count // self.block.pixels)
+        self.width = self.block.channels * LANES
+        """Output channels of a block."""
+        views = [kernel.result, *kernel.epilogue.views.values()]
+        blocked = any(view.c and view.chunk != view.block for view in views)
+        self.piece = LANES if blocked and self.width % (2 * LANES) else 2 * LANES
+        """Channels that are stored at once; they do not cross a block of the layout."""
+        self.lines = self.block.pixels * self.tiles.rows
+        """Pixels of a block."""
 
     def _merges(self, view: View) -> bool:
         """Whether pixels that are numbered through rows, or through images, follow each other at one stride."""
@@ -88,144 +97,113 @@ class Emitter:
         """Emit everything."""
         blocking, geometry = self.blocking, self.geometry
         chunks = geometry.images * blocking.chunks
-        blocks = -(-self.kernel.columns // self.block.channels)
+        blocks = self.kernel.columns // self.block.channels
         with emit.parallel(chunks * blocking.parts) as task:
             chunk = bind(task // blocking.parts)
             part = bind(task % blocking.parts)
-            row = tirx.min(chunk % blocking.chunks * blocking.rows, geometry.height - blocking.rows)
+            row = chunk % blocking.chunks * blocking.rows
             first = bind(part * blocks // blocking.parts)
             self._task(
                 bind(chunk // blocking.chunks),
-                bind(row),
+                bind(tirx.min(row, geometry.height - blocking.rows)),
                 first,
                 bind((part + 1) * blocks // blocking.parts - first),
             )
 
     def _task(self, image: TirExpr, row: TirExpr, first: TirExpr, blocks: TirExpr) -> None:
-        block, geometry = self.block, self.geometry
-        sums = T.alloc_buffer((block.accumulators * self.tiles.rows * LANES,), "float32")
-        if geometry.in_place:
-            start = bind(image * self.kernel.source.n + row * self.kernel.source.w)
-            operand, base = (self.source,) * 2, (start, start + self.kernel.source.low)
+        geometry, rows = self.geometry, self.blocking.rows
+        sums = T.alloc_buffer((2 * self.lines * self.width,), "float32")
+        operand, base = self.source, 0
+        if size := geometry.copy_size(rows):
+            operand = T.alloc_buffer((size,), "uint16")
+            geometry.copy(self.source, operand, image, row, rows)
         else:
-            size = geometry.copy_size(self.blocking.rows)
-            copies = [T.alloc_buffer((size,), "uint16") for _ in range(self.halves)]
-            RowCopy(geometry, self.blocking.rows, self.source, copies).emit(image, row)
-            operand, base = (copies[0], copies[-1]), (0, 0)
+            base = bind(image * self.kernel.source.n + row * self.kernel.source.w)
         task = _Task(
             image=image,
             row=row,
             operand=operand,
             base=base,
             sums=sums,
-            first_block=first,
+            first=first,
             blocks=blocks,
         )
-        left, right = block.operands(self.halves)
-        shapes = [(self.tiles.rows, ROW_BYTES)] * block.accumulators
-        shapes += [(self.tiles.rows, 2 * geometry.depth)] * len(left)
-        shapes += [(geometry.depth // 2, ROW_BYTES)] * len(right)
-        tiles.configure(shapes)
-        if self.blocking.pixels_first:
-            self._pixels(
-                lambda tile, count: self._channels(task, partial(self._block, task, tile, count))
-            )
-        else:
-            self._channels(
-                task, lambda columns: self._pixels(partial(self._block_of, task, columns))
-            )
+        self._configure()
+        total = bind(blocks * self.pixel_blocks)
+        # The epilogue of a block runs among the products of the next one: other units of the core do it.
+        with emit.serial(total + 1) as number:
+            last = partial(self._finish, task, number, 0, self.lines)
+            emit.when(number < total, lambda: self._block(task, number), last)
         tiles.release()
 
-    def _block_of(self, task: _Task, columns: _Columns, tile: TirExpr, count: int) -> None:
-        self._block(task, tile, count, columns)
+    def _configure(self) -> None:
+        depth = self.geometry.depth
+        left, right = self.block.operands(self.halves)
+        shapes = [(self.tiles.rows, ROW_BYTES)] * self.block.accumulators
+        shapes += [(self.tiles.rows, 2 * depth)] * len(left)
+        shapes += [(depth // 2, ROW_BYTES)] * len(right)
+        tiles.configure(shapes)
 
-    def _pixels(self, body: Callable[[TirExpr, int], None]) -> None:
-        """Emit `body` for each block of pixels: its first tile, and how many it has."""
-        full, rest = divmod(self.tiles.count, self.block.pixels)
-        if full:
-            with emit.serial(full) as index:
-                body(bind(index * self.block.pixels), self.block.pixels)
-        if rest:
-            body(full * self.block.pixels, rest)
+    def _at(self, task: _Task, number: TirExpr) -> _Block:
+        """Block `number` of a task."""
+        if self.blocking.pixels_first:
+            pixels, channels = number // task.blocks, number % task.blocks
+        else:
+            pixels, channels = number % self.pixel_blocks, number // self.pixel_blocks
+        last = self.tiles.count - self.block.pixels
+        return _Block(
+            number=number,
+            tile=bind(tirx.min(pixels * self.block.pixels, last)),
+            channels=bind(task.first + channels),
+        )
 
-    def _channels(self, task: _Task, body: Callable[[_Columns], None]) -> None:
-        """Emit `body` for each block of output channels of a task."""
-        columns, size = self.kernel.columns, self.block.channels
-        tail = self.conv.out_channels - (columns - 1) * LANES
-        last = (columns - 1) // size
-        count = columns - last * size
-        with emit.serial(task.blocks) as index:
-            block = bind(task.first_block + index)
-            end = _Columns(block=block, count=count, exist=tail)
-            whole = _Columns(block=block, count=size, exist=LANES)
-            if (count, tail) == (size, LANES):
-                body(whole)
-            elif last == 0:
-                body(end)
-            else:
-                emit.when(block < last, lambda: body(whole), lambda: body(end))
-
-    def _block(self, task: _Task, tile: TirExpr, pixels: int, columns: _Columns) -> None:
-        """One register block: `pixels` tiles from `tile` on, times a block of channels."""
-        places = []
-        for index in range(pixels):
-            line, pixel = self.tiles.first(tile + index)
-            places.append((bind(line), bind(pixel)))
+    def _block(self, task: _Task, number: TirExpr) -> None:
+        """The products of one block, and the epilogue of the one before it."""
+        block = self._at(task, number)
         cells = [
-            (row, column if row % 2 == 0 else columns.count - 1 - column)
-            for row in range(pixels)
-            for column in range(columns.count)
+            (row, column if row % 2 == 0 else self.block.channels - 1 - column)
+            for row in range(self.block.pixels)
+            for column in range(self.block.channels)
         ]
+        for register in range(self.block.accumulators):
+            tiles.zero(register)
+        places = [self.tiles.first(block.tile + index) for index in range(self.block.pixels)]
+        offsets = [bind(task.base + self.tiles.offset(*place)) for place in places]
+        self._reduce(task, block, offsets, cells)
+        start = bind(number % 2 * (self.lines * self.width))
         for row, column in cells:
-            tiles.zero(row * columns.count + column)
-        offsets = [bind(self.tiles.offset(*place)) for place in places]
-        self._reduce(task, tile, offsets, cells, columns)
-        stride = columns.count * LANES
-        for row, column in cells:
-            where = row * self.tiles.rows * stride + column * LANES
-            tiles.store(row * columns.count + column, task.sums, where, 4 * stride)
-        for row, place in enumerate(places):
-            self._finish(task, place, row * self.tiles.rows * stride, columns)
+            where = start + row * self.tiles.rows * self.width + column * LANES
+            tiles.store(row * self.block.channels + column, task.sums, where, 4 * self.width)
 
-    def _prefetch(self, tile: TirExpr, weights: TirExpr, size: int) -> None:
+    def _reduce(
+        self, task: _Task, block: _Block, offsets: list[TirExpr], cells: list[tuple[int, int]]
+    ) -> None:
+        geometry = self.geometry
+        size = self.block.channels * self.halves * _TILE
+        base = bind(block.channels * (geometry.steps * size))
+        share = -(-self.lines // geometry.steps)
+
+        def step(offset: TirExpr, number: TirExpr) -> None:
+            offset = bind(offset)
+            weights = bind(base + number * size)
+            self._products(task, [place + offset for place in offsets], cells, weights)
+            if not self.blocking.pixels_first:
+                self._prefetch(block, weights + geometry.steps * size, size)
+            first = bind(number * share)
+            with T.If(tirx.all(block.number > 0, first < self.lines)), T.Then():
+                self._finish(task, block.number, first, share)
+
+        geometry.reduce(self.blocking.rows, step)
+
+    def _prefetch(self, block: _Block, weights: TirExpr, size: int) -> None:
         """Ask for this block's share of the weights that the same step of the next block of channels will load.
 
         All of a task's blocks of pixels take part, so that memory delivers while tiles are multiplied.
         """
-        blocks = -(-self.tiles.count // self.block.pixels)
-        share = -(-size // (_LINE * blocks))
-        first = weights + tile // self.block.pixels * (share * _LINE)
+        share = -(-size // (_LINE * self.pixel_blocks))
+        first = weights + block.tile // self.block.pixels * (share * _LINE)
         for line in range(share):
             emit.prefetch(self.weights, first + line * _LINE)
-
-    def _reduce(
-        self,
-        task: _Task,
-        tile: TirExpr,
-        offsets: list[TirExpr],
-        cells: list[tuple[int, int]],
-        columns: _Columns,
-    ) -> None:
-        geometry = self.geometry
-        size = columns.count * self.halves * _TILE
-        base = bind(
-            columns.block * (self.block.channels * self.kernel.products * self.halves * _TILE)
-        )
-        dilated = self.conv.dilation[0] * geometry.row_stride
-
-        def step(row: TirExpr, number: TirExpr) -> None:
-            pixels = bind(row * dilated + geometry.start(number))
-            weights = bind(base + (row * geometry.steps + number) * size)
-            self._products(task, [offset + pixels for offset in offsets], cells, weights)
-            if not self.blocking.pixels_first:
-                self._prefetch(tile, weights + self.kernel.products * size, size)
-
-        if geometry.steps == 1:
-            with emit.serial(self.conv.kernel[0]) as row:
-                step(row, 0)
-            return
-        with emit.serial(self.conv.kernel[0]) as row, emit.serial(geometry.steps) as number:
-            step(row, number)
 
     def _products(
         self,
@@ -237,11 +215,10 @@ class Emitter:
         """One step of every accumulator; of split operands all products but that of the low halves."""
         left, right = (Operands(registers) for registers in self.block.operands(self.halves))
         stride = 2 * self.geometry.pixel_stride
-        count = len({column for _, column in cells})
+        low = self.geometry.low(self.blocking.rows)
 
         def load_pixels(row: int, half: int, register: int) -> None:
-            where = task.base[half] + offsets[row]
-            tiles.load(register, task.operand[half], where, stride)
+            tiles.load(register, task.operand, offsets[row] + half * low, stride)
 
         def load_weights(column: int, half: int, register: int) -> None:
             where = weights + (column * self.halves + half) * _TILE
@@ -250,20 +227,26 @@ class Emitter:
         for row, column in cells:
             for first, second in ((0, 0), (0, 1), (1, 0))[: 2 * self.halves - 1]:
                 tiles.dot(
-                    row * count + column,
+                    row * self.block.channels + column,
                     left.get((row, first), partial(load_pixels, row, first)),
                     right.get((column, second), partial(load_weights, column, second)),
                 )
 
-    def _finish(
-        self, task: _Task, place: tuple[TirExpr, TirExpr], sums: TirExpr, columns: _Columns
-    ) -> None:
-        """Epilogue and store of a tile of pixels."""
-        line, pixel = place
-        with emit.serial(self.tiles.rows) as index:
-            number = bind(pixel + index)
-            at, exists = self._where(task, line, number)
-            store = partial(self._store, task, at, sums + index * (columns.count * LANES), columns)
+    def _finish(self, task: _Task, number: TirExpr, first: TirExpr, count: int) -> None:
+        """Epilogue and store of `count` pixels, from `first` on, of the block before `number`."""
+        before = bind(number - 1)
+        block = self._at(task, before)
+        start = bind(before % 2 * (self.lines * self.width))
+        with emit.serial(count) as index:
+            row = (
+                bind(first + index)
+                if self.lines % count == 0
+                else tirx.min(first + index, self.lines - 1)
+            )
+            line, pixel = self.tiles.first(block.tile + row // self.tiles.rows)
+            pixel = bind(pixel + row % self.tiles.rows)
+            at, exists = self._where(task, line, pixel)
+            store = partial(self._store, task, at, bind(start + row * self.width), block)
             if exists is None:
                 store()
             else:
@@ -275,9 +258,9 @@ class Emitter:
     ) -> tuple[tuple[TirExpr, TirExpr, TirExpr], TirExpr | None]:
         """Image, row and column of a pixel of a task, and whether it exists; None where all do."""
         geometry, conv = self.geometry, self.conv
-        if self.tiles.lines > 1 or geometry.by_rows:
+        if geometry.by_rows:
             return (task.image, bind(task.row + line), number), None
-        if geometry.in_place or geometry.pitch == geometry.width:
+        if geometry.pitch == geometry.width:
             flat = bind(task.row * geometry.width + number)
             if self.merges:
                 return (task.image, 0, flat), None
@@ -293,14 +276,32 @@ class Emitter:
         task: _Task,
         at: tuple[TirExpr, TirExpr, TirExpr],
         sums: TirExpr,
-        columns: _Columns,
+        block: _Block,
+    ) -> None:
+        """Epilogue and store of one pixel; of the last block, only the channels that exist."""
+        blocks, rest = divmod(self.conv.out_channels, self.width)
+        full = partial(self._lanes, task, at, sums, block, self.width)
+        if not rest:
+            full()
+        elif not blocks:
+            self._lanes(task, at, sums, block, rest)
+        else:
+            end = partial(self._lanes, task, at, sums, block, rest)
+            emit.when(block.channels < blocks, full, end)
+
+    def _lanes(
+        self,
+        task: _Task,
+        at: tuple[TirExpr, TirExpr, TirExpr],
+        sums: TirExpr,
+        block: _Block,
+        channels: int,
     ) -> None:
         image, y, x = at
         result = self.kernel.result
-        exist = (columns.count - 1) * LANES + columns.exist
-        for first in range(0, exist, 2 * LANES):
-            lanes = min(exist - first, 2 * LANES)
-            where = (image, columns.block * (self.block.channels * LANES) + first, y, x)
+        for first in range(0, channels, self.piece):
+            lanes = min(channels - first, self.piece)
+            where = (image, block.channels * self.width + first, y, x)
             value = emit.load(task.sums, sums + first, lanes)
             value = self.kernel.epilogue.evaluate(value, where, lanes, self.buffers)
             result.store(self.out, value, result.offset(*where), lanes)

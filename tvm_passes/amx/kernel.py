@@ -11,7 +11,7 @@ import numpy as np
 
 from tvm_passes.amx.blocking import Blocking, choose
 from tvm_passes.amx.emitter import Emitter
-from tvm_passes.amx.geometry import Geometry
+from tvm_passes.amx.geometry import Geometry, geometry_of
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.emit import Buffer
@@ -37,7 +37,9 @@ class AmxKernel:
     @cached_property
     def geometry(self) -> Geometry:
         """Which pixels are which rows of tiles."""
-        return Geometry(convolution=self.convolution, source=self.source)
+        geometry = geometry_of(self.convolution, self.source)
+        assert geometry is not None, "asked before"
+        return geometry
 
     @cached_property
     def blocking(self) -> Blocking:
@@ -48,47 +50,33 @@ class AmxKernel:
 
     @property
     def columns(self) -> int:
-        """Tiles of output channels."""
-        return -(-self.convolution.out_channels // LANES)
-
-    @property
-    def products(self) -> int:
-        """Steps of the whole reduction."""
-        return self.convolution.kernel[0] * self.geometry.steps
+        """Tiles of output channels, in whole blocks."""
+        size = self.blocking.block.channels
+        return -(-self.convolution.out_channels // (LANES * size)) * size
 
     @property
     def packed_size(self) -> int:
         """Elements of the packed weights."""
-        return self.columns * self.products * self.geometry.halves * TILE
+        return self.columns * self.geometry.steps * self.geometry.halves * TILE
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights (O, I, KH, KW) as the tiles that the kernel loads, one after the other, flat, in bfloat16.
 
-        Per block of output channels: (kernel row, step, tile of channels, half, pair of inputs, channel, one of the pair);
-        where a step overlaps the one before it, the weights that were used already are zero.
+        Per block of output channels: (step, tile of channels, half, pair of inputs, channel, one of the pair).
         """
-        conv, geometry = self.convolution, self.geometry
-        kernel_h, kernel_w = conv.kernel
-        full = np.zeros(
-            (self.columns * LANES, kernel_h, kernel_w, geometry.channels), weights.dtype
-        )
-        full[: conv.out_channels, :, :, : conv.in_channels] = weights.transpose(0, 2, 3, 1)
-        runs = full.reshape(self.columns, LANES, kernel_h, geometry.run)
-        steps = np.zeros((self.columns, kernel_h, geometry.steps, 2 * ROWS, LANES), weights.dtype)
-        for step in range(geometry.steps):
-            first = step * geometry.depth
-            start = min(first, geometry.run - geometry.depth)
-            part = runs[..., first : start + geometry.depth].transpose(0, 2, 3, 1)
-            steps[:, :, step, first - start : geometry.depth] = part
-        pairs = steps.reshape(*steps.shape[:3], ROWS, 2, LANES).swapaxes(-1, -2)
+        geometry = self.geometry
+        steps = np.zeros((self.columns * LANES, geometry.steps, 2 * ROWS), weights.dtype)
+        arranged = geometry.arrange(weights)
+        steps[: len(arranged), :, : geometry.depth] = arranged
+        pairs = steps.reshape(self.columns, LANES, geometry.steps, ROWS, 2).transpose(0, 2, 3, 1, 4)
         high = pairs.astype(ml_dtypes.bfloat16)
         halves = [high]
         if geometry.halves == 2:
             halves.append((pairs - high.astype(weights.dtype)).astype(ml_dtypes.bfloat16))
-        tiles = np.stack(halves, axis=3)
+        tiles = np.stack(halves, axis=2)
         size = self.blocking.block.channels
-        blocks = [tiles[first : first + size] for first in range(0, self.columns, size)]
-        return np.concatenate([np.moveaxis(block, 0, 2).reshape(-1) for block in blocks])
+        blocks = tiles.reshape(-1, size, *tiles.shape[1:]).swapaxes(1, 2)
+        return np.ascontiguousarray(blocks).reshape(-1)
 
     @property
     def hints(self) -> Mapping[str, float]:
@@ -99,13 +87,13 @@ class AmxKernel:
         return {
             "kernel_amx": 1.0,
             "products": float(
-                tasks * tiles.count * self.columns * self.products * (2 * geometry.halves - 1)
+                tasks * tiles.count * self.columns * geometry.steps * (2 * geometry.halves - 1)
             ),
             "tile_pixels": float(blocking.block.pixels),
             "tile_channels": float(blocking.block.channels),
             "tile_rows": float(tiles.rows),
             "tasks": float(tasks * blocking.parts),
-            "copied": 0.0 if geometry.in_place else float(geometry.copy_size(blocking.rows)),
+            "copied": float(geometry.copy_size(blocking.rows)),
             "pixels_first": float(blocking.pixels_first),
         }
 
