@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -91,8 +92,8 @@ def within_budget(
     contenders = [Contender(name="plan", plan=plan, model=model)]
     if verify_speed:
         weighed = weigh(problem, found.weight_us) if fits else most_exact(problem)
-        failed = [other.solution.decisions for other in search.tried[:-1]]
-        contenders = raced(session, plan, problem, weighed, built=model, without=failed)
+        failed = min((other.squared_error for other in search.tried[:-1]), default=math.inf)
+        contenders = raced(session, plan, problem, weighed, built=model, below=failed)
         announce(contenders[0])
     winner, checks = _first_within(search, contenders, fits=fits)
     points = _points(search, winner, checks, contenders)

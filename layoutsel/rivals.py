@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from layoutsel.attribution import residuals_of
@@ -19,6 +20,7 @@ from layoutsel.planning.alternatives import (
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
+from layoutsel.planning.trade_off import squared_error
 from layoutsel.precision import F32, PrecisionMode
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.race import race
@@ -56,7 +58,7 @@ def raced(
     problem: PlanningProblem,
     weighed: PlanningProblem | None = None,
     built: CompiledModel | None = None,
-    without: Sequence[Mapping[SubgraphId, Decision]] = (),
+    below: float = math.inf,
 ) -> list[Contender]:
     """Build `chosen` and its rivals, and race them; the fastest first, each with all that was measured.
 
@@ -68,12 +70,12 @@ def raced(
         The problem whose prices the rivals shall be good by, where these are not those of `problem`.
     built
         The chosen plan's model, where there is one already.
-    without
-        Plans that are known not to do.
+    below
+        Rivals of this predicted squared error or a larger one are left out: such a plan is known not to do.
     """
     plans = {"plan": chosen}
     for name, decisions in _rivals(chosen, weighed or problem, session.precision).items():
-        if decisions not in without:
+        if squared_error(decisions) < below:
             plans[name] = plan_of(chosen, problem, decisions, name)
     models = {"plan": built} if built is not None else {}
     models |= compiled_all(session, {n: plan for n, plan in plans.items() if n not in models})

@@ -14,7 +14,7 @@ from layoutsel.planning.plan import Plan
 from layoutsel.precision import precision_mode
 from layoutsel.runtime.verify import VerificationError
 from layoutsel.session import Session
-from tests.units.test_precision import SHAPE, network
+from tests.units.test_offered_precisions import SHAPE, network
 from tvm_passes.cpu.host import has_bf16, host_target
 
 pytestmark = pytest.mark.skipif(not has_bf16(host_target()), reason="the CPU has no AVX512_BF16")
