@@ -25,7 +25,6 @@ class Designer {
   Designer(const Graph& graph, const Node& node, const dnnl::engine& engine)
       : node(node), engine(engine), graph_(graph) {
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (node.precision == "bf16") attr.set_fpmath_mode(dnnl::fpmath_mode::bf16);
     attr.set_post_ops(PostOps());
   }
 

@@ -8,7 +8,7 @@ namespace layoutsel {
 
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 
 using Object = ffi::json::Object;
 
@@ -65,6 +65,8 @@ Storage ParseStorage(const Object& object) {
 Tensor ParseTensor(const Object& object) {
   Tensor out;
   out.dims = GetList<int64_t>(object, "dims");
+  out.type = GetStr(object, "type");
+  out.plain_type = GetStr(object, "plain_type");
   out.layout = GetStr(object, "layout");
   out.strides = GetList<int64_t>(object, "strides");
   out.storage = GetInt(object, "storage");
@@ -94,7 +96,6 @@ Node ParseNode(const Object& object) {
   for (const Object& item : GetList<Object>(object, "post_ops")) {
     out.post_ops.push_back(ParsePostOp(item));
   }
-  out.precision = GetStr(object, "precision");
   out.implementation = GetInt(object, "implementation");
   out.attrs = Get(object, "attrs").cast<Object>();
   return out;

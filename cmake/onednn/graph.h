@@ -25,6 +25,8 @@ struct Storage {
 // A logical tensor and how it lies in its storage.
 struct Tensor {
   std::vector<int64_t> dims;
+  std::string type;              // of its elements, as TVM names it
+  std::string plain_type;        // packable: of the elements before they are packed
   std::string layout;            // name of a layout; empty where strides are given
   std::vector<int64_t> strides;  // in elements
   int64_t storage = -1;
@@ -47,7 +49,6 @@ struct Node {
   std::string operator_name;  // such as nn.conv2d
   std::vector<int64_t> inputs, outputs;
   std::vector<PostOp> post_ops;
-  std::string precision;       // f32, or bf16: products in bf16, tensors in f32
   int64_t implementation = 0;  // how many of oneDNN's implementations to skip
   ffi::json::Object attrs;
 

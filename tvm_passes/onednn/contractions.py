@@ -63,14 +63,25 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     shape = (outputs, inputs, *kernel)
     if groups > 1:
         shape = (groups, outputs // groups, inputs, *kernel)
-    filters = Tensor(shape, weight.storage, strides=row_major(shape), packable=_packable(weight))
+    filters = _filters(scope, weight, shape, row_major(shape))
     result = scope.result(static_shape(binding.var.ty))
     source = scope.activation(call.args[0])
     finish(scope, binding.var, scope.node("convolution", [source, filters], result, window(call)))
 
 
-def _packable(weight: Tensor) -> bool:
-    return weight.storage.kind == "weight"
+def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """`weight` as the primitive reads it: packed beforehand, unless it is a constant of the graph's own."""
+    if weight.storage.kind == "weight":
+        return Tensor(
+            tuple(shape),
+            weight.storage,
+            dtype=scope.dtype,
+            strides=tuple(strides),
+            packable=True,
+            plain_dtype=weight.dtype,
+        )
+    constant = weight.view(shape, strides=strides)
+    return constant if weight.dtype == scope.dtype else scope.plain_activation(constant)
 
 
 def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
@@ -86,7 +97,7 @@ def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
     if groups > 1:
         shape = (groups, outputs, inputs // groups, *kernel)
         strides = (inputs // groups * outputs * area, *strides)
-    filters = Tensor(shape, weight.storage, strides=strides, packable=_packable(weight))
+    filters = _filters(scope, weight, shape, strides)
     attrs = window(call)
     extra = ints(call.attrs.output_padding)
     attrs["padding_after"] = [
@@ -112,17 +123,17 @@ def matmul(scope: Scope, binding: relax.VarBinding) -> None:
 def _by_weights(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
     rows = math.prod(left.shape[:-1])
     depth, columns = right.shape[-2:]
-    source = scope.view(scope.plain(left), (rows, depth))
-    result = scope.graph.temp((rows, columns))
+    source = scope.view(scope.plain_activation(left), (rows, depth))
+    result = scope.temp((rows, columns))
     strides = (right.strides or row_major(right.shape))[-2:]
-    weight = Tensor((depth, columns), right.storage, strides=strides, packable=True)
+    weight = _filters(scope, right, (depth, columns), strides)
     return scope.node("matmul", [source, weight], result)
 
 
 def _of_activations(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
     result = static_shape(binding.var.ty)
     operands = [_matrix(scope, _with_rank(scope, tensor, len(result))) for tensor in (left, right)]
-    return scope.node("matmul", operands, scope.graph.temp(result))
+    return scope.node("matmul", operands, scope.temp(result))
 
 
 def _with_rank(scope: Scope, tensor: Tensor, rank: int) -> Tensor:
@@ -133,8 +144,8 @@ def _with_rank(scope: Scope, tensor: Tensor, rank: int) -> Tensor:
 def _matrix(scope: Scope, tensor: Tensor) -> Tensor:
     """`tensor` itself where its last two axes are dense in either order, else a row-major copy."""
     strides = tensor.dense_strides
-    if strides is None or tensor.layout != "NCHW":
-        return scope.plain(tensor)
+    if strides is None or tensor.layout != "NCHW" or tensor.dtype != scope.dtype:
+        return scope.plain_activation(tensor)
     transposed = (*tensor.shape[:-2], tensor.shape[-1], tensor.shape[-2])
     swapped = row_major(transposed)
     if tensor.strides is not None and strides == (*swapped[:-2], swapped[-1], swapped[-2]):

@@ -10,8 +10,10 @@ from typing import Any
 
 from tvm_passes.layout import PLAIN, block_size
 
-SCHEMA_VERSION = 1
-F32_BYTES = 4
+SCHEMA_VERSION = 2
+
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
+"""Types of elements, as TVM names them."""
 
 
 @dataclass(eq=False)
@@ -48,11 +50,14 @@ def _same_strides(shape: Sequence[int], first: Sequence[int], second: Sequence[i
 
 @dataclass(eq=False)
 class Tensor:
-    """A logical f32 tensor and how it lies in its storage."""
+    """A logical tensor and how it lies in its storage."""
 
     shape: tuple[int, ...]
     storage: Storage
     layout: str = PLAIN
+    """Its order alone: `dtype` says how elements are stored."""
+    dtype: str = "float32"
+    """Type of the elements, of a packable weight as the primitive reads them."""
     strides: tuple[int, ...] | None = None
     """In elements; None where `layout` says everything."""
     offset: int = 0
@@ -60,12 +65,19 @@ class Tensor:
     packable: bool = False
     """A weight whose form the primitive may choose."""
     packed: str = ""
-    """The form in which the weight arrives; empty: as `shape` and `strides` say."""
+    """The form in which the weight arrives; empty: as `shape` and `strides` say, of `plain_dtype`."""
+    plain_dtype: str = "float32"
+    """Type of a packable weight's elements before it is packed."""
+
+    @property
+    def element_bytes(self) -> int:
+        """Size of one element."""
+        return ELEMENT_BYTES[self.dtype]
 
     @property
     def bytes(self) -> int:
         """Size of the elements, gaps not counted."""
-        return math.prod(self.shape) * F32_BYTES
+        return math.prod(self.shape) * self.element_bytes
 
     @property
     def dense_strides(self) -> tuple[int, ...] | None:
@@ -87,6 +99,23 @@ class Tensor:
         wanted = Tensor(self.shape, self.storage, layout).dense_strides
         have = self.dense_strides
         return wanted is not None and have is not None and _same_strides(self.shape, have, wanted)
+
+    def view(
+        self,
+        shape: Sequence[int],
+        layout: str = PLAIN,
+        strides: Sequence[int] | None = None,
+        skipped: int = 0,
+    ) -> Tensor:
+        """Other axes over these elements, from the one on that lies `skipped` elements behind the first."""
+        return Tensor(
+            tuple(shape),
+            self.storage,
+            layout,
+            self.dtype,
+            strides=None if strides is None else tuple(strides),
+            offset=self.offset + skipped * self.element_bytes,
+        )
 
     def fills_storage(self) -> bool:
         """Whether this tensor is all that its storage holds."""
@@ -116,7 +145,6 @@ class Node:
     output: Tensor
     attrs: dict[str, Any]
     post_ops: list[PostOp] = field(default_factory=list)
-    precision: str = "f32"
     implementation: int = 0
 
     def reads(self) -> Iterator[Tensor]:
@@ -134,10 +162,10 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
 
-    def temp(self, shape: Sequence[int], layout: str = PLAIN) -> Tensor:
+    def temp(self, shape: Sequence[int], layout: str = PLAIN, dtype: str = "float32") -> Tensor:
         """A new tensor in the arena."""
-        storage = Storage("temp", math.prod(shape) * F32_BYTES)
-        return Tensor(tuple(shape), storage, layout)
+        storage = Storage("temp", math.prod(shape) * ELEMENT_BYTES[dtype])
+        return Tensor(tuple(shape), storage, layout, dtype)
 
     def set_outputs(self, results: Iterable[Tensor]) -> None:
         """Let `results` be what the partition returns; copies where a result has no storage of its own."""
@@ -149,7 +177,8 @@ class Graph:
                 self.outputs.append(result)
                 continue
             target = Storage("output", result.bytes, index)
-            copy = Tensor(result.shape, target, result.layout if result.strides is None else PLAIN)
+            layout = result.layout if result.strides is None else PLAIN
+            copy = Tensor(result.shape, target, layout, result.dtype)
             self.nodes.append(Node("reorder", "", "copy", [result], copy, {}))
             self.outputs.append(copy)
 
@@ -193,6 +222,7 @@ class _Writer:
             root, offset = tensor.storage.root()
             item: dict[str, Any] = {
                 "dims": list(tensor.shape),
+                "type": tensor.dtype,
                 "storage": self.storage(root),
                 "offset": offset + tensor.offset,
             }
@@ -201,7 +231,11 @@ class _Writer:
             else:
                 item["layout"] = tensor.layout
             if tensor.packable:
-                item |= {"packable": 1, "packed": tensor.packed}
+                item |= {
+                    "packable": 1,
+                    "packed": tensor.packed,
+                    "plain_type": tensor.plain_dtype,
+                }
             self.tensors[id(tensor)] = len(self.tensor_items)
             self.tensor_items.append(item)
         return self.tensors[id(tensor)]
@@ -224,7 +258,6 @@ class _Writer:
             "inputs": [self.tensor(tensor) for tensor in node.inputs],
             "outputs": [self.tensor(node.output)],
             "post_ops": [self.post_op(post_op) for post_op in node.post_ops],
-            "precision": node.precision,
             "implementation": node.implementation,
             "attrs": node.attrs,
         }

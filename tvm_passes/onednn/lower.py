@@ -19,7 +19,7 @@ from tvm_passes.ir import (
     substitute,
     tensor_types,
 )
-from tvm_passes.layout import PLAIN, logical_shape
+from tvm_passes.layout import PLAIN, logical_shape, order_of
 from tvm_passes.onednn.graph import Graph, Storage, Tensor
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.onednn.plugin import load
@@ -51,8 +51,9 @@ class _PartitionEmitter:
         for index, param in enumerate(self.function.params):
             shape = static_shape(param.ty)
             kind = "weight" if param in self.weights else "input"
-            size = Tensor(shape, Storage(kind, 0)).bytes
-            self.values[param] = Tensor(shape, Storage(kind, size, index))
+            tensor = Tensor(shape, Storage(kind, 0, index), dtype=str(param.ty.dtype))
+            tensor.storage.bytes = tensor.bytes
+            self.values[param] = tensor
         for binding in main_bindings(self.function):
             if isinstance(binding.value, relax.Function):
                 self.callees[binding.var] = binding.value
@@ -83,7 +84,7 @@ class _PartitionEmitter:
         layouts = [str(layout) for layout in callee.attrs["layoutsel.in_layouts"]]
         layouts += [PLAIN] * (len(arguments) - len(layouts))
         params = [
-            _in_layout(argument, layout)
+            _in_layout(argument, order_of(layout))
             for argument, layout in zip(arguments, layouts, strict=True)
         ]
         if "layoutsel.transform" in callee.attrs:
@@ -102,13 +103,13 @@ class _PartitionEmitter:
         return results if isinstance(callee.ret_ty, relax.TupleType) else results[0]
 
     def transform(self, callee: relax.Function, params: Sequence[Tensor]) -> Tensor:
-        destination = str(callee.attrs["layoutsel.out_layouts"][0])
+        destination = order_of(str(callee.attrs["layoutsel.out_layouts"][0]))
         scope = Scope(self.graph, callee, _label(callee, "transform"), operator="layout_transform")
-        return scope.convert(params[0], destination)
+        return scope.convert(params[0], destination, str(callee.ret_ty.dtype))
 
 
 def _in_layout(argument: Value, layout: str) -> Tensor:
-    """`argument` with the layout that its reader says; what a partition's parameter lacks."""
+    """`argument` in the order that its reader says; what a partition's parameter lacks."""
     assert isinstance(argument, Tensor)
     if (
         argument.layout == layout
@@ -116,7 +117,7 @@ def _in_layout(argument: Value, layout: str) -> Tensor:
         or argument.strides is not None
     ):
         return argument
-    return Tensor(logical_shape(argument.shape, layout), argument.storage, layout)
+    return argument.view(logical_shape(argument.shape, layout), layout)
 
 
 def _weight_params(function: relax.Function) -> set[Var]:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from tvm import relax
 
 from tvm_passes.ir import static_shape
-from tvm_passes.layout import PLAIN, block_size
+from tvm_passes.layout import block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import F32_BYTES, Tensor, row_major
+from tvm_passes.onednn.graph import Tensor, row_major
 from tvm_passes.onednn.scope import Scope
 
 
@@ -42,9 +42,7 @@ def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
     if strides is None:
         return None
     plain = strides == row_major(shape)
-    return Tensor(
-        tuple(shape), tensor.storage, strides=None if plain else strides, offset=tensor.offset
-    )
+    return tensor.view(shape, strides=None if plain else strides)
 
 
 def reshaped_strides(
@@ -89,13 +87,9 @@ def permute(scope: Scope, binding: relax.VarBinding) -> None:
     axes = (
         range(rank)[::-1] if call.attrs.axes is None else [a % rank for a in ints(call.attrs.axes)]
     )
-    view = Tensor(
-        tuple(source.shape[axis] for axis in axes),
-        source.storage,
-        strides=tuple(strides[axis] for axis in axes),
-        offset=source.offset,
+    scope.values[binding.var] = source.view(
+        [source.shape[axis] for axis in axes], strides=[strides[axis] for axis in axes]
     )
-    scope.values[binding.var] = view
 
 
 def concat(scope: Scope, binding: relax.VarBinding) -> None:
@@ -116,14 +110,14 @@ def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step:
     if strides is None:
         whole_blocks = block and begin % block == size % block == 0
         if whole_blocks and axis == 1 and step == 1 and source.shape[0] == 1:
-            offset = source.offset + begin * math.prod(source.shape[2:]) * F32_BYTES
-            return Tensor(shape, source.storage, source.layout, offset=offset)
+            skipped = begin * math.prod(source.shape[2:])
+            return source.view(shape, source.layout, skipped=skipped)
         return _slice(scope, scope.plain(source), axis, begin, size, step)
-    offset = source.offset + begin * strides[axis] * F32_BYTES
+    skipped = begin * strides[axis]
     stepped = tuple(s * step if i == axis else s for i, s in enumerate(strides))
     if stepped == row_major(shape):
-        return Tensor(shape, source.storage, PLAIN, offset=offset)
-    return Tensor(shape, source.storage, strides=stepped, offset=offset)
+        return source.view(shape, skipped=skipped)
+    return source.view(shape, strides=stepped, skipped=skipped)
 
 
 def split(scope: Scope, binding: relax.VarBinding) -> None:

@@ -95,7 +95,7 @@ def reduction(scope: Scope, binding: relax.VarBinding) -> None:
         return
     scope.graph.nodes.append(node)
     flat = scope.view(scope.plain(result), shape)
-    scope.values[binding.var] = scope.convert(flat, scope.laid_out(flat))
+    scope.values[binding.var] = scope.conform(flat)
 
 
 def softmax(scope: Scope, binding: relax.VarBinding) -> None:
@@ -117,16 +117,16 @@ def layer_norm(scope: Scope, binding: relax.VarBinding) -> None:
     axes = [axis % len(source.shape) for axis in ints(call.attrs.axes)]
     if axes != [len(source.shape) - 1]:
         raise scope.fail(f"axes {axes}", "the last axis")
-    source = scope.plain(source)
+    source = scope.plain_activation(source)
     parameters = [scope.plain(scope.tensor(argument)) for argument in call.args[1:]]
     attrs = {"epsilon": float(call.attrs.epsilon)}
-    result = scope.graph.temp(source.shape)
+    result = scope.temp(source.shape)
     node = scope.node("layer_normalization", [source, *parameters], result, attrs)
     if scope.laid_out(result) == result.layout:
         finish(scope, binding.var, node)
     else:
         scope.graph.nodes.append(node)
-        scope.values[binding.var] = scope.convert(result, scope.laid_out(result))
+        scope.values[binding.var] = scope.conform(result)
 
 
 def resize(scope: Scope, binding: relax.VarBinding) -> None:

@@ -51,7 +51,8 @@ class Scope:
     body: relax.Function
     subgraph: str
     layout: str = PLAIN
-    precision: str = "f32"
+    dtype: str = "float32"
+    """In which activations are stored that the model types float32."""
     implementation: int = 0
     """How many of oneDNN's implementations the anchor skips."""
     values: dict[Var, Value] = field(default_factory=dict)
@@ -117,39 +118,47 @@ class Scope:
         return tensor_layout(tensor.shape, self.layout)
 
     def activation(self, expr: Expr) -> Tensor:
-        """`expr` in this sub-graph's layout."""
-        tensor = self.tensor(expr)
-        return self.convert(tensor, self.laid_out(tensor))
+        """`expr` as this sub-graph's activations are."""
+        return self.conform(self.tensor(expr))
+
+    def conform(self, tensor: Tensor) -> Tensor:
+        """`tensor` in this sub-graph's layout and type of elements."""
+        return self.convert(tensor, self.laid_out(tensor), self.dtype)
 
     def plain(self, tensor: Tensor) -> Tensor:
         """`tensor`, row-major and dense."""
         return self.convert(tensor, PLAIN)
 
-    def convert(self, tensor: Tensor, layout: str) -> Tensor:
-        """`tensor` in `layout`: itself, renamed, or copied."""
-        if tensor.layout == layout and tensor.strides is None:
-            return tensor
-        if tensor.lies_as(layout):
-            return Tensor(tensor.shape, tensor.storage, layout, offset=tensor.offset)
-        copy = self.graph.temp(tensor.shape, layout)
+    def plain_activation(self, tensor: Tensor) -> Tensor:
+        """`tensor`, row-major and dense, in this sub-graph's type of elements."""
+        return self.convert(tensor, PLAIN, self.dtype)
+
+    def convert(self, tensor: Tensor, layout: str, dtype: str | None = None) -> Tensor:
+        """`tensor` in `layout` and, if given, of another type: itself, renamed, or copied."""
+        dtype = dtype or tensor.dtype
+        if tensor.dtype == dtype:
+            if tensor.layout == layout and tensor.strides is None:
+                return tensor
+            if tensor.lies_as(layout):
+                return tensor.view(tensor.shape, layout)
+        copy = self.graph.temp(tensor.shape, layout, dtype)
         self.append("reorder", [tensor], copy)
         return copy
 
+    def temp(self, shape: Sequence[int]) -> Tensor:
+        """A new row-major tensor of this sub-graph's type of elements."""
+        return self.graph.temp(shape, dtype=self.dtype)
+
     def result(self, shape: Sequence[int]) -> Tensor:
-        """A new tensor in this sub-graph's layout."""
-        return self.graph.temp(shape, tensor_layout(shape, self.layout))
+        """A new tensor in this sub-graph's layout and type of elements."""
+        return self.graph.temp(shape, tensor_layout(shape, self.layout), self.dtype)
 
     def view(
         self, tensor: Tensor, shape: Sequence[int], strides: Sequence[int] | None = None
     ) -> Tensor:
         """Other axes over the elements of a plain tensor."""
         assert strides is not None or tensor.strides is None
-        return Tensor(
-            tuple(shape),
-            tensor.storage,
-            strides=None if strides is None else tuple(strides),
-            offset=tensor.offset,
-        )
+        return tensor.view(shape, strides=strides)
 
     # Nodes
 
@@ -157,15 +166,7 @@ class Scope:
         self, op: str, inputs: Sequence[Tensor], output: Tensor, attrs: dict[str, Any] | None = None
     ) -> Node:
         """A node with this sub-graph's labels, not yet part of the graph."""
-        return Node(
-            op,
-            self.subgraph,
-            self.operator,
-            list(inputs),
-            output,
-            attrs or {},
-            precision=self.precision,
-        )
+        return Node(op, self.subgraph, self.operator, list(inputs), output, attrs or {})
 
     def append(
         self, op: str, inputs: Sequence[Tensor], output: Tensor, attrs: dict[str, Any] | None = None

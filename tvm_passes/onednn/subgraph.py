@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from tvm import relax
 from tvm.ir import Call
 
+from tvm_passes.cpu.host import has_bf16, host_target
 from tvm_passes.ir import Var, op_name, static_shape, tensor_types
+from tvm_passes.layout import PLAIN, STORAGES, physical_dtype, stored
 from tvm_passes.onednn import contractions, movement, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
 from tvm_passes.onednn.epilogue import finish
@@ -32,17 +34,21 @@ the first in NHWC, 1.1 to 1.7 times in NCHW16c; those after it, twice as long.
 """
 
 PRECISIONS = ("f32", "bf16")
-"""f32, or f32 tensors whose products oneDNN may compute in bf16."""
+"""f32, or bf16 operands and results with sums in f32."""
 
 
 def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
     """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
-    scope = Scope(graph, function, labels["subgraph"], labels["layout"], labels["precision"])
-    if labels["precision"] not in PRECISIONS:
-        raise Unsupported("precision", f"precision {labels['precision']}", " or ".join(PRECISIONS))
-    if labels["algorithm"] not in ALGORITHMS:
-        raise Unsupported("algorithm", f"algorithm {labels['algorithm']}", " or ".join(ALGORITHMS))
-    scope.implementation = ALGORITHMS[labels["algorithm"]]
+    precision, algorithm = labels["precision"], labels["algorithm"]
+    if precision not in PRECISIONS:
+        raise Unsupported("precision", f"precision {precision}", " or ".join(PRECISIONS))
+    if algorithm not in ALGORITHMS:
+        raise Unsupported("algorithm", f"algorithm {algorithm}", " or ".join(ALGORITHMS))
+    if precision == "bf16" and not has_bf16(host_target()):
+        raise Unsupported("precision", "a CPU without AVX512_BF16", "one that multiplies bfloat16")
+    scope = Scope(graph, function, labels["subgraph"], labels["layout"])
+    scope.dtype = physical_dtype("float32", stored(PLAIN, STORAGES[precision]))
+    scope.implementation = ALGORITHMS[algorithm]
     return scope
 
 
@@ -61,7 +67,7 @@ def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
             _emit_binding(scope, binding)
     results = _value(scope, scope.ports.result)
     flat = results if isinstance(results, list) else [results]
-    return [scope.convert(tensor, scope.laid_out(tensor)) for tensor in flat]
+    return [scope.conform(tensor) for tensor in flat]
 
 
 def _value(scope: Scope, expr: relax.Expr) -> Value:
