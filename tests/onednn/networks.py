@@ -10,6 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_passes.cpu import KERNEL_PIPELINE, LowerCpu, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ir import Constant, main_bindings, substitute
 from tvm_passes.merge_partitions import MergePartitions
@@ -110,6 +111,18 @@ def run_onednn(
 ) -> list[np.ndarray]:
     """Results of `module`, all of it on oneDNN."""
     return call(machine(LowerOnednn()(merged(module, *choices))), inputs)
+
+
+def run_lowered(
+    module: tvm.IRModule, inputs: Sequence[np.ndarray], *choices: Decision
+) -> list[np.ndarray]:
+    """Results of `module` on oneDNN, its transforms on the CPU where oneDNN has none."""
+    target = host_target()
+    lowered = LowerCpu(target)(LowerOnednn()(merged(module, *choices)))
+    executable = tvm.compile(
+        lowered, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
+    )
+    return call(relax.VirtualMachine(executable, tvm.cpu()), inputs)
 
 
 def run_reference(module: tvm.IRModule, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -208,12 +208,6 @@ def test_declines_without_optimised_implementation(name):
     assert decline.expected == "an optimised implementation"
 
 
-def test_declines_split():
-    decision = Decision(unit="onednn", layout="NHWC", precision="split-bf16")
-    (decline,) = declines(CONVOLUTIONS["3x3"], [IMAGE], decision)
-    assert decline.got == "precision split-bf16"
-
-
 def test_declines_on_older_processors(monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     (decline,) = declines(CONVOLUTIONS["3x3"], [IMAGE], bf16())

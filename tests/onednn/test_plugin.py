@@ -166,7 +166,11 @@ def test_thread_count_can_change_between_calls():
 DECLINES = {
     "type": (lambda x: op.astype(x, "float16"), "float32", NHWC),
     "operator": (op.sin, "one of its operators", NHWC),
-    "precision": (op.nn.relu, "f32 or bf16", Decision(unit="onednn", precision="int8")),
+    "precision": (
+        op.nn.relu,
+        "f32 or bf16 or split-bf16",
+        Decision(unit="onednn", precision="int8"),
+    ),
     "algorithm": (
         op.nn.relu,
         "direct or alt1",

@@ -12,6 +12,7 @@ from tvm.ir import Call
 from tvm_passes.ir import Expr, static_shape
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Node, Tensor, row_major
+from tvm_passes.onednn.halves import tripled_source, tripled_weight
 from tvm_passes.onednn.scope import Scope
 
 _DATA_LAYOUTS = ("NCW", "NCHW", "NCDHW")
@@ -63,9 +64,12 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     shape = (outputs, inputs, *kernel)
     if groups > 1:
         shape = (groups, outputs // groups, inputs, *kernel)
-    filters = _filters(scope, weight, shape, row_major(shape))
+    if scope.splits:
+        source, filters = _tripled(scope, call.args[0], weight, groups)
+    else:
+        source = scope.activation(call.args[0])
+        filters = _filters(scope, weight, shape, row_major(shape))
     result = scope.result(static_shape(binding.var.ty))
-    source = scope.activation(call.args[0])
     finish(scope, binding.var, scope.node("convolution", [source, filters], result, window(call)))
 
 
@@ -82,6 +86,15 @@ def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequen
         )
     constant = weight.view(shape, strides=strides)
     return constant if weight.dtype == scope.dtype else scope.plain_activation(constant)
+
+
+def _tripled(scope: Scope, source: Expr, weight: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    if groups > 1 or weight.storage.kind != "weight":
+        raise scope.fail(
+            f"{groups} groups, filters in a {weight.storage.kind}",
+            "one group of constant filters for split-bf16",
+        )
+    return tripled_source(scope, source), tripled_weight(weight, 1)
 
 
 def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
@@ -110,23 +123,34 @@ def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
 
 def matmul(scope: Scope, binding: relax.VarBinding) -> None:
     """``matmul``: by constant weights (packed), or of two activations."""
-    left, right = (scope.tensor(argument) for argument in binding.value.args)
-    if len(left.shape) < 2 or len(right.shape) < 2:
-        raise scope.fail(f"operands of shapes {left.shape} and {right.shape}", "matrices")
-    if right.storage.kind == "weight" and math.prod(right.shape[:-2]) == 1:
-        node = _by_weights(scope, left, right, binding)
+    left, right = binding.value.args
+    shapes = [static_shape(argument.ty) for argument in (left, right)]
+    if any(len(shape) < 2 for shape in shapes):
+        raise scope.fail(f"operands of shapes {shapes[0]} and {shapes[1]}", "matrices")
+    if _is_weight(scope, right) and math.prod(shapes[1][:-2]) == 1:
+        node = _by_weights(scope, left, scope.tensor(right))
+    elif scope.splits:
+        raise scope.fail("a product of activations", "constant weights for split-bf16")
     else:
-        node = _of_activations(scope, left, right, binding)
+        node = _of_activations(scope, scope.tensor(left), scope.tensor(right), binding)
     finish(scope, binding.var, node)
 
 
-def _by_weights(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
-    rows = math.prod(left.shape[:-1])
+def _is_weight(scope: Scope, expr: Expr) -> bool:
+    return expr in scope.values and scope.is_weight(expr)
+
+
+def _by_weights(scope: Scope, left: Expr, right: Tensor) -> Node:
+    rows = math.prod(static_shape(left.ty)[:-1])
     depth, columns = right.shape[-2:]
-    source = scope.view(scope.plain_activation(left), (rows, depth))
     result = scope.temp((rows, columns))
     strides = (right.strides or row_major(right.shape))[-2:]
-    weight = _filters(scope, right, (depth, columns), strides)
+    if scope.splits:
+        source = tripled_source(scope, left, (rows, depth))
+        weight = tripled_weight(right.view((depth, columns), strides=strides), 0)
+    else:
+        source = scope.view(scope.plain_activation(scope.tensor(left)), (rows, depth))
+        weight = _filters(scope, right, (depth, columns), strides)
     return scope.node("matmul", [source, weight], result)
 
 

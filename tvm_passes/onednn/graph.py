@@ -68,6 +68,8 @@ class Tensor:
     """The form in which the weight arrives; empty: as `shape` and `strides` say, of `plain_dtype`."""
     plain_dtype: str = "float32"
     """Type of a packable weight's elements before it is packed."""
+    tripled: tuple[Tensor, int] | None = None
+    """The weight that arrives, and the axis, where this one holds its halves (:mod:`tvm_passes.onednn.halves`)."""
 
     @property
     def element_bytes(self) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tvm import relax
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import is_tensor, main_bindings, op_name, static_shape
-from tvm_passes.onednn.graph import Graph, Node, Storage
+from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
+from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
-from tvm_passes.onednn.scope import Unsupported, implementations, is_reference
+from tvm_passes.onednn.scope import Scope, Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
 
 _NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
@@ -115,11 +116,15 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
         shape = static_shape(param.ty)
         if not shape:
             raise Unsupported("parameter", "a scalar", "a tensor of one dimension or more")
-        tensor = scope.result(shape) if index < count else graph.temp(shape)
+        tensor = _port(scope, shape) if index < count else graph.temp(shape)
         tensor.storage = Storage("input" if index < count else "weight", tensor.bytes, index)
         params.append(tensor)
     graph.set_outputs(emit(scope, params, str(function.attrs["layoutsel.anchor"])))
     return graph
+
+
+def _port(scope: Scope, shape: Sequence[int]) -> Tensor:
+    return doubled(scope, shape) if scope.splits else scope.result(shape)
 
 
 def _first_line(error: Exception) -> str:

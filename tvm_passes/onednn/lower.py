@@ -19,8 +19,9 @@ from tvm_passes.ir import (
     substitute,
     tensor_types,
 )
-from tvm_passes.layout import PLAIN, logical_shape, order_of
+from tvm_passes.layout import PLAIN, SPLIT, logical_shape, order_of, storage_of
 from tvm_passes.onednn.graph import Graph, Storage, Tensor
+from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.onednn.plugin import load
 from tvm_passes.onednn.scope import Scope, Unsupported, Value
@@ -84,7 +85,7 @@ class _PartitionEmitter:
         layouts = [str(layout) for layout in callee.attrs["layoutsel.in_layouts"]]
         layouts += [PLAIN] * (len(arguments) - len(layouts))
         params = [
-            _in_layout(argument, order_of(layout))
+            _in_layout(argument, layout)
             for argument, layout in zip(arguments, layouts, strict=True)
         ]
         if "layoutsel.transform" in callee.attrs:
@@ -109,8 +110,11 @@ class _PartitionEmitter:
 
 
 def _in_layout(argument: Value, layout: str) -> Tensor:
-    """`argument` in the order that its reader says; what a partition's parameter lacks."""
+    """`argument` as its reader says that it lies; what a partition's parameter lacks."""
     assert isinstance(argument, Tensor)
+    layout, storage = order_of(layout), storage_of(layout)
+    if storage == SPLIT and argument.storage.kind == "input":
+        return received(argument, layout)
     if (
         argument.layout == layout
         or argument.storage.kind != "input"
@@ -170,6 +174,7 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
     """
     weights = graph.weights()
     known = [weight for weight in weights if weight.storage.index in constants]
+    _check_halves(graph, weights, known)
     module = create_module(graph)
     _, numbers = graph.numbered()
     packed: list[Expr] = []
@@ -179,7 +184,10 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
         if not weight.packable:
             packed.append(source)
             continue
-        weight.packed, array = _packed(module, graph.symbol, number, source.value)
+        value = source.value
+        if weight.tripled is not None:
+            value = tvm.runtime.tensor(tripled_values(value.numpy(), *weight.tripled))
+        weight.packed, array = _packed(module, graph.symbol, number, value)
         packed.append(relax.const(array))
     inside = {id(weight.storage) for weight in known}
     roots = {t.storage.root()[0] for node in graph.nodes for t in (*node.reads(), node.output)}
@@ -191,6 +199,16 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
         weight.storage.index = len(stay) + offset
     graph.num_params = len(stay) + len(known)
     return stay, packed
+
+
+def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tensor]) -> None:
+    """Raise where a weight is taken apart into halves that is not known now: no primitive does that at run time."""
+    for weight in weights:
+        if weight.tripled is not None and weight not in known:
+            raise BuildError(
+                f"partition {graph.symbol}: weight {weight.storage.index} of a split-bf16 product is a parameter; "
+                f"expected a constant. Bind the parameters, or choose f32"
+            )
 
 
 def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, Any]:
@@ -289,7 +307,10 @@ def register() -> None:
 
     @tvm.register_global_func(f"relax.ext.{CODEGEN}", override=True)
     def _codegen(functions: Any, _options: Any, _constants: Any) -> list[Any]:
-        return [
-            create_module(emit_partition(str(function.attrs["global_symbol"]), function))
-            for function in functions
-        ]
+        return [_unpacked_module(function) for function in functions]
+
+
+def _unpacked_module(function: relax.Function) -> Any:
+    graph = emit_partition(str(function.attrs["global_symbol"]), function)
+    _check_halves(graph, graph.weights(), ())
+    return create_module(graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,10 @@ class Scope:
     layout: str = PLAIN
     dtype: str = "float32"
     """In which activations are stored that the model types float32."""
+    splits: bool = False
+    """Whether what crosses the sub-graph's boundary is in split storage."""
+    halved: Mapping[Expr, Tensor] = field(default_factory=dict)
+    """Activations in split storage."""
     implementation: int = 0
     """How many of oneDNN's implementations the anchor skips."""
     values: dict[Var, Value] = field(default_factory=dict)

@@ -9,8 +9,8 @@ from tvm.ir import Call
 
 from tvm_passes.cpu.host import has_bf16, host_target
 from tvm_passes.ir import Var, op_name, static_shape, tensor_types
-from tvm_passes.layout import PLAIN, STORAGES, physical_dtype, stored
-from tvm_passes.onednn import contractions, movement, reductions
+from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
+from tvm_passes.onednn import contractions, halves, movement, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Graph, Tensor
@@ -33,8 +33,8 @@ Measured on the convolutions of ResNet-50 with AVX-512: the second one (``alt1``
 the first in NHWC, 1.1 to 1.7 times in NCHW16c; those after it, twice as long.
 """
 
-PRECISIONS = ("f32", "bf16")
-"""f32, or bf16 operands and results with sums in f32."""
+PRECISIONS = ("f32", "bf16", "split-bf16")
+"""f32; bf16 operands and results with sums in f32; three products of bf16 halves, and the rest in f32."""
 
 
 def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
@@ -44,10 +44,15 @@ def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]
         raise Unsupported("precision", f"precision {precision}", " or ".join(PRECISIONS))
     if algorithm not in ALGORITHMS:
         raise Unsupported("algorithm", f"algorithm {algorithm}", " or ".join(ALGORITHMS))
-    if precision == "bf16" and not has_bf16(host_target()):
+    anchor = str(function.attrs["layoutsel.anchor"])
+    if precision == "split-bf16" and anchor not in halves.PRODUCTS:
+        raise Unsupported(anchor, "no product", "a convolution or matmul for split-bf16")
+    if precision != "f32" and not has_bf16(host_target()):
         raise Unsupported("precision", "a CPU without AVX512_BF16", "one that multiplies bfloat16")
-    scope = Scope(graph, function, labels["subgraph"], labels["layout"])
-    scope.dtype = physical_dtype("float32", stored(PLAIN, STORAGES[precision]))
+    scope = Scope(graph, function, labels["subgraph"], labels["layout"], operator=anchor)
+    scope.splits = STORAGES[precision] == SPLIT
+    if not scope.splits:
+        scope.dtype = physical_dtype("float32", stored(PLAIN, STORAGES[precision]))
     scope.implementation = ALGORITHMS[algorithm]
     return scope
 
@@ -58,16 +63,23 @@ def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
     A stage-2 body's transforms are left out: `params` carry their layouts as labels.
     """
     scope.values.update(zip(scope.body.params, params, strict=True))
-    scope.values.update({var: params[index] for var, index in scope.ports.inputs.items()})
+    inputs = {var: params[index] for var, index in scope.ports.inputs.items()}
+    if scope.splits:
+        for var in inputs:
+            scope.values.pop(var, None)
+        halves.receive(scope, inputs)
+    else:
+        scope.values.update(inputs)
     if anchor == "lrn":
         return [_emit_lrn(scope)]
     for binding in scope.bindings:
         if binding.var not in scope.done:
             scope.operator = op_name(binding.value) or type(binding.value).__name__
             _emit_binding(scope, binding)
-    results = _value(scope, scope.ports.result)
-    flat = results if isinstance(results, list) else [results]
-    return [scope.conform(tensor) for tensor in flat]
+    value = _value(scope, scope.ports.result)
+    flat = value if isinstance(value, list) else [value]
+    results = [scope.conform(tensor) for tensor in flat]
+    return [halves.part(scope, tensor) for tensor in results] if scope.splits else results
 
 
 def _value(scope: Scope, expr: relax.Expr) -> Value:
