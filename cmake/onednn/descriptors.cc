@@ -24,8 +24,9 @@ memory::dims RowMajor(const memory::dims& dims) {
 
 memory::data_type DataType(const std::string& name) {
   static const std::unordered_map<std::string, memory::data_type> table = {
-      {"float32", memory::data_type::f32},
-      {"bfloat16", memory::data_type::bf16},
+      {"float32", memory::data_type::f32}, {"bfloat16", memory::data_type::bf16},
+      {"int8", memory::data_type::s8},     {"uint8", memory::data_type::u8},
+      {"int32", memory::data_type::s32},
   };
   auto found = table.find(name);
   if (found == table.end()) TVM_FFI_THROW(ValueError) << "unknown element type '" << name << "'";
@@ -52,6 +53,20 @@ void Write(std::ostream& out, const char* name, const memory::dims& values) {
   out << ';';
 }
 
+memory::desc Tagged(const memory::dims& dims, memory::data_type type, int tag) {
+  return memory::desc(dims, type, static_cast<memory::format_tag>(tag), /*allow_empty=*/true);
+}
+
+// Whether one of oneDNN's tags says all of a descriptor. Else it holds sums beside the weights,
+// which correct for zero points and signs.
+bool HasTag(const memory::desc& desc) {
+  for (int tag = dnnl_format_tag_any + 1; tag < dnnl_format_tag_last; ++tag) {
+    memory::desc tagged = Tagged(desc.get_dims(), desc.get_data_type(), tag);
+    if (tagged && tagged == desc) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 memory::desc Describe(const Tensor& tensor) { return DescribeAs(tensor, tensor.type); }
@@ -71,13 +86,15 @@ std::string ToText(const memory::desc& desc) {
   Write(out, " strides", desc.get_strides());
   Write(out, " blocks", desc.get_inner_blks());
   Write(out, " axes", desc.get_inner_idxs());
+  if (desc.get_data_type() == memory::data_type::s8 && !HasTag(desc)) {
+    out << " compensated " << desc.get_size() << ';';
+  }
   return out.str();
 }
 
 memory::desc FromText(const std::string& text, const Tensor& tensor) {
   for (int tag = dnnl_format_tag_any + 1; tag < dnnl_format_tag_last; ++tag) {
-    memory::desc desc(tensor.dims, DataType(tensor.type), static_cast<memory::format_tag>(tag),
-                      /*allow_empty=*/true);
+    memory::desc desc = Tagged(tensor.dims, DataType(tensor.type), tag);
     if (desc && ToText(desc) == text) return desc;
   }
   TVM_FFI_THROW(RuntimeError) << "no oneDNN format describes the packed weight {" << text

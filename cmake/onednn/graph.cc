@@ -41,6 +41,12 @@ std::vector<T> GetList(const Object& object, const char* key) {
   return out;
 }
 
+template <typename T>
+void Append(T value, std::vector<char>* data) {
+  const char* bytes = reinterpret_cast<const char*>(&value);
+  data->insert(data->end(), bytes, bytes + sizeof(T));
+}
+
 StorageKind ParseKind(const std::string& kind) {
   if (kind == "input") return StorageKind::kInput;
   if (kind == "output") return StorageKind::kOutput;
@@ -56,8 +62,10 @@ Storage ParseStorage(const Object& object) {
   out.kind = ParseKind(GetStr(object, "kind"));
   out.index = GetInt(object, "index", -1);
   out.bytes = GetInt(object, "bytes");
+  bool integers = GetStr(object, "type") == "int32";
   for (double value : GetList<double>(object, "values")) {
-    out.values.push_back(static_cast<float>(value));
+    integers ? Append(static_cast<int32_t>(value), &out.data)
+             : Append(static_cast<float>(value), &out.data);
   }
   return out;
 }
@@ -86,6 +94,15 @@ PostOp ParsePostOp(const Object& object) {
   return out;
 }
 
+Quantization ParseQuantization(const Object& object) {
+  Quantization out;
+  out.operand = GetStr(object, "operand");
+  out.mask = GetInt(object, "mask");
+  out.scale = GetInt(object, "scale", -1);
+  out.zero_point = GetInt(object, "zero_point", -1);
+  return out;
+}
+
 Node ParseNode(const Object& object) {
   Node out;
   out.op = GetStr(object, "op");
@@ -95,6 +112,9 @@ Node ParseNode(const Object& object) {
   out.outputs = GetList<int64_t>(object, "outputs");
   for (const Object& item : GetList<Object>(object, "post_ops")) {
     out.post_ops.push_back(ParsePostOp(item));
+  }
+  for (const Object& item : GetList<Object>(object, "quantized")) {
+    out.quantized.push_back(ParseQuantization(item));
   }
   out.implementation = GetInt(object, "implementation");
   out.attrs = Get(object, "attrs").cast<Object>();

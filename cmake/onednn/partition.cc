@@ -61,7 +61,7 @@ void Partition::Compile() {
   for (const Node& node : graph_.nodes) CompileNode(node, &scratchpad_bytes);
   for (size_t i = 0; i < graph_.storages.size(); ++i) {
     Storage& storage = graph_.storages[i];
-    if (storage.kind == StorageKind::kConst) BindArgument(i, storage.values.data());
+    if (storage.kind == StorageKind::kConst) BindArgument(i, storage.data.data());
   }
   arena_bytes_ = plan_.bytes + scratchpad_bytes;
   threads_ = threads;

@@ -21,7 +21,7 @@ from tvm_passes.layout import LAYOUTS, PLAIN, STORAGES
 from tvm_passes.rewrite_layouts import decide_function
 
 ALGORITHMS = ("direct", *OUTPUTS, ALGORITHM)
-PRECISIONS = tuple(STORAGES)
+PRECISIONS = tuple(precision for precision in STORAGES if precision != "int8")
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
 """Which sub-graphs have kernels does not depend on the vector unit."""

@@ -13,6 +13,7 @@ from tvm_passes.ir import Expr, static_shape
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Node, Tensor, row_major
 from tvm_passes.onednn.halves import tripled_source, tripled_weight
+from tvm_passes.onednn.quantized import product, scales
 from tvm_passes.onednn.scope import Scope
 
 _DATA_LAYOUTS = ("NCW", "NCHW", "NCDHW")
@@ -58,19 +59,26 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     """``nn.conv1d``, ``nn.conv2d``, ``nn.conv3d``."""
     call = binding.value
     _check_layouts(scope, call, _KERNEL_LAYOUTS)
-    weight = _weight(scope, call.args[1])
+    data, filters_ = call.args
+    integers = product(scope, data, filters_)
+    if integers is not None:
+        data, filters_ = (operand.source for operand in integers)
+    weight = _weight(scope, filters_)
     groups = int(call.attrs.groups)
     outputs, inputs, *kernel = weight.shape
     shape = (outputs, inputs, *kernel)
     if groups > 1:
         shape = (groups, outputs // groups, inputs, *kernel)
     if scope.splits:
-        source, filters = _tripled(scope, call.args[0], weight, groups)
+        source, filters = _tripled(scope, data, weight, groups)
     else:
-        source = scope.activation(call.args[0])
+        source = scope.activation(data)
         filters = _filters(scope, weight, shape, row_major(shape))
     result = scope.result(static_shape(binding.var.ty))
-    finish(scope, binding.var, scope.node("convolution", [source, filters], result, window(call)))
+    node = scope.node("convolution", [source, filters], result, window(call))
+    if integers is not None:
+        node.quantized = scales(scope, integers, mask=0b11 if groups > 1 else 0b1)
+    finish(scope, binding.var, node)
 
 
 def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
@@ -79,7 +87,7 @@ def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequen
         return Tensor(
             tuple(shape),
             weight.storage,
-            dtype=scope.dtype,
+            dtype=scope.stored(weight.dtype),
             strides=tuple(strides),
             packable=True,
             plain_dtype=weight.dtype,
@@ -124,11 +132,18 @@ def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
 def matmul(scope: Scope, binding: relax.VarBinding) -> None:
     """``matmul``: by constant weights (packed), or of two activations."""
     left, right = binding.value.args
+    integers = product(scope, left, right)
+    if integers is not None and _is_weight(scope, integers[1].source):
+        left, right = (operand.source for operand in integers)
+    else:
+        integers = None
     shapes = [static_shape(argument.ty) for argument in (left, right)]
     if any(len(shape) < 2 for shape in shapes):
         raise scope.fail(f"operands of shapes {shapes[0]} and {shapes[1]}", "matrices")
     if _is_weight(scope, right) and math.prod(shapes[1][:-2]) == 1:
         node = _by_weights(scope, left, scope.tensor(right))
+        if integers is not None:
+            node.quantized = scales(scope, integers, mask=0b10)
     elif scope.splits:
         raise scope.fail("a product of activations", "constant weights for split-bf16")
     else:

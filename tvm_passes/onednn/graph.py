@@ -12,7 +12,7 @@ from tvm_passes.layout import PLAIN, block_size
 
 SCHEMA_VERSION = 2
 
-ELEMENT_BYTES = {"float32": 4, "bfloat16": 2}
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4}
 """Types of elements, as TVM names them."""
 
 
@@ -27,6 +27,8 @@ class Storage:
     """Parameter (input, weight) or result (output)."""
     values: tuple[float, ...] = ()
     """What a ``const`` holds."""
+    dtype: str = "float32"
+    """Type of the `values`."""
     home: tuple[Storage, int] | None = None
     """Storage that this one became a part of, and where in bytes."""
 
@@ -136,6 +138,19 @@ class PostOp:
     tensor: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What the integers of an operand stand for: (integer - zero point) * scale."""
+
+    operand: str
+    """``src``, ``weights`` or ``dst``."""
+    scale: Tensor
+    mask: int = 0
+    """Bit of each axis along which the scales differ."""
+    zero_point: Tensor | None = None
+    """One int32; None: zero."""
+
+
 @dataclass(eq=False)
 class Node:
     """One oneDNN primitive."""
@@ -147,12 +162,17 @@ class Node:
     output: Tensor
     attrs: dict[str, Any]
     post_ops: list[PostOp] = field(default_factory=list)
+    quantized: tuple[Quantization, ...] = ()
     implementation: int = 0
 
     def reads(self) -> Iterator[Tensor]:
         """Every tensor that the primitive reads."""
         yield from self.inputs
         yield from (post_op.tensor for post_op in self.post_ops if post_op.tensor is not None)
+        for quantization in self.quantized:
+            yield quantization.scale
+            if quantization.zero_point is not None:
+                yield quantization.zero_point
 
 
 @dataclass(eq=False)
@@ -215,7 +235,7 @@ class _Writer:
             if storage.index >= 0:
                 item["index"] = storage.index
             if storage.values:
-                item["values"] = list(storage.values)
+                item |= {"values": list(storage.values), "type": storage.dtype}
             self.storage_items.append(item)
         return self.storages[id(storage)]
 
@@ -252,6 +272,16 @@ class _Writer:
             item["tensor"] = self.tensor(post_op.tensor)
         return item
 
+    def quantization(self, quantization: Quantization) -> dict[str, Any]:
+        item: dict[str, Any] = {
+            "operand": quantization.operand,
+            "mask": quantization.mask,
+            "scale": self.tensor(quantization.scale),
+        }
+        if quantization.zero_point is not None:
+            item["zero_point"] = self.tensor(quantization.zero_point)
+        return item
+
     def node(self, node: Node) -> dict[str, Any]:
         return {
             "op": node.op,
@@ -260,6 +290,7 @@ class _Writer:
             "inputs": [self.tensor(tensor) for tensor in node.inputs],
             "outputs": [self.tensor(node.output)],
             "post_ops": [self.post_op(post_op) for post_op in node.post_ops],
+            "quantized": [self.quantization(quantization) for quantization in node.quantized],
             "implementation": node.implementation,
             "attrs": node.attrs,
         }

@@ -13,7 +13,7 @@ from tvm_passes.ir import is_tensor, main_bindings, op_name, static_shape
 from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
 from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
-from tvm_passes.onednn.scope import Scope, Unsupported, implementations, is_reference
+from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
 
 _NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
@@ -109,14 +109,16 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
         },
     )
     count = int(function.attrs["layoutsel.num_activations"])
+    allowed = {"float32", *(INTEGERS if scope.quantizes else ())}
     params = []
     for index, param in enumerate(function.params):
-        if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) != "float32":
+        if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) not in allowed:
             raise Unsupported("parameter", f"a parameter of type {param.ty}", "a float32 tensor")
         shape = static_shape(param.ty)
         if not shape:
             raise Unsupported("parameter", "a scalar", "a tensor of one dimension or more")
-        tensor = _port(scope, shape) if index < count else graph.temp(shape)
+        scope.element = str(param.ty.dtype)
+        tensor = _port(scope, shape) if index < count else graph.temp(shape, dtype=scope.element)
         tensor.storage = Storage("input" if index < count else "weight", tensor.bytes, index)
         params.append(tensor)
     graph.set_outputs(emit(scope, params, str(function.attrs["layoutsel.anchor"])))

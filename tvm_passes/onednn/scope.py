@@ -12,7 +12,7 @@ from tvm import relax
 
 from tvm_passes.ir import Constant, Expr, Var, leaves, op_name, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
-from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
+from tvm_passes.onednn.graph import Graph, Node, PostOp, Quantization, Storage, Tensor
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.ports import Ports, read_ports
 
@@ -27,6 +27,10 @@ class Unsupported(Exception):
         self.expected = expected
 
 
+INTEGERS = frozenset({"int8", "uint8"})
+"""Types of quantised tensors."""
+
+
 @functools.lru_cache(maxsize=4096)
 def implementations(text: str) -> tuple[str, ...]:
     """oneDNN's implementation of each node of a graph in JSON; raises what oneDNN declines."""
@@ -37,6 +41,31 @@ def implementations(text: str) -> tuple[str, ...]:
 def is_reference(implementation: str) -> bool:
     """Whether an implementation is one of oneDNN's slow, generic ones."""
     return implementation.startswith(("ref", "simple:any"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integers:
+    """What stands for numbers: ``(integer - zero_point) * scale``."""
+
+    source: Expr
+    """The integers."""
+    scale: Expr
+    zero_point: int
+    axis: int = 0
+    """Along which scales differ, if they do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Operators that a primitive computes on the way to its result."""
+
+    post_ops: tuple[PostOp, ...]
+    var: Var
+    """What they yield."""
+    skipped: Sequence[Var] = ()
+    """What they yield in between."""
+    dtype: str | None = None
+    """Type of the integers that the result is stored as; None: as before."""
 
 
 Value = Tensor | list[Tensor]
@@ -57,6 +86,10 @@ class Scope:
     """Whether what crosses the sub-graph's boundary is in split storage."""
     halved: Mapping[Expr, Tensor] = field(default_factory=dict)
     """Activations in split storage."""
+    quantizes: bool = False
+    """Whether tensors may be integers that stand for numbers."""
+    integers: dict[Expr, Integers] = field(default_factory=dict)
+    """What dequantised variables are computed from, if anybody needs them."""
     implementation: int = 0
     """How many of oneDNN's implementations the anchor skips."""
     values: dict[Var, Value] = field(default_factory=dict)
@@ -64,6 +97,8 @@ class Scope:
     """Variables that a fused primitive computes on the way."""
     operator: str = ""
     """Operator that is being emitted."""
+    element: str = "float32"
+    """Type of the elements of its result."""
 
     @functools.cached_property
     def ports(self) -> Ports:
@@ -85,6 +120,11 @@ class Scope:
                     found.setdefault(leaf, []).append(binding)
         return found
 
+    def only_consumer(self, var: Var) -> relax.VarBinding | None:
+        """The one binding that reads `var`, which is no result; None where there are others."""
+        consumers = self.consumers.get(var, [])
+        return consumers[0] if len(consumers) == 1 and var not in self.results else None
+
     @functools.cached_property
     def results(self) -> frozenset[Var]:
         """Variables that the function returns."""
@@ -100,10 +140,37 @@ class Scope:
         """`expr` as a tensor, in whatever form it lies."""
         if isinstance(expr, Constant):
             return self._constant(expr)
+        if expr not in self.values and expr in self.integers:
+            self.values[expr] = self._numbers(self.integers[expr])
         value = self.values[expr]
         if isinstance(value, list):
             raise self.fail("a tuple operand", "a tensor")
         return value
+
+    def known(self, expr: Expr) -> bool:
+        """Whether `expr` is a constant, or computed already."""
+        return not isinstance(expr, Var) or expr in self.values or expr in self.integers
+
+    def _numbers(self, integers: Integers) -> Tensor:
+        source = self.tensor(integers.source)
+        if source.storage.kind == "weight":
+            raise self.fail("integer weights by numbers", "integer activations as well")
+        layout = PLAIN if source.strides else source.layout
+        numbers = self.graph.temp(source.shape, layout, self.dtype)
+        mask = 0 if scalar(integers.scale) is not None else 1 << integers.axis
+        node = self.append("reorder", [source], numbers)
+        node.quantized = (self.quantization("src", integers, mask),)
+        return numbers
+
+    def quantization(self, operand: str, integers: Integers, mask: int = 0) -> Quantization:
+        """What the integers of a primitive's `operand` stand for."""
+        scale = self.tensor(integers.scale)
+        zero_point = None
+        if integers.zero_point:
+            values = Storage("const", 4, values=(integers.zero_point,), dtype="int32")
+            zero_point = Tensor((1,), values, dtype="int32")
+        flat = scale.view((math.prod(scale.shape),))
+        return Quantization(operand=operand, scale=flat, mask=mask, zero_point=zero_point)
 
     def _constant(self, expr: Constant) -> Tensor:
         if str(expr.ty.dtype) != "float32":
@@ -127,7 +194,11 @@ class Scope:
 
     def conform(self, tensor: Tensor) -> Tensor:
         """`tensor` in this sub-graph's layout and type of elements."""
-        return self.convert(tensor, self.laid_out(tensor), self.dtype)
+        return self.convert(tensor, self.laid_out(tensor), self.stored(tensor.dtype))
+
+    def stored(self, dtype: str) -> str:
+        """Type of the elements in this sub-graph of an activation that is of `dtype` otherwise."""
+        return dtype if dtype in INTEGERS else self.dtype
 
     def plain(self, tensor: Tensor) -> Tensor:
         """`tensor`, row-major and dense."""
@@ -135,7 +206,7 @@ class Scope:
 
     def plain_activation(self, tensor: Tensor) -> Tensor:
         """`tensor`, row-major and dense, in this sub-graph's type of elements."""
-        return self.convert(tensor, PLAIN, self.dtype)
+        return self.convert(tensor, PLAIN, self.stored(tensor.dtype))
 
     def convert(self, tensor: Tensor, layout: str, dtype: str | None = None) -> Tensor:
         """`tensor` in `layout` and, if given, of another type: itself, renamed, or copied."""
@@ -150,12 +221,12 @@ class Scope:
         return copy
 
     def temp(self, shape: Sequence[int]) -> Tensor:
-        """A new row-major tensor of this sub-graph's type of elements."""
-        return self.graph.temp(shape, dtype=self.dtype)
+        """A new row-major tensor for the result of the operator that is being emitted."""
+        return self.graph.temp(shape, dtype=self.stored(self.element))
 
     def result(self, shape: Sequence[int]) -> Tensor:
-        """A new tensor in this sub-graph's layout and type of elements."""
-        return self.graph.temp(shape, tensor_layout(shape, self.layout), self.dtype)
+        """A new tensor in this sub-graph's layout for the result of the operator that is being emitted."""
+        return self.graph.temp(shape, tensor_layout(shape, self.layout), self.stored(self.element))
 
     def view(
         self, tensor: Tensor, shape: Sequence[int], strides: Sequence[int] | None = None
