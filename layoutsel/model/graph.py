@@ -59,6 +59,11 @@ class Subgraph:
     """Names of the ONNX nodes that it came from, where known."""
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether integers that stand for numbers come in or go out."""
+        return any(spec.dtype in ("int8", "uint8") for spec in (*self.inputs, *self.outputs))
+
+    @property
     def nbytes(self) -> int:
         """Bytes read and written at least: every input, weight and result once."""
         return sum(spec.nbytes for spec in (*self.inputs, *self.weights, *self.outputs))

@@ -168,8 +168,8 @@ DECLINES = {
     "operator": (op.sin, "one of its operators", NHWC),
     "precision": (
         op.nn.relu,
-        "f32 or bf16 or split-bf16",
-        Decision(unit="onednn", precision="int8"),
+        "f32 or bf16 or split-bf16 or int8",
+        Decision(unit="onednn", precision="fp8"),
     ),
     "algorithm": (
         op.nn.relu,

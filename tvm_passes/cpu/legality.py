@@ -85,7 +85,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
     """The operator that keeps a decision from having a kernel, and how; None where it has one."""
     subgraph = read_subgraph(function, decision)
     if subgraph is None:
-        return str(function.attrs["layoutsel.anchor"]), "a body with several results"
+        return str(function.attrs["layoutsel.anchor"]), "a body with several results, or quantised"
     lacking = "kernel"
     plan: Plan | str = subgraph.anchor
     if decision.layout != PLAIN and decision.algorithm == "direct" and is_plain(subgraph):

@@ -15,6 +15,8 @@ from tvm_passes.onednn.quantized import added, simplified, stored
 from tvm_passes.onednn.scope import Scope, Step, is_reference, scalar
 
 _MAX_POST_OPS = 8
+_MAX_QUANTIZED_POST_OPS = 16
+"""Rounding to integers and back takes four."""
 _MAX_REGION = 10
 
 _BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1}
@@ -62,12 +64,13 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
     scope.implementation = 0
     baseline = scope.implementation_of(node)
     var = _fuse_bias(scope, var, node)
-    while len(node.post_ops) < _MAX_POST_OPS:
+    most = _MAX_QUANTIZED_POST_OPS if scope.quantizes else _MAX_POST_OPS
+    while len(node.post_ops) < most:
         step = _next_step(scope, var)
         if step is None:
             break
         extended = _extended(scope, node, step, static_shape(var.ty))
-        if extended is None or len(extended.post_ops) > _MAX_POST_OPS:
+        if extended is None or len(extended.post_ops) > most:
             break
         if not _keeps_speed(baseline, scope.implementation_of(extended)):
             break

@@ -13,6 +13,7 @@ from tvm_passes.layout import block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Tensor, row_major
+from tvm_passes.onednn.quantized import in_steps_of
 from tvm_passes.onednn.scope import Scope
 
 
@@ -95,11 +96,20 @@ def permute(scope: Scope, binding: relax.VarBinding) -> None:
 def concat(scope: Scope, binding: relax.VarBinding) -> None:
     """``concat``; copies that turn out superfluous are removed when storages are merged."""
     call = binding.value
-    parts = [scope.activation(field) for field in call.args[0].fields]
-    result = scope.result(static_shape(binding.var.ty))
-    axis = 0 if call.attrs.axis is None else int(call.attrs.axis) % len(result.shape)
-    node = scope.node("concat", parts, result, {"axis": axis})
-    finish(scope, binding.var, node)
+    shape = static_shape(binding.var.ty)
+    attrs = {"axis": 0 if call.attrs.axis is None else int(call.attrs.axis) % len(shape)}
+    fields = list(call.args[0].fields)
+    following = scope.only_consumer(binding.var)
+    integers = in_steps_of(scope, fields, following) if following is not None else None
+    if integers is not None and following is not None:
+        scope.element = integers[0].dtype
+        scope.values[following.var] = scope.append(
+            "concat", integers, scope.result(shape), attrs
+        ).output
+        scope.done.add(following.var)
+        return
+    parts = [scope.activation(field) for field in fields]
+    finish(scope, binding.var, scope.node("concat", parts, scope.result(shape), attrs))
 
 
 def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step: int = 1) -> Tensor:

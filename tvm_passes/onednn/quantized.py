@@ -6,6 +6,7 @@ product reads the integers, oneDNN scales its sums, and post-ops work on numbers
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from tvm import relax
@@ -13,8 +14,8 @@ from tvm.ir import Call
 
 from tvm_passes.ir import Expr, Var, op_name, static_shape
 from tvm_passes.onednn.elementwise import Eltwise, other_operand
-from tvm_passes.onednn.graph import PostOp, Quantization
-from tvm_passes.onednn.scope import Integers, Scope, Step, scalar
+from tvm_passes.onednn.graph import Node, PostOp, Quantization, Tensor
+from tvm_passes.onednn.scope import Integers, Scope, Step, is_reference, scalar
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 """Types of quantised tensors, with their least and their greatest element."""
@@ -125,6 +126,52 @@ def added(scope: Scope, binding: relax.VarBinding, chain: Var) -> Step | None:
     sum_ = PostOp(kind="binary", algorithm="add", tensor=tensor)
     back = _linear(scale, -scale * integers.zero_point)
     return Step(post_ops=(_linear(1.0 / scale), sum_, back), var=binding.var)
+
+
+def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Node | None:
+    """The pooling `binding` on integers, where its result becomes integers at once; None where it is one of numbers."""
+    integers = scope.integers.get(binding.value.args[0])
+    following = scope.only_consumer(binding.var)
+    if integers is None or following is None or attrs["algorithm"] != "avg":
+        return None
+    scale, step = scalar(integers.scale), stored(scope, following)
+    if scale is None or step is None or step.dtype is None:
+        return None
+    source = scope.activation(integers.source)
+    result = scope.result(static_shape(binding.var.ty))
+    node = scope.node("pooling", [source], result, attrs)
+    node.post_ops.append(_linear(scale, -scale * integers.zero_point))
+    fused = dataclasses.replace(
+        node, output=scope.graph.temp(result.shape, result.layout, step.dtype)
+    )
+    name = scope.implementation_of(fused)
+    return node if name is not None and not is_reference(name) else None
+
+
+def in_steps_of(
+    scope: Scope, parts: Sequence[Expr], following: relax.VarBinding
+) -> list[Tensor] | None:
+    """`parts` as integers in the steps that `following` quantises their concatenation to; None where it does not."""
+    if op_name(following.value) != "quantize":
+        return None
+    if any(
+        part not in scope.integers or scalar(scope.integers[part].scale) is None for part in parts
+    ):
+        return None
+    steps = (*_uniform(scope, following.value), str(following.var.ty.dtype))
+    return [_requantized(scope, scope.integers[part], steps) for part in parts]
+
+
+def _requantized(scope: Scope, integers: Integers, steps: tuple[float, int, str]) -> Tensor:
+    tensor = scope.activation(integers.source)
+    if (scalar(integers.scale), integers.zero_point, tensor.dtype) == steps:
+        return tensor
+    scale, zero_point, dtype = steps
+    wanted = dataclasses.replace(integers, scale=relax.const(scale), zero_point=zero_point)
+    result = scope.graph.temp(tensor.shape, tensor.layout, dtype)
+    node = scope.append("reorder", [tensor], result)
+    node.quantized = (scope.quantization("src", integers), scope.quantization("dst", wanted))
+    return result
 
 
 def simplified(post_ops: Sequence[PostOp], dtype: str | None) -> list[PostOp]:
