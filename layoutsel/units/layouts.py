@@ -9,6 +9,8 @@ from layoutsel.model.graph import Subgraph
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.layout import PLAIN
 
+_TYPES = ("float32", "int8", "uint8")
+
 
 @cache
 def packed_layout() -> str:
@@ -17,10 +19,10 @@ def packed_layout() -> str:
 
 
 def is_image(subgraph: Subgraph) -> bool:
-    """Whether a sub-graph touches a float feature map, for which layouts other than plain exist."""
+    """Whether a sub-graph touches a feature map of numbers, for which layouts other than plain exist."""
     specs = (*subgraph.inputs, *subgraph.outputs)
     return any(
-        len(spec.shape) == 4 and spec.dtype == "float32" and prod(spec.shape[1:]) > spec.shape[1]
+        len(spec.shape) == 4 and spec.dtype in _TYPES and prod(spec.shape[1:]) > spec.shape[1]
         for spec in specs
     )
 

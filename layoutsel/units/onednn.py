@@ -12,8 +12,9 @@ from tvm_passes.decision import Decision
 
 
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
+    precision = "int8" if subgraph.is_quantized else "f32"
     for layout in layouts_of(subgraph):
-        yield Decision(unit="onednn", layout=layout)
+        yield Decision(unit="onednn", layout=layout, precision=precision)
 
 
 UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers)
