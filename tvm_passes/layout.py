@@ -27,8 +27,8 @@ LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
 
 BF16, SPLIT = "bf16", "split"
 
-STORAGES: Mapping[str, str] = {"f32": "", "bf16": BF16, "split-bf16": SPLIT}
-"""Precision of a decision → how its activations are stored."""
+STORAGES: Mapping[str, str] = {"f32": "", "bf16": BF16, "split-bf16": SPLIT, "int8": ""}
+"""Precision of a decision → how its activations are stored; int8 takes the integers that the model itself has."""
 
 _PACKED = re.compile(r"NCHW(\d+)c")
 

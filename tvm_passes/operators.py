@@ -86,6 +86,9 @@ BINARY = frozenset(
 
 ELEMENTWISE = UNARY | BINARY
 
+QUANTIZATION = frozenset(["quantize", "dequantize"])
+"""Between numbers and the integers that stand for them."""
+
 MOVEMENT = frozenset("expand_dims flatten permute_dims reshape squeeze layout_transform".split())  # noqa: SIM905
 """Operators that only rename or reorder elements, one to one."""
 
@@ -103,6 +106,6 @@ class Role(Enum):
 
 def role(operator: str) -> Role:
     """Role of an operator named without the ``relax.`` prefix."""
-    if operator in ELEMENTWISE:
+    if operator in ELEMENTWISE | QUANTIZATION:
         return Role.ELEMENTWISE
     return Role.MOVEMENT if operator in MOVEMENT else Role.ANCHOR

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import tvm
@@ -116,7 +116,20 @@ def _grow(anchor: _Node, most: int) -> list[_Node]:
         for node in region:
             node.group = anchor.position
         group.extend(region)
+    while len(group) > 1 and _is_prologue(group[-1]):
+        group.pop().group = None
     return group
+
+
+def _is_prologue(node: _Node) -> bool:
+    """Whether every group that reads a value computes it for itself: integers cross between them, not numbers."""
+    return node.operator == "dequantize" and not node.escapes and bool(node.consumers)
+
+
+def _with_prologues(ungrouped: Sequence[_Node], members: Sequence[_Node]) -> tuple[_Node, ...]:
+    """`members` of a group behind the ungrouped values that they read."""
+    inside = set(members)
+    return (*(node for node in ungrouped if inside & set(node.consumers)), *members)
 
 
 def _chain_of_movement(start: _Node) -> list[_Node]:
@@ -151,12 +164,14 @@ def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
             node.group = node.position
             groups.append(_Group(tuple(_grow(node, most)), node.operator))
     for node in nodes:
-        if node.group is not None:
+        if node.group is not None or _is_prologue(node):
             continue
         node.group = node.position
         elementwise = role(node.operator) is Role.ELEMENTWISE
         members = _grow(node, most) if elementwise else _chain_of_movement(node)
         groups.append(_Group(tuple(members), "elementwise" if elementwise else "movement"))
+    ungrouped = [node for node in nodes if node.group is None]
+    groups = [replace(group, nodes=_with_prologues(ungrouped, group.nodes)) for group in groups]
     return sorted(groups, key=lambda group: group.nodes[-1].position)
 
 
@@ -207,7 +222,8 @@ def _subgraph_function(
 class PartitionSubgraphs(ModulePass):
     """Turn `main` into calls of sub-graph functions with stable ids ``s0``, ``s1`` and so on.
 
-    ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``.
+    ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``. What quantises a result belongs to the sub-graph that computes
+    it, what dequantises an operand to every one that reads it.
 
     *Requires* a straight-line `main` with static shapes. *Ensures* that every operator call of `main` is in exactly
     one sub-graph, that sub-graphs are convex, and that a sub-graph has one result.

@@ -213,15 +213,17 @@ class _Rewriter:
     def value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
         """`value` of the old `main` as a value of the new one that lies in `wanted`."""
         new = self.mapping.get(value, value)
-        if not isinstance(new, Var):
-            return new
+        return self.converted_to(new, value.ty, wanted, unit) if isinstance(new, Var) else new
+
+    def converted_to(self, new: Var, ty: relax.TensorType, wanted: str, unit: str) -> Var:
+        """`new`, a value of the new `main` whose logical type is `ty`, in `wanted`."""
         source = self.layouts.get(new, (PLAIN,))[0]
         if source == wanted:
             return new
         key = (new, wanted)
         if key not in self.converted:
             where = self.transformer((self.units.get(new, ""), unit), source, wanted)
-            callee = self.transform(value.ty, source, wanted, where)
+            callee = self.transform(ty, source, wanted, where)
             converted = self.builder.emit(Call(callee, [new]))
             self.converted[key] = converted
             self.layouts[converted] = (wanted,)
@@ -280,8 +282,24 @@ class _Rewriter:
     def plain(self, value: Expr) -> Expr:
         """`value` with every variable in plain layout."""
         return substitute(
-            value, lambda leaf: self.value_in(leaf, PLAIN, "") if isinstance(leaf, Var) else None
+            value, lambda leaf: self.plain_leaf(leaf) if isinstance(leaf, Var) else None
         )
+
+    def plain_leaf(self, leaf: Var) -> Expr:
+        """`leaf` in plain layout; of a tuple, every field."""
+        if not isinstance(leaf.ty, relax.TupleType):
+            return self.value_in(leaf, PLAIN, "")
+        source = self.mapping.get(leaf, leaf)
+        layouts = self.layouts.get(source, ())
+        if all(layout == PLAIN for layout in layouts):
+            return source
+        fields = []
+        for index, (ty, layout) in enumerate(zip(leaf.ty.fields, layouts, strict=True)):
+            field = self.builder.emit(relax.TupleGetItem(source, index))
+            self.layouts[field] = (layout,)
+            self.units[field] = self.units[source]
+            fields.append(self.converted_to(field, ty, PLAIN, ""))
+        return relax.Tuple(fields)
 
     def rewrite(self) -> tvm.IRModule:
         """The module of stage 2."""

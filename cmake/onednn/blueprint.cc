@@ -19,14 +19,27 @@ namespace {
 
 constexpr auto kInference = prop_kind::forward_inference;
 
+int Operand(const std::string& name) {
+  static const std::unordered_map<std::string, int> table = {
+      {"src", DNNL_ARG_SRC},
+      {"src_1", DNNL_ARG_SRC_1},
+      {"weights", DNNL_ARG_WEIGHTS},
+      {"dst", DNNL_ARG_DST},
+  };
+  return table.at(name);
+}
+
 // What every rule needs: the node, its descriptors and the attributes common to all primitives.
 class Designer {
  public:
   Designer(const Graph& graph, const Node& node, const dnnl::engine& engine)
       : node(node), engine(engine), graph_(graph) {
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (node.precision == "bf16") attr.set_fpmath_mode(dnnl::fpmath_mode::bf16);
     attr.set_post_ops(PostOps());
+    for (const Quantization& q : node.quantized) {
+      attr.set_scales_mask(Operand(q.operand), static_cast<int>(q.mask));
+      if (q.zero_point >= 0) attr.set_zero_points_mask(Operand(q.operand), 0);
+    }
   }
 
   memory::desc In(size_t i) const { return Describe(graph_.tensors[node.inputs.at(i)]); }
@@ -74,6 +87,12 @@ class Designer {
       if (node.post_ops[i].kind != "binary") continue;
       int role = DNNL_ARG_ATTR_MULTIPLE_POST_OP(static_cast<int>(i)) | DNNL_ARG_SRC_1;
       out.arguments.emplace_back(role, node.post_ops[i].tensor);
+    }
+    for (const Quantization& q : node.quantized) {
+      int operand = Operand(q.operand);
+      out.arguments.emplace_back(DNNL_ARG_ATTR_SCALES | operand, q.scale);
+      if (q.zero_point < 0) continue;
+      out.arguments.emplace_back(DNNL_ARG_ATTR_ZERO_POINTS | operand, q.zero_point);
     }
     return out;
   }

@@ -8,7 +8,7 @@ namespace layoutsel {
 
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
+constexpr int64_t kSchemaVersion = 2;
 
 using Object = ffi::json::Object;
 
@@ -41,6 +41,12 @@ std::vector<T> GetList(const Object& object, const char* key) {
   return out;
 }
 
+template <typename T>
+void Append(T value, std::vector<char>* data) {
+  const char* bytes = reinterpret_cast<const char*>(&value);
+  data->insert(data->end(), bytes, bytes + sizeof(T));
+}
+
 StorageKind ParseKind(const std::string& kind) {
   if (kind == "input") return StorageKind::kInput;
   if (kind == "output") return StorageKind::kOutput;
@@ -56,8 +62,10 @@ Storage ParseStorage(const Object& object) {
   out.kind = ParseKind(GetStr(object, "kind"));
   out.index = GetInt(object, "index", -1);
   out.bytes = GetInt(object, "bytes");
+  bool integers = GetStr(object, "type") == "int32";
   for (double value : GetList<double>(object, "values")) {
-    out.values.push_back(static_cast<float>(value));
+    integers ? Append(static_cast<int32_t>(value), &out.data)
+             : Append(static_cast<float>(value), &out.data);
   }
   return out;
 }
@@ -65,6 +73,8 @@ Storage ParseStorage(const Object& object) {
 Tensor ParseTensor(const Object& object) {
   Tensor out;
   out.dims = GetList<int64_t>(object, "dims");
+  out.type = GetStr(object, "type");
+  out.plain_type = GetStr(object, "plain_type");
   out.layout = GetStr(object, "layout");
   out.strides = GetList<int64_t>(object, "strides");
   out.storage = GetInt(object, "storage");
@@ -84,6 +94,15 @@ PostOp ParsePostOp(const Object& object) {
   return out;
 }
 
+Quantization ParseQuantization(const Object& object) {
+  Quantization out;
+  out.operand = GetStr(object, "operand");
+  out.mask = GetInt(object, "mask");
+  out.scale = GetInt(object, "scale", -1);
+  out.zero_point = GetInt(object, "zero_point", -1);
+  return out;
+}
+
 Node ParseNode(const Object& object) {
   Node out;
   out.op = GetStr(object, "op");
@@ -94,7 +113,9 @@ Node ParseNode(const Object& object) {
   for (const Object& item : GetList<Object>(object, "post_ops")) {
     out.post_ops.push_back(ParsePostOp(item));
   }
-  out.precision = GetStr(object, "precision");
+  for (const Object& item : GetList<Object>(object, "quantized")) {
+    out.quantized.push_back(ParseQuantization(item));
+  }
   out.implementation = GetInt(object, "implementation");
   out.attrs = Get(object, "attrs").cast<Object>();
   return out;

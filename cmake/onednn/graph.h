@@ -17,14 +17,16 @@ enum class StorageKind { kInput, kOutput, kWeight, kConst, kTemp };
 // A piece of memory. Several tensors may lie in one storage.
 struct Storage {
   StorageKind kind;
-  int64_t index = -1;         // kInput, kWeight: argument; kOutput: result
-  int64_t bytes = 0;          // kTemp: size in the arena
-  std::vector<float> values;  // kConst
+  int64_t index = -1;      // kInput, kWeight: argument; kOutput: result
+  int64_t bytes = 0;       // kTemp: size in the arena
+  std::vector<char> data;  // kConst
 };
 
 // A logical tensor and how it lies in its storage.
 struct Tensor {
   std::vector<int64_t> dims;
+  std::string type;              // of its elements, as TVM names it
+  std::string plain_type;        // packable: of the elements before they are packed
   std::string layout;            // name of a layout; empty where strides are given
   std::vector<int64_t> strides;  // in elements
   int64_t storage = -1;
@@ -40,6 +42,14 @@ struct PostOp {
   int64_t tensor = -1;  // binary
 };
 
+// What a primitive's integers stand for: (integer - zero point) * scale.
+struct Quantization {
+  std::string operand;      // src, src_1, weights, dst
+  int64_t mask = 0;         // bit of each axis along which scales differ
+  int64_t scale = -1;       // tensor
+  int64_t zero_point = -1;  // tensor of one int32; -1: zero
+};
+
 // One oneDNN primitive.
 struct Node {
   std::string op;
@@ -47,7 +57,7 @@ struct Node {
   std::string operator_name;  // such as nn.conv2d
   std::vector<int64_t> inputs, outputs;
   std::vector<PostOp> post_ops;
-  std::string precision;       // f32, or bf16: products in bf16, tensors in f32
+  std::vector<Quantization> quantized;
   int64_t implementation = 0;  // how many of oneDNN's implementations to skip
   ffi::json::Object attrs;
 

@@ -61,7 +61,7 @@ void Partition::Compile() {
   for (const Node& node : graph_.nodes) CompileNode(node, &scratchpad_bytes);
   for (size_t i = 0; i < graph_.storages.size(); ++i) {
     Storage& storage = graph_.storages[i];
-    if (storage.kind == StorageKind::kConst) BindArgument(i, storage.values.data());
+    if (storage.kind == StorageKind::kConst) BindArgument(i, storage.data.data());
   }
   arena_bytes_ = plan_.bytes + scratchpad_bytes;
   threads_ = threads;
@@ -101,7 +101,7 @@ dnnl::memory Partition::MemoryOf(int64_t id) {
   bool as_preferred = form == preferred_.end() || tensor.packed == ToText(desc);
   if (!as_preferred) {
     memory::desc arrives =
-        tensor.packed.empty() ? Describe(tensor) : FromText(tensor.packed, tensor.dims);
+        tensor.packed.empty() ? DescribePlain(tensor) : FromText(tensor.packed, tensor);
     if (arrives != desc) {
       out = memory(desc, engine_);
       memories_[id] = out;
@@ -190,7 +190,7 @@ int64_t Partition::PackedBytes(int64_t tensor) {
 void Partition::Pack(int64_t tensor, const void* source, void* destination) {
   std::lock_guard<std::mutex> lock(mutex_);
   Compile();
-  memory from(Describe(graph_.tensors[tensor]), engine_, const_cast<void*>(source));
+  memory from(DescribePlain(graph_.tensors[tensor]), engine_, const_cast<void*>(source));
   memory to(preferred_.at(tensor), engine_, destination);
   dnnl::reorder(from, to).execute(stream_, from, to);
   stream_.wait();

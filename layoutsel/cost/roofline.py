@@ -51,7 +51,12 @@ EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
 """By (unit, layout); the most specific entry holds."""
 
 SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
-    {("f32", "winograd"): 1.5, ("bf16", "direct"): 8.0, ("split-bf16", "direct"): 2.0}
+    {
+        ("f32", "winograd"): 1.5,
+        ("bf16", "direct"): 8.0,
+        ("int8", "direct"): 12.0,
+        ("split-bf16", "direct"): 2.0,
+    }
 )
 """Arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
 

@@ -14,6 +14,7 @@ from tvm.ir import Call, GlobalVar
 from layoutsel.model.work import flops
 from tvm_passes.decision import SubgraphId
 from tvm_passes.ir import Var, leaves, main_bindings, op_name, static_shape, tensor_types
+from tvm_passes.operators import QUANTIZATION
 from tvm_passes.rewrite_layouts import subgraph_id
 
 
@@ -56,6 +57,11 @@ class Subgraph:
     """Integer attributes of the anchor operator, such as ``strides``."""
     names: tuple[str, ...] = ()
     """Names of the ONNX nodes that it came from, where known."""
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether integers that stand for numbers come in or go out."""
+        return any(spec.dtype in ("int8", "uint8") for spec in (*self.inputs, *self.outputs))
 
     @property
     def nbytes(self) -> int:
@@ -153,7 +159,7 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
         outputs=_specs(tensor_types(function.ret_ty)),
         flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
         structural_hash=structural_hash(function),
-        attributes=_attributes([binding.value for binding in bindings]),
+        attributes=_attributes([b.value for b in bindings if op_name(b.value) not in QUANTIZATION]),
         names=tuple(dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)),
     )
 

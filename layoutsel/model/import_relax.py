@@ -23,6 +23,9 @@ from layoutsel.model import import_converters, import_prepare
 
 _IMPURE = frozenset(["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"])
 
+_KEPT = frozenset(["DequantizeLinear"])
+"""Operators of constants that say more than their values do: which integers the values are, and in which steps."""
+
 _SMALL = 4096
 """Elements of a constant that is worth evaluating while importing; weights are folded later."""
 
@@ -193,7 +196,7 @@ class _Importer(stock.ONNXGraphImporter):
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
         """Evaluate a node that computes an argument (a shape, a padding) from small constants."""
         inputs = {name: self._nodes[name] for name in node.input if name}
-        if node.op_type in _IMPURE or not (inputs or node.op_type == "Constant"):
+        if node.op_type in _IMPURE | _KEPT or not (inputs or node.op_type == "Constant"):
             return None
         if not all(map(_is_small_constant, inputs.values())):
             return None

@@ -46,6 +46,7 @@ FLOPS: dict[str, Callable[[Call, relax.Type], int]] = {
     **dict.fromkeys(("sum", "mean", "max", "min", "prod"), _over_input(1)),
     **dict.fromkeys(("nn.softmax", "nn.log_softmax"), _over_input(5)),
     **dict.fromkeys(("nn.layer_norm", "nn.group_norm", "nn.instance_norm"), _over_input(8)),
+    **dict.fromkeys(("quantize", "dequantize"), _over_input(0)),
     "variance": _over_input(3),
     "matmul": _matmul,
 }

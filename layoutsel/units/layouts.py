@@ -6,12 +6,14 @@ from functools import cache
 from math import prod
 
 from layoutsel.model.graph import Subgraph
-from layoutsel.precision import F32
+from layoutsel.precision import F32, OWN
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.layout import PLAIN
 
 STORED_BLOCK = "NCHW32c"
 """The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
+
+_TYPES = ("float32", "int8", "uint8")
 
 
 @cache
@@ -21,17 +23,17 @@ def packed_layout() -> str:
 
 
 def is_image(subgraph: Subgraph) -> bool:
-    """Whether a sub-graph touches a float feature map, for which layouts other than plain exist."""
+    """Whether a sub-graph touches a feature map of numbers, for which layouts other than plain exist."""
     specs = (*subgraph.inputs, *subgraph.outputs)
     return any(
-        len(spec.shape) == 4 and spec.dtype == "float32" and prod(spec.shape[1:]) > spec.shape[1]
+        len(spec.shape) == 4 and spec.dtype in _TYPES and prod(spec.shape[1:]) > spec.shape[1]
         for spec in specs
     )
 
 
 def layouts_of(subgraph: Subgraph, precision: str = F32) -> tuple[str, ...]:
     """Plain for every sub-graph; channels-last and packed as well where there is a feature map."""
-    packed = packed_layout() if precision == F32 else STORED_BLOCK
+    packed = packed_layout() if precision in OWN else STORED_BLOCK
     return (PLAIN, "NHWC", packed) if is_image(subgraph) else (PLAIN,)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
+import ml_dtypes
 import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_passes.cpu import KERNEL_PIPELINE, LowerCpu, host_target
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.ir import Constant, main_bindings, substitute
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.onednn import LowerOnednn, supports
 from tvm_passes.partition import PartitionSubgraphs
@@ -44,18 +48,47 @@ def arrays(*shapes: Sequence[int], seed: int = 0) -> list[np.ndarray]:
     return [rng.standard_normal(shape).astype("float32") for shape in shapes]
 
 
+def rounded(array: np.ndarray) -> np.ndarray:
+    """`array` with what bfloat16 keeps of its values."""
+    return array.astype(ml_dtypes.bfloat16).astype(array.dtype)
+
+
+def with_rounded_constants(module: tvm.IRModule) -> tvm.IRModule:
+    """`module` with weights that bfloat16 holds exactly; numbers and biases stay, which no unit rounds."""
+
+    def replacement(leaf):
+        if leaf in mapping:
+            return mapping[leaf]
+        if isinstance(leaf, Constant) and len(leaf.ty.shape) > 1:
+            return relax.const(rounded(leaf.value.numpy()))
+        return None
+
+    main = module["main"]
+    builder = relax.BlockBuilder()
+    mapping: dict = {}
+    with builder.function("main", main.params):
+        with builder.dataflow():
+            for binding in main_bindings(main):
+                mapping[binding.var] = builder.emit(substitute(binding.value, replacement))
+            result = builder.emit_output(substitute(main.body.body, replacement))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
 def functions(module: tvm.IRModule) -> dict[SubgraphId, relax.Function]:
     """The sub-graph functions of a partitioned module, by id."""
     found = {subgraph_id(function): function for function in module.functions.values()}
     return {subgraph: function for subgraph, function in found.items() if subgraph is not None}
 
 
-def merged(module: tvm.IRModule, decision: Decision) -> tvm.IRModule:
-    """Stage 3 of `module`, every sub-graph under `decision`, which must be legal for it."""
+def merged(module: tvm.IRModule, *choices: Decision) -> tvm.IRModule:
+    """Stage 3 of `module`, its sub-graphs under `choices`, the last again and again; all must be legal."""
     partitioned = PartitionSubgraphs()(module)
-    decisions = dict.fromkeys(functions(partitioned), decision)
-    for function in functions(partitioned).values():
-        decline = supports(function, decision)
+    found = functions(partitioned)
+    repeated = itertools.chain(choices, itertools.repeat(choices[-1]))
+    decisions = dict(zip(found, repeated, strict=False))
+    for subgraph, function in found.items():
+        decline = supports(function, decisions[subgraph])
         assert decline is None, str(decline)
     return MergePartitions(CODEGEN)(RewriteLayouts(decisions, frozenset(CODEGEN))(partitioned))
 
@@ -74,10 +107,22 @@ def call(vm: relax.VirtualMachine, inputs: Sequence[np.ndarray]) -> list[np.ndar
 
 
 def run_onednn(
-    module: tvm.IRModule, inputs: Sequence[np.ndarray], decision: Decision
+    module: tvm.IRModule, inputs: Sequence[np.ndarray], *choices: Decision
 ) -> list[np.ndarray]:
     """Results of `module`, all of it on oneDNN."""
-    return call(machine(LowerOnednn()(merged(module, decision))), inputs)
+    return call(machine(LowerOnednn()(merged(module, *choices))), inputs)
+
+
+def run_lowered(
+    module: tvm.IRModule, inputs: Sequence[np.ndarray], *choices: Decision
+) -> list[np.ndarray]:
+    """Results of `module` on oneDNN, its transforms on the CPU where oneDNN has none."""
+    target = host_target()
+    lowered = LowerCpu(target)(LowerOnednn()(merged(module, *choices)))
+    executable = tvm.compile(
+        lowered, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
+    )
+    return call(relax.VirtualMachine(executable, tvm.cpu()), inputs)
 
 
 def run_reference(module: tvm.IRModule, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -113,3 +113,48 @@ def test_control_flow_is_refused_by_name():
         builder.emit_func_output(chosen)
     with pytest.raises(UnsupportedModel, match="control flow"):
         PartitionSubgraphs()(builder.get())
+
+
+def quantised(b, x):
+    """`x` as integers, and these as numbers."""
+    steps = relax.const(0.1, "float32"), relax.const(0, "int8")
+    integers = b.emit(relax.op.quantize(x, *steps))
+    return integers, b.emit(relax.op.dequantize(integers, *steps))
+
+
+def test_integers_cross_between_subgraphs():
+    def emit(b, x):
+        _, numbers = quantised(b, x)
+        _, again = quantised(b, b.emit(nn.relu(b.emit(conv(numbers, seed=1)))))
+        first, second = b.emit(conv(again, seed=2)), b.emit(conv(again, seed=3))
+        return add(first, second)
+
+    assert operators(module_of(emit)) == {
+        "s0": ["quantize"],
+        "s1": ["dequantize", "nn.conv2d", "nn.relu", "quantize"],
+        "s2": ["dequantize", "nn.conv2d"],
+        "s3": ["dequantize", "nn.conv2d", "add"],
+    }
+
+
+def test_shared_numbers_are_computed_by_each_reader():
+    def emit(b, x):
+        _, numbers = quantised(b, x)
+        _, again = quantised(b, b.emit(conv(numbers)))
+        return nn.relu(b.emit(add(b.emit(conv(again, seed=2)), again)))
+
+    assert operators(module_of(emit)) == {
+        "s0": ["quantize"],
+        "s1": ["dequantize", "nn.conv2d", "quantize"],
+        "s2": ["dequantize", "nn.conv2d", "add", "nn.relu"],
+    }
+
+
+def test_rounding_between_an_anchor_and_what_follows_fuses():
+    def emit(b, x):
+        _, rounded = quantised(b, b.emit(conv(x)))
+        return quantised(b, b.emit(add(rounded, x)))[1]
+
+    assert operators(module_of(emit)) == {
+        "s0": ["nn.conv2d", "quantize", "dequantize", "add", "quantize", "dequantize"]
+    }

@@ -43,6 +43,11 @@ def has_bf16(target: Target) -> bool:
     return bool(codegen.llvm_cpu_has_features("avx512bf16", target))
 
 
+def has_vnni(target: Target) -> bool:
+    """Whether a target multiplies bytes and adds four products at once without saturating in between."""
+    return any(codegen.llvm_cpu_has_features(name, target) for name in ("avx512vnni", "avxvnni"))
+
+
 def num_cores(target: Target) -> int:
     """Cores of a target; this process's share of the machine where the target does not say."""
     stated = target.attrs.get("num-cores") if hasattr(target, "attrs") else None

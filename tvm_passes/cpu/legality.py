@@ -21,7 +21,7 @@ from tvm_passes.layout import LAYOUTS, PLAIN, STORAGES
 from tvm_passes.rewrite_layouts import decide_function
 
 ALGORITHMS = ("direct", *OUTPUTS, ALGORITHM)
-PRECISIONS = tuple(STORAGES)
+PRECISIONS = tuple(precision for precision in STORAGES if precision != "int8")
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
 """Which sub-graphs have kernels does not depend on the vector unit."""
@@ -85,7 +85,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
     """The operator that keeps a decision from having a kernel, and how; None where it has one."""
     subgraph = read_subgraph(function, decision)
     if subgraph is None:
-        return str(function.attrs["layoutsel.anchor"]), "a body with several results"
+        return str(function.attrs["layoutsel.anchor"]), "a body with several results, or quantised"
     lacking = "kernel"
     plan: Plan | str = subgraph.anchor
     if decision.layout != PLAIN and decision.algorithm == "direct" and is_plain(subgraph):

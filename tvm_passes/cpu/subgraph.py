@@ -14,6 +14,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
 from tvm_passes.layout import PLAIN, order_of, storage_of
+from tvm_passes.operators import QUANTIZATION
 from tvm_passes.ports import Ports, decided_layouts, port_layouts, read_ports
 
 
@@ -173,6 +174,8 @@ class _Reader:
 
     def read_call(self, var: Var, call: Call) -> None:
         operator = op_name(call)
+        if operator in QUANTIZATION:
+            raise UnsupportedModel(f"{operator} has no kernel")
         fields = [f for arg in call.args for f in (arg.fields if isinstance(arg, Tuple) else [arg])]
         args = tuple(value for value in map(self.value, fields) if value is not None)
         if not isinstance(var.ty, relax.TensorType):
@@ -206,7 +209,7 @@ class _Reader:
 def read_subgraph(function: relax.Function, decision: Decision | None = None) -> Subgraph | None:
     """The graph of a stage-1 or stage-2 sub-graph function.
 
-    None where the body is beyond these kernels: several results, control flow, symbolic shapes.
+    None where the body is beyond these kernels: several results, control flow, symbolic shapes, quantised tensors.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from tvm_passes.normalize.canonicalize_normalizations import CanonicalizeNormali
 from tvm_passes.normalize.decompose_batch_norm import DecomposeBatchNorm
 from tvm_passes.normalize.fold_constants import FoldConstants
 from tvm_passes.normalize.fold_padding import FoldPadding
+from tvm_passes.normalize.fold_quantization import FoldQuantization
 from tvm_passes.normalize.fold_scale_shift import FoldScaleShift
 from tvm_passes.normalize.remove_identities import RemoveIdentities
 
@@ -20,6 +21,7 @@ __all__ = [
     "DecomposeBatchNorm",
     "FoldConstants",
     "FoldPadding",
+    "FoldQuantization",
     "FoldScaleShift",
     "RemoveIdentities",
     "normalize",
@@ -44,6 +46,7 @@ def normalize(module: IRModule) -> IRModule:
         FoldPadding(),
         drop_unused,
         FoldScaleShift(),
+        FoldQuantization(),
         RemoveIdentities(),
         relax.transform.CanonicalizeBindings(),
         drop_unused,

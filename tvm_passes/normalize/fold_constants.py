@@ -105,6 +105,20 @@ def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
     return np.full(_result_shape(call), arrays[0])
 
 
+def _dequantized(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """Numbers of a bias; weights stay integers, for units that multiply those."""
+    integers_, scale, zero_point = arrays
+    if integers_.dtype.itemsize == 1:
+        raise NotImplementedError
+    shape = [1] * integers_.ndim
+    if scale.size > 1:
+        shape[int(call.attrs.axis)] = scale.size
+    scale, zero_point = (
+        a.reshape(shape) if a.size > 1 else a.reshape(()) for a in (scale, zero_point)
+    )
+    return (integers_ - zero_point).astype("float32") * scale
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
@@ -151,6 +165,7 @@ _EVALUATORS: Mapping[str, Evaluator] = {
     "astype": lambda call, arrays: arrays[0].astype(dtype_of(call)),
     "broadcast_to": _broadcast,
     "concat": lambda call, arrays: np.concatenate(arrays, axis=int(call.attrs.axis or 0)),
+    "dequantize": _dequantized,
     "expand_dims": _shaped,
     "flatten": _shaped,
     "full": _full,

@@ -118,8 +118,8 @@ def aligned(scope: Scope, expr: Expr, rank: int) -> Tensor:
     return scope.convert(tensor, wanted) if lies_so else scope.convert(tensor, PLAIN)
 
 
-def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> PostOp | None:
-    """`binding` as a binary post-op of the primitive that computes `chain`, or None."""
+def other_operand(scope: Scope, binding: relax.VarBinding, chain: Var) -> tuple[str, Expr] | None:
+    """The operator of two operands, one of which is `chain`, that `binding` is, and its other operand."""
     operator = op_name(binding.value)
     if operator not in BINARY:
         return None
@@ -130,11 +130,16 @@ def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> Po
         left, right = right, left
     if not left.same_as(chain) or right.same_as(chain):
         return None
-    if isinstance(right, Var) and right not in scope.values:
+    if not scope.known(right) or static_shape(binding.var.ty) != static_shape(chain.ty):
         return None
-    shape = static_shape(chain.ty)
-    if static_shape(binding.var.ty) != shape:
+    return operator, right
+
+
+def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> PostOp | None:
+    """`binding` as a binary post-op of the primitive that computes `chain`, or None."""
+    found = other_operand(scope, binding, chain)
+    if found is None:
         return None
-    return PostOp(
-        kind="binary", algorithm=BINARY[operator], tensor=aligned(scope, right, len(shape))
-    )
+    operator, right = found
+    rank = len(static_shape(chain.ty))
+    return PostOp(kind="binary", algorithm=BINARY[operator], tensor=aligned(scope, right, rank))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
@@ -12,9 +11,12 @@ from tvm import relax
 from tvm_passes.ir import Constant, Var, op_name, static_shape
 from tvm_passes.onednn.elementwise import Eltwise, as_binary_post_op, as_eltwise
 from tvm_passes.onednn.graph import Node, PostOp, Tensor
-from tvm_passes.onednn.scope import Scope, is_reference, scalar
+from tvm_passes.onednn.quantized import added, simplified, stored
+from tvm_passes.onednn.scope import Scope, Step, is_reference, scalar
 
 _MAX_POST_OPS = 8
+_MAX_QUANTIZED_POST_OPS = 16
+"""Rounding to integers and back takes four."""
 _MAX_REGION = 10
 
 _BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1}
@@ -62,24 +64,41 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
     scope.implementation = 0
     baseline = scope.implementation_of(node)
     var = _fuse_bias(scope, var, node)
-    while len(node.post_ops) < _MAX_POST_OPS:
+    most = _MAX_QUANTIZED_POST_OPS if scope.quantizes else _MAX_POST_OPS
+    while len(node.post_ops) < most:
         step = _next_step(scope, var)
         if step is None:
             break
-        unfolded, following, skipped = step
-        post_op = _folded(scope, unfolded, static_shape(var.ty), node.output.shape)
-        if post_op is None or _misreads(node, post_op):
+        extended = _extended(scope, node, step, static_shape(var.ty))
+        if extended is None or len(extended.post_ops) > most:
             break
-        extended = dataclasses.replace(node, post_ops=[*node.post_ops, post_op])
         if not _keeps_speed(baseline, scope.implementation_of(extended)):
             break
-        node.post_ops.append(post_op)
-        scope.done.update((*skipped, following))
-        var = following
+        node.post_ops, node.output = extended.post_ops, extended.output
+        scope.done.update((*step.skipped, step.var))
+        var = step.var
+        if step.dtype:
+            break
     scope.graph.nodes.append(node)
     logical = static_shape(var.ty)
     folded = node.output.shape != logical
     scope.values[var] = scope.view(node.output, logical) if folded else node.output
+
+
+def _extended(scope: Scope, node: Node, step: Step, logical: tuple[int, ...]) -> Node | None:
+    """`node` with `step`, which is meant for a result of shape `logical`; None where it cannot be."""
+    shape = node.output.shape
+    folded = [_folded(scope, post_op, logical, shape) for post_op in step.post_ops]
+    added = [post_op for post_op in folded if post_op is not None and not _misreads(node, post_op)]
+    if len(added) < len(folded):
+        return None
+    post_ops = [*node.post_ops, *added]
+    if scope.quantizes:
+        post_ops = simplified(post_ops, step.dtype)
+    output = node.output
+    if step.dtype:
+        output = scope.graph.temp(shape, output.layout, step.dtype)
+    return dataclasses.replace(node, post_ops=post_ops, output=output)
 
 
 def _misreads(node: Node, post_op: PostOp) -> bool:
@@ -109,17 +128,12 @@ def _keeps_speed(before: str | None, after: str | None) -> bool:
     return after is not None and (not is_reference(after) or before is None or is_reference(before))
 
 
-def _only_consumer(scope: Scope, var: Var) -> relax.VarBinding | None:
-    consumers = scope.consumers.get(var, [])
-    return consumers[0] if len(consumers) == 1 and var not in scope.results else None
-
-
 def _fuse_bias(scope: Scope, var: Var, node: Node) -> Var:
-    following = _only_consumer(scope, var)
+    following = scope.only_consumer(var)
     if node.op not in _BIAS_AXIS or following is None or op_name(following.value) != "add":
         return var
     operand = next((arg for arg in following.value.args if not arg.same_as(var)), None)
-    if operand is None or (isinstance(operand, Var) and operand not in scope.values):
+    if operand is None or not scope.known(operand) or operand in scope.integers:
         return var
     bias = _bias_tensor(scope, operand, node, static_shape(var.ty))
     if bias is None or static_shape(following.var.ty) != static_shape(var.ty):
@@ -146,23 +160,27 @@ def _bias_tensor(
     return scope.view(tensor, (1,) * leading + (logical[axis],))
 
 
-def _next_step(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]] | None:
-    """The post-op that may follow `var`: itself, the variable that it yields, those that it makes superfluous."""
+def _next_step(scope: Scope, var: Var) -> Step | None:
+    """What the primitive that computes `var` may compute next."""
     if var in scope.results:
         return None
-    following = _only_consumer(scope, var)
+    following = scope.only_consumer(var)
     if following is None:
         return _named_function(scope, var)
     match = as_eltwise(following.value)
     if match is not None and match[0].same_as(var):
-        return match[1].post_op(), following.var, ()
+        return Step(post_ops=(match[1].post_op(),), var=following.var)
+    if scope.quantizes:
+        step = stored(scope, following) or added(scope, following, var)
+        if step is not None:
+            return step
     post_op = as_binary_post_op(scope, following, var)
     if post_op is not None:
-        return post_op, following.var, ()
+        return Step(post_ops=(post_op,), var=following.var)
     return _named_function(scope, var)
 
 
-def _named_function(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]] | None:
+def _named_function(scope: Scope, var: Var) -> Step | None:
     """Recognise a function of `var` alone by its values, however it is spelled out.
 
     The region from `var` to a single variable through which everything passes is evaluated at samples.
@@ -186,7 +204,7 @@ def _named_function(scope: Scope, var: Var) -> tuple[PostOp, Var, Sequence[Var]]
         if closed:
             for function, expected in _NAMED_FUNCTIONS:
                 if np.allclose(value, expected, rtol=1e-4, atol=1e-5):
-                    return function.post_op(), binding.var, order[:-1]
+                    return Step(post_ops=(function.post_op(),), var=binding.var, skipped=order[:-1])
         if binding.var in scope.results:
             return None
     return None

@@ -10,8 +10,10 @@ from typing import Any
 
 from tvm_passes.layout import PLAIN, block_size
 
-SCHEMA_VERSION = 1
-F32_BYTES = 4
+SCHEMA_VERSION = 2
+
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4}
+"""Types of elements, as TVM names them."""
 
 
 @dataclass(eq=False)
@@ -25,6 +27,8 @@ class Storage:
     """Parameter (input, weight) or result (output)."""
     values: tuple[float, ...] = ()
     """What a ``const`` holds."""
+    dtype: str = "float32"
+    """Type of the `values`."""
     home: tuple[Storage, int] | None = None
     """Storage that this one became a part of, and where in bytes."""
 
@@ -48,11 +52,14 @@ def _same_strides(shape: Sequence[int], first: Sequence[int], second: Sequence[i
 
 @dataclass(eq=False)
 class Tensor:
-    """A logical f32 tensor and how it lies in its storage."""
+    """A logical tensor and how it lies in its storage."""
 
     shape: tuple[int, ...]
     storage: Storage
     layout: str = PLAIN
+    """Its order alone: `dtype` says how elements are stored."""
+    dtype: str = "float32"
+    """Type of the elements, of a packable weight as the primitive reads them."""
     strides: tuple[int, ...] | None = None
     """In elements; None where `layout` says everything."""
     offset: int = 0
@@ -60,12 +67,21 @@ class Tensor:
     packable: bool = False
     """A weight whose form the primitive may choose."""
     packed: str = ""
-    """The form in which the weight arrives; empty: as `shape` and `strides` say."""
+    """The form in which the weight arrives; empty: as `shape` and `strides` say, of `plain_dtype`."""
+    plain_dtype: str = "float32"
+    """Type of a packable weight's elements before it is packed."""
+    tripled: tuple[Tensor, int] | None = None
+    """The weight that arrives, and the axis, where this one holds its halves (:mod:`tvm_passes.onednn.halves`)."""
+
+    @property
+    def element_bytes(self) -> int:
+        """Size of one element."""
+        return ELEMENT_BYTES[self.dtype]
 
     @property
     def bytes(self) -> int:
         """Size of the elements, gaps not counted."""
-        return math.prod(self.shape) * F32_BYTES
+        return math.prod(self.shape) * self.element_bytes
 
     @property
     def dense_strides(self) -> tuple[int, ...] | None:
@@ -88,6 +104,23 @@ class Tensor:
         have = self.dense_strides
         return wanted is not None and have is not None and _same_strides(self.shape, have, wanted)
 
+    def view(
+        self,
+        shape: Sequence[int],
+        layout: str = PLAIN,
+        strides: Sequence[int] | None = None,
+        skipped: int = 0,
+    ) -> Tensor:
+        """Other axes over these elements, from the one on that lies `skipped` elements behind the first."""
+        return Tensor(
+            tuple(shape),
+            self.storage,
+            layout,
+            self.dtype,
+            strides=None if strides is None else tuple(strides),
+            offset=self.offset + skipped * self.element_bytes,
+        )
+
     def fills_storage(self) -> bool:
         """Whether this tensor is all that its storage holds."""
         return self.offset == 0 and self.bytes == self.storage.bytes and self.strides is None
@@ -105,6 +138,19 @@ class PostOp:
     tensor: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What the integers of an operand stand for: (integer - zero point) * scale."""
+
+    operand: str
+    """``src``, ``weights`` or ``dst``."""
+    scale: Tensor
+    mask: int = 0
+    """Bit of each axis along which the scales differ."""
+    zero_point: Tensor | None = None
+    """One int32; None: zero."""
+
+
 @dataclass(eq=False)
 class Node:
     """One oneDNN primitive."""
@@ -116,13 +162,17 @@ class Node:
     output: Tensor
     attrs: dict[str, Any]
     post_ops: list[PostOp] = field(default_factory=list)
-    precision: str = "f32"
+    quantized: tuple[Quantization, ...] = ()
     implementation: int = 0
 
     def reads(self) -> Iterator[Tensor]:
         """Every tensor that the primitive reads."""
         yield from self.inputs
         yield from (post_op.tensor for post_op in self.post_ops if post_op.tensor is not None)
+        for quantization in self.quantized:
+            yield quantization.scale
+            if quantization.zero_point is not None:
+                yield quantization.zero_point
 
 
 @dataclass(eq=False)
@@ -134,10 +184,10 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
 
-    def temp(self, shape: Sequence[int], layout: str = PLAIN) -> Tensor:
+    def temp(self, shape: Sequence[int], layout: str = PLAIN, dtype: str = "float32") -> Tensor:
         """A new tensor in the arena."""
-        storage = Storage("temp", math.prod(shape) * F32_BYTES)
-        return Tensor(tuple(shape), storage, layout)
+        storage = Storage("temp", math.prod(shape) * ELEMENT_BYTES[dtype])
+        return Tensor(tuple(shape), storage, layout, dtype)
 
     def set_outputs(self, results: Iterable[Tensor]) -> None:
         """Let `results` be what the partition returns; copies where a result has no storage of its own."""
@@ -149,7 +199,8 @@ class Graph:
                 self.outputs.append(result)
                 continue
             target = Storage("output", result.bytes, index)
-            copy = Tensor(result.shape, target, result.layout if result.strides is None else PLAIN)
+            layout = result.layout if result.strides is None else PLAIN
+            copy = Tensor(result.shape, target, layout, result.dtype)
             self.nodes.append(Node("reorder", "", "copy", [result], copy, {}))
             self.outputs.append(copy)
 
@@ -184,7 +235,7 @@ class _Writer:
             if storage.index >= 0:
                 item["index"] = storage.index
             if storage.values:
-                item["values"] = list(storage.values)
+                item |= {"values": list(storage.values), "type": storage.dtype}
             self.storage_items.append(item)
         return self.storages[id(storage)]
 
@@ -193,6 +244,7 @@ class _Writer:
             root, offset = tensor.storage.root()
             item: dict[str, Any] = {
                 "dims": list(tensor.shape),
+                "type": tensor.dtype,
                 "storage": self.storage(root),
                 "offset": offset + tensor.offset,
             }
@@ -201,7 +253,11 @@ class _Writer:
             else:
                 item["layout"] = tensor.layout
             if tensor.packable:
-                item |= {"packable": 1, "packed": tensor.packed}
+                item |= {
+                    "packable": 1,
+                    "packed": tensor.packed,
+                    "plain_type": tensor.plain_dtype,
+                }
             self.tensors[id(tensor)] = len(self.tensor_items)
             self.tensor_items.append(item)
         return self.tensors[id(tensor)]
@@ -216,6 +272,16 @@ class _Writer:
             item["tensor"] = self.tensor(post_op.tensor)
         return item
 
+    def quantization(self, quantization: Quantization) -> dict[str, Any]:
+        item: dict[str, Any] = {
+            "operand": quantization.operand,
+            "mask": quantization.mask,
+            "scale": self.tensor(quantization.scale),
+        }
+        if quantization.zero_point is not None:
+            item["zero_point"] = self.tensor(quantization.zero_point)
+        return item
+
     def node(self, node: Node) -> dict[str, Any]:
         return {
             "op": node.op,
@@ -224,7 +290,7 @@ class _Writer:
             "inputs": [self.tensor(tensor) for tensor in node.inputs],
             "outputs": [self.tensor(node.output)],
             "post_ops": [self.post_op(post_op) for post_op in node.post_ops],
-            "precision": node.precision,
+            "quantized": [self.quantization(quantization) for quantization in node.quantized],
             "implementation": node.implementation,
             "attrs": node.attrs,
         }

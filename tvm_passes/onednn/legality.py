@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tvm import relax
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import is_tensor, main_bindings, op_name, static_shape
-from tvm_passes.layout import tensor_layout
-from tvm_passes.onednn.graph import Graph, Storage
+from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
+from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
-from tvm_passes.onednn.scope import Unsupported, implementations, is_reference
+from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
 
 _NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
 """Primitives that are useless in a reference implementation."""
+
+_COPIES = frozenset({"concat", "reorder"})
+"""Primitives whose generic implementations copy well enough."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
@@ -47,9 +50,15 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     except (RuntimeError, ValueError) as error:
         return decline(anchor, _first_line(error), "a primitive of oneDNN")
     for node, name in zip(graph.nodes, names, strict=True):
-        if node.op in _NEEDS_SPEED and is_reference(name):
+        if _needs_speed(node) and is_reference(name):
             return decline(node.operator, f"implementation {name}", "an optimised implementation")
     return None
+
+
+def _needs_speed(node: Node) -> bool:
+    """Whether a reference implementation is no choice: of f32's, the small ones may be; who asks for less wants speed."""
+    narrow = node.output.dtype != "float32"
+    return node.op in _NEEDS_SPEED or (narrow and node.op not in _COPIES)
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
@@ -89,28 +98,35 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
                 op_name(binding.value), "a scalar", "a tensor of one dimension or more"
             )
     graph = Graph("p0", num_params=len(function.params))
+    scope = make_scope(
+        graph,
+        function,
+        {
+            "subgraph": str(function.attrs["layoutsel.subgraph"]),
+            "layout": decision.layout,
+            "precision": decision.precision,
+            "algorithm": decision.algorithm,
+        },
+    )
     count = int(function.attrs["layoutsel.num_activations"])
+    allowed = {"float32", *(INTEGERS if scope.quantizes else ())}
     params = []
     for index, param in enumerate(function.params):
-        if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) != "float32":
+        if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) not in allowed:
             raise Unsupported("parameter", f"a parameter of type {param.ty}", "a float32 tensor")
         shape = static_shape(param.ty)
         if not shape:
             raise Unsupported("parameter", "a scalar", "a tensor of one dimension or more")
-        tensor = graph.temp(
-            shape, tensor_layout(shape, decision.layout if index < count else "NCHW")
-        )
+        scope.element = str(param.ty.dtype)
+        tensor = _port(scope, shape) if index < count else graph.temp(shape, dtype=scope.element)
         tensor.storage = Storage("input" if index < count else "weight", tensor.bytes, index)
         params.append(tensor)
-    labels = {
-        "subgraph": str(function.attrs["layoutsel.subgraph"]),
-        "layout": decision.layout,
-        "precision": decision.precision,
-        "algorithm": decision.algorithm,
-    }
-    scope = make_scope(graph, function, labels)
     graph.set_outputs(emit(scope, params, str(function.attrs["layoutsel.anchor"])))
     return graph
+
+
+def _port(scope: Scope, shape: Sequence[int]) -> Tensor:
+    return doubled(scope, shape) if scope.splits else scope.result(shape)
 
 
 def _first_line(error: Exception) -> str:

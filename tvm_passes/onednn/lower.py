@@ -19,8 +19,9 @@ from tvm_passes.ir import (
     substitute,
     tensor_types,
 )
-from tvm_passes.layout import PLAIN, logical_shape
+from tvm_passes.layout import PLAIN, SPLIT, logical_shape, order_of, storage_of
 from tvm_passes.onednn.graph import Graph, Storage, Tensor
+from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.onednn.plugin import load
 from tvm_passes.onednn.scope import Scope, Unsupported, Value
@@ -51,8 +52,9 @@ class _PartitionEmitter:
         for index, param in enumerate(self.function.params):
             shape = static_shape(param.ty)
             kind = "weight" if param in self.weights else "input"
-            size = Tensor(shape, Storage(kind, 0)).bytes
-            self.values[param] = Tensor(shape, Storage(kind, size, index))
+            tensor = Tensor(shape, Storage(kind, 0, index), dtype=str(param.ty.dtype))
+            tensor.storage.bytes = tensor.bytes
+            self.values[param] = tensor
         for binding in main_bindings(self.function):
             if isinstance(binding.value, relax.Function):
                 self.callees[binding.var] = binding.value
@@ -102,21 +104,24 @@ class _PartitionEmitter:
         return results if isinstance(callee.ret_ty, relax.TupleType) else results[0]
 
     def transform(self, callee: relax.Function, params: Sequence[Tensor]) -> Tensor:
-        destination = str(callee.attrs["layoutsel.out_layouts"][0])
+        destination = order_of(str(callee.attrs["layoutsel.out_layouts"][0]))
         scope = Scope(self.graph, callee, _label(callee, "transform"), operator="layout_transform")
-        return scope.convert(params[0], destination)
+        return scope.convert(params[0], destination, str(callee.ret_ty.dtype))
 
 
 def _in_layout(argument: Value, layout: str) -> Tensor:
-    """`argument` with the layout that its reader says; what a partition's parameter lacks."""
+    """`argument` as its reader says that it lies; what a partition's parameter lacks."""
     assert isinstance(argument, Tensor)
+    layout, storage = order_of(layout), storage_of(layout)
+    if storage == SPLIT and argument.storage.kind == "input":
+        return received(argument, layout)
     if (
         argument.layout == layout
         or argument.storage.kind != "input"
         or argument.strides is not None
     ):
         return argument
-    return Tensor(logical_shape(argument.shape, layout), argument.storage, layout)
+    return argument.view(logical_shape(argument.shape, layout), layout)
 
 
 def _weight_params(function: relax.Function) -> set[Var]:
@@ -169,6 +174,7 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
     """
     weights = graph.weights()
     known = [weight for weight in weights if weight.storage.index in constants]
+    _check_halves(graph, weights, known)
     module = create_module(graph)
     _, numbers = graph.numbered()
     packed: list[Expr] = []
@@ -178,7 +184,10 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
         if not weight.packable:
             packed.append(source)
             continue
-        weight.packed, array = _packed(module, graph.symbol, number, source.value)
+        value = source.value
+        if weight.tripled is not None:
+            value = tvm.runtime.tensor(tripled_values(value.numpy(), *weight.tripled))
+        weight.packed, array = _packed(module, graph.symbol, number, value)
         packed.append(relax.const(array))
     inside = {id(weight.storage) for weight in known}
     roots = {t.storage.root()[0] for node in graph.nodes for t in (*node.reads(), node.output)}
@@ -190,6 +199,16 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
         weight.storage.index = len(stay) + offset
     graph.num_params = len(stay) + len(known)
     return stay, packed
+
+
+def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tensor]) -> None:
+    """Raise where a weight is taken apart into halves that is not known now: no primitive does that at run time."""
+    for weight in weights:
+        if weight.tripled is not None and weight not in known:
+            raise BuildError(
+                f"partition {graph.symbol}: weight {weight.storage.index} of a split-bf16 product is a parameter; "
+                f"expected a constant. Bind the parameters, or choose f32"
+            )
 
 
 def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, Any]:
@@ -288,7 +307,10 @@ def register() -> None:
 
     @tvm.register_global_func(f"relax.ext.{CODEGEN}", override=True)
     def _codegen(functions: Any, _options: Any, _constants: Any) -> list[Any]:
-        return [
-            create_module(emit_partition(str(function.attrs["global_symbol"]), function))
-            for function in functions
-        ]
+        return [_unpacked_module(function) for function in functions]
+
+
+def _unpacked_module(function: relax.Function) -> Any:
+    graph = emit_partition(str(function.attrs["global_symbol"]), function)
+    _check_halves(graph, graph.weights(), ())
+    return create_module(graph)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from tvm import relax
 
 from tvm_passes.ir import static_shape
-from tvm_passes.layout import PLAIN, block_size
+from tvm_passes.layout import block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import F32_BYTES, Tensor, row_major
+from tvm_passes.onednn.graph import Tensor, row_major
+from tvm_passes.onednn.quantized import in_steps_of
 from tvm_passes.onednn.scope import Scope
 
 
@@ -42,9 +43,7 @@ def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
     if strides is None:
         return None
     plain = strides == row_major(shape)
-    return Tensor(
-        tuple(shape), tensor.storage, strides=None if plain else strides, offset=tensor.offset
-    )
+    return tensor.view(shape, strides=None if plain else strides)
 
 
 def reshaped_strides(
@@ -89,23 +88,28 @@ def permute(scope: Scope, binding: relax.VarBinding) -> None:
     axes = (
         range(rank)[::-1] if call.attrs.axes is None else [a % rank for a in ints(call.attrs.axes)]
     )
-    view = Tensor(
-        tuple(source.shape[axis] for axis in axes),
-        source.storage,
-        strides=tuple(strides[axis] for axis in axes),
-        offset=source.offset,
+    scope.values[binding.var] = source.view(
+        [source.shape[axis] for axis in axes], strides=[strides[axis] for axis in axes]
     )
-    scope.values[binding.var] = view
 
 
 def concat(scope: Scope, binding: relax.VarBinding) -> None:
     """``concat``; copies that turn out superfluous are removed when storages are merged."""
     call = binding.value
-    parts = [scope.activation(field) for field in call.args[0].fields]
-    result = scope.result(static_shape(binding.var.ty))
-    axis = 0 if call.attrs.axis is None else int(call.attrs.axis) % len(result.shape)
-    node = scope.node("concat", parts, result, {"axis": axis})
-    finish(scope, binding.var, node)
+    shape = static_shape(binding.var.ty)
+    attrs = {"axis": 0 if call.attrs.axis is None else int(call.attrs.axis) % len(shape)}
+    fields = list(call.args[0].fields)
+    following = scope.only_consumer(binding.var)
+    integers = in_steps_of(scope, fields, following) if following is not None else None
+    if integers is not None and following is not None:
+        scope.element = integers[0].dtype
+        scope.values[following.var] = scope.append(
+            "concat", integers, scope.result(shape), attrs
+        ).output
+        scope.done.add(following.var)
+        return
+    parts = [scope.activation(field) for field in fields]
+    finish(scope, binding.var, scope.node("concat", parts, scope.result(shape), attrs))
 
 
 def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step: int = 1) -> Tensor:
@@ -116,14 +120,14 @@ def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step:
     if strides is None:
         whole_blocks = block and begin % block == size % block == 0
         if whole_blocks and axis == 1 and step == 1 and source.shape[0] == 1:
-            offset = source.offset + begin * math.prod(source.shape[2:]) * F32_BYTES
-            return Tensor(shape, source.storage, source.layout, offset=offset)
+            skipped = begin * math.prod(source.shape[2:])
+            return source.view(shape, source.layout, skipped=skipped)
         return _slice(scope, scope.plain(source), axis, begin, size, step)
-    offset = source.offset + begin * strides[axis] * F32_BYTES
+    skipped = begin * strides[axis]
     stepped = tuple(s * step if i == axis else s for i, s in enumerate(strides))
     if stepped == row_major(shape):
-        return Tensor(shape, source.storage, PLAIN, offset=offset)
-    return Tensor(shape, source.storage, strides=stepped, offset=offset)
+        return source.view(shape, skipped=skipped)
+    return source.view(shape, strides=stepped, skipped=skipped)
 
 
 def split(scope: Scope, binding: relax.VarBinding) -> None:

@@ -9,7 +9,8 @@ from tvm import relax
 from tvm_passes.ir import static_shape
 from tvm_passes.onednn.contractions import ints, window
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Tensor
+from tvm_passes.onednn.graph import Node
+from tvm_passes.onednn.quantized import average
 from tvm_passes.onednn.scope import Scope
 
 
@@ -17,16 +18,23 @@ def _pool(scope: Scope, binding: relax.VarBinding, algorithm: str) -> None:
     call = binding.value
     if str(call.attrs.layout) not in ("NCW", "NCHW", "NCDHW"):
         raise scope.fail(f"layout {call.attrs.layout}", "the logical form NCHW")
-    source = scope.activation(call.args[0])
-    result = scope.result(static_shape(binding.var.ty))
+    shape, pooled = static_shape(call.args[0].ty), static_shape(binding.var.ty)
     sizes = {**window(call), "kernel": ints(call.attrs.pool_size)}
     declared = sizes["padding_after"]
-    sizes["padding_after"] = needed = _padding_after(source.shape[2:], result.shape[2:], sizes)
+    sizes["padding_after"] = needed = _padding_after(shape[2:], pooled[2:], sizes)
     overhang = any(after > said for after, said in zip(needed, declared, strict=True))
     if overhang and algorithm == "avg_include_padding":
         raise scope.fail("ceil_mode with count_include_pad", "one of them")
-    attrs = {**sizes, "algorithm": algorithm}
-    finish(scope, binding.var, scope.node("pooling", [source], result, attrs))
+    finish(scope, binding.var, _pooling(scope, binding, {**sizes, "algorithm": algorithm}))
+
+
+def _pooling(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Node:
+    on_integers = average(scope, binding, attrs) if scope.quantizes else None
+    if on_integers is not None:
+        return on_integers
+    source = scope.activation(binding.value.args[0])
+    result = scope.result(static_shape(binding.var.ty))
+    return scope.node("pooling", [source], result, attrs)
 
 
 def _padding_after(
@@ -54,11 +62,11 @@ def avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
     _pool(scope, binding, "avg_include_padding" if included else "avg")
 
 
-def _global_average(source: Tensor) -> dict[str, object]:
-    spatial = len(source.shape) - 2
+def _global_average(shape: Sequence[int]) -> dict[str, object]:
+    spatial = len(shape) - 2
     return {
         "algorithm": "avg",
-        "kernel": list(source.shape[2:]),
+        "kernel": list(shape[2:]),
         "strides": [1] * spatial,
         "dilation": [0] * spatial,
         "padding_before": [0] * spatial,
@@ -68,34 +76,35 @@ def _global_average(source: Tensor) -> dict[str, object]:
 
 def adaptive_avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
     """``nn.adaptive_avg_pool2d`` to a single element per channel."""
-    source = scope.activation(binding.value.args[0])
-    result = scope.result(static_shape(binding.var.ty))
-    if any(size != 1 for size in result.shape[2:]):
-        raise scope.fail(f"output size {result.shape[2:]}", "1 along every axis")
-    attrs = _global_average(source)
-    finish(scope, binding.var, scope.node("pooling", [source], result, attrs))
+    pooled = static_shape(binding.var.ty)
+    if any(size != 1 for size in pooled[2:]):
+        raise scope.fail(f"output size {pooled[2:]}", "1 along every axis")
+    attrs = _global_average(static_shape(binding.value.args[0].ty))
+    finish(scope, binding.var, _pooling(scope, binding, attrs))
 
 
 def reduction(scope: Scope, binding: relax.VarBinding) -> None:
     """``mean``, ``sum``, ``max``, ``min`` over some axes."""
     call = binding.value
-    source = scope.activation(call.args[0])
-    rank = len(source.shape)
+    full, shape = static_shape(call.args[0].ty), static_shape(binding.var.ty)
+    rank = len(full)
     axes = range(rank) if call.attrs.axis is None else [a % rank for a in ints(call.attrs.axis)]
-    kept = tuple(1 if axis in axes else size for axis, size in enumerate(source.shape))
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(full))
+    pools = rank == 4 and sorted(axes) == [2, 3] and scope.operator == "mean"
+    if pools and shape == kept:
+        finish(scope, binding.var, _pooling(scope, binding, _global_average(full)))
+        return
+    source = scope.activation(call.args[0])
     result = scope.result(kept)
-    if rank == 4 and sorted(axes) == [2, 3] and scope.operator == "mean":
-        attrs = _global_average(source)
-        node = scope.node("pooling", [source], result, attrs)
-    else:
-        node = scope.node("reduction", [source], result, {"algorithm": scope.operator})
-    shape = static_shape(binding.var.ty)
+    kind = "pooling" if pools else "reduction"
+    attrs = _global_average(full) if pools else {"algorithm": scope.operator}
+    node = scope.node(kind, [source], result, attrs)
     if shape == kept:
         finish(scope, binding.var, node)
         return
     scope.graph.nodes.append(node)
     flat = scope.view(scope.plain(result), shape)
-    scope.values[binding.var] = scope.convert(flat, scope.laid_out(flat))
+    scope.values[binding.var] = scope.conform(flat)
 
 
 def softmax(scope: Scope, binding: relax.VarBinding) -> None:
@@ -117,16 +126,16 @@ def layer_norm(scope: Scope, binding: relax.VarBinding) -> None:
     axes = [axis % len(source.shape) for axis in ints(call.attrs.axes)]
     if axes != [len(source.shape) - 1]:
         raise scope.fail(f"axes {axes}", "the last axis")
-    source = scope.plain(source)
+    source = scope.plain_activation(source)
     parameters = [scope.plain(scope.tensor(argument)) for argument in call.args[1:]]
     attrs = {"epsilon": float(call.attrs.epsilon)}
-    result = scope.graph.temp(source.shape)
+    result = scope.temp(source.shape)
     node = scope.node("layer_normalization", [source, *parameters], result, attrs)
     if scope.laid_out(result) == result.layout:
         finish(scope, binding.var, node)
     else:
         scope.graph.nodes.append(node)
-        scope.values[binding.var] = scope.convert(result, scope.laid_out(result))
+        scope.values[binding.var] = scope.conform(result)
 
 
 def resize(scope: Scope, binding: relax.VarBinding) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from tvm import relax
 
 from tvm_passes.ir import Constant, Expr, Var, leaves, op_name, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
-from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
+from tvm_passes.onednn.graph import Graph, Node, PostOp, Quantization, Storage, Tensor
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.ports import Ports, read_ports
 
@@ -27,6 +27,10 @@ class Unsupported(Exception):
         self.expected = expected
 
 
+INTEGERS = frozenset({"int8", "uint8"})
+"""Types of quantised tensors."""
+
+
 @functools.lru_cache(maxsize=4096)
 def implementations(text: str) -> tuple[str, ...]:
     """oneDNN's implementation of each node of a graph in JSON; raises what oneDNN declines."""
@@ -37,6 +41,31 @@ def implementations(text: str) -> tuple[str, ...]:
 def is_reference(implementation: str) -> bool:
     """Whether an implementation is one of oneDNN's slow, generic ones."""
     return implementation.startswith(("ref", "simple:any"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integers:
+    """What stands for numbers: ``(integer - zero_point) * scale``."""
+
+    source: Expr
+    """The integers."""
+    scale: Expr
+    zero_point: int
+    axis: int = 0
+    """Along which scales differ, if they do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Operators that a primitive computes on the way to its result."""
+
+    post_ops: tuple[PostOp, ...]
+    var: Var
+    """What they yield."""
+    skipped: Sequence[Var] = ()
+    """What they yield in between."""
+    dtype: str | None = None
+    """Type of the integers that the result is stored as; None: as before."""
 
 
 Value = Tensor | list[Tensor]
@@ -51,7 +80,16 @@ class Scope:
     body: relax.Function
     subgraph: str
     layout: str = PLAIN
-    precision: str = "f32"
+    dtype: str = "float32"
+    """In which activations are stored that the model types float32."""
+    splits: bool = False
+    """Whether what crosses the sub-graph's boundary is in split storage."""
+    halved: Mapping[Expr, Tensor] = field(default_factory=dict)
+    """Activations in split storage."""
+    quantizes: bool = False
+    """Whether tensors may be integers that stand for numbers."""
+    integers: dict[Expr, Integers] = field(default_factory=dict)
+    """What dequantised variables are computed from, if anybody needs them."""
     implementation: int = 0
     """How many of oneDNN's implementations the anchor skips."""
     values: dict[Var, Value] = field(default_factory=dict)
@@ -59,6 +97,8 @@ class Scope:
     """Variables that a fused primitive computes on the way."""
     operator: str = ""
     """Operator that is being emitted."""
+    element: str = "float32"
+    """Type of the elements of its result."""
 
     @functools.cached_property
     def ports(self) -> Ports:
@@ -80,6 +120,11 @@ class Scope:
                     found.setdefault(leaf, []).append(binding)
         return found
 
+    def only_consumer(self, var: Var) -> relax.VarBinding | None:
+        """The one binding that reads `var`, which is no result; None where there are others."""
+        consumers = self.consumers.get(var, [])
+        return consumers[0] if len(consumers) == 1 and var not in self.results else None
+
     @functools.cached_property
     def results(self) -> frozenset[Var]:
         """Variables that the function returns."""
@@ -95,10 +140,37 @@ class Scope:
         """`expr` as a tensor, in whatever form it lies."""
         if isinstance(expr, Constant):
             return self._constant(expr)
+        if expr not in self.values and expr in self.integers:
+            self.values[expr] = self._numbers(self.integers[expr])
         value = self.values[expr]
         if isinstance(value, list):
             raise self.fail("a tuple operand", "a tensor")
         return value
+
+    def known(self, expr: Expr) -> bool:
+        """Whether `expr` is a constant, or computed already."""
+        return not isinstance(expr, Var) or expr in self.values or expr in self.integers
+
+    def _numbers(self, integers: Integers) -> Tensor:
+        source = self.tensor(integers.source)
+        if source.storage.kind == "weight":
+            raise self.fail("integer weights by numbers", "integer activations as well")
+        layout = PLAIN if source.strides else source.layout
+        numbers = self.graph.temp(source.shape, layout, self.dtype)
+        mask = 0 if scalar(integers.scale) is not None else 1 << integers.axis
+        node = self.append("reorder", [source], numbers)
+        node.quantized = (self.quantization("src", integers, mask),)
+        return numbers
+
+    def quantization(self, operand: str, integers: Integers, mask: int = 0) -> Quantization:
+        """What the integers of a primitive's `operand` stand for."""
+        scale = self.tensor(integers.scale)
+        zero_point = None
+        if integers.zero_point:
+            values = Storage("const", 4, values=(integers.zero_point,), dtype="int32")
+            zero_point = Tensor((1,), values, dtype="int32")
+        flat = scale.view((math.prod(scale.shape),))
+        return Quantization(operand=operand, scale=flat, mask=mask, zero_point=zero_point)
 
     def _constant(self, expr: Constant) -> Tensor:
         if str(expr.ty.dtype) != "float32":
@@ -117,39 +189,51 @@ class Scope:
         return tensor_layout(tensor.shape, self.layout)
 
     def activation(self, expr: Expr) -> Tensor:
-        """`expr` in this sub-graph's layout."""
-        tensor = self.tensor(expr)
-        return self.convert(tensor, self.laid_out(tensor))
+        """`expr` as this sub-graph's activations are."""
+        return self.conform(self.tensor(expr))
+
+    def conform(self, tensor: Tensor) -> Tensor:
+        """`tensor` in this sub-graph's layout and type of elements."""
+        return self.convert(tensor, self.laid_out(tensor), self.stored(tensor.dtype))
+
+    def stored(self, dtype: str) -> str:
+        """Type of the elements in this sub-graph of an activation that is of `dtype` otherwise."""
+        return dtype if dtype in INTEGERS else self.dtype
 
     def plain(self, tensor: Tensor) -> Tensor:
         """`tensor`, row-major and dense."""
         return self.convert(tensor, PLAIN)
 
-    def convert(self, tensor: Tensor, layout: str) -> Tensor:
-        """`tensor` in `layout`: itself, renamed, or copied."""
-        if tensor.layout == layout and tensor.strides is None:
-            return tensor
-        if tensor.lies_as(layout):
-            return Tensor(tensor.shape, tensor.storage, layout, offset=tensor.offset)
-        copy = self.graph.temp(tensor.shape, layout)
+    def plain_activation(self, tensor: Tensor) -> Tensor:
+        """`tensor`, row-major and dense, in this sub-graph's type of elements."""
+        return self.convert(tensor, PLAIN, self.stored(tensor.dtype))
+
+    def convert(self, tensor: Tensor, layout: str, dtype: str | None = None) -> Tensor:
+        """`tensor` in `layout` and, if given, of another type: itself, renamed, or copied."""
+        dtype = dtype or tensor.dtype
+        if tensor.dtype == dtype:
+            if tensor.layout == layout and tensor.strides is None:
+                return tensor
+            if tensor.lies_as(layout):
+                return tensor.view(tensor.shape, layout)
+        copy = self.graph.temp(tensor.shape, layout, dtype)
         self.append("reorder", [tensor], copy)
         return copy
 
+    def temp(self, shape: Sequence[int]) -> Tensor:
+        """A new row-major tensor for the result of the operator that is being emitted."""
+        return self.graph.temp(shape, dtype=self.stored(self.element))
+
     def result(self, shape: Sequence[int]) -> Tensor:
-        """A new tensor in this sub-graph's layout."""
-        return self.graph.temp(shape, tensor_layout(shape, self.layout))
+        """A new tensor in this sub-graph's layout for the result of the operator that is being emitted."""
+        return self.graph.temp(shape, tensor_layout(shape, self.layout), self.stored(self.element))
 
     def view(
         self, tensor: Tensor, shape: Sequence[int], strides: Sequence[int] | None = None
     ) -> Tensor:
         """Other axes over the elements of a plain tensor."""
         assert strides is not None or tensor.strides is None
-        return Tensor(
-            tuple(shape),
-            tensor.storage,
-            strides=None if strides is None else tuple(strides),
-            offset=tensor.offset,
-        )
+        return tensor.view(shape, strides=strides)
 
     # Nodes
 
@@ -157,15 +241,7 @@ class Scope:
         self, op: str, inputs: Sequence[Tensor], output: Tensor, attrs: dict[str, Any] | None = None
     ) -> Node:
         """A node with this sub-graph's labels, not yet part of the graph."""
-        return Node(
-            op,
-            self.subgraph,
-            self.operator,
-            list(inputs),
-            output,
-            attrs or {},
-            precision=self.precision,
-        )
+        return Node(op, self.subgraph, self.operator, list(inputs), output, attrs or {})
 
     def append(
         self, op: str, inputs: Sequence[Tensor], output: Tensor, attrs: dict[str, Any] | None = None

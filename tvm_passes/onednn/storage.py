@@ -72,7 +72,7 @@ def _move(tensor: Tensor, storage: Storage, offset: int) -> bool:
 
 def _copy_into(node: Node, part: Tensor, offset: int) -> Node:
     result = node.output
-    target = Tensor(part.shape, result.storage, result.layout, offset=offset)
+    target = Tensor(part.shape, result.storage, result.layout, result.dtype, offset=offset)
     return dataclasses.replace(node, op="reorder", inputs=[part], output=target, attrs={})
 
 
@@ -102,7 +102,9 @@ def _may_accumulate(
     if post_op.kind != "binary" or post_op.algorithm != "add" or residual is None:
         return False
     storage = residual.storage
-    alike = residual.shape == result.shape and residual.layout == result.layout
+    alike = all(
+        getattr(residual, key) == getattr(result, key) for key in ("shape", "layout", "dtype")
+    )
     free = storage.kind == "temp" and storage.home is None and residual.fills_storage()
     if not alike or not free or result.strides is not None:
         return False

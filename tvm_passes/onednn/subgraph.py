@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import tvm
 from tvm import relax
 from tvm.ir import Call
 
-from tvm_passes.ir import Var, op_name, static_shape, tensor_types
-from tvm_passes.onednn import contractions, movement, reductions
+from tvm_passes.cpu.host import has_bf16, has_vnni, host_target
+from tvm_passes.ir import op_name, static_shape, tensor_types
+from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
+from tvm_passes.onednn import contractions, halves, movement, quantized, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Graph, Tensor
 from tvm_passes.onednn.lrn import lrn_attributes
-from tvm_passes.onednn.scope import Scope, Unsupported, Value
+from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, Value
 
 Emitter = Callable[[Scope, relax.VarBinding], None]
 
 EMITTERS: Mapping[str, Emitter] = {
     **contractions.EMITTERS,
     **movement.EMITTERS,
+    **quantized.EMITTERS,
     **reductions.EMITTERS,
 }
 """Operators that are more than element-wise; third parties may add to a copy."""
+
+_OF_INTEGERS = frozenset(movement.EMITTERS) | {f"nn.max_pool{rank}d" for rank in (1, 2, 3)}
+"""Operators that also take quantised tensors as they are: their results are among their operands' elements."""
 
 ALGORITHMS = {"direct": 0, "alt1": 1}
 """Algorithms of a decision: how many of oneDNN's implementations the anchor skips.
@@ -31,19 +38,52 @@ Measured on the convolutions of ResNet-50 with AVX-512: the second one (``alt1``
 the first in NHWC, 1.1 to 1.7 times in NCHW16c; those after it, twice as long.
 """
 
-PRECISIONS = ("f32", "bf16")
-"""f32, or f32 tensors whose products oneDNN may compute in bf16."""
+_Obstacle = tuple[Callable[[tvm.target.Target], bool], str, str]
+
+_BF16: _Obstacle = (has_bf16, "a CPU without AVX512_BF16", "one that multiplies bfloat16")
+_VNNI: _Obstacle = (has_vnni, "a CPU without VNNI", "one that sums products of bytes exactly")
+
+PRECISIONS: Mapping[str, _Obstacle | None] = {
+    "f32": None,
+    "bf16": _BF16,
+    "split-bf16": _BF16,
+    "int8": _VNNI,
+}
+"""What each needs of a CPU, what it is called not to have that, and what to have it.
+
+bf16 is operands and results in bfloat16, with sums in float32; split-bf16, products of halves, and the rest in float32;
+int8, the integers that a quantised model has, whatever is between them in float32.
+"""
 
 
 def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
     """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
-    scope = Scope(graph, function, labels["subgraph"], labels["layout"], labels["precision"])
-    if labels["precision"] not in PRECISIONS:
-        raise Unsupported("precision", f"precision {labels['precision']}", " or ".join(PRECISIONS))
-    if labels["algorithm"] not in ALGORITHMS:
-        raise Unsupported("algorithm", f"algorithm {labels['algorithm']}", " or ".join(ALGORITHMS))
-    scope.implementation = ALGORITHMS[labels["algorithm"]]
+    precision, algorithm = labels["precision"], labels["algorithm"]
+    if precision not in PRECISIONS:
+        raise Unsupported("precision", f"precision {precision}", " or ".join(PRECISIONS))
+    if algorithm not in ALGORITHMS:
+        raise Unsupported("algorithm", f"algorithm {algorithm}", " or ".join(ALGORITHMS))
+    anchor = str(function.attrs["layoutsel.anchor"])
+    needs = PRECISIONS[precision]
+    if needs is not None and not needs[0](host_target()):
+        raise Unsupported("precision", *needs[1:])
+    if precision == "int8" and not _is_quantized(function):
+        raise Unsupported(anchor, "no quantised tensor", "int8 or uint8 operands or results")
+    if precision == "split-bf16" and anchor not in halves.PRODUCTS:
+        raise Unsupported(anchor, "no product", "a convolution or matmul for split-bf16")
+    scope = Scope(graph, function, labels["subgraph"], labels["layout"], operator=anchor)
+    scope.quantizes = precision == "int8"
+    scope.splits = STORAGES[precision] == SPLIT
+    if not scope.splits:
+        scope.dtype = physical_dtype("float32", stored(PLAIN, STORAGES[precision]))
+    scope.implementation = ALGORITHMS[algorithm]
     return scope
+
+
+def _is_quantized(function: relax.Function) -> bool:
+    count = int(function.attrs["layoutsel.num_activations"])
+    types = [param.ty for param in function.params[:count]] + tensor_types(function.ret_ty)
+    return any(str(ty.dtype) in INTEGERS for ty in types if isinstance(ty, relax.TensorType))
 
 
 def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
@@ -52,22 +92,29 @@ def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
     A stage-2 body's transforms are left out: `params` carry their layouts as labels.
     """
     scope.values.update(zip(scope.body.params, params, strict=True))
-    scope.values.update({var: params[index] for var, index in scope.ports.inputs.items()})
+    inputs = {var: params[index] for var, index in scope.ports.inputs.items()}
+    if scope.splits:
+        for var in inputs:
+            scope.values.pop(var, None)
+        halves.receive(scope, inputs)
+    else:
+        scope.values.update(inputs)
     if anchor == "lrn":
         return [_emit_lrn(scope)]
     for binding in scope.bindings:
         if binding.var not in scope.done:
             scope.operator = op_name(binding.value) or type(binding.value).__name__
             _emit_binding(scope, binding)
-    results = _value(scope, scope.ports.result)
-    flat = results if isinstance(results, list) else [results]
-    return [scope.convert(tensor, scope.laid_out(tensor)) for tensor in flat]
+    value = _value(scope, scope.ports.result)
+    flat = value if isinstance(value, list) else [value]
+    results = [scope.conform(tensor) for tensor in flat]
+    return [halves.part(scope, tensor) for tensor in results] if scope.splits else results
 
 
 def _value(scope: Scope, expr: relax.Expr) -> Value:
     if isinstance(expr, relax.Tuple):
         return [scope.tensor(field) for field in expr.fields]
-    return scope.values[expr] if isinstance(expr, Var) else scope.tensor(expr)
+    return scope.values[expr] if expr in scope.values else scope.tensor(expr)
 
 
 def _emit_binding(scope: Scope, binding: relax.VarBinding) -> None:
@@ -88,8 +135,13 @@ def _emit_binding(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _check_types(scope: Scope, binding: relax.VarBinding) -> None:
+    """Let the operator's result be of its type, if there are primitives for that."""
+    allowed = {"float32"}
+    if scope.quantizes and (scope.operator == "quantize" or scope.operator in _OF_INTEGERS):
+        allowed |= INTEGERS
     for ty in tensor_types(binding.var.ty):
-        if str(ty.dtype) != "float32":
+        scope.element = str(ty.dtype)
+        if scope.element not in allowed:
             raise scope.fail(f"a result of type {ty.dtype}", "float32")
 
 

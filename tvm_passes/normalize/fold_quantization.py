@@ -1,0 +1,146 @@
+"""Let operators that only choose or move values work on the integers that stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Call, IRModule, Tuple
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_passes.ir import Constant, Expr, op_name
+from tvm_passes.normalize._expressions import (
+    array_of,
+    call_of,
+    constant_of,
+    dtype_of,
+    resolved,
+    rewrite_functions,
+    scalar_of,
+    shape_of,
+)
+from tvm_passes.operators import QUANTIZATION
+
+_TRANSPARENT = frozenset(
+    {
+        "concat",
+        "expand_dims",
+        "flatten",
+        "nn.max_pool1d",
+        "nn.max_pool2d",
+        "nn.max_pool3d",
+        "permute_dims",
+        "reshape",
+        "squeeze",
+        "strided_slice",
+    }
+)
+"""Operators whose results are among their operands' values."""
+
+Steps = tuple[float, float, str]
+"""Scale, zero point and type of integers that stand for a whole tensor."""
+
+
+def _uniform(parameter: Expr) -> Expr:
+    """A scale or zero point that is the same everywhere, as a number."""
+    if not isinstance(parameter, Constant):
+        return parameter
+    array = array_of(parameter)
+    same = array.ndim > 0 and array.size > 0 and bool((array == array.flat[0]).all())
+    return constant_of(np.asarray(array.flat[0])) if same else parameter
+
+
+def _steps(call: Call, dtype: str) -> Steps | None:
+    scale, zero_point = scalar_of(call.args[1]), scalar_of(call.args[2])
+    return None if scale is None or zero_point is None else (scale, zero_point, dtype)
+
+
+@mutator
+class _Folder(PyExprMutator):
+    def visit_call_(self, call: Call) -> Expr:
+        call = super().visit_call_(call)
+        if not isinstance(call, Call):
+            return call
+        simpler: Expr | None = None
+        if op_name(call) == "permute_dims":
+            simpler = self._of_permuted_integers(call)
+        elif op_name(call) in QUANTIZATION:
+            call = self._with_numbers(call)
+            simpler = self._on_integers(call) if op_name(call) == "quantize" else None
+        return call if simpler is None else simpler
+
+    def _with_numbers(self, call: Call) -> Call:
+        parameters = [_uniform(resolved(self, argument)) for argument in call.args[1:]]
+        if all(new.same_as(old) for new, old in zip(parameters, call.args[1:], strict=True)):
+            return call
+        return self._normal(Call(call.op, [call.args[0], *parameters], call.attrs, call.ty_args))
+
+    def _normal(self, call: Call) -> Call:
+        return self.builder_.normalize(call)
+
+    def _of_permuted_integers(self, call: Call) -> Expr | None:
+        """Weights are stored as they are multiplied, integers too."""
+        weights = call_of(self, call.args[0], "dequantize")
+        integers = None if weights is None else resolved(self, weights.args[0])
+        if weights is None or not isinstance(integers, Constant):
+            return None
+        array = array_of(integers)
+        axes = call.attrs.axes
+        order = tuple(range(array.ndim))[::-1] if axes is None else tuple(int(a) for a in axes)
+        axis = order.index(int(weights.attrs.axis) % array.ndim)
+        permuted = constant_of(np.transpose(array, order))
+        return relax.op.dequantize(permuted, *weights.args[1:], axis=axis)
+
+    def _on_integers(self, call: Call) -> Expr | None:
+        steps = _steps(call, dtype_of(call))
+        inner = resolved(self, call.args[0])
+        if steps is None or not isinstance(inner, Call) or op_name(inner) not in _TRANSPARENT:
+            return None
+        source = resolved(self, inner.args[0])
+        fields = list(source.fields) if isinstance(source, Tuple) else [inner.args[0]]
+        integers = self._integers(fields, steps)
+        if integers is None:
+            return None
+        operand = Tuple(integers) if isinstance(source, Tuple) else integers[0]
+        return self._normal(Call(inner.op, [operand, *inner.args[1:]], inner.attrs, inner.ty_args))
+
+    def _integers(self, values: Sequence[Expr], steps: Steps) -> list[Expr] | None:
+        """What stands for each of `values` in these steps; None where anything does not."""
+        found = []
+        for value in values:
+            call = call_of(self, value, "dequantize")
+            if call is None or shape_of(call.args[0]) is None:
+                return None
+            if _steps(call, dtype_of(call.args[0])) != steps:
+                return None
+            found.append(call.args[0])
+        return found
+
+
+@tvm.transform.module_pass(opt_level=0, name="FoldQuantization")
+class FoldQuantization:
+    """Let operators that only choose or move values work on the integers that stand for them.
+
+    Before::
+
+        lv = R.dequantize(x, scale, zero_point)
+        lv1 = R.nn.max_pool2d(lv, [2, 2])
+        lv2 = R.quantize(lv1, scale, zero_point)
+
+    After::
+
+        lv2 = R.nn.max_pool2d(x, [2, 2])
+
+    Requires
+        Nothing.
+    Ensures
+        Between a dequantisation and a quantisation with the same parameters is an operator that computes new values;
+        the integers of permuted weights are permuted; parameters that are the same everywhere are numbers. Bindings
+        that became unused are left to dead-code elimination.
+    """
+
+    def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
+        return rewrite_functions(mod, lambda module, _function: _Folder(module))

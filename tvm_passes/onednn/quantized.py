@@ -1,0 +1,198 @@
+"""Quantised models: products of integers, and what is done with their results before they become integers again.
+
+The integers of a tensor stand for ``(integer - zero point) * scale``. Dequantising is not computed where it stands: a
+product reads the integers, oneDNN scales its sums, and post-ops work on numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tvm import relax
+from tvm.ir import Call
+
+from tvm_passes.ir import Expr, Var, op_name, static_shape
+from tvm_passes.onednn.elementwise import Eltwise, other_operand
+from tvm_passes.onednn.graph import Node, PostOp, Quantization, Tensor
+from tvm_passes.onednn.scope import Integers, Scope, Step, is_reference, scalar
+
+RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
+"""Types of quantised tensors, with their least and their greatest element."""
+
+
+def _linear(scale: float, shift: float = 0.0) -> PostOp:
+    return Eltwise("linear", scale, shift).post_op()
+
+
+def _uniform(scope: Scope, call: Call) -> tuple[float, int]:
+    """Scale and zero point of a quantisation that is the same for the whole tensor."""
+    scale, zero_point = (scalar(argument) for argument in call.args[1:])
+    if scale is None or zero_point is None:
+        raise scope.fail("a scale per channel", "one scale for the whole activation")
+    return scale, int(zero_point)
+
+
+def dequantize(scope: Scope, binding: relax.VarBinding) -> None:
+    """``dequantize``: remembered for those who read it."""
+    call = binding.value
+    zero_point = scalar(call.args[2])
+    if zero_point is None:
+        raise scope.fail("a zero point per channel", "one zero point")
+    scope.integers[binding.var] = Integers(
+        source=call.args[0],
+        scale=call.args[1],
+        zero_point=int(zero_point),
+        axis=int(call.attrs.axis) % len(static_shape(binding.var.ty)),
+    )
+
+
+def quantize(scope: Scope, binding: relax.VarBinding) -> None:
+    """``quantize`` of what no primitive before it stores as integers."""
+    call = binding.value
+    _uniform(scope, call)
+    source = scope.activation(call.args[0])
+    result = scope.graph.temp(source.shape, source.layout, scope.element)
+    steps = Integers(
+        source=call.args[0], scale=call.args[1], zero_point=int(scalar(call.args[2]) or 0)
+    )
+    scope.append("reorder", [source], result).quantized = (scope.quantization("dst", steps),)
+    scope.values[binding.var] = result
+
+
+def product(scope: Scope, data: Expr, weight: Expr) -> tuple[Integers, Integers] | None:
+    """The integers of both operands; None where a product is one of numbers.
+
+    Raises
+    ------
+    Unsupported
+        If an activation has several scales, or a weight a zero point.
+    """
+    integers = scope.integers.get(data), scope.integers.get(weight)
+    if integers[0] is None or integers[1] is None:
+        return None
+    if scalar(integers[0].scale) is None:
+        raise scope.fail("a scale per channel", "one scale for the whole activation")
+    if integers[1].zero_point:
+        raise scope.fail(f"weights with zero point {integers[1].zero_point}", "zero point 0")
+    return integers[0], integers[1]
+
+
+def scales(
+    scope: Scope, operands: tuple[Integers, Integers], mask: int
+) -> tuple[Quantization, Quantization]:
+    """How a product scales its sums; `mask` tells the axes along which those of the weights differ, if they do."""
+    source, weight = operands
+    uniform = scalar(weight.scale) is not None
+    return (
+        scope.quantization("src", source),
+        scope.quantization("weights", weight, 0 if uniform else mask),
+    )
+
+
+def stored(scope: Scope, binding: relax.VarBinding) -> Step | None:
+    """`binding` as what the primitive before it does last, where it quantises.
+
+    Where the only reader dequantises at once, the values are just rounded, and what follows works on numbers.
+    """
+    if op_name(binding.value) != "quantize":
+        return None
+    scale, zero_point = _uniform(scope, binding.value)
+    dtype = str(binding.var.ty.dtype)
+    scaled = _linear(1.0 / scale, float(zero_point))
+    following = scope.only_consumer(binding.var)
+    if following is None or op_name(following.value) != "dequantize":
+        return Step(post_ops=(scaled,), var=binding.var, dtype=dtype)
+    scale, zero_point = _uniform(scope, following.value)
+    low, high = RANGES[dtype]
+    rounded = (Eltwise("round").post_op(), Eltwise("clip", low, high).post_op())
+    numbers = _linear(scale, -scale * zero_point)
+    return Step(post_ops=(scaled, *rounded, numbers), var=following.var, skipped=(binding.var,))
+
+
+def added(scope: Scope, binding: relax.VarBinding, chain: Var) -> Step | None:
+    """`binding` where it adds a dequantised tensor: read as integers, in whose steps the sum is taken."""
+    found = other_operand(scope, binding, chain)
+    if found is None or found[0] != "add" or found[1] in scope.values:
+        return None
+    integers = scope.integers.get(found[1])
+    shape = static_shape(chain.ty)
+    if integers is None or static_shape(found[1].ty) != shape:
+        return None
+    scale = scalar(integers.scale)
+    if scale is None:
+        return None
+    tensor = scope.activation(integers.source)
+    sum_ = PostOp(kind="binary", algorithm="add", tensor=tensor)
+    back = _linear(scale, -scale * integers.zero_point)
+    return Step(post_ops=(_linear(1.0 / scale), sum_, back), var=binding.var)
+
+
+def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Node | None:
+    """The pooling `binding` on integers, where its result becomes integers at once; None where it is one of numbers."""
+    integers = scope.integers.get(binding.value.args[0])
+    following = scope.only_consumer(binding.var)
+    if integers is None or following is None or attrs["algorithm"] != "avg":
+        return None
+    scale, step = scalar(integers.scale), stored(scope, following)
+    if scale is None or step is None or step.dtype is None:
+        return None
+    source = scope.activation(integers.source)
+    result = scope.result(static_shape(binding.var.ty))
+    node = scope.node("pooling", [source], result, attrs)
+    node.post_ops.append(_linear(scale, -scale * integers.zero_point))
+    fused = dataclasses.replace(
+        node, output=scope.graph.temp(result.shape, result.layout, step.dtype)
+    )
+    name = scope.implementation_of(fused)
+    return node if name is not None and not is_reference(name) else None
+
+
+def in_steps_of(
+    scope: Scope, parts: Sequence[Expr], following: relax.VarBinding
+) -> list[Tensor] | None:
+    """`parts` as integers in the steps that `following` quantises their concatenation to; None where it does not."""
+    if op_name(following.value) != "quantize":
+        return None
+    if any(
+        part not in scope.integers or scalar(scope.integers[part].scale) is None for part in parts
+    ):
+        return None
+    steps = (*_uniform(scope, following.value), str(following.var.ty.dtype))
+    return [_requantized(scope, scope.integers[part], steps) for part in parts]
+
+
+def _requantized(scope: Scope, integers: Integers, steps: tuple[float, int, str]) -> Tensor:
+    tensor = scope.activation(integers.source)
+    if (scalar(integers.scale), integers.zero_point, tensor.dtype) == steps:
+        return tensor
+    scale, zero_point, dtype = steps
+    wanted = dataclasses.replace(integers, scale=relax.const(scale), zero_point=zero_point)
+    result = scope.graph.temp(tensor.shape, tensor.layout, dtype)
+    node = scope.append("reorder", [tensor], result)
+    node.quantized = (scope.quantization("src", integers), scope.quantization("dst", wanted))
+    return result
+
+
+def simplified(post_ops: Sequence[PostOp], dtype: str | None) -> list[PostOp]:
+    """The same, neighbouring linear functions in one; without what storing as integers does anyhow.
+
+    Storing as uint8 where zero stands for zero, ``relu`` before it is superfluous.
+    """
+    merged: list[PostOp] = []
+    for post_op in post_ops:
+        last = merged[-1] if merged else None
+        if last is not None and last.algorithm == post_op.algorithm == "linear":
+            shift = last.beta * post_op.alpha + post_op.beta
+            merged[-1] = _linear(last.alpha * post_op.alpha, shift)
+        else:
+            merged.append(post_op)
+    last_two = merged[-2:]
+    if dtype == "uint8" and len(last_two) == 2 and last_two[1].beta == 0:
+        relu, linear = last_two
+        if (relu.algorithm, relu.alpha, linear.algorithm) == ("relu", 0.0, "linear"):
+            del merged[-2]
+    return merged
+
+
+EMITTERS = {"dequantize": dequantize, "quantize": quantize}
