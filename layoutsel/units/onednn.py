@@ -19,6 +19,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
             yield Decision(unit="onednn", layout=layout, precision=precision)
 
 
-UNIT = Unit(
-    backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16)
-)
+UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))
