@@ -15,7 +15,7 @@ from layoutsel.finishing import as_planned, finish
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.precision import check_budget
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.session import MEASURE_BUDGET_S, OnProgress, Session
+from layoutsel.session import OnProgress, Session
 
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 
@@ -31,7 +31,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     strategy: str = "joint",
     cost: str = "learned",
-    measure_budget_s: float = MEASURE_BUDGET_S,
+    measure_budget_s: float | None = None,
     cost_model: str | Path | None = None,
     pins: Sequence[str] = (),
     cache: str | Path | None = None,
@@ -68,7 +68,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         an answer. ``hybrid``: the same, and candidates whose uncertainty could change the plan are measured.
         ``measured``: every candidate is timed once per machine. ``roofline``: nothing but the machine is measured.
     measure_budget_s
-        Seconds that ``hybrid`` measures for at most.
+        Seconds that ``hybrid``, or ``learned`` beyond f32, measures for at most; 20 for f32, 60 else where None.
     cost_model
         Folder of a learned cost model (``layoutsel train``); the one of the package where None.
     pins
@@ -113,7 +113,7 @@ def plan(
     *,
     strategy: str = "joint",
     cost: str = "learned",
-    measure_budget_s: float = MEASURE_BUDGET_S,
+    measure_budget_s: float | None = None,
     pins: Sequence[str] = (),
     **options: Any,
 ) -> Plan:

@@ -114,6 +114,12 @@ def measure_unpredicted(
         left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
         refined = measure_worthwhile(session, narrowed, model, left_s)
         _measure_paid(session, refined, model, deadline)
+    if time.monotonic() >= deadline:
+        logger.warning(
+            "%g s did not suffice to measure all that may be faster than f32: the rest is left out; a longer "
+            "--measure-budget takes more of it, and what was measured is kept",
+            budget_s,
+        )
 
 
 def _with_precisions(problem: PlanningProblem, precisions: Sequence[str]) -> PlanningProblem:

@@ -30,6 +30,8 @@ class PrecisionMode:
     """That candidates may have, the most exact first; beside them, :data:`OWN`."""
     tolerance: float
     """Relative L2 error that an output, and the logits behind it, may have."""
+    measure_budget_s: float = 60.0
+    """Seconds that measuring takes at most where nothing else is said: no cost model knows what is not f32."""
     is_budget: bool = False
     """Whether the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
 
@@ -53,7 +55,7 @@ class PrecisionMode:
 MODES: Mapping[str, PrecisionMode] = {
     mode.name: mode
     for mode in (
-        PrecisionMode(name="f32", precisions=(F32,), tolerance=1e-5),
+        PrecisionMode(name="f32", precisions=(F32,), tolerance=1e-5, measure_budget_s=20.0),
         PrecisionMode(name="f32-grade", precisions=(F32, SPLIT_BF16), tolerance=2e-5),
         # Some ten of bfloat16's rounding errors: what deep networks of independent roundings stay below.
         PrecisionMode(name="bf16", precisions=(F32, BF16), tolerance=3e-2),

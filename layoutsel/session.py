@@ -71,9 +71,6 @@ measured; nothing but the machine."""
 PREDICTED = ("learned", "hybrid")
 """Those of them that predict."""
 
-MEASURE_BUDGET_S = 20.0
-"""Seconds that hybrid planning measures for at most."""
-
 TUNED_SPREAD = 0.2
 """How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
 
@@ -362,7 +359,7 @@ class Session:
         self,
         cost: str = "learned",
         pins: Sequence[str] = (),
-        measure_budget_s: float = MEASURE_BUDGET_S,
+        measure_budget_s: float | None = None,
     ) -> PlanningProblem:
         """The planning problem: every candidate and boundary priced, pins applied.
 
@@ -371,6 +368,7 @@ class Session:
         not know; what is left unmeasured then is left out.
         """
         check_offered(pins, self.precision)
+        budget_s = self.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
         if pins and cost == "measured":
             # A pin that cannot be honoured is found before anything is measured.
             self.problem("roofline", pins)
@@ -378,10 +376,10 @@ class Session:
             problem = apply_pins(self.priced(model, cost), pins)
             if self.precision.only_f32:
                 if cost == "hybrid":
-                    problem = measure_worthwhile(self, problem, model, measure_budget_s)
+                    problem = measure_worthwhile(self, problem, model, budget_s)
                 return problem
             if cost in PREDICTED:
-                measure_unpredicted(self, problem, model, measure_budget_s)
+                measure_unpredicted(self, problem, model, budget_s)
                 problem = without_guesses(apply_pins(self.priced(model, cost), pins))
             return problem
 

@@ -55,7 +55,7 @@ def compile_model(
     ] = None,
     strategy: StrategyOption = "joint",
     cost: CostOption = "learned",
-    measure_budget: BudgetOption = "20s",
+    measure_budget: BudgetOption = None,
     cost_model: CostModelOption = None,
     pin: PinsOption = None,
     precision: PrecisionOption = "f32",

@@ -63,11 +63,12 @@ CostOption = Annotated[
     ),
 ]
 BudgetOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--measure-budget",
         metavar="TIME",
-        help="How long --cost hybrid measures, such as 20s or 2m.",
+        help="How long --cost hybrid measures, or learned beyond f32, such as 20s or 2m.",
+        show_default="20s, beyond f32 60s",
     ),
 ]
 CostModelOption = Annotated[

@@ -36,7 +36,7 @@ def plan(
     ] = None,
     strategy: StrategyOption = "joint",
     cost: CostOption = "learned",
-    measure_budget: BudgetOption = "20s",
+    measure_budget: BudgetOption = None,
     cost_model: CostModelOption = None,
     pin: PinsOption = None,
     precision: PrecisionOption = "f32",

@@ -28,7 +28,7 @@ class Wanted:
     threads: int | None = None
     strategy: str = "joint"
     cost: str = "learned"
-    measure_budget: str = "20s"
+    measure_budget: str | None = None
     cost_model: Path | None = None
     pins: Sequence[str] | None = None
     precision: str = "f32"
@@ -54,10 +54,13 @@ class Wanted:
             )
         if self.cost not in COSTS:
             raise LayoutselError(f"--cost {self.cost!r}: expected one of {', '.join(COSTS)}")
-        parse_seconds(self.measure_budget)
+        self._measure_budget_s()
         check_offered(self.pins or (), precision_mode(self.precision, self.max_rel_error))
         parse_shapes(self.shapes)
         parse_names(self.units)
+
+    def _measure_budget_s(self) -> float | None:
+        return None if self.measure_budget is None else parse_seconds(self.measure_budget)
 
     def open(self, activity: Activity) -> Session:
         """Import and partition the model."""
@@ -82,6 +85,6 @@ class Wanted:
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
         """Price the candidates and choose."""
         activity.phase("pricing candidates")
-        problem = session.problem(self.cost, self.pins or (), parse_seconds(self.measure_budget))
+        problem = session.problem(self.cost, self.pins or (), self._measure_budget_s())
         activity.phase("planning")
         return problem, session.plan(problem, self.strategy)
