@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from layoutsel.cli.activity import Activity
 from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shapes
+from layoutsel.precision import precision_mode
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class Wanted:
     measure_budget: str = "20s"
     cost_model: Path | None = None
     pins: Sequence[str] | None = None
+    precision: str = "f32"
+    max_rel_error: float | None = None
+    calib: Path | None = None
     cache: Path | None = None
     logs: Path | None = None
 
@@ -41,7 +45,7 @@ class Wanted:
         LayoutselError
             Names the option, what it got and what it expects.
         """
-        from layoutsel.planning.pins import Pin
+        from layoutsel.planning.pins import check_offered
         from layoutsel.planning.strategies import STRATEGIES
 
         if self.strategy not in STRATEGIES:
@@ -51,8 +55,7 @@ class Wanted:
         if self.cost not in COSTS:
             raise LayoutselError(f"--cost {self.cost!r}: expected one of {', '.join(COSTS)}")
         parse_seconds(self.measure_budget)
-        for pin in self.pins or ():
-            Pin.parse(pin)
+        check_offered(self.pins or (), precision_mode(self.precision, self.max_rel_error))
         parse_shapes(self.shapes)
         parse_names(self.units)
 
@@ -67,6 +70,9 @@ class Wanted:
             shapes=parse_shapes(self.shapes),
             units=parse_names(self.units),
             threads=self.threads,
+            precision=self.precision,
+            max_rel_error=self.max_rel_error,
+            calib=self.calib,
             cache=self.cache,
             progress=activity,
             cost_model=self.cost_model,

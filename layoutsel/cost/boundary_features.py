@@ -17,6 +17,11 @@ _FLOOR_US = 0.05
 """Times below this are noise: a hand-over may have measured as none."""
 
 
+def knows_layout(layout: str) -> bool:
+    """Whether the features tell `layout` from others; they know those of f32 alone."""
+    return layout in _LAYOUTS
+
+
 @dataclass(frozen=True)
 class AskedBoundary:
     """What is to be priced."""

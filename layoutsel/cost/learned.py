@@ -22,6 +22,7 @@ from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.planning import documents
+from layoutsel.precision import F32
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -155,7 +156,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class LearnedCost:
-    """Prices candidates and boundaries of one machine; a unit that nobody trained for is priced by its roofline."""
+    """Prices candidates and boundaries of one machine; what nobody trained for (units, precisions) by the roofline."""
 
     model: LearnedModel
     profile: MachineProfile
@@ -176,7 +177,7 @@ class LearnedCost:
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded; less certain where nothing like it was seen."""
         part = self.model.parts.get(decision.unit)
-        if part is None:
+        if part is None or decision.precision != F32:
             return self._roofline.subgraph(workload, decision)
         asked = features.Asked(workload, decision, self.profile)
         row = features.features(asked)
@@ -198,15 +199,19 @@ class LearnedCost:
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of bringing `tensor` from layout `source` into layout `destination`."""
-        return self._boundary("transform", tensor, source, destination)
+        known = all(map(boundary_features.knows_layout, (source, destination)))
+        return self._boundary("transform", tensor, source, destination, known)
 
     def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of handing `tensor` from unit `source` to unit `destination`."""
-        return self._boundary("crossing", tensor, source, destination)
+        known = {source, destination} <= set(self.model.parts)
+        return self._boundary("crossing", tensor, source, destination, known)
 
-    def _boundary(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> Cost:
+    def _boundary(
+        self, kind: str, tensor: TensorSpec, source: str, destination: str, known: bool
+    ) -> Cost:
         part = self.model.parts.get(BOUNDARY)
-        if part is None or source == destination:
+        if part is None or source == destination or not known:
             return getattr(self._roofline, kind)(tensor, source, destination)
         asked = boundary_features.AskedBoundary(kind, source, destination, tensor, self.profile)
         return _cost(*part.predict(boundary_features.features(asked), asked.margin))

@@ -22,6 +22,7 @@ from layoutsel.cost.learned import (
     hash_of,
 )
 from layoutsel.cost.samples import BoundarySample, Dataset, Sample
+from layoutsel.precision import F32
 from tvm_passes.errors import LayoutselError
 
 FOLDS = 5
@@ -115,14 +116,21 @@ def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
 
 
 def tables(dataset: Dataset) -> Iterator[tuple[str, Table, tuple[str, ...], tuple[str, ...]]]:
-    """Each part with its table, and the machines and operators in it."""
-    for unit in sorted({sample.decision.unit for sample in dataset.samples}):
-        mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
+    """Each part with its table, and the machines and operators in it; of f32 alone, which the features know."""
+    samples = [sample for sample in dataset.samples if sample.decision.precision == F32]
+    for unit in sorted({sample.decision.unit for sample in samples}):
+        mine = [sample for sample in samples if sample.decision.unit == unit]
         operators = tuple(sorted({sample.workload.operator for sample in mine}))
         yield unit, subgraph_table(mine), _machines(mine), operators
-    if dataset.boundaries:
-        kinds = tuple(sorted({sample.kind for sample in dataset.boundaries}))
-        yield BOUNDARY, boundary_table(dataset.boundaries), _machines(dataset.boundaries), kinds
+    boundaries = [sample for sample in dataset.boundaries if _is_known(sample)]
+    if boundaries:
+        kinds = tuple(sorted({sample.kind for sample in boundaries}))
+        yield BOUNDARY, boundary_table(boundaries), _machines(boundaries), kinds
+
+
+def _is_known(sample: BoundarySample) -> bool:
+    ends = (sample.source, sample.destination)
+    return sample.kind == "crossing" or all(map(boundary_features.knows_layout, ends))
 
 
 def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str, ...]:

@@ -25,4 +25,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
                 yield Decision(unit="amx", layout=layout, precision=precision, algorithm=algorithm)
 
 
-UNIT = Unit(backend=BACKENDS["amx"], offers=_offers)
+UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)
