@@ -19,7 +19,7 @@ from layoutsel.planning.doubt import Candidate
 from layoutsel.planning.hybrid import refine
 from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
 from layoutsel.planning.solve import solve
-from layoutsel.precision import F32
+from layoutsel.precision import F32, OWN
 
 if TYPE_CHECKING:
     from layoutsel.session import Session
@@ -47,7 +47,7 @@ def measure_all(session: Session, model: MeasuredCost) -> None:
     with session.worker() as worker:
         model.measure_all(requests, _runner(session, worker), session.progress)
         layouts = sorted(
-            {request.decision.layout for request in requests if request.decision.precision == F32}
+            {request.decision.layout for request in requests if request.decision.precision in OWN}
         )
         measure_boundaries(
             session.priced(model).tensors,
@@ -110,7 +110,7 @@ def measure_unpredicted(
     deadline = time.monotonic() + budget_s
     others = [precision for precision in session.precision.precisions if precision != F32]
     for position, precision in enumerate(others):
-        narrowed = _with_precisions(problem, (F32, precision))
+        narrowed = _with_precisions(problem, (*OWN, precision))
         left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
         refined = measure_worthwhile(session, narrowed, model, left_s)
         _measure_paid(session, refined, model, deadline)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 from tvm_passes.errors import LayoutselError
 
-F32, SPLIT_BF16, BF16 = "f32", "split-bf16", "bf16"
-INT8 = "int8"
-"""What quantised sub-graphs compute in: the model's own choice, which every mode leaves to it."""
+F32, SPLIT_BF16, BF16, INT8 = "f32", "split-bf16", "bf16", "int8"
 
-LOCAL_ERRORS: Mapping[str, float] = {F32: 1e-7, SPLIT_BF16: 5e-6, BF16: 2e-3, INT8: 1e-7}
+OWN = (F32, INT8)
+"""A model's own arithmetic, offered in every mode: the integers are those of a quantised model."""
+
+LOCAL_ERRORS: Mapping[str, float] = {F32: 1e-7, INT8: 1e-7, SPLIT_BF16: 5e-6, BF16: 2e-3}
 """Relative L2 error that one sub-graph adds, by precision of its decision: some one rounding of its result. A bfloat16
 keeps 8 bits of the significand, a pair of them 16."""
 
@@ -26,7 +27,7 @@ class PrecisionMode:
 
     name: str
     precisions: tuple[str, ...]
-    """That candidates may have, the most exact first."""
+    """That candidates may have, the most exact first; beside them, :data:`OWN`."""
     tolerance: float
     """Relative L2 error that an output, and the logits behind it, may have."""
     is_budget: bool = False
@@ -39,11 +40,14 @@ class PrecisionMode:
 
     def offers(self, precision: str, *, sensitive: bool) -> bool:
         """Whether a sub-graph may be computed in `precision`; only a budget frees the sensitive ones from f32."""
-        if precision == INT8:
+        if precision in OWN:
             return True
-        return precision in self.precisions and (
-            precision == F32 or self.is_budget or not sensitive
-        )
+        return precision in self.precisions and (self.is_budget or not sensitive)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """All precisions that some sub-graph may be computed in."""
+        return tuple(dict.fromkeys((*self.precisions, *OWN)))
 
 
 MODES: Mapping[str, PrecisionMode] = {

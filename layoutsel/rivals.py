@@ -21,7 +21,7 @@ from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.trade_off import squared_error
-from layoutsel.precision import F32, PrecisionMode
+from layoutsel.precision import OWN, PrecisionMode
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
@@ -136,7 +136,7 @@ def _rivals(
 
 def only_f32(problem: PlanningProblem) -> Mapping[SubgraphId, Decision]:
     """The best plan in f32 alone, where pins leave that."""
-    return best_with(problem, lambda _node, option: option.decision.precision == F32)
+    return best_with(problem, lambda _node, option: option.decision.precision in OWN)
 
 
 def plan_of(

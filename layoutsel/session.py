@@ -274,7 +274,7 @@ class Session:
             Says what the first offending sub-graph got and expected.
         """
         for id_, decision in decisions.items():
-            if decision.precision not in self.precision.precisions:
+            if decision.precision not in self.precision.offered:
                 raise IllegalDecision(
                     f"sub-graph {id_} is decided as {decision}: got precision {decision.precision}; expected "
                     f"one of {', '.join(self.precision.precisions)}, which precision {self.precision.name!r} offers"

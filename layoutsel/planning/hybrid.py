@@ -9,7 +9,7 @@ from functools import partial
 from layoutsel.planning.doubt import Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
-from layoutsel.precision import F32
+from layoutsel.precision import OWN
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 
@@ -77,7 +77,7 @@ def refine(
 
 def is_guess(option: Option) -> bool:
     """Whether nothing is known of a candidate below f32: its kernels were neither measured nor learned from."""
-    return option.source == GUESSED and option.decision.precision != F32
+    return option.source == GUESSED and option.decision.precision not in OWN
 
 
 def without_guesses(problem: PlanningProblem) -> PlanningProblem:

@@ -77,7 +77,7 @@ def check_offered(pins: Iterable[str | Pin], mode: PrecisionMode) -> None:
     """
     for pin in (Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins):
         wanted = dict(zip(_FIELDS, pin.fields, strict=False)).get("precision", ANY)
-        if wanted not in (ANY, *mode.precisions):
+        if wanted not in (ANY, *mode.offered):
             others = [name for name, other in MODES.items() if wanted in other.precisions]
             raise UnsatisfiedPin(
                 f"pin {pin.text!r} asks for precision {wanted}, which precision "

@@ -103,4 +103,4 @@ def select(
 
 
 def _idle(unit: Unit, mode: PrecisionMode) -> bool:
-    return set(unit.precisions).isdisjoint(mode.precisions)
+    return set(unit.precisions).isdisjoint(mode.offered)

@@ -6,14 +6,14 @@ from functools import cache
 from math import prod
 
 from layoutsel.model.graph import Subgraph
-from layoutsel.precision import F32
+from layoutsel.precision import F32, OWN
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.layout import PLAIN
 
-_TYPES = ("float32", "int8", "uint8")
-
 STORED_BLOCK = "NCHW32c"
 """The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
+
+_TYPES = ("float32", "int8", "uint8")
 
 
 @cache
@@ -33,7 +33,7 @@ def is_image(subgraph: Subgraph) -> bool:
 
 def layouts_of(subgraph: Subgraph, precision: str = F32) -> tuple[str, ...]:
     """Plain for every sub-graph; channels-last and packed as well where there is a feature map."""
-    packed = packed_layout() if precision == F32 else STORED_BLOCK
+    packed = packed_layout() if precision in OWN else STORED_BLOCK
     return (PLAIN, "NHWC", packed) if is_image(subgraph) else (PLAIN,)
 
 

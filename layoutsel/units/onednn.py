@@ -14,11 +14,9 @@ from tvm_passes.decision import Decision
 
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     own = INT8 if subgraph.is_quantized else F32
-    for layout in layouts_of(subgraph):
-        yield Decision(unit="onednn", layout=layout, precision=own)
-    for precision in (BF16, SPLIT_BF16) if has_floats(subgraph) else ():
+    for precision in (own, BF16, SPLIT_BF16) if has_floats(subgraph) else (own,):
         for layout in layouts_of(subgraph, precision):
             yield Decision(unit="onednn", layout=layout, precision=precision)
 
 
-UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, SPLIT_BF16, BF16, INT8))
+UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))
