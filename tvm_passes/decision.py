@@ -23,7 +23,7 @@ class Decision:
     layout: str = "NCHW"
     """Name of a layout of :mod:`tvm_passes.layout`."""
     precision: str = "f32"
-    """Arithmetic precision: ``f32`` (later ``bf16``, ``split-bf16``, ``int8``)."""
+    """Arithmetic precision: ``f32``, ``bf16``, ``split-bf16``, or ``int8`` of a quantised model."""
     algorithm: str = "direct"
     """Algorithm within the unit, such as ``direct`` or ``winograd``."""
 

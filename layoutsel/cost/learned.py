@@ -22,11 +22,10 @@ from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.planning import documents
-from layoutsel.precision import F32
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The model that ships with the package."""
 BOUNDARY = "boundary"
@@ -48,6 +47,8 @@ class PartCard:
     machines: tuple[str, ...]
     operators: tuple[str, ...]
     """Anchor operators; kinds of boundaries."""
+    forms: tuple[str, ...]
+    """Precisions; layouts and units of boundaries."""
     within_10: float
     """Share of samples predicted within 10 %, each by a model that had not seen its workload."""
     mape: float
@@ -177,7 +178,7 @@ class LearnedCost:
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded; less certain where nothing like it was seen."""
         part = self.model.parts.get(decision.unit)
-        if part is None or decision.precision != F32:
+        if part is None or decision.precision not in self.model.card.parts[decision.unit].forms:
             return self._roofline.subgraph(workload, decision)
         asked = features.Asked(workload, decision, self.profile)
         row = features.features(asked)
@@ -199,18 +200,15 @@ class LearnedCost:
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of bringing `tensor` from layout `source` into layout `destination`."""
-        known = all(map(boundary_features.knows_layout, (source, destination)))
-        return self._boundary("transform", tensor, source, destination, known)
+        return self._boundary("transform", tensor, source, destination)
 
     def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of handing `tensor` from unit `source` to unit `destination`."""
-        known = {source, destination} <= set(self.model.parts)
-        return self._boundary("crossing", tensor, source, destination, known)
+        return self._boundary("crossing", tensor, source, destination)
 
-    def _boundary(
-        self, kind: str, tensor: TensorSpec, source: str, destination: str, known: bool
-    ) -> Cost:
+    def _boundary(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> Cost:
         part = self.model.parts.get(BOUNDARY)
+        known = part and {source, destination} <= set(self.model.card.parts[BOUNDARY].forms)
         if part is None or source == destination or not known:
             return getattr(self._roofline, kind)(tensor, source, destination)
         asked = boundary_features.AskedBoundary(kind, source, destination, tensor, self.profile)

@@ -14,7 +14,6 @@ from tvm.ir import Call, GlobalVar
 from layoutsel.model.work import flops
 from tvm_passes.decision import SubgraphId
 from tvm_passes.ir import Var, leaves, main_bindings, op_name, static_shape, tensor_types
-from tvm_passes.operators import QUANTIZATION
 from tvm_passes.rewrite_layouts import subgraph_id
 
 
@@ -45,7 +44,7 @@ class Subgraph:
     anchor: str
     """Anchor operator, such as ``nn.conv2d``; ``elementwise`` or ``movement`` where there is none."""
     operators: tuple[str, ...]
-    """Operators in order of execution."""
+    """Operators in order of execution, without what dequantises operands."""
     inputs: tuple[TensorSpec, ...]
     weights: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -150,18 +149,27 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
     count = int(function.attrs["layoutsel.num_activations"])
     types = [param.ty for param in function.params]
     bindings = main_bindings(function)
+    own = _without_prologue(bindings)
     return Subgraph(
         id=SubgraphId(str(function.attrs["layoutsel.subgraph"])),
         anchor=str(function.attrs["layoutsel.anchor"]),
-        operators=tuple(op_name(binding.value) for binding in bindings),
+        operators=tuple(op_name(binding.value) for binding in own),
         inputs=_specs([leaf for ty in types[:count] for leaf in tensor_types(ty)]),
         weights=_specs(types[count:]),
         outputs=_specs(tensor_types(function.ret_ty)),
         flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
         structural_hash=structural_hash(function),
-        attributes=_attributes([b.value for b in bindings if op_name(b.value) not in QUANTIZATION]),
-        names=tuple(dict.fromkeys(origins[b.var.name] for b in bindings if b.var.name in origins)),
+        attributes=_attributes([binding.value for binding in own]),
+        names=tuple(dict.fromkeys(origins[b.var.name] for b in own if b.var.name in origins)),
     )
+
+
+def _without_prologue(bindings: Sequence[relax.VarBinding]) -> Sequence[relax.VarBinding]:
+    """`bindings` from the first on that does more than to dequantise an operand, if any does."""
+    for position, binding in enumerate(bindings):
+        if op_name(binding.value) != "dequantize":
+            return bindings[position:]
+    return bindings
 
 
 _ATTRIBUTES = ("strides", "padding", "dilation", "groups", "pool_size", "axis", "axes")

@@ -102,6 +102,19 @@ def test_bias_becomes_numbers_and_weights_stay():
     )
 
 
+@pytest.mark.parametrize("zeros", [np.zeros(6, "int8"), np.arange(6, dtype="int8")])
+def test_weights_by_which_numbers_are_multiplied_become_numbers(zeros):
+    rng = np.random.default_rng(1)
+    integers = relax.const(rng.integers(-128, 128, (6, 5)).astype("int8"))
+    scales = relax.const(rng.uniform(0.01, 0.1, 6).astype("float32"))
+
+    def emit(e, x):
+        numbers = e(relax.op.astype(x, "float32"))
+        return matmul(numbers, e(dequantize(integers, scales, relax.const(zeros), axis=0)))
+
+    check(emit, "astype matmul")
+
+
 def test_equal_parameters_become_numbers():
     def emit(e, x):
         return dequantize(

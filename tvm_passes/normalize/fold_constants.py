@@ -107,16 +107,21 @@ def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 def _dequantized(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
     """Numbers of a bias; weights stay integers, for units that multiply those."""
-    integers_, scale, zero_point = arrays
-    if integers_.dtype.itemsize == 1:
+    array, scale, zero_point = arrays
+    if array.dtype.itemsize == 1:
         raise NotImplementedError
-    shape = [1] * integers_.ndim
-    if scale.size > 1:
-        shape[int(call.attrs.axis)] = scale.size
-    scale, zero_point = (
-        a.reshape(shape) if a.size > 1 else a.reshape(()) for a in (scale, zero_point)
-    )
-    return (integers_ - zero_point).astype("float32") * scale
+    return dequantized(array, scale, zero_point, int(call.attrs.axis))
+
+
+def dequantized(
+    array: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, axis: int
+) -> np.ndarray:
+    """The numbers that integers stand for; scales and zero points, if there are several, vary along `axis`."""
+    shape = [1] * array.ndim
+    if max(scale.size, zero_point.size) > 1:
+        shape[axis] = max(scale.size, zero_point.size)
+    scale, zero_point = (a.reshape(shape if a.size > 1 else ()) for a in (scale, zero_point))
+    return (array.astype("int32") - zero_point).astype("float32") * scale
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

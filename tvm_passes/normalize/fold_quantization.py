@@ -21,6 +21,7 @@ from tvm_passes.normalize._expressions import (
     scalar_of,
     shape_of,
 )
+from tvm_passes.normalize.fold_constants import dequantized
 from tvm_passes.operators import QUANTIZATION
 
 _TRANSPARENT = frozenset(
@@ -38,6 +39,10 @@ _TRANSPARENT = frozenset(
     }
 )
 """Operators whose results are among their operands' values."""
+
+_PRODUCTS = frozenset(
+    {"matmul", *(f"nn.conv{rank}d{kind}" for rank in (1, 2, 3) for kind in ("", "_transpose"))}
+)
 
 Steps = tuple[float, float, str]
 """Scale, zero point and type of integers that stand for a whole tensor."""
@@ -64,7 +69,9 @@ class _Folder(PyExprMutator):
         if not isinstance(call, Call):
             return call
         simpler: Expr | None = None
-        if op_name(call) == "permute_dims":
+        if op_name(call) in _PRODUCTS:
+            simpler = self._by_numbers(call)
+        elif op_name(call) == "permute_dims":
             simpler = self._of_permuted_integers(call)
         elif op_name(call) in QUANTIZATION:
             call = self._with_numbers(call)
@@ -92,6 +99,19 @@ class _Folder(PyExprMutator):
         axis = order.index(int(weights.attrs.axis) % array.ndim)
         permuted = constant_of(np.transpose(array, order))
         return relax.op.dequantize(permuted, *weights.args[1:], axis=axis)
+
+    def _by_numbers(self, call: Call) -> Expr | None:
+        """A product of numbers by weights that are stored as integers: by the numbers that these stand for."""
+        weights = call_of(self, call.args[1], "dequantize")
+        if weights is None or call_of(self, call.args[0], "dequantize") is not None:
+            return None
+        arguments = [resolved(self, argument) for argument in weights.args]
+        arrays = [array_of(argument) for argument in arguments if isinstance(argument, Constant)]
+        if len(arrays) < len(arguments):
+            return None
+        array, scale, zero_point = arrays
+        numbers = constant_of(dequantized(array, scale, zero_point, int(weights.attrs.axis)))
+        return self._normal(Call(call.op, [call.args[0], numbers], call.attrs, call.ty_args))
 
     def _on_integers(self, call: Call) -> Expr | None:
         steps = _steps(call, dtype_of(call))
@@ -136,7 +156,7 @@ class FoldQuantization:
     Requires
         Nothing.
     Ensures
-        Between a dequantisation and a quantisation with the same parameters is an operator that computes new values;
+        Weights are integers only where what they are multiplied with is. Between a dequantisation and a quantisation with the same parameters is an operator that computes new values;
         the integers of permuted weights are permuted; parameters that are the same everywhere are numbers. Bindings
         that became unused are left to dead-code elimination.
     """

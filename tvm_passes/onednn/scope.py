@@ -154,7 +154,7 @@ class Scope:
     def _numbers(self, integers: Integers) -> Tensor:
         source = self.tensor(integers.source)
         if source.storage.kind == "weight":
-            raise self.fail("integer weights by numbers", "integer activations as well")
+            raise self.fail("integer weights", "a product of integers")
         layout = PLAIN if source.strides else source.layout
         numbers = self.graph.temp(source.shape, layout, self.dtype)
         mask = 0 if scalar(integers.scale) is not None else 1 << integers.axis
