@@ -37,7 +37,7 @@ from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
-from layoutsel.planning.hybrid import without_guesses
+from layoutsel.planning.hybrid import has_guesses, without_guesses
 from layoutsel.planning.pins import apply_pins, check_offered
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
@@ -67,9 +67,6 @@ CANDIDATE_LIMIT_S = 60.0
 COSTS = ("learned", "hybrid", "measured", "roofline")
 """What ``--cost`` takes: predicted by the learned model; the same, with what could change the plan measured; everything
 measured; nothing but the machine."""
-
-PREDICTED = ("learned", "hybrid")
-"""Those of them that predict."""
 
 TUNED_SPREAD = 0.2
 """How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
@@ -378,7 +375,7 @@ class Session:
                 if cost == "hybrid":
                     problem = measure_worthwhile(self, problem, model, budget_s)
                 return problem
-            if cost in PREDICTED:
+            if cost == "hybrid" or (cost == "learned" and has_guesses(problem)):
                 measure_unpredicted(self, problem, model, budget_s)
                 problem = without_guesses(apply_pins(self.priced(model, cost), pins))
             return problem

@@ -80,6 +80,11 @@ def is_guess(option: Option) -> bool:
     return option.source == GUESSED and option.decision.precision not in OWN
 
 
+def has_guesses(problem: PlanningProblem) -> bool:
+    """Whether some candidate is a guess."""
+    return any(is_guess(option) for node in problem.nodes for option in node.options)
+
+
 def without_guesses(problem: PlanningProblem) -> PlanningProblem:
     """Copy the problem without the candidates that are guesses, where a sub-graph has others; they become declines."""
     return replace(problem, nodes=tuple(map(_without_guesses, problem.nodes)))
