@@ -25,7 +25,7 @@ _TRY = ". Try a more exact --precision"
 def finish(
     session: Session,
     chosen: Plan,
-    problem: PlanningProblem | None,
+    problem: PlanningProblem,
     *,
     verify: bool = True,
     verify_speed: bool = True,
@@ -33,15 +33,13 @@ def finish(
     """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over.
 
     A plan whose error is too large gives way to the next one, but for f32's: that one is wrong. With a budget of error,
-    the fastest plan is looked for whose measured error is within. Without a `problem` there is `chosen` alone.
+    the fastest plan is looked for whose measured error is within.
 
     Raises
     ------
     VerificationError
         If no plan is exact enough.
     """
-    if problem is None:
-        return as_planned(session, chosen, verify=verify)
     if session.precision.is_budget:
         check_budget(session.precision, verify=verify)
         return within_budget(session, chosen, problem, verify_speed=verify_speed)
@@ -75,7 +73,7 @@ def _contenders(
         return
     yield Contender(name="plan", plan=chosen, model=compiled(session, chosen))
     decisions = only_f32(problem)
-    if dict(decisions) != chosen.decisions:
+    if not session.precision.only_f32 and dict(decisions) != chosen.decisions:
         plan = plan_of(chosen, problem, decisions, "only f32")
         yield Contender(name="only f32", plan=plan, model=compiled(session, plan))
 
