@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command import layoutsel, refused, succeed
 
+from layoutsel.cost.learned import LearnedModel
 from tvm_passes.cpu.host import has_bf16, host_target
 
 QUICK = ("--units", "cpu", "--cost", "roofline", "--threads", 1)
@@ -101,9 +102,18 @@ def test_what_no_cost_model_knows_is_measured(model, tmp_path):
     options = ("--units", "cpu", "--threads", 1, "--cache", tmp_path / "cache.sqlite")
     text = succeed("plan", model, "--precision", "bf16", *options, run=layoutsel)
     assert "roofline" not in text
+
+
+@needs_bf16
+def test_what_is_neither_known_nor_measured_is_left_out(model, tmp_path):
+    if "bf16" in LearnedModel.load().card.parts["cpu"].forms:
+        pytest.skip("the cost model of the package knows bf16")
     path = tmp_path / "plan.json"
-    none = (*options[:-1], tmp_path / "other.sqlite", "--measure-budget", "0s")
-    succeed("plan", model, "--precision", "bf16", *none, "-o", path, run=layoutsel)
+    options = ("--units", "cpu", "--threads", 1, "--cache", tmp_path / "cache.sqlite")
+    arguments = ("plan", model, "--precision", "bf16", *options, "--measure-budget", "0s")
+    done = layoutsel(*arguments, "-o", path)
+    assert done.returncode == 0, done.stderr
+    assert "0 s did not suffice to measure all" in done.stderr
     document = json.loads(path.read_text())
     assert not any("bf16" in decision for decision in decided(document))
     assert any("nothing but the estimate" in decline["got"] for decline in document["declines"])
