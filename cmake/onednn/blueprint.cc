@@ -29,6 +29,16 @@ int Operand(const std::string& name) {
   return table.at(name);
 }
 
+// oneDNN 3.2's 1x1 convolution for AMX takes tiles of up to 16 pixels in pairs: of an image with
+// three tiles it writes a fourth, behind the result.
+bool Overruns(const std::string& implementation, const memory::desc& result) {
+  constexpr int64_t kThreeTiles = 48;
+  memory::dims dims = result.get_dims();
+  int64_t pixels = 1;
+  for (size_t axis = 2; axis < dims.size(); ++axis) pixels *= dims[axis];
+  return implementation == "jit_1x1:avx512_core_amx" && pixels <= kThreeTiles;
+}
+
 // What every rule needs: the node, its descriptors and the attributes common to all primitives.
 class Designer {
  public:
@@ -58,15 +68,16 @@ class Designer {
   Blueprint Finish(PrimitiveDesc desc, const std::vector<int>& roles) const {
     // oneDNN 3.2 may offer an implementation several times when its cache knows the first: count
     // names.
-    std::set<std::string> seen = {desc.impl_info_str()};
-    while (static_cast<int64_t>(seen.size()) <= node.implementation) {
+    std::set<std::string> seen;
+    while (true) {
+      std::string name = desc.impl_info_str();
+      if (!Overruns(name, Out())) seen.insert(name);
+      if (static_cast<int64_t>(seen.size()) > node.implementation) return FinishFixed(desc, roles);
       if (!desc.next_impl()) {
         TVM_FFI_THROW(ValueError) << node.Where() << ": oneDNN has only " << seen.size()
                                   << " implementations; got number " << node.implementation;
       }
-      seen.insert(desc.impl_info_str());
     }
-    return FinishFixed(desc, roles);
   }
 
   // For primitives whose implementations cannot be chosen from.

@@ -102,6 +102,18 @@ def test_bias_becomes_numbers_and_weights_stay():
     )
 
 
+def test_vector_becomes_numbers():
+    vector = relax.const(np.arange(-4, 4, dtype="int8").reshape(8, 1, 1))
+
+    def emit(e, x):
+        return add(e(dequantize(x, scale(), zero())), e(dequantize(vector, scale(), zero())))
+
+    assert operators(cleaned(FoldConstants(), module_of(emit, SHAPE, "int8"))) == {
+        "dequantize": 1,
+        "add": 1,
+    }
+
+
 @pytest.mark.parametrize("zeros", [np.zeros(6, "int8"), np.arange(6, dtype="int8")])
 def test_weights_by_which_numbers_are_multiplied_become_numbers(zeros):
     rng = np.random.default_rng(1)

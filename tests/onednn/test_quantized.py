@@ -25,6 +25,7 @@ from tvm_passes.cpu.host import has_vnni, host_target
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import available, supports
 from tvm_passes.onednn.legality import subgraph_graph
+from tvm_passes.onednn.scope import implementations
 from tvm_passes.partition import PartitionSubgraphs
 
 pytestmark = [
@@ -185,6 +186,38 @@ def test_operators_of_numbers(kind):
     model = quantized(numbers_between(), kind)
     got, want = run(model, int8(), int8("NCHW"), Decision(unit="onednn"), CPU)
     assert relative_error(got, want) < 0.02
+
+
+def branches():
+    """Two convolutions of one map with fewer pixels than three tiles of AMX hold."""
+    b = NetworkBuilder()
+    x = b.conv("x", 64, 64)
+    parts = [b.conv(x, 64, channels, kernel=1) for channels in (32, 128)]
+    return b.model(b.emit("Concat", *parts, axis=1), (1, 64, 6, 6), (1, 160, 6, 6))
+
+
+def test_small_maps():
+    """Some of oneDNN's convolutions would write behind their results."""
+    model = quantized(branches(), "s8")
+    check(model, int8())
+    _, graph = read(model)
+    for function in graph.functions.values():
+        text = subgraph_graph(function, int8()).to_json()
+        assert "jit_1x1:avx512_core_amx" not in implementations(text)
+
+
+def normalisations():
+    b = NetworkBuilder()
+    x = b.emit("LRN", b.emit("Relu", b.conv("x", 32, 32)), size=5, alpha=1e-2)
+    statistics = [b.weight(32) for _ in range(3)]
+    x = b.emit("BatchNormalization", x, *statistics, b.emit("Exp", statistics[0]))
+    x = b.emit("Mul", x, b.weight(1, 32, 1, 1))
+    return b.model(b.conv(x, 32, 32), IMAGE, IMAGE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_normalisations(kind):
+    check(quantized(normalisations(), kind), int8(), Decision(unit="onednn", layout="NHWC"))
 
 
 def test_weights_stay_integers():

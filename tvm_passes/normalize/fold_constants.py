@@ -106,9 +106,9 @@ def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _dequantized(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Numbers of a bias; weights stay integers, for units that multiply those."""
+    """Numbers of a vector; matrices and filters stay integers, for units that multiply those."""
     array, scale, zero_point = arrays
-    if array.dtype.itemsize == 1:
+    if array.dtype.itemsize == 1 and sum(size > 1 for size in array.shape) > 1:
         raise NotImplementedError
     return dequantized(array, scale, zero_point, int(call.attrs.axis))
 

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.ir import Call
 
 from tvm_passes.cpu.host import has_bf16, has_vnni, host_target
-from tvm_passes.ir import op_name, static_shape, tensor_types
+from tvm_passes.ir import is_tensor, op_name, static_shape, tensor_types
 from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
 from tvm_passes.onednn import contractions, halves, movement, quantized, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
@@ -99,11 +99,11 @@ def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
         halves.receive(scope, inputs)
     else:
         scope.values.update(inputs)
-    if anchor == "lrn":
-        return [_emit_lrn(scope)]
     for binding in scope.bindings:
+        scope.operator = op_name(binding.value) or type(binding.value).__name__
+        if anchor == "lrn" and scope.operator != "dequantize":
+            return [_emit_lrn(scope)]
         if binding.var not in scope.done:
-            scope.operator = op_name(binding.value) or type(binding.value).__name__
             _emit_binding(scope, binding)
     value = _value(scope, scope.ports.result)
     flat = value if isinstance(value, list) else [value]
@@ -146,6 +146,8 @@ def _check_types(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _emit_elementwise(scope: Scope, binding: relax.VarBinding) -> None:
+    if not is_tensor(binding.var):
+        raise scope.fail("several results", "one")
     shape = static_shape(binding.var.ty)
     match = as_eltwise(binding.value)
     if match is not None:
