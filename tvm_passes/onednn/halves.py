@@ -113,6 +113,8 @@ def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = No
     if known is not None and known.layout == layout:
         halves = _halves(known)
     else:
+        if known is not None and expr not in scope.values:
+            scope.values[expr] = join(scope, known)
         halves = _part(scope, scope.convert(scope.tensor(expr), layout))
     if matrix:
         step = halves[0].dense_strides
