@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from tvm import tirx
 
-from tvm_passes.amx.stretches import fill, move
+from tvm_passes.amx.stretches import fill, move, spread
 from tvm_passes.amx.tiles import DEPTH, ROWS
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.convolution import Convolution
@@ -29,6 +29,9 @@ from tvm_passes.cpu.view import View
 
 _COPY_BYTES = 512 << 10
 """What the copy of a task's rows may take at most: it shall stay in the second-level cache."""
+
+_SPREAD = 64
+"""Elements that one shuffle makes."""
 
 Step = Callable[[TirExpr, TirExpr], None]
 """Emits one step of the reduction, given the offset of its operand from a pixel's first, and its number."""
@@ -518,10 +521,7 @@ class Runs(_Copied):
             if view.w == self.channels:
                 move(source, target, begin, place, conv.in_width * self.channels)
             else:
-                with emit.serial(conv.in_width) as x:
-                    pixel = bind(place + x * self.channels)
-                    move(source, target, begin + x * view.w, pixel, conv.in_channels)
-                    fill(target, pixel + conv.in_channels, self.channels - conv.in_channels)
+                self._spread_pixels(source, target, begin, place)
             used = conv.in_width * self.channels
             fill(target, place + used, self.pitch * self.channels - used)
 
@@ -529,6 +529,30 @@ class Runs(_Copied):
             fill(target, place, self.pitch * self.channels)
 
         emit.when(tirx.all(y >= 0, y < conv.in_height), pixels, blank)
+
+    def _spread_pixels(
+        self, source: Buffer, target: Buffer, begin: TirExpr, place: TirExpr
+    ) -> None:
+        """Pixels whose channels lie at other distances in the copy: as many at once as registers take, then one by one."""
+        conv, view = self.convolution, self.source
+        at_once = _SPREAD // max(view.w, self.channels)
+        groups = conv.in_width // at_once if at_once > 1 else 0
+        if groups:
+            picked = [
+                pixel * view.w + channel if channel < conv.in_channels else None
+                for pixel in range(at_once)
+                for channel in range(self.channels)
+            ]
+            # The last pixel's other half, if there is one, may lie behind the tensor.
+            size = (at_once - 1) * view.w + conv.in_channels
+            with emit.serial(groups) as group:
+                first = begin + group * (at_once * view.w)
+                spread(source, target, first, place + group * len(picked), picked, size)
+        with emit.serial(conv.in_width - groups * at_once) as rest:
+            x = bind(groups * at_once + rest)
+            pixel = bind(place + x * self.channels)
+            move(source, target, begin + x * view.w, pixel, conv.in_channels)
+            fill(target, pixel + conv.in_channels, self.channels - conv.in_channels)
 
 
 def geometry_of(convolution: Convolution, source: View) -> Geometry | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import tirx
 
 from tvm_passes.cpu import emit
@@ -21,6 +23,21 @@ def move(source: Buffer, target: Buffer, start: TirExpr, place: TirExpr, size: i
     if rest:
         value = emit.load(source, start + full * _LANES, rest)
         emit.store(target, value, place + full * _LANES, rest)
+
+
+def spread(
+    source: Buffer,
+    target: Buffer,
+    start: TirExpr,
+    place: TirExpr,
+    picked: Sequence[int | None],
+    size: int,
+) -> None:
+    """Copy from a stretch of `size` elements those that `picked` numbers, a zero for each None."""
+    value = emit.load(source, start, size)
+    zeros = emit.splat(tirx.const(0, "uint16"), size)
+    lanes = [tirx.const(size if lane is None else lane, "int32") for lane in picked]
+    emit.store(target, tirx.Shuffle([value, zeros], lanes), place, len(lanes))
 
 
 def fill(target: Buffer, place: TirExpr, size: int) -> None:
