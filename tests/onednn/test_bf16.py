@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tvm
@@ -19,9 +20,13 @@ from networks import (
 )
 from test_fusion import ONE_PRIMITIVE, dense_block, local_response, residual_block
 from test_operators import CONVOLUTIONS, ELEMENTWISE, IMAGE, IMAGE_OPERATORS, OTHER
+from tvm import relax
 from tvm.relax import op
 
+from layoutsel.building.build import generate_code, lower_decisions
+from layoutsel.model.graph import ModelGraph
 from tests.reference import relative_error
+from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu.host import has_bf16, host_target
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import LowerOnednn, available, supports
@@ -140,6 +145,30 @@ def test_chain(layout):
 def test_precisions_mix(layout):
     choices = [bf16(layout), Decision(unit="onednn", layout="NHWC"), bf16("NHWC"), bf16(layout)]
     check(classifier, [(1, 32, 8, 8)], *choices, tolerance=3 * ONE_ROUNDING)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW16c"])
+def test_units_mix(layout):
+    """Bfloat16 crosses between oneDNN and the CPU's own kernels as it is."""
+    module = with_rounded_constants(network(classifier, (1, 32, 8, 8)))
+    graph = ModelGraph.read(PartitionSubgraphs()(module))
+    decisions = {}
+    for subgraph in graph.subgraphs:
+        choices = [bf16(layout)] if subgraph.anchor == "nn.conv2d" else []
+        choices += [replace(bf16(order), unit="cpu") for order in (layout, "NCHW")]
+        choices += [bf16("NCHW")]
+        function = graph.functions[subgraph.id]
+        legal = (d for d in choices if BACKENDS[d.unit].supports(function, d) is None)
+        decisions[subgraph.id] = next(legal)
+    assert {decision.unit for decision in decisions.values()} == {"cpu", "onednn"}
+    lowered = lower_decisions(graph, decisions)
+    assert lowered.decisions == decisions
+    weights = tvm.runtime.convert([tvm.runtime.tensor(w) for w in lowered.weights])
+    vm = relax.VirtualMachine(generate_code(lowered.module, lowered.target), tvm.cpu())
+    (x,) = (rounded(array) for array in arrays((1, 32, 8, 8)))
+    result = vm["main"](tvm.runtime.tensor(x), weights)
+    result = result if isinstance(result, tvm.runtime.Tensor) else result[0]
+    assert relative_error(result.numpy(), run_reference(module, [x])[0]) < 3 * ONE_ROUNDING
 
 
 def test_what_lies_between_subgraphs_is_bfloat16():

@@ -60,6 +60,10 @@ def test_matmul(name):
     check(*OTHER[name], split("NCHW"))
 
 
+def test_matmul_over_an_image_that_lies_otherwise():
+    check(lambda x: op.matmul(x, weight(40, 24)), [(1, 5, 6, 40)], split("NHWC"))
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", ONE_PRIMITIVE)
 def test_what_follows_a_product(name, layout):

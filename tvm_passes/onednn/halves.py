@@ -115,6 +115,8 @@ def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = No
     elif known is not None and not scope.known(expr):
         raise scope.fail(f"a split operand in {known.layout}", f"layout {layout}")
     else:
+        if known is not None and expr not in scope.values:
+            scope.values[expr] = join(scope, known)
         halves = _part(scope, scope.convert(scope.tensor(expr), layout))
     if matrix:
         step = halves[0].dense_strides
