@@ -112,8 +112,6 @@ def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = No
     layout = PLAIN if matrix else tensor_layout(static_shape(expr.ty), scope.layout)
     if known is not None and known.layout == layout:
         halves = _halves(known)
-    elif known is not None and not scope.known(expr):
-        raise scope.fail(f"a split operand in {known.layout}", f"layout {layout}")
     else:
         if known is not None and expr not in scope.values:
             scope.values[expr] = join(scope, known)
