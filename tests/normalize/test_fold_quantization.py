@@ -114,6 +114,16 @@ def test_vector_becomes_numbers():
     }
 
 
+def test_constant_that_is_added_becomes_numbers():
+    rng = np.random.default_rng(1)
+    table = relax.const(rng.integers(-128, 128, SHAPE).astype("int8"))
+
+    def emit(e, x):
+        return add(e(dequantize(x, scale(), zero())), e(dequantize(table, scale(), zero())))
+
+    check(emit, "dequantize add")
+
+
 @pytest.mark.parametrize("zeros", [np.zeros(6, "int8"), np.arange(6, dtype="int8")])
 def test_weights_by_which_numbers_are_multiplied_become_numbers(zeros):
     rng = np.random.default_rng(1)

@@ -181,6 +181,18 @@ def numbers_between():
     return b.model(b.emit("Softmax", scores, axis=-1), (2, 5, 48), (2, 5, 5))
 
 
+def few_weights():
+    """So few that they are part of the sub-graph."""
+    b = NetworkBuilder()
+    x = b.conv(b.emit("Relu", b.conv("x", 32, 8)), 8, 2, kernel=1)
+    return b.model(x, IMAGE, (1, 2, 8, 8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_weights(kind):
+    check(quantized(few_weights(), kind), int8(), int8("NCHW"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_operators_of_numbers(kind):
     model = quantized(numbers_between(), kind)

@@ -27,6 +27,9 @@ from tvm_passes.normalize._expressions import (
 GROWTH_BYTES = 1 << 20
 """A folded result may exceed its arguments by this much; a bigger one stays an operator."""
 
+_FEW = 16
+"""Elements of a constant that is no weight to any unit."""
+
 _STRIP = 128
 """Rows of a matrix that are transposed at a time."""
 
@@ -106,9 +109,10 @@ def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _dequantized(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Numbers of a vector; matrices and filters stay integers, for units that multiply those."""
+    """Numbers of a vector, or a few; matrices and filters stay integers, for units that multiply those."""
     array, scale, zero_point = arrays
-    if array.dtype.itemsize == 1 and sum(size > 1 for size in array.shape) > 1:
+    is_matrix = array.size > _FEW and sum(size > 1 for size in array.shape) > 1
+    if array.dtype.itemsize == 1 and is_matrix:
         raise NotImplementedError
     return dequantized(array, scale, zero_point, int(call.attrs.axis))
 

@@ -22,7 +22,7 @@ from tvm_passes.normalize._expressions import (
     shape_of,
 )
 from tvm_passes.normalize.fold_constants import dequantized
-from tvm_passes.operators import QUANTIZATION
+from tvm_passes.operators import BINARY, QUANTIZATION
 
 _TRANSPARENT = frozenset(
     {
@@ -36,6 +36,7 @@ _TRANSPARENT = frozenset(
         "reshape",
         "squeeze",
         "strided_slice",
+        "take",
     }
 )
 """Operators whose results are among their operands' values."""
@@ -71,6 +72,8 @@ class _Folder(PyExprMutator):
         simpler: Expr | None = None
         if op_name(call) in _PRODUCTS:
             simpler = self._by_numbers(call)
+        elif op_name(call) in BINARY:
+            simpler = self._of_numbers(call)
         elif op_name(call) == "permute_dims":
             simpler = self._of_permuted_integers(call)
         elif op_name(call) in QUANTIZATION:
@@ -102,16 +105,27 @@ class _Folder(PyExprMutator):
 
     def _by_numbers(self, call: Call) -> Expr | None:
         """A product of numbers by weights that are stored as integers: by the numbers that these stand for."""
-        weights = call_of(self, call.args[1], "dequantize")
-        if weights is None or call_of(self, call.args[0], "dequantize") is not None:
+        if call_of(self, call.args[0], "dequantize") is not None:
             return None
-        arguments = [resolved(self, argument) for argument in weights.args]
+        return self._of_numbers(call)
+
+    def _of_numbers(self, call: Call) -> Expr | None:
+        """`call` with constant operands as the numbers that their integers stand for."""
+        numbers = [self._numbers(argument) for argument in call.args]
+        if all(number is None for number in numbers):
+            return None
+        pairs = zip(numbers, call.args, strict=True)
+        arguments = [old if new is None else new for new, old in pairs]
+        return self._normal(Call(call.op, arguments, call.attrs, call.ty_args))
+
+    def _numbers(self, value: Expr) -> Constant | None:
+        call = call_of(self, value, "dequantize")
+        arguments = [] if call is None else [resolved(self, argument) for argument in call.args]
         arrays = [array_of(argument) for argument in arguments if isinstance(argument, Constant)]
-        if len(arrays) < len(arguments):
+        if call is None or len(arrays) < len(arguments):
             return None
         array, scale, zero_point = arrays
-        numbers = constant_of(dequantized(array, scale, zero_point, int(weights.attrs.axis)))
-        return self._normal(Call(call.op, [call.args[0], numbers], call.attrs, call.ty_args))
+        return constant_of(dequantized(array, scale, zero_point, int(call.attrs.axis)))
 
     def _on_integers(self, call: Call) -> Expr | None:
         steps = _steps(call, dtype_of(call))
@@ -156,7 +170,7 @@ class FoldQuantization:
     Requires
         Nothing.
     Ensures
-        Weights are integers only where what they are multiplied with is. Between a dequantisation and a quantisation with the same parameters is an operator that computes new values;
+        Constants are integers only where they are weights, and what they are multiplied with is, too. Between a dequantisation and a quantisation with the same parameters is an operator that computes new values;
         the integers of permuted weights are permuted; parameters that are the same everywhere are numbers. Bindings
         that became unused are left to dead-code elimination.
     """

@@ -61,7 +61,7 @@ def quantize(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def product(scope: Scope, data: Expr, weight: Expr) -> tuple[Integers, Integers] | None:
-    """The integers of both operands; None where a product is one of numbers.
+    """The integers of an activation and of the weights that it is multiplied with; None where a product is of numbers.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def product(scope: Scope, data: Expr, weight: Expr) -> tuple[Integers, Integers]
         If an activation has several scales, or a weight a zero point.
     """
     integers = scope.integers.get(data), scope.integers.get(weight)
-    if integers[0] is None or integers[1] is None:
+    if integers[0] is None or integers[1] is None or not scope.is_weight(integers[1].source):
         return None
     if scalar(integers[0].scale) is None:
         raise scope.fail("a scale per channel", "one scale for the whole activation")
