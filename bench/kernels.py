@@ -39,7 +39,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
             times, shares = [], []
             for _ in range(TURNS):
                 limit = gflops()
-                times.append(time_candidate(candidate)[0])
+                times.append(time_candidate(candidate, threads)[0])
                 shares.append(subgraph.flops / times[-1] / 1e3 / limit)
             yield {
                 "model": session.model.name,

@@ -70,7 +70,7 @@ def _row(
         gflops = peaks["tiles" if by_tiles else "arithmetic"]()
         arithmetic_us = work / gflops / 1e3
         memory_us = weights * WEIGHT_BYTES[decision.precision] / peaks["memory"]() / 1e3
-        found.append(time_candidate(candidate)[0])
+        found.append(time_candidate(candidate, session.threads)[0])
         shares.append(max(arithmetic_us, memory_us) / found[-1])
     median = statistics.median(found)
     return {

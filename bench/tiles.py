@@ -61,7 +61,7 @@ def _rows(
     found: dict[Decision, list[float]] = {decision: [] for decision in candidates}
     for _ in range(TURNS):
         for decision, candidate in candidates.items():
-            found[decision].append(time_candidate(candidate)[0])
+            found[decision].append(time_candidate(candidate, session.threads)[0])
     for decision, measured in found.items():
         median = statistics.median(measured)
         yield {
