@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import onnx
 import tvm
 
-from layoutsel.compiling import compiled
 from layoutsel.cost.machine import this_machine
+from layoutsel.finishing import as_planned, finish
 from layoutsel.planning.plan import Plan, check_fits
-from layoutsel.planning.problem import PlanningProblem
-from layoutsel.rivals import fastest
+from layoutsel.precision import check_budget
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.samples import random_inputs
-from layoutsel.runtime.verify import (
-    Check,
-    compare,
-    onnx_softmaxes,
-    onnxruntime_reference,
-    tolerance_of,
-    tvm_reference,
-)
-from layoutsel.session import MEASURE_BUDGET_S, OnProgress, Session
-from tvm_passes.expose_logits import ExposeLogits
-
-logger = logging.getLogger(__name__)
+from layoutsel.session import OnProgress, Session
 
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 
@@ -41,11 +25,13 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     *,
     units: Sequence[str] | None = None,
     precision: str = "f32",
+    max_rel_error: float | None = None,
+    calib: str | Path | None = None,
     threads: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     strategy: str = "joint",
     cost: str = "learned",
-    measure_budget_s: float = MEASURE_BUDGET_S,
+    measure_budget_s: float | None = None,
     cost_model: str | Path | None = None,
     pins: Sequence[str] = (),
     cache: str | Path | None = None,
@@ -64,7 +50,13 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     units
         Compute units to choose from; every available one where None.
     precision
-        ``f32``.
+        ``f32``: f32 arithmetic only. ``f32-grade``: products of pairs of bfloat16 as well, about as exact. ``bf16``:
+        bfloat16 as well. ``auto``: all three, as fast as `max_rel_error` allows. Sensitive operators (softmax,
+        normalisations, the last product) stay f32 but with ``auto``.
+    max_rel_error
+        With ``auto``, the largest relative L2 error of an output or its logits; 1e-3 where None.
+    calib
+        An ``.npz`` file of inputs by name, samples behind each other, to measure errors on; a seeded random one where None.
     threads
         Threads that the model will run on; all of this process's cores where None.
     shapes
@@ -76,7 +68,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         an answer. ``hybrid``: the same, and candidates whose uncertainty could change the plan are measured.
         ``measured``: every candidate is timed once per machine. ``roofline``: nothing but the machine is measured.
     measure_budget_s
-        Seconds that ``hybrid`` measures for at most.
+        Seconds that ``hybrid``, or ``learned`` beyond f32, measures for at most; 20 for f32, 60 else where None.
     cost_model
         Folder of a learned cost model (``layoutsel train``); the one of the package where None.
     pins
@@ -103,14 +95,17 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         units=units,
         threads=threads,
         precision=precision,
+        max_rel_error=max_rel_error,
+        calib=calib,
         cache=cache,
         progress=progress,
         cost_model=cost_model,
         logs=logs,
     )
+    check_budget(session.precision, verify=verify)
     problem = session.problem(cost, pins, measure_budget_s)
     chosen = session.plan(problem, strategy)
-    return finish(session, chosen, problem if verify_speed else None, verify=verify)
+    return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)
 
 
 def plan(
@@ -118,7 +113,7 @@ def plan(
     *,
     strategy: str = "joint",
     cost: str = "learned",
-    measure_budget_s: float = MEASURE_BUDGET_S,
+    measure_budget_s: float | None = None,
     pins: Sequence[str] = (),
     **options: Any,
 ) -> Plan:
@@ -140,8 +135,12 @@ def compile_plan(
         If a unit declines what the plan, perhaps edited, decides for it.
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
-    options = {"threads": chosen.threads, **options}
-    return build_as_planned(Session.open(model, **options), chosen, verify=verify)
+    stated = {
+        "threads": chosen.threads,
+        "precision": chosen.precision,
+        "max_rel_error": chosen.max_rel_error,
+    }
+    return build_as_planned(Session.open(model, **{**stated, **options}), chosen, verify=verify)
 
 
 def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
@@ -153,65 +152,4 @@ def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> 
         machine=this_machine().fingerprint,
     )
     session.check_legal(chosen.decisions)
-    return finish(session, chosen, None, verify=verify)
-
-
-def finish(
-    session: Session, chosen: Plan, problem: PlanningProblem | None, *, verify: bool = True
-) -> CompiledModel:
-    """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over."""
-    model = compiled(session, chosen) if problem is None else fastest(session, chosen, problem)
-    if verify:
-        checks = verify_model(session, model)
-        model.header["checks"] = [asdict(check) for check in checks]
-    return model
-
-
-def verify_model(session: Session, model: CompiledModel) -> list[Check]:
-    """Compare `model` with ONNX Runtime, or with stock TVM where there is no ONNX model or no ONNX Runtime.
-
-    Raises
-    ------
-    VerificationError
-        If an output is off by more than the precision allows.
-    """
-    inputs = random_inputs(model.inputs)
-    source, tolerance = session.model.onnx, tolerance_of(session.model.module)
-    expected = _onnxruntime_results(source, model, inputs) if source is not None else None
-    if source is not None and expected is not None:
-        return compare(
-            model,
-            inputs,
-            expected,
-            "ONNX Runtime",
-            onnx_softmaxes(source),
-            tolerance=tolerance,
-            again=lambda: _onnxruntime_results(source, model, inputs, optimised=False),
-        )
-    module = ExposeLogits()(session.model.module)
-    # Which of several outputs a softmax made is not known here: then all are held to the strict bound.
-    sole = [signature.name for signature in model.outputs] if len(model.outputs) == 1 else []
-    expected = tvm_reference(module, inputs)
-    return compare(model, inputs, expected, "stock TVM", sole, tolerance=tolerance)
-
-
-def _onnxruntime_results(
-    source: onnx.ModelProto,
-    model: CompiledModel,
-    inputs: Sequence[np.ndarray],
-    *,
-    optimised: bool = True,
-) -> list[np.ndarray] | None:
-    """What ONNX Runtime computes; None where it is missing or refuses the model."""
-    feed = {signature.name: value for signature, value in zip(model.inputs, inputs, strict=True)}
-    try:
-        return onnxruntime_reference(source, feed, optimised=optimised)
-    except ImportError:
-        logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        logger.warning(
-            "ONNX Runtime refuses the model (%s): verifying against stock TVM, which shares the import",
-            reason,
-        )
-    return None
+    return as_planned(session, chosen, verify=verify)

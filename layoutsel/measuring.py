@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from layoutsel.building.boundaries import measure_boundaries
-from layoutsel.building.problem import tensors
+from layoutsel.building.boundaries import measure_boundaries, measure_conversions
 from layoutsel.cost.machine import this_machine
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible
@@ -18,10 +17,13 @@ from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Worker
 from layoutsel.planning.doubt import Candidate
 from layoutsel.planning.hybrid import refine
-from layoutsel.planning.problem import Option, PlanningProblem
+from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
+from layoutsel.planning.solve import solve
+from layoutsel.precision import F32, OWN
 
 if TYPE_CHECKING:
     from layoutsel.session import Session
+    from tvm_passes.decision import SubgraphId
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +46,11 @@ def measure_all(session: Session, model: MeasuredCost) -> None:
     ]
     with session.worker() as worker:
         model.measure_all(requests, _runner(session, worker), session.progress)
-        layouts = sorted({request.decision.layout for request in requests})
+        layouts = sorted(
+            {request.decision.layout for request in requests if request.decision.precision in OWN}
+        )
         measure_boundaries(
-            tensors(session.graph.edges),
+            session.priced(model).tensors,
             layouts,
             tuple(session.units),
             model.store,
@@ -96,6 +100,68 @@ def measure_worthwhile(
     return refined.problem
 
 
+def measure_unpredicted(
+    session: Session, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+) -> None:
+    """Measure what could change the best plans of `problem` with each precision beside f32, while the budget lasts.
+
+    Behind it, what these plans pay for tensors that change their storage.
+    """
+    deadline = time.monotonic() + budget_s
+    others = [precision for precision in session.precision.precisions if precision != F32]
+    for position, precision in enumerate(others):
+        narrowed = _with_precisions(problem, (*OWN, precision))
+        left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
+        refined = measure_worthwhile(session, narrowed, model, left_s)
+        _measure_paid(session, refined, model, deadline)
+    if time.monotonic() >= deadline:
+        logger.warning(
+            "%g s did not suffice to measure all that may be faster than f32: the rest is left out; a longer "
+            "--measure-budget takes more of it, and what was measured is kept",
+            budget_s,
+        )
+
+
+def _with_precisions(problem: PlanningProblem, precisions: Sequence[str]) -> PlanningProblem:
+    """The problem with those precisions alone, wherever a pin leaves them."""
+
+    def has_any(id_: SubgraphId) -> bool:
+        return any(o.decision.precision in precisions for o in problem.by_id[id_].options)
+
+    able = {node.id: has_any(node.id) for node in problem.nodes}
+    return problem.restrict(
+        lambda node, option: not able[node.id] or option.decision.precision in precisions
+    )
+
+
+def _measure_paid(
+    session: Session, problem: PlanningProblem, model: MeasuredCost, deadline: float
+) -> None:
+    """Measure the changes of storage that the best plan of `problem` pays for."""
+    paid = problem.cost(solve(problem).decisions).boundaries
+    found = {tensor.name: tensor for tensor in problem.tensors}
+    if time.monotonic() >= deadline:
+        return
+    with session.worker() as worker:
+        measure_conversions(
+            [_only_paid(found[boundary.tensor], boundary) for boundary in paid],
+            tuple(session.units),
+            model.store,
+            worker,
+            session.threads,
+            session.progress,
+        )
+
+
+def _only_paid(tensor: Tensor, boundary: Boundary) -> Tensor:
+    """`tensor` with the price of `boundary` alone."""
+    pair = (boundary.source, boundary.destination)
+    return replace(
+        tensor,
+        transform_us={pair: boundary.cost_us} if boundary.kind == "transform" else {},
+    )
+
+
 def _runner(session: Session, worker: Worker) -> Runner:
     """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
     works = {work.key: work for work in session.workloads.values()}
@@ -104,6 +170,7 @@ def _runner(session: Session, worker: Worker) -> Runner:
     def expected(request: Request) -> Cost | Infeasible | None:
         if not learned.knows_machine or request.key not in works:
             return None
-        return learned.subgraph(works[request.key], request.decision)
+        price = learned.subgraph(works[request.key], request.decision)
+        return price if isinstance(price, Cost) and price.source == "learned" else None
 
     return confirmed(run_in(worker), expected)

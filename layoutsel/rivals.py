@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from layoutsel.attribution import residuals_of
 from layoutsel.compiling import compiled_all
 from layoutsel.planning import documents
-from layoutsel.planning.alternatives import single_plans, top_plans, unit_plans
+from layoutsel.planning.alternatives import (
+    best_with,
+    precision_plans,
+    single_plans,
+    top_plans,
+    unit_plans,
+)
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
+from layoutsel.planning.trade_off import squared_error
+from layoutsel.precision import OWN, PrecisionMode
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
@@ -33,38 +42,88 @@ TIE = 0.01
 """A rival must be faster than the chosen plan by more than this share of its time to replace it."""
 
 
-def fastest(session: Session, chosen: Plan, problem: PlanningProblem) -> CompiledModel:
-    """Build `chosen` and its rivals, and race them; the winner holds what was measured and where it was mispredicted."""
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A built plan."""
+
+    name: str
+    """``plan`` for the chosen one."""
+    plan: Plan
+    model: CompiledModel
+
+
+def raced(
+    session: Session,
+    chosen: Plan,
+    problem: PlanningProblem,
+    weighed: PlanningProblem | None = None,
+    built: CompiledModel | None = None,
+    below: float = math.inf,
+) -> list[Contender]:
+    """Build `chosen` and its rivals, and race them; the fastest first, each with all that was measured.
+
+    Parameters
+    ----------
+    session, chosen, problem
+        The plan, and what it was made of.
+    weighed
+        The problem whose prices the rivals shall be good by, where these are not those of `problem`.
+    built
+        The chosen plan's model, where there is one already.
+    below
+        Rivals of this predicted squared error or a larger one are left out: such a plan is known not to do.
+    """
     plans = {"plan": chosen}
-    for name, decisions in _rivals(chosen, problem).items():
-        plans[name] = _plan_of(chosen, problem, decisions, name)
-    models = compiled_all(session, plans)
+    for name, decisions in _rivals(chosen, weighed or problem, session.precision).items():
+        if squared_error(decisions) < below:
+            plans[name] = plan_of(chosen, problem, decisions, name)
+    models = {"plan": built} if built is not None else {}
+    models |= compiled_all(session, {n: plan for n, plan in plans.items() if n not in models})
     inputs = random_inputs(models["plan"].inputs)
     calls = {name: rival.timed_call(inputs) for name, rival in models.items()}
     measured = race(calls, drop_after=DROP_AFTER)
-    winner = min(measured, key=lambda name: measured[name].median_us)
-    if measured[winner].median_us > (1 - TIE) * measured["plan"].median_us:
-        winner = "plan"
-    if winner != "plan":
-        logger.warning(
-            "the plan %r is faster than the chosen one: %.1f us against %.1f us; it is kept",
-            winner,
-            measured[winner].median_us,
-            measured["plan"].median_us,
-        )
-        solution = _solution(chosen, problem, plans[winner].decisions)
-        plans[winner] = session.explained(problem, solution, winner)
-    model, plan = models[winner], replace(plans[winner], measured=measured)
-    residuals = residuals_of(session, model, plan, inputs)
+    allowance = {name: 1 - TIE if name == "plan" else 1.0 for name in measured}
+    ranked = sorted(measured, key=lambda name: measured[name].median_us * allowance[name])
+    return [
+        Contender(name=name, plan=replace(plans[name], measured=measured), model=models[name])
+        for name in ranked
+    ]
+
+
+def crowned(
+    session: Session, winner: Contender, chosen: Plan, problem: PlanningProblem
+) -> CompiledModel:
+    """The model of `winner`, which holds its plan with reasons, what was measured and where it was mispredicted."""
+    model, plan = winner.model, winner.plan
+    if winner.name != "plan":
+        solution = _solution(chosen, problem, plan.decisions)
+        explained = session.explained(problem, solution, winner.name)
+        plan = replace(explained, measured=plan.measured, trade_off=plan.trade_off)
+    residuals = residuals_of(session, model, plan, random_inputs(model.inputs))
     model.header["plan"] = documents.to_json(replace(plan, residuals=residuals))
     return model
 
 
-def _rivals(chosen: Plan, problem: PlanningProblem) -> dict[str, Mapping[SubgraphId, Decision]]:
+def announce(winner: Contender) -> None:
+    """Say that another plan than the chosen one is kept, where it was faster."""
+    own, theirs = winner.plan.measured[winner.name], winner.plan.measured["plan"]
+    if winner.name != "plan" and own.median_us < theirs.median_us:
+        logger.warning(
+            "the plan %r is faster than the chosen one: %.1f us against %.1f us; it is kept",
+            winner.name,
+            own.median_us,
+            theirs.median_us,
+        )
+
+
+def _rivals(
+    chosen: Plan, problem: PlanningProblem, mode: PrecisionMode
+) -> dict[str, Mapping[SubgraphId, Decision]]:
     alternatives = [
         *top_plans(problem, TOP_PLANS + 1),
         *unit_plans(problem)[:UNIT_PLANS],
         *single_plans(problem)[:BASELINES],
+        *(() if mode.only_f32 else precision_plans(problem)),
     ]
     seen = [chosen.decisions]
     rivals = {}
@@ -75,10 +134,16 @@ def _rivals(chosen: Plan, problem: PlanningProblem) -> dict[str, Mapping[Subgrap
     return rivals
 
 
-def _plan_of(
+def only_f32(problem: PlanningProblem) -> Mapping[SubgraphId, Decision]:
+    """The best plan in f32 alone, where pins leave that."""
+    return best_with(problem, lambda _node, option: option.decision.precision in OWN)
+
+
+def plan_of(
     chosen: Plan, problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision], name: str
 ) -> Plan:
-    return make_plan(
+    """A rival of `chosen`, without reasons."""
+    made = make_plan(
         problem,
         _solution(chosen, problem, decisions),
         strategy=name,
@@ -87,6 +152,7 @@ def _plan_of(
         threads=chosen.threads,
         score_cost_us=chosen.score_cost_us,
     )
+    return replace(made, precision=chosen.precision, max_rel_error=chosen.max_rel_error)
 
 
 def _solution(

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tvm
 
 from layoutsel.building.build import Lowered, lower_decisions
@@ -31,19 +32,24 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
-from layoutsel.measuring import measure_all, measure_worthwhile
+from layoutsel.measuring import measure_all, measure_unpredicted, measure_worthwhile
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
-from layoutsel.planning.pins import apply_pins
+from layoutsel.planning.hybrid import has_guesses, without_guesses
+from layoutsel.planning.pins import apply_pins, check_offered
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
+from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
+from layoutsel.precision import F32, MODES, PrecisionMode, precision_mode
+from layoutsel.runtime.calibration_inputs import read_calibration
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, select
+from layoutsel.units.sensitive import sensitive_subgraphs
 from layoutsel.versions import all_versions
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.cpu.tuned import recorded_us
@@ -61,9 +67,6 @@ CANDIDATE_LIMIT_S = 60.0
 COSTS = ("learned", "hybrid", "measured", "roofline")
 """What ``--cost`` takes: predicted by the learned model; the same, with what could change the plan measured; everything
 measured; nothing but the machine."""
-
-MEASURE_BUDGET_S = 20.0
-"""Seconds that hybrid planning measures for at most."""
 
 TUNED_SPREAD = 0.2
 """How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
@@ -111,6 +114,10 @@ class Session:
     """The learned cost model."""
     logs: Path | None = None
     """Folder of tuning records; the user's cache folder where None."""
+    precision: PrecisionMode = MODES[F32]
+    """Which precisions candidates may have, and what error a model may."""
+    samples: tuple[list[np.ndarray], ...] | None = field(default=None, compare=False)
+    """Inputs that errors are measured on; seeded random ones where None."""
 
     @classmethod
     def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
@@ -120,19 +127,21 @@ class Session:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         units: Sequence[str] | None = None,
         threads: int | None = None,
-        precision: str = "f32",
+        precision: str = F32,
+        max_rel_error: float | None = None,
+        calib: str | Path | None = None,
         cache: str | Path | None = None,
         progress: OnProgress | None = None,
         cost_model: str | Path | None = None,
         logs: str | Path | None = None,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`."""
-        if precision != "f32":
-            raise LayoutselError(f"precision {precision!r} is not available: expected f32")
+        mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
-        chosen = select(tuple(units) if units is not None else None)
+        chosen = select(tuple(units) if units is not None else None, mode)
         model = import_model(source, shapes=shapes)
+        samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         return cls(
             model,
@@ -143,6 +152,8 @@ class Session:
             progress,
             Path(cost_model) if cost_model else PRETRAINED,
             Path(logs) if logs else None,
+            mode,
+            samples,
         )
 
     @cached_property
@@ -159,7 +170,26 @@ class Session:
     def candidates(self) -> dict[SubgraphId, Candidates]:
         """What every unit offers for every sub-graph."""
         with self.tuned:
-            return gather_candidates(self.graph, self.units)
+            return gather_candidates(self.graph, self.units, self._admits)
+
+    @cached_property
+    def _sensitive(self) -> Mapping[SubgraphId, str]:
+        return sensitive_subgraphs(self.graph)
+
+    def _admits(self, subgraph: Subgraph, decision: Decision) -> bool | Decline:
+        """Whether the mode lets a decision pass; of its precisions, sensitive sub-graphs decline all but f32."""
+        reason = self._sensitive.get(subgraph.id)
+        if self.precision.offers(decision.precision, sensitive=reason is not None):
+            return True
+        if decision.precision not in self.precision.precisions:
+            return False
+        return Decline(
+            subgraph=subgraph.id,
+            operator=subgraph.anchor,
+            decision=str(decision),
+            got=f"a sensitive sub-graph ({reason})",
+            expected="precision f32: only --precision auto weighs others",
+        )
 
     @cached_property
     def records(self) -> dict[tuple[str, Decision], str]:
@@ -238,6 +268,11 @@ class Session:
             Says what the first offending sub-graph got and expected.
         """
         for id_, decision in decisions.items():
+            if decision.precision not in self.precision.offered:
+                raise IllegalDecision(
+                    f"sub-graph {id_} is decided as {decision}: got precision {decision.precision}; expected "
+                    f"one of {', '.join(self.precision.precisions)}, which precision {self.precision.name!r} offers"
+                )
             if decision.unit not in self.units:
                 raise IllegalDecision(
                     f"sub-graph {id_} is decided as {decision}: got unit {decision.unit!r}; "
@@ -321,23 +356,32 @@ class Session:
         self,
         cost: str = "learned",
         pins: Sequence[str] = (),
-        measure_budget_s: float = MEASURE_BUDGET_S,
+        measure_budget_s: float | None = None,
     ) -> PlanningProblem:
         """The planning problem: every candidate and boundary priced, pins applied.
 
         With ``hybrid``, candidates whose uncertainty could change the plan are measured, for `measure_budget_s`
-        seconds at most.
+        seconds at most. So they are with ``learned`` where the mode offers more than f32, which the learned model does
+        not know; what is left unmeasured then is left out.
         """
+        check_offered(pins, self.precision)
+        budget_s = self.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
         if pins and cost == "measured":
             # A pin that cannot be honoured is found before anything is measured.
             self.problem("roofline", pins)
         with self.cost_model(cost) as model:
-            problem = apply_pins(self._priced(model, cost), pins)
-            if cost == "hybrid":
-                problem = measure_worthwhile(self, problem, model, measure_budget_s)
+            problem = apply_pins(self.priced(model, cost), pins)
+            if self.precision.only_f32:
+                if cost == "hybrid":
+                    problem = measure_worthwhile(self, problem, model, budget_s)
+                return problem
+            if cost == "hybrid" or (cost == "learned" and has_guesses(problem)):
+                measure_unpredicted(self, problem, model, budget_s)
+                problem = without_guesses(apply_pins(self.priced(model, cost), pins))
             return problem
 
-    def _priced(self, model: MeasuredCost, cost: str) -> PlanningProblem:
+    def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
+        """The planning problem with what `model` says now; nothing is measured, no pin applied."""
         return planning_problem(
             self.graph,
             self.candidates,
@@ -369,13 +413,18 @@ class Session:
         )
 
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
-        """Choose a decision for every sub-graph of `problem`."""
-        return self.explained(problem, choose(problem, strategy=strategy), strategy)
+        """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
+        if not self.precision.is_budget:
+            return self.explained(problem, choose(problem, strategy=strategy), strategy)
+        plans = trade_offs(problem, strategy=strategy)
+        chosen = predicted_within(plans, self.precision.tolerance)
+        made = self.explained(problem, chosen.solution, strategy)
+        return replace(made, trade_off=curve(plans, chosen))
 
     def explained(self, problem: PlanningProblem, solution: Solution, strategy: str) -> Plan:
         """Write down `solution` with its reasons; `strategy` says how it came about."""
         explanation = explain(problem, solution.decisions)
-        return make_plan(
+        made = make_plan(
             problem,
             solution,
             strategy=strategy,
@@ -389,6 +438,9 @@ class Session:
                 loss_us=doubts(problem, solution.decisions).loss_us,
             ),
         )
+        mode = self.precision
+        budget = mode.tolerance if mode.is_budget else None
+        return replace(made, precision=mode.name, max_rel_error=budget)
 
 
 def _spec(tensor: Tensor) -> TensorSpec:

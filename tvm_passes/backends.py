@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from tvm_passes import cpu, onednn
+from tvm_passes import amx, cpu, onednn
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 
@@ -45,6 +45,13 @@ BACKENDS: dict[str, Backend] = {
         hints=onednn.hints,
         codegen="layoutsel_onednn",
         unavailable=onednn.available,
+    ),
+    "amx": Backend(
+        name="amx",
+        supports=amx.supports,
+        lower=amx.LowerAmx,
+        hints=amx.hints,
+        unavailable=amx.unavailable,
     ),
     "cpu": Backend(
         name="cpu",

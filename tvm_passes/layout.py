@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-import tvm
+
+if TYPE_CHECKING:
+    import tvm
 
 PLAIN = "NCHW"
 """Row-major, as imported."""
@@ -129,6 +131,8 @@ def _to_logical(layout: str, *axes: Any) -> list[Any]:
 
 def index_map(source: str, destination: str) -> tvm.tirx.IndexMap:
     """The map from indices in the order `source` to indices in the order `destination`."""
+    import tvm
+
     rank = 5 if block_size(source) else 4
     return tvm.tirx.IndexMap.from_func(
         lambda *axes: _to_physical(destination, *_to_logical(source, *axes)),

@@ -49,6 +49,7 @@ class Row:
     model: str
     engine: str
     precision: str
+    """What the engine computes in, as it was asked to."""
     threads: int
     median_ms: float | None = None
     p10_ms: float | None = None
@@ -197,5 +198,9 @@ def _finished(name: str, racer: Racer, settings: Settings) -> Row:
 
 def _row(name: str, engine: str, settings: Settings, **values: Any) -> Row:
     return Row(
-        model=name, engine=engine, precision=settings.precision, threads=settings.threads, **values
+        model=name,
+        engine=engine,
+        precision=ENGINES[engine].computes_in(settings.precision),
+        threads=settings.threads,
+        **values,
     )

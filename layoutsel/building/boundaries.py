@@ -14,7 +14,7 @@ from layoutsel.cost.worker import Reply, Worker
 from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
-from tvm_passes.layout import PLAIN, tensor_layout
+from tvm_passes.layout import PLAIN, SPLIT, storage_of, tensor_layout
 
 SIZES = 6
 """Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""
@@ -61,9 +61,36 @@ def measure_boundaries(
 ) -> None:
     """Measure what `store` lacks: transforms between `layouts` for a few of `tensors`, crossings between `units`.
 
-    A boundary that cannot be measured is left to the estimate.
+    Transforms from and to other storages are measured for the pairs that `tensors`, priced, have prices of. A boundary
+    that cannot be measured is left to the estimate.
     """
-    wanted = [*_transforms(tensors, layouts, units), *_crossings(tensors, units)]
+    wanted = [
+        *_transforms(tensors, layouts, units),
+        *_conversions(tensors, units),
+        *_crossings(tensors, units),
+    ]
+    _measure_missing(wanted, store, worker, threads, on_progress)
+
+
+def measure_conversions(
+    tensors: Sequence[Tensor],
+    units: Sequence[str],
+    store: Store,
+    worker: Worker,
+    threads: int,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Measure what `store` lacks of the transforms between storages that `tensors` have prices of."""
+    _measure_missing(_conversions(tensors, units), store, worker, threads, on_progress)
+
+
+def _measure_missing(
+    wanted: Iterable[_Boundary],
+    store: Store,
+    worker: Worker,
+    threads: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> None:
     missing = [boundary for boundary in wanted if not _is_known(store, boundary)]
     for done, boundary in enumerate(missing, start=1):
         outcome = _measure(boundary, store, worker, threads)
@@ -77,9 +104,9 @@ def measure_boundaries(
 def _transforms(
     tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
 ) -> Iterator[_Boundary]:
-    transformer = next((unit for unit in units if BACKENDS[unit].codegen), units[0])
+    transformer = _transformer(units)
     for tensor in _representatives(tensors):
-        spec = TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
+        spec = _spec(tensor)
         for source, destination in permutations(layouts, 2):
             if {source, destination} <= _legal(tensor, layouts):
                 yield _Boundary(
@@ -89,6 +116,35 @@ def _transforms(
                     tensor=spec,
                     unit=transformer,
                 )
+
+
+def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
+    """Transforms from or to a storage, each for tensors that have it at both ends."""
+    pairs: dict[tuple[str, str], list[Tensor]] = {}
+    for tensor in tensors:
+        for pair in tensor.transform_us:
+            if any(map(storage_of, pair)):
+                pairs.setdefault(pair, []).append(tensor)
+    for (source, destination), members in sorted(pairs.items()):
+        for tensor in _spread({tensor.bytes: tensor for tensor in members}):
+            yield _Boundary(
+                kind="transform",
+                source=source,
+                destination=destination,
+                tensor=_spec(tensor),
+                unit=_transformer(units, source, destination),
+            )
+
+
+def _transformer(units: Sequence[str], *layouts: str) -> str:
+    """Who transforms in a plan of `units`: the CPU where a tensor is split, which no partition is."""
+    if SPLIT in map(storage_of, layouts) and "cpu" in units:
+        return "cpu"
+    return next((unit for unit in units if BACKENDS[unit].codegen), units[0])
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
@@ -113,8 +169,12 @@ def _legal(tensor: Tensor, layouts: Iterable[str]) -> set[str]:
 
 def _representatives(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
     """Feature maps of distinct sizes, evenly spread from the smallest to the largest."""
-    maps = {t.bytes: t for t in tensors if len(t.shape) == 4 and t.dtype == "float32"}
-    ordered = [maps[size] for size in sorted(maps)]
+    yield from _spread({t.bytes: t for t in tensors if len(t.shape) == 4 and t.dtype == "float32"})
+
+
+def _spread(by_size: Mapping[int, Tensor]) -> Iterator[Tensor]:
+    """:data:`SIZES` of them, evenly spread by size."""
+    ordered = [by_size[size] for size in sorted(by_size)]
     step = max(1.0, (len(ordered) - 1) / (SIZES - 1))
     chosen = {round(index * step) for index in range(SIZES)}
     yield from (ordered[index] for index in sorted(chosen) if index < len(ordered))

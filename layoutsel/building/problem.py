@@ -14,7 +14,7 @@ from layoutsel.planning.problem import (
     Use,
     price_tensors,
 )
-from layoutsel.units.base import Unit
+from layoutsel.units.base import Admits, Unit
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 from tvm_passes.ports import port_layouts
@@ -39,12 +39,18 @@ class Priced:
     """Complexity score of the sub-graph on the decision's unit."""
 
 
-def gather_candidates(graph: ModelGraph, units: Mapping[str, Unit]) -> dict[SubgraphId, Candidates]:
-    """What every unit offers for every sub-graph."""
+def gather_candidates(
+    graph: ModelGraph, units: Mapping[str, Unit], admits: Admits = lambda _subgraph, _decision: True
+) -> dict[SubgraphId, Candidates]:
+    """What every unit offers for every sub-graph, of what `admits` lets pass."""
     gathered = {}
     for subgraph in graph.subgraphs:
         function = graph.functions[subgraph.id]
-        answers = [a for unit in units.values() for a in unit.candidates(subgraph, function)]
+        answers = [
+            answer
+            for unit in units.values()
+            for answer in unit.candidates(subgraph, function, admits)
+        ]
         gathered[subgraph.id] = Candidates(
             tuple(answer for answer in answers if isinstance(answer, Decision)),
             tuple(answer for answer in answers if isinstance(answer, Decline)),

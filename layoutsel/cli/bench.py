@@ -16,6 +16,8 @@ from layoutsel.cli.exit_codes import USER_ERROR
 from layoutsel.cli.options import (
     CacheOption,
     CostOption,
+    MaxErrorOption,
+    PrecisionOption,
     ShapeOption,
     StrategyOption,
     UnitsOption,
@@ -23,6 +25,7 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
+from layoutsel.precision import F32, precision_mode
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -45,7 +48,8 @@ def bench(
             "--against", metavar="ENGINES", help="Of onnxruntime, openvino, tvm, tvm-tuned."
         ),
     ] = DEFAULT_PEERS,
-    precision: Annotated[str, typer.Option("--precision", metavar="f32")] = "f32",
+    precision: PrecisionOption = "f32",
+    max_rel_error: MaxErrorOption = None,
     threads: Annotated[
         int, typer.Option("--threads", min=1, metavar="N", help="Threads of each engine.")
     ] = DEFAULT_THREADS,
@@ -70,7 +74,14 @@ def bench(
 ) -> None:
     """Time models on layoutsel and other engines, interleaved, one process per engine."""
     check_output(json)
-    options = {"cost": cost, "strategy": strategy, "units": parse_names(units), "cache": cache}
+    precision_mode(precision, max_rel_error)
+    options = {
+        "cost": cost,
+        "strategy": strategy,
+        "units": parse_names(units),
+        "cache": cache,
+        "max_rel_error": max_rel_error,
+    }
     rows, failures = bench_models(
         models,
         peers=parse_names(against) or (),
@@ -158,11 +169,13 @@ def show_rows(rows: Sequence[Row]) -> None:
         "load s",
         "peak MB",
     )
-    table = new_table("model", "engine", *numbers, "error", right=numbers)
+    mixed = ("precision",) if any(row.precision != F32 for row in rows) else ()
+    table = new_table("model", "engine", *mixed, *numbers, "error", right=numbers)
     for model, members in _by_model(rows).items():
         ours = members.get(OURS)
         for row in members.values():
-            table.add_row(model, row.engine, *_cells(row, ours), row.error or "")
+            precise = (row.precision for _ in mixed)
+            table.add_row(model, row.engine, *precise, *_cells(row, ours), row.error or "")
     terminal.show(table)
     for line in _conclusions(rows):
         terminal.show_text(line)

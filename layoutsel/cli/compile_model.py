@@ -13,11 +13,14 @@ from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.options import (
     BudgetOption,
     CacheOption,
+    CalibOption,
     CostModelOption,
     CostOption,
     LogsOption,
+    MaxErrorOption,
     ModelArgument,
     PinsOption,
+    PrecisionOption,
     ShapeOption,
     StrategyOption,
     ThreadsOption,
@@ -25,6 +28,7 @@ from layoutsel.cli.options import (
     check_output,
 )
 from layoutsel.cli.planner import Wanted
+from layoutsel.precision import check_budget, precision_mode
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -51,9 +55,12 @@ def compile_model(
     ] = None,
     strategy: StrategyOption = "joint",
     cost: CostOption = "learned",
-    measure_budget: BudgetOption = "20s",
+    measure_budget: BudgetOption = None,
     cost_model: CostModelOption = None,
     pin: PinsOption = None,
+    precision: PrecisionOption = "f32",
+    max_rel_error: MaxErrorOption = None,
+    calib: CalibOption = None,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
@@ -74,6 +81,11 @@ def compile_model(
     check_output(output)
     if plan is not None and pin:
         raise LayoutselError("--plan and --pin exclude each other: a plan file is built as it is")
+    if plan is not None and (precision != "f32" or max_rel_error is not None):
+        raise LayoutselError(
+            "--plan and --precision exclude each other: a plan file says what precision it was made for"
+        )
+    check_budget(precision_mode(precision, max_rel_error), verify=verify)
     wanted = Wanted(
         model=model,
         shapes=shape,
@@ -84,6 +96,9 @@ def compile_model(
         measure_budget=measure_budget,
         cost_model=cost_model,
         pins=pin,
+        precision=precision,
+        max_rel_error=max_rel_error,
+        calib=calib,
         cache=cache,
         logs=logs,
     )
@@ -103,11 +118,11 @@ def build(
     """Plan and build."""
     session = wanted.open(shown)
     problem, made = wanted.plan(session, shown)
-    from layoutsel.api import finish
+    from layoutsel.finishing import finish
 
     rivals = " and its rivals" if verify_speed else ""
     shown.phase(f"building the plan{rivals}")
-    return finish(session, made, problem if verify_speed else None, verify=verify)
+    return finish(session, made, problem, verify=verify, verify_speed=verify_speed)
 
 
 def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> CompiledModel:
@@ -115,7 +130,13 @@ def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> 
     from layoutsel.planning.plan import Plan
 
     made = Plan.load(file)
-    session = replace(wanted, threads=wanted.threads or made.threads).open(shown)
+    stated = replace(
+        wanted,
+        threads=wanted.threads or made.threads,
+        precision=made.precision,
+        max_rel_error=made.max_rel_error,
+    )
+    session = stated.open(shown)
     shown.phase("building the plan")
     from layoutsel.api import build_as_planned
 
@@ -124,7 +145,12 @@ def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> 
 
 def show_compiled(compiled: CompiledModel, where: str) -> None:
     """Print what was built, how it was checked and where it is."""
-    from layoutsel.cli.plan_tables import measured_table, summary
+    from layoutsel.cli.plan_tables import (
+        check_lines,
+        measured_table,
+        summary,
+        trade_off_tables,
+    )
     from layoutsel.planning import documents
     from layoutsel.planning.plan import Plan
 
@@ -138,10 +164,8 @@ def show_compiled(compiled: CompiledModel, where: str) -> None:
         terminal.show("", *residual_lines(made, made.residuals))
     for id_, decision in compiled.header.get("fallbacks", {}).items():
         terminal.note("warning", f"sub-graph {id_} fell back to {decision}")
+    terminal.show(*trade_off_tables(made))
     terminal.show_text("")
-    for check in compiled.checks:
-        terminal.show_text(
-            f"verified {check['output']!r} against {check['reference']}: "
-            f"relative L2 error {check['rel_l2_err']:.1e}"
-        )
+    for line in check_lines(compiled.checks):
+        terminal.show_text(line)
     terminal.show_text(where)

@@ -9,7 +9,12 @@ from typing import Annotated
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.options import CacheOption, ThreadsOption
+from layoutsel.cli.options import (
+    CacheOption,
+    MaxErrorOption,
+    PrecisionOption,
+    ThreadsOption,
+)
 
 MODEL = "light:resnet50"
 PEERS = ("onnxruntime", "tvm")
@@ -18,6 +23,8 @@ PEERS = ("onnxruntime", "tvm")
 def demo(
     threads: ThreadsOption = None,
     cache: CacheOption = None,
+    precision: PrecisionOption = "f32",
+    max_rel_error: MaxErrorOption = None,
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Another model.")] = MODEL,
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")
@@ -35,7 +42,14 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="layoutsel-demo-") as folder:
         artifact = Path(folder) / "demo.so"
         with activity() as shown:
-            compiled = build(Wanted(model=model, threads=threads, cache=cache), shown)
+            wanted = Wanted(
+                model=model,
+                threads=threads,
+                cache=cache,
+                precision=precision,
+                max_rel_error=max_rel_error,
+            )
+            compiled = build(wanted, shown)
             compiled.save(artifact)
         made = documents.from_json(Plan, dict(compiled.plan), file="plan")
         terminal.show(plan_table(made))
@@ -46,5 +60,6 @@ def demo(
             threads=compiled.threads,
             rounds=rounds,
             artifact=artifact,
+            precision=precision,
         )
     show_rows(rows)

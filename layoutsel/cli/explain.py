@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -81,6 +82,8 @@ def explain(
                 model=model,
                 shapes=shape,
                 threads=threads or made.threads,
+                precision=made.precision,
+                max_rel_error=made.max_rel_error,
                 cache=cache,
                 logs=logs,
             ),
@@ -103,6 +106,7 @@ def explain(
         from layoutsel.cli.explain_tables import show_explanation
 
         show_explanation(made, measured)
+        show_checks(plan)
     if dot is not None:
         from layoutsel.cli.dot import write_dot
 
@@ -120,17 +124,32 @@ def load_plan(file: Path) -> Plan:
     from layoutsel.planning import documents
     from layoutsel.planning.plan import Plan
 
+    header = _header(file)
+    if header is None:
+        return Plan.load(file)
+    return documents.from_json(Plan, header["plan"], file=str(file))
+
+
+def _header(file: Path) -> Mapping[str, Any] | None:
+    """What a compiled model tells of itself; None for any other file."""
     try:
         with file.open("rb") as stream:
             is_artifact = stream.read(len(_ELF)) == _ELF
     except OSError as error:
         raise LayoutselError(f"cannot read {file}: {error.strerror}") from error
     if not is_artifact:
-        return Plan.load(file)
+        return None
     from layoutsel.runtime import artifact
 
-    header = artifact.read(file).header
-    return documents.from_json(Plan, header["plan"], file=str(file))
+    return artifact.read(file).header
+
+
+def show_checks(file: Path) -> None:
+    """Print the errors that were measured of a compiled model; nothing for a plan file."""
+    from layoutsel.cli.plan_tables import check_lines
+
+    for line in check_lines((_header(file) or {}).get("checks", ())):
+        terminal.show_text(line)
 
 
 def _price_again(made: Plan, wanted: Wanted) -> Plan:
@@ -144,7 +163,8 @@ def _price_again(made: Plan, wanted: Wanted) -> Plan:
         ids = [subgraph.id for subgraph in session.graph.subgraphs]
         check_fits(made, model_hash=session.model.content_hash, ids=ids)
         shown.phase("pricing candidates")
-        problem = session.problem(cost)
+        with session.cost_model(cost) as costs:
+            problem = session.priced(costs, cost)
         shown.phase("explaining")
         solution = replace(
             choose(problem),
@@ -154,7 +174,9 @@ def _price_again(made: Plan, wanted: Wanted) -> Plan:
             time_s=made.time_s,
         )
         priced = session.explained(problem, solution, made.strategy)
-    return replace(priced, measured=made.measured, residuals=made.residuals)
+    return replace(
+        priced, measured=made.measured, residuals=made.residuals, trade_off=made.trade_off
+    )
 
 
 def _measure(file: Path) -> dict[str, float]:

@@ -19,6 +19,7 @@ from layoutsel.cli.plan_tables import (
     operators_text,
     source_text,
     summary,
+    trade_off_tables,
 )
 from layoutsel.cli.residual_tables import in_plan_lines, residual_lines, worst_table
 from layoutsel.planning.explain import Counterfactual
@@ -54,6 +55,7 @@ def show_explanation(plan: Plan, measured_us: Mapping[str, float]) -> None:
         terminal.show_text(line)
     if plan.measured:
         terminal.show(measured_table(plan))
+    terminal.show(*trade_off_tables(plan))
     if plan.residuals is not None:
         terminal.show("", *residual_lines(plan, plan.residuals), "", worst_table(plan.residuals))
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
-from layoutsel.cli.options import JsonFlag, ModelArgument, ShapeOption, ThreadsOption, UnitsOption
+from layoutsel.cli.options import (
+    JsonFlag,
+    ModelArgument,
+    PrecisionOption,
+    ShapeOption,
+    ThreadsOption,
+    UnitsOption,
+)
 from layoutsel.cli.planner import Wanted
 
 if TYPE_CHECKING:
@@ -21,12 +28,16 @@ def inspect_model(
     model: ModelArgument,
     shape: ShapeOption = None,
     units: UnitsOption = None,
+    precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Print the sub-graphs of a model: operators, shapes, work, complexity score and coverage per unit."""
     with activity() as shown:
-        session = Wanted(model=model, shapes=shape, units=units, threads=threads).open(shown)
+        wanted = Wanted(
+            model=model, shapes=shape, units=units, precision=precision, threads=threads
+        )
+        session = wanted.open(shown)
         shown.phase("asking the units")
         report = describe(session)
     if json:

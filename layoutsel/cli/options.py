@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from layoutsel.precision import MODES
 from tvm_passes.errors import LayoutselError
 
 COSTS = ("learned", "hybrid", "measured", "roofline")
@@ -62,11 +63,12 @@ CostOption = Annotated[
     ),
 ]
 BudgetOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--measure-budget",
         metavar="TIME",
-        help="How long --cost hybrid measures, such as 20s or 2m.",
+        help="How long --cost hybrid measures, or learned beyond f32, such as 20s or 2m.",
+        show_default="20s, beyond f32 60s",
     ),
 ]
 CostModelOption = Annotated[
@@ -76,6 +78,33 @@ CostModelOption = Annotated[
         metavar="DIR",
         help="A learned cost model, as layoutsel train writes it.",
         show_default="the package's",
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="|".join(MODES),
+        help="f32 arithmetic only; products of pairs of bfloat16 too, about as exact; bfloat16 too; or all of them, as "
+        "fast as --max-rel-error allows.",
+    ),
+]
+MaxErrorOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-rel-error",
+        metavar="E",
+        help="Largest relative L2 error of an output, for --precision auto.",
+        show_default=f"{MODES['auto'].tolerance:g}",
+    ),
+]
+CalibOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calib",
+        metavar="DATA.npz",
+        help="Inputs to measure errors on: arrays named like the inputs, samples behind each other.",
+        show_default="one random input",
     ),
 ]
 PinsOption = Annotated[

@@ -15,8 +15,10 @@ from layoutsel.cli.options import (
     CostModelOption,
     CostOption,
     LogsOption,
+    MaxErrorOption,
     ModelArgument,
     PinsOption,
+    PrecisionOption,
     ShapeOption,
     StrategyOption,
     ThreadsOption,
@@ -34,16 +36,18 @@ def plan(
     ] = None,
     strategy: StrategyOption = "joint",
     cost: CostOption = "learned",
-    measure_budget: BudgetOption = "20s",
+    measure_budget: BudgetOption = None,
     cost_model: CostModelOption = None,
     pin: PinsOption = None,
+    precision: PrecisionOption = "f32",
+    max_rel_error: MaxErrorOption = None,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     cache: CacheOption = None,
     logs: LogsOption = None,
 ) -> None:
-    """Choose compute unit and layout of every sub-graph; print the plan and write it to a file."""
+    """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
     check_output(output)
     wanted = Wanted(
         model=model,
@@ -55,6 +59,8 @@ def plan(
         measure_budget=measure_budget,
         cost_model=cost_model,
         pins=pin,
+        precision=precision,
+        max_rel_error=max_rel_error,
         cache=cache,
         logs=logs,
     )
@@ -62,8 +68,8 @@ def plan(
         _, made = wanted.plan(wanted.open(shown), shown)
     if output is not None:
         made.save(output)
-    from layoutsel.cli.plan_tables import plan_table, summary
+    from layoutsel.cli.plan_tables import plan_table, summary, trade_off_tables
 
-    terminal.show(plan_table(made), summary(made))
+    terminal.show(plan_table(made), summary(made), *trade_off_tables(made))
     if output is not None:
         terminal.show_text(f"plan written to {output}")

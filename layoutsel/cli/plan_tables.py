@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 
 from layoutsel.planning.doubt import MEASURED
-from layoutsel.planning.plan import Plan, PlannedSubgraph
+from layoutsel.planning.plan import Plan
+from layoutsel.precision import F32, precision_mode
 
+DIRECT = "direct"
+"""The algorithm that goes without saying."""
 _SHOWN_OPERATORS = 4
 
 
@@ -62,11 +67,11 @@ def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None
 
 def plan_table(plan: Plan) -> Table:
     """One row for each sub-graph, in order of execution."""
-    numbers = ("µs", "±", "next best, extra µs")
+    precise = ("precision",) if plan.precision != F32 else ()
     table = new_table(
-        *("id", "operators", "name", "unit", "layout", "algorithm", "µs", "±", "from"),
+        *("id", "operators", "name", "unit", "layout", *precise, "algorithm", "µs", "±", "from"),
         *("next best", "extra µs"),
-        right=(*numbers, "extra µs"),
+        right=("µs", "±", "extra µs"),
     )
     for subgraph in plan.subgraphs:
         best = subgraph.alternatives[0] if subgraph.alternatives else None
@@ -77,7 +82,8 @@ def plan_table(plan: Plan) -> Table:
             name_text(subgraph.names),
             decision.unit,
             decision.layout,
-            _variant(subgraph),
+            *(decision.precision for _ in precise),
+            decision.algorithm,
             microseconds(subgraph.cost_us),
             microseconds(subgraph.spread_us),
             source_text(subgraph.source),
@@ -87,14 +93,9 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def _variant(subgraph: PlannedSubgraph) -> str:
-    precision = subgraph.decision.precision
-    return subgraph.decision.algorithm + ("" if precision == "f32" else f" {precision}")
-
-
 def summary(plan: Plan) -> Group:
     """What the plan amounts to: shares of units and layouts, cost, bound, gap."""
-    places = Counter(f"{s.decision.unit}:{s.decision.layout}" for s in plan.subgraphs)
+    places = Counter(str(replace(s.decision, algorithm=DIRECT)) for s in plan.subgraphs)
     shares = ", ".join(f"{count} on {place}" for place, count in places.most_common())
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
     transforms = sum(boundary.kind == "transform" for boundary in plan.boundaries)
@@ -112,6 +113,7 @@ def summary(plan: Plan) -> Group:
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
         *uncertainty_lines(plan),
+        *precision_lines(plan),
     )
 
 
@@ -127,6 +129,49 @@ def uncertainty_lines(plan: Plan) -> Iterator[str]:
         f"gap {100 * plan.gap_within_spread:.2f} %; knowing every cost exactly is expected to save at most "
         f"{milliseconds(plan.uncertainty.loss_us)} ({loss:.2f} %)"
     )
+
+
+def precision_lines(plan: Plan) -> Iterator[str]:
+    """What precisions the plan takes of those that its mode offers; nothing where there is f32 alone."""
+    if plan.precision == F32:
+        return
+    counts = Counter(subgraph.decision.precision for subgraph in plan.subgraphs)
+    mode = precision_mode(plan.precision, plan.max_rel_error)
+    yield f"precision {mode.name}: {_counts(counts)}; relative L2 error allowed: {mode.tolerance:g}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} in {precision}" for precision, count in sorted(counts.items()))
+
+
+def trade_off_tables(plan: Plan) -> Iterator[Table | str]:
+    """Time against error, plan by plan; nothing where the plan keeps no budget."""
+    if not plan.trade_off:
+        return
+    numbers = ("predicted", "measured", "error, predicted", "error, measured")
+    table = new_table("trade-off", *numbers, "sub-graphs", right=numbers)
+    for point in plan.trade_off:
+        table.add_row(
+            "chosen" if point.chosen else "",
+            milliseconds(point.cost_us),
+            "" if point.measured_us is None else milliseconds(point.measured_us),
+            f"{point.error:.1e}",
+            "" if point.rel_l2_err is None else f"{point.rel_l2_err:.1e}",
+            _counts(point.precisions),
+        )
+    yield ""
+    yield table
+
+
+def check_lines(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """How far a compiled model's outputs are from the reference."""
+    for check in checks:
+        samples = check.get("samples", 1)
+        on = f" on {samples} samples, the worst" if samples > 1 else ""
+        yield (
+            f"verified {check['output']!r} against {check['reference']}{on}: "
+            f"relative L2 error {check['rel_l2_err']:.1e}"
+        )
 
 
 def measured_table(plan: Plan) -> Table:

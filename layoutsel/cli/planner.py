@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from layoutsel.cli.activity import Activity
 from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shapes
+from layoutsel.precision import precision_mode
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ class Wanted:
     threads: int | None = None
     strategy: str = "joint"
     cost: str = "learned"
-    measure_budget: str = "20s"
+    measure_budget: str | None = None
     cost_model: Path | None = None
     pins: Sequence[str] | None = None
+    precision: str = "f32"
+    max_rel_error: float | None = None
+    calib: Path | None = None
     cache: Path | None = None
     logs: Path | None = None
 
@@ -41,7 +45,7 @@ class Wanted:
         LayoutselError
             Names the option, what it got and what it expects.
         """
-        from layoutsel.planning.pins import Pin
+        from layoutsel.planning.pins import check_offered
         from layoutsel.planning.strategies import STRATEGIES
 
         if self.strategy not in STRATEGIES:
@@ -50,11 +54,13 @@ class Wanted:
             )
         if self.cost not in COSTS:
             raise LayoutselError(f"--cost {self.cost!r}: expected one of {', '.join(COSTS)}")
-        parse_seconds(self.measure_budget)
-        for pin in self.pins or ():
-            Pin.parse(pin)
+        self._measure_budget_s()
+        check_offered(self.pins or (), precision_mode(self.precision, self.max_rel_error))
         parse_shapes(self.shapes)
         parse_names(self.units)
+
+    def _measure_budget_s(self) -> float | None:
+        return None if self.measure_budget is None else parse_seconds(self.measure_budget)
 
     def open(self, activity: Activity) -> Session:
         """Import and partition the model."""
@@ -67,6 +73,9 @@ class Wanted:
             shapes=parse_shapes(self.shapes),
             units=parse_names(self.units),
             threads=self.threads,
+            precision=self.precision,
+            max_rel_error=self.max_rel_error,
+            calib=self.calib,
             cache=self.cache,
             progress=activity,
             cost_model=self.cost_model,
@@ -76,6 +85,6 @@ class Wanted:
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
         """Price the candidates and choose."""
         activity.phase("pricing candidates")
-        problem = session.problem(self.cost, self.pins or (), parse_seconds(self.measure_budget))
+        problem = session.problem(self.cost, self.pins or (), self._measure_budget_s())
         activity.phase("planning")
         return problem, session.plan(problem, self.strategy)

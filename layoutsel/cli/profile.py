@@ -12,6 +12,7 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     CacheOption,
+    PrecisionOption,
     ShapeOption,
     ThreadsOption,
     UnitsOption,
@@ -43,6 +44,7 @@ def profile(
         ),
     ] = None,
     units: UnitsOption = None,
+    precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     cache: CacheOption = None,
@@ -66,6 +68,7 @@ def profile(
                 shapes=parse_shapes(shape) if isinstance(source, str) else None,
                 units=parse_names(units),
                 threads=threads,
+                precision=precision,
                 cache=cache,
                 progress=shown,
             )

@@ -62,6 +62,7 @@ def run(
     given = _read_inputs(input_ or ())
     if output_dir is not None:
         _make_folder(output_dir)
+    from layoutsel.cli.plan_tables import check_lines
     from layoutsel.runtime.compiled import load
     from layoutsel.runtime.samples import random_inputs
 
@@ -76,6 +77,8 @@ def run(
         terminal.show_text(f"{signature.name}: {result.dtype} {_shape(result)}{_range(result)}")
     if output_dir is not None:
         _write_outputs(compiled, results, output_dir)
+    for line in check_lines(compiled.checks):
+        terminal.show_text(line)
     terminal.show_text(f"loaded in {load_s:.2f} s; {_timing(compiled, inputs, repeat)}")
     if trace is not None:
         from layoutsel.runtime.chrome_trace import write_trace

@@ -11,8 +11,11 @@ import numpy as np
 from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
+from tvm_passes.layout import order_of, storage_of
 
-_LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c")
+_ORDERS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
+_STORAGES = ("bf16", "split")
+_UNITS = ("cpu", "onednn", "amx")
 _FLOOR_US = 0.05
 """Times below this are noise: a hand-over may have measured as none."""
 
@@ -56,10 +59,11 @@ _FEATURES: dict[str, Callable[[AskedBoundary], float]] = {
     "lanes": lambda a: a.profile.lanes,
     "cache_gbps": lambda a: log2(a.profile.peaks.cache_gbps),
     "memory_gbps": lambda a: log2(a.profile.peaks.memory_gbps),
-    **{f"from_{name}": _equals(lambda a: a.source, name) for name in _LAYOUTS},
-    **{f"to_{name}": _equals(lambda a: a.destination, name) for name in _LAYOUTS},
-    "to_cpu": lambda a: a.destination == "cpu",
-    "to_onednn": lambda a: a.destination == "onednn",
+    **{f"from_{name}": _equals(lambda a: order_of(a.source), name) for name in _ORDERS},
+    **{f"to_{name}": _equals(lambda a: order_of(a.destination), name) for name in _ORDERS},
+    **{f"from_{name}": _equals(lambda a: storage_of(a.source), name) for name in _STORAGES},
+    **{f"to_{name}": _equals(lambda a: storage_of(a.destination), name) for name in _STORAGES},
+    **{f"to_{name}": _equals(lambda a: a.destination, name) for name in _UNITS},
 }
 
 NAMES = tuple(_FEATURES)

@@ -14,11 +14,11 @@ from math import log2, prod
 import numpy as np
 
 from layoutsel.cost.model import Workload
-from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.roofline import STORED, RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.decision import Decision
 
-VERSION = 2
+VERSION = 3
 """Of the meaning of the names below; a trained model states the one that it was trained with."""
 
 _ANCHORS = (
@@ -30,11 +30,15 @@ _TRANSCENDENTAL = frozenset(
     {"nn.silu", "nn.gelu", "nn.gelu_tanh", "sigmoid", "tanh", "exp", "erf", "nn.softmax", "power"}
 )
 _VIEWS = frozenset({"reshape", "squeeze", "expand_dims"})
-_LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c")
-_ALGORITHMS = ("direct", "winograd", "winograd2", "tuned")
+_LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
+_PRECISIONS = ("bf16", "split-bf16", "int8")
+_ALGORITHMS = ("direct", "winograd", "winograd2", "tuned", "square", "tall", "wide")
 _KERNELS = tuple(
     f"kernel_{name}"
-    for name in ("direct", "winograd", "stream", "batched", "window", "rows", "nest", "fallback")
+    for name in (
+        *("direct", "winograd", "stream", "batched", "window", "rows", "nest", "fallback"),
+        "amx",
+    )
 )
 _IMPLEMENTATIONS = (
     *(f"convolution_{n}" for n in ("brgconv", "brgconv_1x1", "jit", "jit_1x1", "x64_gemm_jit")),
@@ -49,9 +53,10 @@ _IMPLEMENTATIONS = (
 _BLOCKING = (
     *("cycles", "tasks", "tile_width", "tile_vectors", "task_rows", "row", "channel_block"),
     *("lanes", "taps", "tile_block", "nests", "primitives", "read_bytes", "written_bytes"),
+    *("products", "tile_pixels", "tile_channels", "tile_rows", "copied"),
 )
 """Hints that are extents."""
-_SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable")
+_SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable", "pixels_first")
 """Hints that are taken as they are."""
 
 
@@ -264,8 +269,14 @@ _FEATURES: dict[str, Feature] = {
     "cache_gbps": lambda a: _log(a.profile.peaks.cache_gbps),
     "weights_in_l2": lambda a: _log(a.workload.weight_bytes / a.profile.peaks.cache_bytes),
     "activations_in_l2": lambda a: _log(a.workload.activation_bytes / a.profile.peaks.cache_bytes),
+    "stored_in_l2": lambda a: _log(
+        STORED.get(a.decision.precision, 1.0)
+        * (a.workload.weight_bytes + a.workload.activation_bytes)
+        / a.profile.peaks.cache_bytes
+    ),
     **{f"anchor_{n}": _equals(lambda a: a.workload.operator, n) for n in _ANCHORS},
     **{f"layout_{n}": _equals(lambda a: a.decision.layout, n) for n in _LAYOUTS},
+    **{f"precision_{n}": _equals(lambda a: a.decision.precision, n) for n in _PRECISIONS},
     **{f"algorithm_{n}": _equals(lambda a: a.decision.algorithm, n) for n in _ALGORITHMS},
     **{name: _hint(name, 0.0) for name in (*_KERNELS, *_IMPLEMENTATIONS)},
     **{f"hint_{name}": _hinted_extent(name) for name in _BLOCKING},
@@ -278,7 +289,7 @@ NAMES = tuple(_FEATURES)
 MONOTONE = frozenset(
     {
         *("flops", "weight_bytes", "activation_bytes", "compute_us"),
-        *("weights_in_l2", "activations_in_l2"),
+        *("weights_in_l2", "activations_in_l2", "stored_in_l2", "hint_products"),
     }
 )
 """More of these, all else equal, is never faster."""

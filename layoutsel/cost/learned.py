@@ -25,7 +25,7 @@ from layoutsel.planning import documents
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The model that ships with the package."""
 BOUNDARY = "boundary"
@@ -47,6 +47,8 @@ class PartCard:
     machines: tuple[str, ...]
     operators: tuple[str, ...]
     """Anchor operators; kinds of boundaries."""
+    forms: tuple[str, ...]
+    """Precisions; layouts and units of boundaries."""
     within_10: float
     """Share of samples predicted within 10 %, each by a model that had not seen its workload."""
     mape: float
@@ -155,7 +157,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class LearnedCost:
-    """Prices candidates and boundaries of one machine; a unit that nobody trained for is priced by its roofline."""
+    """Prices candidates and boundaries of one machine; what nobody trained for (units, precisions) by the roofline."""
 
     model: LearnedModel
     profile: MachineProfile
@@ -176,7 +178,7 @@ class LearnedCost:
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded; less certain where nothing like it was seen."""
         part = self.model.parts.get(decision.unit)
-        if part is None:
+        if part is None or decision.precision not in self.model.card.parts[decision.unit].forms:
             return self._roofline.subgraph(workload, decision)
         asked = features.Asked(workload, decision, self.profile)
         row = features.features(asked)
@@ -206,7 +208,8 @@ class LearnedCost:
 
     def _boundary(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> Cost:
         part = self.model.parts.get(BOUNDARY)
-        if part is None or source == destination:
+        known = part and {source, destination} <= set(self.model.card.parts[BOUNDARY].forms)
+        if part is None or source == destination or not known:
             return getattr(self._roofline, kind)(tensor, source, destination)
         asked = boundary_features.AskedBoundary(kind, source, destination, tensor, self.profile)
         return _cost(*part.predict(boundary_features.features(asked), asked.margin))

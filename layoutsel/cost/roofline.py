@@ -60,6 +60,9 @@ SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
 )
 """Arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
 
+STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
+"""Bytes of a tensor relative to f32, by precision; 1 where absent."""
+
 
 def complexity_score(
     workload: Workload, decision: Decision, peaks: MachinePeaks, efficiency: Efficiency
@@ -67,13 +70,14 @@ def complexity_score(
     """Microseconds by the roofline; the formula is in the module's docstring."""
     speedup = SPEEDUPS.get((decision.precision, decision.algorithm), 1.0)
     gflops = peaks.gflops * efficiency.compute * speedup
-    fits = workload.activation_bytes <= peaks.cache_bytes
+    stored = STORED.get(decision.precision, 1.0)
+    fits = stored * workload.activation_bytes <= peaks.cache_bytes
     activation_gbps = peaks.cache_gbps if fits else peaks.memory_gbps
     compute_us = workload.flops / gflops * 1e-3
     memory_us = workload.weight_bytes / peaks.memory_gbps + (
         workload.activation_bytes / activation_gbps
     )
-    traffic_us = memory_us / efficiency.bandwidth * 1e-3
+    traffic_us = stored * memory_us / efficiency.bandwidth * 1e-3
     return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us)
 
 

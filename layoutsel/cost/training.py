@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,19 +114,40 @@ def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
     return "(" + ",".join("1" if name in monotone else "0" for name in names) + ")"
 
 
-def tables(dataset: Dataset) -> Iterator[tuple[str, Table, tuple[str, ...], tuple[str, ...]]]:
-    """Each part with its table, and the machines and operators in it."""
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the samples of a part are of; see :class:`~layoutsel.cost.learned.PartCard`."""
+
+    machines: tuple[str, ...]
+    operators: tuple[str, ...]
+    forms: tuple[str, ...]
+
+
+def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
+    """Each part with its table and what that is of."""
     for unit in sorted({sample.decision.unit for sample in dataset.samples}):
         mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
-        operators = tuple(sorted({sample.workload.operator for sample in mine}))
-        yield unit, subgraph_table(mine), _machines(mine), operators
-    if dataset.boundaries:
-        kinds = tuple(sorted({sample.kind for sample in dataset.boundaries}))
-        yield BOUNDARY, boundary_table(dataset.boundaries), _machines(dataset.boundaries), kinds
+        seen = Seen(
+            machines=_machines(mine),
+            operators=_sorted(sample.workload.operator for sample in mine),
+            forms=_sorted(sample.decision.precision for sample in mine),
+        )
+        yield unit, subgraph_table(mine), seen
+    if boundaries := dataset.boundaries:
+        seen = Seen(
+            machines=_machines(boundaries),
+            operators=_sorted(sample.kind for sample in boundaries),
+            forms=_sorted(end for s in boundaries for end in (s.source, s.destination)),
+        )
+        yield BOUNDARY, boundary_table(boundaries), seen
+
+
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
 
 
 def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str, ...]:
-    return tuple(sorted({sample.provenance.profile.name for sample in samples}))
+    return _sorted(sample.provenance.profile.name for sample in samples)
 
 
 def fit_point(table: Table, options: Options) -> Any:
@@ -191,7 +212,7 @@ def train(
     """
     options = options or Options()
     parts, cards = {}, {}
-    for name, table, machines, operators in tables(dataset):
+    for name, table, seen in tables(dataset):
         if len(table) < FEWEST:
             continue
         on_part(name, len(table))
@@ -200,8 +221,9 @@ def train(
         cards[name] = PartCard(
             samples=len(table),
             workloads=len(set(table.groups)),
-            machines=machines,
-            operators=operators,
+            machines=seen.machines,
+            operators=seen.operators,
+            forms=seen.forms,
             within_10=round(float(np.mean(off <= 0.1)), 4),
             mape=round(float(np.mean(off)), 4),
         )

@@ -49,6 +49,17 @@ def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
     return _distinct(problem, _by_unit(problem, 10.0))
 
 
+def precision_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
+    """For every precision, the best plan that leaves to others only what it cannot do; the predicted best first."""
+    return _distinct(
+        problem,
+        (
+            (f"only {precision}", best_with(problem, _has(precision=precision)))
+            for precision in problem.precisions
+        ),
+    )
+
+
 def top_plans(
     problem: PlanningProblem, k: int, *, time_limit_s: float = 10.0
 ) -> tuple[Alternative, ...]:

@@ -9,8 +9,12 @@ from functools import partial
 from layoutsel.planning.doubt import Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
+from layoutsel.precision import OWN
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline
 
+GUESSED = "roofline"
+"""Source of a cost that follows from the work alone."""
 STABLE = 0.001
 """The plan is stable where uncertainty is expected to cost it less than this share of its time."""
 BATCH = 6
@@ -69,6 +73,39 @@ def refine(
         measured += len(answers)
         known = {(key_of[id_], decision): option for (id_, decision), option in answers.items()}
         problem = reprice(problem, partial(_known, known, key_of))
+
+
+def is_guess(option: Option) -> bool:
+    """Whether nothing is known of a candidate below f32: its kernels were neither measured nor learned from."""
+    return option.source == GUESSED and option.decision.precision not in OWN
+
+
+def has_guesses(problem: PlanningProblem) -> bool:
+    """Whether some candidate is a guess."""
+    return any(is_guess(option) for node in problem.nodes for option in node.options)
+
+
+def without_guesses(problem: PlanningProblem) -> PlanningProblem:
+    """Copy the problem without the candidates that are guesses, where a sub-graph has others; they become declines."""
+    return replace(problem, nodes=tuple(map(_without_guesses, problem.nodes)))
+
+
+def _without_guesses(node: Node) -> Node:
+    kept = tuple(option for option in node.options if not is_guess(option))
+    if not kept:
+        return node
+    declines = tuple(
+        Decline(
+            subgraph=node.id,
+            operator=", ".join(node.operators),
+            decision=str(option.decision),
+            got="nothing but the estimate of its roofline",
+            expected="a measurement: a longer --measure-budget takes more of them, those taken are kept",
+        )
+        for option in node.options
+        if is_guess(option)
+    )
+    return replace(node, options=kept, declines=(*node.declines, *declines))
 
 
 def _most_worthwhile(found: Doubts, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from layoutsel.planning.problem import Node, PlanningProblem
+from layoutsel.precision import MODES, PrecisionMode
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline, LayoutselError
 
@@ -64,6 +65,25 @@ class Pin:
         """Whether `decision` is what the pin asks for."""
         wanted = zip(_FIELDS, self.fields, strict=False)
         return all(value in (ANY, getattr(decision, name)) for name, value in wanted)
+
+
+def check_offered(pins: Iterable[str | Pin], mode: PrecisionMode) -> None:
+    """Refuse pins to a precision that `mode` does not offer.
+
+    Raises
+    ------
+    UnsatisfiedPin
+        Says which modes do.
+    """
+    for pin in (Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins):
+        wanted = dict(zip(_FIELDS, pin.fields, strict=False)).get("precision", ANY)
+        if wanted not in (ANY, *mode.offered):
+            others = [name for name, other in MODES.items() if wanted in other.precisions]
+            raise UnsatisfiedPin(
+                f"pin {pin.text!r} asks for precision {wanted}, which precision "
+                f"{mode.name!r} does not offer: expected {' or '.join(mode.precisions)}"
+                + (f"; --precision {' or '.join(others)} offers it" if others else "")
+            )
 
 
 def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningProblem:

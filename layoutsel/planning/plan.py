@@ -12,10 +12,11 @@ from layoutsel.planning.explain import Counterfactual, Explanation, Gains
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
+from layoutsel.planning.trade_off import TradeOff
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, LayoutselError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class PlanMismatch(LayoutselError):
@@ -104,6 +105,12 @@ class Plan:
     """Measured alternatives by name; this plan's own entry is ``plan``."""
     residuals: Residuals | None = None
     """Where the prediction was off; None where the plan was not measured."""
+    precision: str = "f32"
+    """Entry of :data:`layoutsel.precision.MODES`: which precisions were offered, and what error is allowed."""
+    max_rel_error: float | None = None
+    """The error that is allowed where the mode takes a budget."""
+    trade_off: tuple[TradeOff, ...] = ()
+    """The plans that time was weighed against error with, the fastest first; none where the mode takes no budget."""
 
     @property
     def gap_within_spread(self) -> float | None:

@@ -182,6 +182,11 @@ class PlanningProblem:
         """Layouts that some candidate names, sorted."""
         return tuple(sorted({o.decision.layout for node in self.nodes for o in node.options}))
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that some candidate names, sorted."""
+        return tuple(sorted({o.decision.precision for node in self.nodes for o in node.options}))
+
     def cost(self, decisions: Mapping[SubgraphId, Decision]) -> PlanCost:
         """Predicted cost of `decisions`, by part.
 

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from layoutsel.runtime.arrays import bits_of, dtype_of
 from tvm_passes.errors import LayoutselError
 
 ALIGNMENT = 4096
@@ -97,7 +98,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 def _append(file: BinaryIO, weight: np.ndarray) -> dict[str, Any]:
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
     offset = file.tell()
-    file.write(np.ascontiguousarray(weight).data)
+    file.write(np.ascontiguousarray(bits_of(weight)).data)
     return {"offset": offset, "shape": list(weight.shape), "dtype": str(weight.dtype)}
 
 
@@ -136,5 +137,6 @@ def read(path: Path) -> Artifact:
 
 def _map(mapped: mmap.mmap, entry: Mapping[str, Any]) -> np.ndarray:
     count = int(np.prod(entry["shape"]))
-    array = np.frombuffer(mapped, dtype=entry["dtype"], count=count, offset=entry["offset"])
+    dtype = dtype_of(entry["dtype"])
+    array = np.frombuffer(mapped, dtype=dtype, count=count, offset=entry["offset"])
     return array.reshape(entry["shape"])

@@ -15,17 +15,15 @@ import tvm_ffi
 
 from layoutsel.cost.machine import this_machine
 from layoutsel.runtime import artifact
+from layoutsel.runtime.arrays import to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import onednn
+from tvm_passes import amx, onednn
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
     from layoutsel.runtime.trace import Event
-
-TENSOR_ALIGNMENT = 64
-"""Bytes; what TVM's generated code assumes of a tensor's address."""
 
 CPU = 1
 """DLPack's device type."""
@@ -70,7 +68,7 @@ class CompiledModel:
         self._module = module
         self._executable = module if executable is None else executable
         self._arrays = tuple(weights)
-        self._weights = tvm_ffi.convert([_tensor(weight) for weight in weights])
+        self._weights = tvm_ffi.convert([to_tensor(weight) for weight in weights])
         self._machine = virtual_machine(module)
         self._main = self._machine["main"]
         self._lock = threading.Lock()
@@ -102,9 +100,9 @@ class CompiledModel:
         """Run on checked inputs; the results, and behind them what is exposed for verification only."""
         with self._lock:
             set_threads(self.threads)
-            result = self._main(*[_tensor(value) for value in inputs], self._weights)
+            result = self._main(*[to_tensor(value) for value in inputs], self._weights)
             tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-            return [_array(tensor) for tensor in tensors]
+            return [to_array(tensor) for tensor in tensors]
 
     def bind(self, /, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
         """Inputs in the model's order, checked and contiguous."""
@@ -112,7 +110,7 @@ class CompiledModel:
 
     def timed_call(self, inputs: Sequence[np.ndarray]) -> Any:
         """A zero-argument function that runs the model once on `inputs`, for timing loops."""
-        tensors = [_tensor(value) for value in inputs]
+        tensors = [to_tensor(value) for value in inputs]
         set_threads(self.threads)
         return lambda: self._main(*tensors, self._weights)
 
@@ -137,7 +135,7 @@ class CompiledModel:
         """
         machine = virtual_machine(self._module)
         machine["set_instrument"](instrument)
-        main, tensors = machine["main"], [_tensor(value) for value in inputs]
+        main, tensors = machine["main"], [to_tensor(value) for value in inputs]
 
         def call() -> float:
             with self._lock:
@@ -201,6 +199,10 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel(module, opened.weights, dict(opened.header), path)
 
 
+_UNITS = {"onednn": onednn.available, "amx": amx.unavailable}
+"""Units that a process has to ask for, or to load, before their code runs: what does so and says why it cannot."""
+
+
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
     missing = sorted(set(header.get("features", ())) - set(this_machine().isa))
     if missing:
@@ -208,8 +210,9 @@ def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
             f"{path} was built for instruction sets that this machine lacks: {', '.join(missing)}; "
             f"compile the model on this machine, or with --target for it"
         )
-    if "onednn" in header.get("units", ()) and (reason := onednn.available()):
-        raise UnitUnavailable(f"{path} needs the unit 'onednn': {reason}")
+    for unit, unavailable in _UNITS.items():
+        if unit in header.get("units", ()) and (reason := unavailable()):
+            raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}")
 
 
 def virtual_machine(module: tvm_ffi.Module) -> tvm_ffi.Module:
@@ -217,22 +220,6 @@ def virtual_machine(module: tvm_ffi.Module) -> tvm_ffi.Module:
     machine = module["vm_load_executable"]()
     machine["vm_initialization"](CPU, 0, POOLED_ALLOCATOR)
     return machine
-
-
-def _tensor(array: np.ndarray) -> tvm_ffi.Tensor:
-    aligned = array.ctypes.data % TENSOR_ALIGNMENT == 0
-    if not (aligned and array.flags.c_contiguous and array.flags.writeable):
-        buffer = np.empty(array.nbytes + TENSOR_ALIGNMENT, dtype=np.uint8)
-        start = -buffer.ctypes.data % TENSOR_ALIGNMENT
-        copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        copy[...] = array
-        array = copy
-    return tvm_ffi.from_dlpack(array)
-
-
-def _array(tensor: tvm_ffi.Tensor) -> np.ndarray:
-    array = np.from_dlpack(tensor)
-    return array if array.flags.writeable else array.copy()
 
 
 def _bind(

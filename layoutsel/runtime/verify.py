@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +27,14 @@ SPREAD = 4.0
 """How many times as far from the reference as the reference from itself a result may be, see :func:`compare`…"""
 MOST = 1e-3
 """… and how far at most: where the reference moves further, or is no number, nothing is verified."""
+ADVICE = ". Compile it with --units cpu, and report it"
+"""What to do about an f32 model that is wrong."""
 SOFTMAX = ("Softmax", "LogSoftmax")
 RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+
+
+Again = Callable[[], "Sequence[np.ndarray] | None"]
+"""Gives the reference's results in another order of its arithmetic; None where it cannot."""
 
 
 class VerificationError(LayoutselError):
@@ -45,6 +51,8 @@ class Check:
     tolerance: float
     """What it may be at most."""
     reference: str
+    samples: int = 1
+    """Inputs that it was compared on; the error is that of the worst."""
 
     @property
     def passed(self) -> bool:
@@ -84,6 +92,14 @@ def onnxruntime_reference(
     model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, optimised: bool = True
 ) -> list[np.ndarray]:
     """Results of ONNX Runtime, and behind them the logits of final softmaxes."""
+    (results,) = onnxruntime_references(model, [inputs], optimised=optimised)
+    return results
+
+
+def onnxruntime_references(
+    model: onnx.ModelProto, samples: Iterable[Mapping[str, np.ndarray]], *, optimised: bool = True
+) -> list[list[np.ndarray]]:
+    """The same of each of `samples`, by one session."""
     import onnxruntime
 
     exposed = onnx.ModelProto()
@@ -96,15 +112,20 @@ def onnxruntime_reference(
     session = onnxruntime.InferenceSession(
         exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, dict(inputs))
+    return [session.run(None, dict(inputs)) for inputs in samples]
 
 
-def tvm_reference(module: tvm.IRModule, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Results of stock TVM for a Relax module: slow, and independent of our passes."""
+def tvm_references(
+    module: tvm.IRModule, samples: Iterable[Sequence[np.ndarray]]
+) -> list[list[np.ndarray]]:
+    """Results of stock TVM for a Relax module, for each of `samples`: slow, and independent of our passes."""
     machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
-    result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs])
-    tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-    return [tensor.numpy() for tensor in tensors]
+    found = []
+    for inputs in samples:
+        result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs])
+        tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+        found.append([tensor.numpy() for tensor in tensors])
+    return found
 
 
 def compare(
@@ -115,9 +136,31 @@ def compare(
     softmaxes: Collection[str] = (),
     *,
     tolerance: float = TOLERANCE,
-    again: Callable[[], Sequence[np.ndarray] | None] | None = None,
+    again: Again | None = None,
 ) -> list[Check]:
-    """Compare every output of `model`, and the logits behind them.
+    """Compare every output of `model`, and the logits behind them; see :func:`check`.
+
+    Raises
+    ------
+    VerificationError
+        If an error exceeds its tolerance.
+    """
+    checks = check(model, inputs, expected, reference, softmaxes, tolerance=tolerance, again=again)
+    require(checks)
+    return checks
+
+
+def check(
+    model: CompiledModel,
+    inputs: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    reference: str,
+    softmaxes: Collection[str] = (),
+    *,
+    tolerance: float = TOLERANCE,
+    again: Again | None = None,
+) -> list[Check]:
+    """Measure the error of every output of `model`, and of the logits behind them.
 
     Softmax turns an absolute error of its input into a relative one of its result: behind logits of size m, a relative
     error of ε becomes one of up to m·ε. So the outputs named in `softmaxes` may be off by `tolerance` times the
@@ -130,7 +173,7 @@ def compare(
     Raises
     ------
     VerificationError
-        If an error exceeds its tolerance.
+        If there is less to compare with than the model gives.
     """
     results = model.run_all(inputs)
     count = len(model.outputs)
@@ -152,22 +195,32 @@ def compare(
         )
         for name, got, want in zip(names, results, expected, strict=False)
     ]
-    if again is not None and any(not check.passed for check in checks):
+    if again is not None and any(not made.passed for made in checks):
         other = again() or expected
         checks = [
-            replace(check, tolerance=max(check.tolerance, min(MOST, SPREAD * rel_l2_err(one, two))))
-            for check, one, two in zip(checks, other, expected, strict=False)
+            replace(made, tolerance=max(made.tolerance, min(MOST, SPREAD * rel_l2_err(one, two))))
+            for made, one, two in zip(checks, other, expected, strict=False)
         ]
-        for check in checks:
-            if check.passed and check.rel_l2_err > tolerance and check.output not in softmaxes:
+        for one in checks:
+            if one.passed and one.rel_l2_err > tolerance and one.output not in softmaxes:
                 logger.warning(
                     "output %r: relative L2 error %.1e is accepted, as %s differs from itself by %.1e",
-                    check.output, check.rel_l2_err, reference, check.tolerance / SPREAD,
+                    one.output, one.rel_l2_err, reference, one.tolerance / SPREAD,
                 )  # fmt: skip
-    for check in checks:
-        if not check.passed:
-            raise VerificationError(
-                f"output {check.output!r} differs from {reference}: relative L2 error {check.rel_l2_err:.2e}, "
-                f"expected at most {check.tolerance:.0e}. Compile it with --units cpu, and report it"
-            )
     return checks
+
+
+def require(checks: Iterable[Check], advice: str = ADVICE) -> None:
+    """Refuse a model of which a check failed.
+
+    Raises
+    ------
+    VerificationError
+        Names the output, and gives `advice`.
+    """
+    for one in checks:
+        if not one.passed:
+            raise VerificationError(
+                f"output {one.output!r} differs from {one.reference}: relative L2 error {one.rel_l2_err:.2e}, "
+                f"expected at most {one.tolerance:.0e}{advice}"
+            )

@@ -9,9 +9,13 @@ from importlib.metadata import entry_points
 from tvm import relax
 
 from layoutsel.model.graph import Subgraph
+from layoutsel.precision import F32, MODES, PrecisionMode
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline, UnitUnavailable
+
+Admits = Callable[[Subgraph, Decision], bool | Decline]
+"""Whether a decision is asked for at all; a decline where it would be, but for this sub-graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,8 @@ class Unit:
     """Legality and lowering."""
     offers: Callable[[Subgraph], Iterator[Decision]]
     """The decisions worth asking about for a sub-graph, the plainest first."""
+    precisions: tuple[str, ...] = (F32,)
+    """Precisions that it may offer; a mode without any of them leaves the unit out."""
 
     @property
     def name(self) -> str:
@@ -33,11 +39,15 @@ class Unit:
         return self.backend.unavailable()
 
     def candidates(
-        self, subgraph: Subgraph, function: relax.Function
+        self, subgraph: Subgraph, function: relax.Function, admits: Admits
     ) -> Iterator[Decision | Decline]:
-        """Each decision it offers, or why that one is not possible."""
+        """Each decision it offers that `admits` lets pass, or why that one is not possible."""
         for decision in self.offers(subgraph):
-            yield self.backend.supports(function, decision) or decision
+            answer = admits(subgraph, decision)
+            if answer is True:
+                yield self.backend.supports(function, decision) or decision
+            elif isinstance(answer, Decline):
+                yield answer
 
 
 _UNITS: dict[str, Unit] = {}
@@ -53,29 +63,44 @@ def register(unit: Unit) -> None:
 def units() -> dict[str, Unit]:
     """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
     if not _UNITS:
-        from layoutsel.units import cpu, onednn
+        from layoutsel.units import amx, cpu, onednn
 
-        register(cpu.UNIT)
-        register(onednn.UNIT)
+        for unit in (cpu.UNIT, onednn.UNIT, amx.UNIT):
+            register(unit)
         for entry in sorted(entry_points(group="layoutsel.units"), key=lambda entry: entry.name):
             register(entry.load())
     return _UNITS
 
 
-def select(names: tuple[str, ...] | None = None) -> dict[str, Unit]:
-    """The named units, or every available one.
+def select(
+    names: tuple[str, ...] | None = None, mode: PrecisionMode = MODES[F32]
+) -> dict[str, Unit]:
+    """The named units, or every available one that offers a precision of `mode`.
 
     Raises
     ------
     UnitUnavailable
-        If a named unit is unknown or cannot be used here.
+        If a named unit is unknown, cannot be used here or offers none of the precisions.
     """
     known = units()
     if names is None:
-        return {name: unit for name, unit in known.items() if unit.unavailable() is None}
+        return {
+            name: unit
+            for name, unit in known.items()
+            if not _idle(unit, mode) and unit.unavailable() is None
+        }
     for name in names:
         if name not in known:
             raise UnitUnavailable(f"unknown unit {name!r}: expected one of {', '.join(known)}")
         if reason := known[name].unavailable():
             raise UnitUnavailable(f"unit {name!r} cannot be used here: {reason}")
+        if _idle(known[name], mode):
+            raise UnitUnavailable(
+                f"unit {name!r} computes in {' and '.join(known[name].precisions)} alone: got precision "
+                f"{mode.name!r}; expected one that offers them"
+            )
     return {name: known[name] for name in names}
+
+
+def _idle(unit: Unit, mode: PrecisionMode) -> bool:
+    return set(unit.precisions).isdisjoint(mode.offered)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layoutsel.model.graph import Subgraph
+from layoutsel.precision import BF16, F32, SPLIT_BF16
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import layouts_of, packed_layout
+from layoutsel.units.layouts import has_floats, layouts_of, packed_layout
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu.tuned import ALGORITHM as TUNED
 from tvm_passes.cpu.tuned import current_database
@@ -25,6 +26,9 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     if current_database() is not None:
         for layout in layouts_of(subgraph):
             yield Decision(unit="cpu", layout=layout, algorithm=TUNED)
+    for precision in (BF16, SPLIT_BF16) if has_floats(subgraph) else ():
+        for layout in layouts_of(subgraph, precision):
+            yield Decision(unit="cpu", layout=layout, precision=precision)
 
 
-UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers)
+UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers, precisions=(F32, SPLIT_BF16, BF16))

@@ -6,15 +6,19 @@ from functools import cache
 from math import prod
 
 from layoutsel.model.graph import Subgraph
+from layoutsel.precision import F32, OWN
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.layout import PLAIN
+
+STORED_BLOCK = "NCHW32c"
+"""The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
 
 _TYPES = ("float32", "int8", "uint8")
 
 
 @cache
 def packed_layout() -> str:
-    """The packed layout whose block fills this machine's vector register, or half of it."""
+    """The packed layout of f32, whose block fills this machine's vector register, or half of it."""
     return "NCHW16c" if vector_unit(host_target()).lanes >= 16 else "NCHW8c"
 
 
@@ -27,6 +31,12 @@ def is_image(subgraph: Subgraph) -> bool:
     )
 
 
-def layouts_of(subgraph: Subgraph) -> tuple[str, ...]:
+def layouts_of(subgraph: Subgraph, precision: str = F32) -> tuple[str, ...]:
     """Plain for every sub-graph; channels-last and packed as well where there is a feature map."""
-    return (PLAIN, "NHWC", packed_layout()) if is_image(subgraph) else (PLAIN,)
+    packed = packed_layout() if precision in OWN else STORED_BLOCK
+    return (PLAIN, "NHWC", packed) if is_image(subgraph) else (PLAIN,)
+
+
+def has_floats(subgraph: Subgraph) -> bool:
+    """Whether a sub-graph reads or makes a tensor that a precision would store differently."""
+    return any(spec.dtype == "float32" for spec in (*subgraph.inputs, *subgraph.outputs))

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layoutsel.model.graph import Subgraph
+from layoutsel.precision import BF16, F32, INT8, SPLIT_BF16
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import layouts_of
+from layoutsel.units.layouts import has_floats, layouts_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 
 
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
-    precision = "int8" if subgraph.is_quantized else "f32"
-    for layout in layouts_of(subgraph):
-        yield Decision(unit="onednn", layout=layout, precision=precision)
+    own = INT8 if subgraph.is_quantized else F32
+    for precision in (own, BF16, SPLIT_BF16) if has_floats(subgraph) else (own,):
+        for layout in layouts_of(subgraph, precision):
+            yield Decision(unit="onednn", layout=layout, precision=precision)
 
 
-UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers)
+UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 import layoutsel
 from layoutsel.model import import_model
 from layoutsel.session import Session
-from layoutsel.units.base import units
+from layoutsel.units.base import select
 
-AVAILABLE = [name for name, unit in units().items() if unit.unavailable() is None]
+AVAILABLE = list(select())
 IMAGE = (1, 8, 6, 6)
 
 

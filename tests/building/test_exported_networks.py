@@ -12,9 +12,12 @@ from reference import random_feeds, relative_error, run_onnx
 from layoutsel.building.build import generate_code, lower_decisions
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.session import Session
-from layoutsel.units.base import units
+from layoutsel.units.base import select
+from tvm_passes.cpu.host import has_bf16, host_target
 
-AVAILABLE = [name for name, unit in units().items() if unit.unavailable() is None]
+AVAILABLE = list(select())
+TOLERANCES = {"f32-grade": 1e-4, "bf16": 1e-1}
+"""Relative L2 error of a network whose sub-graphs all round, wherever they can."""
 
 
 def compile_decisions(session: Session, decisions) -> CompiledModel:
@@ -26,13 +29,13 @@ def compile_decisions(session: Session, decisions) -> CompiledModel:
     return CompiledModel(executable.jit(), lowered.weights, {**header, "threads": 2})
 
 
-def check(session: Session, decisions) -> None:
+def check(session: Session, decisions, tolerance: float = 1e-5) -> None:
     feeds = random_feeds(session.model.inputs)
     want = run_onnx(session.model.onnx, feeds)
     got = compile_decisions(session, decisions)(**feeds)
     got = got if isinstance(got, tuple) else (got,)
     for one, other in zip(got, want, strict=True):
-        assert relative_error(one, other) <= 1e-5
+        assert relative_error(one, other) <= tolerance
 
 
 @pytest.mark.parametrize("unit", AVAILABLE)
@@ -55,6 +58,19 @@ def test_random_units_and_layouts(name, seed):
     draw = random.Random(seed)
     decisions = {key: draw.choice(value.decisions) for key, value in session.candidates.items()}
     check(session, decisions)
+
+
+@pytest.mark.skipif(not has_bf16(host_target()), reason="the CPU has no AVX512_BF16")
+@pytest.mark.parametrize("mode", TOLERANCES)
+@pytest.mark.parametrize("name", NAMES)
+def test_random_precisions_and_layouts(name, mode):
+    session = Session.open(exported(name, "dynamo"), threads=2, precision=mode)
+    draw = random.Random(name + mode)
+    decisions = {}
+    for subgraph, candidates in session.candidates.items():
+        inexact = [decision for decision in candidates.decisions if decision.precision != "f32"]
+        decisions[subgraph] = draw.choice(inexact or candidates.decisions)
+    check(session, decisions, TOLERANCES[mode])
 
 
 def test_results_are_fresh_arrays():

@@ -211,3 +211,42 @@ def test_a_model_of_another_version_is_refused(model, tmp_path):
 def test_the_shipped_model_covers_both_units():
     card = LearnedModel.load().card
     assert {"cpu", "onednn", "boundary"} <= set(card.parts)
+
+
+@pytest.mark.parametrize("text", ["onednn:NHWC:bf16", "cpu:NHWC:split-bf16", "amx:NHWC:bf16"])
+def test_what_it_was_not_trained_for_is_a_wide_guess_of_the_roofline(cost, text):
+    work, decision = convolution(64, 64, 28), Decision.parse(text)
+    answer = cost.subgraph(work, decision)
+    assert answer == RooflineCost(peaks=profile().peaks).estimate(work, decision)
+    assert answer.source == "roofline"
+    assert answer.spread_us >= 0.5 * answer.us
+
+
+@pytest.mark.parametrize(
+    "pair", [("NHWC", "NHWC.bf16"), ("NCHW32c.split", "NCHW"), ("NCHW32c", "NHWC")]
+)
+def test_so_are_transforms_between_storages(cost, pair):
+    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    assert cost.transform(tensor, *pair).source == "roofline"
+    assert cost.transform(tensor, "NCHW", "NHWC").source == "learned"
+
+
+def test_so_are_hand_overs_with_other_units(cost):
+    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    assert cost.crossing(tensor, "cpu", "amx").source == "roofline"
+
+
+def test_what_it_was_trained_for_it_predicts():
+    others = [
+        replace(sample, decision=replace(sample.decision, precision="bf16"), us=sample.us / 4)
+        for sample in samples(40, seed=5)
+    ]
+    stored = [replace(sample, destination="NHWC.bf16") for sample in boundaries()]
+    mixed = Dataset(samples=(*samples(), *others), boundaries=(*boundaries(), *stored))
+    cost = LearnedCost(train(mixed, QUICK), profile())
+    work = convolution(64, 64, 28)
+    narrow, wide = (cost.subgraph(work, Decision.parse(f"cpu:NHWC:{p}")) for p in ("bf16", "f32"))
+    assert narrow.source == "learned"
+    assert narrow.us < 0.5 * wide.us
+    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    assert cost.transform(tensor, "NCHW", "NHWC.bf16").source == "learned"

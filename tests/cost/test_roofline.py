@@ -146,3 +146,15 @@ def test_versions():
     assert found["surely-not-installed"] == "absent"
     assert found["onednn"] == "3.2"
     assert found["numpy"][0].isdigit()
+
+
+def test_bfloat16_halves_the_bytes_and_a_split_does_not():
+    work = workload(weights=1e6, activations=2e6)
+    us = {
+        precision: complexity_score(
+            work, Decision(unit="cpu", layout="NHWC", precision=precision), PEAKS, WHOLE
+        )
+        for precision in ("f32", "bf16", "split-bf16")
+    }
+    assert us["bf16"] - PEAKS.launch_us == pytest.approx((us["f32"] - PEAKS.launch_us) / 2)
+    assert us["split-bf16"] == us["f32"]

@@ -159,7 +159,5 @@ def plan_batched(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         emit=lambda buffers, out: product.emit(
             buffers, buffers[left.index], buffers[right.index], out
         ),
-        packs={},
-        packed_shapes={},
         hints=product.hints,
     )

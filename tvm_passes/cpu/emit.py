@@ -57,6 +57,9 @@ _HIGH = 16
 """Bits that bfloat16 lacks of float32, all of them low ones of the significand."""
 
 
+_CONVERT = "llvm.x86.avx512bf16.cvt"
+
+
 def widen(value: TirExpr, lanes: int) -> TirExpr:
     """Bits of bfloat16, as uint16, as float32."""
     bits = tirx.Cast(_typed("uint32", lanes), value) << splat(tirx.const(_HIGH, "uint32"), lanes)
@@ -66,8 +69,10 @@ def widen(value: TirExpr, lanes: int) -> TirExpr:
 def narrow(value: TirExpr, lanes: int) -> TirExpr:
     """float32 rounded to the nearest bfloat16, as uint16 bits; what is no number stays none."""
     if lanes == 16:
-        intrinsic = "llvm.x86.avx512bf16.cvtneps2bf16.512"
-        return T.call_llvm_pure_intrin("uint16x16", intrinsic, value)
+        return T.call_llvm_pure_intrin("uint16x16", f"{_CONVERT}neps2bf16.512", value)
+    if lanes == 32:
+        low, high = (bind(lanes_of(value, first, 16, 32)) for first in (0, 16))
+        return T.call_llvm_pure_intrin("uint16x32", f"{_CONVERT}ne2ps2bf16.512", high, low)
     value = bind(value)
     bits = bind(tirx.reinterpret(_typed("uint32", lanes), value))
     half, one, high = (splat(tirx.const(n, "uint32"), lanes) for n in (0x7FFF, 1, _HIGH))
@@ -80,11 +85,10 @@ def narrow(value: TirExpr, lanes: int) -> TirExpr:
 def split(value: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
     """float32 as the bits of two bfloat16: rounded (halves away from zero), and what that left, rounded."""
     value = bind(value)
-    half, high = (splat(tirx.const(n, "uint32"), lanes) for n in (0x8000, _HIGH))
-    mask = splat(tirx.const(0xFFFF0000, "uint32"), lanes)
+    half, mask = (splat(tirx.const(n, "uint32"), lanes) for n in (0x8000, 0xFFFF0000))
     bits = bind((tirx.reinterpret(_typed("uint32", lanes), value) + half) & mask)
-    rest = value - tirx.reinterpret(_typed("float32", lanes), bits)
-    return tirx.Cast(_typed("uint16", lanes), bits >> high), narrow(rest, lanes)
+    rounded = bind(tirx.reinterpret(_typed("float32", lanes), bits))
+    return narrow(rounded, lanes), narrow(value - rounded, lanes)
 
 
 def _typed(dtype: str, lanes: int) -> str:

@@ -14,7 +14,7 @@ from tvm.target import Target
 
 from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import vector_unit
-from tvm_passes.cpu.kernels import plan_subgraph
+from tvm_passes.cpu.kernels import Planner, plan_subgraph
 from tvm_passes.cpu.plan import Pack, Plan
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
@@ -43,17 +43,19 @@ class _Kernel:
     """Calls of PrimFuncs, to be inlined."""
 
 
-class _Lowering:
-    """Re-emits `main` with the CPU's calls lowered."""
+class Lowering:
+    """Re-emits `main` with the calls of one unit lowered to PrimFuncs."""
 
-    def __init__(self, module: tvm.IRModule, target: Target) -> None:
+    def __init__(self, module: tvm.IRModule, target: Target, name: str, planner: Planner) -> None:
         self.module = module
         self.target = target
+        self.name = name
+        self.planner = planner
         self.unit = vector_unit(target)
         kept = {
             gv: func
             for gv, func in module.functions.items()
-            if gv.name_hint != "main" and not _is_cpu(func)
+            if gv.name_hint != "main" and not self._is_ours(func)
         }
         self.builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
         self.kernels: dict[GlobalVar, _Kernel] = {}
@@ -82,14 +84,14 @@ class _Lowering:
             return self._tuned(function)
         else:
             subgraph = read_subgraph(function)
-            plan = plan_subgraph(subgraph, self.unit) if subgraph else ""
+            plan = self.planner(subgraph, self.unit) if subgraph else ""
             if isinstance(plan, Plan):
                 return self._planned(plan)
         return self._legalised(callee, function)
 
     def _planned(self, plan: Plan) -> _Kernel:
         """A kernel of our own."""
-        callee = self._add(plan.prim_func(), _kernel_name(plan.subgraph.anchor))
+        callee = self._add(plan.prim_func(), self._kernel_name(plan.subgraph.anchor))
         result = relax.TensorType(plan.result_shape, plan.result_dtype)
         constants = [param.constant for param in plan.subgraph.params if param.constant is not None]
         return _Kernel(callee, result, plan.packs, tuple(constants))
@@ -105,7 +107,7 @@ class _Lowering:
             code = scheduled(found)
         except BuildError as error:
             raise BuildError(f"{_described(function)}: {error}") from error
-        name = f"{_kernel_name(str(function.attrs['layoutsel.anchor']))}_tuned"
+        name = f"{self._kernel_name(str(function.attrs['layoutsel.anchor']))}_tuned"
         return _Kernel(self._add(code, name), task.result, task.packs, task.constants)
 
     def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
@@ -120,7 +122,8 @@ class _Lowering:
             return None
         code = reorder(logical_shape(static_shape(ty), source), source, result, self.unit)
         ty = function.ret_ty
-        return _Kernel(self._add(code, f"cpu_{source}_to_{result}"), ty)
+        name = f"{self.name}_{source}_to_{result}".replace(".", "_")
+        return _Kernel(self._add(code, name), ty)
 
     def _legalised(self, callee: GlobalVar, function: relax.Function) -> _Kernel:
         """TVM's own code for a sub-graph that no kernel computes."""
@@ -131,7 +134,7 @@ class _Lowering:
         mapping = {}
         for gv, func in legalised.functions.items():
             if gv.name_hint != "main":
-                mapping[gv] = self._add(func, f"cpu_{gv.name_hint}")
+                mapping[gv] = self._add(func, f"{self.name}_{gv.name_hint}")
         return _Kernel(body=_redirect(legalised["main"], mapping))
 
     def call(self, call: Call) -> Expr:
@@ -163,7 +166,7 @@ class _Lowering:
             with builder.dataflow():
                 for binding in main_bindings(main):
                     value = substitute(binding.value, mapping.get)
-                    if _calls_cpu(self.module, value):
+                    if self._calls_us(value):
                         mapping[binding.var] = self.call(value)
                     else:
                         mapping[binding.var] = builder.emit(value)
@@ -171,13 +174,26 @@ class _Lowering:
             builder.emit_func_output(result)
         return builder.finalize()
 
+    def _kernel_name(self, anchor: str) -> str:
+        return f"{self.name}_{anchor.rsplit('.', maxsplit=1)[-1]}"
+
+    def _is_ours(self, function: tvm.ir.BaseFunc) -> bool:
+        attrs = function.attrs
+        return (
+            attrs is not None and "layoutsel.unit" in attrs and attrs["layoutsel.unit"] == self.name
+        )
+
+    def _calls_us(self, value: Expr) -> bool:
+        return (
+            isinstance(value, Call)
+            and isinstance(value.op, GlobalVar)
+            and value.op in self.module.functions
+            and self._is_ours(self.module[value.op])
+        )
+
 
 def _packed(pack: Pack, weights: Constant) -> Expr:
     return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
-
-
-def _kernel_name(anchor: str) -> str:
-    return f"cpu_{anchor.rsplit('.', maxsplit=1)[-1]}"
 
 
 def _described(function: relax.Function) -> str:
@@ -190,20 +206,6 @@ def _label(function: relax.Function) -> str:
     attrs = function.attrs
     name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
     return f"{str(name).replace('>', '_to_')}_"
-
-
-def _is_cpu(function: tvm.ir.BaseFunc) -> bool:
-    attrs = function.attrs
-    return attrs is not None and "layoutsel.unit" in attrs and attrs["layoutsel.unit"] == UNIT
-
-
-def _calls_cpu(module: tvm.IRModule, value: Expr) -> bool:
-    return (
-        isinstance(value, Call)
-        and isinstance(value.op, GlobalVar)
-        and value.op in module.functions
-        and _is_cpu(module[value.op])
-    )
 
 
 def _redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> relax.Function:
@@ -239,4 +241,4 @@ class LowerCpu:
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lower `module`."""
-        return _Lowering(module, self.target).lower()
+        return Lowering(module, self.target, UNIT, plan_subgraph).lower()

@@ -99,7 +99,7 @@ def plan_lrn(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
         run_nests([nest], [body])
 
-    return Plan(subgraph=subgraph, emit=emit_kernel, packs={}, packed_shapes={})
+    return Plan(subgraph=subgraph, emit=emit_kernel)
 
 
 @dataclass(frozen=True)

@@ -27,18 +27,19 @@ class Plan:
 
     subgraph: Subgraph
     emit: Emit
-    packs: Mapping[int, Pack]
+    packs: Mapping[int, Pack] = field(default_factory=dict)
     """Weights that are packed, by index of parameter; the others are passed as they are."""
-    packed_shapes: Mapping[int, tuple[int, ...]]
-    """Shape of each packed weight."""
+    packed: Mapping[int, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    """Shape and type of each packed weight."""
     hints: Mapping[str, float] = field(default_factory=dict)
     """What a cost model may want to know of the kernel: its name, with 1, and how it is blocked."""
 
-    def param_shape(self, param: Param) -> tuple[int, ...]:
-        """Shape in memory of a parameter."""
-        if param.index in self.packed_shapes:
-            return self.packed_shapes[param.index]
-        return physical_shape(param.shape, param.layout)
+    def param_type(self, param: Param) -> tuple[tuple[int, ...], str]:
+        """Shape and type in memory of a parameter."""
+        if param.index in self.packed:
+            return self.packed[param.index]
+        shape = physical_shape(param.shape, param.layout) or (1,)
+        return shape, physical_dtype(param.dtype, param.layout)
 
     @property
     def result_shape(self) -> tuple[int, ...]:
@@ -53,10 +54,7 @@ class Plan:
     def prim_func(self) -> tirx.PrimFunc:
         """Generate the code."""
         params = self.subgraph.params
-        shapes: list[tuple[Sequence[int], str]] = [
-            (self.param_shape(param) or (1,), physical_dtype(param.dtype, param.layout))
-            for param in params
-        ]
+        shapes: list[tuple[Sequence[int], str]] = [self.param_type(param) for param in params]
         shapes.append((self.result_shape, self.result_dtype))
 
         def body(buffers: list[Buffer]) -> None:

@@ -40,7 +40,9 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
             out,
         ),
         packs={weights.index: window.pack} if isinstance(weights, Param) else {},
-        packed_shapes={weights.index: (window.packed_size,)} if isinstance(weights, Param) else {},
+        packed={weights.index: ((window.packed_size,), "float32")}
+        if isinstance(weights, Param)
+        else {},
         hints=window.hints,
     )
 

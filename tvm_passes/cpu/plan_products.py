@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from tvm_passes.cpu.batched import plan_batched
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.matvec import MatrixVector
@@ -19,11 +21,29 @@ from tvm_passes.cpu.view import four_dimensional, view
 from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
 
-Kernel = ConvolutionKernel | MatrixVector | WinogradKernel
+
+class Kernel(Protocol):
+    """What computes a product: its code, and the form in which that takes the weights."""
+
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights."""
+        ...
+
+    @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        ...
+
+    def emit(
+        self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
+    ) -> None:
+        """Emit the code, given the flat buffer of each parameter by its index."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Product:
+class Product:
     """A product of an activation and a weight, with what follows it."""
 
     subgraph: Subgraph
@@ -33,20 +53,23 @@ class _Product:
     epilogue: Epilogue
     unit: VectorUnit
 
-    def plan(self, kernel: Kernel, pack: Callable[[np.ndarray], np.ndarray]) -> Plan:
-        """The plan that runs `kernel`."""
+    def plan(
+        self, kernel: Kernel, pack: Callable[[np.ndarray], np.ndarray], dtype: str = "float32"
+    ) -> Plan:
+        """The plan that runs `kernel`, whose weights `pack` gives in `dtype`."""
         return Plan(
             subgraph=self.subgraph,
             emit=lambda buffers, out: kernel.emit(
                 buffers, buffers[self.source.index], buffers[self.weights.index], out
             ),
             packs={self.weights.index: pack},
-            packed_shapes={self.weights.index: (kernel.packed_size,)},
+            packed={self.weights.index: ((kernel.packed_size,), dtype)},
             hints=kernel.hints,
         )
 
 
-def _read_product(subgraph: Subgraph, unit: VectorUnit) -> _Product | str:
+def read_product(subgraph: Subgraph, unit: VectorUnit) -> Product | str:
+    """The product that a sub-graph starts with, or the operator that is in the way."""
     anchor = subgraph.nodes[0] if subgraph.nodes else None
     if anchor is None or len(anchor.args) != 2:
         return subgraph.anchor
@@ -58,7 +81,7 @@ def _read_product(subgraph: Subgraph, unit: VectorUnit) -> _Product | str:
     epilogue = read_epilogue(subgraph, anchor)
     if isinstance(epilogue, str):
         return epilogue
-    return _Product(
+    return Product(
         subgraph=subgraph,
         anchor=anchor,
         source=source,
@@ -68,7 +91,8 @@ def _read_product(subgraph: Subgraph, unit: VectorUnit) -> _Product | str:
     )
 
 
-def _conv2d_shape(node: Node) -> Convolution | None:
+def conv2d_shape(node: Node) -> Convolution | None:
+    """Shape of a convolution; None where its layouts are not those that models are imported in."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCHW", "OIHW"):
         return None
@@ -92,7 +116,8 @@ def _conv2d_shape(node: Node) -> Convolution | None:
     )
 
 
-def _matmul_shape(node: Node) -> Convolution | None:
+def matmul_shape(node: Node) -> Convolution | None:
+    """A product with a constant matrix as a pointwise convolution over one row; None for any other."""
     source, weights = (arg.shape for arg in node.args)
     if len(weights) != 2 or len(source) < 2 or len(source) == 4:
         return None
@@ -108,7 +133,7 @@ def _matmul_shape(node: Node) -> Convolution | None:
     )
 
 
-def _direct_kernel(product: _Product, shape: Convolution) -> ConvolutionKernel | None:
+def _direct_kernel(product: Product, shape: Convolution) -> ConvolutionKernel | None:
     layout = product.subgraph.out_layouts[0]
     block = block_size(layout)
     if block and shape.group_out % block:
@@ -122,7 +147,7 @@ def _direct_kernel(product: _Product, shape: Convolution) -> ConvolutionKernel |
     )
 
 
-def _winograd_plan(product: _Product, shape: Convolution) -> Plan | str:
+def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
     source = view(product.source.shape, product.source.layout)
     result = view(product.anchor.shape, product.subgraph.out_layouts[0])
     if not is_eligible(shape) or source.c != 1 or result.c != 1:
@@ -140,10 +165,10 @@ def _winograd_plan(product: _Product, shape: Convolution) -> Plan | str:
 
 def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """Plan of a convolution with its epilogue."""
-    product = _read_product(subgraph, unit)
+    product = read_product(subgraph, unit)
     if isinstance(product, str):
         return product
-    shape = _conv2d_shape(product.anchor)
+    shape = conv2d_shape(product.anchor)
     if shape is None:
         return product.anchor.operator
     is_depthwise = shape.groups == shape.in_channels == shape.out_channels > 1
@@ -161,10 +186,10 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     """Plan of a product with a constant matrix, or with another activation, with its epilogue."""
     if all(isinstance(arg, Param) and not arg.is_weight for arg in subgraph.nodes[0].args):
         return plan_batched(subgraph, unit)
-    product = _read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
+    product = read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
     if isinstance(product, str):
         return product
-    shape = _matmul_shape(product.anchor)
+    shape = matmul_shape(product.anchor)
     if shape is None:
         return product.anchor.operator
     if shape.out_width == 1:

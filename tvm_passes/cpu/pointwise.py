@@ -53,7 +53,7 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
         run_nests([nest], [body])
 
-    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={}, hints=nest.hints)
+    return Plan(subgraph=subgraph, emit=emit, hints=nest.hints)
 
 
 def _concat_inputs(anchor: Node) -> list[Param]:
@@ -110,7 +110,7 @@ def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         "lanes": min(nest.lanes for nest in nests),
         "nests": len(nests),
     }
-    return Plan(subgraph=subgraph, emit=emit, packs={}, packed_shapes={}, hints=hints)
+    return Plan(subgraph=subgraph, emit=emit, hints=hints)
 
 
 def _packed(where: View) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
-from tvm_passes.cpu.emit import Buffer, TirExpr, bind
+from tvm_passes.cpu.emit import Buffer, TirExpr, bind, store
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
 from tvm_passes.cpu.view import View, four_dimensional, view
@@ -37,6 +38,12 @@ def _shuffle(pair: Sequence[TirExpr], indices: Sequence[int]) -> TirExpr:
     return tirx.Shuffle(list(pair), [tirx.const(index, "int32") for index in indices])
 
 
+_FEW_CHANNELS = 4
+"""Planes up to which one store takes a vector of each."""
+_INTERLEAVED = 4096
+"""Pixels that one task interleaves."""
+
+
 def _is_planar(where: View) -> bool:
     """Whether the pixels of a channel are contiguous, rather than the channels of a pixel."""
     return where.w == 1 and where.c != 1
@@ -57,6 +64,14 @@ def reorder(
         and all(where.h == where.w * w for where in (source, result))
     )
 
+    few = _is_planar(source) and result.c == 1 and result.block == channels <= _FEW_CHANNELS
+    if few and source.h == source.w * w and result.h == result.w * w and h * w >= unit.lanes:
+        return _function(
+            shape,
+            (source_layout, result_layout),
+            partial(_interleaved, shape, (source, result), unit.lanes),
+        )
+
     def body(buffers: list[Buffer]) -> None:
         first = channels - channels % lanes if transposes else 0
         if transposes:
@@ -67,11 +82,43 @@ def reorder(
             )
             run_nests([rest], [_copy(buffers, source, result)])
 
+    return _function(shape, (source_layout, result_layout), body)
+
+
+def _function(
+    shape: Sequence[int], layouts: tuple[str, str], body: Callable[[list[Buffer]], None]
+) -> tirx.PrimFunc:
     parameters = [
-        (physical_shape(shape, layout), physical_dtype("float32", layout))
-        for layout in (source_layout, result_layout)
+        (physical_shape(shape, layout), physical_dtype("float32", layout)) for layout in layouts
     ]
     return emit.prim_func(parameters, body)
+
+
+def _interleaved(
+    shape: Sequence[int], views: tuple[View, View], lanes: int, buffers: list[Buffer]
+) -> None:
+    """A few planes, such as an image's colours, to pixels: a vector of each, and one store of what they come to."""
+    n, channels, h, w = four_dimensional(shape)
+    source, result = views
+    groups = -(-h * w // lanes)
+    per_task = max(1, min(groups, _INTERLEAVED // lanes))
+    tasks = -(-groups // per_task)
+    with emit.parallel(n * tasks) as task:
+        image, start = bind(task // tasks), bind(task % tasks * per_task)
+        with emit.serial(T.min(per_task, groups - start)) as group:
+            # The last group overlaps the one before it.
+            pixel = bind(T.min((start + group) * lanes, h * w - lanes))
+            planes = [
+                source.load(buffers[0], source.offset(image, channel, 0, pixel), lanes, "w")
+                for channel in range(channels)
+            ]
+            halves = [result.stored(plane, lanes) for plane in planes]
+            vectors = [half[index] for index in range(len(halves[0])) for half in halves]
+            order = [
+                vector * lanes + lane for lane in range(lanes) for vector in range(len(vectors))
+            ]
+            value = _shuffle([bind(vector) for vector in vectors], order)
+            store(buffers[1], value, result.offset(image, 0, 0, pixel), len(order))
 
 
 def _copy(buffers: Sequence[Buffer], source: View, result: View) -> Body:

@@ -225,7 +225,5 @@ def _plan(
         emit=lambda buffers, out: matrix.emit(
             buffers, buffers[source.index], out, emitter(anchor, buffers)
         ),
-        packs={},
-        packed_shapes={},
         hints=matrix.hints,
     )

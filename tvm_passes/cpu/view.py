@@ -54,15 +54,16 @@ class View:
         self, buffer: Buffer, value: TirExpr, base: TirExpr, lanes: int = 1, axis: str = "c"
     ) -> None:
         """Store float32 values of `lanes` elements along `axis` from offset `base` on."""
-        stride = getattr(self, axis)
+        for index, part in enumerate(self.stored(value, lanes)):
+            emit.store(buffer, part, base + index * self.low, lanes, getattr(self, axis))
+
+    def stored(self, value: TirExpr, lanes: int) -> tuple[TirExpr, ...]:
+        """float32 values as this storage holds them: themselves, their bits in bfloat16, or high and low halves."""
         if not self.storage:
-            emit.store(buffer, value, base, lanes, stride)
-        elif self.storage == BF16:
-            emit.store(buffer, emit.narrow(value, lanes), base, lanes, stride)
-        else:
-            high, low = emit.split(value, lanes)
-            emit.store(buffer, high, base, lanes, stride)
-            emit.store(buffer, low, base + self.low, lanes, stride)
+            return (value,)
+        if self.storage == BF16:
+            return (emit.narrow(value, lanes),)
+        return emit.split(value, lanes)
 
 
 def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:

@@ -1,0 +1,109 @@
+"""How exact a model shall be: the modes of ``--precision``, in one table. Imports nothing that takes time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tvm_passes.errors import LayoutselError
+
+F32, SPLIT_BF16, BF16, INT8 = "f32", "split-bf16", "bf16", "int8"
+
+OWN = (F32, INT8)
+"""A model's own arithmetic, offered in every mode: the integers are those of a quantised model."""
+
+LOCAL_ERRORS: Mapping[str, float] = {F32: 1e-7, INT8: 1e-7, SPLIT_BF16: 5e-6, BF16: 2e-3}
+"""Relative L2 error that one sub-graph adds, by precision of its decision: some one rounding of its result. A bfloat16
+keeps 8 bits of the significand, a pair of them 16."""
+
+DEFAULT_BUDGET = 1e-3
+"""Relative L2 error that ``auto`` allows where nothing else is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionMode:
+    """What a mode offers, and what it promises."""
+
+    name: str
+    precisions: tuple[str, ...]
+    """That candidates may have, the most exact first; beside them, :data:`OWN`."""
+    tolerance: float
+    """Relative L2 error that an output, and the logits behind it, may have."""
+    measure_budget_s: float = 60.0
+    """Seconds that measuring takes at most where nothing else is said: no cost model knows what is not f32."""
+    is_budget: bool = False
+    """Whether the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
+
+    @property
+    def only_f32(self) -> bool:
+        """Whether all is as if there were no other precision."""
+        return self.precisions == (F32,)
+
+    def offers(self, precision: str, *, sensitive: bool) -> bool:
+        """Whether a sub-graph may be computed in `precision`; only a budget frees the sensitive ones from f32."""
+        if precision in OWN:
+            return True
+        return precision in self.precisions and (self.is_budget or not sensitive)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """All precisions that some sub-graph may be computed in."""
+        return tuple(dict.fromkeys((*self.precisions, *OWN)))
+
+
+MODES: Mapping[str, PrecisionMode] = {
+    mode.name: mode
+    for mode in (
+        PrecisionMode(name="f32", precisions=(F32,), tolerance=1e-5, measure_budget_s=20.0),
+        PrecisionMode(name="f32-grade", precisions=(F32, SPLIT_BF16), tolerance=2e-5),
+        # Some ten of bfloat16's rounding errors: what deep networks of independent roundings stay below.
+        PrecisionMode(name="bf16", precisions=(F32, BF16), tolerance=3e-2),
+        PrecisionMode(
+            name="auto",
+            precisions=(F32, SPLIT_BF16, BF16),
+            tolerance=DEFAULT_BUDGET,
+            is_budget=True,
+        ),
+    )
+}
+"""By name, as ``--precision`` takes them."""
+
+
+def precision_mode(name: str, max_rel_error: float | None = None) -> PrecisionMode:
+    """The mode called `name`, with its budget.
+
+    Raises
+    ------
+    LayoutselError
+        If there is no such mode, or it takes no budget, or the budget is no positive number.
+    """
+    if name not in MODES:
+        raise LayoutselError(f"unknown precision {name!r}: expected one of {', '.join(MODES)}")
+    mode = MODES[name]
+    if max_rel_error is None:
+        return mode
+    if not mode.is_budget:
+        raise LayoutselError(
+            f"a largest relative error is given with precision {name!r}: expected it with 'auto' alone "
+            f"(--precision auto --max-rel-error 1e-3)"
+        )
+    if not (math.isfinite(max_rel_error) and max_rel_error > 0):
+        raise LayoutselError(
+            f"got a largest relative error of {max_rel_error:g}; expected a number above 0, such as 1e-3"
+        )
+    return replace(mode, tolerance=max_rel_error)
+
+
+def check_budget(mode: PrecisionMode, *, verify: bool) -> None:
+    """Refuse to keep a budget of error without measuring any.
+
+    Raises
+    ------
+    LayoutselError
+        If `mode` has one, and nothing will be verified.
+    """
+    if mode.is_budget and not verify:
+        raise LayoutselError(
+            f"precision {mode.name!r} keeps a budget of measured error: it needs verification, leave out --no-verify"
+        )

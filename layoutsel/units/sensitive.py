@@ -1,0 +1,58 @@
+"""The sub-graphs whose rounding a network feels most: these stay f32, unless a budget of error says otherwise."""
+
+from __future__ import annotations
+
+from layoutsel.model.graph import ModelGraph, Subgraph
+from tvm_passes.decision import SubgraphId
+
+PRODUCTS = frozenset(
+    ("nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv1d_transpose", "nn.conv2d_transpose", "matmul")
+)
+"""Operators that multiply and add up."""
+
+NORMALISING = frozenset(
+    f"nn.{name}"
+    for name in ("softmax", "log_softmax", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+)
+"""Operators that magnify an error of what they read, or sum up squares of it."""
+
+
+def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, str]:
+    """The sensitive sub-graphs with what makes each so, for people."""
+    found = {
+        subgraph.id: operator
+        for subgraph in graph.subgraphs
+        for operator in subgraph.operators
+        if operator in NORMALISING
+    }
+    return {**found, **dict.fromkeys(_heads(graph), "the last product before an output")}
+
+
+def _heads(graph: ModelGraph) -> set[SubgraphId]:
+    """The products behind which no other comes, and what comes behind them."""
+    before, behind = _reachable(graph, forward=True), _reachable(graph, forward=False)
+    return {
+        subgraph.id
+        for subgraph in graph.subgraphs
+        if subgraph.id not in behind and (_multiplies(subgraph) or subgraph.id in before)
+    }
+
+
+def _reachable(graph: ModelGraph, *, forward: bool) -> set[SubgraphId]:
+    """Sub-graphs that read, through any others, what a product makes; backward, those that it reads."""
+    reached: set[SubgraphId] = set()
+    edges = [(edge.producer, edge.consumer) for edge in graph.edges]
+    if not forward:
+        edges = [(consumer, producer) for producer, consumer in edges]
+    following: dict[SubgraphId, list[SubgraphId]] = {}
+    for source, destination in edges:
+        if source is not None and destination is not None:
+            following.setdefault(source, []).append(destination)
+    for subgraph in graph.subgraphs if forward else reversed(graph.subgraphs):
+        if subgraph.id in reached or _multiplies(subgraph):
+            reached.update(following.get(subgraph.id, ()))
+    return reached
+
+
+def _multiplies(subgraph: Subgraph) -> bool:
+    return not PRODUCTS.isdisjoint(subgraph.operators)

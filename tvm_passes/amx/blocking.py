@@ -1,0 +1,101 @@
+"""How a product is cut: into blocks that share loaded tiles, and into tasks for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tvm_passes.amx.geometry import Geometry
+from tvm_passes.amx.tiles import LANES, REGISTERS
+
+_PASS_BYTES = 128 << 10
+"""Weights up to this size are read again for every block of pixels; larger ones are passed over once, and the pixels
+are read again: what is read again has to stay in the second-level cache."""
+_FEW_PIXELS = 4
+"""Tiles of pixels up to which one block takes them all, so that each weight is loaded once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Tiles of a register block: `pixels` times `channels` accumulators, the rest of the registers for operands."""
+
+    pixels: int
+    channels: int
+
+    @property
+    def accumulators(self) -> int:
+        """Registers that hold sums."""
+        return self.pixels * self.channels
+
+    def operands(self, halves: int) -> tuple[range, range]:
+        """Registers of pixels, and of weights: the shorter side stays, the longer one passes by."""
+        free = REGISTERS - self.accumulators
+        if self.channels <= self.pixels:
+            weights = min(self.channels * halves, free - halves)
+        else:
+            weights = free - min(self.pixels * halves, free - halves)
+        first = self.accumulators
+        return range(first, REGISTERS - weights), range(REGISTERS - weights, REGISTERS)
+
+
+ALGORITHMS: Mapping[str, Block | None] = {
+    "direct": None,
+    "square": Block(pixels=2, channels=2),
+    "tall": Block(pixels=4, channels=1),
+    "wide": Block(pixels=1, channels=4),
+}
+"""Register blocks by algorithm of a decision; ``direct`` takes one by rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocking:
+    """The cut of one product."""
+
+    block: Block
+    rows: int
+    """Rows of results of a task."""
+    chunks: int
+    """Tasks that the rows of an image are divided over."""
+    parts: int
+    """Tasks that the output channels are divided over."""
+    pixels_first: bool
+    """Whether each block of pixels passes over all weights of its task, rather than each block of weights over all
+    pixels."""
+
+
+def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> Blocking:
+    """The cut for `channels` output channels, on so many `threads`."""
+    columns = -(-channels // LANES)
+    conv = geometry.convolution
+    weight_bytes = 2 * geometry.halves * geometry.steps * geometry.depth * columns * LANES
+    source_bytes = (
+        2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
+    )
+    by_channels = weight_bytes > source_bytes and columns >= threads
+    parts = threads if by_channels else 1
+    chunks = 1 if by_channels else -(-threads // geometry.images)
+    while chunks < geometry.height and not geometry.fits(-(-geometry.height // chunks)):
+        chunks += 1 if by_channels else threads
+    chunks = min(chunks, geometry.height)
+    rows = -(-geometry.height // chunks)
+    tiles = geometry.tiles(rows).count
+    wanted = ALGORITHMS[algorithm] or _rule(tiles, columns // parts, geometry.halves)
+    block = Block(pixels=min(wanted.pixels, tiles), channels=min(wanted.channels, columns))
+    return Blocking(
+        block=block,
+        rows=rows,
+        chunks=-(-geometry.height // rows),
+        parts=min(parts, -(-columns // block.channels)),
+        pixels_first=weight_bytes // parts <= _PASS_BYTES and tiles > block.pixels,
+    )
+
+
+def _rule(tiles: int, columns: int, halves: int) -> Block:
+    if columns == 3:
+        return Block(pixels=min(tiles, 2) if halves == 1 else 1, channels=3)
+    if tiles == 1 or columns == 1:
+        # One side is a single tile: the other gets the accumulators.
+        return Block(pixels=min(tiles, 4), channels=max(min(columns, 4), 1))
+    if (tiles <= _FEW_PIXELS and tiles % 2 == 0) or tiles == 3:
+        return Block(pixels=tiles, channels=4 // tiles)
+    return Block(pixels=2, channels=2)

@@ -1,0 +1,307 @@
+"""The code of a product on tiles: tasks, copies, loops, tile products, epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from tvm_passes.amx import tiles
+from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS, Operands
+from tvm_passes.cpu import emit
+from tvm_passes.cpu.emit import Buffer, TirExpr, bind
+from tvm_passes.cpu.view import View
+
+if TYPE_CHECKING:
+    from tvm_passes.amx.kernel import AmxKernel
+
+_TILE = ROWS * ROW_BYTES // 2
+_LINE = ROW_BYTES // 2
+"""Elements of bfloat16 in a cache line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What one task computes."""
+
+    image: TirExpr
+    row: TirExpr
+    """First row of results."""
+    operand: Buffer
+    """Where pixels are read from."""
+    base: TirExpr
+    """Where it holds the first one."""
+    sums: Buffer
+    """Where accumulators are stored before the epilogue, those of two blocks."""
+    first: TirExpr
+    """First block of output channels."""
+    blocks: TirExpr
+    """Blocks of output channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """One register block of a task."""
+
+    number: TirExpr
+    tile: TirExpr
+    """First tile of pixels."""
+    channels: TirExpr
+    """Number of the block of output channels."""
+
+
+class Emitter:
+    """Emits one kernel."""
+
+    def __init__(
+        self,
+        kernel: AmxKernel,
+        buffers: Mapping[int, Buffer],
+        source: Buffer,
+        weights: Buffer,
+        out: Buffer,
+    ) -> None:
+        self.kernel = kernel
+        self.conv = kernel.convolution
+        self.geometry = kernel.geometry
+        self.blocking = kernel.blocking
+        self.block = kernel.blocking.block
+        self.halves = kernel.geometry.halves
+        self.tiles = kernel.geometry.tiles(kernel.blocking.rows)
+        self.buffers = buffers
+        self.source = source
+        self.weights = weights
+        self.out = out
+        self.merges = all(map(self._merges, [kernel.result, *kernel.epilogue.views.values()]))
+        self.pixel_blocks = -(-self.tiles.count // self.block.pixels)
+        self.width = self.block.channels * LANES
+        """Output channels of a block."""
+        views = [kernel.result, *kernel.epilogue.views.values()]
+        blocked = any(view.c and view.chunk != view.block for view in views)
+        self.piece = LANES if blocked and self.width % (2 * LANES) else 2 * LANES
+        """Channels that are stored at once; they do not cross a block of the layout."""
+        self.lines = self.block.pixels * self.tiles.rows
+        """Pixels of a block."""
+
+    def _merges(self, view: View) -> bool:
+        """Whether pixels that are numbered through rows, or through images, follow each other at one stride."""
+        conv = self.conv
+        images = conv.batch == 1 or not self.geometry.spans_images
+        return view.h == view.w * conv.out_width and (images or view.n == view.h * conv.out_height)
+
+    def emit(self) -> None:
+        """Emit everything."""
+        blocking, geometry = self.blocking, self.geometry
+        chunks = geometry.images * blocking.chunks
+        blocks = self.kernel.columns // self.block.channels
+        with emit.parallel(chunks * blocking.parts) as task:
+            chunk = bind(task // blocking.parts)
+            part = bind(task % blocking.parts)
+            row = chunk % blocking.chunks * blocking.rows
+            first = bind(part * blocks // blocking.parts)
+            self._task(
+                bind(chunk // blocking.chunks),
+                bind(tirx.min(row, geometry.height - blocking.rows)),
+                first,
+                bind((part + 1) * blocks // blocking.parts - first),
+            )
+
+    def _task(self, image: TirExpr, row: TirExpr, first: TirExpr, blocks: TirExpr) -> None:
+        geometry, rows = self.geometry, self.blocking.rows
+        sums = T.alloc_buffer((2 * self.lines * self.width,), "float32")
+        operand, base = self.source, 0
+        if size := geometry.copy_size(rows):
+            operand = T.alloc_buffer((size,), "uint16")
+            geometry.copy(self.source, operand, image, row, rows)
+        else:
+            base = bind(image * self.kernel.source.n + row * self.kernel.source.w)
+        task = _Task(
+            image=image,
+            row=row,
+            operand=operand,
+            base=base,
+            sums=sums,
+            first=first,
+            blocks=blocks,
+        )
+        self._configure()
+        total = bind(blocks * self.pixel_blocks)
+        # The epilogue of a block runs among the products of the next one: other units of the core do it.
+        with emit.serial(total + 1) as number:
+            last = partial(self._finish, task, number, 0, self.lines)
+            emit.when(number < total, lambda: self._block(task, number), last)
+        tiles.release()
+
+    def _configure(self) -> None:
+        depth = self.geometry.depth
+        left, right = self.block.operands(self.halves)
+        shapes = [(self.tiles.rows, ROW_BYTES)] * self.block.accumulators
+        shapes += [(self.tiles.rows, 2 * depth)] * len(left)
+        shapes += [(depth // 2, ROW_BYTES)] * len(right)
+        tiles.configure(shapes)
+
+    def _at(self, task: _Task, number: TirExpr) -> _Block:
+        """Block `number` of a task."""
+        if self.blocking.pixels_first:
+            pixels, channels = number // task.blocks, number % task.blocks
+        else:
+            pixels, channels = number % self.pixel_blocks, number // self.pixel_blocks
+        last = self.tiles.count - self.block.pixels
+        return _Block(
+            number=number,
+            tile=bind(tirx.min(pixels * self.block.pixels, last)),
+            channels=bind(task.first + channels),
+        )
+
+    def _block(self, task: _Task, number: TirExpr) -> None:
+        """The products of one block, and the epilogue of the one before it."""
+        block = self._at(task, number)
+        cells = [
+            (row, column if row % 2 == 0 else self.block.channels - 1 - column)
+            for row in range(self.block.pixels)
+            for column in range(self.block.channels)
+        ]
+        for register in range(self.block.accumulators):
+            tiles.zero(register)
+        places = [self.tiles.first(block.tile + index) for index in range(self.block.pixels)]
+        offsets = [bind(task.base + self.tiles.offset(*place)) for place in places]
+        self._reduce(task, block, offsets, cells)
+        start = bind(number % 2 * (self.lines * self.width))
+        for row, column in cells:
+            where = start + row * self.tiles.rows * self.width + column * LANES
+            tiles.store(row * self.block.channels + column, task.sums, where, 4 * self.width)
+
+    def _reduce(
+        self, task: _Task, block: _Block, offsets: list[TirExpr], cells: list[tuple[int, int]]
+    ) -> None:
+        geometry = self.geometry
+        size = self.block.channels * self.halves * _TILE
+        base = bind(block.channels * (geometry.steps * size))
+        share = -(-self.lines // geometry.steps)
+
+        def step(offset: TirExpr, number: TirExpr) -> None:
+            offset = bind(offset)
+            weights = bind(base + number * size)
+            self._products(task, [place + offset for place in offsets], cells, weights)
+            if not self.blocking.pixels_first:
+                self._prefetch(block, weights + geometry.steps * size, size)
+            first = bind(number * share)
+            with T.If(tirx.all(block.number > 0, first < self.lines)), T.Then():
+                self._finish(task, block.number, first, share)
+
+        geometry.reduce(self.blocking.rows, step)
+
+    def _prefetch(self, block: _Block, weights: TirExpr, size: int) -> None:
+        """Ask for this block's share of the weights that the same step of the next block of channels will load.
+
+        All of a task's blocks of pixels take part, so that memory delivers while tiles are multiplied.
+        """
+        share = -(-size // (_LINE * self.pixel_blocks))
+        first = weights + block.tile // self.block.pixels * (share * _LINE)
+        for line in range(share):
+            emit.prefetch(self.weights, first + line * _LINE)
+
+    def _products(
+        self,
+        task: _Task,
+        offsets: list[TirExpr],
+        cells: list[tuple[int, int]],
+        weights: TirExpr,
+    ) -> None:
+        """One step of every accumulator; of split operands all products but that of the low halves."""
+        left, right = (Operands(registers) for registers in self.block.operands(self.halves))
+        stride = 2 * self.geometry.pixel_stride
+        low = self.geometry.low(self.blocking.rows)
+
+        def load_pixels(row: int, half: int, register: int) -> None:
+            tiles.load(register, task.operand, offsets[row] + half * low, stride)
+
+        def load_weights(column: int, half: int, register: int) -> None:
+            where = weights + (column * self.halves + half) * _TILE
+            tiles.load(register, self.weights, where, ROW_BYTES)
+
+        for row, column in cells:
+            for first, second in ((0, 0), (0, 1), (1, 0))[: 2 * self.halves - 1]:
+                tiles.dot(
+                    row * self.block.channels + column,
+                    left.get((row, first), partial(load_pixels, row, first)),
+                    right.get((column, second), partial(load_weights, column, second)),
+                )
+
+    def _finish(self, task: _Task, number: TirExpr, first: TirExpr, count: int) -> None:
+        """Epilogue and store of `count` pixels, from `first` on, of the block before `number`."""
+        before = bind(number - 1)
+        block = self._at(task, before)
+        start = bind(before % 2 * (self.lines * self.width))
+        with emit.serial(count) as index:
+            row = (
+                bind(first + index)
+                if self.lines % count == 0
+                else tirx.min(first + index, self.lines - 1)
+            )
+            line, pixel = self.tiles.first(block.tile + row // self.tiles.rows)
+            pixel = bind(pixel + row % self.tiles.rows)
+            at, exists = self._where(task, line, pixel)
+            store = partial(self._store, task, at, bind(start + row * self.width), block)
+            if exists is None:
+                store()
+            else:
+                with T.If(exists), T.Then():
+                    store()
+
+    def _where(
+        self, task: _Task, line: TirExpr, number: TirExpr
+    ) -> tuple[tuple[TirExpr, TirExpr, TirExpr], TirExpr | None]:
+        """Image, row and column of a pixel of a task, and whether it exists; None where all do."""
+        geometry, conv = self.geometry, self.conv
+        if geometry.by_rows:
+            return (task.image, bind(task.row + line), number), None
+        if geometry.pitch == geometry.width:
+            flat = bind(task.row * geometry.width + number)
+            if self.merges:
+                return (task.image, 0, flat), None
+            size = conv.out_height * conv.out_width
+            image = bind(flat // size) if geometry.spans_images else task.image
+            within = bind(flat % size) if geometry.spans_images else flat
+            return (image, bind(within // conv.out_width), bind(within % conv.out_width)), None
+        row, column = bind(number // geometry.pitch), bind(number % geometry.pitch)
+        return (task.image, bind(task.row + row), column), column < geometry.width
+
+    def _store(
+        self,
+        task: _Task,
+        at: tuple[TirExpr, TirExpr, TirExpr],
+        sums: TirExpr,
+        block: _Block,
+    ) -> None:
+        """Epilogue and store of one pixel; of the last block, only the channels that exist."""
+        blocks, rest = divmod(self.conv.out_channels, self.width)
+        full = partial(self._lanes, task, at, sums, block, self.width)
+        if not rest:
+            full()
+        elif not blocks:
+            self._lanes(task, at, sums, block, rest)
+        else:
+            end = partial(self._lanes, task, at, sums, block, rest)
+            emit.when(block.channels < blocks, full, end)
+
+    def _lanes(
+        self,
+        task: _Task,
+        at: tuple[TirExpr, TirExpr, TirExpr],
+        sums: TirExpr,
+        block: _Block,
+        channels: int,
+    ) -> None:
+        image, y, x = at
+        result = self.kernel.result
+        for first in range(0, channels, self.piece):
+            lanes = min(channels - first, self.piece)
+            where = (image, block.channels * self.width + first, y, x)
+            value = emit.load(task.sums, sums + first, lanes)
+            value = self.kernel.epilogue.evaluate(value, where, lanes, self.buffers)
+            result.store(self.out, value, result.offset(*where), lanes)

@@ -1,0 +1,104 @@
+"""A convolution or matrix product on tiles: packs its weights and emits its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import ml_dtypes
+import numpy as np
+
+from tvm_passes.amx.blocking import Blocking, choose
+from tvm_passes.amx.emitter import Emitter
+from tvm_passes.amx.geometry import Geometry, geometry_of
+from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS
+from tvm_passes.cpu.convolution import Convolution
+from tvm_passes.cpu.emit import Buffer
+from tvm_passes.cpu.epilogue import Epilogue
+from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.view import View
+
+TILE = ROWS * ROW_BYTES // 2
+"""Elements of a packed tile of weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmxKernel:
+    """A convolution with its geometry and blocking."""
+
+    convolution: Convolution
+    source: View
+    result: View
+    unit: VectorUnit
+    epilogue: Epilogue
+    algorithm: str = "direct"
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Which pixels are which rows of tiles."""
+        geometry = geometry_of(self.convolution, self.source)
+        assert geometry is not None, "asked before"
+        return geometry
+
+    @cached_property
+    def blocking(self) -> Blocking:
+        """Blocks and tasks."""
+        return choose(
+            self.geometry, self.convolution.out_channels, self.algorithm, self.unit.threads
+        )
+
+    @property
+    def columns(self) -> int:
+        """Tiles of output channels, in whole blocks."""
+        size = self.blocking.block.channels
+        return -(-self.convolution.out_channels // (LANES * size)) * size
+
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights."""
+        return self.columns * self.geometry.steps * self.geometry.halves * TILE
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """Weights (O, I, KH, KW) as the tiles that the kernel loads, one after the other, flat, in bfloat16.
+
+        Per block of output channels: (step, tile of channels, half, pair of inputs, channel, one of the pair).
+        """
+        geometry = self.geometry
+        steps = np.zeros((self.columns * LANES, geometry.steps, 2 * ROWS), weights.dtype)
+        arranged = geometry.arrange(weights)
+        steps[: len(arranged), :, : geometry.depth] = arranged
+        pairs = steps.reshape(self.columns, LANES, geometry.steps, ROWS, 2).transpose(0, 2, 3, 1, 4)
+        high = pairs.astype(ml_dtypes.bfloat16)
+        halves = [high]
+        if geometry.halves == 2:
+            halves.append((pairs - high.astype(weights.dtype)).astype(ml_dtypes.bfloat16))
+        tiles = np.stack(halves, axis=2)
+        size = self.blocking.block.channels
+        blocks = tiles.reshape(-1, size, *tiles.shape[1:]).swapaxes(1, 2)
+        return np.ascontiguousarray(blocks).reshape(-1)
+
+    @property
+    def hints(self) -> Mapping[str, float]:
+        """The blocking, for cost models."""
+        blocking, geometry = self.blocking, self.geometry
+        tiles = geometry.tiles(blocking.rows)
+        tasks = geometry.images * blocking.chunks
+        return {
+            "kernel_amx": 1.0,
+            "products": float(
+                tasks * tiles.count * self.columns * geometry.steps * (2 * geometry.halves - 1)
+            ),
+            "tile_pixels": float(blocking.block.pixels),
+            "tile_channels": float(blocking.block.channels),
+            "tile_rows": float(tiles.rows),
+            "tasks": float(tasks * blocking.parts),
+            "copied": float(geometry.copy_size(blocking.rows)),
+            "pixels_first": float(blocking.pixels_first),
+        }
+
+    def emit(
+        self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
+    ) -> None:
+        """Emit the kernel; arguments as those of :meth:`tvm_passes.cpu.convolution.ConvolutionKernel.emit`."""
+        Emitter(self, buffers, source, weights, out).emit()

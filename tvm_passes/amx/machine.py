@@ -1,0 +1,39 @@
+"""Whether this process may use AMX tiles: the CPU has them, the limit allows them, and the kernel grants them."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+from pathlib import Path
+
+from tvm_passes.isa import VARIABLE, isa_limit
+
+_FEATURES = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+"""Numbers of Linux on x86-64: the system call, ARCH_REQ_XCOMP_PERM, and the state component of tiles."""
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Ask the kernel for the tiles; None where this process may use them, else the reason why not."""
+    limit = isa_limit()
+    if limit is not None:
+        return f"{VARIABLE}={limit.name} leaves no AMX"
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return f"AMX needs Linux on x86-64; this is {platform.system()} on {platform.machine()}"
+    missing = sorted(_FEATURES - _cpu_flags())
+    if missing:
+        return f"the CPU has no {', '.join(missing)}"
+    if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) != 0:
+        return "the operating system does not grant AMX tiles to this process"
+    return None
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
