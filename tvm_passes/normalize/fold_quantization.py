@@ -170,9 +170,10 @@ class FoldQuantization:
     Requires
         Nothing.
     Ensures
-        Constants are integers only where they are weights, and what they are multiplied with is, too. Between a dequantisation and a quantisation with the same parameters is an operator that computes new values;
-        the integers of permuted weights are permuted; parameters that are the same everywhere are numbers. Bindings
-        that became unused are left to dead-code elimination.
+        Constants are integers only where they are weights, and what they are multiplied with is, too. Between a
+        dequantisation and a quantisation with the same parameters is an operator that computes new values; the integers
+        of permuted weights are permuted; parameters that are the same everywhere are numbers. Bindings that became
+        unused are left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

@@ -50,12 +50,10 @@ def dequantize(scope: Scope, binding: relax.VarBinding) -> None:
 def quantize(scope: Scope, binding: relax.VarBinding) -> None:
     """``quantize`` of what no primitive before it stores as integers."""
     call = binding.value
-    _uniform(scope, call)
+    _, zero_point = _uniform(scope, call)
     source = scope.activation(call.args[0])
     result = scope.graph.temp(source.shape, source.layout, scope.element)
-    steps = Integers(
-        source=call.args[0], scale=call.args[1], zero_point=int(scalar(call.args[2]) or 0)
-    )
+    steps = Integers(source=call.args[0], scale=call.args[1], zero_point=zero_point)
     scope.append("reorder", [source], result).quantized = (scope.quantization("dst", steps),)
     scope.values[binding.var] = result
 
