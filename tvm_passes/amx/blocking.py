@@ -12,7 +12,7 @@ _PASS_BYTES = 128 << 10
 """Weights up to this size are read again for every block of pixels; larger ones are passed over once, and the pixels
 are read again: what is read again has to stay in the second-level cache."""
 _FEW_PIXELS = 4
-"""Tiles of pixels up to which one block takes them all, so that each weight is loaded once."""
+"""Tiles of pixels that one block takes where there are many weights to each: then every weight is loaded once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     chunks = min(chunks, geometry.height)
     rows = -(-geometry.height // chunks)
     tiles = geometry.tiles(rows).count
-    wanted = ALGORITHMS[algorithm] or _rule(tiles, columns // parts, geometry.halves)
+    wanted = ALGORITHMS[algorithm] or _rule(tiles, columns // parts, geometry)
     block = Block(pixels=min(wanted.pixels, tiles), channels=min(wanted.channels, columns))
     return Blocking(
         block=block,
@@ -90,12 +90,13 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     )
 
 
-def _rule(tiles: int, columns: int, halves: int) -> Block:
+def _rule(tiles: int, columns: int, geometry: Geometry) -> Block:
     if columns == 3:
-        return Block(pixels=min(tiles, 2) if halves == 1 else 1, channels=3)
+        return Block(pixels=min(tiles, 2) if geometry.halves == 1 else 1, channels=3)
     if tiles == 1 or columns == 1:
         # One side is a single tile: the other gets the accumulators.
         return Block(pixels=min(tiles, 4), channels=max(min(columns, 4), 1))
-    if (tiles <= _FEW_PIXELS and tiles % 2 == 0) or tiles == 3:
-        return Block(pixels=tiles, channels=4 // tiles)
-    return Block(pixels=2, channels=2)
+    is_heavy = geometry.halves == 2 or geometry.copy_size(1) > 0
+    if is_heavy and tiles in (3, _FEW_PIXELS):
+        return Block(pixels=tiles, channels=1)
+    return Block(pixels=min(tiles, 2), channels=2)

@@ -27,7 +27,7 @@ from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.emit import Buffer, TirExpr, bind
 from tvm_passes.cpu.view import View
 
-_COPY_BYTES = 512 << 10
+_COPY_BYTES = 768 << 10
 """What the copy of a task's rows may take at most: it shall stay in the second-level cache."""
 
 _SPREAD = 64
