@@ -27,7 +27,7 @@ from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 
 MODES = ("f32", "f32-grade", "bf16")
-TURNS = 5
+TURNS = 3
 PRODUCTS: Mapping[str, int] = {F32: 1, SPLIT_BF16: 3, BF16: 1}
 """Products of one multiply-add, by precision."""
 WEIGHT_BYTES: Mapping[str, int] = {F32: 4, SPLIT_BF16: 4, BF16: 2}
