@@ -160,6 +160,8 @@ def test_a_chain_keeps_its_layout_and_agrees():
         return op.add(nn.conv2d(second, weights(64, 64, 1, 1, seed=2)), second)
 
     module, x = model(body, (1, 32, 12, 12)), random_array(1, 32, 12, 12)
+    decision = Decision(unit="amx", layout="NHWC", precision="split-bf16")
+    assert answers(module, decision).count(None) == 2, "both convolutions run on tiles"
     results = {
         layout: run(module, [x], Decision(unit="amx", layout=layout, precision="split-bf16"))
         for layout in ("NHWC", "NCHW32c")
