@@ -10,8 +10,9 @@ import ml_dtypes
 import numpy as np
 
 from tvm_passes.amx.blocking import Blocking, choose
+from tvm_passes.amx.copies import geometry_of
 from tvm_passes.amx.emitter import Emitter
-from tvm_passes.amx.geometry import Geometry, geometry_of
+from tvm_passes.amx.geometry import Geometry
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.emit import Buffer

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tvm_passes.amx.geometry import geometry_of
+from tvm_passes.amx.copies import geometry_of
 from tvm_passes.amx.kernel import AmxKernel
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.host import VectorUnit
