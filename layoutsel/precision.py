@@ -17,6 +17,9 @@ LOCAL_ERRORS: Mapping[str, float] = {F32: 1e-7, INT8: 1e-7, SPLIT_BF16: 5e-6, BF
 """Relative L2 error that one sub-graph adds, by precision of its decision: some one rounding of its result. A bfloat16
 keeps 8 bits of the significand, a pair of them 16."""
 
+SHARE = 0.25
+"""Part of a mode's tolerance that the rounding of one sub-graph may take up."""
+
 DEFAULT_BUDGET = 1e-3
 """Relative L2 error that ``auto`` allows where nothing else is said."""
 
@@ -40,11 +43,16 @@ class PrecisionMode:
         """Whether all is as if there were no other precision."""
         return self.precisions == (F32,)
 
-    def offers(self, precision: str, *, sensitive: bool) -> bool:
-        """Whether a sub-graph may be computed in `precision`; only a budget frees the sensitive ones from f32."""
+    def offers(self, precision: str, felt: float = 0.0) -> bool:
+        """Whether a sub-graph may be computed in `precision` whose own rounding the outputs may feel `felt` times.
+
+        Any may where the user set the tolerance; else one sub-graph may take :data:`SHARE` of it.
+        """
         if precision in OWN:
             return True
-        return precision in self.precisions and (self.is_budget or not sensitive)
+        if precision not in self.precisions:
+            return False
+        return self.is_budget or felt * LOCAL_ERRORS[precision] <= SHARE * self.tolerance
 
     @property
     def offered(self) -> tuple[str, ...]:

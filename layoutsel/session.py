@@ -15,6 +15,7 @@ import numpy as np
 import tvm
 
 from layoutsel.building.build import Lowered, lower_decisions
+from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import (
     Candidates,
     Priced,
@@ -49,8 +50,9 @@ from layoutsel.runtime.calibration_inputs import read_calibration
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, select
-from layoutsel.units.sensitive import sensitive_subgraphs
+from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
 from layoutsel.versions import all_versions
+from tvm_passes.backends import BACKENDS
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.cpu.tuned import recorded_us
 from tvm_passes.decision import Decision, SubgraphId
@@ -173,21 +175,21 @@ class Session:
             return gather_candidates(self.graph, self.units, self._admits)
 
     @cached_property
-    def _sensitive(self) -> Mapping[SubgraphId, str]:
+    def _sensitive(self) -> Mapping[SubgraphId, Sensitivity]:
         return sensitive_subgraphs(self.graph)
 
     def _admits(self, subgraph: Subgraph, decision: Decision) -> bool | Decline:
-        """Whether the mode lets a decision pass; of its precisions, sensitive sub-graphs decline all but f32."""
-        reason = self._sensitive.get(subgraph.id)
-        if self.precision.offers(decision.precision, sensitive=reason is not None):
+        """Whether the mode lets a decision pass; sensitive sub-graphs decline precisions that it has no room for."""
+        sensitivity = self._sensitive.get(subgraph.id)
+        if self.precision.offers(decision.precision, sensitivity.felt if sensitivity else 0.0):
             return True
-        if decision.precision not in self.precision.precisions:
+        if sensitivity is None or decision.precision not in self.precision.precisions:
             return False
         return Decline(
             subgraph=subgraph.id,
             operator=subgraph.anchor,
             decision=str(decision),
-            got=f"a sensitive sub-graph ({reason})",
+            got=f"a sensitive sub-graph ({sensitivity.reason})",
             expected="precision f32: only --precision auto weighs others",
         )
 
@@ -389,7 +391,7 @@ class Session:
             lambda tensor, source, destination: (
                 model.transform(_spec(tensor), source, destination).us
             ),
-            lambda tensor, source, destination: _crossing(model, tensor, source, destination),
+            lambda tensor, source, destination: self._crossing(model, tensor, source, destination),
             name=self.model.name,
             content_hash=self.model.content_hash,
         )
@@ -408,9 +410,34 @@ class Session:
                 got=answer.reason,
                 expected="a candidate that builds and runs",
             )
+        copied = self._in_place.copied(subgraph, decision)
         return Priced(
-            us=answer.us, spread_us=answer.spread_us, source=answer.source, score_us=estimate.us
+            us=answer.us * copied,
+            spread_us=answer.spread_us * copied,
+            source=answer.source,
+            score_us=estimate.us,
         )
+
+    @cached_property
+    def _in_place(self) -> InPlace:
+        return InPlace.read(self.graph)
+
+    def _crossing(
+        self, model: MeasuredCost, tensor: Tensor, source: str, destination: str
+    ) -> float:
+        """Nothing where the host hands over or takes: it does so whoever computes.
+
+        What comes from, or also goes to, a unit that knows no larger tensors is copied into the concatenation.
+        """
+        if HOST in (source, destination):
+            return 0.0
+        runtimes = [BACKENDS[unit].runtime for unit in (source, destination)]
+        if runtimes[0] == runtimes[1]:
+            return 0.0
+        price = model.crossing(_spec(tensor), *runtimes).us
+        if (tensor.producer, tensor.output_index) in self._in_place.parts:
+            price += 2 * tensor.bytes / machine_peaks(self.threads).cache_gbps * 1e-3
+        return price
 
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
@@ -445,10 +472,3 @@ class Session:
 
 def _spec(tensor: Tensor) -> TensorSpec:
     return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
-
-
-def _crossing(model: MeasuredCost, tensor: Tensor, source: str, destination: str) -> float:
-    """Nothing where the host hands over or takes: it does so whoever computes."""
-    if HOST in (source, destination):
-        return 0.0
-    return model.crossing(_spec(tensor), source, destination).us

@@ -9,6 +9,7 @@ import tvm
 from tvm import relax
 
 from tvm_passes import amx, cpu, onednn
+from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 
@@ -25,8 +26,10 @@ class Backend:
     """As decisions name it."""
     supports: Callable[[relax.Function, Decision], Decline | None]
     """Whether a stage-1 sub-graph function may run under a decision; the reason where not. Fast: builds nothing."""
-    lower: Callable[[tvm.target.Target], tvm.transform.Pass]
-    """The pass that replaces this unit's calls in `main` (stage 3 → 4)."""
+    lower: Callable[[tvm.target.Target], tvm.transform.Pass] | None = None
+    """The pass that replaces this unit's calls in `main` (stage 3 → 4); None where the CPU's does, with its `planner`."""
+    planner: Planner | None = None
+    """What plans kernels that TVM generates the code of."""
     hints: Callable[[relax.Function, Decision], Mapping[str, float]] = lambda _function, _decision: {}
     """What a cost model may want to know of the code that a supported decision gets, by name."""
     record: Callable[[relax.Function, Decision], str] = lambda _function, _decision: ""
@@ -35,6 +38,11 @@ class Backend:
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
     unavailable: Callable[[], str | None] = _always
     """Why it cannot be used on this machine; None where it can."""
+
+    @property
+    def runtime(self) -> str:
+        """The unit that its kernels run like: all that TVM generates code for are the CPU's threads."""
+        return self.name if self.planner is None else "cpu"
 
 
 BACKENDS: dict[str, Backend] = {
@@ -49,19 +57,29 @@ BACKENDS: dict[str, Backend] = {
     "amx": Backend(
         name="amx",
         supports=amx.supports,
-        lower=amx.LowerAmx,
+        planner=amx.plan,
         hints=amx.hints,
         unavailable=amx.unavailable,
     ),
     "cpu": Backend(
         name="cpu",
         supports=cpu.supports,
-        lower=cpu.LowerCpu,
+        lower=lambda target: cpu.LowerCpu(target, _planners()),
+        planner=cpu.plan_subgraph,
         hints=cpu.hints,
         record=cpu.record,
     ),
 }
 """By name. The CPU is lowered last: it takes whatever is left."""
+
+
+def _planners() -> dict[str, Planner]:
+    """The planners of the units at hand."""
+    return {
+        backend.name: backend.planner
+        for backend in BACKENDS.values()
+        if backend.planner is not None and backend.unavailable() is None
+    }
 
 
 def register_backend(backend: Backend) -> None:

@@ -54,7 +54,7 @@ def lower(
 def lower_units(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
     """From merged partitions (stage 3) to lowered units (stage 4)."""
     for backend in BACKENDS.values():
-        if backend.unavailable() is None:
+        if backend.lower is not None and backend.unavailable() is None:
             module = backend.lower(target)(module)
     check_lowered(module)
     return module

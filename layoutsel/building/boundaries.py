@@ -152,7 +152,8 @@ def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Bou
     most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
     largest = TensorSpec(shape=(1, 1), dtype="float32", bytes=most)
-    for source, destination in permutations(units, 2):
+    runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
+    for source, destination in permutations(runtimes, 2):
         for spec in (smallest, largest):
             yield _Boundary(
                 kind="crossing",

@@ -72,7 +72,7 @@ def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMEx
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:
     for binding in main_bindings(module["main"]):
-        if op_name(binding.value) == "call_tir":
+        if op_name(binding.value) in ("call_tir", "call_tir_inplace"):
             label = binding.var.name.rsplit("_", 1)[0]
             yield binding.value.args[0].name_hint, label
         elif op_name(binding.value) == "call_dps_packed":

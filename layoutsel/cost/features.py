@@ -18,7 +18,7 @@ from layoutsel.cost.roofline import STORED, RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.decision import Decision
 
-VERSION = 3
+VERSION = 4
 """Of the meaning of the names below; a trained model states the one that it was trained with."""
 
 _ANCHORS = (
@@ -53,7 +53,7 @@ _IMPLEMENTATIONS = (
 _BLOCKING = (
     *("cycles", "tasks", "tile_width", "tile_vectors", "task_rows", "row", "channel_block"),
     *("lanes", "taps", "tile_block", "nests", "primitives", "read_bytes", "written_bytes"),
-    *("products", "tile_pixels", "tile_channels", "tile_rows", "copied"),
+    *("products", "tile_pixels", "tile_channels", "tile_rows", "copied", "parts"),
 )
 """Hints that are extents."""
 _SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable", "pixels_first")

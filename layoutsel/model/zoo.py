@@ -14,6 +14,8 @@ from layoutsel.model.random_weights import random_weight
 
 PREFIX = "light:"
 """What the name of a model of the zoo starts with, such as ``light:resnet50``."""
+_BATCH = "@"
+"""What the batch follows, where it is not 1: ``light:resnet50@8``."""
 
 LIGHT_MODELS = (
     "bvlc_alexnet",
@@ -40,17 +42,23 @@ def light_model(name: str, seed: int = 0) -> ModelProto:
     Parameters
     ----------
     name
-        One of :data:`LIGHT_MODELS`.
+        One of :data:`LIGHT_MODELS`, with ``@`` and a batch behind it where that is not to be 1.
     seed
         Of the weights; equal seeds give equal models.
 
     Raises
     ------
     InvalidModel
-        If there is no such network.
+        If there is no such network, or the batch is no positive number.
     """
+    name, has_batch, batch = name.partition(_BATCH)
     if name not in LIGHT_MODELS:
         raise InvalidModel(f"no model {PREFIX}{name}: choose one of {', '.join(LIGHT_MODELS)}")
+    if has_batch and not (batch.isdecimal() and int(batch) > 0):
+        raise InvalidModel(
+            f"model {PREFIX}{name}{_BATCH}{batch}: got batch {batch!r}; expected a positive number, such as "
+            f"{PREFIX}{name}{_BATCH}8"
+        )
     source = onnx.load(_FILES / f"light_{name}.onnx")
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.graph.initializer}
     shapes = _placeholder_shapes(source, stored)
@@ -62,8 +70,22 @@ def light_model(name: str, seed: int = 0) -> ModelProto:
         list(source.graph.output),
         _weights(nodes, stored, shapes, seed),
     )
+    if has_batch:
+        _set_batch(graph, int(batch))
     opsets = list(source.opset_import)
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+
+
+def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
+    """Give inputs and outputs another batch; reshapes that state one keep what comes in."""
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    targets = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    for tensor in graph.initializer:
+        if tensor.name in targets:
+            shape = numpy_helper.to_array(tensor).copy()
+            shape[0] = 0 if shape[0] == 1 else shape[0]
+            tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
 
 
 def _placeholder_shapes(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from layoutsel.model.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import is_image
+from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.amx.legality import PRECISIONS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
@@ -20,9 +21,10 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
         return
     for layout in ("NHWC", "NCHW32c") if is_image(subgraph) else (PLAIN,):
         for precision in PRECISIONS:
-            # The other register blocks are for pins: on ResNet-50's layers the rule's is the fastest or close to it
-            # (bench/results/tiles.json).
-            yield Decision(unit="amx", layout=layout, precision=precision)
+            for algorithm in ALGORITHMS:
+                yield Decision(
+                    unit="amx", layout=layout, precision=precision, algorithm=algorithm
+                )
 
 
 UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)

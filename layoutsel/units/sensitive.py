@@ -1,6 +1,9 @@
-"""The sub-graphs whose rounding a network feels most: these stay f32, unless a budget of error says otherwise."""
+"""The sub-graphs whose rounding a network feels most: these stay f32, unless a tolerated error says otherwise."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 from layoutsel.model.graph import ModelGraph, Subgraph
 from tvm_passes.decision import SubgraphId
@@ -17,15 +20,29 @@ NORMALISING = frozenset(
 """Operators that magnify an error of what they read, or sum up squares of it."""
 
 
-def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, str]:
-    """The sensitive sub-graphs with what makes each so, for people."""
-    found = {
-        subgraph.id: operator
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """Why a sub-graph's own rounding counts for more than that of others, and how much."""
+
+    reason: str
+    """For people."""
+    felt: float
+    """How many times an output may feel it."""
+
+
+HEAD = Sensitivity(reason="the last product before an output", felt=1.0)
+"""Nothing averages its rounding: the outputs have it as it is."""
+
+
+def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, Sensitivity]:
+    """The sensitive sub-graphs with what makes each so."""
+    normalising = {
+        subgraph.id: Sensitivity(reason=operator, felt=math.inf)
         for subgraph in graph.subgraphs
         for operator in subgraph.operators
         if operator in NORMALISING
     }
-    return {**found, **dict.fromkeys(_heads(graph), "the last product before an output")}
+    return {**dict.fromkeys(_heads(graph), HEAD), **normalising}
 
 
 def _heads(graph: ModelGraph) -> set[SubgraphId]:

@@ -11,7 +11,7 @@ import tvm
 from tests.cpu.support import TARGET, Body, finish, model, random_array
 from tests.reference import relative_error, run_relax
 from tvm_passes import amx
-from tvm_passes.cpu import LowerCpu
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.partition import PartitionSubgraphs
@@ -40,8 +40,8 @@ def run(module: tvm.IRModule, arrays: Sequence[np.ndarray], decision: Decision) 
         for function in partitioned.functions.values()
         if subgraph_id(function)
     }
-    lowered = amx.LowerAmx(TARGET)(RewriteLayouts(decisions)(partitioned))
-    machine = finish(LowerCpu(TARGET)(lowered))
+    decided = RewriteLayouts(decisions)(partitioned)
+    machine = finish(BACKENDS["cpu"].lower(TARGET)(decided))
     return machine["main"](*(tvm.runtime.tensor(array) for array in arrays)).numpy()
 
 

@@ -38,13 +38,28 @@ class Block:
         return range(first, REGISTERS - weights), range(REGISTERS - weights, REGISTERS)
 
 
-ALGORITHMS: Mapping[str, Block | None] = {
-    "direct": None,
-    "square": Block(pixels=2, channels=2),
-    "tall": Block(pixels=4, channels=1),
-    "wide": Block(pixels=1, channels=4),
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What an algorithm says of the blocking; the rest is by rule."""
+
+    block: Block | None = None
+    by_channels: bool | None = None
+    """Whether threads share the output channels, rather than the rows."""
+    pixels_first: bool | None = None
+    """See :class:`Blocking`."""
+
+
+ALGORITHMS: Mapping[str, Cut] = {
+    "direct": Cut(),
+    "square": Cut(block=Block(pixels=2, channels=2)),
+    "tall": Cut(block=Block(pixels=4, channels=1)),
+    "wide": Cut(block=Block(pixels=1, channels=4)),
+    "rows": Cut(by_channels=False),
+    "channels": Cut(by_channels=True),
+    "pixels-first": Cut(pixels_first=True),
+    "weights-first": Cut(pixels_first=False),
 }
-"""Register blocks by algorithm of a decision; ``direct`` takes one by rule."""
+"""By algorithm of a decision: each departs from the rules in one way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +86,9 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     source_bytes = (
         2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
     )
-    by_channels = weight_bytes > source_bytes and columns >= threads
+    cut = ALGORITHMS[algorithm]
+    by_channels = weight_bytes > source_bytes if cut.by_channels is None else cut.by_channels
+    by_channels = by_channels and columns >= threads
     parts = threads if by_channels else 1
     chunks = 1 if by_channels else -(-threads // geometry.images)
     while chunks < geometry.height and not geometry.fits(-(-geometry.height // chunks)):
@@ -79,14 +96,17 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
     chunks = min(chunks, geometry.height)
     rows = -(-geometry.height // chunks)
     tiles = geometry.tiles(rows).count
-    wanted = ALGORITHMS[algorithm] or _rule(tiles, columns // parts, geometry)
+    wanted = cut.block or _rule(tiles, columns // parts, geometry)
     block = Block(pixels=min(wanted.pixels, tiles), channels=min(wanted.channels, columns))
+    pixels_first = cut.pixels_first
+    if pixels_first is None:
+        pixels_first = weight_bytes // parts <= _PASS_BYTES
     return Blocking(
         block=block,
         rows=rows,
         chunks=-(-geometry.height // rows),
         parts=min(parts, -(-columns // block.channels)),
-        pixels_first=weight_bytes // parts <= _PASS_BYTES and tiles > block.pixels,
+        pixels_first=pixels_first and tiles > block.pixels,
     )
 
 

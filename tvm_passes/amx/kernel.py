@@ -94,6 +94,7 @@ class AmxKernel:
             "tile_channels": float(blocking.block.channels),
             "tile_rows": float(tiles.rows),
             "tasks": float(tasks * blocking.parts),
+            "parts": float(blocking.parts),
             "copied": float(geometry.copy_size(blocking.rows)),
             "pixels_first": float(blocking.pixels_first),
         }

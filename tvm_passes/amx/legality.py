@@ -69,15 +69,10 @@ def _unplanned(subgraph: Subgraph, decision: Decision) -> tuple[str, str, str] |
             "a convolution in one group, channels last, or a matrix product, of constant weights",
         )
     simplest = plan_amx(replace(subgraph, algorithm="direct"), unit)
-    if decision.algorithm != "direct" and _block(plan) == _block(simplest):
+    assert isinstance(simplest, Plan)
+    if decision.algorithm != "direct" and plan.hints == simplest.hints:
         return subgraph.anchor, f"algorithm {decision.algorithm}, which is the same here", "direct"
     return None
-
-
-def _block(plan: Plan | str) -> tuple[float, ...]:
-    """What a kernel's registers hold."""
-    assert isinstance(plan, Plan)
-    return tuple(plan.hints[name] for name in ("tile_pixels", "tile_channels"))
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:

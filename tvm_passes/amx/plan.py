@@ -15,7 +15,6 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_products import Product, conv2d_shape, matmul_shape, read_product
 from tvm_passes.cpu.subgraph import Subgraph, as_rows, is_plain
-from tvm_passes.cpu.view import view
 from tvm_passes.layout import storage_of
 
 Pack = Callable[[AmxKernel, np.ndarray], np.ndarray]
@@ -52,8 +51,8 @@ def _matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
 
 def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
-    source = view(product.source.shape, product.source.layout)
-    result = view(product.anchor.shape, product.subgraph.out_layouts[0])
+    source = product.source.view
+    result = product.subgraph.result_view
     if not storage_of(product.source.layout) or source.c != 1 or result.c != 1:
         return product.anchor.operator
     if shape.groups != 1 or geometry_of(shape, source) is None:

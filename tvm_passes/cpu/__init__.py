@@ -2,7 +2,11 @@
 
 from tvm_passes.cpu.host import host_target
 from tvm_passes.cpu.kernel_pipeline import NAME as KERNEL_PIPELINE
+from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.legality import hints, record, supports
 from tvm_passes.cpu.lower import LowerCpu
 
-__all__ = ["KERNEL_PIPELINE", "LowerCpu", "hints", "host_target", "record", "supports"]
+__all__ = [
+    *("KERNEL_PIPELINE", "LowerCpu", "hints", "host_target", "plan_subgraph", "record"),
+    "supports",
+]

@@ -168,6 +168,8 @@ def _operand_view(node: Node, param: Param, full: Sequence[int]) -> View | None:
         return None
     if node.operator == "nn.prelu" and param is node.args[1]:
         return broadcast_view((param.shape[0], 1, 1), param.layout, full)
+    if param.within is not None:
+        return param.view if param.shape == tuple(full) else None
     return broadcast_view(param.shape, param.layout, full)
 
 

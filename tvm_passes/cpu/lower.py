@@ -1,4 +1,4 @@
-"""Stage 4 for the CPU: calls of sub-graph functions become calls of scheduled PrimFuncs."""
+"""Stage 4 of the units that TVM generates code for: calls of sub-graph functions become calls of scheduled PrimFuncs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from tvm.target import Target
 from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.kernels import Planner, plan_subgraph
+from tvm_passes.cpu.place import WRITERS, find_placements, reads_slices
 from tvm_passes.cpu.plan import Pack, Plan
+from tvm_passes.cpu.pointwise import plan_concat
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
 from tvm_passes.cpu.tunable import tunable
 from tvm_passes.cpu.tuned import ALGORITHM, find_record, scheduled
+from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
-from tvm_passes.ir import Constant, Expr, main_bindings, static_shape, substitute
-from tvm_passes.layout import logical_shape, physical_dtype
+from tvm_passes.ir import Constant, Expr, Var, main_bindings, static_shape, substitute
+from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 
 UNIT = "cpu"
 
@@ -43,14 +46,27 @@ class _Kernel:
     """Calls of PrimFuncs, to be inlined."""
 
 
-class Lowering:
-    """Re-emits `main` with the calls of one unit lowered to PrimFuncs."""
+@dataclass(frozen=True)
+class _Place:
+    """What a kernel reads and writes inside of larger tensors."""
 
-    def __init__(self, module: tvm.IRModule, target: Target, name: str, planner: Planner) -> None:
+    within: Slice | None = None
+    """Where its result goes."""
+    reads: tuple[tuple[int, Slice], ...] = ()
+    """Where activations lie, by number."""
+    absent: frozenset[int] = frozenset()
+    """Activations of a concatenation that need no copy."""
+
+
+class _Lowering:
+    """Re-emits `main` with the calls of some units lowered to PrimFuncs."""
+
+    def __init__(
+        self, module: tvm.IRModule, target: Target, planners: Mapping[str, Planner]
+    ) -> None:
         self.module = module
         self.target = target
-        self.name = name
-        self.planner = planner
+        self.planners = planners
         self.unit = vector_unit(target)
         kept = {
             gv: func
@@ -58,40 +74,73 @@ class Lowering:
             if gv.name_hint != "main" and not self._is_ours(func)
         }
         self.builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
-        self.kernels: dict[GlobalVar, _Kernel] = {}
-        self.shared: dict[int, list[tuple[relax.Function, _Kernel]]] = {}
+        self.kernels: dict[tuple[GlobalVar, _Place], _Kernel] = {}
+        self.shared: dict[tuple[int, _Place], list[tuple[relax.Function, _Kernel]]] = {}
+        self.placements = find_placements(module, self._writes, self._reads)
+        self.homes: dict[Var, Var] = {}
+        """The tensors that others are placed in, as they were last written."""
 
-    def kernel(self, callee: GlobalVar) -> _Kernel:
+    def kernel(self, callee: GlobalVar, place: _Place) -> _Kernel:
         """The replacement of a function, one for all that are the same but for their weights."""
-        if callee not in self.kernels:
+        key = (callee, place)
+        if key not in self.kernels:
             function = self.module[callee].without_attr("layoutsel.subgraph")
-            bucket = self.shared.setdefault(tvm_ffi.structural_hash(function), [])
+            bucket = self.shared.setdefault((tvm_ffi.structural_hash(function), place), [])
             for known, kernel in bucket:
                 if tvm_ffi.structural_equal(known, function):
-                    self.kernels[callee] = kernel
+                    self.kernels[key] = kernel
                     return kernel
-            self.kernels[callee] = self._build(callee)
-            bucket.append((function, self.kernels[callee]))
-        return self.kernels[callee]
+            self.kernels[key] = self._build(callee, place)
+            bucket.append((function, self.kernels[key]))
+        return self.kernels[key]
 
-    def _build(self, callee: GlobalVar) -> _Kernel:
+    def _build(self, callee: GlobalVar, place: _Place) -> _Kernel:
         function = self.module[callee]
         if "layoutsel.transform" in function.attrs:
-            kernel = self._reorder(function)
+            kernel = self._reorder(function, place.within)
             if kernel:
                 return kernel
-        elif str(function.attrs["layoutsel.algorithm"]) == ALGORITHM:
+        elif _is_tuned(function):
             return self._tuned(function)
         else:
-            subgraph = read_subgraph(function)
-            plan = self.planner(subgraph, self.unit) if subgraph else ""
+            plan = self._plan(function, place)
             if isinstance(plan, Plan):
-                return self._planned(plan)
+                return self._planned(plan, _unit(function))
         return self._legalised(callee, function)
 
-    def _planned(self, plan: Plan) -> _Kernel:
+    def _plan(self, function: relax.Function, place: _Place) -> Plan | str:
+        """Our own kernel of a sub-graph, or what is in the way."""
+        subgraph = read_subgraph(function, within=place.within, reads=dict(place.reads))
+        if subgraph is None:
+            return ""
+        if place.absent:
+            return plan_concat(subgraph, self.unit, place.absent)
+        return self.planners[_unit(function)](subgraph, self.unit)
+
+    def _writes(self, function: relax.Function) -> bool:
+        """Whether the kernel of a function can store its result into a larger tensor."""
+        if not self._is_ours(function):
+            return False
+        if "layoutsel.transform" in function.attrs:
+            return self._reorders(function)
+        if function.attrs["layoutsel.anchor"] not in WRITERS or _is_tuned(function):
+            return False
+        return isinstance(self._plan(function, _Place()), Plan)
+
+    def _reads(self, function: relax.Function, index: int) -> bool:
+        """Whether the kernel of a function can read an activation out of a larger tensor."""
+        if not self._is_ours(function) or "layoutsel.transform" in function.attrs:
+            return False
+        subgraph = read_subgraph(function)
+        if subgraph is None or not reads_slices(subgraph):
+            return False
+        (shape,) = (param.shape for param in subgraph.params if param.index == index)
+        place = _Place(reads=((index, Slice(shape=shape, first=0)),))
+        return isinstance(self._plan(function, place), Plan)
+
+    def _planned(self, plan: Plan, unit: str) -> _Kernel:
         """A kernel of our own."""
-        callee = self._add(plan.prim_func(), self._kernel_name(plan.subgraph.anchor))
+        callee = self._add(plan.prim_func(), _kernel_name(unit, plan.subgraph.anchor))
         result = relax.TensorType(plan.result_shape, plan.result_dtype)
         constants = [param.constant for param in plan.subgraph.params if param.constant is not None]
         return _Kernel(callee, result, plan.packs, tuple(constants))
@@ -107,23 +156,30 @@ class Lowering:
             code = scheduled(found)
         except BuildError as error:
             raise BuildError(f"{_described(function)}: {error}") from error
-        name = f"{self._kernel_name(str(function.attrs['layoutsel.anchor']))}_tuned"
+        name = f"{_kernel_name(_unit(function), str(function.attrs['layoutsel.anchor']))}_tuned"
         return _Kernel(self._add(code, name), task.result, task.packs, task.constants)
 
     def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
         """Add a kernel, named by its content: the same kernel has the same name in every module."""
         return self.builder.add_func(code, f"{name}_{tvm_ffi.structural_hash(code) % 16**8:08x}")
 
-    def _reorder(self, function: relax.Function) -> _Kernel | None:
+    def _reorder(self, function: relax.Function, within: Slice | None) -> _Kernel | None:
         """The kernel of a transform of one float tensor."""
-        source, result = str(function.attrs["layoutsel.transform"]).split(">")
-        ty = function.params[0].ty
-        if str(ty.dtype) != physical_dtype("float32", source):
+        if not self._reorders(function):
             return None
-        code = reorder(logical_shape(static_shape(ty), source), source, result, self.unit)
+        source, result = str(function.attrs["layoutsel.transform"]).split(">")
+        shape = logical_shape(static_shape(function.params[0].ty), source)
+        code = reorder(shape, source, result, self.unit, within)
         ty = function.ret_ty
-        name = f"{self.name}_{source}_to_{result}".replace(".", "_")
+        if within is not None:
+            ty = relax.TensorType(physical_shape(within.shape, result), str(ty.dtype))
+        name = f"{_unit(function)}_{source}_to_{result}".replace(".", "_")
         return _Kernel(self._add(code, name), ty)
+
+    def _reorders(self, function: relax.Function) -> bool:
+        """Whether there is a kernel for a transform."""
+        source = str(function.attrs["layoutsel.transform"]).split(">")[0]
+        return str(function.params[0].ty.dtype) == physical_dtype("float32", source)
 
     def _legalised(self, callee: GlobalVar, function: relax.Function) -> _Kernel:
         """TVM's own code for a sub-graph that no kernel computes."""
@@ -134,12 +190,33 @@ class Lowering:
         mapping = {}
         for gv, func in legalised.functions.items():
             if gv.name_hint != "main":
-                mapping[gv] = self._add(func, f"{self.name}_{gv.name_hint}")
+                mapping[gv] = self._add(func, f"{_unit(function)}_{gv.name_hint}")
         return _Kernel(body=_redirect(legalised["main"], mapping))
 
-    def call(self, call: Call) -> Expr:
-        """Emit the lowered form of a call of a CPU function."""
-        kernel = self.kernel(call.op)
+    def _place(self, var: Var, call: Call) -> _Place:
+        """What of a binding of the old `main` lies inside of larger tensors."""
+        found = {
+            index: self.placements[argument].slice
+            for index, argument in enumerate(call.args)
+            if isinstance(argument, Var) and argument in self.placements
+        }
+        own = self.placements.get(var)
+        # Of what is placed, a concatenation reads only what is placed in itself.
+        joins = self.module[call.op].attrs.get("layoutsel.anchor", "") == "concat"
+        return _Place(
+            within=own.slice if own else None,
+            reads=() if joins else tuple(found.items()),
+            absent=frozenset(found) if joins else frozenset(),
+        )
+
+    def call(self, binding: relax.VarBinding, call: Call) -> Expr:
+        """Emit the lowered form of a binding that calls a function of ours; `call` has the new arguments."""
+        own = self.placements.get(binding.var)
+        home = own.home if own else binding.var
+        place = self._place(binding.var, binding.value)
+        if place.absent and len(place.absent) == len(call.args):
+            return self.homes[home]
+        kernel = self.kernel(call.op, place)
         label = _label(self.module[call.op])
         if kernel.body is not None:
             return self._inline(kernel.body, call, label)
@@ -147,8 +224,19 @@ class Lowering:
         arguments = [
             _packed(kernel.packs[index], argument) if index in kernel.packs else argument
             for index, argument in enumerate([*call.args, *hoisted])
+            if index not in place.absent
         ]
-        return self.builder.emit(relax.call_tir(kernel.callee, arguments, kernel.result), label)
+        if home not in self.homes:
+            value = relax.call_tir(kernel.callee, arguments, kernel.result)
+        else:
+            whole = [*arguments, self.homes[home]]
+            value = relax.call_tir_inplace(
+                kernel.callee, whole, [len(arguments)], kernel.result
+            )
+        result = self.builder.emit(value, label)
+        if own or place.absent:
+            self.homes[home] = result
+        return result
 
     def _inline(self, function: relax.Function, call: Call, label: str) -> Expr:
         mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
@@ -167,21 +255,16 @@ class Lowering:
                 for binding in main_bindings(main):
                     value = substitute(binding.value, mapping.get)
                     if self._calls_us(value):
-                        mapping[binding.var] = self.call(value)
+                        mapping[binding.var] = self.call(binding, value)
                     else:
                         mapping[binding.var] = builder.emit(value)
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
         return builder.finalize()
 
-    def _kernel_name(self, anchor: str) -> str:
-        return f"{self.name}_{anchor.rsplit('.', maxsplit=1)[-1]}"
-
     def _is_ours(self, function: tvm.ir.BaseFunc) -> bool:
         attrs = function.attrs
-        return (
-            attrs is not None and "layoutsel.unit" in attrs and attrs["layoutsel.unit"] == self.name
-        )
+        return attrs is not None and str(attrs.get("layoutsel.unit", "")) in self.planners
 
     def _calls_us(self, value: Expr) -> bool:
         return (
@@ -190,6 +273,18 @@ class Lowering:
             and value.op in self.module.functions
             and self._is_ours(self.module[value.op])
         )
+
+
+def _unit(function: relax.Function) -> str:
+    return str(function.attrs["layoutsel.unit"])
+
+
+def _is_tuned(function: relax.Function) -> bool:
+    return str(function.attrs["layoutsel.algorithm"]) == ALGORITHM
+
+
+def _kernel_name(unit: str, anchor: str) -> str:
+    return f"{unit}_{anchor.rsplit('.', maxsplit=1)[-1]}"
 
 
 def _packed(pack: Pack, weights: Constant) -> Expr:
@@ -221,24 +316,28 @@ def _redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerCpu")
 class LowerCpu:
-    """Give every sub-graph of the CPU its kernels.
+    """Give every sub-graph of the CPU, and of other units that TVM generates code for, its kernels.
 
-    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``.
+    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``; what is concatenated is written in place:
+    ``concat(s3(x, w), s4(y, v))`` → ``call_tir_inplace(cpu_conv2d, (y, packed v, call_tir(cpu_conv2d, (x, packed w))))``.
 
     *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
-    function of the unit ``cpu`` any more; weights are packed constants.
+    function of these units any more; weights are packed constants.
 
     Parameters
     ----------
     target
         The LLVM target that code will be generated for.
+    planners
+        By unit, what plans its kernels.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, planners: Mapping[str, Planner] | None = None) -> None:
         self.target = target
+        self.planners = planners or {UNIT: plan_subgraph}
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lower `module`."""
-        return Lowering(module, self.target, UNIT, plan_subgraph).lower()
+        return _Lowering(module, self.target, self.planners).lower()

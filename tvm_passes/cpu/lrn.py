@@ -14,7 +14,7 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Nest, nest_for, run_nests
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph
-from tvm_passes.cpu.view import View, four_dimensional, view
+from tvm_passes.cpu.view import View, four_dimensional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Normalisation:
     bias: float
     beta: float
 
+
+_USUAL_BETA = 0.75
 
 _NODES = (
     "multiply",
@@ -81,8 +83,8 @@ def plan_lrn(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if found is None:
         return subgraph.anchor
     shape = four_dimensional(found.source.shape)
-    source = view(shape, found.source.layout)
-    result = view(shape, subgraph.out_layouts[0])
+    source = found.source.view
+    result = subgraph.result_view
     nest = nest_for(shape, [result, source], unit)
     if nest.axis == "c" and (shape[1] % nest.lanes or found.size > nest.lanes):
         return subgraph.anchor
@@ -94,12 +96,18 @@ def plan_lrn(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
             value = bind(reader.load(at, lanes))
             total = reader.sum_of_squares(at, lanes, value)
             scale = total * splat(found.alpha / found.size, lanes) + splat(found.bias, lanes)
-            scaled = value * vector_math.power(scale, -found.beta, lanes)
+            scaled = value * _to_minus_beta(found, scale, lanes)
             result.store(out, scaled, result.offset(*at), lanes, axis)
 
         run_nests([nest], [body])
 
     return Plan(subgraph=subgraph, emit=emit_kernel)
+
+
+def _to_minus_beta(found: Normalisation, scale: TirExpr, lanes: int) -> TirExpr:
+    if found.beta == _USUAL_BETA and min(found.bias, found.alpha) > 0:
+        return vector_math.inverse_three_quarters(scale, lanes)
+    return vector_math.power(scale, -found.beta, lanes)
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,16 @@ class Plan:
         """Shape and type in memory of a parameter."""
         if param.index in self.packed:
             return self.packed[param.index]
-        shape = physical_shape(param.shape, param.layout) or (1,)
+        shape = param.within.shape if param.within else param.shape
+        shape = physical_shape(shape, param.layout) or (1,)
         return shape, physical_dtype(param.dtype, param.layout)
 
     @property
     def result_shape(self) -> tuple[int, ...]:
-        """Shape in memory of the result."""
-        return physical_shape(self.subgraph.results[0].shape, self.subgraph.out_layouts[0])
+        """Shape in memory of the result, or of the larger tensor that takes it."""
+        within = self.subgraph.within
+        shape = within.shape if within else self.subgraph.results[0].shape
+        return physical_shape(shape, self.subgraph.out_layouts[0])
 
     @property
     def result_dtype(self) -> str:

@@ -9,7 +9,6 @@ from tvm_passes.cpu.epilogue import read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph
-from tvm_passes.cpu.view import view
 from tvm_passes.cpu.window import Window
 
 
@@ -25,8 +24,8 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
     window = Window(
         shape=shape,
         kind=kind,
-        source=view(source.shape, source.layout),
-        result=view(anchor.shape, subgraph.out_layouts[0]),
+        source=source.view,
+        result=subgraph.result_view,
         unit=unit,
         epilogue=epilogue,
     )

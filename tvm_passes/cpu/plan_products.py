@@ -17,7 +17,7 @@ from tvm_passes.cpu.matvec import MatrixVector
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import window_plan
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain, is_stored
-from tvm_passes.cpu.view import four_dimensional, view
+from tvm_passes.cpu.view import four_dimensional
 from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
 
@@ -140,16 +140,16 @@ def _direct_kernel(product: Product, shape: Convolution) -> ConvolutionKernel | 
         return None
     return ConvolutionKernel(
         convolution=shape,
-        source=view(product.source.shape, product.source.layout),
-        result=view(product.anchor.shape, layout),
+        source=product.source.view,
+        result=product.subgraph.result_view,
         unit=product.unit,
         epilogue=product.epilogue,
     )
 
 
 def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
-    source = view(product.source.shape, product.source.layout)
-    result = view(product.anchor.shape, product.subgraph.out_layouts[0])
+    source = product.source.view
+    result = product.subgraph.result_view
     if not is_eligible(shape) or source.c != 1 or result.c != 1:
         return product.anchor.operator
     kernel = WinogradKernel(

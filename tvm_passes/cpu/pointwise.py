@@ -12,7 +12,7 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph
-from tvm_passes.cpu.view import View, four_dimensional, view
+from tvm_passes.cpu.view import View, four_dimensional
 
 
 def _flattened(
@@ -39,11 +39,12 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if isinstance(epilogue, str):
         return epilogue
     full = subgraph.results[0].shape
-    result = view(full, subgraph.out_layouts[0])
+    result = subgraph.result_view
     shape = four_dimensional(full)
-    flat, result = _flattened(epilogue, result, prod(full))
-    if flat is not None:
-        epilogue, shape = flat, (1, prod(full), 1, 1)
+    if subgraph.within is None:
+        flat, result = _flattened(epilogue, result, prod(full))
+        if flat is not None:
+            epilogue, shape = flat, (1, prod(full), 1, 1)
     nest = nest_for(shape, [result, *epilogue.views.values()], unit)
 
     def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
@@ -56,7 +57,7 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return Plan(subgraph=subgraph, emit=emit, hints=nest.hints)
 
 
-def _concat_inputs(anchor: Node) -> list[Param]:
+def concat_inputs(anchor: Node) -> list[Param]:
     """The inputs of a concatenation of channels; none for any other."""
     rank = len(anchor.shape)
     inputs = [arg for arg in anchor.args if isinstance(arg, Param) and arg.dtype == "float32"]
@@ -64,27 +65,36 @@ def _concat_inputs(anchor: Node) -> list[Param]:
     return inputs if channels and len(inputs) == len(anchor.args) else []
 
 
-def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
-    """Plan of a concatenation of channels, with its epilogue."""
+def plan_concat(
+    subgraph: Subgraph, unit: VectorUnit, absent: frozenset[int] = frozenset()
+) -> Plan | str:
+    """Plan of a concatenation of channels, with its epilogue.
+
+    Parameters
+    ----------
+    absent
+        Indices of parameters that are in their places already: the kernel does not take them.
+    """
     anchor = subgraph.nodes[0]
-    inputs = _concat_inputs(anchor)
+    inputs = concat_inputs(anchor)
     if not inputs:
         return anchor.operator
     epilogue = read_epilogue(subgraph, anchor)
     if isinstance(epilogue, str):
         return epilogue
-    result = view(anchor.shape, subgraph.out_layouts[0])
+    result = subgraph.result_view
     n, _, h, w = four_dimensional(anchor.shape)
-    sources = [(arg, view(arg.shape, arg.layout)) for arg in inputs]
-    nests, first = [], 0
-    for arg, source in sources:
+    sources, nests, first = [], [], 0
+    for arg in inputs:
         channels = four_dimensional(arg.shape)[1]
-        views = [result, source, *epilogue.views.values()]
-        nests.append(nest_for((n, channels, h, w), views, unit, first_channel=first))
-        if first % nests[-1].lanes and epilogue.blocks + (
-            (result.block,) if _packed(result) else ()
-        ):
-            return anchor.operator
+        if arg.index not in absent:
+            sources.append((arg, arg.view))
+            views = [result, arg.view, *epilogue.views.values()]
+            nests.append(nest_for((n, channels, h, w), views, unit, first_channel=first))
+            if first % nests[-1].lanes and epilogue.blocks + (
+                (result.block,) if _packed(result) else ()
+            ):
+                return anchor.operator
         first += channels
 
     def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
@@ -110,7 +120,8 @@ def plan_concat(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         "lanes": min(nest.lanes for nest in nests),
         "nests": len(nests),
     }
-    return Plan(subgraph=subgraph, emit=emit, hints=hints)
+    taken = tuple(param for param in subgraph.params if param.index not in absent)
+    return Plan(subgraph=replace(subgraph, params=taken), emit=emit, hints=hints)
 
 
 def _packed(where: View) -> bool:

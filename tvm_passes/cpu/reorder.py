@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from tvm import tirx
@@ -12,7 +12,7 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer, TirExpr, bind, store
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
-from tvm_passes.cpu.view import View, four_dimensional, view
+from tvm_passes.cpu.view import Slice, View, four_dimensional, view
 from tvm_passes.layout import physical_dtype, physical_shape
 
 
@@ -50,10 +50,25 @@ def _is_planar(where: View) -> bool:
 
 
 def reorder(
-    shape: Sequence[int], source_layout: str, result_layout: str, unit: VectorUnit
+    shape: Sequence[int],
+    source_layout: str,
+    result_layout: str,
+    unit: VectorUnit,
+    within: Slice | None = None,
 ) -> tirx.PrimFunc:
-    """A PrimFunc that copies a logical NCHW `shape` of float32 values from one layout to another."""
-    source, result = view(shape, source_layout), view(shape, result_layout)
+    """A PrimFunc that copies a logical NCHW `shape` of float32 values from one layout to another.
+
+    Parameters
+    ----------
+    within
+        The larger tensor that takes the result.
+    """
+    source, result = view(shape, source_layout), view(shape, result_layout, within)
+    taken = within.shape if within else shape
+    types = [
+        (physical_shape(shape, source_layout), physical_dtype("float32", source_layout)),
+        (physical_shape(taken, result_layout), physical_dtype("float32", result_layout)),
+    ]
     blocks = [where.block for where in (source, result) if where.chunk != where.block * where.c]
     lanes = min([unit.lanes, *blocks])
     n, channels, h, w = four_dimensional(shape)
@@ -66,11 +81,7 @@ def reorder(
 
     few = _is_planar(source) and result.c == 1 and result.block == channels <= _FEW_CHANNELS
     if few and source.h == source.w * w and result.h == result.w * w and h * w >= unit.lanes:
-        return _function(
-            shape,
-            (source_layout, result_layout),
-            partial(_interleaved, shape, (source, result), unit.lanes),
-        )
+        return emit.prim_func(types, partial(_interleaved, shape, (source, result), unit.lanes))
 
     def body(buffers: list[Buffer]) -> None:
         first = channels - channels % lanes if transposes else 0
@@ -82,16 +93,7 @@ def reorder(
             )
             run_nests([rest], [_copy(buffers, source, result)])
 
-    return _function(shape, (source_layout, result_layout), body)
-
-
-def _function(
-    shape: Sequence[int], layouts: tuple[str, str], body: Callable[[list[Buffer]], None]
-) -> tirx.PrimFunc:
-    parameters = [
-        (physical_shape(shape, layout), physical_dtype("float32", layout)) for layout in layouts
-    ]
-    return emit.prim_func(parameters, body)
+    return emit.prim_func(types, body)
 
 
 def _interleaved(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from tvm import relax
 from tvm.ir import Call, Tuple
 
+from tvm_passes.cpu.view import Slice, View, view
 from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
@@ -31,6 +34,13 @@ class Param:
     is_weight: bool
     constant: np.ndarray | None = None
     """Value of a constant of the body that kernels take as a further parameter."""
+    within: Slice | None = None
+    """The larger tensor that is passed in its place."""
+
+    @property
+    def view(self) -> View:
+        """Where its elements lie."""
+        return view(self.shape, self.layout, self.within)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +89,13 @@ class Subgraph:
     results: tuple[Value, ...]
     out_layouts: tuple[str, ...]
     algorithm: str = "direct"
+    within: Slice | None = None
+    """The larger tensor that takes the (single) result."""
+
+    @property
+    def result_view(self) -> View:
+        """Where the elements of the (single) result go."""
+        return view(self.results[0].shape, self.out_layouts[0], self.within)
 
     @property
     def single(self) -> bool:
@@ -130,8 +147,16 @@ def as_rows(subgraph: Subgraph) -> Subgraph:
 class _Reader:
     """Reads a stage-1 or stage-2 function."""
 
-    def __init__(self, function: relax.Function, decision: Decision | None) -> None:
+    def __init__(
+        self,
+        function: relax.Function,
+        decision: Decision | None,
+        within: Slice | None,
+        reads: Mapping[int, Slice],
+    ) -> None:
         self.function = function
+        self.within = within
+        self.reads = reads
         self.num_activations = int(function.attrs["layoutsel.num_activations"])
         if decision is None:
             self.in_layouts, self.out_layouts = decided_layouts(function)
@@ -148,7 +173,10 @@ class _Reader:
         params = []
         for var, index in ports.inputs.items():
             layout = self.in_layouts[index]
-            params.append(Param(index, static_shape(var.ty), str(var.ty.dtype), layout, False))
+            dtype, within = str(var.ty.dtype), self.reads.get(index)
+            params.append(
+                Param(index, static_shape(var.ty), dtype, layout, is_weight=False, within=within)
+            )
             self.values[var] = params[-1]
         for index in range(self.num_activations, len(self.function.params)):
             var = self.function.params[index]
@@ -203,10 +231,16 @@ class _Reader:
             results=(self.values[ports.result],),
             out_layouts=self.out_layouts,
             algorithm=self.algorithm,
+            within=self.within,
         )
 
 
-def read_subgraph(function: relax.Function, decision: Decision | None = None) -> Subgraph | None:
+def read_subgraph(
+    function: relax.Function,
+    decision: Decision | None = None,
+    within: Slice | None = None,
+    reads: Mapping[int, Slice] = MappingProxyType({}),
+) -> Subgraph | None:
     """The graph of a stage-1 or stage-2 sub-graph function.
 
     None where the body is beyond these kernels: several results, control flow, symbolic shapes, quantised tensors.
@@ -217,8 +251,12 @@ def read_subgraph(function: relax.Function, decision: Decision | None = None) ->
         A sub-graph function.
     decision
         For a stage-1 function: the decision that it shall be read under.
+    within
+        The larger tensor that takes the result.
+    reads
+        The larger tensors that activations, by number, are read out of.
     """
     try:
-        return _Reader(function, decision).read()
+        return _Reader(function, decision, within, reads).read()
     except (UnsupportedModel, KeyError):
         return None

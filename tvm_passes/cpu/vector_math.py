@@ -28,6 +28,11 @@ _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 """Abramowitz and Stegun 7.1.26: erf(x) = 1 - t p(t) exp(-x²), t = 1 / (1 + 0.3275911 x)."""
 
 
+_ESTIMATED = 16
+"""Lanes for which there is an instruction that estimates 1 / √x (AVX-512)."""
+_LARGE = 1e38
+
+
 def _polynomial(x: TirExpr, coefficients: Sequence[float], lanes: int) -> TirExpr:
     result = splat(coefficients[0], lanes)
     for coefficient in coefficients[1:]:
@@ -93,6 +98,30 @@ def gelu_tanh(x: TirExpr, lanes: int) -> TirExpr:
     x = bind(x)
     inner = (x + x * x * x * splat(0.044715, lanes)) * splat(math.sqrt(2 / math.pi), lanes)
     return x * splat(0.5, lanes) * (tanh(inner, lanes) + splat(1.0, lanes))
+
+
+def rsqrt(x: TirExpr, lanes: int) -> TirExpr:
+    """1 / √x of a positive number: an estimate of 14 bits and one step of Newton's method, where there is one."""
+    if lanes != _ESTIMATED:
+        return splat(1.0, lanes) / T.sqrt(x)
+    x = bind(x)
+    everywhere = tirx.const(-1, "int16")
+    estimate = bind(
+        T.call_llvm_pure_intrin(
+            f"float32x{lanes}", "llvm.x86.avx512.rsqrt14.ps.512", x, splat(0.0, lanes), everywhere
+        )
+    )
+    half = splat(0.5, lanes) * x * estimate
+    return estimate * (splat(1.5, lanes) - half * estimate)
+
+
+def inverse_three_quarters(x: TirExpr, lanes: int) -> TirExpr:
+    """x to the power of -3/4, of a positive number that is no denormal."""
+    x = bind(x)
+    root = bind(rsqrt(x, lanes))
+    result = root * root * rsqrt(root, lanes)
+    # Newton's step has no answer at infinity.
+    return tirx.Select(x > splat(_LARGE, lanes), splat(0.0, lanes), result)
 
 
 def power(x: TirExpr, exponent: float, lanes: int) -> TirExpr | None:

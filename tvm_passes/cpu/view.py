@@ -11,6 +11,15 @@ from tvm_passes.layout import BF16, PLAIN, SPLIT, block_size, order_of, storage_
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A tensor's place in a larger one: that one's channels from `first` on."""
+
+    shape: tuple[int, ...]
+    """Logical shape of the larger one."""
+    first: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class View:
     """Strides, in elements of its storage, of a tensor whose channels may come in blocks."""
 
@@ -27,12 +36,14 @@ class View:
     """As :func:`tvm_passes.layout.storage_of` names it."""
     low: int = 0
     """Of split storage: where the low half of an element lies, seen from its high half."""
+    start: int = 0
+    """Where the first element lies."""
 
     def channel(self, c: TirExpr) -> TirExpr:
-        """Offset of channel `c`."""
+        """Offset of channel `c` of the first pixel of the first image."""
         if self.chunk == self.block * self.c:
-            return c * self.c
-        return (c // self.block) * self.chunk + (c % self.block) * self.c
+            return self.start + c * self.c
+        return self.start + (c // self.block) * self.chunk + (c % self.block) * self.c
 
     def offset(self, n: TirExpr, c: TirExpr, h: TirExpr, w: TirExpr) -> TirExpr:
         """Offset of one element."""
@@ -79,8 +90,17 @@ def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:
     return (1, shape[-1] if shape else 1, 1, rows)
 
 
-def view(shape: Sequence[int], layout: str) -> View:
-    """View of a tensor of logical `shape` in `layout`; plain ones of other ranks are row-major matrices."""
+def view(shape: Sequence[int], layout: str, within: Slice | None = None) -> View:
+    """View of a tensor of logical `shape` in `layout`; plain ones of other ranks are row-major matrices.
+
+    Parameters
+    ----------
+    within
+        The tensor's place where it is no tensor of its own; it starts with a block of channels.
+    """
+    if within is not None:
+        whole = view(within.shape, layout)
+        return replace(whole, start=whole.channel(within.first))
     _, c, h, w = four_dimensional(shape)
     storage = storage_of(layout)
     halves = 2 if storage == SPLIT else 1

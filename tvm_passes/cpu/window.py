@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import groupby
 
 import numpy as np
@@ -24,6 +24,8 @@ from tvm_passes.cpu.tiling import even_split
 from tvm_passes.cpu.view import View
 
 _LOWEST = float(np.finfo("float32").min)
+_SPARE = 8
+"""Registers that are left to what is loaded, where columns are combined first."""
 _TASK_STEPS = 4096
 """Vector operations that a task should at least hold."""
 
@@ -54,6 +56,13 @@ class Window:
         taps = self.shape.kernel[1]
         widest = max(1, min(widest, 64 // taps))
         return even_split(self.shape.out_width, -(-self.shape.out_width // widest))
+
+    @cached_property
+    def by_columns(self) -> bool:
+        """Whether each column of a tile's input is first combined over the kernel's rows, and shared by its pixels."""
+        stride, reach = self.shape.strides[1], (self.shape.kernel[1] - 1) * self.shape.dilation[1]
+        columns = (max(self.widths) - 1) * stride + reach + 1
+        return self.kind != "depthwise" and columns <= self.unit.registers - _SPARE
 
     @property
     def vectors(self) -> int:
@@ -197,10 +206,14 @@ class _Emitter:
         lanes: int,
     ) -> None:
         conv, window = self.conv, self.window
-        accumulators = [Accumulator(lanes) for _ in range(width)]
-        start = _LOWEST if window.kind == "max" else 0.0
-        for accumulator in accumulators:
-            accumulator.set(splat(start, lanes))
+        taps = self._taps(first, width)
+        if window.by_columns:
+            places = sorted({place for pixel in taps for place, _ in pixel})
+        else:
+            places = list(range(width))
+        accumulators = {place: Accumulator(lanes) for place in places}
+        for accumulator in accumulators.values():
+            accumulator.set(self._start(lanes))
         low, high = self._bounds(y)
         channel = bind(vector * window.lanes)
         plane = image * window.source.n + window.source.channel(channel)
@@ -212,43 +225,80 @@ class _Emitter:
                 + row * window.source.h
                 + (left * conv.strides[1] - conv.pad_left) * window.source.w
             )
-            for column in range(conv.kernel[1]):
-                valid = self._valid(first, width, column)
-                self._tap(accumulators, base, vector, kernel_row, column, valid, lanes)
-        for pixel, accumulator in enumerate(accumulators):
-            count = [self._valid(first, width, column) for column in range(conv.kernel[1])]
-            across = sum(pixel in valid for valid in count)
-            value = self._scaled(accumulator.value, high - low, across, lanes)
+            if window.by_columns:
+                for place, accumulator in accumulators.items():
+                    self._combine(accumulator, self._load(base, place, lanes))
+            else:
+                self._row_of_taps(accumulators, base, vector, kernel_row, taps, lanes)
+        for pixel in range(width):
+            value = self._result(accumulators, taps[pixel], pixel, lanes)
+            value = self._scaled(value, high - low, len(taps[pixel]), lanes)
             at = (image, channel, y, left + pixel)
             value = window.epilogue.evaluate(value, at, lanes, self.buffers)
             window.result.store(self.out, value, window.result.offset(*at), lanes)
 
-    def _tap(
+    def _taps(self, first: int, width: int) -> list[list[tuple[int, int]]]:
+        """Of each pixel of a tile: (place in the row of the input, column of the kernel) of the taps that exist."""
+        conv = self.conv
+        valid = [self._valid(first, width, column) for column in range(conv.kernel[1])]
+        return [
+            [
+                (pixel * conv.strides[1] + column * conv.dilation[1], column)
+                for column in range(conv.kernel[1])
+                if pixel in valid[column]
+            ]
+            for pixel in range(width)
+        ]
+
+    def _row_of_taps(
         self,
-        accumulators: Sequence[Accumulator],
+        accumulators: Mapping[int, Accumulator],
         base: TirExpr,
         vector: TirExpr,
         kernel_row: TirExpr,
-        column: int,
-        valid: Sequence[int],
+        taps: Sequence[Sequence[tuple[int, int]]],
         lanes: int,
     ) -> None:
-        conv, window = self.conv, self.window
-        weight = None
-        if self.weights is not None:
-            kernel_h, kernel_w = conv.kernel
-            tap = (vector * kernel_h + kernel_row) * kernel_w + column
-            weight = bind(load(self.weights, tap * window.lanes, lanes))
-        for pixel in valid:
-            x = pixel * conv.strides[1] + column * conv.dilation[1]
-            value = window.source.load(self.source, base + x * window.source.w, lanes)
-            accumulator = accumulators[pixel]
-            if window.kind == "max":
-                accumulator.set(T.max(accumulator.value, value))
-            elif weight is not None:
-                accumulator.set(accumulator.value + value * weight)
-            else:
-                accumulator.set(accumulator.value + value)
+        """All taps of one row of the kernel."""
+        kernel_h, kernel_w = self.conv.kernel
+        for column in range(kernel_w):
+            weight = None
+            if self.weights is not None:
+                tap = (vector * kernel_h + kernel_row) * kernel_w + column
+                weight = bind(load(self.weights, tap * self.window.lanes, lanes))
+            for pixel, places in enumerate(taps):
+                for place, of in places:
+                    if of == column:
+                        value = self._load(base, place, lanes)
+                        value = value if weight is None else value * weight
+                        self._combine(accumulators[pixel], value)
+
+    def _load(self, base: TirExpr, place: int, lanes: int) -> TirExpr:
+        source = self.window.source
+        return source.load(self.source, base + place * source.w, lanes)
+
+    def _combine(self, accumulator: Accumulator, value: TirExpr) -> None:
+        accumulator.set(self._both(accumulator.value, value))
+
+    def _both(self, left: TirExpr, right: TirExpr) -> TirExpr:
+        return T.max(left, right) if self.window.kind == "max" else left + right
+
+    def _result(
+        self,
+        accumulators: Mapping[int, Accumulator],
+        taps: Sequence[tuple[int, int]],
+        pixel: int,
+        lanes: int,
+    ) -> TirExpr:
+        """What a tile's accumulators hold for a pixel."""
+        if not self.window.by_columns:
+            return accumulators[pixel].value
+        if not taps:
+            return self._start(lanes)
+        return reduce(self._both, (accumulators[place].value for place, _ in taps))
+
+    def _start(self, lanes: int) -> TirExpr:
+        return splat(_LOWEST if self.window.kind == "max" else 0.0, lanes)
 
     def _scaled(self, value: TirExpr, rows: TirExpr, across: int, lanes: int) -> TirExpr:
         """The mean, where the window averages."""

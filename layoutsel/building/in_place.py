@@ -1,0 +1,67 @@
+"""Which concatenations a plan need not pay for: those whose parts are written in place (:mod:`tvm_passes.cpu.place`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from layoutsel.model.graph import Edge, ModelGraph, Subgraph
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.ports import port_layouts
+
+Port = tuple[SubgraphId | None, int]
+"""Producer and number of a tensor."""
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """The concatenations of a graph as far as its structure tells; decisions may still keep a part from its place."""
+
+    graph: ModelGraph
+    parts: Mapping[Port, SubgraphId]
+    """Tensors that can be written in place, with the concatenation that each is a part of."""
+
+    @classmethod
+    def read(cls, graph: ModelGraph) -> InPlace:
+        """Find the tensors that one concatenation takes, and beside it none but element-wise sub-graphs."""
+        readers: dict[Port, list[Edge]] = defaultdict(list)
+        for edge in graph.edges:
+            readers[edge.producer, edge.output_index].append(edge)
+        parts = {}
+        for port, edges in readers.items():
+            joining = [edge.consumer for edge in edges if _joins(graph, edge)]
+            others = [edge for edge in edges if not _joins(graph, edge)]
+            if port[0] is not None and len(joining) == 1 and all(_follows(graph, e) for e in others):
+                parts[port] = joining[0]
+        return cls(graph, parts)
+
+    def copied(self, subgraph: Subgraph, decision: Decision) -> float:
+        """Share of its inputs that a sub-graph, if it is a concatenation, has to copy under `decision`."""
+        if decision.unit != "cpu" or not _is_concat(subgraph):
+            return 1.0
+        inputs, outputs = port_layouts(self.graph.functions[subgraph.id], decision)
+        if any(layout != outputs[0] for layout in inputs):
+            return 1.0
+        edges = [edge for edge in self.graph.edges if edge.consumer == subgraph.id]
+        placed = sum(
+            edge.tensor.nbytes
+            for edge in edges
+            if self.parts.get((edge.producer, edge.output_index)) == subgraph.id
+        )
+        return 1.0 - placed / sum(edge.tensor.nbytes for edge in edges)
+
+
+def _is_concat(subgraph: Subgraph) -> bool:
+    channels = subgraph.attributes.get("axis") in ((1,), (-3,))
+    return (
+        subgraph.operators == ("concat",) and channels and len(subgraph.outputs[0].shape) == 4
+    )
+
+
+def _joins(graph: ModelGraph, edge: Edge) -> bool:
+    return edge.consumer is not None and _is_concat(graph.by_id[edge.consumer])
+
+
+def _follows(graph: ModelGraph, edge: Edge) -> bool:
+    return edge.consumer is not None and graph.by_id[edge.consumer].anchor == "elementwise"
