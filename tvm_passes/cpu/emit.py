@@ -66,6 +66,23 @@ def widen(value: TirExpr, lanes: int) -> TirExpr:
     return tirx.reinterpret(_typed("float32", lanes), bits)
 
 
+def ordered(bits: TirExpr, lanes: int) -> TirExpr:
+    """Bits of bfloat16, as uint16, as int16 that compare as the numbers do; :func:`bits_of` turns them back."""
+    return _other_way_round(tirx.reinterpret(_typed("int16", lanes), bits), lanes)
+
+
+def bits_of(value: TirExpr, lanes: int) -> TirExpr:
+    """What :func:`ordered` was given."""
+    return tirx.reinterpret(_typed("uint16", lanes), _other_way_round(value, lanes))
+
+
+def _other_way_round(value: TirExpr, lanes: int) -> TirExpr:
+    """Negative numbers with all bits but the sign flipped: floats count those from zero on, integers from below."""
+    value = bind(value)
+    sign, rest = (splat(tirx.const(n, "int16"), lanes) for n in (15, 0x7FFF))
+    return value ^ ((value >> sign) & rest)
+
+
 def narrow(value: TirExpr, lanes: int) -> TirExpr:
     """float32 rounded to the nearest bfloat16, as uint16 bits; what is no number stays none."""
     if lanes == 16:

@@ -22,8 +22,10 @@ from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.tiling import even_split
 from tvm_passes.cpu.view import View
+from tvm_passes.layout import BF16
 
 _LOWEST = float(np.finfo("float32").min)
+_LOWEST_INTEGER = int(np.iinfo("int16").min)
 _SPARE = 8
 """Registers that are left to what is loaded, where columns are combined first."""
 _TASK_STEPS = 4096
@@ -47,7 +49,29 @@ class Window:
         """Channels of a vector; vectors do not cross blocks."""
         views = [self.source, self.result]
         blocks = [view.block for view in views if view.chunk != view.block * view.c]
-        return min([self.unit.lanes, *blocks, *self.epilogue.blocks])
+        lanes = self.unit.lanes * (2 if self.as_integers else 1)
+        return min([lanes, *blocks, *self.epilogue.blocks])
+
+    @cached_property
+    def as_integers(self) -> bool:
+        """Whether a maximum of bfloat16 is taken of their bits: twice as many fit a register, and none is converted."""
+        views = [self.source, self.result]
+        is_alone = self.epilogue.result is self.epilogue.anchor
+        return (
+            self.kind == "max" and is_alone and all((v.storage, v.c) == (BF16, 1) for v in views)
+        )
+
+    @property
+    def dtype(self) -> str:
+        """Type of what is combined."""
+        return "int16" if self.as_integers else "float32"
+
+    @property
+    def start(self) -> int | float:
+        """What changes nothing that it is combined with."""
+        if self.kind != "max":
+            return 0.0
+        return _LOWEST_INTEGER if self.as_integers else _LOWEST
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -211,7 +235,7 @@ class _Emitter:
             places = sorted({place for pixel in taps for place, _ in pixel})
         else:
             places = list(range(width))
-        accumulators = {place: Accumulator(lanes) for place in places}
+        accumulators = {place: Accumulator(lanes, window.dtype) for place in places}
         for accumulator in accumulators.values():
             accumulator.set(self._start(lanes))
         low, high = self._bounds(y)
@@ -234,6 +258,9 @@ class _Emitter:
             value = self._result(accumulators, taps[pixel], pixel, lanes)
             value = self._scaled(value, high - low, len(taps[pixel]), lanes)
             at = (image, channel, y, left + pixel)
+            if window.as_integers:
+                emit.store(self.out, emit.bits_of(value, lanes), window.result.offset(*at), lanes)
+                continue
             value = window.epilogue.evaluate(value, at, lanes, self.buffers)
             window.result.store(self.out, value, window.result.offset(*at), lanes)
 
@@ -275,7 +302,10 @@ class _Emitter:
 
     def _load(self, base: TirExpr, place: int, lanes: int) -> TirExpr:
         source = self.window.source
-        return source.load(self.source, base + place * source.w, lanes)
+        where = base + place * source.w
+        if self.window.as_integers:
+            return emit.ordered(emit.load(self.source, where, lanes), lanes)
+        return source.load(self.source, where, lanes)
 
     def _combine(self, accumulator: Accumulator, value: TirExpr) -> None:
         accumulator.set(self._both(accumulator.value, value))
@@ -298,7 +328,7 @@ class _Emitter:
         return reduce(self._both, (accumulators[place].value for place, _ in taps))
 
     def _start(self, lanes: int) -> TirExpr:
-        return splat(_LOWEST if self.window.kind == "max" else 0.0, lanes)
+        return splat(tirx.const(self.window.start, self.window.dtype), lanes)
 
     def _scaled(self, value: TirExpr, rows: TirExpr, across: int, lanes: int) -> TirExpr:
         """The mean, where the window averages."""
