@@ -84,16 +84,24 @@ def _finish(module: tvm.IRModule, target: tvm.target.Target, copies: int) -> Can
 
 
 def build_candidate(
-    function: relax.Function, decision: Decision, target: tvm.target.Target
+    function: relax.Function,
+    decision: Decision,
+    target: tvm.target.Target,
+    copies: int | None = None,
 ) -> Candidate:
     """Build a stage-1 sub-graph function alone under `decision`, its tensors in the layouts it wants.
+
+    Parameters
+    ----------
+    copies
+        How often it runs, each time with weights of its own; where absent, so often that weights stream.
 
     Raises
     ------
     BuildError, Declined
         If the unit fails or refuses.
     """
-    copies = copies_for(function)
+    copies = copies or copies_for(function)
     decided = decide_function(function, decision)
     activations = int(function.attrs["layoutsel.num_activations"])
     return _finish(_calls_module(decided, activations, copies), target, copies)

@@ -21,6 +21,7 @@ from layoutsel.evaluation.metrics import Metrics, metrics
 from layoutsel.evaluation.planned import HeldOut, PlannedModel
 from layoutsel.evaluation.predictors import BASELINES, LEARNED, Fit, boosted_trees
 from layoutsel.evaluation.regret import Key, Regret
+from layoutsel.precision import F32, MODES
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
@@ -111,7 +112,7 @@ def evaluate(
         PlannedModel(dataset, model, held[model.name], _others(held, model), options)
         for model in models
     ]
-    regrets = [one.regret() for one in planned]
+    regrets = {mode: [one.regret(mode) for one in planned] for mode in _modes(models)}
     stability = {
         one.model.name: asdict(one.stability(_parts(units, one.model), stability_plans))
         for one in planned
@@ -123,7 +124,9 @@ def evaluate(
         "baselines": {
             name: {unit: asdict(_pooled(held, unit, name)) for unit in units} for name in BASELINES
         },
-        "regret": _mean_regret(regrets),
+        "precisions": _by_precision(held, units),
+        "regret": _mean_regret(regrets[F32]),
+        "regrets": {mode: _mean_regret(found) for mode, found in regrets.items()},
         "models": {
             model.name: {
                 "units": {
@@ -131,9 +134,10 @@ def evaluate(
                     for unit, found in held[model.name].items()
                     if found.samples
                 },
-                "regret": asdict(regret),
+                "regret": asdict(regrets[F32][number]),
+                "regrets": {mode: asdict(found[number]) for mode, found in regrets.items()},
             }
-            for model, regret in zip(models, regrets, strict=True)
+            for number, model in enumerate(models)
         },
         "stability": stability,
         "machines": machine_transfer(
@@ -196,6 +200,31 @@ def _metrics(found: Sequence[HeldOut], predictor: str) -> Metrics:
 
 def _pooled(held: Mapping[str, Mapping[str, HeldOut]], unit: str, predictor: str) -> Metrics:
     return _metrics([by_unit[unit] for by_unit in held.values()], predictor)
+
+
+def _modes(models: Sequence[RecordedModel]) -> list[str]:
+    """f32, and the modes of which a candidate was recorded."""
+    recorded = {offer.decision.precision for m in models for node in m.nodes for offer in node.offers}
+    return [
+        mode.name
+        for mode in MODES.values()
+        if not mode.is_budget and (mode.only_f32 or recorded & (set(mode.precisions) - {F32}))
+    ]
+
+
+def _by_precision(
+    held: Mapping[str, Mapping[str, HeldOut]], units: Iterable[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The metrics of each unit's precisions."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for unit in units:
+        parts = [by_unit[unit] for by_unit in held.values()]
+        precisions = {sample.decision.precision for part in parts for sample in part.samples}
+        found[unit] = {
+            precision: asdict(_metrics([part.only(precision) for part in parts], LEARNED))
+            for precision in sorted(precisions)
+        }
+    return found
 
 
 def _mean_regret(regrets: Sequence[Regret]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,7 @@ from layoutsel.evaluation.regret import (
 )
 from layoutsel.evaluation.stability import Stability, plan_stability
 from layoutsel.planning.problem import HOST
+from layoutsel.precision import F32, MODES, PrecisionMode
 
 _FEWEST = 10
 """Other models' errors of one kind that are needed to speak of their size."""
@@ -37,6 +38,14 @@ class HeldOut:
     samples: tuple[Sample, ...]
     predicted: Mapping[str, np.ndarray]
     """Logarithms of microseconds, by predictor."""
+
+    def only(self, precision: str) -> HeldOut:
+        """Those of one precision."""
+        kept = np.array([s.decision.precision == precision for s in self.samples], dtype=bool)
+        return HeldOut(
+            samples=tuple(s for s, keep in zip(self.samples, kept, strict=True) if keep),
+            predicted={name: values[kept] for name, values in self.predicted.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -110,10 +119,10 @@ class PlannedModel:
     def _profile(self) -> MachineProfile:
         return next(s.provenance.profile for one in self.held.values() for s in one.samples)
 
-    def regret(self) -> Regret:
-        """What its plans lose."""
+    def regret(self, mode: str = F32) -> Regret:
+        """What its plans lose in a mode of precision."""
         return model_regret(
-            self.model,
+            _narrowed(self.model, MODES[mode]),
             self.truth,
             self.measured_boundary,
             self.learned,
@@ -132,6 +141,15 @@ class PlannedModel:
             self.measured_boundary,
         )
         return plan_stability(self.model, parts, real, self.learned_boundary, self.options, plans)
+
+
+def _narrowed(model: RecordedModel, mode: PrecisionMode) -> RecordedModel:
+    """`model` with what `mode` offers."""
+    nodes = tuple(
+        replace(node, offers=tuple(o for o in node.offers if mode.offers(o.decision.precision)))
+        for node in model.nodes
+    )
+    return replace(model, nodes=nodes)
 
 
 def learned_costs(found: HeldOut, others: Sequence[HeldOut]) -> dict[Key, Cost]:

@@ -21,6 +21,7 @@ from layoutsel.planning.problem import (
 )
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 
 RANDOM_PLANS = 20
@@ -110,10 +111,16 @@ def recorded_problem(
             model.tensors,
             nodes,
             lambda tensor, s, d: boundary("transform", _spec(tensor), s, d),
-            lambda tensor, s, d: boundary("crossing", _spec(tensor), s, d),
+            lambda tensor, s, d: _crossing(boundary, _spec(tensor), s, d),
         ),
         model_name=model.name,
     )
+
+
+def _crossing(boundary: PriceBoundary, tensor: TensorSpec, source: str, destination: str) -> float:
+    """Nothing between units that run alike."""
+    ends = [BACKENDS[end].runtime if end in BACKENDS else end for end in (source, destination)]
+    return boundary("crossing", tensor, *ends) if ends[0] != ends[1] else 0.0
 
 
 def _spec(tensor: Tensor) -> TensorSpec:
