@@ -20,6 +20,8 @@ from layoutsel.planning.hybrid import refine
 from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
 from layoutsel.planning.solve import solve
 from layoutsel.precision import F32, OWN
+from layoutsel.pricing import Pricing
+from tvm_passes.errors import Decline
 
 if TYPE_CHECKING:
     from layoutsel.session import Session
@@ -67,6 +69,7 @@ def measure_worthwhile(
     _describe(session, model.store)
     deadline = time.monotonic() + budget_s
     keys = {subgraph.id: subgraph.structural_hash for subgraph in session.graph.subgraphs}
+    pricing = Pricing(session, model)
     with session.worker() as worker:
         runner = _runner(session, worker)
 
@@ -77,16 +80,13 @@ def measure_worthwhile(
                     break
                 subgraph = session.graph.by_id[id_]
                 model.measure_all([session.request(subgraph, decision)], runner, session.progress)
-                answer = model.subgraph(session.asked(subgraph, decision), decision)
+                price = pricing.candidate(subgraph, decision)
                 option = problem.by_id[id_].option(decision)
                 answers[id_, decision] = (
                     None
-                    if isinstance(answer, Infeasible)
+                    if isinstance(price, Decline)
                     else replace(
-                        option,
-                        cost_us=answer.us,
-                        spread_us=answer.spread_us,
-                        source=answer.source,
+                        option, cost_us=price.us, spread_us=price.spread_us, source=price.source
                     )
                 )
             return answers

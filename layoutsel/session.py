@@ -16,18 +16,12 @@ import tvm
 
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.in_place import InPlace
-from layoutsel.building.problem import (
-    Candidates,
-    Priced,
-    gather_candidates,
-    planning_problem,
-    tensors,
-)
+from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import this_machine
 from layoutsel.cost.measured import MeasuredCost, Progress, Request
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
@@ -41,20 +35,19 @@ from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import has_guesses, without_guesses
 from layoutsel.planning.pins import apply_pins, check_offered
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
-from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
+from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
 from layoutsel.precision import F32, MODES, PrecisionMode, precision_mode
+from layoutsel.pricing import Pricing
 from layoutsel.runtime.calibration_inputs import read_calibration
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, select
 from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
 from layoutsel.versions import all_versions
-from tvm_passes.backends import BACKENDS
 from tvm_passes.cancel_transforms import CancelTransforms
-from tvm_passes.cpu.tuned import recorded_us
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
@@ -69,9 +62,6 @@ CANDIDATE_LIMIT_S = 60.0
 COSTS = ("learned", "hybrid", "measured", "roofline")
 """What ``--cost`` takes: predicted by the learned model; the same, with what could change the plan measured; everything
 measured; nothing but the machine."""
-
-TUNED_SPREAD = 0.2
-"""How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -215,17 +205,6 @@ class Session:
         if record is None:
             return work
         return replace(work, key=f"{work.key}+{hashlib.sha256(record.encode()).hexdigest()[:12]}")
-
-    def _answer(
-        self, model: MeasuredCost, work: Workload, subgraph: Subgraph, decision: Decision
-    ) -> Cost | Infeasible:
-        """What the cost model says; where it never measured tuned code, what was measured while tuning."""
-        answer = model.subgraph(work, decision)
-        record = self.records.get((subgraph.structural_hash, decision))
-        if record is None or isinstance(answer, Infeasible) or answer.source == "measured":
-            return answer
-        us = recorded_us(record)
-        return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")
 
     @cached_property
     def workloads(self) -> dict[SubgraphId, Workload]:
@@ -384,60 +363,12 @@ class Session:
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""
-        return planning_problem(
-            self.graph,
-            self.candidates,
-            lambda subgraph, decision: self._price(model, cost, subgraph, decision),
-            lambda tensor, source, destination: (
-                model.transform(_spec(tensor), source, destination).us
-            ),
-            lambda tensor, source, destination: self._crossing(model, tensor, source, destination),
-            name=self.model.name,
-            content_hash=self.model.content_hash,
-        )
-
-    def _price(
-        self, model: MeasuredCost, cost: str, subgraph: Subgraph, decision: Decision
-    ) -> Priced | Decline:
-        work = self.asked(subgraph, decision)
-        estimate = self.roofline.estimate(work, decision)
-        answer = estimate if cost == "roofline" else self._answer(model, work, subgraph, decision)
-        if isinstance(answer, Infeasible):
-            return Decline(
-                subgraph=subgraph.id,
-                operator=subgraph.anchor,
-                decision=str(decision),
-                got=answer.reason,
-                expected="a candidate that builds and runs",
-            )
-        copied = self._in_place.copied(subgraph, decision)
-        return Priced(
-            us=answer.us * copied,
-            spread_us=answer.spread_us * copied,
-            source=answer.source,
-            score_us=estimate.us,
-        )
+        return Pricing(self, model, cost).problem()
 
     @cached_property
-    def _in_place(self) -> InPlace:
+    def in_place(self) -> InPlace:
+        """The concatenations that need not copy."""
         return InPlace.read(self.graph)
-
-    def _crossing(
-        self, model: MeasuredCost, tensor: Tensor, source: str, destination: str
-    ) -> float:
-        """Nothing where the host hands over or takes: it does so whoever computes.
-
-        What comes from, or also goes to, a unit that knows no larger tensors is copied into the concatenation.
-        """
-        if HOST in (source, destination):
-            return 0.0
-        runtimes = [BACKENDS[unit].runtime for unit in (source, destination)]
-        if runtimes[0] == runtimes[1]:
-            return 0.0
-        price = model.crossing(_spec(tensor), *runtimes).us
-        if (tensor.producer, tensor.output_index) in self._in_place.parts:
-            price += 2 * tensor.bytes / machine_peaks(self.threads).cache_gbps * 1e-3
-        return price
 
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
@@ -468,7 +399,3 @@ class Session:
         mode = self.precision
         budget = mode.tolerance if mode.is_budget else None
         return replace(made, precision=mode.name, max_rel_error=budget)
-
-
-def _spec(tensor: Tensor) -> TensorSpec:
-    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)

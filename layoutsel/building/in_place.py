@@ -30,9 +30,13 @@ class InPlace:
             readers[edge.producer, edge.output_index].append(edge)
         parts = {}
         for port, edges in readers.items():
-            joining = [edge.consumer for edge in edges if _joins(graph, edge)]
+            joining = [e.consumer for e in edges if e.consumer is not None and _joins(graph, e)]
             others = [edge for edge in edges if not _joins(graph, edge)]
-            if port[0] is not None and len(joining) == 1 and all(_follows(graph, e) for e in others):
+            if (
+                port[0] is not None
+                and len(joining) == 1
+                and all(_follows(graph, e) for e in others)
+            ):
                 parts[port] = joining[0]
         return cls(graph, parts)
 
@@ -54,9 +58,7 @@ class InPlace:
 
 def _is_concat(subgraph: Subgraph) -> bool:
     channels = subgraph.attributes.get("axis") in ((1,), (-3,))
-    return (
-        subgraph.operators == ("concat",) and channels and len(subgraph.outputs[0].shape) == 4
-    )
+    return subgraph.operators == ("concat",) and channels and len(subgraph.outputs[0].shape) == 4
 
 
 def _joins(graph: ModelGraph, edge: Edge) -> bool:

@@ -204,7 +204,9 @@ def _pooled(held: Mapping[str, Mapping[str, HeldOut]], unit: str, predictor: str
 
 def _modes(models: Sequence[RecordedModel]) -> list[str]:
     """f32, and the modes of which a candidate was recorded."""
-    recorded = {offer.decision.precision for m in models for node in m.nodes for offer in node.offers}
+    recorded = {
+        offer.decision.precision for m in models for node in m.nodes for offer in node.offers
+    }
     return [
         mode.name
         for mode in MODES.values()

@@ -22,9 +22,7 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     for layout in ("NHWC", "NCHW32c") if is_image(subgraph) else (PLAIN,):
         for precision in PRECISIONS:
             for algorithm in ALGORITHMS:
-                yield Decision(
-                    unit="amx", layout=layout, precision=precision, algorithm=algorithm
-                )
+                yield Decision(unit="amx", layout=layout, precision=precision, algorithm=algorithm)
 
 
 UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)

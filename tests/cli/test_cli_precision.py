@@ -147,7 +147,9 @@ def test_bad_options(model, options, expected, tmp_path):
 
 @needs_bf16
 def test_a_pin_on_a_sensitive_sub_graph(model):
-    line = refused("plan", model, *QUICK, "--precision", "bf16", "--pin", "probabilities=cpu:NCHW:bf16")
+    line = refused(
+        "plan", model, *QUICK, "--precision", "bf16", "--pin", "probabilities=cpu:NCHW:bf16"
+    )
     assert "a sensitive sub-graph (nn.softmax)" in line
 
 

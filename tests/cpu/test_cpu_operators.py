@@ -6,7 +6,9 @@ import tvm
 from tvm import relax
 
 from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, run, weights
-from tvm_passes.cpu import LowerCpu
+from tests.reference import run_relax
+from tvm_passes.cpu import LowerCpu, emit
+from tvm_passes.cpu.emit import bind
 from tvm_passes.cpu.host import has_bf16, vector_unit
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.decision import Decision
@@ -239,6 +241,59 @@ def test_reorder(shape, source, result):
     out = tvm.runtime.tensor(np.zeros(physical_shape(shape, result), "float32"))
     tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(array), out)
     np.testing.assert_array_equal(out.numpy(), convert(array, source, result))
+
+
+def test_bits_of_bfloat16_in_order():
+    """Of all patterns but those of no number: as integers they compare as the numbers do, and they come back."""
+    patterns = np.arange(2**16).astype("uint16")
+    patterns = patterns[(patterns & 0x7FFF) <= 0x7F80]
+    patterns = patterns[: len(patterns) // 32 * 32]
+
+    def body(buffers):
+        with emit.serial(len(patterns) // 32) as index:
+            value = bind(emit.ordered(emit.load(buffers[0], index * 32, 32), 32))
+            emit.store(buffers[1], value, index * 32, 32)
+            emit.store(buffers[2], emit.bits_of(value, 32), index * 32, 32)
+
+    size = patterns.shape
+    function = emit.prim_func([(size, "uint16"), (size, "int16"), (size, "uint16")], body)
+    module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+    keys, back = (tvm.runtime.tensor(np.zeros(size, dtype)) for dtype in ("int16", "uint16"))
+    tvm.compile(module, target=TARGET)["main"](tvm.runtime.tensor(patterns), keys, back)
+    np.testing.assert_array_equal(back.numpy(), patterns)
+    values = (patterns.astype("uint32") << 16).view("float32")
+    in_order = values[np.argsort(keys.numpy(), kind="stable")]
+    assert (in_order[1:] >= in_order[:-1]).all()
+
+
+@pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW32c"])
+def test_a_maximum_of_bfloat16_is_exact(layout):
+    """Of negative numbers and infinities too; padding never wins."""
+    array = -np.abs(np.random.default_rng(0).standard_normal((1, 96, 9, 11))).astype("float32")
+    array[0, 3], array[0, 40, 2, 3], array[0, 95, 8] = -np.inf, np.inf, 0.0
+    array = convert(convert(array, "NCHW", "NCHW.bf16"), "NCHW.bf16", "NCHW")
+    pooled = model(lambda x: nn.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)), array.shape)
+    got = run(pooled, [array], Decision(unit="cpu", layout=layout, precision="bf16"))
+    padded = np.pad(array, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
+    expected = windows.max(axis=(4, 5))
+    inside = np.isfinite(expected) | (expected > 0)
+    np.testing.assert_array_equal(got[inside], expected[inside])
+    assert (got[~inside] < -1e38).all()
+
+
+def test_normalisation_of_large_and_tiny_values():
+    """What its squares overflow from is scaled to nothing; of what is no number, no number."""
+    array = np.random.default_rng(0).standard_normal((1, 32, 5, 5)).astype("float32")
+    array[0, :, 0] *= 1e-20
+    array[0, :, 1] *= 1e15
+    array[0, 3, 2, 2], array[0, 9, 3, 3] = 1e30, np.nan
+    lrn = model(_lrn, array.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = run_relax(lrn, [array])[0]
+    got = run(lrn, [array], Decision(unit="cpu", layout="NHWC"))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")

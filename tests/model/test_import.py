@@ -86,6 +86,18 @@ def test_light_model_computes_the_same(name):
     check_equal(before_softmax(light_model(name)))
 
 
+@pytest.mark.parametrize("name", ["shufflenet", "squeezenet"])
+def test_light_model_of_a_larger_batch(name):
+    """Every image gets what it gets alone, with the same weights."""
+    one, three = (before_softmax(light_model(f"{name}{batch}")) for batch in ("", "@3"))
+    check_equal(three)
+    images = np.random.default_rng(0).standard_normal((3, 3, 224, 224)).astype("float32")
+    source = one.graph.input[0].name
+    together = run_onnx(three, {source: images})[0]
+    alone = [run_onnx(one, {source: image[None]})[0] for image in images]
+    assert relative_error(together, np.concatenate(alone)) < TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v2"])
 def test_larger_light_model_computes_the_same(name):

@@ -207,6 +207,11 @@ def test_unknown_light_model():
     refused("light:nothing", InvalidModel, "resnet50")
 
 
+@pytest.mark.parametrize("batch", ["", "0", "-1", "two"])
+def test_light_model_of_no_batch(batch):
+    refused(f"light:squeezenet@{batch}", InvalidModel, f"got batch '{batch}'")
+
+
 def test_relax_module_without_main():
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((1,), "float32"))

@@ -7,6 +7,11 @@ from tvm_passes.cpu.legality import hints, record, supports
 from tvm_passes.cpu.lower import LowerCpu
 
 __all__ = [
-    *("KERNEL_PIPELINE", "LowerCpu", "hints", "host_target", "plan_subgraph", "record"),
+    "KERNEL_PIPELINE",
+    "LowerCpu",
+    "hints",
+    "host_target",
+    "plan_subgraph",
+    "record",
     "supports",
 ]

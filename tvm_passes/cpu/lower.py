@@ -230,9 +230,7 @@ class _Lowering:
             value = relax.call_tir(kernel.callee, arguments, kernel.result)
         else:
             whole = [*arguments, self.homes[home]]
-            value = relax.call_tir_inplace(
-                kernel.callee, whole, [len(arguments)], kernel.result
-            )
+            value = relax.call_tir_inplace(kernel.callee, whole, [len(arguments)], kernel.result)
         result = self.builder.emit(value, label)
         if own or place.absent:
             self.homes[home] = result

@@ -134,9 +134,7 @@ def read_concat(function: relax.Function) -> Joined | None:
     inputs = concat_inputs(subgraph.nodes[0])
     if not inputs or any(part.layout != layout for part in inputs):
         return None
-    return Joined(
-        shape=subgraph.nodes[0].shape, layout=layout, parts=tuple(_with_starts(inputs))
-    )
+    return Joined(shape=subgraph.nodes[0].shape, layout=layout, parts=tuple(_with_starts(inputs)))
 
 
 def _with_starts(inputs: Sequence[Param]) -> Iterator[tuple[Param, int]]:

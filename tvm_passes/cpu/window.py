@@ -57,9 +57,7 @@ class Window:
         """Whether a maximum of bfloat16 is taken of their bits: twice as many fit a register, and none is converted."""
         views = [self.source, self.result]
         is_alone = self.epilogue.result is self.epilogue.anchor
-        return (
-            self.kind == "max" and is_alone and all((v.storage, v.c) == (BF16, 1) for v in views)
-        )
+        return self.kind == "max" and is_alone and all((v.storage, v.c) == (BF16, 1) for v in views)
 
     @property
     def dtype(self) -> str:

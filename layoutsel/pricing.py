@@ -1,0 +1,97 @@
+"""What the candidates and boundaries of a session cost, by a cost model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from layoutsel.building.problem import Priced, planning_problem
+from layoutsel.cost.measured import MeasuredCost
+from layoutsel.cost.model import Cost, Infeasible, TensorSpec
+from layoutsel.cost.peaks import machine_peaks
+from layoutsel.model.graph import Subgraph
+from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
+from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu.tuned import recorded_us
+from tvm_passes.decision import Decision
+from tvm_passes.errors import Decline
+
+if TYPE_CHECKING:
+    from layoutsel.session import Session
+
+TUNED_SPREAD = 0.2
+"""How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """Prices by `model`, or with cost ``roofline`` by the machine alone."""
+
+    session: Session
+    model: MeasuredCost
+    cost: str = "learned"
+
+    def problem(self) -> PlanningProblem:
+        """The planning problem of all candidates."""
+        session = self.session
+        return planning_problem(
+            session.graph,
+            session.candidates,
+            self.candidate,
+            lambda tensor, source, destination: (
+                self.model.transform(_spec(tensor), source, destination).us
+            ),
+            self._crossing,
+            name=session.model.name,
+            content_hash=session.model.content_hash,
+        )
+
+    def candidate(self, subgraph: Subgraph, decision: Decision) -> Priced | Decline:
+        """Price of a sub-graph under a decision; of a concatenation, what it has to copy."""
+        work = self.session.asked(subgraph, decision)
+        estimate = self.session.roofline.estimate(work, decision)
+        answer = estimate if self.cost == "roofline" else self._answer(subgraph, decision)
+        if isinstance(answer, Infeasible):
+            return Decline(
+                subgraph=subgraph.id,
+                operator=subgraph.anchor,
+                decision=str(decision),
+                got=answer.reason,
+                expected="a candidate that builds and runs",
+            )
+        copied = self.session.in_place.copied(subgraph, decision)
+        return Priced(
+            us=answer.us * copied,
+            spread_us=answer.spread_us * copied,
+            source=answer.source,
+            score_us=estimate.us,
+        )
+
+    def _answer(self, subgraph: Subgraph, decision: Decision) -> Cost | Infeasible:
+        """What the cost model says; where it never measured tuned code, what was measured while tuning."""
+        answer = self.model.subgraph(self.session.asked(subgraph, decision), decision)
+        record = self.session.records.get((subgraph.structural_hash, decision))
+        if record is None or isinstance(answer, Infeasible) or answer.source == "measured":
+            return answer
+        us = recorded_us(record)
+        return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")
+
+    def _crossing(self, tensor: Tensor, source: str, destination: str) -> float:
+        """Nothing where the host hands over or takes: it does so whoever computes. Nor between units that run alike.
+
+        A tensor that comes from, or also goes to, a unit that knows no larger tensors is copied into a concatenation.
+        """
+        if HOST in (source, destination):
+            return 0.0
+        ends = [BACKENDS[unit].runtime for unit in (source, destination)]
+        if ends[0] == ends[1]:
+            return 0.0
+        us = self.model.crossing(_spec(tensor), *ends).us
+        if (tensor.producer, tensor.output_index) in self.session.in_place.parts:
+            gbps = machine_peaks(self.session.threads).cache_gbps
+            us += 2 * tensor.bytes / gbps * 1e-3
+        return us
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
