@@ -86,6 +86,19 @@ class Window:
         columns = (max(self.widths) - 1) * stride + reach + 1
         return self.kind != "depthwise" and columns <= self.unit.registers - _SPARE
 
+    @cached_property
+    def rows_first(self) -> bool:
+        """Whether all vectors of channels of a row come before the next row, as they share its cache lines.
+
+        A depthwise kernel loads other weights for each: only images beyond the second-level cache are worth that.
+        """
+        shape, source = self.shape, self.source
+        if source.c != 1 or source.chunk != source.block:
+            return False
+        size = 2 if source.storage == BF16 else 4
+        nbytes = size * shape.in_channels * shape.in_height * shape.in_width
+        return self.kind != "depthwise" or nbytes > self.unit.l2_bytes * 3 // 4
+
     @property
     def vectors(self) -> int:
         """Vectors of channels."""
@@ -166,8 +179,12 @@ class _Emitter:
             emit.serial(T.min(per_task, rows - task * per_task)) as i,
         ):
             row = bind(task * per_task + i)
-            y = bind(row % conv.out_height)
-            vector = bind(row // conv.out_height % window.vectors)
+            if window.rows_first:
+                y = bind(row // window.vectors % conv.out_height)
+                vector = bind(row % window.vectors)
+            else:
+                y = bind(row % conv.out_height)
+                vector = bind(row // conv.out_height % window.vectors)
             self._row(bind(row // (conv.out_height * window.vectors)), vector, y)
 
     def _row(self, image: TirExpr, vector: TirExpr, y: TirExpr) -> None:
