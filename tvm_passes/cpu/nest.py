@@ -11,6 +11,7 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import TirExpr, bind
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.view import View
+from tvm_passes.layout import BF16
 
 At = tuple[TirExpr, TirExpr, TirExpr, TirExpr]
 Body = Callable[[At, int, str], None]
@@ -32,7 +33,8 @@ class Nest:
     lanes: int
     mergeable: bool
     """Whether rows follow each other without a gap in every tensor that is touched."""
-    unroll: int = 4
+    rows_first: bool = False
+    """Whether all vectors of channels of a row come before the next row: in NHWC they share its cache lines."""
 
     @property
     def _vectors(self) -> int:
@@ -90,9 +92,10 @@ class Nest:
             n = bind(item // (rows * self.shape[1]))
             self._columns((n, c + self.first_channel, y), body)
             return
-        # Neighbouring items share a row: in NHWC its pixels are then read once, in packed layouts it is a plane.
-        vector = bind(item // rows % self._vectors)
-        y = bind(item % rows)
+        if self.rows_first:
+            vector, y = bind(item % self._vectors), bind(item // self._vectors % rows)
+        else:
+            vector, y = bind(item // rows % self._vectors), bind(item % rows)
         n = bind(item // (rows * self._vectors))
         rest = self.shape[1] % self.lanes
         full = self.shape[1] // self.lanes
@@ -139,17 +142,22 @@ def nest_for(
     """
     result = views[0]
     mergeable = all(view.h == view.w * shape[3] for view in views)
+    # Of bfloat16, a whole register, so that a cache line is read once.
+    lanes = unit.lanes * (
+        2 if result.storage == BF16 and first_channel % (2 * unit.lanes) == 0 else 1
+    )
     if result.c == 1 and (result.w != 1 or shape[2] * shape[3] == 1):
         blocks = [view.block for view in views if view.c and view.chunk != view.block * view.c]
         return Nest(
             shape=shape,
             first_channel=first_channel,
             axis="c",
-            lanes=min([unit.lanes, *blocks]),
+            lanes=min([lanes, *blocks]),
             mergeable=mergeable,
+            rows_first=result.chunk == result.block,
         )
     return Nest(
-        shape=shape, first_channel=first_channel, axis="w", lanes=unit.lanes, mergeable=mergeable
+        shape=shape, first_channel=first_channel, axis="w", lanes=lanes, mergeable=mergeable
     )
 
 
