@@ -19,6 +19,9 @@ NORMALISING = frozenset(
 )
 """Operators that magnify an error of what they read, or sum up squares of it."""
 
+AVERAGING = frozenset({"mean", "nn.avg_pool2d", "nn.adaptive_avg_pool2d"})
+"""Operators whose result has less of the rounding of what they read, where its errors are independent."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
@@ -30,10 +33,6 @@ class Sensitivity:
     """How many times an output may feel it."""
 
 
-HEAD = Sensitivity(reason="the last product before an output", felt=1.0)
-"""Nothing averages its rounding: the outputs have it as it is."""
-
-
 def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, Sensitivity]:
     """The sensitive sub-graphs with what makes each so."""
     normalising = {
@@ -42,7 +41,26 @@ def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, Sensitivity]:
         for operator in subgraph.operators
         if operator in NORMALISING
     }
-    return {**dict.fromkeys(_heads(graph), HEAD), **normalising}
+    heads = {
+        id_: Sensitivity(reason="the last product before an output", felt=_felt(graph, id_))
+        for id_ in _heads(graph)
+    }
+    return {**heads, **normalising}
+
+
+def _felt(graph: ModelGraph, head: SubgraphId) -> float:
+    """What the outputs feel of a head's rounding: all of it, unless whatever reads the head averages pixels."""
+    readers = [edge.consumer for edge in graph.edges if edge.producer == head]
+    shares = [_remains(graph.by_id[reader]) if reader is not None else 1.0 for reader in readers]
+    return max(shares, default=1.0)
+
+
+def _remains(reader: Subgraph) -> float:
+    """Share of an error of independent signs that is left after a sub-graph."""
+    if reader.anchor not in AVERAGING:
+        return 1.0
+    read, made = reader.inputs[0].shape, reader.outputs[0].shape
+    return math.sqrt(math.prod(made) / math.prod(read))
 
 
 def _heads(graph: ModelGraph) -> set[SubgraphId]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -76,6 +78,9 @@ def test_heads_and_softmaxes_are_sensitive():
     named = {name for name, id_ in ids.items() if id_ in found}
     assert named >= {"last", "average", "softmax", "head"}
     assert not {"first", "pool"} & named
+    assert found[ids["head"]].felt == found[ids["average"]].felt == 1.0
+    assert found[ids["last"]].felt == 0.25, "averaged over 4×4 pixels"
+    assert found[ids["softmax"]].felt == math.inf
 
 
 def test_f32_is_as_if_there_were_nothing_else():
@@ -102,7 +107,7 @@ def test_each_mode_offers_its_precisions(mode, offered):
     session = opened(mode)
     found = precisions(session)
     assert found["pool"] == offered
-    assert found["average"] == offered, "behind a head, but every mode has room for its rounding"
+    assert found["average"] == (offered if mode == "auto" else {"f32"})
     layouts = {
         decision.layout
         for decision in session.candidates[by_name(session)["pool"]].decisions
