@@ -31,12 +31,14 @@ class Alternative:
 
 
 def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every distinct decision of the problem, the plan that takes it wherever it is legal.
+    """For every distinct decision of the problem but for the algorithm, the plan that takes it wherever it is legal.
 
-    Where it is not: the same unit and precision with the plain layout, else the unit's cheapest, else the cheapest.
+    The algorithm is ``direct``: any other is for a few sub-graphs only. Where it is not legal: the same unit and precision with the plain layout, else the unit's cheapest, else the cheapest.
     Equal plans appear once, under the first name; in the order of predicted cost.
     """
-    decisions = sorted({o.decision for node in problem.nodes for o in node.options})
+    offered = {option.decision for node in problem.nodes for option in node.options}
+    direct = {replace(decision, algorithm="direct") for decision in offered}
+    decisions = sorted(direct & offered or offered)
     plans = (
         (f"{decision} everywhere", {n.id: _nearest(n, decision) for n in problem.nodes})
         for decision in decisions
