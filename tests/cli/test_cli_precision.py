@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,19 +98,32 @@ def test_auto_says_where_nothing_is_exact_enough(model, tmp_path):
     assert "chosen" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def f32_model(tmp_path_factory):
+    """A folder with the package's cost model, of which it says that it has seen f32 alone."""
+    shipped = LearnedModel.load()
+    parts = {
+        name: replace(part, forms=tuple(f for f in part.forms if "bf16" not in f and "." not in f))
+        for name, part in shipped.card.parts.items()
+    }
+    folder = tmp_path_factory.mktemp("f32") / "model"
+    LearnedModel(replace(shipped.card, parts=parts), shipped.parts).save(folder)
+    return folder
+
+
 @needs_bf16
-def test_what_no_cost_model_knows_is_measured(model, tmp_path):
+def test_what_no_cost_model_knows_is_measured(model, f32_model, tmp_path):
     options = ("--units", "cpu", "--threads", 1, "--cache", tmp_path / "cache.sqlite")
+    options = (*options, "--cost-model", f32_model)
     text = succeed("plan", model, "--precision", "bf16", *options, run=layoutsel)
     assert "roofline" not in text
 
 
 @needs_bf16
-def test_what_is_neither_known_nor_measured_is_left_out(model, tmp_path):
-    if "bf16" in LearnedModel.load().card.parts["cpu"].forms:
-        pytest.skip("the cost model of the package knows bf16")
+def test_what_is_neither_known_nor_measured_is_left_out(model, f32_model, tmp_path):
     path = tmp_path / "plan.json"
     options = ("--units", "cpu", "--threads", 1, "--cache", tmp_path / "cache.sqlite")
+    options = (*options, "--cost-model", f32_model)
     arguments = ("plan", model, "--precision", "bf16", *options, "--measure-budget", "0s")
     done = layoutsel(*arguments, "-o", path)
     assert done.returncode == 0, done.stderr
