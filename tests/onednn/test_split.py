@@ -67,7 +67,11 @@ def test_matmul_over_an_image_that_lies_otherwise():
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", ONE_PRIMITIVE)
 def test_what_follows_a_product(name, layout):
-    check(ONE_PRIMITIVE[name], [IMAGE], split(layout))
+    if (name, layout) == ("silu", "NCHW"):
+        (decline,) = declines(ONE_PRIMITIVE[name], [IMAGE], split(layout))
+        assert decline.got == "implementation x64:gemm:jit", "which crawls with a Swish behind it"
+    else:
+        check(ONE_PRIMITIVE[name], [IMAGE], split(layout))
 
 
 def two_blocks(x):
