@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from layoutsel.building.asked import tensor_spec
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.cost.measured import MeasuredCost
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec
+from layoutsel.cost.model import Cost, Infeasible
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
@@ -39,7 +40,7 @@ class Pricing:
             session.candidates,
             self.candidate,
             lambda tensor, source, destination: (
-                self.model.transform(_spec(tensor), source, destination).us
+                self.model.transform(tensor_spec(tensor), source, destination).us
             ),
             self._crossing,
             name=session.model.name,
@@ -86,12 +87,8 @@ class Pricing:
         ends = [BACKENDS[unit].runtime for unit in (source, destination)]
         if ends[0] == ends[1]:
             return 0.0
-        us = self.model.crossing(_spec(tensor), *ends).us
+        us = self.model.crossing(tensor_spec(tensor), *ends).us
         if (tensor.producer, tensor.output_index) in self.session.in_place.parts:
             gbps = machine_peaks(self.session.threads).cache_gbps
             us += 2 * tensor.bytes / gbps * 1e-3
         return us
-
-
-def _spec(tensor: Tensor) -> TensorSpec:
-    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)

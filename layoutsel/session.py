@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tvm
 
+from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
@@ -64,31 +65,6 @@ COSTS = ("learned", "hybrid", "measured", "roofline")
 measured; nothing but the machine."""
 
 OnProgress = Callable[[Progress], None]
-
-
-def workload(
-    subgraph: Subgraph, hints: Mapping[str, Mapping[str, float]] | None = None
-) -> Workload:
-    """What a cost model is told of `subgraph`."""
-    return Workload(
-        key=subgraph.structural_hash,
-        operator=subgraph.anchor,
-        flops=subgraph.flops,
-        weight_bytes=_weight_bytes(subgraph),
-        activation_bytes=sum(spec.nbytes for spec in (*subgraph.inputs, *subgraph.outputs)),
-        operators=subgraph.operators,
-        inputs=tuple(spec.shape for spec in subgraph.inputs),
-        weights=tuple(spec.shape for spec in subgraph.weights),
-        outputs=tuple(spec.shape for spec in subgraph.outputs),
-        attributes=subgraph.attributes,
-        hints=hints or {},
-    )
-
-
-def _weight_bytes(subgraph: Subgraph) -> int:
-    """Bytes of weights that a run reads: of a table, the rows that it takes."""
-    read = subgraph.outputs if subgraph.anchor == "take" else subgraph.weights
-    return sum(spec.nbytes for spec in read)
 
 
 @dataclass(frozen=True)

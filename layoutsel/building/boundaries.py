@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
+from layoutsel.building.asked import tensor_spec
 from layoutsel.cost.measured import Progress, Request
 from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.store import Outcome, Store, Timing
@@ -106,7 +107,7 @@ def _transforms(
 ) -> Iterator[_Boundary]:
     transformer = _transformer(units)
     for tensor in _representatives(tensors):
-        spec = _spec(tensor)
+        spec = tensor_spec(tensor)
         for source, destination in permutations(layouts, 2):
             if {source, destination} <= _legal(tensor, layouts):
                 yield _Boundary(
@@ -131,7 +132,7 @@ def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_B
                 kind="transform",
                 source=source,
                 destination=destination,
-                tensor=_spec(tensor),
+                tensor=tensor_spec(tensor),
                 unit=_transformer(units, source, destination),
             )
 
@@ -141,10 +142,6 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
     if SPLIT in map(storage_of, layouts) and "cpu" in units:
         return "cpu"
     return next((unit for unit in units if BACKENDS[unit].codegen), units[0])
-
-
-def _spec(tensor: Tensor) -> TensorSpec:
-    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:

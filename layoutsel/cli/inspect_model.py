@@ -96,7 +96,7 @@ def _onnx_operators(session: Session, subgraph: Subgraph) -> list[str]:
 
 
 def _describe_unit(session: Session, subgraph: Subgraph, unit: str) -> dict[str, Any]:
-    from layoutsel.session import workload
+    from layoutsel.building.asked import workload
 
     offered = session.candidates[subgraph.id]
     decisions = [decision for decision in offered.decisions if decision.unit == unit]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from layoutsel.building.asked import tensor_spec
 from layoutsel.cost.model import Cost, TensorSpec
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate
@@ -16,7 +17,6 @@ from layoutsel.planning.problem import (
     Node,
     Option,
     PlanningProblem,
-    Tensor,
     price_tensors,
 )
 from layoutsel.planning.solve import solve
@@ -110,8 +110,8 @@ def recorded_problem(
         tensors=price_tensors(
             model.tensors,
             nodes,
-            lambda tensor, s, d: boundary("transform", _spec(tensor), s, d),
-            lambda tensor, s, d: _crossing(boundary, _spec(tensor), s, d),
+            lambda tensor, s, d: boundary("transform", tensor_spec(tensor), s, d),
+            lambda tensor, s, d: _crossing(boundary, tensor_spec(tensor), s, d),
         ),
         model_name=model.name,
     )
@@ -121,10 +121,6 @@ def _crossing(boundary: PriceBoundary, tensor: TensorSpec, source: str, destinat
     """Nothing between units that run alike."""
     ends = [BACKENDS[end].runtime if end in BACKENDS else end for end in (source, destination)]
     return boundary("crossing", tensor, *ends) if ends[0] != ends[1] else 0.0
-
-
-def _spec(tensor: Tensor) -> TensorSpec:
-    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
 
 
 def measured_costs(samples: Iterable[Sample]) -> dict[Key, Cost]:

@@ -194,3 +194,17 @@ def test_a_transform_writes_in_place(decision):
 
     called = check(body, [SHAPE], decision)
     assert called["cpu_concat"] == (1 if decision.layout == "NCHW" else 0)
+
+
+@pytest.mark.parametrize("decision", [*F32, *STORED], ids=str)
+def test_a_part_made_of_another_part(decision):
+    """It is read out of the whole, and the result goes into the same whole."""
+
+    def body(x):
+        first = nn.max_pool2d(x, (3, 3), padding=(1, 1))
+        second = op.sigmoid(op.multiply(first, weights(1, 32, 1, 1)))
+        return nn.avg_pool2d(op.concat([second, first], axis=1), (2, 2))
+
+    for batch in (1, 2):
+        called = check(body, [(batch, *SHAPE[1:])], decision)
+        assert not any("concat" in name for name in called)
