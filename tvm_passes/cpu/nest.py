@@ -1,11 +1,13 @@
-"""Loops over a tensor, a vector at a time, along whichever axis is contiguous."""
+"""Loops over a tensor, a vector at a time, along whichever axis is contiguous.
+
+Threads share the rows of an image, and the first thread has the first ones, as in every kernel of this project: what a
+thread reads then lies in its own core's cache, because the same thread wrote it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import TirExpr, bind
@@ -33,8 +35,6 @@ class Nest:
     lanes: int
     mergeable: bool
     """Whether rows follow each other without a gap in every tensor that is touched."""
-    rows_first: bool = False
-    """Whether all vectors of channels of a row come before the next row: in NHWC they share its cache lines."""
 
     @property
     def _vectors(self) -> int:
@@ -58,31 +58,25 @@ class Nest:
         """How it is cut, for cost models."""
         return {
             "kernel_nest": 1.0,
-            "tasks": -(-self.work_items // self.items_per_task),
+            "tasks": self.tasks,
             "lanes": self.lanes,
             "across_channels": float(self.axis == "c"),
             "mergeable": float(self.mergeable),
         }
 
     @property
-    def items_per_task(self) -> int:
-        """Items that one task covers."""
+    def tasks(self) -> int:
+        """Independent tasks that are worth it."""
         n, c, h, w = self.shape
         elements = max(n * c * h * w // self.work_items, 1)
-        return min(max(_TASK_ELEMENTS // elements, 1), self.work_items)
+        return -(-self.work_items // max(_TASK_ELEMENTS // elements, 1))
 
-    @property
-    def tasks(self) -> int:
-        """Independent tasks."""
-        return -(-self.work_items // self.items_per_task)
-
-    def emit_task(self, task: TirExpr, body: Body) -> None:
-        """Emit the loops of one task."""
-        per_task = self.items_per_task
-        count = T.min(per_task, self.work_items - task * per_task)
-        exact = self.work_items % per_task == 0
-        with emit.serial(per_task if exact else count) as offset:
-            self._item(bind(task * per_task + offset), body)
+    def emit_share(self, share: TirExpr, shares: int, body: Body) -> None:
+        """Emit the loops over one of `shares` equal shares."""
+        first = bind(share * self.work_items // shares)
+        end = bind((share + 1) * self.work_items // shares)
+        with emit.serial(end - first) as offset:
+            self._item(bind(first + offset), body)
 
     def _item(self, item: TirExpr, body: Body) -> None:
         rows, _ = self._rows
@@ -92,10 +86,7 @@ class Nest:
             n = bind(item // (rows * self.shape[1]))
             self._columns((n, c + self.first_channel, y), body)
             return
-        if self.rows_first:
-            vector, y = bind(item % self._vectors), bind(item // self._vectors % rows)
-        else:
-            vector, y = bind(item // rows % self._vectors), bind(item % rows)
+        vector, y = bind(item % self._vectors), bind(item // self._vectors % rows)
         n = bind(item // (rows * self._vectors))
         rest = self.shape[1] % self.lanes
         full = self.shape[1] // self.lanes
@@ -154,7 +145,6 @@ def nest_for(
             axis="c",
             lanes=min([lanes, *blocks]),
             mergeable=mergeable,
-            rows_first=result.chunk == result.block,
         )
     return Nest(
         shape=shape, first_channel=first_channel, axis="w", lanes=lanes, mergeable=mergeable
@@ -162,19 +152,8 @@ def nest_for(
 
 
 def run_nests(nests: Sequence[Nest], bodies: Sequence[Body]) -> None:
-    """Emit one parallel loop over the tasks of all `nests`."""
-    total = sum(nest.tasks for nest in nests)
-
-    def dispatch(task: TirExpr, index: int, first: int) -> None:
-        nest, body = nests[index], bodies[index]
-        if index == len(nests) - 1:
-            nest.emit_task(bind(task - first), body)
-            return
-        emit.when(
-            task < first + nest.tasks,
-            lambda: nest.emit_task(bind(task - first), body),
-            lambda: dispatch(task, index + 1, first + nest.tasks),
-        )
-
-    with emit.parallel(total) as task:
-        dispatch(task, 0, 0)
+    """Emit one parallel loop in which every task has its share of each of `nests`."""
+    tasks = sum(nest.tasks for nest in nests)
+    with emit.parallel(tasks) as task:
+        for nest, body in zip(nests, bodies, strict=True):
+            nest.emit_share(task, tasks, body)

@@ -18,8 +18,11 @@ from tvm_passes.cpu.view import View, four_dimensional
 def _flattened(
     epilogue: Epilogue, result: View, size: int
 ) -> tuple[Epilogue, View] | tuple[None, View]:
-    """The same on one long vector, where every operand either has the result's form or is a scalar."""
-    if result.low:
+    """The same on one long vector, where every operand either has the result's form or is a scalar.
+
+    Not where channels come in blocks: threads would share these rather than the rows.
+    """
+    if result.low or result.chunk != result.block * result.c:
         return None, result
     flat = replace(result, n=0, block=size, chunk=size, c=1, h=0, w=0)
     views: dict[Param, View] = {}

@@ -42,6 +42,8 @@ _FEW_CHANNELS = 4
 """Planes up to which one store takes a vector of each."""
 _INTERLEAVED = 4096
 """Pixels that one task interleaves."""
+_SPAN = 64
+"""Tiles of pixels that one task transposes at most."""
 
 
 def _is_planar(where: View) -> bool:
@@ -86,7 +88,7 @@ def reorder(
     def body(buffers: list[Buffer]) -> None:
         first = channels - channels % lanes if transposes else 0
         if transposes:
-            _transposed(buffers, shape, (source, result), lanes)
+            _transposed(buffers, shape, (source, result), unit, lanes)
         if first < channels:
             rest = nest_for(
                 (n, channels - first, h, w), [result, source], unit, first_channel=first
@@ -132,7 +134,11 @@ def _copy(buffers: Sequence[Buffer], source: View, result: View) -> Body:
 
 
 def _transposed(
-    buffers: Sequence[Buffer], shape: Sequence[int], views: tuple[View, View], lanes: int
+    buffers: Sequence[Buffer],
+    shape: Sequence[int],
+    views: tuple[View, View],
+    unit: VectorUnit,
+    lanes: int,
 ) -> None:
     """All whole vectors of channels; the last tile of pixels overlaps the one before it."""
     n, channels, h, w = shape
@@ -140,12 +146,12 @@ def _transposed(
     source_axis, result_axis = ("w" if _is_planar(where) else "c" for where in views)
     pixels, vectors = h * w, channels // lanes
     tiles = -(-pixels // lanes)
-    span = max(1, min(tiles, 64))
+    span = min(-(-tiles // unit.threads), _SPAN)
     spans = -(-tiles // span)
-    with emit.parallel(n * vectors * spans) as task:
-        image = bind(task // (vectors * spans))
-        channel = bind(task // spans % vectors * lanes)
-        first = bind(task % spans * span)
+    with emit.parallel(n * spans * vectors) as task:
+        image = bind(task // (spans * vectors))
+        first = bind(task // vectors % spans * span)
+        channel = bind(task % vectors * lanes)
         with emit.serial(T.min(span, tiles - first)) as tile:
             pixel = bind(T.min((first + tile) * lanes, pixels - lanes))
             rows = []

@@ -28,6 +28,8 @@ _LOWEST = float(np.finfo("float32").min)
 _LOWEST_INTEGER = int(np.iinfo("int16").min)
 _SPARE = 8
 """Registers that are left to what is loaded, where columns are combined first."""
+_EVEN_LINES = 8
+"""Rows for each thread from which on it does not matter if they cannot be shared evenly."""
 _TASK_STEPS = 4096
 """Vector operations that a task should at least hold."""
 
@@ -87,8 +89,17 @@ class Window:
         return self.kind != "depthwise" and columns <= self.unit.registers - _SPARE
 
     @cached_property
-    def rows_first(self) -> bool:
-        """Whether all vectors of channels of a row come before the next row, as they share its cache lines.
+    def bands(self) -> int:
+        """Bands of rows that threads share, each of which goes through one vector of channels after the other; 0 where
+        that would not share evenly, or where all vectors of a row shall come before the next row.
+        """
+        lines = self.shape.batch * self.shape.out_height
+        uneven = lines % self.unit.threads and lines < _EVEN_LINES * self.unit.threads
+        return 0 if uneven or self.tasks < self.unit.threads or self._shares_lines else self.unit.threads
+
+    @property
+    def _shares_lines(self) -> bool:
+        """Whether vectors of channels share cache lines, and that matters.
 
         A depthwise kernel loads other weights for each: only images beyond the second-level cache are worth that.
         """
@@ -125,10 +136,9 @@ class Window:
     @property
     def hints(self) -> Mapping[str, float]:
         """The blocking, for cost models."""
-        rows = self.shape.batch * self.vectors * self.shape.out_height
         return {
             "kernel_window": 1.0,
-            "tasks": -(-rows // self.rows_per_task),
+            "tasks": self.tasks,
             "tile_width": self.shape.out_width / len(self.widths),
             "lanes": self.lanes,
             "lanes_filled": self.shape.out_channels / self.padded_channels,
@@ -136,11 +146,16 @@ class Window:
         }
 
     @property
-    def rows_per_task(self) -> int:
-        """Rows of one vector of channels that a task computes."""
-        rows = self.shape.batch * self.vectors * self.shape.out_height
+    def rows(self) -> int:
+        """Rows of one vector of channels."""
+        return self.shape.batch * self.vectors * self.shape.out_height
+
+    @property
+    def tasks(self) -> int:
+        """Independent tasks that are worth it."""
         steps = self.shape.out_width * self.shape.kernel[0] * self.shape.kernel[1]
-        return min(max(_TASK_STEPS // steps, 1), -(-rows // self.unit.threads))
+        per_task = min(max(_TASK_STEPS // steps, 1), -(-self.rows // self.unit.threads))
+        return -(-self.rows // per_task)
 
     def emit(
         self,
@@ -170,22 +185,30 @@ class _Emitter:
         self.out = out
 
     def emit(self) -> None:
-        conv, window = self.conv, self.window
-        rows = conv.batch * window.vectors * conv.out_height
-        per_task = window.rows_per_task
-        tasks = -(-rows // per_task)
-        with (
-            emit.parallel(tasks) as task,
-            emit.serial(T.min(per_task, rows - task * per_task)) as i,
-        ):
-            row = bind(task * per_task + i)
-            if window.rows_first:
-                y = bind(row // window.vectors % conv.out_height)
-                vector = bind(row % window.vectors)
-            else:
-                y = bind(row % conv.out_height)
-                vector = bind(row // conv.out_height % window.vectors)
-            self._row(bind(row // (conv.out_height * window.vectors)), vector, y)
+        window = self.window
+        if window.bands:
+            self._bands()
+            return
+        with emit.parallel(window.tasks) as task:
+            first = bind(task * window.rows // window.tasks)
+            end = bind((task + 1) * window.rows // window.tasks)
+            with emit.serial(end - first) as i:
+                row = bind(first + i)
+                self._line(bind(row // window.vectors), bind(row % window.vectors))
+
+    def _bands(self) -> None:
+        """Rows are shared as everywhere (see :mod:`tvm_passes.cpu.nest`)."""
+        window = self.window
+        lines = self.conv.batch * self.conv.out_height
+        with emit.parallel(window.bands) as band:
+            first = bind(band * lines // window.bands)
+            end = bind((band + 1) * lines // window.bands)
+            with emit.serial(window.vectors) as vector, emit.serial(end - first) as i:
+                self._line(bind(first + i), vector)
+
+    def _line(self, line: TirExpr, vector: TirExpr) -> None:
+        height = self.conv.out_height
+        self._row(bind(line // height), vector, bind(line % height))
 
     def _row(self, image: TirExpr, vector: TirExpr, y: TirExpr) -> None:
         rest = self.conv.out_channels % self.window.lanes
