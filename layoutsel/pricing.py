@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from layoutsel.building.asked import tensor_spec
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.cost.measured import MeasuredCost
-from layoutsel.cost.model import Cost, Infeasible
+from layoutsel.cost.model import Cost, Infeasible, Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
@@ -16,12 +17,15 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu.tuned import recorded_us
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
+from tvm_passes.layout import BF16
 
 if TYPE_CHECKING:
     from layoutsel.session import Session
 
 TUNED_SPREAD = 0.2
 """How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
+FETCH_GBPS = 14.0
+"""Rate at which tiles are loaded out of another core's cache: what 20 convolutions took more within plans than alone."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Pricing:
             )
         copied = self.session.in_place.copied(subgraph, decision)
         return Priced(
-            us=answer.us * copied,
+            us=answer.us * copied + _fetching_us(work, decision),
             spread_us=answer.spread_us * copied,
             source=answer.source,
             score_us=estimate.us,
@@ -92,3 +96,15 @@ class Pricing:
             gbps = machine_peaks(self.session.threads).cache_gbps
             us += 2 * tensor.bytes / gbps * 1e-3
         return us
+
+
+def _fetching_us(work: Workload, decision: Decision) -> float:
+    """What a kernel takes more within a plan whose threads share the output channels, and each read all of the input.
+
+    All kernels before it left each core a part of that. Measured alone, every core has had all of it from the start.
+    """
+    parts = work.hints.get(str(decision), {}).get("parts", 1.0)
+    if parts == 1:
+        return 0.0
+    nbytes = 2 if decision.precision == BF16 else 4
+    return prod(work.inputs[0]) * nbytes * (1 - 1 / parts) / FETCH_GBPS * 1e-3

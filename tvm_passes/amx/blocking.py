@@ -11,6 +11,9 @@ from tvm_passes.amx.tiles import LANES, REGISTERS
 _PASS_BYTES = 128 << 10
 """Weights up to this size are read again for every block of pixels; larger ones are passed over once, and the pixels
 are read again: what is read again has to stay in the second-level cache."""
+_SHARED = 2
+"""Threads share the weights where these are so many times the source: half of what each reads of it comes from another
+core's cache, which is slower than where the weights come from."""
 _FEW_PIXELS = 4
 """Tiles of pixels that one block takes where there are many weights to each: then every weight is loaded once."""
 
@@ -87,7 +90,7 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
         2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
     )
     cut = ALGORITHMS[algorithm]
-    by_channels = weight_bytes > source_bytes if cut.by_channels is None else cut.by_channels
+    by_channels = weight_bytes > _SHARED * source_bytes if cut.by_channels is None else cut.by_channels
     by_channels = by_channels and columns >= threads
     parts = threads if by_channels else 1
     chunks = 1 if by_channels else -(-threads // geometry.images)
