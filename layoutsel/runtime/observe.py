@@ -20,13 +20,15 @@ BUDGET_S = 2.0
 """… but no more than fit into this, and :data:`FEWEST_RUNS` at least."""
 
 
-def observe(model: CompiledModel, inputs: Sequence[np.ndarray]) -> Observation:
+def observe(
+    model: CompiledModel, inputs: Sequence[np.ndarray], budget_s: float = BUDGET_S
+) -> Observation:
     """Run `model` on checked `inputs` with tracing and without, in turns; each after a run to warm up."""
     tracer, call = Tracer(model, inputs), model.timed_call(inputs)
     whole_us: list[float] = []
     traced_us: list[float] = []
     events: list[Event] = []
-    deadline = time.monotonic() + BUDGET_S
+    deadline = time.monotonic() + budget_s
     while len(whole_us) < RUNS and (len(whole_us) < FEWEST_RUNS or time.monotonic() < deadline):
         call()
         start = time.perf_counter()
