@@ -24,6 +24,7 @@ from tvm_passes.ir import (
 )
 from tvm_passes.lrn import match_lrn
 from tvm_passes.operators import Role, role
+from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
 INLINE_CONSTANT_ELEMENTS = 16
 """Constants up to this size are part of a sub-graph's identity; larger ones become weight parameters."""
@@ -118,7 +119,31 @@ def _grow(anchor: _Node, most: int) -> list[_Node]:
         group.extend(region)
     while len(group) > 1 and _is_prologue(group[-1]):
         group.pop().group = None
+    for node in _shuffle_behind(group):
+        node.group = anchor.position
+        group.append(node)
     return group
+
+
+def _shuffle_behind(group: Sequence[_Node]) -> list[_Node]:
+    """The shuffle of a grouped convolution's channels, by these groups: its kernel can write them where they go."""
+    anchor, tail = group[0], group[-1]
+    if anchor.operator != "nn.conv2d" or int(anchor.value.attrs.groups) == 1:
+        return []
+    chain = [tail]
+    for _ in OPERATORS:
+        if chain[-1].escapes or len(chain[-1].consumers) != 1:
+            return []
+        chain.append(chain[-1].consumers[0])
+    shapes = [_shape(node) for node in chain]
+    operators = [node.operator for node in chain[1:]]
+    if None in shapes or any(node.group is not None for node in chain[1:]):
+        return []
+    axes = chain[2].value.attrs.axes if operators[1] == OPERATORS[1] else ()
+    groups = shuffle_groups(shapes[0], operators, shapes[1:], [int(axis) for axis in axes or ()])
+    channels = static_shape(anchor.value.args[1].ty)
+    is_depthwise = channels[1] == 1
+    return chain[1:] if groups == int(anchor.value.attrs.groups) and not is_depthwise else []
 
 
 def _is_prologue(node: _Node) -> bool:

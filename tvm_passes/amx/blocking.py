@@ -90,7 +90,9 @@ def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> B
         2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
     )
     cut = ALGORITHMS[algorithm]
-    by_channels = weight_bytes > _SHARED * source_bytes if cut.by_channels is None else cut.by_channels
+    by_channels = (
+        weight_bytes > _SHARED * source_bytes if cut.by_channels is None else cut.by_channels
+    )
     by_channels = by_channels and columns >= threads
     parts = threads if by_channels else 1
     chunks = 1 if by_channels else -(-threads // geometry.images)

@@ -16,6 +16,7 @@ from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_products import Product, conv2d_shape, matmul_shape, read_product
 from tvm_passes.cpu.subgraph import Subgraph, as_rows, is_plain
 from tvm_passes.layout import storage_of
+from tvm_passes.shuffle import shuffled_order
 
 Pack = Callable[[AmxKernel, np.ndarray], np.ndarray]
 
@@ -51,18 +52,46 @@ def _matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
 
 def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
-    source = product.source.view
-    result = product.subgraph.result_view
+    """The kernel of a product; one in groups has zeros for weights from one group to the others."""
+    # A shuffle is one of the weights.
+    groups, unshuffled = product.subgraph.shuffle, replace(product.subgraph, shuffle=1)
+    order = shuffled_order(shape.out_channels, groups)
+    source, result = product.source.view, unshuffled.result_view
+    operands = product.epilogue.params
+    whole = replace(shape, groups=1)
     if not storage_of(product.source.layout) or source.c != 1 or result.c != 1:
         return product.anchor.operator
-    if shape.groups != 1 or geometry_of(shape, source) is None:
+    if shape.group_in == 1 < shape.groups or geometry_of(whole, source) is None:
+        return product.anchor.operator
+    if groups > 1 and not all(param.is_weight for param in operands):
         return product.anchor.operator
     kernel = AmxKernel(
-        convolution=shape,
+        convolution=whole,
         source=source,
         result=result,
         unit=product.unit,
         epilogue=product.epilogue,
         algorithm=product.subgraph.algorithm,
     )
-    return product.plan(kernel, partial(pack, kernel), "bfloat16")
+    if shape.groups == 1:
+        return product.plan(kernel, partial(pack, kernel), "bfloat16")
+    plan = product.plan(
+        kernel, lambda weights: pack(kernel, _ungrouped(weights, shape)[order]), "bfloat16"
+    )
+    shuffles = {
+        param.index: lambda array: array.take(order, array.shape.index(len(order)))
+        for param in operands
+        if groups > 1 and shape.out_channels in param.shape
+    }
+    types = {param.index: plan.param_type(param) for param in operands if param.index in shuffles}
+    return replace(plan, packs={**plan.packs, **shuffles}, packed={**plan.packed, **types})
+
+
+def _ungrouped(weights: np.ndarray, shape: Convolution) -> np.ndarray:
+    """Weights (O, I/groups, KH, KW) as (O, I, KH, KW), with zeros from one group to the others."""
+    whole = np.zeros(
+        (shape.groups, shape.group_out, shape.groups, *weights.shape[1:]), weights.dtype
+    )
+    each = np.arange(shape.groups)
+    whole[each, :, each] = weights.reshape(shape.groups, shape.group_out, *weights.shape[1:])
+    return whole.reshape(shape.out_channels, shape.in_channels, *weights.shape[2:])

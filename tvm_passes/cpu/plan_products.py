@@ -136,7 +136,7 @@ def matmul_shape(node: Node) -> Convolution | None:
 def _direct_kernel(product: Product, shape: Convolution) -> ConvolutionKernel | None:
     layout = product.subgraph.out_layouts[0]
     block = block_size(layout)
-    if block and shape.group_out % block:
+    if block and (shape.group_out % block or product.subgraph.shuffle > 1):
         return None
     return ConvolutionKernel(
         convolution=shape,

@@ -12,13 +12,14 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Call, Tuple
 
-from tvm_passes.cpu.view import Slice, View, view
+from tvm_passes.cpu.view import Slice, View, shuffled, view
 from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
 from tvm_passes.layout import PLAIN, order_of, storage_of
 from tvm_passes.operators import QUANTIZATION
 from tvm_passes.ports import Ports, decided_layouts, port_layouts, read_ports
+from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +92,14 @@ class Subgraph:
     algorithm: str = "direct"
     within: Slice | None = None
     """The larger tensor that takes the (single) result."""
+    shuffle: int = 1
+    """Groups of the channel shuffle behind all nodes (see :mod:`tvm_passes.shuffle`)."""
 
     @property
     def result_view(self) -> View:
         """Where the elements of the (single) result go."""
-        return view(self.results[0].shape, self.out_layouts[0], self.within)
+        where = view(self.results[0].shape, self.out_layouts[0], self.within)
+        return where if self.shuffle == 1 else shuffled(where, self.shuffle)
 
     @property
     def single(self) -> bool:
@@ -223,16 +227,31 @@ class _Reader:
                 self.values[binding.var] = self.values[value]
             else:
                 raise UnsupportedModel(f"{type(value).__name__} in a sub-graph")
+        result = self.values[ports.result]
+        if shuffle := self.shuffle():
+            result = self.nodes[-len(OPERATORS)].args[0]
+            self.nodes = self.nodes[: -len(OPERATORS)]
         return Subgraph(
             name=str(self.function.attrs["layoutsel.subgraph"]),
             anchor=str(self.function.attrs["layoutsel.anchor"]),
             params=(*params, *self.hoisted),
             nodes=tuple(self.nodes),
-            results=(self.values[ports.result],),
+            results=(result,),
             out_layouts=self.out_layouts,
             algorithm=self.algorithm,
             within=self.within,
+            shuffle=shuffle or 1,
         )
+
+    def shuffle(self) -> int | None:
+        """Groups of the shuffle that ends the body of a convolution; None where there is none."""
+        behind = self.nodes[-len(OPERATORS) :]
+        if str(self.function.attrs["layoutsel.anchor"]) != "nn.conv2d" or len(self.nodes) < 4:
+            return None
+        operators, shapes = [n.operator for n in behind], [n.shape for n in behind]
+        axes = behind[1].attrs.axes if operators[1] == OPERATORS[1] else ()
+        before = behind[0].args[0].shape
+        return shuffle_groups(before, operators, shapes, [int(axis) for axis in axes or ()])
 
 
 def read_subgraph(

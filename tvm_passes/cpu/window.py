@@ -90,12 +90,17 @@ class Window:
 
     @cached_property
     def bands(self) -> int:
-        """Bands of rows that threads share, each of which goes through one vector of channels after the other; 0 where
-        that would not share evenly, or where all vectors of a row shall come before the next row.
+        """Bands of rows that threads share, each of which goes through one vector of channels after the other.
+
+        0 where that would not share evenly, or where all vectors of a row shall come before the next row.
         """
         lines = self.shape.batch * self.shape.out_height
         uneven = lines % self.unit.threads and lines < _EVEN_LINES * self.unit.threads
-        return 0 if uneven or self.tasks < self.unit.threads or self._shares_lines else self.unit.threads
+        return (
+            0
+            if uneven or self.tasks < self.unit.threads or self._shares_lines
+            else self.unit.threads
+        )
 
     @property
     def _shares_lines(self) -> bool:
