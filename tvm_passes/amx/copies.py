@@ -107,11 +107,11 @@ class Blocks(_Copied):
         """All blocks."""
         return self.blocks * self._block_size(rows)
 
-    def reduce(self, rows: int, step: Step) -> None:
+    def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
         """A loop over the blocks around all weights of the kernel: what they share stays in the first-level cache."""
         down, across = self.convolution.strides
-        with emit.serial(self.blocks) as block:
-            base = bind(block * self._block_size(rows))
+        with emit.serial(count) as block:
+            base = bind((first + block) * self._block_size(rows))
             for number, (y, x) in enumerate(self._taps):
                 phase = self._phases.index((y % down, x % across))
                 pixel = y // down * self.pitch + x // across
@@ -237,7 +237,7 @@ class Runs(_Copied):
         """Both halves."""
         return self.halves * self._half(rows)
 
-    def reduce(self, rows: int, step: Step) -> None:
+    def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
         """Loops over kernel rows and the steps of their runs."""
         conv = self.convolution
         with emit.serial(conv.kernel[0]) as y, emit.serial(self._run.steps) as number:

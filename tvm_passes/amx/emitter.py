@@ -78,8 +78,7 @@ class Emitter:
         self.out = out
         self.merges = all(map(self._merges, [kernel.result, *kernel.epilogue.views.values()]))
         self.pixel_blocks = -(-self.tiles.count // self.block.pixels)
-        self.width = self.block.channels * LANES
-        """Output channels of a block."""
+        self.width = kernel.width
         views = [kernel.result, *kernel.epilogue.views.values()]
         blocked = any(view.c and view.chunk != view.block for view in views)
         self.piece = LANES if blocked and self.width % (2 * LANES) else 2 * LANES
@@ -180,20 +179,22 @@ class Emitter:
     ) -> None:
         geometry = self.geometry
         size = self.block.channels * self.halves * _TILE
-        base = bind(block.channels * (geometry.steps * size))
-        share = -(-self.lines // geometry.steps)
+        steps = self.kernel.steps
+        base = bind(block.channels * (steps * size))
+        share = -(-self.lines // steps)
 
         def step(offset: TirExpr, number: TirExpr) -> None:
             offset = bind(offset)
             weights = bind(base + number * size)
             self._products(task, [place + offset for place in offsets], cells, weights)
             if not self.blocking.pixels_first:
-                self._prefetch(block, weights + geometry.steps * size, size)
+                self._prefetch(block, weights + steps * size, size)
             first = bind(number * share)
             with T.If(tirx.all(block.number > 0, first < self.lines)), T.Then():
                 self._finish(task, block.number, first, share)
 
-        geometry.reduce(self.blocking.rows, step)
+        first = bind(self.kernel.first(block.channels))
+        geometry.reduce(self.blocking.rows, step, first, self.kernel.blocks)
 
     def _prefetch(self, block: _Block, weights: TirExpr, size: int) -> None:
         """Ask for this block's share of the weights that the same step of the next block of channels will load.

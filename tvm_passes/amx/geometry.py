@@ -105,9 +105,14 @@ class Geometry(ABC):
     def steps(self) -> int:
         """Steps of the reduction."""
 
+    @property
+    def blocks(self) -> int:
+        """Blocks of input channels that steps come in; one where they cannot be told apart."""
+        return 1
+
     @abstractmethod
-    def reduce(self, rows: int, step: Step) -> None:
-        """Emit the loops over the steps, for a task of so many rows."""
+    def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
+        """Emit the loops over the steps of `count` blocks from `first` on, for a task of so many rows."""
 
     @abstractmethod
     def arrange(self, weights: np.ndarray) -> np.ndarray:
@@ -246,11 +251,16 @@ class InPlace(Geometry):
         """Blocks of channels."""
         return self._run.steps
 
-    def reduce(self, rows: int, step: Step) -> None:
+    @property
+    def blocks(self) -> int:
+        """Each a step."""
+        return self.steps
+
+    def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
         """One loop over the channels."""
-        with emit.serial(self.steps) as number:
-            start = number * self.source.chunk if self.is_blocked else self._run.start(number)
-            step(start, number)
+        with emit.serial(count) as number:
+            block = first + number
+            step(block * self.source.chunk if self.is_blocked else self._run.start(block), number)
 
     def arrange(self, weights: np.ndarray) -> np.ndarray:
         """One run of channels."""

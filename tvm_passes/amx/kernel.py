@@ -8,6 +8,7 @@ from functools import cached_property
 
 import ml_dtypes
 import numpy as np
+from tvm import tirx
 
 from tvm_passes.amx.blocking import Blocking, choose
 from tvm_passes.amx.copies import geometry_of
@@ -15,7 +16,7 @@ from tvm_passes.amx.emitter import Emitter
 from tvm_passes.amx.geometry import Geometry
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS
 from tvm_passes.cpu.convolution import Convolution
-from tvm_passes.cpu.emit import Buffer
+from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.view import View
@@ -34,6 +35,8 @@ class AmxKernel:
     unit: VectorUnit
     epilogue: Epilogue
     algorithm: str = "direct"
+    groups: int = 1
+    """Groups of channels that see only each other: weights from one to another are zero."""
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -56,9 +59,44 @@ class AmxKernel:
         return -(-self.convolution.out_channels // (LANES * size)) * size
 
     @property
+    def width(self) -> int:
+        """Output channels of a block."""
+        return self.blocking.block.channels * LANES
+
+    def first(self, number: TirExpr) -> TirExpr:
+        """The first block of input channels that block `number` of output channels sees."""
+        if self.blocks == self.geometry.blocks:
+            return 0
+        return tirx.min(self._lowest(number), self.geometry.blocks - self.blocks)
+
+    def _lowest(self, number: TirExpr) -> TirExpr:
+        conv = self.convolution
+        group = number * self.width // (conv.out_channels // self.groups)
+        return group * (conv.in_channels // self.groups) // self.geometry.depth
+
+    @cached_property
+    def blocks(self) -> int:
+        """Blocks of input channels that each block of output channels is made of: the most that any of them sees."""
+        conv = self.convolution
+        if self.geometry.blocks == 1:
+            return 1
+        group_in, group_out = (n // self.groups for n in (conv.in_channels, conv.out_channels))
+        seen = []
+        for number in range(self.columns * LANES // self.width):
+            last = min((number + 1) * self.width, conv.out_channels) - 1
+            highest = ((last // group_out + 1) * group_in - 1) // self.geometry.depth
+            seen.append(highest - self._lowest(number) + 1)
+        return max(seen)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the reduction over these."""
+        return self.geometry.steps // self.geometry.blocks * self.blocks
+
+    @property
     def packed_size(self) -> int:
         """Elements of the packed weights."""
-        return self.columns * self.geometry.steps * self.geometry.halves * TILE
+        return self.columns * self.steps * self.geometry.halves * TILE
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights (O, I, KH, KW) as the tiles that the kernel loads, one after the other, flat, in bfloat16.
@@ -77,7 +115,10 @@ class AmxKernel:
         tiles = np.stack(halves, axis=2)
         size = self.blocking.block.channels
         blocks = tiles.reshape(-1, size, *tiles.shape[1:]).swapaxes(1, 2)
-        return np.ascontiguousarray(blocks).reshape(-1)
+        taps = geometry.steps // geometry.blocks
+        starts = [int(self.first(number)) * taps for number in range(len(blocks))]
+        seen = [blocks[number, start : start + self.steps] for number, start in enumerate(starts)]
+        return np.ascontiguousarray(seen).reshape(-1)
 
     @property
     def hints(self) -> Mapping[str, float]:
@@ -88,7 +129,7 @@ class AmxKernel:
         return {
             "kernel_amx": 1.0,
             "products": float(
-                tasks * tiles.count * self.columns * geometry.steps * (2 * geometry.halves - 1)
+                tasks * tiles.count * self.columns * self.steps * (2 * geometry.halves - 1)
             ),
             "tile_pixels": float(blocking.block.pixels),
             "tile_channels": float(blocking.block.channels),

@@ -72,6 +72,7 @@ def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
         unit=product.unit,
         epilogue=product.epilogue,
         algorithm=product.subgraph.algorithm,
+        groups=shape.groups if groups == 1 else 1,
     )
     if shape.groups == 1:
         return product.plan(kernel, partial(pack, kernel), "bfloat16")
