@@ -64,7 +64,7 @@ class Seen:
         for node in self.problem.nodes:
             for option in node.options:
                 us = self._own.get((node.id, option.decision))
-                if us is not None:
+                if us:
                     predicted_us[_kind(option)] += option.cost_us
                     taken_us[_kind(option)] += us
         return {kind: taken_us[kind] / us for kind, us in predicted_us.items() if us > 0}

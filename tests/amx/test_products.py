@@ -7,9 +7,12 @@ from hypothesis import strategies as st
 from tvm import relax
 
 from tests.amx.support import TOLERANCES, answers, error, needs_amx, run
-from tests.cpu.support import model, random_array, weights
+from tests.cpu.support import model, random_array, shuffled, weights
+from tvm_passes import amx
 from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.decision import Decision
+from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.rewrite_layouts import subgraph_id
 
 nn, op = relax.op.nn, relax.op
 pytestmark = needs_amx
@@ -169,9 +172,65 @@ def test_a_chain_keeps_its_layout_and_agrees():
     np.testing.assert_allclose(results["NHWC"], results["NCHW32c"], rtol=1e-4, atol=1e-3)
 
 
+# input, output channels, kernel, groups
+GROUPED = {
+    "pointwise": ((1, 272, 7, 7), 272, 1, 4),
+    "pointwise, few channels": ((2, 24, 9, 9), 112, 1, 4),
+    "3x3 of two": ((1, 64, 9, 9), 96, 3, 2),
+    "3x3 of many": ((1, 128, 9, 8), 128, 3, 32),
+    "wide groups": ((1, 256, 5, 5), 96, 3, 4),
+    "ragged": ((1, 21, 9, 9), 33, 3, 3),
+}
+
+
+def _grouped(case, shuffles):
+    shape, channels, kernel, groups = GROUPED[case]
+
+    def body(x):
+        by = weights(channels, shape[1] // groups, kernel, kernel)
+        y = _biased(channels)(nn.conv2d(x, by, padding=kernel // 2, groups=groups))
+        return shuffled(y, (shape[0], channels, *shape[2:]), groups) if shuffles else y
+
+    return body
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("algorithm", ["direct", "wide", "channels"])
+@pytest.mark.parametrize("shuffles", [False, True], ids=["in order", "shuffled"])
+@pytest.mark.parametrize("case", GROUPED)
+def test_groups(case, shuffles, algorithm, precision):
+    shape = GROUPED[case][0]
+    body = _grouped(case, shuffles)
+    for layout in ("NHWC", "NCHW32c"):
+        decision = Decision(unit="amx", layout=layout, precision=precision, algorithm=algorithm)
+        (decline,) = answers(model(body, shape), decision)
+        if decline is None:
+            assert error(body, [shape], decision) < TOLERANCES[precision]
+        else:
+            assert "which is the same here" in decline.got or layout == "NCHW32c"
+
+
+def test_groups_do_not_multiply_by_the_zeros_between_them():
+    shape, channels, *_ = GROUPED["3x3 of many"]
+    whole = model(_convolution((shape, channels, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1))), shape)
+    parts = model(_grouped("3x3 of many", shuffles=False), shape)
+    decision = Decision(unit="amx", layout="NHWC", precision="bf16")
+    (all_products,), (products,) = (
+        [
+            amx.hints(f, decision)["products"]
+            for f in PartitionSubgraphs()(module).functions.values()
+            if subgraph_id(f)
+        ]
+        for module in (whole, parts)
+    )
+    assert products == all_products / 4, "32 of 128 channels for each block of 32"
+
+
 DECLINED = {
-    "grouped": (
-        lambda x: nn.conv2d(x, weights(64, 16, 3, 3), padding=1, groups=2),
+    "a shuffle behind an activation": (
+        lambda x: shuffled(
+            op.add(nn.conv2d(x, weights(32, 16, 1, 1), groups=2), x), (1, 32, 8, 8), 2
+        ),
         Decision(unit="amx", layout="NHWC", precision="bf16"),
     ),
     "depthwise": (

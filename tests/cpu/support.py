@@ -97,6 +97,13 @@ def weights(*shape: int, seed: int = 1) -> relax.Expr:
     return relax.const(random_array(*shape, seed=seed))
 
 
+def shuffled(y: relax.Expr, shape: Sequence[int], groups: int) -> relax.Expr:
+    """The channels of `y`, of that shape, shuffled."""
+    n, c, h, w = shape
+    cut = relax.op.reshape(y, (n, groups, c // groups, h, w))
+    return relax.op.reshape(relax.op.permute_dims(cut, [0, 2, 1, 3, 4]), (n, c, h, w))
+
+
 def error(
     body: Body,
     shapes: Sequence[Sequence[int]],

@@ -3,7 +3,16 @@
 import pytest
 from tvm import relax
 
-from tests.cpu.support import TOLERANCE, declines, error, model, random_array, run, weights
+from tests.cpu.support import (
+    TOLERANCE,
+    declines,
+    error,
+    model,
+    random_array,
+    run,
+    shuffled,
+    weights,
+)
 from tests.reference import relative_error, run_relax
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
@@ -54,6 +63,24 @@ def _body(case, epilogue=None):
 def test_equals_stock_tvm(case, layout):
     body = _body(case, lambda y: nn.relu(relax.op.add(y, weights(1, CASES[case][1], 1, 1, seed=2))))
     assert error(body, [CASES[case][0]], Decision(unit="cpu", layout=layout)) < TOLERANCE
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(("groups", "channels"), [(2, 64), (4, 72), (3, 21)])
+def test_a_shuffle_is_where_the_results_go(groups, channels, layout):
+    """Alone, and as a part of a concatenation."""
+
+    def body(x, r):
+        y = nn.conv2d(x, weights(channels, 12 // groups, 3, 3), padding=1, groups=groups)
+        y = nn.relu(relax.op.add(y, weights(1, channels, 1, 1, seed=2)))
+        y = shuffled(y, (2, channels, 9, 7), groups)
+        return relax.op.concat([nn.max_pool2d(r, (1, 1)), y], axis=1)
+
+    for emit in (body, lambda x, r: relax.op.add(body(x, r), body(x, r))):
+        module = model(emit, (2, 12, 9, 7), (2, 5, 9, 7))
+        assert not any("nn.conv2d" in str(d) for d in declines(module, Decision.parse("cpu:NHWC")))
+        shapes = [(2, 12, 9, 7), (2, 5, 9, 7)]
+        assert error(emit, shapes, Decision(unit="cpu", layout=layout)) < TOLERANCE
 
 
 EPILOGUES = {

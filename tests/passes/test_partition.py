@@ -73,6 +73,41 @@ def test_channel_shuffle_is_one_sub_graph():
     assert operators(module_of(emit)) == {"s0": ["reshape", "permute_dims", "reshape"]}
 
 
+def _shuffled(b, y, groups, axes=(0, 2, 1, 3, 4)):
+    n, c, h, w = (int(extent) for extent in y.ty.shape)
+    cut = b.emit(reshape(y, (n, groups, c // groups, h, w)))
+    return b.emit(reshape(b.emit(permute_dims(cut, list(axes))), (n, c, h, w)))
+
+
+def test_a_shuffle_by_its_groups_fuses_behind_a_convolution():
+    def emit(b, x):
+        y = b.emit(nn.relu(b.emit(nn.conv2d(x, weight(24, 4, 1, 1), groups=4))))
+        return nn.relu(_shuffled(b, y, 4))
+
+    assert operators(module_of(emit)) == {
+        "s0": ["nn.conv2d", "nn.relu", "reshape", "permute_dims", "reshape"],
+        "s1": ["nn.relu"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "shuffled", "reads_before"),
+    [(4, 2, False), (4, 6, False), (1, 4, False), (16, 16, False), (4, 4, True)],
+    ids=["fewer groups", "more groups", "no groups", "depthwise", "read before"],
+)
+def test_any_other_shuffle_stands_alone(groups, shuffled, reads_before):
+    def emit(b, x):
+        channels = 48 if groups < 16 else 16
+        y = b.emit(nn.conv2d(x, weight(channels, 16 // groups, 1, 1), groups=groups))
+        z = _shuffled(b, y, shuffled)
+        return add(z, y) if reads_before else nn.relu(z)
+
+    assert list(operators(module_of(emit)).values())[:2] == [
+        ["nn.conv2d"],
+        ["reshape", "permute_dims", "reshape"],
+    ]
+
+
 def test_several_results_stay_with_one_sub_graph():
     def emit(b, x):
         parts = b.emit(split(x, 2, axis=1))

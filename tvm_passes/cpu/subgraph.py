@@ -98,8 +98,9 @@ class Subgraph:
     @property
     def result_view(self) -> View:
         """Where the elements of the (single) result go."""
-        where = view(self.results[0].shape, self.out_layouts[0], self.within)
-        return where if self.shuffle == 1 else shuffled(where, self.shuffle)
+        shape = self.results[0].shape
+        where = view(shape, self.out_layouts[0], self.within)
+        return where if self.shuffle == 1 else shuffled(where, shape[1], self.shuffle)
 
     @property
     def single(self) -> bool:

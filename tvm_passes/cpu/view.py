@@ -126,10 +126,10 @@ def view(shape: Sequence[int], layout: str, within: Slice | None = None) -> View
     )
 
 
-def shuffled(where: View, groups: int) -> View:
-    """Where the channels go of a tensor that is shuffled next (see :mod:`tvm_passes.shuffle`); they are in no blocks."""
+def shuffled(where: View, channels: int, groups: int) -> View:
+    """Where `channels` go that are shuffled next (see :mod:`tvm_passes.shuffle`); they are in no blocks."""
     assert where.chunk == where.block * where.c, "asked before"
-    return replace(where, block=where.block // groups, chunk=where.c, c=groups * where.c)
+    return replace(where, block=channels // groups, chunk=where.c, c=groups * where.c)
 
 
 def broadcast_view(shape: Sequence[int], layout: str, full: Sequence[int]) -> View | None:
