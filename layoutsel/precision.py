@@ -36,6 +36,8 @@ class PrecisionMode:
     """Relative L2 error that an output, and the logits behind it, may have."""
     measure_budget_s: float = 60.0
     """Seconds that measuring takes at most where nothing else is said: no cost model knows what is not f32."""
+    for_sensitive: tuple[str, ...] = ()
+    """That sensitive sub-graphs may have besides: between f32 and what is too inexact for them."""
     is_budget: bool = False
     """Whether the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
 
@@ -51,14 +53,14 @@ class PrecisionMode:
         """
         if precision in OWN:
             return True
-        if precision not in self.precisions:
+        if precision not in self.precisions and not (felt and precision in self.for_sensitive):
             return False
         return self.is_budget or felt * LOCAL_ERRORS[precision] <= SHARE * self.tolerance
 
     @property
     def offered(self) -> tuple[str, ...]:
         """All precisions that some sub-graph may be computed in."""
-        return tuple(dict.fromkeys((*self.precisions, *OWN)))
+        return tuple(dict.fromkeys((*self.precisions, *self.for_sensitive, *OWN)))
 
 
 MODES: Mapping[str, PrecisionMode] = {
@@ -67,7 +69,9 @@ MODES: Mapping[str, PrecisionMode] = {
         PrecisionMode(name="f32", precisions=(F32,), tolerance=1e-5, measure_budget_s=20.0),
         PrecisionMode(name="f32-grade", precisions=(F32, SPLIT_BF16), tolerance=2e-5),
         # Some ten of bfloat16's rounding errors: what deep networks of independent roundings stay below.
-        PrecisionMode(name="bf16", precisions=(F32, BF16), tolerance=3e-2),
+        PrecisionMode(
+            name="bf16", precisions=(F32, BF16), tolerance=3e-2, for_sensitive=(SPLIT_BF16,)
+        ),
         PrecisionMode(
             name="auto",
             precisions=(F32, SPLIT_BF16, BF16),

@@ -14,7 +14,7 @@ from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat,
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Param, Subgraph, as_rows, is_plain
+from tvm_passes.cpu.subgraph import Param, Subgraph, as_rows, is_plain, is_stored
 from tvm_passes.cpu.tiling import widest_tile
 
 _TASK_FLOPS = 100_000
@@ -141,7 +141,11 @@ def plan_batched(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     epilogue = read_epilogue(flat, anchor)
     if isinstance(epilogue, str):
         return epilogue
-    if not is_plain(subgraph) or [arg.dtype for arg in pair] != ["float32", "float32"]:
+    if (
+        not is_plain(subgraph)
+        or is_stored(subgraph)
+        or [arg.dtype for arg in pair] != ["float32", "float32"]
+    ):
         return anchor.operator
     left, right = pair
     if len(left.shape) < 3 or left.shape[:-2] != right.shape[:-2]:

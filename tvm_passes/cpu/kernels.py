@@ -32,7 +32,7 @@ PLANNERS: Mapping[str, Planner] = {
 """Anchor → planner."""
 
 
-ANY_STORAGE = frozenset(PLANNERS) - {"matmul", "nn.layer_norm", "nn.softmax"}
+ANY_STORAGE = frozenset(PLANNERS) - {"nn.layer_norm", "nn.softmax"}
 """Anchors whose kernels read and write elements in whatever storage; they compute in float32."""
 
 

@@ -1,22 +1,105 @@
-"""Product of one row with a constant matrix: bound by the speed at which memory delivers the matrix."""
+"""Product of one row with a constant matrix: bound by the speed at which memory delivers the matrix.
+
+So the fewer bytes a weight has, the better. With activations in float32 it has 4; in bfloat16, 2; as pairs of bfloat16, 3:
+the upper 24 bits of float32, whose 16 bits of significand are as many as such a pair has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+import ml_dtypes
 import numpy as np
+from tvm import tirx
 
 from tvm_passes.cpu import emit
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
+from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.view import View
+from tvm_passes.layout import BF16, SPLIT
 
 VECTORS = 4
 """Vectors of results in a tile: what memory delivers in one step is this many whole cache lines."""
 STEPS = 2
 """Rows of the matrix per iteration, each with its own accumulators."""
+_AHEAD = 64
+"""Rows that are asked for ahead of their use, …"""
+_FAR_BYTES = 60 << 20
+"""… of matrices beyond this size: what unpacks weights then waits 1.2 to 1.5 times as long without. Of smaller ones, and
+of float32, the machine fetches ahead by itself; asking costs a twentieth there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Format:
+    """How the weights of a row of a tile are held."""
+
+    dtype: str
+    words: int
+    """Vectors of elements of `dtype`."""
+    pack: Callable[[np.ndarray], np.ndarray]
+    """(…, column of the tile) in float32 → (…, word), for :data:`VECTORS` vectors of columns."""
+    unpack: Callable[[list[TirExpr], int], list[TirExpr]]
+    """Vectors of words, lanes → vectors of weights in float32."""
+
+
+def _uppers(bits: np.ndarray) -> np.ndarray:
+    """Upper halves of float32, two vectors of columns to a word: unpacking is a shift and a mask."""
+    upper = (bits >> 16).reshape(*bits.shape[:-1], VECTORS // 2, 2, -1)
+    return (upper[..., 0, :] | upper[..., 1, :] << 16).reshape(*bits.shape[:-1], -1)
+
+
+def _pack_halves(tiles: np.ndarray) -> np.ndarray:
+    return _uppers(tiles.astype(ml_dtypes.bfloat16).astype("float32").view("uint32"))
+
+
+def _pack_three_quarters(tiles: np.ndarray) -> np.ndarray:
+    bits = np.ascontiguousarray(tiles).view("uint32")
+    bits = np.where(np.isfinite(tiles), bits + 0x80, bits).astype("uint32")
+    third = (bits >> 8 & 0xFF).reshape(*bits.shape[:-1], VECTORS, -1)
+    thirds = sum(third[..., index, :] << 8 * index for index in range(VECTORS))
+    return np.concatenate([_uppers(bits), thirds.astype("uint32")], axis=-1)
+
+
+def _unpack_halves(words: list[TirExpr], lanes: int) -> list[TirExpr]:
+    return [_floats(half, lanes) for word in words for half in _both(word, lanes)]
+
+
+def _unpack_three_quarters(words: list[TirExpr], lanes: int) -> list[TirExpr]:
+    *uppers, thirds = words
+    halves = [half for word in uppers for half in _both(word, lanes)]
+    mask = splat(tirx.const(0xFF00, "uint32"), lanes)
+    bytes_up = [8 - 8 * index for index in range(VECTORS)]
+    return [
+        _floats(half | (_shifted(thirds, by, lanes) & mask), lanes)
+        for half, by in zip(halves, bytes_up, strict=True)
+    ]
+
+
+def _both(word: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
+    mask = splat(tirx.const(0xFFFF0000, "uint32"), lanes)
+    return _shifted(word, 16, lanes), word & mask
+
+
+def _shifted(word: TirExpr, by: int, lanes: int) -> TirExpr:
+    count = splat(tirx.const(abs(by), "uint32"), lanes)
+    return word << count if by > 0 else word >> count if by < 0 else word
+
+
+def _floats(bits: TirExpr, lanes: int) -> TirExpr:
+    return tirx.reinterpret(f"float32x{lanes}" if lanes > 1 else "float32", bits)
+
+
+_FORMATS: Mapping[str, _Format] = {
+    "": _Format(dtype="float32", words=VECTORS, pack=lambda w: w, unpack=lambda w, _lanes: w),
+    BF16: _Format(dtype="uint32", words=2, pack=_pack_halves, unpack=_unpack_halves),
+    SPLIT: _Format(
+        dtype="uint32", words=3, pack=_pack_three_quarters, unpack=_unpack_three_quarters
+    ),
+}
+"""By storage of the activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +108,15 @@ class MatrixVector:
 
     depth: int
     columns: int
+    source: View
+    result: View
     unit: VectorUnit
     epilogue: Epilogue
+
+    @property
+    def format(self) -> _Format:
+        """How weights are held."""
+        return _FORMATS[self.source.storage]
 
     @property
     def tile(self) -> int:
@@ -50,7 +140,16 @@ class MatrixVector:
     @property
     def packed_size(self) -> int:
         """Elements of the packed matrix."""
-        return self.tiles * self.tile * self.depth
+        return self.tiles * self.depth * self._row
+
+    @property
+    def _prefetches(self) -> bool:
+        return self.format.words < VECTORS and 4 * self.packed_size > _FAR_BYTES
+
+    @property
+    def _row(self) -> int:
+        """Elements of a row of a tile."""
+        return self.format.words * self.unit.lanes
 
     def pack(self, matrix: np.ndarray) -> np.ndarray:
         """W as (tile, row, column of the tile), flat: each tile is one sequential stream."""
@@ -58,7 +157,7 @@ class MatrixVector:
         for index in range(self.tiles):
             columns = matrix[:, index * self.tile : (index + 1) * self.tile]
             packed[index, :, : columns.shape[1]] = columns
-        return packed.reshape(-1)
+        return np.ascontiguousarray(self.format.pack(packed)).reshape(-1)
 
     def emit(
         self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
@@ -79,12 +178,20 @@ class MatrixVector:
         sums = [[Accumulator(lanes) for _ in range(VECTORS)] for _ in range(STEPS)]
         for accumulator in chain.from_iterable(sums):
             accumulator.zero()
-        base = bind(tile * (self.depth * self.tile))
+        base = bind(tile * (self.depth * self._row))
 
         def step(row: TirExpr, accumulators: list[Accumulator]) -> None:
-            value = bind(splat(source[row], lanes))
-            for index, accumulator in enumerate(accumulators):
-                weight = load(weights, base + row * self.tile + index * lanes, lanes)
+            place = self.source.offset(0, row, 0, 0)
+            value = bind(splat(self.source.load(source, place), lanes))
+            words = [
+                bind(load(weights, base + row * self._row + index * lanes, lanes))
+                for index in range(self.format.words)
+            ]
+            if self._prefetches:
+                for index in range(self.format.words):
+                    emit.prefetch(weights, base + (row + _AHEAD) * self._row + index * lanes)
+            held = self.format.unpack(words, lanes)
+            for accumulator, weight in zip(accumulators, held, strict=True):
                 accumulator.set(accumulator.value + weight * value)
 
         with emit.serial(self.depth // STEPS) as iteration:
@@ -112,7 +219,7 @@ class MatrixVector:
         def write(count: int) -> None:
             value = emit.lanes_of(total, 0, count, lanes)
             result = self.epilogue.evaluate(value, (0, column, 0, 0), count, buffers)
-            store(out, result, column, count)
+            self.result.store(out, result, self.result.offset(0, column, 0, 0), count)
 
         used = self.columns - (self.tiles - 1) * self.tile - index * lanes
         last = min(max(used, 0), lanes)

@@ -190,18 +190,22 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if isinstance(product, str):
         return product
     shape = matmul_shape(product.anchor)
-    if shape is None:
-        return product.anchor.operator
+    plan = _matmul_plan(product, shape) if shape else None
+    return replace(plan, subgraph=subgraph) if plan else product.anchor.operator
+
+
+def _matmul_plan(product: Product, shape: Convolution) -> Plan | None:
     if shape.out_width == 1:
         row = MatrixVector(
             depth=shape.in_channels,
             columns=shape.out_channels,
-            unit=unit,
+            source=product.source.view,
+            result=product.subgraph.result_view,
+            unit=product.unit,
             epilogue=product.epilogue,
         )
-        return replace(product.plan(row, row.pack), subgraph=subgraph)
-    kernel = _direct_kernel(product, shape)
+        return product.plan(row, row.pack, row.format.dtype)
+    kernel = None if is_stored(product.subgraph) else _direct_kernel(product, shape)
     if kernel is None:
-        return product.anchor.operator
-    plan = product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))
-    return replace(plan, subgraph=subgraph)
+        return None
+    return product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))
