@@ -29,6 +29,7 @@ from layoutsel.cli.options import (
 )
 from layoutsel.cli.planner import Wanted
 from layoutsel.precision import check_budget, precision_mode
+from layoutsel.runtime.artifact import check_name
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def compile_model(
 ) -> None:
     """Compile a model into one file that holds code, weights, plan and checks."""
     check_output(output)
+    check_name(output)
     if plan is not None and pin:
         raise LayoutselError("--plan and --pin exclude each other: a plan file is built as it is")
     if plan is not None and (precision != "f32" or max_rel_error is not None):

@@ -29,6 +29,7 @@ from layoutsel.runtime.arrays import bits_of, dtype_of
 from tvm_passes.errors import LayoutselError
 
 ALIGNMENT = 4096
+SUFFIX = ".so"
 MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
 FOOTER = struct.Struct("<16sQQI4x")
 """Magic, offset and length of the header, its CRC-32."""
@@ -46,6 +47,15 @@ class Artifact:
     header: Mapping[str, Any]
     weights: tuple[np.ndarray, ...]
     """Mapped copy-on-write from the file."""
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that the loader of shared libraries does not know; raises :class:`ArtifactError`."""
+    if path.suffix != SUFFIX:
+        raise ArtifactError(
+            f"{path}: got the suffix {path.suffix!r}; expected {SUFFIX!r}, which the loader of shared libraries goes "
+            f"by. Call it {path.with_suffix(SUFFIX).name}"
+        )
 
 
 def write(

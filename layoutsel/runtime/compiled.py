@@ -160,11 +160,12 @@ class CompiledModel:
         Raises
         ------
         ArtifactError
-            If the file cannot be written.
+            If the file cannot be written, or its name does not end in ``.so``.
         LayoutselError
             If no linker (a C++ compiler) is at hand.
         """
         path = Path(path)
+        artifact.check_name(path)
         if self.source is not None:
             artifact.copy(self.source, path)
             return path
@@ -192,6 +193,7 @@ def load(path: str | Path) -> CompiledModel:
     """
     path = Path(path)
     opened = artifact.read(path)
+    artifact.check_name(path)
     _check_machine(path, opened.header)
     load_tvm_runtime()
     onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded

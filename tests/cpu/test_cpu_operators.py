@@ -10,6 +10,7 @@ from tests.reference import run_relax
 from tvm_passes.cpu import LowerCpu, emit
 from tvm_passes.cpu.emit import bind
 from tvm_passes.cpu.host import has_bf16, vector_unit
+from tvm_passes.cpu.matvec import FORMATS
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.decision import Decision
 from tvm_passes.layout import LAYOUTS, convert, physical_shape, tensor_layout
@@ -206,6 +207,38 @@ def test_kernel_reads_and_writes_other_storages(name, layout, precision):
     decision = Decision(unit="cpu", layout=layout, precision=precision)
     assert declines(model(body, *shapes), decision) == []
     assert error(body, shapes, decision) < STORED[precision]
+
+
+@pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")
+@pytest.mark.parametrize("precision", STORED)
+@pytest.mark.parametrize(("depth", "columns"), [(64, 100), (63, 10), (7, 256), (1, 3)])
+def test_weights_of_one_row_are_held_in_fewer_bits(depth, columns, precision):
+    """Of 24 bits where activations are pairs: a sixteenth bit of significand, as these have."""
+
+    def body(x):
+        return nn.relu(op.add(op.matmul(x, weights(depth, columns)), weights(columns)))
+
+    decision = Decision(unit="cpu", precision=precision)
+    assert declines(model(body, (1, depth)), decision) == []
+    assert error(body, [(1, depth)], decision) < STORED[precision]
+    (batch,) = declines(model(body, (2, depth)), decision)
+    assert "no NCHW kernel" in batch.got
+
+
+def test_weights_of_24_bits_are_the_nearest():
+    values = np.array([1, -1, 1 + 2**-15, 1 + 2**-16, 1 + 2**-17, 3e38, -3e-39, np.inf, 0.1, 0])
+    values = np.resize(values.astype("float32"), (1, 1, 4 * 16))
+    packed = FORMATS["split"].pack(values).reshape(3, 16)
+    upper = np.stack(
+        [packed[0] << 16, packed[0] & 0xFFFF0000, packed[1] << 16, packed[1] & 0xFFFF0000]
+    )
+    third = np.stack([(packed[2] >> 8 * index & 0xFF) << 8 for index in range(4)])
+    held = (upper | third).astype("uint32").reshape(-1).view("float32")
+    values = values.reshape(-1)
+    finite = np.isfinite(values)
+    np.testing.assert_array_equal(held[~finite], values[~finite])
+    held, values = held[finite].astype("float64"), values[finite]
+    assert np.all(np.abs(held - values) <= np.spacing(np.abs(values)).astype("float64") * 2**7)
 
 
 @pytest.mark.parametrize("name", [name for name in KERNELS if not _takes(name, "NCHW16c")])

@@ -33,7 +33,7 @@ of float32, the machine fetches ahead by itself; asking costs a twentieth there.
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Format:
+class Format:
     """How the weights of a row of a tile are held."""
 
     dtype: str
@@ -92,10 +92,10 @@ def _floats(bits: TirExpr, lanes: int) -> TirExpr:
     return tirx.reinterpret(f"float32x{lanes}" if lanes > 1 else "float32", bits)
 
 
-_FORMATS: Mapping[str, _Format] = {
-    "": _Format(dtype="float32", words=VECTORS, pack=lambda w: w, unpack=lambda w, _lanes: w),
-    BF16: _Format(dtype="uint32", words=2, pack=_pack_halves, unpack=_unpack_halves),
-    SPLIT: _Format(
+FORMATS: Mapping[str, Format] = {
+    "": Format(dtype="float32", words=VECTORS, pack=lambda w: w, unpack=lambda w, _lanes: w),
+    BF16: Format(dtype="uint32", words=2, pack=_pack_halves, unpack=_unpack_halves),
+    SPLIT: Format(
         dtype="uint32", words=3, pack=_pack_three_quarters, unpack=_unpack_three_quarters
     ),
 }
@@ -114,9 +114,9 @@ class MatrixVector:
     epilogue: Epilogue
 
     @property
-    def format(self) -> _Format:
+    def format(self) -> Format:
         """How weights are held."""
-        return _FORMATS[self.source.storage]
+        return FORMATS[self.source.storage]
 
     @property
     def tile(self) -> int:
