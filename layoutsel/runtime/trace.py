@@ -148,8 +148,10 @@ def _labels(calls: Sequence[_Call], known: Sequence[Sequence[str]]) -> list[str]
 
 def _kernel_event(model: CompiledModel, call: _Call, label: str, run: int, origin_ns: int) -> Event:
     is_transform = "_to_" in label
+    # A variable's name has no dot, as layouts with a storage have.
+    name = label.replace("_to_", ">").replace("_", ".") if is_transform else label
     return Event(
-        name=label.replace("_to_", ">") or call.function,
+        name=name or call.function,
         kind="transform" if is_transform else "subgraph",
         unit=call.function.split("_")[0] if is_transform or not label else _unit(model, label),
         start_us=(call.start_ns - origin_ns) / 1e3,

@@ -13,6 +13,7 @@ import layoutsel
 from layoutsel.runtime.chrome_trace import chrome_trace, write_trace
 from layoutsel.runtime.trace import subgraph_times
 from tvm_passes import onednn
+from tvm_passes.cpu.host import has_bf16, host_target
 from tvm_passes.errors import LayoutselError
 
 RUNS = 2
@@ -101,3 +102,29 @@ def test_chrome_trace_names_rows_and_predictions(compiled, values):
 def test_a_trace_that_cannot_be_written(compiled, values, tmp_path):
     with pytest.raises(LayoutselError, match="cannot write"):
         write_trace(compiled, values, tmp_path / "none" / "trace.json")
+
+
+@pytest.mark.skipif(not has_bf16(host_target()), reason="the CPU has no AVX512_BF16")
+def test_transforms_of_storage_are_named_after_layouts():
+    pins = ("conv0=cpu:NHWC", "conv1=cpu:NCHW", "conv2=cpu:NHWC")
+    relu = network()
+    relu.graph.node.insert(1, helper.make_node("Relu", ["t1"], ["r1"], name="relu"))
+    relu.graph.node.insert(
+        2, helper.make_node("MaxPool", ["r1"], ["p1"], name="pool", kernel_shape=[1, 1])
+    )
+    relu.graph.node[3].input[0] = "p1"
+    compiled = layoutsel.optimize(
+        relu,
+        units=["cpu"],
+        threads=1,
+        precision="bf16",
+        pins=(*pins, "pool=cpu:NCHW:bf16"),
+        verify=False,
+        verify_speed=False,
+    )
+    (event,) = [
+        e
+        for e in compiled.trace([np.ones((1, 32, 14, 14), "float32")])
+        if "bf16" in e.name and e.name.startswith("NCHW.")
+    ]
+    assert event.name == "NCHW.bf16>NCHW"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tvm
@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
+from tvm_passes.cpu.absorb import find_absorbed
 from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.kernels import Planner, plan_subgraph
@@ -48,7 +49,7 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a kernel reads and writes inside of larger tensors."""
+    """What a kernel reads and writes inside of larger tensors, or otherwise than was decided."""
 
     within: Slice | None = None
     """Where its result goes."""
@@ -56,6 +57,8 @@ class _Place:
     """Where activations lie, by number."""
     absent: frozenset[int] = frozenset()
     """Activations of a concatenation that need no copy."""
+    layout: str | None = None
+    """In which its result is written, where a transform would follow."""
 
 
 class _Lowering:
@@ -77,6 +80,7 @@ class _Lowering:
         self.kernels: dict[tuple[GlobalVar, _Place], _Kernel] = {}
         self.shared: dict[tuple[int, _Place], list[tuple[relax.Function, _Kernel]]] = {}
         self.placements = find_placements(module, self._writes, self._reads)
+        self.absorbed = find_absorbed(module, self._writes_in)
         self.homes: dict[Var, Var] = {}
         """The tensors that others are placed in, as they were last written."""
 
@@ -113,6 +117,8 @@ class _Lowering:
         subgraph = read_subgraph(function, within=place.within, reads=dict(place.reads))
         if subgraph is None:
             return ""
+        if place.layout is not None:
+            subgraph = replace(subgraph, out_layouts=(place.layout,))
         if place.absent:
             return plan_concat(subgraph, self.unit, place.absent)
         return self.planners[_unit(function)](subgraph, self.unit)
@@ -126,6 +132,12 @@ class _Lowering:
         if function.attrs["layoutsel.anchor"] not in WRITERS or _is_tuned(function):
             return False
         return isinstance(self._plan(function, _Place()), Plan)
+
+    def _writes_in(self, function: relax.Function, layout: str) -> bool:
+        """Whether the kernel of a function can write its result in a layout."""
+        if not self._is_ours(function) or _is_tuned(function):
+            return False
+        return isinstance(self._plan(function, _Place(layout=layout)), Plan)
 
     def _reads(self, function: relax.Function, index: int) -> bool:
         """Whether the kernel of a function can read an activation out of a larger tensor."""
@@ -200,18 +212,21 @@ class _Lowering:
             for index, argument in enumerate(call.args)
             if isinstance(argument, Var) and argument in self.placements
         }
-        own = self.placements.get(var)
+        moved = self.absorbed.get(var)
+        own = self.placements.get(moved.result if moved else var)
         # Of what is placed, a concatenation reads only what is placed in itself.
         joins = self.module[call.op].attrs.get("layoutsel.anchor", "") == "concat"
         return _Place(
             within=own.slice if own else None,
             reads=() if joins else tuple(found.items()),
             absent=frozenset(found) if joins else frozenset(),
+            layout=moved.layout if moved else None,
         )
 
     def call(self, binding: relax.VarBinding, call: Call) -> Expr:
         """Emit the lowered form of a binding that calls a function of ours; `call` has the new arguments."""
-        own = self.placements.get(binding.var)
+        moved = self.absorbed.get(binding.var)
+        own = self.placements.get(moved.result if moved else binding.var)
         home = own.home if own else binding.var
         place = self._place(binding.var, binding.value)
         if place.absent and len(place.absent) == len(call.args):
@@ -247,12 +262,15 @@ class _Lowering:
         """The lowered module."""
         main = self.module["main"]
         mapping: dict[Expr, Expr] = {}
+        done = {moved.result for moved in self.absorbed.values()}
         builder = self.builder
         with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
             with builder.dataflow():
                 for binding in main_bindings(main):
                     value = substitute(binding.value, mapping.get)
-                    if self._calls_us(value):
+                    if binding.var in done:
+                        mapping[binding.var] = value.args[0]
+                    elif self._calls_us(value):
                         mapping[binding.var] = self.call(binding, value)
                     else:
                         mapping[binding.var] = builder.emit(value)
