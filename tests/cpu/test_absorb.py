@@ -6,6 +6,8 @@ from collections import Counter
 
 import pytest
 import tvm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tvm import relax
 
 from tests.amx.support import needs_amx
@@ -15,7 +17,7 @@ from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.rewrite_layouts import RewriteLayouts
+from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
 
 nn, op = relax.op.nn, relax.op
 SHAPE = (1, 32, 9, 7)
@@ -92,3 +94,77 @@ def test_a_part_of_a_concatenation_is_written_in_place_and_in_its_layout():
     found = check(body, ["cpu:NHWC", "cpu:NHWC", "cpu:NCHW16c", "cpu:NCHW16c"])
     assert "cpu_concat" not in found
     assert "cpu_NHWC_to_NCHW16c" not in found
+
+
+def test_a_whole_that_others_write_into_keeps_its_layout():
+    def body(x):
+        return pool(op.concat([pool(x), mean(x)], axis=1))
+
+    found = check(body, ["cpu:NHWC", "cpu:NHWC", "cpu:NHWC", "cpu:NCHW16c"])
+    assert "cpu_concat" not in found
+    assert found["cpu_NHWC_to_NCHW16c"] == 1
+
+
+def test_a_whole_that_is_copied_is_written_in_the_other_layout():
+    found = check(
+        lambda x: pool(op.concat([x, x], axis=1)), ["cpu:NHWC", "cpu:NCHW16c"], (1, 32, 9, 7)
+    )
+    assert "cpu_NHWC_to_NCHW16c" not in found
+
+
+@needs_amx
+@pytest.mark.parametrize("into", ["cpu:NCHW16c", "cpu:NCHW32c:bf16", "cpu:NHWC"])
+@pytest.mark.parametrize("out", [32, 48, 64])
+def test_tiles_write_blocks_of_any_size(into, out):
+    def body(x):
+        return pool(nn.relu(nn.conv2d(x, weights(out, 32, 1, 1))))
+
+    if out % 32 and "32c" in into:
+        pytest.skip(f"{out} channels fill no blocks of 32")
+    found = check(body, ["amx:NHWC:bf16", into])
+    assert [name for name in found if "_to_NCHW" in name and "NHWC_bf16" in name] == []
+
+
+TEXTS = (
+    *("cpu:NCHW", "cpu:NHWC", "cpu:NCHW16c", "cpu:NCHW32c", "cpu:NHWC:bf16", "cpu:NCHW32c:bf16"),
+    *("cpu:NHWC:split-bf16", "cpu:NCHW32c:split-bf16", "amx:NHWC:bf16", "amx:NCHW32c:bf16"),
+    "amx:NHWC:split-bf16",
+)
+
+
+@st.composite
+def chains(draw):
+    """Pools, activations, convolutions and concatenations of what was made before: (kind, operand, other)."""
+    count = draw(st.integers(2, 7))
+    kinds = st.sampled_from(["max", "average", "scale", "convolution", "concat"])
+    return [(draw(kinds), draw(st.integers(0, i)), draw(st.integers(0, i))) for i in range(count)]
+
+
+def _emit(chain, x):
+    made = [(x, 32)]
+    for index, (kind, first, second) in enumerate(chain):
+        y, channels = made[max(first, index - 2)]
+        if kind == "concat":
+            other, more = made[second]
+            made.append((op.concat([y, other], axis=1), channels + more))
+        elif kind == "convolution":
+            made.append((nn.relu(nn.conv2d(y, weights(64, channels, 1, 1, seed=index))), 64))
+        elif kind == "scale":
+            made.append((nn.relu(op.add(y, weights(1, channels, 1, 1, seed=index))), channels))
+        else:
+            made.append((pool(y) if kind == "max" else mean(y), channels))
+    return pool(made[-1][0])
+
+
+@needs_bf16
+@settings(max_examples=25, deadline=None)
+@given(chains(), st.randoms(use_true_random=False))
+def test_any_decisions_give_the_same_values(chain, random):
+    module = model(lambda x: _emit(chain, x), SHAPE)
+    decided = {}
+    for function in PartitionSubgraphs()(module).functions.values():
+        if id_ := subgraph_id(function):
+            wanted = [Decision.parse(text) for text in TEXTS]
+            able = [d for d in wanted if BACKENDS[d.unit].supports(function, d) is None]
+            decided[id_] = str(random.choice(able))
+    check(lambda x: _emit(chain, x), [decided[f"s{index}"] for index in range(len(decided))])

@@ -80,8 +80,9 @@ class Emitter:
         self.pixel_blocks = -(-self.tiles.count // self.block.pixels)
         self.width = kernel.width
         views = [kernel.result, *kernel.epilogue.views.values()]
-        blocked = any(view.c and view.chunk != view.block for view in views)
-        self.piece = LANES if blocked and self.width % (2 * LANES) else 2 * LANES
+        blocks = [view.block for view in views if view.c and view.chunk != view.block]
+        whole = LANES if blocks and self.width % (2 * LANES) else 2 * LANES
+        self.piece = min([whole, *blocks])
         """Channels that are stored at once; they do not cross a block of the layout."""
         self.lines = self.block.pixels * self.tiles.rows
         """Pixels of a block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import tvm
@@ -28,7 +28,9 @@ class Absorbed:
 WritesIn = Callable[[relax.Function, str], bool]
 
 
-def find_absorbed(module: tvm.IRModule, writes_in: WritesIn) -> Mapping[Var, Absorbed]:
+def find_absorbed(
+    module: tvm.IRModule, writes_in: WritesIn, shared: Collection[Var]
+) -> Mapping[Var, Absorbed]:
     """The transforms that alone read the result of a sub-graph, by that result.
 
     Parameters
@@ -37,6 +39,8 @@ def find_absorbed(module: tvm.IRModule, writes_in: WritesIn) -> Mapping[Var, Abs
         Stage 3.
     writes_in
         Whether the kernel of a sub-graph can write its result in a layout.
+    shared
+        Results that other sub-graphs write into as well.
     """
     bindings = main_bindings(module["main"])
     made = {b.var: f for b in bindings if (f := _function(module, b.value)) is not None}
@@ -49,7 +53,7 @@ def find_absorbed(module: tvm.IRModule, writes_in: WritesIn) -> Mapping[Var, Abs
             continue
         (read,) = binding.value.args
         producer = made.get(read)
-        if producer is None or uses[read] != 1 or not _is_sub_graph(producer):
+        if producer is None or uses[read] != 1 or read in shared or not _is_sub_graph(producer):
             continue
         source, result = str(function.attrs["layoutsel.transform"]).split(">")
         shape = logical_shape([int(extent) for extent in function.params[0].ty.shape], source)

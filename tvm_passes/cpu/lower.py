@@ -80,7 +80,8 @@ class _Lowering:
         self.kernels: dict[tuple[GlobalVar, _Place], _Kernel] = {}
         self.shared: dict[tuple[int, _Place], list[tuple[relax.Function, _Kernel]]] = {}
         self.placements = find_placements(module, self._writes, self._reads)
-        self.absorbed = find_absorbed(module, self._writes_in)
+        homes = {placement.home for placement in self.placements.values()}
+        self.absorbed = find_absorbed(module, self._writes_in, homes)
         self.homes: dict[Var, Var] = {}
         """The tensors that others are placed in, as they were last written."""
 
