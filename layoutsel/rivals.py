@@ -129,7 +129,9 @@ def _refined(
         _watch(seen, plans[name], models[name], inputs)
     for number in range(1, REFINEMENTS + 1):
         priced = seen.priced()
-        best_us = min(priced.cost(decisions).total_us for decisions in tried)
+        # Rivals may have precisions that a refined plan shall not.
+        legal = [decisions for decisions in tried if priced.offers(decisions)]
+        best_us = min(priced.cost(decisions).total_us for decisions in legal)
         found = solve(priced, time_limit_s=REFINE_LIMIT_S)
         if found.cost_us > (1 - GAIN) * best_us or dict(found.decisions) in tried:
             return

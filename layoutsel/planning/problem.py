@@ -200,6 +200,13 @@ class PlanningProblem:
         costs = {id_: option.cost_us for id_, option in chosen.items()}
         return PlanCost(subgraphs=costs, boundaries=tuple(boundaries))
 
+    def offers(self, decisions: Mapping[SubgraphId, Decision]) -> bool:
+        """Whether every sub-graph has the candidate that `decisions` give it."""
+        return all(
+            any(option.decision == decisions.get(node.id) for option in node.options)
+            for node in self.nodes
+        )
+
     def restrict(self, keep: Callable[[Node, Option], bool]) -> PlanningProblem:
         """Copy the problem with only the candidates for which `keep` holds.
 
