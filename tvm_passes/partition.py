@@ -135,9 +135,9 @@ def _shuffle_behind(group: Sequence[_Node]) -> list[_Node]:
         if chain[-1].escapes or len(chain[-1].consumers) != 1:
             return []
         chain.append(chain[-1].consumers[0])
-    shapes = [_shape(node) for node in chain]
+    shapes = [shape for node in chain if (shape := _shape(node)) is not None]
     operators = [node.operator for node in chain[1:]]
-    if None in shapes or any(node.group is not None for node in chain[1:]):
+    if len(shapes) < len(chain) or any(node.group is not None for node in chain[1:]):
         return []
     axes = chain[2].value.attrs.axes if operators[1] == OPERATORS[1] else ()
     groups = shuffle_groups(shapes[0], operators, shapes[1:], [int(axis) for axis in axes or ()])

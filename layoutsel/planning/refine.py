@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -59,8 +59,8 @@ class Seen:
         return replace(option, cost_us=us, spread_us=0.0, source=IN_PLAN)
 
     def _factors(self) -> Mapping[_Kind, float]:
-        predicted_us: Counter[_Kind] = Counter()
-        taken_us: Counter[_Kind] = Counter()
+        predicted_us: defaultdict[_Kind, float] = defaultdict(float)
+        taken_us: defaultdict[_Kind, float] = defaultdict(float)
         for node in self.problem.nodes:
             for option in node.options:
                 us = self._own.get((node.id, option.decision))

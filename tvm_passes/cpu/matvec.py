@@ -59,8 +59,9 @@ def _pack_three_quarters(tiles: np.ndarray) -> np.ndarray:
     bits = np.ascontiguousarray(tiles).view("uint32")
     bits = np.where(np.isfinite(tiles), bits + 0x80, bits).astype("uint32")
     third = (bits >> 8 & 0xFF).reshape(*bits.shape[:-1], VECTORS, -1)
-    thirds = sum(third[..., index, :] << 8 * index for index in range(VECTORS))
-    return np.concatenate([_uppers(bits), thirds.astype("uint32")], axis=-1)
+    places = np.arange(0, 8 * VECTORS, 8, dtype="uint32")[:, None]
+    thirds = np.bitwise_or.reduce(third << places, axis=-2)
+    return np.concatenate([_uppers(bits), thirds], axis=-1)
 
 
 def _unpack_halves(words: list[TirExpr], lanes: int) -> list[TirExpr]:
