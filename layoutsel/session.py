@@ -151,12 +151,15 @@ class Session:
             return True
         if sensitivity is None or decision.precision not in self.precision.precisions:
             return False
+        mode = self.precision
+        choices = (*mode.precisions, *mode.for_sensitive)
+        allowed = " or ".join(name for name in choices if mode.offers(name, sensitivity.felt))
         return Decline(
             subgraph=subgraph.id,
             operator=subgraph.anchor,
             decision=str(decision),
             got=f"a sensitive sub-graph ({sensitivity.reason})",
-            expected="precision f32: only --precision auto weighs others",
+            expected=f"precision {allowed}: only --precision auto weighs others",
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Which instruction sets may be used: oneDNN's own variable limits every unit alike.
+"""Which instruction sets the CPU has, and which may be used: oneDNN's own variable limits every unit alike.
 
 ``ONEDNN_MAX_CPU_ISA=AVX2`` makes a machine behave like an older one: oneDNN honours it, TVM generates code for
 it, and the machine is fingerprinted as the older one. Importing this does not import TVM.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from tvm_passes.errors import LayoutselError
 
@@ -60,3 +62,22 @@ def isa_limit() -> IsaLimit | None:
             f"{VARIABLE}={value}: not supported; expected one of {', '.join(LIMITS)}, or unset it"
         )
     return LIMITS[value]
+
+
+def cpu_flags() -> frozenset[str]:
+    """The kernel's names of the extensions that may be used; none where there is no ``/proc/cpuinfo``."""
+    info = cpuinfo()
+    flags = frozenset((info.get("flags") or info.get("Features") or "").split())
+    limit = isa_limit()
+    return flags & limit.flags if limit else flags
+
+
+@cache
+def cpuinfo() -> Mapping[str, str]:
+    """First processor's entries of ``/proc/cpuinfo``; empty where there is none."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}

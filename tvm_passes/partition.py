@@ -130,20 +130,15 @@ def _shuffle_behind(group: Sequence[_Node]) -> list[_Node]:
     anchor, tail = group[0], group[-1]
     if anchor.operator != "nn.conv2d" or int(anchor.value.attrs.groups) == 1:
         return []
-    chain = [tail]
+    behind: list[_Node] = []
     for _ in OPERATORS:
-        if chain[-1].escapes or len(chain[-1].consumers) != 1:
+        last = behind[-1] if behind else tail
+        if last.escapes or len(last.consumers) != 1 or last.consumers[0].group is not None:
             return []
-        chain.append(chain[-1].consumers[0])
-    shapes = [shape for node in chain if (shape := _shape(node)) is not None]
-    operators = [node.operator for node in chain[1:]]
-    if len(shapes) < len(chain) or any(node.group is not None for node in chain[1:]):
-        return []
-    axes = chain[2].value.attrs.axes if operators[1] == OPERATORS[1] else ()
-    groups = shuffle_groups(shapes[0], operators, shapes[1:], [int(axis) for axis in axes or ()])
-    channels = static_shape(anchor.value.args[1].ty)
-    is_depthwise = channels[1] == 1
-    return chain[1:] if groups == int(anchor.value.attrs.groups) and not is_depthwise else []
+        behind.append(last.consumers[0])
+    groups = shuffle_groups([node.value for node in behind])
+    is_depthwise = static_shape(anchor.value.args[1].ty)[1] == 1
+    return behind if groups == int(anchor.value.attrs.groups) and not is_depthwise else []
 
 
 def _is_prologue(node: _Node) -> bool:

@@ -8,32 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from tvm.ir import Call
+
+from tvm_passes.ir import op_name, static_shape
 
 OPERATORS = ("reshape", "permute_dims", "reshape")
 
-Shape = tuple[int, ...]
 
-
-def shuffle_groups(
-    shape: Shape, operators: Sequence[str], shapes: Sequence[Shape], axes: Sequence[int]
-) -> int | None:
-    """Groups of the shuffle that three operators are; None if they are anything else.
-
-    Parameters
-    ----------
-    shape
-        Of what the first one reads.
-    operators, shapes
-        Names of the operators, and shapes of their results.
-    axes
-        Of the permutation.
-    """
-    if tuple(operators) != OPERATORS or len(shape) != 4 or shapes[2] != shape:
+def shuffle_groups(calls: Sequence[Call]) -> int | None:
+    """Groups of the shuffle that three calls, each on the result of the one before, are; None if anything else."""
+    if tuple(op_name(call) for call in calls) != OPERATORS:
         return None
-    n, c, h, w = shape
-    groups = shapes[0][1]
-    cut = (n, groups, c // groups, h, w)
-    return groups if shapes[0] == cut and [*axes] == [0, 2, 1, 3, 4] else None
+    source, cut, _, result = (static_shape(e.ty) for e in (calls[0].args[0], *calls))
+    if len(source) != 4 or result != source or len(cut) != 5:
+        return None
+    (n, channels, h, w), groups = source, cut[1]
+    is_cut = cut == (n, groups, channels // groups, h, w)
+    axes = [int(axis) for axis in calls[1].attrs.axes or ()]
+    return groups if is_cut and axes == [0, 2, 1, 3, 4] else None
 
 
 def shuffled_order(channels: int, groups: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from tvm_passes.isa import isa_limit
+from tvm_passes.isa import cpu_flags, cpuinfo
 
 _ISA_FLAGS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512dq"),
@@ -51,12 +51,10 @@ class Machine:
 @cache
 def this_machine() -> Machine:
     """Describe the machine that this process runs on, as far as it may be used (:mod:`tvm_passes.isa`)."""
-    info = _cpuinfo()
+    info = cpuinfo()
     name = info.get("model name") or platform.processor() or platform.machine()
     details = [info[key] for key in ("cpu family", "model", "stepping") if key in info]
-    flags = set((info.get("flags") or info.get("Features") or "").split())
-    if limit := isa_limit():
-        flags &= limit.flags
+    flags = cpu_flags()
     return Machine(
         cpu=f"{name} {'/'.join(details)}".strip(),
         cores=_usable_cores(),
@@ -80,16 +78,6 @@ def versions(packages: Iterable[str] = PACKAGES, **more: str) -> dict[str, str]:
 def _usable_cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _cpuinfo() -> dict[str, str]:
-    """First processor's entries of ``/proc/cpuinfo``; empty where there is none."""
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _caches() -> dict[str, int]:

@@ -92,3 +92,12 @@ def test_what_is_no_artifact(model, tmp_path):
     assert "no layoutsel artifact" in refused("run", model)
     assert "cannot read" in refused("run", tmp_path / "none.so")
     assert "cannot read" in refused("run", tmp_path)
+
+
+def test_a_name_that_the_loader_does_not_know(model, artifact, tmp_path):
+    text = "got the suffix '.bin'; expected '.so'"
+    assert text in refused("compile", model, "-o", tmp_path / "model.bin")
+    renamed = tmp_path / "renamed.bin"
+    renamed.write_bytes(artifact.read_bytes())
+    assert text in refused("run", renamed)
+    assert [path.name for path in tmp_path.iterdir()] == ["renamed.bin"]

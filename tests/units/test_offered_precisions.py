@@ -117,12 +117,19 @@ def test_each_mode_offers_its_precisions(mode, offered, behind_the_last_product)
 
 
 @needs_bf16
-def test_sensitive_sub_graphs_say_why_they_stay_f32():
+@pytest.mark.parametrize(
+    ("name", "reason", "expected"),
+    [
+        ("softmax", "nn.softmax", "f32"),
+        ("average", "the last product before an output", "f32 or split-bf16"),
+    ],
+)
+def test_sensitive_sub_graphs_say_what_they_may_have(name, reason, expected):
     session = Session.open(network(), units=("onednn",), threads=1, precision="bf16")
-    declines = session.candidates[by_name(session)["softmax"]].declines
-    texts = {str(d).partition(": ")[2] for d in declines if "bf16" in d.decision}
+    declines = session.candidates[by_name(session)[name]].declines
+    texts = {str(d).partition(": ")[2] for d in declines if ":bf16" in d.decision}
     assert texts == {
-        "got a sensitive sub-graph (nn.softmax); expected precision f32: only --precision auto weighs others"
+        f"got a sensitive sub-graph ({reason}); expected precision {expected}: only --precision auto weighs others"
     }
 
 

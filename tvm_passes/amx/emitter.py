@@ -102,12 +102,12 @@ class Emitter:
             chunk = bind(task // blocking.parts)
             part = bind(task % blocking.parts)
             row = chunk % blocking.chunks * blocking.rows
-            first = bind(part * blocks // blocking.parts)
+            first, count = emit.share(blocks, part, blocking.parts)
             self._task(
                 bind(chunk // blocking.chunks),
                 bind(tirx.min(row, geometry.height - blocking.rows)),
                 first,
-                bind((part + 1) * blocks // blocking.parts - first),
+                count,
             )
 
     def _task(self, image: TirExpr, row: TirExpr, first: TirExpr, blocks: TirExpr) -> None:

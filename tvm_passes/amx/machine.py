@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-from pathlib import Path
 
-from tvm_passes.isa import VARIABLE, isa_limit
+from tvm_passes.isa import VARIABLE, cpu_flags, isa_limit
 
 _FEATURES = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
@@ -22,18 +21,9 @@ def unavailable() -> str | None:
         return f"{VARIABLE}={limit.name} leaves no AMX"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return f"AMX needs Linux on x86-64; this is {platform.system()} on {platform.machine()}"
-    missing = sorted(_FEATURES - _cpu_flags())
+    missing = sorted(_FEATURES - cpu_flags())
     if missing:
         return f"the CPU has no {', '.join(missing)}"
     if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) != 0:
         return "the operating system does not grant AMX tiles to this process"
     return None
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(flags.partition(":")[2].split())

@@ -161,6 +161,20 @@ def serial(extent: TirExpr) -> AbstractContextManager[TirExpr]:
     return T.serial(0, extent)
 
 
+MOST_SHARES = 1 << 15
+"""For :func:`share`: with more of them, products of two numbers below theirs would not fit 32 bits."""
+
+
+def share(items: int, index: TirExpr, shares: int) -> tuple[TirExpr, TirExpr]:
+    """First item of one of `shares` equal shares of `items`, and how many it has.
+
+    Shares that have one more lie spread among the others.
+    """
+    each, rest = divmod(items, shares)
+    first = bind(index * each + index * rest // shares)
+    return first, bind((index + 1) * each + (index + 1) * rest // shares - first)
+
+
 def nothing() -> None:
     """A statement without effect, for an arm of a conditional."""
     T.evaluate(tirx.const(0, "int32"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 
 from tvm.target import Target, codegen
 
-from tvm_passes.isa import isa_limit
+from tvm_passes.isa import cpu_flags, isa_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +69,58 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
             return target
         return Target({**dict(target.export()), "num-cores": len(os.sched_getaffinity(0))})
     limit = isa_limit()
-    config: dict[str, object] = {
-        "kind": "llvm",
-        "mcpu": limit.mcpu if limit else codegen.llvm_get_system_cpu(),
-        "num-cores": len(os.sched_getaffinity(0)),
-    }
-    if codegen.llvm_cpu_has_features("avx512f", Target(config)):
+    flags = cpu_flags()
+    mcpu, mattr = (limit.mcpu, ()) if limit else generation(codegen.llvm_get_system_cpu(), flags)
+    if "avx512f" in flags:
         # LLVM prefers 256-bit registers on these CPUs, which halves the width of vectorised loops.
-        config["mattr"] = ["-prefer-256-bit"]
-    return Target(config)
+        mattr = (*mattr, "-prefer-256-bit")
+    config = {"kind": "llvm", "mcpu": mcpu, "num-cores": len(os.sched_getaffinity(0))}
+    return Target({**config, "mattr": [*mattr]} if mattr else config)
+
+
+_FEATURES = {
+    **{name: name for name in ("popcnt", "avx", "avx2", "fma", "f16c", "bmi2", "gfni", "vaes")},
+    **{name: name for name in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")},
+    **{name: name for name in ("avx512vbmi", "avx512ifma", "vpclmulqdq")},
+    **{"sse4_2": "sse4.2", "bmi1": "bmi", "abm": "lzcnt", "avx_vnni": "avxvnni"},
+    **{f"avx512_{name}": f"avx512{name}" for name in ("vnni", "bf16", "fp16", "vbmi2", "bitalg")},
+    **{f"amx_{name}": f"amx-{name}" for name in ("tile", "bf16", "int8")},
+}
+"""LLVM's names of x86's extensions, by the kernel's."""
+
+_GENERATIONS = (
+    *("sapphirerapids", "icelake-server", "cooperlake", "cascadelake", "skylake-avx512"),
+    *("haswell", "x86-64-v2", "x86-64"),
+)
+"""CPUs that may stand for another."""
+
+
+@cache
+def generation(name: str, flags: frozenset[str]) -> tuple[str, tuple[str, ...]]:
+    """LLVM's name of a CPU, and the features it has beside those of that name.
+
+    Hypervisors give a CPU the number of another model, which LLVM goes by, or hide some of its extensions. So the
+    name is that of the CPU with the most, but none that is missing here.
+
+    Parameters
+    ----------
+    name
+        What LLVM takes the CPU for; kept where nothing else fits better, and on what is no x86.
+    flags
+        The kernel's names of the extensions it has.
+    """
+    has = {feature for flag, feature in _FEATURES.items() if flag in flags}
+    if not has:
+        return name, ()
+    fitting = {
+        cpu: features for cpu in (name, *_GENERATIONS) if (features := _features_of(cpu)) <= has
+    }
+    cpu = max(fitting, key=lambda cpu: len(fitting[cpu]))
+    return cpu, tuple(f"+{feature}" for feature in sorted(has - fitting[cpu]))
+
+
+def _features_of(cpu: str) -> set[str]:
+    target = Target({"kind": "llvm", "mcpu": cpu})
+    return {
+        feature for feature in _FEATURES.values() if codegen.llvm_cpu_has_features(feature, target)
+    }

@@ -1,7 +1,7 @@
 """Loops over a tensor, a vector at a time, along whichever axis is contiguous.
 
-Threads share the rows of an image, and the first thread has the first ones, as in every kernel of this project: what a
-thread reads then lies in its own core's cache, because the same thread wrote it.
+Threads share the rows of an image, and the first thread has the first ones, as in most kernels of this project: what a
+thread reads then lies in its own core's cache, because the same thread wrote it. Planes of NCHW are shared whole.
 """
 
 from __future__ import annotations
@@ -69,13 +69,12 @@ class Nest:
         """Independent tasks that are worth it."""
         n, c, h, w = self.shape
         elements = max(n * c * h * w // self.work_items, 1)
-        return -(-self.work_items // max(_TASK_ELEMENTS // elements, 1))
+        return min(-(-self.work_items // max(_TASK_ELEMENTS // elements, 1)), emit.MOST_SHARES)
 
     def emit_share(self, share: TirExpr, shares: int, body: Body) -> None:
         """Emit the loops over one of `shares` equal shares."""
-        first = bind(share * self.work_items // shares)
-        end = bind((share + 1) * self.work_items // shares)
-        with emit.serial(end - first) as offset:
+        first, count = emit.share(self.work_items, share, shares)
+        with emit.serial(count) as offset:
             self._item(bind(first + offset), body)
 
     def _item(self, item: TirExpr, body: Body) -> None:
@@ -153,7 +152,7 @@ def nest_for(
 
 def run_nests(nests: Sequence[Nest], bodies: Sequence[Body]) -> None:
     """Emit one parallel loop in which every task has its share of each of `nests`."""
-    tasks = sum(nest.tasks for nest in nests)
+    tasks = min(sum(nest.tasks for nest in nests), emit.MOST_SHARES)
     with emit.parallel(tasks) as task:
         for nest, body in zip(nests, bodies, strict=True):
             nest.emit_share(task, tasks, body)

@@ -246,13 +246,9 @@ class _Reader:
 
     def shuffle(self) -> int | None:
         """Groups of the shuffle that ends the body of a convolution; None where there is none."""
+        is_convolution = str(self.function.attrs["layoutsel.anchor"]) == "nn.conv2d"
         behind = self.nodes[-len(OPERATORS) :]
-        if str(self.function.attrs["layoutsel.anchor"]) != "nn.conv2d" or len(self.nodes) < 4:
-            return None
-        operators, shapes = [n.operator for n in behind], [n.shape for n in behind]
-        axes = behind[1].attrs.axes if operators[1] == OPERATORS[1] else ()
-        before = behind[0].args[0].shape
-        return shuffle_groups(before, operators, shapes, [int(axis) for axis in axes or ()])
+        return shuffle_groups([node.call for node in behind]) if is_convolution else None
 
 
 def read_subgraph(

@@ -160,7 +160,7 @@ class Window:
         """Independent tasks that are worth it."""
         steps = self.shape.out_width * self.shape.kernel[0] * self.shape.kernel[1]
         per_task = min(max(_TASK_STEPS // steps, 1), -(-self.rows // self.unit.threads))
-        return -(-self.rows // per_task)
+        return min(-(-self.rows // per_task), emit.MOST_SHARES)
 
     def emit(
         self,
@@ -195,9 +195,8 @@ class _Emitter:
             self._bands()
             return
         with emit.parallel(window.tasks) as task:
-            first = bind(task * window.rows // window.tasks)
-            end = bind((task + 1) * window.rows // window.tasks)
-            with emit.serial(end - first) as i:
+            first, count = emit.share(window.rows, task, window.tasks)
+            with emit.serial(count) as i:
                 row = bind(first + i)
                 self._line(bind(row // window.vectors), bind(row % window.vectors))
 
@@ -206,9 +205,8 @@ class _Emitter:
         window = self.window
         lines = self.conv.batch * self.conv.out_height
         with emit.parallel(window.bands) as band:
-            first = bind(band * lines // window.bands)
-            end = bind((band + 1) * lines // window.bands)
-            with emit.serial(window.vectors) as vector, emit.serial(end - first) as i:
+            first, count = emit.share(lines, band, window.bands)
+            with emit.serial(window.vectors) as vector, emit.serial(count) as i:
                 self._line(bind(first + i), vector)
 
     def _line(self, line: TirExpr, vector: TirExpr) -> None:
