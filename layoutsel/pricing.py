@@ -66,7 +66,7 @@ class Pricing:
             )
         copied = self.session.in_place.copied(subgraph, decision)
         return Priced(
-            us=answer.us * copied + _fetching_us(work, decision),
+            us=answer.us * copied + fetching_us(work, decision),
             spread_us=answer.spread_us * copied,
             source=answer.source,
             score_us=estimate.us,
@@ -98,7 +98,7 @@ class Pricing:
         return us
 
 
-def _fetching_us(work: Workload, decision: Decision) -> float:
+def fetching_us(work: Workload, decision: Decision) -> float:
     """What a kernel takes more within a plan whose threads share the output channels, and each read all of the input.
 
     All kernels before it left each core a part of that. Measured alone, every core has had all of it from the start.
