@@ -12,10 +12,13 @@ from typing import Any
 def register() -> None:
     """Entry point of group ``tvm.backends``: TVM calls it at ``import tvm``.
 
-    Makes ``tvm.compile(mod, target, relax_pipeline="layoutsel")`` available.
+    Makes ``tvm.compile(mod, target, relax_pipeline="layoutsel")`` available, and ``tvm.opencl()`` where there is a driver.
     """
     import tvm
 
+    from tvm_passes.opencl import plugin
+
+    plugin.available()
     if tvm._RUNTIME_ONLY:  # no compiler, no pipelines
         return
 

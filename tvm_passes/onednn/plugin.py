@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tvm_passes.errors import UnitUnavailable
+from tvm_passes.native import find_plugin
 from tvm_passes.runtime_library import load_tvm_runtime
 
 _PLUGIN = "liblayoutsel_onednn.so"
@@ -38,18 +39,6 @@ def _onednn_candidates() -> Iterator[str]:
             yield str(Path(str(file.locate())).resolve())
     yield str(Path(sys.prefix) / "lib" / _ONEDNN)
     yield _ONEDNN
-
-
-def _plugin_candidates() -> Iterator[Path]:
-    """Where the plugin may lie: an editable installation keeps it apart from the sources."""
-    try:
-        files = importlib.metadata.files("layoutsel") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == _PLUGIN:
-            yield Path(str(file.locate()))
-    yield Path(__file__).with_name(_PLUGIN)
 
 
 @contextlib.contextmanager
@@ -85,7 +74,7 @@ def _load_onednn() -> str | None:
 @functools.cache
 def available() -> str | None:
     """Load the plugin; None where that worked, else the reason why not."""
-    plugin = next((path for path in _plugin_candidates() if path.exists()), None)
+    plugin = find_plugin(_PLUGIN, Path(__file__).parent)
     if plugin is None:
         return f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel again"
     reason = _load_onednn()

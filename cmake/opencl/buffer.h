@@ -1,0 +1,34 @@
+// What a tensor's data pointer leads to: a buffer on a device.
+#ifndef LAYOUTSEL_OPENCL_BUFFER_H_
+#define LAYOUTSEL_OPENCL_BUFFER_H_
+
+#include <cstddef>
+
+#include "device.h"
+
+namespace layoutsel::opencl {
+
+struct Buffer {
+  Device* device;
+  cl::Buffer memory;
+  size_t bytes;
+};
+
+// A buffer of at least one byte; throws a RuntimeError that says what the device has where there is
+// no room.
+Buffer* Allocate(Device& device, size_t bytes);
+
+// An end of a copy: host memory where `buffer` is null.
+struct Place {
+  Buffer* buffer;
+  char* host;
+  size_t offset;
+};
+
+// Copies bytes, from or to a device. What the host gives or gets is done on return; between buffers
+// of one device the copy is enqueued, between devices it goes through the host.
+void Copy(const Place& from, const Place& to, size_t bytes, cl::CommandQueue& queue);
+
+}  // namespace layoutsel::opencl
+
+#endif  // LAYOUTSEL_OPENCL_BUFFER_H_

@@ -1,0 +1,221 @@
+#include "module.h"
+
+#include <tvm/ffi/cast.h>
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "buffer.h"
+#include "launch.h"
+#include "program.h"
+#include "wire.h"
+
+namespace layoutsel::opencl {
+
+namespace ffi = tvm::ffi;
+using tvm::runtime::FunctionInfo;
+using tvm::runtime::FunctionInfoObj;
+
+namespace {
+
+constexpr const char* kKind = "opencl";
+constexpr const char* kMark = "// Function: ";
+
+// Work-items: groups and their size, in three dimensions.
+struct Grid {
+  std::array<size_t, 3> groups{1, 1, 1};
+  std::array<size_t, 3> group{1, 1, 1};
+
+  size_t group_size() const { return group[0] * group[1] * group[2]; }
+};
+
+std::string Text(const std::array<size_t, 3>& extents) {
+  return std::to_string(extents[0]) + "×" + std::to_string(extents[1]) + "×" +
+         std::to_string(extents[2]);
+}
+
+// The dimension that a launch parameter sets.
+size_t* Extent(Grid* grid, const std::string& tag) {
+  for (auto [prefix, extents] :
+       {std::pair("blockIdx.", &grid->groups), std::pair("threadIdx.", &grid->group)}) {
+    size_t length = std::strlen(prefix);
+    if (tag.size() == length + 1 && tag.compare(0, length, prefix) == 0 && tag[length] >= 'x' &&
+        tag[length] <= 'z') {
+      return &(*extents)[tag[length] - 'x'];
+    }
+  }
+  return nullptr;
+}
+
+// A kernel as its callers know it: what it takes, and where it has been built.
+class Kernel {
+ public:
+  Kernel(FunctionInfo info, std::string source)
+      : info_(std::move(info)), source_(std::move(source)) {
+    Grid unused;
+    for (const ffi::String& tag : info_->launch_param_tags) {
+      if (Extent(&unused, tag) == nullptr) {
+        TVM_FFI_THROW(ValueError) << "OpenCL kernel '" << info_->name
+                                  << "' wants the launch parameter '" << tag
+                                  << "', which OpenCL has not";
+      }
+    }
+  }
+
+  void Run(ffi::PackedArgs args) {
+    size_t expected = info_->arg_types.size() + info_->launch_param_tags.size();
+    if (static_cast<size_t>(args.size()) != expected) {
+      TVM_FFI_THROW(TypeError) << "OpenCL kernel '" << info_->name << "' takes " << expected
+                               << " arguments; got " << args.size();
+    }
+    int number = CurrentDevice();
+    Device& device = DeviceAt(number);
+    const auto* values = reinterpret_cast<const TVMFFIAny*>(args.data());
+    // Arguments belong to the kernel object until it is enqueued.
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto found = built_.find(number);
+    bool is_first = found == built_.end();
+    if (is_first) found = built_.emplace(number, Build(device, info_->name, source_)).first;
+    SetArguments(device, &found->second.kernel, values);
+    Enqueue(device, found->second.kernel, GridOf(values), QueueOf(number));
+    if (is_first && found->second.is_from_source) {
+      Finish(device, QueueOf(number));
+      Keep(device, found->second.kernel, source_);
+    }
+  }
+
+ private:
+  void SetArguments(const Device& device, cl::Kernel* kernel, const TVMFFIAny* values) const {
+    for (size_t i = 0; i < info_->arg_types.size(); ++i) {
+      DLDataType type = info_->arg_types[i];
+      try {
+        Set(kernel, static_cast<cl_uint>(i), type, values[i]);
+      } catch (const cl::Error& error) {
+        device.Fail("argument " + std::to_string(i) + " of kernel '" + std::string(info_->name) +
+                        "' cannot be set",
+                    error);
+      }
+    }
+  }
+
+  void Set(cl::Kernel* kernel, cl_uint index, DLDataType type, const TVMFFIAny& value) const {
+    if (type.code == kDLOpaqueHandle) {
+      auto* buffer = static_cast<Buffer*>(value.v_ptr);
+      cl_mem memory = buffer == nullptr ? nullptr : buffer->memory();
+      kernel->setArg(index, sizeof(memory), &memory);
+    } else if (type.code == kDLFloat && type.bits == 32) {
+      kernel->setArg(index, static_cast<cl_float>(value.v_float64));
+    } else if (type.code == kDLFloat && type.bits == 64) {
+      kernel->setArg(index, value.v_float64);
+    } else if (type.code == kDLInt || type.code == kDLUInt || type.code == kDLBool) {
+      // Little-endian: the low bytes are the number.
+      kernel->setArg(index, static_cast<size_t>(type.bits + 7) / 8, &value.v_int64);
+    } else {
+      TVM_FFI_THROW(TypeError) << "argument " << index << " of OpenCL kernel '" << info_->name
+                               << "' is a number of type code " << int{type.code} << " and "
+                               << int{type.bits}
+                               << " bits; expected an integer, float32 or float64";
+    }
+  }
+
+  Grid GridOf(const TVMFFIAny* values) const {
+    Grid grid;
+    values += info_->arg_types.size();
+    for (const ffi::String& tag : info_->launch_param_tags) {
+      *Extent(&grid, tag) = static_cast<size_t>((values++)->v_int64);
+    }
+    return grid;
+  }
+
+  void Enqueue(const Device& device, const cl::Kernel& kernel, const Grid& grid,
+               cl::CommandQueue& queue) const {
+    if (grid.groups[0] * grid.groups[1] * grid.groups[2] == 0) return;  // an empty tensor
+    const auto& [g, l] = std::pair(grid.groups, grid.group);
+    try {
+      queue.enqueueNDRangeKernel(kernel, cl::NullRange,
+                                 cl::NDRange(g[0] * l[0], g[1] * l[1], g[2] * l[2]),
+                                 cl::NDRange(l[0], l[1], l[2]));
+    } catch (const cl::Error& error) {
+      size_t most = kernel.getWorkGroupInfo<CL_KERNEL_WORK_GROUP_SIZE>(device.handle());
+      std::string limit = grid.group_size() > most
+                              ? "; the device runs at most " + std::to_string(most) +
+                                    " work-items of it in a group: schedule it with fewer threads"
+                              : "";
+      device.Fail("kernel '" + std::string(info_->name) + "' cannot run in " + Text(g) +
+                      " groups of " + Text(l) + limit,
+                  error);
+    }
+  }
+
+  void Finish(const Device& device, cl::CommandQueue& queue) const {
+    try {
+      queue.finish();
+    } catch (const cl::Error& error) {
+      device.Fail("kernel '" + std::string(info_->name) + "' failed", error);
+    }
+  }
+
+  FunctionInfo info_;
+  std::string source_;
+  std::mutex mutex_;
+  std::map<int, Built> built_;
+};
+
+// The part of `code` between a kernel's mark and the next one.
+std::string SourceOf(const std::string& code, const std::string& name) {
+  std::string mark = kMark + name + "\n";
+  size_t start = code.find(mark);
+  if (start == std::string::npos) return code;  // by other means than TVM's generator
+  return code.substr(start, code.find(kMark, start + mark.size()) - start);
+}
+
+class OpenClModule : public ffi::ModuleObj {
+ public:
+  OpenClModule(ffi::Bytes code, ffi::String format, KernelInfos infos)
+      : code_(code.data(), code.size()), format_(std::move(format)), infos_(std::move(infos)) {
+    for (const auto& [name, info] : infos_) {
+      kernels_[name] = std::make_shared<Kernel>(info, SourceOf(code_, info->name));
+    }
+  }
+
+  const char* kind() const final { return kKind; }
+
+  int GetPropertyMask() const final {
+    return ffi::Module::kBinarySerializable | ffi::Module::kRunnable;
+  }
+
+  ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
+    auto found = kernels_.find(name);
+    if (found == kernels_.end()) return std::nullopt;
+    return ffi::Function::FromPacked(
+        [kernel = found->second](ffi::PackedArgs args, ffi::Any*) { kernel->Run(args); });
+  }
+
+  ffi::Bytes SaveToBytes() const final { return WriteModule(format_, infos_, code_); }
+
+  ffi::String InspectSource(const ffi::String&) const final { return code_; }
+
+ private:
+  std::string code_;
+  ffi::String format_;
+  KernelInfos infos_;
+  std::map<std::string, std::shared_ptr<Kernel>> kernels_;
+};
+
+}  // namespace
+
+ffi::Module CreateModule(ffi::Bytes code, ffi::String format, KernelInfos infos) {
+  return ffi::Module(ffi::make_object<OpenClModule>(code, format, infos));
+}
+
+ffi::Module LoadModule(const ffi::Bytes& bytes) {
+  Saved saved = ReadModule(bytes);
+  return CreateModule(ffi::Bytes(saved.code), saved.format, saved.infos);
+}
+
+}  // namespace layoutsel::opencl

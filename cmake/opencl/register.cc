@@ -1,0 +1,47 @@
+// What the plugin registers with TVM. Python calls it, once it has seen that no other OpenCL run
+// time is there: a name that is registered twice while a library loads would end the process.
+#include <tvm/ffi/reflection/registry.h>
+
+#include <string>
+
+#include "binary_cache.h"
+#include "device.h"
+#include "device_api.h"
+#include "module.h"
+#include "program.h"
+#include "timer.h"
+
+namespace layoutsel::opencl {
+
+namespace ffi = tvm::ffi;
+
+namespace {
+
+ffi::Array<ffi::String> Labels() {
+  ffi::Array<ffi::String> labels;
+  for (const Device* device : Devices()) labels.push_back(device->label());
+  return labels;
+}
+
+ffi::Map<ffi::String, int64_t> Builds() {
+  return {{"source", Counts().from_source.load()}, {"binary", Counts().from_binary.load()}};
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) void layoutsel_register_opencl() {
+  tvm::ffi::reflection::GlobalDef()
+      .def_packed("device_api.opencl",
+                  [](ffi::PackedArgs, ffi::Any* rv) { *rv = static_cast<void*>(Api()); })
+      .def("runtime.timer.opencl", MakeTimer)
+      .def("ffi.Module.create.opencl",
+           [](ffi::Bytes code, ffi::String format, KernelInfos infos,
+              ffi::Map<ffi::String, ffi::String>) { return CreateModule(code, format, infos); })
+      .def("ffi.Module.load_from_bytes.opencl", LoadModule)
+      .def("layoutsel.opencl.devices", Labels)
+      .def("layoutsel.opencl.builds", Builds)
+      .def("layoutsel.opencl.set_cache",
+           [](const ffi::String& folder) { SetCacheFolder(std::string(folder)); });
+}
+
+}  // namespace layoutsel::opencl

@@ -1,0 +1,24 @@
+"""Where the native plugins lie."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def find_plugin(name: str, folder: Path) -> Path | None:
+    """The library `name`, which lies in a package's `folder`; None where it was not built."""
+    return next((path for path in _candidates(name, folder) if path.exists()), None)
+
+
+def _candidates(name: str, folder: Path) -> Iterator[Path]:
+    """An editable installation keeps what was built apart from the sources."""
+    try:
+        files = importlib.metadata.files("layoutsel") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == name:
+            yield Path(str(file.locate()))
+    yield folder / name

@@ -1,0 +1,54 @@
+"""Find and load the OpenCL run time, once."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+from tvm_passes.native import find_plugin
+from tvm_passes.runtime_library import load_tvm_runtime
+
+_PLUGIN = "liblayoutsel_opencl.so"
+_DEVICE_API = "device_api.opencl"
+"""What TVM asks for when a device ``opencl`` is first used."""
+
+
+@functools.cache
+def available() -> str | None:
+    """Load the run time; None where TVM has one, else the reason why not. No driver is asked for anything yet."""
+    import tvm_ffi
+
+    load_tvm_runtime()
+    if tvm_ffi.get_global_func(_DEVICE_API, allow_missing=True) is not None:
+        return None  # a TVM that was built with OpenCL
+    plugin = find_plugin(_PLUGIN, Path(__file__).parent)
+    if plugin is None:
+        return (
+            f"the plugin {_PLUGIN} was not built: install a C++ compiler and OpenCL's headers and loader (Debian: "
+            f"g++ ocl-icd-opencl-dev), and install layoutsel again"
+        )
+    try:
+        library = ctypes.CDLL(str(plugin))
+    except OSError as error:
+        return f"the plugin {plugin} cannot be loaded ({error}): install OpenCL's loader (Debian: ocl-icd-libopencl1)"
+    library.layoutsel_register_opencl()
+    tvm_ffi.get_global_func("layoutsel.opencl.set_cache")(str(cache_folder()))
+    return None
+
+
+def cache_folder() -> Path:
+    """Where built programs are kept."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("layoutsel")) / "opencl"
+
+
+def devices() -> tuple[str, ...]:
+    """Names of the devices, in the order of TVM's numbers; none without a driver."""
+    import tvm_ffi
+
+    if available() is not None:
+        return ()
+    labels = tvm_ffi.get_global_func("layoutsel.opencl.devices", allow_missing=True)
+    return tuple(map(str, labels())) if labels is not None else ()
