@@ -75,14 +75,13 @@ class Kernel {
     }
     int number = CurrentDevice();
     Device& device = DeviceAt(number);
-    const auto* values = reinterpret_cast<const TVMFFIAny*>(args.data());
     // Arguments belong to the kernel object until it is enqueued.
     std::lock_guard<std::mutex> lock(mutex_);
     auto found = built_.find(number);
     bool is_first = found == built_.end();
     if (is_first) found = built_.emplace(number, Build(device, info_->name, source_)).first;
-    SetArguments(device, &found->second.kernel, values);
-    Enqueue(device, found->second.kernel, GridOf(values), QueueOf(number));
+    SetArguments(device, &found->second.kernel, args);
+    Enqueue(device, found->second.kernel, GridOf(args), QueueOf(number));
     if (is_first && found->second.is_from_source) {
       Finish(device, QueueOf(number));
       Keep(device, found->second.kernel, source_);
@@ -90,11 +89,14 @@ class Kernel {
   }
 
  private:
-  void SetArguments(const Device& device, cl::Kernel* kernel, const TVMFFIAny* values) const {
+  void SetArguments(const Device& device, cl::Kernel* kernel, ffi::PackedArgs args) const {
     for (size_t i = 0; i < info_->arg_types.size(); ++i) {
-      DLDataType type = info_->arg_types[i];
       try {
-        Set(kernel, static_cast<cl_uint>(i), type, values[i]);
+        if (!Set(kernel, static_cast<cl_uint>(i), info_->arg_types[i], args[i])) {
+          TVM_FFI_THROW(TypeError) << "argument " << i << " of OpenCL kernel '" << info_->name
+                                   << "' is a " << args[i].GetTypeKey() << "; expected "
+                                   << ffi::DLDataTypeToString(info_->arg_types[i]);
+        }
       } catch (const cl::Error& error) {
         device.Fail("argument " + std::to_string(i) + " of kernel '" + std::string(info_->name) +
                         "' cannot be set",
@@ -103,31 +105,38 @@ class Kernel {
     }
   }
 
-  void Set(cl::Kernel* kernel, cl_uint index, DLDataType type, const TVMFFIAny& value) const {
+  // Whether the argument is of a type that OpenCL can be given.
+  bool Set(cl::Kernel* kernel, cl_uint index, DLDataType type, ffi::AnyView value) const {
     if (type.code == kDLOpaqueHandle) {
-      auto* buffer = static_cast<Buffer*>(value.v_ptr);
+      auto data = value.try_cast<void*>();
+      if (!data) return false;
+      auto* buffer = static_cast<Buffer*>(*data);
       cl_mem memory = buffer == nullptr ? nullptr : buffer->memory();
       kernel->setArg(index, sizeof(memory), &memory);
-    } else if (type.code == kDLFloat && type.bits == 32) {
-      kernel->setArg(index, static_cast<cl_float>(value.v_float64));
-    } else if (type.code == kDLFloat && type.bits == 64) {
-      kernel->setArg(index, value.v_float64);
+    } else if (type.code == kDLFloat && (type.bits == 32 || type.bits == 64)) {
+      auto number = value.try_cast<double>();
+      if (!number) return false;
+      if (type.bits == 32) {
+        kernel->setArg(index, static_cast<cl_float>(*number));
+      } else {
+        kernel->setArg(index, static_cast<cl_double>(*number));
+      }
     } else if (type.code == kDLInt || type.code == kDLUInt || type.code == kDLBool) {
+      auto number = value.try_cast<int64_t>();
+      if (!number) return false;
       // Little-endian: the low bytes are the number.
-      kernel->setArg(index, static_cast<size_t>(type.bits + 7) / 8, &value.v_int64);
+      kernel->setArg(index, static_cast<size_t>(type.bits + 7) / 8, &*number);
     } else {
-      TVM_FFI_THROW(TypeError) << "argument " << index << " of OpenCL kernel '" << info_->name
-                               << "' is a number of type code " << int{type.code} << " and "
-                               << int{type.bits}
-                               << " bits; expected an integer, float32 or float64";
+      return false;
     }
+    return true;
   }
 
-  Grid GridOf(const TVMFFIAny* values) const {
+  Grid GridOf(ffi::PackedArgs args) const {
     Grid grid;
-    values += info_->arg_types.size();
+    int next = static_cast<int>(info_->arg_types.size());
     for (const ffi::String& tag : info_->launch_param_tags) {
-      *Extent(&grid, tag) = static_cast<size_t>((values++)->v_int64);
+      *Extent(&grid, tag) = static_cast<size_t>(args[next++].cast<int64_t>());
     }
     return grid;
   }
