@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from command import layoutsel, refused, small_model, succeed
+
+from tvm_passes.opencl import plugin
 
 
 def test_help_needs_no_tvm():
@@ -55,6 +58,16 @@ def test_doctor_reports_units_and_versions():
     assert report["machine"]["cores"] >= 1
     assert any("dot" in line for line in report["missing"]) == (report["tools"]["dot"] is None)
     assert "measurements.sqlite" in report["caches"]["measurements"]
+
+
+def test_doctor_names_opencl_devices_or_what_they_lack(tmp_path):
+    without = json.loads(
+        succeed("doctor", "--json", run=partial(layoutsel, OCL_ICD_VENDORS=str(tmp_path)))
+    )
+    assert without["native"]["OpenCL"] == "no device"
+    assert any(line.startswith("OpenCL: ") for line in without["missing"])
+    if plugin.devices():
+        assert "opencl:0 (" in succeed("doctor")
 
 
 def test_doctor_for_people():

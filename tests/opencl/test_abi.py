@@ -45,12 +45,14 @@ def enumerators(path: Path, start: str) -> dict[str, int]:
     return {k: int(v) for k, v in re.findall(r"(\w+)\s*=\s*(\d+)", body(text(path), start))}
 
 
-@pytest.mark.parametrize(
-    ("header", "name"), [(DEVICE_API, "DeviceAPI"), (TIMER, "TimerNode")]
-)
+@pytest.mark.parametrize(("header", "name"), [(DEVICE_API, "DeviceAPI"), (TIMER, "TimerNode")])
 def test_virtual_functions_in_their_order(header, name):
-    expected = virtual_functions(header, re.search(rf"class (\w+ )?{name}\b[^;]*?{{", text(header)).group())
-    found = virtual_functions(OURS, re.search(rf"class [^;{{]*{name}\b[^;]*?{{", text(OURS)).group())
+    expected = virtual_functions(
+        header, re.search(rf"class (\w+ )?{name}\b[^;]*?{{", text(header)).group()
+    )
+    found = virtual_functions(
+        OURS, re.search(rf"class [^;{{]*{name}\b[^;]*?{{", text(OURS)).group()
+    )
     assert len(expected) > 3
     assert found == expected
 

@@ -38,12 +38,16 @@ def test_what_a_device_says_of_itself():
 
 @needs_device
 def test_a_device_that_is_not_there():
-    with pytest.raises(ValueError, match=r"no device opencl:99: this machine has \d+ with a driver"):
+    with pytest.raises(
+        ValueError, match=r"no device opencl:99: this machine has \d+ with a driver"
+    ):
         tvm.runtime.tensor(random(4), tvm.opencl(99))
 
 
 @needs_device
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8", "uint8", "int64", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "int8", "uint8", "int64", "bool"]
+)
 @pytest.mark.parametrize("shape", [(), (1,), (3, 5), (2, 0, 4), (7, 1031)])
 def test_copies_there_and_back(dtype, shape):
     value = np.asarray(random(*shape)).astype(dtype)

@@ -26,7 +26,7 @@ def sources(mod: tvm.runtime.Module) -> list[str]:
 
 @needs_device
 def test_what_is_exported_is_what_was_compiled(tmp_path):
-    mod = module(lambda x: relax.op.nn.softmax(x), ((6, 50), "float32"))
+    mod = module(relax.op.nn.softmax, ((6, 50), "float32"))
     executable = tvm.compile(mod, TARGET)
     path = str(tmp_path / "exported.so")
     executable.export_library(path)
@@ -107,9 +107,7 @@ class TwoDevices:
 
 @needs_device
 def test_parts_on_two_devices():
-    machine = relax.VirtualMachine(
-        tvm.compile(TwoDevices, TARGET), [tvm.cpu(), tvm.opencl(0)]
-    )
+    machine = relax.VirtualMachine(tvm.compile(TwoDevices, TARGET), [tvm.cpu(), tvm.opencl(0)])
     x, y = random(48, 48), random(48, 48) + 1
     found = machine["main"](tvm.runtime.tensor(x), tvm.runtime.tensor(y))
     assert found.device == tvm.cpu()
