@@ -57,7 +57,7 @@ BACKENDS: dict[str, Backend] = {
     "amx": Backend(
         name="amx",
         supports=amx.supports,
-        planner=amx.plan,
+        planner=amx.plan_amx,
         hints=amx.hints,
         unavailable=amx.unavailable,
     ),

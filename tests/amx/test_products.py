@@ -210,6 +210,27 @@ def test_groups(case, shuffles, algorithm, precision):
             assert "which is the same here" in decline.got or layout == "NCHW32c"
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 24), (24,), (1, 24, 1, 1), (24, 1, 1), (24, 24, 24)])
+def test_a_shuffle_moves_channels_and_nothing_else(shape):
+    """Whatever else of an operand is as long."""
+
+    def body(x):
+        y = nn.conv2d(x, weights(24, 12, 1, 1), groups=2)
+        return shuffled(op.add(y, weights(*shape)), (1, 24, 24, 24), 2)
+
+    decision = Decision(unit="amx", layout="NHWC", precision="bf16")
+    assert error(body, [(1, 24, 24, 24)], decision) < TOLERANCES["bf16"]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_single_pixels_in_plain_layout(images, groups):
+    shape = (images, 64, 1, 1)
+    decision = Decision(unit="amx", precision="bf16")
+    by = weights(96, 64 // groups, 1, 1)
+    assert error(lambda x: nn.conv2d(x, by, groups=groups), [shape], decision) < TOLERANCES["bf16"]
+
+
 def test_groups_do_not_multiply_by_the_zeros_between_them():
     shape, channels, *_ = GROUPED["3x3 of many"]
     whole = model(_convolution((shape, channels, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1))), shape)

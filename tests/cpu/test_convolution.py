@@ -83,6 +83,16 @@ def test_a_shuffle_is_where_the_results_go(groups, channels, layout):
         assert error(emit, shapes, Decision(unit="cpu", layout=layout)) < TOLERANCE
 
 
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_a_shuffle_across_blocks_is_declined(algorithm):
+    def body(x):
+        y = nn.conv2d(x, weights(32, 16, 3, 3), padding=1, groups=2)
+        return shuffled(y, (1, 32, 9, 7), 2)
+
+    decision = Decision(unit="cpu", layout="NCHW16c", algorithm=algorithm)
+    assert declines(model(body, (1, 32, 9, 7)), decision)
+
+
 EPILOGUES = {
     "residual": lambda y, r: nn.relu(relax.op.add(y, r)),
     "clip": lambda y, r: relax.op.clip(relax.op.add(y, r), 0.0, 6.0),

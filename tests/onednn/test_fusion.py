@@ -128,6 +128,25 @@ def test_live_residual_is_read_beside():
     check(module, IMAGE)
 
 
+READ_TWICE = {
+    "y + r + r": lambda y, r: op.add(op.add(y, r), r),
+    "(y + r) * r": lambda y, r: op.multiply(op.add(y, r), r),
+    "y * r + r": lambda y, r: op.add(op.multiply(y, r), r),
+    "relu(y + r) * r": lambda y, r: op.multiply(op.nn.relu(op.add(y, r)), r),
+}
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW16c"])
+@pytest.mark.parametrize("name", READ_TWICE)
+def test_a_residual_that_is_read_twice_is_not_overwritten(name, layout):
+    def body(x):
+        residual = op.nn.relu(op.nn.conv2d(x, weight(32, 32, 1, 1)))
+        pooled = op.nn.max_pool2d(x, [3, 3], [1, 1], [1, 1])
+        return READ_TWICE[name](op.nn.conv2d(pooled, weight(32, 32, 1, 1, seed=8)), residual)
+
+    check(network(body, IMAGE), IMAGE, layout=layout)
+
+
 def dense_block(x):
     for _ in range(3):
         x = op.concat([x, op.nn.relu(op.nn.max_pool2d(x, [3, 3], [1, 1], [1, 1]))], axis=1)

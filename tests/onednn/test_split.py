@@ -74,6 +74,14 @@ def test_what_follows_a_product(name, layout):
         check(ONE_PRIMITIVE[name], [IMAGE], split(layout))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_operand_that_is_read_twice_behind_a_product(layout):
+    def body(x):
+        return op.add(op.add(op.nn.conv2d(x, weight(32, 32, 1, 1)), x), x)
+
+    check(body, [IMAGE], split(layout))
+
+
 def two_blocks(x):
     for seed in (1, 2):
         y = op.nn.relu(op.nn.conv2d(x, weight(32, 32, 3, 3, seed=seed), padding=1))

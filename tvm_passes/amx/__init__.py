@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tvm_passes.decision import Decision
     from tvm_passes.errors import Decline
 
-__all__ = ["hints", "plan", "supports", "unavailable"]
+__all__ = ["hints", "plan_amx", "supports", "unavailable"]
 
 
 def supports(function: Any, decision: Decision) -> Decline | None:
@@ -32,8 +32,8 @@ def hints(function: Any, decision: Decision) -> Mapping[str, float]:
     return ask(function, decision)
 
 
-def plan(subgraph: Any, unit: Any) -> Any:
+def plan_amx(subgraph: Any, unit: Any) -> Any:
     """The plan of a sub-graph's kernel, or what is in the way: see :mod:`tvm_passes.amx.plan`."""
-    from tvm_passes.amx.plan import plan_amx
+    from tvm_passes.amx import plan
 
-    return plan_amx(subgraph, unit)
+    return plan.plan_amx(subgraph, unit)

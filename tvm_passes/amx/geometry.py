@@ -213,8 +213,10 @@ class InPlace(Geometry):
 
     @property
     def spans_images(self) -> bool:
-        """Images follow each other unless blocks of channels lie between them."""
-        return not self.is_blocked
+        """Images follow each other unless channels lie between them: in blocks, or in the planes of single pixels."""
+        conv, source = self.convolution, self.source
+        follow = conv.batch == 1 or source.n == source.h * conv.in_height
+        return follow and not self.is_blocked
 
     @property
     def images(self) -> int:

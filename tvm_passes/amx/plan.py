@@ -79,10 +79,11 @@ def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
     plan = product.plan(
         kernel, lambda weights: pack(kernel, _ungrouped(weights, shape)[order]), "bfloat16"
     )
+    # Channels are third to last, but of a slope of PReLU, which has nothing else.
     shuffles = {
-        param.index: lambda array: array.take(order, array.shape.index(len(order)))
+        param.index: partial(np.take, indices=order, axis=max(len(param.shape) - 3, 0))
         for param in operands
-        if groups > 1 and shape.out_channels in param.shape
+        if groups > 1 and product.epilogue.views[param].c
     }
     types = {param.index: plan.param_type(param) for param in operands if param.index in shuffles}
     return replace(plan, packs={**plan.packs, **shuffles}, packed={**plan.packed, **types})

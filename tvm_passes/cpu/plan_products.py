@@ -148,9 +148,11 @@ def _direct_kernel(product: Product, shape: Convolution) -> ConvolutionKernel | 
 
 
 def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
+    if not is_eligible(shape):  # which a shuffle is not
+        return product.anchor.operator
     source = product.source.view
     result = product.subgraph.result_view
-    if not is_eligible(shape) or source.c != 1 or result.c != 1:
+    if source.c != 1 or result.c != 1:
         return product.anchor.operator
     kernel = WinogradKernel(
         convolution=shape,

@@ -108,7 +108,7 @@ def _may_accumulate(
     free = storage.kind == "temp" and storage.home is None and residual.fills_storage()
     if not alike or not free or result.strides is not None:
         return False
-    if any(tensor.storage.root()[0] is storage for tensor in node.inputs):
-        return False
+    if sum(tensor.storage.root()[0] is storage for tensor in node.reads()) > 1:
+        return False  # what is read again would be the sum by then
     outer, _ = result.storage.root()
     return outer is not storage and touched[storage][1] == time
