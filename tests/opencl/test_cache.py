@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
-from support import needs_device, python
+from on_opencl import needs_device, python
 
 pytestmark = needs_device
 
 PROGRAM = """
 import json, sys, tvm, tvm_ffi
 sys.path.insert(0, {folder!r})
-from support import *
+from on_opencl import *
 run = kernel("fill", [("handle", 64)], ["blockIdx.x"], "__kernel void fill(__global float* p) {{ p[get_global_id(0)] = 7; }}")
 there = tvm.runtime.empty((5,), "float32", tvm.opencl(0))
 run(pointer(there), 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
-from support import needs_device, python, random
+from on_opencl import needs_device, python, random
 
 EXISTS = "import tvm; print(bool(tvm.opencl(0).exist), bool(tvm.opencl(99).exist))"
 

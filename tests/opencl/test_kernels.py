@@ -7,7 +7,7 @@ import concurrent.futures
 import numpy as np
 import pytest
 import tvm
-from support import TARGET, kernel, module, needs_device, on_device, pointer, random
+from on_opencl import TARGET, kernel, module, needs_device, on_device, pointer, random
 from tvm import relax
 
 pytestmark = needs_device

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tvm
-from support import TARGET, loaded, module, needs_device, on_device, pointer, random, saved
+from on_opencl import TARGET, loaded, module, needs_device, on_device, pointer, random, saved
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R

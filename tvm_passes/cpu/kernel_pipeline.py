@@ -16,6 +16,7 @@ from tvm.ir import GlobalVar
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
 from tvm_passes.cpu.emit import EMITTED
+from tvm_passes.place_devices import HOST, device_of
 
 NAME = "layoutsel"
 _NOT_FOR_EMITTED = ("s_tir.CompactBufferAllocation",)
@@ -60,14 +61,19 @@ def _pipeline() -> tuple[Any, Any, Any]:
 
     @tvm.transform.module_pass(opt_level=0, name="LowerKernels")
     def lower(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-        functions = {gv: _memory.get(function) for gv, function in module.functions.items()}
-        missing = {gv: module[gv] for gv, after in functions.items() if after is None}
+        # A kernel of another device comes back as two functions: what runs there, and what launches it.
+        devices = {gv: f for gv, f in module.functions.items() if device_of(f) != HOST}
+        own = {gv: f for gv, f in module.functions.items() if gv not in devices}
+        functions = {gv: _memory.get(function) for gv, function in own.items()}
+        missing = {gv: own[gv] for gv, after in functions.items() if after is None}
         emitted = {gv: function for gv, function in missing.items() if EMITTED in function.attrs}
         others = {gv: function for gv, function in missing.items() if gv not in emitted}
         for group, disabled in ((emitted, _NOT_FOR_EMITTED), (others, ())):
             for gv, after in run(group, disabled).items() if group else ():
                 functions[gv] = after.without_attr(_ENTRY)
                 _memory.put(missing[gv], functions[gv])
+        if devices:
+            functions.update(run(devices, ()))
         return tvm.IRModule(functions, attrs=module.attrs)
 
     return lower, finalize_host, finalize_device

@@ -25,6 +25,7 @@ from tvm_passes.cpu.tunable import tunable
 from tvm_passes.cpu.tuned import ALGORITHM, find_record, scheduled
 from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
+from tvm_passes.inlining import inline, label_of, redirect
 from tvm_passes.ir import Constant, Expr, Var, main_bindings, static_shape, substitute
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 
@@ -204,7 +205,7 @@ class _Lowering:
         for gv, func in legalised.functions.items():
             if gv.name_hint != "main":
                 mapping[gv] = self._add(func, f"{_unit(function)}_{gv.name_hint}")
-        return _Kernel(body=_redirect(legalised["main"], mapping))
+        return _Kernel(body=redirect(legalised["main"], mapping))
 
     def _place(self, var: Var, call: Call) -> _Place:
         """What of a binding of the old `main` lies inside of larger tensors."""
@@ -233,9 +234,9 @@ class _Lowering:
         if place.absent and len(place.absent) == len(call.args):
             return self.homes[home]
         kernel = self.kernel(call.op, place)
-        label = _label(self.module[call.op])
+        label = label_of(self.module[call.op])
         if kernel.body is not None:
-            return self._inline(kernel.body, call, label)
+            return inline(self.builder, kernel.body, call, label)
         hoisted = [relax.const(constant) for constant in kernel.constants]
         arguments = [
             _packed(kernel.packs[index], argument) if index in kernel.packs else argument
@@ -251,13 +252,6 @@ class _Lowering:
         if own or place.absent:
             self.homes[home] = result
         return result
-
-    def _inline(self, function: relax.Function, call: Call, label: str) -> Expr:
-        mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
-        for binding in main_bindings(function):
-            value = substitute(binding.value, mapping.get)
-            mapping[binding.var] = self.builder.emit(value, label)
-        return substitute(function.body.body, mapping.get)
 
     def lower(self) -> tvm.IRModule:
         """The lowered module."""
@@ -311,24 +305,6 @@ def _packed(pack: Pack, weights: Constant) -> Expr:
 def _described(function: relax.Function) -> str:
     attrs = function.attrs
     return f"sub-graph {attrs['layoutsel.subgraph']} ({attrs['layoutsel.anchor']})"
-
-
-def _label(function: relax.Function) -> str:
-    """What the results of a function's calls are named after, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
-    attrs = function.attrs
-    name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
-    return f"{str(name).replace('>', '_to_')}_"
-
-
-def _redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> relax.Function:
-    """`function` with its callees replaced."""
-
-    @relax.expr_functor.mutator
-    class _Redirect(relax.PyExprMutator):
-        def visit_global_var_(self, gvar: GlobalVar) -> Expr:
-            return mapping.get(gvar, gvar)
-
-    return _Redirect().visit_expr(function)
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerCpu")

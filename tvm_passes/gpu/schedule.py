@@ -1,0 +1,50 @@
+"""A sub-graph as kernels of a device: TVM's legalisation and fusion, then its schedules for GPUs (dlight)."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax, tirx
+from tvm.s_tir import dlight
+from tvm.target import Target
+
+from tvm_passes.errors import BuildError
+
+_SCHEDULED = "tirx.is_scheduled"
+
+
+def legalise(function: relax.Function, target: Target) -> tvm.IRModule:
+    """A module whose `main` computes `function` by calls of scheduled PrimFuncs, which know their target.
+
+    Raises
+    ------
+    BuildError
+        If no rule schedules one of them: it would run on the host, with the device's pointers.
+    """
+    plain = relax.Function(function.params, function.body, function.ret_ty, is_pure=True).with_attr(
+        "global_symbol", "main"
+    )
+    passes = tvm.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+            dlight.ApplyDefaultSchedule(
+                dlight.gpu.Matmul(),
+                dlight.gpu.GEMV(),
+                dlight.gpu.Reduction(),
+                dlight.gpu.GeneralReduction(),
+                dlight.gpu.Fallback(),
+            ),
+        ]
+    )
+    with target:
+        module = passes(tvm.IRModule({"main": plain}))
+    functions = {}
+    for gv, func in module.functions.items():
+        if isinstance(func, tirx.PrimFunc):
+            if not func.attrs.get(_SCHEDULED, False):
+                raise BuildError(f"{gv.name_hint}: no rule schedules it for {target.kind.name}")
+            func = func.with_attr("target", target)
+        functions[gv] = func
+    return tvm.IRModule(functions)

@@ -1,0 +1,35 @@
+"""Put what a sub-graph function was lowered to in place of its call."""
+
+from __future__ import annotations
+
+from tvm import relax
+from tvm.ir import Call, GlobalVar
+
+from tvm_passes.ir import Expr, main_bindings, substitute
+
+
+def label_of(function: relax.Function) -> str:
+    """What the results of a function's calls are named after, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
+    attrs = function.attrs
+    name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
+    return f"{str(name).replace('>', '_to_')}_"
+
+
+def inline(builder: relax.BlockBuilder, function: relax.Function, call: Call, label: str) -> Expr:
+    """Emit the body of `function` with the arguments of `call`, every value named after `label`; its result."""
+    mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
+    for binding in main_bindings(function):
+        value = substitute(binding.value, mapping.get)
+        mapping[binding.var] = builder.emit(value, label)
+    return substitute(function.body.body, mapping.get)
+
+
+def redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> relax.Function:
+    """`function` with its callees replaced."""
+
+    @relax.expr_functor.mutator
+    class _Redirect(relax.PyExprMutator):
+        def visit_global_var_(self, gvar: GlobalVar) -> Expr:
+            return mapping.get(gvar, gvar)
+
+    return _Redirect().visit_expr(function)

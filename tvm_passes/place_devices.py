@@ -1,0 +1,120 @@
+"""Stage 4: copies between devices, where what one computes another reads."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+from tvm.ir import Call, Tuple
+from tvm.relax.global_info import VDevice
+
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, main_bindings, op_name, substitute
+
+HOST = "llvm"
+
+
+def device_of(function: tvm.ir.BaseFunc | None) -> str:
+    """Kind of the target that a PrimFunc is for; the host's where it does not say."""
+    target = function.attrs.get("target") if function is not None and function.attrs else None
+    return str(target.kind.name) if target is not None else HOST
+
+
+def devices_of(module: tvm.IRModule) -> tuple[str, ...]:
+    """The devices that a module runs on, the host first: the order in which its virtual machine wants them."""
+    found = sorted({device_of(function) for function in module.functions.values()} - {HOST})
+    return (HOST, *found)
+
+
+class _Placing:
+    """Re-emits `main`, remembering on which device each value lies."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.module = module
+        names = devices_of(module)
+        self.vdevices = {name: VDevice(name, 0, "global") for name in names}
+        rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
+        self.builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
+        self.mapping: dict[Expr, Expr] = {}
+        self.devices: dict[Expr, str] = {}
+        self.copies: dict[tuple[Expr, str], Expr] = {}
+
+    def at(self, value: Expr, device: str) -> Expr:
+        """`value`, of the new `main`, on `device`: copied at most once."""
+        source = self.devices.get(value, HOST)
+        if source == device:
+            return value
+        if HOST not in (source, device):
+            return self.at(self.at(value, HOST), device)
+        if (value, device) not in self.copies:
+            copied = self.builder.emit(relax.op.to_vdevice(value, self.vdevices[device]))
+            self.copies[value, device] = copied
+            self.devices[copied] = device
+        return self.copies[value, device]
+
+    def all_at(self, expr: Expr, device: str) -> Expr:
+        """`expr` of the old `main` with everything that it reads on `device`."""
+
+        def replace(leaf: Expr) -> Expr | None:
+            if isinstance(leaf, Var):
+                return self.at(self.mapping.get(leaf, leaf), device)
+            is_elsewhere = isinstance(leaf, Constant) and device != HOST
+            return self.at(leaf, device) if is_elsewhere else None
+
+        return substitute(expr, replace)
+
+    def binding(self, value: Expr) -> Expr:
+        """Emit a binding's value on its device."""
+        if isinstance(value, Var):
+            return self.mapping.get(value, value)
+        if isinstance(value, relax.TupleGetItem):
+            source = self.mapping[value.tuple_value]
+            result = self.builder.emit(relax.TupleGetItem(source, value.index))
+            self.devices[result] = self.devices.get(source, HOST)
+            return result
+        kernel = self.module[value.args[0]] if op_name(value).startswith("call_tir") else None
+        device = device_of(kernel)
+        if device == HOST:
+            return self.builder.emit(self.all_at(value, HOST))
+        arguments = Tuple([self.all_at(field, device) for field in value.args[1].fields])
+        types = [self._there(ty, device) for ty in value.ty_args]
+        call = Call(value.op, [value.args[0], arguments, *value.args[2:]], value.attrs, types)
+        result = self.builder.emit(call)
+        self.devices[result] = device
+        return result
+
+    def _there(self, ty: relax.Type, device: str) -> relax.Type:
+        if isinstance(ty, relax.TupleType):
+            return relax.TupleType([self._there(field, device) for field in ty.fields])
+        return relax.TensorType(ty.shape, ty.dtype, self.vdevices[device])
+
+    def place(self) -> tvm.IRModule:
+        """The module with its copies."""
+        main = self.module["main"]
+        with self.builder.function(
+            "main", main.params, attrs=dict(main.attrs) if main.attrs else None
+        ):
+            with self.builder.dataflow():
+                for binding in main_bindings(main):
+                    self.mapping[binding.var] = self.binding(binding.value)
+                result = self.builder.emit_output(self.all_at(main.body.body, HOST))
+            self.builder.emit_func_output(result)
+        placed = self.builder.finalize()
+        placed.update_global_info("vdevice", list(self.vdevices.values()))
+        return placed
+
+
+@tvm.transform.module_pass(opt_level=0, name="PlaceDevices")
+class PlaceDevices(ModulePass):
+    """Copy what one device computes and another reads, once for each tensor and reading device.
+
+    ``call_tir(cpu_add, (call_tir(opencl_conv2d, (x, w)), y))`` →
+    ``call_tir(cpu_add, (to_vdevice(call_tir(opencl_conv2d, (to_vdevice(x), to_vdevice(w)))), y))``.
+
+    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures* that `main` takes and
+    gives tensors of the host. A module of the host alone stays as it is.
+    """
+
+    def transform_module(
+        self, module: tvm.IRModule, _context: tvm.transform.PassContext
+    ) -> tvm.IRModule:
+        """Place the values of `module`."""
+        return _Placing(module).place() if len(devices_of(module)) > 1 else module
