@@ -82,6 +82,8 @@ def _header(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
         "outputs": signatures(session.model.outputs),
         "threads": session.threads,
         "units": sorted({decision.unit for decision in lowered.decisions.values()}),
+        "devices": list(lowered.devices),
+        "places": list(lowered.places),
         "features": list(this_machine().isa),
         "plan": documents.to_json(plan),
         "fallbacks": fallbacks,

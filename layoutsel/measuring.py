@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
+from layoutsel.building.problem import tensors
 from layoutsel.cost.machine import this_machine
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible
@@ -54,6 +56,19 @@ def measure_all(session: Session, model: MeasuredCost) -> None:
         measure_boundaries(
             session.priced(model).tensors,
             layouts,
+            tuple(session.units),
+            model.store,
+            worker,
+            session.threads,
+            session.progress,
+        )
+
+
+def measure_copies(session: Session, model: MeasuredCost) -> None:
+    """Measure what the store lacks of the copies between the memories of the session's units."""
+    with session.worker() as worker:
+        boundaries.measure_copies(
+            tensors(session.graph.edges),
             tuple(session.units),
             model.store,
             worker,

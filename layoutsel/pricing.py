@@ -82,20 +82,31 @@ class Pricing:
         return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")
 
     def _crossing(self, tensor: Tensor, source: str, destination: str) -> float:
-        """Nothing where the host hands over or takes: it does so whoever computes. Nor between units that run alike.
+        """What handing over costs: between memories a copy.
 
+        Within one, nothing where the host hands over or takes: it does so whoever computes. Nor between units that run alike.
         A tensor that comes from, or also goes to, a unit that knows no larger tensors is copied into a concatenation.
         """
-        if HOST in (source, destination):
-            return 0.0
-        ends = [BACKENDS[unit].runtime for unit in (source, destination)]
-        if ends[0] == ends[1]:
+        backends = [BACKENDS["cpu" if unit == HOST else unit] for unit in (source, destination)]
+        ends = [backend.runtime for backend in backends]
+        if backends[0].device != backends[1].device:
+            return self._copy(tensor, *ends)
+        if HOST in (source, destination) or ends[0] == ends[1]:
             return 0.0
         us = self.model.crossing(tensor_spec(tensor), *ends).us
         if (tensor.producer, tensor.output_index) in self.session.in_place.parts:
             gbps = machine_peaks(self.session.threads).cache_gbps
             us += 2 * tensor.bytes / gbps * 1e-3
         return us
+
+    def _copy(self, tensor: Tensor, source: str, destination: str) -> float:
+        """From one memory to another: what was measured, else what reading takes."""
+        spec = tensor_spec(tensor)
+        cost = self.model.store.boundary("crossing", source, destination, spec)
+        if cost is not None:
+            return cost.us
+        peaks = machine_peaks(self.session.threads)
+        return peaks.launch_us + tensor.bytes / peaks.memory_gbps * 1e-3
 
 
 def fetching_us(work: Workload, decision: Decision) -> float:

@@ -28,7 +28,12 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
-from layoutsel.measuring import measure_all, measure_unpredicted, measure_worthwhile
+from layoutsel.measuring import (
+    measure_all,
+    measure_copies,
+    measure_unpredicted,
+    measure_worthwhile,
+)
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
@@ -53,6 +58,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.place_devices import HOST
 from tvm_passes.ports import port_layouts
 
 logger = logging.getLogger(__name__)
@@ -161,6 +167,11 @@ class Session:
             got=f"a sensitive sub-graph ({sensitivity.reason})",
             expected=f"precision {allowed}: only --precision auto weighs others",
         )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Units with a memory of their own; no cost model knows them, so they are measured."""
+        return tuple(name for name, unit in self.units.items() if unit.backend.device != HOST)
 
     @cached_property
     def records(self) -> dict[tuple[str, Decision], str]:
@@ -330,7 +341,11 @@ class Session:
             # A pin that cannot be honoured is found before anything is measured.
             self.problem("roofline", pins)
         with self.cost_model(cost) as model:
+            if self.devices and cost != "roofline":
+                measure_copies(self, model)
             problem = apply_pins(self.priced(model, cost), pins)
+            if self.devices and cost == "learned":
+                problem = without_guesses(measure_worthwhile(self, problem, model, budget_s))
             if self.precision.only_f32:
                 if cost == "hybrid":
                     problem = measure_worthwhile(self, problem, model, budget_s)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from tvm_passes import amx, cpu, onednn
+from tvm_passes import amx, cpu, onednn, opencl
 from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
+from tvm_passes.place_devices import HOST
 
 
 def _always() -> None:
@@ -36,6 +37,8 @@ class Backend:
     """The tuning record, as text, that a supported decision gets its code from; empty where it needs none."""
     codegen: str | None = None
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
+    device: str = HOST
+    """Kind of the target whose memory it computes in; where it is not the host's, tensors are copied there and back."""
     unavailable: Callable[[], str | None] = _always
     """Why it cannot be used on this machine; None where it can."""
 
@@ -60,6 +63,13 @@ BACKENDS: dict[str, Backend] = {
         planner=amx.plan_amx,
         hints=amx.hints,
         unavailable=amx.unavailable,
+    ),
+    "opencl": Backend(
+        name="opencl",
+        supports=opencl.supports,
+        lower=opencl.lower,
+        unavailable=opencl.unavailable,
+        device="opencl",
     ),
     "cpu": Backend(
         name="cpu",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from tvm_passes.ir import Expr, main_bindings, substitute
+from tvm_passes.ir import Expr, Var, main_bindings, substitute
 
 
 def label_of(function: relax.Function) -> str:
@@ -13,6 +13,11 @@ def label_of(function: relax.Function) -> str:
     attrs = function.attrs
     name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
     return f"{str(name).replace('>', '_to_')}_"
+
+
+def hint_of(var: Var) -> str:
+    """What a value was named after, for one that takes its place."""
+    return var.name.rstrip("0123456789")
 
 
 def inline(builder: relax.BlockBuilder, function: relax.Function, call: Call, label: str) -> Expr:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import tvm
 from tvm import relax
 
@@ -11,25 +14,42 @@ from tvm_passes.ir import (
     ModulePass,
     leaves,
     main_bindings,
+    op_name,
     substitute,
 )
+from tvm_passes.place_devices import HOST
 
 
-def collect_weights(module: tvm.IRModule) -> list[Constant]:
+@dataclass(frozen=True)
+class Weight:
+    """A constant of `main`, and where it is read."""
+
+    constant: Constant
+    device: str
+    """Kind of the device's target: a weight that :class:`tvm_passes.place_devices.PlaceDevices` would copy in every run."""
+
+
+def _weights(expr: Expr) -> Iterator[Weight]:
+    if op_name(expr) == "to_vdevice" and isinstance(expr.args[0], Constant):
+        yield Weight(expr.args[0], str(expr.attrs.dst_vdevice.target.kind.name))
+        return
+    for leaf in leaves(expr):
+        if isinstance(leaf, Constant):
+            yield Weight(leaf, HOST)
+
+
+def collect_weights(module: tvm.IRModule) -> list[Weight]:
     """The constants of `main` that :class:`LiftWeights` lifts, in its order."""
-    found: dict[Constant, None] = {}
-    for binding in main_bindings(module["main"]):
-        for leaf in leaves(binding.value):
-            if isinstance(leaf, Constant):
-                found[leaf] = None
-    return list(found)
+    bindings = main_bindings(module["main"])
+    return list(dict.fromkeys(weight for b in bindings for weight in _weights(b.value)))
 
 
 @tvm.transform.module_pass(opt_level=0, name="LiftWeights")
 class LiftWeights(ModulePass):
     """Turn the constants of `main` into one tuple parameter behind the model's inputs.
 
-    ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``.
+    ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` → ``weights[1]``, which has to
+    lie there.
 
     *Requires* a straight-line `main`. *Ensures* that ``collect_weights`` of the module before gives the tuple's fields.
     """
@@ -39,19 +59,34 @@ class LiftWeights(ModulePass):
     ) -> tvm.IRModule:
         """Lift the weights of `module`."""
         main = module["main"]
-        weights = collect_weights(module)
+        bindings = main_bindings(main)
+        types: dict[Weight, relax.Type] = {}
+        for binding in bindings:
+            for weight in _weights(binding.value):
+                own = weight.constant.ty if weight.device == HOST else binding.var.ty
+                types.setdefault(weight, own)
         rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
         builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
-        packed = relax.Var("weights", relax.TupleType([weight.ty for weight in weights]))
+        packed = relax.Var("weights", relax.TupleType(list(types.values())))
         attrs = dict(main.attrs) if main.attrs else {}
         mapping: dict[Expr, Expr] = {}
         with builder.function("main", [*main.params, packed], attrs=attrs):
             with builder.dataflow():
-                for index, weight in enumerate(weights):
-                    mapping[weight] = builder.emit(relax.TupleGetItem(packed, index))
-                for binding in main_bindings(main):
-                    mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
+                fields = {
+                    weight: builder.emit(relax.TupleGetItem(packed, index))
+                    for index, weight in enumerate(types)
+                }
+                mapping.update({w.constant: v for w, v in fields.items() if w.device == HOST})
+                for binding in bindings:
+                    (moved, *_) = (*_weights(binding.value), None)
+                    if moved is not None and moved.device != HOST:
+                        mapping[binding.var] = fields[moved]
+                    else:
+                        mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
         lifted = builder.finalize()
-        return lifted.with_attrs(module.attrs) if module.attrs else lifted
+        lifted = lifted.with_attrs(module.attrs) if module.attrs else lifted
+        for name, infos in module.global_infos.items():
+            lifted.update_global_info(name, infos)
+        return lifted

@@ -15,6 +15,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.normalize import normalize
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.place_devices import HOST, PlaceDevices
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
 
 PREFERENCES = (
@@ -46,18 +47,25 @@ def lower(
 ) -> tvm.IRModule:
     """From a partitioned module (stage 1) to lowered units (stage 4)."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    module = RewriteLayouts(decisions, frozenset(codegen))(module)
+    module = RewriteLayouts(decisions, transformers())(module)
     check_decided(module)
     return lower_units(MergePartitions(codegen)(module), target)
 
 
-def lower_units(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
-    """From merged partitions (stage 3) to lowered units (stage 4)."""
+def transformers() -> frozenset[str]:
+    """Units that change the layout of what they make or read themselves: in their partitions, or on their device."""
+    return frozenset(b.name for b in BACKENDS.values() if b.codegen or b.device != HOST)
+
+
+def lower_units(
+    module: tvm.IRModule, target: tvm.target.Target, outside: str = HOST
+) -> tvm.IRModule:
+    """From merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
     for backend in BACKENDS.values():
         if backend.lower is not None and backend.unavailable() is None:
             module = backend.lower(target)(module)
     check_lowered(module)
-    return module
+    return PlaceDevices(outside)(module)
 
 
 def layoutsel_pipeline(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tvm
 from tvm import relax
-from tvm.ir import Call, Tuple
+from tvm.ir import Call
 from tvm.relax.global_info import VDevice
 
+from tvm_passes.inlining import hint_of
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, main_bindings, op_name, substitute
 
 HOST = "llvm"
@@ -27,8 +28,9 @@ def devices_of(module: tvm.IRModule) -> tuple[str, ...]:
 class _Placing:
     """Re-emits `main`, remembering on which device each value lies."""
 
-    def __init__(self, module: tvm.IRModule) -> None:
+    def __init__(self, module: tvm.IRModule, outside: str) -> None:
         self.module = module
+        self.outside = outside
         names = devices_of(module)
         self.vdevices = {name: VDevice(name, 0, "global") for name in names}
         rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
@@ -61,23 +63,24 @@ class _Placing:
 
         return substitute(expr, replace)
 
-    def binding(self, value: Expr) -> Expr:
-        """Emit a binding's value on its device."""
+    def binding(self, binding: relax.VarBinding) -> Expr:
+        """Emit a binding's value on its device, under its name: traces go by that."""
+        value, hint = binding.value, hint_of(binding.var)
         if isinstance(value, Var):
             return self.mapping.get(value, value)
         if isinstance(value, relax.TupleGetItem):
             source = self.mapping[value.tuple_value]
-            result = self.builder.emit(relax.TupleGetItem(source, value.index))
+            result = self.builder.emit(relax.TupleGetItem(source, value.index), hint)
             self.devices[result] = self.devices.get(source, HOST)
             return result
         kernel = self.module[value.args[0]] if op_name(value).startswith("call_tir") else None
         device = device_of(kernel)
-        if device == HOST:
-            return self.builder.emit(self.all_at(value, HOST))
-        arguments = Tuple([self.all_at(field, device) for field in value.args[1].fields])
-        types = [self._there(ty, device) for ty in value.ty_args]
-        call = Call(value.op, [value.args[0], arguments, *value.args[2:]], value.attrs, types)
-        result = self.builder.emit(call)
+        placed = self.all_at(value, device)
+        if isinstance(placed, Call):
+            # The host's types say so too: TVM replaces a reshape by one whose type it takes from its argument.
+            types = [self._there(ty, device) for ty in placed.ty_args]
+            placed = Call(placed.op, placed.args, placed.attrs, types)
+        result = self.builder.emit(placed, hint)
         self.devices[result] = device
         return result
 
@@ -89,13 +92,14 @@ class _Placing:
     def place(self) -> tvm.IRModule:
         """The module with its copies."""
         main = self.module["main"]
-        with self.builder.function(
-            "main", main.params, attrs=dict(main.attrs) if main.attrs else None
-        ):
+        params = [relax.Var(p.name, self._there(p.ty, self.outside)) for p in main.params]
+        self.mapping = dict(zip(main.params, params, strict=True))
+        self.devices = dict.fromkeys(params, self.outside)
+        with self.builder.function("main", params, attrs=dict(main.attrs) if main.attrs else None):
             with self.builder.dataflow():
                 for binding in main_bindings(main):
-                    self.mapping[binding.var] = self.binding(binding.value)
-                result = self.builder.emit_output(self.all_at(main.body.body, HOST))
+                    self.mapping[binding.var] = self.binding(binding)
+                result = self.builder.emit_output(self.all_at(main.body.body, self.outside))
             self.builder.emit_func_output(result)
         placed = self.builder.finalize()
         placed.update_global_info("vdevice", list(self.vdevices.values()))
@@ -109,12 +113,22 @@ class PlaceDevices(ModulePass):
     ``call_tir(cpu_add, (call_tir(opencl_conv2d, (x, w)), y))`` →
     ``call_tir(cpu_add, (to_vdevice(call_tir(opencl_conv2d, (to_vdevice(x), to_vdevice(w)))), y))``.
 
-    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures* that `main` takes and
-    gives tensors of the host. A module of the host alone stays as it is.
+    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures* that the tensors that
+    `main` takes and gives lie `outside`. A module of the host alone stays as it is.
+
+    Parameters
+    ----------
+    outside
+        Kind of the target of the device that `main`'s callers work on.
     """
+
+    def __init__(self, outside: str = HOST) -> None:
+        self.outside = outside
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Place the values of `module`."""
-        return _Placing(module).place() if len(devices_of(module)) > 1 else module
+        if len(devices_of(module)) == 1:
+            return module
+        return _Placing(module, self.outside).place()

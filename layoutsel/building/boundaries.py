@@ -85,6 +85,23 @@ def measure_conversions(
     _measure_missing(_conversions(tensors, units), store, worker, threads, on_progress)
 
 
+def measure_copies(
+    tensors: Sequence[Tensor],
+    units: Sequence[str],
+    store: Store,
+    worker: Worker,
+    threads: int,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Measure what `store` lacks of the copies between the memories of `units`."""
+    wanted = [
+        crossing
+        for crossing in _crossings(tensors, ("cpu", *units))
+        if BACKENDS[crossing.source].device != BACKENDS[crossing.destination].device
+    ]
+    _measure_missing(wanted, store, worker, threads, on_progress)
+
+
 def _measure_missing(
     wanted: Iterable[_Boundary],
     store: Store,
@@ -145,10 +162,10 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
-    """Units of one machine pass tensors by reference: the price is that of one call more, whatever the size."""
+    """Units of one memory pass tensors by reference: the price is that of one call more, whatever the size."""
     most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
-    largest = TensorSpec(shape=(1, 1), dtype="float32", bytes=most)
+    largest = TensorSpec(shape=(1, most // 4), dtype="float32", bytes=most)
     runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
     for source, destination in permutations(runtimes, 2):
         for spec in (smallest, largest):

@@ -18,6 +18,7 @@ from tvm_passes.errors import BuildError, Declined
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.pipeline import lower
+from tvm_passes.place_devices import HOST, devices_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ class Lowered:
     calls: tuple[tuple[str, str], ...] = ()
     """What `main` calls, in order: the function, and the sub-graph or transform that it computes (empty for a
     partition, which knows itself)."""
+    devices: tuple[str, ...] = (HOST,)
+    """Kinds of the devices that its virtual machine needs, in that order."""
+    places: tuple[str, ...] = ()
+    """Where each of the weights is read."""
 
 
 def lower_decisions(
@@ -61,13 +66,31 @@ def lower_decisions(
             logger.warning("%s; it falls back to the CPU in plain layout", error)
             decisions[failed] = Decision(unit="cpu")
     calls = tuple(_calls(module))
-    weights = tuple(constant.value.numpy() for constant in collect_weights(module))
-    return Lowered(LiftWeights()(module), target, weights, decisions, calls)
+    found = collect_weights(module)
+    return Lowered(
+        LiftWeights()(module),
+        target,
+        tuple(weight.constant.value.numpy() for weight in found),
+        decisions,
+        calls,
+        devices_of(module),
+        tuple(weight.device for weight in found),
+    )
 
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
-    return tvm.compile(module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE)
+    # TVM's planner of memory gives a tensor the storage of one on another device; its pools do not.
+    left_out = ["StaticPlanBlockMemory"] if len(devices_of(module)) > 1 else []
+    current = tvm.transform.PassContext.current()
+    with tvm.transform.PassContext(
+        opt_level=current.opt_level,
+        disabled_pass=[*current.disabled_pass, *left_out],
+        config=current.config,
+    ):
+        return tvm.compile(
+            module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
+        )
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:

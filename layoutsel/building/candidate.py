@@ -17,7 +17,8 @@ from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.pipeline import lower_units
+from tvm_passes.pipeline import lower_units, transformers
+from tvm_passes.place_devices import HOST, devices_of
 from tvm_passes.rewrite_layouts import RewriteLayouts, decide_function, transform_function
 
 STREAM_BYTES = 12 << 20
@@ -35,6 +36,13 @@ class Candidate:
     arguments: tuple[object, ...]
     copies: int
     """How often one call of `main` runs the sub-graph."""
+    device: tvm.runtime.Device
+    """Where the arguments lie."""
+
+
+def device_called(kind: str) -> tvm.runtime.Device:
+    """The first device of a kind of target."""
+    return tvm.device("cpu" if kind == HOST else kind)
 
 
 def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:
@@ -72,15 +80,24 @@ def _calls_module(function: relax.Function, activations: int, copies: int) -> tv
     return builder.finalize()
 
 
-def _finish(module: tvm.IRModule, target: tvm.target.Target, copies: int) -> Candidate:
+def _finish(
+    module: tvm.IRModule, target: tvm.target.Target, copies: int, unit: str = "cpu"
+) -> Candidate:
+    """Build a module whose callers work on the device of `unit`, so that no copies are timed."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    module = lower_units(MergePartitions(codegen)(module), target)
+    kind = BACKENDS[unit].device
+    module = lower_units(MergePartitions(codegen)(module), target, kind)
     types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
-    weights = [tvm.runtime.tensor(constant.value.numpy()) for constant in collect_weights(module)]
+    weights = [
+        tvm.runtime.tensor(weight.constant.value.numpy(), device_called(weight.device))
+        for weight in collect_weights(module)
+    ]
+    devices = [device_called(kind) for kind in devices_of(module)]
     executable = generate_code(LiftWeights()(module), target)
-    inputs = [tvm.runtime.tensor(random_array(ty, 1000 + i)) for i, ty in enumerate(types)]
-    machine = relax.VirtualMachine(executable, tvm.cpu())
-    return Candidate(machine, (*inputs, tvm.runtime.convert(weights)), copies)
+    device = device_called(kind)
+    inputs = [tvm.runtime.tensor(random_array(ty, 1000 + i), device) for i, ty in enumerate(types)]
+    machine = relax.VirtualMachine(executable, devices)
+    return Candidate(machine, (*inputs, tvm.runtime.convert(weights)), copies, device)
 
 
 def build_candidate(
@@ -104,7 +121,7 @@ def build_candidate(
     copies = copies or copies_for(function)
     decided = decide_function(function, decision)
     activations = int(function.attrs["layoutsel.num_activations"])
-    return _finish(_calls_module(decided, activations, copies), target, copies)
+    return _finish(_calls_module(decided, activations, copies), target, copies, decision.unit)
 
 
 def build_transform(
@@ -117,7 +134,7 @@ def build_transform(
 ) -> Candidate:
     """Build a layout change alone; `shape` is the logical one."""
     function = transform_function(relax.TensorType(shape, dtype), source, destination, unit)
-    return _finish(_calls_module(function, 1, 1), target, 1)
+    return _finish(_calls_module(function, 1, 1), target, 1, unit)
 
 
 def build_chain(units: Sequence[str], target: tvm.target.Target) -> Candidate:
@@ -133,5 +150,4 @@ def build_chain(units: Sequence[str], target: tvm.target.Target) -> Candidate:
         builder.emit_func_output(output)
     module = PartitionSubgraphs(max_operators=1)(builder.finalize())
     decisions = {SubgraphId(f"s{i}"): Decision(unit=unit) for i, unit in enumerate(units)}
-    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    return _finish(RewriteLayouts(decisions, frozenset(codegen))(module), target, 1)
+    return _finish(RewriteLayouts(decisions, transformers())(module), target, 1)

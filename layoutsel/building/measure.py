@@ -9,18 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
+from tvm import relax
 
 from layoutsel.building.candidate import (
     Candidate,
     build_candidate,
     build_chain,
     build_transform,
+    device_called,
+    random_array,
 )
 from layoutsel.building.reference import SLOWEST, best_reference, time_reference
 from layoutsel.runtime.threads import set_threads
+from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.cpu.tuned import database_of
 from tvm_passes.decision import Decision
+from tvm_passes.place_devices import HOST
 
 ROUNDS = 12
 """Turns of a candidate and the reference kernel."""
@@ -31,6 +36,8 @@ FEWEST, SLOW_BUDGET_S = 3, 0.5
 """A slow candidate gets fewer turns."""
 CHAIN = 9
 """Sub-graphs in the chain that measures a hand-over."""
+COPIES = 40
+"""Copies of a tensor from one device to another."""
 BUDGET_S = 0.08
 """Seconds of timing per candidate, warm-up excluded; building takes longer than that."""
 
@@ -47,7 +54,10 @@ def run_request(request: Mapping[str, Any]) -> tuple[float, float, int]:
     set_threads(threads)
     target = host_target()
     if request["kind"] == "crossing":
-        return time_crossing(request["source"], request["destination"], target, threads)
+        units = (request["source"], request["destination"])
+        if any(BACKENDS[unit].device != HOST for unit in units):
+            return time_copy(*units, tuple(request["shape"]))
+        return time_crossing(*units, target, threads)
     if request["kind"] == "transform":
         candidate = build_transform(
             tuple(request["shape"]),
@@ -78,6 +88,22 @@ def time_crossing(
     runs = min(count for _, _, count in chains.values())
     spread = max(spread for _, spread, _ in chains.values()) / (CHAIN - 1)
     return max(alternating - sum(alone) / 2, 0.0) / (CHAIN - 1), spread, runs
+
+
+def time_copy(source: str, destination: str, shape: tuple[int, ...]) -> tuple[float, float, int]:
+    """What it costs to copy float32 of that shape from the memory of one unit to that of another."""
+    value = random_array(relax.TensorType(shape, "float32"), 0)
+    devices = [device_called(BACKENDS[unit].device) for unit in (source, destination)]
+    there = tvm.runtime.tensor(value, devices[0])
+    times_us = []
+    for _ in range(COPIES):
+        start = time.perf_counter()
+        there.copyto(devices[1])
+        for device in devices:
+            device.sync()
+        times_us.append(1e6 * (time.perf_counter() - start))
+    lower, _, upper = statistics.quantiles(times_us, n=4)
+    return lower, (upper - lower) / 2, COPIES
 
 
 def time_candidate(candidate: Candidate, threads: int) -> tuple[float, float, int]:
@@ -113,12 +139,14 @@ class _Attempt:
 def _attempt(candidate: Candidate) -> _Attempt:
     main = candidate.machine["main"]
     main(*candidate.arguments)
+    candidate.device.sync()
     start = time.perf_counter()
     main(*candidate.arguments)
+    candidate.device.sync()
     once_s = max(time.perf_counter() - start, 1e-6)
     number = max(1, min(2000, int(BUDGET_S / ROUNDS / once_s)))
     rounds = max(FEWEST, min(ROUNDS, int(SLOW_BUDGET_S / once_s)))
-    evaluator = candidate.machine.time_evaluator("main", tvm.cpu(), number=number, repeat=1)
+    evaluator = candidate.machine.time_evaluator("main", candidate.device, number=number, repeat=1)
     times_us, references_us = [], []
     for _ in range(rounds):
         references_us.append(time_reference())

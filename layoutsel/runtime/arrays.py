@@ -33,6 +33,19 @@ def to_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
     return tvm_ffi.from_dlpack(_Bfloat16(array) if array.dtype.name == "bfloat16" else array)
 
 
+def placed(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
+    """`tensor` where a device of that kind of target reads it: itself on the host, else a copy on the device."""
+    if kind == "llvm":
+        return tensor
+    allocate, copy = (
+        tvm_ffi.get_global_func(f"runtime.TVMTensor{name}")
+        for name in ("AllocWithScope", "CopyFromTo")
+    )
+    there = allocate(tensor.shape, tensor.dtype, tvm_ffi.device(kind, 0), None)
+    copy(tensor, there)
+    return there
+
+
 def to_array(tensor: tvm_ffi.Tensor) -> np.ndarray:
     """An array on the memory of `tensor`, or a copy where that is not writeable."""
     array = np.from_dlpack(tensor)

@@ -15,18 +15,19 @@ import tvm_ffi
 
 from layoutsel.cost.machine import this_machine
 from layoutsel.runtime import artifact
-from layoutsel.runtime.arrays import to_array, to_tensor
+from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import amx, onednn
+from tvm_passes import amx, onednn, opencl
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
     from layoutsel.runtime.trace import Event
 
-CPU = 1
-"""DLPack's device type."""
+HOST = "llvm"
+DEVICE_TYPES: Mapping[str, int] = {HOST: 1, "opencl": 4}
+"""DLPack's numbers of devices, by the kind of their targets."""
 POOLED_ALLOCATOR = 2
 """Of TVM's virtual machine: keeps what a run has freed for the next one."""
 
@@ -68,8 +69,12 @@ class CompiledModel:
         self._module = module
         self._executable = module if executable is None else executable
         self._arrays = tuple(weights)
-        self._weights = tvm_ffi.convert([to_tensor(weight) for weight in weights])
-        self._machine = virtual_machine(module)
+        self._devices = tuple(header.get("devices", (HOST,)))
+        places = header.get("places") or [HOST] * len(weights)
+        self._weights = tvm_ffi.convert(
+            [placed(to_tensor(w), place) for w, place in zip(weights, places, strict=True)]
+        )
+        self._machine = virtual_machine(module, self._devices)
         self._main = self._machine["main"]
         self._lock = threading.Lock()
 
@@ -133,7 +138,7 @@ class CompiledModel:
             Called around every call that the machine makes, with (function, name, whether before the call, result,
             arguments...); what it takes counts.
         """
-        machine = virtual_machine(self._module)
+        machine = virtual_machine(self._module, self._devices)
         machine["set_instrument"](instrument)
         main, tensors = machine["main"], [to_tensor(value) for value in inputs]
 
@@ -145,6 +150,13 @@ class CompiledModel:
                 return 1e6 * (time.perf_counter() - start)
 
         return call
+
+    def synchronise(self) -> None:
+        """Wait for what runs on devices beside the host."""
+        for kind in self._devices:
+            if kind != HOST:
+                wait = tvm_ffi.get_global_func("runtime.Device_StreamSync")
+                wait(tvm_ffi.device(kind, 0), 0)
 
     def modules(self) -> Iterator[tvm_ffi.Module]:
         """The runtime modules that it consists of."""
@@ -201,7 +213,11 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel(module, opened.weights, dict(opened.header), path)
 
 
-_UNITS = {"onednn": onednn.available, "amx": amx.unavailable}
+_UNITS: Mapping[str, Callable[[], str | None]] = {
+    "onednn": onednn.available,
+    "amx": amx.unavailable,
+    "opencl": opencl.unavailable,
+}
 """Units that a process has to ask for, or to load, before their code runs: what does so and says why it cannot."""
 
 
@@ -217,10 +233,20 @@ def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
             raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}")
 
 
-def virtual_machine(module: tvm_ffi.Module) -> tvm_ffi.Module:
-    """TVM's virtual machine for `module` on the CPU, made without TVM's Python package."""
+def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) -> tvm_ffi.Module:
+    """TVM's virtual machine for `module`, made without TVM's Python package.
+
+    Parameters
+    ----------
+    devices
+        Kinds of the devices that it runs on, in the module's own order.
+    """
     machine = module["vm_load_executable"]()
-    machine["vm_initialization"](CPU, 0, POOLED_ALLOCATOR)
+    # The machine takes the last device for the host.
+    wanted = [*devices, HOST] if devices[-1] != HOST else devices
+    machine["vm_initialization"](
+        *(number for kind in wanted for number in (DEVICE_TYPES[kind], 0, POOLED_ALLOCATOR))
+    )
     return machine
 
 

@@ -1,4 +1,4 @@
-"""When every sub-graph and transform ran: as events, and as medians."""
+"""When every sub-graph, transform and copy between devices ran: as events, and as medians."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from layoutsel.runtime.compiled import CompiledModel
 _KIND_PREFIX = "layoutsel_"
 """Of the kinds of runtime modules that units generate; the unit's name follows."""
 _BUILTIN = "vm.builtin."
+_COPY = "vm.builtin.to_device"
+_COPIES = "copies"
+"""What stands for the unit of copies between devices."""
 _PROFILE = "layoutsel.onednn.set_profiling"
 
 
@@ -26,9 +29,9 @@ class Event:
     """One sub-graph or transform of one run."""
 
     name: str
-    """Sub-graph id; for a transform its layouts, such as ``NCHW>NHWC``."""
+    """Sub-graph id; for a transform its layouts, such as ``NCHW>NHWC``; for a copy its devices, such as ``cpu>opencl``."""
     kind: str
-    """``subgraph`` or ``transform``."""
+    """``subgraph``, ``transform`` or ``copy``."""
     unit: str
     start_us: float
     """Since the start of the first run, microseconds."""
@@ -76,7 +79,7 @@ class Tracer:
         self.model = model
         self._partitions = _partitions(model)
         self._calls: list[_Call] = []
-        self._call = model.instrumented_call(inputs, _recorder(self._calls))
+        self._call = model.instrumented_call(inputs, _recorder(self._calls, model.synchronise))
         self._origin_ns = time.perf_counter_ns()
 
     def run(self, number: int = 0) -> tuple[list[Event], float]:
@@ -94,6 +97,8 @@ class Tracer:
                 kind = self._partitions[call.function].kind
                 steps = (before[call.function], after[call.function])
                 events += _step_events(call, kind, *steps, number, self._origin_ns)
+            elif ">" in call.function:
+                events.append(_copy_event(call, number, self._origin_ns))
             else:
                 events.append(_kernel_event(self.model, call, label, number, self._origin_ns))
         return events, whole_us
@@ -117,17 +122,21 @@ def subgraph_times(
     return {name: statistics.median(times) for name, times in by_name.items()}
 
 
-def _recorder(calls: list[_Call]) -> Callable[..., None]:
-    """Make an instrument of the virtual machine that appends to `calls`."""
+def _recorder(calls: list[_Call], synchronise: Callable[[], None]) -> Callable[..., None]:
+    """Make an instrument of the virtual machine that appends to `calls`; devices finish each before the next."""
     started: list[int] = []
 
-    def instrument(_function: Any, name: str, before: bool, *_rest: Any) -> None:
-        if name.startswith(_BUILTIN):
+    def instrument(_function: Any, name: str, before: bool, _result: Any, *args: Any) -> None:
+        if name.startswith(_BUILTIN) and name != _COPY:
             return
         if before:
             started.append(time.perf_counter_ns())
-        else:
-            calls.append(_Call(len(calls), name, started.pop(), time.perf_counter_ns()))
+            return
+        synchronise()
+        label = name
+        if name == _COPY:
+            label = f"{args[0].device.type}>{tvm_ffi.device(args[1]).type}"
+        calls.append(_Call(len(calls), label, started.pop(), time.perf_counter_ns()))
 
     return instrument
 
@@ -159,6 +168,19 @@ def _kernel_event(model: CompiledModel, call: _Call, label: str, run: int, origi
         run=run,
         call=call.number,
         detail=call.function,
+    )
+
+
+def _copy_event(call: _Call, run: int, origin_ns: int) -> Event:
+    return Event(
+        name=call.function,
+        kind="copy",
+        unit=_COPIES,
+        start_us=(call.start_ns - origin_ns) / 1e3,
+        duration_us=(call.end_ns - call.start_ns) / 1e3,
+        run=run,
+        call=call.number,
+        detail=_COPY,
     )
 
 

@@ -28,6 +28,8 @@ class Unit:
     """The decisions worth asking about for a sub-graph, the plainest first."""
     precisions: tuple[str, ...] = (F32,)
     """Precisions that it may offer; a mode without any of them leaves the unit out."""
+    by_default: bool = True
+    """Whether it is used where no units are named."""
 
     @property
     def name(self) -> str:
@@ -63,9 +65,9 @@ def register(unit: Unit) -> None:
 def units() -> dict[str, Unit]:
     """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
     if not _UNITS:
-        from layoutsel.units import amx, cpu, onednn
+        from layoutsel.units import amx, cpu, onednn, opencl
 
-        for unit in (cpu.UNIT, onednn.UNIT, amx.UNIT):
+        for unit in (cpu.UNIT, onednn.UNIT, amx.UNIT, opencl.UNIT):
             register(unit)
         for entry in sorted(entry_points(group="layoutsel.units"), key=lambda entry: entry.name):
             register(entry.load())
@@ -75,7 +77,7 @@ def units() -> dict[str, Unit]:
 def select(
     names: tuple[str, ...] | None = None, mode: PrecisionMode = MODES[F32]
 ) -> dict[str, Unit]:
-    """The named units, or every available one that offers a precision of `mode`.
+    """The named units, or every available one by default that offers a precision of `mode`.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def select(
         return {
             name: unit
             for name, unit in known.items()
-            if not _idle(unit, mode) and unit.unavailable() is None
+            if unit.by_default and not _idle(unit, mode) and unit.unavailable() is None
         }
     for name in names:
         if name not in known:

@@ -25,7 +25,7 @@ from tvm_passes.cpu.tunable import tunable
 from tvm_passes.cpu.tuned import ALGORITHM, find_record, scheduled
 from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
-from tvm_passes.inlining import inline, label_of, redirect
+from tvm_passes.inlining import hint_of, inline, label_of, redirect
 from tvm_passes.ir import Constant, Expr, Var, main_bindings, static_shape, substitute
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 
@@ -268,7 +268,7 @@ class _Lowering:
                     elif self._calls_us(value):
                         mapping[binding.var] = self.call(binding, value)
                     else:
-                        mapping[binding.var] = builder.emit(value)
+                        mapping[binding.var] = builder.emit(value, hint_of(binding.var))
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
         return builder.finalize()

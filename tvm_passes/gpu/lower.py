@@ -10,7 +10,7 @@ from tvm.target import Target
 
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise
-from tvm_passes.inlining import inline, label_of, redirect
+from tvm_passes.inlining import hint_of, inline, label_of, redirect
 from tvm_passes.ir import Expr, ModulePass, main_bindings, substitute
 
 
@@ -61,7 +61,7 @@ class LowerGpu(ModulePass):
                         label = label_of(function)
                         mapping[binding.var] = inline(builder, bodies[value.op], value, label)
                     else:
-                        mapping[binding.var] = builder.emit(value)
+                        mapping[binding.var] = builder.emit(value, hint_of(binding.var))
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
         return builder.finalize()

@@ -42,9 +42,8 @@ def legalise(function: relax.Function, target: Target) -> tvm.IRModule:
         module = passes(tvm.IRModule({"main": plain}))
     functions = {}
     for gv, func in module.functions.items():
-        if isinstance(func, tirx.PrimFunc):
-            if not func.attrs.get(_SCHEDULED, False):
-                raise BuildError(f"{gv.name_hint}: no rule schedules it for {target.kind.name}")
-            func = func.with_attr("target", target)
-        functions[gv] = func
+        is_kernel = isinstance(func, tirx.PrimFunc)
+        if is_kernel and not func.attrs.get(_SCHEDULED, False):
+            raise BuildError(f"{gv.name_hint}: no rule schedules it for {target.kind.name}")
+        functions[gv] = func.with_attr("target", target) if is_kernel else func
     return tvm.IRModule(functions)

@@ -12,6 +12,8 @@ from tvm_passes.runtime_library import load_tvm_runtime
 _PLUGIN = "liblayoutsel_opencl.so"
 _DEVICE_API = "device_api.opencl"
 """What TVM asks for when a device ``opencl`` is first used."""
+_OPENCL, _EXIST = 4, 0
+"""DLPack's number of the device type, and TVM's of the attribute."""
 
 
 @functools.cache
@@ -42,6 +44,14 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("layoutsel")) / "opencl"
+
+
+def has_device() -> bool:
+    """Whether TVM finds a first device; drivers are asked now."""
+    import tvm_ffi
+
+    attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
+    return bool(attribute(_OPENCL, 0, _EXIST))
 
 
 def devices() -> tuple[str, ...]:

@@ -1,0 +1,120 @@
+"""Copies where one device reads what another computed: once each, weights not at all."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import tvm
+from on_opencl import needs_device
+from tvm import relax
+from tvm.relax.op import nn
+
+from tests.cpu.support import TARGET, model, random_array, weights
+from tests.reference import relative_error, run_relax
+from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu import KERNEL_PIPELINE
+from tvm_passes.decision import Decision
+from tvm_passes.ir import main_bindings, op_name
+from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.pipeline import lower
+from tvm_passes.place_devices import PlaceDevices, devices_of
+from tvm_passes.rewrite_layouts import subgraph_id
+
+pytestmark = needs_device
+
+SHAPE = (1, 16, 10, 10)
+
+
+def branches(x):
+    """A stem, two branches that both read it, and what joins them."""
+    stem = nn.relu(nn.conv2d(x, weights(16, 16, 3, 3), padding=1))
+    left = nn.conv2d(stem, weights(16, 16, 1, 1, seed=2))
+    right = nn.max_pool2d(stem, (3, 3), (1, 1), (1, 1))
+    return nn.avg_pool2d(relax.op.concat([left, right], axis=1), (2, 2), (2, 2))
+
+
+def lowered(units):
+    """The module, lowered with sub-graphs on these units by turns."""
+    module = PartitionSubgraphs()(model(branches, SHAPE))
+    ids = sorted(filter(None, map(subgraph_id, module.functions.values())))
+    turns = itertools.cycle(units)
+    decisions = {id_: Decision(unit=next(turns)) for id_ in ids}
+    return lower(module, decisions, TARGET)
+
+
+def copies(module):
+    """Destinations of the copies in `main`, counted."""
+    return Counter(
+        str(binding.value.attrs.dst_vdevice.target.kind.name)
+        for binding in main_bindings(module["main"])
+        if op_name(binding.value) == "to_vdevice"
+    )
+
+
+def run(module, x):
+    executable = tvm.compile(
+        module, TARGET, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
+    )
+    devices = [tvm.cpu(), tvm.opencl(0)] if len(devices_of(module)) > 1 else [tvm.cpu()]
+    return relax.VirtualMachine(executable, devices)["main"](tvm.runtime.tensor(x)).numpy()
+
+
+def test_a_module_of_the_host_stays_as_it_is():
+    module = lowered(["cpu"])
+    assert devices_of(module) == ("llvm",)
+    tvm.ir.assert_structural_equal(PlaceDevices()(module), module)
+
+
+def test_all_on_the_device_is_one_copy_there_and_one_back():
+    module = LiftWeights()(lowered(["opencl"]))
+    assert copies(module) == {"opencl": 1, "llvm": 1}
+
+
+def test_what_two_read_is_copied_once():
+    # The stem on the host, everything behind it on the device.
+    module = PartitionSubgraphs()(model(branches, SHAPE))
+    ids = sorted(filter(None, map(subgraph_id, module.functions.values())))
+    decisions = {id_: Decision(unit="cpu" if id_ == "s0" else "opencl") for id_ in ids}
+    module = LiftWeights()(lower(module, decisions, TARGET))
+    assert copies(module) == {"opencl": 1, "llvm": 1}
+
+
+def test_weights_are_handed_over_where_they_are_read():
+    module = lowered(["opencl", "cpu"])
+    found = collect_weights(module)
+    assert {weight.device for weight in found} == {"llvm", "opencl"}
+    types = LiftWeights()(module)["main"].params[-1].ty.fields
+    assert len(types) == len(found)
+    for ty, weight in zip(types, found, strict=True):
+        place = "llvm" if ty.vdevice is None else str(ty.vdevice.target.kind.name)
+        assert place == weight.device
+
+
+UNITS = ["cpu", "opencl", *(["onednn"] if BACKENDS["onednn"].unavailable() is None else [])]
+
+
+@pytest.mark.parametrize("units", [*itertools.permutations(UNITS, 2)], ids="-".join)
+def test_units_by_turns_agree(units):
+    x = random_array(*SHAPE, seed=3)
+    expected = run_relax(model(branches, SHAPE), [x])[0]
+    assert relative_error(run(lowered(units), x), expected) < 1e-5
+
+
+def test_several_results():
+    def body(x):
+        parts = relax.op.split(relax.op.exp(x), 2, axis=1)
+        return relax.op.concat([nn.relu(parts[1]), parts[0]], axis=1)
+
+    module = PartitionSubgraphs(max_operators=1)(model(body, SHAPE))
+    ids = sorted(filter(None, map(subgraph_id, module.functions.values())))
+    x = random_array(*SHAPE, seed=4)
+    (expected,) = run_relax(model(body, SHAPE), [x])
+    for turn in (0, 1):
+        units = itertools.islice(itertools.cycle(["opencl", "cpu"]), turn, None)
+        decisions = {id_: Decision(unit=unit) for id_, unit in zip(ids, units, strict=False)}
+        found = run(lower(module, decisions, TARGET), x)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
