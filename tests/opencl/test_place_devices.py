@@ -104,6 +104,36 @@ def test_units_by_turns_agree(units):
     assert relative_error(run(lowered(units), x), expected) < 1e-5
 
 
+SUBGRAPHS = {
+    "grouped": lambda x: nn.relu(nn.conv2d(x, weights(32, 4, 1, 1), groups=4)),
+    "grouped 3x3": lambda x: nn.relu(nn.conv2d(x, weights(32, 4, 3, 3), groups=4, padding=1)),
+    "depthwise": lambda x: nn.relu(nn.conv2d(x, weights(16, 1, 3, 3), groups=16, padding=1)),
+    "strided": lambda x: relax.op.add(
+        nn.conv2d(x, weights(24, 16, 3, 3), strides=2), weights(1, 24, 1, 1)
+    ),
+    "residual": lambda x: nn.relu(relax.op.add(nn.conv2d(x, weights(16, 16, 1, 1)), x)),
+    "mean": lambda x: relax.op.exp(relax.op.mean(x, axis=[2, 3])),
+    "average": lambda x: nn.relu(nn.avg_pool2d(x, (3, 3), (2, 2), (1, 1))),
+    "softmax": lambda x: nn.softmax(x, axis=1),
+    "layer norm": lambda x: nn.layer_norm(x, weights(10), weights(10, seed=2), axes=[-1]),
+    "row": lambda x: nn.relu(
+        relax.op.add(relax.op.matmul(nn.batch_flatten(x), weights(1600, 30)), weights(30))
+    ),
+    "transpose": lambda x: relax.op.permute_dims(x, [0, 2, 3, 1]),
+}
+
+
+@pytest.mark.parametrize("name", SUBGRAPHS)
+def test_what_follows_an_operator(name):
+    body = SUBGRAPHS[name]
+    module = PartitionSubgraphs()(model(body, SHAPE))
+    ids = filter(None, map(subgraph_id, module.functions.values()))
+    x = random_array(*SHAPE, seed=5)
+    (expected,) = run_relax(model(body, SHAPE), [x])
+    found = run(lower(module, {id_: Decision(unit="opencl") for id_ in ids}, TARGET), x)
+    assert relative_error(found, expected) < 1e-5
+
+
 def test_several_results():
     def body(x):
         parts = relax.op.split(relax.op.exp(x), 2, axis=1)
