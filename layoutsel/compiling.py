@@ -18,6 +18,7 @@ from layoutsel.runtime.signature import Signature
 from layoutsel.session import Session
 from layoutsel.versions import all_versions
 from tvm_passes.errors import LayoutselError
+from tvm_passes.isa import EXTENSIONS, cpu_flags
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def _header(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
         "units": sorted({decision.unit for decision in lowered.decisions.values()}),
         "devices": list(lowered.devices),
         "places": list(lowered.places),
-        "features": list(this_machine().isa),
+        "features": sorted(cpu_flags() & {*EXTENSIONS, *this_machine().isa}),
         "plan": documents.to_json(plan),
         "fallbacks": fallbacks,
         "calls": [list(call) for call in lowered.calls],

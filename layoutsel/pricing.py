@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -90,10 +90,11 @@ class Pricing:
         backends = [BACKENDS["cpu" if unit == HOST else unit] for unit in (source, destination)]
         ends = [backend.runtime for backend in backends]
         if backends[0].device != backends[1].device:
-            return self._copy(tensor, *ends)
-        if HOST in (source, destination) or ends[0] == ends[1]:
+            us = self._copy(tensor, *ends)
+        elif HOST in (source, destination) or ends[0] == ends[1]:
             return 0.0
-        us = self.model.crossing(tensor_spec(tensor), *ends).us
+        else:
+            us = self.model.crossing(tensor_spec(tensor), *ends).us
         if (tensor.producer, tensor.output_index) in self.session.in_place.parts:
             gbps = machine_peaks(self.session.threads).cache_gbps
             us += 2 * tensor.bytes / gbps * 1e-3
@@ -101,7 +102,7 @@ class Pricing:
 
     def _copy(self, tensor: Tensor, source: str, destination: str) -> float:
         """From one memory to another: what was measured, else what reading takes."""
-        spec = tensor_spec(tensor)
+        spec = replace(tensor_spec(tensor), dtype="float32")  # what was measured; bytes are bytes
         cost = self.model.store.boundary("crossing", source, destination, spec)
         if cost is not None:
             return cost.us

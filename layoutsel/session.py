@@ -38,7 +38,7 @@ from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
-from layoutsel.planning.hybrid import has_guesses, without_guesses
+from layoutsel.planning.hybrid import has_guesses, without_estimates, without_guesses
 from layoutsel.planning.pins import apply_pins, check_offered
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
@@ -259,7 +259,9 @@ class Session:
     def context(self) -> Context:
         """What measurements hold for."""
         machine = this_machine().fingerprint
-        return Context(machine=machine, versions=all_versions(), threads=self.threads)
+        devices = {name: self.units[name].backend.identity() for name in self.devices}
+        versions = {**all_versions(), **devices}
+        return Context(machine=machine, versions=versions, threads=self.threads)
 
     @contextmanager
     def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
@@ -278,14 +280,7 @@ class Session:
         """The learned cost model, adapted to this machine where it was calibrated."""
         model = LearnedModel.load(self.cost_model_folder)
         adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
-        learned = LearnedCost(model, self.profile, adaptation)
-        if not learned.knows_machine:
-            logger.warning(
-                "the cost model has not seen this machine with %d threads: its predictions are less certain; "
-                "`layoutsel calibrate` adapts it within a minute",
-                self.threads,
-            )
-        return learned
+        return LearnedCost(model, self.profile, adaptation)
 
     @cached_property
     def profile(self) -> MachineProfile:
@@ -344,16 +339,28 @@ class Session:
             if self.devices and cost != "roofline":
                 measure_copies(self, model)
             problem = apply_pins(self.priced(model, cost), pins)
-            if self.devices and cost == "learned":
-                problem = without_guesses(measure_worthwhile(self, problem, model, budget_s))
-            if self.precision.only_f32:
-                if cost == "hybrid":
-                    problem = measure_worthwhile(self, problem, model, budget_s)
-                return problem
-            if cost == "hybrid" or (cost == "learned" and has_guesses(problem)):
+            if cost in ("learned", "hybrid"):
+                self._warn_of_unknown_machine()
+            if (cost == "hybrid" and self.precision.only_f32) or (
+                cost == "learned" and self.devices
+            ):
+                problem = measure_worthwhile(self, problem, model, budget_s)
+            if not self.precision.only_f32 and (
+                cost == "hybrid" or (cost == "learned" and has_guesses(problem))
+            ):
                 measure_unpredicted(self, problem, model, budget_s)
                 problem = without_guesses(apply_pins(self.priced(model, cost), pins))
+            if cost != "roofline":
+                problem = without_estimates(problem, self.devices)
             return problem
+
+    def _warn_of_unknown_machine(self) -> None:
+        if not self.learned.knows_machine:
+            logger.warning(
+                "the cost model has not seen this machine with %d threads: its predictions are less certain; "
+                "`layoutsel calibrate` adapts it within a minute",
+                self.threads,
+            )
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""

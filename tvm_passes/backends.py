@@ -39,6 +39,8 @@ class Backend:
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
     device: str = HOST
     """Kind of the target whose memory it computes in; where it is not the host's, tensors are copied there and back."""
+    identity: Callable[[], str] = str
+    """Of a device: all that measurements on it depend on."""
     unavailable: Callable[[], str | None] = _always
     """Why it cannot be used on this machine; None where it can."""
 
@@ -70,6 +72,7 @@ BACKENDS: dict[str, Backend] = {
         lower=opencl.lower,
         unavailable=opencl.unavailable,
         device="opencl",
+        identity=opencl.identity,
     ),
     "cpu": Backend(
         name="cpu",

@@ -43,6 +43,16 @@ LIMITS: Mapping[str, IsaLimit] = {
 }
 """By the variable's value."""
 
+EXTENSIONS: Mapping[str, str] = {
+    **{name: name for name in ("popcnt", "avx", "avx2", "fma", "f16c", "bmi2", "gfni", "vaes")},
+    **{name: name for name in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")},
+    **{name: name for name in ("avx512vbmi", "avx512ifma", "vpclmulqdq")},
+    **{"sse4_2": "sse4.2", "bmi1": "bmi", "abm": "lzcnt", "avx_vnni": "avxvnni"},
+    **{f"avx512_{name}": f"avx512{name}" for name in ("vnni", "bf16", "fp16", "vbmi2", "bitalg")},
+    **{f"amx_{name}": f"amx-{name}" for name in ("tile", "bf16", "int8")},
+}
+"""x86's extensions that generated code may use: LLVM's names, by the kernel's."""
+
 _NONE = ("", "DEFAULT", "ALL")
 
 

@@ -47,22 +47,28 @@ def lower(
 ) -> tvm.IRModule:
     """From a partitioned module (stage 1) to lowered units (stage 4)."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    module = RewriteLayouts(decisions, transformers())(module)
+    module = decide(module, decisions)
     check_decided(module)
     return lower_units(MergePartitions(codegen)(module), target)
 
 
-def transformers() -> frozenset[str]:
-    """Units that change the layout of what they make or read themselves: in their partitions, or on their device."""
-    return frozenset(b.name for b in BACKENDS.values() if b.codegen or b.device != HOST)
+def decide(module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision]) -> tvm.IRModule:
+    """From a partitioned module (stage 1) to one in decided layouts (stage 2), for the units in the table."""
+    byoc = frozenset(backend.name for backend in BACKENDS.values() if backend.codegen)
+    devices = frozenset(b.name for b in BACKENDS.values() if b.device != HOST)
+    return RewriteLayouts(decisions, byoc, devices)(module)
 
 
 def lower_units(
     module: tvm.IRModule, target: tvm.target.Target, outside: str = HOST
 ) -> tvm.IRModule:
     """From merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
+    used = {str(f.attrs.get("layoutsel.unit")) for f in module.functions.values() if f.attrs}
     for backend in BACKENDS.values():
-        if backend.lower is not None and backend.unavailable() is None:
+        # No driver is asked for devices that nothing is to run on.
+        if backend.lower is None or (backend.device != HOST and backend.name not in used):
+            continue
+        if backend.unavailable() is None:
             module = backend.lower(target)(module)
     check_lowered(module)
     return PlaceDevices(outside)(module)

@@ -195,11 +195,16 @@ class _Rewriter:
     """Re-emits `main`, remembering in which layout each value lies."""
 
     def __init__(
-        self, module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision], byoc: frozenset[str]
+        self,
+        module: tvm.IRModule,
+        decisions: Mapping[SubgraphId, Decision],
+        byoc: frozenset[str],
+        devices: frozenset[str],
     ) -> None:
         self.module = module
         self.decisions = decisions
         self.byoc = byoc
+        self.devices = devices
         kept = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
         for gv in [gv for gv, function in kept.items() if subgraph_id(function)]:
             del kept[gv]
@@ -207,7 +212,7 @@ class _Rewriter:
         self.mapping: dict[Expr, Expr] = {}
         self.layouts: dict[Var, tuple[str, ...]] = {}
         self.units: dict[Var, str] = {}
-        self.converted: dict[tuple[Var, str], Var] = {}
+        self.converted: dict[tuple[Var, str, str], Var] = {}
         self.transforms: dict[tuple[object, ...], GlobalVar] = {}
 
     def value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
@@ -220,9 +225,9 @@ class _Rewriter:
         source = self.layouts.get(new, (PLAIN,))[0]
         if source == wanted:
             return new
-        key = (new, wanted)
+        where = self.transformer((self.units.get(new, ""), unit), source, wanted)
+        key = (new, wanted, where if where in self.devices else "")
         if key not in self.converted:
-            where = self.transformer((self.units.get(new, ""), unit), source, wanted)
             callee = self.transform(ty, source, wanted, where)
             converted = self.builder.emit(Call(callee, [new]))
             self.converted[key] = converted
@@ -231,8 +236,13 @@ class _Rewriter:
         return self.converted[key]
 
     def transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
-        """Who changes the layout of what one of `units` makes and the other reads: the CPU where no partition can."""
+        """Who changes the layout of what one of `units` makes and the other reads: the CPU where no partition can.
+
+        A device does where both ends are on it; else what others read would have to come back.
+        """
         if SPLIT not in (storage_of(source), storage_of(destination)):
+            if units[0] == units[1] and units[0] in self.devices:
+                return units[0]
             for unit in reversed(units):
                 if unit in self.byoc:
                     return unit
@@ -336,19 +346,23 @@ class RewriteLayouts(ModulePass):
         One for each sub-graph.
     byoc
         Units whose transforms run inside their partitions.
+    devices
+        Units with a memory of their own.
     """
 
     def __init__(
         self,
         decisions: Mapping[SubgraphId, Decision],
         byoc: frozenset[str] = frozenset({"onednn"}),
+        devices: frozenset[str] = frozenset({"opencl"}),
     ) -> None:
         self.decisions = decisions
         self.byoc = byoc
+        self.devices = devices
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Rewrite `module`; raises :class:`IllegalDecision` for decisions that do not fit it."""
         check_decisions(module, self.decisions)
-        return _Rewriter(module, self.decisions, self.byoc).rewrite()
+        return _Rewriter(module, self.decisions, self.byoc, self.devices).rewrite()

@@ -85,8 +85,10 @@ void BinaryCache::Store(const std::string& key, const Binary& binary) const {
   }
 }
 
-const BinaryCache& Cache() { return *Slot(); }
+std::shared_ptr<const BinaryCache> Cache() { return std::atomic_load(&Slot()); }
 
-void SetCacheFolder(const std::string& folder) { Slot().reset(new BinaryCache(folder)); }
+void SetCacheFolder(const std::string& folder) {
+  std::atomic_store(&Slot(), std::shared_ptr<const BinaryCache>(new BinaryCache(folder)));
+}
 
 }  // namespace layoutsel::opencl

@@ -7,6 +7,7 @@
 #define LAYOUTSEL_OPENCL_BINARY_CACHE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,7 +33,7 @@ class BinaryCache {
 };
 
 // The cache of this process.
-const BinaryCache& Cache();
+std::shared_ptr<const BinaryCache> Cache();
 void SetCacheFolder(const std::string& folder);
 
 }  // namespace layoutsel::opencl

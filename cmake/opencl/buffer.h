@@ -25,9 +25,11 @@ struct Place {
   size_t offset;
 };
 
-// Copies bytes, from or to a device. What the host gives or gets is done on return; between buffers
-// of one device the copy is enqueued, between devices it goes through the host.
-void Copy(const Place& from, const Place& to, size_t bytes, cl::CommandQueue& queue);
+// Copies bytes, from or to a device, on the queues of both ends (that of the other end where one is
+// the host). What the host gives or gets is done on return; between buffers of one device the copy
+// is enqueued, between devices it goes through the host.
+void Copy(const Place& from, const Place& to, size_t bytes, cl::CommandQueue from_queue,
+          cl::CommandQueue to_queue);
 
 }  // namespace layoutsel::opencl
 

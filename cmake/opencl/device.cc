@@ -14,6 +14,19 @@ bool IsCpu(const cl::Device& device) {
   return device.getInfo<CL_DEVICE_TYPE>() & CL_DEVICE_TYPE_CPU;
 }
 
+// Whether a device answers, and builds programs.
+bool Works(const cl::Device& device) {
+  try {
+    device.getInfo<CL_DEVICE_TYPE>();
+    device.getInfo<CL_DEVICE_NAME>();
+    device.getInfo<CL_DEVICE_VERSION>();
+    device.getInfo<CL_DRIVER_VERSION>();
+    return device.getInfo<CL_DEVICE_AVAILABLE>() && device.getInfo<CL_DEVICE_COMPILER_AVAILABLE>();
+  } catch (const cl::Error&) {
+    return false;
+  }
+}
+
 struct Found {
   cl::Platform platform;
   cl::Device device;
@@ -31,12 +44,11 @@ std::vector<Found> Find() {
     std::vector<cl::Device> devices;
     try {
       platform.getDevices(CL_DEVICE_TYPE_ALL, &devices);
-      for (const cl::Device& device : devices) {
-        if (device.getInfo<CL_DEVICE_AVAILABLE>() && device.getInfo<CL_DEVICE_COMPILER_AVAILABLE>())
-          found.push_back({platform, device});
-      }
     } catch (const cl::Error&) {
       continue;  // a driver without a device
+    }
+    for (const cl::Device& device : devices) {
+      if (Works(device)) found.push_back({platform, device});
     }
   }
   std::stable_partition(found.begin(), found.end(),

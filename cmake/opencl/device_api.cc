@@ -143,9 +143,13 @@ class OpenClApi final : public DeviceAPI {
   void CopyDataFromTo(const void* from, size_t from_offset, void* to, size_t to_offset,
                       size_t num_bytes, tvm::Device dev_from, tvm::Device dev_to, DLDataType,
                       TVMStreamHandle stream) final {
-    int number = dev_from.device_type == kDLOpenCL ? dev_from.device_id : dev_to.device_id;
-    Copy(PlaceOf(from, from_offset, dev_from), PlaceOf(to, to_offset, dev_to), num_bytes,
-         QueueOf(number, AsQueue(stream)));
+    bool is_read = dev_from.device_type == kDLOpenCL;
+    bool is_between =
+        is_read && dev_to.device_type == kDLOpenCL && dev_from.device_id != dev_to.device_id;
+    cl::CommandQueue queue =
+        QueueOf(is_read ? dev_from.device_id : dev_to.device_id, AsQueue(stream));
+    Copy(PlaceOf(from, from_offset, dev_from), PlaceOf(to, to_offset, dev_to), num_bytes, queue,
+         is_between ? QueueOf(dev_to.device_id) : queue);
   }
 
   using DeviceAPI::CopyDataFromTo;

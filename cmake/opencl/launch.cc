@@ -7,7 +7,12 @@ namespace layoutsel::opencl {
 namespace {
 
 thread_local int current_device = 0;
-thread_local std::unordered_map<int, cl::CommandQueue*> current_streams;
+
+struct Stream {
+  cl::CommandQueue* handle;
+  cl::CommandQueue queue;
+};
+thread_local std::unordered_map<int, Stream> current_streams;
 
 }  // namespace
 
@@ -17,14 +22,18 @@ void SetCurrentDevice(int number) { current_device = number; }
 
 cl::CommandQueue* CurrentStream(int device) {
   auto found = current_streams.find(device);
-  return found == current_streams.end() ? nullptr : found->second;
+  return found == current_streams.end() ? nullptr : found->second.handle;
 }
 
-void SetCurrentStream(int device, cl::CommandQueue* stream) { current_streams[device] = stream; }
+void SetCurrentStream(int device, cl::CommandQueue* stream) {
+  current_streams.erase(device);
+  if (stream != nullptr) current_streams.emplace(device, Stream{stream, *stream});
+}
 
-cl::CommandQueue& QueueOf(int device, cl::CommandQueue* stream) {
-  if (stream == nullptr) stream = CurrentStream(device);
-  return stream != nullptr ? *stream : DeviceAt(device).queue();
+cl::CommandQueue QueueOf(int device, cl::CommandQueue* stream) {
+  if (stream != nullptr) return *stream;
+  auto found = current_streams.find(device);
+  return found == current_streams.end() ? DeviceAt(device).queue() : found->second.queue;
 }
 
 }  // namespace layoutsel::opencl

@@ -10,12 +10,13 @@ namespace layoutsel::opencl {
 int CurrentDevice();
 void SetCurrentDevice(int number);
 
-// The thread's stream on a device; null: the device's own queue.
+// The thread's stream on a device; null: the device's own queue. The queue behind it lives as long
+// as a thread has it.
 cl::CommandQueue* CurrentStream(int device);
 void SetCurrentStream(int device, cl::CommandQueue* stream);
 
 // The queue of `stream`, or where it is null that of the thread.
-cl::CommandQueue& QueueOf(int device, cl::CommandQueue* stream = nullptr);
+cl::CommandQueue QueueOf(int device, cl::CommandQueue* stream = nullptr);
 
 }  // namespace layoutsel::opencl
 

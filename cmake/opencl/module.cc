@@ -142,16 +142,17 @@ class Kernel {
   }
 
   void Enqueue(const Device& device, const cl::Kernel& kernel, const Grid& grid,
-               cl::CommandQueue& queue) const {
+               cl::CommandQueue queue) const {
     if (grid.groups[0] * grid.groups[1] * grid.groups[2] == 0) return;  // an empty tensor
     const auto& [g, l] = std::pair(grid.groups, grid.group);
     try {
       queue.enqueueNDRangeKernel(kernel, cl::NullRange,
                                  cl::NDRange(g[0] * l[0], g[1] * l[1], g[2] * l[2]),
                                  cl::NDRange(l[0], l[1], l[2]));
+      queue.flush();  // some drivers would start at the next wait
     } catch (const cl::Error& error) {
-      size_t most = kernel.getWorkGroupInfo<CL_KERNEL_WORK_GROUP_SIZE>(device.handle());
-      std::string limit = grid.group_size() > most
+      size_t most = MostInGroup(device, kernel);
+      std::string limit = most > 0 && grid.group_size() > most
                               ? "; the device runs at most " + std::to_string(most) +
                                     " work-items of it in a group: schedule it with fewer threads"
                               : "";
@@ -161,7 +162,16 @@ class Kernel {
     }
   }
 
-  void Finish(const Device& device, cl::CommandQueue& queue) const {
+  // Work-items of a group; 0 where the device, perhaps lost, does not say.
+  static size_t MostInGroup(const Device& device, const cl::Kernel& kernel) {
+    try {
+      return kernel.getWorkGroupInfo<CL_KERNEL_WORK_GROUP_SIZE>(device.handle());
+    } catch (const cl::Error&) {
+      return 0;
+    }
+  }
+
+  void Finish(const Device& device, cl::CommandQueue queue) const {
     try {
       queue.finish();
     } catch (const cl::Error& error) {

@@ -25,7 +25,7 @@ std::string Log(const Device& device, const cl::Program& program) {
 
 std::optional<cl::Kernel> FromBinary(Device& device, const std::string& name,
                                      const std::string& source) {
-  std::optional<Binary> binary = Cache().Load(Key(device, source));
+  std::optional<Binary> binary = Cache()->Load(Key(device, source));
   if (!binary) return std::nullopt;
   try {
     cl::Program program(device.context(), {device.handle()}, {*binary});
@@ -71,7 +71,7 @@ void Keep(Device& device, const cl::Kernel& kernel, const std::string& source) {
     auto program = kernel.getInfo<CL_KERNEL_PROGRAM>();
     std::vector<Binary> binaries = program.getInfo<CL_PROGRAM_BINARIES>();
     if (binaries.size() == 1 && !binaries[0].empty()) {
-      Cache().Store(Key(device, source), binaries[0]);
+      Cache()->Store(Key(device, source), binaries[0]);
     }
   } catch (const cl::Error&) {
     // a driver that gives no binaries builds from source every time

@@ -27,9 +27,9 @@ ffi::Map<ffi::String, int64_t> Builds() {
   return {{"source", Counts().from_source.load()}, {"binary", Counts().from_binary.load()}};
 }
 
-}  // namespace
+ffi::String Identity(int number) { return DeviceAt(number).identity(); }
 
-extern "C" __attribute__((visibility("default"))) void layoutsel_register_opencl() {
+void Register() {
   tvm::ffi::reflection::GlobalDef()
       .def_packed("device_api.opencl",
                   [](ffi::PackedArgs, ffi::Any* rv) { *rv = static_cast<void*>(Api()); })
@@ -39,9 +39,24 @@ extern "C" __attribute__((visibility("default"))) void layoutsel_register_opencl
               ffi::Map<ffi::String, ffi::String>) { return CreateModule(code, format, infos); })
       .def("ffi.Module.load_from_bytes.opencl", LoadModule)
       .def("layoutsel.opencl.devices", Labels)
+      .def("layoutsel.opencl.identity", Identity)
       .def("layoutsel.opencl.builds", Builds)
       .def("layoutsel.opencl.set_cache",
            [](const ffi::String& folder) { SetCacheFolder(std::string(folder)); });
+}
+
+}  // namespace
+
+// What went wrong; null where nothing did.
+extern "C" __attribute__((visibility("default"))) const char* layoutsel_register_opencl() {
+  static std::string problem;
+  try {
+    Register();
+    return nullptr;
+  } catch (const std::exception& error) {
+    problem = error.what();
+    return problem.c_str();
+  }
 }
 
 }  // namespace layoutsel::opencl

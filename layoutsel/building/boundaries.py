@@ -16,6 +16,7 @@ from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.layout import PLAIN, SPLIT, storage_of, tensor_layout
+from tvm_passes.place_devices import HOST
 
 SIZES = 6
 """Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""
@@ -158,7 +159,8 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
     """Who transforms in a plan of `units`: the CPU where a tensor is split, which no partition is."""
     if SPLIT in map(storage_of, layouts) and "cpu" in units:
         return "cpu"
-    return next((unit for unit in units if BACKENDS[unit].codegen), units[0])
+    host = [unit for unit in units if BACKENDS[unit].device == HOST]
+    return next((unit for unit in host if BACKENDS[unit].codegen), next(iter(host), "cpu"))
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:

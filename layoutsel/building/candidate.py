@@ -17,9 +17,9 @@ from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.pipeline import lower_units, transformers
+from tvm_passes.pipeline import decide, lower_units
 from tvm_passes.place_devices import HOST, devices_of
-from tvm_passes.rewrite_layouts import RewriteLayouts, decide_function, transform_function
+from tvm_passes.rewrite_layouts import decide_function, transform_function
 
 STREAM_BYTES = 12 << 20
 """In a model every sub-graph has weights of its own, which are not in the cache when it starts. A candidate is therefore
@@ -150,4 +150,4 @@ def build_chain(units: Sequence[str], target: tvm.target.Target) -> Candidate:
         builder.emit_func_output(output)
     module = PartitionSubgraphs(max_operators=1)(builder.finalize())
     decisions = {SubgraphId(f"s{i}"): Decision(unit=unit) for i, unit in enumerate(units)}
-    return _finish(RewriteLayouts(decisions, transformers())(module), target, 1)
+    return _finish(decide(module, decisions), target, 1)

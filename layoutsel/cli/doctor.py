@@ -173,7 +173,6 @@ def _missing(units: dict[str, Any], packages: dict[str, Any], tools: dict[str, A
     lines = [
         f"unit {name}: {told['reason']}" for name, told in units.items() if not told["available"]
     ]
-    lines += _missing_opencl()
     lines += [f"{name} is not installed" for name in REQUIRED if packages[name] is None]
     lines += [
         f"{name} is not installed: {loss}"
@@ -184,18 +183,6 @@ def _missing(units: dict[str, Any], packages: dict[str, Any], tools: dict[str, A
         f"{name} is not on PATH: {loss}" for name, loss in TOOLS.items() if tools[name] is None
     ]
     return lines
-
-
-def _missing_opencl() -> list[str]:
-    from tvm_passes.opencl.plugin import available, devices
-
-    if reason := available():
-        return [f"OpenCL: {reason}"]
-    if not devices():
-        return [
-            "OpenCL: no driver finds a device; install one (Debian: pocl-opencl-icd runs on any CPU)"
-        ]
-    return []
 
 
 def _told(model: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -87,11 +87,20 @@ def has_guesses(problem: PlanningProblem) -> bool:
 
 def without_guesses(problem: PlanningProblem) -> PlanningProblem:
     """Copy the problem without the candidates that are guesses, where a sub-graph has others; they become declines."""
-    return replace(problem, nodes=tuple(map(_without_guesses, problem.nodes)))
+    return replace(problem, nodes=tuple(_without(node, is_guess) for node in problem.nodes))
 
 
-def _without_guesses(node: Node) -> Node:
-    kept = tuple(option for option in node.options if not is_guess(option))
+def without_estimates(problem: PlanningProblem, units: Collection[str]) -> PlanningProblem:
+    """Copy the problem without what nobody measured of these `units`, in the same way."""
+
+    def is_estimate(option: Option) -> bool:
+        return option.decision.unit in units and option.source == "roofline"
+
+    return replace(problem, nodes=tuple(_without(node, is_estimate) for node in problem.nodes))
+
+
+def _without(node: Node, leave_out: Callable[[Option], bool]) -> Node:
+    kept = tuple(option for option in node.options if not leave_out(option))
     if not kept:
         return node
     declines = tuple(
@@ -103,7 +112,7 @@ def _without_guesses(node: Node) -> Node:
             expected="a measurement: a longer --measure-budget takes more of them, those taken are kept",
         )
         for option in node.options
-        if is_guess(option)
+        if leave_out(option)
     )
     return replace(node, options=kept, declines=(*node.declines, *declines))
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
-from layoutsel.cost.machine import this_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
 from tvm_passes import amx, onednn, opencl
 from tvm_passes.errors import LayoutselError, UnitUnavailable
+from tvm_passes.isa import cpu_flags
 from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ _UNITS: Mapping[str, Callable[[], str | None]] = {
 
 
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
-    missing = sorted(set(header.get("features", ())) - set(this_machine().isa))
+    missing = sorted(set(header.get("features", ())) - cpu_flags())
     if missing:
         raise UnitUnavailable(
             f"{path} was built for instruction sets that this machine lacks: {', '.join(missing)}; "

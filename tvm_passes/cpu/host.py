@@ -8,7 +8,7 @@ from functools import cache
 
 from tvm.target import Target, codegen
 
-from tvm_passes.isa import cpu_flags, isa_limit
+from tvm_passes.isa import EXTENSIONS, cpu_flags, isa_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +70,15 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
         return Target({**dict(target.export()), "num-cores": len(os.sched_getaffinity(0))})
     limit = isa_limit()
     flags = cpu_flags()
-    mcpu, mattr = (limit.mcpu, ()) if limit else generation(codegen.llvm_get_system_cpu(), flags)
+    mcpu, mattr = generation(codegen.llvm_get_system_cpu(), flags)
+    if limit is not None and limit.flags <= flags:
+        mcpu, mattr = limit.mcpu, ()
     if "avx512f" in flags:
         # LLVM prefers 256-bit registers on these CPUs, which halves the width of vectorised loops.
         mattr = (*mattr, "-prefer-256-bit")
     config = {"kind": "llvm", "mcpu": mcpu, "num-cores": len(os.sched_getaffinity(0))}
     return Target({**config, "mattr": [*mattr]} if mattr else config)
 
-
-_FEATURES = {
-    **{name: name for name in ("popcnt", "avx", "avx2", "fma", "f16c", "bmi2", "gfni", "vaes")},
-    **{name: name for name in ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")},
-    **{name: name for name in ("avx512vbmi", "avx512ifma", "vpclmulqdq")},
-    **{"sse4_2": "sse4.2", "bmi1": "bmi", "abm": "lzcnt", "avx_vnni": "avxvnni"},
-    **{f"avx512_{name}": f"avx512{name}" for name in ("vnni", "bf16", "fp16", "vbmi2", "bitalg")},
-    **{f"amx_{name}": f"amx-{name}" for name in ("tile", "bf16", "int8")},
-}
-"""LLVM's names of x86's extensions, by the kernel's."""
 
 _GENERATIONS = (
     *("sapphirerapids", "icelake-server", "cooperlake", "cascadelake", "skylake-avx512"),
@@ -109,7 +101,7 @@ def generation(name: str, flags: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     flags
         The kernel's names of the extensions it has.
     """
-    has = {feature for flag, feature in _FEATURES.items() if flag in flags}
+    has = {feature for flag, feature in EXTENSIONS.items() if flag in flags}
     if not has:
         return name, ()
     fitting = {
@@ -122,5 +114,5 @@ def generation(name: str, flags: frozenset[str]) -> tuple[str, tuple[str, ...]]:
 def _features_of(cpu: str) -> set[str]:
     target = Target({"kind": "llvm", "mcpu": cpu})
     return {
-        feature for feature in _FEATURES.values() if codegen.llvm_cpu_has_features(feature, target)
+        feature for feature in EXTENSIONS.values() if codegen.llvm_cpu_has_features(feature, target)
     }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tvm_passes.decision import Decision
     from tvm_passes.errors import Decline
 
-__all__ = ["lower", "supports", "unavailable"]
+__all__ = ["identity", "lower", "supports", "unavailable"]
 
 
 def unavailable() -> str | None:
@@ -34,10 +34,28 @@ def supports(function: Any, decision: Decision) -> Decline | None:
     return check(function, decision, unavailable())
 
 
+def identity() -> str:
+    """Platform, device and driver of the first device, with their versions."""
+    from tvm_passes.opencl import plugin
+
+    return plugin.identity()
+
+
 def lower(host: tvm.target.Target) -> tvm.transform.Pass:
     """The pass that gives its sub-graphs their kernels."""
     import tvm
 
     from tvm_passes.gpu.lower import LowerGpu
 
-    return LowerGpu("opencl", tvm.target.Target("opencl", host=host))
+    # TVM's own limits, or the device's where those are lower.
+    usual = tvm.target.Target("opencl").attrs
+    device = tvm.opencl(0)
+    threads = min(int(usual["max_num_threads"]), device.max_threads_per_block)
+    shared = min(int(usual["max_shared_memory_per_block"]), device.max_shared_memory_per_block)
+    config = {
+        "kind": "opencl",
+        "max_num_threads": threads,
+        "max_threads_per_block": threads,
+        "max_shared_memory_per_block": shared,
+    }
+    return LowerGpu("opencl", tvm.target.Target(config, host=host))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from pathlib import Path
 
 from tvm_passes.native import find_plugin
@@ -14,11 +15,18 @@ _DEVICE_API = "device_api.opencl"
 """What TVM asks for when a device ``opencl`` is first used."""
 _OPENCL, _EXIST = 4, 0
 """DLPack's number of the device type, and TVM's of the attribute."""
+_loading = threading.RLock()
+"""Held by who loads: names can be registered once."""
+
+
+def available() -> str | None:
+    """Load the run time; None where TVM has one, else the reason why not. No driver is asked for anything yet."""
+    with _loading:
+        return _load()
 
 
 @functools.cache
-def available() -> str | None:
-    """Load the run time; None where TVM has one, else the reason why not. No driver is asked for anything yet."""
+def _load() -> str | None:
     import tvm_ffi
 
     load_tvm_runtime()
@@ -34,7 +42,11 @@ def available() -> str | None:
         library = ctypes.CDLL(str(plugin))
     except OSError as error:
         return f"the plugin {plugin} cannot be loaded ({error}): install OpenCL's loader (Debian: ocl-icd-libopencl1)"
-    library.layoutsel_register_opencl()
+    register = library.layoutsel_register_opencl
+    register.restype = ctypes.c_char_p
+    problem = register()
+    if problem is not None:
+        return f"the plugin {plugin} cannot be registered: {problem.decode()}"
     tvm_ffi.get_global_func("layoutsel.opencl.set_cache")(str(cache_folder()))
     return None
 
@@ -52,6 +64,14 @@ def has_device() -> bool:
 
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
     return bool(attribute(_OPENCL, 0, _EXIST))
+
+
+def identity() -> str:
+    """All that measurements on the first device depend on: platform, device and driver, with their versions."""
+    import tvm_ffi
+
+    told = tvm_ffi.get_global_func("layoutsel.opencl.identity", allow_missing=True)
+    return str(told(0)) if told is not None else "a device of TVM's own"
 
 
 def devices() -> tuple[str, ...]:
