@@ -20,7 +20,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.pipeline import lower
+from tvm_passes.pipeline import decide, lower
 from tvm_passes.place_devices import PlaceDevices, devices_of
 from tvm_passes.rewrite_layouts import subgraph_id
 
@@ -92,6 +92,23 @@ def test_weights_are_handed_over_where_they_are_read():
     for ty, weight in zip(types, found, strict=True):
         place = "llvm" if ty.vdevice is None else str(ty.vdevice.target.kind.name)
         assert place == weight.device
+
+
+@pytest.mark.parametrize(("second", "transformer"), [("opencl", "opencl"), ("cpu", "cpu")])
+def test_a_device_transforms_what_stays_there(second, transformer):
+    """Everything else is transformed by the host, where others may read it."""
+    module = PartitionSubgraphs(max_operators=1)(model(lambda x: relax.op.exp(nn.relu(x)), SHAPE))
+    decisions = {
+        "s0": Decision(unit="opencl"),
+        "s1": Decision(unit=second, layout="NHWC"),
+    }
+    decided = decide(module, decisions)
+    units = [
+        str(function.attrs["layoutsel.unit"])
+        for function in decided.functions.values()
+        if function.attrs and str(function.attrs.get("layoutsel.transform", "")) == "NCHW>NHWC"
+    ]
+    assert units == [transformer]
 
 
 UNITS = ["cpu", "opencl", *(["onednn"] if BACKENDS["onednn"].unavailable() is None else [])]

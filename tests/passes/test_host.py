@@ -6,8 +6,9 @@ import platform
 
 import pytest
 
+from tvm_passes.cpu import host
 from tvm_passes.cpu.host import generation, host_target
-from tvm_passes.isa import cpu_flags
+from tvm_passes.isa import VARIABLE, cpu_flags
 
 HASWELL = frozenset({"popcnt", "sse4_2", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm"})
 SKYLAKE = HASWELL | {f"avx512{name}" for name in ("f", "bw", "cd", "dq", "vl")}
@@ -35,6 +36,15 @@ SAPPHIRE_RAPIDS = ICELAKE | {
 )
 def test_the_cpu_with_the_most_of_its_extensions_and_no_other(name, flags, cpu, more):
     assert generation(name, flags) == (cpu, more)
+
+
+def test_a_limit_adds_nothing_that_the_cpu_lacks(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "AVX512_CORE")
+    for missing, expected in ((set(), "skylake-avx512"), ({"avx512f", "avx512bw"}, "haswell")):
+        flags = (HASWELL | SKYLAKE) - missing
+        monkeypatch.setattr(host, "cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(host.codegen, "llvm_get_system_cpu", lambda: "haswell")
+        assert host.host_target().attrs["mcpu"] == expected
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86's names of extensions")

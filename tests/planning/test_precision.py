@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.planning.hybrid import without_guesses
+from layoutsel.planning.hybrid import without_estimates, without_guesses
 from layoutsel.planning.pins import UnsatisfiedPin, check_offered
 from layoutsel.precision import MODES, check_budget, precision_mode
 from tests.planning.problems import graph_problem
@@ -100,3 +100,22 @@ def test_a_sub_graph_that_has_guesses_alone_keeps_them():
     problem = guessed(graph_problem([[-1]], random.Random(0)), "roofline")
     only = problem.restrict(lambda _node, option: option.decision.precision == "bf16")
     assert without_guesses(only) == only
+
+
+def test_what_nobody_measured_of_a_unit_is_left_out():
+    known = graph_problem([[-1], [0]], random.Random(0))
+    unit = known.units[0]
+    estimated = replace(
+        known,
+        nodes=tuple(
+            replace(n, options=tuple(replace(o, source="roofline") for o in n.options))
+            for n in known.nodes
+        ),
+    )
+    for before, after in zip(
+        estimated.nodes, without_estimates(estimated, [unit]).nodes, strict=True
+    ):
+        others = tuple(o for o in before.options if o.decision.unit != unit)
+        assert after.options == (others or before.options)
+    assert without_estimates(estimated, ()) == estimated
+    assert without_estimates(known, [unit]) == known
