@@ -55,10 +55,10 @@ from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
 from layoutsel.versions import all_versions
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.place_devices import HOST
 from tvm_passes.ports import port_layouts
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from tvm import relax
 from tvm_passes import amx, cpu, onednn, opencl
 from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
+from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline
-from tvm_passes.place_devices import HOST
 
 
 def _always() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from tvm_passes.devices import HOST
 from tvm_passes.ir import (
     Constant,
     Expr,
@@ -17,7 +18,6 @@ from tvm_passes.ir import (
     op_name,
     substitute,
 )
-from tvm_passes.place_devices import HOST
 
 
 @dataclass(frozen=True)

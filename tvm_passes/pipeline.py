@@ -12,10 +12,11 @@ from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.check import check_decided, check_lowered
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.normalize import normalize
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.place_devices import HOST, PlaceDevices
+from tvm_passes.place_devices import PlaceDevices
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
 
 PREFERENCES = (

@@ -7,10 +7,9 @@ from tvm import relax
 from tvm.ir import Call
 from tvm.relax.global_info import VDevice
 
+from tvm_passes.devices import HOST
 from tvm_passes.inlining import hint_of
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, main_bindings, op_name, substitute
-
-HOST = "llvm"
 
 
 def device_of(function: tvm.ir.BaseFunc | None) -> str:

@@ -15,8 +15,8 @@ from layoutsel.cost.worker import Reply, Worker
 from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
+from tvm_passes.devices import HOST
 from tvm_passes.layout import PLAIN, SPLIT, storage_of, tensor_layout
-from tvm_passes.place_devices import HOST
 
 SIZES = 6
 """Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""

@@ -14,11 +14,12 @@ from tvm import relax
 from layoutsel.model.graph import ModelGraph
 from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST
 from tvm_passes.errors import BuildError, Declined
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.pipeline import lower
-from tvm_passes.place_devices import HOST, devices_of
+from tvm_passes.place_devices import devices_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ from tvm.ir import Call
 from layoutsel.building.build import generate_code
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST
 from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import decide, lower_units
-from tvm_passes.place_devices import HOST, devices_of
+from tvm_passes.place_devices import devices_of
 from tvm_passes.rewrite_layouts import decide_function, transform_function
 
 STREAM_BYTES = 12 << 20

@@ -25,7 +25,7 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.cpu.tuned import database_of
 from tvm_passes.decision import Decision
-from tvm_passes.place_devices import HOST
+from tvm_passes.devices import HOST
 
 ROUNDS = 12
 """Turns of a candidate and the reference kernel."""

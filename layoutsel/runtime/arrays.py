@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
+from tvm_passes.devices import HOST
+
 TENSOR_ALIGNMENT = 64
 """Bytes; what TVM's generated code assumes of a tensor's address."""
 
@@ -35,7 +37,7 @@ def to_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
 
 def placed(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
     """`tensor` where a device of that kind of target reads it: itself on the host, else a copy on the device."""
-    if kind == "llvm":
+    if kind == HOST:
         return tensor
     allocate, copy = (
         tvm_ffi.get_global_func(f"runtime.TVMTensor{name}")

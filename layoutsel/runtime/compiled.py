@@ -18,6 +18,7 @@ from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
 from tvm_passes import amx, onednn, opencl
+from tvm_passes.devices import DEVICE_TYPES, HOST
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.isa import cpu_flags
 from tvm_passes.runtime_library import load_tvm_runtime
@@ -25,9 +26,6 @@ from tvm_passes.runtime_library import load_tvm_runtime
 if TYPE_CHECKING:
     from layoutsel.runtime.trace import Event
 
-HOST = "llvm"
-DEVICE_TYPES: Mapping[str, int] = {HOST: 1, "opencl": 4}
-"""DLPack's numbers of devices, by the kind of their targets."""
 POOLED_ALLOCATOR = 2
 """Of TVM's virtual machine: keeps what a run has freed for the next one."""
 

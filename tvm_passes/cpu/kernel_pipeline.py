@@ -16,7 +16,8 @@ from tvm.ir import GlobalVar
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
 from tvm_passes.cpu.emit import EMITTED
-from tvm_passes.place_devices import HOST, device_of
+from tvm_passes.devices import HOST
+from tvm_passes.place_devices import device_of
 
 NAME = "layoutsel"
 _NOT_FOR_EMITTED = ("s_tir.CompactBufferAllocation",)
