@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from tvm_passes.layout import BF16
 
 if TYPE_CHECKING:
     from layoutsel.session import Session
+
+logger = logging.getLogger(__name__)
 
 TUNED_SPREAD = 0.2
 """How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
@@ -108,6 +111,16 @@ class Pricing:
             return cost.us
         peaks = machine_peaks(self.session.threads)
         return peaks.launch_us + tensor.bytes / peaks.memory_gbps * 1e-3
+
+
+def warn_of_unknown_machine(session: Session) -> None:
+    """Say that predictions are less certain where the learned cost model has no data of this machine."""
+    if not session.learned.knows_machine:
+        logger.warning(
+            "the cost model has not seen this machine with %d threads: its predictions are less certain; "
+            "`layoutsel calibrate` adapts it within a minute",
+            session.threads,
+        )
 
 
 def fetching_us(work: Workload, decision: Decision) -> float:

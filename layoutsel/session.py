@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -46,7 +45,7 @@ from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
 from layoutsel.precision import F32, MODES, PrecisionMode, precision_mode
-from layoutsel.pricing import Pricing
+from layoutsel.pricing import Pricing, warn_of_unknown_machine
 from layoutsel.runtime.calibration_inputs import read_calibration
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
@@ -60,8 +59,6 @@ from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.ports import port_layouts
-
-logger = logging.getLogger(__name__)
 
 CANDIDATE_LIMIT_S = 60.0
 """Building and timing one candidate takes seconds; what takes longer hangs."""
@@ -340,7 +337,7 @@ class Session:
                 measure_copies(self, model)
             problem = apply_pins(self.priced(model, cost), pins)
             if cost in ("learned", "hybrid"):
-                self._warn_of_unknown_machine()
+                warn_of_unknown_machine(self)
             if (cost == "hybrid" and self.precision.only_f32) or (
                 cost == "learned" and self.devices
             ):
@@ -353,14 +350,6 @@ class Session:
             if cost != "roofline":
                 problem = without_estimates(problem, self.devices)
             return problem
-
-    def _warn_of_unknown_machine(self) -> None:
-        if not self.learned.knows_machine:
-            logger.warning(
-                "the cost model has not seen this machine with %d threads: its predictions are less certain; "
-                "`layoutsel calibrate` adapts it within a minute",
-                self.threads,
-            )
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""

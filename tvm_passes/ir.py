@@ -12,13 +12,15 @@ from tvm.ir import Call, GlobalVar, Op, Tuple, TupleGetItem
 from tvm.ir.expr import GenericConst as Constant
 from tvm.relax import Expr, Var
 
-from tvm_passes.errors import ERRORS, UnsupportedModel
+from tvm_passes.decision import Decision
+from tvm_passes.errors import ERRORS, Decline, UnsupportedModel
 
 __all__ = [
     "Constant",
     "Expr",
     "ModulePass",
     "Var",
+    "decline_of",
     "is_tensor",
     "leaves",
     "main_bindings",
@@ -129,6 +131,20 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
 def resolve(mapping: Mapping[Var, Expr], expr: Expr) -> Expr:
     """Replace every variable of `expr` that `mapping` knows."""
     return substitute(expr, lambda leaf: mapping.get(leaf) if isinstance(leaf, Var) else None)
+
+
+def decline_of(
+    function: relax.Function, decision: Decision, obstacle: tuple[str, str, str]
+) -> Decline:
+    """Why a sub-graph function cannot run as `decision` says: operator in the way, got, expected."""
+    operator, got, expected = obstacle
+    return Decline(
+        subgraph=str(function.attrs["layoutsel.subgraph"]),
+        operator=operator,
+        decision=str(decision),
+        got=got,
+        expected=expected,
+    )
 
 
 class ModulePass:

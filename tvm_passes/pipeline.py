@@ -16,7 +16,7 @@ from tvm_passes.devices import HOST
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.normalize import normalize
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.place_devices import PlaceDevices
+from tvm_passes.place_devices import PlaceDevices, devices_of
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
 
 PREFERENCES = (
@@ -75,6 +75,20 @@ def lower_units(
     return PlaceDevices(outside)(module)
 
 
+def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
+    """What TVM's ``default_build`` has to run in for a lowered `module`.
+
+    Its planner of memory gives a tensor the storage of one on another device; the pools that do without it do not.
+    """
+    current = tvm.transform.PassContext.current()
+    left_out = ["StaticPlanBlockMemory"] if len(devices_of(module)) > 1 else []
+    return tvm.transform.PassContext(
+        opt_level=current.opt_level,
+        disabled_pass=[*current.disabled_pass, *left_out],
+        config=current.config,
+    )
+
+
 def layoutsel_pipeline(
     decisions: Mapping[SubgraphId, Decision] | None = None,
 ) -> tvm.transform.Pass:
@@ -91,6 +105,7 @@ def layoutsel_pipeline(
         module = PartitionSubgraphs()(CancelTransforms()(normalize(module)))
         chosen = default_decisions(module) if decisions is None else decisions
         module = lower(module, chosen, tvm.target.Target.current() or host_target())
-        return relax.get_pipeline("default_build")(module)
+        with build_context(module):
+            return relax.get_pipeline("default_build")(module)
 
     return pipeline

@@ -18,7 +18,7 @@ from tvm_passes.devices import HOST
 from tvm_passes.errors import BuildError, Declined
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
-from tvm_passes.pipeline import lower
+from tvm_passes.pipeline import build_context, lower
 from tvm_passes.place_devices import devices_of
 
 logger = logging.getLogger(__name__)
@@ -81,14 +81,7 @@ def lower_decisions(
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
-    # TVM's planner of memory gives a tensor the storage of one on another device; its pools do not.
-    left_out = ["StaticPlanBlockMemory"] if len(devices_of(module)) > 1 else []
-    current = tvm.transform.PassContext.current()
-    with tvm.transform.PassContext(
-        opt_level=current.opt_level,
-        disabled_pass=[*current.disabled_pass, *left_out],
-        config=current.config,
-    ):
+    with build_context(module):
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
         )

@@ -20,7 +20,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.pipeline import decide, lower
+from tvm_passes.pipeline import build_context, decide, layoutsel_pipeline, lower
 from tvm_passes.place_devices import PlaceDevices, devices_of
 from tvm_passes.rewrite_layouts import subgraph_id
 
@@ -56,9 +56,10 @@ def copies(module):
 
 
 def run(module, x):
-    executable = tvm.compile(
-        module, TARGET, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
-    )
+    with build_context(module):
+        executable = tvm.compile(
+            module, TARGET, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
+        )
     devices = [tvm.cpu(), tvm.opencl(0)] if len(devices_of(module)) > 1 else [tvm.cpu()]
     return relax.VirtualMachine(executable, devices)["main"](tvm.runtime.tensor(x)).numpy()
 
@@ -149,6 +150,30 @@ def test_what_follows_an_operator(name):
     (expected,) = run_relax(model(body, SHAPE), [x])
     found = run(lower(module, {id_: Decision(unit="opencl") for id_ in ids}, TARGET), x)
     assert relative_error(found, expected) < 1e-5
+
+
+def test_the_pipeline_by_itself_keeps_devices_storage_apart():
+    """Tensors of one size, by turns on both: a planner of memory would let them share."""
+
+    def body(x):
+        for _ in range(4):
+            x = nn.max_pool2d(nn.relu(nn.conv2d(x, weights(16, 16, 1, 1))), (1, 1))
+        return x
+
+    module = model(body, SHAPE)
+    parts = PartitionSubgraphs()(module)
+    ids = sorted(filter(None, map(subgraph_id, parts.functions.values())))
+    decisions = {id_: Decision(unit=("opencl", "cpu")[i % 2]) for i, id_ in enumerate(ids)}
+    executable = tvm.compile(
+        module,
+        TARGET,
+        relax_pipeline=layoutsel_pipeline(decisions),
+        tir_pipeline=KERNEL_PIPELINE,
+    )
+    x = random_array(*SHAPE, seed=6)
+    machine = relax.VirtualMachine(executable, [tvm.cpu(), tvm.opencl(0)])
+    found = machine["main"](tvm.runtime.tensor(x)).numpy()
+    assert relative_error(found, run_relax(module, [x])[0]) < 1e-5
 
 
 def test_several_results():

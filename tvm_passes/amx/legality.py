@@ -15,6 +15,7 @@ from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import Subgraph, is_plain, read_subgraph
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
+from tvm_passes.ir import decline_of
 from tvm_passes.layout import PLAIN
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW32c")
@@ -25,16 +26,7 @@ PRECISIONS = ("bf16", "split-bf16")
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
     """Why a stage-1 sub-graph cannot run on tiles as `decision` says; None if it can."""
     obstacle = _obstacle(function, decision)
-    if obstacle is None:
-        return None
-    operator, got, expected = obstacle
-    return Decline(
-        subgraph=str(function.attrs["layoutsel.subgraph"]),
-        operator=operator,
-        decision=str(decision),
-        got=got,
-        expected=expected,
-    )
+    return decline_of(function, decision, obstacle) if obstacle else None
 
 
 def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, str] | None:

@@ -7,7 +7,7 @@ from tvm.ir import Call
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
-from tvm_passes.ir import main_bindings, op_name, tensor_types
+from tvm_passes.ir import decline_of, main_bindings, op_name, tensor_types
 from tvm_passes.layout import PLAIN
 
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
@@ -29,16 +29,7 @@ def supports(
         Why there is no such device.
     """
     obstacle = _obstacle(function, decision, unavailable)
-    if obstacle is None:
-        return None
-    operator, got, expected = obstacle
-    return Decline(
-        subgraph=str(function.attrs["layoutsel.subgraph"]),
-        operator=operator,
-        decision=str(decision),
-        got=got,
-        expected=expected,
-    )
+    return decline_of(function, decision, obstacle) if obstacle else None
 
 
 def _obstacle(
