@@ -78,7 +78,8 @@ def lower_units(
 def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
     """What TVM's ``default_build`` has to run in for a lowered `module`.
 
-    Its planner of memory gives a tensor the storage of one on another device; the pools that do without it do not.
+    Its planner of memory was seen to give a tensor the storage of one on another device, where the host's tensors did not
+    say where they lie; with devices, pools do without it.
     """
     current = tvm.transform.PassContext.current()
     left_out = ["StaticPlanBlockMemory"] if len(devices_of(module)) > 1 else []

@@ -152,8 +152,8 @@ def test_what_follows_an_operator(name):
     assert relative_error(found, expected) < 1e-5
 
 
-def test_the_pipeline_by_itself_keeps_devices_storage_apart():
-    """Tensors of one size, by turns on both: a planner of memory would let them share."""
+def test_the_pipeline_by_itself_with_decisions_for_two_devices():
+    """Tensors of one size, by turns on both."""
 
     def body(x):
         for _ in range(4):
