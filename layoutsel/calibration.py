@@ -13,8 +13,8 @@ from layoutsel.cost import adapt, features
 from layoutsel.cost.learned import Adaptation, LearnedCost
 from layoutsel.cost.measured import Progress, Request, run_in
 from layoutsel.cost.model import Cost
+from layoutsel.cost.outcome import Timing
 from layoutsel.cost.peaks import machine_peaks
-from layoutsel.cost.store import Timing
 from layoutsel.model.sweep import sweep_module
 from layoutsel.session import OnProgress, Session
 from tvm_passes.errors import LayoutselError

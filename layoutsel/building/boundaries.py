@@ -10,7 +10,8 @@ from typing import Any
 from layoutsel.building.asked import tensor_spec
 from layoutsel.cost.measured import Progress, Request
 from layoutsel.cost.model import TensorSpec
-from layoutsel.cost.store import Outcome, Store, Timing
+from layoutsel.cost.outcome import Outcome, Timing
+from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS

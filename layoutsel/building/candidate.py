@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import tvm
@@ -11,9 +12,11 @@ from tvm import relax
 from tvm.ir import Call
 
 from layoutsel.building.build import generate_code
+from layoutsel.ondevice.tensors import random_tensor
+from layoutsel.ondevice.virtual_machine import Candidate, virtual_machine
+from layoutsel.runtime.arrays import placed, to_tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST
 from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
@@ -29,21 +32,48 @@ MAX_COPIES = 8
 """… but no more than these, to bound the time of building."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A built candidate."""
+INPUT_SEED = 1000
+"""Of the first input; the next ones follow."""
 
-    machine: relax.VirtualMachine
-    arguments: tuple[object, ...]
+
+@dataclass(frozen=True)
+class TensorType:
+    """What a compiled function takes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Built:
+    """A candidate's code, and what it is to be called with."""
+
+    executable: relax.VMExecutable
+    inputs: tuple[TensorType, ...]
+    """Any values will do."""
+    weights: tuple[tuple[np.ndarray, str], ...]
+    """Behind the inputs, each with the kind of the device that reads it."""
+    devices: tuple[str, ...]
+    """Kinds of the devices that its virtual machine needs, in that order."""
+    device: str
+    """Kind of the device that the inputs lie on."""
     copies: int
     """How often one call of `main` runs the sub-graph."""
-    device: tvm.runtime.Device
-    """Where the arguments lie."""
 
-
-def device_called(kind: str) -> tvm.runtime.Device:
-    """The first device of a kind of target."""
-    return tvm.device("cpu" if kind == HOST else kind)
+    @cached_property
+    def ready(self) -> Candidate:
+        """The candidate on this machine, with random inputs."""
+        inputs = [
+            random_tensor(ty.shape, ty.dtype, INPUT_SEED + index, self.device)
+            for index, ty in enumerate(self.inputs)
+        ]
+        weights = [placed(to_tensor(weight), device) for weight, device in self.weights]
+        return Candidate(
+            machine=virtual_machine(self.executable.jit(), self.devices),
+            arguments=(*inputs, tvm.runtime.convert(weights)),
+            copies=self.copies,
+            device=self.device,
+        )
 
 
 def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:
@@ -83,22 +113,22 @@ def _calls_module(function: relax.Function, activations: int, copies: int) -> tv
 
 def _finish(
     module: tvm.IRModule, target: tvm.target.Target, copies: int, unit: str = "cpu"
-) -> Candidate:
+) -> Built:
     """Build a module whose callers work on the device of `unit`, so that no copies are timed."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
     kind = BACKENDS[unit].device
     module = lower_units(MergePartitions(codegen)(module), target, kind)
     types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
-    weights = [
-        tvm.runtime.tensor(weight.constant.value.numpy(), device_called(weight.device))
-        for weight in collect_weights(module)
-    ]
-    devices = [device_called(kind) for kind in devices_of(module)]
-    executable = generate_code(LiftWeights()(module), target)
-    device = device_called(kind)
-    inputs = [tvm.runtime.tensor(random_array(ty, 1000 + i), device) for i, ty in enumerate(types)]
-    machine = relax.VirtualMachine(executable, devices)
-    return Candidate(machine, (*inputs, tvm.runtime.convert(weights)), copies, device)
+    return Built(
+        executable=generate_code(LiftWeights()(module), target),
+        inputs=tuple(TensorType(static_shape(ty), str(ty.dtype)) for ty in types),
+        weights=tuple(
+            (weight.constant.value.numpy(), weight.device) for weight in collect_weights(module)
+        ),
+        devices=devices_of(module),
+        device=kind,
+        copies=copies,
+    )
 
 
 def build_candidate(
@@ -106,7 +136,7 @@ def build_candidate(
     decision: Decision,
     target: tvm.target.Target,
     copies: int | None = None,
-) -> Candidate:
+) -> Built:
     """Build a stage-1 sub-graph function alone under `decision`, its tensors in the layouts it wants.
 
     Parameters
@@ -132,13 +162,13 @@ def build_transform(
     destination: str,
     unit: str,
     target: tvm.target.Target,
-) -> Candidate:
+) -> Built:
     """Build a layout change alone; `shape` is the logical one."""
     function = transform_function(relax.TensorType(shape, dtype), source, destination, unit)
     return _finish(_calls_module(function, 1, 1), target, 1, unit)
 
 
-def build_chain(units: Sequence[str], target: tvm.target.Target) -> Candidate:
+def build_chain(units: Sequence[str], target: tvm.target.Target) -> Built:
     """Build a chain of tiny element-wise sub-graphs, one on each of `units`."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((1, 16), "float32"))

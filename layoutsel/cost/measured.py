@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
-from layoutsel.cost.store import Failure, Outcome, Store, Timing
+from layoutsel.cost.outcome import Failure, Outcome, Timing
+from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Reply, Worker
 from tvm_passes.decision import Decision
 

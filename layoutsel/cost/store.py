@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,37 +20,13 @@ import platformdirs
 
 from layoutsel.cost import residuals
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.cost.residuals import ResidualRow
 from layoutsel.cost.store_file import connect, exclusive, move_aside
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """A measured time."""
-
-    us: float
-    """Microseconds of one run."""
-    spread_us: float
-    """Half the distance between the quartiles, and what a busy machine adds, microseconds."""
-    runs: int
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.us) and self.us >= 0 and self.spread_us >= 0):
-            raise LayoutselError(f"not a time: {self}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why there is no time: the candidate crashed, hung or refused."""
-
-    reason: str
-
-
-Outcome = Timing | Failure
 
 
 @dataclass(frozen=True, kw_only=True)

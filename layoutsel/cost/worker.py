@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from layoutsel.cost.store import Failure
+from layoutsel.cost.outcome import Failure
 from tvm_passes.errors import LayoutselError
 
 _TAIL_BYTES = 600
@@ -97,7 +97,7 @@ class Worker:
     def call(self, payload: Any) -> Reply | Failure:
         """Run the function on `payload`.
 
-        An exception, a crash and a time-out are a :class:`~layoutsel.cost.store.Failure` with the reason.
+        An exception, a crash and a time-out are a :class:`~layoutsel.cost.outcome.Failure` with the reason.
 
         Raises
         ------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
+from layoutsel.ondevice.tensors import copied
 from tvm_passes.devices import HOST
 
 TENSOR_ALIGNMENT = 64
@@ -37,15 +38,7 @@ def to_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
 
 def placed(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
     """`tensor` where a device of that kind of target reads it: itself on the host, else a copy on the device."""
-    if kind == HOST:
-        return tensor
-    allocate, copy = (
-        tvm_ffi.get_global_func(f"runtime.TVMTensor{name}")
-        for name in ("AllocWithScope", "CopyFromTo")
-    )
-    there = allocate(tensor.shape, tensor.dtype, tvm_ffi.device(kind, 0), None)
-    copy(tensor, there)
-    return there
+    return tensor if kind == HOST else copied(tensor, kind)
 
 
 def to_array(tensor: tvm_ffi.Tensor) -> np.ndarray:

@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
+from layoutsel.ondevice.tensors import synchronise
+from layoutsel.ondevice.virtual_machine import virtual_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
 from tvm_passes import amx, onednn, opencl
-from tvm_passes.devices import DEVICE_TYPES, HOST
+from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.isa import cpu_flags
 from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
     from layoutsel.runtime.trace import Event
-
-POOLED_ALLOCATOR = 2
-"""Of TVM's virtual machine: keeps what a run has freed for the next one."""
 
 
 class InputError(LayoutselError):
@@ -152,9 +151,7 @@ class CompiledModel:
     def synchronise(self) -> None:
         """Wait for what runs on devices beside the host."""
         for kind in self._devices:
-            if kind != HOST:
-                wait = tvm_ffi.get_global_func("runtime.Device_StreamSync")
-                wait(tvm_ffi.device(kind, 0), 0)
+            synchronise(kind)
 
     def modules(self) -> Iterator[tvm_ffi.Module]:
         """The runtime modules that it consists of."""
@@ -229,23 +226,6 @@ def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
     for unit, unavailable in _UNITS.items():
         if unit in header.get("units", ()) and (reason := unavailable()):
             raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}")
-
-
-def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) -> tvm_ffi.Module:
-    """TVM's virtual machine for `module`, made without TVM's Python package.
-
-    Parameters
-    ----------
-    devices
-        Kinds of the devices that it runs on, in the module's own order.
-    """
-    machine = module["vm_load_executable"]()
-    # The machine takes the last device for the host.
-    wanted = [*devices, HOST] if devices[-1] != HOST else devices
-    machine["vm_initialization"](
-        *(number for kind in wanted for number in (DEVICE_TYPES[kind], 0, POOLED_ALLOCATOR))
-    )
-    return machine
 
 
 def _bind(

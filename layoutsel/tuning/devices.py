@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-from layoutsel.cost.store import Failure
+from layoutsel.cost.outcome import Failure
 from layoutsel.cost.worker import Reply, Worker
 
 TRIAL_LIMIT_S = 60.0

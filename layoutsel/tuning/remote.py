@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-from layoutsel.cost.store import Failure
+from layoutsel.cost.outcome import Failure
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.tuning.devices import TRIAL_LIMIT_S, Request, Times
 from tvm_passes.errors import LayoutselError

@@ -20,7 +20,7 @@ from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
 from tvm.target import Target
 
-from layoutsel.cost.store import Failure
+from layoutsel.cost.outcome import Failure
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import Device, Request, Times

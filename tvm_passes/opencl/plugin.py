@@ -7,6 +7,7 @@ import functools
 import threading
 from pathlib import Path
 
+from tvm_passes.cache_folder import user_cache
 from tvm_passes.native import find_plugin
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -53,9 +54,7 @@ def _load() -> str | None:
 
 def cache_folder() -> Path:
     """Where built programs are kept."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("layoutsel")) / "opencl"
+    return user_cache() / "opencl"
 
 
 def has_device() -> bool:

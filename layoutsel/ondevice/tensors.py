@@ -1,0 +1,107 @@
+"""Tensors of TVM's runtime, made without numpy: of given bytes, or of random values."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import struct
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import tvm_ffi
+
+from tvm_passes.devices import HOST
+
+_PERIOD = 4099
+"""Random values are drawn this often, and repeated; a prime number, so that rows of a tensor differ."""
+_SCALE = 0.1
+"""Standard deviation: small, so that products of many stay finite in narrow types."""
+
+
+def device_of_kind(kind: str) -> tvm_ffi.Device:
+    """The first device of a kind of target."""
+    return tvm_ffi.device("cpu" if kind == HOST else kind, 0)
+
+
+def synchronise(kind: str) -> None:
+    """Wait for what runs on the first device of that kind."""
+    if kind != HOST:
+        tvm_ffi.get_global_func("runtime.Device_StreamSync")(device_of_kind(kind), 0)
+
+
+def empty_tensor(shape: Sequence[int], dtype: str, kind: str = HOST) -> tvm_ffi.Tensor:
+    """A tensor on the first device of a kind of target, its values undefined."""
+    allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")
+    return allocate(tvm_ffi.Shape(tuple(shape)), tvm_ffi.dtype(dtype), device_of_kind(kind), None)
+
+
+def tensor_of(data: bytes, shape: Sequence[int], dtype: str, kind: str = HOST) -> tvm_ffi.Tensor:
+    """A tensor with the values that `data` has, row by row."""
+    tensor = empty_tensor(shape, dtype, kind)
+    if data:
+        copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
+        copy(tensor, ctypes.c_void_p(_address(data)), len(data))
+    return tensor
+
+
+def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
+    """The values of `tensor`, row by row."""
+    buffer = ctypes.create_string_buffer(_nbytes(tensor.shape, str(tensor.dtype)))
+    if len(buffer):
+        copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyToBytes")
+        copy(tensor, ctypes.c_void_p(ctypes.addressof(buffer)), len(buffer))
+    return buffer.raw
+
+
+def random_tensor(shape: Sequence[int], dtype: str, seed: int, kind: str = HOST) -> tvm_ffi.Tensor:
+    """Seeded random values: normal for floats, 0 or 1 for integers, which are legal indices.
+
+    ``uint16`` is taken for the bits of bfloat16, as kernels declare them.
+    """
+    block, nbytes = _block(dtype, seed), _nbytes(shape, dtype)
+    return tensor_of((block * (nbytes // len(block) + 1))[:nbytes], shape, dtype, kind)
+
+
+def copied(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
+    """A copy of `tensor` on the first device of a kind of target."""
+    there = empty_tensor(tensor.shape, str(tensor.dtype), kind)
+    tvm_ffi.get_global_func("runtime.TVMTensorCopyFromTo")(tensor, there)
+    return there
+
+
+def _address(data: bytes) -> int | None:
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
+
+
+def _nbytes(shape: Sequence[int], dtype: str) -> int:
+    count = tvm_ffi.dtype(dtype).itemsize
+    for extent in shape:
+        count *= int(extent)
+    return count
+
+
+@cache
+def _block(dtype: str, seed: int) -> bytes:
+    generator = random.Random(seed)
+    pack = _FLOATS.get(dtype)
+    if pack is not None:
+        return pack([generator.gauss(0, _SCALE) for _ in range(_PERIOD)])
+    size = tvm_ffi.dtype(dtype).itemsize
+    return b"".join(generator.randrange(2).to_bytes(size, "little") for _ in range(_PERIOD))
+
+
+def _upper_halves(values: Sequence[float]) -> bytes:
+    """Of bfloat16: the upper two bytes of each float, whose last bits do not matter here."""
+    data = array("f", values).tobytes()
+    return b"".join(data[start + 2 : start + 4] for start in range(0, len(data), 4))
+
+
+_FLOATS: Mapping[str, Callable[[Sequence[float]], bytes]] = {
+    "float64": lambda values: array("d", values).tobytes(),
+    "float32": lambda values: array("f", values).tobytes(),
+    "float16": lambda values: struct.pack(f"<{len(values)}e", *values),
+    "bfloat16": _upper_halves,
+    "uint16": _upper_halves,
+}
+"""Packs values of a floating-point type; all machines that TVM's runtime knows are little-endian."""
