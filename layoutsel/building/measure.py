@@ -14,9 +14,9 @@ from layoutsel.ondevice.timing import CHAIN, Measured, time_copy
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
-from tvm_passes.cpu.tuned import database_of
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
+from tvm_passes.tuned import database_of
 
 
 def run_request(request: Mapping[str, Any]) -> Measured:

@@ -37,8 +37,8 @@ class Unit:
         return self.backend.name
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used on this machine; None where it can."""
-        return self.backend.unavailable()
+        """Why it cannot be used on the machine that code is generated for; None where it can."""
+        return self.backend.absent()
 
     def candidates(
         self, subgraph: Subgraph, function: relax.Function, admits: Admits
@@ -65,9 +65,9 @@ def register(unit: Unit) -> None:
 def units() -> dict[str, Unit]:
     """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
     if not _UNITS:
-        from layoutsel.units import amx, cpu, onednn, opencl
+        from layoutsel.units import amx, cpu, cuda, onednn, opencl
 
-        for unit in (cpu.UNIT, onednn.UNIT, amx.UNIT, opencl.UNIT):
+        for unit in (cpu.UNIT, onednn.UNIT, amx.UNIT, cuda.UNIT, opencl.UNIT):
             register(unit)
         for entry in sorted(entry_points(group="layoutsel.units"), key=lambda entry: entry.name):
             register(entry.load())
