@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import sys
 from functools import cache
@@ -11,6 +12,10 @@ from pathlib import Path
 from tvm_passes.errors import UnitUnavailable
 
 _RUNTIME = "libtvm_runtime.so"
+BESIDE = Path(__file__).parent / "lib"
+"""Where what `layoutsel runtime` packs has the libraries, and no TVM."""
+VERSION_FILE = "version"
+"""Says which TVM the libraries in :data:`BESIDE` are of."""
 
 
 @cache
@@ -30,7 +35,17 @@ def load_tvm_runtime() -> None:
 
 def runtime_library(name: str) -> Path:
     """Where one of the libraries of TVM's runtime lies; raises :class:`UnitUnavailable` where TVM is not installed."""
+    if (BESIDE / name).exists():
+        return BESIDE / name
     found = importlib.util.find_spec("tvm")
     if found is None or not found.submodule_search_locations:
         raise UnitUnavailable("TVM is not installed: pip install apache-tvm")
     return Path(found.submodule_search_locations[0]) / "lib" / name
+
+
+def runtime_version() -> str:
+    """Version of the TVM that the runtime belongs to."""
+    beside = BESIDE / VERSION_FILE
+    if beside.exists():
+        return beside.read_text(encoding="utf-8").strip()
+    return importlib.metadata.version("apache-tvm")

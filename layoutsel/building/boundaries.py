@@ -24,7 +24,7 @@ SIZES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Boundary:
+class Boundary:
     """A transform or a crossing to measure."""
 
     kind: str
@@ -53,6 +53,20 @@ class _Boundary:
         }
 
 
+def boundaries_of(
+    tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
+) -> list[Boundary]:
+    """Transforms between `layouts` for a few of `tensors`, crossings between `units`.
+
+    Transforms from and to other storages are those for the pairs that `tensors`, priced, have prices of.
+    """
+    return [
+        *_transforms(tensors, layouts, units),
+        *_conversions(tensors, units),
+        *_crossings(tensors, units),
+    ]
+
+
 def measure_boundaries(
     tensors: Sequence[Tensor],
     layouts: Sequence[str],
@@ -62,16 +76,8 @@ def measure_boundaries(
     threads: int,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Measure what `store` lacks: transforms between `layouts` for a few of `tensors`, crossings between `units`.
-
-    Transforms from and to other storages are measured for the pairs that `tensors`, priced, have prices of. A boundary
-    that cannot be measured is left to the estimate.
-    """
-    wanted = [
-        *_transforms(tensors, layouts, units),
-        *_conversions(tensors, units),
-        *_crossings(tensors, units),
-    ]
+    """Measure what `store` lacks of :func:`boundaries_of`; what cannot be measured is left to the estimate."""
+    wanted = boundaries_of(tensors, layouts, units)
     _measure_missing(wanted, store, worker, threads, on_progress)
 
 
@@ -105,7 +111,7 @@ def measure_copies(
 
 
 def _measure_missing(
-    wanted: Iterable[_Boundary],
+    wanted: Iterable[Boundary],
     store: Store,
     worker: Worker,
     threads: int,
@@ -123,13 +129,13 @@ def _measure_missing(
 
 def _transforms(
     tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
-) -> Iterator[_Boundary]:
+) -> Iterator[Boundary]:
     transformer = _transformer(units)
     for tensor in _representatives(tensors):
         spec = tensor_spec(tensor)
         for source, destination in permutations(layouts, 2):
             if {source, destination} <= _legal(tensor, layouts):
-                yield _Boundary(
+                yield Boundary(
                     kind="transform",
                     source=source,
                     destination=destination,
@@ -138,7 +144,7 @@ def _transforms(
                 )
 
 
-def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
+def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boundary]:
     """Transforms from or to a storage, each for tensors that have it at both ends."""
     pairs: dict[tuple[str, str], list[Tensor]] = {}
     for tensor in tensors:
@@ -147,7 +153,7 @@ def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_B
                 pairs.setdefault(pair, []).append(tensor)
     for (source, destination), members in sorted(pairs.items()):
         for tensor in _spread({tensor.bytes: tensor for tensor in members}):
-            yield _Boundary(
+            yield Boundary(
                 kind="transform",
                 source=source,
                 destination=destination,
@@ -164,7 +170,7 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
     return next((unit for unit in host if BACKENDS[unit].codegen), next(iter(host), "cpu"))
 
 
-def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
+def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boundary]:
     """Units of one memory pass tensors by reference: the price is that of one call more, whatever the size."""
     most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
@@ -172,7 +178,7 @@ def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Bou
     runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
     for source, destination in permutations(runtimes, 2):
         for spec in (smallest, largest):
-            yield _Boundary(
+            yield Boundary(
                 kind="crossing",
                 source=source,
                 destination=destination,
@@ -198,12 +204,12 @@ def _spread(by_size: Mapping[int, Tensor]) -> Iterator[Tensor]:
     yield from (ordered[index] for index in sorted(chosen) if index < len(ordered))
 
 
-def _is_known(store: Store, boundary: _Boundary) -> bool:
+def _is_known(store: Store, boundary: Boundary) -> bool:
     known = store.boundary(boundary.kind, boundary.source, boundary.destination, boundary.tensor)
     return known is not None and known.source == "measured"
 
 
-def _measure(boundary: _Boundary, store: Store, worker: Worker, threads: int) -> Outcome:
+def _measure(boundary: Boundary, store: Store, worker: Worker, threads: int) -> Outcome:
     reply = worker.call(boundary.payload(threads))
     if not isinstance(reply, Reply):
         return reply

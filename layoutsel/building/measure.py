@@ -75,4 +75,13 @@ def _crossing(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[Bu
     )
 
 
-_BUILDERS = {"subgraph": _subgraph, "transform": _transform, "crossing": _crossing}
+def _reference(_request: Mapping[str, Any], _target: tvm.target.Target) -> tuple[Built, ...]:
+    return (reference_kernel(),)
+
+
+_BUILDERS = {
+    "subgraph": _subgraph,
+    "transform": _transform,
+    "crossing": _crossing,
+    "reference": _reference,
+}

@@ -69,23 +69,24 @@ class Activity:
     def __call__(self, progress: Measurement) -> None:
         """Take the report of one measurement."""
         self.measured += 1
-        if progress.done == 1:
+        what = "boundaries" if progress.request.key in _BOUNDARIES else "candidates"
+        self._step("measuring", what, progress.done, progress.total, progress.request.label)
+
+    def compiled(self, done: int, total: int, label: str) -> None:
+        """Take the report that a candidate, or a boundary, was compiled."""
+        self._step("compiling", "candidates", done, total, label)
+
+    def _step(self, doing: str, what: str, done: int, total: int, label: str) -> None:
+        if done == 1:
             self._start = time.monotonic()
             self._live.reset(self._task)
-        what = "boundaries" if progress.request.key in _BOUNDARIES else "candidates"
         self._live.update(
-            self._task,
-            description=f"measuring {what}",
-            completed=progress.done,
-            total=progress.total,
-            label=progress.request.label,
+            self._task, description=f"{doing} {what}", completed=done, total=total, label=label
         )
         if self._live.disable and time.monotonic() - self._last >= _LINE_EVERY_S:
             self._last = time.monotonic()
-            left_s = (progress.total - progress.done) * self._mean_s(progress.done)
-            terminal.note(
-                "measuring", f"{progress.done} of {progress.total}, about {left_s:.0f} s left"
-            )
+            left_s = (total - done) * self._mean_s(done)
+            terminal.note(doing, f"{done} of {total}, about {left_s:.0f} s left")
 
     def _mean_s(self, done: int) -> float:
         return (time.monotonic() - self._start) / max(1, done - 1)

@@ -9,6 +9,7 @@ import typer
 
 from layoutsel.cli import (
     bench,
+    bundle,
     compile_model,
     demo,
     doctor,
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tune": tune.tune,
     "compile": compile_model.compile_model,
     "run": run.run,
+    "bundle": bundle.bundle,
     "bench": bench.bench,
     "explain": explain.explain,
     "doctor": doctor.doctor,

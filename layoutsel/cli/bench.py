@@ -13,6 +13,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.exit_codes import USER_ERROR
+from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     CostOption,
@@ -21,7 +22,6 @@ from layoutsel.cli.options import (
     ShapeOption,
     StrategyOption,
     UnitsOption,
-    check_output,
     parse_names,
     parse_shapes,
 )

@@ -10,6 +10,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
+from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     BudgetOption,
     CacheOption,
@@ -25,7 +26,6 @@ from layoutsel.cli.options import (
     StrategyOption,
     ThreadsOption,
     UnitsOption,
-    check_output,
 )
 from layoutsel.cli.planner import Wanted
 from layoutsel.precision import check_budget, precision_mode

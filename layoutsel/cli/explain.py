@@ -11,13 +11,13 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
+from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     JsonFlag,
     LogsOption,
     ShapeOption,
     ThreadsOption,
-    check_output,
 )
 from layoutsel.cli.planner import Wanted
 from tvm_passes.errors import LayoutselError

@@ -27,3 +27,25 @@ def replacing(path: Path) -> Iterator[Path]:
         raise LayoutselError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path | None) -> None:
+    """Find out before the work whether its result can be written.
+
+    Raises
+    ------
+    LayoutselError
+        Says what is in the way.
+    """
+    if path is None:
+        return
+    folder = path.parent
+    if path.is_dir():
+        problem = "it is a directory"
+    elif not folder.is_dir():
+        problem = f"there is no directory {folder}"
+    elif not os.access(folder, os.W_OK):
+        problem = f"the directory {folder} is not writable"
+    else:
+        return
+    raise LayoutselError(f"cannot write {path}: {problem}; choose another place")

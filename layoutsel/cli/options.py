@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -195,25 +194,3 @@ def parse_names(text: str | None) -> tuple[str, ...] | None:
     if not all(names) or len(set(names)) != len(names):
         raise LayoutselError(f"got names {text!r}; expected distinct names with commas between")
     return names
-
-
-def check_output(path: Path | None) -> None:
-    """Find out before the work whether its result can be written.
-
-    Raises
-    ------
-    LayoutselError
-        Says what is in the way.
-    """
-    if path is None:
-        return
-    folder = path.parent
-    if path.is_dir():
-        problem = "it is a directory"
-    elif not folder.is_dir():
-        problem = f"there is no directory {folder}"
-    elif not os.access(folder, os.W_OK):
-        problem = f"the directory {folder} is not writable"
-    else:
-        return
-    raise LayoutselError(f"cannot write {path}: {problem}; choose another place")

@@ -9,6 +9,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
+from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     BudgetOption,
     CacheOption,
@@ -23,7 +24,6 @@ from layoutsel.cli.options import (
     StrategyOption,
     ThreadsOption,
     UnitsOption,
-    check_output,
 )
 from layoutsel.cli.planner import Wanted
 

@@ -10,13 +10,13 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
+from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     PrecisionOption,
     ShapeOption,
     ThreadsOption,
     UnitsOption,
-    check_output,
     parse_names,
     parse_shapes,
 )

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.files import replacing
-from layoutsel.cli.options import check_output
+from layoutsel.cli.files import check_output, replacing
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
+from layoutsel.ondevice.requirements import check_features, check_units
 from layoutsel.ondevice.tensors import synchronise
 from layoutsel.ondevice.virtual_machine import virtual_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import amx, cuda, onednn, opencl
+from tvm_passes import onednn
 from tvm_passes.devices import HOST
-from tvm_passes.errors import LayoutselError, UnitUnavailable
-from tvm_passes.isa import cpu_flags
+from tvm_passes.errors import LayoutselError
 from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
@@ -208,25 +208,9 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel(module, opened.weights, dict(opened.header), path)
 
 
-_UNITS: Mapping[str, Callable[[], str | None]] = {
-    "onednn": onednn.available,
-    "amx": amx.unavailable,
-    "cuda": cuda.unavailable,
-    "opencl": opencl.unavailable,
-}
-"""Units that a process has to ask for, or to load, before their code runs: what does so and says why it cannot."""
-
-
 def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
-    missing = sorted(set(header.get("features", ())) - cpu_flags())
-    if missing:
-        raise UnitUnavailable(
-            f"{path} was built for instruction sets that this machine lacks: {', '.join(missing)}; "
-            f"compile the model on this machine, or with --target for it"
-        )
-    for unit, unavailable in _UNITS.items():
-        if unit in header.get("units", ()) and (reason := unavailable()):
-            raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}")
+    check_features(str(path), header.get("features", ()))
+    check_units(str(path), header.get("units", ()))
 
 
 def _bind(

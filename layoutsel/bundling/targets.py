@@ -1,0 +1,133 @@
+"""Targets as the command line has them, and what machine they make together."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tvm.target import Target, codegen
+
+from tvm_passes.cpu import host_target
+from tvm_passes.devices import DEVICE_TYPES, HOST
+from tvm_passes.errors import LayoutselError
+from tvm_passes.isa import EXTENSIONS
+from tvm_passes.targets import Elsewhere
+
+_EXAMPLE = "'llvm -mcpu=skylake-avx512', 'cuda -arch=sm_80' or TVM's JSON"
+
+
+def elsewhere_of(texts: Sequence[str], threads: int | None) -> Elsewhere | None:
+    """The machine that targets describe, at most one of each kind; None where there are none.
+
+    Where no CPU is among them, it is this machine's.
+
+    Raises
+    ------
+    LayoutselError
+        If a text is no target, or a machine's number of cores is not known.
+    """
+    if not texts:
+        return None
+    targets: dict[str, Target] = {}
+    for text in texts:
+        target = parse_target(text)
+        kind = str(target.kind.name)
+        if kind not in DEVICE_TYPES:
+            known = ", ".join(DEVICE_TYPES)
+            raise LayoutselError(f"--target {text!r}: got kind {kind!r}; expected one of {known}")
+        if kind in targets:
+            raise LayoutselError(f"--target {text!r}: got a second target of kind {kind!r}")
+        targets[kind] = target
+    host = targets.pop(HOST, None)
+    return Elsewhere(host=_with_cores(host, threads), devices=targets)
+
+
+def _with_cores(host: Target | None, threads: int | None) -> Target:
+    if host is None:
+        return host_target()
+    stated = host.attrs.get("num-cores")
+    if stated is None and threads is None:
+        raise LayoutselError(
+            f"--target {host}: it does not say how many cores the machine has: add --threads N"
+        )
+    return Target({**dict(host.export()), "num-cores": int(stated or threads or 1)})
+
+
+def parse_target(text: str) -> Target:
+    """Read TVM's JSON, or ``kind -name=value ...``; commas make a list of the features in ``-mattr``.
+
+    Raises
+    ------
+    LayoutselError
+        If it is neither, or TVM knows no such target.
+    """
+    try:
+        return Target(json.loads(text) if text.lstrip().startswith("{") else _words(text))
+    except Exception as error:  # TVM raises whatever its parsers do
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise LayoutselError(
+            f"--target {text!r}: {reason}; expected something like {_EXAMPLE}"
+        ) from error
+
+
+def _words(text: str) -> dict[str, object]:
+    kind, *options = text.split()
+    described: dict[str, object] = {"kind": kind}
+    for option in options:
+        name, _, value = option.lstrip("-").partition("=")
+        if not option.startswith("-") or not value:
+            raise ValueError(f"got {option!r} in it, expected -name=value")
+        if name == "mattr":
+            described[name] = value.split(",")
+        else:
+            described[name] = int(value) if value.isdigit() else value
+    return described
+
+
+def check_compiler(machine: Elsewhere | None, compiler: str | None) -> None:
+    """Find out before anything is compiled whether it can be linked.
+
+    Raises
+    ------
+    LayoutselError
+        Says which compiler is missing, and what Debian calls it.
+    """
+    if compiler is not None:
+        if shutil.which(compiler) is None:
+            package = Path(compiler).name.rpartition("-")
+            raise LayoutselError(
+                f"--cc {compiler}: there is no such compiler on PATH; install it (Debian: {package[2]}-{package[0]})"
+                if package[0]
+                else f"--cc {compiler}: there is no such compiler on PATH"
+            )
+        return
+    wanted = architecture(machine.host) if machine else platform.machine()
+    if wanted != platform.machine():
+        raise LayoutselError(
+            f"linking for {wanted} needs a compiler for it: add --cc {wanted}-linux-gnu-g++ "
+            f"(Debian: g++-{wanted.replace('_', '-')}-linux-gnu)"
+        )
+    if not any(shutil.which(tool) for tool in ("g++", "clang++", "c++")):
+        raise LayoutselError(
+            "a bundle's libraries are linked: got no C++ compiler on PATH; install one (Debian: g++)"
+        )
+
+
+def architecture(host: Target) -> str:
+    """As ``uname -m`` has it; this machine's where the target does not say."""
+    triple = str(host.attrs.get("mtriple") or "")
+    return triple.partition("-")[0] or platform.machine()
+
+
+def features(host: Target) -> tuple[str, ...]:
+    """Instruction sets that code for `host` may use, as the kernel names them."""
+    if architecture(host) != "x86_64":
+        return ()
+    return tuple(
+        sorted(
+            flag for flag, name in EXTENSIONS.items() if codegen.llvm_cpu_has_features(name, host)
+        )
+    )

@@ -1,0 +1,26 @@
+"""The file of a bundle: members in a fixed order, without dates and owners, so that equal bundles are equal files."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+from layoutsel.ondevice.archive import MANIFEST, SUMS, sha256
+from layoutsel.ondevice.manifest import Manifest
+from layoutsel.planning import documents
+
+
+def write_archive(folder: Path, manifest: Manifest, path: Path) -> None:
+    """Write what lies in `folder`, with its manifest and checksums, to `path`."""
+    documents.save(manifest, folder / MANIFEST)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = [str(file.relative_to(folder)) for file in files]
+    names = [MANIFEST, *(name for name in names if name != MANIFEST)]
+    sums = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
+    (folder / SUMS).write_text(sums, encoding="ascii")
+    with tarfile.open(path, "w:", format=tarfile.USTAR_FORMAT) as archive:
+        for name in (SUMS, *names):
+            member = tarfile.TarInfo(name)
+            member.size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as content:
+                archive.addfile(member, content)

@@ -1,0 +1,72 @@
+"""``layoutsel-measure``: time what a bundle holds, or check and time the model that it deploys."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from layoutsel.cli.exit_codes import INTERRUPTED, USER_ERROR
+from layoutsel.cli.files import check_output
+from layoutsel.cost.outcome import Timing
+from layoutsel.ondevice import archive, requirements
+from layoutsel.ondevice.measure import Progress, measure_bundle
+from tvm_passes.errors import LayoutselError
+
+_NAME = "layoutsel-measure"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, 2 for an error of the user's, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        _measure(options.bundle, options.output, options.time_limit)
+    except LayoutselError as error:
+        _say(f"error: {error}")
+        return USER_ERROR
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was measured is in {options.output}, the same command goes on")
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=_NAME, description=__doc__)
+    parser.add_argument("bundle", type=Path, help="as `layoutsel bundle` writes it")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="results.json")
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds that one candidate may take (default: 60)",
+    )
+    return parser
+
+
+def _measure(path: Path, output: Path, time_limit_s: float) -> None:
+    check_output(output)
+    with archive.opened(path) as bundle:
+        requirements.check(str(path), bundle.manifest.requires)
+        results = measure_bundle(bundle, output, time_limit_s, _report)
+    timings = [
+        *(one.timing for one in results.candidates),
+        *(one.timing for one in results.boundaries),
+    ]
+    failed = timings.count(None)
+    print(f"{len(timings) - failed} measurements and {failed} failures written to {output}")
+
+
+def _report(progress: Progress) -> None:
+    outcome = progress.outcome
+    what = (
+        f"{outcome.us:.1f} ± {outcome.spread_us:.1f} µs"
+        if isinstance(outcome, Timing)
+        else f"failed: {outcome.reason}"
+    )
+    _say(f"{progress.done} of {progress.total}: {progress.label}: {what}")
+
+
+def _say(text: str) -> None:
+    print(f"{_NAME}: {text}", file=sys.stderr, flush=True)

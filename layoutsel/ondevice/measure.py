@@ -1,0 +1,195 @@
+"""Everything in a bundle, timed: each in a child process, what is known kept at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tvm_ffi
+
+from layoutsel.cost.machine import this_machine
+from layoutsel.cost.outcome import Failure, Outcome, Timing
+from layoutsel.cost.worker import Reply, Worker
+from layoutsel.ondevice import results as documents_of
+from layoutsel.ondevice.archive import Bundle
+from layoutsel.ondevice.manifest import Boundary, Candidate
+from layoutsel.ondevice.peaks import read_gbps
+from layoutsel.ondevice.results import (
+    BoundaryResult,
+    CandidateResult,
+    DeviceFound,
+    MachineFound,
+    Results,
+)
+from layoutsel.ondevice.trial import Trial
+from layoutsel.ondevice.units import IDENTITIES
+from layoutsel.planning import documents
+from tvm_passes.devices import DEVICE_TYPES
+from tvm_passes.errors import LayoutselError
+
+_CLOCK_KHZ, _COMPUTE_UNITS = 6, 7
+"""TVM's numbers of a device's attributes."""
+_SAVE_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Reported after every measurement."""
+
+    done: int
+    total: int
+    label: str
+    outcome: Outcome
+
+
+def measure_bundle(
+    bundle: Bundle, output: Path, time_limit_s: float, on_progress: Callable[[Progress], None]
+) -> Results:
+    """Time what `output` does not know yet; it is written while measuring, and whole at any moment.
+
+    Parameters
+    ----------
+    time_limit_s
+        What one candidate may take, loading included.
+
+    Raises
+    ------
+    LayoutselError
+        If `output` holds something else, or cannot be written.
+    """
+    results = _begun(bundle, output)
+    missing = list(_missing(bundle, results))
+    with _worker(bundle, time_limit_s) as worker:
+        saved = time.monotonic()
+        try:
+            for done, entry in enumerate(missing, start=1):
+                outcome = _timed(worker.call(_trial(bundle, entry)))
+                results = _with(results, entry, outcome)
+                if time.monotonic() - saved >= _SAVE_EVERY_S:
+                    documents.save(results, output)
+                    saved = time.monotonic()
+                on_progress(
+                    Progress(done=done, total=len(missing), label=entry.label, outcome=outcome)
+                )
+            results = replace(results, complete=True)
+        finally:
+            documents.save(results, output)
+    return results
+
+
+def _begun(bundle: Bundle, output: Path) -> Results:
+    """What is known already, or results without any."""
+    machine = _machine(bundle)
+    if output.exists():
+        known = documents_of.load(output)
+        if known.bundle == bundle.digest and known.machine.described == machine.described:
+            return known
+        raise LayoutselError(
+            f"{output} holds the results of another bundle, or of another machine: choose another place"
+        )
+    manifest = bundle.manifest
+    return Results(
+        schema_version=documents_of.SCHEMA_VERSION,
+        bundle=bundle.digest,
+        model=manifest.model,
+        machine=machine,
+        threads=manifest.requires.threads,
+        versions=manifest.requires.versions,
+        complete=False,
+        workloads=manifest.workloads,
+        candidates=tuple(
+            CandidateResult(key=u.key, decision=u.decision, timing=None, failure=u.reason)
+            for u in manifest.unbuilt
+        ),
+        boundaries=(),
+        deployed=None,
+    )
+
+
+def _machine(bundle: Bundle) -> MachineFound:
+    memory_gbps, cache_gbps = read_gbps(bundle.manifest.requires.threads)
+    return MachineFound(
+        described=this_machine(),
+        memory_gbps=memory_gbps,
+        cache_gbps=cache_gbps,
+        devices={kind: _device(kind) for kind in bundle.manifest.requires.devices},
+    )
+
+
+def _device(kind: str) -> DeviceFound:
+    attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
+    clock_khz, units = (
+        attribute(DEVICE_TYPES[kind], 0, number) for number in (_CLOCK_KHZ, _COMPUTE_UNITS)
+    )
+    return DeviceFound(
+        identity=IDENTITIES[kind](),
+        compute_units=max(int(units or 1), 1),
+        clock_mhz=max(float(clock_khz or 0) / 1e3, 1.0),
+    )
+
+
+def _missing(bundle: Bundle, results: Results) -> Iterator[Candidate | Boundary]:
+    tried = {*map(_identity, results.candidates), *map(_identity, results.boundaries)}
+    yield from (entry for entry in bundle.manifest.candidates if _identity(entry) not in tried)
+    yield from (entry for entry in bundle.manifest.boundaries if _identity(entry) not in tried)
+
+
+def _identity(
+    entry: Candidate | Boundary | CandidateResult | BoundaryResult,
+) -> tuple[object, ...]:
+    if isinstance(entry, Candidate | CandidateResult):
+        return entry.key, entry.decision
+    return entry.kind, entry.source, entry.destination, entry.tensor
+
+
+def _worker(bundle: Bundle, time_limit_s: float) -> Worker:
+    threads = str(bundle.manifest.requires.threads)
+    return Worker(
+        "layoutsel.ondevice.trial:run_trial",
+        time_limit_s=time_limit_s,
+        environment={"OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads},
+    )
+
+
+def _trial(bundle: Bundle, entry: Candidate | Boundary) -> Trial:
+    manifest = bundle.manifest
+    if manifest.reference is None:
+        raise LayoutselError("a bundle of candidates without the reference kernel")
+    is_copy = isinstance(entry, Boundary) and not entry.programs
+    return Trial(
+        folder=bundle.folder,
+        programs=(entry.program,) if isinstance(entry, Candidate) else entry.programs,
+        places=entry.places if isinstance(entry, Boundary) else (),
+        shape=entry.tensor.shape if is_copy and isinstance(entry, Boundary) else (),
+        reference=manifest.reference,
+        threads=manifest.requires.threads,
+        units=manifest.requires.units,
+    )
+
+
+def _timed(reply: Reply | Failure) -> Outcome:
+    if isinstance(reply, Failure):
+        return reply
+    us, spread_us, runs = reply.value
+    return Timing(us=us, spread_us=spread_us, runs=runs)
+
+
+def _with(results: Results, entry: Candidate | Boundary, outcome: Outcome) -> Results:
+    timing = outcome if isinstance(outcome, Timing) else None
+    failure = outcome.reason if isinstance(outcome, Failure) else None
+    if isinstance(entry, Candidate):
+        one = CandidateResult(
+            key=entry.key, decision=entry.decision, timing=timing, failure=failure
+        )
+        return replace(results, candidates=(*results.candidates, one))
+    other = BoundaryResult(
+        kind=entry.kind,
+        source=entry.source,
+        destination=entry.destination,
+        tensor=entry.tensor,
+        timing=timing,
+        failure=failure,
+    )
+    return replace(results, boundaries=(*results.boundaries, other))
