@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.machine import this_machine
+from layoutsel.cost.machine import Machine, this_machine
 from layoutsel.cost.measured import MeasuredCost, Progress, Request
 from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import machine_peaks
@@ -37,7 +37,12 @@ from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
-from layoutsel.planning.hybrid import has_guesses, without_estimates, without_guesses
+from layoutsel.planning.hybrid import (
+    has_guesses,
+    require_measured,
+    without_estimates,
+    without_guesses,
+)
 from layoutsel.planning.pins import apply_pins, check_offered
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
@@ -89,6 +94,8 @@ class Session:
     """Which precisions candidates may have, and what error a model may."""
     samples: tuple[list[np.ndarray], ...] | None = field(default=None, compare=False)
     """Inputs that errors are measured on; seeded random ones where None."""
+    machine: MachineProfile | None = None
+    """The machine to plan for, where nothing is measured or built; this one where None."""
 
     @classmethod
     def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
@@ -105,12 +112,22 @@ class Session:
         progress: OnProgress | None = None,
         cost_model: str | Path | None = None,
         logs: str | Path | None = None,
+        machine: str | Path | None = None,
     ) -> Session:
-        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`."""
+        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`.
+
+        `machine` is the file of another machine to plan for: a :class:`MachineProfile` as JSON.
+        """
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
-        chosen = select(tuple(units) if units is not None else None, mode)
+        other = MachineProfile.load(Path(machine)) if machine is not None else None
+        if other is not None and threads not in (None, other.threads):
+            raise LayoutselError(
+                f"{machine}: got {threads} threads; expected {other.threads}, which its peaks are of"
+            )
+        devices = None if other is None else tuple(other.devices)
+        chosen = select(tuple(units) if units is not None else None, mode, devices)
         model = import_model(source, shapes=shapes)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
@@ -118,18 +135,21 @@ class Session:
             model,
             ModelGraph.read(module, model.origins),
             chosen,
-            threads or available_threads(),
+            other.threads if other else threads or available_threads(),
             Path(cache) if cache else None,
             progress,
             Path(cost_model) if cost_model else PRETRAINED,
             Path(logs) if logs else None,
             mode,
             samples,
+            other,
         )
 
     @cached_property
     def tuned(self) -> AbstractContextManager[Any]:
-        """Within it, the units see the tuning records at hand."""
+        """Within it, the units see the tuning records at hand; for another machine, those it is given."""
+        if self.machine is not None and self.logs is None:
+            return nullcontext()
         return tuning_records(self.logs)
 
     def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
@@ -255,10 +275,20 @@ class Session:
     @property
     def context(self) -> Context:
         """What measurements hold for."""
-        machine = this_machine().fingerprint
-        devices = {name: self.units[name].backend.identity() for name in self.devices}
+        machine = self.described.fingerprint
+        devices = {name: self._identity(name) for name in self.devices}
         versions = {**all_versions(), **devices}
         return Context(machine=machine, versions=versions, threads=self.threads)
+
+    def _identity(self, device: str) -> str:
+        if self.machine is not None:
+            return self.machine.devices[device].name
+        return self.units[device].backend.identity()
+
+    @property
+    def described(self) -> Machine:
+        """The machine that is planned for."""
+        return self.machine.machine if self.machine is not None else this_machine()
 
     @contextmanager
     def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
@@ -268,7 +298,7 @@ class Session:
         estimate = self.roofline if cost == "roofline" else self.learned
         with Store(self.context, self.cache) as store:
             model = MeasuredCost(store, estimate)
-            if cost == "measured":
+            if cost == "measured" and self.machine is None:
                 measure_all(self, model)
             yield model
 
@@ -281,13 +311,15 @@ class Session:
 
     @cached_property
     def profile(self) -> MachineProfile:
-        """The machine, and what was measured of it."""
-        return MachineProfile(machine=this_machine(), peaks=machine_peaks(self.threads))
+        """The machine that is planned for, and what was measured of it."""
+        return self.machine or MachineProfile(
+            machine=this_machine(), peaks=machine_peaks(self.threads)
+        )
 
     @cached_property
     def roofline(self) -> RooflineCost:
-        """The roofline of this machine, with the units' efficiencies."""
-        return RooflineCost(peaks=machine_peaks(self.threads))
+        """The roofline of the machine, with the units' efficiencies."""
+        return RooflineCost(peaks=self.profile.peaks)
 
     def worker(self) -> Worker:
         """A process that measures; a context manager."""
@@ -333,6 +365,8 @@ class Session:
             # A pin that cannot be honoured is found before anything is measured.
             self.problem("roofline", pins)
         with self.cost_model(cost) as model:
+            if self.machine is not None:
+                return self._unmeasured(model, cost, pins)
             if self.devices and cost != "roofline":
                 measure_copies(self, model)
             problem = apply_pins(self.priced(model, cost), pins)
@@ -350,6 +384,15 @@ class Session:
             if cost != "roofline":
                 problem = without_estimates(problem, self.devices)
             return problem
+
+    def _unmeasured(self, model: MeasuredCost, cost: str, pins: Sequence[str]) -> PlanningProblem:
+        """The planning problem of another machine: what is stored of it, predicted, or its roofline."""
+        problem = apply_pins(self.priced(model, cost), pins)
+        if cost in ("measured", "hybrid"):
+            require_measured(problem, f"--cost {cost} for the machine {self.profile.name}")
+        if cost == "learned":
+            warn_of_unknown_machine(self)
+        return problem if cost == "roofline" else without_guesses(problem)
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""
@@ -376,7 +419,7 @@ class Session:
             problem,
             solution,
             strategy=strategy,
-            machine=this_machine().fingerprint,
+            machine=self.described.fingerprint,
             versions=all_versions(),
             threads=self.threads,
             score_cost_us=explanation.gains.score_us,
