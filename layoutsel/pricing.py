@@ -11,7 +11,6 @@ from layoutsel.building.asked import tensor_spec
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import Cost, Infeasible, Workload
-from layoutsel.cost.peaks import machine_peaks
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
 from tvm_passes.backends import BACKENDS
@@ -99,7 +98,7 @@ class Pricing:
         else:
             us = self.model.crossing(tensor_spec(tensor), *ends).us
         if (tensor.producer, tensor.output_index) in self.session.in_place.parts:
-            gbps = machine_peaks(self.session.threads).cache_gbps
+            gbps = self.session.profile.peaks.cache_gbps
             us += 2 * tensor.bytes / gbps * 1e-3
         return us
 
@@ -109,17 +108,18 @@ class Pricing:
         cost = self.model.store.boundary("crossing", source, destination, spec)
         if cost is not None:
             return cost.us
-        peaks = machine_peaks(self.session.threads)
+        peaks = self.session.profile.peaks
         return peaks.launch_us + tensor.bytes / peaks.memory_gbps * 1e-3
 
 
 def warn_of_unknown_machine(session: Session) -> None:
-    """Say that predictions are less certain where the learned cost model has no data of this machine."""
+    """Say that predictions are less certain where the learned cost model has no data of the machine."""
     if not session.learned.knows_machine:
         logger.warning(
-            "the cost model has not seen this machine with %d threads: its predictions are less certain; "
-            "`layoutsel calibrate` adapts it within a minute",
+            "the cost model has not seen %s with %d threads: its predictions are less certain%s",
+            "this machine" if session.machine is None else session.described.cpu,
             session.threads,
+            "; `layoutsel calibrate` adapts it within a minute" if session.machine is None else "",
         )
 
 

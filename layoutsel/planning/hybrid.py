@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from layoutsel.planning.doubt import Candidate, Doubts, doubts, reprice
+from layoutsel.planning.doubt import MEASURED, Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
 from layoutsel.precision import OWN
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import Decline
+from tvm_passes.errors import Decline, LayoutselError
 
 GUESSED = "roofline"
 """Source of a cost that follows from the work alone."""
@@ -97,6 +97,28 @@ def without_estimates(problem: PlanningProblem, units: Collection[str]) -> Plann
         return option.decision.unit in units and option.source == "roofline"
 
     return replace(problem, nodes=tuple(_without(node, is_estimate) for node in problem.nodes))
+
+
+def require_measured(problem: PlanningProblem, what: str) -> None:
+    """Refuse a problem with costs that nobody measured, where measuring is not possible.
+
+    Raises
+    ------
+    LayoutselError
+        Says how many candidates of `problem` there are without a measurement, and names the first.
+    """
+    missing = [
+        f"{node.id} as {option.decision}"
+        for node in problem.nodes
+        for option in node.options
+        if option.source != MEASURED
+    ]
+    if missing:
+        total = sum(len(node.options) for node in problem.nodes)
+        raise LayoutselError(
+            f"{what}: got no measurement of {len(missing)} of {total} candidates, such as {missing[0]}; "
+            f"expected all, taken there, as nothing is measured here. Use --cost learned or roofline"
+        )
 
 
 def _without(node: Node, leave_out: Callable[[Option], bool]) -> Node:
