@@ -8,22 +8,20 @@ import numpy as np
 from tvm import relax
 
 from layoutsel.building.candidate import Built, build_candidate
+from layoutsel.ondevice.reference import CHANNELS, SIDE
 from tvm_passes.cpu import host_target
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.decision import Decision
 from tvm_passes.partition import PartitionSubgraphs
-
-_CHANNELS, _SIDE = 64, 28
-"""115 MFLOP on 350 kB: bound by arithmetic, inside the second-level cache."""
 
 
 @cache
 def reference_kernel() -> Built:
     """The convolution, built once per process."""
     builder = relax.BlockBuilder()
-    image = relax.TensorType((1, _CHANNELS, _SIDE, _SIDE), "float32")
+    image = relax.TensorType((1, CHANNELS, SIDE, SIDE), "float32")
     x = relax.Var("x", image)
-    weights = np.random.default_rng(0).standard_normal((_CHANNELS, _CHANNELS, 3, 3))
+    weights = np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS, 3, 3))
     w = relax.const(0.05 * weights.astype("float32"))
     with builder.function("main", [x]):
         with builder.dataflow():

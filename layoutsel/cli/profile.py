@@ -37,6 +37,15 @@ def profile(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sweep.")] = 0,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="Results of layoutsel-measure on another machine, to be kept here. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -54,9 +63,12 @@ def profile(
     What is there already is not measured again; Ctrl-C keeps everything, and the same command goes on. A machine with
     other cores or older instruction sets is imitated by `taskset` and ONEDNN_MAX_CPU_ISA=AVX2.
     """
-    if not models and not sweep:
-        raise LayoutselError("nothing to profile: give a MODEL, or --sweep N")
+    if not models and not sweep and not results:
+        raise LayoutselError("nothing to profile: give a MODEL, --sweep N or --import FILE")
     check_output(save)
+    _import(results or [], cache)
+    if not models and not sweep:
+        return
     from layoutsel.session import Session
 
     recorded: list[Any] = []
@@ -80,6 +92,21 @@ def profile(
     terminal.show_text(f"{shown.measured} new measurements")
     if save is not None:
         _save(save, cache, recorded)
+
+
+def _import(files: list[Path], cache: Path | None) -> None:
+    if not files:
+        return
+    from layoutsel.bundling.bring_home import bring_home
+
+    for file in files:
+        kept = bring_home(file, cache)
+        terminal.show_text(
+            f"{file}: {kept.measurements} measurements and {kept.failures} failures of {kept.machine} are in the log"
+        )
+        if not kept.complete:
+            terminal.note("warning", f"{file}: measuring was interrupted, and can go on")
+        terminal.show_text(f"plan for it with --machine {kept.machine_file}")
 
 
 def _sources(models: list[str], sweep: int, seed: int) -> Iterator[tuple[str, Any]]:

@@ -6,10 +6,12 @@ measured under other versions stays in the file, is never used, and is announced
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,6 +82,23 @@ class Store:
     def close(self) -> None:
         """Close the file; every measurement is in it already."""
         self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all that is put within, or nothing where that fails."""
+        self._query("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._query("ROLLBACK")
+            raise
+        self._query("COMMIT")
+
+    def under(self, context: Context) -> Store:
+        """The same open file for another context; it is closed with this one."""
+        other = copy.copy(self)
+        other.context = context
+        return other
 
     def get(self, key: str, decision: Decision) -> Outcome | None:
         """Look up what was measured for sub-graph hash `key` under `decision`; None if nothing was."""

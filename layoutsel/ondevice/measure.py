@@ -14,8 +14,9 @@ from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.ondevice import results as documents_of
 from layoutsel.ondevice.archive import Bundle
-from layoutsel.ondevice.manifest import Boundary, Candidate
-from layoutsel.ondevice.peaks import read_gbps
+from layoutsel.ondevice.manifest import Boundary, Candidate, Program
+from layoutsel.ondevice.peaks import memory_rates
+from layoutsel.ondevice.reference import FLOPS
 from layoutsel.ondevice.results import (
     BoundaryResult,
     CandidateResult,
@@ -59,13 +60,13 @@ def measure_bundle(
     LayoutselError
         If `output` holds something else, or cannot be written.
     """
-    results = _begun(bundle, output)
-    missing = list(_missing(bundle, results))
     with _worker(bundle, time_limit_s) as worker:
+        results = _begun(bundle, output, worker)
+        missing = list(_missing(bundle, results))
         saved = time.monotonic()
         try:
             for done, entry in enumerate(missing, start=1):
-                outcome = _timed(worker.call(_trial(bundle, entry)))
+                outcome = _timed(worker.call(_trial_of(bundle, entry)))
                 results = _with(results, entry, outcome)
                 if time.monotonic() - saved >= _SAVE_EVERY_S:
                     documents.save(results, output)
@@ -79,12 +80,11 @@ def measure_bundle(
     return results
 
 
-def _begun(bundle: Bundle, output: Path) -> Results:
+def _begun(bundle: Bundle, output: Path, worker: Worker) -> Results:
     """What is known already, or results without any."""
-    machine = _machine(bundle)
     if output.exists():
         known = documents_of.load(output)
-        if known.bundle == bundle.digest and known.machine.described == machine.described:
+        if known.bundle == bundle.digest and known.machine.described == this_machine():
             return known
         raise LayoutselError(
             f"{output} holds the results of another bundle, or of another machine: choose another place"
@@ -94,7 +94,7 @@ def _begun(bundle: Bundle, output: Path) -> Results:
         schema_version=documents_of.SCHEMA_VERSION,
         bundle=bundle.digest,
         model=manifest.model,
-        machine=machine,
+        machine=_machine(bundle, worker),
         threads=manifest.requires.threads,
         versions=manifest.requires.versions,
         complete=False,
@@ -108,10 +108,14 @@ def _begun(bundle: Bundle, output: Path) -> Results:
     )
 
 
-def _machine(bundle: Bundle) -> MachineFound:
-    memory_gbps, cache_gbps = read_gbps(bundle.manifest.requires.threads)
+def _machine(bundle: Bundle, worker: Worker) -> MachineFound:
+    reference = _timed(worker.call(_trial(bundle, _reference(bundle))))
+    if isinstance(reference, Failure):
+        raise LayoutselError(f"not even the reference kernel runs here: {reference.reason}")
+    memory_gbps, cache_gbps = memory_rates(bundle.manifest.requires.threads)
     return MachineFound(
         described=this_machine(),
+        gflops=FLOPS / reference.us / 1e3,
         memory_gbps=memory_gbps,
         cache_gbps=cache_gbps,
         devices={kind: _device(kind) for kind in bundle.manifest.requires.devices},
@@ -153,19 +157,29 @@ def _worker(bundle: Bundle, time_limit_s: float) -> Worker:
     )
 
 
-def _trial(bundle: Bundle, entry: Candidate | Boundary) -> Trial:
-    manifest = bundle.manifest
-    if manifest.reference is None:
+def _reference(bundle: Bundle) -> Program:
+    if bundle.manifest.reference is None:
         raise LayoutselError("a bundle of candidates without the reference kernel")
-    is_copy = isinstance(entry, Boundary) and not entry.programs
+    return bundle.manifest.reference
+
+
+def _trial_of(bundle: Bundle, entry: Candidate | Boundary) -> Trial:
+    if isinstance(entry, Candidate):
+        return _trial(bundle, entry.program)
+    return _trial(bundle, *entry.programs, places=entry.places, shape=entry.tensor.shape)
+
+
+def _trial(
+    bundle: Bundle, *programs: Program, places: tuple[str, ...] = (), shape: tuple[int, ...] = ()
+) -> Trial:
     return Trial(
         folder=bundle.folder,
-        programs=(entry.program,) if isinstance(entry, Candidate) else entry.programs,
-        places=entry.places if isinstance(entry, Boundary) else (),
-        shape=entry.tensor.shape if is_copy and isinstance(entry, Boundary) else (),
-        reference=manifest.reference,
-        threads=manifest.requires.threads,
-        units=manifest.requires.units,
+        programs=programs,
+        places=places,
+        shape=shape,
+        reference=_reference(bundle),
+        threads=bundle.manifest.requires.threads,
+        units=bundle.manifest.requires.units,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
-from layoutsel.cost.outcome import Timing
+from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.planning import documents
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -17,25 +17,36 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class CandidateResult:
+class _Result:
+    timing: Timing | None
+    failure: str | None
+
+    def __post_init__(self) -> None:
+        if (self.timing is None) == (self.failure is None):
+            raise LayoutselError("a result has either a timing or a failure")
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is kept of it."""
+        return self.timing or Failure(reason=self.failure or "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateResult(_Result):
     """What a candidate took; one of both is None."""
 
     key: str
     decision: Decision
-    timing: Timing | None
-    failure: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundaryResult:
+class BoundaryResult(_Result):
     """What a boundary took; one of both is None."""
 
     kind: str
     source: str
     destination: str
     tensor: TensorSpec
-    timing: Timing | None
-    failure: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,8 @@ class MachineFound:
     """The machine, and what its memory gives."""
 
     described: Machine
+    gflops: float
+    """f32 GFLOP/s that the reference kernel attains."""
     memory_gbps: float
     """GB/s that all threads together read from memory."""
     cache_gbps: float
@@ -115,4 +128,9 @@ def load(file: Path) -> Results:
         raise LayoutselError(
             f"{file}: results of version {version}; expected {SCHEMA_VERSION}: measure with the same layoutsel"
         )
-    return documents.from_json(Results, document, file=str(file))
+    try:
+        return documents.from_json(Results, document, file=str(file))
+    except documents.DocumentError:
+        raise
+    except LayoutselError as error:
+        raise LayoutselError(f"{file}: damaged: {error}") from error

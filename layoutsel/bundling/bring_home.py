@@ -1,0 +1,95 @@
+"""What a device measured, into the store here: under that machine, as if it had been measured there by this program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from layoutsel.bundling.profile import machine_profile
+from layoutsel.cost.samples import MachineProfile
+from layoutsel.cost.store import Context, Store, default_path
+from layoutsel.ondevice import results as results_of
+from layoutsel.ondevice.results import Results
+from layoutsel.planning import documents
+from tvm_passes.backends import BACKENDS
+from tvm_passes.devices import HOST
+
+
+@dataclass(frozen=True, kw_only=True)
+class BroughtHome:
+    """What was kept, and where."""
+
+    measurements: int
+    failures: int
+    machine: str
+    """Of people: :meth:`layoutsel.cost.machine.Machine.__str__`."""
+    machine_file: Path
+    """The machine, as ``layoutsel plan --machine`` takes it."""
+    complete: bool
+
+
+def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
+    """Put the results in `file` into the store `cache`, all or none; the same again changes nothing.
+
+    Raises
+    ------
+    LayoutselError
+        If the file is none of ours or damaged.
+    """
+    found = results_of.load(file)
+    profile = machine_profile(found)
+    path = cache or default_path()
+    contexts = dict(_contexts(found))
+    described = path.with_name(f"machine-{profile.machine.fingerprint}-{found.threads}.json")
+    with Store(contexts[()], path, announce=False) as store, store.transaction():
+        for devices, context in contexts.items():
+            _keep(found, profile, store.under(context), devices)
+        documents.save(profile, described)
+    outcomes = [one.timing for one in found.candidates]
+    outcomes += [one.timing for one in found.boundaries]
+    return BroughtHome(
+        measurements=len(outcomes) - outcomes.count(None),
+        failures=outcomes.count(None),
+        machine=str(profile.machine),
+        machine_file=described,
+        complete=found.complete,
+    )
+
+
+def _contexts(found: Results) -> Iterator[tuple[tuple[str, ...], Context]]:
+    """Contexts by the devices whose units take part: a plan may be asked for any of them."""
+    kinds = sorted(found.machine.devices)
+    for count in range(len(kinds) + 1):
+        for chosen in combinations(kinds, count):
+            identities = {kind: found.machine.devices[kind].identity for kind in chosen}
+            yield (
+                chosen,
+                Context(
+                    machine=found.machine.described.fingerprint,
+                    versions={**found.versions, **identities},
+                    threads=found.threads,
+                ),
+            )
+
+
+def _keep(found: Results, profile: MachineProfile, store: Store, devices: tuple[str, ...]) -> None:
+    """Keep what units on the host and on `devices` took."""
+    described = documents.to_json(profile)
+    store.describe_machine({**described.pop("machine"), **described})
+    for work in found.workloads:
+        store.describe(work)
+    for one in found.candidates:
+        if _runs(devices, one.decision.unit):
+            store.put(one.key, one.decision, one.outcome)
+    for other in found.boundaries:
+        ends = (other.source, other.destination) if other.kind == "crossing" else ()
+        if other.timing is not None and _runs(devices, *ends):
+            store.put_boundary(
+                other.kind, other.source, other.destination, other.tensor, other.timing
+            )
+
+
+def _runs(devices: tuple[str, ...], *units: str) -> bool:
+    return all(unit in BACKENDS and BACKENDS[unit].device in (HOST, *devices) for unit in units)
