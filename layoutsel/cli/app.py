@@ -19,6 +19,7 @@ from layoutsel.cli import (
     plan,
     profile,
     run,
+    runtime,
     tune,
 )
 from layoutsel.cli.guard import DEBUG_FLAG, guarded
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile_model.compile_model,
     "run": run.run,
     "bundle": bundle.bundle,
+    "runtime": runtime.runtime,
     "bench": bench.bench,
     "explain": explain.explain,
     "doctor": doctor.doctor,

@@ -37,8 +37,14 @@ def _onednn_candidates() -> Iterator[str]:
     for file in files:
         if file.name == _ONEDNN:
             yield str(Path(str(file.locate())).resolve())
+    yield str(Path(__file__).parent / _ONEDNN)
     yield str(Path(sys.prefix) / "lib" / _ONEDNN)
     yield _ONEDNN
+
+
+def onednn_library() -> Path | None:
+    """The file that is loaded; None where there is none, or only the system's loader knows."""
+    return next((path for path in map(Path, _onednn_candidates()) if path.is_file()), None)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,52 @@
+"""``layoutsel runtime``: the wheel that a device needs in order to run bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from layoutsel.cli import terminal
+from layoutsel.cli.files import check_output
+from tvm_passes.errors import LayoutselError
+
+
+def runtime(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder to write it to; its name says what it is.",
+        ),
+    ] = Path(),
+    tvm_wheel: Annotated[
+        Path | None,
+        typer.Option(
+            "--tvm-wheel",
+            metavar="FILE",
+            help="A wheel of apache-tvm for the device's platform.",
+            show_default="the installed one",
+        ),
+    ] = None,
+    extras: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="UNIT", help="Pack the libraries of onednn, too."),
+    ] = None,
+) -> None:
+    """Write the wheel for a device: `layoutsel-measure` with TVM's runtime, under 64 MiB; it needs apache-tvm-ffi alone."""
+    check_output(output / "wheel")
+    from layoutsel.bundling.kit import EXTRAS, write_kit
+
+    for name in extras or ():
+        if name not in EXTRAS:
+            raise LayoutselError(f"--with {name}: expected one of {', '.join(EXTRAS)}")
+    kit = write_kit(output, tvm_wheel, tuple(dict.fromkeys(extras or ())))
+    for what in kit.without:
+        terminal.note("without", what)
+    terminal.show_text(
+        f"written to {kit.path} ({kit.path.stat().st_size / 1e6:,.1f} MB; unpacked, with apache-tvm-ffi, "
+        f"{kit.unpacked_bytes / 2**20:,.1f} MiB)"
+    )
