@@ -318,8 +318,8 @@ class Session:
 
     @cached_property
     def roofline(self) -> RooflineCost:
-        """The roofline of the machine, with the units' efficiencies."""
-        return RooflineCost(peaks=self.profile.peaks)
+        """The roofline of the machine and its devices, with the units' efficiencies."""
+        return RooflineCost.of(self.profile)
 
     def worker(self) -> Worker:
         """A process that measures; a context manager."""
