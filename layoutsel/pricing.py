@@ -15,10 +15,10 @@ from layoutsel.cost.model import Cost, Infeasible, Workload
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
 from tvm_passes.backends import BACKENDS
-from tvm_passes.cpu.tuned import recorded_us
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.layout import BF16
+from tvm_passes.tuned import recorded_us
 
 if TYPE_CHECKING:
     from layoutsel.session import Session

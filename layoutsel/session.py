@@ -15,6 +15,7 @@ import tvm
 
 from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
+from layoutsel.building.elsewhere import elsewhere_of
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
@@ -64,6 +65,7 @@ from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.ports import port_layouts
+from tvm_passes.targets import Elsewhere, targeting
 
 CANDIDATE_LIMIT_S = 60.0
 """Building and timing one candidate takes seconds; what takes longer hangs."""
@@ -94,6 +96,8 @@ class Session:
     """Which precisions candidates may have, and what error a model may."""
     samples: tuple[list[np.ndarray], ...] | None = field(default=None, compare=False)
     """Inputs that errors are measured on; seeded random ones where None."""
+    elsewhere: Elsewhere | None = None
+    """The machine that code is generated for; this one where None."""
     machine: MachineProfile | None = None
     """The machine to plan for, where nothing is measured or built; this one where None."""
 
@@ -112,11 +116,12 @@ class Session:
         progress: OnProgress | None = None,
         cost_model: str | Path | None = None,
         logs: str | Path | None = None,
+        elsewhere: Elsewhere | None = None,
         machine: str | Path | None = None,
     ) -> Session:
-        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`.
+        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
 
-        `machine` is the file of another machine to plan for: a :class:`MachineProfile` as JSON.
+        `machine` is the file of a machine to plan for, a :class:`MachineProfile` as JSON; code is generated for that one.
         """
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
@@ -126,8 +131,10 @@ class Session:
             raise LayoutselError(
                 f"{machine}: got {threads} threads; expected {other.threads}, which its peaks are of"
             )
-        devices = None if other is None else tuple(other.devices)
-        chosen = select(tuple(units) if units is not None else None, mode, devices)
+        if other is not None and elsewhere is None:
+            elsewhere = elsewhere_of(other)
+        with targeting(elsewhere):
+            chosen = select(tuple(units) if units is not None else None, mode)
         model = import_model(source, shapes=shapes)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
@@ -142,25 +149,31 @@ class Session:
             Path(logs) if logs else None,
             mode,
             samples,
+            elsewhere,
             other,
         )
 
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """Within it, the units see the machine that code is for and the tuning records at hand."""
+        with targeting(self.elsewhere), self._tuned:
+            yield
+
     @cached_property
-    def tuned(self) -> AbstractContextManager[Any]:
-        """Within it, the units see the tuning records at hand; for another machine, those it is given."""
+    def _tuned(self) -> AbstractContextManager[Any]:
         if self.machine is not None and self.logs is None:
-            return nullcontext()
+            return nullcontext()  # those of this machine say nothing of another
         return tuning_records(self.logs)
 
     def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
-        with self.tuned:
+        with self.generating():
             return lower_decisions(self.graph, decisions)
 
     @cached_property
     def candidates(self) -> dict[SubgraphId, Candidates]:
         """What every unit offers for every sub-graph."""
-        with self.tuned:
+        with self.generating():
             return gather_candidates(self.graph, self.units, self._admits)
 
     @cached_property
@@ -194,7 +207,7 @@ class Session:
     def records(self) -> dict[tuple[str, Decision], str]:
         """The tuning records that candidates get their code from, by structural hash and decision."""
         distinct = {subgraph.structural_hash: subgraph for subgraph in self.graph.subgraphs}
-        with self.tuned:
+        with self.generating():
             return {
                 (key, decision): record
                 for key, subgraph in distinct.items()
@@ -216,17 +229,19 @@ class Session:
     @cached_property
     def workloads(self) -> dict[SubgraphId, Workload]:
         """What a cost model is told of every sub-graph."""
-        hints: dict[str, dict[str, Mapping[str, float]]] = {}
-        for subgraph in self.graph.subgraphs:
-            if subgraph.structural_hash not in hints:
-                function = self.graph.functions[subgraph.id]
-                hints[subgraph.structural_hash] = {
-                    str(decision): self.units[decision.unit].backend.hints(function, decision)
-                    for decision in self.candidates[subgraph.id].decisions
-                }
+        distinct = {subgraph.structural_hash: subgraph for subgraph in self.graph.subgraphs}
+        with self.generating():
+            hints = {key: self._hints(subgraph) for key, subgraph in distinct.items()}
         return {
             subgraph.id: workload(subgraph, hints[subgraph.structural_hash])
             for subgraph in self.graph.subgraphs
+        }
+
+    def _hints(self, subgraph: Subgraph) -> dict[str, Mapping[str, float]]:
+        function = self.graph.functions[subgraph.id]
+        return {
+            str(decision): self.units[decision.unit].backend.hints(function, decision)
+            for decision in self.candidates[subgraph.id].decisions
         }
 
     def recorded(self) -> RecordedModel:
@@ -267,7 +282,7 @@ class Session:
                     f"expected one of {', '.join(self.units)}"
                 )
             supports = self.units[decision.unit].backend.supports
-            with self.tuned:
+            with self.generating():
                 decline = supports(self.graph.functions[id_], decision)
             if decline:
                 raise IllegalDecision(str(decline))

@@ -8,14 +8,22 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from tvm_passes import amx, cpu, onednn, opencl
+from tvm_passes import amx, cpu, cuda, onednn, opencl
 from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline
+from tvm_passes.gpu.legality import supports as runs_on_device
+from tvm_passes.gpu.lower import LowerGpu
+from tvm_passes.gpu.target import device_target
+from tvm_passes.targets import Elsewhere, absent_elsewhere, elsewhere
 
 
 def _always() -> None:
+    return None
+
+
+def _everywhere(_machine: Elsewhere) -> None:
     return None
 
 
@@ -43,11 +51,33 @@ class Backend:
     """Of a device: all that measurements on it depend on."""
     unavailable: Callable[[], str | None] = _always
     """Why it cannot be used on this machine; None where it can."""
+    unfit: Callable[[Elsewhere], str | None] = _everywhere
+    """Why it cannot be used on another machine; None where it can, as far as its targets tell."""
+
+    def absent(self) -> str | None:
+        """Why it cannot be used on the machine that code is generated for (:mod:`tvm_passes.targets`); None where it can."""
+        machine = elsewhere()
+        return self.unavailable() if machine is None else self.unfit(machine)
 
     @property
     def runtime(self) -> str:
         """The unit that its kernels run like: all that TVM generates code for are the CPU's threads."""
         return self.name if self.planner is None else "cpu"
+
+
+def _device(
+    kind: str, unavailable: Callable[[], str | None], identity: Callable[[], str]
+) -> Backend:
+    """A unit of the same name as the kind of its target."""
+    return Backend(
+        name=kind,
+        supports=runs_on_device,
+        lower=lambda host: LowerGpu(kind, device_target(kind, host)),
+        device=kind,
+        identity=identity,
+        unavailable=unavailable,
+        unfit=lambda _machine: absent_elsewhere(kind),
+    )
 
 
 BACKENDS: dict[str, Backend] = {
@@ -58,6 +88,7 @@ BACKENDS: dict[str, Backend] = {
         hints=onednn.hints,
         codegen="layoutsel_onednn",
         unavailable=onednn.available,
+        unfit=lambda machine: onednn.available() or amx.not_x86(machine.host),
     ),
     "amx": Backend(
         name="amx",
@@ -65,15 +96,10 @@ BACKENDS: dict[str, Backend] = {
         planner=amx.plan_amx,
         hints=amx.hints,
         unavailable=amx.unavailable,
+        unfit=lambda machine: amx.unfit(machine.host),
     ),
-    "opencl": Backend(
-        name="opencl",
-        supports=opencl.supports,
-        lower=opencl.lower,
-        unavailable=opencl.unavailable,
-        device="opencl",
-        identity=opencl.identity,
-    ),
+    "cuda": _device("cuda", cuda.unavailable, cuda.identity),
+    "opencl": _device("opencl", opencl.unavailable, opencl.identity),
     "cpu": Backend(
         name="cpu",
         supports=cpu.supports,
@@ -91,7 +117,7 @@ def _planners() -> dict[str, Planner]:
     return {
         backend.name: backend.planner
         for backend in BACKENDS.values()
-        if backend.planner is not None and backend.unavailable() is None
+        if backend.planner is not None and backend.absent() is None
     }
 
 

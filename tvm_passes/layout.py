@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PLAIN = "NCHW"
 """Row-major, as imported."""
 
-LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
+LAYOUTS = ("NCHW", "NHWC", "NCHW4c", "NCHW8c", "NCHW16c", "NCHW32c")
 """Every order that a decision may name."""
 
 BF16, SPLIT = "bf16", "split"

@@ -30,7 +30,7 @@ PREFERENCES = (
 
 def default_decisions(module: tvm.IRModule) -> dict[SubgraphId, Decision]:
     """The first legal of :data:`PREFERENCES` for each sub-graph: a rule of thumb, for those who have no plan."""
-    preferences = [p for p in PREFERENCES if BACKENDS[p.unit].unavailable() is None]
+    preferences = [p for p in PREFERENCES if BACKENDS[p.unit].absent() is None]
     return {
         subgraph: next(
             (p for p in preferences if BACKENDS[p.unit].supports(function, p) is None),
@@ -69,7 +69,7 @@ def lower_units(
         # No driver is asked for devices that nothing is to run on.
         if backend.lower is None or (backend.device != HOST and backend.name not in used):
             continue
-        if backend.unavailable() is None:
+        if backend.absent() is None:
             module = backend.lower(target)(module)
     check_lowered(module)
     return PlaceDevices(outside)(module)

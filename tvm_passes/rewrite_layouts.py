@@ -354,7 +354,7 @@ class RewriteLayouts(ModulePass):
         self,
         decisions: Mapping[SubgraphId, Decision],
         byoc: frozenset[str] = frozenset({"onednn"}),
-        devices: frozenset[str] = frozenset({"opencl"}),
+        devices: frozenset[str] = frozenset({"cuda", "opencl"}),
     ) -> None:
         self.decisions = decisions
         self.byoc = byoc

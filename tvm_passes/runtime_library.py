@@ -24,10 +24,13 @@ def load_tvm_runtime() -> None:
     """
     import tvm_ffi  # noqa: F401 - brings the library that the runtime links with
 
-    if "tvm" in sys.modules:
-        return
+    if "tvm" not in sys.modules:
+        ctypes.CDLL(str(runtime_library(_RUNTIME)), mode=ctypes.RTLD_GLOBAL)
+
+
+def runtime_library(name: str) -> Path:
+    """Where one of the libraries of TVM's runtime lies; raises :class:`UnitUnavailable` where TVM is not installed."""
     found = importlib.util.find_spec("tvm")
     if found is None or not found.submodule_search_locations:
         raise UnitUnavailable("TVM is not installed: pip install apache-tvm")
-    library = Path(found.submodule_search_locations[0]) / "lib" / _RUNTIME
-    ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    return Path(found.submodule_search_locations[0]) / "lib" / name

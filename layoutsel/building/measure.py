@@ -23,9 +23,9 @@ from layoutsel.building.reference import SLOWEST, best_reference, time_reference
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
-from tvm_passes.cpu.tuned import database_of
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
+from tvm_passes.tuned import database_of
 
 ROUNDS = 12
 """Turns of a candidate and the reference kernel."""

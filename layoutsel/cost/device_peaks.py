@@ -36,6 +36,8 @@ class DevicePeaks:
     """GB/s of a copy from or to the host's memory."""
     link_us: float
     """Time of the smallest such copy, microseconds."""
+    target: str | None = None
+    """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind where None."""
 
     def __post_init__(self) -> None:
         rates = (self.gflops, self.memory_gbps, self.link_gbps, self.clock_mhz, self.compute_units)

@@ -17,7 +17,7 @@ from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import amx, onednn, opencl
+from tvm_passes import amx, cuda, onednn, opencl
 from tvm_passes.devices import DEVICE_TYPES, HOST
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.isa import cpu_flags
@@ -214,6 +214,7 @@ def load(path: str | Path) -> CompiledModel:
 _UNITS: Mapping[str, Callable[[], str | None]] = {
     "onednn": onednn.available,
     "amx": amx.unavailable,
+    "cuda": cuda.unavailable,
     "opencl": opencl.unavailable,
 }
 """Units that a process has to ask for, or to load, before their code runs: what does so and says why it cannot."""

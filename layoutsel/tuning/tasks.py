@@ -11,10 +11,10 @@ import tvm_ffi
 from layoutsel.model.graph import Subgraph
 from layoutsel.session import Session
 from layoutsel.units.layouts import layouts_of
-from tvm_passes.cpu.tunable import Tunable, tunable
-from tvm_passes.cpu.tuned import ALGORITHM
 from tvm_passes.decision import Decision
 from tvm_passes.rewrite_layouts import decide_function
+from tvm_passes.tunable import Tunable, tunable
+from tvm_passes.tuned import ALGORITHM
 
 _FLOP_PER_BYTE = 10
 """About where CPUs stand between computing and moving data; orders tasks, decides nothing else."""

@@ -9,9 +9,9 @@ from layoutsel.precision import BF16, F32, SPLIT_BF16
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import has_floats, layouts_of, packed_layout
 from tvm_passes.backends import BACKENDS
-from tvm_passes.cpu.tuned import ALGORITHM as TUNED
-from tvm_passes.cpu.tuned import current_database
 from tvm_passes.decision import Decision
+from tvm_passes.tuned import ALGORITHM as TUNED
+from tvm_passes.tuned import current_database
 
 CONVOLUTIONS = {"nn.conv2d"}
 

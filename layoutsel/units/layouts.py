@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from layoutsel.model.graph import Subgraph
 from layoutsel.precision import F32, OWN
 from tvm_passes.cpu.host import host_target, vector_unit
+from tvm_passes.decision import Decision
 from tvm_passes.layout import PLAIN
+from tvm_passes.tuned import ALGORITHM as TUNED
+from tvm_passes.tuned import current_database
 
 STORED_BLOCK = "NCHW32c"
 """The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
 
+DEVICE_LAYOUTS = (PLAIN, "NHWC", "NCHW4c")
+"""The layouts of images on GPUs; a block of four is what one work-item loads at once."""
+
 _TYPES = ("float32", "int8", "uint8")
 
 
-@cache
 def packed_layout() -> str:
     """The packed layout of f32, whose block fills this machine's vector register, or half of it."""
     return "NCHW16c" if vector_unit(host_target()).lanes >= 16 else "NCHW8c"
@@ -40,3 +45,16 @@ def layouts_of(subgraph: Subgraph, precision: str = F32) -> tuple[str, ...]:
 def has_floats(subgraph: Subgraph) -> bool:
     """Whether a sub-graph reads or makes a tensor that a precision would store differently."""
     return any(spec.dtype == "float32" for spec in (*subgraph.inputs, *subgraph.outputs))
+
+
+def device_offers(
+    unit: str, subgraph: Subgraph, precisions: Sequence[str] = (F32,)
+) -> Iterator[Decision]:
+    """What a GPU may do with a sub-graph."""
+    layouts = DEVICE_LAYOUTS if is_image(subgraph) else (PLAIN,)
+    for precision in precisions if has_floats(subgraph) else (F32,):
+        for layout in layouts:
+            yield Decision(unit=unit, layout=layout, precision=precision)
+    if current_database() is not None:
+        for layout in layouts:
+            yield Decision(unit=unit, layout=layout, algorithm=TUNED)

@@ -16,7 +16,7 @@ import layoutsel
 from layoutsel.units.base import select
 from tests.cli.command import layoutsel as command
 from tests.cli.command import refused, small_model, succeed
-from tvm_passes import opencl
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.rewrite_layouts import subgraph_id
@@ -112,7 +112,7 @@ def test_declines(decision, body, dtype, got):
         builder.emit_func_output(result)
     module = PartitionSubgraphs()(builder.get())
     (function,) = [f for f in module.functions.values() if subgraph_id(f)]
-    decline = opencl.supports(function, Decision.parse(decision))
+    decline = BACKENDS["opencl"].supports(function, Decision.parse(decision))
     assert got in decline.got
     assert decline.expected
 

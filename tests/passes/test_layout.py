@@ -60,4 +60,4 @@ def test_tensors_that_cannot_be_packed_stay_plain():
     assert tensor_layout((1, 3, 224, 224), "NCHW16c") == PLAIN
     assert tensor_layout((1, 32), "NHWC") == PLAIN
     assert tensor_layout((1, 32, 4, 4), "NCHW16c") == "NCHW16c"
-    assert [block_size(layout) for layout in LAYOUTS] == [None, None, 8, 16, 32]
+    assert [block_size(layout) for layout in LAYOUTS] == [None, None, 4, 8, 16, 32]

@@ -14,8 +14,8 @@ from layoutsel.tuning.records import read_records
 from layoutsel.tuning.tasks import gather_tasks
 from tests.cli.command import refused, succeed
 from tests.tuning.conftest import LAYOUTS, TRIALS, convolution, record_lines
-from tvm_passes.cpu.tuned import current_database
 from tvm_passes.decision import Decision
+from tvm_passes.tuned import current_database
 
 TUNED = [f"cpu:{layout}:f32:tuned" for layout in LAYOUTS]
 

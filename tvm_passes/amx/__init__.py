@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tvm_passes.amx.machine import unavailable
+from tvm_passes.amx.machine import not_x86, unavailable, unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tvm_passes.decision import Decision
     from tvm_passes.errors import Decline
 
-__all__ = ["hints", "plan_amx", "supports", "unavailable"]
+__all__ = ["hints", "not_x86", "plan_amx", "supports", "unavailable", "unfit"]
 
 
 def supports(function: Any, decision: Decision) -> Decline | None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+from typing import TYPE_CHECKING
 
-from tvm_passes.isa import VARIABLE, cpu_flags, isa_limit
+from tvm_passes.isa import EXTENSIONS, VARIABLE, cpu_flags, isa_limit
+
+if TYPE_CHECKING:
+    from tvm.target import Target
 
 _FEATURES = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
@@ -27,3 +31,18 @@ def unavailable() -> str | None:
     if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) != 0:
         return "the operating system does not grant AMX tiles to this process"
     return None
+
+
+def unfit(target: Target) -> str | None:
+    """Why another machine, whose CPU is `target`, has no tiles; None where it has."""
+    from tvm.target import codegen
+
+    features = sorted(EXTENSIONS[flag] for flag in _FEATURES)
+    missing = [name for name in features if not codegen.llvm_cpu_has_features(name, target)]
+    return not_x86(target) or (f"its CPU has no {', '.join(missing)}" if missing else None)
+
+
+def not_x86(target: Target) -> str | None:
+    """Why code for x86 does not run on `target`; None where it does."""
+    triple = str(target.attrs.get("mtriple", "") or platform.machine())
+    return None if triple.startswith("x86_64") else f"it is for x86-64, not {triple}"

@@ -9,6 +9,7 @@ from functools import cache
 from tvm.target import Target, codegen
 
 from tvm_passes.isa import EXTENSIONS, cpu_flags, isa_limit
+from tvm_passes.targets import elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ def num_cores(target: Target) -> int:
 def host_target(override: str | dict[str, object] | None = None) -> Target:
     """The target of this machine: ``llvm`` with its CPU, or an older one that stands for it, and its number of cores.
 
+    Where code is generated for another machine (:mod:`tvm_passes.targets`), that one's.
+
     Parameters
     ----------
     override
@@ -68,6 +71,9 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
         if target.attrs.get("num-cores"):
             return target
         return Target({**dict(target.export()), "num-cores": len(os.sched_getaffinity(0))})
+    other = elsewhere()
+    if other is not None:
+        return other.host
     limit = isa_limit()
     flags = cpu_flags()
     mcpu, mattr = generation(codegen.llvm_get_system_cpu(), flags)

@@ -12,14 +12,16 @@ from tvm_passes.cpu.host import VectorUnit, has_bf16, host_target, vector_unit
 from tvm_passes.cpu.kernels import plan_subgraph
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
-from tvm_passes.cpu.tunable import Tunable, tunable
-from tvm_passes.cpu.tuned import ALGORITHM, current_database, find_record, record_text
 from tvm_passes.cpu.winograd import OUTPUTS
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.layout import LAYOUTS, PLAIN, STORAGES
 from tvm_passes.rewrite_layouts import decide_function
+from tvm_passes.tunable import Tunable, tunable
+from tvm_passes.tuned import ALGORITHM, current_database, find_record, record_text
 
+CPU_LAYOUTS = tuple(layout for layout in LAYOUTS if layout != "NCHW4c")
+"""A block of four, which GPUs load at once, would leave most of a vector register empty."""
 ALGORITHMS = ("direct", *OUTPUTS, ALGORITHM)
 PRECISIONS = tuple(precision for precision in STORAGES if precision != "int8")
 
@@ -99,7 +101,11 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
 
 def _unknown(decision: Decision) -> tuple[str, str] | None:
     """Which part of a decision this CPU has for no sub-graph, and what it has."""
-    for field, known in (("layout", LAYOUTS), ("precision", PRECISIONS), ("algorithm", ALGORITHMS)):
+    for field, known in (
+        ("layout", CPU_LAYOUTS),
+        ("precision", PRECISIONS),
+        ("algorithm", ALGORITHMS),
+    ):
         value = getattr(decision, field)
         if value not in known:
             return f"{field} {value}", f"one of {', '.join(known)}"

@@ -17,17 +17,17 @@ from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.kernels import Planner, plan_subgraph
 from tvm_passes.cpu.place import WRITERS, find_placements, reads_slices
-from tvm_passes.cpu.plan import Pack, Plan
+from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.pointwise import plan_concat
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
-from tvm_passes.cpu.tunable import tunable
-from tvm_passes.cpu.tuned import ALGORITHM, find_record, scheduled
 from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
 from tvm_passes.ir import Constant, Expr, Var, main_bindings, static_shape, substitute
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
+from tvm_passes.tunable import Pack, tunable
+from tvm_passes.tuned import ALGORITHM, find_record, scheduled
 
 UNIT = "cpu"
 

@@ -12,8 +12,8 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.subgraph import Param, Subgraph
 from tvm_passes.layout import physical_dtype, physical_shape
+from tvm_passes.tunable import Pack
 
-Pack = Callable[[np.ndarray], np.ndarray]
 Emit = Callable[[Mapping[int, Buffer], Buffer], None]
 """Emits a kernel's statements, given the flat buffer of each parameter by index, and the result's."""
 

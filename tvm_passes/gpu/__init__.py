@@ -1,1 +1,1 @@
-"""Compute units that TVM generates device code for: ``opencl``, on the run time of :mod:`tvm_passes.opencl`."""
+"""Compute units that TVM generates device code for: ``cuda``, on the run time of TVM's wheel, and ``opencl``, on ours."""

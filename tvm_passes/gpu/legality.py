@@ -18,26 +18,14 @@ DTYPES = frozenset({"float32", "int8", "uint8", "int32", "int64", "bool"})
 _KNOWN = {"layout": (PLAIN,), "precision": ("f32",), "algorithm": ("direct",)}
 
 
-def supports(
-    function: relax.Function, decision: Decision, unavailable: str | None
-) -> Decline | None:
-    """Why a stage-1 sub-graph function cannot run on a device as `decision` says; None if it can.
-
-    Parameters
-    ----------
-    unavailable
-        Why there is no such device.
-    """
-    obstacle = _obstacle(function, decision, unavailable)
+def supports(function: relax.Function, decision: Decision) -> Decline | None:
+    """Why a stage-1 sub-graph function cannot run on a device as `decision` says; None if it can."""
+    obstacle = _obstacle(function, decision)
     return decline_of(function, decision, obstacle) if obstacle else None
 
 
-def _obstacle(
-    function: relax.Function, decision: Decision, unavailable: str | None
-) -> tuple[str, str, str] | None:
+def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, str] | None:
     anchor = str(function.attrs["layoutsel.anchor"])
-    if unavailable is not None:
-        return anchor, unavailable, f"a device for {decision.unit}"
     for field, known in _KNOWN.items():
         if (value := getattr(decision, field)) not in known:
             return anchor, f"{field} {value}", f"one of {', '.join(known)}"

@@ -18,8 +18,8 @@ from tvm.s_tir.meta_schedule.database import (
 )
 from tvm.target import Target
 
-from tvm_passes.cpu.tunable import Tunable
 from tvm_passes.errors import BuildError
+from tvm_passes.tunable import Tunable
 
 ALGORITHM = "tuned"
 

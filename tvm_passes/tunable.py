@@ -17,7 +17,6 @@ from tvm import relax, s_tir, tirx
 from tvm.ir import Call
 from tvm.s_tir.schedule import SBlockRV
 
-from tvm_passes.cpu.plan import Pack
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import (
     Constant,
@@ -43,6 +42,8 @@ _IMAGE_AXES, _KERNEL_AXES = 4, 3
 """Loops of a convolution over its result (n, c, h, w), and over its kernel (c, h, w)."""
 
 Axes = Callable[..., list[tirx.Expr]]
+Pack = Callable[[np.ndarray], np.ndarray]
+"""Brings a weight into the form in which code takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)

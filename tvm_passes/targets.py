@@ -1,0 +1,54 @@
+"""What code is generated for: this machine, or, within :func:`targeting`, another that is out of reach.
+
+Importing this does not import TVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tvm.target import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Another machine, as code generation sees it."""
+
+    host: Target
+    """Its CPU, with the number of its cores."""
+    devices: Mapping[str, Target] = field(default_factory=dict)
+    """Its devices by kind of target, such as ``cuda``."""
+
+
+_elsewhere: ContextVar[Elsewhere | None] = ContextVar("layoutsel.elsewhere", default=None)
+
+
+def elsewhere() -> Elsewhere | None:
+    """The machine that code is generated for, where it is not this one."""
+    return _elsewhere.get()
+
+
+@contextmanager
+def targeting(machine: Elsewhere | None) -> Iterator[None]:
+    """Generate code for `machine` within this context: its devices need not be here, and nothing can be run.
+
+    None stands for this machine.
+    """
+    token = _elsewhere.set(machine)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
+def absent_elsewhere(kind: str) -> str | None:
+    """Why a device of that kind of target cannot be used where code is generated for another machine; None if it can."""
+    machine = elsewhere()
+    if machine is None or kind in machine.devices:
+        return None
+    return f"no target of kind {kind!r} is named for that machine"
