@@ -50,10 +50,10 @@ def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Compi
 
 def _require_here(session: Session) -> None:
     """Refuse a session that plans for another machine: what is built here runs, is raced and is verified here."""
-    if session.machine is not None:
+    if session.elsewhere is not None:
+        machine = session.described.cpu if session.machine else session.elsewhere.host
         raise LayoutselError(
-            f"cannot build for the machine {session.profile.name} ({session.described.cpu}): "
-            f"expected this one, {this_machine().fingerprint}. Plan for it here, build it there"
+            f"cannot build for another machine ({machine}): expected this one. Plan for it here, build it there"
         )
 
 

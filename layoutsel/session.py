@@ -15,6 +15,7 @@ import tvm
 
 from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
+from layoutsel.building.elsewhere import elsewhere_of
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
@@ -118,10 +119,9 @@ class Session:
         elsewhere: Elsewhere | None = None,
         machine: str | Path | None = None,
     ) -> Session:
-        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`.
+        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
 
-        `elsewhere` is a machine to generate code for. `machine` is the file of another machine to plan for: a
-        :class:`MachineProfile` as JSON.
+        `machine` is the file of a machine to plan for, a :class:`MachineProfile` as JSON; code is generated for that one.
         """
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
@@ -131,9 +131,10 @@ class Session:
             raise LayoutselError(
                 f"{machine}: got {threads} threads; expected {other.threads}, which its peaks are of"
             )
-        devices = None if other is None else tuple(other.devices)
+        if other is not None and elsewhere is None:
+            elsewhere = elsewhere_of(other)
         with targeting(elsewhere):
-            chosen = select(tuple(units) if units is not None else None, mode, devices)
+            chosen = select(tuple(units) if units is not None else None, mode)
         model = import_model(source, shapes=shapes)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
@@ -161,7 +162,7 @@ class Session:
     @cached_property
     def _tuned(self) -> AbstractContextManager[Any]:
         if self.machine is not None and self.logs is None:
-            return nullcontext()
+            return nullcontext()  # those of this machine say nothing of another
         return tuning_records(self.logs)
 
     def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
@@ -332,8 +333,8 @@ class Session:
 
     @cached_property
     def roofline(self) -> RooflineCost:
-        """The roofline of the machine, with the units' efficiencies."""
-        return RooflineCost(peaks=self.profile.peaks)
+        """The roofline of the machine and its devices, with the units' efficiencies."""
+        return RooflineCost.of(self.profile)
 
     def worker(self) -> Worker:
         """A process that measures; a context manager."""

@@ -165,11 +165,16 @@ def _tensors(session: Session) -> Sequence[Tensor]:
             session.graph,
             session.candidates,
             lambda _subgraph, _decision: _FREE,
-            lambda _tensor, _source, _destination: 0.0,
-            lambda _tensor, _source, _destination: 0.0,
+            _nothing,
+            _nothing,
+            _nothing,
             name=session.model.name,
             content_hash=session.model.content_hash,
         ).tensors
+
+
+def _nothing(_tensor: Tensor, _source: str, _destination: str) -> float:
+    return 0.0
 
 
 def _boundary(boundary: boundaries.Boundary, programs: tuple[Program, ...]) -> Boundary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import MachinePeaks
@@ -15,7 +16,7 @@ from tvm_passes.devices import HOST
 _LEVEL_2 = 1 << 20
 """Bytes of a second-level cache that a machine does not tell of."""
 _SLOWEST = 1e-3
-"""A rate, in G/s, where nothing was measured that tells."""
+"""A rate in G/s, or microseconds, where nothing was measured that tells."""
 
 
 def machine_profile(found: Results) -> MachineProfile:
@@ -51,9 +52,10 @@ def _device_peaks(found: Results, kind: str) -> DevicePeaks:
             ),
             default=_SLOWEST,
         ),
-        launch_us=min(times_us, default=0.0),
+        launch_us=max(min(times_us, default=_SLOWEST), _SLOWEST),
         link_gbps=link_gbps,
         link_us=link_us,
+        target=device.target,
     )
 
 
@@ -76,11 +78,15 @@ def _link(found: Results, kind: str) -> tuple[float, float]:
     """Microseconds of the smallest copy from or to the host, and GB/s beyond it; the slower direction of each."""
     copies: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for one in found.boundaries:
-        if one.kind == "crossing" and kind in (one.source, one.destination) and one.timing:
+        if (
+            one.kind == "crossing"
+            and {one.source, one.destination} == {HOST_UNIT, kind}
+            and one.timing
+        ):
             point = (one.tensor.bytes, one.timing.us)
             copies.setdefault((one.source, one.destination), []).append(point)
     links = [(min(points), max(points)) for points in copies.values()]
-    smallest_us = max((first[1] for first, _ in links), default=0.0)
+    smallest_us = max((first[1] for first, _ in links), default=_SLOWEST)
     rates = [
         (last[0] - first[0]) / max(last[1] - first[1], 1e-3) / 1e3
         for first, last in links

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
+from layoutsel.cost.model import Workload
+from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
+
+RESULTS_PER_UNIT = 2048
+"""Results that keep a compute unit busy: a work group's tile in TVM's schedule of products (dlight's Matmul, 32 × 64)."""
+_HALF = ("bf16",)
+"""Precisions that matrix units take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +36,31 @@ class DevicePeaks:
     """GB/s of a copy from or to the host's memory."""
     link_us: float
     """Time of the smallest such copy, microseconds."""
+    target: str | None = None
+    """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind where None."""
 
     def __post_init__(self) -> None:
         rates = (self.gflops, self.memory_gbps, self.link_gbps, self.clock_mhz, self.compute_units)
-        if not (min(rates) > 0 and min(self.launch_us, self.link_us) >= 0):
+        least = min(*rates, self.launch_us, self.link_us, self.half_gflops or self.gflops)
+        if not (least > 0 and self.half_gflops != 0):
             raise LayoutselError(f"not a device's peaks: {self}")
-        if self.half_gflops is not None and not self.half_gflops > 0:
-            raise LayoutselError(f"not a device's peaks: {self}")
+
+    @property
+    def cache_gbps(self) -> float:
+        """That of its memory: its caches do not keep a tensor from kernel to kernel."""
+        return self.memory_gbps
+
+    @property
+    def cache_bytes(self) -> int:
+        """None that a tensor stays in."""
+        return 0
+
+    def rate(self, workload: Workload, decision: Decision) -> float:
+        """GFLOP/s of its peak that a kernel can use: few results leave compute units idle."""
+        wanted = max((prod(shape) for shape in workload.outputs), default=0)
+        busy = min(1.0, wanted / (self.compute_units * RESULTS_PER_UNIT)) if wanted else 1.0
+        half = self.half_gflops if decision.precision in _HALF else None
+        return busy * (half or self.gflops)
 
     def copy_us(self, nbytes: float) -> float:
         """Microseconds of copying `nbytes` from or to the host."""

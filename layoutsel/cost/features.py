@@ -112,7 +112,7 @@ class Asked:
     @cached_property
     def margin(self) -> float:
         """Natural logarithm of the roofline's microseconds."""
-        estimate = RooflineCost(peaks=self.profile.peaks).estimate(self.workload, self.decision)
+        estimate = RooflineCost.of(self.profile).estimate(self.workload, self.decision)
         return float(np.log(estimate.us))
 
 

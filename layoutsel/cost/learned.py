@@ -165,7 +165,7 @@ class LearnedCost:
 
     @cached_property
     def _roofline(self) -> RooflineCost:
-        return RooflineCost(peaks=self.profile.peaks)
+        return RooflineCost.of(self.profile)
 
     @property
     def knows_machine(self) -> bool:

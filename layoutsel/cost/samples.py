@@ -30,7 +30,7 @@ class MachineProfile:
 
     @classmethod
     def read(cls, value: Any, *, file: str = "document") -> MachineProfile:
-        """Read what JSON has of a profile; ``devices`` and their ``half_gflops`` may be absent.
+        """Read what JSON has of a profile; ``devices``, and what may be None of them, may be absent.
 
         Raises
         ------
@@ -184,7 +184,7 @@ def quietest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def _with_all_fields(device: Any) -> Any:
-    return {"half_gflops": None, **device} if isinstance(device, dict) else device
+    return {"half_gflops": None, "target": None, **device} if isinstance(device, dict) else device
 
 
 def noise_weight(us: float, spread_us: float) -> float:

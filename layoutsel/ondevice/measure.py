@@ -118,17 +118,21 @@ def _machine(bundle: Bundle, worker: Worker) -> MachineFound:
         gflops=FLOPS / reference.us / 1e3,
         memory_gbps=memory_gbps,
         cache_gbps=cache_gbps,
-        devices={kind: _device(kind) for kind in bundle.manifest.requires.devices},
+        devices={
+            kind: _device(kind, bundle.manifest.targets[kind])
+            for kind in bundle.manifest.requires.devices
+        },
     )
 
 
-def _device(kind: str) -> DeviceFound:
+def _device(kind: str, target: str) -> DeviceFound:
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
     clock_khz, units = (
         attribute(DEVICE_TYPES[kind], 0, number) for number in (_CLOCK_KHZ, _COMPUTE_UNITS)
     )
     return DeviceFound(
         identity=IDENTITIES[kind](),
+        target=target,
         compute_units=max(int(units or 1), 1),
         clock_mhz=max(float(clock_khz or 0) / 1e3, 1.0),
     )

@@ -54,6 +54,8 @@ class DeviceFound:
     """A device with a memory of its own."""
 
     identity: str
+    target: str
+    """What its code was generated for, as TVM's JSON."""
     compute_units: int
     clock_mhz: float
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -12,8 +12,8 @@ from layoutsel.model.graph import Subgraph
 from layoutsel.precision import F32, MODES, PrecisionMode
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, UnitUnavailable
+from tvm_passes.targets import elsewhere
 
 Admits = Callable[[Subgraph, Decision], bool | Decline]
 """Whether a decision is asked for at all; a decline where it would be, but for this sub-graph."""
@@ -78,11 +78,10 @@ def units() -> dict[str, Unit]:
 def select(
     names: tuple[str, ...] | None = None,
     mode: PrecisionMode = MODES[F32],
-    devices: Collection[str] | None = None,
 ) -> dict[str, Unit]:
     """The named units, or every available one by default that offers a precision of `mode`.
 
-    `devices` are the units on devices of the machine that is planned for, all of them by default; None: of this one.
+    By default, another machine than this one uses the devices that are named for it as well.
 
     Raises
     ------
@@ -90,23 +89,23 @@ def select(
         If a named unit is unknown, the machine lacks it or it offers none of the precisions.
     """
     known = units()
-    for name in devices or ():
-        if name not in known:
-            raise UnitUnavailable(
-                f"the machine has a device {name!r}: expected those of units, {', '.join(known)}"
-            )
+    named = set(machine.devices) if (machine := elsewhere()) else set()
+    if absent := sorted(named - set(known)):
+        raise UnitUnavailable(
+            f"the machine has a device {absent[0]!r}: expected those of units, {', '.join(known)}"
+        )
     if names is None:
         return {
             name: unit
             for name, unit in known.items()
-            if (unit.by_default or name in (devices or ()))
+            if (unit.by_default or name in named)
             and not _idle(unit, mode)
-            and _missing(unit, devices) is None
+            and unit.unavailable() is None
         }
     for name in names:
         if name not in known:
             raise UnitUnavailable(f"unknown unit {name!r}: expected one of {', '.join(known)}")
-        if reason := _missing(known[name], devices):
+        if reason := known[name].unavailable():
             raise UnitUnavailable(f"unit {name!r} cannot be used here: {reason}")
         if _idle(known[name], mode):
             raise UnitUnavailable(
@@ -114,15 +113,6 @@ def select(
                 f"{mode.name!r}; expected one that offers them"
             )
     return {name: known[name] for name in names}
-
-
-def _missing(unit: Unit, devices: Collection[str] | None) -> str | None:
-    """Why the machine cannot use `unit`; None where it can."""
-    if devices is None or unit.backend.device == HOST:
-        return unit.unavailable()
-    if unit.name in devices:
-        return None
-    return f"the machine planned for has {', '.join(devices) or 'no device'}"
 
 
 def _idle(unit: Unit, mode: PrecisionMode) -> bool:

@@ -61,7 +61,7 @@ def test_such_a_plan_is_built_nowhere_else(model, machine, tmp_path):
     session = Session.open(str(model), machine=machine)
     problem = session.problem("roofline")
     made = session.plan(problem)
-    with pytest.raises(LayoutselError, match=r"cannot build for the machine .*a modelled one"):
+    with pytest.raises(LayoutselError, match=r"cannot build for another machine .*a modelled one"):
         layoutsel.api.finish(session, made, problem)
 
 
@@ -73,14 +73,39 @@ def test_nothing_is_measured_for_it(model, machine, tmp_path, cost):
     assert "candidates, such as s0 as " in line
 
 
-def test_a_device_that_no_unit_is_for_is_refused(model, machine):
-    machine.write_text(json.dumps({**MACHINE, "devices": {"npu": device()}}))
-    assert "has a device 'npu'" in refused("plan", model, "--machine", machine)
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ({"npu": {}}, "device 'npu' of the machine: got target 'npu'"),
+        ({"vulkan": {}}, "has a device 'vulkan': expected those of units, cpu, "),
+        ({"cuda": {"target": "nvidia/nothing"}}, "got target 'nvidia/nothing'"),
+        ({"cuda": {"target": "opencl"}}, "got a target of kind 'opencl'; expected 'cuda'"),
+    ],
+)
+def test_a_device_that_no_unit_is_for_is_refused(model, machine, devices, expected):
+    described = {unit: device(**changed) for unit, changed in devices.items()}
+    machine.write_text(json.dumps({**MACHINE, "devices": described}))
+    assert expected in refused("plan", model, "--machine", machine)
+
+
+def test_its_devices_take_part(model, machine, tmp_path):
+    described = {"cuda": device(target="nvidia/nvidia-a100", launch_us=0.1, link_us=0.1)}
+    machine.write_text(json.dumps({**MACHINE, "devices": described}))
+    plan = tmp_path / "plan.json"
+    text = succeed("plan", model, "--machine", machine, "-o", plan, "--pin", "first=cuda")
+    document = json.loads(plan.read_text())
+    first = document["subgraphs"][0]
+    assert first["decision"] == "cuda:NCHW"
+    assert first["source"] == "roofline"
+    assert first["spread_us"] >= first["cost_us"]
+    assert any(b["kind"] == "copy" and b["destination"] == "cuda" for b in document["boundaries"])
+    assert " copies, " in text
+    assert "roofline" in succeed("explain", plan, "--subgraph", first["id"])
 
 
 def test_a_machine_without_the_device_refuses_its_unit(model, machine):
     line = refused("plan", model, "--machine", machine, "--units", "cpu,opencl")
-    assert "the machine planned for has no device" in line
+    assert "no target of kind 'opencl' is named" in line
 
 
 def test_threads_are_those_of_its_peaks(model, machine):
