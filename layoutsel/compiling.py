@@ -70,11 +70,13 @@ def _doing_without(name: str) -> Iterator[None]:
 
 def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:
     executable = generate_code(lowered.module, lowered.target)
-    header = _header(session, plan, lowered)
+    header = header_of(session, plan, lowered)
     return CompiledModel(executable.jit(), lowered.weights, header, executable=executable)
 
 
-def _header(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
+def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
+    """What the artifact of a plan that was lowered tells of itself."""
+
     def signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
         return [
             Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json()

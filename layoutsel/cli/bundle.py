@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.activity import activity
+from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.files import check_output, replacing
 from layoutsel.cli.options import (
     LogsOption,
+    MachineOption,
     MaxErrorOption,
     ModelArgument,
     PrecisionOption,
@@ -21,6 +26,11 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from layoutsel.bundling.making import Making
+    from layoutsel.ondevice.manifest import Manifest
 
 
 def bundle(
@@ -50,6 +60,15 @@ def bundle(
             show_default="this machine's",
         ),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="Deploy this plan: the whole model instead of all candidates.",
+        ),
+    ] = None,
+    machine: MachineOption = None,
     precision: PrecisionOption = "f32",
     max_rel_error: MaxErrorOption = None,
     units: UnitsOption = None,
@@ -57,31 +76,99 @@ def bundle(
     shape: ShapeOption = None,
     logs: LogsOption = None,
 ) -> None:
-    """Compile all candidates of a model into a bundle, which `layoutsel-measure` times on a device without a compiler."""
+    """Compile a model, all of its candidates or a plan, into a bundle for a device without a compiler.
+
+    There, `layoutsel-measure` times and checks what it holds; `layoutsel runtime` writes what that needs.
+    """
     check_output(output)
+    if machine is not None and target:
+        raise LayoutselError(
+            "--machine and --target exclude each other: both say what to compile for"
+        )
+    if plan is not None and (precision != "f32" or max_rel_error is not None):
+        raise LayoutselError(
+            "--plan and --precision exclude each other: a plan file says what precision it was made for"
+        )
+    asked = Asked(
+        model=model,
+        targets=tuple(target or ()),
+        compiler=compiler,
+        machine=machine,
+        precision=precision,
+        max_rel_error=max_rel_error,
+        units=units,
+        threads=threads,
+        shapes=shape,
+        logs=logs,
+    )
     with activity() as shown:
         shown.phase(f"importing {model}")
-        from layoutsel.bundling.candidates import write_bundle
+        manifest = _deploy(asked, plan, output, shown) if plan else _write(asked, output, shown)
+    for one in manifest.unbuilt:
+        terminal.note("unbuilt", f"{one.label}: {one.reason}")
+    what = f"{len(manifest.candidates)} candidates and {len(manifest.boundaries)} boundaries"
+    what = f"{manifest.model} as planned" if plan else what
+    terminal.show_text(f"{what} written to {output} ({output.stat().st_size / 1e6:,.1f} MB)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user asked for, as given."""
+
+    model: str
+    targets: tuple[str, ...]
+    compiler: str | None
+    machine: Path | None
+    precision: str
+    max_rel_error: float | None
+    units: str | None
+    threads: int | None
+    shapes: list[str] | None
+    logs: Path | None
+
+    @contextmanager
+    def making(self, shown: Activity) -> Iterator[Making]:
+        """A folder to make a bundle in, for the model on that machine."""
+        from layoutsel.bundling.making import Making
         from layoutsel.bundling.targets import check_compiler, elsewhere_of
         from layoutsel.session import Session
 
-        machine = elsewhere_of(target or (), threads)
-        check_compiler(machine, compiler)
+        elsewhere = elsewhere_of(self.targets, self.threads)
         session = Session.open(
-            model,
-            shapes=parse_shapes(shape),
-            units=parse_names(units),
-            threads=threads or (int(machine.host.attrs["num-cores"]) if machine else None),
-            precision=precision,
-            max_rel_error=max_rel_error,
-            logs=logs,
-            elsewhere=machine,
+            self.model,
+            shapes=parse_shapes(self.shapes),
+            units=parse_names(self.units),
+            threads=self.threads or (int(elsewhere.host.attrs["num-cores"]) if elsewhere else None),
+            precision=self.precision,
+            max_rel_error=self.max_rel_error,
+            logs=self.logs,
+            elsewhere=elsewhere,
+            machine=self.machine,
         )
-        with replacing(output) as temporary:
-            manifest = write_bundle(session, temporary, compiler, shown.compiled)
-    for one in manifest.unbuilt:
-        terminal.note("unbuilt", f"{one.label}: {one.reason}")
-    terminal.show_text(
-        f"{len(manifest.candidates)} candidates and {len(manifest.boundaries)} boundaries written to {output} "
-        f"({output.stat().st_size / 1e6:,.1f} MB)"
+        check_compiler(session.elsewhere, self.compiler)
+        with tempfile.TemporaryDirectory(prefix="layoutsel-bundle-") as folder:
+            yield Making(session, Path(folder), self.compiler, shown.compiled)
+
+
+def _write(asked: Asked, output: Path, shown: Activity) -> Manifest:
+    from layoutsel.bundling.candidates import write_candidates
+
+    with asked.making(shown) as making, replacing(output) as temporary:
+        return write_candidates(making, temporary)
+
+
+def _deploy(asked: Asked, file: Path, output: Path, shown: Activity) -> Manifest:
+    from layoutsel.bundling.deployment import write_deployment
+    from layoutsel.planning.plan import Plan
+
+    plan = Plan.load(file)
+    stated = replace(
+        asked,
+        threads=asked.threads or plan.threads,
+        precision=plan.precision,
+        max_rel_error=plan.max_rel_error,
+        units=asked.units or ",".join(sorted({d.unit for d in plan.decisions.values()})),
     )
+    with stated.making(shown) as making, replacing(output) as temporary:
+        shown.phase("building the plan")
+        return write_deployment(making, plan, temporary)

@@ -28,8 +28,8 @@ from layoutsel.cli.options import (
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
+from layoutsel.ondevice.artifact_header import check_name
 from layoutsel.precision import check_budget, precision_mode
-from layoutsel.runtime.artifact import check_name
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from layoutsel.cli.files import check_output
 from layoutsel.cost.outcome import Timing
 from layoutsel.ondevice import archive, requirements
 from layoutsel.ondevice.measure import Progress, measure_bundle
+from layoutsel.ondevice.results import DeployedResult
 from tvm_passes.errors import LayoutselError
 
 _NAME = "layoutsel-measure"
@@ -54,8 +56,31 @@ def _measure(path: Path, output: Path, time_limit_s: float) -> None:
         *(one.timing for one in results.candidates),
         *(one.timing for one in results.boundaries),
     ]
-    failed = timings.count(None)
-    print(f"{len(timings) - failed} measurements and {failed} failures written to {output}")
+    if timings:
+        failed = timings.count(None)
+        print(f"{len(timings) - failed} measurements and {failed} failures written to {output}")
+    if results.deployed is not None:
+        _show(results.deployed, output)
+
+
+def _show(deployed: DeployedResult, output: Path) -> None:
+    """Print what became of a model.
+
+    Raises
+    ------
+    LayoutselError
+        If its results are wrong.
+    """
+    for check in deployed.checks:
+        error = math.inf if check.rel_l2_err is None else check.rel_l2_err
+        said = f"{check.output!r} against {check.reference}: relative L2 error {error:.1e}"
+        if error > check.tolerance:
+            raise LayoutselError(f"{said}; expected at most {check.tolerance:.0e}. Report it")
+        print(f"verified {said}")
+    timing = deployed.timing
+    print(
+        f"{timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms, median of {timing.runs} runs, written to {output}"
+    )
 
 
 def _report(progress: Progress) -> None:

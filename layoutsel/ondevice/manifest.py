@@ -100,8 +100,8 @@ class Manifest:
     targets: Mapping[str, str]
     """Targets that code was generated for, as JSON, by kind."""
     requires: Requirements
-    reference: Program | None
-    """The kernel that tells how fast the machine is at the moment; None where a plan is deployed."""
+    reference: Program
+    """The kernel that tells how fast the machine is at the moment."""
     candidates: tuple[Candidate, ...]
     boundaries: tuple[Boundary, ...]
     unbuilt: tuple[Unbuilt, ...]
@@ -115,7 +115,6 @@ class Check:
     """An output to compare, with what it may be off by."""
 
     output: str
-    shape: tuple[int, ...]
     dtype: str
     file: str
     """The reference's values, within the bundle."""

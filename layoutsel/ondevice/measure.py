@@ -14,12 +14,14 @@ from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.ondevice import results as documents_of
 from layoutsel.ondevice.archive import Bundle
+from layoutsel.ondevice.deployed import Trial as DeployedTrial
 from layoutsel.ondevice.manifest import Boundary, Candidate, Program
 from layoutsel.ondevice.peaks import memory_rates
 from layoutsel.ondevice.reference import FLOPS
 from layoutsel.ondevice.results import (
     BoundaryResult,
     CandidateResult,
+    DeployedResult,
     DeviceFound,
     MachineFound,
     Results,
@@ -33,6 +35,9 @@ from tvm_passes.errors import LayoutselError
 _CLOCK_KHZ, _COMPUTE_UNITS = 6, 7
 """TVM's numbers of a device's attributes."""
 _SAVE_EVERY_S = 2.0
+_TRIAL = "layoutsel.ondevice.trial:run_trial"
+_DEPLOYED = "layoutsel.ondevice.deployed:run_deployed"
+"""What child processes run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +65,7 @@ def measure_bundle(
     LayoutselError
         If `output` holds something else, or cannot be written.
     """
-    with _worker(bundle, time_limit_s) as worker:
+    with _worker(bundle, _TRIAL, time_limit_s) as worker:
         results = _begun(bundle, output, worker)
         missing = list(_missing(bundle, results))
         saved = time.monotonic()
@@ -74,7 +79,9 @@ def measure_bundle(
                 on_progress(
                     Progress(done=done, total=len(missing), label=entry.label, outcome=outcome)
                 )
-            results = replace(results, complete=True)
+            results = replace(
+                results, deployed=_deployed(bundle, results, time_limit_s), complete=True
+            )
         finally:
             documents.save(results, output)
     return results
@@ -109,7 +116,7 @@ def _begun(bundle: Bundle, output: Path, worker: Worker) -> Results:
 
 
 def _machine(bundle: Bundle, worker: Worker) -> MachineFound:
-    reference = _timed(worker.call(_trial(bundle, _reference(bundle))))
+    reference = _timed(worker.call(_trial(bundle, bundle.manifest.reference)))
     if isinstance(reference, Failure):
         raise LayoutselError(f"not even the reference kernel runs here: {reference.reason}")
     memory_gbps, cache_gbps = memory_rates(bundle.manifest.requires.threads)
@@ -152,19 +159,27 @@ def _identity(
     return entry.kind, entry.source, entry.destination, entry.tensor
 
 
-def _worker(bundle: Bundle, time_limit_s: float) -> Worker:
+def _worker(bundle: Bundle, function: str, time_limit_s: float) -> Worker:
     threads = str(bundle.manifest.requires.threads)
     return Worker(
-        "layoutsel.ondevice.trial:run_trial",
+        function,
         time_limit_s=time_limit_s,
         environment={"OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads},
     )
 
 
-def _reference(bundle: Bundle) -> Program:
-    if bundle.manifest.reference is None:
-        raise LayoutselError("a bundle of candidates without the reference kernel")
-    return bundle.manifest.reference
+def _deployed(bundle: Bundle, results: Results, time_limit_s: float) -> DeployedResult | None:
+    """The check and the time of the whole model, where the bundle has one."""
+    deployed = bundle.manifest.deployed
+    if deployed is None or results.deployed is not None:
+        return results.deployed
+    devices = bundle.manifest.requires.devices
+    with _worker(bundle, _DEPLOYED, time_limit_s) as worker:
+        reply = worker.call(DeployedTrial(folder=bundle.folder, deployed=deployed, devices=devices))
+    if isinstance(reply, Failure):
+        raise LayoutselError(f"the model does not run here: {reply.reason}")
+    found: DeployedResult = reply.value
+    return found
 
 
 def _trial_of(bundle: Bundle, entry: Candidate | Boundary) -> Trial:
@@ -181,7 +196,7 @@ def _trial(
         programs=programs,
         places=places,
         shape=shape,
-        reference=_reference(bundle),
+        reference=bundle.manifest.reference,
         threads=bundle.manifest.requires.threads,
         units=bundle.manifest.requires.units,
     )

@@ -47,7 +47,7 @@ def tensor_of(data: bytes, shape: Sequence[int], dtype: str, kind: str = HOST) -
 
 def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
     """The values of `tensor`, row by row."""
-    buffer = ctypes.create_string_buffer(_nbytes(tensor.shape, str(tensor.dtype)))
+    buffer = ctypes.create_string_buffer(nbytes_of(tensor.shape, str(tensor.dtype)))
     if len(buffer):
         copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyToBytes")
         copy(tensor, ctypes.c_void_p(ctypes.addressof(buffer)), len(buffer))
@@ -59,7 +59,7 @@ def random_tensor(shape: Sequence[int], dtype: str, seed: int, kind: str = HOST)
 
     ``uint16`` is taken for the bits of bfloat16, as kernels declare them.
     """
-    block, nbytes = _block(dtype, seed), _nbytes(shape, dtype)
+    block, nbytes = _block(dtype, seed), nbytes_of(shape, dtype)
     return tensor_of((block * (nbytes // len(block) + 1))[:nbytes], shape, dtype, kind)
 
 
@@ -74,7 +74,8 @@ def _address(data: bytes) -> int | None:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value
 
 
-def _nbytes(shape: Sequence[int], dtype: str) -> int:
+def nbytes_of(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of a tensor."""
     count = tvm_ffi.dtype(dtype).itemsize
     for extent in shape:
         count *= int(extent)

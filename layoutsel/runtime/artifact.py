@@ -14,7 +14,6 @@ import json
 import mmap
 import os
 import shutil
-import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,18 +24,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from layoutsel.ondevice.artifact_header import FOOTER, MAGIC, ArtifactError, read_header
 from layoutsel.runtime.arrays import bits_of, dtype_of
-from tvm_passes.errors import LayoutselError
 
 ALIGNMENT = 4096
-SUFFIX = ".so"
-MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
-FOOTER = struct.Struct("<16sQQI4x")
-"""Magic, offset and length of the header, its CRC-32."""
-
-
-class ArtifactError(LayoutselError):
-    """A file that is no artifact, or a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +38,6 @@ class Artifact:
     header: Mapping[str, Any]
     weights: tuple[np.ndarray, ...]
     """Mapped copy-on-write from the file."""
-
-
-def check_name(path: Path) -> None:
-    """Refuse a name that the loader of shared libraries does not know; raises :class:`ArtifactError`."""
-    if path.suffix != SUFFIX:
-        raise ArtifactError(
-            f"{path}: got the suffix {path.suffix!r}; expected {SUFFIX!r}, which the loader of shared libraries goes "
-            f"by. Call it {path.with_suffix(SUFFIX).name}"
-        )
 
 
 def write(
@@ -113,35 +95,13 @@ def _append(file: BinaryIO, weight: np.ndarray) -> dict[str, Any]:
 
 
 def read(path: Path) -> Artifact:
-    """Open an artifact.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing, none of ours, truncated or damaged.
-    """
+    """Open an artifact; errors as of :func:`~layoutsel.ondevice.artifact_header.read_header`."""
+    header = read_header(path)
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - FOOTER.size, 0))
-            tail = file.read()
-            if len(tail) < FOOTER.size or not tail.startswith(MAGIC):
-                raise ArtifactError(
-                    f"{path} is no layoutsel artifact, or is cut off: expected the footer that "
-                    f"`layoutsel compile -o {path.name}` writes; compile the model again"
-                )
-            _, offset, length, crc = FOOTER.unpack(tail)
-            is_whole = offset + length + FOOTER.size == size
-            file.seek(offset if is_whole else 0)
-            body = file.read(length) if is_whole else b""
-            if not is_whole or zlib.crc32(body) != crc:
-                raise ArtifactError(
-                    f"{path} is damaged: its header fails its checksum; compile again"
-                )
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    header = json.loads(body)
     return Artifact(path, header, tuple(_map(mapped, entry) for entry in header["weights"]))
 
 

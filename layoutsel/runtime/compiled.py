@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
+from layoutsel.ondevice.artifact_header import check_name
+from layoutsel.ondevice.model import InputError
 from layoutsel.ondevice.requirements import check_features, check_units
 from layoutsel.ondevice.tensors import synchronise
 from layoutsel.ondevice.virtual_machine import virtual_machine
@@ -27,10 +29,6 @@ from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
     from layoutsel.runtime.trace import Event
-
-
-class InputError(LayoutselError):
-    """An input whose name, shape or element type is not what the model takes."""
 
 
 class CompiledModel:
@@ -172,7 +170,7 @@ class CompiledModel:
             If no linker (a C++ compiler) is at hand.
         """
         path = Path(path)
-        artifact.check_name(path)
+        check_name(path)
         if self.source is not None:
             artifact.copy(self.source, path)
             return path
@@ -200,7 +198,7 @@ def load(path: str | Path) -> CompiledModel:
     """
     path = Path(path)
     opened = artifact.read(path)
-    artifact.check_name(path)
+    check_name(path)
     _check_machine(path, opened.header)
     load_tvm_runtime()
     onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded

@@ -181,26 +181,16 @@ def check(
         raise VerificationError(
             f"{reference} gave {len(expected)} outputs; expected the model's {count}"
         )
-    # The reference and our passes look for logits each in its own way: without agreement, only outputs are compared.
-    exposed = len(results) - count if len(results) == len(expected) else 0
-    names = [signature.name for signature in model.outputs]
-    names += [f"logits of output {index}" for index in range(exposed)]
-    largest = max([1.0, *(float(np.abs(want).max()) for want in expected[count : count + exposed])])
+    names = names_of([one.name for one in model.outputs], len(results), len(expected))
+    allowed = tolerances(names, count, expected, tolerance, softmaxes)
     checks = [
-        Check(
-            output=name,
-            rel_l2_err=rel_l2_err(got, want),
-            tolerance=tolerance * (largest if name in softmaxes else 1.0),
-            reference=reference,
-        )
-        for name, got, want in zip(names, results, expected, strict=False)
+        Check(output=name, rel_l2_err=rel_l2_err(got, want), tolerance=most, reference=reference)
+        for name, most, got, want in zip(names, allowed, results, expected, strict=False)
     ]
     if again is not None and any(not made.passed for made in checks):
         other = again() or expected
-        checks = [
-            replace(made, tolerance=max(made.tolerance, min(MOST, SPREAD * rel_l2_err(one, two))))
-            for made, one, two in zip(checks, other, expected, strict=False)
-        ]
+        widest = widened(allowed, other, expected)
+        checks = [replace(made, tolerance=most) for made, most in zip(checks, widest, strict=True)]
         for one in checks:
             if one.passed and one.rel_l2_err > tolerance and one.output not in softmaxes:
                 logger.warning(
@@ -208,6 +198,38 @@ def check(
                     one.output, one.rel_l2_err, reference, one.tolerance / SPREAD,
                 )  # fmt: skip
     return checks
+
+
+def names_of(outputs: Sequence[str], results: int, expected: int) -> list[str]:
+    """Names of what is compared of `results` with as many `expected`: outputs, and the logits behind them.
+
+    The reference and our passes look for logits each in its own way: without agreement, only outputs are compared.
+    """
+    exposed = results - len(outputs) if results == expected else 0
+    return [*outputs, *(f"logits of output {index}" for index in range(exposed))]
+
+
+def tolerances(
+    names: Sequence[str],
+    outputs: int,
+    expected: Sequence[np.ndarray],
+    tolerance: float,
+    softmaxes: Collection[str],
+) -> list[float]:
+    """What each of the results in `names` may be off by, of which the first are `outputs`; see :func:`check`."""
+    logits = expected[outputs : len(names)]
+    largest = max([1.0, *(float(np.abs(want).max()) for want in logits)])
+    return [tolerance * (largest if name in softmaxes else 1.0) for name in names]
+
+
+def widened(
+    allowed: Sequence[float], other: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> list[float]:
+    """Tolerances where the reference, computed in another order, moves from `expected` to `other`; see :func:`check`."""
+    return [
+        max(most, min(MOST, SPREAD * rel_l2_err(one, two)))
+        for most, one, two in zip(allowed, other, expected, strict=False)
+    ]
 
 
 def require(checks: Iterable[Check], advice: str = ADVICE) -> None:

@@ -1,0 +1,104 @@
+"""A bundle that deploys a plan: the whole model, with a sample and what the reference makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from layoutsel.building.build import generate_code
+from layoutsel.bundling.compile import export_library
+from layoutsel.bundling.making import Making, manifest_of
+from layoutsel.bundling.targets import features
+from layoutsel.bundling.write import write_archive
+from layoutsel.compiling import header_of
+from layoutsel.ondevice.manifest import Check, Deployed, Manifest
+from layoutsel.planning.plan import Plan, check_fits
+from layoutsel.runtime import artifact
+from layoutsel.runtime.arrays import bits_of
+from layoutsel.runtime.verify import names_of, tolerances, widened
+from layoutsel.session import Session
+from layoutsel.verification import Reference, reference_of
+from tvm_passes.ir import tensor_types
+
+_MODEL, _DATA = "lib/model.so", "data"
+
+
+def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
+    """Build `plan` for the machine of a session, and write it to `path`; the machine itself is to verify it.
+
+    Raises
+    ------
+    PlanMismatch, IllegalDecision
+        If the plan is of another model, or decides what that machine cannot do.
+    """
+    session = making.session
+    ids = [subgraph.id for subgraph in session.graph.subgraphs]
+    check_fits(plan, model_hash=session.model.content_hash, ids=ids)
+    session.check_legal(plan.decisions)
+    reference, _ = making.compile(())
+    results = _write_model(making, plan)
+    manifest = manifest_of(
+        session,
+        reference=reference,
+        deployed=_write_sample(making, reference_of(session), results),
+        units={decision.unit for decision in plan.decisions.values()},
+    )
+    write_archive(making.folder, manifest, path)
+    return manifest
+
+
+def _write_model(making: Making, plan: Plan) -> int:
+    """Write the artifact into the bundle's folder; returns how many results its `main` gives, exposed logits included."""
+    session = making.session
+    lowered = session.lower(plan.decisions)
+    with session.generating():
+        executable = generate_code(lowered.module, lowered.target)
+    header = {
+        **header_of(session, plan, lowered),
+        "features": list(features(lowered.target)),
+        "machine": plan.machine,
+    }
+    library = making.folder / export_library(executable, making.folder, making.compiler)
+    artifact.write(making.folder / _MODEL, library, lowered.weights, header)
+    library.unlink()
+    return len(tensor_types(lowered.module["main"].body.ty))
+
+
+def _write_sample(making: Making, reference: Reference, results: int) -> Deployed:
+    session, folder = making.session, making.folder / _DATA
+    folder.mkdir()
+    sample = reference.samples[0]
+    outputs = [spec.name for spec in session.model.outputs]
+    names = names_of(outputs, results, len(sample.expected))
+    checks = tuple(
+        Check(
+            output=name,
+            dtype=str(want.dtype),
+            file=_write(folder, f"output{index}", want),
+            tolerance=tolerance,
+        )
+        for index, (name, want, tolerance) in enumerate(
+            zip(names, sample.expected, _tolerances(session, reference, names), strict=False)
+        )
+    )
+    inputs = [_write(folder, f"input{i}", value) for i, value in enumerate(sample.inputs)]
+    return Deployed(file=_MODEL, inputs=tuple(inputs), reference=reference.name, checks=checks)
+
+
+def _tolerances(session: Session, reference: Reference, names: Sequence[str]) -> list[float]:
+    """As of :func:`layoutsel.verification.checks_of`, but that nobody is asked again on the device."""
+    mode, sample, outputs = session.precision, reference.samples[0], len(session.model.outputs)
+    if mode.is_budget:
+        return tolerances(names, outputs, sample.expected, mode.tolerance, ())
+    most = max(mode.tolerance, reference.own_error)
+    allowed = tolerances(names, outputs, sample.expected, most, reference.softmaxes)
+    other = sample.again() if sample.again else None
+    return widened(allowed, other, sample.expected) if other else allowed
+
+
+def _write(folder: Path, name: str, value: np.ndarray) -> str:
+    file = folder / f"{name}.bin"
+    file.write_bytes(np.ascontiguousarray(bits_of(value)).tobytes())
+    return f"{folder.name}/{file.name}"

@@ -1,0 +1,117 @@
+"""A bundle that is being made: what all kinds have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layoutsel.bundling.compile import Order
+from layoutsel.bundling.pool import Compiled, OnCompiled, compile_all
+from layoutsel.bundling.targets import architecture, features
+from layoutsel.cost.outcome import Failure
+from layoutsel.ondevice.manifest import (
+    SCHEMA_VERSION,
+    Boundary,
+    Candidate,
+    Deployed,
+    Manifest,
+    Program,
+    Requirements,
+    Unbuilt,
+)
+from layoutsel.session import Session
+from layoutsel.versions import all_versions
+from tvm_passes.cpu import host_target
+from tvm_passes.errors import LayoutselError
+from tvm_passes.gpu.target import device_target
+
+
+@dataclass(frozen=True)
+class Making:
+    """Where a bundle is made, and for whom."""
+
+    session: Session
+    folder: Path
+    """What it will hold lies here."""
+    compiler: str | None = None
+    """The C++ compiler that links for the machine; this machine's where None."""
+    on_compiled: OnCompiled | None = None
+
+    def compile(
+        self, asked: Sequence[tuple[str, Mapping[str, Any]]]
+    ) -> tuple[Program, list[Compiled]]:
+        """The reference kernel, and the programs of each of `asked`, labels and requests, or why there are none.
+
+        Raises
+        ------
+        LayoutselError
+            If not even the reference kernel can be built.
+        """
+        labels, requests = ["the reference kernel"], [{"kind": "reference"}]
+        labels += [label for label, _ in asked]
+        orders = [self._order(request) for request in (*requests, *(r for _, r in asked))]
+        reference, *rest = compile_all(orders, labels, self.on_compiled)
+        if isinstance(reference, Failure):
+            raise LayoutselError(f"cannot compile for that machine: {reference.reason}")
+        return reference[0], rest
+
+    def _order(self, request: Mapping[str, Any]) -> Order:
+        machine = self.session.elsewhere
+        devices = machine.devices if machine else {}
+        return Order(
+            request=request,
+            host=_exported(machine.host) if machine else None,
+            devices={kind: _exported(target) for kind, target in devices.items()},
+            folder=self.folder,
+            compiler=self.compiler,
+        )
+
+
+def manifest_of(
+    session: Session,
+    *,
+    reference: Program,
+    candidates: tuple[Candidate, ...] = (),
+    boundaries: tuple[Boundary, ...] = (),
+    unbuilt: tuple[Unbuilt, ...] = (),
+    deployed: Deployed | None = None,
+    units: Collection[str] | None = None,
+) -> Manifest:
+    """A manifest, with what the machine of `session` needs for `units`, all of its own by default."""
+    used = [session.units[unit].backend for unit in units or session.units]
+    devices = sorted({b.device for b in used if b.name in session.devices})
+    with session.generating():
+        host = host_target()
+        targets = {str(host.kind.name): str(host)}
+        targets |= {kind: str(device_target(kind)) for kind in devices}
+    workloads = {work.key: work for work in session.workloads.values()}
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=session.model.name,
+        model_hash=session.model.content_hash,
+        targets=targets,
+        requires=Requirements(
+            architecture=architecture(host),
+            features=features(host),
+            units=tuple(sorted(backend.name for backend in used)),
+            devices=tuple(devices),
+            threads=session.threads,
+            versions=all_versions(),
+        ),
+        reference=reference,
+        candidates=candidates,
+        boundaries=boundaries,
+        unbuilt=unbuilt,
+        workloads=tuple(workloads.values()) if candidates else (),
+        deployed=deployed,
+    )
+
+
+def _exported(target: Any) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in target.export().items()}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) else [str(item) for item in value]

@@ -1,0 +1,58 @@
+"""The error of results, without numpy."""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+
+
+def rel_l2_err(got: bytes, got_dtype: str, expected: bytes, expected_dtype: str) -> float:
+    """Relative L2 error of `got`; infinite where it is not finite and the expected value is.
+
+    The same as :func:`layoutsel.runtime.samples.rel_l2_err`, of values row by row.
+    """
+    values, wanted = _decoded(got, got_dtype), _decoded(expected, expected_dtype)
+    if len(values) != len(wanted):
+        return math.inf
+    difference = math.fsum(
+        _square(a - b) for a, b in zip(values, wanted, strict=True) if _differ(a, b)
+    )
+    norm = math.fsum(b * b for b in wanted if math.isfinite(b))
+    if difference == 0:
+        return 0.0
+    error = math.sqrt(difference) / max(math.sqrt(norm), 1e-30)
+    return error if math.isfinite(error) else math.inf
+
+
+def _differ(one: float, other: float) -> bool:
+    return one != other and not (math.isnan(one) and math.isnan(other))
+
+
+def _square(value: float) -> float:
+    """Infinite for what is no number, which a sum then is too."""
+    return value * value if math.isfinite(value) else 1e308 * 10
+
+
+def _decoded(data: bytes, dtype: str) -> list[float]:
+    return [float(value) for value in _DECODERS[dtype](data)]
+
+
+def _as(code: str) -> Callable[[bytes], Iterable[float]]:
+    return lambda data: array(code, data)
+
+
+def _bfloat16(data: bytes) -> Iterable[float]:
+    wide = b"".join(b"\0\0" + data[start : start + 2] for start in range(0, len(data), 2))
+    return array("f", wide)
+
+
+_DECODERS: Mapping[str, Callable[[bytes], Iterable[float]]] = {
+    **{"float32": _as("f"), "float64": _as("d"), "bfloat16": _bfloat16},
+    **{f"int{8 * array(code).itemsize}": _as(code) for code in "bhiq"},
+    **{f"uint{8 * array(code).itemsize}": _as(code) for code in "BHIQ"},
+    "bool": _as("B"),
+    "float16": lambda data: struct.unpack(f"<{len(data) // 2}e", data),
+}
+"""Values by element type; all machines that TVM's runtime knows are little-endian."""

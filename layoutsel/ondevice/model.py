@@ -1,0 +1,121 @@
+"""A compiled model where there is no numpy: called on whatever speaks DLPack."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.ondevice import archive
+from layoutsel.ondevice.archive import BundleError
+from layoutsel.ondevice.artifact_header import SUFFIX, read_header
+from layoutsel.ondevice.requirements import check, check_features, check_units
+from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
+from layoutsel.ondevice.virtual_machine import virtual_machine
+from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.threads import set_threads
+from tvm_passes.devices import HOST
+from tvm_passes.errors import LayoutselError
+from tvm_passes.onednn.plugin import available as load_thread_pool
+from tvm_passes.runtime_library import load_tvm_runtime
+
+ALIGNMENT = 64
+"""Bytes; what TVM's generated code assumes of a tensor's address."""
+
+
+class InputError(LayoutselError):
+    """An input whose name, shape or element type is not what the model takes."""
+
+
+class Model:
+    """A model ready to run. Calls from several threads are safe: they run one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        """Load an artifact; errors as of :func:`load`."""
+        header = read_header(path)
+        check_features(str(path), header.get("features", ()))
+        check_units(str(path), header.get("units", ()))
+        load_tvm_runtime()
+        load_thread_pool()  # must be in place before kernels are loaded
+        self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
+        self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
+        self.threads = int(header["threads"])
+        module = tvm_ffi.load_module(str(path.resolve()))
+        machine = virtual_machine(module, tuple(header.get("devices", (HOST,))))
+        self._weights = tvm_ffi.convert(list(_weights(path, header)))
+        self._machine, self._main = machine, machine["main"]
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run on inputs in the model's order; one tensor, or a tuple of them, which speak DLPack.
+
+        Parameters
+        ----------
+        arguments
+            Tensors in the host's memory, contiguous, of the shapes and element types in :attr:`inputs`; their memory is
+            read in place where it is aligned to :data:`ALIGNMENT` bytes, and copied where not.
+
+        Raises
+        ------
+        InputError
+            If one is missing, or of another shape or element type.
+        """
+        results = self.run_all(*arguments)[: len(self.outputs)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run_all(self, *arguments: Any) -> list[tvm_ffi.Tensor]:
+        """Run; the results, and behind them what is exposed for verification only."""
+        if len(arguments) != len(self.inputs):
+            names = ", ".join(signature.name for signature in self.inputs)
+            raise InputError(f"got {len(arguments)} inputs; expected {len(self.inputs)}: {names}")
+        bound = [_bound(*pair) for pair in zip(self.inputs, arguments, strict=True)]
+        with self._lock:
+            set_threads(self.threads)
+            result = self._main(*bound, self._weights)
+        return [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+
+
+def load(path: str | Path) -> Model:
+    """Load a compiled model: an artifact, or a bundle that deploys one.
+
+    Raises
+    ------
+    ArtifactError, BundleError
+        If the file is missing, none of ours or damaged.
+    UnitUnavailable
+        If this machine lacks an instruction set or a unit that it was built for.
+    """
+    path = Path(path)
+    if path.suffix == SUFFIX:
+        return Model(path)
+    with archive.opened(path) as bundle:
+        deployed = bundle.manifest.deployed
+        if deployed is None:
+            raise BundleError(
+                f"{path} holds candidates; expected a model, as `layoutsel bundle --plan` writes it"
+            )
+        check(str(path), bundle.manifest.requires)
+        return Model(bundle.folder / deployed.file)
+
+
+def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
+    tensor = value if isinstance(value, tvm_ffi.Tensor) else tvm_ffi.from_dlpack(value)
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype)
+    if shape != signature.shape or dtype != signature.dtype or not tensor.is_contiguous():
+        raise InputError(
+            f"input {signature.name!r}: got {dtype} of shape {shape}; expected contiguous {signature.dtype} of shape "
+            f"{signature.shape}"
+        )
+    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else copied(tensor, HOST)
+
+
+def _weights(path: Path, header: Mapping[str, Any]) -> Iterator[tvm_ffi.Tensor]:
+    places = header.get("places") or [HOST] * len(header["weights"])
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for entry, place in zip(header["weights"], places, strict=True):
+            start, shape, dtype = entry["offset"], entry["shape"], entry["dtype"]
+            yield tensor_of(mapped[start : start + nbytes_of(shape, dtype)], shape, dtype, place)
