@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from layoutsel.bundling.profile import machine_profile
+from layoutsel.bundling.profile import combined, machine_profile
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store, default_path
 from layoutsel.ondevice import results as results_of
-from layoutsel.ondevice.results import Results
+from layoutsel.ondevice.results import DeployedResult, Results
 from layoutsel.planning import documents
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
@@ -21,13 +21,16 @@ from tvm_passes.devices import HOST
 class BroughtHome:
     """What was kept, and where."""
 
+    model: str
     measurements: int
     failures: int
     machine: str
     """Of people: :meth:`layoutsel.cost.machine.Machine.__str__`."""
-    machine_file: Path
-    """The machine, as ``layoutsel plan --machine`` takes it."""
+    machine_file: Path | None
+    """The machine, as ``layoutsel plan --machine`` takes it; None where no candidates were measured."""
     complete: bool
+    deployed: DeployedResult | None
+    """The whole model, where a plan was deployed."""
 
 
 def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
@@ -39,23 +42,32 @@ def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
         If the file is none of ours or damaged.
     """
     found = results_of.load(file)
-    profile = machine_profile(found)
     path = cache or default_path()
-    contexts = dict(_contexts(found))
+    outcomes = [one.timing for one in found.candidates]
+    outcomes += [one.timing for one in found.boundaries]
+    return BroughtHome(
+        model=found.model,
+        measurements=len(outcomes) - outcomes.count(None),
+        failures=outcomes.count(None),
+        machine=str(found.machine.described),
+        machine_file=_kept(found, path) if outcomes else None,
+        complete=found.complete,
+        deployed=found.deployed,
+    )
+
+
+def _kept(found: Results, path: Path) -> Path:
+    """Keep what was measured in the store at `path`, and its machine in a file beside it, which is returned."""
+    profile = machine_profile(found)
     described = path.with_name(f"machine-{profile.machine.fingerprint}-{found.threads}.json")
+    if described.exists():
+        profile = combined(MachineProfile.load(described), profile)
+    contexts = dict(_contexts(found))
     with Store(contexts[()], path, announce=False) as store, store.transaction():
         for devices, context in contexts.items():
             _keep(found, profile, store.under(context), devices)
         documents.save(profile, described)
-    outcomes = [one.timing for one in found.candidates]
-    outcomes += [one.timing for one in found.boundaries]
-    return BroughtHome(
-        measurements=len(outcomes) - outcomes.count(None),
-        failures=outcomes.count(None),
-        machine=str(profile.machine),
-        machine_file=described,
-        complete=found.complete,
-    )
+    return described
 
 
 def _contexts(found: Results) -> Iterator[tuple[tuple[str, ...], Context]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import TypeVar
 
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.cost.device_peaks import DevicePeaks
@@ -12,6 +14,8 @@ from layoutsel.cost.samples import MachineProfile
 from layoutsel.ondevice.results import Results
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
+
+Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks)
 
 _LEVEL_2 = 1 << 20
 """Bytes of a second-level cache that a machine does not tell of."""
@@ -33,6 +37,26 @@ def machine_profile(found: Results) -> MachineProfile:
         ),
         devices={kind: _device_peaks(found, kind) for kind in machine.devices},
     )
+
+
+def combined(known: MachineProfile, found: MachineProfile) -> MachineProfile:
+    """What both tell of one machine: it can do at least the better of the two."""
+    devices = dict(found.devices)
+    for unit, device in known.devices.items():
+        if unit in devices and devices[unit].name != device.name:
+            continue  # another one by now
+        devices[unit] = _better(device, devices.get(unit, device))
+    return MachineProfile(
+        machine=found.machine, peaks=_better(known.peaks, found.peaks), devices=devices
+    )
+
+
+def _better(one: Peaks, other: Peaks) -> Peaks:
+    """The higher rates and the lower times of two peaks; the rest is of `other`."""
+    rates = {f.name: max for f in fields(one) if f.name.endswith("gbps") or f.name == "gflops"}
+    best = {**rates, **{f.name: min for f in fields(one) if f.name.endswith("_us")}}
+    chosen = {name: of(getattr(one, name), getattr(other, name)) for name, of in best.items()}
+    return replace(other, **chosen)
 
 
 def _device_peaks(found: Results, kind: str) -> DevicePeaks:

@@ -101,12 +101,18 @@ def _import(files: list[Path], cache: Path | None) -> None:
 
     for file in files:
         kept = bring_home(file, cache)
-        terminal.show_text(
-            f"{file}: {kept.measurements} measurements and {kept.failures} failures of {kept.machine} are in the log"
-        )
         if not kept.complete:
             terminal.note("warning", f"{file}: measuring was interrupted, and can go on")
-        terminal.show_text(f"plan for it with --machine {kept.machine_file}")
+        if kept.deployed is not None:
+            timing = kept.deployed.timing
+            terminal.show_text(
+                f"{kept.model}: {timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms on {kept.machine}"
+            )
+        if kept.machine_file is not None:
+            terminal.show_text(
+                f"{kept.model}: {kept.measurements} measurements and {kept.failures} failures on {kept.machine} are in "
+                f"the log; plan for it with --machine {kept.machine_file}"
+            )
 
 
 def _sources(models: list[str], sweep: int, seed: int) -> Iterator[tuple[str, Any]]:

@@ -256,22 +256,24 @@ class Store:
             "GROUP BY versions",
             (self.context.machine, self.context.versions_text),
         )
-        if rows:
-            changed = sorted({name for text, _ in rows for name in self._changed(text)})
+        changes = {text: self._changed(text) for text, _ in rows}
+        count = sum(count for text, count in rows if changes[text])
+        if count:
             _LOG.warning(
                 "%d measurements in %s are stale, made with other versions of %s: ignored",
-                sum(count for _, count in rows),
+                count,
                 self.path,
-                ", ".join(changed) or "something",
+                ", ".join(sorted({name for names in changes.values() for name in names})),
             )
 
     def _changed(self, text: str) -> list[str]:
+        """What differs between versions and those of now; none where these know of fewer devices, or of more."""
         try:
             then = json.loads(text)
         except ValueError:
-            return []
+            return ["something"]
         now = self.context.versions
-        return [name for name in {*then, *now} if then.get(name) != now.get(name)]
+        return [name for name in then if name in now and then[name] != now[name]]
 
 
 def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:
