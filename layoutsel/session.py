@@ -19,6 +19,7 @@ from layoutsel.building.elsewhere import elsewhere_of
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
+from layoutsel.cost.device_peaks import device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import Machine, this_machine
 from layoutsel.cost.measured import MeasuredCost, Progress, Request
@@ -200,7 +201,7 @@ class Session:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Units with a memory of their own; no cost model knows them, so they are measured."""
+        """Units with a memory of their own; of this machine they are measured."""
         return tuple(name for name, unit in self.units.items() if unit.backend.device != HOST)
 
     @cached_property
@@ -327,8 +328,12 @@ class Session:
     @cached_property
     def profile(self) -> MachineProfile:
         """The machine that is planned for, and what was measured of it."""
-        return self.machine or MachineProfile(
-            machine=this_machine(), peaks=machine_peaks(self.threads)
+        if self.machine is not None:
+            return self.machine
+        return MachineProfile(
+            machine=this_machine(),
+            peaks=machine_peaks(self.threads),
+            devices={name: device_peaks(name, self._identity(name)) for name in self.devices},
         )
 
     @cached_property
