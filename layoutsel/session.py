@@ -40,6 +40,7 @@ from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
+    has_estimates,
     has_guesses,
     require_measured,
     without_estimates,
@@ -393,7 +394,7 @@ class Session:
             if cost in ("learned", "hybrid"):
                 warn_of_unknown_machine(self)
             if (cost == "hybrid" and self.precision.only_f32) or (
-                cost == "learned" and self.devices
+                cost == "learned" and has_estimates(problem, self.devices)
             ):
                 problem = measure_worthwhile(self, problem, model, budget_s)
             if not self.precision.only_f32 and (
