@@ -19,6 +19,7 @@ from layoutsel.building.elsewhere import elsewhere_of
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
+from layoutsel.cost.device_peaks import device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import Machine, this_machine
 from layoutsel.cost.measured import MeasuredCost, Progress, Request
@@ -39,6 +40,7 @@ from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
+    has_estimates,
     has_guesses,
     require_measured,
     without_estimates,
@@ -200,7 +202,7 @@ class Session:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Units with a memory of their own; no cost model knows them, so they are measured."""
+        """Units with a memory of their own; of this machine they are measured."""
         return tuple(name for name, unit in self.units.items() if unit.backend.device != HOST)
 
     @cached_property
@@ -327,8 +329,12 @@ class Session:
     @cached_property
     def profile(self) -> MachineProfile:
         """The machine that is planned for, and what was measured of it."""
-        return self.machine or MachineProfile(
-            machine=this_machine(), peaks=machine_peaks(self.threads)
+        if self.machine is not None:
+            return self.machine
+        return MachineProfile(
+            machine=this_machine(),
+            peaks=machine_peaks(self.threads),
+            devices={name: device_peaks(name, self._identity(name)) for name in self.devices},
         )
 
     @cached_property
@@ -388,7 +394,7 @@ class Session:
             if cost in ("learned", "hybrid"):
                 warn_of_unknown_machine(self)
             if (cost == "hybrid" and self.precision.only_f32) or (
-                cost == "learned" and self.devices
+                cost == "learned" and has_estimates(problem, self.devices)
             ):
                 problem = measure_worthwhile(self, problem, model, budget_s)
             if not self.precision.only_f32 and (

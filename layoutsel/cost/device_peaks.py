@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 from layoutsel.cost.model import Workload
+from layoutsel.cost.probing import ask, kept, remembered
+from layoutsel.planning.documents import from_json
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -25,7 +29,7 @@ class DevicePeaks:
     """Streaming multiprocessors, in CUDA's words."""
     clock_mhz: float
     gflops: float
-    """f32 GFLOP/s that a large matrix product attains."""
+    """f32 GFLOP/s of multiply-adds."""
     half_gflops: float | None = None
     """The same in f16 and bf16 on matrix units; None where it has none."""
     memory_gbps: float
@@ -44,6 +48,13 @@ class DevicePeaks:
         least = min(*rates, self.launch_us, self.link_us, self.half_gflops or self.gflops)
         if not (least > 0 and self.half_gflops != 0):
             raise LayoutselError(f"not a device's peaks: {self}")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.compute_units} compute units of {self.clock_mhz:,.0f} MHz, {self.gflops:,.0f} GFLOP/s, "
+            f"{self.memory_gbps:,.0f} GB/s, launch {self.launch_us:,.1f} µs, link {self.link_gbps:,.1f} GB/s and "
+            f"{self.link_us:,.1f} µs"
+        )
 
     @property
     def cache_gbps(self) -> float:
@@ -65,3 +76,32 @@ class DevicePeaks:
     def copy_us(self, nbytes: float) -> float:
         """Microseconds of copying `nbytes` from or to the host."""
         return self.link_us + nbytes / self.link_gbps * 1e-3
+
+
+def device_peaks(unit: str, identity: str, *, folder: Path | None = None) -> DevicePeaks:
+    """Peaks of this machine's device for `unit`: measured the first time, read from `folder` afterwards.
+
+    Raises
+    ------
+    LayoutselError
+        If the measuring process fails.
+    """
+    return remembered(DevicePeaks, _name(unit, identity), lambda: probe_device(unit), folder)
+
+
+def known_device_peaks(
+    unit: str, identity: str, *, folder: Path | None = None
+) -> DevicePeaks | None:
+    """The same where they were measured before, else None."""
+    return kept(DevicePeaks, _name(unit, identity), folder)
+
+
+def probe_device(unit: str) -> DevicePeaks:
+    """Measure the peaks of the device that `unit` computes on; takes about ten seconds."""
+    code = f"from layoutsel.building.device_probe import report; report({unit!r})"
+    found = ask(code, f"the device of {unit!r}", {})
+    return from_json(DevicePeaks, found, file="probe")
+
+
+def _name(unit: str, identity: str) -> str:
+    return f"device-{unit}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

@@ -90,13 +90,19 @@ def without_guesses(problem: PlanningProblem) -> PlanningProblem:
     return replace(problem, nodes=tuple(_without(node, is_guess) for node in problem.nodes))
 
 
+def has_estimates(problem: PlanningProblem, units: Collection[str]) -> bool:
+    """Whether nobody measured, or learned from, some candidate of these `units`."""
+    return any(_is_estimate(units, option) for node in problem.nodes for option in node.options)
+
+
 def without_estimates(problem: PlanningProblem, units: Collection[str]) -> PlanningProblem:
-    """Copy the problem without what nobody measured of these `units`, in the same way."""
+    """Copy the problem without these candidates, in the same way as :func:`without_guesses`."""
+    leave_out = partial(_is_estimate, units)
+    return replace(problem, nodes=tuple(_without(node, leave_out) for node in problem.nodes))
 
-    def is_estimate(option: Option) -> bool:
-        return option.decision.unit in units and option.source == "roofline"
 
-    return replace(problem, nodes=tuple(_without(node, is_estimate) for node in problem.nodes))
+def _is_estimate(units: Collection[str], option: Option) -> bool:
+    return option.decision.unit in units and option.source == GUESSED
 
 
 def require_measured(problem: PlanningProblem, what: str) -> None:
