@@ -17,6 +17,7 @@ from layoutsel.ondevice.virtual_machine import Candidate, virtual_machine
 from layoutsel.runtime.arrays import placed, to_tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST
 from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
@@ -74,6 +75,11 @@ class Built:
             copies=self.copies,
             device=self.device,
         )
+
+
+def device_called(kind: str) -> tvm.runtime.Device:
+    """The first device of a kind of target."""
+    return tvm.device("cpu" if kind == HOST else kind)
 
 
 def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:

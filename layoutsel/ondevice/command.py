@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from layoutsel.cli.exit_codes import INTERRUPTED, USER_ERROR
+from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from layoutsel.cli.files import check_output
 from layoutsel.cost.outcome import Timing
 from layoutsel.ondevice import archive, requirements
@@ -20,7 +20,7 @@ _NAME = "layoutsel-measure"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, 2 for an error of the user's, 130 for Ctrl-C."""
+    """Run the command; 0, 2 for an error of the user's, 130 for Ctrl-C, 1 for an error of ours."""
     options = _parser().parse_args(arguments)
     try:
         _measure(options.bundle, options.output, options.time_limit)
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(f"interrupted; what was measured is in {options.output}, the same command goes on")
         return INTERRUPTED
+    except Exception as error:
+        _say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return INTERNAL_ERROR
     return 0
 
 
@@ -39,12 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="results.json")
     parser.add_argument(
         "--time-limit",
-        type=float,
+        type=_positive,
         default=60.0,
         metavar="S",
         help="seconds that one candidate may take (default: 60)",
     )
     return parser
+
+
+def _positive(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text}; expected seconds above 0")
+    return seconds
 
 
 def _measure(path: Path, output: Path, time_limit_s: float) -> None:

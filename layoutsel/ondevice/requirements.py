@@ -12,7 +12,7 @@ from layoutsel.ondevice.manifest import Requirements
 from layoutsel.ondevice.units import LOADERS
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.isa import cpu_flags
-from tvm_passes.runtime_library import runtime_version
+from tvm_passes.runtime_library import BESIDE, runtime_version
 
 
 def check(what: str, requires: Requirements) -> None:
@@ -58,4 +58,10 @@ def check_units(what: str, units: Iterable[str]) -> None:
     """Load what `units` need; raises :class:`UnitUnavailable` where one of them cannot be used."""
     for unit in units:
         if unit in LOADERS and (reason := LOADERS[unit]()):
-            raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}")
+            hint = f"; or pack it: layoutsel runtime --with {unit}" if _is_packable(unit) else ""
+            raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}{hint}")
+
+
+def _is_packable(unit: str) -> bool:
+    """Whether this is what `layoutsel runtime` wrote, which packs some units only where they are asked for."""
+    return unit == "onednn" and BESIDE.exists()
