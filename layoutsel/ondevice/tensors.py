@@ -57,7 +57,7 @@ def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
 def random_tensor(shape: Sequence[int], dtype: str, seed: int, kind: str = HOST) -> tvm_ffi.Tensor:
     """Seeded random values: normal for floats, 0 or 1 for integers, which are legal indices.
 
-    ``uint16`` is taken for the bits of bfloat16, as kernels declare them.
+    ``uint16`` and ``uint32`` are taken for the bits of bfloat16 and of pairs of them, as kernels declare them.
     """
     block, nbytes = _block(dtype, seed), nbytes_of(shape, dtype)
     return tensor_of((block * (nbytes // len(block) + 1))[:nbytes], shape, dtype, kind)
@@ -104,5 +104,6 @@ _FLOATS: Mapping[str, Callable[[Sequence[float]], bytes]] = {
     "float16": lambda values: struct.pack(f"<{len(values)}e", *values),
     "bfloat16": _upper_halves,
     "uint16": _upper_halves,
+    "uint32": _upper_halves,
 }
 """Packs values of a floating-point type; all machines that TVM's runtime knows are little-endian."""
