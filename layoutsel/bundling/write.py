@@ -15,7 +15,7 @@ def write_archive(folder: Path, manifest: Manifest, path: Path) -> None:
     documents.save(manifest, folder / MANIFEST)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     names = [str(file.relative_to(folder)) for file in files]
-    names = [MANIFEST, *(name for name in names if name != MANIFEST)]
+    names = [MANIFEST, *(name for name in names if name not in (MANIFEST, SUMS))]
     sums = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
     (folder / SUMS).write_text(sums, encoding="ascii")
     with tarfile.open(path, "w:", format=tarfile.USTAR_FORMAT) as archive:
