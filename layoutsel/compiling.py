@@ -28,6 +28,7 @@ GENERATORS = 2
 
 def compiled(session: Session, plan: Plan) -> CompiledModel:
     """Build `plan`."""
+    _require_here(session)
     return _generated(session, plan, session.lower(plan.decisions))
 
 
@@ -35,6 +36,7 @@ def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Compi
     """The chosen one of `plans`, called "plan", and those of its rivals that can be built."""
     generating: dict[str, Future[CompiledModel]] = {}
     models: dict[str, CompiledModel] = {}
+    _require_here(session)
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
             with _doing_without(name):
@@ -44,6 +46,15 @@ def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Compi
             with _doing_without(name):
                 models[name] = model.result()
     return models
+
+
+def _require_here(session: Session) -> None:
+    """Refuse a session that plans for another machine: what is built here runs, is raced and is verified here."""
+    if session.elsewhere is not None:
+        machine = session.described.cpu if session.machine else session.elsewhere.host
+        raise LayoutselError(
+            f"cannot build for another machine ({machine}): expected this one. Plan for it here, build it there"
+        )
 
 
 @contextlib.contextmanager

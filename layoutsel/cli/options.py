@@ -134,6 +134,15 @@ LogsOption = Annotated[
         show_default="in the user's cache folder",
     ),
 ]
+MachineOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--machine",
+        metavar="FILE",
+        help="Another machine to plan for (JSON): its peaks, and those of its devices. Nothing is measured then.",
+        show_default="this one",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

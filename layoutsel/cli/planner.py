@@ -36,6 +36,7 @@ class Wanted:
     calib: Path | None = None
     cache: Path | None = None
     logs: Path | None = None
+    machine: Path | None = None
 
     def check(self) -> None:
         """Find what is wrong with the options before anything slow starts.
@@ -80,6 +81,7 @@ class Wanted:
             progress=activity,
             cost_model=self.cost_model,
             logs=self.logs,
+            machine=self.machine,
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
