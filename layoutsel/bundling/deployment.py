@@ -55,12 +55,12 @@ def _write_model(making: Making, plan: Plan) -> int:
     lowered = session.lower(plan.decisions)
     with session.generating():
         executable = generate_code(lowered.module, lowered.target)
+        library = making.folder / export_library(executable, making.folder, making.compiler)
     header = {
         **header_of(session, plan, lowered),
         "features": list(features(lowered.target)),
         "machine": plan.machine,
     }
-    library = making.folder / export_library(executable, making.folder, making.compiler)
     artifact.write(making.folder / _MODEL, library, lowered.weights, header)
     library.unlink()
     return len(tensor_types(lowered.module["main"].body.ty))

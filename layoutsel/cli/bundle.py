@@ -130,7 +130,7 @@ class Asked:
     def making(self, shown: Activity) -> Iterator[Making]:
         """A folder to make a bundle in, for the model on that machine."""
         from layoutsel.bundling.making import Making
-        from layoutsel.bundling.targets import check_compiler, elsewhere_of
+        from layoutsel.bundling.targets import check_compilers, elsewhere_of
         from layoutsel.session import Session
 
         elsewhere = elsewhere_of(self.targets, self.threads)
@@ -145,7 +145,7 @@ class Asked:
             elsewhere=elsewhere,
             machine=self.machine,
         )
-        check_compiler(session.elsewhere, self.compiler)
+        check_compilers(session.elsewhere, self.compiler)
         with tempfile.TemporaryDirectory(prefix="layoutsel-bundle-") as folder:
             yield Making(session, Path(folder), self.compiler, shown.compiled)
 

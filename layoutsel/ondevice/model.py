@@ -13,6 +13,7 @@ import tvm_ffi
 from layoutsel.ondevice import archive
 from layoutsel.ondevice.archive import BundleError
 from layoutsel.ondevice.artifact_header import SUFFIX, read_header
+from layoutsel.ondevice.device_code import provide_device_code
 from layoutsel.ondevice.requirements import check, check_features, check_units
 from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
 from layoutsel.ondevice.virtual_machine import virtual_machine
@@ -44,6 +45,7 @@ class Model:
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
+        provide_device_code(path.parent)
         module = tvm_ffi.load_module(str(path.resolve()))
         machine = virtual_machine(module, tuple(header.get("devices", (HOST,))))
         self._weights = tvm_ffi.convert(list(_weights(path, header)))
