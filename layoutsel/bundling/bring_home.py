@@ -62,7 +62,7 @@ def _kept(found: Results, path: Path) -> Path:
     described = path.with_name(f"machine-{profile.machine.fingerprint}-{found.threads}.json")
     if described.exists():
         profile = combined(MachineProfile.load(described), profile)
-    contexts = dict(_contexts(found))
+    contexts = dict(_contexts(found, profile))
     with Store(contexts[()], path, announce=False) as store, store.transaction():
         for devices, context in contexts.items():
             _keep(found, profile, store.under(context), devices)
@@ -70,12 +70,12 @@ def _kept(found: Results, path: Path) -> Path:
     return described
 
 
-def _contexts(found: Results) -> Iterator[tuple[tuple[str, ...], Context]]:
-    """Contexts by the devices whose units take part: a plan may be asked for any of them."""
-    kinds = sorted(found.machine.devices)
+def _contexts(found: Results, profile: MachineProfile) -> Iterator[tuple[tuple[str, ...], Context]]:
+    """Contexts by the devices whose units take part: a plan may be asked for any of the machine's."""
+    kinds = sorted(profile.devices)
     for count in range(len(kinds) + 1):
         for chosen in combinations(kinds, count):
-            identities = {kind: found.machine.devices[kind].identity for kind in chosen}
+            identities = {kind: profile.devices[kind].name for kind in chosen}
             yield (
                 chosen,
                 Context(

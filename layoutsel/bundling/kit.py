@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from layoutsel import __version__
+from layoutsel.bundling.wheel import Wheel
 from tvm_passes.errors import LayoutselError
 from tvm_passes.native import find_plugin
 from tvm_passes.onednn.plugin import onednn_library
@@ -30,6 +29,9 @@ MOST_BYTES = 64 << 20
 EXTRAS = ("onednn",)
 """Units whose libraries are packed where they are asked for."""
 
+_OWNERS = {"onednn": "onednn-cpu-gomp"}
+"""Packages that extras are taken from."""
+_TVM_LICENSES = ("tvm/LICENSE", "tvm/NOTICE", "tvm/licenses/LICENSE.builtin_fp16.txt")
 _REQUIRED, _OPTIONAL = "libtvm_runtime.so", ("libtvm_runtime_cuda.so",)
 _FFI = "apache-tvm-ffi"
 _CLOSURE = """
@@ -48,10 +50,10 @@ print(json.dumps([ours, heavy]))
 class Runtime:
     """TVM's runtime libraries of one platform."""
 
-    files: Mapping[str, bytes]
+    libraries: Mapping[str, bytes]
+    licenses: Mapping[str, bytes]
     version: str
     platforms: tuple[str, ...]
-    """As wheels name them, such as ``manylinux_2_28_x86_64``."""
 
     @property
     def is_ours(self) -> bool:
@@ -86,13 +88,13 @@ def write_kit(folder: Path, tvm_wheel: Path | None = None, extras: Sequence[str]
         If a library is missing, or the whole is larger than a device may be asked to hold.
     """
     runtime = _installed() if tvm_wheel is None else _of_wheel(tvm_wheel)
-    native, without = _plugins(runtime, extras)
+    plugins, without = _plugins(runtime, extras)
     lib = f"{BESIDE.parent.name}/{BESIDE.name}"
     files = {
         **_sources(),
-        **{f"{lib}/{name}": content for name, content in runtime.files.items()},
+        **{f"{lib}/{name}": content for name, content in runtime.libraries.items()},
         f"{lib}/{VERSION_FILE}": f"{runtime.version}\n".encode(),
-        **native,
+        **plugins,
     }
     size = sum(map(len, files.values())) + _ffi_bytes()
     if size > MOST_BYTES:
@@ -100,38 +102,68 @@ def write_kit(folder: Path, tvm_wheel: Path | None = None, extras: Sequence[str]
             f"the kit would take {size / 2**20:.0f} MiB with {_FFI}; expected at most {MOST_BYTES >> 20}: install "
             "binutils, whose `strip` makes libraries smaller, or leave out --with"
         )
-    path = folder / f"{NAME}-{__version__}-py3-none-{'.'.join(runtime.platforms)}.whl"
-    _write_wheel(path, {**files, **_metadata(files, runtime.platforms)})
-    return Kit(path=path, unpacked_bytes=size, without=tuple(without))
+    wheel = Wheel(
+        name=NAME,
+        version=__version__,
+        summary="Runs what layoutsel bundles, on a device with TVM's runtime alone",
+        platforms=runtime.platforms,
+        requires=(f"{_FFI}=={importlib.metadata.version(_FFI)}",),
+        scripts={"layoutsel-measure": "layoutsel.ondevice.command:main"},
+        files=files,
+        licenses={**runtime.licenses, **_licenses("layoutsel", *(_OWNERS[e] for e in extras))},
+    )
+    return Kit(path=wheel.write(folder), unpacked_bytes=size, without=tuple(without))
 
 
 def _installed() -> Runtime:
-    folder = runtime_library(_REQUIRED).parent
-    names = [_REQUIRED, *(name for name in _OPTIONAL if (folder / name).exists())]
     distribution = importlib.metadata.distribution("apache-tvm")
-    return Runtime(
-        files={name: (folder / name).read_bytes() for name in names},
-        version=distribution.version,
-        platforms=_platforms(distribution.read_text("WHEEL") or ""),
-    )
+    package = runtime_library(_REQUIRED).parent.parent
+    described = distribution.read_text("WHEEL") or ""
+
+    def read(name: str) -> bytes | None:
+        file = package.parent / name
+        return file.read_bytes() if file.exists() else None
+
+    return _runtime(read, distribution.version, described)
 
 
 def _of_wheel(wheel: Path) -> Runtime:
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = archive.namelist()
+            members = set(archive.namelist())
             described = next(name for name in members if name.endswith(".dist-info/WHEEL"))
-            names = [_REQUIRED, *(n for n in _OPTIONAL if f"tvm/lib/{n}" in members)]
-            return Runtime(
-                files={name: archive.read(f"tvm/lib/{name}") for name in names},
-                version=described.split("/")[0].removesuffix(".dist-info").split("-")[1],
-                platforms=_platforms(archive.read(described).decode()),
+            return _runtime(
+                lambda name: archive.read(name) if name in members else None,
+                described.split("/")[0].removesuffix(".dist-info").split("-")[1],
+                archive.read(described).decode(),
             )
-    except (OSError, zipfile.BadZipFile, KeyError, StopIteration, IndexError) as error:
+    except (OSError, zipfile.BadZipFile, StopIteration, IndexError) as error:
         raise LayoutselError(
-            f"--tvm-wheel {wheel}: not a wheel of apache-tvm that can be read ({error}); expected one for the device's "
-            "platform, of the version that is installed here"
+            f"--tvm-wheel {wheel}: not a wheel that can be read ({error}); expected one of apache-tvm for the device's "
+            "platform"
         ) from error
+
+
+def _runtime(read: Callable[[str], bytes | None], version: str, described: str) -> Runtime:
+    """The runtime in an installation or a wheel, whose files `read` gives."""
+    wanted = {name: f"tvm/lib/{name}" for name in (_REQUIRED, *_OPTIONAL)}
+    found = {name: content for name, path in wanted.items() if (content := read(path))}
+    if _REQUIRED not in found:
+        raise LayoutselError(
+            f"apache-tvm {version}: got no {_REQUIRED}; expected TVM 0.27 or later"
+        )
+    ours = importlib.metadata.version("apache-tvm")
+    if version != ours:
+        raise LayoutselError(
+            f"got apache-tvm {version}; expected {ours}, which bundles are built with"
+        )
+    texts = {f"tvm.{Path(path).name}": read(path) for path in _TVM_LICENSES}
+    return Runtime(
+        libraries=found,
+        licenses={name: text for name, text in texts.items() if text},
+        version=version,
+        platforms=_platforms(described),
+    )
 
 
 def _platforms(described: str) -> tuple[str, ...]:
@@ -207,39 +239,11 @@ def _ffi_bytes() -> int:
     return sum(file.stat().st_size for file in located if file.exists())
 
 
-def _metadata(files: Mapping[str, bytes], platforms: Sequence[str]) -> dict[str, bytes]:
-    folder = f"{NAME}-{__version__}.dist-info"
-    tags = "".join(f"Tag: py3-none-{name}\n" for name in platforms)
-    ffi = importlib.metadata.version(_FFI)
-    texts = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {NAME.replace('_', '-')}\nVersion: {__version__}\n"
-        "Summary: Runs what layoutsel bundles, on a device with TVM's runtime alone\n"
-        f"License: Apache-2.0\nRequires-Python: >=3.10\nRequires-Dist: {_FFI}=={ffi}\n",
-        "WHEEL": f"Wheel-Version: 1.0\nGenerator: layoutsel {__version__}\nRoot-Is-Purelib: false\n{tags}",
-        "entry_points.txt": "[console_scripts]\nlayoutsel-measure = layoutsel.ondevice.command:main\n",
+def _licenses(*packages: str) -> dict[str, bytes]:
+    """The licenses of installed packages whose code is packed."""
+    return {
+        f"{package}.{file.name}": Path(str(file.locate())).read_bytes()
+        for package in packages
+        for file in importlib.metadata.files(package) or ()
+        if ".dist-info" in str(file) and "LICENSE" in file.name
     }
-    described = {f"{folder}/{name}": text.encode() for name, text in texts.items()}
-    record = "".join(_recorded({**files, **described})) + f"{folder}/RECORD,,\n"
-    return {**described, f"{folder}/RECORD": record.encode()}
-
-
-def _recorded(files: Mapping[str, bytes]) -> Iterator[str]:
-    for name, content in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-        yield f"{name},sha256={digest},{len(content)}\n"
-
-
-def _write_wheel(path: Path, files: Mapping[str, bytes]) -> None:
-    """Without dates, so that equal kits are equal files; in one step."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in sorted(files, key=lambda name: (".dist-info/" in name, name)):
-                member = zipfile.ZipInfo(name)
-                member.external_attr = 0o644 << 16
-                archive.writestr(member, files[name], zipfile.ZIP_DEFLATED)
-        temporary.replace(path)
-    except OSError as error:
-        raise LayoutselError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

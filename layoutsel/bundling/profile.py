@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.cost.device_peaks import DevicePeaks
@@ -12,6 +12,7 @@ from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.ondevice.results import Results
+from layoutsel.precision import BF16, F32
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
 
@@ -53,9 +54,13 @@ def combined(known: MachineProfile, found: MachineProfile) -> MachineProfile:
 
 def _better(one: Peaks, other: Peaks) -> Peaks:
     """The higher rates and the lower times of two peaks; the rest is of `other`."""
-    rates = {f.name: max for f in fields(one) if f.name.endswith("gbps") or f.name == "gflops"}
-    best = {**rates, **{f.name: min for f in fields(one) if f.name.endswith("_us")}}
-    chosen = {name: of(getattr(one, name), getattr(other, name)) for name, of in best.items()}
+    names = [field.name for field in fields(one)]
+    best = {name: max for name in names if name.endswith(("gbps", "gflops"))}
+    best |= {name: min for name in names if name.endswith("_us")}
+    chosen: dict[str, Any] = {}
+    for name, of in best.items():
+        known = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
+        chosen[name] = of(known, default=None)
     return replace(other, **chosen)
 
 
@@ -69,6 +74,9 @@ def _device_peaks(found: Results, kind: str) -> DevicePeaks:
         compute_units=device.compute_units,
         clock_mhz=device.clock_mhz,
         gflops=_attained(found, kind),
+        half_gflops=max(
+            (work.flops / us / 1e3 for work, us in _timed(found, kind, BF16)), default=None
+        ),
         memory_gbps=max(
             (
                 (work.weight_bytes + work.activation_bytes) / us / 1e3
@@ -87,12 +95,12 @@ def _attained(found: Results, kind: str) -> float:
     return max((work.flops / us / 1e3 for work, us in _timed(found, kind)), default=_SLOWEST)
 
 
-def _timed(found: Results, kind: str) -> Iterator[tuple[Workload, float]]:
-    """What ran in f32 on devices of that kind, and its microseconds."""
+def _timed(found: Results, kind: str, precision: str = F32) -> Iterator[tuple[Workload, float]]:
+    """What ran in that precision on devices of that kind, and its microseconds."""
     works = {work.key: work for work in found.workloads}
     for one in found.candidates:
         backend = BACKENDS.get(one.decision.unit)
-        if backend is None or backend.device != kind or one.decision.precision != "f32":
+        if backend is None or backend.device != kind or one.decision.precision != precision:
             continue
         if one.timing is not None and one.timing.us > 0 and one.key in works:
             yield works[one.key], one.timing.us

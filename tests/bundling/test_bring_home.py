@@ -141,6 +141,21 @@ def test_its_machine_can_be_planned_for(file, cache):
     assert card.link_gbps == pytest.approx(((1 << 20) - 64) / 500 / 1e3)
 
 
+def test_devices_that_a_model_did_not_use_stay_known(file, cache):
+    bring_home(file, cache)
+    without = replace(
+        RESULTS,
+        machine=replace(RESULTS.machine, devices={}),
+        candidates=(CandidateResult(key="l", decision=CPU, timing=timing(7.0), failure=None),),
+        boundaries=(),
+    )
+    documents.save(without, file)
+    profile = MachineProfile.load(bring_home(file, cache).machine_file)
+    assert set(profile.devices) == {"opencl"}
+    with opened(cache, **IDENTITIES) as store:
+        assert store.get("l", CPU) == timing(7.0)
+
+
 def test_cost_models_learn_from_it(file, cache):
     bring_home(file, cache)
     dataset, skipped = read_logs([cache])
