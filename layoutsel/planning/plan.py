@@ -9,6 +9,7 @@ from pathlib import Path
 
 from layoutsel.planning import documents
 from layoutsel.planning.explain import Counterfactual, Explanation, Gains
+from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
@@ -121,8 +122,15 @@ class Plan:
 
     @property
     def spread_us(self) -> float:
-        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent."""
-        return math.hypot(*(subgraph.spread_us for subgraph in self.subgraphs))
+        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent.
+
+        But for those of a unit's rooflines: they share the efficiency that may be wrong.
+        """
+        spreads: dict[str, float] = {}
+        for subgraph in self.subgraphs:
+            cause = subgraph.decision.unit if subgraph.source == GUESSED else subgraph.id
+            spreads[cause] = spreads.get(cause, 0.0) + subgraph.spread_us
+        return math.hypot(*spreads.values())
 
     @property
     def own_measurement(self) -> Measured | None:
