@@ -27,6 +27,7 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
+from layoutsel.fallback import CPU, check_fallback, present
 from layoutsel.measuring import (
     measure_all,
     measure_copies,
@@ -38,7 +39,7 @@ from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import has_guesses, without_estimates, without_guesses
-from layoutsel.planning.pins import apply_pins, check_offered
+from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
@@ -92,6 +93,10 @@ class Session:
     """Inputs that errors are measured on; seeded random ones where None."""
     elsewhere: Elsewhere | None = None
     """The machine that code is generated for; this one where None."""
+    fallback: str | None = None
+    """What to go on with where a device fails; None where that is an error."""
+    left_out: tuple[str, ...] = ()
+    """Units that the user named and that are done without; so are pins to them."""
 
     @classmethod
     def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
@@ -109,13 +114,19 @@ class Session:
         cost_model: str | Path | None = None,
         logs: str | Path | None = None,
         elsewhere: Elsewhere | None = None,
+        fallback: str | None = None,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for."""
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
+        check_fallback(fallback)
+        names = tuple(units) if units is not None else None
+        left_out: tuple[str, ...] = ()
         with targeting(elsewhere):
-            chosen = select(tuple(units) if units is not None else None, mode)
+            if fallback is not None and names is not None:
+                names, left_out = present(names)
+            chosen = select(names, mode)
         model = import_model(source, shapes=shapes)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
@@ -131,6 +142,18 @@ class Session:
             mode,
             samples,
             elsewhere,
+            fallback,
+            left_out,
+        )
+
+    def on_host(self) -> Session:
+        """The same without units that have a memory of their own, on the CPU where no other is left."""
+        left = {name: unit for name, unit in self.units.items() if name not in self.devices}
+        return replace(
+            self,
+            units=left or select((CPU,), self.precision),
+            fallback=None,
+            left_out=(*self.left_out, *self.devices),
         )
 
     @contextmanager
@@ -341,6 +364,7 @@ class Session:
         not know; what is left unmeasured then is left out.
         """
         check_offered(pins, self.precision)
+        pins = without_units(pins, self.left_out)
         budget_s = self.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
         if pins and cost == "measured":
             # A pin that cannot be honoured is found before anything is measured.

@@ -145,10 +145,11 @@ def _header(file: Path) -> Mapping[str, Any] | None:
 
 
 def show_checks(file: Path) -> None:
-    """Print the errors that were measured of a compiled model; nothing for a plan file."""
-    from layoutsel.cli.plan_tables import check_lines
+    """Print the errors that were measured of a compiled model, and its fallback; nothing for a plan file."""
+    from layoutsel.cli.plan_tables import check_lines, fallback_lines
 
-    for line in check_lines((_header(file) or {}).get("checks", ())):
+    header = _header(file) or {}
+    for line in (*check_lines(header.get("checks", ())), *fallback_lines(header)):
         terminal.show_text(line)
 
 
@@ -180,7 +181,7 @@ def _price_again(made: Plan, wanted: Wanted) -> Plan:
 
 
 def _measure(file: Path) -> dict[str, float]:
-    from layoutsel.runtime.compiled import load
+    from layoutsel.runtime.loading import load
     from layoutsel.runtime.samples import random_inputs
     from layoutsel.runtime.trace import subgraph_times
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from layoutsel.cli.activity import Activity
 from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shapes
+from layoutsel.fallback import check_fallback
 from layoutsel.precision import precision_mode
 from tvm_passes.errors import LayoutselError
 
@@ -36,6 +37,7 @@ class Wanted:
     calib: Path | None = None
     cache: Path | None = None
     logs: Path | None = None
+    fallback: str | None = None
 
     def check(self) -> None:
         """Find what is wrong with the options before anything slow starts.
@@ -55,6 +57,7 @@ class Wanted:
         if self.cost not in COSTS:
             raise LayoutselError(f"--cost {self.cost!r}: expected one of {', '.join(COSTS)}")
         self._measure_budget_s()
+        check_fallback(self.fallback)
         check_offered(self.pins or (), precision_mode(self.precision, self.max_rel_error))
         parse_shapes(self.shapes)
         parse_names(self.units)
@@ -80,6 +83,7 @@ class Wanted:
             progress=activity,
             cost_model=self.cost_model,
             logs=self.logs,
+            fallback=self.fallback,
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:

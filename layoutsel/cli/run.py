@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.files import replacing
-from layoutsel.cli.options import check_output
+from layoutsel.cli.options import FallbackOption, check_output
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    fallback: FallbackOption = None,
 ) -> None:
     """Run a compiled model on given or random inputs, and time it."""
     check_output(trace)
@@ -63,16 +65,18 @@ def run(
     if output_dir is not None:
         _make_folder(output_dir)
     from layoutsel.cli.plan_tables import check_lines
-    from layoutsel.runtime.compiled import load
+    from layoutsel.runtime.loading import load
     from layoutsel.runtime.samples import random_inputs
 
     start = time.perf_counter()
-    compiled = load(model)
+    compiled = load(model, fallback=fallback)
     load_s = time.perf_counter() - start
     names = [signature.name for signature in compiled.inputs]
     randoms = dict(zip(names, random_inputs(compiled.inputs), strict=True))
     inputs = compiled.bind(**{**randoms, **given})
-    results = compiled.run_all(inputs)[: len(compiled.outputs)]
+    with terminal.quiet_allocator() if compiled.uses_devices else contextlib.nullcontext():
+        results = compiled.run_all(inputs)[: len(compiled.outputs)]
+    compiled = compiled.running
     for signature, result in zip(compiled.outputs, results, strict=True):
         terminal.show_text(f"{signature.name}: {result.dtype} {_shape(result)}{_range(result)}")
     if output_dir is not None:

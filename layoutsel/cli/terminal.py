@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, TextIO
@@ -16,6 +17,9 @@ _PIPED_WIDTH = 200
 """Columns of a table that goes to a file or pipe, unless COLUMNS says otherwise."""
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
+
+_ALLOCATOR = (b"PooledAllocator got", b"Trying to release all unused memory")
+"""In the lines that TVM's allocator writes when a device has no room."""
 
 _results: list[TextIO] = []
 
@@ -36,6 +40,31 @@ def reserved_stdout() -> Iterator[None]:
             sys.stdout.flush()
             _results.pop()
             os.dup2(kept, 1)
+
+
+@contextlib.contextmanager
+def quiet_allocator() -> Iterator[None]:
+    """Leave out what TVM's allocator says of a lack of memory: the error that follows says it better.
+
+    All else that native code writes on standard error meanwhile comes at the end.
+    """
+    kept, is_ours = os.dup(2), sys.stderr is sys.__stderr__
+    with (
+        tempfile.TemporaryFile() as native,
+        os.fdopen(kept, "w", encoding="utf-8", errors="replace") as stream,
+        contextlib.redirect_stderr(stream if is_ours else sys.stderr),
+    ):
+        os.dup2(native.fileno(), 2)
+        stderr.cache_clear()
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            native.seek(0)
+            for line in native:
+                if not any(words in line for words in _ALLOCATOR):
+                    os.write(2, line)
+    stderr.cache_clear()
 
 
 def results() -> TextIO:

@@ -71,8 +71,9 @@ class LowerGpu(ModulePass):
         try:
             legalised = legalise(function, self.target)
         except Exception as error:  # whatever a rule of TVM's stumbles over
-            name = label_of(function).removesuffix("_")
-            raise BuildError(f"sub-graph {name} on {self.unit!r}: {error}") from error
+            name = label_of(function).removesuffix("_").replace("_to_", ">")
+            what = "transform" if ">" in name else "sub-graph"
+            raise BuildError(f"{what} {name} on {self.unit!r}: {error}") from error
         mapping = {}
         for gv, code in legalised.functions.items():
             if gv.name_hint != "main":
