@@ -169,7 +169,7 @@ def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> 
 
     def anew(session: Session) -> CompiledModel:
         problem = session.problem()
-        return finish(session, session.plan(problem), problem, verify=verify)
+        return as_planned(session, session.plan(problem), verify=verify)
 
     if {decision.unit for decision in chosen.decisions.values()} & set(session.left_out):
         logger.warning("the plan needs a unit that is left out: another one is made without")
