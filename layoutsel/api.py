@@ -120,7 +120,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         chosen = session.plan(problem, strategy)
         return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)
 
-    return with_fallback(session, build(session), build)
+    return with_fallback(session, build)
 
 
 def plan(
@@ -167,12 +167,14 @@ def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> 
         machine=this_machine().fingerprint,
     )
 
+    def build(session: Session, plan: Plan = chosen) -> CompiledModel:
+        return as_planned(session, plan, verify=verify)
+
     def anew(session: Session) -> CompiledModel:
-        problem = session.problem()
-        return as_planned(session, session.plan(problem), verify=verify)
+        return build(session, session.plan(session.problem()))
 
     if {decision.unit for decision in chosen.decisions.values()} & set(session.left_out):
         logger.warning("the plan needs a unit that is left out: another one is made without")
         return anew(session)
     session.check_legal(chosen.decisions)
-    return with_fallback(session, as_planned(session, chosen, verify=verify), anew)
+    return with_fallback(session, build, anew)

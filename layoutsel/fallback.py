@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from layoutsel.errors import DeviceError
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -36,9 +37,25 @@ def present(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def with_fallback(
-    session: Session, model: CompiledModel, build: Callable[[Session], CompiledModel]
+    session: Session,
+    build: Callable[[Session], CompiledModel],
+    build_on_host: Callable[[Session], CompiledModel] | None = None,
 ) -> CompiledModel:
-    """`model`; where it uses devices, and shall go on without them, with what `build` makes of the host's units."""
+    """What `build` makes; where it uses devices and the session has a fallback, with a model of the host's units.
+
+    Parameters
+    ----------
+    build_on_host
+        Makes that model; `build` does where absent.
+    """
+    build_on_host = build_on_host or build
+    try:
+        model = build(session)
+    except DeviceError as error:
+        if session.fallback is None:
+            raise
+        logger.warning("%s; the model is built for the host's units alone", error.what)
+        return build_on_host(session.on_host())
     if session.fallback is not None and model.uses_devices:
-        model.fall_back_to(build(session.on_host()))
+        model.fall_back_to(build_on_host(session.on_host()))
     return model

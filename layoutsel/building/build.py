@@ -124,7 +124,7 @@ def _readers(module: tvm.IRModule, weights: Sequence[Weight]) -> Iterator[str]:
 
 def _failed_transformer(error: Exception) -> str | None:
     """The unit that a transform of could not be built; None where something else could not."""
-    found = re.search(r"transform \S+ on '(\w+)'", str(error))
+    found = re.search(r"transform \S+ on '([^']+)'", str(error))
     return found.group(1) if found else None
 
 

@@ -132,8 +132,7 @@ def build(
         shown.phase(f"building the plan{rivals}")
         return finish(session, made, problem, verify=verify, verify_speed=verify_speed)
 
-    session = wanted.open(shown)
-    return with_fallback(session, planned(session), planned)
+    return with_fallback(wanted.open(shown), planned)
 
 
 def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> CompiledModel:

@@ -186,7 +186,9 @@ def _measure(file: Path) -> dict[str, float]:
     from layoutsel.runtime.trace import subgraph_times
 
     compiled = load(file)
-    return subgraph_times(compiled, random_inputs(compiled.inputs))
+    inputs = random_inputs(compiled.inputs)
+    compiled.run_all(inputs)  # finds out whether its devices work
+    return subgraph_times(compiled.running, inputs)
 
 
 def _note_edits(made: Plan) -> None:

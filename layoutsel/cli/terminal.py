@@ -64,7 +64,7 @@ def quiet_allocator() -> Iterator[None]:
             for line in native:
                 if not any(words in line for words in _ALLOCATOR):
                     os.write(2, line)
-    stderr.cache_clear()
+            stderr.cache_clear()
 
 
 def results() -> TextIO:

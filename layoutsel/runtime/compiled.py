@@ -77,7 +77,7 @@ class CompiledModel:
         self._successor: CompiledModel | None = None
         self._arrays = tuple(weights)
         self._devices = tuple(header.get("devices", (HOST,)))
-        self._weights = tvm_ffi.convert([self._placed(i) for i in range(len(weights))])
+        self._weights = tvm_ffi.convert(self._uploaded())
         self._machine = virtual_machine(module, self._devices)
         self._main = self._machine["main"]
         self._lock = threading.Lock()
@@ -120,22 +120,28 @@ class CompiledModel:
     def run_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on checked inputs; the results, and behind them what is exposed for verification only."""
         with self._lock:
-            if self._successor is None:
-                try:
-                    return self._run(inputs)
-                except DeviceError as error:
-                    self._give_way(error)
-        return self.running.run_all(inputs)
+            set_threads(self.threads)
+            result = self._answer([to_tensor(value) for value in inputs])
+            tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+            return [to_array(tensor) for tensor in tensors]
 
-    def _run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        set_threads(self.threads)
-        result = self._call([to_tensor(value) for value in inputs])
-        tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-        return [to_array(tensor) for tensor in tensors]
+    def _answer(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
+        """What `main` gives; where a device fails, and from then on, what the fallback's does."""
+        if self._successor is None:
+            try:
+                return self._call(self._main, tensors)
+            except DeviceError as error:
+                if self._fallback is None:
+                    raise
+                logger.warning("%s; the model of host units takes over", error.what)
+                self._successor = self._fallback()
+                self._successor._lock = self._lock
+                # What lies on the device stays: freeing it may fail as well.
+        return self._successor._answer(tensors)
 
-    def _call(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
+    def _call(self, main: tvm_ffi.Function, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
         try:
-            return self._main(*tensors, self._weights)
+            return main(*tensors, self._weights)
         except Exception as error:
             failure = self._device_error(error, tensors)
             if failure is None:
@@ -161,32 +167,26 @@ class CompiledModel:
         machine["set_instrument"](instrument)
         return machine["main"]
 
-    def _placed(self, index: int) -> tvm_ffi.Tensor:
-        """A weight where it is read."""
-        tensor = to_tensor(self._arrays[index])
-        place = (self.header.get("places") or [HOST] * len(self._arrays))[index]
+    def _uploaded(self) -> list[tvm_ffi.Tensor]:
+        """The weights, each where it is read."""
+        count = len(self._arrays)
+        places = self.header.get("places") or [HOST] * count
+        readers = self.header.get("readers") or [""] * count
+        return [self._placed(*each) for each in zip(self._arrays, places, readers, strict=True)]
+
+    def _placed(self, weight: np.ndarray, device: str, reader: str) -> tvm_ffi.Tensor:
+        tensor = to_tensor(weight)
         try:
-            return placed(tensor, place)
+            return placed(tensor, device)
         except Exception as error:
-            readers = self.header.get("readers") or [""] * len(self._arrays)
-            where = Place(
-                device=place,
-                labels=tuple(filter(None, readers[index : index + 1])),
-                asked_bytes=self._arrays[index].nbytes,
-            )
-            raise device_error(error, where, self.plan["subgraphs"]) from error
+            labels = (reader,) if reader else ()
+            place = Place(device=device, labels=labels, asked_bytes=weight.nbytes)
+            raise device_error(error, place, self.plan["subgraphs"]) from error
 
     def fall_back_to(self, other: CompiledModel) -> None:
         """Have `other`, a model of host units, take over where a device fails."""
         self._fallback = lambda: other
         self.header["fallback"] = other.header
-
-    def _give_way(self, error: DeviceError) -> None:
-        """Have the fallback take over; what lies on the device stays: freeing it may fail as well."""
-        if self._fallback is None:
-            raise error
-        logger.warning("%s; the model of host units takes over", error.what)
-        self._successor = self._fallback()
 
     def bind(self, /, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
         """Inputs in the model's order, checked and contiguous."""
@@ -194,9 +194,9 @@ class CompiledModel:
 
     def timed_call(self, inputs: Sequence[np.ndarray]) -> Any:
         """A zero-argument function that runs the model once on `inputs`, for timing loops."""
-        running, tensors = self.running, [to_tensor(value) for value in inputs]
+        tensors = [to_tensor(value) for value in inputs]
         set_threads(self.threads)
-        return lambda: running._call(tensors)
+        return lambda: self._answer(tensors)
 
     def trace(self, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
         """Run on checked inputs and tell when every sub-graph and transform began and how long it took."""
@@ -224,7 +224,7 @@ class CompiledModel:
             with self._lock:
                 set_threads(self.threads)
                 start = time.perf_counter()
-                main(*tensors, self._weights)
+                self._call(main, tensors)
                 return 1e6 * (time.perf_counter() - start)
 
         return call

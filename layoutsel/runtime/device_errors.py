@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,8 +110,9 @@ class Watch:
         return _on(device, label)
 
     def _storage(self, _name: str, args: Sequence[Any]) -> Place | None:
-        _machine, shape, device, *_ = args
-        return _on(self._devices[device], self._coming(), asked_bytes=int(shape[0]))
+        _machine, shape, number, *_ = args
+        device = self._devices[number] if number < len(self._devices) else HOST
+        return _on(device, self._coming(), asked_bytes=math.prod(shape))
 
     def _copy(self, _name: str, args: Sequence[Any]) -> Place | None:
         tensor, destination, *_ = args
