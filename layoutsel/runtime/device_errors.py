@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm_ffi
@@ -165,15 +165,20 @@ def located(
     calls, devices
         As :class:`Watch` takes them.
     """
+    text = str(error)
+    named = tuple(dict.fromkeys(label for function, label in calls if label and function in text))
     watch = Watch(calls, devices)
     try:
         run(watch)
     except Exception:  # of the same kind, most likely; `error` is what counts
-        if watch.place is not None or watch.began:
-            return watch.place
-    text = str(error)
-    labels = dict.fromkeys(label for function, label in calls if label and function in text)
-    return Place(device=next(kind for kind in devices if kind != HOST), labels=tuple(labels))
+        place = watch.place
+        if place is not None:
+            # A lost device fails at once, wherever it was lost.
+            is_known = not named or set(place.labels) & set(named)
+            return place if is_known else replace(place, labels=named)
+        if watch.began:
+            return None
+    return Place(device=next(kind for kind in devices if kind != HOST), labels=named)
 
 
 def device_error(

@@ -15,10 +15,9 @@ from on_opencl import needs_device, python
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
-from layoutsel.errors import DeviceError
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.artifact import ArtifactError, read
-from layoutsel.runtime.device_errors import BUILD, LOST, MEMORY, OTHER, Place, Watch, device_error
+from layoutsel.runtime.device_errors import Watch
 from tests.cli.command import layoutsel as command
 from tests.cli.command import refused, small_model, succeed
 from tvm_passes.opencl import plugin
@@ -375,28 +374,3 @@ def test_every_step_on_a_device_is_known_by_its_subgraph(tmp_path, host):
     ]
     assert len({function for function, _ in calls}) < len(calls)
     assert [label for label, _ in itertools.groupby(diary.places)] == wanted
-
-
-@pytest.mark.parametrize(
-    ("text", "cause"),
-    [
-        ("CUDA: out of memory", MEMORY),
-        ("clCreateBuffer gave CL_MEM_OBJECT_ALLOCATION_FAILURE (-4)", MEMORY),
-        ("clEnqueueNDRangeKernel gave CL_INVALID_COMMAND_QUEUE (-36)", LOST),
-        ("CUDA: an illegal memory access was encountered", LOST),
-        ("cuModuleLoadData failed with CUDA_ERROR_INVALID_PTX", BUILD),
-        ("a copy of 4 bytes failed: clEnqueueReadBuffer gave CL_OUT_OF_RESOURCES (-5)", OTHER),
-    ],
-)
-def test_drivers_messages_are_understood(text, cause):
-    subgraphs = [{"id": "s1", "operators": ["nn.conv2d"], "names": ["conv"]}]
-    place = Place(device="opencl", labels=("s1",))
-    error = device_error(RuntimeError(text), place, subgraphs)
-    assert isinstance(error, DeviceError)
-    assert (error.cause, error.subgraph, error.device) == (cause, "s1", "opencl")
-    assert str(error).startswith("sub-graph s1 (nn.conv2d: 'conv') failed on opencl:0 (")
-    assert text in str(error)
-    several = Place(device="opencl", labels=("s1", "NCHW_to_NHWC"))
-    told = device_error(RuntimeError(text), several, subgraphs)
-    assert told.subgraph == ""
-    assert "sub-graph s1 (nn.conv2d: 'conv') or transform NCHW>NHWC failed" in told.what
