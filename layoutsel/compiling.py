@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,10 +30,8 @@ logger = logging.getLogger(__name__)
 
 GENERATORS = 2
 """Plans for which code is generated at once: LLVM uses one core for each."""
-
-
 REBUILDS = 4
-"""How often what a device fails at goes to the CPU by itself; then all that the device was to run does."""
+"""How often a sub-graph that a device fails at goes to the CPU alone; then the device is given up."""
 
 
 def compiled(session: Session, plan: Plan) -> CompiledModel:
@@ -72,40 +69,43 @@ def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Compi
 def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]) -> CompiledModel:
     """What `generate` makes of `plan`, or another model without what its devices fail at."""
     decisions = dict(plan.decisions)
-    for attempt in itertools.count():
+    failures = 0
+    while True:
         try:
-            model = generate()
-            if (
-                model.uses_devices
-            ):  # drivers build kernels, and memory is asked for, when they first run
-                model.run_all(random_inputs(model.inputs))
-            return model
+            return _tried(generate())
         except DeviceError as error:
-            failed = _failed(session, error, decisions, alone=attempt < REBUILDS)
-            logger.warning("%s; %s on the CPU instead", error.what, _sentence(failed))
+            failures += 1
+            failed = _failed(session, error, decisions, alone=failures <= REBUILDS)
+            runs = "runs" if len(failed) == 1 else "run"
+            logger.warning("%s; %s %s on the CPU instead", error.what, ", ".join(failed), runs)
             decisions.update(dict.fromkeys(failed, Decision(unit="cpu")))
             generate = partial(_generated, session, plan, session.lower(decisions))
-    raise AssertionError("what a device runs gets less each time")
+
+
+def _tried(model: CompiledModel) -> CompiledModel:
+    """`model` after a run: drivers build kernels, and memory is asked for, in the first one."""
+    if model.uses_devices:
+        model.run_all(random_inputs(model.inputs))
+    return model
 
 
 def _failed(
-    session: Session,
-    error: DeviceError,
-    decisions: Mapping[SubgraphId, Decision],
-    *,
-    alone: bool,
+    session: Session, error: DeviceError, decisions: Mapping[SubgraphId, Decision], *, alone: bool
 ) -> list[SubgraphId]:
-    """The sub-graphs to take from the device of `error`, which is raised where there shall be none."""
+    """The sub-graphs to take from the device of `error`: the one that it names, or all where kernels do not build.
+
+    Raises
+    ------
+    DeviceError
+        The same, where the device shall not be done without, or a plan of the host's units is better.
+    """
     theirs = [id_ for id_, d in decisions.items() if BACKENDS[d.unit].device == error.device]
-    if not theirs or (session.fallback is None and error.cause != BUILD):
-        raise error
-    if alone and error.cause != LOST and error.subgraph in theirs:
+    goes_on = session.fallback is not None or error.cause == BUILD
+    if goes_on and alone and error.cause != LOST and error.subgraph in theirs:
         return [SubgraphId(error.subgraph)]
-    return theirs
-
-
-def _sentence(ids: Sequence[SubgraphId]) -> str:
-    return f"{', '.join(ids)} {'runs' if len(ids) == 1 else 'run'}"
+    if session.fallback is None and error.cause == BUILD and theirs:
+        return theirs
+    raise error
 
 
 @contextlib.contextmanager
