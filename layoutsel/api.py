@@ -142,6 +142,9 @@ def compile_plan(
 ) -> CompiledModel:
     """Build what a plan says, without planning; `plan` is one, or its file.
 
+    With ``fallback="cpu"`` a second one is made for the host's units, as by :func:`optimize`; where a device is missing,
+    that alone is built.
+
     Raises
     ------
     PlanMismatch
@@ -173,8 +176,9 @@ def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> 
     def anew(session: Session) -> CompiledModel:
         return build(session, session.plan(session.problem()))
 
-    if {decision.unit for decision in chosen.decisions.values()} & set(session.left_out):
-        logger.warning("the plan needs a unit that is left out: another one is made without")
+    lacking = {decision.unit for decision in chosen.decisions.values()} & set(session.left_out)
+    if lacking:
+        logger.warning("the plan needs %s: another one is made without", ", ".join(sorted(lacking)))
         return anew(session)
     session.check_legal(chosen.decisions)
     return with_fallback(session, build, anew)

@@ -67,9 +67,9 @@ def lower_decisions(
             module = lower(graph.module, decisions, target, frozenset(not_transforming))
             break
         except (BuildError, Declined) as error:
-            if (device := _failed_transformer(error)) and device not in not_transforming:
-                logger.warning("%s; the host transforms what lies on %r", error, device)
-                not_transforming.add(device)
+            if (unit := _failed_transformer(error)) and unit not in not_transforming:
+                logger.warning("%s; the host transforms what lies on %r", error, unit)
+                not_transforming.add(unit)
                 continue
             failed = _failed_subgraph(error, decisions)
             logger.warning("%s; it falls back to the CPU in plain layout", error)
@@ -123,7 +123,7 @@ def _readers(module: tvm.IRModule, weights: Sequence[Weight]) -> Iterator[str]:
 
 
 def _failed_transformer(error: Exception) -> str | None:
-    """The unit that a transform of could not be built; None where something else could not."""
+    """The unit that could not build a transform; None where something else failed."""
     found = re.search(r"transform \S+ on '([^']+)'", str(error))
     return found.group(1) if found else None
 

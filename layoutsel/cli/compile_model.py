@@ -108,7 +108,8 @@ def compile_model(
         logs=logs,
         fallback=fallback,
     )
-    with activity() as shown:
+    # Devices take part where units are named.
+    with terminal.quiet_allocator(with_devices=units is not None), activity() as shown:
         if plan is not None:
             compiled = build_plan(wanted, plan, shown, verify=verify)
         else:

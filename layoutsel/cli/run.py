@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.files import replacing
-from layoutsel.cli.options import FallbackOption, check_output
+from layoutsel.cli.options import check_output
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -57,7 +56,15 @@ def run(
             show_default=False,
         ),
     ] = None,
-    fallback: FallbackOption = None,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="cpu",
+            help="Refuse a model that could not go on without its devices; one compiled with --fallback does anyway.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a compiled model on given or random inputs, and time it."""
     check_output(trace)
@@ -74,7 +81,7 @@ def run(
     names = [signature.name for signature in compiled.inputs]
     randoms = dict(zip(names, random_inputs(compiled.inputs), strict=True))
     inputs = compiled.bind(**{**randoms, **given})
-    with terminal.quiet_allocator() if compiled.uses_devices else contextlib.nullcontext():
+    with terminal.quiet_allocator(with_devices=compiled.uses_devices):
         results = compiled.run_all(inputs)[: len(compiled.outputs)]
     compiled = compiled.running
     for signature, result in zip(compiled.outputs, results, strict=True):

@@ -44,13 +44,13 @@ def reserved_stdout() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_allocator() -> Iterator[None]:
-    """Leave out what TVM's allocator says of a lack of memory: the error that follows says it better.
+def quiet_allocator(*, with_devices: bool) -> Iterator[None]:
+    """Leave out what TVM's allocator says of a device's lack of memory: the error that follows says it better.
 
     Native code writes on standard error by itself; a process that filters it loses nothing where this one crashes.
     """
     grep = shutil.which("grep")
-    if grep is None:
+    if grep is None or not with_devices:
         yield
         return
     command = [grep, "--line-buffered", "-v", *(f"--regexp={words}" for words in _ALLOCATOR)]
