@@ -13,7 +13,7 @@ from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline
-from tvm_passes.gpu.legality import supports as runs_on_device
+from tvm_passes.gpu import legality as device
 from tvm_passes.gpu.lower import LowerGpu
 from tvm_passes.gpu.target import device_target
 from tvm_passes.targets import Elsewhere, absent_elsewhere, elsewhere
@@ -66,17 +66,21 @@ class Backend:
 
 
 def _device(
-    kind: str, unavailable: Callable[[], str | None], identity: Callable[[], str]
+    kind: str,
+    unavailable: Callable[[], str | None],
+    identity: Callable[[], str],
+    uncompilable: Callable[[], str | None] = _always,
 ) -> Backend:
     """A unit of the same name as the kind of its target."""
     return Backend(
         name=kind,
-        supports=runs_on_device,
+        supports=device.supports,
+        record=device.record,
         lower=lambda host: LowerGpu(kind, device_target(kind, host)),
         device=kind,
         identity=identity,
         unavailable=unavailable,
-        unfit=lambda _machine: absent_elsewhere(kind),
+        unfit=lambda _machine: absent_elsewhere(kind) or uncompilable(),
     )
 
 
@@ -98,7 +102,7 @@ BACKENDS: dict[str, Backend] = {
         unavailable=amx.unavailable,
         unfit=lambda machine: amx.unfit(machine.host),
     ),
-    "cuda": _device("cuda", cuda.unavailable, cuda.identity),
+    "cuda": _device("cuda", cuda.unavailable, cuda.identity, cuda.uncompilable),
     "opencl": _device("opencl", opencl.unavailable, opencl.identity),
     "cpu": Backend(
         name="cpu",

@@ -1,18 +1,25 @@
-"""The run time of the compute unit ``cuda``, which TVM's wheel brings: it needs the driver of a device.
+"""What the compute unit ``cuda`` needs beside TVM's wheel: the driver of a device to run, and a compiler to generate code.
 
 Importing this does not import TVM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import importlib.util
+import os
+import shutil
 import sys
+from collections.abc import Iterator
 
 _CUDA = 2
 """DLPack's number of the device type."""
 _EXIST, _NAME, _COMPUTE_VERSION, _DRIVER, _MEMORY = 0, 5, 4, 12, 14
 """TVM's numbers of attributes."""
+_COMPILER = "TVM_CUDA_COMPILE_MODE"
+"""TVM's variable: ``nvrtc``, through the package cuda-bindings, or ``nvcc``."""
 
 
 @functools.cache
@@ -43,7 +50,33 @@ def unavailable() -> str | None:
     reason = available()
     if reason is None and not _attribute(_EXIST):
         return "the driver finds no device"
-    return reason
+    return reason or uncompilable()
+
+
+def uncompilable() -> str | None:
+    """Why no code for CUDA can be generated on this machine; None where it can."""
+    if _has_nvrtc() or shutil.which("nvcc"):
+        return None
+    return "there is no compiler for CUDA: install the package cuda-bindings, or nvcc (CUDA 12 or later) on PATH"
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Within it TVM compiles for CUDA with what is at hand, unless the user has said with what."""
+    if _COMPILER in os.environ or _has_nvrtc():
+        yield
+        return
+    os.environ[_COMPILER] = "nvcc"
+    try:
+        yield
+    finally:
+        os.environ.pop(_COMPILER, None)
+
+
+def _has_nvrtc() -> bool:
+    with contextlib.suppress(ModuleNotFoundError):
+        return importlib.util.find_spec("cuda.bindings") is not None
+    return False
 
 
 def identity() -> str:

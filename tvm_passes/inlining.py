@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import relax
-from tvm.ir import Call, GlobalVar
+from tvm.ir import GlobalVar
 
 from tvm_passes.ir import Expr, Var, main_bindings, substitute
 
@@ -20,9 +22,11 @@ def hint_of(var: Var) -> str:
     return var.name.rstrip("0123456789")
 
 
-def inline(builder: relax.BlockBuilder, function: relax.Function, call: Call, label: str) -> Expr:
-    """Emit the body of `function` with the arguments of `call`, every value named after `label`; its result."""
-    mapping: dict[Expr, Expr] = dict(zip(function.params, call.args, strict=True))
+def inline(
+    builder: relax.BlockBuilder, function: relax.Function, arguments: Sequence[Expr], label: str
+) -> Expr:
+    """Emit the body of `function` with these arguments, every value named after `label`; its result."""
+    mapping: dict[Expr, Expr] = dict(zip(function.params, arguments, strict=True))
     for binding in main_bindings(function):
         value = substitute(binding.value, mapping.get)
         mapping[binding.var] = builder.emit(value, label)

@@ -1,16 +1,19 @@
-"""A sub-graph as the one unscheduled PrimFunc that MetaSchedule can tune, in the layout that was decided for it.
+"""A sub-graph as one unscheduled PrimFunc in the layout that was decided for it: what GPUs' rules schedule, or MetaSchedule tunes.
 
 TVM legalises plain layout only. So its code for the logical tensors is taken, fused into one function, and then every
 four-dimensional buffer is stored, and every block iterates, in the order of the layout. This holds for whatever TVM
 can legalise, packed convolutions included.
+
+Where the decision says bfloat16, tensors are stored so, and products take factors in it and sum in float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
+import ml_dtypes
 import numpy as np
 import tvm
 from tvm import relax, s_tir, tirx
@@ -29,13 +32,17 @@ from tvm_passes.ir import (
     substitute,
 )
 from tvm_passes.layout import (
+    BF16,
     PLAIN,
     block_size,
     convert,
     index_map,
+    order_of,
+    storage_of,
     tensor_layout,
 )
 from tvm_passes.ports import Ports, decided_layouts, read_ports
+from tvm_passes.round_products import round_products
 
 _CONVOLUTION = "nn.conv2d"
 _IMAGE_AXES, _KERNEL_AXES = 4, 3
@@ -66,12 +73,13 @@ def tunable(function: relax.Function) -> Tunable | str:
         return "a body with several results"
     try:
         logical, constants = _logical(function)
+        logical, halves = _rounded(function, logical)
         code = _fused(logical)
     except (UnsupportedModel, RuntimeError, ValueError, TypeError) as error:
         return f"code that TVM cannot generate: {str(error).strip().splitlines()[-1]}"
     if code is None or relax.analysis.has_reshape_pattern(code):
         return "a view, which needs no code"
-    stored = _Stored(function, logical)
+    stored = _Stored(function, logical, halves)
     try:
         module = _in_layout(code, stored.buffers(code), stored.layout)
     except (s_tir.schedule.ScheduleError, RuntimeError, ValueError, TypeError) as error:
@@ -107,6 +115,17 @@ def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray
     return builder.get()["main"], tuple(array.value.numpy() for array in arrays)
 
 
+def _rounded(
+    function: relax.Function, logical: relax.Function
+) -> tuple[relax.Function, frozenset[int]]:
+    """`logical` in the precision that was decided for `function`, and which of its parameters lie in bfloat16."""
+    if str(function.attrs["layoutsel.precision"]) != BF16:
+        return logical, frozenset()
+    inputs, (output,) = decided_layouts(function)
+    halves = {index for index, layout in enumerate(inputs) if storage_of(layout) == BF16}
+    return round_products(logical, halves, result=storage_of(output) == BF16)
+
+
 def _arrays(ports: Ports) -> list[Constant]:
     """The constants of a body that are no scalars."""
     found = [leaf for binding in ports.body for leaf in leaves(binding.value)]
@@ -136,9 +155,13 @@ def _fused(function: relax.Function) -> tirx.PrimFunc | None:
 class _Stored:
     """How the buffers of a sub-graph's code lie in memory."""
 
-    def __init__(self, function: relax.Function, logical: relax.Function) -> None:
+    def __init__(
+        self, function: relax.Function, logical: relax.Function, halves: frozenset[int]
+    ) -> None:
+        self.halves = halves
         self.layout = str(function.attrs["layoutsel.layout"])
-        self.inputs, (self.output,) = decided_layouts(function)
+        inputs, (output,) = decided_layouts(function)
+        self.inputs, self.output = tuple(map(order_of, inputs)), order_of(output)
         self.shapes = [static_shape(param.ty) for param in logical.params]
         self.kernels = _kernels(logical)
 
@@ -147,10 +170,15 @@ class _Stored:
         packs: dict[int, Pack] = {}
         for index in range(len(self.inputs), len(self.shapes)):
             layout = tensor_layout(self.shapes[index], self.layout)
+            steps: list[Pack] = []
             if index in self.kernels and self.layout != PLAIN:
-                packs[index] = partial(_pack_kernel, layout=self.layout)
+                steps.append(partial(_pack_kernel, layout=self.layout))
             elif layout != PLAIN:
-                packs[index] = partial(convert, source=PLAIN, destination=layout)
+                steps.append(partial(convert, source=PLAIN, destination=layout))
+            if index in self.halves:
+                steps.append(_round)
+            if steps:
+                packs[index] = partial(_in_turn, steps=tuple(steps))
         return packs
 
     def buffers(self, code: tirx.PrimFunc) -> Iterator[tuple[Var, Axes]]:
@@ -191,6 +219,14 @@ def _kernel_axes(layout: str, shape: tuple[int, ...], *axes: tirx.Expr) -> list[
     inner_o = [o % block] if shape[0] % block == 0 else []
     outer_i, outer_o = (i // block if inner_i else i), (o // block if inner_o else o)
     return [outer_o, outer_i, h, w, *inner_i, *inner_o]
+
+
+def _in_turn(array: np.ndarray, steps: tuple[Pack, ...]) -> np.ndarray:
+    return reduce(lambda value, step: step(value), steps, array)
+
+
+def _round(array: np.ndarray) -> np.ndarray:
+    return array.astype(ml_dtypes.bfloat16)
 
 
 def _pack_kernel(array: np.ndarray, layout: str) -> np.ndarray:

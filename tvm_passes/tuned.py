@@ -23,6 +23,9 @@ from tvm_passes.tunable import Tunable
 
 ALGORITHM = "tuned"
 
+SCHEDULED = "tirx.is_scheduled"
+"""TVM's attribute of code that no rule is to schedule any more."""
+
 _BEST = 1 << 20
 """More records than a sub-graph ever has."""
 
@@ -42,13 +45,13 @@ def find_record(task: Tunable, target: Target) -> TuningRecord | None:
 
 
 def fits(tuned_for: Target | None, target: Target) -> bool:
-    """Whether code tuned for one target is for the other as well: the same CPU, however many of its cores."""
-    return tuned_for is not None and _cpu(tuned_for) == _cpu(target)
+    """Whether code tuned for one target is for the other as well: the same CPU, however many of its cores, or GPU."""
+    return tuned_for is not None and _processor(tuned_for) == _processor(target)
 
 
-def _cpu(target: Target) -> tuple[object, ...]:
+def _processor(target: Target) -> tuple[object, ...]:
     attrs = target.attrs
-    return target.kind.name, *(str(attrs.get(key)) for key in ("mcpu", "mattr", "mtriple"))
+    return target.kind.name, *(str(attrs.get(key)) for key in ("mcpu", "mattr", "mtriple", "arch"))
 
 
 def scheduled(record: TuningRecord) -> tirx.PrimFunc:
@@ -66,7 +69,7 @@ def scheduled(record: TuningRecord) -> tirx.PrimFunc:
         reason = str(error).strip().splitlines()[-1]
         raise BuildError(f"the tuning record's trace does not apply: {reason}") from error
     code = schedule.mod["main"].without_attr("global_symbol")
-    return code.with_attr("tirx.is_scheduled", True)
+    return code.with_attr(SCHEDULED, True)
 
 
 def record_text(task: Tunable, target: Target) -> str:
@@ -79,6 +82,22 @@ def recorded_us(text: str) -> float:
     """Microseconds that the record that :func:`record_text` wrote was measured to take while tuning."""
     seconds = json.loads(text)[1][1]
     return 1e6 * sum(seconds) / len(seconds)
+
+
+def tuned_code(task: Tunable | str, target: Target) -> tirx.PrimFunc:
+    """The code of the fastest record for `task`.
+
+    Raises
+    ------
+    BuildError
+        If there is no task, no record for it, or one that does not apply.
+    """
+    if isinstance(task, str):
+        raise BuildError(f"it cannot be tuned code: {task}")
+    record = find_record(task, target)
+    if record is None:
+        raise BuildError("it cannot be tuned code: the database at hand has no record for it")
+    return scheduled(record)
 
 
 @contextmanager

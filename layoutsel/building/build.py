@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.model.graph import ModelGraph
+from tvm_passes import cuda
 from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
@@ -90,7 +91,7 @@ def lower_decisions(
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
-    with build_context(module):
+    with build_context(module), cuda.compiling():
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
         )

@@ -9,6 +9,7 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import Call
 
+from tests.bodies import BODIES
 from tests.cpu.support import TARGET, model
 from tests.reference import relative_error, run_relax
 from tvm_passes.decision import Decision
@@ -19,46 +20,6 @@ from tvm_passes.rewrite_layouts import decide_function, subgraph_id
 from tvm_passes.tunable import Tunable, tunable
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
-
-
-def weights(*shape, seed=0):
-    generator = np.random.default_rng(seed)
-    return relax.const((0.1 * generator.standard_normal(shape)).astype("float32"))
-
-
-def convolution(x, out, kernel, *, bias=True, groups=1, **attributes):
-    channels = int(x.ty.shape[1]) // groups
-    result = relax.op.nn.conv2d(
-        x, weights(out, channels, kernel, kernel), groups=groups, **attributes
-    )
-    return relax.op.add(result, weights(1, out, 1, 1, seed=1)) if bias else result
-
-
-BODIES = {
-    "same": (lambda x: relax.op.nn.relu(convolution(x, 32, 3, padding=(1, 1))), [(1, 16, 7, 9)]),
-    "stem": (lambda x: convolution(x, 32, 7, strides=(2, 2), padding=(3, 3)), [(1, 3, 15, 17)]),
-    "pointwise": (lambda x: convolution(x, 48, 1, bias=False), [(1, 32, 5, 5)]),
-    "few results": (lambda x: convolution(x, 10, 1), [(1, 32, 5, 5)]),
-    "strided": (lambda x: convolution(x, 16, 3, strides=(2, 2)), [(2, 32, 9, 9)]),
-    "depthwise": (lambda x: convolution(x, 32, 3, groups=32, padding=(1, 1)), [(1, 32, 6, 6)]),
-    "grouped": (lambda x: convolution(x, 32, 3, groups=4, padding=(1, 1)), [(1, 64, 6, 6)]),
-    "dilated": (lambda x: convolution(x, 16, 3, dilation=(2, 2)), [(1, 16, 9, 9)]),
-    "residual": (
-        lambda x, y: relax.op.nn.relu(relax.op.add(y, convolution(x, 32, 1))),
-        [(1, 16, 6, 6), (1, 32, 6, 6)],
-    ),
-    "pooling": (
-        lambda x: relax.op.nn.max_pool2d(x, (3, 3), (2, 2), padding=(1, 1)),
-        [(1, 32, 8, 8)],
-    ),
-    "mean": (lambda x: relax.op.mean(x, [2, 3], keepdims=True), [(1, 32, 8, 8)]),
-    "element-wise": (
-        lambda x: relax.op.sigmoid(relax.op.multiply(x, weights(1, 32, 1, 1))),
-        [(1, 32, 8, 8)],
-    ),
-    "softmax": (lambda x: relax.op.nn.softmax(x, axis=1), [(1, 32, 3, 3)]),
-    "product": (lambda x: relax.op.matmul(x, weights(24, 40)), [(3, 24)]),
-}
 
 
 def tasks(module, layout):

@@ -117,10 +117,10 @@ def test_a_device_transforms_what_stays_there(second, transformer):
 
 
 def test_what_a_device_does_not_transform_the_host_does(monkeypatch, caplog):
-    def no_transforms(function, target):
+    def no_transforms(function, target, **options):
         if "layoutsel.transform" in function.attrs:
             raise ValueError("no rule for it")
-        return legalise(function, target)
+        return legalise(function, target, **options)
 
     monkeypatch.setattr(lowering, "legalise", no_transforms)
     body = lambda x: relax.op.exp(nn.relu(x))  # noqa: E731

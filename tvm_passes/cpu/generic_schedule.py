@@ -10,6 +10,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import SBlockRV
 
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.tuned import SCHEDULED
 
 _LOGGER = logging.getLogger(__name__)
 _PARALLEL_WORK = 4096
@@ -26,7 +27,7 @@ def schedule_generic(function: tirx.PrimFunc, unit: VectorUnit) -> tirx.PrimFunc
     except (s_tir.schedule.ScheduleError, RuntimeError, ValueError, TypeError) as error:
         _LOGGER.info("no generic schedule for %s: %s", function, str(error).splitlines()[-1])
         return function
-    return scheduled.with_attr("tirx.is_scheduled", True)
+    return scheduled.with_attr(SCHEDULED, True)
 
 
 def _schedule(function: tirx.PrimFunc, unit: VectorUnit) -> tirx.PrimFunc:

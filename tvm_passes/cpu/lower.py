@@ -27,7 +27,7 @@ from tvm_passes.inlining import hint_of, inline, label_of, redirect
 from tvm_passes.ir import Constant, Expr, Var, main_bindings, static_shape, substitute
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 from tvm_passes.tunable import Pack, tunable
-from tvm_passes.tuned import ALGORITHM, find_record, scheduled
+from tvm_passes.tuned import ALGORITHM, tuned_code
 
 UNIT = "cpu"
 
@@ -162,14 +162,11 @@ class _Lowering:
     def _tuned(self, function: relax.Function) -> _Kernel:
         """TVM's code under the schedule that a tuning record describes."""
         task = tunable(function)
-        found = None if isinstance(task, str) else find_record(task, self.target)
-        if isinstance(task, str) or found is None:
-            why = task if isinstance(task, str) else "the database at hand has no record for it"
-            raise BuildError(f"{_described(function)} cannot be tuned code: {why}")
         try:
-            code = scheduled(found)
+            code = tuned_code(task, self.target)
         except BuildError as error:
             raise BuildError(f"{_described(function)}: {error}") from error
+        assert not isinstance(task, str), "it has code"
         name = f"{_kernel_name(_unit(function), str(function.attrs['layoutsel.anchor']))}_tuned"
         return _Kernel(self._add(code, name), task.result, task.packs, task.constants)
 
@@ -236,7 +233,7 @@ class _Lowering:
         kernel = self.kernel(call.op, place)
         label = label_of(self.module[call.op])
         if kernel.body is not None:
-            return inline(self.builder, kernel.body, call, label)
+            return inline(self.builder, kernel.body, call.args, label)
         hoisted = [relax.const(constant) for constant in kernel.constants]
         arguments = [
             _packed(kernel.packs[index], argument) if index in kernel.packs else argument

@@ -2,39 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
 from tvm import relax
 from tvm.ir import Call
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
+from tvm_passes.gpu.target import compute_capability, device_target
+from tvm_passes.gpu.tensor_cores import CAPABILITY
 from tvm_passes.ir import decline_of, main_bindings, op_name, tensor_types
-from tvm_passes.layout import PLAIN
+from tvm_passes.layout import PLAIN, order_of
+from tvm_passes.ports import port_layouts
+from tvm_passes.rewrite_layouts import decide_function
+from tvm_passes.tunable import tunable
+from tvm_passes.tuned import ALGORITHM, current_database, find_record, record_text
 
+LAYOUTS = (PLAIN, "NHWC", "NCHW4c")
+ALGORITHMS = ("direct", ALGORITHM)
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
 """Their kernels count on work-items that run in lock step, which CPUs' drivers do not have."""
-DTYPES = frozenset({"float32", "int8", "uint8", "int32", "int64", "bool"})
-"""Element types that every device has."""
 
-_KNOWN = {"layout": (PLAIN,), "precision": ("f32",), "algorithm": ("direct",)}
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What all devices of a kind have."""
+
+    dtypes: frozenset[str]
+    """Element types."""
+    precisions: tuple[str, ...]
+    declined: frozenset[str] = frozenset()
+    """Operators that TVM's kernels get wrong there."""
+
+
+_EVERYWHERE = frozenset({"float32", "int8", "uint8", "int32", "int64", "bool"})
+ABILITIES: Mapping[str, Abilities] = {
+    "cuda": Abilities(
+        dtypes=_EVERYWHERE | {"float16", "bfloat16", "float64"}, precisions=("f32", "bf16")
+    ),
+    "opencl": Abilities(dtypes=_EVERYWHERE, precisions=("f32",), declined=LOCK_STEP),
+}
+"""By unit."""
+
+_Obstacle = tuple[str, str, str]
+"""Operator in the way, got, expected."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
     """Why a stage-1 sub-graph function cannot run on a device as `decision` says; None if it can."""
-    obstacle = _obstacle(function, decision)
+    obstacle = next(_obstacles(function, decision), None)
     return decline_of(function, decision, obstacle) if obstacle else None
 
 
-def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, str] | None:
+def record(function: relax.Function, decision: Decision) -> str:
+    """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
+    if decision.algorithm != ALGORITHM:
+        return ""
+    task = tunable(decide_function(function, decision))
+    return "" if isinstance(task, str) else record_text(task, device_target(decision.unit))
+
+
+def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
     anchor = str(function.attrs["layoutsel.anchor"])
-    for field, known in _KNOWN.items():
+    abilities = ABILITIES[decision.unit]
+    for field, known in (
+        ("layout", LAYOUTS),
+        ("precision", abilities.precisions),
+        ("algorithm", ALGORITHMS),
+    ):
         if (value := getattr(decision, field)) not in known:
-            return anchor, f"{field} {value}", f"one of {', '.join(known)}"
+            yield anchor, f"{field} {value}", f"one of {', '.join(known)}"
+            return
+    yield from _unknown_operators(function, abilities)
+    layouts = {order_of(name) for names in port_layouts(function, decision) for name in names}
+    if decision.layout not in (PLAIN, *layouts):
+        yield anchor, f"no tensor that has a {decision.layout} form", f"layout {PLAIN}"
+    if decision.precision == "bf16":
+        yield from _rounding(function, decision)
+    if decision.algorithm == ALGORITHM:
+        yield from _untuned(function, decision)
+
+
+def _unknown_operators(function: relax.Function, abilities: Abilities) -> Iterator[_Obstacle]:
     for binding in main_bindings(function):
         operator = op_name(binding.value)
-        if operator in LOCK_STEP:
-            return operator, "an operator whose kernel runs in lock step", "another unit"
+        if operator in abilities.declined:
+            yield operator, "an operator whose kernel runs in lock step", "another unit"
         values = [binding.var, *(binding.value.args if isinstance(binding.value, Call) else ())]
         for dtype in (str(ty.dtype) for value in values for ty in tensor_types(value.ty)):
-            if dtype not in DTYPES:
-                return operator, dtype, f"one of {', '.join(sorted(DTYPES))}"
-    return None
+            if dtype not in abilities.dtypes:
+                yield operator, dtype, f"one of {', '.join(sorted(abilities.dtypes))}"
+
+
+def _rounding(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
+    anchor = str(function.attrs["layoutsel.anchor"])
+    capability = compute_capability(device_target(decision.unit))
+    if capability < CAPABILITY:
+        found, needed = capability / 10, CAPABILITY / 10
+        yield anchor, f"bf16 at compute capability {found}", f"{needed} or more"
+    if not isinstance(function.ret_ty, relax.TensorType):
+        yield anchor, "bf16 for a body with several results", "precision f32"
+
+
+def _untuned(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
+    anchor = str(function.attrs["layoutsel.anchor"])
+    if current_database() is None:
+        yield anchor, "no tuning database", "a tuning record for it"
+        return
+    task = tunable(decide_function(function, decision))
+    if isinstance(task, str):
+        yield anchor, task, "a tuning record for it"
+    elif find_record(task, device_target(decision.unit)) is None:
+        yield anchor, "none in the database at hand", "a tuning record for it"

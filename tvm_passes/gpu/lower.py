@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -9,16 +13,147 @@ from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
 from tvm_passes.errors import BuildError
-from tvm_passes.gpu.schedule import legalise
+from tvm_passes.gpu.schedule import legalise, schedule
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import Expr, ModulePass, main_bindings, substitute
+from tvm_passes.ir import Constant, Expr, ModulePass, main_bindings, substitute
+from tvm_passes.layout import PLAIN
+from tvm_passes.tunable import Pack, Tunable, tunable
+from tvm_passes.tuned import ALGORITHM, tuned_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Code:
+    """What a sub-graph function is replaced by: calls of PrimFuncs, to be inlined."""
+
+    body: relax.Function
+    """Takes the function's parameters, then `constants`."""
+    packs: Mapping[int, Pack] = field(default_factory=dict)
+    """Weights and constants that it takes in another form, by index."""
+    constants: tuple[np.ndarray, ...] = ()
+
+
+class _Lowering:
+    """Re-emits `main` with the calls of one device's sub-graphs lowered."""
+
+    def __init__(self, module: tvm.IRModule, unit: str, target: Target) -> None:
+        self.module = module
+        self.unit = unit
+        self.target = target
+        kept = {
+            gv: function
+            for gv, function in module.functions.items()
+            if gv.name_hint != "main" and not _belongs(function, unit)
+        }
+        self.builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
+        self.codes: dict[tvm_ffi.StructuralKey, _Code] = {}
+
+    def lower(self) -> tvm.IRModule:
+        """The lowered module."""
+        builder, main = self.builder, self.module["main"]
+        mapping: dict[Expr, Expr] = {}
+        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
+            with builder.dataflow():
+                for binding in main_bindings(main):
+                    value = substitute(binding.value, mapping.get)
+                    if isinstance(value, Call) and self._calls_us(value):
+                        mapping[binding.var] = self._call(value)
+                    else:
+                        mapping[binding.var] = builder.emit(value, hint_of(binding.var))
+                result = builder.emit_output(substitute(main.body.body, mapping.get))
+            builder.emit_func_output(result)
+        return builder.finalize()
+
+    def _calls_us(self, call: Call) -> bool:
+        return _belongs(self.module.functions.get(call.op), self.unit)
+
+    def _call(self, call: Call) -> Expr:
+        """Emit the lowered form of a call; its result."""
+        function = self.module[call.op]
+        code = self._code(function)
+        constants = [relax.const(constant) for constant in code.constants]
+        arguments = [
+            _packed(code.packs[index], argument) if index in code.packs else argument
+            for index, argument in enumerate([*call.args, *constants])
+        ]
+        return inline(self.builder, code.body, arguments, label_of(function))
+
+    def _code(self, function: relax.Function) -> _Code:
+        """The replacement of a function, one for all that are the same but for their weights."""
+        key = tvm_ffi.StructuralKey(function.without_attr("layoutsel.subgraph"))
+        if key not in self.codes:
+            try:
+                self.codes[key] = self._generate(function)
+            except Exception as error:  # whatever a rule of TVM's stumbles over
+                name = label_of(function).removesuffix("_").replace("_to_", ">")
+                what = "transform" if ">" in name else "sub-graph"
+                raise BuildError(f"{what} {name} on {self.unit!r}: {error}") from error
+        return self.codes[key]
+
+    def _generate(self, function: relax.Function) -> _Code:
+        """One PrimFunc where there is a layout to keep to, or a convolution; else TVM's own, which may be several."""
+        attrs = function.attrs
+        is_convolution = "conv" in str(attrs.get("layoutsel.anchor", ""))
+        if attrs.get("layoutsel.algorithm", "") == ALGORITHM:
+            task = tunable(function)
+            code = tuned_code(task, self.target).with_attr("target", self.target)
+            return self._single(function, task, tvm.IRModule({"main": code}))
+        task = tunable(function) if _is_particular(function) or is_convolution else "plain"
+        if not isinstance(task, str):
+            scheduled = schedule(task.module, self.target, is_convolution=is_convolution)
+            return self._single(function, task, scheduled)
+        legalised = legalise(function, self.target, is_convolution=is_convolution)
+        kernels = {gv: code for gv, code in legalised.functions.items() if gv.name_hint != "main"}
+        added = {gv: self._add(code, gv.name_hint) for gv, code in kernels.items()}
+        return _Code(body=redirect(legalised["main"], added))
+
+    def _single(self, function: relax.Function, task: Tunable | str, module: tvm.IRModule) -> _Code:
+        """The call of one PrimFunc, which is `main` of `module`."""
+        assert not isinstance(task, str), "it has code"
+        code = module["main"]
+        anchor = str(function.attrs["layoutsel.anchor"]).rsplit(".", maxsplit=1)[-1]
+        callee = self._add(code.without_attr("global_symbol"), anchor)
+        params = [
+            relax.Var(f"p{index}", relax.TensorType([int(n) for n in buffer.shape], buffer.dtype))
+            for index, buffer in enumerate(code.params[:-1])
+        ]
+        called = relax.call_tir(callee, params, task.result)
+        body = relax.Function(params, _bound(called, task.result), task.result)
+        return _Code(body=body, packs=task.packs, constants=task.constants)
+
+    def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
+        """Add a kernel; named by content, as others' are."""
+        digest = tvm_ffi.structural_hash(code) % 16**8
+        return self.builder.add_func(code, f"{self.unit}_{name}_{digest:08x}")
+
+
+def _bound(value: Expr, ty: relax.Type) -> relax.SeqExpr:
+    result = relax.Var("result", ty)
+    return relax.SeqExpr([relax.BindingBlock([relax.VarBinding(result, value)])], result)
+
+
+def _belongs(function: tvm.ir.BaseFunc | None, unit: str) -> bool:
+    attrs = function.attrs if function is not None else None
+    return attrs is not None and str(attrs.get("layoutsel.unit", "")) == unit
+
+
+def _is_particular(function: relax.Function) -> bool:
+    """Whether a sub-graph was decided into a layout or a precision that TVM does not legalise by itself."""
+    attrs = function.attrs
+    if "layoutsel.subgraph" not in attrs:
+        return False
+    layouts: Sequence[object] = (*attrs["layoutsel.in_layouts"], *attrs["layoutsel.out_layouts"])
+    return any(str(layout) != PLAIN for layout in layouts)
+
+
+def _packed(pack: Pack, weights: Constant) -> Expr:
+    return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerGpu")
 class LowerGpu(ModulePass):
     """Give every sub-graph of a device its kernels.
 
-    ``s3(x, w)`` → ``call_tir(opencl_conv2d_relu, (x, w))``, where that PrimFunc has the device's target.
+    ``s3(x, w)`` → ``call_tir(opencl_conv2d, (x, packed w))``, where that PrimFunc has the device's target.
 
     *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
     function of this unit any more. Where tensors lie is :class:`tvm_passes.place_devices.PlaceDevices`' business.
@@ -39,48 +174,6 @@ class LowerGpu(ModulePass):
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lower `module`."""
-        if not any(self._is_ours(function) for function in module.functions.values()):
+        if not any(_belongs(function, self.unit) for function in module.functions.values()):
             return module
-        kept = {
-            gv: function
-            for gv, function in module.functions.items()
-            if gv.name_hint != "main" and not self._is_ours(function)
-        }
-        builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
-        bodies: dict[GlobalVar, relax.Function] = {}
-        mapping: dict[Expr, Expr] = {}
-        main = module["main"]
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                for binding in main_bindings(main):
-                    value = substitute(binding.value, mapping.get)
-                    if isinstance(value, Call) and self._is_ours(module.functions.get(value.op)):
-                        function = module[value.op]
-                        if value.op not in bodies:
-                            bodies[value.op] = self._body(builder, function)
-                        label = label_of(function)
-                        mapping[binding.var] = inline(builder, bodies[value.op], value, label)
-                    else:
-                        mapping[binding.var] = builder.emit(value, hint_of(binding.var))
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
-
-    def _body(self, builder: relax.BlockBuilder, function: relax.Function) -> relax.Function:
-        """Calls of kernels that compute a function, with the kernels added; named by content, as others' are."""
-        try:
-            legalised = legalise(function, self.target)
-        except Exception as error:  # whatever a rule of TVM's stumbles over
-            name = label_of(function).removesuffix("_").replace("_to_", ">")
-            what = "transform" if ">" in name else "sub-graph"
-            raise BuildError(f"{what} {name} on {self.unit!r}: {error}") from error
-        mapping = {}
-        for gv, code in legalised.functions.items():
-            if gv.name_hint != "main":
-                name = f"{self.unit}_{gv.name_hint}_{tvm_ffi.structural_hash(code) % 16**8:08x}"
-                mapping[gv] = builder.add_func(code, name)
-        return redirect(legalised["main"], mapping)
-
-    def _is_ours(self, function: tvm.ir.BaseFunc | None) -> bool:
-        attrs = function.attrs if function is not None else None
-        return attrs is not None and str(attrs.get("layoutsel.unit", "")) == self.unit
+        return _Lowering(module, self.unit, self.target).lower()

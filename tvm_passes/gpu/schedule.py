@@ -1,4 +1,4 @@
-"""A sub-graph as kernels of a device: TVM's legalisation and fusion, then its schedules for GPUs (dlight)."""
+"""Schedules for devices: TVM's rules for GPUs (dlight), with convolutions as products, and products on tensor cores."""
 
 from __future__ import annotations
 
@@ -8,29 +8,50 @@ from tvm.s_tir import dlight
 from tvm.target import Target
 
 from tvm_passes.errors import BuildError
+from tvm_passes.gpu.implicit_gemm import ImplicitGemm
+from tvm_passes.gpu.tensor_cores import TensorCores
+from tvm_passes.tuned import SCHEDULED
 
-_SCHEDULED = "tirx.is_scheduled"
+_PRODUCTS = (TensorCores(), dlight.gpu.Matmul())
 _RULES = (
-    dlight.gpu.Matmul(),
+    *_PRODUCTS,
     dlight.gpu.GEMV(),
     dlight.gpu.Reduction(),
     dlight.gpu.GeneralReduction(),
     dlight.gpu.Fallback(),
 )
-_CONVOLUTION_RULES = (dlight.gpu.Matmul(), dlight.gpu.Fallback())
+_CONVOLUTION_RULES = (*map(ImplicitGemm, _PRODUCTS), dlight.gpu.Fallback())
 """Behind a grouped convolution, `Reduction` of TVM 0.27 lets work-items read what others keep in registers."""
 
 
-def legalise(function: relax.Function, target: Target) -> tvm.IRModule:
-    """A module whose `main` computes `function` by calls of scheduled PrimFuncs, which know their target.
+def schedule(module: tvm.IRModule, target: Target, *, is_convolution: bool) -> tvm.IRModule:
+    """`module` with its PrimFuncs scheduled for `target`, which they know then.
 
     Raises
     ------
     BuildError
         If no rule schedules one of them: it would run on the host, with the device's pointers.
     """
-    is_convolution = "conv" in str(function.attrs.get("layoutsel.anchor", ""))
     rules = _CONVOLUTION_RULES if is_convolution else _RULES
+    with target:
+        module = dlight.ApplyDefaultSchedule(*rules)(module)
+    functions = {}
+    for gv, func in module.functions.items():
+        is_kernel = isinstance(func, tirx.PrimFunc)
+        if is_kernel and not func.attrs.get(SCHEDULED, False):
+            raise BuildError(f"{gv.name_hint}: no rule schedules it for {target.kind.name}")
+        functions[gv] = func.with_attr("target", target) if is_kernel else func
+    return tvm.IRModule(functions)
+
+
+def legalise(function: relax.Function, target: Target, *, is_convolution: bool) -> tvm.IRModule:
+    """A module whose `main` computes `function` by calls of PrimFuncs that are scheduled for `target`.
+
+    Raises
+    ------
+    BuildError
+        As of :func:`schedule`.
+    """
     plain = relax.Function(function.params, function.body, function.ret_ty, is_pure=True).with_attr(
         "global_symbol", "main"
     )
@@ -40,15 +61,8 @@ def legalise(function: relax.Function, target: Target) -> tvm.IRModule:
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
-            dlight.ApplyDefaultSchedule(*rules),
         ]
     )
     with target:
         module = passes(tvm.IRModule({"main": plain}))
-    functions = {}
-    for gv, func in module.functions.items():
-        is_kernel = isinstance(func, tirx.PrimFunc)
-        if is_kernel and not func.attrs.get(_SCHEDULED, False):
-            raise BuildError(f"{gv.name_hint}: no rule schedules it for {target.kind.name}")
-        functions[gv] = func.with_attr("target", target) if is_kernel else func
-    return tvm.IRModule(functions)
+    return schedule(module, target, is_convolution=is_convolution)

@@ -8,6 +8,8 @@ from typing import Any
 import tvm
 from tvm.target import Target
 
+from tvm_passes import cuda
+from tvm_passes.errors import UnitUnavailable
 from tvm_passes.targets import elsewhere
 
 
@@ -39,6 +41,8 @@ def _opencl() -> dict[str, Any]:
 
 
 def _cuda() -> dict[str, Any]:
+    if reason := cuda.unavailable():
+        raise UnitUnavailable(f"unit 'cuda' cannot be used here: {reason}")
     return Target.from_device(tvm.cuda(0)).export()
 
 
