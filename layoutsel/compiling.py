@@ -47,6 +47,7 @@ def compiled(session: Session, plan: Plan) -> CompiledModel:
     DeviceError
         If a device fails that shall not be done without.
     """
+    _require_here(session)
     lowered = session.lower(plan.decisions)
     return _settled(session, plan, lambda: _generated(session, plan, lowered))
 
@@ -55,6 +56,7 @@ def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Compi
     """The chosen one of `plans`, called "plan", and those of its rivals that can be built; see :func:`compiled`."""
     generating: dict[str, Future[CompiledModel]] = {}
     models: dict[str, CompiledModel] = {}
+    _require_here(session)
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
             with _doing_without(name):
@@ -106,6 +108,15 @@ def _failed(
     if session.fallback is None and error.cause == BUILD and theirs:
         return theirs
     raise error
+
+
+def _require_here(session: Session) -> None:
+    """Refuse a session that plans for another machine: what is built here runs, is raced and is verified here."""
+    if session.elsewhere is not None:
+        machine = session.described.cpu if session.machine else session.elsewhere.host
+        raise LayoutselError(
+            f"cannot build for another machine ({machine}): expected this one. Plan for it here, build it there"
+        )
 
 
 @contextlib.contextmanager

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
 from layoutsel.building.problem import tensors
-from layoutsel.cost.machine import this_machine
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible
-from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Worker
+from layoutsel.planning import documents
 from layoutsel.planning.doubt import Candidate
 from layoutsel.planning.hybrid import refine
 from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
@@ -36,8 +35,8 @@ def _describe(session: Session, store: Store) -> None:
     """Keep beside the measurements what was measured, and on what."""
     for described in {work.key: work for work in session.workloads.values()}.values():
         store.describe(described)
-    peaks = asdict(machine_peaks(session.threads))
-    store.describe_machine({**asdict(this_machine()), "peaks": peaks})
+    described = documents.to_json(session.profile)
+    store.describe_machine({**described.pop("machine"), **described})
 
 
 def measure_all(session: Session, model: MeasuredCost) -> None:

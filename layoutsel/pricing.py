@@ -8,10 +8,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from layoutsel.building.asked import tensor_spec
-from layoutsel.building.problem import Priced, planning_problem
+from layoutsel.building.boundaries import HOST_UNIT
+from layoutsel.building.problem import Priced, memory_of, planning_problem
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import Cost, Infeasible, Workload
-from layoutsel.cost.peaks import machine_peaks
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
 from tvm_passes.backends import BACKENDS
@@ -50,6 +50,7 @@ class Pricing:
                 self.model.transform(tensor_spec(tensor), source, destination).us
             ),
             self._crossing,
+            self._copy,
             name=session.model.name,
             content_hash=session.model.content_hash,
         )
@@ -85,41 +86,44 @@ class Pricing:
         return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")
 
     def _crossing(self, tensor: Tensor, source: str, destination: str) -> float:
-        """What handing over costs: between memories a copy.
+        """What handing over within a memory costs.
 
-        Within one, nothing where the host hands over or takes: it does so whoever computes. Nor between units that run alike.
-        A tensor that comes from, or also goes to, a unit that knows no larger tensors is copied into a concatenation.
+        Nothing where the host hands over or takes: it does so whoever computes. Nor between units that run alike.
         """
-        backends = [BACKENDS["cpu" if unit == HOST else unit] for unit in (source, destination)]
-        ends = [backend.runtime for backend in backends]
-        if backends[0].device != backends[1].device:
-            us = self._copy(tensor, *ends)
-        elif HOST in (source, destination) or ends[0] == ends[1]:
+        if HOST in (source, destination):
             return 0.0
-        else:
-            us = self.model.crossing(tensor_spec(tensor), *ends).us
-        if (tensor.producer, tensor.output_index) in self.session.in_place.parts:
-            gbps = machine_peaks(self.session.threads).cache_gbps
-            us += 2 * tensor.bytes / gbps * 1e-3
-        return us
+        ends = [BACKENDS[unit].runtime for unit in (source, destination)]
+        if ends[0] == ends[1]:
+            return 0.0
+        return self.model.crossing(tensor_spec(tensor), *ends).us + self._joining_us(tensor)
 
     def _copy(self, tensor: Tensor, source: str, destination: str) -> float:
-        """From one memory to another: what was measured, else what reading takes."""
-        spec = replace(tensor_spec(tensor), dtype="float32")  # what was measured; bytes are bytes
-        cost = self.model.store.boundary("crossing", source, destination, spec)
-        if cost is not None:
-            return cost.us
-        peaks = machine_peaks(self.session.threads)
-        return peaks.launch_us + tensor.bytes / peaks.memory_gbps * 1e-3
+        """What copying from one memory to another costs; bytes are bytes, so what was measured is of f32."""
+        spec = replace(tensor_spec(tensor), dtype="float32")
+        ends = [self._computing_in(memory) for memory in (source, destination)]
+        return self.model.crossing(spec, *ends).us + self._joining_us(tensor)
+
+    def _computing_in(self, memory: str) -> str:
+        if memory == HOST:
+            return HOST_UNIT
+        units = self.session.units.items()
+        return next(name for name, unit in units if memory_of(unit.backend) == memory)
+
+    def _joining_us(self, tensor: Tensor) -> float:
+        """What a part of a concatenation in place takes more: a unit that knows no larger tensors makes it to be copied."""
+        if (tensor.producer, tensor.output_index) not in self.session.in_place.parts:
+            return 0.0
+        return 2 * tensor.bytes / self.session.profile.peaks.cache_gbps * 1e-3
 
 
 def warn_of_unknown_machine(session: Session) -> None:
-    """Say that predictions are less certain where the learned cost model has no data of this machine."""
+    """Say that predictions are less certain where the learned cost model has no data of the machine."""
     if not session.learned.knows_machine:
         logger.warning(
-            "the cost model has not seen this machine with %d threads: its predictions are less certain; "
-            "`layoutsel calibrate` adapts it within a minute",
+            "the cost model has not seen %s with %d threads: its predictions are less certain%s",
+            "this machine" if session.machine is None else session.described.cpu,
             session.threads,
+            "; `layoutsel calibrate` adapts it within a minute" if session.machine is None else "",
         )
 
 

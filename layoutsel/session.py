@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,13 @@ import tvm
 
 from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
+from layoutsel.building.elsewhere import elsewhere_of
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates, tensors
 from layoutsel.cost import adapt
+from layoutsel.cost.device_peaks import device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.machine import this_machine
+from layoutsel.cost.machine import Machine, this_machine
 from layoutsel.cost.measured import MeasuredCost, Progress, Request
 from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import machine_peaks
@@ -38,7 +40,13 @@ from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
-from layoutsel.planning.hybrid import has_guesses, without_estimates, without_guesses
+from layoutsel.planning.hybrid import (
+    has_estimates,
+    has_guesses,
+    require_measured,
+    without_estimates,
+    without_guesses,
+)
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
@@ -93,6 +101,8 @@ class Session:
     """Inputs that errors are measured on; seeded random ones where None."""
     elsewhere: Elsewhere | None = None
     """The machine that code is generated for; this one where None."""
+    machine: MachineProfile | None = None
+    """The machine to plan for, where nothing is measured or built; this one where None."""
     fallback: str | None = None
     """What to go on with where a device fails; None where that is an error."""
     left_out: tuple[str, ...] = ()
@@ -114,15 +124,26 @@ class Session:
         cost_model: str | Path | None = None,
         logs: str | Path | None = None,
         elsewhere: Elsewhere | None = None,
+        machine: str | Path | None = None,
         fallback: str | None = None,
     ) -> Session:
-        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for."""
+        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
+
+        `machine` is the file of a machine to plan for, a :class:`MachineProfile` as JSON; code is generated for that one.
+        """
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
         check_fallback(fallback)
         names = tuple(units) if units is not None else None
         left_out: tuple[str, ...] = ()
+        other = MachineProfile.load(Path(machine)) if machine is not None else None
+        if other is not None and threads not in (None, other.threads):
+            raise LayoutselError(
+                f"{machine}: got {threads} threads; expected {other.threads}, which its peaks are of"
+            )
+        if other is not None and elsewhere is None:
+            elsewhere = elsewhere_of(other)
         with targeting(elsewhere):
             if fallback is not None and names is not None:
                 names, left_out = present(names)
@@ -134,7 +155,7 @@ class Session:
             model,
             ModelGraph.read(module, model.origins),
             chosen,
-            threads or available_threads(),
+            other.threads if other else threads or available_threads(),
             Path(cache) if cache else None,
             progress,
             Path(cost_model) if cost_model else PRETRAINED,
@@ -142,6 +163,7 @@ class Session:
             mode,
             samples,
             elsewhere,
+            other,
             fallback,
             left_out,
         )
@@ -164,6 +186,8 @@ class Session:
 
     @cached_property
     def _tuned(self) -> AbstractContextManager[Any]:
+        if self.machine is not None and self.logs is None:
+            return nullcontext()  # those of this machine say nothing of another
         return tuning_records(self.logs)
 
     def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
@@ -201,7 +225,7 @@ class Session:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Units with a memory of their own; no cost model knows them, so they are measured."""
+        """Units with a memory of their own; of this machine they are measured."""
         return tuple(name for name, unit in self.units.items() if unit.backend.device != HOST)
 
     @cached_property
@@ -291,10 +315,20 @@ class Session:
     @property
     def context(self) -> Context:
         """What measurements hold for."""
-        machine = this_machine().fingerprint
-        devices = {name: self.units[name].backend.identity() for name in self.devices}
+        machine = self.described.fingerprint
+        devices = {name: self._identity(name) for name in self.devices}
         versions = {**all_versions(), **devices}
         return Context(machine=machine, versions=versions, threads=self.threads)
+
+    def _identity(self, device: str) -> str:
+        if self.machine is not None:
+            return self.machine.devices[device].name
+        return self.units[device].backend.identity()
+
+    @property
+    def described(self) -> Machine:
+        """The machine that is planned for."""
+        return self.machine.machine if self.machine is not None else this_machine()
 
     @contextmanager
     def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
@@ -304,7 +338,7 @@ class Session:
         estimate = self.roofline if cost == "roofline" else self.learned
         with Store(self.context, self.cache) as store:
             model = MeasuredCost(store, estimate)
-            if cost == "measured":
+            if cost == "measured" and self.machine is None:
                 measure_all(self, model)
             yield model
 
@@ -317,13 +351,19 @@ class Session:
 
     @cached_property
     def profile(self) -> MachineProfile:
-        """The machine, and what was measured of it."""
-        return MachineProfile(machine=this_machine(), peaks=machine_peaks(self.threads))
+        """The machine that is planned for, and what was measured of it."""
+        if self.machine is not None:
+            return self.machine
+        return MachineProfile(
+            machine=this_machine(),
+            peaks=machine_peaks(self.threads),
+            devices={name: device_peaks(name, self._identity(name)) for name in self.devices},
+        )
 
     @cached_property
     def roofline(self) -> RooflineCost:
-        """The roofline of this machine, with the units' efficiencies."""
-        return RooflineCost(peaks=machine_peaks(self.threads))
+        """The roofline of the machine and its devices, with the units' efficiencies."""
+        return RooflineCost.of(self.profile)
 
     def worker(self) -> Worker:
         """A process that measures; a context manager."""
@@ -370,13 +410,15 @@ class Session:
             # A pin that cannot be honoured is found before anything is measured.
             self.problem("roofline", pins)
         with self.cost_model(cost) as model:
+            if self.machine is not None:
+                return self._unmeasured(model, cost, pins)
             if self.devices and cost != "roofline":
                 measure_copies(self, model)
             problem = apply_pins(self.priced(model, cost), pins)
             if cost in ("learned", "hybrid"):
                 warn_of_unknown_machine(self)
             if (cost == "hybrid" and self.precision.only_f32) or (
-                cost == "learned" and self.devices
+                cost == "learned" and has_estimates(problem, self.devices)
             ):
                 problem = measure_worthwhile(self, problem, model, budget_s)
             if not self.precision.only_f32 and (
@@ -387,6 +429,15 @@ class Session:
             if cost != "roofline":
                 problem = without_estimates(problem, self.devices)
             return problem
+
+    def _unmeasured(self, model: MeasuredCost, cost: str, pins: Sequence[str]) -> PlanningProblem:
+        """The planning problem of another machine: what is stored of it, predicted, or its roofline."""
+        problem = apply_pins(self.priced(model, cost), pins)
+        if cost in ("measured", "hybrid"):
+            require_measured(problem, f"--cost {cost} for the machine {self.profile.name}")
+        if cost == "learned":
+            warn_of_unknown_machine(self)
+        return problem if cost == "roofline" else without_guesses(problem)
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""
@@ -413,7 +464,7 @@ class Session:
             problem,
             solution,
             strategy=strategy,
-            machine=this_machine().fingerprint,
+            machine=self.described.fingerprint,
             versions=all_versions(),
             threads=self.threads,
             score_cost_us=explanation.gains.score_us,

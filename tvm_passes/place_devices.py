@@ -40,6 +40,8 @@ class _Placing:
 
     def at(self, value: Expr, device: str) -> Expr:
         """`value`, of the new `main`, on `device`: copied at most once."""
+        if isinstance(value, relax.Tuple):
+            return relax.Tuple([self.at(field, device) for field in value.fields])
         source = self.devices.get(value, HOST)
         if source == device:
             return value
@@ -67,8 +69,12 @@ class _Placing:
         value, hint = binding.value, hint_of(binding.var)
         if isinstance(value, Var):
             return self.mapping.get(value, value)
+        if isinstance(value, relax.Tuple):  # nothing is computed: its fields stay where they are
+            return substitute(value, self.mapping.get)
         if isinstance(value, relax.TupleGetItem):
             source = self.mapping[value.tuple_value]
+            if isinstance(source, relax.Tuple):
+                return source.fields[value.index]
             result = self.builder.emit(relax.TupleGetItem(source, value.index), hint)
             self.devices[result] = self.devices.get(source, HOST)
             return result

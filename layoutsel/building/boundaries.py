@@ -18,6 +18,8 @@ from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
 from tvm_passes.layout import PLAIN, SPLIT, storage_of, tensor_layout
 
+HOST_UNIT = "cpu"
+"""Whose copies stand for those of all units that compute in the host's memory."""
 SIZES = 6
 """Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""
 
@@ -70,6 +72,7 @@ def measure_boundaries(
         *_transforms(tensors, layouts, units),
         *_conversions(tensors, units),
         *_crossings(tensors, units),
+        *_copies(tensors, units),
     ]
     _measure_missing(wanted, store, worker, threads, on_progress)
 
@@ -95,12 +98,7 @@ def measure_copies(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
     """Measure what `store` lacks of the copies between the memories of `units`."""
-    wanted = [
-        crossing
-        for crossing in _crossings(tensors, ("cpu", *units))
-        if BACKENDS[crossing.source].device != BACKENDS[crossing.destination].device
-    ]
-    _measure_missing(wanted, store, worker, threads, on_progress)
+    _measure_missing(_copies(tensors, units), store, worker, threads, on_progress)
 
 
 def _measure_missing(
@@ -165,19 +163,28 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
     """Units of one memory pass tensors by reference: the price is that of one call more, whatever the size."""
+    runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
+    for source, destination in permutations(runtimes, 2):
+        if BACKENDS[source].device == BACKENDS[destination].device:
+            yield from _at_extremes(tensors, source, destination)
+
+
+def _copies(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[_Boundary]:
+    """Between memories, one unit of each: the price grows with the size."""
+    memories = {BACKENDS[unit].device: unit for unit in reversed((HOST_UNIT, *units))}
+    for source, destination in permutations(reversed(memories.values()), 2):
+        yield from _at_extremes(tensors, source, destination)
+
+
+def _at_extremes(tensors: Sequence[Tensor], source: str, destination: str) -> Iterator[_Boundary]:
+    """Of the smallest and of the largest tensor."""
     most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
     largest = TensorSpec(shape=(1, most // 4), dtype="float32", bytes=most)
-    runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
-    for source, destination in permutations(runtimes, 2):
-        for spec in (smallest, largest):
-            yield _Boundary(
-                kind="crossing",
-                source=source,
-                destination=destination,
-                tensor=spec,
-                unit=destination,
-            )
+    for spec in (smallest, largest):
+        yield _Boundary(
+            kind="crossing", source=source, destination=destination, tensor=spec, unit=destination
+        )
 
 
 def _legal(tensor: Tensor, layouts: Iterable[str]) -> set[str]:

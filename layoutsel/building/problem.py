@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from layoutsel.model.graph import Edge, ModelGraph, Subgraph
 from layoutsel.planning.problem import (
+    HOST,
     Node,
     Option,
     PlanningProblem,
@@ -15,6 +16,8 @@ from layoutsel.planning.problem import (
     price_tensors,
 )
 from layoutsel.units.base import Admits, Unit
+from tvm_passes import devices
+from tvm_passes.backends import BACKENDS, Backend
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 from tvm_passes.ports import port_layouts
@@ -64,6 +67,7 @@ def planning_problem(
     price: Callable[[Subgraph, Decision], Priced | Decline],
     transform_us: Callable[[Tensor, str, str], float],
     crossing_us: Callable[[Tensor, str, str], float],
+    copy_us: Callable[[Tensor, str, str], float],
     *,
     name: str,
     content_hash: str,
@@ -80,7 +84,7 @@ def planning_problem(
     )
     return PlanningProblem(
         nodes=nodes,
-        tensors=price_tensors(tensors(graph.edges), nodes, transform_us, crossing_us),
+        tensors=price_tensors(tensors(graph.edges), nodes, transform_us, crossing_us, copy_us),
         model_name=name,
         model_hash=content_hash,
     )
@@ -109,6 +113,7 @@ def _node(
                 score_us=priced.score_us,
                 in_layouts=inputs,
                 out_layouts=outputs,
+                memory=memory_of(BACKENDS[decision.unit]),
             )
         )
     return Node(
@@ -118,6 +123,11 @@ def _node(
         names=subgraph.names,
         declines=tuple(declines),
     )
+
+
+def memory_of(backend: Backend) -> str:
+    """Where a unit computes, as planning problems name it."""
+    return HOST if backend.device == devices.HOST else backend.device
 
 
 def tensors(edges: Iterable[Edge]) -> list[Tensor]:

@@ -132,11 +132,21 @@ def _native(units: dict[str, dict[str, Any]]) -> dict[str, str]:
     from tvm_passes.onednn import plugin
     from tvm_passes.opencl.plugin import devices
 
+    found = devices()
     known = units.get("onednn", {}).get("available")
     return {
         **({"oneDNN": plugin.version()} if known else {}),
-        "OpenCL": ", ".join(devices()) or "no device",
+        "OpenCL": "; ".join([", ".join(found), *_measured_peaks()]) if found else "no device",
     }
+
+
+def _measured_peaks() -> list[str]:
+    """What was measured of the first OpenCL device before; nothing where it was not."""
+    from layoutsel.cost.device_peaks import known_device_peaks
+    from tvm_passes.opencl.plugin import identity
+
+    peaks = known_device_peaks("opencl", identity())
+    return [str(peaks)] if peaks is not None else []
 
 
 def _caches() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from layoutsel.cli.options import (
     CacheOption,
     JsonFlag,
     LogsOption,
+    MachineOption,
     ShapeOption,
     ThreadsOption,
     check_output,
@@ -70,6 +71,7 @@ def explain(
     threads: ThreadsOption = None,
     cache: CacheOption = None,
     logs: LogsOption = None,
+    machine: MachineOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
@@ -86,6 +88,7 @@ def explain(
                 max_rel_error=made.max_rel_error,
                 cache=cache,
                 logs=logs,
+                machine=machine,
             ),
         )
     if subgraph is not None and subgraph not in made.decisions:

@@ -143,6 +143,15 @@ FallbackOption = Annotated[
         show_default="an error",
     ),
 ]
+MachineOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--machine",
+        metavar="FILE",
+        help="Another machine to plan for (JSON): its peaks, and those of its devices. Nothing is measured then.",
+        show_default="this one",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

@@ -15,6 +15,7 @@ from layoutsel.cli.options import (
     CostModelOption,
     CostOption,
     LogsOption,
+    MachineOption,
     MaxErrorOption,
     ModelArgument,
     PinsOption,
@@ -46,6 +47,7 @@ def plan(
     shape: ShapeOption = None,
     cache: CacheOption = None,
     logs: LogsOption = None,
+    machine: MachineOption = None,
 ) -> None:
     """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
     check_output(output)
@@ -63,6 +65,7 @@ def plan(
         max_rel_error=max_rel_error,
         cache=cache,
         logs=logs,
+        machine=machine,
     )
     with activity() as shown:
         _, made = wanted.plan(wanted.open(shown), shown)

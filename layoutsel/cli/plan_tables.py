@@ -103,7 +103,8 @@ def shares(plan: Plan) -> str:
 def summary(plan: Plan) -> Group:
     """What the plan amounts to: shares of units and layouts, cost, bound, gap."""
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
-    transforms = sum(boundary.kind == "transform" for boundary in plan.boundaries)
+    kinds = Counter(boundary.kind for boundary in plan.boundaries)
+    copies = f"{kinds['copy']} copies, " if kinds["copy"] else ""
     sources = Counter(subgraph.source for subgraph in plan.subgraphs)
     costs = ", ".join(f"{count} {source}" for source, count in sources.most_common())
     certificate = (
@@ -113,8 +114,8 @@ def summary(plan: Plan) -> Group:
         "",
         f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares(plan)}",
         f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}, of it "
-        f"{milliseconds(boundary_us)} for {transforms} layout transforms and "
-        f"{len(plan.boundaries) - transforms} unit crossings; costs of sub-graphs: {costs}",
+        f"{milliseconds(boundary_us)} for {copies}{kinds['transform']} layout transforms and "
+        f"{kinds['crossing']} unit crossings; costs of sub-graphs: {costs}",
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
         *uncertainty_lines(plan),

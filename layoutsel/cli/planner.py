@@ -38,6 +38,7 @@ class Wanted:
     cache: Path | None = None
     logs: Path | None = None
     fallback: str | None = None
+    machine: Path | None = None
 
     def check(self) -> None:
         """Find what is wrong with the options before anything slow starts.
@@ -84,6 +85,7 @@ class Wanted:
             cost_model=self.cost_model,
             logs=self.logs,
             fallback=self.fallback,
+            machine=self.machine,
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:

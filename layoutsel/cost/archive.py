@@ -144,7 +144,7 @@ class _Reader:
 
     def _context(self, line: dict[str, Any]) -> None:
         number = self._number(line, "context")
-        profile = documents.from_json(MachineProfile, line["profile"])
+        profile = MachineProfile.read(line["profile"])
         versions = documents.from_json(dict[str, str], line["versions"])
         self.contexts[number] = Provenance(profile=profile, versions=versions)
 

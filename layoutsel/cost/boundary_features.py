@@ -33,7 +33,7 @@ class AskedBoundary:
     @property
     def margin(self) -> float:
         """Natural logarithm of the roofline's microseconds."""
-        price = getattr(RooflineCost(peaks=self.profile.peaks), self.kind)
+        price = getattr(RooflineCost.of(self.profile), self.kind)
         return float(np.log(price(self.tensor, self.source, self.destination).us))
 
     @property

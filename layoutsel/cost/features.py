@@ -13,6 +13,7 @@ from math import log2, prod
 
 import numpy as np
 
+from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
 from layoutsel.cost.model import Workload
 from layoutsel.cost.roofline import STORED, RooflineCost
 from layoutsel.cost.samples import MachineProfile
@@ -73,6 +74,11 @@ class Asked:
         """What the unit says of its code."""
         return self.workload.hints.get(str(self.decision), {})
 
+    @property
+    def device(self) -> DevicePeaks | None:
+        """The device that the decision's unit computes on; None where that is the host."""
+        return self.profile.devices.get(self.decision.unit)
+
     @cached_property
     def image(self) -> tuple[int, int, int, int]:
         """Batch, channels, height and width of the first input."""
@@ -112,7 +118,7 @@ class Asked:
     @cached_property
     def margin(self) -> float:
         """Natural logarithm of the roofline's microseconds."""
-        estimate = RooflineCost(peaks=self.profile.peaks).estimate(self.workload, self.decision)
+        estimate = RooflineCost.of(self.profile).estimate(self.workload, self.decision)
         return float(np.log(estimate.us))
 
 
@@ -286,22 +292,41 @@ _FEATURES: dict[str, Feature] = {
 NAMES = tuple(_FEATURES)
 """In the order of :func:`features`."""
 
+_OF_DEVICE: dict[str, Callable[[Asked, DevicePeaks], float]] = {
+    "device_compute_us": lambda a, d: _log(a.workload.flops / d.gflops * 1e-3),
+    "device_memory_us": lambda a, d: _log(_all_bytes(a) / d.memory_gbps * 1e-3),
+    "device_filled": lambda a, d: _log(prod(a.result) / (d.compute_units * RESULTS_PER_UNIT)),
+    "device_compute_units": lambda _, d: _log(d.compute_units),
+    "device_clock_mhz": lambda _, d: _log(d.clock_mhz),
+    "device_gflops": lambda _, d: _log(d.gflops),
+    "device_half_gflops": lambda _, d: _log(d.half_gflops or d.gflops),
+    "device_memory_gbps": lambda _, d: _log(d.memory_gbps),
+    "device_launch_us": lambda _, d: _log(d.launch_us),
+    "device_layout_NCHW4c": lambda a, _: float(a.decision.layout == "NCHW4c"),
+}
+DEVICE_NAMES = tuple(_OF_DEVICE)
+"""Of units on devices, behind :data:`NAMES`."""
+
 MONOTONE = frozenset(
     {
         *("flops", "weight_bytes", "activation_bytes", "compute_us"),
         *("weights_in_l2", "activations_in_l2", "stored_in_l2", "hint_products"),
+        *("device_compute_us", "device_memory_us"),
     }
 )
 """More of these, all else equal, is never faster."""
 
 
 def features(asked: Asked) -> np.ndarray:
-    """Values of :data:`NAMES`, float32."""
-    return np.array([feature(asked) for feature in _FEATURES.values()], dtype=np.float32)
+    """Values of :data:`NAMES`, and of :data:`DEVICE_NAMES` where the unit is on a device; float32."""
+    values = [feature(asked) for feature in _FEATURES.values()]
+    if asked.device is not None:
+        values += [feature(asked, asked.device) for feature in _OF_DEVICE.values()]
+    return np.array(values, dtype=np.float32)
 
 
 def feature_table(asked: Sequence[Asked]) -> tuple[np.ndarray, np.ndarray]:
-    """Features by row, and the logarithm of the roofline of each."""
+    """Features by row, and the logarithm of the roofline of each; all on devices, or none."""
     if not asked:
         return np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32)
     rows = np.stack([features(one) for one in asked])

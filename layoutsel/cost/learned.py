@@ -45,6 +45,7 @@ class PartCard:
     samples: int
     workloads: int
     machines: tuple[str, ...]
+    """Names of their profiles, or of the devices."""
     operators: tuple[str, ...]
     """Anchor operators; kinds of boundaries."""
     forms: tuple[str, ...]
@@ -68,6 +69,8 @@ class ModelCard:
     seed: int
     parts: Mapping[str, PartCard]
     """By unit; :data:`BOUNDARY` for boundaries."""
+    device_features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By unit on a device, the names of its features behind those of all sub-graphs."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,14 @@ class LearnedModel:
         LayoutselError
             If there is no whole model of this version.
         """
-        card = documents.from_json(
-            ModelCard, documents.load_json(folder / _FILE), file=str(folder / _FILE)
-        )
+        written = documents.load_json(folder / _FILE)
+        if isinstance(written, dict):
+            written.setdefault("device_features", {})  # older ones know no devices
+        card = documents.from_json(ModelCard, written, file=str(folder / _FILE))
         found = (card.format_version, card.features_version)
         expected = (FORMAT_VERSION, features.VERSION)
-        if found != expected or card.features != feature_names():
+        is_same = set(card.device_features.values()) <= {features.DEVICE_NAMES}
+        if found != expected or card.features != feature_names() or not is_same:
             raise LayoutselError(
                 f"{folder}: got a cost model of versions {found} with {len(card.features)} features; "
                 f"expected {expected} with {len(feature_names())}. Train it again"
@@ -165,7 +170,7 @@ class LearnedCost:
 
     @cached_property
     def _roofline(self) -> RooflineCost:
-        return RooflineCost(peaks=self.profile.peaks)
+        return RooflineCost.of(self.profile)
 
     @property
     def knows_machine(self) -> bool:
@@ -178,7 +183,7 @@ class LearnedCost:
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded; less certain where nothing like it was seen."""
         part = self.model.parts.get(decision.unit)
-        if part is None or decision.precision not in self.model.card.parts[decision.unit].forms:
+        if part is None or not self._knows(decision):
             return self._roofline.subgraph(workload, decision)
         asked = features.Asked(workload, decision, self.profile)
         row = features.features(asked)
@@ -187,9 +192,26 @@ class LearnedCost:
         doubt = math.hypot(
             error,
             0.0 if known else _UNSEEN_OPERATOR,
-            0.0 if self.knows_machine else _UNSEEN_MACHINE,
+            0.0 if self._knows_where(decision.unit) else _UNSEEN_MACHINE,
         )
         return _cost(value + self._correction(decision.unit, row), doubt)
+
+    def _knows(self, decision: Decision) -> bool:
+        """Whether its unit's part says anything of `decision`: who has seen one device knows not how others differ."""
+        card, unit = self.model.card, decision.unit
+        on_device = unit in self.profile.devices
+        if decision.precision not in card.parts[unit].forms:
+            return False
+        if on_device != (unit in card.device_features):
+            return False
+        several = len(card.parts[unit].machines) > 1
+        return not on_device or several or self._knows_where(unit)
+
+    def _knows_where(self, unit: str) -> bool:
+        device = self.profile.devices.get(unit)
+        if device is None:
+            return self.knows_machine
+        return device.name in self.model.card.parts[unit].machines
 
     def _correction(self, unit: str, row: np.ndarray) -> float:
         if unit not in self.adaptation.weights:

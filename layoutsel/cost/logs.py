@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from layoutsel.cost.archive import read_archive
-from layoutsel.cost.machine import Machine
-from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
     BoundarySample,
@@ -104,9 +102,10 @@ def _machines(
     for fingerprint, threads, text in connection.execute("SELECT * FROM machine"):
         try:
             described = json.loads(text)
-            peaks = documents.from_json(MachinePeaks, described.pop("peaks"))
-            machine = documents.from_json(Machine, described)
-            profiles[fingerprint, threads] = MachineProfile(machine=machine, peaks=peaks)
+            parts = {
+                part: described.pop(part) for part in ("peaks", "devices") if part in described
+            }
+            profiles[fingerprint, threads] = MachineProfile.read({"machine": described, **parts})
         except UNREADABLE:
             skipped["a machine's description that is broken"] += 1
     return profiles

@@ -18,7 +18,7 @@ class Cost:
     spread_us: float
     """Half the distance between the quartiles, or an estimate of the error, microseconds."""
     source: str
-    """``measured``, ``interpolated`` or ``roofline``."""
+    """``measured``, ``interpolated``, ``learned``, ``tuned`` or ``roofline``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,5 +78,5 @@ class CostModel(Protocol):
         ...
 
     def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of handing `tensor` from unit `source` to unit `destination`."""
+        """Time of handing `tensor` from unit `source` to unit `destination`: between memories, of copying it."""
         ...

@@ -8,10 +8,6 @@ over; `probe` is to be repeated when that changes.
 from __future__ import annotations
 
 import json
-import logging
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from layoutsel.cost.machine import Machine, this_machine
-from layoutsel.planning.documents import from_json, load_json, save
+from layoutsel.cost.probing import ask, remembered
+from layoutsel.planning.documents import from_json
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import isa_limit
-
-_LOG = logging.getLogger(__name__)
 
 LAUNCH_US = 1.0
 """Assumed time to call a kernel through TVM's virtual machine; numpy cannot measure it."""
@@ -39,7 +33,6 @@ _MEMORY_BYTES = 192 << 20
 """Array that all threads read for the memory's bandwidth."""
 _BUDGET_S = 0.35
 """Time for each of the three measurements."""
-_TIME_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +71,8 @@ def probe(threads: int) -> MachinePeaks:
     limit = isa_limit()
     if limit is not None:
         limits["OPENBLAS_CORETYPE"] = limit.blas_core
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     code = f"from layoutsel.cost.peaks import _measure; _measure({int(threads)})"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **limits, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT_S,
-            check=True,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.CalledProcessError as error:
-        raise LayoutselError(f"cannot measure this machine: {error.stderr[-300:]}") from error
-    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
-        raise LayoutselError(f"cannot measure this machine: {error}") from error
-    return from_json(MachinePeaks, found, file="probe")
+    return from_json(MachinePeaks, ask(code, "this machine", limits), file="probe")
 
 
 def machine_peaks(
@@ -102,20 +80,8 @@ def machine_peaks(
 ) -> MachinePeaks:
     """Peaks of this machine with `threads` threads: measured the first time, read from `folder` afterwards."""
     machine = machine or this_machine()
-    folder = folder or Path(platformdirs.user_cache_dir("layoutsel"))
-    file = folder / f"peaks-{machine.fingerprint}-{threads}.json"
-    if file.exists():
-        try:
-            return from_json(MachinePeaks, load_json(file), file=str(file))
-        except LayoutselError as error:
-            _LOG.warning("measuring the machine again: %s", error)
-    peaks = probe(threads)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save(peaks, file)
-    except (OSError, LayoutselError) as error:
-        _LOG.warning("cannot keep the machine's peaks: %s", error)
-    return peaks
+    name = f"peaks-{machine.fingerprint}-{threads}"
+    return remembered(MachinePeaks, name, lambda: probe(threads), folder)
 
 
 def _measure(threads: int) -> None:

@@ -4,6 +4,8 @@ Williams, Waterman, Patterson, "Roofline" (CACM 52(4), 2009), with a launch over
 memory every run while activations may stay in cache::
 
     time = launch + max(FLOPs / attained FLOP/s, weight bytes / memory B/s + activation bytes / attained B/s)
+
+Units on devices have the ceilings of theirs, on which few results leave compute units idle.
 """
 
 from __future__ import annotations
@@ -11,16 +13,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks
 from tvm_passes.decision import Decision
+
+if TYPE_CHECKING:
+    from layoutsel.cost.samples import MachineProfile
 
 ANY = "*"
 """Stands for any layout in :data:`EFFICIENCIES`."""
 
 _SPREAD = 0.5
 """Relative uncertainty of an estimate."""
+_UNSEEN = 1.0
+"""The same, of an efficiency that nobody measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,8 @@ class Efficiency:
     """Part of the read bandwidth."""
     launches: float = 1.0
     """Overhead of a call, in launches of the machine."""
+    spread: float = _SPREAD
+    """Relative uncertainty of an estimate by this."""
 
 
 EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
@@ -45,6 +56,10 @@ EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
         ("cpu", "NCHW16c"): Efficiency(compute=0.5, bandwidth=0.7),
         ("cpu", "NHWC"): Efficiency(compute=0.45, bandwidth=0.7),
         ("cpu", ANY): Efficiency(compute=0.25, bandwidth=0.6),
+        # Assumed, as no GPU has been measured: TVM's schedules tile products through shared memory, without matrix units
+        # or tuning, but give each result of a convolution to one work-item that reads everything from the memory.
+        ("opencl", ANY): Efficiency(compute=0.2, bandwidth=0.6, spread=_UNSEEN),
+        ("cuda", ANY): Efficiency(compute=0.2, bandwidth=0.6, spread=_UNSEEN),
         (ANY, ANY): Efficiency(compute=0.3, bandwidth=0.5),
     }
 )
@@ -58,18 +73,21 @@ SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
         ("split-bf16", "direct"): 2.0,
     }
 )
-"""Arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
+"""A CPU's arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
 
 STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
 """Bytes of a tensor relative to f32, by precision; 1 where absent."""
 
 
+Ceilings = MachinePeaks | DevicePeaks
+"""Of the host, or of a device."""
+
+
 def complexity_score(
-    workload: Workload, decision: Decision, peaks: MachinePeaks, efficiency: Efficiency
+    workload: Workload, decision: Decision, peaks: Ceilings, efficiency: Efficiency
 ) -> float:
     """Microseconds by the roofline; the formula is in the module's docstring."""
-    speedup = SPEEDUPS.get((decision.precision, decision.algorithm), 1.0)
-    gflops = peaks.gflops * efficiency.compute * speedup
+    gflops = _rate(workload, decision, peaks) * efficiency.compute
     stored = STORED.get(decision.precision, 1.0)
     fits = stored * workload.activation_bytes <= peaks.cache_bytes
     activation_gbps = peaks.cache_gbps if fits else peaks.memory_gbps
@@ -81,12 +99,26 @@ def complexity_score(
     return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us)
 
 
+def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:
+    """GFLOP/s at best."""
+    if isinstance(peaks, DevicePeaks):
+        return peaks.rate(workload, decision)
+    return peaks.gflops * SPEEDUPS.get((decision.precision, decision.algorithm), 1.0)
+
+
 @dataclass(frozen=True)
 class RooflineCost:
     """A cost model that measures nothing but the machine."""
 
     peaks: MachinePeaks
     efficiencies: Mapping[tuple[str, str], Efficiency] = field(default_factory=lambda: EFFICIENCIES)
+    devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
+    """By the unit that computes on them."""
+
+    @classmethod
+    def of(cls, profile: MachineProfile) -> RooflineCost:
+        """The roofline of a machine and its devices."""
+        return cls(peaks=profile.peaks, devices=profile.devices)
 
     def efficiency(self, decision: Decision) -> Efficiency:
         """Pick the most specific entry for the decision's unit and layout."""
@@ -101,8 +133,10 @@ class RooflineCost:
 
     def estimate(self, workload: Workload, decision: Decision) -> Cost:
         """The same, known to be feasible."""
-        us = complexity_score(workload, decision, self.peaks, self.efficiency(decision))
-        return _estimate(us)
+        efficiency = self.efficiency(decision)
+        ceilings = self.devices.get(decision.unit, self.peaks)
+        us = complexity_score(workload, decision, ceilings, efficiency)
+        return _estimate(us, efficiency.spread)
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """One read and one write of the tensor, at half the bandwidth that plain reading attains."""
@@ -115,9 +149,12 @@ class RooflineCost:
         return _estimate(us + self.peaks.launch_us * (source != destination))
 
     def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """One launch: units on one CPU pass tensors by reference."""
-        return _estimate(self.peaks.launch_us * (source != destination))
+        """A copy over the link of each device that is an end; else a launch: one CPU's units pass by reference."""
+        if source == destination:
+            return _estimate(0.0)
+        links = [self.devices[unit] for unit in (source, destination) if unit in self.devices]
+        return _estimate(sum(link.copy_us(tensor.bytes) for link in links) or self.peaks.launch_us)
 
 
-def _estimate(us: float) -> Cost:
-    return Cost(us=us, spread_us=_SPREAD * us, source="roofline")
+def _estimate(us: float, spread: float = _SPREAD) -> Cost:
+    return Cost(us=us, spread_us=spread * us, source="roofline")

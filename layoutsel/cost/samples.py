@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks
+from layoutsel.planning import documents
 from layoutsel.planning.problem import Tensor
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -17,10 +21,33 @@ _NOISE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class MachineProfile:
-    """A machine with what was measured of it."""
+    """A machine with what was measured, or is documented, of it and its devices."""
 
     machine: Machine
     peaks: MachinePeaks
+    devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
+    """Devices with a memory of their own, by the unit that computes on them, such as ``opencl``."""
+
+    @classmethod
+    def read(cls, value: Any, *, file: str = "document") -> MachineProfile:
+        """Read what JSON has of a profile; ``devices``, and what may be None of them, may be absent.
+
+        Raises
+        ------
+        LayoutselError
+            At the first thing that does not fit.
+        """
+        if isinstance(value, dict):
+            devices = value.get("devices", {})
+            if isinstance(devices, dict):
+                devices = {unit: _with_all_fields(device) for unit, device in devices.items()}
+            value = {**value, "devices": devices}
+        return documents.from_json(cls, value, file=file)
+
+    @classmethod
+    def load(cls, file: Path) -> MachineProfile:
+        """Read a machine's file; errors as of :meth:`read`."""
+        return cls.read(documents.load_json(file), file=str(file))
 
     @property
     def threads(self) -> int:
@@ -154,6 +181,10 @@ def quietest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
         if key not in best or sample.weight > best[key].weight:
             best[key] = sample
     return tuple(best.values())
+
+
+def _with_all_fields(device: Any) -> Any:
+    return {"half_gflops": None, "target": None, **device} if isinstance(device, dict) else device
 
 
 def noise_weight(us: float, spread_us: float) -> float:

@@ -145,11 +145,23 @@ class Store:
             )
 
     def describe_machine(self, description: Mapping[str, Any]) -> None:
-        """Keep what the machine of this context is."""
+        """Keep what the machine of this context is; devices that were described before stay described."""
+        devices = {**self._described_devices(), **description.get("devices", {})}
+        described = json.dumps({**description, "devices": devices})
         self._query(
             "INSERT OR REPLACE INTO machine VALUES (?,?,?)",
-            (self.context.machine, self.context.threads, json.dumps(description)),
+            (self.context.machine, self.context.threads, described),
         )
+
+    def _described_devices(self) -> dict[str, Any]:
+        rows = self._query(
+            "SELECT description FROM machine WHERE machine=? AND threads=?",
+            (self.context.machine, self.context.threads),
+        )
+        try:
+            return dict(json.loads(rows[0][0])["devices"])
+        except (IndexError, KeyError, TypeError, ValueError):
+            return {}  # none before, or nothing that can be read
 
     def cost(self, key: str, decision: Decision) -> Cost | Infeasible | None:
         """Look up the same as :meth:`get`, as an answer of a cost model."""

@@ -86,8 +86,19 @@ def subgraph_table(samples: Sequence[Sample]) -> Table:
         np.array([sample.weight for sample in samples]),
         np.array([sample.spread_us / sample.us for sample in samples]),
         tuple(sample.workload.key for sample in samples),
-        _constraints(features.NAMES, features.MONOTONE),
+        _constraints(_names(samples), features.MONOTONE),
     )
+
+
+def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
+    on_device = bool(samples) and _device(samples[0]) is not None
+    return features.NAMES + (features.DEVICE_NAMES if on_device else ())
+
+
+def _device(sample: Sample) -> str | None:
+    """Name of the device that a sample was measured on; None where that is the host."""
+    device = sample.provenance.profile.devices.get(sample.decision.unit)
+    return device.name if device is not None else None
 
 
 def boundary_table(samples: Sequence[BoundarySample]) -> Table:
@@ -121,25 +132,38 @@ class Seen:
     machines: tuple[str, ...]
     operators: tuple[str, ...]
     forms: tuple[str, ...]
+    device_features: tuple[str, ...] = ()
+    """Names of the features behind those of all sub-graphs."""
 
 
 def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
     """Each part with its table and what that is of."""
     for unit in sorted({sample.decision.unit for sample in dataset.samples}):
         mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
+        # A device that is not described has no features.
+        mine = [sample for sample in mine if _device(sample) is not None] or mine
+        devices = _sorted(device for sample in mine if (device := _device(sample)) is not None)
         seen = Seen(
-            machines=_machines(mine),
+            machines=devices or _machines(mine),
             operators=_sorted(sample.workload.operator for sample in mine),
             forms=_sorted(sample.decision.precision for sample in mine),
+            device_features=features.DEVICE_NAMES if devices else (),
         )
         yield unit, subgraph_table(mine), seen
-    if boundaries := dataset.boundaries:
+    if boundaries := [boundary for boundary in dataset.boundaries if not _is_copy(boundary)]:
         seen = Seen(
             machines=_machines(boundaries),
             operators=_sorted(sample.kind for sample in boundaries),
             forms=_sorted(end for s in boundaries for end in (s.source, s.destination)),
         )
         yield BOUNDARY, boundary_table(boundaries), seen
+
+
+def _is_copy(boundary: BoundarySample) -> bool:
+    """Whether it is between memories: what that takes is the link's business."""
+    return not {boundary.source, boundary.destination}.isdisjoint(
+        boundary.provenance.profile.devices
+    )
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
@@ -211,12 +235,14 @@ def train(
         If no unit has enough samples.
     """
     options = options or Options()
-    parts, cards = {}, {}
+    parts, cards, device_features = {}, {}, {}
     for name, table, seen in tables(dataset):
         if len(table) < FEWEST:
             continue
         on_part(name, len(table))
         parts[name], errors = fit_part(table, options)
+        if seen.device_features:
+            device_features[name] = seen.device_features
         off = np.abs(np.expm1(-errors))
         cards[name] = PartCard(
             samples=len(table),
@@ -238,6 +264,7 @@ def train(
         features=feature_names(),
         seed=options.seed,
         parts=cards,
+        device_features=device_features,
     )
     return LearnedModel(card, parts)
 

@@ -78,8 +78,8 @@ class PlannedModel:
     def rooflines(self) -> dict[Key, Cost]:
         """What the roofline says."""
         return {
-            (sample.workload.key, sample.decision): RooflineCost(
-                peaks=sample.provenance.profile.peaks
+            (sample.workload.key, sample.decision): RooflineCost.of(
+                sample.provenance.profile
             ).estimate(sample.workload, sample.decision)
             for one in self.held.values()
             for sample in one.samples
@@ -99,7 +99,7 @@ class PlannedModel:
         shapes = {tensor.shape for tensor in self.model.tensors}
         table = boundary_table([s for s in self.dataset.boundaries if s.tensor.shape not in shapes])
         profile = self._profile
-        roofline = RooflineCost(peaks=profile.peaks)
+        roofline = RooflineCost.of(profile)
         booster = fit_point(table, self.options) if len(table) >= FEWEST else None
 
         def price(kind: str, tensor: TensorSpec, source: str, destination: str) -> float:

@@ -204,9 +204,12 @@ def _edges(module: tvm.IRModule) -> Iterator[Edge]:
     source: dict[Var, tuple[SubgraphId | None, int]] = {
         param: (None, index) for index, param in enumerate(main.params)
     }
+    tuples: dict[Var, relax.Expr] = {}
     for binding in main_bindings(main):
-        value = binding.value
-        if isinstance(value, relax.TupleGetItem) and value.tuple_value in source:
+        value = tuples.get(binding.value, binding.value)
+        if isinstance(value, relax.Tuple):
+            tuples[binding.var] = value
+        elif isinstance(value, relax.TupleGetItem) and value.tuple_value in source:
             producer, _ = source[value.tuple_value]
             source[binding.var] = (producer, value.index)
         elif isinstance(value, Var) and value in source:
@@ -219,7 +222,8 @@ def _edges(module: tvm.IRModule) -> Iterator[Edge]:
             count = int(function.attrs["layoutsel.num_activations"])
             yield from _reads(value.args[:count], source, consumer)
             source[binding.var] = (consumer, 0)
-    yield from _reads(list(leaves(main.body.body)), source, None)
+    result = main.body.body
+    yield from _reads(list(leaves(tuples.get(result, result))), source, None)
 
 
 def _reads(

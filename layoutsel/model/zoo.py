@@ -71,12 +71,12 @@ def light_model(name: str, seed: int = 0) -> ModelProto:
         _weights(nodes, stored, shapes, seed),
     )
     if has_batch:
-        _set_batch(graph, int(batch))
+        set_batch(graph, int(batch))
     opsets = list(source.opset_import)
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
-def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
+def set_batch(graph: onnx.GraphProto, batch: int) -> None:
     """Give inputs and outputs another batch; reshapes that state one keep what comes in."""
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = batch

@@ -102,6 +102,7 @@ def scale_boundaries(problem: PlanningProblem, factor: float) -> PlanningProblem
             tensor,
             transform_us={pair: factor * us for pair, us in tensor.transform_us.items()},
             crossing_us={pair: factor * us for pair, us in tensor.crossing_us.items()},
+            copy_us={pair: factor * us for pair, us in tensor.copy_us.items()},
         )
         for tensor in problem.tensors
     )

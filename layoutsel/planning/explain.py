@@ -11,7 +11,7 @@ import numpy as np
 
 from layoutsel.planning.alternatives import best_with, single_plans
 from layoutsel.planning.marginals import conditional_marginals, forced_plans
-from layoutsel.planning.problem import Boundary, PlanningProblem, boundaries_of
+from layoutsel.planning.problem import KINDS, Boundary, PlanningProblem, boundaries_of
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.tables import build_tables, to_choice
@@ -43,7 +43,7 @@ class Counterfactual:
     transforms_us: float | None
     """What the plan's layout transforms together would cost more, microseconds."""
     crossings_us: float | None
-    """What the plan's hand-overs between units together would cost more, microseconds."""
+    """What the plan's hand-overs between units, copies included, together would cost more, microseconds."""
     others_us: float | None
     """What the sub-graphs that would then decide otherwise cost more by themselves, microseconds."""
     others: int | None
@@ -104,7 +104,7 @@ class Explanation:
 
     subgraphs: tuple[ExplainedSubgraph, ...]
     boundaries: tuple[Boundary, ...]
-    """Transforms and crossings that the plan pays for, the costliest first."""
+    """Transforms, crossings and copies that the plan pays for, the costliest first."""
     gains: Gains
     bound_us: float
     gap: float
@@ -245,7 +245,7 @@ def _parts(ways: _Ways, position: int, then: tuple[int, ...]) -> _Parts:
         if i != position
     ]
     touched = {t for i in changed for t in ways.tensors_of[nodes[i].id]}
-    more_us = {"transform": 0.0, "crossing": 0.0}
+    more_us = dict.fromkeys(KINDS, 0.0)
     for choice, sign in ((then, 1), (now, -1)):
         chosen = {node.id: node.options[number] for node, number in zip(nodes, choice, strict=True)}
         for t in sorted(touched):
@@ -253,7 +253,7 @@ def _parts(ways: _Ways, position: int, then: tuple[int, ...]) -> _Parts:
                 more_us[boundary.kind] += sign * boundary.cost_us
     return _Parts(
         transforms_us=more_us["transform"],
-        crossings_us=more_us["crossing"],
+        crossings_us=more_us["crossing"] + more_us["copy"],
         others_us=sum(others_us),
         others=len(others_us),
     )

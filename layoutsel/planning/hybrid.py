@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from layoutsel.planning.doubt import Candidate, Doubts, doubts, reprice
+from layoutsel.planning.doubt import MEASURED, Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
 from layoutsel.precision import OWN
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import Decline
+from tvm_passes.errors import Decline, LayoutselError
 
 GUESSED = "roofline"
 """Source of a cost that follows from the work alone."""
@@ -90,13 +90,41 @@ def without_guesses(problem: PlanningProblem) -> PlanningProblem:
     return replace(problem, nodes=tuple(_without(node, is_guess) for node in problem.nodes))
 
 
+def has_estimates(problem: PlanningProblem, units: Collection[str]) -> bool:
+    """Whether nobody measured, or learned from, some candidate of these `units`."""
+    return any(_is_estimate(units, option) for node in problem.nodes for option in node.options)
+
+
 def without_estimates(problem: PlanningProblem, units: Collection[str]) -> PlanningProblem:
-    """Copy the problem without what nobody measured of these `units`, in the same way."""
+    """Copy the problem without these candidates, in the same way as :func:`without_guesses`."""
+    leave_out = partial(_is_estimate, units)
+    return replace(problem, nodes=tuple(_without(node, leave_out) for node in problem.nodes))
 
-    def is_estimate(option: Option) -> bool:
-        return option.decision.unit in units and option.source == "roofline"
 
-    return replace(problem, nodes=tuple(_without(node, is_estimate) for node in problem.nodes))
+def _is_estimate(units: Collection[str], option: Option) -> bool:
+    return option.decision.unit in units and option.source == GUESSED
+
+
+def require_measured(problem: PlanningProblem, what: str) -> None:
+    """Refuse a problem with costs that nobody measured, where measuring is not possible.
+
+    Raises
+    ------
+    LayoutselError
+        Says how many candidates of `problem` there are without a measurement, and names the first.
+    """
+    missing = [
+        f"{node.id} as {option.decision}"
+        for node in problem.nodes
+        for option in node.options
+        if option.source != MEASURED
+    ]
+    if missing:
+        total = sum(len(node.options) for node in problem.nodes)
+        raise LayoutselError(
+            f"{what}: got no measurement of {len(missing)} of {total} candidates, such as {missing[0]}; "
+            f"expected all, taken there, as nothing is measured here. Use --cost learned or roofline"
+        )
 
 
 def _without(node: Node, leave_out: Callable[[Option], bool]) -> Node:

@@ -3,10 +3,11 @@
 Nothing here knows TVM: ids, names and microseconds only.
 
 The boundary cost belongs to a *tensor*, not to an edge: a tensor that several consumers want in the same layout is
-transformed once, and handed to a unit once. With ``s`` the producer's option, a tensor costs::
+transformed once, handed to a unit once, and copied to a memory once. With ``s`` the producer's option, a tensor costs::
 
     sum of transform_us[s.layout, l] for every distinct layout l that some consumer wants
-  + sum of crossing_us[s.unit, u]    for every distinct unit u that some consumer runs on
+  + sum of crossing_us[s.unit, u]    for every distinct unit u of s.memory that some consumer runs on
+  + sum of copy_us[s.memory, m]      for every distinct memory m that some consumer's unit computes in
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,10 +23,29 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
 HOST = "host"
-"""The pseudo unit that hands over the model's inputs and takes its outputs."""
+"""The pseudo unit that hands over the model's inputs and takes its outputs; and the memory where they lie."""
 
 PLAIN = "NCHW"
 """The layout of the model's inputs and outputs."""
+
+
+class Place(NamedTuple):
+    """How and where a tensor lies, or is wanted."""
+
+    layout: str
+    unit: str
+    memory: str
+
+
+OUTSIDE = Place(PLAIN, HOST, HOST)
+"""Where the model's inputs and outputs lie."""
+
+KINDS: Mapping[str, Callable[[Place], str]] = {
+    "transform": lambda place: place.layout,
+    "crossing": lambda place: place.unit,
+    "copy": lambda place: place.memory,
+}
+"""Kinds of boundaries: what of two places differs."""
 
 
 class ProblemError(LayoutselError):
@@ -48,6 +69,18 @@ class Option:
     """Uncertainty of `cost_us`, microseconds."""
     source: str = "given"
     """Where `cost_us` comes from: ``measured``, ``roofline``, ..."""
+    memory: str = HOST
+    """Where the unit computes."""
+
+    @property
+    def wanted(self) -> tuple[Place, ...]:
+        """Where each activation input is wanted."""
+        return tuple(Place(layout, self.decision.unit, self.memory) for layout in self.in_layouts)
+
+    @property
+    def made(self) -> tuple[Place, ...]:
+        """Where each output lies."""
+        return tuple(Place(layout, self.decision.unit, self.memory) for layout in self.out_layouts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,33 +140,45 @@ class Tensor:
     transform_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Price of a layout change, by (source, destination); equal ones cost nothing."""
     crossing_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of handing it to another unit, by (source, destination); equal ones cost nothing."""
+    """Price of handing it to another unit of one memory, by (source, destination); equal ones cost nothing."""
+    copy_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Price of copying it to another memory, by (source, destination); equal ones cost nothing."""
 
     @property
     def name(self) -> str:
         """``s3.0`` (output 0 of s3) or ``input.1`` (input 1 of the model)."""
         return f"{self.producer or 'input'}.{self.output_index}"
 
-    def transform(self, source: str, destination: str) -> float:
-        """Microseconds from layout `source` to layout `destination`."""
-        return 0.0 if source == destination else self.transform_us[source, destination]
+    def price(self, kind: str, source: Place, wanted: Place) -> float:
+        """Microseconds of a `kind` of boundary between two places; nothing where they do not differ in it."""
+        if not is_boundary(kind, source, wanted):
+            return 0.0
+        prices = {
+            "transform": self.transform_us,
+            "crossing": self.crossing_us,
+            "copy": self.copy_us,
+        }
+        return prices[kind][KINDS[kind](source), KINDS[kind](wanted)]
 
-    def crossing(self, source: str, destination: str) -> float:
-        """Microseconds from unit `source` to unit `destination`."""
-        return 0.0 if source == destination else self.crossing_us[source, destination]
+
+def is_boundary(kind: str, source: Place, wanted: Place) -> bool:
+    """Whether there is a `kind` of boundary between two places; units of different memories only copy."""
+    if kind == "crossing" and source.memory != wanted.memory:
+        return False
+    return KINDS[kind](source) != KINDS[kind](wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """One transform or crossing that a plan pays for."""
+    """One transform, crossing or copy that a plan pays for."""
 
     kind: str
-    """``transform`` or ``crossing``."""
+    """One of :data:`KINDS`."""
     tensor: str
     """:attr:`Tensor.name`."""
     source: str
     destination: str
-    """Layouts of a transform, units of a crossing."""
+    """Layouts of a transform, units of a crossing, memories of a copy."""
     cost_us: float
     consumers: tuple[str, ...]
     """Who wants it; ``output`` is the model's output."""
@@ -230,50 +275,72 @@ class PlanningProblem:
         wanted = wanted_places(self.by_id, use)
         return np.array(
             [
-                [tensor.transform(sl, dl) + tensor.crossing(su, du) for dl, du in wanted]
-                for sl, su in sources
+                [sum(tensor.price(kind, source, place) for kind in KINDS) for place in wanted]
+                for source in sources
             ]
         )
 
 
-def source_places(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[tuple[str, str]]:
-    """List (layout, unit) of `tensor` under each option of its producer; one pair for a model's input."""
+def source_places(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[Place]:
+    """List where `tensor` lies under each option of its producer; one place for a model's input."""
     if tensor.producer is None:
-        return [(PLAIN, HOST)]
-    index = tensor.output_index
-    return [(o.out_layouts[index], o.decision.unit) for o in by_id[tensor.producer].options]
+        return [OUTSIDE]
+    return [option.made[tensor.output_index] for option in by_id[tensor.producer].options]
 
 
-def wanted_places(by_id: Mapping[SubgraphId, Node], use: Use) -> list[tuple[str, str]]:
-    """List (layout, unit) that each option of the consumer wants; one pair for a model's output."""
+def wanted_places(by_id: Mapping[SubgraphId, Node], use: Use) -> list[Place]:
+    """List where each option of the consumer wants its input; one place for a model's output."""
     if use.consumer is None:
-        return [(PLAIN, HOST)]
-    return [(o.in_layouts[use.input_index], o.decision.unit) for o in by_id[use.consumer].options]
+        return [OUTSIDE]
+    return [option.wanted[use.input_index] for option in by_id[use.consumer].options]
+
+
+PriceBoundary = Callable[[Tensor, str, str], float]
+"""(tensor, source, destination) → microseconds."""
+
+
+def _no_copy(tensor: Tensor, source: str, destination: str) -> float:
+    raise ProblemError(f"nobody prices the copy of {tensor.name} from {source} to {destination}")
 
 
 def price_tensors(
     tensors: Iterable[Tensor],
     nodes: Iterable[Node],
-    transform_us: Callable[[Tensor, str, str], float],
-    crossing_us: Callable[[Tensor, str, str], float],
+    transform_us: PriceBoundary,
+    crossing_us: PriceBoundary,
+    copy_us: PriceBoundary = _no_copy,
 ) -> tuple[Tensor, ...]:
     """Fill in the boundary prices of `tensors` for every pair that some choice of candidates needs.
 
-    `transform_us` gets (tensor, source layout, destination layout), `crossing_us` (tensor, source unit, destination
-    unit); neither is asked about equal ones. The unit of the model's inputs and outputs is :data:`HOST`.
+    `transform_us` is asked about layouts, `crossing_us` about units of one memory, `copy_us` about memories; none about
+    equal ones. The unit of the model's inputs and outputs, and their memory, is :data:`HOST`.
     """
     by_id = {node.id: node for node in nodes}
+    ask = {"transform": transform_us, "crossing": crossing_us, "copy": copy_us}
     priced = []
     for tensor in tensors:
-        sources = source_places(by_id, tensor)
+        sources = set(source_places(by_id, tensor))
         wanted = {place for use in tensor.uses for place in wanted_places(by_id, use)}
-        layouts = {(s, d) for s, _ in sources for d, _ in wanted if s != d}
-        units = {(s, d) for _, s in sources for _, d in wanted if s != d}
+        prices = {
+            kind: {
+                pair: us(tensor, *pair)
+                for pair in sorted(
+                    {
+                        (KINDS[kind](source), KINDS[kind](place))
+                        for source in sources
+                        for place in wanted
+                        if is_boundary(kind, source, place)
+                    }
+                )
+            }
+            for kind, us in ask.items()
+        }
         priced.append(
             replace(
                 tensor,
-                transform_us={pair: transform_us(tensor, *pair) for pair in sorted(layouts)},
-                crossing_us={pair: crossing_us(tensor, *pair) for pair in sorted(units)},
+                transform_us=prices["transform"],
+                crossing_us=prices["crossing"],
+                copy_us=prices["copy"],
             )
         )
     return tuple(priced)
@@ -287,38 +354,33 @@ def _decision_of(decisions: Mapping[SubgraphId, Decision], id_: SubgraphId) -> D
 
 def boundaries_of(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterable[Boundary]:
     """What `tensor` pays for where sub-graphs take the options `chosen`."""
-    if tensor.producer is None:
-        source = (PLAIN, HOST)
-    else:
-        option = chosen[tensor.producer]
-        source = (option.out_layouts[tensor.output_index], option.decision.unit)
-    layouts: dict[str, list[str]] = {}
-    units: dict[str, list[str]] = {}
-    for use in tensor.uses:
-        layout, unit, who = PLAIN, HOST, "output"
-        if use.consumer is not None:
-            option = chosen[use.consumer]
-            layout, unit = option.in_layouts[use.input_index], option.decision.unit
-            who = use.consumer
-        layouts.setdefault(layout, []).append(who)
-        units.setdefault(unit, []).append(who)
-    for kind, origin, wanted, price in (
-        ("transform", source[0], layouts, tensor.transform),
-        ("crossing", source[1], units, tensor.crossing),
-    ):
-        for destination, who_list in wanted.items():
-            if destination != origin:
-                yield Boundary(
-                    kind=kind,
-                    tensor=tensor.name,
-                    source=origin,
-                    destination=destination,
-                    cost_us=price(origin, destination),
-                    consumers=tuple(dict.fromkeys(who_list)),
-                )
+    source = (
+        OUTSIDE if tensor.producer is None else chosen[tensor.producer].made[tensor.output_index]
+    )
+    places = [
+        OUTSIDE if use.consumer is None else chosen[use.consumer].wanted[use.input_index]
+        for use in tensor.uses
+    ]
+    for kind, of in KINDS.items():
+        wanted: dict[str, tuple[Place, list[str]]] = {}
+        for use, place in zip(tensor.uses, places, strict=True):
+            if is_boundary(kind, source, place):
+                wanted.setdefault(of(place), (place, []))[1].append(use.consumer or "output")
+        for destination, (place, consumers) in wanted.items():
+            yield Boundary(
+                kind=kind,
+                tensor=tensor.name,
+                source=of(source),
+                destination=destination,
+                cost_us=tensor.price(kind, source, place),
+                consumers=tuple(dict.fromkeys(consumers)),
+            )
 
 
 def _check_nodes(problem: PlanningProblem) -> None:
+    places = {(o.decision.unit, o.memory) for node in problem.nodes for o in node.options}
+    if len(places) != len({unit for unit, _ in places}):
+        raise ProblemError(f"a unit computes in several memories: {sorted(places)}")
     if len(problem.by_id) != len(problem.nodes):
         raise ProblemError("two sub-graphs of the planning problem have the same id")
     for node in problem.nodes:
@@ -344,10 +406,9 @@ def _check_tensor(problem: PlanningProblem, tensor: Tensor) -> None:
         if id_ not in position:
             raise ProblemError(f"tensor {tensor.name} names sub-graph {id_}, which does not exist")
     try:
-        sources = source_places(problem.by_id, tensor)
-        wanted = [place for use in tensor.uses for place in wanted_places(problem.by_id, use)]
-        prices = [tensor.transform(s, d) for s, _ in set(sources) for d, _ in set(wanted)]
-        prices += [tensor.crossing(s, d) for _, s in set(sources) for _, d in set(wanted)]
+        sources = set(source_places(problem.by_id, tensor))
+        wanted = {place for use in tensor.uses for place in wanted_places(problem.by_id, use)}
+        prices = [tensor.price(kind, s, d) for kind in KINDS for s in sources for d in wanted]
     except (KeyError, IndexError) as error:
         raise ProblemError(f"tensor {tensor.name} lacks a price or a layout: {error!r}") from error
     if not all(np.isfinite(price) and price >= 0 for price in prices):

@@ -123,7 +123,7 @@ class Residuals:
     scale: float
     """Factor on the traced times: steps that tracing slowed, and the machine's speed when `measured_us` was taken."""
     crossings_us: float
-    """Predicted for hand-overs between units."""
+    """Predicted for hand-overs between units, copies included."""
     subgraphs: tuple[SubgraphResidual, ...]
     transforms: tuple[TransformResidual, ...]
 
@@ -166,7 +166,7 @@ def attribute(plan: Plan, observed: Observation, measured_us: float) -> Residual
         Time of the whole; that of `observed` is only compared with its own steps.
     """
     scale = observed.fit * measured_us / observed.whole_us
-    crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind == "crossing")
+    crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind != "transform")
     return Residuals(
         predicted_us=plan.cost_us,
         measured_us=measured_us,

@@ -1,7 +1,7 @@
 """A planning problem as numbers: what every solver works on.
 
-A tensor wants *labels*: one label per distinct destination layout and one per distinct destination unit. Each use of it
-wants exactly one label of each of the two groups, and the tensor costs the charge of every label wanted by any use::
+A tensor wants *labels*: one label per distinct destination layout, unit and memory. Each use of it wants exactly one label
+of each of these groups, and the tensor costs the charge of every label wanted by any use::
 
     cost(tensor) = sum over labels l of charge[producer option, l] * (any use wants l)
 """
@@ -15,8 +15,9 @@ from functools import cached_property
 import numpy as np
 
 from layoutsel.planning.problem import (
-    HOST,
-    PLAIN,
+    KINDS,
+    OUTSIDE,
+    Place,
     PlanningProblem,
     Tensor,
     source_places,
@@ -24,8 +25,8 @@ from layoutsel.planning.problem import (
 )
 from tvm_passes.decision import Decision, SubgraphId
 
-GROUPS = 2
-"""Label groups of a tensor: layouts, units."""
+GROUPS = len(KINDS)
+"""Label groups of a tensor: layouts, units, memories."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,9 @@ class TensorTable:
     producer: int
     """Index of the producing node; -1 for an input of the model, which has one pseudo option."""
     charge: np.ndarray
-    """(producer options, labels) microseconds; labels of both groups side by side."""
+    """(producer options, labels) microseconds; labels of all groups side by side."""
     group: np.ndarray
-    """(labels,) 0 for a layout, 1 for a unit."""
+    """(labels,) position of its kind among :data:`~layoutsel.planning.problem.KINDS`."""
     consumers: tuple[int, ...]
     """Index of the consuming node of each use, one entry per use."""
     wants: tuple[np.ndarray, ...]
@@ -142,36 +143,37 @@ def _tensor_table(
     uses = [use for use in tensor.uses if use.consumer is not None]
     places = [wanted_places(problem.by_id, use) for use in uses]
     is_output = len(uses) < len(tensor.uses)
-    flat = [place for wanted in places for place in wanted] + [(PLAIN, HOST)] * is_output
-    layouts = sorted({layout for layout, _ in flat})
-    units = sorted({unit for _, unit in flat})
+    labels = _labels([place for wanted in places for place in wanted] + [OUTSIDE] * is_output)
     charge = np.array(
-        [
-            [tensor.transform(s, d) for d in layouts] + [tensor.crossing(u, d) for d in units]
-            for s, u in sources
-        ]
-    ).reshape(len(sources), len(layouts) + len(units))
+        [[tensor.price(kind, source, place) for kind, place in labels] for source in sources]
+    ).reshape(len(sources), len(labels))
     always = np.zeros(len(sources))
     if is_output:
-        for column in (layouts.index(PLAIN), len(layouts) + units.index(HOST)):
-            always = always + charge[:, column]
-            charge[:, column] = 0.0
+        paid = _wants(OUTSIDE, labels)
+        always, charge = charge[:, paid].sum(axis=1), np.where(paid, 0.0, charge)
+    numbers = {kind: number for number, kind in enumerate(KINDS)}
     table = TensorTable(
         producer=-1 if tensor.producer is None else index[tensor.producer],
         charge=charge,
-        group=np.array([0] * len(layouts) + [1] * len(units)),
+        group=np.array([numbers[kind] for kind, _ in labels]),
         consumers=tuple(index[use.consumer] for use in uses if use.consumer is not None),
-        wants=tuple(
-            np.array(
-                [
-                    [*(d == layout for d in layouts), *(d == unit for d in units)]
-                    for layout, unit in wanted
-                ]
-            )
-            for wanted in places
-        ),
+        wants=tuple(np.array([_wants(place, labels) for place in wanted]) for wanted in places),
     )
     return table, always
+
+
+def _labels(wanted: Sequence[Place]) -> list[tuple[str, Place]]:
+    """Each kind of boundary with one place for everything distinct in it that is wanted, in order."""
+    return [
+        (kind, place)
+        for kind, of in KINDS.items()
+        for _, place in sorted({of(place): place for place in wanted}.items())
+    ]
+
+
+def _wants(place: Place, labels: Sequence[tuple[str, Place]]) -> np.ndarray:
+    """(labels,) which of them `place` is like."""
+    return np.array([KINDS[kind](place) == KINDS[kind](other) for kind, other in labels])
 
 
 def _index(count: int, members: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -14,6 +14,7 @@ from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, UnitUnavailable
+from tvm_passes.targets import elsewhere
 
 Admits = Callable[[Subgraph, Decision], bool | Decline]
 """Whether a decision is asked for at all; a decline where it would be, but for this sub-graph."""
@@ -76,21 +77,31 @@ def units() -> dict[str, Unit]:
 
 
 def select(
-    names: tuple[str, ...] | None = None, mode: PrecisionMode = MODES[F32]
+    names: tuple[str, ...] | None = None,
+    mode: PrecisionMode = MODES[F32],
 ) -> dict[str, Unit]:
     """The named units, or every available one by default that offers a precision of `mode`.
+
+    By default, another machine than this one uses the devices that are named for it as well.
 
     Raises
     ------
     UnitUnavailable
-        If a named unit is unknown, cannot be used here or offers none of the precisions.
+        If a named unit is unknown, the machine lacks it or it offers none of the precisions.
     """
     known = units()
+    named = set(machine.devices) if (machine := elsewhere()) else set()
+    if absent := sorted(named - set(known)):
+        raise UnitUnavailable(
+            f"the machine has a device {absent[0]!r}: expected those of units, {', '.join(known)}"
+        )
     if names is None:
         return {
             name: unit
             for name, unit in known.items()
-            if unit.by_default and not _idle(unit, mode) and unit.unavailable() is None
+            if (unit.by_default or name in named)
+            and not _idle(unit, mode)
+            and unit.unavailable() is None
         }
     for name in names:
         if name not in known:

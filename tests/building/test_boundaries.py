@@ -4,7 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.building.boundaries import SIZES, measure_boundaries, measure_conversions
+from layoutsel.building.boundaries import (
+    SIZES,
+    measure_boundaries,
+    measure_conversions,
+    measure_copies,
+)
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Reply
 from layoutsel.planning.problem import Tensor
@@ -70,3 +75,13 @@ def test_what_is_known_is_not_measured_again(store):
     measure_conversions(tensors, ("cpu",), store, first, 1)
     measure_conversions([*tensors, replace(tensors[0])], ("cpu",), store, second, 1)
     assert (len(first.payloads), len(second.payloads)) == (1, 0)
+
+
+def test_copies_are_measured_once_for_each_memory(store):
+    worker = Asked()
+    measure_copies([tensor(8)], ("onednn", "opencl", "cpu"), store, worker, 1)
+    ends = [(p["source"], p["destination"]) for p in worker.payloads]
+    assert sorted(ends) == [("cpu", "opencl")] * 2 + [("opencl", "cpu")] * 2
+    measure_boundaries([tensor(8)], [], ("onednn", "opencl", "cpu"), store, worker, 1)
+    more = [(p["source"], p["destination"]) for p in worker.payloads[4:]]
+    assert set(more) == {("onednn", "cpu"), ("cpu", "onednn")}

@@ -21,6 +21,8 @@ from tvm_passes.decision import Decision, SubgraphId
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
 UNITS = ("cpu", "onednn")
+MEMORIES = {"opencl": "opencl", "cuda": "cuda"}
+"""Of units whose memory is not the host's."""
 
 
 def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int = 1) -> Option:
@@ -29,6 +31,7 @@ def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int
         cost_us=cost,
         in_layouts=(layout,) * inputs,
         out_layouts=(layout,) * outputs,
+        memory=MEMORIES.get(unit, HOST),
     )
 
 
@@ -78,6 +81,7 @@ def graph_problem(
         nodes,
         lambda tensor, *_: scale * (0.1 + tensor.bytes / 1e6) * rng.uniform(0.8, 1.2),
         lambda _, source, __: 0.5 if source == HOST else rng.uniform(0.5, 3.0),
+        lambda tensor, *_: scale * (0.05 + tensor.bytes / 2e6) * rng.uniform(0.8, 1.2),
     )
     return PlanningProblem(
         nodes=tuple(nodes), tensors=priced, model_name="random", model_hash="abc"
@@ -93,6 +97,12 @@ def random_parents(count: int, rng: random.Random, *, reach: int, most: int = 3)
     return parents
 
 
+def _units(most: int) -> list[tuple[str, ...]]:
+    """Units of one memory or of several, at most `most` of them."""
+    some = (UNITS[:1], UNITS, ("cpu", "opencl"), ("cpu", "onednn", "opencl"), ("opencl", "cuda"))
+    return [units for units in some if len(units) <= most]
+
+
 @st.composite
 def small_problems(draw: st.DrawFn) -> PlanningProblem:
     """Up to six sub-graphs with up to four candidates: brute force takes milliseconds."""
@@ -100,7 +110,7 @@ def small_problems(draw: st.DrawFn) -> PlanningProblem:
     count = draw(st.integers(1, 6))
     parents = random_parents(count, rng, reach=draw(st.integers(1, count)))
     layouts = LAYOUTS[: draw(st.integers(1, 3))]
-    units = UNITS if len(layouts) < 3 else UNITS[:1]
+    units = draw(st.sampled_from(_units(4 // len(layouts))))
     scale = draw(st.sampled_from([1.0, 5.0, 40.0]))
     problem = graph_problem(parents, rng, layouts=layouts, units=units, scale=scale)
     return mixed(problem, rng, layouts, scale) if draw(st.booleans()) else problem
@@ -136,6 +146,7 @@ def mixed(
         nodes,
         lambda *_: scale * rng.uniform(0.0, 1.0),
         lambda *_: rng.choice((0.0, 1.0, scale)),
+        lambda *_: rng.choice((0.0, 1.0, 2 * scale)),
     )
     return replace(problem, nodes=nodes, tensors=priced)
 

@@ -1,0 +1,145 @@
+"""What the first device of a kind can do at best, by small kernels that TVM generates; run in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.tirx.script import builder as T
+
+from layoutsel.building.candidate import device_called
+from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.planning import documents
+from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu import emit, host_target
+from tvm_passes.errors import LayoutselError
+from tvm_passes.gpu.target import device_target
+
+_CHAINS, _DEPTH = 8, 256
+"""Independent chains of dependent multiply-adds by each work-item, and their length."""
+_RESULTS = 1 << 20
+"""Work-items of the kernel of multiply-adds: enough for any device."""
+_GROUP = 256
+"""Work-items of a group."""
+_LARGE_BYTES = 64 << 20
+"""Array that no device's cache holds."""
+_BUDGET_S = 0.3
+"""Time for each of the measurements."""
+_LAUNCHES = 200
+"""Kernels started behind each other."""
+_CLOCK, _COMPUTE_UNITS = "max_clock_rate", "multi_processor_count"
+"""TVM's attributes of devices."""
+
+
+def measure(unit: str) -> DevicePeaks:
+    """The peaks of the device that `unit` computes on; takes a few seconds.
+
+    Raises
+    ------
+    LayoutselError
+        If there is none.
+    """
+    backend = BACKENDS[unit]
+    if reason := backend.unavailable():
+        raise LayoutselError(f"cannot measure the device of {unit!r}: {reason}")
+    device = device_called(backend.device)
+    launch_us = _seconds(_kernel(backend.device, 1, lambda x: x + 1.0), _LAUNCHES) * 1e6
+    items = _LARGE_BYTES // 4
+    moved_s = _seconds(_kernel(backend.device, items, lambda x: x + 1.0), 1)
+    computed_s = _seconds(_kernel(backend.device, _RESULTS, _multiply_adds), 1)
+    link_us, link_gbps = _link(device)
+    return DevicePeaks(
+        name=backend.identity(),
+        compute_units=int(getattr(device, _COMPUTE_UNITS)),
+        clock_mhz=float(getattr(device, _CLOCK)) / 1e3,
+        gflops=2 * _CHAINS * _DEPTH * _RESULTS / computed_s / 1e9,
+        memory_gbps=2 * _LARGE_BYTES / moved_s / 1e9,
+        launch_us=launch_us,
+        link_gbps=link_gbps,
+        link_us=link_us,
+    )
+
+
+def _multiply_adds(x: Any) -> Any:
+    """Chains of dependent multiply-adds, whose work counts and whose operands stay in registers."""
+    sums = [T.alloc_buffer((1,), "float32", scope="local") for _ in range(_CHAINS)]
+    for each in sums:
+        emit.store(each, x, 0, 1)
+    with emit.serial(_DEPTH):
+        for each in sums:
+            emit.store(each, emit.load(each, 0) * x + x, 0, 1)
+    return functools.reduce(operator.add, (emit.load(each, 0) for each in sums))
+
+
+def _kernel(kind: str, items: int, body: Callable[[Any], Any]) -> Callable[[int], None]:
+    """Make what runs the element-wise kernel `body` over `items` f32 a number of times, and waits for the last."""
+    target, device = device_target(kind, host_target()), device_called(kind)
+    group = min(items, _GROUP)
+
+    def code(buffers: list[emit.Buffer]) -> None:
+        source, result = buffers
+        with (
+            T.thread_binding(0, items // group, "blockIdx.x") as block,
+            T.thread_binding(0, group, "threadIdx.x") as item,
+        ):
+            index = emit.bind(block * group + item)
+            emit.store(result, body(emit.bind(emit.load(source, index))), index, 1)
+
+    function = emit.prim_func([((items,), "float32")] * 2, code).with_attr("global_symbol", "probe")
+    run = tvm.compile(tvm.IRModule({"probe": function}), target)["probe"]
+    arrays = [tvm.runtime.tensor(np.full(items, 0.5, np.float32), device) for _ in range(2)]
+
+    def repeated(times: int) -> None:
+        for _ in range(times):
+            run(*arrays)
+        device.sync()
+
+    return repeated
+
+
+def _link(device: tvm.runtime.Device) -> tuple[float, float]:
+    """Microseconds of a small copy and GB/s of a large one, the slower way of the two."""
+    small, large = (_copies(device, nbytes) for nbytes in (64, _LARGE_BYTES))
+    latency_s = max(_seconds(copy, 1) for copy in small)
+    whole_s = max(_seconds(copy, 1) for copy in large)
+    return latency_s * 1e6, _LARGE_BYTES / max(whole_s - latency_s, 1e-9) / 1e9
+
+
+def _copies(device: tvm.runtime.Device, nbytes: int) -> list[Callable[[int], None]]:
+    """Make what copies so many bytes to the device, and back."""
+    value = np.zeros(nbytes // 4, np.float32)
+    here, there = (tvm.runtime.tensor(value, end) for end in (tvm.cpu(), device))
+
+    def copier(source: tvm.runtime.Tensor, result: tvm.runtime.Tensor) -> Callable[[int], None]:
+        def run(times: int) -> None:
+            for _ in range(times):
+                source.copyto(result)
+            device.sync()
+
+        return run
+
+    return [copier(here, there), copier(there, here)]
+
+
+def _seconds(run: Callable[[int], None], times: int) -> float:
+    """Of one of `times` runs in a row: the lower quartile, as what interferes only ever adds time."""
+    run(1)
+    seconds: list[float] = []
+    end = time.perf_counter() + _BUDGET_S
+    while len(seconds) < 4 or time.perf_counter() < end:
+        start = time.perf_counter()
+        run(times)
+        seconds.append((time.perf_counter() - start) / times)
+    return statistics.quantiles(seconds, n=4)[0]
+
+
+def report(unit: str) -> None:
+    """Print the peaks of the unit's device as JSON: the last line of a child process."""
+    print(json.dumps(documents.to_json(measure(unit))))

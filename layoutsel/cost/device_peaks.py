@@ -1,0 +1,107 @@
+"""What a device with a memory of its own can do at best, and what its link to the host takes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from layoutsel.cost.model import Workload
+from layoutsel.cost.probing import ask, kept, remembered
+from layoutsel.planning.documents import from_json
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+RESULTS_PER_UNIT = 2048
+"""Results that keep a compute unit busy: a work group's tile in TVM's schedule of products (dlight's Matmul, 32 × 64)."""
+_HALF = ("bf16",)
+"""Precisions that matrix units take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicePeaks:
+    """Ceilings of the roofline of a device, all of its compute units together."""
+
+    name: str
+    """What it is: of a device at hand platform, device and driver, as its unit's backend identifies it."""
+    compute_units: int
+    """Streaming multiprocessors, in CUDA's words."""
+    clock_mhz: float
+    gflops: float
+    """f32 GFLOP/s of multiply-adds."""
+    half_gflops: float | None = None
+    """The same in f16 and bf16 on matrix units; None where it has none."""
+    memory_gbps: float
+    """GB/s between its compute units and its memory, read and written."""
+    launch_us: float
+    """Time of starting a kernel, microseconds."""
+    link_gbps: float
+    """GB/s of a copy from or to the host's memory."""
+    link_us: float
+    """Time of the smallest such copy, microseconds."""
+    target: str | None = None
+    """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind where None."""
+
+    def __post_init__(self) -> None:
+        rates = (self.gflops, self.memory_gbps, self.link_gbps, self.clock_mhz, self.compute_units)
+        least = min(*rates, self.launch_us, self.link_us, self.half_gflops or self.gflops)
+        if not (least > 0 and self.half_gflops != 0):
+            raise LayoutselError(f"not a device's peaks: {self}")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.compute_units} compute units of {self.clock_mhz:,.0f} MHz, {self.gflops:,.0f} GFLOP/s, "
+            f"{self.memory_gbps:,.0f} GB/s, launch {self.launch_us:,.1f} µs, link {self.link_gbps:,.1f} GB/s and "
+            f"{self.link_us:,.1f} µs"
+        )
+
+    @property
+    def cache_gbps(self) -> float:
+        """That of its memory: its caches do not keep a tensor from kernel to kernel."""
+        return self.memory_gbps
+
+    @property
+    def cache_bytes(self) -> int:
+        """None that a tensor stays in."""
+        return 0
+
+    def rate(self, workload: Workload, decision: Decision) -> float:
+        """GFLOP/s of its peak that a kernel can use: few results leave compute units idle."""
+        wanted = max((prod(shape) for shape in workload.outputs), default=0)
+        busy = min(1.0, wanted / (self.compute_units * RESULTS_PER_UNIT)) if wanted else 1.0
+        half = self.half_gflops if decision.precision in _HALF else None
+        return busy * (half or self.gflops)
+
+    def copy_us(self, nbytes: float) -> float:
+        """Microseconds of copying `nbytes` from or to the host."""
+        return self.link_us + nbytes / self.link_gbps * 1e-3
+
+
+def device_peaks(unit: str, identity: str, *, folder: Path | None = None) -> DevicePeaks:
+    """Peaks of this machine's device for `unit`: measured the first time, read from `folder` afterwards.
+
+    Raises
+    ------
+    LayoutselError
+        If the measuring process fails.
+    """
+    return remembered(DevicePeaks, _name(unit, identity), lambda: probe_device(unit), folder)
+
+
+def known_device_peaks(
+    unit: str, identity: str, *, folder: Path | None = None
+) -> DevicePeaks | None:
+    """The same where they were measured before, else None."""
+    return kept(DevicePeaks, _name(unit, identity), folder)
+
+
+def probe_device(unit: str) -> DevicePeaks:
+    """Measure the peaks of the device that `unit` computes on; takes about ten seconds."""
+    code = f"from layoutsel.building.device_probe import report; report({unit!r})"
+    found = ask(code, f"the device of {unit!r}", {})
+    return from_json(DevicePeaks, found, file="probe")
+
+
+def _name(unit: str, identity: str) -> str:
+    return f"device-{unit}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

@@ -1,0 +1,79 @@
+"""Probes: measured once in a process of their own, read from the user's cache folder afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from layoutsel.planning.documents import from_json, load_json, save
+from tvm_passes.errors import LayoutselError
+
+_LOG = logging.getLogger(__name__)
+_TIME_LIMIT_S = 60.0
+
+T = TypeVar("T")
+
+
+def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
+    """Run `code` in a new process, and read the last line that it prints as JSON.
+
+    Raises
+    ------
+    LayoutselError
+        If the process fails; `what` says what could not be measured.
+    """
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **environment, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT_S,
+            check=True,
+        )
+        return json.loads(done.stdout.splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        raise LayoutselError(f"cannot measure {what}: {error.stderr[-300:].strip()}") from error
+    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        raise LayoutselError(f"cannot measure {what}: {error}") from error
+
+
+def kept(type_: type[T], name: str, folder: Path | None = None) -> T | None:
+    """Read what :func:`remembered` has under `name`; None where there is nothing, or nothing that can be read."""
+    file = _file(name, folder)
+    if not file.exists():
+        return None
+    try:
+        return from_json(type_, load_json(file), file=str(file))
+    except LayoutselError as error:
+        _LOG.warning("measuring the machine again: %s", error)
+        return None
+
+
+def remembered(
+    type_: type[T], name: str, measure: Callable[[], T], folder: Path | None = None
+) -> T:
+    """What `measure` answers: asked the first time, read from `folder` afterwards."""
+    found = kept(type_, name, folder)
+    if found is not None:
+        return found
+    found, file = measure(), _file(name, folder)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save(found, file)
+    except (OSError, LayoutselError) as error:
+        _LOG.warning("cannot keep the machine's peaks: %s", error)
+    return found
+
+
+def _file(name: str, folder: Path | None) -> Path:
+    return (folder or Path(platformdirs.user_cache_dir("layoutsel"))) / f"{name}.json"

@@ -1,0 +1,133 @@
+"""Planning for another machine: its file decides, nothing is measured, nothing is built."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command import refused, succeed
+
+import layoutsel
+from layoutsel.session import Session
+from tvm_passes.errors import LayoutselError
+
+MACHINE = {
+    "machine": {
+        "cpu": "a modelled one",
+        "cores": 2,
+        "isa": ["avx2", "fma", "avx512f"],
+        "caches": {"L2": 1 << 20},
+        "memory_gib": 16,
+    },
+    "peaks": {
+        "threads": 2,
+        "gflops": 200.0,
+        "cache_gbps": 90.0,
+        "memory_gbps": 30.0,
+        "cache_bytes": 2 << 20,
+        "launch_us": 1.0,
+    },
+}
+
+
+@pytest.fixture(name="machine")
+def machine_fixture(tmp_path):
+    file = tmp_path / "machine.json"
+    file.write_text(json.dumps(MACHINE))
+    return file
+
+
+def test_a_plan_is_of_the_machine_that_it_is_for(model, machine, tmp_path):
+    plan, cache = tmp_path / "plan.json", tmp_path / "cache.sqlite"
+    succeed("plan", model, "--machine", machine, "-o", plan, "--cache", cache)
+    document = json.loads(plan.read_text())
+    session = Session.open(str(model), machine=machine, cache=cache)
+    assert document["machine"] == session.profile.machine.fingerprint
+    assert document["machine"] != Session.open(str(model)).context.machine
+    assert document["threads"] == session.threads == 2
+    assert {s["source"] for s in document["subgraphs"]} == {"learned"}
+    succeed("explain", plan)
+    succeed("explain", plan, "--model", model, "--machine", machine)
+    with session.cost_model("roofline") as costs:
+        assert costs.store.count() == 0
+
+
+def test_such_a_plan_is_built_nowhere_else(model, machine, tmp_path):
+    plan = tmp_path / "plan.json"
+    succeed("plan", model, "--machine", machine, "-o", plan, "--cost", "roofline")
+    line = refused("compile", model, "--plan", plan, "-o", tmp_path / "x.so")
+    assert "another machine" in line
+    assert not (tmp_path / "x.so").exists()
+    session = Session.open(str(model), machine=machine)
+    problem = session.problem("roofline")
+    made = session.plan(problem)
+    with pytest.raises(LayoutselError, match=r"cannot build for another machine .*a modelled one"):
+        layoutsel.api.finish(session, made, problem)
+
+
+@pytest.mark.parametrize("cost", ["measured", "hybrid"])
+def test_nothing_is_measured_for_it(model, machine, tmp_path, cost):
+    cache = tmp_path / "cache.sqlite"
+    line = refused("plan", model, "--machine", machine, "--cost", cost, "--cache", cache)
+    assert "nothing is measured here" in line
+    assert "candidates, such as s0 as " in line
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ({"npu": {}}, "device 'npu' of the machine: got target 'npu'"),
+        ({"vulkan": {}}, "has a device 'vulkan': expected those of units, cpu, "),
+        ({"cuda": {"target": "nvidia/nothing"}}, "got target 'nvidia/nothing'"),
+        ({"cuda": {"target": "opencl"}}, "got a target of kind 'opencl'; expected 'cuda'"),
+    ],
+)
+def test_a_device_that_no_unit_is_for_is_refused(model, machine, devices, expected):
+    described = {unit: device(**changed) for unit, changed in devices.items()}
+    machine.write_text(json.dumps({**MACHINE, "devices": described}))
+    assert expected in refused("plan", model, "--machine", machine)
+
+
+def test_its_devices_take_part(model, machine, tmp_path):
+    described = {"cuda": device(target="nvidia/nvidia-a100", launch_us=0.1, link_us=0.1)}
+    machine.write_text(json.dumps({**MACHINE, "devices": described}))
+    plan = tmp_path / "plan.json"
+    text = succeed("plan", model, "--machine", machine, "-o", plan, "--pin", "first=cuda")
+    document = json.loads(plan.read_text())
+    first = document["subgraphs"][0]
+    assert first["decision"] == "cuda:NCHW"
+    assert first["source"] == "roofline"
+    assert first["spread_us"] >= first["cost_us"]
+    assert any(b["kind"] == "copy" and b["destination"] == "cuda" for b in document["boundaries"])
+    assert " copies, " in text
+    assert "roofline" in succeed("explain", plan, "--subgraph", first["id"])
+
+
+def test_a_machine_without_the_device_refuses_its_unit(model, machine):
+    line = refused("plan", model, "--machine", machine, "--units", "cpu,opencl")
+    assert "no target of kind 'opencl' is named" in line
+
+
+def test_threads_are_those_of_its_peaks(model, machine):
+    line = refused("plan", model, "--machine", machine, "--threads", 7)
+    assert "got 7 threads; expected 2" in line
+
+
+def test_a_broken_file_is_one_line(model, machine):
+    machine.write_text(machine.read_text()[:-9])
+    assert "valid JSON" in refused("plan", model, "--machine", machine)
+    assert "no such file" in refused("plan", model, "--machine", machine.parent / "absent.json")
+
+
+def device(**changed):
+    return {
+        "name": "a card",
+        "compute_units": 100,
+        "clock_mhz": 1500.0,
+        "gflops": 15000.0,
+        "memory_gbps": 1200.0,
+        "launch_us": 5.0,
+        "link_gbps": 20.0,
+        "link_us": 10.0,
+        **changed,
+    }
