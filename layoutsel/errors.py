@@ -16,6 +16,7 @@ __all__ = [
     "BuildError",
     "Decline",
     "Declined",
+    "DeviceError",
     "IllegalDecision",
     "InvalidModel",
     "InvalidShape",
@@ -31,3 +32,26 @@ class InvalidModel(LayoutselError):
 
 class InvalidShape(LayoutselError):
     """An input shape that is missing, or that does not fit the model."""
+
+
+class DeviceError(LayoutselError):
+    """A device that failed at work: out of memory, lost, or with a kernel that its driver does not build.
+
+    Parameters
+    ----------
+    what
+        The sub-graph, the device, and what it says, in one sentence.
+    device
+        Kind of the device's target.
+    cause
+        Name of the entry of :data:`layoutsel.runtime.device_errors.CAUSES`.
+    subgraph
+        Id of the sub-graph that it failed at; empty where none can be named.
+    """
+
+    def __init__(self, what: str, *, device: str, cause: str, subgraph: str = "") -> None:
+        super().__init__(f"{what}. Compile with --fallback cpu to go on without the device")
+        self.what = what
+        self.device = device
+        self.cause = cause
+        self.subgraph = subgraph

@@ -45,19 +45,27 @@ def lower(
     module: tvm.IRModule,
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target,
+    not_transforming: frozenset[str] = frozenset(),
 ) -> tvm.IRModule:
-    """From a partitioned module (stage 1) to lowered units (stage 4)."""
+    """From a partitioned module (stage 1) to lowered units (stage 4).
+
+    The host changes the layouts of what lies on the devices that are `not_transforming`.
+    """
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    module = decide(module, decisions)
+    module = decide(module, decisions, not_transforming)
     check_decided(module)
     return lower_units(MergePartitions(codegen)(module), target)
 
 
-def decide(module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision]) -> tvm.IRModule:
+def decide(
+    module: tvm.IRModule,
+    decisions: Mapping[SubgraphId, Decision],
+    not_transforming: frozenset[str] = frozenset(),
+) -> tvm.IRModule:
     """From a partitioned module (stage 1) to one in decided layouts (stage 2), for the units in the table."""
     byoc = frozenset(backend.name for backend in BACKENDS.values() if backend.codegen)
     devices = frozenset(b.name for b in BACKENDS.values() if b.device != HOST)
-    return RewriteLayouts(decisions, byoc, devices)(module)
+    return RewriteLayouts(decisions, byoc, devices - not_transforming)(module)
 
 
 def lower_units(

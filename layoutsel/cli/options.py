@@ -134,6 +134,15 @@ LogsOption = Annotated[
         show_default="in the user's cache folder",
     ),
 ]
+FallbackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback",
+        metavar="cpu",
+        help="Go on with the host's units where a device is missing or fails, with a warning.",
+        show_default="an error",
+    ),
+]
 MachineOption = Annotated[
     Path | None,
     typer.Option(

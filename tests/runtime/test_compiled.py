@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import layoutsel
 from layoutsel.runtime import artifact
 from layoutsel.runtime.artifact import FOOTER, ArtifactError
-from layoutsel.runtime.compiled import InputError
+from layoutsel.runtime.binding import InputError
 
 SHAPE = (1, 8, 10, 10)
 
