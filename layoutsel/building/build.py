@@ -50,8 +50,11 @@ def lower_decisions(
     graph: ModelGraph,
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target | None = None,
+    order: Sequence[SubgraphId] = (),
 ) -> Lowered:
     """Give every sub-graph the code that the decisions say. Not in two threads at once: TVM's block builders share a stack.
+
+    They are called in the `order`, where one is given; see :func:`tvm_passes.pipeline.lower`.
 
     A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it. What a device
     fails to transform, the host does.
@@ -66,7 +69,7 @@ def lower_decisions(
     not_transforming: set[str] = set()
     while True:
         try:
-            module = lower(graph.module, decisions, target, frozenset(not_transforming))
+            module = lower(graph.module, decisions, target, frozenset(not_transforming), order)
             break
         except (BuildError, Declined) as error:
             if (unit := _failed_transformer(error)) and unit not in not_transforming:

@@ -56,6 +56,29 @@ class Schedule:
         return max((span.end_us for span in self.spans), default=0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Makespan:
+    """What a plan takes whose devices work while the host does, as plans keep it."""
+
+    us: float
+    """Predicted time from the first call to the last result, microseconds."""
+    bound_us: float
+    """No schedule of any plan of the problem is shorter, microseconds."""
+    order: tuple[SubgraphId, ...]
+    """In which the host calls the sub-graphs."""
+
+    @property
+    def gap(self) -> float:
+        """Relative gap between makespan and bound."""
+        return max(self.us - self.bound_us, 0.0) / max(self.us, 1e-9)
+
+    @classmethod
+    def of(cls, found: Schedule, bound_us: float) -> Makespan:
+        """That of a schedule."""
+        us = found.makespan_us
+        return cls(us=us, bound_us=min(bound_us, us), order=found.order)
+
+
 @dataclass
 class _Task:
     """A call that the host makes, before it has a time."""

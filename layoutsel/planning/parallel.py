@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from layoutsel.planning.makespan import Schedule, lower_bound, memories_of, schedule
+from layoutsel.planning.makespan import Makespan, Schedule, lower_bound, memories_of, schedule
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId
@@ -28,6 +28,11 @@ class Parallel:
     bound_us: float
     """No schedule of any plan of the problem is shorter, microseconds."""
 
+    @property
+    def makespan(self) -> Makespan:
+        """As plans keep it."""
+        return Makespan.of(self.schedule, self.bound_us)
+
 
 def solve_parallel(
     problem: PlanningProblem, first: Decisions, *, time_limit_s: float = 10.0
@@ -43,9 +48,7 @@ def solve_parallel(
     best = min((_Found(problem, plan) for plan in plans), key=lambda found: found.us)
     for moves in (_moves_of_chains(problem, plans), _moves_of_each(problem)):
         best = _descend(problem, best, moves, bound_us, deadline)
-    return Parallel(
-        decisions=best.decisions, schedule=best.schedule, bound_us=min(bound_us, best.us)
-    )
+    return Parallel(decisions=best.decisions, schedule=best.schedule, bound_us=bound_us)
 
 
 class _Found:
