@@ -23,7 +23,8 @@ __all__ = [
 if TYPE_CHECKING:
     from layoutsel.api import compile_plan, optimize, plan
     from layoutsel.planning.plan import Plan
-    from layoutsel.runtime.compiled import CompiledModel, load
+    from layoutsel.runtime.compiled import CompiledModel
+    from layoutsel.runtime.loading import load
     from tvm_passes.decision import Decision
     from tvm_passes.errors import LayoutselError
 
@@ -33,7 +34,7 @@ _ROOMS = {
     "LayoutselError": "tvm_passes.errors",
     "Plan": "layoutsel.planning.plan",
     "compile_plan": "layoutsel.api",
-    "load": "layoutsel.runtime.compiled",
+    "load": "layoutsel.runtime.loading",
     "optimize": "layoutsel.api",
     "plan": "layoutsel.api",
 }

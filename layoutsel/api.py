@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,11 +12,14 @@ import onnx
 import tvm
 
 from layoutsel.cost.machine import this_machine
+from layoutsel.fallback import with_fallback
 from layoutsel.finishing import as_planned, finish
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.precision import check_budget
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.session import OnProgress, Session
+
+logger = logging.getLogger(__name__)
 
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 
@@ -39,6 +43,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     verify_speed: bool = True,
     progress: OnProgress | None = None,
     logs: str | Path | None = None,
+    fallback: str | None = None,
+    parallel: bool = False,
 ) -> CompiledModel:
     """Plan and compile a model for this machine.
 
@@ -83,11 +89,16 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         Called after every measurement.
     logs
         Folder of tuning records, as ``layoutsel tune`` writes it; one in the user's cache folder where None.
+    fallback
+        ``cpu``: go on without a device that is missing or fails, with warnings. The model then holds a second one,
+        planned for the host's units alone, that takes over where a device is missing or fails later.
 
     Raises
     ------
     LayoutselError
         If the model cannot be imported, a pin cannot be honoured, or the results are wrong.
+    DeviceError
+        If a device fails that the model shall not do without.
     """
     session = Session.open(
         model,
@@ -101,11 +112,17 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         progress=progress,
         cost_model=cost_model,
         logs=logs,
+        fallback=fallback,
+        parallel=parallel,
     )
     check_budget(session.precision, verify=verify)
-    problem = session.problem(cost, pins, measure_budget_s)
-    chosen = session.plan(problem, strategy)
-    return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)
+
+    def build(session: Session) -> CompiledModel:
+        problem = session.problem(cost, pins, measure_budget_s)
+        chosen = session.plan(problem, strategy)
+        return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)
+
+    return with_fallback(session, build)
 
 
 def plan(
@@ -126,6 +143,9 @@ def compile_plan(
     model: Model, plan: Plan | str | PathLike[str], *, verify: bool = True, **options: Any
 ) -> CompiledModel:
     """Build what a plan says, without planning; `plan` is one, or its file.
+
+    With ``fallback="cpu"`` a second one is made for the host's units, as by :func:`optimize`; where a device is missing,
+    that alone is built.
 
     Raises
     ------
@@ -151,5 +171,16 @@ def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> 
         ids=[subgraph.id for subgraph in session.graph.subgraphs],
         machine=this_machine().fingerprint,
     )
+
+    def build(session: Session, plan: Plan = chosen) -> CompiledModel:
+        return as_planned(session, plan, verify=verify)
+
+    def anew(session: Session) -> CompiledModel:
+        return build(session, session.plan(session.problem()))
+
+    lacking = {decision.unit for decision in chosen.decisions.values()} & set(session.left_out)
+    if lacking:
+        logger.warning("the plan needs %s: another one is made without", ", ".join(sorted(lacking)))
+        return anew(session)
     session.check_legal(chosen.decisions)
-    return as_planned(session, chosen, verify=verify)
+    return with_fallback(session, build, anew)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from layoutsel.building.build import Lowered, generate_code
 from layoutsel.cost.machine import this_machine
+from layoutsel.errors import DeviceError
 from layoutsel.planning import documents
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.device_errors import BUILD, LOST
+from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
 from layoutsel.session import Session
 from layoutsel.versions import all_versions
+from tvm_passes.backends import BACKENDS
+from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import EXTENSIONS, cpu_flags
 
@@ -24,28 +30,84 @@ logger = logging.getLogger(__name__)
 
 GENERATORS = 2
 """Plans for which code is generated at once: LLVM uses one core for each."""
+REBUILDS = 4
+"""How often a sub-graph that a device fails at goes to the CPU alone; then the device is given up."""
 
 
 def compiled(session: Session, plan: Plan) -> CompiledModel:
-    """Build `plan`."""
+    """Build `plan`.
+
+    A sub-graph whose kernel a device's driver does not build goes to the CPU, with a warning; where the session has a
+    fallback, so does one that a device fails at otherwise.
+
+    Raises
+    ------
+    BuildError
+        If the CPU fails as well.
+    DeviceError
+        If a device fails that shall not be done without.
+    """
     _require_here(session)
-    return _generated(session, plan, session.lower(plan.decisions))
+    lowered = session.lower(plan.decisions, plan.order)
+    return _settled(session, plan, lambda: _generated(session, plan, lowered))
 
 
 def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
-    """The chosen one of `plans`, called "plan", and those of its rivals that can be built."""
+    """The chosen one of `plans`, called "plan", and those of its rivals that can be built; see :func:`compiled`."""
     generating: dict[str, Future[CompiledModel]] = {}
     models: dict[str, CompiledModel] = {}
     _require_here(session)
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
             with _doing_without(name):
-                lowered = session.lower(plan.decisions)
+                lowered = session.lower(plan.decisions, plan.order)
                 generating[name] = generators.submit(_generated, session, plan, lowered)
         for name, model in generating.items():
             with _doing_without(name):
-                models[name] = model.result()
+                models[name] = _settled(session, plans[name], model.result)
     return models
+
+
+def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]) -> CompiledModel:
+    """What `generate` makes of `plan`, or another model without what its devices fail at."""
+    decisions = dict(plan.decisions)
+    failures = 0
+    while True:
+        try:
+            return _tried(generate())
+        except DeviceError as error:
+            failures += 1
+            failed = _failed(session, error, decisions, alone=failures <= REBUILDS)
+            runs = "runs" if len(failed) == 1 else "run"
+            logger.warning("%s; %s %s on the CPU instead", error.what, ", ".join(failed), runs)
+            decisions.update(dict.fromkeys(failed, Decision(unit="cpu")))
+            generate = partial(_generated, session, plan, session.lower(decisions, plan.order))
+
+
+def _tried(model: CompiledModel) -> CompiledModel:
+    """`model` after a run: drivers build kernels, and memory is asked for, in the first one."""
+    if model.uses_devices:
+        model.run_all(random_inputs(model.inputs))
+    return model
+
+
+def _failed(
+    session: Session, error: DeviceError, decisions: Mapping[SubgraphId, Decision], *, alone: bool
+) -> list[SubgraphId]:
+    """The sub-graphs to take from the device of `error`: the one that it names, or all where kernels do not build.
+
+    Raises
+    ------
+    DeviceError
+        The same, where the device shall not be done without, or a plan of the host's units is better.
+    """
+    theirs = [id_ for id_, d in decisions.items() if BACKENDS[d.unit].device == error.device]
+    goes_on = session.fallback is not None or error.cause == BUILD
+    if goes_on and alone and error.cause != LOST and error.subgraph in theirs:
+        return [SubgraphId(error.subgraph)]
+    if session.fallback is None and error.cause == BUILD and theirs:
+        return theirs
+    raise error
 
 
 def _require_here(session: Session) -> None:
@@ -98,6 +160,7 @@ def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
         "units": sorted({decision.unit for decision in lowered.decisions.values()}),
         "devices": list(lowered.devices),
         "places": list(lowered.places),
+        "readers": list(lowered.readers),
         "features": sorted(cpu_flags() & {*EXTENSIONS, *this_machine().isa}),
         "plan": documents.to_json(plan),
         "fallbacks": fallbacks,

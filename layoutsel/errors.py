@@ -16,7 +16,9 @@ __all__ = [
     "BuildError",
     "Decline",
     "Declined",
+    "DeviceError",
     "IllegalDecision",
+    "InputError",
     "InvalidModel",
     "InvalidShape",
     "LayoutselError",
@@ -31,3 +33,30 @@ class InvalidModel(LayoutselError):
 
 class InvalidShape(LayoutselError):
     """An input shape that is missing, or that does not fit the model."""
+
+
+class InputError(LayoutselError):
+    """An input whose name, shape or element type is not what the model takes."""
+
+
+class DeviceError(LayoutselError):
+    """A device that failed at work: out of memory, lost, or with a kernel that its driver does not build.
+
+    Parameters
+    ----------
+    what
+        The sub-graph, the device, and what it says, in one sentence.
+    device
+        Kind of the device's target.
+    cause
+        Name of the entry of :data:`layoutsel.runtime.device_errors.CAUSES`.
+    subgraph
+        Id of the sub-graph that it failed at; empty where none can be named.
+    """
+
+    def __init__(self, what: str, *, device: str, cause: str, subgraph: str = "") -> None:
+        super().__init__(f"{what}. Compile with --fallback cpu to go on without the device")
+        self.what = what
+        self.device = device
+        self.cause = cause
+        self.subgraph = subgraph

@@ -29,6 +29,7 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
+from layoutsel.fallback import CPU, check_fallback, present
 from layoutsel.measuring import (
     measure_all,
     measure_copies,
@@ -46,7 +47,8 @@ from layoutsel.planning.hybrid import (
     without_estimates,
     without_guesses,
 )
-from layoutsel.planning.pins import apply_pins, check_offered
+from layoutsel.planning.parallel import solve_parallel
+from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
@@ -102,6 +104,12 @@ class Session:
     """The machine that code is generated for; this one where None."""
     machine: MachineProfile | None = None
     """The machine to plan for, where nothing is measured or built; this one where None."""
+    fallback: str | None = None
+    """What to go on with where a device fails; None where that is an error."""
+    left_out: tuple[str, ...] = ()
+    """Units that the user named and that are done without; so are pins to them."""
+    parallel: bool = False
+    """Whether plans are to be short where devices work while the host does, not in sum."""
 
     @classmethod
     def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
@@ -120,6 +128,8 @@ class Session:
         logs: str | Path | None = None,
         elsewhere: Elsewhere | None = None,
         machine: str | Path | None = None,
+        fallback: str | None = None,
+        parallel: bool = False,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
 
@@ -128,6 +138,9 @@ class Session:
         mode = precision_mode(precision, max_rel_error)
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
+        check_fallback(fallback)
+        names = tuple(units) if units is not None else None
+        left_out: tuple[str, ...] = ()
         other = MachineProfile.load(Path(machine)) if machine is not None else None
         if other is not None and threads not in (None, other.threads):
             raise LayoutselError(
@@ -136,7 +149,9 @@ class Session:
         if other is not None and elsewhere is None:
             elsewhere = elsewhere_of(other)
         with targeting(elsewhere):
-            chosen = select(tuple(units) if units is not None else None, mode)
+            if fallback is not None and names is not None:
+                names, left_out = present(names)
+            chosen = select(names, mode)
         model = import_model(source, shapes=shapes)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
@@ -153,6 +168,19 @@ class Session:
             samples,
             elsewhere,
             other,
+            fallback,
+            left_out,
+            parallel,
+        )
+
+    def on_host(self) -> Session:
+        """The same without units that have a memory of their own, on the CPU where no other is left."""
+        left = {name: unit for name, unit in self.units.items() if name not in self.devices}
+        return replace(
+            self,
+            units=left or select((CPU,), self.precision),
+            fallback=None,
+            left_out=(*self.left_out, *self.devices),
         )
 
     @contextmanager
@@ -167,10 +195,12 @@ class Session:
             return nullcontext()  # those of this machine say nothing of another
         return tuning_records(self.logs)
 
-    def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
+    def lower(
+        self, decisions: Mapping[SubgraphId, Decision], order: Sequence[SubgraphId] = ()
+    ) -> Lowered:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
-            return lower_decisions(self.graph, decisions)
+            return lower_decisions(self.graph, decisions, order=order)
 
     @cached_property
     def candidates(self) -> dict[SubgraphId, Candidates]:
@@ -381,6 +411,7 @@ class Session:
         not know; what is left unmeasured then is left out.
         """
         check_offered(pins, self.precision)
+        pins = without_units(pins, self.left_out)
         budget_s = self.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
         if pins and cost == "measured":
             # A pin that cannot be honoured is found before anything is measured.
@@ -427,7 +458,14 @@ class Session:
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
         if not self.precision.is_budget:
-            return self.explained(problem, choose(problem, strategy=strategy), strategy)
+            solution = choose(problem, strategy=strategy)
+            if not self.parallel:
+                return self.explained(problem, solution, strategy)
+            found = solve_parallel(problem, solution.decisions)
+            total_us = problem.cost(found.decisions).total_us
+            solution = replace(solution, decisions=found.decisions, cost_us=total_us)
+            made = self.explained(problem, solution, strategy)
+            return replace(made, makespan=found.makespan)
         plans = trade_offs(problem, strategy=strategy)
         chosen = predicted_within(plans, self.precision.tolerance)
         made = self.explained(problem, chosen.solution, strategy)

@@ -29,7 +29,8 @@ class Weight:
     """Kind of the device's target: a weight that :class:`tvm_passes.place_devices.PlaceDevices` would copy in every run."""
 
 
-def _weights(expr: Expr) -> Iterator[Weight]:
+def weights_of(expr: Expr) -> Iterator[Weight]:
+    """The constants in a value of `main`, or the one that it copies to a device."""
     if op_name(expr) == "to_vdevice" and isinstance(expr.args[0], Constant):
         yield Weight(expr.args[0], str(expr.attrs.dst_vdevice.target.kind.name))
         return
@@ -41,7 +42,7 @@ def _weights(expr: Expr) -> Iterator[Weight]:
 def collect_weights(module: tvm.IRModule) -> list[Weight]:
     """The constants of `main` that :class:`LiftWeights` lifts, in its order."""
     bindings = main_bindings(module["main"])
-    return list(dict.fromkeys(weight for b in bindings for weight in _weights(b.value)))
+    return list(dict.fromkeys(weight for b in bindings for weight in weights_of(b.value)))
 
 
 @tvm.transform.module_pass(opt_level=0, name="LiftWeights")
@@ -62,7 +63,7 @@ class LiftWeights(ModulePass):
         bindings = main_bindings(main)
         types: dict[Weight, relax.Type] = {}
         for binding in bindings:
-            for weight in _weights(binding.value):
+            for weight in weights_of(binding.value):
                 own = weight.constant.ty if weight.device == HOST else binding.var.ty
                 types.setdefault(weight, own)
         rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
@@ -78,7 +79,7 @@ class LiftWeights(ModulePass):
                 }
                 mapping.update({w.constant: v for w, v in fields.items() if w.device == HOST})
                 for binding in bindings:
-                    (moved, *_) = (*_weights(binding.value), None)
+                    (moved, *_) = (*weights_of(binding.value), None)
                     if moved is not None and moved.device != HOST:
                         mapping[binding.var] = fields[moved]
                     else:

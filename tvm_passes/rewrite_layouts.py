@@ -347,7 +347,7 @@ class RewriteLayouts(ModulePass):
     byoc
         Units whose transforms run inside their partitions.
     devices
-        Units with a memory of their own.
+        Units with a memory of their own, which transform what stays there.
     """
 
     def __init__(

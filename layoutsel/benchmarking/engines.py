@@ -119,7 +119,7 @@ def _prepare_layoutsel(job: Job, report: Report) -> None:
 
 
 def _load_layoutsel(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
-    from layoutsel.runtime.compiled import load
+    from layoutsel.runtime.loading import load
 
     model = load(job.artifact or job.workdir / "layoutsel.so")
     if model.threads != job.threads:

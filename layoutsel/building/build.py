@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,8 @@ from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.errors import BuildError, Declined
-from tvm_passes.ir import main_bindings, op_name
-from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.ir import Expr, leaves, main_bindings, op_name
+from tvm_passes.lift_weights import LiftWeights, Weight, collect_weights, weights_of
 from tvm_passes.pipeline import build_context, lower
 from tvm_passes.place_devices import devices_of
 
@@ -40,17 +41,23 @@ class Lowered:
     devices: tuple[str, ...] = (HOST,)
     """Kinds of the devices that its virtual machine needs, in that order."""
     places: tuple[str, ...] = ()
-    """Where each of the weights is read."""
+    """Where each of the weights is read, …"""
+    readers: tuple[str, ...] = ()
+    """… and the sub-graph or transform that does so first; empty for a partition."""
 
 
 def lower_decisions(
     graph: ModelGraph,
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target | None = None,
+    order: Sequence[SubgraphId] = (),
 ) -> Lowered:
     """Give every sub-graph the code that the decisions say. Not in two threads at once: TVM's block builders share a stack.
 
-    A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it.
+    They are called in the `order`, where one is given; see :func:`tvm_passes.pipeline.lower`.
+
+    A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it. What a device
+    fails to transform, the host does.
 
     Raises
     ------
@@ -59,11 +66,16 @@ def lower_decisions(
     """
     target = target or host_target()
     decisions = dict(decisions)
+    not_transforming: set[str] = set()
     while True:
         try:
-            module = lower(graph.module, decisions, target)
+            module = lower(graph.module, decisions, target, frozenset(not_transforming), order)
             break
         except (BuildError, Declined) as error:
+            if (unit := _failed_transformer(error)) and unit not in not_transforming:
+                logger.warning("%s; the host transforms what lies on %r", error, unit)
+                not_transforming.add(unit)
+                continue
             failed = _failed_subgraph(error, decisions)
             logger.warning("%s; it falls back to the CPU in plain layout", error)
             decisions[failed] = Decision(unit="cpu")
@@ -77,12 +89,14 @@ def lower_decisions(
         calls,
         devices_of(module),
         tuple(weight.device for weight in found),
+        tuple(_readers(module, found)),
     )
 
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
-    with build_context(module), cuda.compiling():
+    compiling = cuda.compiling() if "cuda" in devices_of(module) else nullcontext()
+    with build_context(module), compiling:
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
         )
@@ -95,6 +109,29 @@ def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:
             yield binding.value.args[0].name_hint, label
         elif op_name(binding.value) == "call_dps_packed":
             yield str(binding.value.args[0].global_symbol), ""
+
+
+def _readers(module: tvm.IRModule, weights: Sequence[Weight]) -> Iterator[str]:
+    """The label of the first call that reads each of `weights`."""
+    labels: dict[Weight, str] = {}
+    copies: dict[Expr, Weight] = {}
+    for binding in main_bindings(module["main"]):
+        if op_name(binding.value) == "to_vdevice":
+            copies.update((binding.var, weight) for weight in weights_of(binding.value))
+            continue
+        label = binding.var.name.rsplit("_", 1)[0]
+        if op_name(binding.value) == "call_dps_packed":
+            label = ""
+        read = [copies[leaf] for leaf in leaves(binding.value) if leaf in copies]
+        for weight in (*read, *weights_of(binding.value)):
+            labels.setdefault(weight, label)
+    return (labels.get(weight, "") for weight in weights)
+
+
+def _failed_transformer(error: Exception) -> str | None:
+    """The unit that could not build a transform; None where something else failed."""
+    found = re.search(r"transform \S+ on '([^']+)'", str(error))
+    return found.group(1) if found else None
 
 
 def _failed_subgraph(

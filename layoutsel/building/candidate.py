@@ -12,9 +12,10 @@ from tvm import relax
 from tvm.ir import Call
 
 from layoutsel.building.build import generate_code
+from layoutsel.ondevice.candidate import Candidate
 from layoutsel.ondevice.tensors import random_tensor
-from layoutsel.ondevice.virtual_machine import Candidate, virtual_machine
 from layoutsel.runtime.arrays import placed, to_tensor
+from layoutsel.runtime.machine import virtual_machine
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST

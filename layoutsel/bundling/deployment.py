@@ -61,7 +61,8 @@ def _write_model(making: Making, plan: Plan) -> int:
         "features": list(features(lowered.target)),
         "machine": plan.machine,
     }
-    artifact.write(making.folder / _MODEL, library, lowered.weights, header)
+    model = artifact.Part(library=library, weights=lowered.weights, header=header)
+    artifact.write(making.folder / _MODEL, model)
     library.unlink()
     return len(tensor_types(lowered.module["main"].body.ty))
 

@@ -17,6 +17,7 @@ from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     CostOption,
+    FallbackOption,
     MaxErrorOption,
     PrecisionOption,
     ShapeOption,
@@ -25,6 +26,7 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
+from layoutsel.fallback import check_fallback
 from layoutsel.precision import F32, precision_mode
 from tvm_passes.errors import LayoutselError
 
@@ -65,6 +67,7 @@ def bench(
     units: UnitsOption = None,
     shape: ShapeOption = None,
     cache: CacheOption = None,
+    fallback: FallbackOption = None,
     tuning_trials: Annotated[
         int,
         typer.Option(
@@ -75,12 +78,14 @@ def bench(
     """Time models on layoutsel and other engines, interleaved, one process per engine."""
     check_output(json)
     precision_mode(precision, max_rel_error)
+    check_fallback(fallback)
     options = {
         "cost": cost,
         "strategy": strategy,
         "units": parse_names(units),
         "cache": cache,
         "max_rel_error": max_rel_error,
+        "fallback": fallback,
     }
     rows, failures = bench_models(
         models,

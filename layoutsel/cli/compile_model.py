@@ -17,9 +17,11 @@ from layoutsel.cli.options import (
     CalibOption,
     CostModelOption,
     CostOption,
+    FallbackOption,
     LogsOption,
     MaxErrorOption,
     ModelArgument,
+    ParallelFlag,
     PinsOption,
     PrecisionOption,
     ShapeOption,
@@ -34,6 +36,7 @@ from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
     from layoutsel.runtime.compiled import CompiledModel
+    from layoutsel.session import Session
 
 
 def compile_model(
@@ -67,6 +70,8 @@ def compile_model(
     shape: ShapeOption = None,
     cache: CacheOption = None,
     logs: LogsOption = None,
+    fallback: FallbackOption = None,
+    parallel: ParallelFlag = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -103,8 +108,11 @@ def compile_model(
         calib=calib,
         cache=cache,
         logs=logs,
+        fallback=fallback,
+        parallel=parallel,
     )
-    with activity() as shown:
+    # Devices take part where units are named.
+    with terminal.quiet_allocator(with_devices=units is not None), activity() as shown:
         if plan is not None:
             compiled = build_plan(wanted, plan, shown, verify=verify)
         else:
@@ -118,13 +126,17 @@ def build(
     wanted: Wanted, shown: Activity, *, verify: bool = True, verify_speed: bool = True
 ) -> CompiledModel:
     """Plan and build."""
-    session = wanted.open(shown)
-    problem, made = wanted.plan(session, shown)
-    from layoutsel.finishing import finish
+    from layoutsel.fallback import with_fallback
 
-    rivals = " and its rivals" if verify_speed else ""
-    shown.phase(f"building the plan{rivals}")
-    return finish(session, made, problem, verify=verify, verify_speed=verify_speed)
+    def planned(session: Session) -> CompiledModel:
+        problem, made = wanted.plan(session, shown)
+        from layoutsel.finishing import finish
+
+        rivals = " and its rivals" if verify_speed else ""
+        shown.phase(f"building the plan{rivals}")
+        return finish(session, made, problem, verify=verify, verify_speed=verify_speed)
+
+    return with_fallback(wanted.open(shown), planned)
 
 
 def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> CompiledModel:
@@ -149,6 +161,7 @@ def show_compiled(compiled: CompiledModel, where: str) -> None:
     """Print what was built, how it was checked and where it is."""
     from layoutsel.cli.plan_tables import (
         check_lines,
+        fallback_lines,
         measured_table,
         summary,
         trade_off_tables,
@@ -168,6 +181,6 @@ def show_compiled(compiled: CompiledModel, where: str) -> None:
         terminal.note("warning", f"sub-graph {id_} fell back to {decision}")
     terminal.show(*trade_off_tables(made))
     terminal.show_text("")
-    for line in check_lines(compiled.checks):
+    for line in (*check_lines(compiled.checks), *fallback_lines(compiled.header)):
         terminal.show_text(line)
     terminal.show_text(where)

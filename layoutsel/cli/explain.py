@@ -148,10 +148,11 @@ def _header(file: Path) -> Mapping[str, Any] | None:
 
 
 def show_checks(file: Path) -> None:
-    """Print the errors that were measured of a compiled model; nothing for a plan file."""
-    from layoutsel.cli.plan_tables import check_lines
+    """Print the errors that were measured of a compiled model, and its fallback; nothing for a plan file."""
+    from layoutsel.cli.plan_tables import check_lines, fallback_lines
 
-    for line in check_lines((_header(file) or {}).get("checks", ())):
+    header = _header(file) or {}
+    for line in (*check_lines(header.get("checks", ())), *fallback_lines(header)):
         terminal.show_text(line)
 
 
@@ -183,12 +184,14 @@ def _price_again(made: Plan, wanted: Wanted) -> Plan:
 
 
 def _measure(file: Path) -> dict[str, float]:
-    from layoutsel.runtime.compiled import load
+    from layoutsel.runtime.loading import load
     from layoutsel.runtime.samples import random_inputs
     from layoutsel.runtime.trace import subgraph_times
 
     compiled = load(file)
-    return subgraph_times(compiled, random_inputs(compiled.inputs))
+    inputs = random_inputs(compiled.inputs)
+    compiled.run_all(inputs)  # finds out whether its devices work
+    return subgraph_times(compiled.running, inputs)
 
 
 def _note_edits(made: Plan) -> None:

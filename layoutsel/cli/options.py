@@ -133,6 +133,15 @@ LogsOption = Annotated[
         show_default="in the user's cache folder",
     ),
 ]
+FallbackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback",
+        metavar="cpu",
+        help="Go on with the host's units where a device is missing or fails, with a warning.",
+        show_default="an error",
+    ),
+]
 MachineOption = Annotated[
     Path | None,
     typer.Option(
@@ -140,6 +149,13 @@ MachineOption = Annotated[
         metavar="FILE",
         help="Another machine to plan for (JSON): its peaks, and those of its devices. Nothing is measured then.",
         show_default="this one",
+    ),
+]
+ParallelFlag = Annotated[
+    bool,
+    typer.Option(
+        "--parallel",
+        help="Let devices work while the host does: plan for the time until all is done, not for the sum.",
     ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from layoutsel.planning import documents
 from layoutsel.planning.doubt import MEASURED
 from layoutsel.planning.plan import Plan
 from layoutsel.precision import F32, precision_mode
@@ -93,10 +94,14 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+def shares(plan: Plan) -> str:
+    """How many sub-graphs run where."""
+    places = Counter(str(replace(s.decision, algorithm=DIRECT)) for s in plan.subgraphs)
+    return ", ".join(f"{count} on {place}" for place, count in places.most_common())
+
+
 def summary(plan: Plan) -> Group:
     """What the plan amounts to: shares of units and layouts, cost, bound, gap."""
-    places = Counter(str(replace(s.decision, algorithm=DIRECT)) for s in plan.subgraphs)
-    shares = ", ".join(f"{count} on {place}" for place, count in places.most_common())
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
     kinds = Counter(boundary.kind for boundary in plan.boundaries)
     copies = f"{kinds['copy']} copies, " if kinds["copy"] else ""
@@ -107,14 +112,26 @@ def summary(plan: Plan) -> Group:
     )
     return Group(
         "",
-        f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares}",
+        f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares(plan)}",
         f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}, of it "
         f"{milliseconds(boundary_us)} for {copies}{kinds['transform']} layout transforms and "
         f"{kinds['crossing']} unit crossings; costs of sub-graphs: {costs}",
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
+        *makespan_lines(plan),
         *uncertainty_lines(plan),
         *precision_lines(plan),
+    )
+
+
+def makespan_lines(plan: Plan) -> Iterator[str]:
+    """What it gains that devices work while the host does; nothing where nobody asked."""
+    if plan.makespan is None:
+        return
+    saved = 100 * (1 - plan.makespan.us / max(plan.cost_us, 1e-9))
+    yield (
+        f"devices and host at once: {milliseconds(plan.makespan.us)}, {saved:.1f} % less than one after the other; "
+        f"lower bound {milliseconds(plan.makespan.bound_us)}, gap {100 * plan.makespan.gap:.2f} %"
     )
 
 
@@ -162,6 +179,16 @@ def trade_off_tables(plan: Plan) -> Iterator[Table | str]:
         )
     yield ""
     yield table
+
+
+def fallback_lines(header: Mapping[str, Any]) -> Iterator[str]:
+    """What takes over in a compiled model where a device fails; nothing where that is an error."""
+    other = header.get("fallback")
+    if other is None:
+        return
+    plan = documents.from_json(Plan, other["plan"], file="plan of the fallback")
+    yield f"without its devices: {shares(plan)}, predicted {milliseconds(plan.cost_us)}"
+    yield from (f"without its devices: {line}" for line in check_lines(other.get("checks", ())))
 
 
 def check_lines(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:

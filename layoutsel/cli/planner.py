@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from layoutsel.cli.activity import Activity
 from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shapes
+from layoutsel.fallback import check_fallback
 from layoutsel.precision import precision_mode
 from tvm_passes.errors import LayoutselError
 
@@ -36,6 +37,8 @@ class Wanted:
     calib: Path | None = None
     cache: Path | None = None
     logs: Path | None = None
+    fallback: str | None = None
+    parallel: bool = False
     machine: Path | None = None
 
     def check(self) -> None:
@@ -56,6 +59,7 @@ class Wanted:
         if self.cost not in COSTS:
             raise LayoutselError(f"--cost {self.cost!r}: expected one of {', '.join(COSTS)}")
         self._measure_budget_s()
+        check_fallback(self.fallback)
         check_offered(self.pins or (), precision_mode(self.precision, self.max_rel_error))
         parse_shapes(self.shapes)
         parse_names(self.units)
@@ -81,6 +85,8 @@ class Wanted:
             progress=activity,
             cost_model=self.cost_model,
             logs=self.logs,
+            fallback=self.fallback,
+            parallel=self.parallel,
             machine=self.machine,
         )
 

@@ -55,6 +55,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="cpu",
+            help="Refuse a model that could not go on without its devices; one compiled with --fallback does anyway.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a compiled model on given or random inputs, and time it."""
     check_output(trace)
@@ -62,16 +71,18 @@ def run(
     if output_dir is not None:
         _make_folder(output_dir)
     from layoutsel.cli.plan_tables import check_lines
-    from layoutsel.runtime.compiled import load
+    from layoutsel.runtime.loading import load
     from layoutsel.runtime.samples import random_inputs
 
     start = time.perf_counter()
-    compiled = load(model)
+    compiled = load(model, fallback=fallback)
     load_s = time.perf_counter() - start
     names = [signature.name for signature in compiled.inputs]
     randoms = dict(zip(names, random_inputs(compiled.inputs), strict=True))
     inputs = compiled.bind(**{**randoms, **given})
-    results = compiled.run_all(inputs)[: len(compiled.outputs)]
+    with terminal.quiet_allocator(with_devices=compiled.uses_devices):
+        results = compiled.run_all(inputs)[: len(compiled.outputs)]
+    compiled = compiled.running
     for signature, result in zip(compiled.outputs, results, strict=True):
         terminal.show_text(f"{signature.name}: {result.dtype} {_shape(result)}{_range(result)}")
     if output_dir is not None:

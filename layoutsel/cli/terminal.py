@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +18,9 @@ _PIPED_WIDTH = 200
 """Columns of a table that goes to a file or pipe, unless COLUMNS says otherwise."""
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
+
+_ALLOCATOR = ("PooledAllocator got", "Trying to release all unused memory")
+"""In the lines that TVM's allocator writes when a device has no room."""
 
 _results: list[TextIO] = []
 
@@ -36,6 +41,33 @@ def reserved_stdout() -> Iterator[None]:
             sys.stdout.flush()
             _results.pop()
             os.dup2(kept, 1)
+
+
+@contextlib.contextmanager
+def quiet_allocator(*, with_devices: bool) -> Iterator[None]:
+    """Leave out what TVM's allocator says of a device's lack of memory: the error that follows says it better.
+
+    Native code writes on standard error by itself; a process that filters it loses nothing where this one crashes.
+    """
+    grep = shutil.which("grep")
+    if grep is None or not with_devices:
+        yield
+        return
+    command = [grep, "--line-buffered", "-v", *(f"--regexp={words}" for words in _ALLOCATOR)]
+    kept = os.dup(2)
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True) as lines,
+        os.fdopen(kept, "w", encoding="utf-8", errors="replace") as stream,
+        contextlib.redirect_stderr(stream if sys.stderr is sys.__stderr__ else sys.stderr),
+    ):
+        assert lines.stdin is not None
+        os.dup2(lines.stdin.fileno(), 2)
+        stderr.cache_clear()
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            stderr.cache_clear()
 
 
 def results() -> TextIO:

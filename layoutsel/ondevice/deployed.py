@@ -14,7 +14,8 @@ from layoutsel.ondevice.compare import rel_l2_err
 from layoutsel.ondevice.manifest import Deployed
 from layoutsel.ondevice.model import Model
 from layoutsel.ondevice.results import CheckResult, DeployedResult
-from layoutsel.ondevice.tensors import bytes_of, synchronise, tensor_of
+from layoutsel.ondevice.tensors import bytes_of, tensor_of
+from layoutsel.runtime.machine import synchronise
 
 _WARM_UP_RUNS = 2
 _FEWEST, _MOST, _BUDGET_S = 5, 1000, 2.0
@@ -60,8 +61,7 @@ def run_deployed(trial: Trial) -> DeployedResult:
     def run() -> float:
         start = time.perf_counter()
         model.run_all(*inputs)
-        for kind in trial.devices:
-            synchronise(kind)
+        synchronise(trial.devices)
         return 1e6 * (time.perf_counter() - start)
 
     return DeployedResult(timing=_timed(run), checks=tuple(checks))

@@ -10,26 +10,22 @@ from typing import Any
 
 import tvm_ffi
 
+from layoutsel.errors import InputError
 from layoutsel.ondevice import archive
 from layoutsel.ondevice.archive import BundleError
 from layoutsel.ondevice.artifact_header import SUFFIX, read_header
 from layoutsel.ondevice.device_code import provide_device_code
 from layoutsel.ondevice.requirements import check, check_features, check_units
 from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
-from layoutsel.ondevice.virtual_machine import virtual_machine
+from layoutsel.runtime.machine import virtual_machine
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.devices import HOST
-from tvm_passes.errors import LayoutselError
 from tvm_passes.onednn.plugin import available as load_thread_pool
 from tvm_passes.runtime_library import load_tvm_runtime
 
 ALIGNMENT = 64
 """Bytes; what TVM's generated code assumes of a tensor's address."""
-
-
-class InputError(LayoutselError):
-    """An input whose name, shape or element type is not what the model takes."""
 
 
 class Model:

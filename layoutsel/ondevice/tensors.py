@@ -24,12 +24,6 @@ def device_of_kind(kind: str) -> tvm_ffi.Device:
     return tvm_ffi.device("cpu" if kind == HOST else kind, 0)
 
 
-def synchronise(kind: str) -> None:
-    """Wait for what runs on the first device of that kind."""
-    if kind != HOST:
-        tvm_ffi.get_global_func("runtime.Device_StreamSync")(device_of_kind(kind), 0)
-
-
 def empty_tensor(shape: Sequence[int], dtype: str, kind: str = HOST) -> tvm_ffi.Tensor:
     """A tensor on the first device of a kind of target, its values undefined."""
     allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from layoutsel.ondevice.candidate import Candidate
 from layoutsel.ondevice.reference import SLOWEST, best_reference
-from layoutsel.ondevice.tensors import copied, random_tensor, synchronise
-from layoutsel.ondevice.virtual_machine import Candidate
+from layoutsel.ondevice.tensors import copied, random_tensor
+from layoutsel.runtime.machine import synchronise
 
 ROUNDS = 12
 """Turns of a candidate and the reference kernel."""
@@ -71,8 +72,7 @@ def time_copy(places: Sequence[str], shape: Sequence[int]) -> Measured:
     for _ in range(COPIES):
         start = time.perf_counter()
         copied(there, destination)
-        for kind in places:
-            synchronise(kind)
+        synchronise(places)
         times_us.append(1e6 * (time.perf_counter() - start))
     lower, _, upper = statistics.quantiles(times_us, n=4)
     return lower, (upper - lower) / 2, COPIES

@@ -9,12 +9,13 @@ from typing import Any
 
 import tvm_ffi
 
+from layoutsel.ondevice.candidate import Candidate
 from layoutsel.ondevice.device_code import provide_device_code
 from layoutsel.ondevice.manifest import Argument, Program
 from layoutsel.ondevice.tensors import random_tensor, tensor_of
 from layoutsel.ondevice.timing import Measured, time_candidate, time_copy, time_crossing
 from layoutsel.ondevice.units import LOADERS
-from layoutsel.ondevice.virtual_machine import Candidate, virtual_machine
+from layoutsel.runtime.machine import virtual_machine
 from layoutsel.runtime.threads import set_threads
 from tvm_passes.runtime_library import load_tvm_runtime
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from layoutsel.planning.problem import Node, PlanningProblem
@@ -65,6 +65,11 @@ class Pin:
         """Whether `decision` is what the pin asks for."""
         wanted = zip(_FIELDS, self.fields, strict=False)
         return all(value in (ANY, getattr(decision, name)) for name, value in wanted)
+
+
+def without_units(pins: Iterable[str], units: Container[str]) -> list[str]:
+    """The pins that name none of `units`."""
+    return [pin for pin in pins if Pin.parse(pin).fields[0] not in units]
 
 
 def check_offered(pins: Iterable[str | Pin], mode: PrecisionMode) -> None:

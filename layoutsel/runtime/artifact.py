@@ -5,11 +5,13 @@
     [ELF shared library] [padding] [weights, each aligned] [header, JSON] [footer]
 
 A loader of shared libraries ignores what follows the library, so the file stays loadable by TVM; the weights are mapped,
-not read, so that loading costs no copy and several processes share one.
+not read, so that loading costs no copy and several processes share one. A model that takes over where a device fails lies
+behind the weights: its library and its weights, its header within the first one's as ``fallback``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -24,10 +26,28 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from layoutsel.ondevice.artifact_header import FOOTER, MAGIC, ArtifactError, read_header
+from layoutsel.ondevice.artifact_header import (
+    FOOTER,
+    MAGIC,
+    SUFFIX,
+    ArtifactError,
+    read_header,
+)
 from layoutsel.runtime.arrays import bits_of, dtype_of
 
 ALIGNMENT = 4096
+
+_Key = tuple[tuple[int, ...], str, bytes]
+"""Shape, element type and hash of a weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A model for :func:`write` to write."""
+
+    library: Path
+    weights: Sequence[np.ndarray]
+    header: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,11 +58,11 @@ class Artifact:
     header: Mapping[str, Any]
     weights: tuple[np.ndarray, ...]
     """Mapped copy-on-write from the file."""
+    fallback: Artifact | None = None
+    """The model that takes over where a device fails; its library has to be extracted."""
 
 
-def write(
-    path: Path, library: Path, weights: Sequence[np.ndarray], header: Mapping[str, Any]
-) -> None:
+def write(path: Path, model: Part, fallback: Part | None = None) -> None:
     """Write an artifact atomically: a reader sees the old file or the whole new one.
 
     Raises
@@ -51,10 +71,11 @@ def write(
         If `path` cannot be written.
     """
     with _replacing(path) as file:
-        with library.open("rb") as code:
-            shutil.copyfileobj(code, file)
-        table = [_append(file, weight) for weight in weights]
-        body = json.dumps({**header, "weights": table}).encode()
+        written: dict[_Key, int] = {}
+        header = _append_part(file, model, written)
+        if fallback is not None:
+            header["fallback"] = _append_part(file, fallback, written)
+        body = json.dumps(header).encode()
         offset = file.tell()
         file.write(body)
         file.write(FOOTER.pack(MAGIC, offset, len(body), zlib.crc32(body)))
@@ -87,11 +108,24 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def _append(file: BinaryIO, weight: np.ndarray) -> dict[str, Any]:
+def _append_part(file: BinaryIO, part: Part, written: dict[_Key, int]) -> dict[str, Any]:
+    """Write library and weights, but for those that are `written` already; the header with their places."""
+    code = part.library.read_bytes()
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
-    offset = file.tell()
-    file.write(np.ascontiguousarray(bits_of(weight)).data)
-    return {"offset": offset, "shape": list(weight.shape), "dtype": str(weight.dtype)}
+    library = {"offset": file.tell(), "bytes": len(code), "crc": zlib.crc32(code)}
+    file.write(code)
+    table = [_append(file, weight, written) for weight in part.weights]
+    return {**part.header, "library": library, "weights": table}
+
+
+def _append(file: BinaryIO, weight: np.ndarray, written: dict[_Key, int]) -> dict[str, Any]:
+    data = np.ascontiguousarray(bits_of(weight)).data
+    key = (weight.shape, str(weight.dtype), hashlib.sha256(data).digest())
+    if key not in written:
+        file.write(b"\0" * (-file.tell() % ALIGNMENT))
+        written[key] = file.tell()
+        file.write(data)
+    return {"offset": written[key], "shape": list(weight.shape), "dtype": str(weight.dtype)}
 
 
 def read(path: Path) -> Artifact:
@@ -102,7 +136,41 @@ def read(path: Path) -> Artifact:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    return Artifact(path, header, tuple(_map(mapped, entry) for entry in header["weights"]))
+    return _part(path, mapped, header)
+
+
+def _part(path: Path, mapped: mmap.mmap, header: Mapping[str, Any]) -> Artifact:
+    weights = tuple(_map(mapped, entry) for entry in header["weights"])
+    other = header.get("fallback")
+    return Artifact(path, header, weights, _part(path, mapped, other) if other else None)
+
+
+@contextmanager
+def extracted(part: Artifact) -> Iterator[Path]:
+    """The library of a fallback as a file of its own, which may go once it is loaded.
+
+    Raises
+    ------
+    ArtifactError
+        If it is damaged, or there is no room for it.
+    """
+    place = part.header["library"]
+    try:
+        with part.path.open("rb") as file:
+            file.seek(place["offset"])
+            code = file.read(place["bytes"])
+        if zlib.crc32(code) != place["crc"]:
+            raise ArtifactError(
+                f"{part.path} is damaged: the code of its fallback fails its checksum; compile again"
+            )
+        with tempfile.NamedTemporaryFile(prefix="layoutsel-", suffix=SUFFIX) as library:
+            library.write(code)
+            library.flush()
+            yield Path(library.name)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot extract the fallback of {part.path}: {error.strerror}"
+        ) from error
 
 
 def _map(mapped: mmap.mmap, entry: Mapping[str, Any]) -> np.ndarray:

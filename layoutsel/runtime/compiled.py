@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import threading
@@ -13,26 +14,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
+from layoutsel.errors import DeviceError
 from layoutsel.ondevice.artifact_header import check_name
-from layoutsel.ondevice.model import InputError
-from layoutsel.ondevice.requirements import check_features, check_units
-from layoutsel.ondevice.tensors import synchronise
-from layoutsel.ondevice.virtual_machine import virtual_machine
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
+from layoutsel.runtime.binding import bind
+from layoutsel.runtime.device_errors import Place, Watch, device_error, located
+from layoutsel.runtime.machine import synchronise, virtual_machine
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import onednn
 from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError
-from tvm_passes.runtime_library import load_tvm_runtime
 
 if TYPE_CHECKING:
     from layoutsel.runtime.trace import Event
 
+logger = logging.getLogger(__name__)
+
 
 class CompiledModel:
     """A model ready to run. Calls from several threads are safe: they run one after the other.
+
+    Where a device fails, the model of host units that it was compiled with takes over, if any, from the same call on.
 
     Parameters
     ----------
@@ -46,6 +49,13 @@ class CompiledModel:
         The artifact that it was loaded from.
     executable
         What :meth:`save` exports where there is no `source`: `module` may be linked already.
+    fallback
+        Makes the model of host units that takes over where a device fails.
+
+    Raises
+    ------
+    DeviceError
+        If a device has no room for the weights.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class CompiledModel:
         header: dict[str, Any],
         source: Path | None = None,
         executable: Any = None,
+        fallback: Callable[[], CompiledModel] | None = None,
     ) -> None:
         self.header = header
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
@@ -63,12 +74,11 @@ class CompiledModel:
         self.source = source
         self._module = module
         self._executable = module if executable is None else executable
+        self._fallback = fallback
+        self._successor: CompiledModel | None = None
         self._arrays = tuple(weights)
         self._devices = tuple(header.get("devices", (HOST,)))
-        places = header.get("places") or [HOST] * len(weights)
-        self._weights = tvm_ffi.convert(
-            [placed(to_tensor(w), place) for w, place in zip(weights, places, strict=True)]
-        )
+        self._weights = tvm_ffi.convert(self._uploaded())
         self._machine = virtual_machine(module, self._devices)
         self._main = self._machine["main"]
         self._lock = threading.Lock()
@@ -77,6 +87,16 @@ class CompiledModel:
     def plan(self) -> Mapping[str, Any]:
         """The plan that was built, as JSON data."""
         return self.header["plan"]
+
+    @property
+    def uses_devices(self) -> bool:
+        """Whether it needs more than the host."""
+        return any(kind != HOST for kind in self._devices)
+
+    @property
+    def running(self) -> CompiledModel:
+        """What answers calls: this model, or the one that took over when a device failed."""
+        return self._successor or self
 
     @property
     def checks(self) -> Sequence[Mapping[str, Any]]:
@@ -92,33 +112,98 @@ class CompiledModel:
         ------
         InputError
             If an input is missing, unknown, or of another shape or element type.
+        DeviceError
+            If a device fails, and there is no model to go on with.
         """
-        results = self.run_all(_bind(self.inputs, arguments, named))[: len(self.outputs)]
+        results = self.run_all(bind(self.inputs, arguments, named))[: len(self.outputs)]
         return results[0] if len(results) == 1 else tuple(results)
 
     def run_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on checked inputs; the results, and behind them what is exposed for verification only."""
         with self._lock:
             set_threads(self.threads)
-            result = self._main(*[to_tensor(value) for value in inputs], self._weights)
+            result = self._answer([to_tensor(value) for value in inputs])
             tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
             return [to_array(tensor) for tensor in tensors]
 
+    def _answer(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
+        """What `main` gives; where a device fails, and from then on, what the fallback's does."""
+        if self._successor is None:
+            try:
+                return self._call(self._main, tensors)
+            except DeviceError as error:
+                if self._fallback is None:
+                    raise
+                logger.warning("%s; the model of host units takes over", error.what)
+                self._successor = self._fallback()
+                self._successor._lock = self._lock
+                # What lies on the device stays: freeing it may fail as well.
+        return self._successor._answer(tensors)
+
+    def _call(self, main: tvm_ffi.Function, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
+        try:
+            return main(*tensors, self._weights)
+        except Exception as error:
+            failure = self._device_error(error, tensors)
+            if failure is None:
+                raise
+            raise failure from error
+
+    def _device_error(
+        self, error: Exception, tensors: Sequence[tvm_ffi.Tensor]
+    ) -> DeviceError | None:
+        """`error` with the sub-graph, which a second run finds; None where it is the host's."""
+        if not self.uses_devices:
+            return None
+
+        def run(watch: Watch) -> None:
+            self._instrumented(watch)(*tensors, self._weights)
+
+        place = located(error, run, self.header.get("calls", ()), self._devices)
+        return device_error(error, place, self.plan["subgraphs"]) if place else None
+
+    def _instrumented(self, instrument: Callable[..., None]) -> tvm_ffi.Function:
+        """`main` of a virtual machine of its own."""
+        machine = virtual_machine(self._module, self._devices)
+        machine["set_instrument"](instrument)
+        return machine["main"]
+
+    def _uploaded(self) -> list[tvm_ffi.Tensor]:
+        """The weights, each where it is read."""
+        count = len(self._arrays)
+        places = self.header.get("places") or [HOST] * count
+        readers = self.header.get("readers") or [""] * count
+        return [self._placed(*each) for each in zip(self._arrays, places, readers, strict=True)]
+
+    def _placed(self, weight: np.ndarray, device: str, reader: str) -> tvm_ffi.Tensor:
+        tensor = to_tensor(weight)
+        try:
+            return placed(tensor, device)
+        except Exception as error:
+            labels = (reader,) if reader else ()
+            place = Place(device=device, labels=labels, asked_bytes=weight.nbytes)
+            raise device_error(error, place, self.plan["subgraphs"]) from error
+
+    def fall_back_to(self, other: CompiledModel) -> None:
+        """Have `other`, a model of host units, take over where a device fails."""
+        self._fallback = lambda: other
+        self.header["fallback"] = other.header
+
     def bind(self, /, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
         """Inputs in the model's order, checked and contiguous."""
-        return _bind(self.inputs, arguments, named)
+        return bind(self.inputs, arguments, named)
 
     def timed_call(self, inputs: Sequence[np.ndarray]) -> Any:
         """A zero-argument function that runs the model once on `inputs`, for timing loops."""
         tensors = [to_tensor(value) for value in inputs]
         set_threads(self.threads)
-        return lambda: self._main(*tensors, self._weights)
+        return lambda: self._answer(tensors)
 
     def trace(self, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
         """Run on checked inputs and tell when every sub-graph and transform began and how long it took."""
         from layoutsel.runtime.trace import trace
 
-        return trace(self, inputs, runs)
+        return trace(self.running, inputs, runs)
 
     def instrumented_call(
         self, inputs: Sequence[np.ndarray], instrument: Callable[..., None]
@@ -133,23 +218,21 @@ class CompiledModel:
             Called around every call that the machine makes, with (function, name, whether before the call, result,
             arguments...); what it takes counts.
         """
-        machine = virtual_machine(self._module, self._devices)
-        machine["set_instrument"](instrument)
-        main, tensors = machine["main"], [to_tensor(value) for value in inputs]
+        main = self._instrumented(instrument)
+        tensors = [to_tensor(value) for value in inputs]
 
         def call() -> float:
             with self._lock:
                 set_threads(self.threads)
                 start = time.perf_counter()
-                main(*tensors, self._weights)
+                self._call(main, tensors)
                 return 1e6 * (time.perf_counter() - start)
 
         return call
 
     def synchronise(self) -> None:
         """Wait for what runs on devices beside the host."""
-        for kind in self._devices:
-            synchronise(kind)
+        synchronise(self._devices)
 
     def modules(self) -> Iterator[tvm_ffi.Module]:
         """The runtime modules that it consists of."""
@@ -180,62 +263,13 @@ class CompiledModel:
                 "Install one (Debian: g++), or run the model in this process"
             )
         with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "library.so"
-            self._executable.export_library(str(library))
-            artifact.write(path, library, self._arrays, self.header)
+            model = self._exported(Path(folder) / "library.so")
+            fallback = None
+            if self._fallback is not None:
+                fallback = self._fallback()._exported(Path(folder) / "fallback.so")
+            artifact.write(path, model, fallback)
         return path
 
-
-def load(path: str | Path) -> CompiledModel:
-    """Open a saved model, in any process; nothing is planned or compiled.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is missing, none of ours or damaged.
-    UnitUnavailable
-        If this machine lacks an instruction set or a unit that the artifact was built for.
-    """
-    path = Path(path)
-    opened = artifact.read(path)
-    check_name(path)
-    _check_machine(path, opened.header)
-    load_tvm_runtime()
-    onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
-    module = tvm_ffi.load_module(str(path.resolve()))
-    return CompiledModel(module, opened.weights, dict(opened.header), path)
-
-
-def _check_machine(path: Path, header: Mapping[str, Any]) -> None:
-    check_features(str(path), header.get("features", ()))
-    check_units(str(path), header.get("units", ()))
-
-
-def _bind(
-    signatures: Sequence[Signature],
-    arguments: Sequence[np.ndarray],
-    named: Mapping[str, np.ndarray],
-) -> list[np.ndarray]:
-    names = [signature.name for signature in signatures]
-    if len(arguments) > len(names):
-        raise InputError(f"got {len(arguments)} inputs; expected {len(names)}: {', '.join(names)}")
-    given = dict(zip(names, arguments, strict=False))
-    for name, value in named.items():
-        if name not in names or name in given:
-            problem = "given twice" if name in given else "unknown"
-            raise InputError(f"input {name!r} is {problem}; the model takes {', '.join(names)}")
-        given[name] = value
-    bound = []
-    for signature in signatures:
-        if signature.name not in given:
-            raise InputError(
-                f"input {signature.name!r} is missing: expected {signature.dtype} of shape {signature.shape}"
-            )
-        value = np.asarray(given[signature.name])
-        if value.shape != signature.shape or str(value.dtype) != signature.dtype:
-            raise InputError(
-                f"input {signature.name!r}: got {value.dtype} of shape {value.shape}; "
-                f"expected {signature.dtype} of shape {signature.shape}"
-            )
-        bound.append(np.ascontiguousarray(value).reshape(value.shape))  # NumPy makes scalars 1-d
-    return bound
+    def _exported(self, library: Path) -> artifact.Part:
+        self._executable.export_library(str(library))
+        return artifact.Part(library=library, weights=self._arrays, header=self.header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -12,6 +12,7 @@ from layoutsel.model.graph import Subgraph
 from layoutsel.precision import F32, MODES, PrecisionMode
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
+from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, UnitUnavailable
 from tvm_passes.targets import elsewhere
 
@@ -113,6 +114,13 @@ def select(
                 f"{mode.name!r}; expected one that offers them"
             )
     return {name: known[name] for name in names}
+
+
+def missing_devices(names: Container[str]) -> dict[str, str]:
+    """Those of the named units whose device is missing, with the reasons."""
+    named = [unit for name, unit in units().items() if name in names]
+    reasons = {u.name: u.unavailable() for u in named if u.backend.device != HOST}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def _idle(unit: Unit, mode: PrecisionMode) -> bool:

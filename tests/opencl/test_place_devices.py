@@ -12,11 +12,15 @@ from on_opencl import needs_device
 from tvm import relax
 from tvm.relax.op import nn
 
+from layoutsel.building.build import lower_decisions
+from layoutsel.model.graph import ModelGraph
 from tests.cpu.support import TARGET, model, random_array, weights
 from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import KERNEL_PIPELINE
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.gpu import lower as lowering
+from tvm_passes.gpu.schedule import legalise
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.partition import PartitionSubgraphs
@@ -110,6 +114,27 @@ def test_a_device_transforms_what_stays_there(second, transformer):
         if function.attrs and str(function.attrs.get("layoutsel.transform", "")) == "NCHW>NHWC"
     ]
     assert units == [transformer]
+
+
+def test_what_a_device_does_not_transform_the_host_does(monkeypatch, caplog):
+    def no_transforms(function, target, **options):
+        if "layoutsel.transform" in function.attrs:
+            raise ValueError("no rule for it")
+        return legalise(function, target, **options)
+
+    monkeypatch.setattr(lowering, "legalise", no_transforms)
+    body = lambda x: relax.op.exp(nn.relu(x))  # noqa: E731
+    module = PartitionSubgraphs(max_operators=1)(model(body, SHAPE))
+    graph = ModelGraph.read(module, {})
+    decisions = {
+        SubgraphId("s0"): Decision(unit="opencl"),
+        SubgraphId("s1"): Decision(unit="opencl", layout="NHWC"),
+    }
+    found = lower_decisions(graph, decisions, TARGET)
+    assert found.decisions == decisions
+    assert "the host transforms what lies on 'opencl'" in caplog.text
+    functions = [function for function, label in found.calls if label == "NCHW_to_NHWC"]
+    assert [function.split("_")[0] for function in functions] == ["cpu"]
 
 
 UNITS = ["cpu", "opencl", *(["onednn"] if BACKENDS["onednn"].unavailable() is None else [])]

@@ -36,7 +36,31 @@ def test_bfloat16_weights_in_an_artifact(tmp_path):
     library, path = tmp_path / "library.so", tmp_path / "model.so"
     library.write_bytes(b"code")
     weights = [VALUES.astype(ml_dtypes.bfloat16), VALUES.astype(np.float32)]
-    artifact.write(path, library, weights, {"name": "test"})
+    artifact.write(path, artifact.Part(library=library, weights=weights, header={"name": "test"}))
     for got, want in zip(artifact.read(path).weights, weights, strict=True):
         assert got.dtype == want.dtype == dtype_of(want.dtype.name)
         np.testing.assert_array_equal(got, want)
+
+
+def test_equal_weights_lie_once_in_an_artifact(tmp_path):
+    library, path = tmp_path / "library.so", tmp_path / "model.so"
+    library.write_bytes(b"code")
+    one, other = VALUES.astype(np.float32), VALUES.astype(np.float32) + 1
+    parts = [
+        artifact.Part(library=library, weights=weights, header={"name": str(len(weights))})
+        for weights in ([one, other, one], [other.copy(), one.reshape(-1)])
+    ]
+    artifact.write(path, *parts)
+    read = artifact.read(path)
+    assert (read.header["name"], read.fallback.header["name"]) == ("3", "2")
+    for part, want in zip((read, read.fallback), parts, strict=True):
+        for got, weight in zip(part.weights, want.weights, strict=True):
+            np.testing.assert_array_equal(got, weight)
+    offsets = [
+        [entry["offset"] for entry in part.header["weights"]] for part in (read, read.fallback)
+    ]
+    assert offsets[0][0] == offsets[0][2]
+    assert offsets[0][1] == offsets[1][0]
+    with artifact.extracted(read.fallback) as extracted:
+        assert extracted.read_bytes() == b"code"
+    assert not extracted.exists()

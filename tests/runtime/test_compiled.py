@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
+from layoutsel.errors import InputError
 from layoutsel.runtime import artifact
 from layoutsel.runtime.artifact import FOOTER, ArtifactError
-from layoutsel.runtime.compiled import InputError
 
 SHAPE = (1, 8, 10, 10)
 

@@ -84,8 +84,9 @@ class _Lowering:
             try:
                 self.codes[key] = self._generate(function)
             except Exception as error:  # whatever a rule of TVM's stumbles over
-                name = label_of(function).removesuffix("_")
-                raise BuildError(f"sub-graph {name} on {self.unit!r}: {error}") from error
+                name = label_of(function).removesuffix("_").replace("_to_", ">")
+                what = "transform" if ">" in name else "sub-graph"
+                raise BuildError(f"{what} {name} on {self.unit!r}: {error}") from error
         return self.codes[key]
 
     def _generate(self, function: relax.Function) -> _Code:

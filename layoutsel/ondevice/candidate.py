@@ -1,38 +1,18 @@
-"""TVM's virtual machine, without TVM's Python package."""
+"""A candidate in place: what is timed."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
 
-from layoutsel.ondevice.tensors import synchronise
-from tvm_passes.devices import DEVICE_TYPES, HOST
+from layoutsel.runtime.machine import synchronise
+from tvm_passes.devices import DEVICE_TYPES
 
-_POOLED_ALLOCATOR = 2
-"""Keeps what a run has freed for the next one."""
 _NO_COOLING, _NO_FLUSH, _ZERO_RUNS = (0, 1), 0, 100
 """Of TVM's time evaluator: pauses, what to flush from the caches, and tries where the clock shows no time."""
-
-
-def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) -> tvm_ffi.Module:
-    """TVM's virtual machine for `module`.
-
-    Parameters
-    ----------
-    devices
-        Kinds of the devices that it runs on, in the module's own order.
-    """
-    machine = module["vm_load_executable"]()
-    # The machine takes the last device for the host.
-    wanted = [*devices, HOST] if devices[-1] != HOST else devices
-    machine["vm_initialization"](
-        *(number for kind in wanted for number in (DEVICE_TYPES[kind], 0, _POOLED_ALLOCATOR))
-    )
-    return machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +29,7 @@ class Candidate:
     def run(self) -> Any:
         """Call `main` once, and wait for it."""
         result = self.machine["main"](*self.arguments)
-        synchronise(self.device)
+        synchronise((self.device,))
         return result
 
     def seconds(self, number: int) -> float:

@@ -1,0 +1,41 @@
+"""What a caller gives, checked against what a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from layoutsel.errors import InputError
+from layoutsel.runtime.signature import Signature
+
+
+def bind(
+    signatures: Sequence[Signature],
+    arguments: Sequence[np.ndarray],
+    named: Mapping[str, np.ndarray],
+) -> list[np.ndarray]:
+    """Inputs in the order of `signatures`, checked and contiguous; raises :class:`InputError`."""
+    names = [signature.name for signature in signatures]
+    if len(arguments) > len(names):
+        raise InputError(f"got {len(arguments)} inputs; expected {len(names)}: {', '.join(names)}")
+    given = dict(zip(names, arguments, strict=False))
+    for name, value in named.items():
+        if name not in names or name in given:
+            problem = "given twice" if name in given else "unknown"
+            raise InputError(f"input {name!r} is {problem}; the model takes {', '.join(names)}")
+        given[name] = value
+    bound = []
+    for signature in signatures:
+        if signature.name not in given:
+            raise InputError(
+                f"input {signature.name!r} is missing: expected {signature.dtype} of shape {signature.shape}"
+            )
+        value = np.asarray(given[signature.name])
+        if value.shape != signature.shape or str(value.dtype) != signature.dtype:
+            raise InputError(
+                f"input {signature.name!r}: got {value.dtype} of shape {value.shape}; "
+                f"expected {signature.dtype} of shape {signature.shape}"
+            )
+        bound.append(np.ascontiguousarray(value).reshape(value.shape))  # NumPy makes scalars 1-d
+    return bound

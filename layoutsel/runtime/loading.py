@@ -1,0 +1,90 @@
+"""Compiled models from their files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.errors import DeviceError
+from layoutsel.fallback import check_fallback
+from layoutsel.ondevice.artifact_header import check_name
+from layoutsel.ondevice.requirements import check_features
+from layoutsel.ondevice.units import LOADERS
+from layoutsel.runtime.artifact import Artifact, extracted, read
+from layoutsel.runtime.compiled import CompiledModel
+from tvm_passes import onednn
+from tvm_passes.errors import LayoutselError, UnitUnavailable
+from tvm_passes.runtime_library import load_tvm_runtime
+
+logger = logging.getLogger(__name__)
+
+
+def load(path: str | Path, *, fallback: str | None = None) -> CompiledModel:
+    """Open a saved model, in any process; nothing is planned or compiled.
+
+    Where a device is missing, the model of host units is opened that it was compiled with, if any.
+
+    Parameters
+    ----------
+    path
+        What :meth:`CompiledModel.save` wrote.
+    fallback
+        ``cpu``: refuse a model that needs a device and could not go on without it.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing, none of ours or damaged.
+    UnitUnavailable
+        If this machine lacks an instruction set or a unit that the artifact was built for.
+    DeviceError
+        If a device has no room for the weights.
+    """
+    path = Path(path)
+    check_fallback(fallback)
+    opened = read(path)
+    check_name(path)
+    check_features(str(path), opened.header.get("features", ()))
+    if fallback is not None and _needs_device(opened.header):
+        raise LayoutselError(
+            f"{path} holds no model to go on with where a device fails; compile it with --fallback {fallback}"
+        )
+    try:
+        return _opened(path, opened, path)
+    except (DeviceError, UnitUnavailable) as error:
+        if opened.fallback is None:
+            raise
+        what = error.what if isinstance(error, DeviceError) else str(error)
+        logger.warning("%s; its model of host units is loaded instead", what)
+        return _opened_fallback(path, opened.fallback)
+
+
+def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
+    _check_units(path, opened.header)
+    load_tvm_runtime()
+    onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
+    module = tvm_ffi.load_module(str(library.resolve()))
+    other = opened.fallback
+    fallback = partial(_opened_fallback, path, other) if other is not None else None
+    return CompiledModel(module, opened.weights, dict(opened.header), path, fallback=fallback)
+
+
+def _opened_fallback(path: Path, opened: Artifact) -> CompiledModel:
+    with extracted(opened) as library:
+        return _opened(path, opened, library)
+
+
+def _check_units(path: Path, header: Mapping[str, Any]) -> None:
+    advice = "; compiled with --fallback cpu, it would run without" if _needs_device(header) else ""
+    for unit, unavailable in LOADERS.items():
+        if unit in header.get("units", ()) and (reason := unavailable()):
+            raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}{advice}")
+
+
+def _needs_device(header: Mapping[str, Any]) -> bool:
+    return len(header.get("devices", ())) > 1 and "fallback" not in header
