@@ -72,10 +72,15 @@ def is_ptx(code: str) -> bool:
 
 def unavailable() -> str | None:
     """Why no CUDA device can be used on this machine; None where one can."""
+    return missing() or uncompilable()
+
+
+def missing() -> str | None:
+    """Why this machine cannot run what was compiled for CUDA; None where it can."""
     reason = available()
     if reason is None and not _attribute(_EXIST):
         return "the driver finds no device"
-    return reason or uncompilable()
+    return reason
 
 
 def uncompilable() -> str | None:

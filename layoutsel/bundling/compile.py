@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tvm.support import cc, nvcc
+from tvm.support import cc
 from tvm.target import Target
 
 from layoutsel.building.candidate import Built
 from layoutsel.building.measure import build_request
 from layoutsel.ondevice.archive import sha256
-from layoutsel.ondevice.device_code import name_of
 from layoutsel.ondevice.manifest import Argument, Program
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.cpu import host_target
-from tvm_passes.errors import BuildError
-from tvm_passes.gpu.target import device_target
 from tvm_passes.targets import Elsewhere, targeting
 
 LIBRARIES = "lib"
 """Folder of a bundle's shared libraries."""
-CUDA_COMPILER = "nvcc"
 _SMALL_BYTES = 4096
 """Weights up to this size travel as they are: tables and scales may decide what a kernel does…"""
 _ANY_VALUES = frozenset(
@@ -76,13 +71,7 @@ def _program(built: Built, order: Order) -> Program:
 
 
 def export_library(executable: Any, folder: Path, compiler: str | None) -> str:
-    """Link `executable` as a shared library of the bundle in `folder`; returns its name there.
-
-    Beside it lies the code of CUDA devices, compiled: see :mod:`layoutsel.ondevice.device_code`.
-    """
-    for module in _modules(executable.mod):
-        if module.kind == "cuda":
-            _compile_cuda(module.inspect_source("cuda"), folder / LIBRARIES)
+    """Link `executable` as a shared library of the bundle in `folder`; returns its name there."""
     linker = {"fcompile": cc.cross_compiler(compiler)} if compiler else {}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         library = Path(place) / "library.so"
@@ -91,25 +80,6 @@ def export_library(executable: Any, folder: Path, compiler: str | None) -> str:
         (folder / LIBRARIES).mkdir(exist_ok=True)
         library.replace(folder / name)
     return name
-
-
-def _modules(module: Any) -> Iterator[Any]:
-    yield module
-    for imported in module.imports:
-        yield from _modules(imported)
-
-
-def _compile_cuda(source: str, folder: Path) -> None:
-    """Compile CUDA C++ for the device that code is generated for."""
-    file = folder / name_of(source)
-    if not source or file.exists():
-        return
-    if shutil.which(CUDA_COMPILER) is None:
-        raise BuildError(f"code for CUDA is compiled by {CUDA_COMPILER}: it is not on PATH")
-    with device_target("cuda"):
-        code = nvcc.compile_cuda(source, target_format="fatbin", compiler=CUDA_COMPILER)
-    folder.mkdir(exist_ok=True)
-    file.write_bytes(bytes(code))
 
 
 def _argument(weight: np.ndarray, place: str) -> Argument:

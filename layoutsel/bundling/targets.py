@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tvm.target import Target, codegen
 
-from layoutsel.bundling.compile import CUDA_COMPILER
+from tvm_passes import cuda
 from tvm_passes.cpu import host_target
 from tvm_passes.devices import DEVICE_TYPES, HOST
 from tvm_passes.errors import LayoutselError
@@ -96,10 +96,8 @@ def check_compilers(machine: Elsewhere | None, compiler: str | None) -> None:
     LayoutselError
         Says which compiler is missing, and what Debian calls it.
     """
-    if machine and "cuda" in machine.devices and shutil.which(CUDA_COMPILER) is None:
-        raise LayoutselError(
-            f"code for CUDA is compiled by {CUDA_COMPILER}: got none on PATH; install NVIDIA's CUDA toolkit"
-        )
+    if machine and "cuda" in machine.devices and (reason := cuda.uncompilable()):
+        raise LayoutselError(f"cannot compile for CUDA: {reason}")
     if compiler is not None:
         if shutil.which(compiler) is None:
             package = Path(compiler).name.rpartition("-")

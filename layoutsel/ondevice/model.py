@@ -14,7 +14,6 @@ from layoutsel.errors import InputError
 from layoutsel.ondevice import archive
 from layoutsel.ondevice.archive import BundleError
 from layoutsel.ondevice.artifact_header import SUFFIX, read_header
-from layoutsel.ondevice.device_code import provide_device_code
 from layoutsel.ondevice.requirements import check, check_features, check_units
 from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
 from layoutsel.runtime.machine import virtual_machine
@@ -41,7 +40,6 @@ class Model:
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
-        provide_device_code(path.parent)
         module = tvm_ffi.load_module(str(path.resolve()))
         machine = virtual_machine(module, tuple(header.get("devices", (HOST,))))
         self._weights = tvm_ffi.convert(list(_weights(path, header)))

@@ -10,7 +10,6 @@ from typing import Any
 import tvm_ffi
 
 from layoutsel.ondevice.candidate import Candidate
-from layoutsel.ondevice.device_code import provide_device_code
 from layoutsel.ondevice.manifest import Argument, Program
 from layoutsel.ondevice.tensors import random_tensor, tensor_of
 from layoutsel.ondevice.timing import Measured, time_candidate, time_copy, time_crossing
@@ -62,9 +61,7 @@ def prepare(units: tuple[str, ...], threads: int) -> None:
 
 def load_program(folder: Path, program: Program) -> Candidate:
     """A program of an unpacked bundle with its arguments in place."""
-    library = folder / program.file
-    provide_device_code(library.parent)
-    module = tvm_ffi.load_module(str(library))
+    module = tvm_ffi.load_module(str(folder / program.file))
     inputs = [_tensor(arg, INPUT_SEED + index) for index, arg in enumerate(program.inputs)]
     weights = [_tensor(argument, index) for index, argument in enumerate(program.weights)]
     return Candidate(

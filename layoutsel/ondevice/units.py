@@ -13,7 +13,7 @@ from tvm_passes.opencl.plugin import identity as opencl_identity
 LOADERS: Mapping[str, Callable[[], str | None]] = {
     "onednn": onednn.available,
     "amx": amx.unavailable,
-    "cuda": cuda.unavailable,
+    "cuda": cuda.missing,
     "opencl": opencl_unavailable,
 }
 """By unit: loads what it needs, and says why it cannot; None where it could."""
