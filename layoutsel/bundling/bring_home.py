@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,8 +14,11 @@ from layoutsel.cost.store import Context, Store, default_path
 from layoutsel.ondevice import results as results_of
 from layoutsel.ondevice.results import DeployedResult, Results
 from layoutsel.planning import documents
+from layoutsel.versions import all_versions
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,13 @@ def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
         If the file is none of ours or damaged.
     """
     found = results_of.load(file)
+    if changed := _changed(found):
+        logger.warning(
+            "%s: measured with other versions of %s than plans here are made with, which will not use it: bundle the "
+            "model again",
+            file,
+            ", ".join(changed),
+        )
     path = cache or default_path()
     outcomes = [one.timing for one in found.candidates]
     outcomes += [one.timing for one in found.boundaries]
@@ -54,6 +65,11 @@ def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
         complete=found.complete,
         deployed=found.deployed,
     )
+
+
+def _changed(found: Results) -> list[str]:
+    now = all_versions()
+    return sorted(name for name in now if found.versions.get(name) != now[name])
 
 
 def _kept(found: Results, path: Path) -> Path:

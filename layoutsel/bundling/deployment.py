@@ -52,7 +52,7 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
 def _write_model(making: Making, plan: Plan) -> int:
     """Write the artifact into the bundle's folder; returns how many results its `main` gives, exposed logits included."""
     session = making.session
-    lowered = session.lower(plan.decisions)
+    lowered = session.lower(plan.decisions, plan.order)
     with session.generating():
         executable = generate_code(lowered.module, lowered.target)
         library = making.folder / export_library(executable, making.folder, making.compiler)

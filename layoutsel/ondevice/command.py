@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"error: {error}")
         return USER_ERROR
     except KeyboardInterrupt:
-        _say(f"interrupted; what was measured is in {options.output}, the same command goes on")
+        kept = f"; what was measured is in {options.output}, the same command goes on"
+        _say(f"interrupted{kept if options.output.exists() else ''}")
         return INTERRUPTED
     except Exception as error:
         _say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
@@ -83,10 +84,12 @@ def _show(deployed: DeployedResult, output: Path) -> None:
     """
     for check in deployed.checks:
         error = math.inf if check.rel_l2_err is None else check.rel_l2_err
-        said = f"{check.output!r} against {check.reference}: relative L2 error {error:.1e}"
         if error > check.tolerance:
-            raise LayoutselError(f"{said}; expected at most {check.tolerance:.0e}. Report it")
-        print(f"verified {said}")
+            raise LayoutselError(
+                f"output {check.output!r} differs from {check.reference}: relative L2 error {error:.2e}, expected at "
+                f"most {check.tolerance:.0e}. Report it"
+            )
+        print(f"verified {check.output!r} against {check.reference}: relative L2 error {error:.1e}")
     timing = deployed.timing
     print(
         f"{timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms, median of {timing.runs} runs, written to {output}"

@@ -22,6 +22,7 @@ from layoutsel.ondevice.results import (
     Results,
 )
 from layoutsel.planning import documents
+from layoutsel.versions import all_versions
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -162,6 +163,15 @@ def test_cost_models_learn_from_it(file, cache):
     assert {str(sample.decision) for sample in dataset.samples} == {"cpu:NCHW", "opencl:NCHW"}
     assert all(sample.provenance.profile.machine == MACHINE for sample in dataset.samples)
     assert {part.reason for part in skipped} == {"the candidate failed"}
+
+
+def test_other_versions_are_announced(file, cache, caplog):
+    bring_home(file, cache)
+    assert "measured with other versions of" in caplog.text
+    caplog.clear()
+    documents.save(replace(RESULTS, versions=all_versions()), file)
+    bring_home(file, cache)
+    assert not caplog.records
 
 
 def test_twice_is_once(file, cache):
