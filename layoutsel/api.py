@@ -92,6 +92,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     fallback
         ``cpu``: go on without a device that is missing or fails, with warnings. The model then holds a second one,
         planned for the host's units alone, that takes over where a device is missing or fails later.
+    parallel
+        Whether devices work while the host does: the plan is made for the time until all is done, not for the sum.
 
     Raises
     ------
