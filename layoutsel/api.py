@@ -44,6 +44,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     progress: OnProgress | None = None,
     logs: str | Path | None = None,
     fallback: str | None = None,
+    parallel: bool = False,
 ) -> CompiledModel:
     """Plan and compile a model for this machine.
 
@@ -112,6 +113,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         cost_model=cost_model,
         logs=logs,
         fallback=fallback,
+        parallel=parallel,
     )
     check_budget(session.precision, verify=verify)
 

@@ -48,7 +48,7 @@ def compiled(session: Session, plan: Plan) -> CompiledModel:
         If a device fails that shall not be done without.
     """
     _require_here(session)
-    lowered = session.lower(plan.decisions)
+    lowered = session.lower(plan.decisions, plan.order)
     return _settled(session, plan, lambda: _generated(session, plan, lowered))
 
 
@@ -60,7 +60,7 @@ def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, Compi
     with ThreadPoolExecutor(GENERATORS) as generators:
         for name, plan in plans.items():
             with _doing_without(name):
-                lowered = session.lower(plan.decisions)
+                lowered = session.lower(plan.decisions, plan.order)
                 generating[name] = generators.submit(_generated, session, plan, lowered)
         for name, model in generating.items():
             with _doing_without(name):
@@ -81,7 +81,7 @@ def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]
             runs = "runs" if len(failed) == 1 else "run"
             logger.warning("%s; %s %s on the CPU instead", error.what, ", ".join(failed), runs)
             decisions.update(dict.fromkeys(failed, Decision(unit="cpu")))
-            generate = partial(_generated, session, plan, session.lower(decisions))
+            generate = partial(_generated, session, plan, session.lower(decisions, plan.order))
 
 
 def _tried(model: CompiledModel) -> CompiledModel:

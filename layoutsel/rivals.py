@@ -22,6 +22,7 @@ from layoutsel.planning.alternatives import (
     top_plans,
     unit_plans,
 )
+from layoutsel.planning.makespan import Makespan, schedule
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.refine import Seen
@@ -169,7 +170,12 @@ def crowned(
     if winner.name != "plan":
         solution = _solution(chosen, problem, plan.decisions)
         explained = session.explained(problem, solution, winner.name)
-        plan = replace(explained, measured=plan.measured, trade_off=plan.trade_off)
+        plan = replace(
+            explained,
+            measured=plan.measured,
+            trade_off=plan.trade_off,
+            makespan=plan.makespan,
+        )
     residuals = residuals_of(session, model, plan, random_inputs(model.inputs))
     model.header["plan"] = documents.to_json(replace(plan, residuals=residuals))
     return model
@@ -226,7 +232,15 @@ def plan_of(
         threads=chosen.threads,
         score_cost_us=chosen.score_cost_us,
     )
-    return replace(made, precision=chosen.precision, max_rel_error=chosen.max_rel_error)
+    makespan = chosen.makespan and Makespan.of(
+        schedule(problem, decisions), chosen.makespan.bound_us
+    )
+    return replace(
+        made,
+        precision=chosen.precision,
+        max_rel_error=chosen.max_rel_error,
+        makespan=makespan,
+    )
 
 
 def _solution(

@@ -47,6 +47,7 @@ from layoutsel.planning.hybrid import (
     without_estimates,
     without_guesses,
 )
+from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
@@ -107,6 +108,8 @@ class Session:
     """What to go on with where a device fails; None where that is an error."""
     left_out: tuple[str, ...] = ()
     """Units that the user named and that are done without; so are pins to them."""
+    parallel: bool = False
+    """Whether plans are to be short where devices work while the host does, not in sum."""
 
     @classmethod
     def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
@@ -126,6 +129,7 @@ class Session:
         elsewhere: Elsewhere | None = None,
         machine: str | Path | None = None,
         fallback: str | None = None,
+        parallel: bool = False,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
 
@@ -166,6 +170,7 @@ class Session:
             other,
             fallback,
             left_out,
+            parallel,
         )
 
     def on_host(self) -> Session:
@@ -190,10 +195,12 @@ class Session:
             return nullcontext()  # those of this machine say nothing of another
         return tuning_records(self.logs)
 
-    def lower(self, decisions: Mapping[SubgraphId, Decision]) -> Lowered:
+    def lower(
+        self, decisions: Mapping[SubgraphId, Decision], order: Sequence[SubgraphId] = ()
+    ) -> Lowered:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
-            return lower_decisions(self.graph, decisions)
+            return lower_decisions(self.graph, decisions, order=order)
 
     @cached_property
     def candidates(self) -> dict[SubgraphId, Candidates]:
@@ -451,7 +458,14 @@ class Session:
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
         if not self.precision.is_budget:
-            return self.explained(problem, choose(problem, strategy=strategy), strategy)
+            solution = choose(problem, strategy=strategy)
+            if not self.parallel:
+                return self.explained(problem, solution, strategy)
+            found = solve_parallel(problem, solution.decisions)
+            total_us = problem.cost(found.decisions).total_us
+            solution = replace(solution, decisions=found.decisions, cost_us=total_us)
+            made = self.explained(problem, solution, strategy)
+            return replace(made, makespan=found.makespan)
         plans = trade_offs(problem, strategy=strategy)
         chosen = predicted_within(plans, self.precision.tolerance)
         made = self.explained(problem, chosen.solution, strategy)

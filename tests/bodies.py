@@ -42,6 +42,7 @@ BODIES = {
         [(1, 32, 8, 8)],
     ),
     "softmax": (lambda x: relax.op.nn.softmax(x, axis=1), [(1, 32, 3, 3)]),
+    "large": (lambda x: relax.op.nn.relu(convolution(x, 72, 3, padding=(1, 1))), [(1, 64, 12, 12)]),
     "product": (lambda x: relax.op.matmul(x, weights(24, 40)), [(3, 24)]),
 }
 """By name: what builds the result from the inputs, and their shapes."""

@@ -1,5 +1,8 @@
 """What the compute unit ``cuda`` needs beside TVM's wheel: the driver of a device to run, and a compiler to generate code.
 
+TVM compiles CUDA's source where it finds the driver, and keeps source where it does not, for a machine that has a compiler as
+well. Here that becomes PTX, which a driver alone takes: :func:`compiling` makes it, and :func:`available` lets it pass.
+
 Importing this does not import TVM.
 """
 
@@ -11,8 +14,9 @@ import functools
 import importlib.util
 import os
 import shutil
-import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 _CUDA = 2
 """DLPack's number of the device type."""
@@ -20,29 +24,50 @@ _EXIST, _NAME, _COMPUTE_VERSION, _DRIVER, _MEMORY = 0, 5, 4, 12, 14
 """TVM's numbers of attributes."""
 _COMPILER = "TVM_CUDA_COMPILE_MODE"
 """TVM's variable: ``nvrtc``, through the package cuda-bindings, or ``nvcc``."""
+_CREATE = "ffi.Module.create.cuda"
+"""What TVM asks for to make a module, where there is a driver."""
+_REWRITE, _COMPILE = "tvm_callback_cuda_postproc", "tvm_callback_cuda_compile"
+"""What TVM calls with the source that it generated, and with what a saved module holds."""
+_PTX = ".version"
+"""The directive that PTX begins with, comments aside."""
+_one_at_a_time = threading.RLock()
 
 
 @functools.cache
 def available() -> str | None:
     """Load the run time; None where that worked, else the reason why not."""
+    import tvm_ffi
+
     from tvm_passes.runtime_library import load_tvm_runtime, runtime_library
 
     load_tvm_runtime()
-    if "tvm" not in sys.modules:  # which has tried, but does not say what was wrong
-        return _load(str(runtime_library("libtvm_runtime_cuda.so")))
+    if tvm_ffi.get_global_func("device_api.cuda", allow_missing=True) is None:
+        try:
+            ctypes.CDLL(str(runtime_library("libtvm_runtime_cuda.so")))
+        except OSError as error:
+            return f"TVM's run time for CUDA cannot be loaded ({error}): install NVIDIA's driver and libcudart of CUDA 13"
+    _let_ptx_pass()
+    return None
+
+
+def _let_ptx_pass() -> None:
+    """Let modules hold PTX where TVM expects source."""
     import tvm_ffi
 
-    if tvm_ffi.get_global_func("device_api.cuda", allow_missing=True) is not None:
-        return None
-    return _load(str(runtime_library("libtvm_runtime_cuda.so")))
+    compile_source = tvm_ffi.get_global_func(_COMPILE, allow_missing=True)
+
+    def compiled(code: str) -> Any:
+        if is_ptx(code) or compile_source is None:
+            return code.encode()
+        return compile_source(code)
+
+    tvm_ffi.register_global_func(_COMPILE, compiled, override=True)
 
 
-def _load(library: str) -> str | None:
-    try:
-        ctypes.CDLL(library)
-    except OSError as error:
-        return f"TVM's run time for CUDA cannot be loaded ({error}): install NVIDIA's driver and CUDA 13's libcudart"
-    return None
+def is_ptx(code: str) -> bool:
+    """Whether code is PTX, not source."""
+    lines = (line for line in code.splitlines() if line.strip() and not line.startswith("//"))
+    return next(lines, "").startswith(_PTX)
 
 
 def unavailable() -> str | None:
@@ -62,7 +87,34 @@ def uncompilable() -> str | None:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Within it TVM compiles for CUDA with what is at hand, unless the user has said with what."""
+    """Within it TVM compiles for CUDA with what is at hand, to PTX where there is no driver; in one thread at a time."""
+    import tvm_ffi
+
+    with _one_at_a_time, _compiler_at_hand():
+        if tvm_ffi.get_global_func(_CREATE, allow_missing=True) is not None:
+            yield
+            return
+        tvm_ffi.register_global_func(_REWRITE, to_ptx, override=True)
+        try:
+            yield
+        finally:
+            tvm_ffi.remove_global_func(_REWRITE)
+
+
+def to_ptx(source: str, target: Any) -> str:
+    """What the compiler at hand makes of CUDA's source."""
+    from tvm.support import nvcc
+
+    mode = os.environ[_COMPILER].lower() if _COMPILER in os.environ else "nvrtc"
+    arch = str(target.attrs["arch"])
+    with target:
+        made = nvcc.compile_cuda(source, target_format="ptx", arch=arch, compiler=mode)
+    return bytes(made).decode().rstrip("\0")
+
+
+@contextlib.contextmanager
+def _compiler_at_hand() -> Iterator[None]:
+    """Tell TVM of nvcc, unless the user has said what to take."""
     if _COMPILER in os.environ or _has_nvrtc():
         yield
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import tvm
 from tvm import relax
@@ -86,7 +87,10 @@ def _unit(module: tvm.IRModule, value: Expr) -> str | None:
 
 
 def _partitions(
-    module: tvm.IRModule, bindings: Sequence[relax.VarBinding], codegen: Mapping[str, str]
+    module: tvm.IRModule,
+    bindings: Sequence[relax.VarBinding],
+    codegen: Mapping[str, str],
+    apart: Collection[str],
 ) -> list[list[int]]:
     position = {binding.var: index for index, binding in enumerate(bindings)}
     reads = [
@@ -99,11 +103,12 @@ def _partitions(
         field = isinstance(value, relax.TupleGetItem) and value.tuple_value in position
         # A result of several belongs to whoever makes it.
         units.append(units[position[value.tuple_value]] if field else _unit(module, value))
+    called = list(accumulate(unit in apart for unit in units))
     quotient = _Quotient(reads)
     for node, read in enumerate(reads):
         if units[node] in codegen:
             for producer in sorted(read, reverse=True):
-                if units[producer] == units[node]:
+                if units[producer] == units[node] and called[producer] == called[node]:
                     quotient.contract(producer, node)
     return quotient.order()
 
@@ -170,10 +175,16 @@ class MergePartitions(ModulePass):
     ----------
     codegen
         The units that take whole partitions, and the name of each one's external code generation.
+    apart
+        Units whose calls keep partitions apart: what is called before and what behind one is not merged, or the unit
+        would wait for more than it reads.
     """
 
-    def __init__(self, codegen: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, codegen: Mapping[str, str] | None = None, apart: Collection[str] = ()
+    ) -> None:
         self.codegen = {"onednn": "layoutsel_onednn"} if codegen is None else codegen
+        self.apart = apart
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -186,7 +197,7 @@ class MergePartitions(ModulePass):
         count = 0
         with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
             with builder.dataflow():
-                for indices in _partitions(module, bindings, self.codegen):
+                for indices in _partitions(module, bindings, self.codegen, self.apart):
                     members = [bindings[index] for index in indices]
                     unit = _unit(module, members[0].value)
                     if unit is None or unit not in self.codegen:

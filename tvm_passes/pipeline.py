@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tvm
 from tvm import relax
@@ -15,6 +15,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.normalize import normalize
+from tvm_passes.order_subgraphs import OrderSubgraphs
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.place_devices import PlaceDevices, devices_of
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
@@ -46,15 +47,25 @@ def lower(
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target,
     not_transforming: frozenset[str] = frozenset(),
+    order: Sequence[SubgraphId] = (),
 ) -> tvm.IRModule:
     """From a partitioned module (stage 1) to lowered units (stage 4).
 
-    The host changes the layouts of what lies on the devices that are `not_transforming`.
+    The host changes the layouts of what lies on the devices that are `not_transforming`. Sub-graphs are called in the
+    `order`, where one is given, and partitions do not reach beyond the calls of devices then.
     """
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
+    if order:
+        module = OrderSubgraphs(order)(module)
     module = decide(module, decisions, not_transforming)
     check_decided(module)
-    return lower_units(MergePartitions(codegen)(module), target)
+    merged = MergePartitions(codegen, _devices() if order else ())(module)
+    return lower_units(merged, target)
+
+
+def _devices() -> frozenset[str]:
+    """The units with a memory of their own."""
+    return frozenset(backend.name for backend in BACKENDS.values() if backend.device != HOST)
 
 
 def decide(
@@ -64,8 +75,7 @@ def decide(
 ) -> tvm.IRModule:
     """From a partitioned module (stage 1) to one in decided layouts (stage 2), for the units in the table."""
     byoc = frozenset(backend.name for backend in BACKENDS.values() if backend.codegen)
-    devices = frozenset(b.name for b in BACKENDS.values() if b.device != HOST)
-    return RewriteLayouts(decisions, byoc, devices - not_transforming)(module)
+    return RewriteLayouts(decisions, byoc, _devices() - not_transforming)(module)
 
 
 def lower_units(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,11 @@ def lower_decisions(
     graph: ModelGraph,
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target | None = None,
+    order: Sequence[SubgraphId] = (),
 ) -> Lowered:
     """Give every sub-graph the code that the decisions say. Not in two threads at once: TVM's block builders share a stack.
+
+    They are called in the `order`, where one is given; see :func:`tvm_passes.pipeline.lower`.
 
     A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it. What a device
     fails to transform, the host does.
@@ -65,7 +69,7 @@ def lower_decisions(
     not_transforming: set[str] = set()
     while True:
         try:
-            module = lower(graph.module, decisions, target, frozenset(not_transforming))
+            module = lower(graph.module, decisions, target, frozenset(not_transforming), order)
             break
         except (BuildError, Declined) as error:
             if (unit := _failed_transformer(error)) and unit not in not_transforming:
@@ -91,7 +95,8 @@ def lower_decisions(
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
-    with build_context(module), cuda.compiling():
+    compiling = cuda.compiling() if "cuda" in devices_of(module) else nullcontext()
+    with build_context(module), compiling:
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
         )

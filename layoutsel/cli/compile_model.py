@@ -20,6 +20,7 @@ from layoutsel.cli.options import (
     LogsOption,
     MaxErrorOption,
     ModelArgument,
+    ParallelFlag,
     PinsOption,
     PrecisionOption,
     ShapeOption,
@@ -70,6 +71,7 @@ def compile_model(
     cache: CacheOption = None,
     logs: LogsOption = None,
     fallback: FallbackOption = None,
+    parallel: ParallelFlag = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -107,6 +109,7 @@ def compile_model(
         cache=cache,
         logs=logs,
         fallback=fallback,
+        parallel=parallel,
     )
     # Devices take part where units are named.
     with terminal.quiet_allocator(with_devices=units is not None), activity() as shown:

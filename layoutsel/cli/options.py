@@ -152,6 +152,13 @@ MachineOption = Annotated[
         show_default="this one",
     ),
 ]
+ParallelFlag = Annotated[
+    bool,
+    typer.Option(
+        "--parallel",
+        help="Let devices work while the host does: plan for the time until all is done, not for the sum.",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

@@ -18,6 +18,7 @@ from layoutsel.cli.options import (
     MachineOption,
     MaxErrorOption,
     ModelArgument,
+    ParallelFlag,
     PinsOption,
     PrecisionOption,
     ShapeOption,
@@ -48,6 +49,7 @@ def plan(
     cache: CacheOption = None,
     logs: LogsOption = None,
     machine: MachineOption = None,
+    parallel: ParallelFlag = False,
 ) -> None:
     """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
     check_output(output)
@@ -66,6 +68,7 @@ def plan(
         cache=cache,
         logs=logs,
         machine=machine,
+        parallel=parallel,
     )
     with activity() as shown:
         _, made = wanted.plan(wanted.open(shown), shown)

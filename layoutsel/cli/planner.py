@@ -38,6 +38,7 @@ class Wanted:
     cache: Path | None = None
     logs: Path | None = None
     fallback: str | None = None
+    parallel: bool = False
     machine: Path | None = None
 
     def check(self) -> None:
@@ -85,6 +86,7 @@ class Wanted:
             cost_model=self.cost_model,
             logs=self.logs,
             fallback=self.fallback,
+            parallel=self.parallel,
             machine=self.machine,
         )
 

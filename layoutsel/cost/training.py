@@ -150,7 +150,7 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
             device_features=features.DEVICE_NAMES if devices else (),
         )
         yield unit, subgraph_table(mine), seen
-    if boundaries := [boundary for boundary in dataset.boundaries if not _is_copy(boundary)]:
+    if boundaries := [boundary for boundary in dataset.boundaries if not is_copy(boundary)]:
         seen = Seen(
             machines=_machines(boundaries),
             operators=_sorted(sample.kind for sample in boundaries),
@@ -159,7 +159,7 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
         yield BOUNDARY, boundary_table(boundaries), seen
 
 
-def _is_copy(boundary: BoundarySample) -> bool:
+def is_copy(boundary: BoundarySample) -> bool:
     """Whether it is between memories: what that takes is the link's business."""
     return not {boundary.source, boundary.destination}.isdisjoint(
         boundary.provenance.profile.devices

@@ -12,7 +12,15 @@ from layoutsel.cost import boundary_features
 from layoutsel.cost.model import Cost, TensorSpec
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
-from layoutsel.cost.training import FEWEST, Options, Table, boundary_table, fit_point, predict_point
+from layoutsel.cost.training import (
+    FEWEST,
+    Options,
+    Table,
+    boundary_table,
+    fit_point,
+    is_copy,
+    predict_point,
+)
 from layoutsel.evaluation.predictors import LEARNED
 from layoutsel.evaluation.regret import (
     Key,
@@ -97,7 +105,8 @@ class PlannedModel:
     def learned_boundary(self) -> PriceBoundary:
         """Prices by a booster that has seen no tensor of the model's shapes; by the roofline where too few are left."""
         shapes = {tensor.shape for tensor in self.model.tensors}
-        table = boundary_table([s for s in self.dataset.boundaries if s.tensor.shape not in shapes])
+        others = [s for s in self.dataset.boundaries if s.tensor.shape not in shapes]
+        table = boundary_table([sample for sample in others if not is_copy(sample)])
         profile = self._profile
         roofline = RooflineCost.of(profile)
         booster = fit_point(table, self.options) if len(table) >= FEWEST else None
@@ -105,7 +114,7 @@ class PlannedModel:
         def price(kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
             if kind == "crossing" and HOST in (source, destination):
                 return 0.0
-            if booster is None:
+            if booster is None or not {source, destination}.isdisjoint(profile.devices):
                 estimate: Cost = getattr(roofline, kind)(tensor, source, destination)
                 return estimate.us
             asked = boundary_features.AskedBoundary(kind, source, destination, tensor, profile)

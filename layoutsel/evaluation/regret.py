@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layoutsel.building.asked import tensor_spec
+from layoutsel.building.boundaries import HOST_UNIT
+from layoutsel.building.problem import memory_of
 from layoutsel.cost.model import Cost, TensorSpec
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate
@@ -101,6 +103,7 @@ def recorded_problem(
                     source=cost.source,
                     in_layouts=offer.in_layouts,
                     out_layouts=offer.out_layouts,
+                    memory=_memory(offer.decision.unit),
                     score_us=scored.us if scored else None,
                 )
             )
@@ -112,6 +115,7 @@ def recorded_problem(
             nodes,
             lambda tensor, s, d: boundary("transform", tensor_spec(tensor), s, d),
             lambda tensor, s, d: _crossing(boundary, tensor_spec(tensor), s, d),
+            lambda tensor, s, d: boundary("crossing", tensor_spec(tensor), _unit(s), _unit(d)),
         ),
         model_name=model.name,
     )
@@ -121,6 +125,15 @@ def _crossing(boundary: PriceBoundary, tensor: TensorSpec, source: str, destinat
     """Nothing between units that run alike."""
     ends = [BACKENDS[end].runtime if end in BACKENDS else end for end in (source, destination)]
     return boundary("crossing", tensor, *ends) if ends[0] != ends[1] else 0.0
+
+
+def _memory(unit: str) -> str:
+    return memory_of(BACKENDS[unit]) if unit in BACKENDS else HOST
+
+
+def _unit(memory: str) -> str:
+    """Whose copies stand for those of a memory: measured devices are named as their units are."""
+    return HOST_UNIT if memory == HOST else memory
 
 
 def measured_costs(samples: Iterable[Sample]) -> dict[Key, Cost]:

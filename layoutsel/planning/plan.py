@@ -9,6 +9,8 @@ from pathlib import Path
 
 from layoutsel.planning import documents
 from layoutsel.planning.explain import Counterfactual, Explanation, Gains
+from layoutsel.planning.hybrid import GUESSED
+from layoutsel.planning.makespan import Makespan
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
@@ -109,6 +111,8 @@ class Plan:
     """Entry of :data:`layoutsel.precision.MODES`: which precisions were offered, and what error is allowed."""
     max_rel_error: float | None = None
     """The error that is allowed where the mode takes a budget."""
+    makespan: Makespan | None = None
+    """Its schedule, where devices work while the host does; None where everything waits for what is before it."""
     trade_off: tuple[TradeOff, ...] = ()
     """The plans that time was weighed against error with, the fastest first; none where the mode takes no budget."""
 
@@ -120,9 +124,21 @@ class Plan:
         return max(self.cost_us - self.uncertainty.bound_us, 0.0) / max(self.cost_us, 1e-9)
 
     @property
+    def order(self) -> tuple[SubgraphId, ...]:
+        """In which sub-graphs are called; empty where that does not matter."""
+        return self.makespan.order if self.makespan else ()
+
+    @property
     def spread_us(self) -> float:
-        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent."""
-        return math.hypot(*(subgraph.spread_us for subgraph in self.subgraphs))
+        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent.
+
+        But for those of a unit's rooflines: they share the efficiency that may be wrong.
+        """
+        spreads: dict[str, float] = {}
+        for subgraph in self.subgraphs:
+            cause = subgraph.decision.unit if subgraph.source == GUESSED else subgraph.id
+            spreads[cause] = spreads.get(cause, 0.0) + subgraph.spread_us
+        return math.hypot(*spreads.values())
 
     @property
     def own_measurement(self) -> Measured | None:

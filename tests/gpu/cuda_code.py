@@ -11,10 +11,10 @@ import sys
 import pytest
 import tvm
 from tvm import tirx
-from tvm.support import nvcc
 from tvm.target import Target
 
 from layoutsel.session import Session
+from tvm_passes import cuda
 from tvm_passes.backends import BACKENDS
 from tvm_passes.rewrite_layouts import RewriteLayouts
 from tvm_passes.targets import Elsewhere
@@ -58,24 +58,13 @@ def kernels(session: Session) -> dict[str, tirx.PrimFunc]:
 
 
 def ptx(codes: dict[str, tirx.PrimFunc], architecture: str) -> str:
-    """What nvcc makes of the kernels, in one go."""
-    made: list[str] = []
-
-    def compiled(source: str) -> str:
-        text = nvcc.compile_cuda(source, target_format="ptx", arch=architecture, compiler="nvcc")
-        made.append(bytes(text).decode())
-        return made[-1]
-
-    usual = tvm.get_global_func("tvm_callback_cuda_compile")
-    tvm.register_global_func("tvm_callback_cuda_compile", compiled, override=True)
-    try:
-        target = Target(machine(architecture).devices["cuda"].export(), host="llvm")
-        module = {name: code.with_attr("global_symbol", name) for name, code in codes.items()}
-        tvm.tirx.build(tvm.IRModule(module), target=target)
-    finally:
-        tvm.register_global_func("tvm_callback_cuda_compile", usual, override=True)
-    (text,) = made
-    return text
+    """What NVIDIA's compiler makes of the kernels, in one go."""
+    target = Target(machine(architecture).devices["cuda"].export(), host="llvm")
+    module = {name: code.with_attr("global_symbol", name) for name, code in codes.items()}
+    with cuda.compiling():
+        built = tvm.tirx.build(tvm.IRModule(module), target=target)
+    (kernels_module,) = built.imports
+    return str(kernels_module.inspect_source())
 
 
 if __name__ == "__main__":

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-import tvm
-from tvm import relax
-from cuda_code import ARCHITECTURES, kernels, machine, needs_nvcc, opened, ptx
+from cuda_code import ARCHITECTURES, kernels, needs_nvcc, opened, ptx
 
-from layoutsel.model.random_weights import random_weights
-from tests.cpu.support import model, weights
-from tvm_passes.backends import BACKENDS
-from tvm_passes.decision import Decision
-from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.rewrite_layouts import subgraph_id
-from tvm_passes.targets import targeting
+from tests.bodies import BODIES
+from tests.cpu.support import model
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_candidate_of_every_kind_compiles(architecture):
+    codes = {}
+    for body, shapes in BODIES.values():
+        codes |= kernels(opened(model(body, *shapes), architecture))
+    text = ptx(codes, architecture)
+    assert f".target {architecture}" in text
+    assert all(f".entry {name}_kernel" in text for name in codes)
+
+
+@needs_nvcc
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_candidate_of_a_network_compiles(architecture):
+    codes = kernels(opened("light:squeezenet", architecture))
+    assert ptx(codes, architecture).count(".entry") >= len(codes)
+
+
+def test_large_products_in_bfloat16_run_on_tensor_cores():
+    module = model(BODIES["large"][0], *BODIES["large"][1])
+    named = {
+        architecture: [
+            name
+            for name, code in kernels(opened(module, architecture)).items()
+            if "tvm_mma_sync" in code.script()
+        ]
+        for architecture in ("sm_75", "sm_80")
+    }
+    assert named["sm_75"] == []
+    assert len(named["sm_80"]) == 3
+
+
+def test_older_gpus_decline_bfloat16():
+    session = opened(model(BODIES["product"][0], *BODIES["product"][1]), "sm_75")
+    (found,) = session.candidates.values()
+    assert {decision.precision for decision in found.decisions} == {"f32"}
+    assert any("compute capability 7.5" in str(decline) for decline in found.declines)

@@ -168,3 +168,18 @@ def test_check_fits(plan, problem):
         check_fits(plan, model_hash="abc", ids=ids, machine="n")
     with pytest.raises(IllegalDecision, match=r"s1 \(nn\.conv2d\) has no candidate gpu:NHWC"):
         check_fits(edited(plan, 1, "gpu:NHWC"), model_hash="abc", ids=ids, problem=problem)
+
+
+def test_errors_of_a_roofline_are_shared(plan):
+    def spread(*sources):
+        subgraphs = [
+            replace(one, decision=Decision.parse(decision), source=source, spread_us=us)
+            for one, (decision, source, us) in zip(plan.subgraphs, sources, strict=False)
+        ]
+        return replace(plan, subgraphs=tuple(subgraphs)).spread_us
+
+    measured = ("cpu:NCHW", "measured", 3.0), ("cpu:NCHW", "measured", 4.0)
+    guessed = ("cuda:NCHW", "roofline", 5.0), ("cuda:NCHW", "roofline", 7.0)
+    assert spread(*measured) == pytest.approx(5.0)
+    assert spread(*guessed) == pytest.approx(12.0)
+    assert spread(*measured, *guessed) == pytest.approx(13.0)

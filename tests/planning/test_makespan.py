@@ -1,0 +1,116 @@
+"""Schedules of plans whose devices work while the host does, and the bound on them."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import graph_problem, small_problems
+
+from layoutsel.planning.makespan import lower_bound, schedule
+from layoutsel.planning.parallel import chains, solve_parallel
+from layoutsel.planning.problem import HOST, PlanningProblem
+from layoutsel.planning.solve import solve
+from tvm_passes.decision import SubgraphId
+
+SLACK_US = 1e-6
+
+UNITS = ("cpu", "opencl")
+
+
+def every_plan(problem: PlanningProblem):
+    """All choices of decisions."""
+    for options in itertools.product(*(node.options for node in problem.nodes)):
+        yield {
+            node.id: option.decision for node, option in zip(problem.nodes, options, strict=True)
+        }
+
+
+def memory(problem: PlanningProblem, decisions, id_):
+    return problem.by_id[id_].option(decisions[id_]).memory
+
+
+@given(problem=small_problems(), seed=st.integers(0, 1000))
+def test_a_schedule_keeps_to_the_order_and_to_its_processors(problem, seed):
+    plans = list(every_plan(problem))
+    decisions = plans[seed % len(plans)]
+    found = schedule(problem, decisions)
+    assert sorted(found.order) == sorted(problem.by_id)
+    position = {id_: index for index, id_ in enumerate(found.order)}
+    ends = {span.name: span for span in found.spans}
+    for tensor in problem.tensors:
+        for use in tensor.uses:
+            if tensor.producer is not None and use.consumer is not None:
+                assert position[tensor.producer] < position[use.consumer]
+                assert ends[tensor.producer].end_us <= ends[use.consumer].start_us + SLACK_US
+    for place in {place for span in found.spans for place in span.places}:
+        busy = [span for span in found.spans if place in span.places]
+        for before, after in itertools.pairwise(busy):
+            assert before.end_us <= after.start_us + SLACK_US
+
+
+@given(problem=small_problems(), seed=st.integers(0, 1000))
+def test_the_host_alone_takes_the_sum(problem, seed):
+    plans = list(every_plan(problem))
+    decisions = plans[seed % len(plans)]
+    if any(memory(problem, decisions, id_) != HOST for id_ in problem.by_id):
+        return
+    us = schedule(problem, decisions).makespan_us
+    assert us == pytest.approx(problem.cost(decisions).total_us)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=small_problems())
+def test_no_plan_is_shorter_than_the_bound_and_the_search_is_no_worse_than_its_start(problem):
+    best_us = min(schedule(problem, decisions).makespan_us for decisions in every_plan(problem))
+    first = solve(problem).decisions
+    found = solve_parallel(problem, first)
+    assert lower_bound(problem) <= best_us + SLACK_US
+    assert found.bound_us <= best_us + SLACK_US
+    assert best_us - SLACK_US <= found.schedule.makespan_us
+    assert found.schedule.makespan_us <= schedule(problem, first).makespan_us + SLACK_US
+    assert schedule(problem, found.decisions) == found.schedule
+
+
+def fork(branches: int, length: int) -> PlanningProblem:
+    """A stem, chains that all read it, and what joins them; copies are cheap."""
+    parents, ends = [[-1]], []
+    for _ in range(branches):
+        parents.append([0])
+        parents.extend([len(parents) - 1] for _ in range(length - 1))
+        ends.append(len(parents) - 1)
+    parents.append(ends)
+    return graph_problem(parents, random.Random(7), layouts=("NCHW",), units=UNITS)
+
+
+def test_branches_go_to_both():
+    problem = fork(branches=2, length=4)
+    first = solve(problem)
+    found = solve_parallel(problem, first.decisions)
+    best_us = min(schedule(problem, decisions).makespan_us for decisions in every_plan(problem))
+    assert found.schedule.makespan_us < 1.05 * best_us
+    assert found.schedule.makespan_us < 0.8 * first.cost_us
+    memories = {memory(problem, found.decisions, id_) for id_ in problem.by_id}
+    assert memories == {"opencl", HOST}
+    at_once = [
+        (one, other)
+        for one, other in itertools.combinations(found.schedule.spans, 2)
+        if min(one.end_us, other.end_us) > max(one.start_us, other.start_us) + SLACK_US
+    ]
+    assert at_once
+
+
+def test_chains_end_where_a_network_branches_or_joins():
+    found = chains(fork(branches=2, length=3))
+    names = [[SubgraphId(f"s{i}") for i in chain] for chain in ((1, 2, 3), (4, 5, 6))]
+    assert found[:2] == names
+    assert sorted(map(len, found[2:])) == [1, 1]
+
+
+def test_a_network_of_hundreds_is_scheduled_within_the_time_limit():
+    rng = random.Random(3)
+    parents = [[-1]] + [[max(0, i - rng.randint(1, 4)) for _ in range(2)] for i in range(1, 150)]
+    problem = graph_problem(parents, rng, units=UNITS)
+    found = solve_parallel(problem, solve(problem).decisions, time_limit_s=5.0)
+    assert 0 < found.bound_us <= found.schedule.makespan_us
