@@ -8,6 +8,7 @@ import pytest
 from command import refused, succeed
 
 import layoutsel
+from layoutsel.cost.store import Store, Timing
 from layoutsel.session import Session
 from tvm_passes.errors import LayoutselError
 
@@ -71,6 +72,23 @@ def test_nothing_is_measured_for_it(model, machine, tmp_path, cost):
     line = refused("plan", model, "--machine", machine, "--cost", cost, "--cache", cache)
     assert "nothing is measured here" in line
     assert "candidates, such as s0 as " in line
+
+
+def test_what_was_measured_there_is_used(model, machine, tmp_path):
+    cache = tmp_path / "cache.sqlite"
+    session = Session.open(str(model), machine=machine, cache=cache, units=["cpu"])
+    with Store(session.context, cache) as store:
+        for subgraph in session.graph.subgraphs:
+            for number, decision in enumerate(session.candidates[subgraph.id].decisions):
+                timing = Timing(us=7.0 + number, spread_us=0.1, runs=9)
+                store.put(session.asked(subgraph, decision).key, decision, timing)
+    options = ("--machine", machine, "--cache", cache, "--units", "cpu")
+    for cost in ("measured", "hybrid", "learned"):
+        plan = tmp_path / f"{cost}.json"
+        succeed("plan", model, "-o", plan, "--cost", cost, *options)
+        document = json.loads(plan.read_text())
+        assert {(s["source"], s["cost_us"]) for s in document["subgraphs"]} == {("measured", 7.0)}
+    assert "nothing is measured here" in refused("plan", model, "--cost", "measured", *options[:4])
 
 
 @pytest.mark.parametrize(
