@@ -136,7 +136,10 @@ def plan(
     pins: Sequence[str] = (),
     **options: Any,
 ) -> Plan:
-    """Choose a decision for every sub-graph; parameters as of :func:`optimize`."""
+    """Choose a decision for every sub-graph; parameters as of :func:`optimize`.
+
+    With `machine`, the file of another machine and its devices, the plan is for that one, and nothing is measured.
+    """
     session = Session.open(model, **options)
     return session.plan(session.problem(cost, pins, measure_budget_s), strategy)
 
