@@ -24,7 +24,7 @@ from layoutsel.planning.problem import HOST, PlanningProblem
 from layoutsel.session import Session
 from tvm_passes.decision import Decision, SubgraphId
 
-MACHINE = Path(__file__).parent / "machines" / "xeon_8380_l40s.json"
+MACHINE = Path(__file__).parent / "machines" / "xeon_8380_a10.json"
 BATCHES = tuple(2**power for power in range(9))
 
 

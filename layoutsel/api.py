@@ -92,6 +92,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     fallback
         ``cpu``: go on without a device that is missing or fails, with warnings. The model then holds a second one,
         planned for the host's units alone, that takes over where a device is missing or fails later.
+    parallel
+        Whether devices work while the host does: the plan is made for the time until all is done, not for the sum.
 
     Raises
     ------
@@ -134,7 +136,10 @@ def plan(
     pins: Sequence[str] = (),
     **options: Any,
 ) -> Plan:
-    """Choose a decision for every sub-graph; parameters as of :func:`optimize`."""
+    """Choose a decision for every sub-graph; parameters as of :func:`optimize`.
+
+    With `machine`, the file of another machine and its devices, the plan is for that one, and nothing is measured.
+    """
     session = Session.open(model, **options)
     return session.plan(session.problem(cost, pins, measure_budget_s), strategy)
 

@@ -40,7 +40,7 @@ class InputError(LayoutselError):
 
 
 class DeviceError(LayoutselError):
-    """A device that failed at work: out of memory, lost, or with a kernel that its driver does not build.
+    """A device that failed at work: out of memory, lost, or with kernels that its driver does not build.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class DeviceError(LayoutselError):
         Id of the sub-graph that it failed at; empty where none can be named.
     """
 
-    def __init__(self, what: str, *, device: str, cause: str, subgraph: str = "") -> None:
+    def __init__(self, what: str, *, device: str, cause: str = "other", subgraph: str = "") -> None:
         super().__init__(f"{what}. Compile with --fallback cpu to go on without the device")
         self.what = what
         self.device = device

@@ -438,13 +438,16 @@ class Session:
             return problem
 
     def _unmeasured(self, model: MeasuredCost, cost: str, pins: Sequence[str]) -> PlanningProblem:
-        """The planning problem of another machine: what is stored of it, predicted, or its roofline."""
+        """The planning problem of another machine: what is stored of it, predicted, or its roofline.
+
+        Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
+        """
         problem = apply_pins(self.priced(model, cost), pins)
         if cost in ("measured", "hybrid"):
             require_measured(problem, f"--cost {cost} for the machine {self.profile.name}")
         if cost == "learned":
             warn_of_unknown_machine(self)
-        return problem if cost == "roofline" else without_guesses(problem)
+        return problem
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""

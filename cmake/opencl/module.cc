@@ -13,6 +13,7 @@
 #include "buffer.h"
 #include "launch.h"
 #include "program.h"
+#include "recorder.h"
 #include "wire.h"
 
 namespace layoutsel::opencl {
@@ -146,9 +147,12 @@ class Kernel {
     if (grid.groups[0] * grid.groups[1] * grid.groups[2] == 0) return;  // an empty tensor
     const auto& [g, l] = std::pair(grid.groups, grid.group);
     try {
-      queue.enqueueNDRangeKernel(kernel, cl::NullRange,
-                                 cl::NDRange(g[0] * l[0], g[1] * l[1], g[2] * l[2]),
-                                 cl::NDRange(l[0], l[1], l[2]));
+      bool is_recorded = IsRecording();
+      cl::Event event;
+      queue.enqueueNDRangeKernel(
+          kernel, cl::NullRange, cl::NDRange(g[0] * l[0], g[1] * l[1], g[2] * l[2]),
+          cl::NDRange(l[0], l[1], l[2]), nullptr, is_recorded ? &event : nullptr);
+      if (is_recorded) Record(device, info_->name, event);
       queue.flush();  // some drivers would start at the next wait
     } catch (const cl::Error& error) {
       size_t most = MostInGroup(device, kernel);

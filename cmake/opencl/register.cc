@@ -9,6 +9,7 @@
 #include "device_api.h"
 #include "module.h"
 #include "program.h"
+#include "recorder.h"
 #include "timer.h"
 
 namespace layoutsel::opencl {
@@ -27,6 +28,15 @@ ffi::Map<ffi::String, int64_t> Builds() {
   return {{"source", Counts().from_source.load()}, {"binary", Counts().from_binary.load()}};
 }
 
+// Names, starts and ends of the kernels that were recorded.
+ffi::Array<ffi::Array<ffi::Any>> Timeline() {
+  ffi::Array<ffi::Array<ffi::Any>> result;
+  for (const Ran& ran : Recorded()) {
+    result.push_back({ffi::String(ran.kernel), ran.start_ns, ran.end_ns});
+  }
+  return result;
+}
+
 ffi::String Identity(int number) { return DeviceAt(number).identity(); }
 
 void Register() {
@@ -41,6 +51,8 @@ void Register() {
       .def("layoutsel.opencl.devices", Labels)
       .def("layoutsel.opencl.identity", Identity)
       .def("layoutsel.opencl.builds", Builds)
+      .def("layoutsel.opencl.record", SetRecording)
+      .def("layoutsel.opencl.recorded", Timeline)
       .def("layoutsel.opencl.set_cache",
            [](const ffi::String& folder) { SetCacheFolder(std::string(folder)); });
 }

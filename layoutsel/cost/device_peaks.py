@@ -9,6 +9,7 @@ from pathlib import Path
 
 from layoutsel.cost.model import Workload
 from layoutsel.cost.probing import ask, kept, remembered
+from layoutsel.errors import DeviceError
 from layoutsel.planning.documents import from_json
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -83,7 +84,7 @@ def device_peaks(unit: str, identity: str, *, folder: Path | None = None) -> Dev
 
     Raises
     ------
-    LayoutselError
+    DeviceError
         If the measuring process fails.
     """
     return remembered(DevicePeaks, _name(unit, identity), lambda: probe_device(unit), folder)
@@ -97,9 +98,18 @@ def known_device_peaks(
 
 
 def probe_device(unit: str) -> DevicePeaks:
-    """Measure the peaks of the device that `unit` computes on; takes about ten seconds."""
+    """Measure the peaks of the device that `unit` computes on; takes about ten seconds.
+
+    Raises
+    ------
+    DeviceError
+        If the measuring process fails.
+    """
     code = f"from layoutsel.building.device_probe import report; report({unit!r})"
-    found = ask(code, f"the device of {unit!r}", {})
+    try:
+        found = ask(code, f"the device of {unit!r}", {})
+    except LayoutselError as error:
+        raise DeviceError(str(error), device=unit) from error
     return from_json(DevicePeaks, found, file="probe")
 
 

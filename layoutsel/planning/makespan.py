@@ -2,9 +2,9 @@
 
 The host's thread makes all calls, in one order. What it computes itself it waits for. A device takes its kernels and computes
 them in that order, while the host goes on; only where a tensor is copied between the two, each waits for the other. So an order
-of calls is a schedule. :func:`schedule` finds one by list scheduling: of the calls whose inputs are there, that which can start
-first comes next; of several such, that with the longest path behind it (Graham, "Bounds on multiprocessing timing anomalies",
-1969; HEFT's ranks, Topcuoglu et al., 2002).
+of calls is a schedule. :func:`schedule` finds one by list scheduling: of the calls that can be made, a device's come first, as
+the host goes on at once; then that which can start first; of several such, that with the longest path behind it (Graham,
+"Bounds on multiprocessing timing anomalies", 1969; HEFT's ranks, Topcuoglu et al., 2002).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def schedule(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision])
     order: list[SubgraphId] = []
     spans: list[Span] = []
     while ready:
-        number = min(ready, key=lambda n: (_start(tasks[n], free_us), -tasks[n].rank_us, n))
+        number = min(ready, key=lambda n: (*_urgency(tasks[n], free_us), n))
         task = tasks[number]
         start_us = _start(task, free_us)
         for place in task.places:
@@ -124,6 +124,11 @@ def schedule(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision])
             if left[reader] == 0:
                 ready.add(reader)
     return Schedule(order=tuple(order), spans=tuple(spans))
+
+
+def _urgency(task: _Task, free_us: Mapping[str, float]) -> tuple[bool, float, float]:
+    """By what the next call is chosen: the least first."""
+    return HOST in task.places, _start(task, free_us), -task.rank_us
 
 
 def _start(task: _Task, free_us: Mapping[str, float]) -> float:

@@ -7,12 +7,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tvm_ffi
 
+from layoutsel.runtime import timeline
 from layoutsel.runtime.compiled import CompiledModel
 
 _KIND_PREFIX = "layoutsel_"
@@ -73,13 +74,19 @@ def trace(model: CompiledModel, inputs: Sequence[np.ndarray], runs: int = 1) -> 
 
 
 class Tracer:
-    """Runs `model` on checked `inputs` and tells when everything ran."""
+    """Runs `model` on checked `inputs` and tells when everything ran.
+
+    Where devices work while the host does, kernels of devices have the times that they themselves tell. Else each is waited
+    for before the next call.
+    """
 
     def __init__(self, model: CompiledModel, inputs: Sequence[np.ndarray]) -> None:
         self.model = model
         self._partitions = _partitions(model)
         self._calls: list[_Call] = []
-        self._call = model.instrumented_call(inputs, _recorder(self._calls, model.synchronise))
+        self._is_at_once = timeline.tells_all(model)
+        wait = _do_not_wait if self._is_at_once else model.synchronise
+        self._call = model.instrumented_call(inputs, _recorder(self._calls, wait))
         self._origin_ns = time.perf_counter_ns()
 
     def run(self, number: int = 0) -> tuple[list[Event], float]:
@@ -87,12 +94,13 @@ class Tracer:
         before = self._steps()
         self._call()
         self._calls.clear()
-        with _profiling():
+        with _profiling(), timeline.recording(is_on=self._is_at_once) as recorded:
             whole_us = self._call()
         after = self._steps()
         events: list[Event] = []
-        labels = _labels(self._calls, self.model.header.get("calls", ()))
-        for call, label in zip(self._calls, labels, strict=True):
+        calls = [_timed(call, recorded.take(call.function)) for call in self._calls]
+        labels = _labels(calls, self.model.header.get("calls", ()))
+        for call, label in zip(calls, labels, strict=True):
             if call.function in self._partitions:
                 kind = self._partitions[call.function].kind
                 steps = (before[call.function], after[call.function])
@@ -105,6 +113,15 @@ class Tracer:
 
     def _steps(self) -> dict[str, list[dict[str, Any]]]:
         return {symbol: _steps(module, symbol) for symbol, module in self._partitions.items()}
+
+
+def _timed(call: _Call, times_ns: tuple[int, int] | None) -> _Call:
+    """`call` with start and end of what a device did of it."""
+    return call if times_ns is None else replace(call, start_ns=times_ns[0], end_ns=times_ns[1])
+
+
+def _do_not_wait() -> None:
+    """Devices go on while the host does."""
 
 
 def subgraph_times(

@@ -96,7 +96,7 @@ def test_a_unit_without_a_device_is_refused(path, tmp_path):
 @pytest.mark.parametrize(
     ("decision", "body", "dtype", "got"),
     [
-        ("opencl:NHWC", relax.op.exp, "float32", "layout NHWC"),
+        ("opencl:NCHW16c", relax.op.exp, "float32", "layout NCHW16c"),
         ("opencl:NCHW:bf16", relax.op.exp, "float32", "precision bf16"),
         ("opencl:NCHW:f32:winograd", relax.op.exp, "float32", "algorithm winograd"),
         ("opencl:NCHW", relax.op.exp, "float16", "float16"),

@@ -170,3 +170,22 @@ def test_improvements_grow_with_doubt_and_fall_with_distance(delta, sigma, more)
     gain = expected_improvement(delta, sigma)
     assert expected_improvement(delta, sigma * more) >= gain - 1e-9 * sigma * more
     assert expected_improvement(delta * more, sigma) <= gain + 1e-9 * sigma
+
+
+@given(small_problems())
+def test_estimates_of_a_unit_are_left_out_where_there_are_others(problem):
+    unit = problem.units[0]
+    mixed = reprice(
+        problem,
+        lambda node, option: replace(
+            option, source="roofline" if option.decision.unit == unit else "measured"
+        ),
+    )
+    left = hybrid.without_estimates(mixed, (unit,))
+    assert hybrid.has_estimates(mixed, (unit,))
+    assert not hybrid.has_estimates(mixed, set(problem.units) - {unit})
+    if len(problem.units) > 1:
+        assert not hybrid.has_estimates(left, (unit,))
+        assert all(len(node.declines) > 0 for node in left.nodes)
+    else:
+        assert left.nodes == mixed.nodes

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
 from math import prod
 
 from tvm import s_tir, tirx
-from tvm.s_tir import TensorIntrin
 from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
 from tvm.s_tir.dlight.gpu.matmul import (
     auto_inline_consumer_chain,
@@ -19,12 +16,11 @@ from tvm.target import Target
 
 from tvm_passes.gpu.implicit_gemm import child_blocks
 from tvm_passes.gpu.target import compute_capability
+from tvm_passes.gpu.wmma import FACTOR, SHARED, SIDE, SUM, intrinsic
 
 CAPABILITY = 80
 """Of the first GPUs whose tensor cores take bfloat16 (Ampere)."""
 
-_SIDE = 16
-"""Rows, columns and depth of a fragment: what a warp multiplies at once."""
 _WARP = 32
 _WARPS = (2, 2)
 """Warps of a block, by rows and columns."""
@@ -36,27 +32,6 @@ _VECTOR = 4
 """Elements that a thread copies at once."""
 _MOST_PADDING = 4.0
 """How many times the work padding to whole tiles may make of it; memory bounds what is smaller."""
-_FACTOR, _SUM = "bfloat16", "float32"
-_SHARED = "shared.dyn"
-
-
-@cache
-def _intrinsics() -> Mapping[str, str]:
-    """Names of what a warp does at once, registered; TVM's module of them takes many seconds to import."""
-    from tvm.s_tir.tensor_intrin import cuda
-
-    side = (_SIDE, _SIDE, _SIDE)
-    made = {
-        "load_a": cuda.get_wmma_load_intrin(*side, _FACTOR, _SHARED, False, False),
-        "load_b": cuda.get_wmma_load_intrin(*side, _FACTOR, _SHARED, True, True),
-        "multiply": cuda.get_wmma_sync_intrin(*side, _FACTOR, _SUM, True),
-        "fill": cuda.get_wmma_fill_intrin(*side, _SUM),
-        "store": cuda.get_wmma_store_intrin(*side, _SUM, _SHARED),
-    }
-    names = {name: f"layoutsel.wmma_bf16_{name}" for name in made}
-    for name, intrinsic in made.items():
-        TensorIntrin.register(names[name], *intrinsic)
-    return names
 
 
 class TensorCores(GPUScheduleRule):
@@ -90,7 +65,7 @@ def _product(schedule: s_tir.Schedule) -> SBlockRV | None:
     for copy, side, move in zip(copies, sides, of_tensors, strict=True):
         schedule.transform_layout(copy, (side, 0), move)
     schedule.transform_block_layout(block, of_block)
-    tiles = (1, *(_SIDE * w * f for w, f in zip(_WARPS, _FRAGMENTS, strict=True)), _SIDE * _DEPTH)
+    tiles = (1, *(SIDE * w * f for w, f in zip(_WARPS, _FRAGMENTS, strict=True)), SIDE * _DEPTH)
     extents = [int(var.dom.extent) for var in schedule.get(block).iter_vars]
     padded = [-(-extent // tile) * tile for extent, tile in zip(extents, tiles, strict=True)]
     if prod(padded) > _MOST_PADDING * prod(extents):
@@ -105,7 +80,7 @@ def _multiplies(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
         return False
     read = [str(region.source.dtype) for region in statement.reads]
     written = [str(region.source.dtype) for region in statement.writes]
-    return read == [_FACTOR, _FACTOR] and written == [_SUM]
+    return read == [FACTOR, FACTOR] and written == [SUM]
 
 
 class _Tiling:
@@ -119,9 +94,9 @@ class _Tiling:
         """Tile, bind, stage and tensorise."""
         schedule = self.schedule
         batch, i, j, k = schedule.get_loops(self.block)
-        i0, i1, i2, i3 = schedule.split(i, [None, _WARPS[0], _FRAGMENTS[0], _SIDE])
-        j0, j1, j2, j3 = schedule.split(j, [None, _WARPS[1], _FRAGMENTS[1], _SIDE])
-        k0, k1, k2 = schedule.split(k, [None, _DEPTH, _SIDE])
+        i0, i1, i2, i3 = schedule.split(i, [None, _WARPS[0], _FRAGMENTS[0], SIDE])
+        j0, j1, j2, j3 = schedule.split(j, [None, _WARPS[1], _FRAGMENTS[1], SIDE])
+        k0, k1, k2 = schedule.split(k, [None, _DEPTH, SIDE])
         schedule.reorder(i0, j0, i1, j1, k0, k1, i2, j2, i3, j3, k2)
         tile = schedule.blockize(i3)
         warp = schedule.fuse(i1, j1)
@@ -132,22 +107,21 @@ class _Tiling:
             self._stage(tile, index, k0)
             self._load(tile, index, k1, load)
         out = self._write(tile, warp)
-        names = _intrinsics()
         start = schedule.decompose_reduction(tile, k0)
         (fill,) = schedule.get_child_blocks(start)
-        schedule.tensorize(schedule.get_loops(fill)[-2], names["fill"])
-        schedule.tensorize(schedule.get_loops(self.block)[-3], names["multiply"])
+        schedule.tensorize(schedule.get_loops(fill)[-2], intrinsic("fill"))
+        schedule.tensorize(schedule.get_loops(self.block)[-3], intrinsic("multiply"))
         auto_inline_consumer_chain(schedule, out)
         self._spread(schedule.fuse(*schedule.get_loops(out)[-2:]), warps=False)
 
     def _stage(self, tile: SBlockRV, index: int, at: LoopRV) -> None:
         """All warps copy a factor's next tiles into shared memory; what produces it is computed on the way."""
         schedule = self.schedule
-        copy = schedule.cache_read(tile, index, _SHARED)
+        copy = schedule.cache_read(tile, index, SHARED)
         schedule.compute_at(copy, at)
         self._spread(schedule.fuse(*schedule.get_loops(copy)[-2:]), warps=True)
         # Rows start in different banks.
-        schedule.storage_align(copy, 0, axis=-2, factor=_SIDE, offset=_SIDE // 2)
+        schedule.storage_align(copy, 0, axis=-2, factor=SIDE, offset=SIDE // 2)
         auto_inline_producers(schedule, copy)
 
     def _load(self, tile: SBlockRV, index: int, at: LoopRV, name: str) -> None:
@@ -158,7 +132,7 @@ class _Tiling:
 
     def _write(self, tile: SBlockRV, warp: LoopRV) -> SBlockRV:
         """The sums leave their fragments through shared memory; the block that reads them there."""
-        out = self.schedule.cache_write(tile, 0, _SHARED)
+        out = self.schedule.cache_write(tile, 0, SHARED)
         store = self.schedule.cache_write(tile, 0, "wmma.accumulator")
         self.schedule.reverse_compute_at(store, warp)
         self.schedule.reverse_compute_at(out, warp)
@@ -167,10 +141,10 @@ class _Tiling:
 
     def _tensorised(self, block: SBlockRV, name: str) -> None:
         i, j = self.schedule.get_loops(block)[-2:]
-        i0, i1 = self.schedule.split(i, [None, _SIDE])
-        j0, j1 = self.schedule.split(j, [None, _SIDE])
+        i0, i1 = self.schedule.split(i, [None, SIDE])
+        j0, j1 = self.schedule.split(j, [None, SIDE])
         self.schedule.reorder(i0, j0, i1, j1)
-        self.schedule.tensorize(i1, _intrinsics()[name])
+        self.schedule.tensorize(i1, intrinsic(name))
 
     def _spread(self, loop: LoopRV, *, warps: bool) -> None:
         """Share a loop among the threads of a warp, or of all of them."""
