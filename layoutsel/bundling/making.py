@@ -86,7 +86,7 @@ def manifest_of(
         host = host_target()
         targets = {str(host.kind.name): str(host)}
         targets |= {kind: str(device_target(kind)) for kind in devices}
-    workloads = {work.key: work for work in session.workloads.values()}
+    works = session.workloads.values() if candidates else ()
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=session.model.name,
@@ -104,7 +104,7 @@ def manifest_of(
         candidates=candidates,
         boundaries=boundaries,
         unbuilt=unbuilt,
-        workloads=tuple(workloads.values()) if candidates else (),
+        workloads=tuple({work.key: work for work in works}.values()),
         deployed=deployed,
     )
 
