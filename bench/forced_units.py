@@ -37,7 +37,7 @@ def _by_branches(session: Session) -> dict[str, str]:
     """Chains between places where the network branches or joins, by turns: two branches are on two units."""
     found = chains(session.problem("roofline"))
     found.sort(key=lambda chain: int(chain[0].removeprefix("s")))
-    return {id_: ("cpu", DEVICE)[i % 2] for i, chain in enumerate(found) for id_ in chain}
+    return {id_: (DEVICE, "cpu")[i % 2] for i, chain in enumerate(found) for id_ in chain}
 
 
 WAYS: Mapping[str, Callable[[Session], dict[str, str]]] = {
