@@ -69,7 +69,6 @@ def _device(
     kind: str,
     unavailable: Callable[[], str | None],
     identity: Callable[[], str],
-    uncompilable: Callable[[], str | None] = _always,
 ) -> Backend:
     """A unit of the same name as the kind of its target."""
     return Backend(
@@ -80,7 +79,7 @@ def _device(
         device=kind,
         identity=identity,
         unavailable=unavailable,
-        unfit=lambda _machine: absent_elsewhere(kind) or uncompilable(),
+        unfit=lambda _machine: absent_elsewhere(kind),
     )
 
 
@@ -102,7 +101,7 @@ BACKENDS: dict[str, Backend] = {
         unavailable=amx.unavailable,
         unfit=lambda machine: amx.unfit(machine.host),
     ),
-    "cuda": _device("cuda", cuda.unavailable, cuda.identity, cuda.uncompilable),
+    "cuda": _device("cuda", cuda.unavailable, cuda.identity),
     "opencl": _device("opencl", opencl.unavailable, opencl.identity),
     "cpu": Backend(
         name="cpu",

@@ -18,6 +18,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from tvm_passes.errors import UnitUnavailable
+
 _CUDA = 2
 """DLPack's number of the device type."""
 _EXIST, _NAME, _COMPUTE_VERSION, _DRIVER, _MEMORY = 0, 5, 4, 12, 14
@@ -92,9 +94,17 @@ def uncompilable() -> str | None:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Within it TVM compiles for CUDA with what is at hand, to PTX where there is no driver; in one thread at a time."""
+    """Within it TVM compiles for CUDA with what is at hand, to PTX where there is no driver; in one thread at a time.
+
+    Raises
+    ------
+    UnitUnavailable
+        If there is no compiler.
+    """
     import tvm_ffi
 
+    if reason := uncompilable():
+        raise UnitUnavailable(f"no code for 'cuda' can be generated here: {reason}")
     with _one_at_a_time, _compiler_at_hand():
         if tvm_ffi.get_global_func(_CREATE, allow_missing=True) is not None:
             yield

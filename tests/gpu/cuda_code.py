@@ -31,7 +31,7 @@ def machine(architecture: str) -> Elsewhere:
     return Elsewhere(host=Target({"kind": "llvm", "num-cores": 8}), devices={"cuda": gpu})
 
 
-def opened(model: object, architecture: str, precision: str = "bf16") -> Session:
+def opened(model: object, architecture: str, precision: str = "auto") -> Session:
     """A session for such a machine, with the unit `cuda` alone."""
     return Session.open(
         model, units=["cuda"], precision=precision, threads=8, elsewhere=machine(architecture)
