@@ -1,18 +1,20 @@
-"""All of a model's candidates on CUDA, as one module of kernels, and what NVIDIA's compiler makes of it. No GPU is needed.
+"""Does NVIDIA's compiler take all that is generated for CUDA? Every candidate of a model, as PTX; no GPU is needed.
 
-``python tests/gpu/cuda_code.py light:squeezenet ...`` compiles models for each architecture and tells how many kernels there are.
+``python bench/cuda_code.py light:squeezenet … --json bench/results/cuda_code.json``. All sub-graphs take each of their candidates in
+turn, transforms between their layouts included; all kernels of a model are compiled in one go for each architecture.
 """
 
 from __future__ import annotations
 
-import shutil
-import sys
+from collections.abc import Iterator
+from typing import Any
 
-import pytest
 import tvm
+from script import run
 from tvm import tirx
 from tvm.target import Target
 
+from layoutsel.benchmarking.cases import case_name
 from layoutsel.session import Session
 from tvm_passes import cuda
 from tvm_passes.backends import BACKENDS
@@ -21,7 +23,8 @@ from tvm_passes.targets import Elsewhere
 
 ARCHITECTURES = ("sm_80", "sm_90")
 
-needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
+KERNEL = "_kernel"
+"""What TVM appends to a function's name for its first kernel."""
 
 
 def machine(architecture: str) -> Elsewhere:
@@ -67,9 +70,20 @@ def ptx(codes: dict[str, tirx.PrimFunc], architecture: str) -> str:
     return str(kernels_module.inspect_source())
 
 
+def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
+    """How many functions and kernels there are for each architecture."""
+    for architecture in ARCHITECTURES:
+        codes = kernels(opened(model, architecture))
+        text = ptx(codes, architecture)
+        assert all(f".entry {name}{KERNEL}" in text for name in codes)
+        yield {
+            "model": case_name(model),
+            "architecture": architecture,
+            "functions": len(codes),
+            "kernels": text.count(".entry"),
+            "on_tensor_cores": sum("tvm_mma_sync" in code.script() for code in codes.values()),
+        }
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        for arch in ARCHITECTURES:
-            codes = kernels(opened(name, arch))
-            text = ptx(codes, arch)
-            print(f"{name} {arch}: {len(codes)} functions, {text.count('.entry')} kernels")
+    run(rows, __doc__)
