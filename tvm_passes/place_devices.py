@@ -24,6 +24,13 @@ def devices_of(module: tvm.IRModule) -> tuple[str, ...]:
     return (HOST, *found)
 
 
+def _plain_target(module: tvm.IRModule, kind: str) -> tvm.target.Target:
+    """The target of a kind that values say they lie on; with the architecture of kernels, or TVM would look for a GPU."""
+    targets = (f.attrs["target"] for f in module.functions.values() if device_of(f) == kind != HOST)
+    arch = next((target.attrs.get("arch") for target in targets), None)
+    return tvm.target.Target({"kind": kind, "arch": str(arch)} if arch else kind)
+
+
 class _Placing:
     """Re-emits `main`, remembering on which device each value lies."""
 
@@ -31,7 +38,7 @@ class _Placing:
         self.module = module
         self.outside = outside
         names = devices_of(module)
-        self.vdevices = {name: VDevice(name, 0, "global") for name in names}
+        self.vdevices = {name: VDevice(_plain_target(module, name), 0, "global") for name in names}
         rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
         self.builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
         self.mapping: dict[Expr, Expr] = {}
