@@ -139,6 +139,10 @@ class Session:
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
         check_fallback(fallback)
+        if parallel and mode.is_budget:
+            raise LayoutselError(
+                f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
+            )
         names = tuple(units) if units is not None else None
         left_out: tuple[str, ...] = ()
         other = MachineProfile.load(Path(machine)) if machine is not None else None

@@ -1,7 +1,8 @@
 """What the compute unit ``cuda`` needs beside TVM's wheel: the driver of a device to run, and a compiler to generate code.
 
 TVM compiles CUDA's source where it finds the driver, and keeps source where it does not, for a machine that has a compiler as
-well. Here that becomes PTX, which a driver alone takes: :func:`compiling` makes it, and :func:`available` lets it pass.
+well. Here it always becomes PTX for the architecture that is asked for, which a driver alone takes: :func:`compiling` makes it,
+and :func:`taking_ptx` lets it pass where TVM expects source.
 
 Importing this does not import TVM.
 """
@@ -15,7 +16,8 @@ import importlib.util
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from tvm_passes.errors import UnitUnavailable
@@ -26,8 +28,6 @@ _EXIST, _NAME, _COMPUTE_VERSION, _DRIVER, _MEMORY = 0, 5, 4, 12, 14
 """TVM's numbers of attributes."""
 _COMPILER = "TVM_CUDA_COMPILE_MODE"
 """TVM's variable: ``nvrtc``, through the package cuda-bindings, or ``nvcc``."""
-_CREATE = "ffi.Module.create.cuda"
-"""What TVM asks for to make a module, where there is a driver."""
 _REWRITE, _COMPILE = "tvm_callback_cuda_postproc", "tvm_callback_cuda_compile"
 """What TVM calls with the source that it generated, and with what a saved module holds."""
 _PTX = ".version"
@@ -48,22 +48,47 @@ def available() -> str | None:
             ctypes.CDLL(str(runtime_library("libtvm_runtime_cuda.so")))
         except OSError as error:
             return f"TVM's run time for CUDA cannot be loaded ({error}): install NVIDIA's driver and libcudart of CUDA 13"
-    _let_ptx_pass()
     return None
 
 
-def _let_ptx_pass() -> None:
-    """Let modules hold PTX where TVM expects source."""
+def load_module(file: Path) -> Any:
+    """TVM's module in a shared library, which may hold PTX."""
     import tvm_ffi
 
-    compile_source = tvm_ffi.get_global_func(_COMPILE, allow_missing=True)
+    with taking_ptx():
+        return tvm_ffi.load_module(str(file.resolve()))
 
-    def compiled(code: str) -> Any:
-        if is_ptx(code) or compile_source is None:
-            return code.encode()
-        return compile_source(code)
 
-    tvm_ffi.register_global_func(_COMPILE, compiled, override=True)
+@contextlib.contextmanager
+def taking_ptx() -> Iterator[None]:
+    """Within it, modules that are loaded may hold PTX; in one thread at a time."""
+    import tvm_ffi
+
+    with _one_at_a_time:
+        compile_source = tvm_ffi.get_global_func(_COMPILE, allow_missing=True)
+
+        def compiled(code: str) -> Any:
+            if is_ptx(code) or compile_source is None:
+                return code.encode()
+            return compile_source(code)
+
+        with _registered(_COMPILE, compiled):
+            yield
+
+
+@contextlib.contextmanager
+def _registered(name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let TVM find `function` by `name`, in place of what it finds otherwise, if anything."""
+    import tvm_ffi
+
+    earlier = tvm_ffi.get_global_func(name, allow_missing=True)
+    tvm_ffi.register_global_func(name, function, override=True)
+    try:
+        yield
+    finally:
+        tvm_ffi.remove_global_func(name)
+        if earlier is not None:
+            tvm_ffi.register_global_func(name, earlier)
 
 
 def is_ptx(code: str) -> bool:
@@ -94,7 +119,7 @@ def uncompilable() -> str | None:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Within it TVM compiles for CUDA with what is at hand, to PTX where there is no driver; in one thread at a time.
+    """Within it TVM compiles for CUDA with what is at hand, to PTX; in one thread at a time.
 
     Raises
     ------
@@ -105,15 +130,14 @@ def compiling() -> Iterator[None]:
 
     if reason := uncompilable():
         raise UnitUnavailable(f"no code for 'cuda' can be generated here: {reason}")
-    with _one_at_a_time, _compiler_at_hand():
-        if tvm_ffi.get_global_func(_CREATE, allow_missing=True) is not None:
+    with taking_ptx(), _compiler_at_hand():
+        rewrite = tvm_ffi.get_global_func(_REWRITE, allow_missing=True)
+
+        def compiled(source: str, target: Any) -> str:
+            return to_ptx(source if rewrite is None else rewrite(source, target), target)
+
+        with _registered(_REWRITE, compiled):
             yield
-            return
-        tvm_ffi.register_global_func(_REWRITE, to_ptx, override=True)
-        try:
-            yield
-        finally:
-            tvm_ffi.remove_global_func(_REWRITE)
 
 
 def to_ptx(source: str, target: Any) -> str:

@@ -103,7 +103,12 @@ def _partitions(
         field = isinstance(value, relax.TupleGetItem) and value.tuple_value in position
         # A result of several belongs to whoever makes it.
         units.append(units[position[value.tuple_value]] if field else _unit(module, value))
-    called = list(accumulate(unit in apart for unit in units))
+    # What is called before a device, behind it, and behind a wait for it.
+    stops = (
+        unit in apart or any(units[producer] in apart for producer in read)
+        for unit, read in zip(units, reads, strict=True)
+    )
+    called = list(accumulate(stops))
     quotient = _Quotient(reads)
     for node, read in enumerate(reads):
         if units[node] in codegen:
@@ -176,8 +181,8 @@ class MergePartitions(ModulePass):
     codegen
         The units that take whole partitions, and the name of each one's external code generation.
     apart
-        Units whose calls keep partitions apart: what is called before and what behind one is not merged, or the unit
-        would wait for more than it reads.
+        Units that keep partitions apart: what is called before and what behind one is not merged, or it would wait for more
+        than it reads; nor is what waits for one with what does not.
     """
 
     def __init__(

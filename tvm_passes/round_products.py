@@ -7,7 +7,16 @@ from collections.abc import Callable, Collection, Mapping
 from tvm import relax
 from tvm.ir import Call
 
-from tvm_passes.ir import Expr, Var, is_tensor, main_bindings, op_name, static_shape, substitute
+from tvm_passes.ir import (
+    Expr,
+    Var,
+    is_tensor,
+    leaves,
+    main_bindings,
+    op_name,
+    static_shape,
+    substitute,
+)
 
 _HALF, _FULL = "bfloat16", "float32"
 
@@ -99,8 +108,7 @@ def round_products(
     read_exactly, factors = set[Expr](), set[Expr]()
     for binding in main_bindings(function):
         is_product = op_name(binding.value) in PRODUCTS and _is_full(binding.value)
-        arguments = binding.value.args if isinstance(binding.value, Call) else ()
-        (factors if is_product else read_exactly).update(arguments)
+        (factors if is_product else read_exactly).update(leaves(binding.value))
     rounded = {
         index
         for index, param in enumerate(function.params)

@@ -163,7 +163,8 @@ class _Stored:
         inputs, (output,) = decided_layouts(function)
         self.inputs, self.output = tuple(map(order_of, inputs)), order_of(output)
         self.shapes = [static_shape(param.ty) for param in logical.params]
-        self.kernels = _kernels(logical)
+        # One that another sub-graph computes comes as that leaves it.
+        self.kernels = {i for i in _kernels(logical) if i >= len(self.inputs)}
 
     def packs(self) -> dict[int, Pack]:
         """Weights that the layout stores in another order, by index."""

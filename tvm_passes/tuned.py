@@ -6,7 +6,7 @@ The database is the one that was entered as a context, which is TVM's own way: `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tvm import s_tir, tirx
@@ -45,13 +45,20 @@ def find_record(task: Tunable, target: Target) -> TuningRecord | None:
 
 
 def fits(tuned_for: Target | None, target: Target) -> bool:
-    """Whether code tuned for one target is for the other as well: the same CPU, however many of its cores, or GPU."""
+    """Whether code tuned for one target is for the other as well: the same CPU, however many of its cores, or a GPU alike."""
     return tuned_for is not None and _processor(tuned_for) == _processor(target)
 
 
+_PROCESSOR = ("mcpu", "mattr", "mtriple", "arch")
+_LIMITS: Mapping[str, tuple[str, ...]] = {
+    "opencl": ("max_num_threads", "max_threads_per_block", "max_shared_memory_per_block")
+}
+"""What tells devices of a kind apart whose targets name no processor."""
+
+
 def _processor(target: Target) -> tuple[object, ...]:
-    attrs = target.attrs
-    return target.kind.name, *(str(attrs.get(key)) for key in ("mcpu", "mattr", "mtriple", "arch"))
+    kind, attrs = target.kind.name, target.attrs
+    return kind, *(str(attrs.get(key)) for key in (*_PROCESSOR, *_LIMITS.get(kind, ())))
 
 
 def scheduled(record: TuningRecord) -> tirx.PrimFunc:

@@ -56,14 +56,18 @@ void SetRecording(bool is_on) {
 
 void Record(const Device& device, const std::string& kernel, const cl::Event& event) {
   std::lock_guard<std::mutex> lock(mutex);
-  launches.push_back({&device, kernel, event});
+  if (is_recording) launches.push_back({&device, kernel, event});
 }
 
 std::vector<Ran> Recorded() {
-  std::lock_guard<std::mutex> lock(mutex);
+  std::vector<Launch> taken;
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    taken.swap(launches);
+  }
   std::vector<Ran> result;
   std::map<const Device*, int64_t> offsets;
-  for (const Launch& launch : launches) {
+  for (const Launch& launch : taken) {
     try {
       launch.event.wait();
       auto found = offsets.find(launch.device);

@@ -23,7 +23,7 @@ bool IsRecording();
 // Keep the event of a launch.
 void Record(const Device& device, const std::string& kernel, const cl::Event& event);
 
-// What was recorded, in order of launch; waits until it has run.
+// What was recorded since it was last asked for, in order of launch; waits until it has run.
 std::vector<Ran> Recorded();
 
 }  // namespace layoutsel::opencl

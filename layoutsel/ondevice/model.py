@@ -19,6 +19,7 @@ from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
 from layoutsel.runtime.machine import virtual_machine
 from layoutsel.runtime.signature import Signature
 from layoutsel.runtime.threads import set_threads
+from tvm_passes import cuda
 from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import available as load_thread_pool
 from tvm_passes.runtime_library import load_tvm_runtime
@@ -40,7 +41,7 @@ class Model:
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
-        module = tvm_ffi.load_module(str(path.resolve()))
+        module = cuda.load_module(path)
         machine = virtual_machine(module, tuple(header.get("devices", (HOST,))))
         self._weights = tvm_ffi.convert(list(_weights(path, header)))
         self._machine, self._main = machine, machine["main"]

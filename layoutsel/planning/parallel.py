@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from layoutsel.planning.makespan import Makespan, Schedule, lower_bound, memories_of, schedule
+from layoutsel.planning.makespan import Makespan, Schedule, memories_of, schedule
+from layoutsel.planning.makespan_bound import lower_bound
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tvm_ffi
-
 from layoutsel.errors import DeviceError
 from layoutsel.fallback import check_fallback
 from layoutsel.ondevice.artifact_header import check_name
@@ -17,7 +15,7 @@ from layoutsel.ondevice.requirements import check_features
 from layoutsel.ondevice.units import LOADERS
 from layoutsel.runtime.artifact import Artifact, extracted, read
 from layoutsel.runtime.compiled import CompiledModel
-from tvm_passes import onednn
+from tvm_passes import cuda, onednn
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -68,7 +66,7 @@ def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
     _check_units(path, opened.header)
     load_tvm_runtime()
     onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
-    module = tvm_ffi.load_module(str(library.resolve()))
+    module = cuda.load_module(library)
     other = opened.fallback
     fallback = partial(_opened_fallback, path, other) if other is not None else None
     return CompiledModel(module, opened.weights, dict(opened.header), path, fallback=fallback)

@@ -40,8 +40,11 @@ class Recorded:
         self._left.extend((str(name), int(start), int(end)) for name, start, end in found)
 
     def take(self, function: str) -> tuple[int, int] | None:
-        """Start and end of the next launches if they are of `function`."""
+        """Start and end of the next launches of `function`; those before, of other models, are passed over."""
         taken: list[tuple[int, int]] = []
+        if any(_is_kernel_of(kernel, function, is_first=True) for kernel, _, _ in self._left):
+            while not _is_kernel_of(self._left[0][0], function, is_first=True):
+                self._left.popleft()
         while self._left and _is_kernel_of(self._left[0][0], function, is_first=not taken):
             taken.append(self._left.popleft()[1:])
         return (taken[0][0], taken[-1][1]) if taken else None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from layoutsel.precision import BF16, F32
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import device_offers
 from tvm_passes.backends import BACKENDS
+from tvm_passes.gpu.legality import ABILITIES
 
 UNIT = Unit(
     backend=BACKENDS["cuda"],
-    offers=partial(device_offers, "cuda", precisions=(F32, BF16)),
-    precisions=(F32, BF16),
+    offers=partial(device_offers, "cuda"),
+    precisions=ABILITIES["cuda"].precisions,
     by_default=False,
 )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import prod
 
 from layoutsel.model.graph import Subgraph
 from layoutsel.precision import F32, OWN
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.decision import Decision
+from tvm_passes.gpu.legality import ABILITIES
+from tvm_passes.gpu.legality import LAYOUTS as DEVICE_LAYOUTS
 from tvm_passes.layout import PLAIN
 from tvm_passes.tuned import ALGORITHM as TUNED
 from tvm_passes.tuned import current_database
 
 STORED_BLOCK = "NCHW32c"
 """The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
-
-DEVICE_LAYOUTS = (PLAIN, "NHWC", "NCHW4c")
-"""The layouts of images on GPUs; a block of four is what one work-item loads at once."""
 
 _TYPES = ("float32", "int8", "uint8")
 
@@ -47,10 +46,9 @@ def has_floats(subgraph: Subgraph) -> bool:
     return any(spec.dtype == "float32" for spec in (*subgraph.inputs, *subgraph.outputs))
 
 
-def device_offers(
-    unit: str, subgraph: Subgraph, precisions: Sequence[str] = (F32,)
-) -> Iterator[Decision]:
+def device_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
     """What a GPU may do with a sub-graph."""
+    precisions = ABILITIES[unit].precisions
     layouts = DEVICE_LAYOUTS if is_image(subgraph) else (PLAIN,)
     for precision in precisions if has_floats(subgraph) else (F32,):
         for layout in layouts:

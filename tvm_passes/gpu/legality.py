@@ -20,6 +20,7 @@ from tvm_passes.tunable import tunable
 from tvm_passes.tuned import ALGORITHM, current_database, find_record, record_text
 
 LAYOUTS = (PLAIN, "NHWC", "NCHW4c")
+"""A block of four is what one work-item loads at once."""
 ALGORITHMS = ("direct", ALGORITHM)
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
 """Their kernels count on work-items that run in lock step, which CPUs' drivers do not have."""

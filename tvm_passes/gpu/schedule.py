@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import tvm
-from tvm import relax, tirx
+from tvm import relax, s_tir, tirx
 from tvm.s_tir import dlight
+from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
 from tvm.target import Target
 
 from tvm_passes.errors import BuildError
@@ -12,15 +15,39 @@ from tvm_passes.gpu.implicit_gemm import ImplicitGemm
 from tvm_passes.gpu.tensor_cores import TensorCores
 from tvm_passes.tuned import SCHEDULED
 
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Tried(GPUScheduleRule):
+    """A rule that does not take what it stumbles over: another one may."""
+
+    def __init__(self, rule: GPUScheduleRule) -> None:
+        self.rule = rule
+
+    def apply(self, func: tirx.PrimFunc, target: Target, tunable: bool) -> s_tir.Schedule | None:
+        """The rule's schedule; None where it has none, or fails."""
+        try:
+            return self.rule.apply(func, target, tunable)
+        except Exception as error:  # rules of TVM's raise whatever their primitives do, and assert
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            _LOGGER.info("%s does not schedule: %s", type(self.rule).__name__, reason[-1])
+            return None
+
+
 _PRODUCTS = (TensorCores(), dlight.gpu.Matmul())
-_RULES = (
-    *_PRODUCTS,
-    dlight.gpu.GEMV(),
-    dlight.gpu.Reduction(),
-    dlight.gpu.GeneralReduction(),
-    dlight.gpu.Fallback(),
+_RULES = tuple(
+    map(
+        _Tried,
+        (
+            *_PRODUCTS,
+            dlight.gpu.GEMV(),
+            dlight.gpu.Reduction(),
+            dlight.gpu.GeneralReduction(),
+            dlight.gpu.Fallback(),
+        ),
+    )
 )
-_CONVOLUTION_RULES = (*map(ImplicitGemm, _PRODUCTS), dlight.gpu.Fallback())
+_CONVOLUTION_RULES = tuple(map(_Tried, (*map(ImplicitGemm, _PRODUCTS), dlight.gpu.Fallback())))
 """Behind a grouped convolution, `Reduction` of TVM 0.27 lets work-items read what others keep in registers."""
 
 
