@@ -43,6 +43,8 @@ BODIES = {
     ),
     "softmax": (lambda x: relax.op.nn.softmax(x, axis=1), [(1, 32, 3, 3)]),
     "large": (lambda x: relax.op.nn.relu(convolution(x, 72, 3, padding=(1, 1))), [(1, 64, 12, 12)]),
+    "kernel of activations": (relax.op.nn.conv2d, [(1, 4, 8, 8), (4, 4, 3, 3)]),
+    "mean to a scalar": (relax.op.mean, [(1, 32, 8, 8)]),
     "product": (lambda x: relax.op.matmul(x, weights(24, 40)), [(3, 24)]),
 }
 """By name: what builds the result from the inputs, and their shapes."""

@@ -67,9 +67,9 @@ def test_an_order_that_is_none_is_refused(partitioned, order, said):
         OrderSubgraphs(order)(partitioned)
 
 
-@pytest.mark.parametrize(("apart", "partitions"), [((), [2, 1]), (("opencl",), [1, 2])])
+@pytest.mark.parametrize(("apart", "partitions"), [((), [2, 1]), (("opencl",), [1, 1, 1])])
 def test_partitions_end_where_a_device_is_called(partitioned, apart, partitions):
-    """s2 reads s0 alone: it need not wait for s1, which is called behind it."""
+    """s2 reads s0 alone, and need not wait for s1, which is called behind it; nor need s1 wait for s2, as s3 does."""
     ordered = OrderSubgraphs(["s0", "s2", "s1", "s3", "s4"])(partitioned)
     units = {"s2": "opencl", "s4": "cpu"}
     decisions = {
