@@ -10,6 +10,7 @@ from tests.reference import run_relax
 from tvm_passes.cpu import LowerCpu, emit
 from tvm_passes.cpu.emit import bind
 from tvm_passes.cpu.host import has_bf16, vector_unit
+from tvm_passes.cpu.legality import CPU_LAYOUTS
 from tvm_passes.cpu.matvec import FORMATS
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.decision import Decision
@@ -168,7 +169,7 @@ def _takes(name, layout):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [(n, la) for n in KERNELS for la in LAYOUTS if _takes(n, la)]
+    ("name", "layout"), [(n, la) for n in KERNELS for la in CPU_LAYOUTS if _takes(n, la)]
 )
 def test_kernel_equals_stock_tvm(name, layout):
     shapes, body = KERNELS[name]
