@@ -50,8 +50,16 @@ def expected(name):
     return module, arrays, run_relax(module, arrays)[0]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", BODIES)
+# What is no convolution takes TVM's own way in plain layout, which `test_kernels` is about.
+CASES = [
+    (name, layout)
+    for name, (_, shapes) in BODIES.items()
+    for layout in LAYOUTS
+    if layout != "NCHW" or (len(shapes[0]) == 4 and name not in ("mean", "pooling", "softmax"))
+]
+
+
+@pytest.mark.parametrize(("name", "layout"), CASES)
 def test_it_computes_the_same_in_every_layout(name, layout):
     module, arrays, result = expected(name)
     code, is_possible = lowered(module, layout)
