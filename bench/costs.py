@@ -68,7 +68,7 @@ def _raced(model: str, threads: int, cost_model: Path) -> Iterator[dict[str, Any
             plan = session.plan(problem)
             planning_s = time.perf_counter() - start
             everything_s = everything_s or planning_s
-            compiled[cost] = finish(session, plan, None)
+            compiled[cost] = finish(session, plan, problem)
             found[cost] = {
                 "model": case_name(model),
                 "cost": cost,

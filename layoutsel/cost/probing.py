@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from layoutsel.planning.documents import from_json, load_json, save
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
+_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 _TIME_LIMIT_S = 60.0
 
 T = TypeVar("T")
@@ -42,9 +44,15 @@ def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
         )
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.CalledProcessError as error:
-        raise LayoutselError(f"cannot measure {what}: {error.stderr[-300:].strip()}") from error
+        raise LayoutselError(f"cannot measure {what}: {_reason(error.stderr)}") from error
     except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
         raise LayoutselError(f"cannot measure {what}: {error}") from error
+
+
+def _reason(printed: str) -> str:
+    """The line of a trace that names the error; what a compiler says of it may follow."""
+    lines = printed.strip().splitlines() or ["the process ended"]
+    return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
 
 
 def kept(type_: type[T], name: str, folder: Path | None = None) -> T | None:
