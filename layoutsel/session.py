@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tvm
 
+from layoutsel import choosing
 from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.elsewhere import elsewhere_of
@@ -32,30 +33,14 @@ from layoutsel.cost.worker import Worker
 from layoutsel.fallback import CPU, check_fallback, present
 from layoutsel.measuring import (
     measure_all,
-    measure_copies,
-    measure_unpredicted,
-    measure_worthwhile,
 )
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
-from layoutsel.planning.doubt import bound_within_spread, doubts
-from layoutsel.planning.explain import explain
-from layoutsel.planning.hybrid import (
-    has_estimates,
-    has_guesses,
-    require_measured,
-    without_estimates,
-    without_guesses,
-)
-from layoutsel.planning.parallel import solve_parallel
-from layoutsel.planning.pins import apply_pins, check_offered, without_units
-from layoutsel.planning.plan import Plan, Uncertainty, make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
-from layoutsel.planning.strategies import choose
-from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
 from layoutsel.precision import F32, MODES, PrecisionMode, precision_mode
-from layoutsel.pricing import Pricing, warn_of_unknown_machine
+from layoutsel.pricing import Pricing
 from layoutsel.runtime.calibration_inputs import read_calibration
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
@@ -414,44 +399,7 @@ class Session:
         seconds at most. So they are with ``learned`` where the mode offers more than f32, which the learned model does
         not know; what is left unmeasured then is left out.
         """
-        check_offered(pins, self.precision)
-        pins = without_units(pins, self.left_out)
-        budget_s = self.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
-        if pins and cost == "measured":
-            # A pin that cannot be honoured is found before anything is measured.
-            self.problem("roofline", pins)
-        with self.cost_model(cost) as model:
-            if self.machine is not None:
-                return self._unmeasured(model, cost, pins)
-            if self.devices and cost != "roofline":
-                measure_copies(self, model)
-            problem = apply_pins(self.priced(model, cost), pins)
-            if cost in ("learned", "hybrid"):
-                warn_of_unknown_machine(self)
-            if (cost == "hybrid" and self.precision.only_f32) or (
-                cost == "learned" and has_estimates(problem, self.devices)
-            ):
-                problem = measure_worthwhile(self, problem, model, budget_s)
-            if not self.precision.only_f32 and (
-                cost == "hybrid" or (cost == "learned" and has_guesses(problem))
-            ):
-                measure_unpredicted(self, problem, model, budget_s)
-                problem = without_guesses(apply_pins(self.priced(model, cost), pins))
-            if cost != "roofline":
-                problem = without_estimates(problem, self.devices)
-            return problem
-
-    def _unmeasured(self, model: MeasuredCost, cost: str, pins: Sequence[str]) -> PlanningProblem:
-        """The planning problem of another machine: what is stored of it, predicted, or its roofline.
-
-        Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
-        """
-        problem = apply_pins(self.priced(model, cost), pins)
-        if cost in ("measured", "hybrid"):
-            require_measured(problem, f"--cost {cost} for the machine {self.profile.name}")
-        if cost == "learned":
-            warn_of_unknown_machine(self)
-        return problem
+        return choosing.priced_problem(self, cost, pins, measure_budget_s)
 
     def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
         """The planning problem with what `model` says now; nothing is measured, no pin applied."""
@@ -464,37 +412,8 @@ class Session:
 
     def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
         """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
-        if not self.precision.is_budget:
-            solution = choose(problem, strategy=strategy)
-            if not self.parallel:
-                return self.explained(problem, solution, strategy)
-            found = solve_parallel(problem, solution.decisions)
-            total_us = problem.cost(found.decisions).total_us
-            solution = replace(solution, decisions=found.decisions, cost_us=total_us)
-            made = self.explained(problem, solution, strategy)
-            return replace(made, makespan=found.makespan)
-        plans = trade_offs(problem, strategy=strategy)
-        chosen = predicted_within(plans, self.precision.tolerance)
-        made = self.explained(problem, chosen.solution, strategy)
-        return replace(made, trade_off=curve(plans, chosen))
+        return choosing.best_plan(self, problem, strategy)
 
     def explained(self, problem: PlanningProblem, solution: Solution, strategy: str) -> Plan:
         """Write down `solution` with its reasons; `strategy` says how it came about."""
-        explanation = explain(problem, solution.decisions)
-        made = make_plan(
-            problem,
-            solution,
-            strategy=strategy,
-            machine=self.described.fingerprint,
-            versions=all_versions(),
-            threads=self.threads,
-            score_cost_us=explanation.gains.score_us,
-            explanation=explanation,
-            uncertainty=Uncertainty(
-                bound_us=min(bound_within_spread(problem), solution.bound_us),
-                loss_us=doubts(problem, solution.decisions).loss_us,
-            ),
-        )
-        mode = self.precision
-        budget = mode.tolerance if mode.is_budget else None
-        return replace(made, precision=mode.name, max_rel_error=budget)
+        return choosing.explained(self, problem, solution, strategy)

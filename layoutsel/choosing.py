@@ -1,0 +1,119 @@
+"""From a session to its plan: what is measured before, which decisions are taken, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from layoutsel.measuring import measure_copies, measure_unpredicted, measure_worthwhile
+from layoutsel.planning.doubt import bound_within_spread, doubts
+from layoutsel.planning.explain import explain
+from layoutsel.planning.hybrid import (
+    has_estimates,
+    has_guesses,
+    require_measured,
+    without_estimates,
+    without_guesses,
+)
+from layoutsel.planning.parallel import solve_parallel
+from layoutsel.planning.pins import apply_pins, check_offered, without_units
+from layoutsel.planning.plan import Plan, Uncertainty, make_plan
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.solve import Solution
+from layoutsel.planning.strategies import choose
+from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
+from layoutsel.pricing import warn_of_unknown_machine
+from layoutsel.versions import all_versions
+
+if TYPE_CHECKING:
+    from layoutsel.cost.measured import MeasuredCost
+    from layoutsel.session import Session
+
+
+def priced_problem(
+    session: Session, cost: str, pins: Sequence[str], measure_budget_s: float | None
+) -> PlanningProblem:
+    """The planning problem; see :meth:`layoutsel.session.Session.problem`."""
+    check_offered(pins, session.precision)
+    pins = without_units(pins, session.left_out)
+    budget_s = session.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
+    if pins and cost == "measured":
+        # A pin that cannot be honoured is found before anything is measured.
+        priced_problem(session, "roofline", pins, None)
+    with session.cost_model(cost) as model:
+        if session.machine is not None:
+            return _unmeasured(session, model, cost, pins)
+        if session.devices and cost != "roofline":
+            measure_copies(session, model)
+        problem = apply_pins(session.priced(model, cost), pins)
+        if cost in ("learned", "hybrid"):
+            warn_of_unknown_machine(session)
+        if (cost == "hybrid" and session.precision.only_f32) or (
+            cost == "learned" and has_estimates(problem, session.devices)
+        ):
+            problem = measure_worthwhile(session, problem, model, budget_s)
+        if not session.precision.only_f32 and (
+            cost == "hybrid" or (cost == "learned" and has_guesses(problem))
+        ):
+            measure_unpredicted(session, problem, model, budget_s)
+            problem = without_guesses(apply_pins(session.priced(model, cost), pins))
+        if cost != "roofline":
+            problem = without_estimates(problem, session.devices)
+        return problem
+
+
+def _unmeasured(
+    session: Session, model: MeasuredCost, cost: str, pins: Sequence[str]
+) -> PlanningProblem:
+    """The planning problem of another machine: what is stored of it, predicted, or its roofline.
+
+    Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
+    """
+    problem = apply_pins(session.priced(model, cost), pins)
+    if cost in ("measured", "hybrid"):
+        require_measured(problem, f"--cost {cost} for the machine {session.profile.name}")
+    if cost == "learned":
+        warn_of_unknown_machine(session)
+    return problem
+
+
+def best_plan(session: Session, problem: PlanningProblem, strategy: str) -> Plan:
+    """The plan that `strategy` makes; see :meth:`layoutsel.session.Session.plan`."""
+    if not session.precision.is_budget:
+        solution = choose(problem, strategy=strategy)
+        if not session.parallel:
+            return explained(session, problem, solution, strategy)
+        found = solve_parallel(problem, solution.decisions)
+        total_us = problem.cost(found.decisions).total_us
+        solution = replace(solution, decisions=found.decisions, cost_us=total_us)
+        made = explained(session, problem, solution, strategy)
+        return replace(made, makespan=found.makespan)
+    plans = trade_offs(problem, strategy=strategy)
+    chosen = predicted_within(plans, session.precision.tolerance)
+    made = explained(session, problem, chosen.solution, strategy)
+    return replace(made, trade_off=curve(plans, chosen))
+
+
+def explained(
+    session: Session, problem: PlanningProblem, solution: Solution, strategy: str
+) -> Plan:
+    """Write down `solution` with its reasons; `strategy` says how it came about."""
+    explanation = explain(problem, solution.decisions)
+    made = make_plan(
+        problem,
+        solution,
+        strategy=strategy,
+        machine=session.described.fingerprint,
+        versions=all_versions(),
+        threads=session.threads,
+        score_cost_us=explanation.gains.score_us,
+        explanation=explanation,
+        uncertainty=Uncertainty(
+            bound_us=min(bound_within_spread(problem), solution.bound_us),
+            loss_us=doubts(problem, solution.decisions).loss_us,
+        ),
+    )
+    mode = session.precision
+    budget = mode.tolerance if mode.is_budget else None
+    return replace(made, precision=mode.name, max_rel_error=budget)
