@@ -27,7 +27,7 @@ def test_every_candidate_of_every_kind_compiles(architecture):
 @needs_nvcc
 @pytest.mark.slow
 def test_every_candidate_of_a_network_compiles():
-    """All networks, for both architectures: bench/results/cuda_code.json."""
+    """Others, for both architectures: bench/cuda_code.py."""
     codes = kernels(opened("light:squeezenet", "sm_90"))
     assert ptx(codes, "sm_90").count(".entry") >= len(codes)
 

@@ -19,7 +19,7 @@ FORCED = {
     "vgg19": "by halves",
     "zfnet512": "by turns",
 }
-"""One way for each network here; all ways for each in bench/results/forced_units.json."""
+"""One way for each network here; bench/forced_units.py tries all ways."""
 
 
 @pytest.mark.parametrize("network", FORCED)
