@@ -10,9 +10,8 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array, csr_array
 
+from layoutsel.planning.programme import Programme
 from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 
 
@@ -31,60 +30,31 @@ def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> I
 
     Stops at the relative gap `gap`, or after `time_limit_s` seconds.
     """
-    program = _Program(tables)
-    result = milp(
-        c=np.array(program.objective),
-        integrality=np.array(program.integral),
-        bounds=Bounds(0.0, 1.0),
-        constraints=LinearConstraint(program.matrix(), program.lower, program.upper),
-        options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": gap},
-    )
+    programme = _LocalPolytope(tables)
+    result = programme.minimised(time_limit_s=time_limit_s, gap=gap)
     bound = result.mip_dual_bound
     bound_us = -np.inf if bound is None else float(bound) + tables.constant
     if result.x is None:
         return IntegerResult(choice=None, bound_us=bound_us)
-    choice = tuple(int(np.argmax(part)) for part in program.parts(result.x))
+    choice = tuple(int(np.argmax(part)) for part in programme.parts(result.x))
     return IntegerResult(choice=choice, bound_us=bound_us)
 
 
-class _Program:
-    """Variables, objective and rows under construction."""
+class _LocalPolytope(Programme):
+    """The programme of all choices."""
 
     def __init__(self, tables: Tables) -> None:
-        self.objective: list[float] = []
-        self.integral: list[int] = []
-        self.entries: list[tuple[int, int, float]] = []
-        self.lower: list[float] = []
-        self.upper: list[float] = []
-        self.first = [self._variables(costs, integral=True) for costs in tables.costs]
+        super().__init__()
+        self.first = [self.variables(costs, integral=True) for costs in tables.costs]
         for first, costs in zip(self.first, tables.costs, strict=True):
-            self._row([(first + o, 1.0) for o in range(len(costs))], 1.0, 1.0)
+            self.row([(first + o, 1.0) for o in range(len(costs))], 1.0, 1.0)
         for tensor, group in itertools.product(tables.tensors, range(GROUPS)):
             self._tensor(tensor, np.flatnonzero(tensor.group == group))
-
         self.sizes = [len(costs) for costs in tables.costs]
-
-    def matrix(self) -> csr_array:
-        """All rows, (rows, variables)."""
-        rows, columns, values = zip(*self.entries, strict=True)
-        shape = (len(self.lower), len(self.objective))
-        return coo_array((values, (rows, columns)), shape=shape).tocsr()
 
     def parts(self, values: np.ndarray) -> list[np.ndarray]:
         """Pick from `values` (one per variable) those of each node's options."""
         return [values[f : f + size] for f, size in zip(self.first, self.sizes, strict=True)]
-
-    def _variables(self, costs: np.ndarray, *, integral: bool = False) -> int:
-        """Add one variable per cost; returns the number of the first."""
-        first = len(self.objective)
-        self.objective += [float(cost) for cost in costs]
-        self.integral += [int(integral)] * len(costs)
-        return first
-
-    def _row(self, terms: list[tuple[int, float]], lower: float, upper: float) -> None:
-        self.entries += [(len(self.lower), variable, factor) for variable, factor in terms]
-        self.lower.append(lower)
-        self.upper.append(upper)
 
     def _tensor(self, tensor: TensorTable, labels: np.ndarray) -> None:
         """One label group of a tensor: the shared payments, and a flow for each use."""
@@ -94,12 +64,12 @@ class _Program:
         if not used:
             return
         shared = len(tensor.wants) > 1
-        paid = self._variables(charge.reshape(-1)) if shared else -1
+        paid = self.variables(charge.reshape(-1)) if shared else -1
         for consumer, want in zip(tensor.consumers, tensor.wants, strict=True):
-            flow = self._variables(np.zeros(charge.size) if shared else charge.reshape(-1))
+            flow = self.variables(np.zeros(charge.size) if shared else charge.reshape(-1))
             self._marginals(tensor, flow, classes, consumer, want[:, labels])
             for k in range(charge.size) if shared else ():
-                self._row([(paid + k, 1.0), (flow + k, -1.0)], 0.0, np.inf)
+                self.row([(paid + k, 1.0), (flow + k, -1.0)], 0.0, np.inf)
 
     def _marginals(
         self, tensor: TensorTable, flow: int, classes: np.ndarray, consumer: int, want: np.ndarray
@@ -109,11 +79,11 @@ class _Program:
         for k in range(sources):
             terms = [(flow + k * labels + label, 1.0) for label in range(labels)]
             if tensor.producer < 0:
-                self._row(terms, 1.0, 1.0)
+                self.row(terms, 1.0, 1.0)
                 continue
             chosen = np.flatnonzero(classes == k) + self.first[tensor.producer]
-            self._row(terms + [(int(x), -1.0) for x in chosen], 0.0, 0.0)
+            self.row(terms + [(int(x), -1.0) for x in chosen], 0.0, 0.0)
         for label in range(labels):
             terms = [(flow + k * labels + label, 1.0) for k in range(sources)]
             chosen = np.flatnonzero(want[:, label]) + self.first[consumer]
-            self._row(terms + [(int(x), -1.0) for x in chosen], 0.0, 0.0)
+            self.row(terms + [(int(x), -1.0) for x in chosen], 0.0, 0.0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
 
 from layoutsel.planning.makespan import reads_of
 from layoutsel.planning.problem import (
+    HOST,
     KINDS,
     OUTSIDE,
     Option,
@@ -17,12 +20,36 @@ from layoutsel.planning.problem import (
     Tensor,
     source_places,
 )
+from layoutsel.planning.programme import Programme, Term
 from tvm_passes.decision import SubgraphId
 
+_TOLERANCE = 1e-6
+"""By how much, relative, HiGHS may take a bound too high."""
 
-def lower_bound(problem: PlanningProblem) -> float:
-    """No schedule of any decisions is shorter, microseconds: the longest path, and the work of all processors."""
-    return max(_path_bound(problem), _work_bound(problem))
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxed:
+    """What is left of planning for makespans where sub-graphs wait for their inputs alone, and processors do as much as they do."""
+
+    bound_us: float
+    """No schedule of any decisions is shorter, microseconds."""
+    memories: Mapping[SubgraphId, str]
+    """Where it has the sub-graphs; empty where the time was over before it had them anywhere."""
+
+
+def relaxed(problem: PlanningProblem, *, time_limit_s: float = 5.0) -> Relaxed:
+    """Divide the sub-graphs of `problem` over its memories, by an integer programme of the longest path and all processors' work.
+
+    In it a sub-graph costs what its cheapest candidate in a memory does, transforms nothing, and a copy once per tensor and
+    memory. The longest path alone, with transforms, is a second bound.
+    """
+    programme = _Division(problem)
+    result = programme.minimised(time_limit_s=time_limit_s)
+    divided_us = -np.inf if result.mip_dual_bound is None else float(result.mip_dual_bound)
+    return Relaxed(
+        bound_us=max(_path_bound(problem), divided_us * (1 - _TOLERANCE)),
+        memories={} if result.x is None else programme.division(result.x),
+    )
 
 
 def _path_bound(problem: PlanningProblem) -> float:
@@ -58,26 +85,123 @@ def _arrivals(
     return (made[:, None] + price).min(axis=0)
 
 
-def _work_bound(problem: PlanningProblem) -> float:
-    """Least time of the busiest processor, where sub-graphs may be cut into parts and boundaries are free.
+class _Division(Programme):
+    """Which memory each sub-graph computes in: the makespan is no less than any path, nor than any processor's work.
 
-    A linear programme: minimise t, where x[n, m] of sub-graph n runs in memory m, at its cheapest there.
+    Work counts in all, and between two waists of the network: a processor that has nothing to do between them cannot help
+    with what comes behind. Variables are the makespan; whether each sub-graph computes in a memory, and when it ends; and
+    whether a tensor is copied from one memory to another. None stands for what hands over the model's inputs and takes its
+    outputs.
     """
-    cheapest = [_cheapest(node.options) for node in problem.nodes]
-    memories = sorted({memory for costs in cheapest for memory in costs})
-    pairs = [(n, memory) for n, costs in enumerate(cheapest) for memory in costs]
-    work = np.zeros((len(memories), len(pairs) + 1))
-    whole = np.zeros((len(cheapest), len(pairs) + 1))
-    for column, (n, memory) in enumerate(pairs):
-        work[memories.index(memory), column] = cheapest[n][memory]
-        whole[n, column] = 1.0
-    work[:, -1] = -1.0
-    objective = np.zeros(len(pairs) + 1)
-    objective[-1] = 1.0
-    found = linprog(
-        objective, A_ub=work, b_ub=np.zeros(len(memories)), A_eq=whole, b_eq=np.ones(len(cheapest))
-    )
-    return float(found.fun) if found.success else 0.0
+
+    def __init__(self, problem: PlanningProblem) -> None:
+        super().__init__()
+        self._costs = {node.id: _cheapest(node.options) for node in problem.nodes}
+        self._is_in = {None: self._memories([HOST])} | {
+            id_: self._memories(costs) for id_, costs in self._costs.items()
+        }
+        self._ready = {id_: self.variables([0.0], most=np.inf) for id_ in self._is_in}
+        self._end = {**self._ready, None: self.variables([1.0], most=np.inf)}
+        self._parts = _Parts(problem)
+        self._work: dict[tuple[_Part, str], list[Term]] = {}
+        for id_, costs in self._costs.items():
+            self._follows(id_, [])
+            for part in dict.fromkeys((_WHOLE, self._parts.of(id_))):
+                for memory, variable in self._is_in[id_].items():
+                    self._busy(part, [memory], (variable, costs[memory]))
+        for tensor in problem.tensors:
+            self._tensor(tensor)
+        for (part, _), terms in self._work.items():
+            self.row(
+                [(self._end[part[1]], 1.0), (self._ready[part[0]], -1.0), *_negative(terms)],
+                0.0,
+                np.inf,
+            )
+
+    def division(self, values: np.ndarray) -> dict[SubgraphId, str]:
+        """Where sub-graphs compute by the `values` of all variables."""
+        return {
+            id_: max(self._is_in[id_].items(), key=lambda place: float(values[place[1]]))[0]
+            for id_ in self._costs
+        }
+
+    def _memories(self, memories: Iterable[str]) -> dict[str, int]:
+        """One variable for each memory, of which one is 1."""
+        found = {memory: self.variables([0.0], integral=True) for memory in memories}
+        self.row([(variable, 1.0) for variable in found.values()], 1.0, 1.0)
+        return found
+
+    def _follows(self, id_: SubgraphId | None, terms: Sequence[Term]) -> None:
+        """A sub-graph ends when it has computed, behind what `terms` say."""
+        costs = self._costs[id_] if id_ is not None else {}
+        computing = [(self._is_in[id_][memory], us) for memory, us in costs.items()]
+        self.row([(self._end[id_], 1.0), *_negative([*terms, *computing])], 0.0, np.inf)
+
+    def _tensor(self, tensor: Tensor) -> None:
+        """What reads a tensor follows what makes it, behind a copy that all who want it there share."""
+        made = self._is_in[tensor.producer]
+        copies: dict[tuple[_Part, tuple[str, str]], int] = {}
+        for use in tensor.uses:
+            taken = self._is_in[use.consumer]
+            flow = {pair: self.variables([0.0]) for pair in itertools.product(made, taken)}
+            for source, variable in made.items():
+                self.row([(variable, -1.0), *((flow[source, m], 1.0) for m in taken)], 0.0, 0.0)
+            for memory, variable in taken.items():
+                self.row([(variable, -1.0), *((flow[m, memory], 1.0) for m in made)], 0.0, 0.0)
+            crossing = {pair: v for pair, v in flow.items() if pair[0] != pair[1]}
+            waiting = [(variable, tensor.copy_us[pair]) for pair, variable in crossing.items()]
+            self._follows(use.consumer, [(self._ready[tensor.producer], 1.0), *waiting])
+            for part in self._parts.of_copy(tensor.producer, use.consumer):
+                for pair, variable in crossing.items():
+                    where = (part, pair)
+                    if where not in copies:
+                        copies[where] = self.variables([0.0])
+                        self._busy(part, (HOST, *pair), (copies[where], tensor.copy_us[pair]))
+                    self.row([(copies[where], 1.0), (variable, -1.0)], 0.0, np.inf)
+
+    def _busy(self, part: _Part, memories: Iterable[str], term: Term) -> None:
+        for memory in dict.fromkeys(memories):
+            self._work.setdefault((part, memory), []).append(term)
+
+
+_Part = tuple[SubgraphId | None, SubgraphId | None]
+"""Of a network: from the end of one sub-graph to that of another. None is where it begins, or ends."""
+_WHOLE: _Part = (None, None)
+
+
+class _Parts:
+    """What lies between the waists of a network: sub-graphs that all others come before, or behind."""
+
+    def __init__(self, problem: PlanningProblem) -> None:
+        makers: dict[SubgraphId, set[SubgraphId]] = {
+            id_: {tensor.producer for tensor, _ in reads if tensor.producer is not None}
+            for id_, reads in reads_of(problem).items()
+        }
+        before: dict[SubgraphId, set[SubgraphId]] = {}
+        for id_, direct in makers.items():
+            before[id_] = direct.union(*(before[maker] for maker in direct))
+        behind = Counter(itertools.chain.from_iterable(before.values()))
+        others = len(before) - 1
+        waists = [id_ for id_ in before if len(before[id_]) + behind[id_] == others]
+        ends = [None, *waists, None]
+        passed = {id_: len(before[id_].intersection(waists)) for id_ in before}
+        self._of = {id_: (ends[number], ends[number + 1]) for id_, number in passed.items()}
+        self._last = (ends[-2], None)
+
+    def of(self, id_: SubgraphId) -> _Part:
+        """Where a sub-graph computes."""
+        return self._of[id_]
+
+    def of_copy(self, producer: SubgraphId | None, consumer: SubgraphId | None) -> Iterable[_Part]:
+        """Where a tensor is copied between the two, for certain."""
+        part = self._last if consumer is None else self._of[consumer]
+        begins = part[0] == producer
+        is_within = begins or (producer is not None and self._of[producer] == part)
+        return dict.fromkeys((_WHOLE, part if is_within else _WHOLE))
+
+
+def _negative(terms: Iterable[Term]) -> list[Term]:
+    return [(variable, -factor) for variable, factor in terms]
 
 
 def _cheapest(options: Sequence[Option]) -> dict[str, float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from layoutsel.planning.makespan import Makespan, Schedule, memories_of, schedule
-from layoutsel.planning.makespan_bound import lower_bound
+from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId
@@ -16,6 +17,12 @@ from tvm_passes.decision import Decision, SubgraphId
 _LOG = logging.getLogger(__name__)
 
 _SAME_US = 1e-6
+_STEPS = 30
+"""Of the annealing, for each sub-graph."""
+_AT_ONCE = (1, 2, 2, 3)
+"""How many changes a step makes: one of these."""
+_WARMTH = 0.02
+"""How much longer, relative, a schedule may be at first to be gone on from."""
 
 Decisions = Mapping[SubgraphId, Decision]
 
@@ -40,15 +47,20 @@ def solve_parallel(
 ) -> Parallel:
     """Search for decisions whose list schedule ends early, from `first` on.
 
-    Chains of sub-graphs, between two places where the network branches or joins, take the decisions of whole plans that
-    are drawn to one memory or the other, as long as the makespan falls; then single sub-graphs do.
+    Whole plans are drawn to one memory or the other, and to where the bound's programme has the sub-graphs. Chains of
+    them, between two places where the network branches or joins, take the decisions of these plans, as long as the
+    makespan falls; then single sub-graphs take any. Simulated annealing by both kinds of moves comes last, as long as the
+    bound is not reached.
     """
     deadline = time.monotonic() + time_limit_s
-    bound_us = lower_bound(problem)
-    plans = [first, *_drawn(problem, deadline)]
+    bound = relaxed(problem, time_limit_s=time_limit_s / 2)
+    bound_us = bound.bound_us
+    wanted = [dict.fromkeys(problem.by_id, memory) for memory in memories_of(problem)]
+    plans = [first, *_drawn(problem, [*wanted, bound.memories], deadline)]
     best = min((_Found(problem, plan) for plan in plans), key=lambda found: found.us)
     for moves in (_moves_of_chains(problem, plans), _moves_of_each(problem)):
         best = _descend(problem, best, moves, bound_us, deadline)
+    best = _annealed(problem, best, bound_us, deadline)
     return Parallel(decisions=best.decisions, schedule=best.schedule, bound_us=bound_us)
 
 
@@ -61,21 +73,27 @@ class _Found:
         self.us = self.schedule.makespan_us
 
 
-def _drawn(problem: PlanningProblem, deadline: float) -> Iterator[Decisions]:
-    """For each memory the best plan, by the sum, that stays there where it can."""
-    for memory in memories_of(problem):
+def _drawn(
+    problem: PlanningProblem, wanted: Iterable[Mapping[SubgraphId, str]], deadline: float
+) -> Iterator[Decisions]:
+    """The best plans, by the sum, whose sub-graphs compute in these memories where they can."""
+    for memories in wanted:
         if time.monotonic() >= deadline:
             return
         left_s = max(deadline - time.monotonic(), 0.1)
-        yield solve(_kept_in(problem, memory), time_limit_s=left_s / 4).decisions
+        yield solve(_kept_in(problem, memories), time_limit_s=left_s / 4).decisions
 
 
-def _kept_in(problem: PlanningProblem, memory: str) -> PlanningProblem:
-    """The problem with what computes in `memory` alone, wherever there is such a candidate."""
-    able = {node.id for node in problem.nodes if any(o.memory == memory for o in node.options)}
+def _kept_in(problem: PlanningProblem, memories: Mapping[SubgraphId, str]) -> PlanningProblem:
+    """The problem with what computes in these memories alone, wherever there is such a candidate."""
+    able = {
+        node.id
+        for node in problem.nodes
+        if any(o.memory == memories.get(node.id) for o in node.options)
+    }
 
     def keep(node: Node, option: Option) -> bool:
-        return node.id not in able or option.memory == memory
+        return node.id not in able or option.memory == memories[node.id]
 
     return problem.restrict(keep)
 
@@ -112,6 +130,43 @@ def _descend(
             if found.us < best.us - _SAME_US:
                 best, improved = found, True
     return best
+
+
+def _annealed(problem: PlanningProblem, best: _Found, bound_us: float, deadline: float) -> _Found:
+    """Change some chains and sub-graphs at once; longer schedules are gone on from too, the more seldom the later it is."""
+    rng = random.Random(0)
+    groups = [*chains(problem), *([id_] for id_ in problem.by_id)]
+    steps = _STEPS * len(problem.nodes)
+    current = best
+    for step in range(steps):
+        if time.monotonic() >= deadline or best.us <= bound_us + _SAME_US:
+            break
+        changed = dict(current.decisions)
+        for group in rng.choices(groups, k=rng.choice(_AT_ONCE)):
+            changed |= _moved(problem, group, rng)
+        found = _Found(problem, changed)
+        warmth_us = _WARMTH * best.us * (1 - step / steps)
+        if found.us - current.us < warmth_us * rng.expovariate(1.0):
+            current = found
+        if found.us < best.us - _SAME_US:
+            best = found
+    return best
+
+
+def _moved(
+    problem: PlanningProblem, group: Sequence[SubgraphId], rng: random.Random
+) -> dict[SubgraphId, Decision]:
+    """A chain where its cheapest candidates in a memory are, or a sub-graph as any candidate says."""
+    nodes = [problem.by_id[id_] for id_ in group]
+    drawn = rng.choice(nodes[0].options)
+    if len(nodes) == 1:
+        return {nodes[0].id: drawn.decision}
+    there = {node.id: [o for o in node.options if o.memory == drawn.memory] for node in nodes}
+    return {
+        id_: min(options, key=lambda option: option.cost_us).decision
+        for id_, options in there.items()
+        if options
+    }
 
 
 def chains(problem: PlanningProblem) -> list[list[SubgraphId]]:

@@ -1,0 +1,56 @@
+"""A mixed-integer linear programme under construction, for HiGHS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
+from scipy.sparse import coo_array, csr_array
+
+Term = tuple[int, float]
+"""A variable's number, and its factor."""
+
+
+class Programme:
+    """Variables with their objective, and rows ``lower ≤ sum of factor * variable ≤ upper``."""
+
+    def __init__(self) -> None:
+        self.objective: list[float] = []
+        self.integral: list[int] = []
+        self.most: list[float] = []
+        self.entries: list[tuple[int, int, float]] = []
+        self.lower: list[float] = []
+        self.upper: list[float] = []
+
+    def variables(
+        self, costs: Iterable[float], *, integral: bool = False, most: float = 1.0
+    ) -> int:
+        """Add one variable per cost, from 0 to `most`; returns the number of the first."""
+        first = len(self.objective)
+        self.objective += [float(cost) for cost in costs]
+        added = len(self.objective) - first
+        self.integral += [int(integral)] * added
+        self.most += [most] * added
+        return first
+
+    def row(self, terms: Iterable[Term], lower: float, upper: float) -> None:
+        """Add a row; factors of a variable that is named twice are summed."""
+        self.entries += [(len(self.lower), variable, factor) for variable, factor in terms]
+        self.lower.append(lower)
+        self.upper.append(upper)
+
+    def minimised(self, *, time_limit_s: float, gap: float = 0.0) -> OptimizeResult:
+        """What :func:`scipy.optimize.milp` finds: to the relative gap `gap`, or after `time_limit_s` seconds."""
+        return milp(
+            c=np.array(self.objective),
+            integrality=np.array(self.integral),
+            bounds=Bounds(0.0, np.array(self.most)),
+            constraints=LinearConstraint(self._matrix(), self.lower, self.upper),
+            options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": gap},
+        )
+
+    def _matrix(self) -> csr_array:
+        rows, columns, values = zip(*self.entries, strict=True)
+        shape = (len(self.lower), len(self.objective))
+        return coo_array((values, (rows, columns)), shape=shape).tocsr()
