@@ -18,7 +18,7 @@ from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.elsewhere import elsewhere_of
 from layoutsel.building.in_place import InPlace
-from layoutsel.building.problem import Candidates, gather_candidates, tensors
+from layoutsel.building.problem import Candidates, gather_candidates
 from layoutsel.cost import adapt
 from layoutsel.cost.device_peaks import device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
@@ -27,13 +27,11 @@ from layoutsel.cost.measured import MeasuredCost, Progress, Request
 from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
-from layoutsel.cost.samples import MachineProfile, Offer, RecordedModel, RecordedNode
+from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.fallback import CPU, check_fallback, present
-from layoutsel.measuring import (
-    measure_all,
-)
+from layoutsel.measuring import measure_all
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.plan import Plan
@@ -53,7 +51,6 @@ from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.ports import port_layouts
 from tvm_passes.targets import Elsewhere, targeting
 
 CANDIDATE_LIMIT_S = 60.0
@@ -264,24 +261,6 @@ class Session:
             str(decision): self.units[decision.unit].backend.hints(function, decision)
             for decision in self.candidates[subgraph.id].decisions
         }
-
-    def recorded(self) -> RecordedModel:
-        """Sub-graphs, candidates and tensors, to be planned again with costs from a data set."""
-        nodes = []
-        for subgraph in self.graph.subgraphs:
-            function = self.graph.functions[subgraph.id]
-            offers = []
-            for decision in self.candidates[subgraph.id].decisions:
-                inputs, outputs = port_layouts(function, decision)
-                offers.append(Offer(decision=decision, in_layouts=inputs, out_layouts=outputs))
-            key = subgraph.structural_hash
-            nodes.append(RecordedNode(id=subgraph.id, key=key, offers=tuple(offers)))
-        return RecordedModel(
-            name=self.model.name,
-            machine=self.profile.name,
-            nodes=tuple(nodes),
-            tensors=tuple(tensors(self.graph.edges)),
-        )
 
     def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
         """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from layoutsel.model.graph import Edge, ModelGraph, Subgraph
+from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import (
     HOST,
     Node,
@@ -13,7 +14,6 @@ from layoutsel.planning.problem import (
     PlanningProblem,
     Tensor,
     Use,
-    price_tensors,
 )
 from layoutsel.units.base import Admits, Unit
 from tvm_passes import devices

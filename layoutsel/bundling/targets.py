@@ -20,7 +20,7 @@ from tvm_passes.targets import Elsewhere
 _EXAMPLE = "'llvm -mcpu=skylake-avx512', 'cuda -arch=sm_80' or TVM's JSON"
 
 
-def elsewhere_of(texts: Sequence[str], threads: int | None) -> Elsewhere | None:
+def machine_of_targets(texts: Sequence[str], threads: int | None) -> Elsewhere | None:
     """The machine that targets describe, at most one of each kind; None where there are none.
 
     Where no CPU is among them, it is this machine's.

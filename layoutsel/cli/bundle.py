@@ -130,10 +130,10 @@ class Asked:
     def making(self, shown: Activity) -> Iterator[Making]:
         """A folder to make a bundle in, for the model on that machine."""
         from layoutsel.bundling.making import Making
-        from layoutsel.bundling.targets import check_compilers, elsewhere_of
+        from layoutsel.bundling.targets import check_compilers, machine_of_targets
         from layoutsel.session import Session
 
-        elsewhere = elsewhere_of(self.targets, self.threads)
+        elsewhere = machine_of_targets(self.targets, self.threads)
         session = Session.open(
             self.model,
             shapes=parse_shapes(self.shapes),

@@ -69,6 +69,7 @@ def profile(
     _import(results or [], cache)
     if not models and not sweep:
         return
+    from layoutsel.recording import recorded_model
     from layoutsel.session import Session
 
     recorded: list[Any] = []
@@ -87,7 +88,7 @@ def profile(
             with session.cost_model("measured") as model:
                 known = model.store.count()
             if save is not None and isinstance(source, str):
-                recorded.append(session.recorded())
+                recorded.append(recorded_model(session))
             terminal.note("profiled", f"{name}: {known} measurements in the log")
     terminal.show_text(f"{shown.measured} new measurements")
     if save is not None:

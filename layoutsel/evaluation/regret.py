@@ -14,12 +14,12 @@ from layoutsel.cost.model import Cost, TensorSpec
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate
 from layoutsel.planning.hybrid import refine
+from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import (
     HOST,
     Node,
     Option,
     PlanningProblem,
-    price_tensors,
 )
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose

@@ -32,7 +32,7 @@ def _differ(one: float, other: float) -> bool:
 
 def _square(value: float) -> float:
     """Infinite for what is no number, which a sum then is too."""
-    return value * value if math.isfinite(value) else 1e308 * 10
+    return value * value if math.isfinite(value) else math.inf
 
 
 def _decoded(data: bytes, dtype: str) -> list[float]:

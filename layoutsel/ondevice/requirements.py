@@ -54,12 +54,12 @@ def check_features(what: str, features: Iterable[str]) -> None:
         )
 
 
-def check_units(what: str, units: Iterable[str]) -> None:
-    """Load what `units` need; raises :class:`UnitUnavailable` where one of them cannot be used."""
+def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
+    """Load what `units` need; raises :class:`UnitUnavailable`, with `advice`, where one of them cannot be used."""
     for unit in units:
         if unit in LOADERS and (reason := LOADERS[unit]()):
             hint = f"; or pack it: layoutsel runtime --with {unit}" if _is_packable(unit) else ""
-            raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}{hint}")
+            raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}{hint}{advice}")
 
 
 def _is_packable(unit: str) -> bool:

@@ -11,8 +11,7 @@ from typing import Any
 from layoutsel.errors import DeviceError
 from layoutsel.fallback import check_fallback
 from layoutsel.ondevice.artifact_header import check_name
-from layoutsel.ondevice.requirements import check_features
-from layoutsel.ondevice.units import LOADERS
+from layoutsel.ondevice.requirements import check_features, check_units
 from layoutsel.runtime.artifact import Artifact, extracted, read
 from layoutsel.runtime.compiled import CompiledModel
 from tvm_passes import cuda, onednn
@@ -63,25 +62,20 @@ def load(path: str | Path, *, fallback: str | None = None) -> CompiledModel:
 
 
 def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
-    _check_units(path, opened.header)
+    header = opened.header
+    advice = "; compiled with --fallback cpu, it would run without" if _needs_device(header) else ""
+    check_units(str(path), header.get("units", ()), advice)
     load_tvm_runtime()
     onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
     module = cuda.load_module(library)
     other = opened.fallback
     fallback = partial(_opened_fallback, path, other) if other is not None else None
-    return CompiledModel(module, opened.weights, dict(opened.header), path, fallback=fallback)
+    return CompiledModel(module, opened.weights, dict(header), path, fallback=fallback)
 
 
 def _opened_fallback(path: Path, opened: Artifact) -> CompiledModel:
     with extracted(opened) as library:
         return _opened(path, opened, library)
-
-
-def _check_units(path: Path, header: Mapping[str, Any]) -> None:
-    advice = "; compiled with --fallback cpu, it would run without" if _needs_device(header) else ""
-    for unit, unavailable in LOADERS.items():
-        if unit in header.get("units", ()) and (reason := unavailable()):
-            raise UnitUnavailable(f"{path} needs the unit {unit!r}: {reason}{advice}")
 
 
 def _needs_device(header: Mapping[str, Any]) -> bool:

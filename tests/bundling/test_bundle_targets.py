@@ -3,7 +3,7 @@
 import pytest
 from tvm.target import Target
 
-from layoutsel.bundling.targets import architecture, elsewhere_of, features, parse_target
+from layoutsel.bundling.targets import architecture, features, machine_of_targets, parse_target
 from tvm_passes.errors import LayoutselError
 
 ARM = '{"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"}'
@@ -19,16 +19,16 @@ def test_words_and_json_mean_the_same():
 
 
 def test_targets_make_a_machine():
-    machine = elsewhere_of(["cuda -arch=sm_80", ARM], 4)
+    machine = machine_of_targets(["cuda -arch=sm_80", ARM], 4)
     assert architecture(machine.host) == "aarch64"
     assert features(machine.host) == ()
     assert int(machine.host.attrs["num-cores"]) == 4
     assert machine.devices["cuda"].attrs["arch"] == "sm_80"
-    assert elsewhere_of([], 4) is None
+    assert machine_of_targets([], 4) is None
 
 
 def test_without_a_cpu_it_is_this_one():
-    machine = elsewhere_of(["opencl"], None)
+    machine = machine_of_targets(["opencl"], None)
     assert str(machine.host.kind.name) == "llvm"
     assert set(machine.devices) == {"opencl"}
 
@@ -52,4 +52,4 @@ def test_features_are_the_kernels_names():
 )
 def test_what_is_no_machine_is_refused(texts, expected):
     with pytest.raises(LayoutselError, match=expected):
-        elsewhere_of(texts, None)
+        machine_of_targets(texts, None)

@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.bundling.compile import Order, compile_order
-from layoutsel.bundling.targets import elsewhere_of
+from layoutsel.bundling.targets import machine_of_targets
 from layoutsel.ondevice.trial import load_program
 from layoutsel.runtime.threads import set_threads
 from tvm_passes import cuda, onednn
@@ -80,7 +80,7 @@ def test_equal_code_is_one_file(tmp_path):
 
 @pytest.mark.skipif(cuda.uncompilable() is not None, reason=f"{cuda.uncompilable()}")
 def test_code_for_cuda_is_compiled(tmp_path):
-    machine = elsewhere_of(["cuda -arch=sm_80"], None)
+    machine = machine_of_targets(["cuda -arch=sm_80"], None)
     request = {**subgraph(relax.op.exp), "decision": "cuda:NCHW"}
     (program,) = compile_order(order(request, tmp_path, machine))
     assert (program.device, program.devices) == ("cuda", ("llvm", "cuda"))
@@ -99,7 +99,7 @@ EMULATOR = "qemu-aarch64-static"
 )
 def test_code_for_another_architecture_loads_there(tmp_path):
     """The dynamic loader of that architecture finds all but what TVM's runtime has."""
-    machine = elsewhere_of(["llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a72"], 2)
+    machine = machine_of_targets(["llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a72"], 2)
     request = {**convolution(16), "decision": "cpu:NHWC"}
     (program,) = compile_order(order(request, tmp_path, machine, COMPILER))
     source = tmp_path / "load.c"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import (
     HOST,
     Node,
@@ -15,7 +16,6 @@ from layoutsel.planning.problem import (
     PlanningProblem,
     Tensor,
     Use,
-    price_tensors,
 )
 from tvm_passes.decision import Decision, SubgraphId
 

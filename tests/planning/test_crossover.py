@@ -13,6 +13,7 @@ from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.planning.alternatives import best_with
+from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import (
     HOST,
     Node,
@@ -20,7 +21,6 @@ from layoutsel.planning.problem import (
     PlanningProblem,
     Tensor,
     Use,
-    price_tensors,
 )
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from problems import UNITS, graph_problem, option
 
+from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import (
     HOST,
     Node,
@@ -14,7 +15,6 @@ from layoutsel.planning.problem import (
     ProblemError,
     Tensor,
     Use,
-    price_tensors,
 )
 from layoutsel.planning.solve import SOLVERS, solve
 from tvm_passes.decision import Decision, SubgraphId

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layoutsel.planning.alternatives import precision_plans
-from layoutsel.planning.problem import PlanningProblem, price_tensors
+from layoutsel.planning.prices import price_tensors
+from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.trade_off import (
     curve,
     most_exact,
