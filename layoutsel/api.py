@@ -15,9 +15,10 @@ from layoutsel.cost.machine import this_machine
 from layoutsel.fallback import with_fallback
 from layoutsel.finishing import as_planned, finish
 from layoutsel.planning.plan import Plan, check_fits
-from layoutsel.precision import check_budget
+from layoutsel.precision import check_budget, precision_mode
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.session import OnProgress, Session
+from layoutsel.units.base import with_default_units
 
 logger = logging.getLogger(__name__)
 
@@ -160,12 +161,19 @@ def compile_plan(
         If a unit declines what the plan, perhaps edited, decides for it.
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
-    stated = {
-        "threads": chosen.threads,
-        "precision": chosen.precision,
-        "max_rel_error": chosen.max_rel_error,
+    session = Session.open(model, **{**stated(chosen), **options})
+    return build_as_planned(session, chosen, verify=verify)
+
+
+def stated(plan: Plan) -> dict[str, Any]:
+    """The options of a session that a plan says: threads, precision, and units that are not used by default."""
+    mode = precision_mode(plan.precision, plan.max_rel_error)
+    return {
+        "threads": plan.threads,
+        "precision": plan.precision,
+        "max_rel_error": plan.max_rel_error,
+        "units": with_default_units({d.unit for d in plan.decisions.values()}, mode),
     }
-    return build_as_planned(Session.open(model, **{**stated, **options}), chosen, verify=verify)
 
 
 def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:

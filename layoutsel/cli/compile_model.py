@@ -111,8 +111,9 @@ def compile_model(
         fallback=fallback,
         parallel=parallel,
     )
-    # Devices take part where units are named.
-    with terminal.quiet_allocator(with_devices=units is not None), activity() as shown:
+    # Devices take part where units are named, or a plan names them.
+    named = units is not None or plan is not None
+    with terminal.quiet_allocator(with_devices=named), activity() as shown:
         if plan is not None:
             compiled = build_plan(wanted, plan, shown, verify=verify)
         else:
@@ -144,16 +145,13 @@ def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> 
     from layoutsel.planning.plan import Plan
 
     made = Plan.load(file)
-    stated = replace(
-        wanted,
-        threads=wanted.threads or made.threads,
-        precision=made.precision,
-        max_rel_error=made.max_rel_error,
-    )
-    session = stated.open(shown)
-    shown.phase("building the plan")
-    from layoutsel.api import build_as_planned
+    from layoutsel.api import build_as_planned, stated
 
+    said = stated(made)
+    said["threads"] = wanted.threads or said["threads"]
+    said["units"] = wanted.units or ",".join(said["units"] or ()) or None
+    session = replace(wanted, **said).open(shown)
+    shown.phase("building the plan")
     return build_as_planned(session, made, verify=verify)
 
 

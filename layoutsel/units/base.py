@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -114,6 +114,14 @@ def select(
                 f"{mode.name!r}; expected one that offers them"
             )
     return {name: known[name] for name in names}
+
+
+def with_default_units(
+    names: Collection[str], mode: PrecisionMode = MODES[F32]
+) -> tuple[str, ...] | None:
+    """Units to name where those in `names` shall be among them; None where they are used by default."""
+    further = [n for n, unit in units().items() if n in names and not unit.by_default]
+    return (*select(None, mode), *further) if further else None
 
 
 def missing_devices(names: Container[str]) -> dict[str, str]:

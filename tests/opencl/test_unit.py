@@ -80,6 +80,18 @@ def test_an_artifact_runs_in_a_process_of_its_own_and_tells_of_copies(artifact, 
 
 
 @needs_device
+def test_a_plan_says_which_devices_it_needs(path, artifact, tmp_path):
+    planned = layoutsel.load(artifact).plan
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(planned))
+    succeed("compile", path, "--plan", file, "-o", tmp_path / "again.so", run=command)
+    value = np.random.default_rng(4).standard_normal((1, 16, 12, 12)).astype(np.float32)
+    for again in (layoutsel.load(tmp_path / "again.so"), layoutsel.compile_plan(path, file)):
+        assert again.plan["subgraphs"] == planned["subgraphs"]
+        np.testing.assert_allclose(again(value), expected(path, value), rtol=1e-4, atol=1e-6)
+
+
+@needs_device
 def test_an_artifact_without_its_device_is_refused(artifact, tmp_path):
     without = partial(command, OCL_ICD_VENDORS=str(tmp_path))
     line = refused("run", artifact, run=without)
