@@ -33,17 +33,21 @@ memory::data_type DataType(const std::string& name) {
   return found->second;
 }
 
+// The layout of tensors whose last dimension is contiguous, whatever their rank.
+constexpr char kRowMajor[] = "NCHW";
+
 memory::desc DescribeAs(const Tensor& tensor, const std::string& type_name) {
   static const std::unordered_map<std::string, memory::format_tag> tags = {
-      {"NHWC", memory::format_tag::acdb},
-      {"NCHW8c", memory::format_tag::aBcd8b},
-      {"NCHW16c", memory::format_tag::aBcd16b},
+      {"NHWC", memory::format_tag::acdb},       {"NCHW4c", memory::format_tag::aBcd4b},
+      {"NCHW8c", memory::format_tag::aBcd8b},   {"NCHW16c", memory::format_tag::aBcd16b},
       {"NCHW32c", memory::format_tag::aBcd32b},
   };
   memory::data_type type = DataType(type_name);
   if (!tensor.strides.empty()) return memory::desc(tensor.dims, type, tensor.strides);
   auto tag = tags.find(tensor.layout);
   if (tag != tags.end()) return memory::desc(tensor.dims, type, tag->second);
+  if (tensor.layout != kRowMajor)
+    TVM_FFI_THROW(ValueError) << "unknown layout '" << tensor.layout << "'";
   return memory::desc(tensor.dims, type, RowMajor(tensor.dims));
 }
 
