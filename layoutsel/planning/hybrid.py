@@ -113,17 +113,17 @@ def require_measured(problem: PlanningProblem, what: str) -> None:
     LayoutselError
         Says how many candidates of `problem` there are without a measurement, and names the first.
     """
-    missing = [
-        f"{node.id} as {option.decision}"
-        for node in problem.nodes
-        for option in node.options
-        if option.source != MEASURED
-    ]
+    options = [(node.id, option) for node in problem.nodes for option in node.options]
+    missing = [(id_, option) for id_, option in options if option.source != MEASURED]
     if missing:
-        total = sum(len(node.options) for node in problem.nodes)
+        id_, first = missing[0]
+        known = {option.decision.unit for _, option in options if option.source == MEASURED}
+        named = (
+            f", or name what was measured with --units {','.join(sorted(known))}" if known else ""
+        )
         raise LayoutselError(
-            f"{what}: got no measurement of {len(missing)} of {total} candidates, such as {missing[0]}; "
-            f"expected all, taken there, as nothing is measured here. Use --cost learned or roofline"
+            f"{what}: got no measurement of {len(missing)} of {len(options)} candidates, such as {id_} as "
+            f"{first.decision}; expected all, taken there, as nothing is measured here. Use --cost learned or roofline{named}"
         )
 
 
