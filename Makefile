@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/layoutsel demo
 
 test: setup
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -13,9 +13,10 @@ from typing import Any
 
 from script import run
 
-import layoutsel
 from layoutsel.benchmarking.cases import case_name
+from layoutsel.finishing import finish
 from layoutsel.planning.parallel import chains
+from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.session import Session
 from layoutsel.units.base import units
 
@@ -48,21 +49,13 @@ WAYS: Mapping[str, Callable[[Session], dict[str, str]]] = {
 """Sub-graphs on all units by turns; the first half on a device; branches on two units, which work at once."""
 
 
-def forced(model: str, way: str, threads: int) -> tuple[layoutsel.CompiledModel, Mapping[str, str]]:
+def forced(model: str, way: str, threads: int) -> tuple[CompiledModel, Mapping[str, str]]:
     """The model with its sub-graphs on the units that `way` says, and what was pinned: all that such a unit can do."""
-    session = Session.open(model, units=UNITS, threads=threads)
+    session = Session.open(model, units=UNITS, threads=threads, parallel=way == "by branches")
     able = {id_: {d.unit for d in c.decisions} for id_, c in session.candidates.items()}
     wanted = {id_: unit for id_, unit in WAYS[way](session).items() if unit in able[id_]}
-    compiled = layoutsel.optimize(
-        model,
-        units=UNITS,
-        threads=threads,
-        pins=[f"{id_}={unit}" for id_, unit in wanted.items()],
-        cost="roofline",
-        verify_speed=False,
-        parallel=way == "by branches",
-    )
-    return compiled, wanted
+    problem = session.problem("roofline", [f"{id_}={unit}" for id_, unit in wanted.items()])
+    return finish(session, session.plan(problem), problem, verify_speed=False), wanted
 
 
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,25 @@
 """Lies here so that pytest puts this folder, with its shared `models`, on the import path."""
 
+from __future__ import annotations
+
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 # Processes that share the tests are told the width of a terminal, and commands would go by it.
 os.environ.pop("COLUMNS", None)
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own: nothing is taken from the user's, or left in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder

@@ -1,4 +1,4 @@
-"""One model, its plan and its artifact for all tests; nothing is kept in the user's cache."""
+"""One model, its plan and its artifact for all tests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,6 @@ from pathlib import Path
 
 import pytest
 from command import layoutsel, small_model, succeed
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache_home(tmp_path_factory):
-    """A cache folder of the tests' own."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")

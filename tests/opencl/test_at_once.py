@@ -81,7 +81,12 @@ def test_both_are_at_work_at_once_and_the_result_is_right(compiled, tmp_path):
     expected = run_onnx(forked(), {"x": x})[0]
     for _ in range(3):
         assert relative_error(model(x), expected) < 1e-5
-    trace = tmp_path / "trace.json"
+    # On a busy machine one of the two may wait for a core until the other is done.
+    assert any(shared_us(compiled, tmp_path / f"{attempt}.json") > 0 for attempt in range(10))
+
+
+def shared_us(compiled: Path, trace: Path) -> float:
+    """How long both compute in a run, by its trace."""
     succeed("run", compiled, "--repeat", 1, "--trace", trace, run=command)
     entries = json.loads(trace.read_text())["traceEvents"]
     rows = {e["tid"]: e["args"]["name"] for e in entries if e["name"] == "thread_name"}
@@ -94,11 +99,10 @@ def test_both_are_at_work_at_once_and_the_result_is_right(compiled, tmp_path):
         for unit in UNITS
     }
     assert all(spans.values())
-    shared_us = sum(
+    return sum(
         max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
         for one, other in itertools.product(*spans.values())
     )
-    assert shared_us > 0
 
 
 def test_the_command_says_what_is_gained(tmp_path):

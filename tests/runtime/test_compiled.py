@@ -53,10 +53,8 @@ def expected(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield layoutsel.optimize(network(), cost="roofline", threads=2, verify_speed=False)
+def compiled():
+    return layoutsel.optimize(network(), cost="roofline", threads=2, verify_speed=False)
 
 
 @pytest.fixture(scope="module")

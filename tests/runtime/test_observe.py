@@ -25,10 +25,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compiled(cache, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield layoutsel.optimize(network(), cost="roofline", threads=THREADS, cache=cache)
+def compiled(cache):
+    return layoutsel.optimize(network(), cost="roofline", threads=THREADS, cache=cache)
 
 
 @pytest.fixture(scope="module")

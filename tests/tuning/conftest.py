@@ -60,15 +60,6 @@ def record_lines(folder: Path) -> list[list[object]]:
     return [json.loads(line) for line in whole]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_home(tmp_path_factory):
-    """A cache folder of the tests' own."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     """The tiny model."""
