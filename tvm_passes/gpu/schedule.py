@@ -13,6 +13,7 @@ from tvm.target import Target
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.implicit_gemm import ImplicitGemm
 from tvm_passes.gpu.tensor_cores import TensorCores
+from tvm_passes.gpu.windows import Windows
 from tvm_passes.tuned import SCHEDULED
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ _RULES = tuple(
         (
             *_PRODUCTS,
             dlight.gpu.GEMV(),
+            Windows(),
             dlight.gpu.Reduction(),
             dlight.gpu.GeneralReduction(),
             dlight.gpu.Fallback(),
