@@ -26,6 +26,7 @@ BODIES = {
     "few results": (lambda x: convolution(x, 10, 1), [(1, 32, 5, 5)]),
     "strided": (lambda x: convolution(x, 16, 3, strides=(2, 2)), [(2, 32, 9, 9)]),
     "depthwise": (lambda x: convolution(x, 32, 3, groups=32, padding=(1, 1)), [(1, 32, 6, 6)]),
+    "single terms": (lambda x: convolution(x, 64, 1, groups=32), [(2, 32, 6, 6)]),
     "grouped": (lambda x: convolution(x, 32, 3, groups=4, padding=(1, 1)), [(1, 64, 6, 6)]),
     "dilated": (lambda x: convolution(x, 16, 3, dilation=(2, 2)), [(1, 16, 9, 9)]),
     "residual": (
@@ -35,6 +36,12 @@ BODIES = {
     "pooling": (
         lambda x: relax.op.nn.max_pool2d(x, (3, 3), (2, 2), padding=(1, 1)),
         [(1, 32, 8, 8)],
+    ),
+    "averages": (
+        lambda x: relax.op.add(
+            relax.op.nn.avg_pool2d(x, (3, 3), padding=(1, 1)), weights(1, 32, 1, 1)
+        ),
+        [(2, 32, 8, 8)],
     ),
     "mean": (lambda x: relax.op.mean(x, [2, 3], keepdims=True), [(1, 32, 8, 8)]),
     "element-wise": (

@@ -12,6 +12,7 @@ from tvm.target import Target
 
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.implicit_gemm import ImplicitGemm
+from tvm_passes.gpu.single_terms import without_single_terms
 from tvm_passes.gpu.tensor_cores import TensorCores
 from tvm_passes.gpu.windows import Windows
 from tvm_passes.tuned import SCHEDULED
@@ -62,8 +63,12 @@ def schedule(module: tvm.IRModule, target: Target, *, is_convolution: bool) -> t
         If no rule schedules one of them: it would run on the host, with the device's pointers.
     """
     rules = _CONVOLUTION_RULES if is_convolution else _RULES
+    plain = {
+        gv: without_single_terms(func) if isinstance(func, tirx.PrimFunc) else func
+        for gv, func in module.functions.items()
+    }
     with target:
-        module = dlight.ApplyDefaultSchedule(*rules)(module)
+        module = dlight.ApplyDefaultSchedule(*rules)(tvm.IRModule(plain))
     functions = {}
     for gv, func in module.functions.items():
         is_kernel = isinstance(func, tirx.PrimFunc)

@@ -1,0 +1,46 @@
+"""Sums of one term, as in a 1 x 1 convolution of each channel by itself, without a sum.
+
+TVM's schedule primitives (0.27) take such a stage for one that does not sum, once loops of one step are gone; what follows it is
+inlined into both of its stores then, and a bias is added twice.
+"""
+
+from __future__ import annotations
+
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import TensorLoad
+
+
+def without_single_terms(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``C[i] = 0; C[i] = C[i] + x`` over a single x becomes ``C[i] = 0 + x``."""
+    body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, _joined))
+    return func if body.same_as(func.body) else func.with_body(body)
+
+
+def _joined(block: s_tir.SBlock) -> s_tir.SBlock:
+    first, store = block.init, block.body
+    axes = [axis for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
+    is_single = all(isinstance(a.dom.extent, tirx.IntImm) and a.dom.extent.value == 1 for a in axes)
+    if not (
+        is_single and isinstance(first, tirx.BufferStore) and isinstance(store, tirx.BufferStore)
+    ):
+        return block
+
+    def started(load: TensorLoad) -> object:
+        return first.value if load.source.same_as(store.buffer) else load
+
+    value = tvm_ffi.structural_map(store.value, (TensorLoad, started))
+    return s_tir.SBlock(
+        [
+            tirx.IterVar(a.dom, a.var, tirx.IterVar.DataPar, a.thread_tag) if a in axes else a
+            for a in block.iter_vars
+        ],
+        block.reads,
+        block.writes,
+        block.name_hint,
+        tirx.BufferStore(store.buffer, value, store.indices),
+        None,
+        block.alloc_buffers,
+        block.match_buffers,
+        block.annotations,
+    )
