@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
+from tvm_passes.ir import constant_of
+
 
 def weights(*shape, seed=0):
     generator = np.random.default_rng(seed)
@@ -47,6 +49,10 @@ BODIES = {
     "element-wise": (
         lambda x: relax.op.sigmoid(relax.op.multiply(x, weights(1, 32, 1, 1))),
         [(1, 32, 8, 8)],
+    ),
+    "rows by index": (
+        lambda x: relax.op.nn.relu(relax.op.take(x, constant_of(np.array([2, 0, 5])), axis=2)),
+        [(1, 32, 6, 6)],
     ),
     "softmax": (lambda x: relax.op.nn.softmax(x, axis=1), [(1, 32, 3, 3)]),
     "large": (lambda x: relax.op.nn.relu(convolution(x, 72, 3, padding=(1, 1))), [(1, 64, 12, 12)]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -20,6 +21,7 @@ __all__ = [
     "Expr",
     "ModulePass",
     "Var",
+    "constant_of",
     "decline_of",
     "is_tensor",
     "leaves",
@@ -33,6 +35,11 @@ __all__ = [
 
 for _error in ERRORS:
     tvm_ffi.register_error(_error.__name__, _error)
+
+
+def constant_of(array: np.ndarray | np.generic) -> Constant:
+    """Relax constant that holds `array`; TVM's own function makes int32 of int64, and float32 of float64."""
+    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(np.shape(array))))
 
 
 def op_name(expr: Expr) -> str:

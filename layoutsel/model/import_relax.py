@@ -20,6 +20,7 @@ from tvm.relax.frontend.onnx import onnx_frontend as stock
 
 from layoutsel.errors import UnsupportedModel
 from layoutsel.model import import_converters, import_prepare
+from tvm_passes.ir import constant_of
 
 _IMPURE = frozenset(["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"])
 
@@ -221,7 +222,7 @@ class _Importer(stock.ONNXGraphImporter):
             return None
         value = self._nodes[name]
         if isinstance(value, relax.ShapeExpr) and node.op_type != "Reshape":
-            return relax.const(np.asarray([int(dim) for dim in value.values], "int64"))
+            return constant_of(np.asarray([int(dim) for dim in value.values], "int64"))
         return value
 
     def _bind(self, node: NodeProto, value: relax.Expr, name: str) -> None:

@@ -55,7 +55,8 @@ CASES = [
     (name, layout)
     for name, (_, shapes) in BODIES.items()
     for layout in LAYOUTS
-    if layout != "NCHW" or (len(shapes[0]) == 4 and name not in ("mean", "averages", "pooling", "softmax"))
+    if layout != "NCHW"
+    or (len(shapes[0]) == 4 and name not in ("mean", "averages", "pooling", "softmax"))
 ]
 
 

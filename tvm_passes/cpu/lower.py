@@ -24,7 +24,7 @@ from tvm_passes.cpu.subgraph import read_subgraph
 from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import Constant, Expr, Var, main_bindings, static_shape, substitute
+from tvm_passes.ir import Constant, Expr, Var, constant_of, main_bindings, static_shape, substitute
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 from tvm_passes.tunable import Pack, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
@@ -234,7 +234,7 @@ class _Lowering:
         label = label_of(self.module[call.op])
         if kernel.body is not None:
             return inline(self.builder, kernel.body, call.args, label)
-        hoisted = [relax.const(constant) for constant in kernel.constants]
+        hoisted = [constant_of(constant) for constant in kernel.constants]
         arguments = [
             _packed(kernel.packs[index], argument) if index in kernel.packs else argument
             for index, argument in enumerate([*call.args, *hoisted])
@@ -296,7 +296,7 @@ def _kernel_name(unit: str, anchor: str) -> str:
 
 
 def _packed(pack: Pack, weights: Constant) -> Expr:
-    return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
+    return constant_of(pack(weights.value.numpy()))
 
 
 def _described(function: relax.Function) -> str:

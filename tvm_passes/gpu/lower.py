@@ -15,7 +15,7 @@ from tvm.target import Target
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise, schedule
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import Constant, Expr, ModulePass, main_bindings, substitute
+from tvm_passes.ir import Constant, Expr, ModulePass, constant_of, main_bindings, substitute
 from tvm_passes.layout import PLAIN
 from tvm_passes.tunable import Pack, Tunable, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
@@ -70,7 +70,7 @@ class _Lowering:
         """Emit the lowered form of a call; its result."""
         function = self.module[call.op]
         code = self._code(function)
-        constants = [relax.const(constant) for constant in code.constants]
+        constants = [constant_of(constant) for constant in code.constants]
         arguments = [
             _packed(code.packs[index], argument) if index in code.packs else argument
             for index, argument in enumerate([*call.args, *constants])
@@ -146,7 +146,7 @@ def _is_particular(function: relax.Function) -> bool:
 
 
 def _packed(pack: Pack, weights: Constant) -> Expr:
-    return relax.const(np.ascontiguousarray(pack(weights.value.numpy())))
+    return constant_of(pack(weights.value.numpy()))
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerGpu")

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tvm
 from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator
@@ -22,11 +21,6 @@ def array_of(constant: Constant) -> np.ndarray:
         return np.from_dlpack(constant.value)
     except (RuntimeError, BufferError, TypeError):
         return constant.value.numpy()
-
-
-def constant_of(array: np.ndarray | np.generic) -> Constant:
-    """Relax constant that holds `array`."""
-    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(np.shape(array))))
 
 
 def scalar_of(expr: Expr | None) -> float | None:

@@ -11,11 +11,10 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, Var, op_name
+from tvm_passes.ir import Constant, Expr, Var, constant_of, op_name
 from tvm_passes.normalize._algebra import call_named, is_polynomial, same_value
 from tvm_passes.normalize._expressions import (
     array_of,
-    constant_of,
     dtype_of,
     normalized_axis,
     resolved,

@@ -8,11 +8,10 @@ from tvm import relax
 from tvm.ir import Call, IRModule, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr
+from tvm_passes.ir import Constant, Expr, constant_of
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
-    constant_of,
     dtype_of,
     normalized_axis,
     resolved,

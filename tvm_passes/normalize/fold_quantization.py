@@ -10,11 +10,10 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Tuple
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, op_name
+from tvm_passes.ir import Constant, Expr, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
-    constant_of,
     dtype_of,
     resolved,
     rewrite_functions,

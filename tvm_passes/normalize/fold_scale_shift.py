@@ -12,10 +12,9 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, Var, op_name
+from tvm_passes.ir import Constant, Expr, Var, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
-    constant_of,
     dtype_of,
     is_per_channel,
     resolved,
