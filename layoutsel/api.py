@@ -159,6 +159,8 @@ def compile_plan(
         If the plan was made for another model or machine; names the first thing that differs.
     IllegalDecision
         If a unit declines what the plan, perhaps edited, decides for it.
+    UnitUnavailable
+        If this machine lacks a device that the plan needs, and there is no fallback.
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
     session = Session.open(model, **{**stated(chosen), **options})

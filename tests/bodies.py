@@ -28,6 +28,7 @@ BODIES = {
     "few results": (lambda x: convolution(x, 10, 1), [(1, 32, 5, 5)]),
     "strided": (lambda x: convolution(x, 16, 3, strides=(2, 2)), [(2, 32, 9, 9)]),
     "depthwise": (lambda x: convolution(x, 32, 3, groups=32, padding=(1, 1)), [(1, 32, 6, 6)]),
+    "one channel": (lambda x: convolution(x, 32, 1), [(2, 1, 6, 6)]),
     "single terms": (lambda x: convolution(x, 64, 1, groups=32), [(2, 32, 6, 6)]),
     "grouped": (lambda x: convolution(x, 32, 3, groups=4, padding=(1, 1)), [(1, 64, 6, 6)]),
     "dilated": (lambda x: convolution(x, 16, 3, dilation=(2, 2)), [(1, 16, 9, 9)]),

@@ -117,10 +117,10 @@ def require_measured(problem: PlanningProblem, what: str) -> None:
     missing = [(id_, option) for id_, option in options if option.source != MEASURED]
     if missing:
         id_, first = missing[0]
-        known = {option.decision.unit for _, option in options if option.source == MEASURED}
-        named = (
-            f", or name what was measured with --units {','.join(sorted(known))}" if known else ""
-        )
+        lacking = {option.decision.unit for _, option in missing}
+        known = [unit for unit in problem.units if unit not in lacking]
+        suffice = all(any(o.decision.unit in known for o in node.options) for node in problem.nodes)
+        named = f", or name what was measured with --units {','.join(known)}" if suffice else ""
         raise LayoutselError(
             f"{what}: got no measurement of {len(missing)} of {len(options)} candidates, such as {id_} as "
             f"{first.decision}; expected all, taken there, as nothing is measured here. Use --cost learned or roofline{named}"

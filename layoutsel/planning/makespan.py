@@ -135,9 +135,52 @@ class _Clock:
 
 def schedule(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
     """The shorter of two list schedules of `decisions`: devices get their inputs as soon as they can, or as it comes."""
-    calls = _calls(problem, decisions)
-    found = [_listed(calls, are_fed_first=choice) for choice in (True, False)]
-    return min(found, key=lambda one: one.makespan_us)
+    return Scheduler(problem).schedule(decisions)
+
+
+class Scheduler:
+    """Makes schedules of many plans of a problem: calls that they have in common are worked out once."""
+
+    def __init__(self, problem: PlanningProblem) -> None:
+        self._options = {(n.id, o.decision): o for n in problem.nodes for o in n.options}
+        self._reads: dict[SubgraphId | None, list[tuple[Tensor, int]]] = dict(
+            reads_of(problem).items()
+        )
+        self._reads[None] = [
+            (tensor, 0)
+            for tensor in problem.tensors
+            if any(use.consumer is None for use in tensor.uses)
+        ]
+        self._known: dict[tuple[SubgraphId | None, tuple[Decision, ...]], _Call] = {}
+
+    def schedule(self, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
+        """As of :func:`schedule`."""
+        calls = [self._call(id_, decisions) for id_ in self._reads]
+        found = [_listed(calls, are_fed_first=choice) for choice in (True, False)]
+        return min(found, key=lambda one: one.makespan_us)
+
+    def _call(self, id_: SubgraphId | None, decisions: Mapping[SubgraphId, Decision]) -> _Call:
+        """A sub-graph's call; what it takes depends on who makes what it reads. The results are handed over last."""
+        reads = self._reads[id_]
+        makers = [tensor.producer for tensor, _ in reads if tensor.producer is not None]
+        concerned = tuple(decisions[one] for one in (*([id_] if id_ is not None else ()), *makers))
+        if (id_, concerned) not in self._known:
+            chosen = {maker: self._options[maker, decisions[maker]] for maker in makers}
+            self._known[id_, concerned] = self._worked_out(id_, decisions, chosen)
+        return self._known[id_, concerned]
+
+    def _worked_out(
+        self,
+        id_: SubgraphId | None,
+        decisions: Mapping[SubgraphId, Decision],
+        chosen: Mapping[SubgraphId, Option],
+    ) -> _Call:
+        reads = self._reads[id_]
+        if id_ is None:
+            return _call(None, HOST, 0.0, [(tensor, OUTSIDE) for tensor, _ in reads], chosen)
+        option = self._options[id_, decisions[id_]]
+        wanted = [(tensor, option.wanted[index]) for tensor, index in reads]
+        return _call(id_, option.memory, option.cost_us, wanted, chosen)
 
 
 def _listed(all_calls: Sequence[_Call], *, are_fed_first: bool) -> Schedule:
@@ -160,14 +203,16 @@ def _listed(all_calls: Sequence[_Call], *, are_fed_first: bool) -> Schedule:
 
     ready = [call for call in calls if not call.needs]
     while ready:
-        call = min(
-            ready,
-            key=lambda call: (
-                are_fed_first and call.memory == HOST,
-                *_urgency(call, done, clock),
-                -ranks[call.id],
-            ),
-        )
+        call = ready[0]
+        if len(ready) > 1:
+            call = min(
+                ready,
+                key=lambda call: (
+                    are_fed_first and call.memory == HOST,
+                    *_urgency(call, done, clock),
+                    -ranks[call.id],
+                ),
+            )
         make(call)
         assert call.id is not None, "the results come last"
         order.append(call.id)
@@ -196,23 +241,6 @@ def _ranks(calls: Sequence[_Call]) -> dict[SubgraphId | None, float]:
         for need in call.needs:
             behind[need] = max(behind.get(need, 0.0), ranks[call.id])
     return ranks
-
-
-def _calls(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> list[_Call]:
-    """A plan's calls in a topological order, the results last."""
-    chosen = {node.id: node.option(decisions[node.id]) for node in problem.nodes}
-    reads = reads_of(problem)
-    calls = []
-    for node in problem.nodes:
-        option = chosen[node.id]
-        wanted = [(tensor, option.wanted[index]) for tensor, index in reads[node.id]]
-        calls.append(_call(node.id, option.memory, option.cost_us, wanted, chosen))
-    results = [
-        (tensor, OUTSIDE)
-        for tensor in problem.tensors
-        if any(use.consumer is None for use in tensor.uses)
-    ]
-    return [*calls, _call(None, HOST, 0.0, results, chosen)]
 
 
 def _call(

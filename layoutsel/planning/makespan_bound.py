@@ -23,13 +23,17 @@ from layoutsel.planning.problem import (
 from layoutsel.planning.programme import Programme, Term
 from tvm_passes.decision import SubgraphId
 
-_TOLERANCE = 1e-6
-"""By how much, relative, HiGHS may take a bound too high."""
+_TOLERANCE = 1e-5
+"""By how much HiGHS may take a bound too high, as a share of :func:`_horizon_us`."""
+_GAP = 0.01
+"""Relative gap at which it may stop."""
+_NODES = 300
+"""Of its tree of branches at most: the same problem gets the same bound, but for machines that are slower than the clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relaxed:
-    """What is left of planning for makespans where sub-graphs wait for their inputs alone, and processors do as much as they do."""
+    """The best plan of a problem that asks less: who computes what in which order is nobody's business."""
 
     bound_us: float
     """No schedule of any decisions is shorter, microseconds."""
@@ -37,17 +41,18 @@ class Relaxed:
     """Where it has the sub-graphs; empty where the time was over before it had them anywhere."""
 
 
-def relaxed(problem: PlanningProblem, *, time_limit_s: float = 5.0) -> Relaxed:
+def relaxed(problem: PlanningProblem, *, time_limit_s: float = 2.5) -> Relaxed:
     """Divide the sub-graphs of `problem` over its memories, by an integer programme of the longest path and all processors' work.
 
     In it a sub-graph costs what its cheapest candidate in a memory does, transforms nothing, and a copy once per tensor and
     memory. The longest path alone, with transforms, is a second bound.
     """
-    programme = _Division(problem)
-    result = programme.minimised(time_limit_s=time_limit_s)
-    divided_us = -np.inf if result.mip_dual_bound is None else float(result.mip_dual_bound)
+    horizon_us = _horizon_us(problem)
+    programme = _Division(problem, horizon_us)
+    result = programme.minimised(time_limit_s=time_limit_s, gap=_GAP, nodes=_NODES)
+    divided = -np.inf if result.mip_dual_bound is None else float(result.mip_dual_bound)
     return Relaxed(
-        bound_us=max(_path_bound(problem), divided_us * (1 - _TOLERANCE)),
+        bound_us=max(_path_bound(problem), (divided - _TOLERANCE) * horizon_us),
         memories={} if result.x is None else programme.division(result.x),
     )
 
@@ -85,28 +90,40 @@ def _arrivals(
     return (made[:, None] + price).min(axis=0)
 
 
+def _horizon_us(problem: PlanningProblem) -> float:
+    """The best plan takes no longer: everything where it is cheapest, one after the other, with all copies that there are."""
+    computing = sum(min(_cheapest(node.options).values()) for node in problem.nodes)
+    copying = sum(sum(tensor.copy_us.values()) for tensor in problem.tensors)
+    return max(computing + copying, 1e-9)
+
+
 class _Division(Programme):
     """Which memory each sub-graph computes in: the makespan is no less than any path, nor than any processor's work.
 
     Work counts in all, and between two waists of the network: a processor that has nothing to do between them cannot help
     with what comes behind. Variables are the makespan; whether each sub-graph computes in a memory, and when it ends; and
     whether a tensor is copied from one memory to another. None stands for what hands over the model's inputs and takes its
-    outputs.
+    outputs. All times are shares of `horizon_us`: programmes of numbers near 1 are what solvers are exact for.
     """
 
-    def __init__(self, problem: PlanningProblem) -> None:
+    def __init__(self, problem: PlanningProblem, horizon_us: float) -> None:
         super().__init__()
-        self._costs = {node.id: _cheapest(node.options) for node in problem.nodes}
+        self._horizon_us = horizon_us
+        self._costs = {
+            node.id: {m: us / horizon_us for m, us in _cheapest(node.options).items()}
+            for node in problem.nodes
+        }
         self._is_in = {None: self._memories([HOST])} | {
             id_: self._memories(costs) for id_, costs in self._costs.items()
         }
-        self._ready = {id_: self.variables([0.0], most=np.inf) for id_ in self._is_in}
-        self._end = {**self._ready, None: self.variables([1.0], most=np.inf)}
+        # Of None, the beginning and the end.
+        self._ready = {id_: self.variables([0.0]) for id_ in self._is_in}
+        self._end = {**self._ready, None: self.variables([1.0])}
         self._parts = _Parts(problem)
         self._work: dict[tuple[_Part, str], list[Term]] = {}
         for id_, costs in self._costs.items():
             self._follows(id_, [])
-            for part in dict.fromkeys((_WHOLE, self._parts.of(id_))):
+            for part in self._parts.of(id_):
                 for memory, variable in self._is_in[id_].items():
                     self._busy(part, [memory], (variable, costs[memory]))
         for tensor in problem.tensors:
@@ -139,25 +156,31 @@ class _Division(Programme):
 
     def _tensor(self, tensor: Tensor) -> None:
         """What reads a tensor follows what makes it, behind a copy that all who want it there share."""
-        made = self._is_in[tensor.producer]
+        copying = {pair: us / self._horizon_us for pair, us in tensor.copy_us.items()}
         copies: dict[tuple[_Part, tuple[str, str]], int] = {}
         for use in tensor.uses:
-            taken = self._is_in[use.consumer]
-            flow = {pair: self.variables([0.0]) for pair in itertools.product(made, taken)}
-            for source, variable in made.items():
-                self.row([(variable, -1.0), *((flow[source, m], 1.0) for m in taken)], 0.0, 0.0)
-            for memory, variable in taken.items():
-                self.row([(variable, -1.0), *((flow[m, memory], 1.0) for m in made)], 0.0, 0.0)
-            crossing = {pair: v for pair, v in flow.items() if pair[0] != pair[1]}
-            waiting = [(variable, tensor.copy_us[pair]) for pair, variable in crossing.items()]
+            crossing = self._crossing(tensor.producer, use.consumer)
+            waiting = [(variable, copying[pair]) for pair, variable in crossing.items()]
             self._follows(use.consumer, [(self._ready[tensor.producer], 1.0), *waiting])
             for part in self._parts.of_copy(tensor.producer, use.consumer):
                 for pair, variable in crossing.items():
                     where = (part, pair)
                     if where not in copies:
                         copies[where] = self.variables([0.0])
-                        self._busy(part, (HOST, *pair), (copies[where], tensor.copy_us[pair]))
+                        self._busy(part, (HOST, *pair), (copies[where], copying[pair]))
                     self.row([(copies[where], 1.0), (variable, -1.0)], 0.0, np.inf)
+
+    def _crossing(
+        self, producer: SubgraphId | None, consumer: SubgraphId | None
+    ) -> dict[tuple[str, str], int]:
+        """A variable for each two memories that are not the same: whether the two compute there."""
+        made, taken = self._is_in[producer], self._is_in[consumer]
+        both = {pair: self.variables([0.0]) for pair in itertools.product(made, taken)}
+        for source, variable in made.items():
+            self.row([(variable, -1.0), *((both[source, m], 1.0) for m in taken)], 0.0, 0.0)
+        for memory, variable in taken.items():
+            self.row([(variable, -1.0), *((both[m, memory], 1.0) for m in made)], 0.0, 0.0)
+        return {pair: variable for pair, variable in both.items() if pair[0] != pair[1]}
 
     def _busy(self, part: _Part, memories: Iterable[str], term: Term) -> None:
         for memory in dict.fromkeys(memories):
@@ -188,16 +211,22 @@ class _Parts:
         self._of = {id_: (ends[number], ends[number + 1]) for id_, number in passed.items()}
         self._last = (ends[-2], None)
 
-    def of(self, id_: SubgraphId) -> _Part:
-        """Where a sub-graph computes."""
-        return self._of[id_]
+    def of(self, id_: SubgraphId) -> tuple[_Part, ...]:
+        """In which a sub-graph computes."""
+        return _with_whole(self._of[id_])
 
-    def of_copy(self, producer: SubgraphId | None, consumer: SubgraphId | None) -> Iterable[_Part]:
-        """Where a tensor is copied between the two, for certain."""
+    def of_copy(
+        self, producer: SubgraphId | None, consumer: SubgraphId | None
+    ) -> tuple[_Part, ...]:
+        """In which a tensor is copied between the two, for certain."""
         part = self._last if consumer is None else self._of[consumer]
         begins = part[0] == producer
         is_within = begins or (producer is not None and self._of[producer] == part)
-        return dict.fromkeys((_WHOLE, part if is_within else _WHOLE))
+        return _with_whole(part) if is_within else (_WHOLE,)
+
+
+def _with_whole(part: _Part) -> tuple[_Part, ...]:
+    return (_WHOLE,) if part == _WHOLE else (_WHOLE, part)
 
 
 def _negative(terms: Iterable[Term]) -> list[Term]:

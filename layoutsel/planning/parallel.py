@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from layoutsel.planning.makespan import Makespan, Schedule, memories_of, schedule
+from layoutsel.planning.makespan import Makespan, Schedule, Scheduler, memories_of
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
@@ -17,8 +17,13 @@ from tvm_passes.decision import Decision, SubgraphId
 _LOG = logging.getLogger(__name__)
 
 _SAME_US = 1e-6
-_STEPS = 30
-"""Of the annealing, for each sub-graph."""
+_TRIALS = 4000
+"""Schedules that the descents may try. Work is limited, and the clock only where a machine is too slow for that: equal
+problems get equal plans."""
+_STARTS = 2
+"""Plans that are descended from, the best ones: descents of different ones end at different places."""
+_STEPS, _MOST_STEPS = 30, 800
+"""Of the annealing: for each sub-graph, and in all."""
 _AT_ONCE = (1, 2, 2, 3)
 """How many changes a step makes: one of these."""
 _WARMTH = 0.02
@@ -43,7 +48,7 @@ class Parallel:
 
 
 def solve_parallel(
-    problem: PlanningProblem, first: Decisions, *, time_limit_s: float = 10.0
+    problem: PlanningProblem, first: Decisions, *, time_limit_s: float = 30.0
 ) -> Parallel:
     """Search for decisions whose list schedule ends early, from `first` on.
 
@@ -52,24 +57,50 @@ def solve_parallel(
     makespan falls; then single sub-graphs take any. Simulated annealing by both kinds of moves comes last, as long as the
     bound is not reached.
     """
-    deadline = time.monotonic() + time_limit_s
-    bound = relaxed(problem, time_limit_s=time_limit_s / 2)
-    bound_us = bound.bound_us
-    wanted = [dict.fromkeys(problem.by_id, memory) for memory in memories_of(problem)]
-    plans = [first, *_drawn(problem, [*wanted, bound.memories], deadline)]
-    best = min((_Found(problem, plan) for plan in plans), key=lambda found: found.us)
-    for moves in (_moves_of_chains(problem, plans), _moves_of_each(problem)):
-        best = _descend(problem, best, moves, bound_us, deadline)
-    best = _annealed(problem, best, bound_us, deadline)
-    return Parallel(decisions=best.decisions, schedule=best.schedule, bound_us=bound_us)
+    start = time.monotonic()
+    bound = relaxed(problem, time_limit_s=time_limit_s / 10)
+    enough_us = bound.bound_us + _SAME_US
+    wanted: list[Mapping[SubgraphId, str]] = [
+        dict.fromkeys(problem.by_id, memory) for memory in memories_of(problem)
+    ]
+    wanted += [bound.memories] if bound.memories else []
+    plans = [first, *_drawn(problem, wanted, start + time_limit_s)]
+    scheduler = Scheduler(problem)
+    starts = sorted((_Found(scheduler, plan) for plan in plans), key=lambda found: found.us)
+    trials = _Trials(_TRIALS, enough_us, start + 0.7 * time_limit_s)
+    moves = (_moves_of_chains(problem, plans), _moves_of_each(problem))
+    ends = [_descended(scheduler, one, moves, trials) for one in starts[:_STARTS]]
+    best = min(ends, key=lambda found: found.us)
+    steps = min(_STEPS * len(problem.nodes), _MOST_STEPS)
+    best = _annealed(problem, scheduler, best, _Trials(steps, enough_us, start + time_limit_s))
+    return Parallel(decisions=best.decisions, schedule=best.schedule, bound_us=bound.bound_us)
+
+
+class _Trials:
+    """How many schedules may still be tried."""
+
+    def __init__(self, count: int, enough_us: float, deadline: float) -> None:
+        self.count = self.left = count
+        self._enough_us = enough_us
+        self._deadline = deadline
+
+    def spent(self, best: _Found) -> bool:
+        """Take one; True where there is none left, no time, or no need: the best one is short enough."""
+        if time.monotonic() >= self._deadline:
+            _LOG.info("no time is left to search for a shorter schedule")
+            self.left = 0
+        if self.left == 0 or best.us <= self._enough_us:
+            return True
+        self.left -= 1
+        return False
 
 
 class _Found:
     """A plan with its schedule."""
 
-    def __init__(self, problem: PlanningProblem, decisions: Decisions) -> None:
+    def __init__(self, scheduler: Scheduler, decisions: Decisions) -> None:
         self.decisions = dict(decisions)
-        self.schedule = schedule(problem, decisions)
+        self.schedule = scheduler.schedule(decisions)
         self.us = self.schedule.makespan_us
 
 
@@ -89,7 +120,7 @@ def _kept_in(problem: PlanningProblem, memories: Mapping[SubgraphId, str]) -> Pl
     able = {
         node.id
         for node in problem.nodes
-        if any(o.memory == memories.get(node.id) for o in node.options)
+        if any(o.memory == memories[node.id] for o in node.options)
     }
 
     def keep(node: Node, option: Option) -> bool:
@@ -108,44 +139,39 @@ def _moves_of_each(problem: PlanningProblem) -> list[Decisions]:
     return [{node.id: option.decision} for node in problem.nodes for option in node.options]
 
 
-def _descend(
-    problem: PlanningProblem,
-    best: _Found,
-    moves: Sequence[Decisions],
-    bound_us: float,
-    deadline: float,
+def _descended(
+    scheduler: Scheduler, best: _Found, kinds: Sequence[Sequence[Decisions]], trials: _Trials
 ) -> _Found:
-    """Make whatever moves shorten the schedule, until none does."""
-    improved = True
-    while improved and best.us > bound_us + _SAME_US:
-        improved = False
-        for move in moves:
-            if time.monotonic() >= deadline:
-                _LOG.info("no time is left to search for a shorter schedule")
-                return best
-            changed = {**best.decisions, **move}
-            if changed == best.decisions:
-                continue
-            found = _Found(problem, changed)
-            if found.us < best.us - _SAME_US:
-                best, improved = found, True
+    """Make whatever moves shorten the schedule, one kind after the other, until none does."""
+    for moves in kinds:
+        improved = True
+        while improved:
+            improved = False
+            for move in moves:
+                changed = {**best.decisions, **move}
+                if changed == best.decisions:
+                    continue
+                if trials.spent(best):
+                    return best
+                found = _Found(scheduler, changed)
+                if found.us < best.us - _SAME_US:
+                    best, improved = found, True
     return best
 
 
-def _annealed(problem: PlanningProblem, best: _Found, bound_us: float, deadline: float) -> _Found:
+def _annealed(
+    problem: PlanningProblem, scheduler: Scheduler, best: _Found, trials: _Trials
+) -> _Found:
     """Change some chains and sub-graphs at once; longer schedules are gone on from too, the more seldom the later it is."""
     rng = random.Random(0)
     groups = [*chains(problem), *([id_] for id_ in problem.by_id)]
-    steps = _STEPS * len(problem.nodes)
     current = best
-    for step in range(steps):
-        if time.monotonic() >= deadline or best.us <= bound_us + _SAME_US:
-            break
+    while not trials.spent(best):
         changed = dict(current.decisions)
         for group in rng.choices(groups, k=rng.choice(_AT_ONCE)):
             changed |= _moved(problem, group, rng)
-        found = _Found(problem, changed)
-        warmth_us = _WARMTH * best.us * (1 - step / steps)
+        found = _Found(scheduler, changed)
+        warmth_us = _WARMTH * best.us * trials.left / trials.count
         if found.us - current.us < warmth_us * rng.expovariate(1.0):
             current = found
         if found.us < best.us - _SAME_US:

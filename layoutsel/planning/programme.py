@@ -40,14 +40,17 @@ class Programme:
         self.lower.append(lower)
         self.upper.append(upper)
 
-    def minimised(self, *, time_limit_s: float, gap: float = 0.0) -> OptimizeResult:
-        """What :func:`scipy.optimize.milp` finds: to the relative gap `gap`, or after `time_limit_s` seconds."""
+    def minimised(
+        self, *, time_limit_s: float, gap: float = 0.0, nodes: int | None = None
+    ) -> OptimizeResult:
+        """What :func:`scipy.optimize.milp` finds: to the relative gap `gap`, with `nodes` of its tree, or in `time_limit_s`."""
+        limits = {} if nodes is None else {"node_limit": nodes}
         return milp(
             c=np.array(self.objective),
             integrality=np.array(self.integral),
             bounds=Bounds(0.0, np.array(self.most)),
             constraints=LinearConstraint(self._matrix(), self.lower, self.upper),
-            options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": gap},
+            options={"time_limit": max(time_limit_s, 0.01), "mip_rel_gap": gap, **limits},
         )
 
     def _matrix(self) -> csr_array:

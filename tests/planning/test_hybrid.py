@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import brute_force, small_problems
+from problems import brute_force, graph_problem, small_problems
 
 from layoutsel.planning import hybrid
 from layoutsel.planning.doubt import doubts, expected_improvement, reprice
 from layoutsel.planning.hybrid import BATCH, refine
 from layoutsel.planning.solve import solve
+from tvm_passes.errors import LayoutselError
 
 seeds = st.integers(0, 2**32)
 
@@ -189,3 +190,29 @@ def test_estimates_of_a_unit_are_left_out_where_there_are_others(problem):
         assert all(len(node.declines) > 0 for node in left.nodes)
     else:
         assert left.nodes == mixed.nodes
+
+
+@pytest.mark.parametrize(
+    ("lacking", "advice"),
+    [
+        ({("s0", "onednn"), ("s1", "onednn")}, "name what was measured with --units cpu"),
+        ({("s0", "onednn"), ("s1", "cpu")}, ""),
+        ({("s0", "cpu"), ("s0", "onednn"), ("s1", "cpu"), ("s1", "onednn")}, ""),
+    ],
+)
+def test_what_was_not_measured_is_refused_with_advice_that_helps(lacking, advice):
+    problem = measured(graph_problem([[-1], [0]], random.Random(0), layouts=("NCHW",)))
+    nodes = [
+        replace(
+            node,
+            options=tuple(
+                replace(o, source="learned") if (node.id, o.decision.unit) in lacking else o
+                for o in node.options
+            ),
+        )
+        for node in problem.nodes
+    ]
+    hybrid.require_measured(problem, "here")
+    with pytest.raises(LayoutselError, match=f"of {len(lacking)} of 4 candidates") as refused:
+        hybrid.require_measured(replace(problem, nodes=tuple(nodes)), "here")
+    assert str(refused.value).endswith(advice or "Use --cost learned or roofline")

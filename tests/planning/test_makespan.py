@@ -6,12 +6,13 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import graph_problem, small_problems
+from problems import graph_problem, option, small_problems
 
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import chains, solve_parallel
-from layoutsel.planning.problem import HOST, PlanningProblem
+from layoutsel.planning.prices import price_tensors
+from layoutsel.planning.problem import HOST, Node, PlanningProblem, Tensor, Use
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import SubgraphId
 
@@ -135,3 +136,51 @@ def test_where_branches_join_the_search_comes_near_the_best_and_so_does_the_boun
     found = solve_parallel(problem, solve(problem).decisions)
     assert found.schedule.makespan_us < 1.01 * best_us
     assert found.bound_us > 0.9 * best_us
+
+
+def given_costs(parents, costs, copy_us: float) -> PlanningProblem:
+    """Sub-graphs that read `parents` (-1 is the input), each with its µs on the CPU and on the device."""
+    ids = [SubgraphId(f"s{i}") for i in range(len(parents))]
+    nodes = [
+        Node(
+            id=id_,
+            options=tuple(
+                option(unit, "NCHW", us, inputs=len(sources))
+                for unit, us in zip(UNITS, both, strict=True)
+            ),
+        )
+        for id_, sources, both in zip(ids, parents, costs, strict=True)
+    ]
+    uses: dict[int, list[Use]] = {i: [] for i in range(-1, len(parents))}
+    for i, sources in enumerate(parents):
+        for position, source in enumerate(sources):
+            uses[source].append(Use(consumer=ids[i], input_index=position))
+    uses[len(parents) - 1].append(Use(consumer=None, input_index=0))
+    tensors = [
+        Tensor(producer=ids[i] if i >= 0 else None, output_index=0, uses=tuple(used), shape=(1,))
+        for i, used in uses.items()
+    ]
+    free = lambda *_: 0.0  # noqa: E731 - three prices, two of them nothing
+    priced = price_tensors(tensors, nodes, free, free, lambda *_: copy_us)
+    return PlanningProblem(nodes=tuple(nodes), tensors=priced)
+
+
+FORK = [[-1], [0], [0], [1, 2]]
+
+
+def test_the_bound_knows_that_a_processor_cannot_help_behind_a_join():
+    """Two branches that the device is good at, then two that the CPU is good at."""
+    device, host, either = (1000.0, 10.0), (10.0, 1000.0), (1.0, 1.0)
+    parents = [*FORK, [3], [3], [4, 5]]
+    problem = given_costs(parents, [either, device, device, either, host, host, either], 0.5)
+    best_us = min(schedule(problem, plan).makespan_us for plan in every_plan(problem))
+    assert best_us > 40
+    assert relaxed(problem).bound_us > 0.95 * best_us
+
+
+def test_the_bound_knows_what_copies_cost():
+    """Two branches that either is good at, where half of the work is hardly worth the copies."""
+    problem = given_costs(FORK, [(1.0, 9.0), (10.0, 10.0), (10.0, 10.0), (1.0, 9.0)], 4.0)
+    best_us = min(schedule(problem, plan).makespan_us for plan in every_plan(problem))
+    assert best_us == pytest.approx(20.0)
+    assert relaxed(problem).bound_us > 0.99 * best_us

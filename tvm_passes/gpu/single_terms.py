@@ -19,15 +19,16 @@ def without_single_terms(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def _joined(block: s_tir.SBlock) -> s_tir.SBlock:
     first, store = block.init, block.body
+    if not (isinstance(first, tirx.BufferStore) and isinstance(store, tirx.BufferStore)):
+        return block
     axes = [axis for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
     is_single = all(isinstance(a.dom.extent, tirx.IntImm) and a.dom.extent.value == 1 for a in axes)
-    if not (
-        is_single and isinstance(first, tirx.BufferStore) and isinstance(store, tirx.BufferStore)
-    ):
+    if not (is_single and tvm_ffi.structural_equal(first.indices, store.indices)):
         return block
 
     def started(load: TensorLoad) -> object:
-        return first.value if load.source.same_as(store.buffer) else load
+        is_there = tvm_ffi.structural_equal(load.indices, store.indices)
+        return first.value if is_there and load.source.same_as(store.buffer) else load
 
     value = tvm_ffi.structural_map(store.value, (TensorLoad, started))
     return s_tir.SBlock(
