@@ -25,7 +25,7 @@ from tvm_passes.decision import SubgraphId
 
 _TOLERANCE = 1e-5
 """By how much HiGHS may take a bound too high, as a share of :func:`_horizon_us`."""
-_GAP = 0.01
+_GAP = 0.003
 """Relative gap at which it may stop."""
 _NODES = 300
 """Of its tree of branches at most: the same problem gets the same bound, but for machines that are slower than the clock."""
@@ -41,7 +41,7 @@ class Relaxed:
     """Where it has the sub-graphs; empty where the time was over before it had them anywhere."""
 
 
-def relaxed(problem: PlanningProblem, *, time_limit_s: float = 2.5) -> Relaxed:
+def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
     """Divide the sub-graphs of `problem` over its memories, by an integer programme of the longest path and all processors' work.
 
     In it a sub-graph costs what its cheapest candidate in a memory does, transforms nothing, and a copy once per tensor and

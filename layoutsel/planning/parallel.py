@@ -58,7 +58,7 @@ def solve_parallel(
     bound is not reached.
     """
     start = time.monotonic()
-    bound = relaxed(problem, time_limit_s=time_limit_s / 10)
+    bound = relaxed(problem, time_limit_s=time_limit_s / 5)
     enough_us = bound.bound_us + _SAME_US
     wanted: list[Mapping[SubgraphId, str]] = [
         dict.fromkeys(problem.by_id, memory) for memory in memories_of(problem)
