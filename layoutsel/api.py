@@ -46,6 +46,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     logs: str | Path | None = None,
     fallback: str | None = None,
     parallel: bool = False,
+    allow_external_links: bool = False,
 ) -> CompiledModel:
     """Plan and compile a model for this machine.
 
@@ -95,6 +96,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         planned for the host's units alone, that takes over where a device is missing or fails later.
     parallel
         Whether devices work while the host does: the plan is made for the time until all is done, not for the sum.
+    allow_external_links
+        Whether links among a file's external data may lead out of its folder, or the cache that it is a link into.
 
     Raises
     ------
@@ -117,6 +120,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         logs=logs,
         fallback=fallback,
         parallel=parallel,
+        allow_external_links=allow_external_links,
     )
     check_budget(session.precision, verify=verify)
 

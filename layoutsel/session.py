@@ -112,6 +112,7 @@ class Session:
         machine: str | Path | None = None,
         fallback: str | None = None,
         parallel: bool = False,
+        allow_external_links: bool = False,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
 
@@ -138,7 +139,7 @@ class Session:
             if fallback is not None and names is not None:
                 names, left_out = present(names)
             chosen = select(names, mode)
-        model = import_model(source, shapes=shapes)
+        model = import_model(source, shapes=shapes, allow_external_links=allow_external_links)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         return cls(

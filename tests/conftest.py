@@ -12,6 +12,9 @@ import pytest
 # Processes that share the tests are told the width of a terminal, and commands would go by it.
 os.environ.pop("COLUMNS", None)
 
+# Tests that import ONNX Runtime themselves leave nothing in the user's cache and the temporary folder either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -37,7 +37,11 @@ def case_name(model: str | Path) -> str:
 
 
 def write_case(
-    model: str | Path, shapes: Mapping[str, tuple[int, ...]] | None, folder: Path
+    model: str | Path,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    folder: Path,
+    *,
+    allow_external_links: bool = False,
 ) -> Case:
     """Read `model`, fix its shapes, make inputs and run the reference. Needs no import into TVM.
 
@@ -46,7 +50,7 @@ def write_case(
     InvalidModel, InvalidShape, UnsupportedModel
         If the file is no model, or its shapes stay open.
     """
-    loaded = import_load.load_model(model)
+    loaded = import_load.load_model(model, allow_external_links=allow_external_links)
     import_shapes.fix_inputs(loaded, shapes)
     signatures = [_signature(value) for value in loaded.graph.input]
     inputs = random_inputs(signatures)
@@ -94,4 +98,4 @@ def _expose_logits(model: onnx.ModelProto) -> None:
 def _save(model: onnx.ModelProto, file: Path) -> None:
     """Write `model`; weights beyond the format's limit of 2 GB go beside it."""
     large = model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF
-    onnx.save(model, file, save_as_external_data=large, location="model.data" if large else None)
+    onnx.save(model, file, save_as_external_data=large)

@@ -84,6 +84,8 @@ class Settings:
     """A compiled model for the engine layoutsel to load, instead of compiling one."""
     tuning_trials: int = 2000
     """MetaSchedule trials of ``tvm-tuned`` for a whole model; two thousand take about an hour on two cores."""
+    allow_external_links: bool = False
+    """Whether links among a model's external data may lead out of its folder."""
 
 
 def compare(
@@ -102,7 +104,12 @@ def compare(
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="layoutsel-bench-") as folder:
         try:
-            case = write_case(model, settings.shapes, Path(folder))
+            case = write_case(
+                model,
+                settings.shapes,
+                Path(folder),
+                allow_external_links=settings.allow_external_links,
+            )
             job = _job(case.model, Path(folder), settings)
             for engine in settings.engines:
                 try:

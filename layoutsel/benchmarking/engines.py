@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from layoutsel.precision import BF16, F32
+from layoutsel.runtime.reference_engine import import_onnxruntime
 from tvm_passes.errors import LayoutselError
 
 Report = Callable[[str], None]
@@ -60,12 +61,12 @@ class Engine:
 
 
 def _load_onnxruntime(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # A path, as users give it: it is the file that `write_case` wrote, which holds all weights or lies with them alone.
     session = onnxruntime.InferenceSession(
         str(job.model), options, providers=["CPUExecutionProvider"]
     )

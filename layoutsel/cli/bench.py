@@ -18,6 +18,7 @@ from layoutsel.cli.options import (
     CacheOption,
     CostOption,
     FallbackOption,
+    LinksFlag,
     MaxErrorOption,
     PrecisionOption,
     ShapeOption,
@@ -74,6 +75,7 @@ def bench(
             "--tuning-trials", min=1, metavar="N", help="MetaSchedule trials of tvm-tuned."
         ),
     ] = 2000,
+    allow_external_links: LinksFlag = False,
 ) -> None:
     """Time models on layoutsel and other engines, interleaved, one process per engine."""
     check_output(json)
@@ -97,6 +99,7 @@ def bench(
         options=options,
         tuning_trials=tuning_trials,
         json=json,
+        allow_external_links=allow_external_links,
     )
     show_rows(rows)
     if json is not None:

@@ -15,6 +15,7 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.files import check_output, replacing
 from layoutsel.cli.options import (
+    LinksFlag,
     LogsOption,
     MachineOption,
     MaxErrorOption,
@@ -75,6 +76,7 @@ def bundle(
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     logs: LogsOption = None,
+    allow_external_links: LinksFlag = False,
 ) -> None:
     """Compile a model, all of its candidates or a plan, into a bundle for a device without a compiler.
 
@@ -100,6 +102,7 @@ def bundle(
         threads=threads,
         shapes=shape,
         logs=logs,
+        allow_external_links=allow_external_links,
     )
     with activity() as shown:
         shown.phase(f"importing {model}")
@@ -125,6 +128,7 @@ class Asked:
     threads: int | None
     shapes: list[str] | None
     logs: Path | None
+    allow_external_links: bool
 
     @contextmanager
     def making(self, shown: Activity) -> Iterator[Making]:
@@ -144,6 +148,7 @@ class Asked:
             logs=self.logs,
             elsewhere=elsewhere,
             machine=self.machine,
+            allow_external_links=self.allow_external_links,
         )
         check_compilers(session.elsewhere, self.compiler)
         with tempfile.TemporaryDirectory(prefix="layoutsel-bundle-") as folder:

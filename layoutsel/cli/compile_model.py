@@ -18,6 +18,7 @@ from layoutsel.cli.options import (
     CostModelOption,
     CostOption,
     FallbackOption,
+    LinksFlag,
     LogsOption,
     MaxErrorOption,
     ModelArgument,
@@ -72,6 +73,7 @@ def compile_model(
     logs: LogsOption = None,
     fallback: FallbackOption = None,
     parallel: ParallelFlag = False,
+    allow_external_links: LinksFlag = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -110,6 +112,7 @@ def compile_model(
         logs=logs,
         fallback=fallback,
         parallel=parallel,
+        allow_external_links=allow_external_links,
     )
     # Devices take part where units are named, or a plan names them.
     named = units is not None or plan is not None

@@ -11,6 +11,7 @@ import typer
 from layoutsel.cli import terminal
 from layoutsel.cli.options import (
     CacheOption,
+    LinksFlag,
     MaxErrorOption,
     PrecisionOption,
     ThreadsOption,
@@ -29,6 +30,7 @@ def demo(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")
     ] = 8,
+    allow_external_links: LinksFlag = False,
 ) -> None:
     """Plan, compile, verify and time a model beside ONNX Runtime and stock TVM."""
     from layoutsel.cli.activity import activity
@@ -48,6 +50,7 @@ def demo(
                 cache=cache,
                 precision=precision,
                 max_rel_error=max_rel_error,
+                allow_external_links=allow_external_links,
             )
             compiled = build(wanted, shown)
             compiled.save(artifact)
@@ -61,5 +64,6 @@ def demo(
             rounds=rounds,
             artifact=artifact,
             precision=precision,
+            allow_external_links=allow_external_links,
         )
     show_rows(rows)

@@ -15,6 +15,7 @@ from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     JsonFlag,
+    LinksFlag,
     LogsOption,
     MachineOption,
     ShapeOption,
@@ -72,6 +73,7 @@ def explain(
     cache: CacheOption = None,
     logs: LogsOption = None,
     machine: MachineOption = None,
+    allow_external_links: LinksFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
@@ -89,6 +91,7 @@ def explain(
                 cache=cache,
                 logs=logs,
                 machine=machine,
+                allow_external_links=allow_external_links,
             ),
         )
     if subgraph is not None and subgraph not in made.decisions:

@@ -9,6 +9,7 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     JsonFlag,
+    LinksFlag,
     ModelArgument,
     PrecisionOption,
     ShapeOption,
@@ -30,12 +31,18 @@ def inspect_model(
     units: UnitsOption = None,
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
+    allow_external_links: LinksFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Print the sub-graphs of a model: operators, shapes, work, complexity score and coverage per unit."""
     with activity() as shown:
         wanted = Wanted(
-            model=model, shapes=shape, units=units, precision=precision, threads=threads
+            model=model,
+            shapes=shape,
+            units=units,
+            precision=precision,
+            threads=threads,
+            allow_external_links=allow_external_links,
         )
         session = wanted.open(shown)
         shown.phase("asking the units")

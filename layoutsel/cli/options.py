@@ -158,6 +158,14 @@ ParallelFlag = Annotated[
         help="Let devices work while the host does: plan for the time until all is done, not for the sum.",
     ),
 ]
+LinksFlag = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external-links",
+        help="Follow links among a model's external data wherever they lead; else within its folder, or the cache that "
+        "the model itself is a link into.",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

@@ -15,6 +15,7 @@ from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
     CostOption,
+    LinksFlag,
     LogsOption,
     MachineOption,
     MaxErrorOption,
@@ -50,6 +51,7 @@ def plan(
     logs: LogsOption = None,
     machine: MachineOption = None,
     parallel: ParallelFlag = False,
+    allow_external_links: LinksFlag = False,
 ) -> None:
     """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
     check_output(output)
@@ -69,6 +71,7 @@ def plan(
         logs=logs,
         machine=machine,
         parallel=parallel,
+        allow_external_links=allow_external_links,
     )
     with activity() as shown:
         _, made = wanted.plan(wanted.open(shown), shown)

@@ -40,6 +40,7 @@ class Wanted:
     fallback: str | None = None
     parallel: bool = False
     machine: Path | None = None
+    allow_external_links: bool = False
 
     def check(self) -> None:
         """Find what is wrong with the options before anything slow starts.
@@ -88,6 +89,7 @@ class Wanted:
             fallback=self.fallback,
             parallel=self.parallel,
             machine=self.machine,
+            allow_external_links=self.allow_external_links,
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:

@@ -13,6 +13,7 @@ from layoutsel.cli.activity import activity
 from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
+    LinksFlag,
     PrecisionOption,
     ShapeOption,
     ThreadsOption,
@@ -57,6 +58,7 @@ def profile(
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     cache: CacheOption = None,
+    allow_external_links: LinksFlag = False,
 ) -> None:
     """Measure every candidate and boundary of models, or of a sweep, into the log of measurements.
 
@@ -84,6 +86,7 @@ def profile(
                 precision=precision,
                 cache=cache,
                 progress=shown,
+                allow_external_links=allow_external_links,
             )
             with session.cost_model("measured") as model:
                 known = model.store.count()

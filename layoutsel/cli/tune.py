@@ -12,7 +12,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
-from layoutsel.cli.options import LogsOption, ShapeOption, ThreadsOption
+from layoutsel.cli.options import LinksFlag, LogsOption, ShapeOption, ThreadsOption
 from layoutsel.cli.planner import Wanted
 from tvm_passes.errors import LayoutselError
 
@@ -74,6 +74,7 @@ def tune(
     ] = None,
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
+    allow_external_links: LinksFlag = False,
 ) -> None:
     """Tune the CPU's sub-graphs of models with MetaSchedule, resumably.
 
@@ -82,7 +83,13 @@ def tune(
     _check(tracker, key, target)
     with activity() as shown:
         sessions = [
-            Wanted(model=model, shapes=shape, units="cpu", threads=threads).open(shown)
+            Wanted(
+                model=model,
+                shapes=shape,
+                units="cpu",
+                threads=threads,
+                allow_external_links=allow_external_links,
+            ).open(shown)
             for model in models
         ]
         shown.phase("collecting tasks")

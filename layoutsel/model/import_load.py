@@ -6,17 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto
-from onnx.external_data_helper import (
-    ExternalDataInfo,
-    load_external_data_for_model,
-    uses_external_data,
-)
+from onnx import ModelProto
 
 from layoutsel.errors import InvalidModel, UnsupportedModel
 from layoutsel.model import architectures, zoo
+from layoutsel.model.import_external import load_external_data
 
 _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
     zoo.PREFIX: zoo.light_model,
@@ -24,18 +19,26 @@ _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
 }
 """Who builds a model that is no file, by what its name starts with."""
 
+_MOST_BYTES = 2**31 - 1
+"""Bytes of a serialized protocol buffer."""
 
-def load_model(source: str | os.PathLike[str]) -> ModelProto:
+
+def load_model(source: str | os.PathLike[str], *, allow_external_links: bool = False) -> ModelProto:
     """Read the model at a path, external data included, or build ``light:<name>`` or ``arch:<name>``.
+
+    Parameters
+    ----------
+    allow_external_links
+        Whether links among the external data may lead out of the model's folder.
 
     Raises
     ------
     InvalidModel
-        If there is no readable ONNX model at the path, its external data is missing or too short, or there is no
-        model of that name.
+        If there is no readable ONNX model at the path, its external data is missing, too short or not the model's to
+        read, or there is no model of that name.
     """
     prefix, name = _split(source)
-    return _NAMED[prefix](name) if prefix else _read(Path(source))
+    return _NAMED[prefix](name) if prefix else _read(Path(source), allow_external_links)
 
 
 def model_name(source: str | os.PathLike[str]) -> str:
@@ -51,7 +54,7 @@ def _split(source: str | os.PathLike[str]) -> tuple[str, str]:
     return prefix, text.removeprefix(prefix)
 
 
-def _read(file: Path) -> ModelProto:
+def _read(file: Path, allow_external_links: bool) -> ModelProto:
     _check_file(file)
     model = ModelProto()
     try:
@@ -62,7 +65,7 @@ def _read(file: Path) -> ModelProto:
             f"expected a complete .onnx file. Export or download it again"
         ) from None
     check_model(model, str(file))
-    _load_external_data(model, file)
+    load_external_data(model, file, allow_links=allow_external_links)
     return model
 
 
@@ -118,40 +121,17 @@ def _check_file(file: Path) -> None:
         raise InvalidModel(
             f"{file}: no such file; expected an .onnx model, light:<name> or arch:<name>"
         )
+    if not file.is_file():
+        raise InvalidModel(f"{file}: got a pipe or a device; expected an .onnx file")
     try:
         with file.open("rb") as stream:
-            empty = not stream.read(1)
+            size = stream.seek(0, os.SEEK_END)
     except OSError as error:
         raise InvalidModel(f"{file}: cannot be read ({error.strerror})") from None
-    if empty:
+    if not size:
         raise InvalidModel(f"{file}: got an empty file; expected an ONNX model")
-
-
-def _load_external_data(model: ModelProto, file: Path) -> None:
-    attributes = (node.attribute for node in model.graph.node if node.op_type == "Constant")
-    values = (attribute.t for group in attributes for attribute in group if attribute.HasField("t"))
-    tensors = (*model.graph.initializer, *values)
-    external = [tensor for tensor in tensors if uses_external_data(tensor)]
-    for tensor in external:
-        _check_external(tensor, file)
-    if not external:
-        return
-    try:
-        load_external_data_for_model(model, str(file.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise InvalidModel(f"{file}: its external data cannot be read: {error}") from None
-
-
-def _check_external(tensor: TensorProto, file: Path) -> None:
-    info = ExternalDataInfo(tensor)
-    data = file.parent / info.location
-    if not data.is_file():
+    if size > _MOST_BYTES:
         raise InvalidModel(
-            f"{file}: tensor {tensor.name!r} lies in {data}, which does not exist. Put it beside the model"
-        )
-    needed = (info.offset or 0) + (info.length or 0)
-    if data.stat().st_size < needed:
-        raise InvalidModel(
-            f"{file}: tensor {tensor.name!r} lies at bytes up to {needed} of {data}, which has only "
-            f"{data.stat().st_size}. The file is cut short: copy it again"
+            f"{file}: got {size} bytes; expected at most {_MOST_BYTES}, the limit of the format. Export it with "
+            f"external data"
         )

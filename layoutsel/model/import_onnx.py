@@ -16,6 +16,7 @@ from tvm.ir import IRModule
 
 from layoutsel.errors import InvalidModel, InvalidShape, LayoutselError, UnsupportedModel
 from layoutsel.model import import_load, import_prepare, import_relax, import_shapes
+from layoutsel.model.import_external import refuse_external_data
 from tvm_passes.ir import static_shape, tensor_types
 from tvm_passes.normalize import normalize
 
@@ -53,7 +54,10 @@ class ImportedModel:
 
 
 def import_model(
-    source: Source, *, shapes: Mapping[str, tuple[int, ...]] | None = None
+    source: Source,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    allow_external_links: bool = False,
 ) -> ImportedModel:
     """Import a network.
 
@@ -64,6 +68,8 @@ def import_model(
         It is not changed.
     shapes
         Shape of each input that has dynamic dimensions.
+    allow_external_links
+        Whether links among a file's external data may lead out of its folder.
 
     Raises
     ------
@@ -76,7 +82,7 @@ def import_model(
     """
     if isinstance(source, IRModule):
         return _import_relax(source, shapes)
-    model, name = _load(source)
+    model, name = _load(source, allow_external_links)
     if shapes or import_shapes.needs_fixing(model):
         model = _copied(model) if isinstance(source, ModelProto) else model
     with _readable(name):
@@ -112,13 +118,17 @@ def _readable(name: str) -> Iterator[None]:
         ) from error
 
 
-def _load(source: str | os.PathLike[str] | ModelProto) -> tuple[ModelProto, str]:
+def _load(
+    source: str | os.PathLike[str] | ModelProto, allow_external_links: bool
+) -> tuple[ModelProto, str]:
     """Model of `source` and its name."""
     if isinstance(source, ModelProto):
         name = source.graph.name or "model"
+        refuse_external_data(source, name)
         import_load.check_model(source, name)
         return source, name
-    return import_load.load_model(source), import_load.model_name(source)
+    model = import_load.load_model(source, allow_external_links=allow_external_links)
+    return model, import_load.model_name(source)
 
 
 def _copied(model: ModelProto) -> ModelProto:

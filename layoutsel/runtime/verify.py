@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.reference_engine import import_onnxruntime, open_session
 from layoutsel.runtime.samples import rel_l2_err
 from tvm_passes.errors import LayoutselError
 from tvm_passes.ir import main_bindings, tensor_types
@@ -100,8 +101,7 @@ def onnxruntime_references(
     model: onnx.ModelProto, samples: Iterable[Mapping[str, np.ndarray]], *, optimised: bool = True
 ) -> list[list[np.ndarray]]:
     """The same of each of `samples`, by one session."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in onnx_logits(model))
@@ -109,9 +109,7 @@ def onnxruntime_references(
     options.log_severity_level = 4
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(exposed, options)
     return [session.run(None, dict(inputs)) for inputs in samples]
 
 
