@@ -111,7 +111,7 @@ class _Lowering:
         assert not isinstance(task, str), "it has code"
         code = module["main"]
         anchor = str(function.attrs["layoutsel.anchor"]).rsplit(".", maxsplit=1)[-1]
-        callee = self._add(code.without_attr("global_symbol"), anchor)
+        callee = self._add(code, anchor)
         params = [
             relax.Var(f"p{index}", relax.TensorType([int(n) for n in buffer.shape], buffer.dtype))
             for index, buffer in enumerate(code.params[:-1])
@@ -121,7 +121,8 @@ class _Lowering:
         return _Code(body=body, packs=task.packs, constants=task.constants)
 
     def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
-        """Add a kernel; named by content, as others' are."""
+        """Add a kernel, named by content in place of any name that a schedule left behind."""
+        code = code.without_attr("global_symbol")
         digest = tvm_ffi.structural_hash(code) % 16**8
         return self.builder.add_func(code, f"{self.unit}_{name}_{digest:08x}")
 
