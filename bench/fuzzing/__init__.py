@@ -1,0 +1,1 @@
+"""Random graphs and mutated files for :mod:`fuzz`."""

@@ -1,0 +1,139 @@
+"""One trial, in a process of its own: a model through layoutsel, and its results against ONNX Runtime's."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import zlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from layoutsel.compiling import compiled
+from layoutsel.errors import LayoutselError
+from layoutsel.model.graph import Subgraph
+from layoutsel.session import Session
+from layoutsel.units.base import units
+from layoutsel.verification import checks_of, reference_of
+from tvm_passes.decision import Decision
+
+DATA_LIMIT_BYTES = 8 << 30
+"""Memory that a trial may ask for."""
+
+FAILURES = ("wrong", "unsteady", "error")
+"""Verdicts that are faults; so are a crash and a hang, which the parent process sees."""
+
+
+@cache
+def _units() -> tuple[str, ...]:
+    return tuple(name for name, unit in units().items() if unit.unavailable() is None)
+
+
+@cache
+def _cache_file() -> str:
+    resource.setrlimit(resource.RLIMIT_DATA, (DATA_LIMIT_BYTES, DATA_LIMIT_BYTES))
+    return str(Path(tempfile.mkdtemp(prefix="fuzz-")) / "measurements.sqlite")
+
+
+def run(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Try a model.
+
+    Parameters
+    ----------
+    payload
+        ``model``: bytes of a file. ``seed``: of the decisions. ``precision``: of the session. ``forced``: whether every
+        sub-graph gets a random decision; else the planner decides.
+
+    Returns
+    -------
+    dict
+        ``verdict`` (``right``, ``wrong``, ``unsteady``, ``refused``, ``error``, ``unverified`` where ONNX Runtime does
+        not take the model), ``detail``, ``decisions``, ``fell_back``, ``error`` (the largest relative L2 error).
+    """
+    store = _cache_file()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(payload["model"])
+        decisions: dict[str, str] = {}
+        try:
+            return _tried(path, payload, store, decisions)
+        except LayoutselError as error:
+            return _verdict("refused", f"{type(error).__name__}: {error}", decisions)
+        except Exception as error:  # the fault that is looked for
+            return _verdict("error", f"{type(error).__name__}: {error}", decisions)
+
+
+def _tried(
+    path: Path, payload: Mapping[str, Any], store: str, decisions: dict[str, str]
+) -> dict[str, Any]:
+    names = [n for n in _units() if n != "amx" or payload["precision"] != "f32"]
+    session = Session.open(
+        path,
+        units=names if payload["forced"] else None,
+        threads=2,
+        precision=payload["precision"],
+        cache=store,
+    )
+    if session.model.onnx is None or not _taken_by_onnxruntime(session.model.onnx):
+        return _verdict("unverified", "", decisions)
+    if payload["forced"]:
+        decisions.update(_random_decisions(session, payload["seed"]))
+    pins = [f"{id_}={decision}" for id_, decision in decisions.items()]
+    plan = session.plan(session.problem("roofline", pins))
+    decisions.update({id_: str(decision) for id_, decision in plan.decisions.items()})
+    model = compiled(session, plan)
+    reference = reference_of(session)
+    checks = checks_of(model, reference, session.precision.tolerance)
+    worst = max(checks, key=lambda check: check.rel_l2_err / check.tolerance)
+    found = {"fell_back": sorted(model.header["fallbacks"]), "error": worst.rel_l2_err}
+    if not worst.passed:
+        detail = f"{worst.output}: {worst.rel_l2_err:.1e}, at most {worst.tolerance:.0e}"
+        return _verdict("wrong", detail, decisions) | found
+    inputs = reference.samples[0].inputs
+    first, second = ([np.array(r) for r in model.run_all(inputs)] for _ in range(2))
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)):
+        return _verdict("unsteady", "two calls differ", decisions) | found
+    return _verdict("right", "", decisions) | found
+
+
+def _verdict(verdict: str, detail: str, decisions: Mapping[str, str]) -> dict[str, Any]:
+    line = " ".join(detail.split())[:400]
+    return {"verdict": verdict, "detail": line, "decisions": dict(decisions), "fell_back": []}
+
+
+def _taken_by_onnxruntime(model: onnx.ModelProto) -> bool:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except (
+        Exception
+    ):  # its errors have no common class; a mutated file may well be none of its models
+        return False
+    return True
+
+
+def _random_decisions(session: Session, seed: int) -> dict[str, str]:
+    """A random legal decision of each sub-graph, the same for the same names: it outlives other parts of the graph."""
+    return {
+        subgraph.id: str(_random_decision(session, subgraph, seed))
+        for subgraph in session.graph.subgraphs
+    }
+
+
+def _random_decision(session: Session, subgraph: Subgraph, seed: int) -> Decision:
+    name = "/".join(sorted(subgraph.names)) or subgraph.id
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    legal = session.candidates[subgraph.id].decisions
+    names = sorted({decision.unit for decision in legal})
+    unit = names[int(rng.integers(len(names)))]
+    theirs = [decision for decision in legal if decision.unit == unit]
+    return theirs[int(rng.integers(len(theirs)))]
