@@ -17,6 +17,7 @@ __all__ = [
     "Decline",
     "Declined",
     "DeviceError",
+    "ForkedError",
     "IllegalDecision",
     "InputError",
     "InvalidModel",
@@ -37,6 +38,10 @@ class InvalidShape(LayoutselError):
 
 class InputError(LayoutselError):
     """An input whose name, shape or element type is not what the model takes."""
+
+
+class ForkedError(LayoutselError):
+    """A model, or a device, that a forked process cannot use any more."""
 
 
 class DeviceError(LayoutselError):

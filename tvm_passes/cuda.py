@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tvm_passes.devices import ask_driver
 from tvm_passes.errors import UnitUnavailable
 
 _CUDA = 2
@@ -104,7 +105,7 @@ def unavailable() -> str | None:
 
 def missing() -> str | None:
     """Why this machine cannot run what was compiled for CUDA; None where it can."""
-    reason = available()
+    reason = available() or ask_driver("cuda")
     if reason is None and not _attribute(_EXIST):
         return "the driver finds no device"
     return reason

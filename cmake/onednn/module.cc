@@ -20,9 +20,8 @@ constexpr const char* kKind = "layoutsel_onednn";
 class OnednnModule : public ffi::ModuleObj {
  public:
   explicit OnednnModule(std::string text)
-      : text_(std::move(text)), symbol_(ParseGraph(text_).symbol) {
-    partition_ = std::make_shared<Partition>(ParseGraph(text_));
-  }
+      : symbol_(ParseGraph(text).symbol),
+        partitions_(std::make_shared<Partitions>(std::move(text))) {}
 
   const char* kind() const final { return kKind; }
 
@@ -30,38 +29,50 @@ class OnednnModule : public ffi::ModuleObj {
     return ffi::Module::kBinarySerializable | ffi::Module::kRunnable;
   }
 
-  ffi::Bytes SaveToBytes() const final { return ffi::Bytes(text_); }
+  ffi::Bytes SaveToBytes() const final { return ffi::Bytes(partitions_->text()); }
 
-  ffi::String InspectSource(const ffi::String&) const final { return text_; }
+  ffi::String InspectSource(const ffi::String&) const final { return partitions_->text(); }
 
   ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
-    std::shared_ptr<Partition> p = partition_;
+    std::shared_ptr<Partitions> p = partitions_;
     std::string key = name;
     if (key == symbol_) {
-      return ffi::Function::FromPacked([p](ffi::PackedArgs args, ffi::Any*) { p->Run(args); });
+      return ffi::Function::FromPacked([p](ffi::PackedArgs args, ffi::Any*) {
+        ScopedThreads threads;
+        p->Current()->Run(args);
+      });
     }
     if (key == symbol_ + ".packed_form") {
-      return ffi::Function::FromTyped([p](int64_t t) { return ffi::String(p->PackedForm(t)); });
+      return ffi::Function::FromTyped([p](int64_t t) {
+        ScopedThreads threads;
+        return ffi::String(p->Current()->PackedForm(t));
+      });
     }
     if (key == symbol_ + ".packed_bytes") {
-      return ffi::Function::FromTyped([p](int64_t t) { return p->PackedBytes(t); });
+      return ffi::Function::FromTyped([p](int64_t t) {
+        ScopedThreads threads;
+        return p->Current()->PackedBytes(t);
+      });
     }
     if (key == symbol_ + ".pack") {
       return ffi::Function::FromTyped([p](int64_t t, DLTensor* from, DLTensor* to) {
-        p->Pack(t, static_cast<char*>(from->data) + from->byte_offset,
-                static_cast<char*>(to->data) + to->byte_offset);
+        ScopedThreads threads;
+        p->Current()->Pack(t, static_cast<char*>(from->data) + from->byte_offset,
+                           static_cast<char*>(to->data) + to->byte_offset);
       });
     }
     if (key == symbol_ + ".steps") {
-      return ffi::Function::FromTyped([p]() { return ffi::String(p->Steps()); });
+      return ffi::Function::FromTyped([p]() {
+        ScopedThreads threads;
+        return ffi::String(p->Current()->Steps());
+      });
     }
     return std::nullopt;
   }
 
  private:
-  std::string text_;
   std::string symbol_;
-  std::shared_ptr<Partition> partition_;
+  std::shared_ptr<Partitions> partitions_;
 };
 
 ffi::Module CreateModule(const std::string& text) {
@@ -70,6 +81,7 @@ ffi::Module CreateModule(const std::string& text) {
 
 // Names of the implementations that oneDNN chooses for the nodes of a graph, without compiling.
 ffi::Array<ffi::String> Implementations(const ffi::String& text) {
+  ScopedThreads threads;
   Graph graph = ParseGraph(text);
   dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   ffi::Array<ffi::String> out;
@@ -95,6 +107,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.onednn.create",
            [](const ffi::String& text) { return CreateModule(std::string(text)); })
       .def("layoutsel.onednn.implementations", Implementations)
+      .def("layoutsel.onednn.compilations", Compilations)
       .def("layoutsel.onednn.set_profiling", SetProfiling)
       .def("layoutsel.onednn.version", Version)
       .def("layoutsel.set_num_threads", SetNumThreads)

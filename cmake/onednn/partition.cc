@@ -8,7 +8,6 @@
 #include <sstream>
 
 #include "descriptors.h"
-#include "threads.h"
 
 namespace layoutsel {
 
@@ -17,6 +16,7 @@ using dnnl::memory;
 namespace {
 
 std::atomic<bool> profiling{false};
+std::atomic<int64_t> compilations{0};
 
 dnnl::engine& CpuEngine() {
   static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -30,6 +30,15 @@ void* DataOf(const DLTensor* tensor) {
 }  // namespace
 
 void SetProfiling(bool on) { profiling = on; }
+
+int64_t Compilations() { return compilations; }
+
+std::shared_ptr<Partition> Partitions::Current() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::shared_ptr<Partition>& partition = by_threads_[omp_get_max_threads()];
+  if (partition == nullptr) partition = std::make_shared<Partition>(ParseGraph(text_));
+  return partition;
+}
 
 Partition::Partition(Graph graph)
     : graph_(std::move(graph)),
@@ -47,16 +56,9 @@ Partition::Partition(Graph graph)
 }
 
 void Partition::Compile() {
-  int threads = omp_get_max_threads();
-  if (threads_ == threads) return;
-  steps_.clear();
-  memories_.clear();
-  preferred_.clear();
-  repacked_.clear();
-  scratchpads_.clear();
+  if (is_compiled_) return;
   placed_.assign(graph_.storages.size(), {});
   bound_.assign(graph_.storages.size(), nullptr);
-  arena_ = nullptr;
   int64_t scratchpad_bytes = 0;
   for (const Node& node : graph_.nodes) CompileNode(node, &scratchpad_bytes);
   for (size_t i = 0; i < graph_.storages.size(); ++i) {
@@ -64,7 +66,8 @@ void Partition::Compile() {
     if (storage.kind == StorageKind::kConst) BindArgument(i, storage.data.data());
   }
   arena_bytes_ = plan_.bytes + scratchpad_bytes;
-  threads_ = threads;
+  is_compiled_ = true;
+  ++compilations;
 }
 
 void Partition::CompileNode(const Node& node, int64_t* scratchpad_bytes) {
@@ -150,7 +153,6 @@ void Partition::Execute(size_t i) {
 
 void Partition::Run(ffi::PackedArgs args) {
   std::lock_guard<std::mutex> lock(mutex_);
-  ApplyNumThreads();
   Compile();
   if (args.size() != graph_.num_params + graph_.num_outputs) {
     TVM_FFI_THROW(ValueError) << graph_.symbol << ": got " << args.size() << " arguments; expected "

@@ -7,6 +7,7 @@
 
 #include <dnnl.hpp>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,6 +21,7 @@
 
 namespace layoutsel {
 
+// Primitives are made for a number of threads, and a partition for the one of its first call.
 class Partition {
  public:
   explicit Partition(Graph graph);
@@ -72,7 +74,7 @@ class Partition {
   std::mutex mutex_;
   dnnl::engine engine_;
   dnnl::stream stream_;
-  int threads_ = 0;  // that the primitives were compiled for; 0: not compiled
+  bool is_compiled_ = false;
   std::vector<Step> steps_;
   std::unordered_map<int64_t, dnnl::memory> memories_;         // by tensor
   std::unordered_map<int64_t, dnnl::memory::desc> preferred_;  // by tensor
@@ -84,6 +86,25 @@ class Partition {
   int64_t arena_bytes_ = 0;
   char* arena_ = nullptr;
 };
+
+// A partition for every number of threads that it is called with, kept.
+class Partitions {
+ public:
+  explicit Partitions(std::string text) : text_(std::move(text)) {}
+
+  const std::string& text() const { return text_; }
+
+  // The one for as many threads as OpenMP has in the calling thread.
+  std::shared_ptr<Partition> Current();
+
+ private:
+  std::string text_;
+  std::mutex mutex_;
+  std::map<int, std::shared_ptr<Partition>> by_threads_;
+};
+
+// How many partitions had their primitives made in this process.
+int64_t Compilations();
 
 // When on, every run synchronises and adds up the time of each step.
 void SetProfiling(bool on);

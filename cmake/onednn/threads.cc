@@ -1,17 +1,22 @@
 #include "threads.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <tvm/ffi/c_api.h>
 #include <tvm/ffi/extra/c_env_api.h>
 
-#include <atomic>
 #include <cstdint>
+#include <utility>
 
 namespace layoutsel {
 
 namespace {
 
-std::atomic<int> requested{0};
+thread_local int requested = 0;
+
+// Whether the calling thread came through a fork. OpenMP still counts on the pool that it had,
+// whose threads are gone, and would wait for them for ever; a team of one needs no pool.
+thread_local bool lost_its_pool = false;
 
 // Must match tvm/runtime/c_backend_api.h.
 struct ParallelGroupEnv {
@@ -21,12 +26,11 @@ struct ParallelGroupEnv {
 using ParallelLambda = int (*)(int task_id, ParallelGroupEnv* env, void* cdata);
 
 int ParallelLaunch(ParallelLambda body, void* cdata, int num_task) {
-  ApplyNumThreads();
   if (omp_in_parallel()) {
     ParallelGroupEnv env{nullptr, 1};
     return body(0, &env, cdata);
   }
-  int threads = omp_get_max_threads();
+  int threads = GetNumThreads();
   if (num_task > 0 && num_task < threads) threads = num_task;
   TVMFFIObjectHandle failure = nullptr;
 #pragma omp parallel num_threads(threads)
@@ -58,19 +62,19 @@ int ParallelBarrier(int, ParallelGroupEnv*) {
 
 }  // namespace
 
-void SetNumThreads(int count) {
-  requested = count;
-  ApplyNumThreads();
-}
+int SetNumThreads(int count) { return std::exchange(requested, count); }
 
 int GetNumThreads() {
-  ApplyNumThreads();
-  return omp_get_max_threads();
+  if (lost_its_pool) return 1;
+  return requested > 0 ? requested : omp_get_max_threads();
 }
 
-void ApplyNumThreads() {
-  int count = requested;
-  if (count > 0 && omp_get_max_threads() != count) omp_set_num_threads(count);
+ScopedThreads::ScopedThreads() : before_(omp_get_max_threads()) {
+  if (GetNumThreads() != before_) omp_set_num_threads(GetNumThreads());
+}
+
+ScopedThreads::~ScopedThreads() {
+  if (omp_get_max_threads() != before_) omp_set_num_threads(before_);
 }
 
 void RegisterParallelLaunch() {
@@ -78,6 +82,7 @@ void RegisterParallelLaunch() {
                                     reinterpret_cast<void*>(ParallelLaunch));
   TVMFFIEnvModRegisterContextSymbol("__TVMBackendParallelBarrier",
                                     reinterpret_cast<void*>(ParallelBarrier));
+  pthread_atfork(nullptr, nullptr, [] { lost_its_pool = true; });
 }
 
 }  // namespace layoutsel

@@ -4,12 +4,24 @@
 
 namespace layoutsel {
 
-// Threads of every later call, in any calling thread; 0: as OpenMP is set up.
-void SetNumThreads(int count);
+// Threads of the calling thread's later calls; 0: as OpenMP is set up. Returns the count before.
+// The setting is ours alone: OpenMP's own stays as it is.
+int SetNumThreads(int count);
+
+// Threads that a call from this thread computes with.
 int GetNumThreads();
 
-// Brings the calling thread's OpenMP setting in line with SetNumThreads.
-void ApplyNumThreads();
+// Within its life, OpenMP's setting of the calling thread is GetNumThreads(), for oneDNN.
+class ScopedThreads {
+ public:
+  ScopedThreads();
+  ~ScopedThreads();
+  ScopedThreads(const ScopedThreads&) = delete;
+  ScopedThreads& operator=(const ScopedThreads&) = delete;
+
+ private:
+  int before_;
+};
 
 // Lets TVM modules that are loaded from now on run their parallel loops on OpenMP.
 void RegisterParallelLaunch();

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ from layoutsel.ondevice.archive import BundleError
 from layoutsel.ondevice.artifact_header import SUFFIX, read_header
 from layoutsel.ondevice.requirements import check, check_features, check_units
 from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
+from layoutsel.runtime.device_errors import check_not_forked
 from layoutsel.runtime.machine import virtual_machine
+from layoutsel.runtime.own_threads import OwnThreads
+from layoutsel.runtime.ownership import Ownership
 from layoutsel.runtime.signature import Signature
-from layoutsel.runtime.threads import set_threads
 from tvm_passes import cuda
 from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import available as load_thread_pool
@@ -29,7 +30,10 @@ ALIGNMENT = 64
 
 
 class Model:
-    """A model ready to run. Calls from several threads are safe: they run one after the other."""
+    """A model ready to run. Calls from several threads are safe: they run one after the other.
+
+    It computes on threads of its own: the number of threads and the affinity of the caller stay as they are.
+    """
 
     def __init__(self, path: Path) -> None:
         """Load an artifact; errors as of :func:`load`."""
@@ -42,13 +46,22 @@ class Model:
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
         module = cuda.load_module(path)
-        machine = virtual_machine(module, tuple(header.get("devices", (HOST,))))
-        self._weights = tvm_ffi.convert(list(_weights(path, header)))
+        self._devices = tuple(header.get("devices", (HOST,)))
+        machine = virtual_machine(module, self._devices)
+        places = header.get("places") or [HOST] * len(header["weights"])
+        weights = list(_weights(path, header, places))
+        self._weights = tvm_ffi.convert(weights)
+        self._ownership = Ownership(
+            weight for weight, place in zip(weights, places, strict=True) if place == HOST
+        )
         self._machine, self._main = machine, machine["main"]
-        self._lock = threading.Lock()
+        self.own_threads = OwnThreads(self.threads)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on inputs in the model's order; one tensor, or a tuple of them, which speak DLPack.
+
+        The tensors are the caller's own. A result that would share memory with an input, a weight or another result is
+        copied.
 
         Parameters
         ----------
@@ -60,6 +73,10 @@ class Model:
         ------
         InputError
             If one is missing, or of another shape or element type.
+        DeviceError
+            If a device was in use before this process was forked.
+        ForkedError
+            If the process was forked while another thread ran a call that did not end.
         """
         results = self.run_all(*arguments)[: len(self.outputs)]
         return results[0] if len(results) == 1 else tuple(results)
@@ -70,10 +87,10 @@ class Model:
             names = ", ".join(signature.name for signature in self.inputs)
             raise InputError(f"got {len(arguments)} inputs; expected {len(self.inputs)}: {names}")
         bound = [_bound(*pair) for pair in zip(self.inputs, arguments, strict=True)]
-        with self._lock:
-            set_threads(self.threads)
-            result = self._main(*bound, self._weights)
-        return [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+        check_not_forked(self._devices)
+        result = self.own_threads.run(self._main, *bound, self._weights)
+        results = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+        return self._ownership.own(bound, results)
 
 
 def load(path: str | Path) -> Model:
@@ -110,8 +127,9 @@ def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
     return tensor if tensor.data_ptr() % ALIGNMENT == 0 else copied(tensor, HOST)
 
 
-def _weights(path: Path, header: Mapping[str, Any]) -> Iterator[tvm_ffi.Tensor]:
-    places = header.get("places") or [HOST] * len(header["weights"])
+def _weights(
+    path: Path, header: Mapping[str, Any], places: Sequence[str]
+) -> Iterator[tvm_ffi.Tensor]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         for entry, place in zip(header["weights"], places, strict=True):
             start, shape, dtype = entry["offset"], entry["shape"], entry["dtype"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +18,17 @@ from layoutsel.ondevice.artifact_header import check_name
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.binding import bind
-from layoutsel.runtime.device_errors import Place, Watch, device_error, located
+from layoutsel.runtime.device_errors import (
+    Place,
+    Watch,
+    check_not_forked,
+    device_error,
+    located,
+)
 from layoutsel.runtime.machine import synchronise, virtual_machine
+from layoutsel.runtime.own_threads import OwnThreads
+from layoutsel.runtime.ownership import Ownership
 from layoutsel.runtime.signature import Signature
-from layoutsel.runtime.threads import set_threads
 from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError
 
@@ -34,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 class CompiledModel:
     """A model ready to run. Calls from several threads are safe: they run one after the other.
+
+    It computes on threads of its own: the number of threads and the affinity of the caller stay as they are. A forked
+    process can go on using it, and a fork waits for the calls that run.
 
     Where a device fails, the model of host units that it was compiled with takes over, if any, from the same call on.
 
@@ -78,10 +87,13 @@ class CompiledModel:
         self._successor: CompiledModel | None = None
         self._arrays = tuple(weights)
         self._devices = tuple(header.get("devices", (HOST,)))
-        self._weights = tvm_ffi.convert(self._uploaded())
+        uploaded = self._uploaded()
+        self._weights = tvm_ffi.convert(uploaded)
+        places = zip(uploaded, self._places, strict=True)
+        self._ownership = Ownership(weight for weight, place in places if place == HOST)
         self._machine = virtual_machine(module, self._devices)
         self._main = self._machine["main"]
-        self._lock = threading.Lock()
+        self.own_threads = OwnThreads(self.threads)
 
     @property
     def plan(self) -> Mapping[str, Any]:
@@ -108,23 +120,30 @@ class CompiledModel:
     ) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on inputs given by position or by name; one array, or a tuple of them in the model's order.
 
+        The arrays are the caller's own. Writing into one changes no input, no weight and no other result. A result that
+        would share memory with one of these is copied.
+
         Raises
         ------
         InputError
             If an input is missing, unknown, or of another shape or element type.
         DeviceError
             If a device fails, and there is no model to go on with.
+        ForkedError
+            If the process was forked while another thread ran a call that did not end.
         """
         results = self.run_all(bind(self.inputs, arguments, named))[: len(self.outputs)]
         return results[0] if len(results) == 1 else tuple(results)
 
     def run_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on checked inputs; the results, and behind them what is exposed for verification only."""
-        with self._lock:
-            set_threads(self.threads)
-            result = self._answer([to_tensor(value) for value in inputs])
-            tensors = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-            return [to_array(tensor) for tensor in tensors]
+        return [to_array(tensor) for tensor in self.own_threads.run(self._results, inputs)]
+
+    def _results(self, inputs: Sequence[np.ndarray]) -> list[tvm_ffi.Tensor]:
+        tensors = [to_tensor(value) for value in inputs]
+        result = self._answer(tensors)
+        results = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+        return self.running._ownership.own(tensors, results)
 
     def _answer(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
         """What `main` gives; where a device fails, and from then on, what the fallback's does."""
@@ -136,11 +155,12 @@ class CompiledModel:
                     raise
                 logger.warning("%s; the model of host units takes over", error.what)
                 self._successor = self._fallback()
-                self._successor._lock = self._lock
+                self._successor.own_threads = self.own_threads
                 # What lies on the device stays: freeing it may fail as well.
         return self._successor._answer(tensors)
 
     def _call(self, main: tvm_ffi.Function, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
+        check_not_forked(self._devices)
         try:
             return main(*tensors, self._weights)
         except Exception as error:
@@ -170,10 +190,14 @@ class CompiledModel:
 
     def _uploaded(self) -> list[tvm_ffi.Tensor]:
         """The weights, each where it is read."""
-        count = len(self._arrays)
-        places = self.header.get("places") or [HOST] * count
-        readers = self.header.get("readers") or [""] * count
-        return [self._placed(*each) for each in zip(self._arrays, places, readers, strict=True)]
+        readers = self.header.get("readers") or [""] * len(self._arrays)
+        weights = zip(self._arrays, self._places, readers, strict=True)
+        return [self._placed(*each) for each in weights]
+
+    @property
+    def _places(self) -> Sequence[str]:
+        """Kinds of the devices that the weights lie on."""
+        return self.header.get("places") or [HOST] * len(self._arrays)
 
     def _placed(self, weight: np.ndarray, device: str, reader: str) -> tvm_ffi.Tensor:
         tensor = to_tensor(weight)
@@ -194,10 +218,9 @@ class CompiledModel:
         return bind(self.inputs, arguments, named)
 
     def timed_call(self, inputs: Sequence[np.ndarray]) -> Any:
-        """A zero-argument function that runs the model once on `inputs`, for timing loops."""
+        """A zero-argument function that runs the model once on `inputs`, for timing loops; results may share memory."""
         tensors = [to_tensor(value) for value in inputs]
-        set_threads(self.threads)
-        return lambda: self._answer(tensors)
+        return lambda: self.own_threads.run(self._answer, tensors)
 
     def trace(self, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
         """Run on checked inputs and tell when every sub-graph and transform began and how long it took."""
@@ -222,13 +245,11 @@ class CompiledModel:
         tensors = [to_tensor(value) for value in inputs]
 
         def call() -> float:
-            with self._lock:
-                set_threads(self.threads)
-                start = time.perf_counter()
-                self._call(main, tensors)
-                return 1e6 * (time.perf_counter() - start)
+            start = time.perf_counter()
+            self._call(main, tensors)
+            return 1e6 * (time.perf_counter() - start)
 
-        return call
+        return lambda: self.own_threads.run(call)
 
     def synchronise(self) -> None:
         """Wait for what runs on devices beside the host."""

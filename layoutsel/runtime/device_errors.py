@@ -11,7 +11,7 @@ import tvm_ffi
 
 from layoutsel.errors import DeviceError
 from layoutsel.runtime.machine import synchronise
-from tvm_passes.devices import DEVICE_TYPES, HOST
+from tvm_passes.devices import DEVICE_TYPES, HOST, ask_driver
 
 MEMORY, BUILD, LOST, OTHER = "memory", "build", "lost", "other"
 
@@ -51,6 +51,13 @@ CAUSES: Mapping[str, Cause] = {
     OTHER: Cause("the device reports an error", ("",)),
 }
 """By name; the first one with a sign in the message is taken."""
+
+
+def check_not_forked(devices: Sequence[str]) -> None:
+    """Refuse kinds of devices that were in use before this process was forked; raises :class:`DeviceError`."""
+    for kind in devices:
+        if kind != HOST and (reason := ask_driver(kind)):
+            raise DeviceError(f"device {kind!r}: {reason}", device=kind, cause=LOST)
 
 
 @dataclass(frozen=True, kw_only=True)

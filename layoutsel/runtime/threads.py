@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import tvm_ffi
 
@@ -14,7 +17,7 @@ SHARE_ALL_CORES = -3
 one starts later, OpenMP's included, would inherit the single core."""
 
 _CORES = sorted(os.sched_getaffinity(0))
-_current: list[int] = []
+_configured = threading.local()
 
 
 def available_threads() -> int:
@@ -22,17 +25,34 @@ def available_threads() -> int:
     return len(_CORES)
 
 
-def set_threads(count: int) -> None:
-    """Make TVM's kernels and oneDNN use `count` threads from now on.
+def shares_openmp() -> bool:
+    """Whether TVM's kernels run on OpenMP's threads, as the plugin has them do; else on a pool of TVM's own."""
+    return onednn.available() is None
 
-    With the plugin, both run in its OpenMP pool, and TVM's own pool is never started.
+
+def set_threads(count: int) -> None:
+    """Make the kernels that the calling thread runs use `count` threads from now on.
+
+    This is for threads of our own, in measuring processes for instance: without the plugin, TVM's pool lets the calling
+    thread run on the cores of this process, and never ends in a process that was forked. A model's calls go through
+    :class:`~layoutsel.runtime.own_threads.OwnThreads`.
     """
-    if _current == [count]:
-        return
-    if onednn.available() is None:
+    if shares_openmp():
         onednn.set_num_threads(count)
-    else:
-        load_tvm_runtime()
-        configure = tvm_ffi.get_global_func("runtime.config_threadpool")
-        configure(SHARE_ALL_CORES, count, [str(core) for core in _CORES[:count]])
-    _current[:] = [count]
+        return
+    if getattr(_configured, "count", None) == count:
+        return
+    load_tvm_runtime()
+    configure = tvm_ffi.get_global_func("runtime.config_threadpool")
+    configure(SHARE_ALL_CORES, count, [str(core) for core in _CORES])
+    _configured.count = count
+
+
+@contextmanager
+def limited_to(count: int) -> Iterator[None]:
+    """Let the calling thread's kernels use `count` of OpenMP's threads within; OpenMP's own setting stays as it is."""
+    before = onednn.set_num_threads(count)
+    try:
+        yield
+    finally:
+        onednn.set_num_threads(before)

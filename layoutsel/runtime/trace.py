@@ -112,7 +112,10 @@ class Tracer:
         return events, whole_us
 
     def _steps(self) -> dict[str, list[dict[str, Any]]]:
-        return {symbol: _steps(module, symbol) for symbol, module in self._partitions.items()}
+        return {
+            symbol: _steps(self.model, module, symbol)
+            for symbol, module in self._partitions.items()
+        }
 
 
 def _timed(call: _Call, times_ns: tuple[int, int] | None) -> _Call:
@@ -216,13 +219,14 @@ def _partitions(model: CompiledModel) -> dict[str, tvm_ffi.Module]:
         if module.kind.startswith(_KIND_PREFIX):
             with contextlib.suppress(ValueError, KeyError, AttributeError, RuntimeError):
                 symbol = json.loads(module.inspect_source())["symbol"]
-                _steps(module, symbol)
+                _steps(model, module, symbol)
                 found[symbol] = module
     return found
 
 
-def _steps(module: tvm_ffi.Module, symbol: str) -> list[dict[str, Any]]:
-    return json.loads(module[f"{symbol}.steps"]())
+def _steps(model: CompiledModel, module: tvm_ffi.Module, symbol: str) -> list[dict[str, Any]]:
+    """Of the primitives for the model's number of threads."""
+    return json.loads(model.own_threads.run(module[f"{symbol}.steps"]))
 
 
 @contextlib.contextmanager

@@ -108,6 +108,7 @@ def load() -> None:
         raise UnitUnavailable(f"unit onednn: {reason}")
 
 
+@functools.cache
 def function(name: str) -> Callable[..., Any]:
     """The plugin's global function `name`."""
     load()
@@ -116,9 +117,17 @@ def function(name: str) -> Callable[..., Any]:
     return tvm_ffi.get_global_func(name)
 
 
-def set_num_threads(count: int) -> None:
-    """Threads of the pool that oneDNN and TVM's kernels share; 0 leaves it to OpenMP."""
-    function("layoutsel.set_num_threads")(count)
+def set_num_threads(count: int) -> int:
+    """Let what the calling thread runs use `count` threads, oneDNN's primitives and TVM's kernels alike; returns the count before.
+
+    0 leaves it to OpenMP's own setting, which is never changed.
+    """
+    return int(function("layoutsel.set_num_threads")(count))
+
+
+def get_num_threads() -> int:
+    """Threads that the calling thread's kernels and primitives use."""
+    return int(function("layoutsel.get_num_threads")())
 
 
 def version() -> str:

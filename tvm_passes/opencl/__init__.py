@@ -10,9 +10,10 @@ __all__ = ["identity", "unavailable"]
 
 def unavailable() -> str | None:
     """Why no OpenCL device can be used on this machine; None where one can."""
+    from tvm_passes.devices import ask_driver
     from tvm_passes.opencl import plugin
 
-    reason = plugin.available()
+    reason = plugin.available() or ask_driver("opencl")
     if reason is None and not plugin.has_device():
         return "no driver finds a device; install one (Debian: pocl-opencl-icd runs on any CPU)"
     return reason
