@@ -17,6 +17,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from layoutsel.model import import_einsum, import_resize
 from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
+from layoutsel.model.import_pooling import lp_pooling, pooling
 from layoutsel.model.import_support import Converter, array_of, constant, stock
 from tvm_passes.errors import UnsupportedModel
 
@@ -141,16 +142,6 @@ def _tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     if repeats is None:
         return stock("Tile")(builder, inputs, attributes, state, opset)
     return relax.op.tile(inputs[0], repeats.tolist())
-
-
-def _with_pads(name: str) -> Converter:
-    """Stock converter, called with explicit padding."""
-
-    def convert(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-        resolve_auto_pad(inputs, attributes)
-        return stock(name)(builder, inputs, attributes, state, opset)
-
-    return convert
 
 
 def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name: str) -> Expr:
@@ -285,22 +276,27 @@ def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN00
 
 
 def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Stock form for odd windows; an even window reaches further after a channel than before it."""
-    size = attributes["size"]
-    if size % 2:
-        return stock("LRN")(builder, inputs, attributes, state, opset)
-    data = inputs[0]
-    ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
-    before = (size - 1) // 2
-    widths = [0, 0, before, size - 1 - before, *[0, 0] * (ndim - 2)]
-    square = builder.emit(relax.op.nn.pad(builder.emit(relax.op.multiply(data, data)), widths))
+    """Stock form for odd windows; an even window reaches further after a channel than before it.
+
+    Windows are clipped to the channels that there are; the divisor stays the size that the model states.
+    """
+    data, size = inputs[0], attributes["size"]
+    alpha = attributes.get("alpha", 0.0001) / size
     channels = static_shape(data)[1]
+    before, after = (min(side, channels - 1) for side in ((size - 1) // 2, size // 2))
+    size = before + 1 + after
+    if size % 2:
+        attributes.update(size=size, alpha=alpha * size)
+        return stock("LRN")(builder, inputs, attributes, state, opset)
+    ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
+    widths = [0, 0, before, after, *[0, 0] * (ndim - 2)]
+    square = builder.emit(relax.op.nn.pad(builder.emit(relax.op.multiply(data, data)), widths))
     windows = [
         builder.emit(relax.op.strided_slice(square, [1], [start], [start + channels]))
         for start in range(size)
     ]
     total = functools.reduce(lambda a, b: builder.emit(relax.op.add(a, b)), windows)
-    alpha = relax.const(attributes.get("alpha", 0.0001) / size, dtype)
+    alpha = relax.const(alpha, dtype)
     bias = relax.const(attributes.get("bias", 1.0), dtype)
     scale = builder.emit(relax.op.add(builder.emit(relax.op.multiply(total, alpha)), bias))
     beta = relax.const(attributes.get("beta", 0.75), dtype)
@@ -338,7 +334,7 @@ def _hard_sigmoid(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa:
 
 
 CONVERTERS: Mapping[str, Converter] = {
-    "AveragePool": _with_pads("AveragePool"),
+    "AveragePool": pooling("AveragePool"),
     "Clip": _clip,
     "Conv": _convolution("Conv"),
     "ConvTranspose": _convolution("ConvTranspose"),
@@ -352,8 +348,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "IsInf": _is_infinite,
     "LRN": _lrn,
     "LayerNormalization": _layer_norm,
+    "LpPool": lp_pooling,
     "Max": _chain(relax.op.maximum),
-    "MaxPool": _with_pads("MaxPool"),
+    "MaxPool": pooling("MaxPool"),
     "Mean": _mean,
     "Min": _chain(relax.op.minimum),
     "Pad": _pad,

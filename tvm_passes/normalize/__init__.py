@@ -8,6 +8,7 @@ from tvm.ir import IRModule
 
 from tvm_passes.normalize.canonicalize_activations import CanonicalizeActivations
 from tvm_passes.normalize.canonicalize_normalizations import CanonicalizeNormalizations
+from tvm_passes.normalize.clip_windows import ClipWindows
 from tvm_passes.normalize.decompose_batch_norm import DecomposeBatchNorm
 from tvm_passes.normalize.fold_constants import FoldConstants
 from tvm_passes.normalize.fold_padding import FoldPadding
@@ -18,6 +19,7 @@ from tvm_passes.normalize.remove_identities import RemoveIdentities
 __all__ = [
     "CanonicalizeActivations",
     "CanonicalizeNormalizations",
+    "ClipWindows",
     "DecomposeBatchNorm",
     "FoldConstants",
     "FoldPadding",
@@ -32,8 +34,8 @@ def normalize(module: IRModule) -> IRModule:
     """Bring an inference module into the form that partitioning expects.
 
     Ensures: weights are constants, arithmetic of constants is folded, batch normalisation is part of the weights
-    before it, decomposed activations are single operators, nothing in `main` is without effect. Operators that no
-    pass knows stay as they are.
+    before it, decomposed activations are single operators, windows reach no further than the input needs, nothing
+    in `main` is without effect. Operators that no pass knows stay as they are.
     """
     drop_unused = relax.transform.DeadCodeElimination()
     passes = [
@@ -44,6 +46,7 @@ def normalize(module: IRModule) -> IRModule:
         CanonicalizeActivations(),
         DecomposeBatchNorm(),
         FoldPadding(),
+        ClipWindows(),
         drop_unused,
         FoldScaleShift(),
         FoldQuantization(),

@@ -1,0 +1,116 @@
+"""Converters of poolings: extents as ONNX Runtime counts them, windows no larger than the padded input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from tvm import relax
+from tvm.relax import Expr
+
+from layoutsel.model.import_padding import resolve_auto_pad, static_shape
+from layoutsel.model.import_support import Converter, stock
+from tvm_passes.errors import UnsupportedModel
+from tvm_passes.normalize.windows import WindowAxis, pooled_extent
+
+_CLIPPED_COUNTS_OPSET = 19
+"""From here on padding that no attribute declares does not count, even in windows larger than the padded input."""
+
+
+def pooling(name: str) -> Converter:
+    """Stock converter of an average or maximum, called with explicit padding and windows that have room."""
+
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
+        axes = _window_axes(inputs, attributes)
+        counts_padding = name == "AveragePool" and bool(attributes.get("count_include_pad", 0))
+        if not attributes.get("ceil_mode", 0):
+            _make_room(axes, attributes, pad=counts_padding and opset < _CLIPPED_COUNTS_OPSET)
+        return stock(name)(builder, inputs, attributes, state, opset)
+
+    return convert
+
+
+def lp_pooling(
+    builder: relax.BlockBuilder,
+    inputs: Sequence[Any],
+    attributes: dict[str, Any],
+    _state: Any,
+    _opset: int,
+) -> Expr:
+    """Root of the sum of powers: the sum is an average of clipped windows, times their size."""
+    axes = [axis.clipped for axis in _window_axes(inputs, attributes)]
+    data, power = inputs[0], float(attributes.get("p", 2))
+    dtype = str(data.ty.dtype)
+    powers = builder.emit(
+        relax.op.power(builder.emit(relax.op.abs(data)), relax.const(power, dtype))
+    )
+    function = getattr(relax.op.nn, f"avg_pool{len(axes)}d")
+    average = function(
+        powers,
+        [axis.kernel for axis in axes],
+        [axis.stride for axis in axes],
+        [*(axis.before for axis in axes), *(axis.after for axis in axes)],
+        [axis.dilation for axis in axes],
+        False,
+        True,
+    )
+    size = relax.const(float(prod(axis.kernel for axis in axes)), dtype)
+    total = builder.emit(relax.op.multiply(builder.emit(average), size))
+    return relax.op.power(total, relax.const(1 / power, dtype))
+
+
+def _window_axes(inputs: Sequence[Any], attributes: dict[str, Any]) -> list[WindowAxis]:
+    """Windows along each axis; ``auto_pad`` becomes ``pads``, in place.
+
+    Raises
+    ------
+    UnsupportedModel
+        If no window fits.
+    """
+    resolve_auto_pad(inputs, attributes)
+    sizes, kernel = static_shape(inputs[0])[2:], attributes["kernel_shape"]
+    rank = len(sizes)
+    ones = (1,) * rank
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    pads = attributes["pads"] = tuple(attributes.get("pads", (0,) * (2 * rank)))
+    axes = []
+    for place in range(rank):
+        axis = WindowAxis(
+            size=sizes[place],
+            kernel=kernel[place],
+            stride=strides[place],
+            dilation=dilations[place],
+            before=pads[place],
+            after=pads[rank + place],
+            outputs=0,
+        )
+        outputs = pooled_extent(axis, ceil_mode=bool(attributes.get("ceil_mode", 0)))
+        if outputs < 1:
+            raise UnsupportedModel(
+                f"a window of {axis.kernel} with dilation {axis.dilation} and stride {axis.stride} has no room on "
+                f"axis {place + 2} of extent {axis.size}, padded by {axis.before} and {axis.after}"
+            )
+        axes.append(axis.with_outputs(outputs))
+    return axes
+
+
+def _make_room(axes: Sequence[WindowAxis], attributes: dict[str, Any], *, pad: bool) -> None:
+    """Shrink the only window of an axis to the padded input, or pad the input up to it, in place."""
+    rank = len(axes)
+    kernel, pads = list(attributes["kernel_shape"]), list(attributes["pads"])
+    strides = list(attributes.get("strides", (1,) * rank))
+    for place, axis in enumerate(axes):
+        extent = axis.before + axis.size + axis.after
+        lacking = (axis.kernel - 1) * axis.dilation + 1 - extent
+        if lacking > 0 and pad:
+            pads[rank + place] += lacking
+        elif lacking > 0:
+            kernel[place], strides[place] = (extent - 1) // axis.dilation + 1, extent
+    attributes.update(kernel_shape=tuple(kernel), pads=tuple(pads), strides=tuple(strides))
