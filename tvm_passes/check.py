@@ -43,7 +43,9 @@ def check_decided(module: tvm.IRModule) -> None:
             if not fits:
                 raise BuildError(
                     f"sub-graph {_name(call, function)} reads activation {index} in {layout}: "
-                    f"got shape {shape}; this is an error of RewriteLayouts"
+                    f"got shape {shape}; this is an error of RewriteLayouts",
+                    subgraph=_name(call, function),
+                    unit=str(function.attrs["layoutsel.unit"]),
                 )
 
 
@@ -56,10 +58,12 @@ def check_lowered(module: tvm.IRModule) -> None:
         Names the first sub-graph that is left, and its unit.
     """
     for call, function in _calls(module):
+        unit = str(function.attrs["layoutsel.unit"])
         raise BuildError(
-            f"sub-graph {_name(call, function)} was not lowered: unit "
-            f"{str(function.attrs['layoutsel.unit'])!r} is unknown or unavailable here. "
-            f"Decide for another unit, or see `layoutsel doctor`"
+            f"sub-graph {_name(call, function)} was not lowered: unit {unit!r} is unknown or unavailable here. "
+            f"Decide for another unit, or see `layoutsel doctor`",
+            subgraph=_name(call, function),
+            unit=unit,
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -17,7 +20,52 @@ class IllegalDecision(LayoutselError):
     """A decision that its sub-graph or unit cannot honour, or that fits no sub-graph."""
 
 
-class BuildError(LayoutselError):
+class SubgraphError(LayoutselError):
+    """An error of one sub-graph or transform on one unit.
+
+    Parameters
+    ----------
+    message
+        The error in one sentence.
+    subgraph
+        Id of the sub-graph; empty where none can be named.
+    unit
+        Name of the compute unit; empty where none is concerned.
+    transform
+        The layouts of a transform, such as ``NCHW>NHWC``, in place of a sub-graph.
+    """
+
+    def __init__(
+        self, message: str, *, subgraph: str = "", unit: str = "", transform: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.subgraph = subgraph
+        self.unit = unit
+        self.transform = transform
+        if (raised := _raised.get()) is not None:
+            raised.append(self)
+
+
+_raised: ContextVar[list[SubgraphError] | None] = ContextVar("raised", default=None)
+"""Errors made within :func:`whole_errors`, in order."""
+
+
+@contextmanager
+def whole_errors() -> Iterator[None]:
+    """Raise the errors of passes with their fields: TVM hands on no more than class and message."""
+    raised: list[SubgraphError] = []
+    token = _raised.set(raised)
+    try:
+        yield
+    except SubgraphError as error:
+        # The one that TVM made of class and message is behind the original.
+        original = next(one for one in (*raised, error) if str(one) == str(error))
+        raise original from original.__cause__
+    finally:
+        _raised.reset(token)
+
+
+class BuildError(SubgraphError):
     """A unit failed to build or run a sub-graph that it had accepted."""
 
 
@@ -45,11 +93,15 @@ class Decline:
         )
 
 
-class Declined(LayoutselError):
+class Declined(SubgraphError):
     """Raised by a unit's lowering when a decision is not possible; its message is the decline."""
 
     def __init__(self, decline: Decline | str) -> None:
-        super().__init__(str(decline))
+        if isinstance(decline, Decline):
+            unit = decline.decision.partition(":")[0]
+            super().__init__(str(decline), subgraph=decline.subgraph, unit=unit)
+        else:
+            super().__init__(decline)
 
 
 ERRORS = (UnsupportedModel, IllegalDecision, BuildError, UnitUnavailable, Declined)

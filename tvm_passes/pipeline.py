@@ -13,6 +13,7 @@ from tvm_passes.check import check_decided, check_lowered
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
+from tvm_passes.errors import whole_errors
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.normalize import normalize
 from tvm_passes.order_subgraphs import OrderSubgraphs
@@ -53,14 +54,20 @@ def lower(
 
     The host changes the layouts of what lies on the devices that are `not_transforming`. Sub-graphs are called in the
     `order`, where one is given, and partitions do not reach beyond the calls of devices then.
+
+    Raises
+    ------
+    BuildError, Declined
+        If a unit fails; with the sub-graph or transform, and the unit.
     """
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    if order:
-        module = OrderSubgraphs(order)(module)
-    module = decide(module, decisions, not_transforming)
-    check_decided(module)
-    merged = MergePartitions(codegen, _devices() if order else ())(module)
-    return lower_units(merged, target)
+    with whole_errors():
+        if order:
+            module = OrderSubgraphs(order)(module)
+        module = decide(module, decisions, not_transforming)
+        check_decided(module)
+        merged = MergePartitions(codegen, _devices() if order else ())(module)
+        return lower_units(merged, target)
 
 
 def _devices() -> frozenset[str]:

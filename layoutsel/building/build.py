@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tvm import relax
 
 from layoutsel.model.graph import ModelGraph
 from tvm_passes import cuda
+from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
@@ -24,6 +24,9 @@ from tvm_passes.pipeline import build_context, lower
 from tvm_passes.place_devices import devices_of
 
 logger = logging.getLogger(__name__)
+
+CPU = Decision(unit="cpu")
+"""Decision of sub-graphs that their unit fails to build."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,15 @@ def lower_decisions(
             module = lower(graph.module, decisions, target, frozenset(not_transforming), order)
             break
         except (BuildError, Declined) as error:
-            if (unit := _failed_transformer(error)) and unit not in not_transforming:
-                logger.warning("%s; the host transforms what lies on %r", error, unit)
-                not_transforming.add(unit)
+            if error.transform and _transforms(error.unit) and error.unit not in not_transforming:
+                logger.warning("%s; the host transforms what lies on %r", error, error.unit)
+                not_transforming.add(error.unit)
                 continue
-            failed = _failed_subgraph(error, decisions)
+            failed = SubgraphId(error.subgraph)
+            if decisions.get(failed, CPU) == CPU:
+                raise
             logger.warning("%s; it falls back to the CPU in plain layout", error)
-            decisions[failed] = Decision(unit="cpu")
+            decisions[failed] = CPU
     calls = tuple(_calls(module))
     found = collect_weights(module)
     return Lowered(
@@ -100,6 +105,11 @@ def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMEx
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
         )
+
+
+def _transforms(unit: str) -> bool:
+    """Whether a unit is a device, whose tensors the host can transform as well."""
+    return unit in BACKENDS and BACKENDS[unit].device != HOST
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:
@@ -126,19 +136,3 @@ def _readers(module: tvm.IRModule, weights: Sequence[Weight]) -> Iterator[str]:
         for weight in (*read, *weights_of(binding.value)):
             labels.setdefault(weight, label)
     return (labels.get(weight, "") for weight in weights)
-
-
-def _failed_transformer(error: Exception) -> str | None:
-    """The unit that could not build a transform; None where something else failed."""
-    found = re.search(r"transform \S+ on '([^']+)'", str(error))
-    return found.group(1) if found else None
-
-
-def _failed_subgraph(
-    error: BuildError | Declined, decisions: Mapping[SubgraphId, Decision]
-) -> SubgraphId:
-    found = re.search(r"sub-graph (s\d+)", str(error))
-    failed = SubgraphId(found.group(1)) if found else None
-    if failed is None or failed not in decisions or decisions[failed] == Decision(unit="cpu"):
-        raise error
-    return failed

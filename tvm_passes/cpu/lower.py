@@ -112,7 +112,7 @@ class _Lowering:
             plan = self._plan(function, place)
             if isinstance(plan, Plan):
                 return self._planned(plan, _unit(function))
-        return self._legalised(callee, function)
+        return self._legalised(function)
 
     def _plan(self, function: relax.Function, place: _Place) -> Plan | str:
         """Our own kernel of a sub-graph, or what is in the way."""
@@ -165,7 +165,7 @@ class _Lowering:
         try:
             code = tuned_code(task, self.target)
         except BuildError as error:
-            raise BuildError(f"{_described(function)}: {error}") from error
+            raise _build_error(function, error) from error
         assert not isinstance(task, str), "it has code"
         name = f"{_kernel_name(_unit(function), str(function.attrs['layoutsel.anchor']))}_tuned"
         return _Kernel(self._add(code, name), task.result, task.packs, task.constants)
@@ -192,12 +192,12 @@ class _Lowering:
         source = str(function.attrs["layoutsel.transform"]).split(">")[0]
         return str(function.params[0].ty.dtype) == physical_dtype("float32", source)
 
-    def _legalised(self, callee: GlobalVar, function: relax.Function) -> _Kernel:
+    def _legalised(self, function: relax.Function) -> _Kernel:
         """TVM's own code for a sub-graph that no kernel computes."""
         try:
             legalised = legalise(function, self.unit)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise BuildError(f"{callee.name_hint}: TVM cannot legalise it: {error}") from error
+            raise _build_error(function, f"TVM cannot legalise it: {error}") from error
         mapping = {}
         for gv, func in legalised.functions.items():
             if gv.name_hint != "main":
@@ -299,9 +299,15 @@ def _packed(pack: Pack, weights: Constant) -> Expr:
     return constant_of(pack(weights.value.numpy()))
 
 
-def _described(function: relax.Function) -> str:
-    attrs = function.attrs
-    return f"sub-graph {attrs['layoutsel.subgraph']} ({attrs['layoutsel.anchor']})"
+def _build_error(function: relax.Function, reason: object) -> BuildError:
+    """The error of a function's sub-graph or transform."""
+    unit = _unit(function)
+    if "layoutsel.transform" in function.attrs:
+        transform = str(function.attrs["layoutsel.transform"])
+        return BuildError(f"transform {transform} on {unit}: {reason}", unit=unit, transform=transform)
+    subgraph = str(function.attrs["layoutsel.subgraph"])
+    what = f"sub-graph {subgraph} ({function.attrs['layoutsel.anchor']}) on {unit}"
+    return BuildError(f"{what}: {reason}", subgraph=subgraph, unit=unit)
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerCpu")

@@ -84,9 +84,10 @@ class _Lowering:
             try:
                 self.codes[key] = self._generate(function)
             except Exception as error:  # whatever a rule of TVM's stumbles over
-                name = label_of(function).removesuffix("_").replace("_to_", ">")
-                what = "transform" if ">" in name else "sub-graph"
-                raise BuildError(f"{what} {name} on {self.unit!r}: {error}") from error
+                kind = "transform" if "layoutsel.transform" in function.attrs else "subgraph"
+                name = str(function.attrs[f"layoutsel.{kind}"])
+                what = f"{kind.replace('subgraph', 'sub-graph')} {name} on {self.unit!r}"
+                raise BuildError(f"{what}: {error}", unit=self.unit, **{kind: name}) from error
         return self.codes[key]
 
     def _generate(self, function: relax.Function) -> _Code:

@@ -24,10 +24,11 @@ from tvm_passes.onednn.graph import Graph, Storage, Tensor
 from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.onednn.plugin import load
-from tvm_passes.onednn.scope import Scope, Unsupported, Value
+from tvm_passes.onednn.scope import Scope, Unsupported, Value, implementations
 from tvm_passes.onednn.storage import merge_storages
 from tvm_passes.onednn.subgraph import emit, make_scope
 
+UNIT = "onednn"
 CODEGEN = "layoutsel_onednn"
 """Value of the attribute ``Codegen`` of the functions that this file compiles."""
 
@@ -100,7 +101,8 @@ class _PartitionEmitter:
             scope = make_scope(self.graph, callee, labels)
             results = emit(scope, params, _label(callee, "anchor"))
         except Unsupported as error:
-            raise BuildError(f"sub-graph {labels['subgraph']} on onednn: {error}") from error
+            message = f"sub-graph {labels['subgraph']} on onednn: {error}"
+            raise BuildError(message, subgraph=labels["subgraph"], unit=UNIT) from error
         return results if isinstance(callee.ret_ty, relax.TupleType) else results[0]
 
     def transform(self, callee: relax.Function, params: Sequence[Tensor]) -> Tensor:
@@ -289,17 +291,28 @@ def _lower(module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function])
 def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
     symbol = str(function.attrs["global_symbol"])
     constants = {i: arg for i, arg in enumerate(call.args) if isinstance(arg, Constant)}
+    graph = emit_partition(symbol, function)
     try:
-        graph = emit_partition(symbol, function)
         _own_storages(graph)
         stay, weights = _pack(graph, constants)
         external = create_module(graph)
-    except RuntimeError as error:
-        raise BuildError(f"partition {symbol}: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        failed = _failed_node(graph)
+        raise BuildError(f"partition {symbol}: {error}", subgraph=failed, unit=UNIT) from error
     arguments = relax.Tuple([*(call.args[index] for index in stay), *weights])
     types = tensor_types(function.ret_ty)
     value = relax.op.call_dps_packed(relax.ExternFunc(symbol), arguments, types)
     return external, value
+
+
+def _failed_node(graph: Graph) -> str:
+    """The sub-graph of the first primitive of `graph` that oneDNN does not offer; empty where it offers all."""
+    for node in graph.nodes:
+        try:
+            implementations(graph.to_json([node]))
+        except (RuntimeError, ValueError):
+            return node.subgraph
+    return ""
 
 
 def register() -> None:
