@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import onnx
 import tvm
@@ -24,7 +26,25 @@ logger = logging.getLogger(__name__)
 
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
+_turn = threading.RLock()
+"""Held while a model is imported, planned or built: TVM's block builders keep one stack for all threads of a process."""
+
+
+def _one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have calls of `function` from several threads run one after the other."""
+
+    @wraps(function)
+    def in_turn(*args: _P.args, **options: _P.kwargs) -> _R:
+        with _turn:
+            return function(*args, **options)
+
+    return in_turn
+
+
+@_one_at_a_time
 def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with a default
     model: Model,
     *,
@@ -48,7 +68,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     parallel: bool = False,
     allow_external_links: bool = False,
 ) -> CompiledModel:
-    """Plan and compile a model for this machine.
+    """Plan and compile a model for this machine. Calls from several threads run one after the other.
 
     Parameters
     ----------
@@ -132,6 +152,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     return with_fallback(session, build)
 
 
+@_one_at_a_time
 def plan(
     model: Model,
     *,
@@ -149,6 +170,7 @@ def plan(
     return session.plan(session.problem(cost, pins, measure_budget_s), strategy)
 
 
+@_one_at_a_time
 def compile_plan(
     model: Model, plan: Plan | str | PathLike[str], *, verify: bool = True, **options: Any
 ) -> CompiledModel:
@@ -182,6 +204,7 @@ def stated(plan: Plan) -> dict[str, Any]:
     }
 
 
+@_one_at_a_time
 def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
     """Build `chosen`, perhaps loaded and edited, for the model of `session`; errors as of :func:`compile_plan`."""
     check_fits(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 import tvm
 from onnx import TensorProto, helper
@@ -17,7 +16,6 @@ from tvm_passes import backends, onednn
 from tvm_passes.backends import Backend
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import SubgraphError, whole_errors
-from tvm_passes.onednn.lower import LowerOnednn
 from tvm_passes.pipeline import lower
 
 FIRST, SECOND = SubgraphId("s0"), SubgraphId("s1")
@@ -43,7 +41,9 @@ def session(tmp_path_factory) -> Session:
 
 def declined() -> Declined:
     return Declined(
-        Decline(subgraph=SECOND, operator="cumsum", decision="broken:NCHW", got="this", expected="that")
+        Decline(
+            subgraph=SECOND, operator="cumsum", decision="broken:NCHW", got="this", expected="that"
+        )
     )
 
 
@@ -61,7 +61,9 @@ def broken(request) -> Iterator[str]:
     @tvm.transform.module_pass(opt_level=0, name="LowerBroken")
     class LowerBroken:
         def transform_module(self, module, _context):
-            units = {str(f.attrs.get("layoutsel.unit", "")) for f in module.functions.values() if f.attrs}
+            units = {
+                str(f.attrs.get("layoutsel.unit", "")) for f in module.functions.values() if f.attrs
+            }
             if "broken" in units:
                 raise ERRORS[request.param]()
             return module

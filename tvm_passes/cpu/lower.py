@@ -304,7 +304,9 @@ def _build_error(function: relax.Function, reason: object) -> BuildError:
     unit = _unit(function)
     if "layoutsel.transform" in function.attrs:
         transform = str(function.attrs["layoutsel.transform"])
-        return BuildError(f"transform {transform} on {unit}: {reason}", unit=unit, transform=transform)
+        return BuildError(
+            f"transform {transform} on {unit}: {reason}", unit=unit, transform=transform
+        )
     subgraph = str(function.attrs["layoutsel.subgraph"])
     what = f"sub-graph {subgraph} ({function.attrs['layoutsel.anchor']}) on {unit}"
     return BuildError(f"{what}: {reason}", subgraph=subgraph, unit=unit)
