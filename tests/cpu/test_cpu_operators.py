@@ -317,6 +317,17 @@ def test_a_maximum_of_bfloat16_is_exact(layout):
     assert (got[~inside] < -1e38).all()
 
 
+@pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")
+@pytest.mark.parametrize("shape", [(1, 49, 1), (1, 1, 1), (1, 49, 16)])
+def test_an_operand_in_bfloat16_is_broadcast(shape):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((1, 49, 16)).astype("float32")
+    divisor = 1 + rng.random(shape).astype("float32")
+    quotient = model(op.divide, rows.shape, shape)
+    got = run(quotient, [rows, divisor], Decision(unit="cpu", precision="bf16"))
+    np.testing.assert_allclose(got, rows / divisor, rtol=2**-6)
+
+
 def test_normalisation_of_large_and_tiny_values():
     """What its squares overflow from is scaled to nothing; of what is no number, no number."""
     array = np.random.default_rng(0).standard_normal((1, 32, 5, 5)).astype("float32")

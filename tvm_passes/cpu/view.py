@@ -54,8 +54,8 @@ class View:
         stride = getattr(self, axis)
         if not self.storage:
             return emit.load(buffer, base, lanes, stride)
-        if stride == 0:
-            return emit.splat(self.load(buffer, base), lanes)
+        if stride == 0 and lanes > 1:
+            return emit.splat(self.load(buffer, base, 1, axis), lanes)
         high = emit.widen(emit.load(buffer, base, lanes, stride), lanes)
         if self.storage == BF16:
             return high
