@@ -17,7 +17,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from tvm_passes.devices import ask_driver
@@ -50,14 +49,6 @@ def available() -> str | None:
         except OSError as error:
             return f"TVM's run time for CUDA cannot be loaded ({error}): install NVIDIA's driver and libcudart of CUDA 13"
     return None
-
-
-def load_module(file: Path) -> Any:
-    """TVM's module in a shared library, which may hold PTX."""
-    import tvm_ffi
-
-    with taking_ptx():
-        return tvm_ffi.load_module(str(file.resolve()))
 
 
 @contextlib.contextmanager

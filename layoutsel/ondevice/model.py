@@ -16,11 +16,10 @@ from layoutsel.ondevice.artifact_header import SUFFIX, read_header
 from layoutsel.ondevice.requirements import check, check_features, check_units
 from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
 from layoutsel.runtime.device_errors import check_not_forked
-from layoutsel.runtime.machine import virtual_machine
+from layoutsel.runtime.machine import load_library, virtual_machine
 from layoutsel.runtime.own_threads import OwnThreads
 from layoutsel.runtime.ownership import Ownership
 from layoutsel.runtime.signature import Signature
-from tvm_passes import cuda
 from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import available as load_thread_pool
 from tvm_passes.runtime_library import load_tvm_runtime
@@ -45,8 +44,8 @@ class Model:
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
-        module = cuda.load_module(path)
         self._devices = tuple(header.get("devices", (HOST,)))
+        module = load_library(path, self._devices)
         machine = virtual_machine(module, self._devices)
         places = header.get("places") or [HOST] * len(header["weights"])
         weights = list(_weights(path, header, places))

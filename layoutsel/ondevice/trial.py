@@ -14,9 +14,8 @@ from layoutsel.ondevice.manifest import Argument, Program
 from layoutsel.ondevice.tensors import random_tensor, tensor_of
 from layoutsel.ondevice.timing import Measured, time_candidate, time_copy, time_crossing
 from layoutsel.ondevice.units import LOADERS
-from layoutsel.runtime.machine import virtual_machine
+from layoutsel.runtime.machine import load_library, virtual_machine
 from layoutsel.runtime.threads import set_threads
-from tvm_passes import cuda
 from tvm_passes.runtime_library import load_tvm_runtime
 
 INPUT_SEED = 1000
@@ -62,7 +61,7 @@ def prepare(units: tuple[str, ...], threads: int) -> None:
 
 def load_program(folder: Path, program: Program) -> Candidate:
     """A program of an unpacked bundle with its arguments in place."""
-    module = cuda.load_module(folder / program.file)
+    module = load_library(folder / program.file, program.devices)
     inputs = [_tensor(arg, INPUT_SEED + index) for index, arg in enumerate(program.inputs)]
     weights = [_tensor(argument, index) for index, argument in enumerate(program.weights)]
     return Candidate(

@@ -14,7 +14,9 @@ from layoutsel.ondevice.artifact_header import check_name
 from layoutsel.ondevice.requirements import check_features, check_units
 from layoutsel.runtime.artifact import Artifact, extracted, read
 from layoutsel.runtime.compiled import CompiledModel
-from tvm_passes import cuda, onednn
+from layoutsel.runtime.machine import load_library
+from tvm_passes import onednn
+from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -67,7 +69,7 @@ def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
     check_units(str(path), header.get("units", ()), advice)
     load_tvm_runtime()
     onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
-    module = cuda.load_module(library)
+    module = load_library(library, header.get("devices", (HOST,)))
     other = opened.fallback
     fallback = partial(_opened_fallback, path, other) if other is not None else None
     return CompiledModel(module, opened.weights, dict(header), path, fallback=fallback)

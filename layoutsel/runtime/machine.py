@@ -1,15 +1,25 @@
-"""TVM's virtual machine, and waiting for devices, without TVM's Python package."""
+"""TVM's modules and virtual machine, and waiting for devices, without TVM's Python package."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 import tvm_ffi
 
+from tvm_passes import cuda
 from tvm_passes.devices import DEVICE_TYPES, HOST
 
+CUDA = "cuda"
 POOLED_ALLOCATOR = 2
 """Of TVM's virtual machine: keeps what a run has freed for the next one."""
+
+
+def load_library(file: Path, devices: Collection[str]) -> tvm_ffi.Module:
+    """The module in a shared library that was built for `devices`; CUDA's code in it is PTX, which TVM alone does not take."""
+    with cuda.taking_ptx() if CUDA in devices else nullcontext():
+        return tvm_ffi.load_module(str(file.resolve()))
 
 
 def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) -> tvm_ffi.Module:

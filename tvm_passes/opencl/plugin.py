@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 from pathlib import Path
 
@@ -18,6 +19,9 @@ _OPENCL, _EXIST = 4, 0
 """DLPack's number of the device type, and TVM's of the attribute."""
 _loading = threading.RLock()
 """Held by who loads: names can be registered once."""
+os.register_at_fork(
+    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+)
 
 
 def available() -> str | None:
