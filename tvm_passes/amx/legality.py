@@ -8,7 +8,7 @@ from dataclasses import replace
 from tvm import relax
 
 from tvm_passes.amx.blocking import ALGORITHMS
-from tvm_passes.amx.machine import unavailable
+from tvm_passes.amx.machine import absent
 from tvm_passes.amx.plan import plan_amx
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.cpu.plan import Plan
@@ -31,7 +31,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, str] | None:
     anchor = str(function.attrs["layoutsel.anchor"])
-    reason = unavailable()
+    reason = absent()
     if reason is not None:
         return anchor, reason, "a CPU with AMX"
     for field, known in (

@@ -8,6 +8,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from tvm_passes.isa import EXTENSIONS, VARIABLE, cpu_flags, isa_limit
+from tvm_passes.targets import elsewhere
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -31,6 +32,12 @@ def unavailable() -> str | None:
     if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) != 0:
         return "the operating system does not grant AMX tiles to this process"
     return None
+
+
+def absent() -> str | None:
+    """Why the machine that code is generated for (:mod:`tvm_passes.targets`) has no tiles; None where it has."""
+    other = elsewhere()
+    return unavailable() if other is None else unfit(other.host)
 
 
 def unfit(target: Target) -> str | None:
