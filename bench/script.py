@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel.benchmarking.compare import save
+from tvm_passes.targets import for_threads
 
 Rows = Callable[[str, int], Iterator[dict[str, Any]]]
 """(model, threads) → rows of the result."""
@@ -21,8 +22,9 @@ def run(rows: Rows, description: str | None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     found: list[dict[str, Any]] = []
-    for model in arguments.models:
-        for row in rows(model, arguments.threads):
-            print(*row.values(), sep="\t", flush=True)
-            found.append(row)
-        save(arguments.json, found)
+    with for_threads(arguments.threads):
+        for model in arguments.models:
+            for row in rows(model, arguments.threads):
+                print(*row.values(), sep="\t", flush=True)
+                found.append(row)
+            save(arguments.json, found)

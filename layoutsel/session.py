@@ -51,7 +51,7 @@ from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.targets import Elsewhere, targeting
+from tvm_passes.targets import Elsewhere, for_threads, targeting
 
 CANDIDATE_LIMIT_S = 60.0
 """Building and timing one candidate takes seconds; what takes longer hangs."""
@@ -172,8 +172,8 @@ class Session:
 
     @contextmanager
     def generating(self) -> Iterator[None]:
-        """Within it, the units see the machine that code is for and the tuning records at hand."""
-        with targeting(self.elsewhere), self._tuned:
+        """Within it, the units see the machine and the threads that code is for, and the tuning records at hand."""
+        with targeting(self.elsewhere), for_threads(self.threads), self._tuned:
             yield
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What code is generated for: this machine, or, within :func:`targeting`, another that is out of reach.
+"""What code is generated for: this machine, or, within :func:`targeting`, another that is out of reach; and its threads.
 
 Importing this does not import TVM.
 """
@@ -44,6 +44,24 @@ def targeting(machine: Elsewhere | None) -> Iterator[None]:
         yield
     finally:
         _elsewhere.reset(token)
+
+
+_threads: ContextVar[int | None] = ContextVar("layoutsel.threads", default=None)
+
+
+def kernel_threads() -> int | None:
+    """Threads that kernels are generated for; None where that is not said: as many as the target has cores."""
+    return _threads.get()
+
+
+@contextmanager
+def for_threads(count: int | None) -> Iterator[None]:
+    """Generate kernels for `count` threads within this context, however many cores there are."""
+    token = _threads.set(count)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
 
 
 def absent_elsewhere(kind: str) -> str | None:

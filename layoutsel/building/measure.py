@@ -16,6 +16,7 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
+from tvm_passes.targets import for_threads
 from tvm_passes.tuned import database_of
 
 
@@ -29,11 +30,12 @@ def run_request(request: Mapping[str, Any]) -> Measured:
     """
     threads = int(request["threads"])
     set_threads(threads)
-    built = build_request(request, host_target())
+    with for_threads(threads):
+        built = build_request(request, host_target())
+        reference = reference_kernel().ready
     if not built:
         return time_copy(places_of(request), tuple(request["shape"]))
     candidates = [one.ready for one in built]
-    reference = reference_kernel().ready
     if request["kind"] == "crossing":
         return timing.time_crossing(candidates, reference, threads)
     return timing.time_candidate(candidates[0], reference, threads)
@@ -51,7 +53,9 @@ def places_of(request: Mapping[str, Any]) -> tuple[str, str]:
 
 def time_candidate(built: Built, threads: int) -> Measured:
     """Time one run of a candidate on this machine; see :func:`layoutsel.ondevice.timing.time_candidate`."""
-    return timing.time_candidate(built.ready, reference_kernel().ready, threads)
+    with for_threads(threads):
+        reference = reference_kernel().ready
+    return timing.time_candidate(built.ready, reference, threads)
 
 
 def _subgraph(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[Built, ...]:

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 from tvm import relax
+from tvm.target import Target
 
 from layoutsel.building.candidate import Built, build_candidate
 from layoutsel.ondevice.reference import CHANNELS, SIDE
@@ -15,9 +16,13 @@ from tvm_passes.decision import Decision
 from tvm_passes.partition import PartitionSubgraphs
 
 
-@cache
 def reference_kernel() -> Built:
-    """The convolution, built once per process."""
+    """The convolution, built once per process and target, whose number of threads is part of it."""
+    return _kernel_for(str(host_target()))
+
+
+@cache
+def _kernel_for(config: str) -> Built:
     builder = relax.BlockBuilder()
     image = relax.TensorType((1, CHANNELS, SIDE, SIDE), "float32")
     x = relax.Var("x", image)
@@ -29,6 +34,6 @@ def reference_kernel() -> Built:
         builder.emit_func_output(output)
     module = PartitionSubgraphs()(builder.finalize())
     function = next(f for gv, f in module.functions.items() if gv.name_hint != "main")
-    target = host_target()
+    target = Target(config)
     packed = "NCHW16c" if vector_unit(target).lanes >= 16 else "NCHW8c"
     return build_candidate(function, Decision(unit="cpu", layout=packed), target)

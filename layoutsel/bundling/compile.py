@@ -19,7 +19,7 @@ from layoutsel.ondevice.archive import sha256
 from layoutsel.ondevice.manifest import Argument, Program
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.cpu import host_target
-from tvm_passes.targets import Elsewhere, targeting
+from tvm_passes.targets import Elsewhere, for_threads, targeting
 
 LIBRARIES = "lib"
 """Folder of a bundle's shared libraries."""
@@ -51,7 +51,8 @@ def compile_order(order: Order) -> tuple[Program, ...]:
     """Build an order's programs and write their libraries into its folder, named by what is in them."""
     host = None if order.host is None else Target(dict(order.host))
     devices = {kind: Target(dict(target)) for kind, target in order.devices.items()}
-    with targeting(None if host is None else Elsewhere(host=host, devices=devices)):
+    there = None if host is None else Elsewhere(host=host, devices=devices)
+    with targeting(there), for_threads(order.request.get("threads")):
         built = build_request(order.request, host_target())
         return tuple(_program(one, order) for one in built)
 

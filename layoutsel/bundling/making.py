@@ -49,7 +49,8 @@ class Making:
         LayoutselError
             If not even the reference kernel can be built.
         """
-        labels, requests = ["the reference kernel"], [{"kind": "reference"}]
+        labels = ["the reference kernel"]
+        requests = [{"kind": "reference", "threads": self.session.threads}]
         labels += [label for label, _ in asked]
         orders = [self._order(request) for request in (*requests, *(r for _, r in asked))]
         reference, *rest = compile_all(orders, labels, self.on_compiled)

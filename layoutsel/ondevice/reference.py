@@ -26,7 +26,8 @@ class BestReference:
 
     def __init__(self, threads: int, folder: Path | None = None) -> None:
         folder = folder or user_cache()
-        self._file = folder / f"reference-{this_machine().fingerprint}-{threads}.json"
+        # Files of an older name hold times of a kernel that was blocked for the cores.
+        self._file = folder / f"reference-{this_machine().fingerprint}-{threads}-threads.json"
         self._best_us: float | None = None
 
     def speed(self, reference_us: float) -> float:

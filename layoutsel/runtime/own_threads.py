@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from layoutsel.errors import ForkedError
-from layoutsel.runtime.threads import limited_to, set_threads, shares_openmp
+from layoutsel.runtime.threads import set_threads, shares_openmp
+from tvm_passes.onednn.plugin import limited_to
 
 FORK_WAITS_S = 10.0
 """Longest time that a fork waits for calls to end."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import tvm_ffi
 
@@ -46,13 +44,3 @@ def set_threads(count: int) -> None:
     configure = tvm_ffi.get_global_func("runtime.config_threadpool")
     configure(SHARE_ALL_CORES, count, [str(core) for core in _CORES])
     _configured.count = count
-
-
-@contextmanager
-def limited_to(count: int) -> Iterator[None]:
-    """Let the calling thread's kernels use `count` of OpenMP's threads within; OpenMP's own setting stays as it is."""
-    before = onednn.set_num_threads(count)
-    try:
-        yield
-    finally:
-        onednn.set_num_threads(before)

@@ -9,7 +9,7 @@ from functools import cache
 from tvm.target import Target, codegen
 
 from tvm_passes.isa import EXTENSIONS, cpu_flags, isa_limit
-from tvm_passes.targets import elsewhere
+from tvm_passes.targets import elsewhere, kernel_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +51,20 @@ def has_vnni(target: Target) -> bool:
 
 
 def num_cores(target: Target) -> int:
-    """Cores of a target; this process's share of the machine where the target does not say."""
+    """Cores of a target; where it does not say, those that code is generated for."""
     stated = target.attrs.get("num-cores") if hasattr(target, "attrs") else None
-    return int(stated) if stated else len(os.sched_getaffinity(0))
+    return int(stated) if stated else _cores()
+
+
+def _cores() -> int:
+    """The threads that code is generated for, or this process's share of the machine where that is not said."""
+    return kernel_threads() or len(os.sched_getaffinity(0))
 
 
 def host_target(override: str | dict[str, object] | None = None) -> Target:
     """The target of this machine: ``llvm`` with its CPU, or an older one that stands for it, and its number of cores.
 
-    Where code is generated for another machine (:mod:`tvm_passes.targets`), that one's.
+    Where code is generated for another machine or for a number of threads (:mod:`tvm_passes.targets`), it has these.
 
     Parameters
     ----------
@@ -70,10 +75,10 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
         target = Target(override)
         if target.attrs.get("num-cores"):
             return target
-        return Target({**dict(target.export()), "num-cores": len(os.sched_getaffinity(0))})
+        return _with_cores(target, _cores())
     other = elsewhere()
     if other is not None:
-        return other.host
+        return _with_cores(other.host, kernel_threads() or num_cores(other.host))
     limit = isa_limit()
     flags = cpu_flags()
     mcpu, mattr = generation(codegen.llvm_get_system_cpu(), flags)
@@ -82,8 +87,14 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
     if "avx512f" in flags:
         # LLVM prefers 256-bit registers on these CPUs, which halves the width of vectorised loops.
         mattr = (*mattr, "-prefer-256-bit")
-    config = {"kind": "llvm", "mcpu": mcpu, "num-cores": len(os.sched_getaffinity(0))}
+    config = {"kind": "llvm", "mcpu": mcpu, "num-cores": _cores()}
     return Target({**config, "mattr": [*mattr]} if mattr else config)
+
+
+def _with_cores(target: Target, count: int) -> Target:
+    if target.attrs.get("num-cores") == count:
+        return target
+    return Target({**dict(target.export()), "num-cores": count})
 
 
 _GENERATIONS = (

@@ -23,10 +23,11 @@ from tvm_passes.layout import PLAIN, SPLIT, logical_shape, order_of, storage_of
 from tvm_passes.onednn.graph import Graph, Storage, Tensor
 from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
-from tvm_passes.onednn.plugin import load
+from tvm_passes.onednn.plugin import limited_to, load
 from tvm_passes.onednn.scope import Scope, Unsupported, Value, implementations
 from tvm_passes.onednn.storage import merge_storages
 from tvm_passes.onednn.subgraph import emit, make_scope
+from tvm_passes.targets import kernel_threads
 
 UNIT = "onednn"
 CODEGEN = "layoutsel_onednn"
@@ -294,7 +295,8 @@ def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
     graph = emit_partition(symbol, function)
     try:
         _own_storages(graph)
-        stay, weights = _pack(graph, constants)
+        with limited_to(kernel_threads()):
+            stay, weights = _pack(graph, constants)
         external = create_module(graph)
     except (RuntimeError, ValueError) as error:
         failed = _failed_node(graph)

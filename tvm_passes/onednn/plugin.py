@@ -130,6 +130,16 @@ def get_num_threads() -> int:
     return int(function("layoutsel.get_num_threads")())
 
 
+@contextlib.contextmanager
+def limited_to(count: int | None) -> Iterator[None]:
+    """Let what the calling thread runs use `count` threads within; None: as many as before."""
+    before = set_num_threads(count if count is not None else get_num_threads())
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
 def version() -> str:
     """Version of the oneDNN library in use."""
     return str(function("layoutsel.onednn.version")())

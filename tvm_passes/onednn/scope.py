@@ -14,7 +14,9 @@ from tvm_passes.ir import Constant, Expr, Var, leaves, op_name, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
 from tvm_passes.onednn.graph import Graph, Node, PostOp, Quantization, Storage, Tensor
 from tvm_passes.onednn.plugin import function as plugin_function
+from tvm_passes.onednn.plugin import get_num_threads, limited_to
 from tvm_passes.ports import Ports, read_ports
+from tvm_passes.targets import kernel_threads
 
 
 class Unsupported(Exception):
@@ -31,10 +33,15 @@ INTEGERS = frozenset({"int8", "uint8"})
 """Types of quantised tensors."""
 
 
-@functools.lru_cache(maxsize=4096)
 def implementations(text: str) -> tuple[str, ...]:
     """oneDNN's implementation of each node of a graph in JSON; raises what oneDNN declines."""
-    names = plugin_function("layoutsel.onednn.implementations")(text)
+    return _implementations(text, kernel_threads() or get_num_threads())
+
+
+@functools.lru_cache(maxsize=4096)
+def _implementations(text: str, threads: int) -> tuple[str, ...]:
+    with limited_to(threads):
+        names = plugin_function("layoutsel.onednn.implementations")(text)
     return tuple(str(name) for name in names)
 
 
