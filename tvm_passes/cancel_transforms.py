@@ -8,7 +8,15 @@ import tvm
 from tvm import relax, sym, tirx
 from tvm.ir import Call
 
-from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, static_shape, substitute
+from tvm_passes.ir import (
+    Expr,
+    ModulePass,
+    main_bindings,
+    op_name,
+    rebuilding,
+    static_shape,
+    substitute,
+)
 
 
 def compose(
@@ -52,8 +60,7 @@ class CancelTransforms(ModulePass):
         main = module["main"]
         if not any(op_name(b.value) == "layout_transform" for b in main_bindings(main)):
             return module
-        rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
-        builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
+        builder = rebuilding(module)
         made: dict[Expr, Call] = {}
         mapping: dict[Expr, Expr] = {}
         with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, substitute
+from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, rebuilding, substitute
 
 SOFTMAX = ("nn.softmax", "nn.log_softmax")
 RENAMING = ("reshape", "flatten", "squeeze", "expand_dims")
@@ -53,8 +53,7 @@ class ExposeLogits(ModulePass):
         exposed = logits(main)
         if not exposed:
             return module
-        rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
-        builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
+        builder = rebuilding(module)
         with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
             with builder.dataflow():
                 mapping: dict[Expr, Expr] = {}

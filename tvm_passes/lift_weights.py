@@ -16,6 +16,7 @@ from tvm_passes.ir import (
     leaves,
     main_bindings,
     op_name,
+    rebuilding,
     substitute,
 )
 
@@ -66,8 +67,7 @@ class LiftWeights(ModulePass):
             for weight in weights_of(binding.value):
                 own = weight.constant.ty if weight.device == HOST else binding.var.ty
                 types.setdefault(weight, own)
-        rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
-        builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
+        builder = rebuilding(module)
         packed = relax.Var("weights", relax.TupleType(list(types.values())))
         attrs = dict(main.attrs) if main.attrs else {}
         mapping: dict[Expr, Expr] = {}
@@ -86,8 +86,4 @@ class LiftWeights(ModulePass):
                         mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
                 result = builder.emit_output(substitute(main.body.body, mapping.get))
             builder.emit_func_output(result)
-        lifted = builder.finalize()
-        lifted = lifted.with_attrs(module.attrs) if module.attrs else lifted
-        for name, infos in module.global_infos.items():
-            lifted.update_global_info(name, infos)
-        return lifted
+        return builder.finalize()

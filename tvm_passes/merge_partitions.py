@@ -10,7 +10,16 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from tvm_passes.ir import Constant, Expr, ModulePass, Var, leaves, main_bindings, substitute
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    ModulePass,
+    Var,
+    leaves,
+    main_bindings,
+    rebuilding,
+    substitute,
+)
 
 
 class _Quotient:
@@ -197,7 +206,7 @@ class MergePartitions(ModulePass):
         """Merge the partitions of `module`."""
         main = module["main"]
         bindings = main_bindings(main)
-        builder = relax.BlockBuilder(_without_external(module, self.codegen))
+        builder = rebuilding(module, lambda _name, function: not self._is_external(function))
         mapping: dict[Expr, Expr] = {}
         count = 0
         with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
@@ -228,6 +237,10 @@ class MergePartitions(ModulePass):
             builder.emit_func_output(result)
         return builder.finalize()
 
+    def _is_external(self, function: tvm.ir.BaseFunc) -> bool:
+        """Whether it becomes part of a partition."""
+        return bool(function.attrs and str(function.attrs.get("layoutsel.unit")) in self.codegen)
+
 
 def _bind(
     builder: relax.BlockBuilder, mapping: dict[Expr, Expr], call: Call, results: Sequence[Var]
@@ -238,13 +251,3 @@ def _bind(
         return
     for index, result in enumerate(results):
         mapping[result] = builder.emit(relax.TupleGetItem(value, index))
-
-
-def _without_external(module: tvm.IRModule, codegen: Mapping[str, str]) -> tvm.IRModule:
-    kept: Mapping[GlobalVar, tvm.ir.BaseFunc] = {
-        gv: function
-        for gv, function in module.functions.items()
-        if gv.name_hint != "main"
-        and not (function.attrs and str(function.attrs.get("layoutsel.unit")) in codegen)
-    }
-    return tvm.IRModule(kept)

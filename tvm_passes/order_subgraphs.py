@@ -10,7 +10,7 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import IllegalDecision
-from tvm_passes.ir import Expr, ModulePass, Var, leaves, main_bindings, substitute
+from tvm_passes.ir import Expr, ModulePass, Var, leaves, main_bindings, rebuilding, substitute
 from tvm_passes.rewrite_layouts import subgraph_id
 
 
@@ -42,8 +42,7 @@ class OrderSubgraphs(ModulePass):
             raise IllegalDecision(
                 f"an order of {len(self.order)} sub-graphs: expected each of the model's {len(waiting)} once"
             )
-        rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
-        builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
+        builder = rebuilding(module)
         mapping: dict[Expr, Expr] = {param: param for param in main.params}
 
         def emit(binding: relax.VarBinding) -> None:

@@ -19,6 +19,7 @@ from tvm_passes.ir import (
     leaves,
     main_bindings,
     op_name,
+    rebuilding,
     static_shape,
     substitute,
 )
@@ -269,9 +270,7 @@ class PartitionSubgraphs(ModulePass):
             group.nodes[-1].position: group for group in _form_groups(nodes, self.max_operators)
         }
         inside = {node.position for node in nodes}
-        builder = relax.BlockBuilder(
-            tvm.IRModule({gv: f for gv, f in module.functions.items() if gv.name_hint != "main"})
-        )
+        builder = rebuilding(module)
         mapping: dict[Expr, Expr] = {}
         with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
             with builder.dataflow():

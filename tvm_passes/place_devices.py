@@ -9,7 +9,16 @@ from tvm.relax.global_info import VDevice
 
 from tvm_passes.devices import HOST
 from tvm_passes.inlining import hint_of
-from tvm_passes.ir import Constant, Expr, ModulePass, Var, main_bindings, op_name, substitute
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    ModulePass,
+    Var,
+    main_bindings,
+    op_name,
+    rebuilding,
+    substitute,
+)
 
 
 def device_of(function: tvm.ir.BaseFunc | None) -> str:
@@ -39,8 +48,7 @@ class _Placing:
         self.outside = outside
         names = devices_of(module)
         self.vdevices = {name: VDevice(_plain_target(module, name), 0, "global") for name in names}
-        rest = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
-        self.builder = relax.BlockBuilder(tvm.IRModule(rest, attrs=module.attrs))
+        self.builder = rebuilding(module)
         self.mapping: dict[Expr, Expr] = {}
         self.devices: dict[Expr, str] = {}
         self.copies: dict[tuple[Expr, str], Expr] = {}

@@ -10,14 +10,7 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import IllegalDecision
-from tvm_passes.ir import (
-    Expr,
-    ModulePass,
-    Var,
-    main_bindings,
-    static_shape,
-    substitute,
-)
+from tvm_passes.ir import Expr, ModulePass, Var, main_bindings, rebuilding, static_shape, substitute
 from tvm_passes.layout import (
     BF16,
     LAYOUTS,
@@ -205,10 +198,7 @@ class _Rewriter:
         self.decisions = decisions
         self.byoc = byoc
         self.devices = devices
-        kept = {gv: f for gv, f in module.functions.items() if gv.name_hint != "main"}
-        for gv in [gv for gv, function in kept.items() if subgraph_id(function)]:
-            del kept[gv]
-        self.builder = relax.BlockBuilder(tvm.IRModule(kept))
+        self.builder = rebuilding(module, lambda _name, function: not subgraph_id(function))
         self.mapping: dict[Expr, Expr] = {}
         self.layouts: dict[Var, tuple[str, ...]] = {}
         self.units: dict[Var, str] = {}

@@ -24,7 +24,16 @@ from tvm_passes.cpu.subgraph import read_subgraph
 from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import Constant, Expr, Var, constant_of, main_bindings, static_shape, substitute
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    Var,
+    constant_of,
+    main_bindings,
+    rebuilding,
+    static_shape,
+    substitute,
+)
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 from tvm_passes.tunable import Pack, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
@@ -72,12 +81,7 @@ class _Lowering:
         self.target = target
         self.planners = planners
         self.unit = vector_unit(target)
-        kept = {
-            gv: func
-            for gv, func in module.functions.items()
-            if gv.name_hint != "main" and not self._is_ours(func)
-        }
-        self.builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
+        self.builder = rebuilding(module, lambda _name, function: not self._is_ours(function))
         self.kernels: dict[tuple[GlobalVar, _Place], _Kernel] = {}
         self.shared: dict[tuple[int, _Place], list[tuple[relax.Function, _Kernel]]] = {}
         self.placements = find_placements(module, self._writes, self._reads)

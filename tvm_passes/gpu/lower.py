@@ -15,7 +15,15 @@ from tvm.target import Target
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise, schedule
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import Constant, Expr, ModulePass, constant_of, main_bindings, substitute
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    ModulePass,
+    constant_of,
+    main_bindings,
+    rebuilding,
+    substitute,
+)
 from tvm_passes.layout import PLAIN
 from tvm_passes.tunable import Pack, Tunable, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
@@ -39,12 +47,7 @@ class _Lowering:
         self.module = module
         self.unit = unit
         self.target = target
-        kept = {
-            gv: function
-            for gv, function in module.functions.items()
-            if gv.name_hint != "main" and not _belongs(function, unit)
-        }
-        self.builder = relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs))
+        self.builder = rebuilding(module, lambda _name, function: not _belongs(function, unit))
         self.codes: dict[tvm_ffi.StructuralKey, _Code] = {}
 
     def lower(self) -> tvm.IRModule:

@@ -15,6 +15,7 @@ from tvm_passes.ir import (
     Expr,
     Var,
     main_bindings,
+    rebuilding,
     static_shape,
     substitute,
     tensor_types,
@@ -266,12 +267,7 @@ def _is_ours(function: relax.Function) -> bool:
 
 def _lower(module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]) -> tvm.IRModule:
     main = module["main"]
-    rest = {
-        gv: function
-        for gv, function in module.functions.items()
-        if gv not in partitions and gv.name_hint != "main"
-    }
-    builder = relax.BlockBuilder(tvm.IRModule(rest))
+    builder = rebuilding(module, lambda name, _function: name not in partitions)
     externals: list[Any] = []
     mapping: dict[Expr, Expr] = {}
     with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
