@@ -8,6 +8,7 @@ from tvm_passes.errors import (
     Declined,
     IllegalDecision,
     LayoutselError,
+    ModelTooLarge,
     UnitUnavailable,
     UnsupportedModel,
 )
@@ -19,10 +20,12 @@ __all__ = [
     "DeviceError",
     "ForkedError",
     "IllegalDecision",
+    "ImporterFault",
     "InputError",
     "InvalidModel",
     "InvalidShape",
     "LayoutselError",
+    "ModelTooLarge",
     "UnitUnavailable",
     "UnsupportedModel",
 ]
@@ -42,6 +45,10 @@ class InputError(LayoutselError):
 
 class ForkedError(LayoutselError):
     """A model, or a device, that a forked process cannot use any more."""
+
+
+class ImporterFault(Exception):
+    """A fault of the importer itself, which no change of the model has to mend."""
 
 
 class DeviceError(LayoutselError):

@@ -16,6 +16,10 @@ class UnsupportedModel(LayoutselError):
     """A model, or a part of one, that cannot be imported or partitioned."""
 
 
+class ModelTooLarge(UnsupportedModel):
+    """A model that asks for more memory or nodes than the limits of its import allow."""
+
+
 class IllegalDecision(LayoutselError):
     """A decision that its sub-graph or unit cannot honour, or that fits no sub-graph."""
 
@@ -104,5 +108,12 @@ class Declined(SubgraphError):
             super().__init__(decline)
 
 
-ERRORS = (UnsupportedModel, IllegalDecision, BuildError, UnitUnavailable, Declined)
+ERRORS = (
+    ModelTooLarge,
+    UnsupportedModel,
+    IllegalDecision,
+    BuildError,
+    UnitUnavailable,
+    Declined,
+)
 """What passes raise; registered with TVM's foreign function interface, to cross it as what they are."""

@@ -275,6 +275,12 @@ def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN00
     return relax.op.take(data, positive, axis, mode="clip")
 
 
+def _top_k(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """Stock converter, in order: where the model leaves the order open, that is as right as any other."""
+    attributes["sorted"] = 1
+    return stock("TopK")(builder, inputs, attributes, state, opset)
+
+
 def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     """Stock form for odd windows; an even window reaches further after a channel than before it.
 
@@ -363,4 +369,5 @@ CONVERTERS: Mapping[str, Converter] = {
     "SpaceToDepth": _only("SpaceToDepth", "mode", (b"DCR",), b"DCR"),
     "Sum": _chain(relax.op.add),
     "Tile": _tile,
+    "TopK": _top_k,
 }

@@ -9,9 +9,11 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from layoutsel.errors import InvalidModel, UnsupportedModel
+from layoutsel.errors import InvalidModel
 from layoutsel.model import architectures, zoo
 from layoutsel.model.import_external import load_external_data
+from layoutsel.model.import_structure import check_model
+from tvm_passes.limits import ImportLimits
 
 _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
     zoo.PREFIX: zoo.light_model,
@@ -22,14 +24,24 @@ _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
 _MOST_BYTES = 2**31 - 1
 """Bytes of a serialized protocol buffer."""
 
+_LFS_POINTER = b"version https://git-lfs"
+"""Start of a file that git leaves in place of a large one where git-lfs is missing."""
 
-def load_model(source: str | os.PathLike[str], *, allow_external_links: bool = False) -> ModelProto:
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    allow_external_links: bool = False,
+    limits: ImportLimits | None = None,
+) -> ModelProto:
     """Read the model at a path, external data included, or build ``light:<name>`` or ``arch:<name>``.
 
     Parameters
     ----------
     allow_external_links
         Whether links among the external data may lead out of the model's folder.
+    limits
+        Sizes that the model may reach; the usual ones where None.
 
     Raises
     ------
@@ -38,7 +50,7 @@ def load_model(source: str | os.PathLike[str], *, allow_external_links: bool = F
         read, or there is no model of that name.
     """
     prefix, name = _split(source)
-    return _NAMED[prefix](name) if prefix else _read(Path(source), allow_external_links)
+    return _NAMED[prefix](name) if prefix else _read(Path(source), allow_external_links, limits)
 
 
 def model_name(source: str | os.PathLike[str]) -> str:
@@ -54,64 +66,24 @@ def _split(source: str | os.PathLike[str]) -> tuple[str, str]:
     return prefix, text.removeprefix(prefix)
 
 
-def _read(file: Path, allow_external_links: bool) -> ModelProto:
+def _read(file: Path, allow_external_links: bool, limits: ImportLimits | None) -> ModelProto:
     _check_file(file)
+    data = file.read_bytes()
+    if data.startswith(_LFS_POINTER):
+        raise InvalidModel(
+            f"{file}: got a pointer of git-lfs; expected the model that it stands for. Run: git lfs pull"
+        )
     model = ModelProto()
     try:
-        model.ParseFromString(file.read_bytes())
+        model.ParseFromString(data)
     except DecodeError:
         raise InvalidModel(
-            f"{file}: got {file.stat().st_size} bytes that are not an ONNX model, or one cut short or damaged; "
+            f"{file}: got {len(data)} bytes that are not an ONNX model, or one cut short or damaged; "
             f"expected a complete .onnx file. Export or download it again"
         ) from None
-    check_model(model, str(file))
+    check_model(model, str(file), limits)
     load_external_data(model, file, allow_links=allow_external_links)
     return model
-
-
-def check_model(model: ModelProto, where: str) -> None:
-    """Refuse a message that parses and is still no model.
-
-    Raises
-    ------
-    InvalidModel
-        If it has no nodes, no outputs, no operator set or an ancient format version.
-    UnsupportedModel
-        If its weights are sparse.
-    """
-    graph = model.graph
-    if not graph.node or not graph.output or not model.opset_import:
-        raise InvalidModel(
-            f"{where}: got a model with {len(graph.node)} nodes, {len(graph.output)} outputs and "
-            f"{len(model.opset_import)} operator sets; expected at least one of each. Is it an ONNX file?"
-        )
-    if model.ir_version < 3:
-        raise InvalidModel(
-            f"{where}: got ONNX IR version {model.ir_version}; expected 3 or later. Export it again"
-        )
-    if graph.sparse_initializer:
-        name = graph.sparse_initializer[0].values.name
-        raise UnsupportedModel(f"{where}: weight {name!r} is sparse; expected dense weights")
-    _check_values(model, where)
-
-
-def _check_values(model: ModelProto, where: str) -> None:
-    """Refuse a graph that reads a tensor that nothing defines."""
-    graph = model.graph
-    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    known |= {name for node in graph.node for name in node.output} | {""}
-    for node in graph.node:
-        for name in node.input:
-            if name not in known:
-                raise InvalidModel(
-                    f"{where}: node {node.name or node.output[0]!r} ({node.op_type}) reads tensor {name!r}, which "
-                    f"nothing defines; expected an input, an initializer or another node's output"
-                )
-    for value in graph.output:
-        if value.name not in known:
-            raise InvalidModel(
-                f"{where}: nothing computes the output {value.name!r}. Export it again"
-            )
 
 
 def _check_file(file: Path) -> None:

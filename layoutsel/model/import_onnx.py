@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, helper
 from tvm import relax
 from tvm.ir import IRModule
 
-from layoutsel.errors import InvalidModel, InvalidShape, LayoutselError, UnsupportedModel
-from layoutsel.model import import_load, import_prepare, import_relax, import_shapes
+from layoutsel.errors import InvalidModel, InvalidShape, UnsupportedModel
+from layoutsel.model import (
+    import_load,
+    import_prepare,
+    import_relax,
+    import_shapes,
+    import_structure,
+)
 from layoutsel.model.import_external import refuse_external_data
+from layoutsel.model.import_limits import check_module
 from tvm_passes.ir import static_shape, tensor_types
+from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize import normalize
 
 Source: TypeAlias = str | os.PathLike[str] | ModelProto | IRModule
@@ -58,6 +65,7 @@ def import_model(
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     allow_external_links: bool = False,
+    limits: ImportLimits | None = None,
 ) -> ImportedModel:
     """Import a network.
 
@@ -70,64 +78,56 @@ def import_model(
         Shape of each input that has dynamic dimensions.
     allow_external_links
         Whether links among a file's external data may lead out of its folder.
+    limits
+        Sizes that the import may reach; the usual ones where None.
 
     Raises
     ------
     InvalidModel
-        If `source` cannot be read.
+        If `source` cannot be read, or contradicts the ONNX specification.
+    ModelTooLarge
+        If it asks for more than `limits` allow.
     InvalidShape
         If `shapes` does not fit the model, or leaves a dimension open.
     UnsupportedModel
         If the model holds something that cannot be imported.
     """
+    limits = limits or ImportLimits()
     if isinstance(source, IRModule):
-        return _import_relax(source, shapes)
-    model, name = _load(source, allow_external_links)
+        return _import_relax(source, shapes, limits)
+    model, name = _load(source, allow_external_links, limits)
     if shapes or import_shapes.needs_fixing(model):
         model = _copied(model) if isinstance(source, ModelProto) else model
-    with _readable(name):
-        import_shapes.fix_inputs(model, shapes)
-        imported = import_relax.to_relax(import_prepare.prepare(model, name), name)
-    module = normalize(imported.module)
+    import_shapes.fix_inputs(model, shapes)
+    import_shapes.fix_orders(model)
+    budget = ConstantBudget(limits)
+    prepared = import_prepare.prepare(model, name, limits, budget)
+    imported = import_relax.to_relax(prepared, name, limits, budget)
+    module = normalize(imported.module, budget)
     main = module["main"]
+    outputs = _output_specs([value.name for value in model.graph.output], main, name)
+    _check_declared(model, outputs, name)
     return ImportedModel(
         name=name,
         module=module,
         inputs=_specs([value.name for value in model.graph.input], main.params, name),
-        outputs=_output_specs([value.name for value in model.graph.output], main, name),
+        outputs=outputs,
         onnx=model,
         content_hash=_content_hash(model),
         origins=imported.origins,
     )
 
 
-@contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Report whatever the ONNX libraries stumble over as a damaged model."""
-    try:
-        yield
-    except LayoutselError:
-        raise
-    except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise InvalidModel(
-            f"{name}: the model is damaged: {reason}. Export or download it again"
-        ) from error
-
-
 def _load(
-    source: str | os.PathLike[str] | ModelProto, allow_external_links: bool
+    source: str | os.PathLike[str] | ModelProto, allow_external_links: bool, limits: ImportLimits
 ) -> tuple[ModelProto, str]:
     """Model of `source` and its name."""
     if isinstance(source, ModelProto):
         name = source.graph.name or "model"
         refuse_external_data(source, name)
-        import_load.check_model(source, name)
+        import_structure.check_model(source, name, limits)
         return source, name
-    model = import_load.load_model(source, allow_external_links=allow_external_links)
+    model = import_load.load_model(source, allow_external_links=allow_external_links, limits=limits)
     return model, import_load.model_name(source)
 
 
@@ -156,10 +156,28 @@ def _output_specs(names: list[str], main: relax.Function, where: str) -> tuple[T
     return tuple(_spec(name, ty, where) for name, ty in zip(names, types, strict=True))
 
 
-def _import_relax(module: IRModule, shapes: Mapping[str, tuple[int, ...]] | None) -> ImportedModel:
-    if "main" not in {global_var.name_hint for global_var in module.functions}:
+def _check_declared(model: ModelProto, outputs: tuple[TensorSpec, ...], where: str) -> None:
+    """Refuse an output that the file declares as another type than its node computes."""
+    for value, output in zip(model.graph.output, outputs, strict=True):
+        declared = value.type.tensor_type.elem_type
+        if declared and helper.tensor_dtype_to_np_dtype(declared).name != output.dtype:
+            wanted = helper.tensor_dtype_to_np_dtype(declared).name
+            raise InvalidModel(
+                f"{where}: output {output.name!r} is declared as {wanted}; got {output.dtype} from its node. "
+                f"Correct the model or export it again"
+            )
+
+
+def _import_relax(
+    module: IRModule, shapes: Mapping[str, tuple[int, ...]] | None, limits: ImportLimits
+) -> ImportedModel:
+    entries = {variable.name_hint: function for variable, function in module.functions.items()}
+    if not isinstance(entries.get("main"), relax.Function):
         raise InvalidModel("the Relax module has no function 'main'; name its entry function so")
-    module = normalize(_bind_shapes(module, shapes or {}))
+    _check_well_formed(module)
+    module = _bind_shapes(module, shapes or {})
+    check_module(module, "relax", limits)
+    module = normalize(module, ConstantBudget(limits))
     main = module["main"]
     outputs = tensor_types(main.ret_ty)
     return ImportedModel(
@@ -171,6 +189,19 @@ def _import_relax(module: IRModule, shapes: Mapping[str, tuple[int, ...]] | None
         content_hash=_relax_hash(module),
         origins={},
     )
+
+
+def _check_well_formed(module: IRModule) -> None:
+    try:
+        relax.analysis.well_formed(module)
+    except MemoryError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InvalidModel(
+            f"the Relax module is not well-formed: {lines[0] if lines else type(error).__name__}. Expected one "
+            f"that relax.analysis.well_formed takes"
+        ) from None
 
 
 def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRModule:

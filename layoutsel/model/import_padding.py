@@ -7,10 +7,18 @@ from typing import Any
 
 from tvm.relax import Expr
 
+from tvm_passes.ir import static_shape as shape_of_type
+
 
 def static_shape(expr: Expr) -> tuple[int, ...]:
-    """Shape of a tensor that is known to be static."""
-    return tuple(int(dim) for dim in expr.ty.shape.values)
+    """Shape of a tensor.
+
+    Raises
+    ------
+    UnsupportedModel
+        If it is not static.
+    """
+    return shape_of_type(expr.ty)
 
 
 def resolve_auto_pad(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -12,8 +13,12 @@ from onnx import ModelProto, inliner
 from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
-from layoutsel.errors import LayoutselError, UnsupportedModel
+from layoutsel.errors import InvalidModel, LayoutselError, UnsupportedModel
 from layoutsel.model import import_converters, import_resize
+from layoutsel.model.import_evaluation import BOUNDED, padded_elements
+from layoutsel.model.import_types import infer_types
+from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.normalize.fold_constants import GROWTH_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -28,24 +33,79 @@ _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _STRINGS = ir.DataType.STRING
 
 
-def prepare(model: ModelProto, where: str) -> ir.Model:
+def prepare(
+    model: ModelProto,
+    where: str,
+    limits: ImportLimits | None = None,
+    budget: ConstantBudget | None = None,
+) -> ir.Model:
     """Simplify `model`, which is left as it is; weights are shared, not copied.
+
+    Parameters
+    ----------
+    limits
+        Sizes that no tensor may exceed; the usual ones where None.
+    budget
+        Bytes that constants may still take; of `limits` where None.
 
     Raises
     ------
+    InvalidModel
+        If a node contradicts the ONNX specification.
+    ModelTooLarge
+        If a tensor, or what is computed of constants, exceeds `limits`.
     UnsupportedModel
         If it holds control flow, operators of unknown domains, or tensors of strings.
     """
+    limits = limits or ImportLimits()
+    simplify = _Simplifier(budget or ConstantBudget(limits))
     with quiet():
-        prepared = ir.serde.deserialize_model(model)
+        prepared = _deserialized(model, where)
+        _inline(prepared, where)
+        prepared.graph.sort()
+        infer_types(prepared, where, limits)
+        has_branches = any(map(_is_control_flow, prepared.graph))
         _attempt("convert the operator set", where, lambda: _convert_version(prepared))
-        _attempt("fold constants", where, lambda: _simplify(prepared))
+        _attempt("fold constants", where, lambda: simplify(prepared))
         if any(map(_lacks_converter, prepared.graph)):
             _attempt("expand functions", where, lambda: _expand_functions(prepared))
-            _attempt("fold constants", where, lambda: _simplify(prepared))
+            _attempt("fold constants", where, lambda: simplify(prepared))
+        if has_branches:
+            # A branch that constants decide is part of the graph by now.
+            infer_types(prepared, where, limits)
     name_nodes(prepared)
     _check(prepared, where)
     return prepared
+
+
+def _deserialized(model: ModelProto, where: str) -> ir.Model:
+    try:
+        return ir.serde.deserialize_model(model)
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        # Structure and tensors were checked before; what is left is malformed in a way of its own.
+        reason = str(_root_cause(error)).splitlines() or [type(error).__name__]
+        raise InvalidModel(
+            f"{where}: the model is damaged: {reason[0]}. Export or download it again"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _inline(model: ir.Model, where: str) -> None:
+    """Put the bodies of functions in place of their calls."""
+    try:
+        common.InlinePass()(model)
+    except (ValueError, ir.passes.PassError) as error:
+        reason = str(_root_cause(error)).splitlines()[0]
+        raise UnsupportedModel(
+            f"{where}: its functions cannot be expanded: {reason}. Export the model without functions"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -67,10 +127,20 @@ def _attempt(what: str, where: str, step: Callable[[], None]) -> None:
     """Run a simplification that a model can do without."""
     try:
         step()
-    except LayoutselError:
+    except (LayoutselError, MemoryError, OSError):
         raise
     except Exception as error:
+        _reraise_own(error)
         _log.info("%s: could not %s: %s", where, what, error)
+
+
+def _reraise_own(error: BaseException) -> None:
+    """Raise an error of ours that a library wrapped in its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (LayoutselError, MemoryError)):
+            raise cause
+        cause = cause.__cause__
 
 
 def _convert_version(model: ir.Model) -> None:
@@ -84,18 +154,57 @@ def _convert_version(model: ir.Model) -> None:
                 node.attributes.add(ir.AttrString("nearest_mode", import_resize.SIMPLE))
 
 
-def _simplify(model: ir.Model) -> None:
-    """Inline functions and fold what shapes decide; rewriting operators is left to the Relax passes."""
-    common.InlinePass()(model)
-    optimizer.fold_constants(model, onnx_shape_inference=True)
-    for clean in (
-        common.IdentityEliminationPass(),
-        common.RemoveUnusedNodesPass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.CommonSubexpressionEliminationPass(),
-        common.NameFixPass(),
-    ):
-        clean(model)
+class _Simplifier:
+    """Fold what shapes and small constants decide; rewriting operators is left to the Relax passes."""
+
+    def __init__(self, budget: ConstantBudget) -> None:
+        self._budget = budget
+
+    def __call__(self, model: ir.Model) -> None:
+        common.InlinePass()(model)
+        optimizer.fold_constants(model, onnx_shape_inference=True, should_fold=self._may_fold)
+        for clean in (
+            common.IdentityEliminationPass(),
+            common.RemoveUnusedNodesPass(),
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            common.CommonSubexpressionEliminationPass(),
+            common.NameFixPass(),
+        ):
+            clean(model)
+
+    def _may_fold(self, node: ir.Node) -> bool | None:
+        """Leave the choice to the pass, unless the result is unknown or much larger than the arguments."""
+        if node.op_type in BOUNDED:
+            return None
+        sizes = [_nbytes(value.shape, value.dtype) for value in node.outputs]
+        known = [size for size in sizes if size is not None]
+        constants = [value.const_value for value in node.inputs if value is not None]
+        given = sum(constant.nbytes for constant in constants if constant is not None)
+        if len(known) < len(sizes) or max(sum(known), _padded(node)) > given + GROWTH_BYTES:
+            return False
+        self._budget.take(sum(known) - given, f"node {node.name!r} ({node.op_type})")
+        return None
+
+
+def _padded(node: ir.Node) -> int:
+    """Bytes of the padded input of a convolution or pooling of constants."""
+    pads, data = node.attributes.get("pads"), node.inputs[0] if node.inputs else None
+    constant = data.const_value if data is not None else None
+    if pads is None or constant is None:
+        return 0
+    return padded_elements(pads.as_ints(), constant.shape.numpy()) * constant.dtype.bitwidth // 8
+
+
+def _nbytes(shape: ir.Shape | None, dtype: ir.DataType | None) -> int | None:
+    """Bytes of a tensor; None where its size is unknown."""
+    if shape is None or dtype in (None, ir.DataType.UNDEFINED, ir.DataType.STRING):
+        return None
+    dims = [dim for dim in shape if isinstance(dim, int)]
+    return math.prod(dims) * dtype.bitwidth // 8 if len(dims) == len(shape) else None
+
+
+def _is_control_flow(node: ir.Node) -> bool:
+    return node.op_type in _CONTROL_FLOW and node.domain == ""
 
 
 def _lacks_converter(node: ir.Node) -> bool:
@@ -141,7 +250,7 @@ def name_nodes(model: ir.Model) -> None:
 
 def _check(model: ir.Model, where: str) -> None:
     for node in model.graph:
-        if node.op_type in _CONTROL_FLOW and node.domain == "":
+        if _is_control_flow(node):
             raise UnsupportedModel(
                 f"{where}: node {node.name!r} ({node.op_type}) is control flow, decided by data at run time; "
                 f"expected a straight-line graph. Export the model with that branch or loop fixed"

@@ -11,24 +11,21 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import tvm
-from onnx import GraphProto, NodeProto, ValueInfoProto, helper
-from onnx.reference import ReferenceEvaluator
+from onnx import GraphProto, NodeProto
 from tvm import relax
 from tvm.ir import IRModule
 from tvm.ir.expr import GenericConst
 from tvm.relax.frontend.onnx import onnx_frontend as stock
 
-from layoutsel.errors import UnsupportedModel
+from layoutsel.errors import ImporterFault, ModelTooLarge, UnsupportedModel
 from layoutsel.model import import_converters, import_prepare
+from layoutsel.model.import_evaluation import SMALL, evaluate_within
+from layoutsel.model.import_limits import check_type
 from tvm_passes.ir import constant_of
-
-_IMPURE = frozenset(["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"])
+from tvm_passes.limits import ConstantBudget, ImportLimits
 
 _KEPT = frozenset(["DequantizeLinear"])
 """Operators of constants that say more than their values do: which integers the values are, and in which steps."""
-
-_SMALL = 4096
-"""Elements of a constant that is worth evaluating while importing; weights are folded later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +37,15 @@ class ImportedGraph:
     """Name of the ONNX node of each named binding."""
 
 
-def to_relax(model: ir.Model, where: str) -> ImportedGraph:
+def to_relax(
+    model: ir.Model, where: str, limits: ImportLimits, budget: ConstantBudget
+) -> ImportedGraph:
     """Import a prepared model; its initializers are taken from it.
 
     Raises
     ------
+    ModelTooLarge
+        If a tensor, or what is computed of constants, exceeds `limits`.
     UnsupportedModel
         If an operator, or the way in which it is used, cannot be imported.
     """
@@ -54,7 +55,7 @@ def to_relax(model: ir.Model, where: str) -> ImportedGraph:
     with import_prepare.quiet():
         graph = ir.serde.serialize_graph(model.graph)
     _check_operators(graph.node, where)
-    importer = _Importer(weights, where)
+    importer = _Importer(weights, where, limits, budget)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = importer.from_onnx(graph, opset)
@@ -110,10 +111,16 @@ def binding_name(node_name: str) -> str:
     return name if name and not name[0].isdigit() and name != "main" else f"n_{name}"
 
 
-def _untyped(name: str) -> ValueInfoProto:
-    value = ValueInfoProto()
-    value.name = name
-    return value
+_OWN_PACKAGES = ("layoutsel.", "tvm_passes.")
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether our code raised an error itself, in place of TVM on finding an argument that it cannot take."""
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return name.startswith(_OWN_PACKAGES)
 
 
 def _constant_array(value: relax.Expr) -> np.ndarray:
@@ -127,18 +134,26 @@ def _is_small_constant(value: relax.Expr) -> bool:
         return all(isinstance(dim, tvm.tirx.IntImm) for dim in value.values)
     if not isinstance(value, GenericConst):
         return False
-    return int(np.prod(value.value.shape)) <= _SMALL
+    return int(np.prod(value.value.shape)) <= SMALL
 
 
 class _Importer(stock.ONNXGraphImporter):
     """TVM's importer, with weights as arrays, each node bound under its name, and located errors."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray], where: str) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, np.ndarray],
+        where: str,
+        limits: ImportLimits,
+        budget: ConstantBudget,
+    ) -> None:
         super().__init__(None, None)
         self._weights = weights
         self._where = where
+        self._limits = limits
+        self._budget = budget
         self.origins: dict[str, str] = {}
-        self.failure: UnsupportedModel | None = None
+        self.failure: Exception | None = None
 
     def _parse_graph_initializers(self, graph: GraphProto) -> None:
         for name, array in self._weights.items():
@@ -161,7 +176,17 @@ class _Importer(stock.ONNXGraphImporter):
                     self._nodes[value.name] = relax.const(0)
                 return
 
-    def _located(self, node: NodeProto, error: Exception) -> UnsupportedModel:
+    def _located(self, node: NodeProto, error: Exception) -> Exception:
+        """Error of a node: a missing feature, unless memory ran out, a limit was met, or our own code is wrong."""
+        if isinstance(error, (ModelTooLarge, MemoryError, OSError)):
+            return error
+        if not isinstance(error, UnsupportedModel) and _is_ours(error):
+            fault = ImporterFault(
+                f"{self._where}: the import of node {node.name!r} ({node.op_type}) failed by a fault of layoutsel: "
+                f"{type(error).__name__}: {error}. Please report it"
+            )
+            fault.__cause__ = error
+            return fault
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
         reason = re.sub(r"^\w*(Error|Exception): ", "", reason.strip()) or type(error).__name__
         inputs = ", ".join(
@@ -196,25 +221,14 @@ class _Importer(stock.ONNXGraphImporter):
 
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
         """Evaluate a node that computes an argument (a shape, a padding) from small constants."""
-        inputs = {name: self._nodes[name] for name in node.input if name}
-        if node.op_type in _IMPURE | _KEPT or not (inputs or node.op_type == "Constant"):
+        inputs = [self._nodes[name] if name else None for name in node.input]
+        given = [value for value in inputs if value is not None]
+        if node.op_type in _KEPT or not (given or node.op_type == "Constant"):
             return None
-        if not all(map(_is_small_constant, inputs.values())):
+        if not all(map(_is_small_constant, given)):
             return None
-        graph = helper.make_graph(
-            [node],
-            "constant",
-            [_untyped(name) for name in inputs],
-            [_untyped(name) for name in node.output],
-        )
-        opsets = [helper.make_opsetid(node.domain, self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets)
-        arrays = {name: _constant_array(value) for name, value in inputs.items()}
-        try:
-            values = ReferenceEvaluator(model).run(None, arrays)
-        except Exception:
-            return None
-        return values if all(isinstance(value, np.ndarray) for value in values) else None
+        arrays = [None if value is None else _constant_array(value) for value in inputs]
+        return evaluate_within(node, arrays, self.opset, self._budget)
 
     def _input(self, node: NodeProto, name: str) -> Any:
         """Expression of an input, None where it is left out."""
@@ -242,6 +256,7 @@ class _Importer(stock.ONNXGraphImporter):
     def _emit(self, value: relax.Expr, name: str, node_name: str) -> relax.Expr:
         if isinstance(value, (relax.Call, relax.TupleGetItem)):
             value = self.bb.emit(value, name)
+            check_type(value.ty, "its result", self._limits)
         if isinstance(value, relax.Var):
             self.origins.setdefault(value.name, node_name)
         return value

@@ -1,10 +1,10 @@
-"""Give every input of an ONNX model a static shape."""
+"""Give every input of an ONNX model a static shape, and results whose order is left open one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from layoutsel.errors import InvalidShape, UnsupportedModel
 
@@ -12,10 +12,25 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def needs_fixing(model: ModelProto) -> bool:
-    """Whether :func:`fix_inputs` would change `model`."""
+    """Whether :func:`fix_inputs` or :func:`fix_orders` would change `model`."""
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
-    return any(value.name in stored or None in _dims(value) for value in graph.input)
+    named = any(value.name in stored or None in _dims(value) for value in graph.input)
+    return named or any(True for _ in _open_orders(model))
+
+
+def _open_orders(model: ModelProto) -> Iterator[AttributeProto]:
+    """The attribute of each TopK that may give its results in any order."""
+    for nodes in (model.graph.node, *(function.node for function in model.functions)):
+        for node in nodes:
+            if node.op_type == "TopK":
+                yield from (a for a in node.attribute if a.name == "sorted" and a.i == 0)
+
+
+def fix_orders(model: ModelProto) -> None:
+    """Have each TopK sort its results, in place, so that every engine gives the same ones."""
+    for attribute in _open_orders(model):
+        attribute.i = 1
 
 
 def fix_inputs(model: ModelProto, shapes: Shapes | None) -> None:

@@ -6,6 +6,7 @@ import tvm
 from tvm import relax
 from tvm.ir import IRModule
 
+from tvm_passes.limits import ConstantBudget
 from tvm_passes.normalize.canonicalize_activations import CanonicalizeActivations
 from tvm_passes.normalize.canonicalize_normalizations import CanonicalizeNormalizations
 from tvm_passes.normalize.clip_windows import ClipWindows
@@ -30,18 +31,19 @@ __all__ = [
 ]
 
 
-def normalize(module: IRModule) -> IRModule:
+def normalize(module: IRModule, budget: ConstantBudget | None = None) -> IRModule:
     """Bring an inference module into the form that partitioning expects.
 
     Ensures: weights are constants, arithmetic of constants is folded, batch normalisation is part of the weights
     before it, decomposed activations are single operators, windows reach no further than the input needs, nothing
-    in `main` is without effect. Operators that no pass knows stay as they are.
+    in `main` is without effect. Operators that no pass knows stay as they are. Constants that
+    are computed are charged to `budget`.
     """
     drop_unused = relax.transform.DeadCodeElimination()
     passes = [
         relax.transform.ConvertToDataflow(),
         RemoveIdentities(),
-        FoldConstants(),
+        FoldConstants(budget),
         CanonicalizeNormalizations(),
         CanonicalizeActivations(),
         DecomposeBatchNorm(),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from math import erf
 from typing import Literal
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, IRModule, Tuple, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_passes.ir import Constant, Expr, constant_of, op_name
+from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
@@ -197,12 +200,13 @@ _EVALUATORS: Mapping[str, Evaluator] = {
 _SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm)
 
 
-def evaluate(call: Call, arguments: list[Expr]) -> Constant | Tuple | None:
-    """Value of `call` on constant `arguments`; None if it is not constant, known and small."""
+def evaluate(call: Call, arguments: list[Expr], budget: ConstantBudget) -> Constant | Tuple | None:
+    """Value of `call` on constant `arguments`, charged to `budget`; None if it is not constant, known and small."""
     evaluator = _EVALUATORS.get(op_name(call))
     arrays = _constant_arrays(arguments)
     if evaluator is None or arrays is None or not _is_worth_folding(call, arrays):
         return None
+    budget.take(_growth(call, arrays), f"operator {op_name(call)}")
     try:
         with np.errstate(all="ignore"):
             value = evaluator(call, arrays)
@@ -237,8 +241,21 @@ def _is_worth_folding(call: Call, arrays: list[np.ndarray]) -> bool:
     return int(np.prod(shape)) <= elements + GROWTH_BYTES // 4
 
 
+def _growth(call: Call, arrays: list[np.ndarray]) -> int:
+    """Bytes of the result less those of the arguments; a tuple splits what there was."""
+    shape, dtype = shape_of(call), dtype_of(call)
+    if shape is None or not dtype:
+        return 0
+    given = sum(array.nbytes for array in arrays)
+    return math.prod(shape) * tvm_ffi.dtype(dtype).itemsize - given
+
+
 @mutator
 class _Folder(PyExprMutator):
+    def __init__(self, module: IRModule, budget: ConstantBudget) -> None:
+        super().__init__(module)
+        self._budget = budget
+
     def visit_call_(self, call: Call) -> Expr:
         call = super().visit_call_(call)
         if not isinstance(call, Call):
@@ -248,7 +265,7 @@ class _Folder(PyExprMutator):
         if op_name(call) not in _EVALUATORS:
             return call
         arguments = [self._constant(argument) for argument in call.args]
-        value = evaluate(call, arguments)
+        value = evaluate(call, arguments, self._budget)
         if value is not None:
             return value
         if all(new.same_as(old) for new, old in zip(arguments, call.args, strict=True)):
@@ -303,6 +320,11 @@ class FoldConstants:
         they are by more than ``GROWTH_BYTES``. Bindings that became unused are left to dead-code elimination.
     """
 
+    def __init__(self, budget: ConstantBudget | None = None) -> None:
+        """Charge what is computed to `budget`; to one of the usual limits where None."""
+        self._budget = budget
+
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
         """Rewrite every function of `mod`."""
-        return rewrite_functions(mod, lambda module, _function: _Folder(module))
+        budget = self._budget or ConstantBudget(ImportLimits())
+        return rewrite_functions(mod, lambda module, _function: _Folder(module, budget))

@@ -1,0 +1,149 @@
+"""Rules of convolutions and poolings that ONNX's own shape inference does not check."""
+
+from __future__ import annotations
+
+from layoutsel.model.import_facts import NodeFacts, Rule
+
+_AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+
+def _auto_pad(node: NodeFacts) -> str | None:
+    mode = node.attributes.get("auto_pad", "NOTSET")
+    if mode in _AUTO_PADS:
+        return None
+    return f"got auto_pad {mode!r}; expected one of {', '.join(_AUTO_PADS)}"
+
+
+def _room(node: NodeFacts) -> str | None:
+    result, data = node.result(), node.shape(0)
+    if result is None or all(size > 0 for size in result):
+        return None
+    window = node.attributes.get("kernel_shape") or (node.shape(1) or ())[2:]
+    used = {
+        name: list(node.attributes[name])
+        for name in ("dilations", "pads", "strides")
+        if name in node.attributes
+    }
+    how = "".join(f", {name} {value}" for name, value in used.items())
+    return (
+        f"got a window of {list(window)}{how} on data of {list((data or ())[2:])}, which leaves a result of "
+        f"{list(result)}; expected room for at least one window"
+    )
+
+
+def _kernel_shape(weight: int) -> Rule:
+    def check(node: NodeFacts) -> str | None:
+        stated, shape = node.attributes.get("kernel_shape"), node.shape(weight)
+        if stated is None or shape is None or tuple(stated) == shape[2:]:
+            return None
+        return f"got kernel_shape {list(stated)}; expected {list(shape[2:])}, as of its weights"
+
+    return check
+
+
+def _groups(weight: int) -> Rule:
+    """Channels of a convolution whose weights are [out, in / group, ...]."""
+
+    def check(node: NodeFacts) -> str | None:
+        group, data, weights = node.attributes.get("group", 1), node.shape(0), node.shape(weight)
+        if group < 1:
+            return f"got group {group}; expected at least 1"
+        if data is None or weights is None:
+            return None
+        if data[1] != weights[1] * group:
+            return (
+                f"got {data[1]} input channels in {group} groups with weights for {weights[1]} each; "
+                f"expected {weights[1] * group} input channels"
+            )
+        if weights[0] % group:
+            return f"got {weights[0]} output channels in {group} groups; expected a multiple of {group}"
+        return None
+
+    return check
+
+
+def _transposed_groups(node: NodeFacts) -> str | None:
+    """Channels of a convolution whose weights are [in, out / group, ...]."""
+    group, data, weights = node.attributes.get("group", 1), node.shape(0), node.shape(1)
+    if group < 1:
+        return f"got group {group}; expected at least 1"
+    if data is None or weights is None:
+        return None
+    if data[1] != weights[0]:
+        return f"got {data[1]} input channels; expected {weights[0]}, as of its weights"
+    return f"got {data[1]} input channels in {group} groups" if data[1] % group else None
+
+
+def _bias(index: int, channels: int, *, grouped: bool = False) -> Rule:
+    """Bias of one number per output channel."""
+
+    def check(node: NodeFacts) -> str | None:
+        bias, weights = node.shape(index), node.shape(channels)
+        if bias is None or weights is None:
+            return None
+        wanted = weights[1] * node.attributes.get("group", 1) if grouped else weights[0]
+        return None if bias == (wanted,) else f"got a bias of {list(bias)}; expected [{wanted}]"
+
+    return check
+
+
+def _transposed_room(node: NodeFacts) -> str | None:
+    """Sizes that ``output_padding`` and ``output_shape`` may ask for."""
+    extra = node.attributes.get("output_padding", ())
+    rank = len(extra)
+    strides = node.attributes.get("strides", [1] * rank)
+    dilations = node.attributes.get("dilations", [1] * rank)
+    if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=False)):
+        return (
+            f"got output_padding {list(extra)}; expected less than the strides {list(strides)} or dilations "
+            f"{list(dilations)}"
+        )
+    data, wanted = node.shape(0), node.attributes.get("output_shape")
+    if wanted is None or data is None:
+        return None
+    if len(wanted) not in (len(data) - 2, len(data)) or any(size < 1 for size in wanted):
+        return f"got output_shape {list(wanted)}; expected {len(data) - 2} positive sizes"
+    return None
+
+
+def _spatial(node: NodeFacts) -> str | None:
+    data = node.shape(0)
+    if data is None or len(data) >= 3:
+        return None
+    return f"got data of {list(data)}; expected batch, channels and at least one more dimension"
+
+
+def _pool_pads(node: NodeFacts) -> str | None:
+    """Padding that no window covers: average of nothing, or a maximum of it."""
+    pads, window = node.attributes.get("pads"), node.attributes.get("kernel_shape")
+    if not pads or not window or node.attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    dilations = node.attributes.get("dilations", [1] * len(window))
+    reach = [(size - 1) * step + 1 for size, step in zip(window, dilations, strict=True)]
+    if all(pad < size for pad, size in zip(pads, reach + reach, strict=True)):
+        return None
+    return f"got pads {list(pads)} for windows of {list(window)}; expected less than the window"
+
+
+_POOL: tuple[Rule, ...] = (_auto_pad, _pool_pads, _room)
+
+RULES = {
+    "AveragePool": _POOL,
+    "Conv": (_auto_pad, _kernel_shape(1), _groups(1), _bias(2, 1), _room),
+    "ConvInteger": (_auto_pad, _kernel_shape(1), _groups(1), _room),
+    "ConvTranspose": (
+        _auto_pad,
+        _kernel_shape(1),
+        _transposed_groups,
+        _bias(2, 1, grouped=True),
+        _transposed_room,
+        _room,
+    ),
+    "GlobalAveragePool": (_spatial,),
+    "GlobalLpPool": (_spatial,),
+    "GlobalMaxPool": (_spatial,),
+    "LpPool": _POOL,
+    "MaxPool": _POOL,
+    "QLinearConv": (_auto_pad, _kernel_shape(3), _groups(3), _bias(8, 3), _room),
+}
+"""Rules by operator."""

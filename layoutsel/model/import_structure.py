@@ -1,0 +1,277 @@
+"""Structure of an ONNX model: names, operator sets, stored tensors, order and nesting, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto
+
+from layoutsel.errors import InvalidModel, UnsupportedModel
+from layoutsel.model.import_expansion import check_expansion, domain_of, nested_graphs
+from layoutsel.model.import_tensors import check_texts, tensor_problem
+from tvm_passes.limits import ImportLimits
+
+_OLDEST_FORMAT = 3
+_NEWEST_OPSETS: Mapping[str, int] = {
+    "": onnx.defs.onnx_opset_version(),
+    "ai.onnx.ml": onnx.defs.onnx_ml_opset_version(),
+}
+"""Newest operator set of the domains that are versioned by ONNX."""
+
+_ADVICE = "Export the model again"
+
+
+def check_model(model: ModelProto, where: str, limits: ImportLimits | None = None) -> None:
+    """Refuse a message that parses and is still no model, or that expands beyond `limits`.
+
+    Raises
+    ------
+    InvalidModel
+        If it contradicts the ONNX specification; the message names the node or the tensor.
+    UnsupportedModel
+        If its weights are sparse, or it is newer than the ``onnx`` package.
+    ModelTooLarge
+        If it has more nodes, or deeper nesting, than `limits` allow.
+    """
+    _check_envelope(model, where)
+    check_expansion(model, where, limits or ImportLimits())
+    check_texts(model, where)
+    opsets = _checked_opsets(model.opset_import, where)
+    functions = {(domain_of(f), f.name) for f in model.functions}
+    graph = model.graph
+    _check_tensors(graph, where)
+    given = [value.name for value in graph.input]
+    _Scope(where, opsets, functions).check(graph, given, [value.name for value in graph.output])
+    if len(functions) < len(model.functions) and not any(f.overload for f in model.functions):
+        raise InvalidModel(f"{where}: got two functions of one name; expected one. {_ADVICE}")
+    for function in model.functions:
+        inside = f"{where}: function {function.name!r}"
+        known = _checked_opsets(function.opset_import, inside)
+        scope = _Scope(inside, known, functions, in_function=True)
+        scope.check(function, list(function.input), list(function.output))
+
+
+def node_text(node: NodeProto) -> str:
+    """Name of a node, or of its first result, and its operator."""
+    name = node.name or next(iter(node.output), "")
+    return f"node {name!r} ({node.op_type})"
+
+
+def _check_envelope(model: ModelProto, where: str) -> None:
+    graph = model.graph
+    if not graph.node or not graph.output or not model.opset_import:
+        raise InvalidModel(
+            f"{where}: got a model with {len(graph.node)} nodes, {len(graph.output)} outputs and "
+            f"{len(model.opset_import)} operator sets; expected at least one of each. Is it an ONNX file?"
+        )
+    if model.ir_version < _OLDEST_FORMAT:
+        raise InvalidModel(
+            f"{where}: got ONNX IR version {model.ir_version}; expected {_OLDEST_FORMAT} or later. Export it again"
+        )
+    if model.ir_version > onnx.IR_VERSION:
+        raise UnsupportedModel(
+            f"{where}: got ONNX IR version {model.ir_version}; expected at most {onnx.IR_VERSION}, the newest of "
+            f"onnx {onnx.__version__}. Export it for an older version"
+        )
+    if graph.sparse_initializer:
+        name = graph.sparse_initializer[0].values.name
+        raise UnsupportedModel(f"{where}: weight {name!r} is sparse; expected dense weights")
+
+
+def _checked_opsets(imports: Iterable[OperatorSetIdProto], where: str) -> dict[str, int]:
+    """Version of each imported domain."""
+    opsets: dict[str, int] = {}
+    for entry in imports:
+        domain, version = domain_of(entry), entry.version
+        newest = _NEWEST_OPSETS.get(domain)
+        shown = domain or "ai.onnx"
+        if version < 1:
+            raise InvalidModel(
+                f"{where}: got operator set {version} of domain {shown!r}; expected 1 or later. {_ADVICE}"
+            )
+        if newest is not None and version > newest:
+            raise UnsupportedModel(
+                f"{where}: got operator set {version} of domain {shown!r}; expected at most {newest}, the newest "
+                f"of onnx {onnx.__version__}. Export it for an older operator set"
+            )
+        if opsets.setdefault(domain, version) != version:
+            raise InvalidModel(
+                f"{where}: got operator sets {opsets[domain]} and {version} of domain {shown!r}; expected one. "
+                f"{_ADVICE}"
+            )
+    return opsets
+
+
+def _check_tensors(graph: GraphProto, where: str) -> None:
+    for tensor in graph.initializer:
+        problem = tensor_problem(tensor)
+        if problem is not None:
+            raise InvalidModel(f"{where}: weight {tensor.name!r}: {problem}. {_ADVICE}")
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """Names that a graph or a function may use, and where it stands."""
+
+    where: str
+    opsets: Mapping[str, int]
+    functions: set[tuple[str, str]]
+    outer: frozenset[str] = frozenset()
+    """Values of the graphs around this one, which inner ones may hide."""
+    in_function: bool = False
+
+    def check(
+        self, body: GraphProto | onnx.FunctionProto, inputs: list[str], outputs: list[str]
+    ) -> None:
+        """Refuse what no ONNX graph may be: two definitions, missing ones, cycles, nodes without results."""
+        defined = set(self._defined_once(body, inputs))
+        visible = frozenset(defined | self.outer)
+        for node in body.node:
+            self._check_node(node, visible)
+        for name in outputs:
+            if name not in visible:
+                raise InvalidModel(
+                    f"{self.where}: nothing computes the output {name!r}. Export it again"
+                )
+        cycle = _node_of_cycle(body.node)
+        if cycle is not None:
+            raise InvalidModel(
+                f"{self.where}: {node_text(cycle)} needs its own result: got a cycle through {cycle.output[0]!r}; "
+                f"expected a graph without cycles. {_ADVICE}"
+            )
+
+    def _defined_once(
+        self, body: GraphProto | onnx.FunctionProto, inputs: list[str]
+    ) -> Iterator[str]:
+        """Names of all values, each defined by one input, weight or node."""
+        makers: dict[str, str] = {}
+        weights = [t.name for t in body.initializer] if isinstance(body, GraphProto) else []
+        for name in inputs:
+            self._claim(makers, name, "an input")
+        for name in weights:
+            # Old files list each weight among the inputs as well.
+            if makers.get(name) == "an input":
+                makers.pop(name)
+            self._claim(makers, name, "a weight")
+        for node in body.node:
+            for name in filter(None, node.output):
+                self._claim(makers, name, node_text(node))
+        yield from makers
+
+    def _claim(self, makers: dict[str, str], name: str, maker: str) -> None:
+        if not name:
+            raise InvalidModel(f"{self.where}: {maker} has no name; expected one. {_ADVICE}")
+        other = makers.get(name)
+        if other is not None:
+            raise InvalidModel(
+                f"{self.where}: tensor {name!r} is defined twice: got {other} and {maker}; expected one definition. "
+                f"{_ADVICE}"
+            )
+        makers[name] = maker
+
+    def _check_node(self, node: NodeProto, visible: frozenset[str]) -> None:
+        for name in node.input:
+            if name and name not in visible:
+                raise InvalidModel(
+                    f"{self.where}: {node_text(node)} reads tensor {name!r}, which nothing defines; expected an "
+                    f"input, an initializer or another node's output"
+                )
+        problem = next(filter(None, (find(self, node) for find in _NODE_PROBLEMS)), None)
+        if problem is not None:
+            raise InvalidModel(f"{self.where}: {node_text(node)}: {problem}. {_ADVICE}")
+        for graph in nested_graphs(node):
+            inside = f"{self.where}: {node_text(node)}"
+            _check_tensors(graph, inside)
+            scope = _Scope(inside, self.opsets, self.functions, visible, self.in_function)
+            scope.check(graph, [v.name for v in graph.input], [v.name for v in graph.output])
+
+
+def _operator_problem(scope: _Scope, node: NodeProto) -> str | None:
+    if not node.op_type:
+        return "got no operator; expected a name, such as Relu"
+    domain = domain_of(node)
+    if (domain, node.op_type) in scope.functions or domain in scope.opsets:
+        return None
+    known = ", ".join(repr(name or "ai.onnx") for name in scope.opsets)
+    return f"got an operator of domain {domain or 'ai.onnx'!r}; expected one that the model imports: {known}"
+
+
+def _result_problem(_scope: _Scope, node: NodeProto) -> str | None:
+    if any(node.output):
+        return None
+    return f"got no results (inputs {', '.join(node.input) or 'none'}); expected at least one"
+
+
+def _attribute_problem(scope: _Scope, node: NodeProto) -> str | None:
+    seen: set[str] = set()
+    for attribute in node.attribute:
+        name = attribute.name
+        if not name or name in seen:
+            return f"got attribute {name!r} {'twice' if name else 'without a name'}; expected once"
+        seen.add(name)
+        if attribute.ref_attr_name and not scope.in_function:
+            return f"attribute {name}: got a reference to {attribute.ref_attr_name!r}; expected a value"
+        for tensor in attribute_tensors(attribute):
+            problem = tensor_problem(tensor)
+            if problem is not None:
+                return f"attribute {name}: {problem}"
+    return None
+
+
+_NODE_PROBLEMS: tuple[Callable[[_Scope, NodeProto], str | None], ...] = (
+    _operator_problem,
+    _result_problem,
+    _attribute_problem,
+)
+"""Checks of one node; each gives "got ...; expected ..." or nothing."""
+
+
+def attribute_tensors(attribute: AttributeProto) -> list[onnx.TensorProto]:
+    """Dense tensors that an attribute holds."""
+    single = [attribute.t] if attribute.HasField("t") else []
+    return [*single, *attribute.tensors]
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """Values that a node reads itself, or inside its graphs; names of inner values do no harm."""
+    names = set(node.input)
+    for graph in nested_graphs(node):
+        names |= {value.name for value in graph.output}
+        for inner in graph.node:
+            names |= _reads(inner)
+    return names
+
+
+def _node_of_cycle(nodes: Iterable[NodeProto]) -> NodeProto | None:
+    """Some node of a cycle; nodes may stand in any order."""
+    ordered = list(nodes)
+    maker = {name: index for index, node in enumerate(ordered) for name in node.output if name}
+    needs = [{maker[name] for name in _reads(node) if name in maker} for node in ordered]
+    if all(not need or max(need) < index for index, need in enumerate(needs)):
+        return None
+    waiting = [len(need) for need in needs]
+    users: dict[int, list[int]] = {}
+    for index, need in enumerate(needs):
+        for other in need:
+            users.setdefault(other, []).append(index)
+    ready = [index for index, count in enumerate(waiting) if not count]
+    while ready:
+        done = ready.pop()
+        for user in users.get(done, ()):
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+    left = {index for index, count in enumerate(waiting) if count}
+    return ordered[_on_cycle(left, needs)] if left else None
+
+
+def _on_cycle(left: set[int], needs: list[set[int]]) -> int:
+    """Walk back through what is left until a node comes again."""
+    seen: set[int] = set()
+    index = min(left)
+    while index not in seen:
+        seen.add(index)
+        index = min(needs[index] & left)
+    return index

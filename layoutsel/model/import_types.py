@@ -1,0 +1,389 @@
+"""Type and shape of every value of an ONNX graph, node by node, before anything large is computed.
+
+Each node passes ONNX's schema and strict shape inference, our rules, and the limits. Small constants that shapes are made
+of are computed on the way, so that sizes are known however they are written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import NodeProto, TypeProto, helper, numpy_helper, shape_inference
+
+from layoutsel.errors import InvalidModel, ModelTooLarge
+from layoutsel.model import import_converters
+from layoutsel.model.import_evaluation import SMALL, evaluate
+from layoutsel.model.import_facts import NodeFacts, TensorFacts
+from layoutsel.model.import_rules import broken_rule
+from tvm_passes.limits import HINT, ImportLimits, format_bytes
+
+_ADVICE = "Correct the model or export it again"
+
+_OF_SHAPES = frozenset(
+    [
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "Ceil",
+        "Concat",
+        "ConstantOfShape",
+        "Div",
+        "Equal",
+        "Expand",
+        "Floor",
+        "Gather",
+        "Greater",
+        "GreaterOrEqual",
+        "Identity",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Range",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "Reshape",
+        "Round",
+        "Slice",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    ]
+)
+"""Operators that shapes are computed with: their work is about their result's size."""
+
+_EXCEPTIONS = (
+    onnx.checker.ValidationError,
+    shape_inference.InferenceError,
+    ValueError,
+    IndexError,
+    RuntimeError,
+)
+"""Errors by which ONNX's C++ code refuses a node; the last three come from the standard library."""
+
+_EXPLAINED_BETTER = frozenset({"Einsum"})
+"""Operators whose converters check them themselves, with clearer messages."""
+
+
+def infer_types(model: ir.Model, where: str, limits: ImportLimits) -> None:
+    """Give every value of `model` its true type and shape, in place; notes that the file holds on them are dropped.
+
+    Raises
+    ------
+    InvalidModel
+        If a node contradicts the ONNX specification.
+    ModelTooLarge
+        If a result, or all inputs or outputs together, are larger than `limits` allow.
+    """
+    walk = _Walk(model, where, limits)
+    for node in model.graph:
+        walk.visit(node)
+    walk.check_totals()
+
+
+class _Walk:
+    """What is known of each value so far."""
+
+    def __init__(self, model: ir.Model, where: str, limits: ImportLimits) -> None:
+        self._where = where
+        self._limits = limits
+        self._opsets = {
+            "" if domain == "ai.onnx" else domain: version
+            for domain, version in model.opset_imports.items()
+        }
+        self._graph = model.graph
+        self._facts: dict[ir.Value, TensorFacts] = {}
+        for value in model.graph.inputs:
+            self._learn(value, _stated(value), f"input {value.name!r}")
+        for value in model.graph.initializers.values():
+            self._facts[value] = _stored(value.const_value)
+
+    def visit(self, node: ir.Node) -> None:
+        """Check a node whose inputs have been visited, and learn its results."""
+        for value in node.outputs:
+            value.shape = value.type = None
+        what = f"{self._where}: node {node.name or _first_name(node)!r} ({node.op_type})"
+        if (
+            node.op_type == "Constant"
+            and node.domain in ("", "ai.onnx")
+            and "value" in node.attributes
+        ):
+            self._facts[node.outputs[0]] = _stored(node.attributes["value"].as_tensor())
+            return
+        inputs = [self._facts.get(value) if value is not None else None for value in node.inputs]
+        results = self._inferred(node, inputs, what)
+        if results is None:
+            return
+        facts = self._with_value(node, inputs, results)
+        for value, result in zip(node.outputs, facts, strict=True):
+            if result is not None:
+                self._learn(value, result, f"{what}: result {value.name!r}")
+
+    def check_totals(self) -> None:
+        """Refuse inputs, or outputs, that are too large together."""
+        for what, values in (("inputs", self._graph.inputs), ("outputs", self._graph.outputs)):
+            sizes = [_nbytes(facts) for value in values if (facts := self._facts.get(value))]
+            self._check_bytes(sum(filter(None, sizes)), f"{self._where}: all {what} together")
+
+    def _learn(self, value: ir.Value, facts: TensorFacts | None, what: str) -> None:
+        if facts is None:
+            return
+        self._check_bytes(_nbytes(facts) or 0, f"{what} of {_text(facts)}")
+        self._facts[value] = facts
+        if facts.dtype:
+            value.type = ir.TensorType(ir.DataType(facts.dtype))
+        if facts.shape is not None:
+            value.shape = ir.Shape(facts.shape)
+
+    def _check_bytes(self, nbytes: int, what: str) -> None:
+        if nbytes > self._limits.tensor_bytes:
+            raise ModelTooLarge(
+                f"{what}: got {format_bytes(nbytes)}; expected at most {format_bytes(self._limits.tensor_bytes)} "
+                f"(limit 'tensor'). {HINT}"
+            )
+
+    def _inferred(
+        self, node: ir.Node, inputs: Sequence[TensorFacts | None], what: str
+    ) -> list[TensorFacts | None] | None:
+        """Results of a node of a known operator; None where ONNX says nothing about it."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = self._opsets.get(domain, 0)
+        if not onnx.defs.has(node.op_type, version, domain):
+            self._check_age(node, domain, what)
+            return None
+        if _has_graphs(node):
+            return None
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        proto = _detached(node)
+        complete = not schema.deprecated and all(
+            facts is not None
+            for facts, value in zip(inputs, node.inputs, strict=True)
+            if value is not None
+        )
+        try:
+            types = (
+                self._run_inference(schema, proto, inputs)
+                if complete
+                else _verified(proto, self._opsets)
+            )
+        except _EXCEPTIONS as error:
+            if not _can_import(node, schema):
+                return None  # refused later as unsupported, unless it is folded
+            raise InvalidModel(f"{what}{_given(inputs)}: {_reason(error)}. {_ADVICE}") from None
+        results = [_of_type(types.get(name)) for name in proto.output]
+        facts = NodeFacts(
+            op=node.op_type if not domain else f"{domain}.{node.op_type}",
+            version=version,
+            attributes=_attributes(proto),
+            inputs=tuple(inputs),
+            outputs=tuple(results),
+        )
+        problem = broken_rule(facts)
+        if problem is not None:
+            raise InvalidModel(f"{what}{_given(inputs)}: {problem}. {_ADVICE}")
+        return results
+
+    def _check_age(self, node: ir.Node, domain: str, what: str) -> None:
+        """Refuse an operator that is newer than the operator set that the model imports."""
+        if onnx.defs.has(node.op_type, domain):
+            since = onnx.defs.get_schema(node.op_type, domain).since_version
+            raise InvalidModel(
+                f"{what}: got operator set {self._opsets.get(domain)}; expected {since} or later, which has this "
+                f"operator. {_ADVICE}"
+            )
+
+    def _run_inference(
+        self, schema: onnx.defs.OpSchema, proto: NodeProto, inputs: Sequence[TensorFacts | None]
+    ) -> dict[str, TypeProto]:
+        known = {name: facts for name, facts in zip(proto.input, inputs, strict=True) if facts}
+        return shape_inference.infer_node_outputs(
+            schema,
+            proto,
+            {name: _type(facts) for name, facts in known.items()},
+            {
+                name: numpy_helper.from_array(facts.value, name)
+                for name, facts in known.items()
+                if _has_small_value(facts)
+            },
+            opset_imports=[helper.make_opsetid(d, v) for d, v in self._opsets.items()],
+        )
+
+    def _with_value(
+        self, node: ir.Node, inputs: Sequence[TensorFacts | None], results: list[TensorFacts | None]
+    ) -> list[TensorFacts | None]:
+        """`results`, with values where they are small and made of small constants."""
+        result = results[0]
+        if len(results) != 1 or result is None or node.domain not in ("", "ai.onnx"):
+            return results
+        value: np.ndarray | None = None
+        if node.op_type in ("Shape", "Size"):
+            value = _shape_value(node, inputs[0])
+        elif node.op_type in _OF_SHAPES and _is_small(result):
+            arrays = [facts.value if facts else None for facts in inputs]
+            given = [
+                array for array, slot in zip(arrays, node.inputs, strict=True) if slot is not None
+            ]
+            if all(array is not None and array.size <= SMALL for array in given):
+                found = evaluate(_detached(node), arrays, self._opsets[""])
+                value = found[0] if found else None
+        elif node.op_type == "Constant":
+            found = evaluate(_detached(node), [], self._opsets[""])
+            value = found[0] if found else None
+        if value is None:
+            return results
+        return [TensorFacts(shape=value.shape, dtype=result.dtype, value=value)]
+
+
+def _can_import(node: ir.Node, schema: onnx.defs.OpSchema) -> bool:
+    """Whether ONNX's refusal of a node is the message for the user."""
+    if node.op_type in _EXPLAINED_BETTER:
+        return False
+    known = import_converters.has_converter(node.op_type, node.domain)
+    return known or schema.has_function or schema.has_context_dependent_function
+
+
+def _first_name(node: ir.Node) -> str:
+    return next((value.name for value in node.outputs if value.name), "") or ""
+
+
+def _detached(node: ir.Node) -> NodeProto:
+    """Node whose values are named by their places."""
+    proto = ir.serde.serialize_node(node)
+    inputs = [f"i{index}" if value is not None else "" for index, value in enumerate(node.inputs)]
+    del proto.input[:], proto.output[:]
+    proto.input.extend(inputs)
+    proto.output.extend(
+        f"o{index}" if value.name else "" for index, value in enumerate(node.outputs)
+    )
+    return proto
+
+
+def _verified(proto: NodeProto, opsets: Mapping[str, int]) -> dict[str, TypeProto]:
+    """Check a node against its schema alone, where types of its inputs are unknown."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = onnx.IR_VERSION
+    context.opset_imports = dict(opsets)
+    onnx.checker.check_node(proto, context)
+    return {}
+
+
+def _has_graphs(node: ir.Node) -> bool:
+    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    return any(attribute.type in kinds for attribute in node.attributes.values())
+
+
+def _attributes(proto: NodeProto) -> dict[str, Any]:
+    """Values of a node's attributes, texts as ``str``."""
+    values = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+    return {
+        name: value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+        for name, value in values.items()
+    }
+
+
+def _stated(value: ir.Value) -> TensorFacts | None:
+    """Facts of an input, whose shape was fixed before."""
+    if value.dtype is None:
+        return None
+    dims = None if value.shape is None else tuple(_dim(dim) for dim in value.shape)
+    return TensorFacts(shape=dims, dtype=int(value.dtype))
+
+
+def _dim(dim: int | ir.SymbolicDim) -> int | None:
+    return dim if isinstance(dim, int) else None
+
+
+_INDICES = (ir.DataType.INT32, ir.DataType.INT64)
+
+
+def _stored(tensor: ir.TensorProtocol) -> TensorFacts:
+    """Facts of a stored tensor; its value where it is small, or integers, which may be indices."""
+    dims = tuple(int(dim) for dim in tensor.shape)
+    small = math.prod(dims) <= SMALL and tensor.dtype is not ir.DataType.STRING
+    value = np.asarray(tensor.numpy()) if small or tensor.dtype in _INDICES else None
+    return TensorFacts(shape=dims, dtype=int(tensor.dtype), value=value)
+
+
+def _of_type(proto: TypeProto | None) -> TensorFacts | None:
+    if proto is None or not proto.HasField("tensor_type"):
+        return None
+    tensor = proto.tensor_type
+    if not tensor.HasField("shape"):
+        return TensorFacts(shape=None, dtype=tensor.elem_type)
+    dims = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    return TensorFacts(shape=dims, dtype=tensor.elem_type)
+
+
+def _type(facts: TensorFacts) -> TypeProto:
+    return helper.make_tensor_type_proto(facts.dtype, facts.shape)
+
+
+def _shape_value(node: ir.Node, data: TensorFacts | None) -> np.ndarray | None:
+    if data is None or data.shape is None or None in data.shape:
+        return None
+    if node.op_type == "Size":
+        return np.asarray(math.prod(d for d in data.shape if d is not None), "int64")
+    start, end = (node.attributes.get(name) for name in ("start", "end"))
+    cut = slice(start and start.as_int(), end and end.as_int())
+    return np.asarray(data.shape[cut], "int64")
+
+
+def _has_small_value(facts: TensorFacts) -> bool:
+    return facts.value is not None and facts.value.size <= SMALL
+
+
+def _is_small(facts: TensorFacts) -> bool:
+    if facts.shape is None or None in facts.shape:
+        return False
+    return math.prod(d for d in facts.shape if d is not None) <= SMALL
+
+
+def _nbytes(facts: TensorFacts) -> int | None:
+    if facts.shape is None or not facts.dtype or facts.dtype == ir.DataType.STRING:
+        return None
+    elements = math.prod(1 if dim is None else max(0, dim) for dim in facts.shape)
+    return -(-elements * ir.DataType(facts.dtype).bitwidth // 8)
+
+
+def _dtype_name(dtype: int) -> str:
+    return ir.DataType(dtype).name.lower()
+
+
+def _text(facts: TensorFacts) -> str:
+    dims = (
+        "?" if facts.shape is None else ", ".join("?" if d is None else str(d) for d in facts.shape)
+    )
+    return f"{_dtype_name(facts.dtype)}[{dims}]"
+
+
+def _given(inputs: Iterable[TensorFacts | None]) -> str:
+    texts = [_text(facts) if facts else "?" for facts in inputs]
+    return f" of {', '.join(texts)}" if texts else ""
+
+
+def _reason(error: Exception) -> str:
+    """First line of a message of ONNX, without its own kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return (
+        text.removeprefix("[ShapeInferenceError] ")
+        .removeprefix("[TypeInferenceError] ")
+        .rstrip(".")
+    )

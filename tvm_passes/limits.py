@@ -1,0 +1,64 @@
+"""Limits of an import: sizes that a small file can ask for, checked on shapes before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm_passes.errors import ModelTooLarge
+
+HINT = "Raise it with --import-limit or ImportLimits where the model really needs that much"
+"""Last sentence of every message about a limit."""
+
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportLimits:
+    """Sizes at which an import stops, for files from elsewhere; weights that a file really holds do not count."""
+
+    tensor_bytes: int = 4 << 30
+    """Bytes of one tensor that is no stored weight; also of all inputs together, and of all outputs together."""
+    constant_bytes: int = 512 << 20
+    """Bytes by which all constants that the import computes exceed the constants that they are computed from."""
+    nodes: int = 50_000
+    """Nodes of the graph, its nested graphs and its functions, each function counted once per call."""
+    depth: int = 50
+    """Levels of functions that call functions, and of graphs inside nodes."""
+
+
+class ConstantBudget:
+    """The bytes that one import may still compute constants of."""
+
+    def __init__(self, limits: ImportLimits) -> None:
+        self._limit = limits.constant_bytes
+        self._used = 0
+
+    def take(self, nbytes: int, what: str) -> None:
+        """Account for a constant of `nbytes` more than its arguments, before it is computed.
+
+        Parameters
+        ----------
+        nbytes
+            Bytes of the result less those of the arguments; nothing is given back where it is negative.
+        what
+            The operation, for the message.
+
+        Raises
+        ------
+        ModelTooLarge
+            If all constants so far exceed the limit.
+        """
+        self._used += max(0, nbytes)
+        if self._used > self._limit:
+            raise ModelTooLarge(
+                f"{what}: constants computed at import take {format_bytes(self._used)} so far; expected at most "
+                f"{format_bytes(self._limit)} (limit 'constants'). {HINT}"
+            )
+
+
+def format_bytes(nbytes: int) -> str:
+    """Write a number of bytes in the largest unit that it fills."""
+    for size, unit in _UNITS:
+        if nbytes >= size:
+            return f"{nbytes / size:,.4g} {unit}"
+    return f"{nbytes} bytes"
