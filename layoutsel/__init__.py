@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CompiledModel",
     "Decision",
+    "ImportLimits",
     "LayoutselError",
     "Plan",
     "compile_plan",
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from layoutsel.runtime.loading import load
     from tvm_passes.decision import Decision
     from tvm_passes.errors import LayoutselError
+    from tvm_passes.limits import ImportLimits
 
 _ROOMS = {
     "CompiledModel": "layoutsel.runtime.compiled",
     "Decision": "tvm_passes.decision",
+    "ImportLimits": "tvm_passes.limits",
     "LayoutselError": "tvm_passes.errors",
     "Plan": "layoutsel.planning.plan",
     "compile_plan": "layoutsel.api",

@@ -21,6 +21,7 @@ from layoutsel.precision import check_budget, precision_mode
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.session import OnProgress, Session
 from layoutsel.units.base import with_default_units
+from tvm_passes.limits import ImportLimits
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     fallback: str | None = None,
     parallel: bool = False,
     allow_external_links: bool = False,
+    limits: ImportLimits | None = None,
 ) -> CompiledModel:
     """Plan and compile a model for this machine. Calls from several threads run one after the other.
 
@@ -118,6 +120,9 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         Whether devices work while the host does: the plan is made for the time until all is done, not for the sum.
     allow_external_links
         Whether links among a file's external data may lead out of its folder, or the cache that it is a link into.
+    limits
+        Sizes that the import may reach (bytes of a tensor and of computed constants, nodes, depth); the defaults of
+        :class:`layoutsel.ImportLimits` where None.
 
     Raises
     ------
@@ -141,6 +146,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         fallback=fallback,
         parallel=parallel,
         allow_external_links=allow_external_links,
+        limits=limits,
     )
     check_budget(session.precision, verify=verify)
 

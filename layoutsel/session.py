@@ -50,6 +50,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
+from tvm_passes.limits import ImportLimits
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.targets import Elsewhere, for_threads, targeting
 
@@ -113,6 +114,7 @@ class Session:
         fallback: str | None = None,
         parallel: bool = False,
         allow_external_links: bool = False,
+        limits: ImportLimits | None = None,
     ) -> Session:
         """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
 
@@ -139,7 +141,9 @@ class Session:
             if fallback is not None and names is not None:
                 names, left_out = present(names)
             chosen = select(names, mode)
-        model = import_model(source, shapes=shapes, allow_external_links=allow_external_links)
+        model = import_model(
+            source, shapes=shapes, allow_external_links=allow_external_links, limits=limits
+        )
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         return cls(

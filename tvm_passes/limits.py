@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm_passes.errors import ModelTooLarge
+from tvm_passes.errors import LayoutselError, ModelTooLarge
 
 HINT = "Raise it with --import-limit or ImportLimits where the model really needs that much"
 """Last sentence of every message about a limit."""
@@ -24,6 +26,44 @@ class ImportLimits:
     """Nodes of the graph, its nested graphs and its functions, each function counted once per call."""
     depth: int = 50
     """Levels of functions that call functions, and of graphs inside nodes."""
+
+
+_NAMES = {
+    "tensor": "tensor_bytes",
+    "constants": "constant_bytes",
+    "nodes": "nodes",
+    "depth": "depth",
+}
+"""Field of each name that messages and the command line use."""
+
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
+
+
+def parse_limits(texts: Sequence[str] | None) -> ImportLimits:
+    """Read ``tensor=8GiB`` and the like; what is not named keeps its default.
+
+    Raises
+    ------
+    LayoutselError
+        If a text is something else.
+    """
+    values: dict[str, int] = {}
+    for text in texts or ():
+        name, _, size = text.partition("=")
+        found = _SIZE.fullmatch(size.strip())
+        unit = (found[2] or "").upper() if found else ""
+        if name not in _NAMES or found is None or (unit and not _NAMES[name].endswith("_bytes")):
+            raise LayoutselError(
+                f"--import-limit {text!r}: expected NAME=SIZE with one of {', '.join(_NAMES)}, such as tensor=8GiB or "
+                f"nodes=200000"
+            )
+        values[_NAMES[name]] = int(float(found[1]) * _factor(unit))
+    return ImportLimits(**values)
+
+
+def _factor(unit: str) -> int:
+    """Bytes of a unit; KB and KiB are both 1024."""
+    return 1 << 10 * (" KMGT".index(unit[0]) if unit and unit[0] != "B" else 0)
 
 
 class ConstantBudget:

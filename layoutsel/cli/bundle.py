@@ -15,6 +15,7 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.files import check_output, replacing
 from layoutsel.cli.options import (
+    LimitOption,
     LinksFlag,
     LogsOption,
     MachineOption,
@@ -28,6 +29,7 @@ from layoutsel.cli.options import (
     parse_shapes,
 )
 from tvm_passes.errors import LayoutselError
+from tvm_passes.limits import parse_limits
 
 if TYPE_CHECKING:
     from layoutsel.bundling.making import Making
@@ -77,6 +79,7 @@ def bundle(
     shape: ShapeOption = None,
     logs: LogsOption = None,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
 ) -> None:
     """Compile a model, all of its candidates or a plan, into a bundle for a device without a compiler.
 
@@ -103,6 +106,7 @@ def bundle(
         shapes=shape,
         logs=logs,
         allow_external_links=allow_external_links,
+        import_limit=import_limit,
     )
     with activity() as shown:
         shown.phase(f"importing {model}")
@@ -129,6 +133,7 @@ class Asked:
     shapes: list[str] | None
     logs: Path | None
     allow_external_links: bool
+    import_limit: list[str] | None
 
     @contextmanager
     def making(self, shown: Activity) -> Iterator[Making]:
@@ -149,6 +154,7 @@ class Asked:
             elsewhere=elsewhere,
             machine=self.machine,
             allow_external_links=self.allow_external_links,
+            limits=parse_limits(self.import_limit),
         )
         check_compilers(session.elsewhere, self.compiler)
         with tempfile.TemporaryDirectory(prefix="layoutsel-bundle-") as folder:

@@ -18,6 +18,7 @@ from layoutsel.cli.options import (
     CostModelOption,
     CostOption,
     FallbackOption,
+    LimitOption,
     LinksFlag,
     LogsOption,
     MaxErrorOption,
@@ -74,6 +75,7 @@ def compile_model(
     fallback: FallbackOption = None,
     parallel: ParallelFlag = False,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -113,6 +115,7 @@ def compile_model(
         fallback=fallback,
         parallel=parallel,
         allow_external_links=allow_external_links,
+        import_limit=import_limit,
     )
     # Devices take part where units are named, or a plan names them.
     named = units is not None or plan is not None

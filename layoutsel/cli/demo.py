@@ -11,6 +11,7 @@ import typer
 from layoutsel.cli import terminal
 from layoutsel.cli.options import (
     CacheOption,
+    LimitOption,
     LinksFlag,
     MaxErrorOption,
     PrecisionOption,
@@ -31,6 +32,7 @@ def demo(
         int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")
     ] = 8,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
 ) -> None:
     """Plan, compile, verify and time a model beside ONNX Runtime and stock TVM."""
     from layoutsel.cli.activity import activity
@@ -51,6 +53,7 @@ def demo(
                 precision=precision,
                 max_rel_error=max_rel_error,
                 allow_external_links=allow_external_links,
+                import_limit=import_limit,
             )
             compiled = build(wanted, shown)
             compiled.save(artifact)

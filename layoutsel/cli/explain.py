@@ -15,6 +15,7 @@ from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     JsonFlag,
+    LimitOption,
     LinksFlag,
     LogsOption,
     MachineOption,
@@ -74,6 +75,7 @@ def explain(
     logs: LogsOption = None,
     machine: MachineOption = None,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
@@ -92,6 +94,7 @@ def explain(
                 logs=logs,
                 machine=machine,
                 allow_external_links=allow_external_links,
+                import_limit=import_limit,
             ),
         )
     if subgraph is not None and subgraph not in made.decisions:

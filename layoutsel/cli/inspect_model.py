@@ -9,6 +9,7 @@ from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     JsonFlag,
+    LimitOption,
     LinksFlag,
     ModelArgument,
     PrecisionOption,
@@ -32,6 +33,7 @@ def inspect_model(
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Print the sub-graphs of a model: operators, shapes, work, complexity score and coverage per unit."""
@@ -43,6 +45,7 @@ def inspect_model(
             precision=precision,
             threads=threads,
             allow_external_links=allow_external_links,
+            import_limit=import_limit,
         )
         session = wanted.open(shown)
         shown.phase("asking the units")

@@ -166,6 +166,16 @@ LinksFlag = Annotated[
         "the model itself is a link into.",
     ),
 ]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import-limit",
+        metavar="NAME=SIZE",
+        help="Raise or lower a limit of the import: tensor=8GiB (bytes of one tensor that is no stored weight), "
+        "constants=2GiB (bytes of constants computed at import), nodes=200000, depth=100. Repeatable.",
+        show_default="tensor=4GiB, constants=512MiB, nodes=50000, depth=50",
+    ),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

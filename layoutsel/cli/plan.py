@@ -15,6 +15,7 @@ from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
     CostOption,
+    LimitOption,
     LinksFlag,
     LogsOption,
     MachineOption,
@@ -52,6 +53,7 @@ def plan(
     machine: MachineOption = None,
     parallel: ParallelFlag = False,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
 ) -> None:
     """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
     check_output(output)
@@ -72,6 +74,7 @@ def plan(
         machine=machine,
         parallel=parallel,
         allow_external_links=allow_external_links,
+        import_limit=import_limit,
     )
     with activity() as shown:
         _, made = wanted.plan(wanted.open(shown), shown)

@@ -12,6 +12,7 @@ from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shape
 from layoutsel.fallback import check_fallback
 from layoutsel.precision import precision_mode
 from tvm_passes.errors import LayoutselError
+from tvm_passes.limits import parse_limits
 
 if TYPE_CHECKING:
     from layoutsel.planning.plan import Plan
@@ -41,6 +42,7 @@ class Wanted:
     parallel: bool = False
     machine: Path | None = None
     allow_external_links: bool = False
+    import_limit: Sequence[str] | None = None
 
     def check(self) -> None:
         """Find what is wrong with the options before anything slow starts.
@@ -64,6 +66,7 @@ class Wanted:
         check_offered(self.pins or (), precision_mode(self.precision, self.max_rel_error))
         parse_shapes(self.shapes)
         parse_names(self.units)
+        parse_limits(self.import_limit)
 
     def _measure_budget_s(self) -> float | None:
         return None if self.measure_budget is None else parse_seconds(self.measure_budget)
@@ -90,6 +93,7 @@ class Wanted:
             parallel=self.parallel,
             machine=self.machine,
             allow_external_links=self.allow_external_links,
+            limits=parse_limits(self.import_limit),
         )
 
     def plan(self, session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:

@@ -13,6 +13,7 @@ from layoutsel.cli.activity import activity
 from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
+    LimitOption,
     LinksFlag,
     PrecisionOption,
     ShapeOption,
@@ -22,6 +23,7 @@ from layoutsel.cli.options import (
     parse_shapes,
 )
 from tvm_passes.errors import LayoutselError
+from tvm_passes.limits import parse_limits
 
 SWEEP_PART = 40
 """Sub-graphs of a sweep that are held in memory at once."""
@@ -59,6 +61,7 @@ def profile(
     shape: ShapeOption = None,
     cache: CacheOption = None,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
 ) -> None:
     """Measure every candidate and boundary of models, or of a sweep, into the log of measurements.
 
@@ -87,6 +90,7 @@ def profile(
                 cache=cache,
                 progress=shown,
                 allow_external_links=allow_external_links,
+                limits=parse_limits(import_limit),
             )
             with session.cost_model("measured") as model:
                 known = model.store.count()

@@ -12,7 +12,7 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
-from layoutsel.cli.options import LinksFlag, LogsOption, ShapeOption, ThreadsOption
+from layoutsel.cli.options import LimitOption, LinksFlag, LogsOption, ShapeOption, ThreadsOption
 from layoutsel.cli.planner import Wanted
 from tvm_passes.errors import LayoutselError
 
@@ -75,6 +75,7 @@ def tune(
     threads: ThreadsOption = None,
     shape: ShapeOption = None,
     allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
 ) -> None:
     """Tune the CPU's sub-graphs of models with MetaSchedule, resumably.
 
@@ -89,6 +90,7 @@ def tune(
                 units="cpu",
                 threads=threads,
                 allow_external_links=allow_external_links,
+                import_limit=import_limit,
             ).open(shown)
             for model in models
         ]

@@ -181,7 +181,15 @@ def _equation(node: NodeFacts) -> str | None:
     return None
 
 
-_NORMALIZED: tuple[Rule, ...] = (_broadcast(1, 0), _broadcast(2, 0))
+def _axis(node: NodeFacts) -> str | None:
+    """An axis that the data has."""
+    data, axis = node.shape(0), node.attributes.get("axis", -1)
+    if data is None or -len(data) <= axis < len(data):
+        return None
+    return f"got axis {axis}; expected -{len(data)} to {len(data) - 1}"
+
+
+_NORMALIZED: tuple[Rule, ...] = (_axis, _broadcast(1, 0), _broadcast(2, 0))
 _RESIZE_MODES = ("nearest", "linear", "cubic", "bilinear")
 _QUANTIZED: tuple[Rule, ...] = (_quantization, _zero_point)
 
@@ -203,7 +211,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "PRelu": (_broadcast(1, 0),),
     "Pad": (_one_of("mode", "constant", "reflect", "edge", "wrap"), _reflection),
     "QuantizeLinear": _QUANTIZED,
-    "RMSNormalization": (_broadcast(1, 0),),
+    "RMSNormalization": (_axis, _broadcast(1, 0)),
     "Resize": (
         _one_of("mode", *_RESIZE_MODES),
         _one_of(

@@ -235,12 +235,13 @@ def attribute_tensors(attribute: AttributeProto) -> list[onnx.TensorProto]:
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """Values that a node reads itself, or inside its graphs; names of inner values do no harm."""
+    """Values that a node reads itself, or that its graphs read from outside."""
     names = set(node.input)
     for graph in nested_graphs(node):
-        names |= {value.name for value in graph.output}
-        for inner in graph.node:
-            names |= _reads(inner)
+        inner = {value.name for value in graph.output}.union(*map(_reads, graph.node))
+        made = {name for each in graph.node for name in each.output}
+        made |= {value.name for value in graph.input} | {w.name for w in graph.initializer}
+        names |= inner - made
     return names
 
 

@@ -43,11 +43,11 @@ def tensor_problem(tensor: TensorProto) -> str | None:
     dtype = _TYPES.get(tensor.data_type)
     if dtype is None:
         return f"got element type {tensor.data_type}; expected one of ONNX's types, such as 1 (float32)"
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return None
     dims = tuple(tensor.dims)
     if any(dim < 0 for dim in dims) or math.prod(dims) > _MOST_ELEMENTS:
         return f"got dimensions {list(dims)}; expected non-negative ones of a possible size"
-    if tensor.data_location == TensorProto.EXTERNAL:
-        return None
     return _data_problem(tensor, dtype, math.prod(dims))
 
 
