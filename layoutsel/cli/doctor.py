@@ -7,7 +7,8 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,15 @@ from layoutsel.cli import terminal
 from layoutsel.cli.options import JsonFlag
 
 SCHEMA_VERSION = 1
+
+ArtifactArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[ARTIFACT]",
+        help="A compiled model to verify, instead of the machine.",
+        show_default=False,
+    ),
+]
 
 REQUIRED = (
     "layoutsel",
@@ -43,8 +53,14 @@ TOOLS = {
 ALTERNATIVES = {"g++": ("g++", "clang++", "c++"), "dot": ("dot",)}
 
 
-def doctor(json: JsonFlag = False) -> None:
-    """Report machine, instruction sets, units, versions, caches, and what is missing. Fails if nothing can run."""
+def doctor(artifact: ArtifactArgument = None, json: JsonFlag = False) -> None:
+    """Report machine, instruction sets, units, versions, caches, and what is missing. Fails if nothing can run.
+
+    With an ARTIFACT, verify that its code and weights are as they were written, without loading it.
+    """
+    if artifact is not None:
+        _show_artifact(artifact, as_json=json)
+        return
     report = examine()
     if json:
         terminal.show_json(report)
@@ -52,6 +68,18 @@ def doctor(json: JsonFlag = False) -> None:
         _show(report)
     if not any(unit["available"] for unit in report["units"].values()):
         raise typer.Exit(1)
+
+
+def _show_artifact(path: Path, *, as_json: bool) -> None:
+    from layoutsel.runtime.loading import check_whole
+
+    found = check_whole(path)
+    if as_json:
+        terminal.show_json({"schema_version": SCHEMA_VERSION, "artifact": str(path), **vars(found)})
+        return
+    sizes = f"{found.code_bytes:,} bytes of code and {found.weight_bytes:,} bytes of weights"
+    told = f", but for {found.unchecked} parts without a checksum" if found.unchecked else ""
+    terminal.show_text(f"{path} is whole: {sizes} are as they were written{told}")
 
 
 def examine() -> dict[str, Any]:

@@ -10,16 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tvm_passes.errors import LayoutselError
+from layoutsel.ondevice.artifact_parts import ArtifactError, check_parts
 
 SUFFIX = ".so"
 MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
 FOOTER = struct.Struct("<16sQQI4x")
 """Magic, offset and length of the header, its CRC-32."""
-
-
-class ArtifactError(LayoutselError):
-    """A file that is no artifact, or a damaged one."""
 
 
 def check_name(path: Path) -> None:
@@ -57,4 +53,15 @@ def read_header(path: Path) -> Mapping[str, Any]:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
     if not is_whole or zlib.crc32(body) != crc:
         raise ArtifactError(f"{path} is damaged: its header fails its checksum; compile again")
-    return json.loads(body)
+    try:
+        header = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path} is damaged: its header is no JSON ({error}); compile again"
+        ) from error
+    if not isinstance(header, dict):
+        raise ArtifactError(
+            f"{path} is damaged: its header is no object of JSON; compile the model again"
+        )
+    check_parts(path, header, offset)
+    return header

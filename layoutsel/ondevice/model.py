@@ -13,6 +13,7 @@ from layoutsel.errors import InputError
 from layoutsel.ondevice import archive
 from layoutsel.ondevice.archive import BundleError
 from layoutsel.ondevice.artifact_header import SUFFIX, read_header
+from layoutsel.ondevice.artifact_parts import verify as verify_parts
 from layoutsel.ondevice.requirements import check, check_features, check_units
 from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
 from layoutsel.runtime.device_errors import check_not_forked
@@ -92,8 +93,17 @@ class Model:
         return self._ownership.own(bound, results)
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, verify: bool = False) -> Model:
     """Load a compiled model: an artifact, or a bundle that deploys one.
+
+    Both are native code, which runs with this process's rights: load only what you compiled yourself, or trust.
+
+    Parameters
+    ----------
+    path
+        The artifact or the bundle.
+    verify
+        Read all of an artifact, and refuse it where code or weights are not as they were written; a bundle always is.
 
     Raises
     ------
@@ -104,6 +114,8 @@ def load(path: str | Path) -> Model:
     """
     path = Path(path)
     if path.suffix == SUFFIX:
+        if verify:
+            verify_parts(path, read_header(path))
         return Model(path)
     with archive.opened(path) as bundle:
         deployed = bundle.manifest.deployed

@@ -11,7 +11,6 @@ behind the weights: its library and its weights, its header within the first one
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -30,15 +29,15 @@ from layoutsel.ondevice.artifact_header import (
     FOOTER,
     MAGIC,
     SUFFIX,
-    ArtifactError,
     read_header,
 )
+from layoutsel.ondevice.artifact_parts import ArtifactError, checksum
 from layoutsel.runtime.arrays import bits_of, dtype_of
 
 ALIGNMENT = 4096
 
-_Key = tuple[tuple[int, ...], str, bytes]
-"""Shape, element type and hash of a weight."""
+_Key = tuple[tuple[int, ...], str, str]
+"""Shape, element type and checksum of a weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +119,14 @@ def _append_part(file: BinaryIO, part: Part, written: dict[_Key, int]) -> dict[s
 
 def _append(file: BinaryIO, weight: np.ndarray, written: dict[_Key, int]) -> dict[str, Any]:
     data = np.ascontiguousarray(bits_of(weight)).data
-    key = (weight.shape, str(weight.dtype), hashlib.sha256(data).digest())
+    digest = checksum(data)
+    key = (weight.shape, str(weight.dtype), digest)
     if key not in written:
         file.write(b"\0" * (-file.tell() % ALIGNMENT))
         written[key] = file.tell()
         file.write(data)
-    return {"offset": written[key], "shape": list(weight.shape), "dtype": str(weight.dtype)}
+    place = {"offset": written[key], "sha256": digest}
+    return {**place, "shape": list(weight.shape), "dtype": str(weight.dtype)}
 
 
 def read(path: Path) -> Artifact:

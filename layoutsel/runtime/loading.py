@@ -10,7 +10,9 @@ from typing import Any
 
 from layoutsel.errors import DeviceError
 from layoutsel.fallback import check_fallback
-from layoutsel.ondevice.artifact_header import check_name
+from layoutsel.ondevice.artifact_header import check_name, read_header
+from layoutsel.ondevice.artifact_parts import Verified
+from layoutsel.ondevice.artifact_parts import verify as verify_parts
 from layoutsel.ondevice.requirements import check_features, check_units
 from layoutsel.runtime.artifact import Artifact, extracted, read
 from layoutsel.runtime.compiled import CompiledModel
@@ -23,9 +25,10 @@ from tvm_passes.runtime_library import load_tvm_runtime
 logger = logging.getLogger(__name__)
 
 
-def load(path: str | Path, *, fallback: str | None = None) -> CompiledModel:
+def load(path: str | Path, *, fallback: str | None = None, verify: bool = False) -> CompiledModel:
     """Open a saved model, in any process; nothing is planned or compiled.
 
+    An artifact is native code, which runs with this process's rights: load only what you compiled yourself, or trust.
     Where a device is missing, the model of host units is opened that it was compiled with, if any.
 
     Parameters
@@ -34,6 +37,9 @@ def load(path: str | Path, *, fallback: str | None = None) -> CompiledModel:
         What :meth:`CompiledModel.save` wrote.
     fallback
         ``cpu``: refuse a model that needs a device and could not go on without it.
+    verify
+        Read all of the file, and refuse it where code or weights are not as they were written. Its size and header
+        are always checked.
 
     Raises
     ------
@@ -48,6 +54,8 @@ def load(path: str | Path, *, fallback: str | None = None) -> CompiledModel:
     check_fallback(fallback)
     opened = read(path)
     check_name(path)
+    if verify:
+        check_whole(path)
     check_features(str(path), opened.header.get("features", ()))
     if fallback is not None and _needs_device(opened.header):
         raise LayoutselError(
@@ -61,6 +69,18 @@ def load(path: str | Path, *, fallback: str | None = None) -> CompiledModel:
         what = error.what if isinstance(error, DeviceError) else str(error)
         logger.warning("%s; its model of host units is loaded instead", what)
         return _opened_fallback(path, opened.fallback)
+
+
+def check_whole(path: Path) -> Verified:
+    """Compare code and weights with their checksums; raises :class:`ArtifactError`."""
+    found = verify_parts(path, read_header(path))
+    if found.unchecked:
+        logger.warning(
+            "%s: %d of its parts have no checksum, as older versions wrote them: they are not verified",
+            path,
+            found.unchecked,
+        )
+    return found
 
 
 def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
