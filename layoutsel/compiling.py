@@ -17,6 +17,7 @@ from layoutsel.planning import documents
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.device_errors import BUILD, LOST
+from layoutsel.runtime.linking import runnable
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
 from layoutsel.session import Session
@@ -133,7 +134,7 @@ def _doing_without(name: str) -> Iterator[None]:
 def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:
     executable = generate_code(lowered.module, lowered.target)
     header = header_of(session, plan, lowered)
-    return CompiledModel(executable.jit(), lowered.weights, header, executable=executable)
+    return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
 
 
 def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:

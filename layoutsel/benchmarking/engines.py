@@ -136,6 +136,7 @@ def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
     from tvm import relax
 
     from layoutsel.model import import_model
+    from layoutsel.runtime.linking import export_library
     from tvm_passes.cpu import host_target
 
     module = import_model(job.model).module
@@ -145,7 +146,7 @@ def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
             "static_shape_tuning", total_trials=trials, target=target, work_dir=str(job.workdir)
         )
         module = tune(module)
-    tvm.compile(module, target).export_library(str(job.workdir / "tvm.so"))
+    export_library(tvm.compile(module, target), job.workdir / "tvm.so")
 
 
 def _load_tvm(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:

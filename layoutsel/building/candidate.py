@@ -15,6 +15,7 @@ from layoutsel.building.build import generate_code
 from layoutsel.ondevice.candidate import Candidate
 from layoutsel.ondevice.tensors import random_tensor
 from layoutsel.runtime.arrays import placed, to_tensor
+from layoutsel.runtime.linking import runnable
 from layoutsel.runtime.machine import virtual_machine
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
@@ -71,7 +72,7 @@ class Built:
         ]
         weights = [placed(to_tensor(weight), device) for weight, device in self.weights]
         return Candidate(
-            machine=virtual_machine(self.executable.jit(), self.devices),
+            machine=virtual_machine(runnable(self.executable), self.devices),
             arguments=(*inputs, tvm.runtime.convert(weights)),
             copies=self.copies,
             device=self.device,

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tvm.support import cc
 from tvm.target import Target
 
 from layoutsel.building.candidate import Built
 from layoutsel.building.measure import build_request
 from layoutsel.ondevice.archive import sha256
 from layoutsel.ondevice.manifest import Argument, Program
+from layoutsel.runtime import linking
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.cpu import host_target
 from tvm_passes.targets import Elsewhere, for_threads, targeting
@@ -73,10 +73,9 @@ def _program(built: Built, order: Order) -> Program:
 
 def export_library(executable: Any, folder: Path, compiler: str | None) -> str:
     """Link `executable` as a shared library of the bundle in `folder`; returns its name there."""
-    linker = {"fcompile": cc.cross_compiler(compiler)} if compiler else {}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         library = Path(place) / "library.so"
-        executable.export_library(str(library), workspace_dir=place, **linker)
+        linking.export_library(executable, library, compiler=compiler)
         name = f"{LIBRARIES}/{sha256(library)[:16]}.so"
         (folder / LIBRARIES).mkdir(exist_ok=True)
         library.replace(folder / name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -18,10 +18,13 @@ from pathlib import Path
 
 from layoutsel import __version__
 from layoutsel.bundling.wheel import Wheel
+from layoutsel.processes import ProcessError, run_limited
 from tvm_passes.errors import LayoutselError
 from tvm_passes.native import find_plugin
 from tvm_passes.onednn.plugin import onednn_library
 from tvm_passes.runtime_library import BESIDE, VERSION_FILE, runtime_library
+
+logger = logging.getLogger(__name__)
 
 NAME = "layoutsel_measure"
 MOST_BYTES = 64 << 20
@@ -34,6 +37,7 @@ _OWNERS = {"onednn": "onednn-cpu-gomp"}
 _TVM_LICENSES = ("tvm/LICENSE", "tvm/NOTICE", "tvm/licenses/LICENSE.builtin_fp16.txt")
 _REQUIRED, _OPTIONAL = "libtvm_runtime.so", ("libtvm_runtime_cuda.so",)
 _FFI = "apache-tvm-ffi"
+_TOOL_LIMIT_S = 120.0
 _CLOSURE = """
 import importlib, json, pkgutil, sys
 import layoutsel.ondevice as runner
@@ -206,23 +210,25 @@ def _stripped(library: Path) -> bytes:
         return library.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / library.name
-        done = subprocess.run(
-            [tool, "--strip-unneeded", "-o", copy, library], capture_output=True, check=False
-        )
-        return (copy if done.returncode == 0 else library).read_bytes()
+        command: list[str | Path] = [tool, "--strip-unneeded", "-o", copy, library]
+        try:
+            run_limited(command, what="cannot strip", limit_s=_TOOL_LIMIT_S)
+        except ProcessError as error:
+            logger.warning("%s is packed with its symbols: %s", library.name, error)
+            copy = library
+        return copy.read_bytes()
 
 
 def _sources() -> dict[str, bytes]:
     """What importing the runner imports of ours; an interpreter of its own tells."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    done = subprocess.run(
+    printed = run_limited(
         [sys.executable, "-c", _CLOSURE],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
+        what="cannot find what the runner imports",
+        limit_s=_TOOL_LIMIT_S,
+        environment={"PYTHONPATH": path},
     )
-    modules, heavy = json.loads(done.stdout.splitlines()[-1])
+    modules, heavy = json.loads(printed.splitlines()[-1])
     assert not heavy, f"the runner imports {heavy}"
     files = {}
     for name, file in modules.items():

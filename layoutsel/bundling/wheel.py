@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tvm_passes.errors import LayoutselError
+from layoutsel.files import replacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +39,18 @@ class Wheel:
 
         Raises
         ------
-        LayoutselError
+        WriteError
             If it cannot be written.
         """
         path = folder / self.filename
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}")
-        try:
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name, content in self._members():
-                    member = zipfile.ZipInfo(name)
-                    member.external_attr = 0o644 << 16
-                    archive.writestr(member, content, zipfile.ZIP_DEFLATED)
-            temporary.replace(path)
-        except OSError as error:
-            raise LayoutselError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            replacing(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for name, content in self._members():
+                member = zipfile.ZipInfo(name)
+                member.external_attr = 0o644 << 16
+                archive.writestr(member, content, zipfile.ZIP_DEFLATED)
         return path
 
     def _members(self) -> Iterator[tuple[str, bytes]]:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
+from layoutsel.files import replacing, write_text
 from layoutsel.ondevice.archive import MANIFEST, SUMS, sha256
 from layoutsel.ondevice.manifest import Manifest
 from layoutsel.planning import documents
 
 
 def write_archive(folder: Path, manifest: Manifest, path: Path) -> None:
-    """Write what lies in `folder`, with its manifest and checksums, to `path`."""
+    """Write what lies in `folder`, with its manifest and checksums, to `path`, whole or not at all.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
     documents.save(manifest, folder / MANIFEST)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     names = [str(file.relative_to(folder)) for file in files]
     names = [MANIFEST, *(name for name in names if name not in (MANIFEST, SUMS))]
     sums = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
-    (folder / SUMS).write_text(sums, encoding="ascii")
-    with tarfile.open(path, "w:", format=tarfile.USTAR_FORMAT) as archive:
+    write_text(folder / SUMS, sums)
+    with (
+        replacing(path) as file,
+        tarfile.open(fileobj=file, mode="w:", format=tarfile.USTAR_FORMAT) as archive,
+    ):
         for name in (SUMS, *names):
             member = tarfile.TarInfo(name)
             member.size = (folder / name).stat().st_size

@@ -8,6 +8,23 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 for an error of the user's, 130 for Ctrl-C, 1 for one of ours."""
+    from layoutsel.cli import terminal
+    from layoutsel.cli.exit_codes import USER_ERROR
+
+    try:
+        terminal.open_standard_streams()
+        _run(arguments)
+    except terminal.OutputError as error:
+        terminal.error(str(error))
+    except OSError as error:  # in the text of --help and --version; commands report theirs
+        terminal.give_up_stdout()
+        terminal.error(str(terminal.OutputError(error)))
+    else:
+        return
+    sys.exit(USER_ERROR)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     from layoutsel.cli.app import app
     from layoutsel.cli.guard import DEBUG_FLAG, set_debug
 

@@ -13,7 +13,6 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.exit_codes import USER_ERROR
-from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     CostOption,
@@ -28,6 +27,7 @@ from layoutsel.cli.options import (
     parse_shapes,
 )
 from layoutsel.fallback import check_fallback
+from layoutsel.files import check_output
 from layoutsel.precision import F32, precision_mode
 from tvm_passes.errors import LayoutselError
 

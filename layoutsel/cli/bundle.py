@@ -13,7 +13,6 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
-from layoutsel.cli.files import check_output, replacing
 from layoutsel.cli.options import (
     LimitOption,
     LinksFlag,
@@ -28,6 +27,7 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
+from layoutsel.files import check_output
 from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
@@ -164,8 +164,8 @@ class Asked:
 def _write(asked: Asked, output: Path, shown: Activity) -> Manifest:
     from layoutsel.bundling.candidates import write_candidates
 
-    with asked.making(shown) as making, replacing(output) as temporary:
-        return write_candidates(making, temporary)
+    with asked.making(shown) as making:
+        return write_candidates(making, output)
 
 
 def _deploy(asked: Asked, file: Path, output: Path, shown: Activity) -> Manifest:
@@ -180,6 +180,6 @@ def _deploy(asked: Asked, file: Path, output: Path, shown: Activity) -> Manifest
         max_rel_error=plan.max_rel_error,
         units=asked.units or ",".join(sorted({d.unit for d in plan.decisions.values()})),
     )
-    with stated.making(shown) as making, replacing(output) as temporary:
+    with stated.making(shown) as making:
         shown.phase("building the plan")
-        return write_deployment(making, plan, temporary)
+        return write_deployment(making, plan, output)

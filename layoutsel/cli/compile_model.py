@@ -10,7 +10,6 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
-from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     BudgetOption,
     CacheOption,
@@ -32,7 +31,8 @@ from layoutsel.cli.options import (
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
-from layoutsel.ondevice.artifact_header import check_name
+from layoutsel.files import check_output
+from layoutsel.ondevice.artifact_header import LEAST_BYTES, check_name
 from layoutsel.precision import check_budget, precision_mode
 from tvm_passes.errors import LayoutselError
 
@@ -88,7 +88,7 @@ def compile_model(
     ] = True,
 ) -> None:
     """Compile a model into one file that holds code, weights, plan and checks."""
-    check_output(output)
+    check_output(output, LEAST_BYTES)
     check_name(output)
     if plan is not None and pin:
         raise LayoutselError("--plan and --pin exclude each other: a plan file is built as it is")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import colorsys
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from layoutsel.cli import terminal
-from layoutsel.cli.files import replacing
 from layoutsel.cli.plan_tables import microseconds, name_text, operators_text
+from layoutsel.files import write_text
 from layoutsel.planning.plan import Plan, PlannedSubgraph
 from layoutsel.planning.problem import Boundary
+from layoutsel.processes import ProcessError, run_limited
 
 _HUES = (0.58, 0.09, 0.33, 0.80, 0.16, 0.95)
 """Of the units in order of name: blue, orange, green, violet, yellow, rose."""
@@ -29,8 +29,7 @@ def write_dot(plan: Plan, path: Path) -> None:
     LayoutselError
         If it cannot be written.
     """
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(dot_lines(plan)) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(dot_lines(plan)) + "\n")
     terminal.note("written", str(path))
     graphviz = shutil.which("dot")
     if graphviz is None:
@@ -39,16 +38,13 @@ def write_dot(plan: Plan, path: Path) -> None:
         )
         return
     image = path.with_suffix(".svg")
-    with replacing(image) as temporary:
-        command = [graphviz, "-Tsvg", str(path), "-o", str(temporary)]
-        try:
-            subprocess.run(
-                command, check=True, capture_output=True, text=True, timeout=_RENDER_LIMIT_S
-            )
-        except subprocess.SubprocessError as error:
-            terminal.note("warning", f"graphviz cannot draw {path}: {error}")
-            temporary.touch()
-            return
+    what = f"graphviz cannot draw {path}"
+    try:
+        drawn = run_limited([graphviz, "-Tsvg", path], what=what, limit_s=_RENDER_LIMIT_S)
+    except ProcessError as error:
+        terminal.note("warning", str(error))
+        return
+    write_text(image, drawn)
     terminal.note("written", str(image))
 
 

@@ -11,7 +11,6 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
-from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     JsonFlag,
@@ -23,6 +22,7 @@ from layoutsel.cli.options import (
     ThreadsOption,
 )
 from layoutsel.cli.planner import Wanted
+from layoutsel.files import check_output
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:

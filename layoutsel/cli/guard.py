@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
+from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR, place_error
 from tvm_passes.errors import LayoutselError
 
 DEBUG_FLAG = "--debug"
@@ -33,6 +33,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         with terminal.reserved_stdout(), _logging_to_stderr():
             try:
                 command(*arguments, **options)
+                terminal.flush()
             except (typer.Exit, typer.Abort):
                 raise
             except LayoutselError as error:
@@ -41,12 +42,19 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 _fail(str(error) or "interrupted", INTERRUPTED)
             except BrokenPipeError:
                 raise typer.Exit(INTERNAL_ERROR) from None
+            except OSError as error:
+                told = place_error(error)
+                _fail(told or _unexpected(error), USER_ERROR if told else INTERNAL_ERROR)
             except Exception as error:
-                hint = "" if _debug[0] else f" ({DEBUG_FLAG} shows the trace)"
-                what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                _fail(f"unexpected {_shortened(what)}{hint}", INTERNAL_ERROR)
+                _fail(_unexpected(error), INTERNAL_ERROR)
 
     return wrapped
+
+
+def _unexpected(error: Exception) -> str:
+    hint = "" if _debug[0] else f" ({DEBUG_FLAG} shows the trace)"
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected {_shortened(what)}{hint}"
 
 
 def _fail(message: str, code: int) -> None:

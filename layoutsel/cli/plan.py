@@ -9,7 +9,6 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
-from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     BudgetOption,
     CacheOption,
@@ -30,6 +29,7 @@ from layoutsel.cli.options import (
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
+from layoutsel.files import check_output
 
 
 def plan(

@@ -10,7 +10,6 @@ import typer
 
 from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
-from layoutsel.cli.files import check_output
 from layoutsel.cli.options import (
     CacheOption,
     LimitOption,
@@ -22,6 +21,7 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
+from layoutsel.files import check_output
 from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 

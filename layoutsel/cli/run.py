@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.files import check_output, replacing
+from layoutsel.files import check_output, replacing
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def _write_outputs(compiled: CompiledModel, results: Sequence[np.ndarray], folde
 
     for signature, result in zip(compiled.outputs, results, strict=True):
         path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', signature.name)}.npy"
-        with replacing(path) as temporary:
-            np.save(temporary, result)
+        with replacing(path) as file:
+            np.save(file, result)
         terminal.show_text(f"written {path}")
 
 

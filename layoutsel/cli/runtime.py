@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.files import check_output
+from layoutsel.files import check_output
 from tvm_passes.errors import LayoutselError
 
 

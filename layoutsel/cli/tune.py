@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,10 +176,22 @@ def _run(
             ) from None
 
 
+class _Convenience(logging.FileHandler):
+    """A log that may have gaps: where there is no room for a line, tuning goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing; the records themselves report a full disk."""
+
+    def close(self) -> None:
+        """Close the file, whatever does not fit in any more."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logged(file: Path) -> Iterator[None]:
     """Send what MetaSchedule tells, and why schedules failed, to a file."""
-    handler = logging.FileHandler(file, encoding="utf-8")
+    handler = _Convenience(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     metaschedule = logging.getLogger("tvm.s_tir.meta_schedule")
     ours = logging.getLogger("layoutsel.tuning")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -27,6 +25,7 @@ from layoutsel.cost.samples import (
     Sample,
     Skipped,
 )
+from layoutsel.files import replacing
 from layoutsel.planning import documents
 from tvm_passes.errors import LayoutselError
 
@@ -35,22 +34,17 @@ VERSION = 1
 
 
 def write_archive(dataset: Dataset, file: Path | str) -> None:
-    """Write `dataset` to `file`, whole or not at all; equal data sets give equal bytes."""
-    file = Path(file)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with (
-            os.fdopen(descriptor, "wb") as raw,
-            lzma.open(raw, "wb", preset=9) as stream,
-        ):
-            for line in _lines(dataset):
-                text = json.dumps(line, separators=(",", ":"), sort_keys=True)
-                stream.write(f"{text}\n".encode())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write `dataset` to `file`, whole or not at all; equal data sets give equal bytes.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    with replacing(file) as raw, lzma.open(raw, "wb", preset=9) as stream:
+        for line in _lines(dataset):
+            text = json.dumps(line, separators=(",", ":"), sort_keys=True)
+            stream.write(f"{text}\n".encode())
 
 
 def _lines(dataset: Dataset) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import hashlib
 import lzma
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from layoutsel.cost import boundary_features, features
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
+from layoutsel.files import replacing
 from layoutsel.planning import documents
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -102,13 +104,24 @@ class LearnedModel:
     parts: Mapping[str, Part]
 
     def save(self, folder: Path) -> None:
-        """Write the model's files; `model.json`, which makes them a model, last."""
+        """Write the model's files; `model.json`, which makes them a model, last.
+
+        Raises
+        ------
+        WriteError
+            If a file cannot be written. A model that was there before is then as it was.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).unlink(missing_ok=True)
-        for name, part in self.parts.items():
-            for file, raw in zip(_files(folder, name), (part.point, part.quantiles), strict=True):
-                file.write_bytes(lzma.compress(raw, preset=9))
-        documents.save(self.card, folder / _FILE)
+        with ExitStack() as files:
+            # Entered first, so that it takes its place last.
+            card = files.enter_context(replacing(folder / _FILE))
+            card.write(documents.as_text(self.card).encode())
+            for name, part in self.parts.items():
+                for file, raw in zip(
+                    _files(folder, name), (part.point, part.quantiles), strict=True
+                ):
+                    files.enter_context(replacing(file)).write(lzma.compress(raw, preset=9))
+            (folder / _FILE).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path = PRETRAINED) -> LearnedModel:

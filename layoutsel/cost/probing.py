@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from layoutsel.planning.documents import from_json, load_json, save
+from layoutsel.processes import ProcessError, run_limited
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
@@ -34,18 +34,18 @@ def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
     """
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     try:
-        done = subprocess.run(
+        printed = run_limited(
             [sys.executable, "-c", code],
-            env={**os.environ, **environment, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT_S,
-            check=True,
+            what=f"cannot measure {what}",
+            limit_s=_TIME_LIMIT_S,
+            environment={**environment, "PYTHONPATH": path},
         )
-        return json.loads(done.stdout.splitlines()[-1])
-    except subprocess.CalledProcessError as error:
-        raise LayoutselError(f"cannot measure {what}: {_reason(error.stderr)}") from error
-    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        return json.loads(printed.splitlines()[-1])
+    except ProcessError as error:
+        if not error.printed:
+            raise
+        raise LayoutselError(f"cannot measure {what}: {_reason(error.printed)}") from error
+    except (ValueError, IndexError) as error:
         raise LayoutselError(f"cannot measure {what}: {error}") from error
 
 

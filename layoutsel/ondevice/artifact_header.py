@@ -16,6 +16,8 @@ SUFFIX = ".so"
 MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
 FOOTER = struct.Struct("<16sQQI4x")
 """Magic, offset and length of the header, its CRC-32."""
+LEAST_BYTES = 5 * 4096
+"""No artifact is smaller: four pages of a shared library, and the header."""
 
 
 def check_name(path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR
-from layoutsel.cli.files import check_output
+from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR, place_error
 from layoutsel.cost.outcome import Timing
+from layoutsel.files import check_output
 from layoutsel.ondevice import archive, requirements
 from layoutsel.ondevice.measure import Progress, measure_bundle
 from layoutsel.ondevice.results import DeployedResult
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _measure(options.bundle, options.output, options.time_limit)
+        sys.stdout.flush()
     except LayoutselError as error:
         _say(f"error: {error}")
         return USER_ERROR
@@ -31,10 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept = f"; what was measured is in {options.output}, the same command goes on"
         _say(f"interrupted{kept if options.output.exists() else ''}")
         return INTERRUPTED
+    except OSError as error:
+        told = place_error(error)
+        _say(f"error: {told or f'unexpected {error}'}")
+        _drop_output()
+        return USER_ERROR if told else INTERNAL_ERROR
     except Exception as error:
         _say(f"error: unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
         return INTERNAL_ERROR
     return 0
+
+
+def _drop_output() -> None:
+    """Send what standard output has no room for nowhere: the interpreter would try again while it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,11 +7,11 @@ the candidate, and the candidate's time is scaled to what it would be with the m
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 
 from layoutsel.cost.machine import this_machine
+from layoutsel.files import WriteError, write_text
 from tvm_passes.cache_folder import user_cache
 
 CHANNELS, SIDE = 64, 28
@@ -48,12 +48,10 @@ class BestReference:
 
     def _keep(self, reference_us: float) -> None:
         self._best_us = reference_us
-        temporary = self._file.with_suffix(f".{os.getpid()}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"us": reference_us}), encoding="utf-8")
-            temporary.replace(self._file)
-        except OSError:
+            write_text(self._file, json.dumps({"us": reference_us}))
+        except (OSError, WriteError):
             return  # without the file, each process starts from its own best
 
 

@@ -9,14 +9,13 @@ import dataclasses
 import functools
 import json
 import math
-import os
-import tempfile
 import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from layoutsel.files import write_text
 from tvm_passes.decision import Decision
 from tvm_passes.errors import IllegalDecision, LayoutselError
 
@@ -54,28 +53,20 @@ def from_json(type_: type[T], value: Any, *, file: str = "document", path: str =
     return typing.cast(T, _read(type_, value, file, path))
 
 
+def as_text(value: Any) -> str:
+    """The document of `value`."""
+    return json.dumps(to_json(value), indent=2, allow_nan=False) + "\n"
+
+
 def save(value: Any, file: Path | str) -> None:
-    """Write `value` to `file` in one step: a reader sees the old document or the new one, whole."""
-    file = Path(file)
-    text = json.dumps(to_json(value), indent=2, allow_nan=False) + "\n"
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    except OSError as error:
-        raise LayoutselError(f"cannot write {file}: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(file)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise LayoutselError(f"cannot write {file}: {error.strerror}") from error
-        raise
+    """Write `value` to `file` in one step: a reader sees the old document or the new one, whole.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    write_text(file, as_text(value))
 
 
 def load_json(file: Path | str) -> Any:

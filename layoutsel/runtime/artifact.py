@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import shutil
 import tempfile
 import zlib
@@ -25,6 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from layoutsel.files import replacing
 from layoutsel.ondevice.artifact_header import (
     FOOTER,
     MAGIC,
@@ -66,10 +66,10 @@ def write(path: Path, model: Part, fallback: Part | None = None) -> None:
 
     Raises
     ------
-    ArtifactError
+    WriteError
         If `path` cannot be written.
     """
-    with _replacing(path) as file:
+    with replacing(path, executable=True) as file:
         written: dict[_Key, int] = {}
         header = _append_part(file, model, written)
         if fallback is not None:
@@ -81,30 +81,9 @@ def write(path: Path, model: Part, fallback: Part | None = None) -> None:
 
 
 def copy(source: Path, path: Path) -> None:
-    """Copy an artifact atomically; raises :class:`ArtifactError` if `path` cannot be written."""
-    with _replacing(path) as file, source.open("rb") as original:
+    """Copy an artifact atomically; raises :class:`WriteError` if `path` cannot be written."""
+    with replacing(path, executable=True) as file, source.open("rb") as original:
         shutil.copyfileobj(original, file)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place once it is whole."""
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write {path}: {error.strerror}; choose another place"
-        ) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        temporary.chmod(0o755)
-        temporary.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _append_part(file: BinaryIO, part: Part, written: dict[_Key, int]) -> dict[str, Any]:

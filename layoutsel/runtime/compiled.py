@@ -25,6 +25,7 @@ from layoutsel.runtime.device_errors import (
     device_error,
     located,
 )
+from layoutsel.runtime.linking import export_library
 from layoutsel.runtime.machine import synchronise, virtual_machine
 from layoutsel.runtime.own_threads import OwnThreads
 from layoutsel.runtime.ownership import Ownership
@@ -292,5 +293,5 @@ class CompiledModel:
         return path
 
     def _exported(self, library: Path) -> artifact.Part:
-        self._executable.export_library(str(library))
+        export_library(self._executable, library)
         return artifact.Part(library=library, weights=self._arrays, header=self.header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -176,11 +177,13 @@ class Journal:
 
 def _append(path: Path, value: Any) -> None:
     """Add a line in one write, so that another process sees all of it or nothing."""
-    line = json.dumps(value, separators=(", ", ": ")) + "\n"
+    line = (json.dumps(value, separators=(", ", ": ")) + "\n").encode()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as stream:
-            stream.write(line.encode())
+        with path.open("ab", buffering=0) as stream:
+            before = stream.seek(0, os.SEEK_END)
+            if stream.write(line) != len(line):
+                stream.truncate(before)  # no room; the lock makes this process the only writer
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise LayoutselError(f"cannot write {path}: {error.strerror or error}") from error
 
