@@ -178,17 +178,27 @@ def plan(
 
 @_one_at_a_time
 def compile_plan(
-    model: Model, plan: Plan | str | PathLike[str], *, verify: bool = True, **options: Any
+    model: Model,
+    plan: Plan | str | PathLike[str],
+    *,
+    verify: bool = True,
+    allow_foreign_plan: bool = False,
+    **options: Any,
 ) -> CompiledModel:
     """Build what a plan says, without planning; `plan` is one, or its file.
 
     With ``fallback="cpu"`` a second one is made for the host's units, as by :func:`optimize`; where a device is missing,
     that alone is built.
 
+    Parameters
+    ----------
+    allow_foreign_plan
+        Whether to build a plan that was made for another machine, where this one can do what it says.
+
     Raises
     ------
     PlanMismatch
-        If the plan was made for another model or machine; names the first thing that differs.
+        If the plan was made for another model, or another machine without leave; names the first thing that differs.
     IllegalDecision
         If a unit declines what the plan, perhaps edited, decides for it.
     UnitUnavailable
@@ -196,7 +206,7 @@ def compile_plan(
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
     session = Session.open(model, **{**stated(chosen), **options})
-    return build_as_planned(session, chosen, verify=verify)
+    return build_as_planned(session, chosen, verify=verify, allow_foreign_plan=allow_foreign_plan)
 
 
 def stated(plan: Plan) -> dict[str, Any]:
@@ -211,14 +221,22 @@ def stated(plan: Plan) -> dict[str, Any]:
 
 
 @_one_at_a_time
-def build_as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
+def build_as_planned(
+    session: Session, chosen: Plan, *, verify: bool = True, allow_foreign_plan: bool = False
+) -> CompiledModel:
     """Build `chosen`, perhaps loaded and edited, for the model of `session`; errors as of :func:`compile_plan`."""
+    here = this_machine().fingerprint
     check_fits(
         chosen,
         model_hash=session.model.content_hash,
         ids=[subgraph.id for subgraph in session.graph.subgraphs],
-        machine=this_machine().fingerprint,
+        machine=None if allow_foreign_plan else here,
     )
+    if chosen.machine != here:
+        logger.warning(
+            "the plan was made for another machine, %s: the times that it predicts are not this one's",
+            chosen.machine,
+        )
 
     def build(session: Session, plan: Plan = chosen) -> CompiledModel:
         return as_planned(session, plan, verify=verify)

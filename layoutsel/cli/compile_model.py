@@ -59,6 +59,13 @@ def compile_model(
             "--plan", metavar="FILE", help="Build this plan, perhaps edited, instead of making one."
         ),
     ] = None,
+    allow_foreign_plan: Annotated[
+        bool,
+        typer.Option(
+            "--allow-foreign-plan",
+            help="Build a plan that was made for another machine, where this one can do what it says.",
+        ),
+    ] = False,
     strategy: StrategyOption = "joint",
     cost: CostOption = "learned",
     measure_budget: BudgetOption = None,
@@ -96,6 +103,8 @@ def compile_model(
         raise LayoutselError(
             "--plan and --precision exclude each other: a plan file says what precision it was made for"
         )
+    if allow_foreign_plan and plan is None:
+        raise LayoutselError("--allow-foreign-plan: expected --plan, the plan to build")
     check_budget(precision_mode(precision, max_rel_error), verify=verify)
     wanted = Wanted(
         model=model,
@@ -121,7 +130,9 @@ def compile_model(
     named = units is not None or plan is not None
     with terminal.quiet_allocator(with_devices=named), activity() as shown:
         if plan is not None:
-            compiled = build_plan(wanted, plan, shown, verify=verify)
+            compiled = build_plan(
+                wanted, plan, shown, verify=verify, allow_foreign_plan=allow_foreign_plan
+            )
         else:
             compiled = build(wanted, shown, verify=verify, verify_speed=verify_speed)
         shown.phase(f"writing {output}")
@@ -146,7 +157,9 @@ def build(
     return with_fallback(wanted.open(shown), planned)
 
 
-def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> CompiledModel:
+def build_plan(
+    wanted: Wanted, file: Path, shown: Activity, *, verify: bool, allow_foreign_plan: bool = False
+) -> CompiledModel:
     """Build what the plan in `file` says."""
     from layoutsel.planning.plan import Plan
 
@@ -158,7 +171,7 @@ def build_plan(wanted: Wanted, file: Path, shown: Activity, *, verify: bool) -> 
     said["units"] = wanted.units or ",".join(said["units"] or ()) or None
     session = replace(wanted, **said).open(shown)
     shown.phase("building the plan")
-    return build_as_planned(session, made, verify=verify)
+    return build_as_planned(session, made, verify=verify, allow_foreign_plan=allow_foreign_plan)
 
 
 def show_compiled(compiled: CompiledModel, where: str) -> None:

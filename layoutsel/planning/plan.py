@@ -294,7 +294,7 @@ def check_fits(
     if machine is not None and plan.machine != machine:
         raise PlanMismatch(
             f"the plan is for another machine: got {plan.machine}, expected {machine}. "
-            f"Plan again, or accept a foreign plan explicitly"
+            f"Plan again, or accept it with --allow-foreign-plan (compile_plan: allow_foreign_plan=True)"
         )
     if problem is not None:
         problem.cost(plan.decisions)
