@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+# One process a core; beyond eight, each has too little to do.
+PYTEST = $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxprocesses 8 --dist worksteal --durations 15
 NATIVE := $(wildcard cmake/CMakeLists.txt cmake/*/CMakeLists.txt cmake/*/*.cc cmake/*/*.h)
 CXX_SOURCES := $(filter %.cc %.h,$(NATIVE))
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test test-full lint format bench clean
 
 setup: $(STAMP)
 
@@ -23,8 +25,13 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 demo: setup
 	$(BIN)/layoutsel demo
 
+# At most ten minutes on two cores with nothing else running.
 test: setup
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist worksteal
+	$(PYTEST) -m "not nightly"
+
+# Everything: other seeds, exporters and networks, long measurements.
+test-full: setup
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -88,6 +88,7 @@ def test_evaluate_without_models_says_so(log):
     assert "nothing to evaluate" in refused("evaluate", log)
 
 
+@pytest.mark.nightly
 def test_a_profile_is_a_data_set(tmp_path):
     cache, saved = tmp_path / "cache.sqlite", tmp_path / "saved.jsonl.xz"
     done = layoutsel("profile", "--sweep", 2, "--seed", 3, "--cache", cache, "--save", saved)
@@ -100,6 +101,7 @@ def test_a_profile_is_a_data_set(tmp_path):
     assert "0 new measurements" in again.stdout
 
 
+@pytest.mark.nightly
 def test_calibrating_keeps_a_correction(tmp_path):
     found = layoutsel("calibrate", "--most", 6, "--json", XDG_CACHE_HOME=str(tmp_path))
     assert found.returncode == 0, found.stderr

@@ -85,6 +85,7 @@ def test_plan_and_pins_exclude_each_other(model, plan_file, tmp_path):
     assert "exclude each other" in refused("compile", model, "-o", tmp_path / "x.so", *options)
 
 
+@pytest.mark.nightly
 def test_compile_measures_verifies_and_remembers(model, tmp_path):
     path, cache = tmp_path / "measured.so", tmp_path / "cache.sqlite"
     options = ("--cost", "measured", "--cache", cache)

@@ -111,6 +111,7 @@ def f32_model(tmp_path_factory):
     return folder
 
 
+@pytest.mark.nightly
 @needs_bf16
 def test_what_no_cost_model_knows_is_measured(model, f32_model, tmp_path):
     options = ("--units", "cpu", "--threads", 1, "--cache", tmp_path / "cache.sqlite")
@@ -197,6 +198,7 @@ def test_bad_calibration_inputs(model, tmp_path):
     assert "No such file" in missing
 
 
+@pytest.mark.nightly
 @needs_bf16
 def test_bench_compares_with_f32_where_an_engine_has_no_other(model, tmp_path):
     path = tmp_path / "rows.json"

@@ -13,6 +13,7 @@ from tests.cpu.support import model
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
 
 
+@pytest.mark.nightly
 @needs_nvcc
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_candidate_of_every_kind_compiles(architecture):
@@ -25,7 +26,7 @@ def test_every_candidate_of_every_kind_compiles(architecture):
 
 
 @needs_nvcc
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_candidate_of_a_network_compiles():
     """Others, for both architectures: bench/cuda_code.py."""
     codes = kernels(opened("light:squeezenet", "sm_90"))

@@ -7,7 +7,6 @@ from tvm.relax import op
 from tests.cpu.support import model
 from tvm_passes.cpu import host_target
 from tvm_passes.gpu.schedule import legalise
-from tvm_passes.gpu.target import device_target
 
 IMAGE = (1, 32, 14, 14)
 SHORT = {
@@ -22,7 +21,9 @@ LONG = {
 
 def kernel(body) -> str:
     function = model(body, IMAGE)["main"]
-    module = legalise(function, device_target("opencl", host_target()), is_convolution=False)
+    module = legalise(
+        function, tvm.target.Target("opencl", host=host_target()), is_convolution=False
+    )
     (code,) = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
     return code.script()
 

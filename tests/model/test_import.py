@@ -12,6 +12,7 @@ from exported import EXPORTERS, NAMES, dynamic, exported
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from reference import TOLERANCE, before_softmax, random_feeds, relative_error, run_onnx, run_relax
+from tiers import tiered
 
 from layoutsel.model import import_model
 from layoutsel.model.zoo import LIGHT_MODELS, light_model
@@ -47,7 +48,7 @@ def check_normalised(imported):
     assert len(imported.module["main"].body.blocks) == 1
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", tiered(EXPORTERS, ("dynamo",)))
 @pytest.mark.parametrize("name", NAMES)
 def test_exported_network(name, exporter):
     imported = check_equal(exported(name, exporter))
@@ -67,9 +68,7 @@ def test_exported_with_batch_norm_and_dynamic_batch():
     assert imported.outputs[0].shape[0] == 2
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "vgg19" else n for n in LIGHT_MODELS]
-)
+@pytest.mark.parametrize("name", tiered(LIGHT_MODELS, ("resnet50", "shufflenet", "squeezenet")))
 def test_light_model(name):
     imported = import_model(f"light:{name}")
     check_normalised(imported)
@@ -86,7 +85,7 @@ def test_light_model_computes_the_same(name):
     check_equal(before_softmax(light_model(name)))
 
 
-@pytest.mark.parametrize("name", ["shufflenet", "squeezenet"])
+@pytest.mark.parametrize("name", tiered(["shufflenet", "squeezenet"], ("squeezenet",)))
 def test_light_model_of_a_larger_batch(name):
     """Every image gets what it gets alone, with the same weights."""
     one, three = (before_softmax(light_model(f"{name}{batch}")) for batch in ("", "@3"))
@@ -98,7 +97,7 @@ def test_light_model_of_a_larger_batch(name):
     assert relative_error(together, np.concatenate(alone)) < TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v2"])
 def test_larger_light_model_computes_the_same(name):
     check_equal(before_softmax(light_model(name)))

@@ -10,6 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tests.reference import run_relax
 from tvm_passes.cpu import KERNEL_PIPELINE, LowerCpu, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ir import Constant, main_bindings, substitute
@@ -127,4 +128,4 @@ def run_lowered(
 
 def run_reference(module: tvm.IRModule, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Results of `module` by TVM's own, unscheduled code."""
-    return call(machine(module), inputs)
+    return run_relax(module, inputs)

@@ -277,6 +277,7 @@ def test_declines_on_older_processors(monkeypatch):
     assert decline.got == "a CPU without VNNI"
 
 
+@pytest.mark.nightly
 def test_resnet50_is_as_near_to_onnx_runtime_as_that_to_itself():
     """Fifty layers turn a value that lies between two steps into some steps of the result: there as here."""
     model = quantized(before_softmax(light_model("resnet50")), "s8", images=1)

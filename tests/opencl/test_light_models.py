@@ -6,7 +6,7 @@ import pytest
 from forced_units import UNITS, WAYS, forced
 from on_opencl import needs_device
 
-pytestmark = [needs_device, pytest.mark.slow]
+pytestmark = [needs_device, pytest.mark.nightly]
 
 FORCED = {
     "bvlc_alexnet": "by turns",

@@ -76,7 +76,7 @@ def test_fixing_by_the_bound_keeps_the_best_plan(seed, monkeypatch):
     assert solution.gap < 1e-8
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("reach", [20, 1000])
 def test_a_thousand_subgraphs(reach, caplog):
     rng = random.Random(reach)

@@ -24,6 +24,7 @@ WANTED = 12
 LIMIT_S = 90
 
 
+@pytest.mark.nightly
 def test_ctrl_c_keeps_what_was_recorded(model, tmp_path):
     logs = tmp_path / "logs"
     arguments = ["tune", model, "--threads", 1, "--logs", logs, "--trials"]

@@ -96,6 +96,7 @@ def tune(
     )
 
 
+@pytest.mark.nightly
 def test_a_dying_server_loses_nothing(model, tmp_path, tracker):
     logs, done = tmp_path / "logs", []
     with server(tracker) as doomed, server(tracker):

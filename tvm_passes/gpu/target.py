@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm.target import Target
 
-from tvm_passes import cuda
+from tvm_passes import cuda, opencl
 from tvm_passes.errors import UnitUnavailable
 from tvm_passes.targets import elsewhere
 
@@ -28,6 +28,8 @@ def compute_capability(target: Target) -> int:
 
 def _opencl() -> dict[str, Any]:
     """TVM's own limits, or the device's where those are lower."""
+    if reason := opencl.unavailable():
+        raise UnitUnavailable(f"unit 'opencl' cannot be used here: {reason}")
     usual = Target("opencl").attrs
     device = tvm.opencl(0)
     threads = min(int(usual["max_num_threads"]), device.max_threads_per_block)
