@@ -12,14 +12,17 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, helper
 from onnx.external_data_helper import uses_external_data
 
-from layoutsel.errors import InvalidModel
+from layoutsel.errors import InvalidModel, ModelTooLarge
+from tvm_passes.limits import HINT, ImportLimits, format_bytes
 
 _MOST_LINKS = 40
 """Links on the way to a file; as many as the kernel follows."""
@@ -27,6 +30,8 @@ _DIGITS = re.compile(r"[0-9]{1,19}")
 """An offset or a length."""
 _KERNEL_FILES = ("/proc", "/sys")
 """Where files are what the kernel makes up; their sizes mean nothing."""
+_MOST_COMPRESSION = 4
+"""How many times larger than the room that it takes a file may be: disks compress."""
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 """Bits of one element, of types that share bytes."""
 
@@ -65,41 +70,84 @@ def refuse_external_data(model: ModelProto, where: str) -> None:
             )
 
 
-def load_external_data(model: ModelProto, file: Path, *, allow_links: bool = False) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The part of a file that holds a tensor."""
+
+    place: Path
+    offset: int
+    size: int
+    """Bytes."""
+    found: os.stat_result
+    """The file, before it is opened."""
+
+
+def load_external_data(
+    model: ModelProto,
+    file: Path,
+    *,
+    allow_links: bool = False,
+    limits: ImportLimits | None = None,
+) -> None:
     """Read into `model` all tensors that lie in other files than `file`, the model's own.
 
     Parameters
     ----------
     allow_links
         Whether links may lead out of the model's folder.
+    limits
+        Its ``tensor_bytes`` bound what tensors take beyond what the files hold; the usual ones where None.
 
     Raises
     ------
     InvalidModel
         If a location leads elsewhere, or is no regular file, or its part is no number or does not fit the tensor.
+    ModelTooLarge
+        If many tensors lie in the same bytes, or in holes of files, and take more than the limit.
     """
     external = [tensor for tensor in tensors_of(model) if uses_external_data(tensor)]
     if not external:
         return
-    homes = _homes(file)
+    homes = () if allow_links else _homes(file)
+    parts = []
     for tensor in external:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        shown = _shown(entries.get("location", ""))
-        try:
-            offset, size = _part(tensor, entries)
-            place = _place(entries.get("location", ""), file, () if allow_links else homes)
-            tensor.raw_data = _read(place, offset, size)
-        except _Refused as error:
-            raise InvalidModel(
-                f"{file}: tensor {_shown(tensor.name)} lies in {shown}: {error}"
-            ) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InvalidModel(
-                f"{file}: tensor {_shown(tensor.name)} lies in {shown}, which cannot be read ({reason})"
-            ) from None
+        with _readable(tensor, file):
+            parts.append(_part(tensor, file, homes))
+    _check_total(parts, file, limits or ImportLimits())
+    for tensor, part in zip(external, parts, strict=True):
+        with _readable(tensor, file):
+            tensor.raw_data = _read(part)
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+@contextmanager
+def _readable(tensor: TensorProto, file: Path) -> Iterator[None]:
+    """Name the tensor and its file in whatever is wrong with them."""
+    where = f"{file}: tensor {_shown(tensor.name)} lies in {_shown(_entries(tensor).get('location', ''))}"
+    try:
+        yield
+    except _Refused as error:
+        raise InvalidModel(f"{where}: {error}") from None
+    except (OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "there is no memory for it"
+        raise InvalidModel(f"{where}, which cannot be read ({reason})") from None
+
+
+def _check_total(parts: Sequence[_Part], file: Path, limits: ImportLimits) -> None:
+    """Refuse tensors that take far more memory than their files take room."""
+    files = {(part.found.st_dev, part.found.st_ino): part.found for part in parts}
+    held = sum(min(one.st_size, _MOST_COMPRESSION * 512 * one.st_blocks) for one in files.values())
+    extra = sum(part.size for part in parts) - held
+    if extra > limits.tensor_bytes:
+        raise ModelTooLarge(
+            f"{file}: its external data takes {format_bytes(extra)} more than its files hold; expected at most "
+            f"{format_bytes(limits.tensor_bytes)} (limit 'tensor'). {HINT}"
+        )
+
+
+def _entries(tensor: TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
 
 
 def _homes(file: Path) -> tuple[Path, ...]:
@@ -110,8 +158,9 @@ def _homes(file: Path) -> tuple[Path, ...]:
     return tuple(folders)
 
 
-def _part(tensor: TensorProto, entries: Mapping[str, str]) -> tuple[int, int]:
-    """Offset and size, in bytes, of what `tensor` holds."""
+def _part(tensor: TensorProto, file: Path, homes: tuple[Path, ...]) -> _Part:
+    """Find the part that holds `tensor`; without `homes`, links may lead anywhere."""
+    entries = _entries(tensor)
     offset = _number("offset", entries.get("offset", "0"))
     size = _size(tensor)
     length = _number("length", entries["length"]) if "length" in entries else size
@@ -119,7 +168,17 @@ def _part(tensor: TensorProto, entries: Mapping[str, str]) -> tuple[int, int]:
         raise _Refused(
             f"got a length of {length} bytes; its shape {list(tensor.dims)} takes {size}. Export it again"
         )
-    return offset, size
+    place = _place(entries.get("location", ""), file, homes)
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        raise _Refused("it does not exist. Put it beside the model") from None
+    _check_kind(found)
+    if found.st_size < offset + size:
+        raise _Refused(
+            f"expected {offset + size} bytes; it has only {found.st_size} and is cut short. Copy it again"
+        )
+    return _Part(place=place, offset=offset, size=size, found=found)
 
 
 def _number(name: str, text: str) -> int:
@@ -176,24 +235,15 @@ def _followed(folder: Path, path: PurePosixPath, homes: tuple[Path, ...]) -> Pat
     return place
 
 
-def _read(place: Path, offset: int, size: int) -> bytes:
-    """The bytes of a regular file from `offset` on; never waits for a pipe or a device."""
-    try:
-        _check_kind(place.lstat())
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise _Refused("it does not exist. Put it beside the model") from None
+def _read(part: _Part) -> bytes:
+    """The bytes of a part; never waits for a pipe or a device that took the file's place meanwhile."""
+    descriptor = os.open(part.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        _check_kind(found)
-        if found.st_size < offset + size:
-            raise _Refused(
-                f"expected {offset + size} bytes; it has only {found.st_size} and is cut short. Copy it again"
-            )
-        stream.seek(offset)
-        data = stream.read(size)
-    if len(data) != size:
-        raise _Refused(f"it ends {size - len(data)} bytes early. Copy it again")
+        _check_kind(os.fstat(descriptor))
+        stream.seek(part.offset)
+        data = stream.read(part.size)
+    if len(data) != part.size:
+        raise _Refused(f"it ends {part.size - len(data)} bytes early. Copy it again")
     return data
 
 

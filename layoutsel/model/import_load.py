@@ -82,7 +82,7 @@ def _read(file: Path, allow_external_links: bool, limits: ImportLimits | None) -
             f"expected a complete .onnx file. Export or download it again"
         ) from None
     check_model(model, str(file), limits)
-    load_external_data(model, file, allow_links=allow_external_links)
+    load_external_data(model, file, allow_links=allow_external_links, limits=limits)
     return model
 
 

@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from layoutsel.errors import InvalidModel, LayoutselError
+from layoutsel.errors import InvalidModel, LayoutselError, ModelTooLarge
 from layoutsel.model import import_model
 from layoutsel.model.import_external import load_external_data
 from layoutsel.model.import_load import load_model
+from tvm_passes.limits import ImportLimits
 
 VALUES = np.arange(16, dtype="float32").reshape(4, 4)
 SECRET = b"-----SECRET-NEVER-SHOWN-----" * 40
@@ -356,3 +357,27 @@ def test_sizes_of_types(tmp_path, kind, size):
     load_external_data(model, tmp_path / "model.onnx")
     assert model.graph.initializer[0].raw_data == bytes(size)
     assert numpy_helper.to_array(model.graph.initializer[0]).shape == (3, 5)
+
+
+def many(count, **entries):
+    tensors = [outside(name=f"w{index}", **entries) for index in range(count)]
+    nodes = [helper.make_node("MatMul", ["x", "w0"], ["y"], name="product")]
+    return model_of(nodes, initializers=tensors)
+
+
+def test_many_tensors_in_the_same_bytes(folder):
+    (folder / "w.bin").write_bytes(bytes(4 << 20))
+    path = written(many(8, dims=(1024, 1024)), folder)
+    with pytest.raises(
+        ModelTooLarge, match=r"takes 28 MiB more than its files hold.*--import-limit"
+    ):
+        load_model(path, limits=ImportLimits(tensor_bytes=20 << 20))
+    assert len(load_model(path, limits=ImportLimits(tensor_bytes=28 << 20)).graph.initializer) == 8
+
+
+def test_a_file_that_is_a_hole(folder):
+    with (folder / "w.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    path = written(many(1, dims=(1 << 19, 1 << 19)), folder)
+    with pytest.raises(ModelTooLarge, match=r"takes 1 TiB more than its files hold"):
+        load_model(path)
