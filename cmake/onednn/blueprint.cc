@@ -91,6 +91,7 @@ class Designer {
       out.arguments.emplace_back(roles.at(i), id);
       if (graph_.tensors[id].packable) {
         out.preferred.emplace_back(id, desc.query_md(dnnl::query::exec_arg_md, roles.at(i)));
+        CheckConversion(graph_.tensors[id], out.preferred.back().second);
       }
     }
     out.arguments.emplace_back(DNNL_ARG_DST, node.outputs.at(0));
@@ -106,6 +107,12 @@ class Designer {
       out.arguments.emplace_back(DNNL_ARG_ATTR_ZERO_POINTS | operand, q.zero_point);
     }
     return out;
+  }
+
+  // A weight computed at run time has to get into that form then; throws where oneDNN cannot.
+  void CheckConversion(const Tensor& tensor, const memory::desc& form) const {
+    if (graph_.storages[tensor.storage].kind == StorageKind::kWeight) return;
+    dnnl::reorder::primitive_desc(engine, DescribePlain(tensor), engine, form);
   }
 
   const Node& node;

@@ -23,6 +23,10 @@ dnnl::engine& CpuEngine() {
   return engine;
 }
 
+constexpr int64_t kCacheLine = 64;
+
+int64_t Aligned(int64_t bytes) { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
+
 void* DataOf(const DLTensor* tensor) {
   return static_cast<char*>(tensor->data) + tensor->byte_offset;
 }
@@ -81,19 +85,30 @@ void Partition::CompileNode(const Node& node, int64_t* scratchpad_bytes) {
     TVM_FFI_THROW(RuntimeError) << node.Where() << ": oneDNN " << error.what();
   }
   for (auto& [role, tensor] : blueprint.arguments) {
-    step.args.push_back({role, MemoryOf(tensor).get()});
+    step.args.push_back({role, MemoryOf(tensor, &step).get()});
   }
-  memory::desc scratchpad = blueprint.desc.scratchpad_desc();
-  if (scratchpad.get_size() > 0) {
-    memory area(scratchpad, engine_, nullptr);
-    step.args.push_back({DNNL_ARG_SCRATCHPAD, area.get()});
-    scratchpads_.push_back({area, 0});
-    *scratchpad_bytes = std::max<int64_t>(*scratchpad_bytes, scratchpad.get_size());
-  }
+  PlaceScratch(&step, blueprint.desc.scratchpad_desc(), scratchpad_bytes);
   steps_.push_back(std::move(step));
 }
 
-dnnl::memory Partition::MemoryOf(int64_t id) {
+// Places what a step needs while it runs: converted weights, then the primitive's own scratchpad.
+void Partition::PlaceScratch(Step* step, const memory::desc& scratchpad,
+                             int64_t* scratchpad_bytes) {
+  int64_t bytes = 0;
+  auto place = [&](const memory& area) {
+    scratchpads_.push_back({area, bytes});
+    bytes = Aligned(bytes + static_cast<int64_t>(area.get_desc().get_size()));
+  };
+  for (const Conversion& conversion : step->conversions) place(conversion.to);
+  if (scratchpad.get_size() > 0) {
+    memory area(scratchpad, engine_, nullptr);
+    step->args.push_back({DNNL_ARG_SCRATCHPAD, area.get()});
+    place(area);
+  }
+  *scratchpad_bytes = std::max(*scratchpad_bytes, bytes);
+}
+
+dnnl::memory Partition::MemoryOf(int64_t id, Step* step) {
   auto known = memories_.find(id);
   if (known != memories_.end()) return known->second;
   const Tensor& tensor = graph_.tensors[id];
@@ -105,6 +120,12 @@ dnnl::memory Partition::MemoryOf(int64_t id) {
   if (!as_preferred) {
     memory::desc arrives =
         tensor.packed.empty() ? DescribePlain(tensor) : FromText(tensor.packed, tensor);
+    if (arrives != desc && graph_.storages[tensor.storage].kind != StorageKind::kWeight) {
+      memory from(arrives, engine_, nullptr);
+      step->conversions.push_back({dnnl::reorder(from, out), from, out});
+      placed_[tensor.storage].push_back({from, tensor.offset});
+      return out;
+    }
     if (arrives != desc) {
       out = memory(desc, engine_);
       memories_[id] = out;
@@ -137,11 +158,16 @@ void Partition::BindArena() {
   for (size_t i = 0; i < graph_.storages.size(); ++i) {
     if (plan_.offsets[i] >= 0) BindArgument(i, arena + plan_.offsets[i]);
   }
-  for (Placed& area : scratchpads_) area.memory.set_data_handle(arena + plan_.bytes);
+  for (Placed& area : scratchpads_) {
+    area.memory.set_data_handle(arena + plan_.bytes + area.offset);
+  }
 }
 
 void Partition::Execute(size_t i) {
   Step& step = steps_[i];
+  for (Conversion& conversion : step.conversions) {
+    conversion.reorder.execute(stream_, conversion.from, conversion.to);
+  }
   dnnl_status_t status = dnnl_primitive_execute(
       step.primitive.get(), stream_.get(), static_cast<int>(step.args.size()), step.args.data());
   if (status != dnnl_success) {

@@ -40,8 +40,16 @@ class Partition {
   std::string Steps();
 
  private:
+  // A weight that is computed at run time: brought into the form that the primitive wants before
+  // each use, in the scratchpad.
+  struct Conversion {
+    dnnl::reorder reorder;
+    dnnl::memory from, to;
+  };
+
   struct Step {
     dnnl::primitive primitive;
+    std::vector<Conversion> conversions;
     std::vector<dnnl_exec_arg_t> args;
     std::string implementation;
     double total_us = 0;
@@ -55,7 +63,8 @@ class Partition {
     int64_t offset;
   };
 
-  // A weight that arrives in another form than the primitive wants; converted on first use.
+  // A constant weight that arrives in another form than the primitive wants; converted on first
+  // use.
   struct Repacked {
     dnnl::memory source;
     dnnl::memory destination;
@@ -64,7 +73,8 @@ class Partition {
 
   void Compile();
   void CompileNode(const Node& node, int64_t* scratchpad_bytes);
-  dnnl::memory MemoryOf(int64_t tensor);
+  dnnl::memory MemoryOf(int64_t tensor, Step* step);
+  void PlaceScratch(Step* step, const dnnl::memory::desc& scratchpad, int64_t* scratchpad_bytes);
   void BindArgument(int64_t storage, void* data);
   void BindArena();
   void Execute(size_t step);
@@ -80,7 +90,7 @@ class Partition {
   std::unordered_map<int64_t, dnnl::memory::desc> preferred_;  // by tensor
   std::unordered_map<int64_t, Repacked> repacked_;             // by storage
   std::vector<std::vector<Placed>> placed_;                    // by storage
-  std::vector<Placed> scratchpads_;
+  std::vector<Placed> scratchpads_;                            // offsets behind the arena's temps
   std::vector<void*> bound_;                            // by storage
   std::vector<std::pair<int64_t, int64_t>> arguments_;  // (argument, storage)
   int64_t arena_bytes_ = 0;

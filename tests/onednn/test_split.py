@@ -113,7 +113,7 @@ DECLINES = {
     "transposed": (CONVOLUTIONS["transposed"], [ODD_IMAGE], "NHWC", "a convolution or matmul"),
     "pooling": (lambda x: op.nn.max_pool2d(x, [2, 2]), [IMAGE], "NHWC", "a convolution or matmul"),
     "packed": (CONVOLUTIONS["3x3"], [ODD_IMAGE], "NCHW32c", "NCHW or NHWC"),
-    "activations": (*OTHER["matmul_activations"], "NCHW", "constant weights"),
+    "activations": (*OTHER["matmul_activations"], "NCHW", "one right-hand matrix"),
 }
 
 

@@ -10,9 +10,10 @@ from tvm import relax
 from tvm.ir import Call
 
 from tvm_passes.ir import Expr, static_shape
+from tvm_passes.layout import PLAIN
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Node, Tensor, row_major
-from tvm_passes.onednn.halves import tripled_source, tripled_weight
+from tvm_passes.onednn.halves import computed_triple, tripled_source, tripled_weight
 from tvm_passes.onednn.quantized import product, scales
 from tvm_passes.onednn.scope import Scope
 
@@ -48,13 +49,6 @@ def _check_layouts(scope: Scope, call: Call, kernels: Sequence[str]) -> None:
         raise scope.fail(f"layouts {data} and {kernel}", "the logical form NCHW with " + kernels[1])
 
 
-def _weight(scope: Scope, expr: Expr) -> Tensor:
-    weight = scope.tensor(expr)
-    if weight.storage.kind not in ("weight", "const"):
-        raise scope.fail("weights computed at run time", "constant weights")
-    return weight
-
-
 def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     """``nn.conv1d``, ``nn.conv2d``, ``nn.conv3d``."""
     call = binding.value
@@ -63,17 +57,18 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     integers = product(scope, data, filters_)
     if integers is not None:
         data, filters_ = (operand.source for operand in integers)
-    weight = _weight(scope, filters_)
+    weight, strides = _strided(scope, scope.tensor(filters_))
     groups = int(call.attrs.groups)
     outputs, inputs, *kernel = weight.shape
-    shape = (outputs, inputs, *kernel)
-    if groups > 1:
-        shape = (groups, outputs // groups, inputs, *kernel)
     if scope.splits:
         source, filters = _tripled(scope, data, weight, groups)
     else:
         source = scope.activation(data)
-        filters = _filters(scope, weight, shape, row_major(shape))
+        shape = weight.shape
+        if groups > 1:
+            shape = (groups, outputs // groups, inputs, *kernel)
+            strides = (outputs // groups * strides[0], *strides)
+        filters = _filters(scope, weight, shape, strides)
     result = scope.result(static_shape(binding.var.ty))
     node = scope.node("convolution", [source, filters], result, window(call))
     if integers is not None:
@@ -81,43 +76,58 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     finish(scope, binding.var, node)
 
 
+def _strided(scope: Scope, weight: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """`weight`, copied where strides cannot say how it lies, and its strides."""
+    if weight.dense_strides is None:
+        weight = scope.plain(weight)
+    return weight, weight.dense_strides or row_major(weight.shape)
+
+
 def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
-    """`weight` as the primitive reads it: packed beforehand, unless it is a constant of the graph's own."""
-    if weight.storage.kind == "weight":
-        return Tensor(
-            tuple(shape),
-            weight.storage,
-            dtype=scope.stored(weight.dtype),
-            strides=tuple(strides),
-            packable=True,
-            plain_dtype=weight.dtype,
-        )
-    constant = weight.view(shape, strides=strides)
-    return constant if weight.dtype == scope.dtype else scope.plain_activation(constant)
+    """`weight` with these axes, in the form that the primitive chooses.
+
+    A constant is packed when the model is built, a weight that is computed at run time in front of each use. A constant
+    of the graph's own, which is small, is read as it lies.
+    """
+    if weight.storage.kind == "const":
+        constant = weight.view(shape, strides=strides)
+        return constant if weight.dtype == scope.dtype else scope.plain_activation(constant)
+    return Tensor(
+        tuple(shape),
+        weight.storage,
+        dtype=weight.dtype if scope.splits else scope.stored(weight.dtype),
+        strides=tuple(strides),
+        offset=weight.offset,
+        packable=True,
+        plain_dtype=weight.dtype,
+    )
 
 
 def _tripled(scope: Scope, source: Expr, weight: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    if groups > 1 or weight.storage.kind != "weight":
-        raise scope.fail(
-            f"{groups} groups, filters in a {weight.storage.kind}",
-            "one group of constant filters for split-bf16",
-        )
-    return tripled_source(scope, source), tripled_weight(weight, 1)
+    if groups > 1:
+        raise scope.fail(f"{groups} groups", "one group for split-bf16")
+    return tripled_source(scope, source), _tripled_filters(scope, weight, axis=1)
+
+
+def _tripled_filters(scope: Scope, weight: Tensor, axis: int) -> Tensor:
+    """The halves of `weight`, taken apart when the model is built where it is known then."""
+    if weight.storage.kind == "weight":
+        return tripled_weight(weight, axis)
+    filters = computed_triple(scope, weight, axis)
+    return _filters(scope, filters, filters.shape, row_major(filters.shape))
 
 
 def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
     """``nn.conv1d_transpose``, ``nn.conv2d_transpose``, ``nn.conv3d_transpose``."""
     call = binding.value
     _check_layouts(scope, call, _TRANSPOSED_LAYOUTS)
-    weight = _weight(scope, call.args[1])
+    weight, (by_input, by_output, *rest) = _strided(scope, scope.tensor(call.args[1]))
     groups = int(call.attrs.groups)
     inputs, outputs, *kernel = weight.shape
-    area = math.prod(kernel)
-    shape = (outputs, inputs, *kernel)
-    strides = (area, outputs * area, *row_major(kernel))
+    shape, strides = (outputs, inputs, *kernel), (by_output, by_input, *rest)
     if groups > 1:
         shape = (groups, outputs, inputs // groups, *kernel)
-        strides = (inputs // groups * outputs * area, *strides)
+        strides = (inputs // groups * by_input, *strides)
     filters = _filters(scope, weight, shape, strides)
     attrs = window(call)
     extra = ints(call.attrs.output_padding)
@@ -130,7 +140,7 @@ def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def matmul(scope: Scope, binding: relax.VarBinding) -> None:
-    """``matmul``: by constant weights (packed), or of two activations."""
+    """``matmul``: by one matrix (packed beforehand where it is constant), or of two activations."""
     left, right = binding.value.args
     integers = product(scope, left, right)
     if integers is not None and _is_weight(scope, integers[1].source):
@@ -140,12 +150,14 @@ def matmul(scope: Scope, binding: relax.VarBinding) -> None:
     shapes = [static_shape(argument.ty) for argument in (left, right)]
     if any(len(shape) < 2 for shape in shapes):
         raise scope.fail(f"operands of shapes {shapes[0]} and {shapes[1]}", "matrices")
-    if _is_weight(scope, right) and math.prod(shapes[1][:-2]) == 1:
-        node = _by_weights(scope, left, scope.tensor(right))
+    one_matrix = math.prod(shapes[1][:-2]) == 1
+    folds = len(shapes[0]) > 2 or scope.splits or _is_weight(scope, right)
+    if one_matrix and folds:
+        node = _by_matrix(scope, left, scope.tensor(right))
         if integers is not None:
             node.quantized = scales(scope, integers, mask=0b10)
     elif scope.splits:
-        raise scope.fail("a product of activations", "constant weights for split-bf16")
+        raise scope.fail("a product of several matrices", "one right-hand matrix for split-bf16")
     else:
         node = _of_activations(scope, scope.tensor(left), scope.tensor(right), binding)
     finish(scope, binding.var, node)
@@ -155,18 +167,34 @@ def _is_weight(scope: Scope, expr: Expr) -> bool:
     return expr in scope.values and scope.is_weight(expr)
 
 
-def _by_weights(scope: Scope, left: Expr, right: Tensor) -> Node:
+def _by_matrix(scope: Scope, left: Expr, right: Tensor) -> Node:
+    """All rows of `left` by one matrix: constant weights, or whatever is computed at run time."""
     rows = math.prod(static_shape(left.ty)[:-1])
     depth, columns = right.shape[-2:]
     result = scope.temp((rows, columns))
-    strides = (right.strides or row_major(right.shape))[-2:]
     if scope.splits:
         source = tripled_source(scope, left, (rows, depth))
-        weight = tripled_weight(right.view((depth, columns), strides=strides), 0)
-    else:
-        source = scope.view(scope.plain_activation(scope.tensor(left)), (rows, depth))
-        weight = _filters(scope, right, (depth, columns), strides)
+        weight = _tripled_filters(scope, _as_matrix(scope, right), axis=0)
+        return scope.node("matmul", [source, weight], result)
+    source = scope.view(scope.plain_activation(scope.tensor(left)), (rows, depth))
+    weight = _as_matrix(scope, right)
+    if right.storage.kind == "weight":
+        strides = weight.strides or row_major(weight.shape)
+        return scope.node(
+            "matmul", [source, _filters(scope, weight, weight.shape, strides)], result
+        )
+    # oneDNN's products pack what they need of a plain matrix by themselves, while they compute.
+    if weight.dtype != source.dtype:
+        weight = scope.plain_activation(weight)
     return scope.node("matmul", [source, weight], result)
+
+
+def _as_matrix(scope: Scope, tensor: Tensor) -> Tensor:
+    """The one matrix that `tensor` holds, in whichever order its axes are."""
+    if tensor.layout != PLAIN:
+        tensor = scope.plain(tensor)
+    strides = None if tensor.strides is None else tensor.strides[-2:]
+    return tensor.view(tensor.shape[-2:], strides=strides)
 
 
 def _of_activations(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:

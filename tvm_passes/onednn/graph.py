@@ -65,7 +65,7 @@ class Tensor:
     offset: int = 0
     """In bytes."""
     packable: bool = False
-    """A weight whose form the primitive may choose."""
+    """A weight whose form the primitive may choose; of one that is computed at run time, at the price of a copy."""
     packed: str = ""
     """The form in which the weight arrives; empty: as `shape` and `strides` say, of `plain_dtype`."""
     plain_dtype: str = "float32"
@@ -173,6 +173,10 @@ class Node:
             yield quantization.scale
             if quantization.zero_point is not None:
                 yield quantization.zero_point
+
+    def repacks(self) -> Iterator[Tensor]:
+        """Weights computed at run time, which are brought into the primitive's form in front of it in every run."""
+        return (t for t in self.inputs if t.packable and t.storage.kind != "weight")
 
 
 @dataclass(eq=False)

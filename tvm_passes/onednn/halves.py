@@ -42,7 +42,7 @@ def _axis(layout: str) -> int:
 
 
 PRODUCTS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d", "matmul"})
-"""Operators that take halves, where they have one group, or constant weights."""
+"""Operators that take halves, where they have one group, or one right-hand matrix."""
 
 
 def receive(scope: Scope, inputs: Mapping[Var, Tensor]) -> None:
@@ -138,6 +138,14 @@ def tripled_weight(weight: Tensor, axis: int) -> Tensor:
         plain_dtype=_HALF,
         tripled=(weight, axis),
     )
+
+
+def computed_triple(scope: Scope, weight: Tensor, axis: int) -> Tensor:
+    """``[high, low, high]`` along `axis` of a float32 weight that is computed at run time."""
+    high, low = _part(scope, scope.plain(weight))
+    result = scope.graph.temp(scaled(weight.shape, axis, 3), PLAIN, _HALF)
+    scope.append("concat", [high, low, high], result, {"axis": axis})
+    return result
 
 
 def tripled_values(array: np.ndarray, weight: Tensor, axis: int) -> np.ndarray:

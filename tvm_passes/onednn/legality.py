@@ -81,11 +81,14 @@ def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
     counts = Counter(
         f"{node.op}_{_implementation(name)}" for node, name in zip(graph.nodes, names, strict=True)
     )
+    repacked = sum(tensor.bytes for node in graph.nodes for tensor in node.repacks())
+    read = sum(tensor.bytes for node in graph.nodes for tensor in node.reads())
     return {
         **{name: float(count) for name, count in counts.items()},
         "primitives": float(len(names)),
-        "read_bytes": float(sum(tensor.bytes for node in graph.nodes for tensor in node.reads())),
-        "written_bytes": float(sum(node.output.bytes for node in graph.nodes)),
+        "read_bytes": float(read + repacked),
+        "written_bytes": float(sum(node.output.bytes for node in graph.nodes) + repacked),
+        **({"repacked_bytes": float(repacked)} if repacked else {}),
     }
 
 

@@ -224,11 +224,11 @@ def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, An
 
 
 def _own_storages(graph: Graph) -> None:
-    """Give every packable use of a weight a storage of its own: each may want another form."""
+    """Give every packable use of a constant weight a storage of its own: each may want another form."""
     seen: set[int] = set()
     for node in graph.nodes:
         for tensor in node.inputs:
-            if tensor.packable:
+            if tensor.packable and tensor.storage.kind == "weight":
                 storage = tensor.storage
                 tensor.storage = Storage("weight", storage.bytes, storage.index)
                 seen.add(id(tensor.storage))
