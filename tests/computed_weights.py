@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +69,8 @@ class Case:
         extra = {"bias": "b", "residual": "r"}
         return ("x", "w", *(extra[step] for step in self.epilogue if step in extra))
 
-    def model(self) -> onnx.ModelProto:
-        """The ONNX model."""
+    def model(self, *, constant: bool = False) -> onnx.ModelProto:
+        """The ONNX model; with a `constant` weight, to compare with."""
         with_bias = "bias" in self.epilogue and not self.is_matmul
         read = ["x", "w", "b"] if with_bias else ["x", "w"]
         nodes = [helper.make_node(self.operator, read, ["v0"], **self.attributes)]
@@ -90,8 +90,10 @@ class Case:
             [
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
                 for name in self.inputs
+                if not (constant and name == "w")
             ],
             [helper.make_tensor_value_info(f"v{len(nodes) - 1}", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(self.feeds()["w"], "w")] if constant else (),
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
@@ -182,10 +184,28 @@ def partitioned(model: onnx.ModelProto) -> ModelGraph:
 
 
 def declines(graph: ModelGraph, decision: Decision) -> list[Decline]:
-    """Why the unit of `decision` does not run sub-graphs so."""
+    """Why the unit of `decision` does not run products so."""
     backend = BACKENDS[decision.unit]
-    answers = (backend.supports(f, decision) for f in graph.functions.values())
+    answers = (backend.supports(function, decision) for function in products(graph))
     return [answer for answer in answers if answer is not None]
+
+
+def verdicts(case: Case, unit: str, decisions: Iterable[str], *, constant: bool) -> list[str]:
+    """Which of `decisions` a unit takes for a case, and which of them it has a kernel for."""
+    (function,) = products(partitioned(case.model(constant=constant)))
+    backend, found = BACKENDS[unit], []
+    for text in decisions:
+        decision = Decision.parse(f"{unit}:{text}")
+        if backend.supports(function, decision) is None:
+            falls_back = "kernel_fallback" in backend.hints(function, decision)
+            found.append(f"{text} by generic code" if falls_back else text)
+    return found
+
+
+def products(graph: ModelGraph) -> list[relax.Function]:
+    """The sub-graphs that are more than a copy, such as that of a bias."""
+    kinds = ((f, str(f.attrs["layoutsel.anchor"])) for f in graph.functions.values())
+    return [function for function, anchor in kinds if anchor != "movement"]
 
 
 def build_on(graph: ModelGraph, decision: Decision) -> Callable[..., np.ndarray]:

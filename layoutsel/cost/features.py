@@ -92,7 +92,9 @@ class Asked:
     @cached_property
     def kernel(self) -> tuple[int, int]:
         """Extents of the window."""
-        weights, attributes = self.workload.weights, self.workload.attributes
+        attributes = self.workload.attributes
+        # Weights that are computed at run time are an input.
+        weights = self.workload.weights or self.workload.inputs[1:]
         if attributes.get("pool_size"):
             return _pair(attributes["pool_size"])
         if self.workload.operator.startswith("nn.conv2d") and weights and len(weights[0]) == 4:

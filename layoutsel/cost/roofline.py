@@ -4,6 +4,10 @@ Williams, Waterman, Patterson, "Roofline" (CACM 52(4), 2009), with a launch over
 memory every run while activations may stay in cache::
 
     time = launch + max(FLOPs / attained FLOP/s, weight bytes / memory B/s + activation bytes / attained B/s)
+           + 2 * repacked bytes / attained B/s
+
+Weights that are computed at run time are activations; a unit that brings them into another form first says so in its
+hints, and writes and reads them once more before it computes.
 
 Units on devices have the ceilings of theirs, on which few results leave compute units idle.
 """
@@ -75,6 +79,9 @@ SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
 )
 """A CPU's arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
 
+REPACKED = "repacked_bytes"
+"""Hint of a unit: bytes of weights that it brings into another form in each run."""
+
 STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
 """Bytes of a tensor relative to f32, by precision; 1 where absent."""
 
@@ -89,14 +96,21 @@ def complexity_score(
     """Microseconds by the roofline; the formula is in the module's docstring."""
     gflops = _rate(workload, decision, peaks) * efficiency.compute
     stored = STORED.get(decision.precision, 1.0)
-    fits = stored * workload.activation_bytes <= peaks.cache_bytes
-    activation_gbps = peaks.cache_gbps if fits else peaks.memory_gbps
+    activation_gbps = _attained_gbps(stored * workload.activation_bytes, peaks)
     compute_us = workload.flops / gflops * 1e-3
     memory_us = workload.weight_bytes / peaks.memory_gbps + (
         workload.activation_bytes / activation_gbps
     )
     traffic_us = stored * memory_us / efficiency.bandwidth * 1e-3
-    return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us)
+    hints = workload.hints.get(str(decision), {})
+    again = 2 * hints.get(REPACKED, 0.0)
+    repacking_us = again / _attained_gbps(again, peaks) / efficiency.bandwidth * 1e-3
+    return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us) + repacking_us
+
+
+def _attained_gbps(nbytes: float, peaks: Ceilings) -> float:
+    """Bandwidth of what a unit has just written, or is going to: the cache's where it fits."""
+    return peaks.cache_gbps if nbytes <= peaks.cache_bytes else peaks.memory_gbps
 
 
 def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:

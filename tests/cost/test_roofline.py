@@ -54,6 +54,14 @@ def test_formula(work, us):
     assert complexity_score(work, NHWC, PEAKS, WHOLE) == pytest.approx(us)
 
 
+@pytest.mark.parametrize(("repacked", "us"), [(1.5e6, 50.0), (6e6, 400.0)])
+def test_weights_packed_in_each_run_are_written_and_read_again(repacked, us):
+    """On top of the computing, which waits for them; from the cache where they fit."""
+    work = dataclasses.replace(workload(flops=4e8), hints={str(NHWC): {"repacked_bytes": repacked}})
+    assert complexity_score(work, NHWC, PEAKS, WHOLE) == pytest.approx(1001.0 + us)
+    assert complexity_score(work, Decision(unit="cpu"), PEAKS, WHOLE) == pytest.approx(1001.0)
+
+
 def test_efficiency_and_algorithm():
     half = Efficiency(compute=0.5, bandwidth=0.25, launches=3.0)
     assert complexity_score(workload(flops=4e8), NHWC, PEAKS, half) == pytest.approx(2003.0)

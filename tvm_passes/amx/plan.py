@@ -45,7 +45,7 @@ def _matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if isinstance(product, str):
         return product
     shape = matmul_shape(product.anchor)
-    if shape is None:
+    if shape is None or len(product.weights.shape) > 2:
         return product.anchor.operator
     plan = _plan(product, shape, lambda kernel, matrix: kernel.pack(matrix.T[:, :, None, None]))
     return plan if isinstance(plan, str) else replace(plan, subgraph=subgraph)
@@ -55,6 +55,8 @@ def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
     """The kernel of a product; one in groups has zeros for weights from one group to the others."""
     # A shuffle is one of the weights.
     groups, unshuffled = product.subgraph.shuffle, replace(product.subgraph, shuffle=1)
+    if product.computed:  # Tiles take their weights packed in pairs, which is done in numpy.
+        return product.anchor.operator
     order = shuffled_order(shape.out_channels, groups)
     source, result = product.source.view, unshuffled.result_view
     operands = product.epilogue.params

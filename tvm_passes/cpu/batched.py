@@ -1,41 +1,84 @@
-"""Products of two activations, as attention has them: nothing is packed, the right-hand matrices stay in the cache."""
+"""Products of matrices that are read where they lie, as attention has them: the right-hand ones stay in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
+from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, splat
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Param, Subgraph, as_rows, is_plain, is_stored
+from tvm_passes.cpu.subgraph import Param, Subgraph, Value, as_rows, is_plain
 from tvm_passes.cpu.tiling import widest_tile
+from tvm_passes.cpu.view import View, view
 
 _TASK_FLOPS = 100_000
 """Operations that one task should at least cover: below, starting threads costs more than it gains."""
 
 
+_ROW_VECTORS = 16
+"""Vectors of a register tile that is one row: what memory delivers of each row of the right-hand matrix is then a
+kilobyte, and the multiply-adds are independent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand:
+    """Matrices in memory, row-major."""
+
+    view: View
+    """Of all their rows."""
+    leading: tuple[int, ...]
+    """Extents that count the matrices; 1 where one is for all results along that axis."""
+    rows: int
+    """Of one matrix."""
+
+    def offset(
+        self, full: Sequence[int], matrix: TirExpr, row: TirExpr, column: TirExpr
+    ) -> TirExpr:
+        """Where an element lies that a result's `matrix`, counted by the extents `full`, is computed from."""
+        return self.view.offset(0, column, 0, self._number(full, matrix) * self.rows + row)
+
+    def _number(self, full: Sequence[int], matrix: TirExpr) -> TirExpr:
+        own = (1,) * (len(full) - len(self.leading)) + self.leading
+        if own == tuple(full):
+            return matrix
+        number, own_step, step = 0, 1, 1
+        for extent, size in zip(reversed(full), reversed(own), strict=True):
+            if size > 1:
+                number = number + matrix // step % extent * own_step
+                own_step *= extent
+            step *= extent
+        return bind(number)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchedProduct:
-    """C[i] = A[i] B[i] for `batch` matrices A of (rows, depth) and B of (depth, columns), row-major."""
+    """C[i] = A[i] B[i] for matrices A of (rows, depth) and B of (depth, columns)."""
 
-    batch: int
+    leading: tuple[int, ...]
+    """Extents that count the matrices C."""
     rows: int
     depth: int
     columns: int
+    left: Operand
+    right: Operand
+    result: View
     unit: VectorUnit
     epilogue: Epilogue
 
     @property
     def vectors(self) -> int:
         """Vectors of a register tile's row."""
-        return min(4 if self.unit.registers >= 32 else 2, -(-self.columns // self.unit.lanes))
+        available = -(-self.columns // self.unit.lanes)
+        if self.rows > 1:
+            return min(4 if self.unit.registers >= 32 else 2, available)
+        shared = -(-available * prod(self.leading) // self.unit.threads)
+        return max(min(_ROW_VECTORS * self.unit.registers // 32, available, shared), 1)
 
     @property
     def height(self) -> int:
@@ -44,14 +87,19 @@ class BatchedProduct:
         return -(-self.rows // tiles)
 
     @property
+    def across(self) -> int:
+        """Tiles of a row of C."""
+        return -(-self.columns // (self.vectors * self.unit.lanes))
+
+    @property
     def tiles(self) -> int:
-        """Tiles of rows of all matrices; a matrix's last one overlaps the one before."""
-        return self.batch * -(-self.rows // self.height)
+        """Tiles of all matrices; a matrix's last ones along its rows overlap those before."""
+        return prod(self.leading) * -(-self.rows // self.height) * self.across
 
     @property
     def tiles_per_task(self) -> int:
         """Tiles that one task covers."""
-        flops = 2 * self.height * self.depth * self.columns
+        flops = 2 * self.height * self.depth * self.vectors * self.unit.lanes
         return min(max(_TASK_FLOPS // flops, 1), self.tiles)
 
     @property
@@ -73,31 +121,38 @@ class BatchedProduct:
 
     def emit(self, buffers: Mapping[int, Buffer], left: Buffer, right: Buffer, out: Buffer) -> None:
         """Emit the kernel."""
-        per_matrix = self.tiles // self.batch
+        down = -(-self.rows // self.height)
+        full, rest = self._widths()
         with emit.parallel(self.tasks) as task:
             first = bind(task * self.tiles_per_task)
             exact = self.tiles % self.tiles_per_task == 0
             count = T.min(self.tiles_per_task, self.tiles - first)
             with emit.serial(self.tiles_per_task if exact else count) as offset:
                 tile = bind(first + offset)
-                matrix = bind(tile // per_matrix)
-                row = T.min(tile % per_matrix * self.height, self.rows - self.height)
-                for start, end, widths in self._columns():
-                    step = sum(widths)
-                    with emit.serial((end - start) // step) as index:
-                        at = (matrix, bind(row), bind(start + index * step))
-                        self._tile(at, widths, buffers, left, right, out)
+                across, line = bind(tile % self.across), bind(tile // self.across)
+                matrix = bind(line // down)
+                row = bind(T.min(line % down * self.height, self.rows - self.height))
+                at = (matrix, row, bind(across * sum(full)))
 
-    def _columns(self) -> list[tuple[int, int, tuple[int, ...]]]:
-        """(first column, last, lanes of each vector of a tile) of the whole tiles, and of what is left."""
+                def compute(
+                    widths: Sequence[int], at: tuple[TirExpr, TirExpr, TirExpr] = at
+                ) -> None:
+                    self._tile(at, widths, buffers, left, right, out)
+
+                if not rest:
+                    compute(full)
+                elif self.across == 1:
+                    compute(rest)
+                else:
+                    last = self.across - 1
+                    emit.when(across < last, lambda: compute(full), lambda: compute(rest))
+
+    def _widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Lanes of each vector of a whole tile, and of a row's last one; nothing where that is whole."""
         lanes = self.unit.lanes
         full = (lanes,) * self.vectors
-        rest = self.columns % sum(full)
-        whole, partial = divmod(rest, lanes)
-        last = (lanes,) * whole + ((partial,) if partial else ())
-        bounds = (0, self.columns - rest, self.columns)
-        tiles = zip(pairwise(bounds), (full, last), strict=True)
-        return [(start, end, widths) for (start, end), widths in tiles if end > start]
+        whole, partial = divmod(self.columns % sum(full), lanes)
+        return full, (lanes,) * whole + ((partial,) if partial else ())
 
     def _tile(
         self,
@@ -114,15 +169,17 @@ class BatchedProduct:
         for accumulators in sums:
             for one in accumulators:
                 one.zero()
-        first = bind((matrix * self.rows + row) * self.depth)
+        views, full = (self.left.view, self.right.view), self.leading
+        from_left = bind(self.left.offset(full, matrix, row, 0))
+        from_right = bind(self.right.offset(full, matrix, 0, column))
         with emit.serial(self.depth) as k:
-            base = bind((matrix * self.depth + k) * self.columns + column)
+            base = bind(from_right + k * views[1].w)
             vectors = [
-                bind(load(right, base + start, lanes))
+                bind(views[1].load(right, base + start, lanes))
                 for start, lanes in zip(starts, widths, strict=True)
             ]
             for y, accumulators in enumerate(sums):
-                value = bind(left[first + y * self.depth + k])
+                value = bind(views[0].load(left, from_left + y * views[0].w + k))
                 for one, vector in zip(accumulators, vectors, strict=True):
                     one.set(one.value + vector * splat(value, one.lanes))
         for y, accumulators in enumerate(sums):
@@ -130,31 +187,31 @@ class BatchedProduct:
             for one, start in zip(accumulators, starts, strict=True):
                 where = (0, column + start, 0, line)
                 result = self.epilogue.evaluate(one.value, where, one.lanes, buffers)
-                store(out, result, line * self.columns + column + start, one.lanes)
+                self.result.store(out, result, self.result.offset(*where), one.lanes)
 
 
 def plan_batched(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
-    """Plan of a product of two activations with equal leading dimensions, with what follows it."""
-    flat = as_rows(subgraph) if is_plain(subgraph) else subgraph
-    anchor = flat.nodes[0]
-    pair = [arg for arg in subgraph.nodes[0].args if isinstance(arg, Param)]
-    epilogue = read_epilogue(flat, anchor)
+    """Plan of a product of matrices, leading dimensions broadcast, with what follows it."""
+    anchor = subgraph.nodes[0]
+    if not is_plain(subgraph):
+        return anchor.operator
+    flat = as_rows(subgraph)
+    epilogue = read_epilogue(flat, flat.nodes[0])
     if isinstance(epilogue, str):
         return epilogue
-    if (
-        not is_plain(subgraph)
-        or is_stored(subgraph)
-        or [arg.dtype for arg in pair] != ["float32", "float32"]
-    ):
+    left, right = anchor.args
+    if not isinstance(left, Param) or not isinstance(right, Param):
         return anchor.operator
-    left, right = pair
-    if len(left.shape) < 3 or left.shape[:-2] != right.shape[:-2]:
+    if left.dtype != "float32" or right.dtype != "float32" or min(map(_rank, anchor.args)) < 2:
         return anchor.operator
     product = BatchedProduct(
-        batch=prod(left.shape[:-2]),
+        leading=anchor.shape[:-2],
         rows=left.shape[-2],
         depth=left.shape[-1],
         columns=right.shape[-1],
+        left=_operand(left),
+        right=_operand(right),
+        result=flat.result_view,
         unit=unit,
         epilogue=epilogue,
     )
@@ -165,3 +222,12 @@ def plan_batched(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         ),
         hints=product.hints,
     )
+
+
+def _rank(value: Value) -> int:
+    return len(value.shape)
+
+
+def _operand(param: Param) -> Operand:
+    rows = (prod(param.shape[:-1]), param.shape[-1])
+    return Operand(view=view(rows, param.layout), leading=param.shape[:-2], rows=param.shape[-2])

@@ -14,10 +14,12 @@ from functools import cached_property
 from math import gcd
 
 import numpy as np
+from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu.convolution_emitter import ConvolutionEmitter
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue
+from tvm_passes.cpu.filters import Filters, emit_packing
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.tiling import Tiling, Workload, best_tiling, row_tilings, virtual_rows
 from tvm_passes.cpu.view import View
@@ -90,13 +92,15 @@ def channel_block(convolution: Convolution, source: View) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionKernel:
-    """A convolution with its blocking: packs its weights and emits its code."""
+    """A convolution with its blocking: packs its weights, beforehand or at run time, and emits its code."""
 
     convolution: Convolution
     source: View
     result: View
     unit: VectorUnit
     epilogue: Epilogue
+    filters: Filters | None = None
+    """Where weights lie that are computed at run time; None for constants, which are packed beforehand."""
 
     @cached_property
     def channel_block(self) -> int:
@@ -184,13 +188,25 @@ class ConvolutionKernel:
             first += width
         return np.ascontiguousarray(np.concatenate(tiles, axis=1)).reshape(-1)
 
+    @cached_property
+    def reads_filters(self) -> bool:
+        """Whether weights are read where they lie: packing costs as much as one use of each."""
+        tiles = self.geometry.images * self.geometry.rows * len(self.tiling.widths)
+        whole = self.convolution.group_out % self.unit.lanes == 0
+        return self.filters is not None and tiles == 1 and whole
+
+    @property
+    def repacks(self) -> bool:
+        """Whether weights are packed in each run."""
+        return self.filters is not None and not self.reads_filters
+
     @property
     def prefetches(self) -> bool:
         """Whether to fetch the next tile of weights while computing with the present one.
 
         Otherwise a tile's first pass waits for memory, and the following ones leave the memory idle.
         """
-        return 4 * self.packed_size > self.unit.l2_bytes // 8
+        return not self.reads_filters and 4 * self.packed_size > self.unit.l2_bytes // 8
 
     @property
     def hints(self) -> Mapping[str, float]:
@@ -206,6 +222,7 @@ class ConvolutionKernel:
             "row": self.geometry.row,
             "channel_block": self.channel_block,
             "lanes_filled": self.convolution.group_out / (self.channel_vectors * self.unit.lanes),
+            **({"repacked_bytes": 4.0 * self.packed_size} if self.repacks else {}),
         }
 
     @property
@@ -225,8 +242,12 @@ class ConvolutionKernel:
         source
             The input.
         weights
-            What :meth:`pack` yields.
+            What :meth:`pack` yields, or weights that are computed at run time as :attr:`filters` says.
         out
             The result.
         """
+        if self.filters is not None and self.repacks:
+            packed = T.alloc_buffer((self.packed_size,), "float32")
+            emit_packing(self, self.filters, weights, packed)
+            weights = packed
         ConvolutionEmitter(self, buffers, source, weights, out).emit()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.epilogue import read_epilogue
+from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph
@@ -21,6 +22,9 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
         return epilogue
     if not isinstance(source, Param) or source.dtype != "float32":
         return anchor.operator
+    weights = anchor.args[1] if kind == "depthwise" else None
+    param = weights if isinstance(weights, Param) else None
+    constant = param if param and param.is_weight else None
     window = Window(
         shape=shape,
         kind=kind,
@@ -28,20 +32,18 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
         result=subgraph.result_view,
         unit=unit,
         epilogue=epilogue,
+        filters=convolution_filters(param.view) if param and not constant else None,
     )
-    weights = anchor.args[1] if kind == "depthwise" else None
     return Plan(
         subgraph=subgraph,
         emit=lambda buffers, out: window.emit(
             buffers,
             buffers[source.index],
-            buffers[weights.index] if isinstance(weights, Param) else None,
+            buffers[param.index] if param else None,
             out,
         ),
-        packs={weights.index: window.pack} if isinstance(weights, Param) else {},
-        packed={weights.index: ((window.packed_size,), "float32")}
-        if isinstance(weights, Param)
-        else {},
+        packs={constant.index: window.pack} if constant else {},
+        packed={constant.index: ((window.packed_size,), "float32")} if constant else {},
         hints=window.hints,
     )
 

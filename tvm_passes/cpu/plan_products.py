@@ -1,9 +1,10 @@
-"""Plans of convolutions and matrix products with constant weights."""
+"""Plans of convolutions and matrix products; constant weights are packed beforehand, others at run time where that pays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -12,14 +13,18 @@ from tvm_passes.cpu.batched import plan_batched
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
+from tvm_passes.cpu.filters import Filters, convolution_filters, matrix_filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.matvec import MatrixVector
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import window_plan
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain, is_stored
-from tvm_passes.cpu.view import four_dimensional
+from tvm_passes.cpu.view import View, four_dimensional
 from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
+
+_FEW_ROWS = 48
+"""Rows up to which packing a matrix costs more than it gains: it writes and reads again what is read anyhow."""
 
 
 class Kernel(Protocol):
@@ -53,17 +58,23 @@ class Product:
     epilogue: Epilogue
     unit: VectorUnit
 
+    @property
+    def computed(self) -> bool:
+        """Whether the weights are computed at run time, and the kernel takes them as they lie."""
+        return not self.weights.is_weight
+
     def plan(
         self, kernel: Kernel, pack: Callable[[np.ndarray], np.ndarray], dtype: str = "float32"
     ) -> Plan:
-        """The plan that runs `kernel`, whose weights `pack` gives in `dtype`."""
+        """The plan that runs `kernel`, whose weights, where they are constant, `pack` gives in `dtype`."""
+        index = self.weights.index
         return Plan(
             subgraph=self.subgraph,
             emit=lambda buffers, out: kernel.emit(
-                buffers, buffers[self.source.index], buffers[self.weights.index], out
+                buffers, buffers[self.source.index], buffers[index], out
             ),
-            packs={self.weights.index: pack},
-            packed={self.weights.index: ((kernel.packed_size,), dtype)},
+            packs={} if self.computed else {index: pack},
+            packed={} if self.computed else {index: ((kernel.packed_size,), dtype)},
             hints=kernel.hints,
         )
 
@@ -74,7 +85,7 @@ def read_product(subgraph: Subgraph, unit: VectorUnit) -> Product | str:
     if anchor is None or len(anchor.args) != 2:
         return subgraph.anchor
     source, weights = anchor.args
-    if not isinstance(source, Param) or not isinstance(weights, Param) or not weights.is_weight:
+    if not isinstance(source, Param) or not isinstance(weights, Param):
         return subgraph.anchor
     if not source.dtype == weights.dtype == "float32":
         return subgraph.anchor
@@ -117,9 +128,9 @@ def conv2d_shape(node: Node) -> Convolution | None:
 
 
 def matmul_shape(node: Node) -> Convolution | None:
-    """A product with a constant matrix as a pointwise convolution over one row; None for any other."""
+    """A product with one matrix as a pointwise convolution over one row; None for any other."""
     source, weights = (arg.shape for arg in node.args)
-    if len(weights) != 2 or len(source) < 2 or len(source) == 4:
+    if len(weights) < 2 or prod(weights[:-2]) != 1 or len(source) < 2 or len(source) == 4:
         return None
     _, channels, _, rows = four_dimensional(source)
     return Convolution(
@@ -127,13 +138,16 @@ def matmul_shape(node: Node) -> Convolution | None:
         in_channels=channels,
         in_height=1,
         in_width=rows,
-        out_channels=weights[1],
+        out_channels=weights[-1],
         out_height=1,
         out_width=rows,
     )
 
 
-def _direct_kernel(product: Product, shape: Convolution) -> ConvolutionKernel | None:
+def _direct_kernel(
+    product: Product, shape: Convolution, filters: Callable[[View], Filters]
+) -> ConvolutionKernel | None:
+    """The kernel of a convolution, whose weights lie as `filters` makes of their view."""
     layout = product.subgraph.out_layouts[0]
     block = block_size(layout)
     if block and (shape.group_out % block or product.subgraph.shuffle > 1):
@@ -144,11 +158,13 @@ def _direct_kernel(product: Product, shape: Convolution) -> ConvolutionKernel | 
         result=product.subgraph.result_view,
         unit=product.unit,
         epilogue=product.epilogue,
+        filters=filters(product.weights.view) if product.computed else None,
     )
 
 
 def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
-    if not is_eligible(shape):  # which a shuffle is not
+    # A shuffle is not eligible; weights are transformed in numpy, when the model is built.
+    if product.computed or not is_eligible(shape):
         return product.anchor.operator
     source = product.source.view
     result = product.subgraph.result_view
@@ -180,13 +196,13 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         return _winograd_plan(product, shape)
     if is_depthwise:
         return window_plan(subgraph, shape, "depthwise", unit)
-    kernel = _direct_kernel(product, shape)
+    kernel = _direct_kernel(product, shape, convolution_filters)
     return product.plan(kernel, kernel.pack) if kernel else product.anchor.operator
 
 
 def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
-    """Plan of a product with a constant matrix, or with another activation, with its epilogue."""
-    if all(isinstance(arg, Param) and not arg.is_weight for arg in subgraph.nodes[0].args):
+    """Plan of a product with one matrix, or of as many matrices as there are on the left, with its epilogue."""
+    if _reads_matrices(subgraph.nodes[0]):
         return plan_batched(subgraph, unit)
     product = read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
     if isinstance(product, str):
@@ -196,8 +212,16 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return replace(plan, subgraph=subgraph) if plan else product.anchor.operator
 
 
+def _reads_matrices(anchor: Node) -> bool:
+    """Whether matrices are best read as they lie: several of them, or one that is computed at run time for few rows."""
+    left, right = anchor.args
+    if isinstance(right, Param) and right.is_weight:
+        return len(right.shape) > 2
+    return prod(right.shape[:-2]) > 1 or prod(left.shape[:-1]) <= _FEW_ROWS
+
+
 def _matmul_plan(product: Product, shape: Convolution) -> Plan | None:
-    if shape.out_width == 1:
+    if shape.out_width == 1 and not product.computed:
         row = MatrixVector(
             depth=shape.in_channels,
             columns=shape.out_channels,
@@ -207,7 +231,7 @@ def _matmul_plan(product: Product, shape: Convolution) -> Plan | None:
             epilogue=product.epilogue,
         )
         return product.plan(row, row.pack, row.format.dtype)
-    kernel = None if is_stored(product.subgraph) else _direct_kernel(product, shape)
+    kernel = None if is_stored(product.subgraph) else _direct_kernel(product, shape, matrix_filters)
     if kernel is None:
         return None
     return product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))

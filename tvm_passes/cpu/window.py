@@ -19,6 +19,7 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.epilogue import Epilogue
+from tvm_passes.cpu.filters import Filters, emit_depthwise_packing
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.tiling import even_split
 from tvm_passes.cpu.view import View
@@ -45,6 +46,8 @@ class Window:
     result: View
     unit: VectorUnit
     epilogue: Epilogue
+    filters: Filters | None = None
+    """Where depthwise weights lie that are computed at run time; None for constants, which are packed beforehand."""
 
     @cached_property
     def lanes(self) -> int:
@@ -134,6 +137,17 @@ class Window:
         return np.ascontiguousarray(blocked).reshape(-1)
 
     @property
+    def reads_filters(self) -> bool:
+        """Whether weights are read where they lie: packing costs as much as one use of each."""
+        tiles = self.shape.batch * self.shape.out_height * len(self.widths)
+        return self.filters is not None and tiles == 1
+
+    @property
+    def repacks(self) -> bool:
+        """Whether weights are packed in each run."""
+        return self.filters is not None and not self.reads_filters
+
+    @property
     def packed_size(self) -> int:
         """Elements of the packed weights."""
         return self.padded_channels * self.shape.kernel[0] * self.shape.kernel[1]
@@ -148,6 +162,7 @@ class Window:
             "lanes": self.lanes,
             "lanes_filled": self.shape.out_channels / self.padded_channels,
             "taps": self.shape.kernel[0] * self.shape.kernel[1],
+            **({"repacked_bytes": 4.0 * self.packed_size} if self.repacks else {}),
         }
 
     @property
@@ -169,7 +184,11 @@ class Window:
         weights: Buffer | None,
         out: Buffer,
     ) -> None:
-        """Emit the kernel; `weights` are those of :meth:`pack`."""
+        """Emit the kernel; `weights` are those of :meth:`pack`, or as :attr:`filters` says."""
+        if self.filters is not None and self.repacks:
+            packed = T.alloc_buffer((self.packed_size,), "float32")
+            emit_depthwise_packing(self, self.filters, weights, packed)
+            weights = packed
         _Emitter(self, buffers, source, weights, out).emit()
 
 
@@ -328,18 +347,24 @@ class _Emitter:
         lanes: int,
     ) -> None:
         """All taps of one row of the kernel."""
-        kernel_h, kernel_w = self.conv.kernel
-        for column in range(kernel_w):
+        for column in range(self.conv.kernel[1]):
             weight = None
             if self.weights is not None:
-                tap = (vector * kernel_h + kernel_row) * kernel_w + column
-                weight = bind(load(self.weights, tap * self.window.lanes, lanes))
+                weight = bind(self._weight(vector, kernel_row, column, lanes))
             for pixel, places in enumerate(taps):
                 for place, of in places:
                     if of == column:
                         value = self._load(base, place, lanes)
                         value = value if weight is None else value * weight
                         self._combine(accumulators[pixel], value)
+
+    def _weight(self, vector: TirExpr, row: TirExpr, column: int, lanes: int) -> TirExpr:
+        """The weights of a vector of channels at one tap."""
+        window, (kernel_h, kernel_w) = self.window, self.conv.kernel
+        if window.filters is not None and window.reads_filters:
+            return window.filters.load(self.weights, (vector * window.lanes, 0, row, column), lanes)
+        tap = (vector * kernel_h + row) * kernel_w + column
+        return load(self.weights, tap * window.lanes, lanes)
 
     def _load(self, base: TirExpr, place: int, lanes: int) -> TirExpr:
         source = self.window.source

@@ -14,9 +14,11 @@ from tests.computed_weights import (
     declines,
     hypernetwork,
     partitioned,
+    products,
     random_feeds,
     run_on,
     tracker,
+    verdicts,
 )
 from tests.reference import relative_error, run_onnx
 from tvm_passes.cpu.host import has_bf16, host_target
@@ -97,14 +99,20 @@ def test_weights_from_the_same_partition(model, layout):
 def test_copies_are_in_the_hints():
     """A constant is packed once; what is computed is read, written in another form, and read again."""
     case = CASES["3x3"]
-    (function,) = (
-        f
-        for f in partitioned(case.model()).functions.values()
-        if f.attrs["layoutsel.anchor"] != "movement"
-    )
+    (function,) = products(partitioned(case.model()))
     found = hints(function, Decision(unit="onednn", layout="NHWC"))
     assert found["repacked_bytes"] == 4 * np.prod(case.weight)
     assert "repacked_bytes" not in hints(
         next(iter(partitioned(CASES["matrices"].model()).functions.values())),
         Decision(unit="onednn"),
     )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_runs_wherever_constant_weights_do(name):
+    decisions = ["NCHW", "NHWC", "NCHW16c"]
+    if has_bf16(host_target()):
+        decisions += ["NCHW:bf16", "NHWC:bf16", "NCHW:split-bf16", "NHWC:split-bf16"]
+    known = verdicts(CASES[name], "onednn", decisions, constant=True)
+    computed = verdicts(CASES[name], "onednn", decisions, constant=False)
+    assert set(known) <= set(computed)
