@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from os import PathLike
@@ -19,6 +18,7 @@ from layoutsel.finishing import as_planned, finish
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.precision import check_budget, precision_mode
 from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.turns import Turn
 from layoutsel.session import OnProgress, Session
 from layoutsel.units.base import with_default_units
 from tvm_passes.limits import ImportLimits
@@ -30,7 +30,7 @@ Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_turn = threading.RLock()
+_turn = Turn("compiled a model", fork_waits_s=0.0)
 """Held while a model is imported, planned or built: TVM's block builders keep one stack for all threads of a process."""
 
 

@@ -51,7 +51,6 @@ def scenarios(path: str, x: np.ndarray) -> dict[str, str]:
     """What the children of every way to fork say."""
     import layoutsel
     import layoutsel.ondevice
-    from layoutsel.runtime import own_threads
 
     fresh, used = layoutsel.load(path), layoutsel.load(path)
     device = layoutsel.ondevice.load(path)
@@ -84,11 +83,41 @@ def scenarios(path: str, x: np.ndarray) -> dict[str, str]:
         return OK if forked.exitcode == 0 else f"ended with {forked.exitcode}"
 
     found["multiprocessing"] = process()
-    own_threads.FORK_WAITS_S = 0.1
+    used.own_threads.turn.fork_waits_s = 0.1
     wait = lambda: used.own_threads.run(time.sleep, 1)  # noqa: E731 - as the others
     found["while a call does not end"] = busy(wait, lambda: child(lambda: same(used(x))))
+    found["while a model is compiled"] = while_compiling(lambda: same(used(x)))
+    found["compiles, while a model is compiled"] = while_compiling(compiles)
     found["the parent, afterwards"] = same(used(x))
     return found
+
+
+def compiles() -> str:
+    """Whether a small model can be compiled."""
+    import layoutsel
+
+    layoutsel.optimize("light:squeezenet", cost="roofline", verify_speed=False, units=["cpu"])
+    return OK
+
+
+def while_compiling(work: Callable[[], str]) -> str:
+    """What a child says of `work` that is forked while another thread compiles."""
+    from layoutsel import api
+
+    compiling, go_on = threading.Event(), threading.Event()
+
+    def compile_slowly() -> None:
+        with api._turn:
+            compiling.set()
+            go_on.wait(LIMIT_S)
+
+    thread = threading.Thread(target=compile_slowly)
+    thread.start()
+    compiling.wait()
+    said = child(work)
+    go_on.set()
+    thread.join()
+    return said
 
 
 def timed_and_traced(model, x: np.ndarray) -> bool:
