@@ -73,6 +73,11 @@ class ConstantBudget:
         self._limit = limits.constant_bytes
         self._used = 0
 
+    @property
+    def left(self) -> int:
+        """Bytes that are not used yet."""
+        return max(0, self._limit - self._used)
+
     def take(self, nbytes: int, what: str) -> None:
         """Account for a constant of `nbytes` more than its arguments, before it is computed.
 

@@ -27,6 +27,12 @@ from tvm_passes.limits import ConstantBudget, ImportLimits
 _KEPT = frozenset(["DequantizeLinear"])
 """Operators of constants that say more than their values do: which integers the values are, and in which steps."""
 
+_SHAPED_BY_VALUES = frozenset(["Compress", "NonZero", "Unique"])
+"""Operators whose results have a shape only once they are evaluated."""
+
+_MOST = 1 << 22
+"""Elements of a constant that such an operator is evaluated for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedGraph:
@@ -129,12 +135,12 @@ def _constant_array(value: relax.Expr) -> np.ndarray:
     return value.value.numpy()
 
 
-def _is_small_constant(value: relax.Expr) -> bool:
+def _is_small_constant(value: relax.Expr, most: int) -> bool:
     if isinstance(value, relax.ShapeExpr):
         return all(isinstance(dim, tvm.tirx.IntImm) for dim in value.values)
     if not isinstance(value, GenericConst):
         return False
-    return int(np.prod(value.value.shape)) <= SMALL
+    return int(np.prod(value.value.shape)) <= most
 
 
 class _Importer(stock.ONNXGraphImporter):
@@ -225,7 +231,8 @@ class _Importer(stock.ONNXGraphImporter):
         given = [value for value in inputs if value is not None]
         if node.op_type in _KEPT or not (given or node.op_type == "Constant"):
             return None
-        if not all(map(_is_small_constant, given)):
+        most = _MOST if node.op_type in _SHAPED_BY_VALUES else SMALL
+        if not all(_is_small_constant(value, most) for value in given):
             return None
         arrays = [None if value is None else _constant_array(value) for value in inputs]
         return evaluate_within(node, arrays, self.opset, self._budget)

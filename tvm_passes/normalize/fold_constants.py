@@ -1,11 +1,10 @@
-"""Evaluate operators whose arguments are all constants, in numpy."""
+"""Evaluate operators whose arguments are all constants."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from math import erf
-from typing import Literal
+import contextlib
+from collections.abc import Mapping
+from math import prod
 
 import numpy as np
 import tvm
@@ -14,8 +13,10 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Tuple, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, constant_of, op_name
+from tvm_passes.errors import UnsupportedModel
+from tvm_passes.ir import Constant, Expr, constant_of, leaves, op_name, static_shape, tensor_types
 from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.normalize import run_constants
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
@@ -25,198 +26,53 @@ from tvm_passes.normalize._expressions import (
     rewrite_functions,
     shape_of,
 )
+from tvm_passes.normalize.evaluators import EVALUATORS
 
 GROWTH_BYTES = 1 << 20
 """A folded result may exceed its arguments by this much; a bigger one stays an operator."""
 
-_FEW = 16
-"""Elements of a constant that is no weight to any unit."""
+WEIGHT_BYTES = 1 << 28
+"""Largest weight that is computed from smaller constants: no unit has fast code for weights of run time."""
 
-_STRIP = 128
-"""Rows of a matrix that are transposed at a time."""
-
-Evaluator = Callable[[Call, list[np.ndarray]], "np.ndarray | list[np.ndarray]"]
-
-
-def _result_shape(call: Call) -> tuple[int, ...]:
-    shape = shape_of(call)
-    assert shape is not None, "checked before evaluating"
-    return shape
-
-
-def _shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0].reshape(_result_shape(call))
-
-
-def _transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    axes = call.attrs.axes
-    if arrays[0].ndim == 2 and (axes is None or [int(axis) for axis in axes] == [1, 0]):
-        return _transposed_matrix(arrays[0])
-    return np.transpose(arrays[0], None if axes is None else [int(axis) for axis in axes])
-
-
-def _transposed_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Transpose in strips: on a weight of hundreds of megabytes three times as fast as numpy's own copy."""
-    result = np.empty(matrix.shape[::-1], matrix.dtype)
-    for start in range(0, matrix.shape[0], _STRIP):
-        result[:, start : start + _STRIP] = matrix[start : start + _STRIP].T
-    return result
-
-
-def _reducer(function: Callable[..., np.ndarray]) -> Evaluator:
-    def evaluate(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-        axis = call.attrs.axis
-        axes = None if axis is None else tuple(int(a) for a in axis)
-        return function(arrays[0], axis=axes, keepdims=bool(call.attrs.keepdims))
-
-    return evaluate
-
-
-def _elementwise(function: Callable[..., np.ndarray]) -> Evaluator:
-    return lambda _call, arrays: function(*arrays)
-
-
-def _broadcast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    return np.broadcast_to(arrays[0], _result_shape(call))
-
-
-def _taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    modes: Mapping[str, Literal["clip", "wrap"]] = {"clip": "clip", "wrap": "wrap"}
-    axis = None if call.attrs.axis is None else int(call.attrs.axis)
-    mode = modes.get(str(call.attrs.mode))
-    return np.take(arrays[0], arrays[1], axis=axis, mode=mode or "raise")
-
-
-def _sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    axes, begins, ends = (integers(resolved_argument) for resolved_argument in call.args[1:4])
-    strides = integers(call.args[4]) if len(call.args) > 4 else (1,) * len(axes or ())
-    if axes is None or begins is None or ends is None or strides is None:
-        raise NotImplementedError
-    index = [slice(None)] * arrays[0].ndim
-    for axis, begin, end, stride in zip(axes, begins, ends, strides, strict=True):
-        if stride < 0:
-            raise NotImplementedError
-        index[axis] = slice(begin, end, stride)
-    return arrays[0][tuple(index)]
-
-
-def _split(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    sections = call.attrs.indices_or_sections
-    cuts = int(sections) if isinstance(sections, tvm.tirx.IntImm) else [int(s) for s in sections]
-    return np.split(arrays[0], cuts, axis=int(call.attrs.axis))
-
-
-def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    return np.full(_result_shape(call), arrays[0])
-
-
-def _dequantized(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Numbers of a vector, or a few; matrices and filters stay integers, for units that multiply those."""
-    array, scale, zero_point = arrays
-    is_matrix = array.size > _FEW and sum(size > 1 for size in array.shape) > 1
-    if array.dtype.itemsize == 1 and is_matrix:
-        raise NotImplementedError
-    return dequantized(array, scale, zero_point, int(call.attrs.axis))
-
-
-def dequantized(
-    array: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, axis: int
-) -> np.ndarray:
-    """The numbers that integers stand for; scales and zero points, if there are several, vary along `axis`."""
-    shape = [1] * array.ndim
-    if max(scale.size, zero_point.size) > 1:
-        shape[axis] = max(scale.size, zero_point.size)
-    scale, zero_point = (a.reshape(shape if a.size > 1 else ()) for a in (scale, zero_point))
-    return (array.astype("int32") - zero_point).astype("float32") * scale
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-_ELEMENTWISE: Mapping[str, Callable[..., np.ndarray]] = {
-    "abs": np.abs,
-    "add": np.add,
-    "ceil": np.ceil,
-    "cos": np.cos,
-    "divide": np.divide,
-    "equal": np.equal,
-    "erf": np.vectorize(erf),
-    "exp": np.exp,
-    "floor": np.floor,
-    "floor_divide": np.floor_divide,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "log": np.log,
-    "logical_and": np.logical_and,
-    "logical_not": np.logical_not,
-    "logical_or": np.logical_or,
-    "matmul": np.matmul,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "mod": np.mod,
-    "multiply": np.multiply,
-    "negative": np.negative,
-    "not_equal": np.not_equal,
-    "power": np.power,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "sigmoid": _sigmoid,
-    "sin": np.sin,
-    "sqrt": np.sqrt,
-    "square": np.square,
-    "subtract": np.subtract,
-    "tanh": np.tanh,
-    "where": np.where,
+_WEIGHTS: Mapping[str, int] = {
+    "matmul": 1,
+    **{f"nn.conv{rank}d": 1 for rank in (1, 2, 3)},
+    **{f"nn.conv{rank}d_transpose": 1 for rank in (1, 2, 3)},
 }
+"""Position of the argument that units pack before the first run."""
 
-_EVALUATORS: Mapping[str, Evaluator] = {
-    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
-    "astype": lambda call, arrays: arrays[0].astype(dtype_of(call)),
-    "broadcast_to": _broadcast,
-    "concat": lambda call, arrays: np.concatenate(arrays, axis=int(call.attrs.axis or 0)),
-    "dequantize": _dequantized,
-    "expand_dims": _shaped,
-    "flatten": _shaped,
-    "full": _full,
-    "max": _reducer(np.max),
-    "mean": _reducer(np.mean),
-    "min": _reducer(np.min),
-    "permute_dims": _transposed,
-    "prod": _reducer(np.prod),
-    "reshape": _shaped,
-    "split": _split,
-    "squeeze": _shaped,
-    "stack": lambda call, arrays: np.stack(arrays, axis=int(call.attrs.axis)),
-    "strided_slice": _sliced,
-    "sum": _reducer(np.sum),
-    "take": _taken,
-    "tile": lambda call, arrays: np.tile(arrays[0], [int(r) for r in call.attrs.repeats]),
-    "zeros": lambda call, _arrays: np.zeros(_result_shape(call), dtype_of(call)),
-    "ones": lambda call, _arrays: np.ones(_result_shape(call), dtype_of(call)),
-}
-
-_SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm)
+_SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm, tvm.tirx.FloatImm)
 
 
-def evaluate(call: Call, arguments: list[Expr], budget: ConstantBudget) -> Constant | Tuple | None:
-    """Value of `call` on constant `arguments`, charged to `budget`; None if it is not constant, known and small."""
-    evaluator = _EVALUATORS.get(op_name(call))
+def evaluate(
+    call: Call, arguments: list[Expr], budget: ConstantBudget, growth: int = GROWTH_BYTES
+) -> Constant | Tuple | None:
+    """Value of `call` on constant `arguments`, charged to `budget`; None where it stays.
+
+    It stays where it is not constant, unknown to TVM, too much work, or larger than its arguments by `growth` bytes.
+    """
     arrays = _constant_arrays(arguments)
-    if evaluator is None or arrays is None or not _is_worth_folding(call, arrays):
+    if arrays is None or not _is_worth_folding(call, arrays, growth):
         return None
     budget.take(_growth(call, arrays), f"operator {op_name(call)}")
-    try:
-        with np.errstate(all="ignore"):
+    evaluator = EVALUATORS.get(op_name(call))
+    value = None
+    if evaluator is not None:
+        with (
+            contextlib.suppress(
+                NotImplementedError, ValueError, IndexError, TypeError, AttributeError
+            ),
+            np.errstate(all="ignore"),
+        ):
             value = evaluator(call, arrays)
-    except (NotImplementedError, ValueError, IndexError, TypeError, AttributeError):
+    if value is None:
+        value = run_constants.run(Call(call.op, arguments, call.attrs, call.ty_args))
+    if value is None:
         return None
-    if isinstance(value, list):
+    if isinstance(call.ty, relax.TupleType):
         return Tuple([constant_of(part) for part in value])
-    value = np.asarray(value)
-    dtype = dtype_of(call)
-    return constant_of(value.astype(dtype, copy=False) if dtype else value)
+    value = np.asarray(value[0] if isinstance(value, list) else value)
+    return constant_of(value.astype(dtype_of(call), copy=False))
 
 
 def _constant_arrays(arguments: list[Expr]) -> list[np.ndarray] | None:
@@ -231,23 +87,29 @@ def _constant_arrays(arguments: list[Expr]) -> list[np.ndarray] | None:
     return arrays
 
 
-def _is_worth_folding(call: Call, arrays: list[np.ndarray]) -> bool:
-    if isinstance(call.ty, relax.TupleType):
-        return True
-    shape = shape_of(call)
-    if shape is None or not dtype_of(call):
+def _is_worth_folding(call: Call, arrays: list[np.ndarray], growth: int) -> bool:
+    """Whether every result is a tensor of known size, and all of them together are small enough."""
+    results = tensor_types(call.ty)
+    shapes = [_known_shape(result) for result in results]
+    if not results or not all(result.dtype for result in results):
         return False
     elements = sum(array.size for array in arrays)
-    return int(np.prod(shape)) <= elements + GROWTH_BYTES // 4
+    sizes = [None if shape is None else int(np.prod(shape)) for shape in shapes]
+    return None not in sizes and sum(filter(None, sizes)) <= elements + growth // 4
+
+
+def _known_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
+    try:
+        return static_shape(ty)
+    except UnsupportedModel:
+        return None
 
 
 def _growth(call: Call, arrays: list[np.ndarray]) -> int:
-    """Bytes of the result less those of the arguments; a tuple splits what there was."""
-    shape, dtype = shape_of(call), dtype_of(call)
-    if shape is None or not dtype:
-        return 0
+    """Bytes of the results less those of the arguments."""
     given = sum(array.nbytes for array in arrays)
-    return math.prod(shape) * tvm_ffi.dtype(dtype).itemsize - given
+    results = tensor_types(call.ty)
+    return sum(prod(static_shape(ty)) * tvm_ffi.dtype(ty.dtype).itemsize for ty in results) - given
 
 
 @mutator
@@ -255,6 +117,8 @@ class _Folder(PyExprMutator):
     def __init__(self, module: IRModule, budget: ConstantBudget) -> None:
         super().__init__(module)
         self._budget = budget
+        self._large: set[relax.Var] = set()
+        """Variables that depend on constants alone, but are larger than they are."""
 
     def visit_call_(self, call: Call) -> Expr:
         call = super().visit_call_(call)
@@ -262,9 +126,11 @@ class _Folder(PyExprMutator):
             return call
         if op_name(call) == "shape_to_tensor":
             return self._shape_as_tensor(call)
-        if op_name(call) not in _EVALUATORS:
-            return call
         arguments = [self._constant(argument) for argument in call.args]
+        weight = _WEIGHTS.get(op_name(call))
+        if weight is not None:
+            forced = self._forced(arguments[weight], {})
+            arguments[weight] = forced if isinstance(forced, Constant) else arguments[weight]
         value = evaluate(call, arguments, self._budget)
         if value is not None:
             return value
@@ -288,6 +154,43 @@ class _Folder(PyExprMutator):
         dims = integers(shape) if of is None else shape_of(of.args[0])
         return call if dims is None else constant_of(np.asarray(dims, "int64"))
 
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        """Note which variables depend on constants alone, though they stay operators."""
+        super().visit_var_binding_(binding)
+        var = self.visit_expr(binding.var)
+        value = self.lookup_binding(var) if isinstance(var, relax.Var) else None
+        found = () if value is None else tuple(leaves(value))
+        if found and all(leaf in self._large for leaf in found if isinstance(leaf, relax.Var)):
+            self._large.add(var)
+
+    def _forced(self, argument: Expr, known: dict[relax.Var, Expr]) -> Expr:
+        """Value of a weight, whatever it grows to within its limit; `argument` itself if it is not constant.
+
+        `known` keeps the values of variables that several operators read.
+        """
+        if not isinstance(argument, relax.Var):
+            return self._computed(argument, known)
+        if argument not in self._large:
+            return argument
+        if argument not in known:
+            known[argument] = self._computed(resolved(self, argument), known)
+        value = known[argument]
+        return value if isinstance(value, (Constant, Tuple)) else argument
+
+    def _computed(self, value: Expr, known: dict[relax.Var, Expr]) -> Expr:
+        """Value of an expression of constants; the expression itself where it stays."""
+        if isinstance(value, Tuple):
+            return Tuple([self._forced(field, known) for field in value.fields])
+        if isinstance(value, TupleGetItem):
+            fields = self._forced(value.tuple_value, known)
+            return fields.fields[value.index] if isinstance(fields, Tuple) else value
+        if not isinstance(value, Call):
+            return value
+        arguments = [self._forced(inner, known) for inner in value.args]
+        room = min(WEIGHT_BYTES, self._budget.left)
+        folded = evaluate(value, arguments, self._budget, room)
+        return value if folded is None else folded
+
     def _constant(self, argument: Expr) -> Expr:
         """Constant that `argument` stands for; `argument` itself if there is none."""
         value = resolved(self, argument)
@@ -300,7 +203,7 @@ class _Folder(PyExprMutator):
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstants")
 class FoldConstants:
-    """Evaluate operators of constants in numpy, in place of running unscheduled code.
+    """Evaluate operators of constants: in numpy where the table has them, by TVM's own code otherwise.
 
     Before::
 
@@ -316,8 +219,9 @@ class FoldConstants:
     Requires
         Nothing.
     Ensures
-        No operator of the table has only constant arguments, unless its result would be larger than
-        they are by more than ``GROWTH_BYTES``. Bindings that became unused are left to dead-code elimination.
+        No pure operator has only constant arguments, unless its result would be larger than they are by more than
+        ``GROWTH_BYTES`` (a weight: ``WEIGHT_BYTES``), or would take more than ``run_constants.MOST_STEPS`` steps; integers
+        that stand for matrices stay as well. Bindings that became unused are left to dead-code elimination.
     """
 
     def __init__(self, budget: ConstantBudget | None = None) -> None:

@@ -20,7 +20,7 @@ from tvm_passes.normalize._expressions import (
     scalar_of,
     shape_of,
 )
-from tvm_passes.normalize.fold_constants import dequantized
+from tvm_passes.normalize.evaluators import dequantized
 from tvm_passes.operators import BINARY, QUANTIZATION
 
 _TRANSPARENT = frozenset(
