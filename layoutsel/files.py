@@ -57,7 +57,7 @@ def replacing(path: Path | str, *, executable: bool = False) -> Iterator[BinaryI
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file whole or not at all; raises :class:`WriteError` if it cannot be written."""
     with replacing(path) as stream:
-        stream.write(text.encode())
+        stream.write(text.encode(errors="backslashreplace"))  # file names that are no text
 
 
 def check_output(path: Path | None, least_bytes: int = 1) -> None:

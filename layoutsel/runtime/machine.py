@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import tvm_ffi
@@ -18,8 +19,23 @@ POOLED_ALLOCATOR = 2
 
 def load_library(file: Path, devices: Collection[str]) -> tvm_ffi.Module:
     """The module in a shared library that was built for `devices`; CUDA's code in it is PTX, which TVM alone does not take."""
-    with cuda.taking_ptx() if CUDA in devices else nullcontext():
-        return tvm_ffi.load_module(str(file.resolve()))
+    with cuda.taking_ptx() if CUDA in devices else nullcontext(), _spelled(file) as name:
+        return tvm_ffi.load_module(name)
+
+
+@contextmanager
+def _spelled(file: Path) -> Iterator[str]:
+    """A name of `file` that TVM can take: its own, or where that is no text, that of a link for the time being."""
+    name = str(file.resolve())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory(prefix="layoutsel-") as folder:
+            link = Path(folder) / "model.so"
+            link.symlink_to(file.resolve())
+            yield str(link)
+    else:
+        yield name
 
 
 def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) -> tvm_ffi.Module:
