@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.relax import Expr
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from layoutsel.model import import_einsum, import_resize
+from layoutsel.model import import_einsum, import_indices, import_resize
 from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
 from layoutsel.model.import_pooling import lp_pooling, pooling
 from layoutsel.model.import_support import Converter, array_of, constant, stock
@@ -79,6 +79,7 @@ def _clip(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         low, high = array_of(inputs[1]), array_of(inputs[2])
         if (inputs[1] is not None and low is None) or (inputs[2] is not None and high is None):
             return _clip_between(builder, data, inputs[1], inputs[2])
+        low, high = (None if bound is None else bound.reshape(()) for bound in (low, high))
     else:
         low, high = attributes.get("min"), attributes.get("max")
     least = -np.inf if low is None or np.isnan(low) else low
@@ -263,18 +264,6 @@ def _is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: 
     return found[0] if len(found) == 1 else relax.op.logical_or(*found)
 
 
-def _gather(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """``take``: indices that are constant are made positive here, others wrap around."""
-    data, indices = inputs[0], inputs[1]
-    shape = static_shape(data)
-    axis = attributes.get("axis", 0) % len(shape)
-    known = array_of(indices)
-    if known is None:
-        return relax.op.take(data, indices, axis, mode="wrap")
-    positive = constant(np.where(known < 0, known + shape[axis], known), "int64")
-    return relax.op.take(data, positive, axis, mode="clip")
-
-
 def _top_k(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     """Stock converter, in order: where the model leaves the order open, that is as right as any other."""
     attributes["sorted"] = 1
@@ -347,7 +336,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "Cosh": _hyperbolic(relax.op.add),
     "CumSum": _cumulative_sum,
     "Einsum": import_einsum.convert,
-    "Gather": _gather,
+    "Gather": import_indices.gather,
+    "GatherElements": import_indices.along_axis("GatherElements"),
+    "GatherND": import_indices.coordinates("GatherND"),
     "Gemm": _gemm,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
@@ -365,6 +356,8 @@ CONVERTERS: Mapping[str, Converter] = {
     "Reshape": _reshape,
     "Resize": import_resize.convert,
     "RoiAlign": _only("RoiAlign", "mode", (b"avg",), b"avg"),
+    "ScatterElements": import_indices.along_axis("ScatterElements"),
+    "ScatterND": import_indices.coordinates("ScatterND"),
     "Sinh": _hyperbolic(relax.op.subtract),
     "SpaceToDepth": _only("SpaceToDepth", "mode", (b"DCR",), b"DCR"),
     "Sum": _chain(relax.op.add),

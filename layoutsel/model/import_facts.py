@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import onnx_ir as ir
+from onnx import NodeProto, TypeProto, helper
+
+from layoutsel.model.import_evaluation import SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,3 +76,77 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(padded) == len(target) and all(
         size in (1, wanted) for size, wanted in zip(padded, target, strict=True)
     )
+
+
+_INDICES = (ir.DataType.INT32, ir.DataType.INT64)
+
+
+def facts_of_stored(tensor: ir.TensorProtocol) -> TensorFacts:
+    """Facts of a stored tensor; its value where it is small, or integers, which may be indices."""
+    dims = tuple(int(dim) for dim in tensor.shape)
+    small = math.prod(dims) <= SMALL and tensor.dtype is not ir.DataType.STRING
+    value = np.asarray(tensor.numpy()) if small or tensor.dtype in _INDICES else None
+    return TensorFacts(shape=dims, dtype=int(tensor.dtype), value=value)
+
+
+def facts_of_type(proto: TypeProto | None) -> TensorFacts | None:
+    """Facts of a type that ONNX inferred; None where it is no tensor's."""
+    if proto is None or not proto.HasField("tensor_type"):
+        return None
+    tensor = proto.tensor_type
+    if not tensor.HasField("shape"):
+        return TensorFacts(shape=None, dtype=tensor.elem_type)
+    dims = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    return TensorFacts(shape=dims, dtype=tensor.elem_type)
+
+
+def type_of(facts: TensorFacts) -> TypeProto:
+    """Type to infer others from."""
+    return helper.make_tensor_type_proto(facts.dtype, facts.shape)
+
+
+def attribute_values(proto: NodeProto) -> dict[str, Any]:
+    """Values of a node's attributes, texts as ``str``."""
+    values = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+    return {
+        name: value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+        for name, value in values.items()
+    }
+
+
+def is_small(facts: TensorFacts) -> bool:
+    """Whether a tensor is known to have few elements."""
+    if facts.shape is None or None in facts.shape:
+        return False
+    return math.prod(d for d in facts.shape if d is not None) <= SMALL
+
+
+def has_small_value(facts: TensorFacts) -> bool:
+    """Whether a tensor is a constant of few elements."""
+    return facts.value is not None and facts.value.size <= SMALL
+
+
+def facts_bytes(facts: TensorFacts) -> int | None:
+    """Bytes of a tensor, unknown dimensions counted as 1; None for texts and unknown ranks."""
+    if facts.shape is None or not facts.dtype or facts.dtype == ir.DataType.STRING:
+        return None
+    elements = math.prod(1 if dim is None else max(0, dim) for dim in facts.shape)
+    return -(-elements * ir.DataType(facts.dtype).bitwidth // 8)
+
+
+def facts_text(facts: TensorFacts) -> str:
+    """Type and shape, such as ``float[1, 3, ?]``."""
+    dims = (
+        "?" if facts.shape is None else ", ".join("?" if d is None else str(d) for d in facts.shape)
+    )
+    return f"{_dtype_name(facts.dtype)}[{dims}]"
+
+
+def given_text(inputs: Iterable[TensorFacts | None]) -> str:
+    """Types of a node's inputs, for a message."""
+    texts = [facts_text(facts) if facts else "?" for facts in inputs]
+    return f" of {', '.join(texts)}" if texts else ""
+
+
+def _dtype_name(dtype: int) -> str:
+    return ir.DataType(dtype).name.lower()

@@ -31,6 +31,24 @@ _COORDINATES_OPSET = 11
 _CHATTY = ("onnxscript", "onnx_ir", "onnx", "onnx_ir.passes.common")
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _STRINGS = ir.DataType.STRING
+_NUMBERS = frozenset(
+    {
+        ir.DataType.BFLOAT16,
+        ir.DataType.BOOL,
+        ir.DataType.DOUBLE,
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+        ir.DataType.INT16,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+        ir.DataType.INT8,
+        ir.DataType.UINT16,
+        ir.DataType.UINT32,
+        ir.DataType.UINT64,
+        ir.DataType.UINT8,
+    }
+)
+"""Element types that code is generated for."""
 
 
 def prepare(
@@ -255,9 +273,14 @@ def _check(model: ir.Model, where: str) -> None:
                 f"{where}: node {node.name!r} ({node.op_type}) is control flow, decided by data at run time; "
                 f"expected a straight-line graph. Export the model with that branch or loop fixed"
             )
-        for value in (*node.inputs, *node.outputs):
-            if value is not None and value.dtype == _STRINGS:
+        for value in filter(None, (*node.inputs, *node.outputs)):
+            if value.dtype == _STRINGS:
                 raise UnsupportedModel(
                     f"{where}: node {node.name!r} ({node.op_type}) uses the string tensor {value.name!r}; "
                     f"expected numbers. Do text processing outside the model"
+                )
+            if value.dtype is not None and value.dtype not in _NUMBERS:
+                raise UnsupportedModel(
+                    f"{where}: node {node.name!r} ({node.op_type}) uses tensor {value.name!r} of "
+                    f"{value.dtype.name.lower()}; expected real numbers of 8 to 64 bits. Cast it in the model"
                 )

@@ -19,6 +19,8 @@ def _indices_of_axis(node: NodeFacts) -> str | None:
     """Constant indices into one axis of the first input."""
     data, indices = node.shape(0), node.value(1)
     axis = node.attributes.get("axis", 0)
+    if data == ():
+        return "got a scalar to take elements of; expected an axis"
     if data is None or indices is None or not -len(data) <= axis < len(data):
         return None
     return _outside(indices, data[axis])

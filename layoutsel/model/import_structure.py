@@ -211,12 +211,59 @@ def _attribute_problem(scope: _Scope, node: NodeProto) -> str | None:
         if not name or name in seen:
             return f"got attribute {name!r} {'twice' if name else 'without a name'}; expected once"
         seen.add(name)
+        problem = _kind_problem(attribute)
+        if problem is not None:
+            return f"attribute {name}: {problem}"
+        if node.op_type != "Constant" and not _is_text(attribute.s):
+            return f"attribute {name}: got {attribute.s!r}; expected UTF-8"
         if attribute.ref_attr_name and not scope.in_function:
             return f"attribute {name}: got a reference to {attribute.ref_attr_name!r}; expected a value"
         for tensor in attribute_tensors(attribute):
             problem = tensor_problem(tensor)
             if problem is not None:
                 return f"attribute {name}: {problem}"
+    return None
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_FIELDS: Mapping[int, str] = {
+    AttributeProto.FLOAT: "f",
+    AttributeProto.INT: "i",
+    AttributeProto.STRING: "s",
+    AttributeProto.TENSOR: "t",
+    AttributeProto.GRAPH: "g",
+    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    AttributeProto.TYPE_PROTO: "tp",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+    AttributeProto.TENSORS: "tensors",
+    AttributeProto.GRAPHS: "graphs",
+    AttributeProto.SPARSE_TENSORS: "sparse_tensors",
+    AttributeProto.TYPE_PROTOS: "type_protos",
+}
+"""Field of the value of each kind of attribute."""
+
+
+def _kind_problem(attribute: AttributeProto) -> str | None:
+    """Contradiction between the kind of an attribute and its value."""
+    wanted = _FIELDS.get(attribute.type)
+    if wanted is None:
+        return f"got kind {attribute.type}; expected one of ONNX's kinds, such as 7 (ints)"
+    filled = {field.name for field, _ in attribute.ListFields()} & set(_FIELDS.values())
+    if filled - {wanted}:
+        return (
+            f"got a value in {min(filled - {wanted})!r}; expected it in {wanted!r}, as of its kind"
+        )
+    if wanted in ("t", "g", "sparse_tensor", "tp") and not filled and not attribute.ref_attr_name:
+        return f"got no value; expected one in {wanted!r}"
     return None
 
 

@@ -7,8 +7,7 @@ of are computed on the way, so that sizes are known however they are written.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -18,7 +17,19 @@ from onnx import NodeProto, TypeProto, helper, numpy_helper, shape_inference
 from layoutsel.errors import InvalidModel, ModelTooLarge
 from layoutsel.model import import_converters
 from layoutsel.model.import_evaluation import SMALL, evaluate
-from layoutsel.model.import_facts import NodeFacts, TensorFacts
+from layoutsel.model.import_facts import (
+    NodeFacts,
+    TensorFacts,
+    attribute_values,
+    facts_bytes,
+    facts_of_stored,
+    facts_of_type,
+    facts_text,
+    given_text,
+    has_small_value,
+    is_small,
+    type_of,
+)
 from layoutsel.model.import_rules import broken_rule
 from tvm_passes.limits import HINT, ImportLimits, format_bytes
 
@@ -79,7 +90,7 @@ _EXCEPTIONS = (
 """Errors by which ONNX's C++ code refuses a node; the last three come from the standard library."""
 
 _EXPLAINED_BETTER = frozenset({"Einsum"})
-"""Operators whose converters check them themselves, with clearer messages."""
+"""Operators whose converters check shapes themselves, with clearer messages."""
 
 
 def infer_types(model: ir.Model, where: str, limits: ImportLimits) -> None:
@@ -113,7 +124,7 @@ class _Walk:
         for value in model.graph.inputs:
             self._learn(value, _stated(value), f"input {value.name!r}")
         for value in model.graph.initializers.values():
-            self._facts[value] = _stored(value.const_value)
+            self._facts[value] = facts_of_stored(value.const_value)
 
     def visit(self, node: ir.Node) -> None:
         """Check a node whose inputs have been visited, and learn its results."""
@@ -125,7 +136,7 @@ class _Walk:
             and node.domain in ("", "ai.onnx")
             and "value" in node.attributes
         ):
-            self._facts[node.outputs[0]] = _stored(node.attributes["value"].as_tensor())
+            self._facts[node.outputs[0]] = facts_of_stored(node.attributes["value"].as_tensor())
             return
         inputs = [self._facts.get(value) if value is not None else None for value in node.inputs]
         results = self._inferred(node, inputs, what)
@@ -139,13 +150,13 @@ class _Walk:
     def check_totals(self) -> None:
         """Refuse inputs, or outputs, that are too large together."""
         for what, values in (("inputs", self._graph.inputs), ("outputs", self._graph.outputs)):
-            sizes = [_nbytes(facts) for value in values if (facts := self._facts.get(value))]
+            sizes = [facts_bytes(facts) for value in values if (facts := self._facts.get(value))]
             self._check_bytes(sum(filter(None, sizes)), f"{self._where}: all {what} together")
 
     def _learn(self, value: ir.Value, facts: TensorFacts | None, what: str) -> None:
         if facts is None:
             return
-        self._check_bytes(_nbytes(facts) or 0, f"{what} of {_text(facts)}")
+        self._check_bytes(facts_bytes(facts) or 0, f"{what} of {facts_text(facts)}")
         self._facts[value] = facts
         if facts.dtype:
             value.type = ir.TensorType(ir.DataType(facts.dtype))
@@ -184,20 +195,23 @@ class _Walk:
                 else _verified(proto, self._opsets)
             )
         except _EXCEPTIONS as error:
-            if not _can_import(node, schema):
-                return None  # refused later as unsupported, unless it is folded
-            raise InvalidModel(f"{what}{_given(inputs)}: {_reason(error)}. {_ADVICE}") from None
-        results = [_of_type(types.get(name)) for name in proto.output]
+            explained = node.op_type in _EXPLAINED_BETTER
+            if not _can_import(node, schema) or (
+                explained and isinstance(error, shape_inference.InferenceError)
+            ):
+                return None  # refused later, unless it is folded
+            raise InvalidModel(f"{what}{given_text(inputs)}: {_reason(error)}. {_ADVICE}") from None
+        results = [facts_of_type(types.get(name)) for name in proto.output]
         facts = NodeFacts(
             op=node.op_type if not domain else f"{domain}.{node.op_type}",
             version=version,
-            attributes=_attributes(proto),
+            attributes=attribute_values(proto),
             inputs=tuple(inputs),
             outputs=tuple(results),
         )
         problem = broken_rule(facts)
         if problem is not None:
-            raise InvalidModel(f"{what}{_given(inputs)}: {problem}. {_ADVICE}")
+            raise InvalidModel(f"{what}{given_text(inputs)}: {problem}. {_ADVICE}")
         return results
 
     def _check_age(self, node: ir.Node, domain: str, what: str) -> None:
@@ -216,11 +230,11 @@ class _Walk:
         return shape_inference.infer_node_outputs(
             schema,
             proto,
-            {name: _type(facts) for name, facts in known.items()},
+            {name: type_of(facts) for name, facts in known.items()},
             {
                 name: numpy_helper.from_array(facts.value, name)
                 for name, facts in known.items()
-                if _has_small_value(facts)
+                if has_small_value(facts)
             },
             opset_imports=[helper.make_opsetid(d, v) for d, v in self._opsets.items()],
         )
@@ -235,7 +249,7 @@ class _Walk:
         value: np.ndarray | None = None
         if node.op_type in ("Shape", "Size"):
             value = _shape_value(node, inputs[0])
-        elif node.op_type in _OF_SHAPES and _is_small(result):
+        elif node.op_type in _OF_SHAPES and is_small(result):
             arrays = [facts.value if facts else None for facts in inputs]
             given = [
                 array for array, slot in zip(arrays, node.inputs, strict=True) if slot is not None
@@ -252,9 +266,6 @@ class _Walk:
 
 
 def _can_import(node: ir.Node, schema: onnx.defs.OpSchema) -> bool:
-    """Whether ONNX's refusal of a node is the message for the user."""
-    if node.op_type in _EXPLAINED_BETTER:
-        return False
     known = import_converters.has_converter(node.op_type, node.domain)
     return known or schema.has_function or schema.has_context_dependent_function
 
@@ -289,15 +300,6 @@ def _has_graphs(node: ir.Node) -> bool:
     return any(attribute.type in kinds for attribute in node.attributes.values())
 
 
-def _attributes(proto: NodeProto) -> dict[str, Any]:
-    """Values of a node's attributes, texts as ``str``."""
-    values = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-    return {
-        name: value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
-        for name, value in values.items()
-    }
-
-
 def _stated(value: ir.Value) -> TensorFacts | None:
     """Facts of an input, whose shape was fixed before."""
     if value.dtype is None:
@@ -310,31 +312,6 @@ def _dim(dim: int | ir.SymbolicDim) -> int | None:
     return dim if isinstance(dim, int) else None
 
 
-_INDICES = (ir.DataType.INT32, ir.DataType.INT64)
-
-
-def _stored(tensor: ir.TensorProtocol) -> TensorFacts:
-    """Facts of a stored tensor; its value where it is small, or integers, which may be indices."""
-    dims = tuple(int(dim) for dim in tensor.shape)
-    small = math.prod(dims) <= SMALL and tensor.dtype is not ir.DataType.STRING
-    value = np.asarray(tensor.numpy()) if small or tensor.dtype in _INDICES else None
-    return TensorFacts(shape=dims, dtype=int(tensor.dtype), value=value)
-
-
-def _of_type(proto: TypeProto | None) -> TensorFacts | None:
-    if proto is None or not proto.HasField("tensor_type"):
-        return None
-    tensor = proto.tensor_type
-    if not tensor.HasField("shape"):
-        return TensorFacts(shape=None, dtype=tensor.elem_type)
-    dims = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-    return TensorFacts(shape=dims, dtype=tensor.elem_type)
-
-
-def _type(facts: TensorFacts) -> TypeProto:
-    return helper.make_tensor_type_proto(facts.dtype, facts.shape)
-
-
 def _shape_value(node: ir.Node, data: TensorFacts | None) -> np.ndarray | None:
     if data is None or data.shape is None or None in data.shape:
         return None
@@ -343,39 +320,6 @@ def _shape_value(node: ir.Node, data: TensorFacts | None) -> np.ndarray | None:
     start, end = (node.attributes.get(name) for name in ("start", "end"))
     cut = slice(start and start.as_int(), end and end.as_int())
     return np.asarray(data.shape[cut], "int64")
-
-
-def _has_small_value(facts: TensorFacts) -> bool:
-    return facts.value is not None and facts.value.size <= SMALL
-
-
-def _is_small(facts: TensorFacts) -> bool:
-    if facts.shape is None or None in facts.shape:
-        return False
-    return math.prod(d for d in facts.shape if d is not None) <= SMALL
-
-
-def _nbytes(facts: TensorFacts) -> int | None:
-    if facts.shape is None or not facts.dtype or facts.dtype == ir.DataType.STRING:
-        return None
-    elements = math.prod(1 if dim is None else max(0, dim) for dim in facts.shape)
-    return -(-elements * ir.DataType(facts.dtype).bitwidth // 8)
-
-
-def _dtype_name(dtype: int) -> str:
-    return ir.DataType(dtype).name.lower()
-
-
-def _text(facts: TensorFacts) -> str:
-    dims = (
-        "?" if facts.shape is None else ", ".join("?" if d is None else str(d) for d in facts.shape)
-    )
-    return f"{_dtype_name(facts.dtype)}[{dims}]"
-
-
-def _given(inputs: Iterable[TensorFacts | None]) -> str:
-    texts = [_text(facts) if facts else "?" for facts in inputs]
-    return f" of {', '.join(texts)}" if texts else ""
 
 
 def _reason(error: Exception) -> str:

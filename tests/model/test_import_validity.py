@@ -71,6 +71,9 @@ PLACES = [
     ("Gather", [X, ints(-(1 << 63))], {"axis": 1}, "got index -9223372036854775808"),
     ("Gather", [X, scales(0)], {"axis": 1}, "float"),
     ("Gather", [X, ints(0)], {"axis": 9}, "axis"),
+    ("Gather", [Input(), ints(0)], {}, "scalar|axis|rank"),
+    ("Einsum", [X], {}, "equation"),
+    ("Einsum", [X], {"equation": b"\xff"}, "expected UTF-8"),
     ("GatherElements", [X, np.full((1, 8, 6, 6), 8)], {"axis": 1}, "got index 8"),
     ("GatherElements", [X, np.zeros((1, 9, 6, 6), "int64")], {"axis": 2}, "got indices of"),
     ("GatherElements", [X, np.zeros((2, 2), "int64")], {}, "got indices of"),
@@ -329,6 +332,23 @@ def test_stored_tensor(changes, said, place):
         import_model(model)
 
 
+KINDS = [
+    (lambda attribute: setattr(attribute, "type", 0), "got kind 0"),
+    (lambda attribute: setattr(attribute, "type", 7), "got a value in 'i'; expected it in 'ints'"),
+    (lambda attribute: attribute.floats.append(1.0), "got a value in 'floats'"),
+    (lambda attribute: setattr(attribute, "ref_attr_name", "a"), "got a reference to 'a'"),
+    (lambda attribute: setattr(attribute, "name", ""), "without a name"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), KINDS)
+def test_attribute_of_another_kind(damage, said):
+    model = single("Softmax", [X], {"axis": 1})
+    damage(model.graph.node[0].attribute[0])
+    with pytest.raises(InvalidModel, match=said):
+        import_model(model)
+
+
 def test_attribute_given_twice():
     model = single("Softmax", [X], {"axis": 1})
     model.graph.node[0].attribute.append(model.graph.node[0].attribute[0])
@@ -405,3 +425,4 @@ def test_sound_models_at_the_edge():
     import_model(single("AveragePool", [X], {"kernel_shape": [3, 3], "pads": [2] * 4}))
     import_model(single("Resize", [X, np.zeros(0, "float32"), scales(1, 1, 2, 2)]))
     import_model(single("Div", [X, scales(0)]))
+    import_model(single("Clip", [X, scales(0), scales(6)]))

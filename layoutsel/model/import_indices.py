@@ -1,0 +1,95 @@
+"""Converters of operators that read or write at indices.
+
+An index counts from the end where it is negative. A constant one that is outside is refused before. One that is computed at
+run time wraps around: it is taken modulo the size, so that nothing outside of a tensor is ever read or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.relax import Expr
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from layoutsel.model.import_padding import static_shape
+from layoutsel.model.import_support import Converter, array_of, constant, stock
+
+
+def _inside(builder: relax.BlockBuilder, indices: Expr, sizes: Any) -> Expr:
+    """`indices` from 0 to `sizes` - 1; `sizes` broadcasts to them."""
+    known, dtype = array_of(indices), indices.ty.dtype
+    if known is not None:
+        return constant(np.where(known < 0, known + sizes, known), dtype)
+    return builder.emit(relax.op.floor_mod(indices, constant(sizes, dtype)))
+
+
+def gather(
+    builder: relax.BlockBuilder,
+    inputs: Sequence[Any],
+    attributes: dict[str, Any],
+    _state: Any,
+    _opset: int,
+) -> Expr:
+    """Gather as ``take``."""
+    data, indices = inputs[0], inputs[1]
+    shape = static_shape(data)
+    axis = attributes.get("axis", 0) % len(shape)
+    if array_of(indices) is None:
+        return relax.op.take(data, indices, axis, mode="wrap")
+    positive = constant(array_of(_inside(builder, indices, shape[axis])), "int64")
+    return relax.op.take(data, positive, axis, mode="clip")
+
+
+def along_axis(name: str) -> Converter:
+    """Stock converter of an operator whose indices lie along one axis."""
+
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
+        shape = static_shape(inputs[0])
+        size = shape[attributes.get("axis", 0) % len(shape)]
+        return _with_indices(name, _inside(builder, inputs[1], size))(
+            builder, inputs, attributes, state, opset
+        )
+
+    return convert
+
+
+def coordinates(name: str) -> Converter:
+    """Stock converter of an operator whose last dimension of indices holds coordinates."""
+
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
+        batch, count = attributes.get("batch_dims", 0), static_shape(inputs[1])[-1]
+        sizes = np.asarray(static_shape(inputs[0])[batch : batch + count])
+        return _with_indices(name, _inside(builder, inputs[1], sizes))(
+            builder, inputs, attributes, state, opset
+        )
+
+    return convert
+
+
+def _with_indices(name: str, indices: Expr) -> Converter:
+    def convert(
+        builder: relax.BlockBuilder,
+        inputs: Sequence[Any],
+        attributes: dict[str, Any],
+        state: Any,
+        opset: int,
+    ) -> Expr:
+        replaced = onnx_frontend.onnx_input([inputs[0], indices, *inputs[2:]])
+        return stock(name)(builder, replaced, attributes, state, opset)
+
+    return convert
