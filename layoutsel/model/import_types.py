@@ -89,6 +89,9 @@ _EXCEPTIONS = (
 )
 """Errors by which ONNX's C++ code refuses a node; the last three come from the standard library."""
 
+_DEPRECATED_BUT_USED = frozenset({"GroupNormalization"})
+"""Operators that ONNX withdrew, yet exporters write and engines run; their result is like their first input."""
+
 _EXPLAINED_BETTER = frozenset({"Einsum"})
 """Operators whose converters check shapes themselves, with clearer messages."""
 
@@ -182,6 +185,8 @@ class _Walk:
         if _has_graphs(node):
             return None
         schema = onnx.defs.get_schema(node.op_type, version, domain)
+        if schema.deprecated and node.op_type in _DEPRECATED_BUT_USED:
+            return [inputs[0] and TensorFacts(shape=inputs[0].shape, dtype=inputs[0].dtype)]
         proto = _detached(node)
         complete = not schema.deprecated and all(
             facts is not None

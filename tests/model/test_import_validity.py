@@ -290,6 +290,11 @@ def test_operator_set_twice():
         import_model(model)
 
 
+def test_operator_that_was_removed():
+    with pytest.raises(InvalidModel, match=r"'node' \(Upsample\).*deprecated"):
+        import_model(single("Upsample", [X, scales(1, 1, 2, 2)]))
+
+
 def test_operator_newer_than_its_set():
     with pytest.raises(InvalidModel, match="got operator set 18; expected 20 or later"):
         import_model(single("Gelu", [X]))
@@ -426,3 +431,4 @@ def test_sound_models_at_the_edge():
     import_model(single("Resize", [X, np.zeros(0, "float32"), scales(1, 1, 2, 2)]))
     import_model(single("Div", [X, scales(0)]))
     import_model(single("Clip", [X, scales(0), scales(6)]))
+    import_model(single("GroupNormalization", [X, ones(2), ones(2)], {"num_groups": 2}))
