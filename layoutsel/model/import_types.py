@@ -89,8 +89,9 @@ _EXCEPTIONS = (
 )
 """Errors by which ONNX's C++ code refuses a node; the last three come from the standard library."""
 
-_DEPRECATED_BUT_USED = frozenset({"GroupNormalization"})
-"""Operators that ONNX withdrew, yet exporters write and engines run; their result is like their first input."""
+_USED_ANYWAY = frozenset({"GroupNormalization", "LayerNormalization"})
+"""Operators that exporters write, and engines run, in operator sets that withdrew them or do not have them yet; their
+result is like their first input."""
 
 _EXPLAINED_BETTER = frozenset({"Einsum"})
 """Operators whose converters check shapes themselves, with clearer messages."""
@@ -179,14 +180,21 @@ class _Walk:
         """Results of a node of a known operator; None where ONNX says nothing about it."""
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._opsets.get(domain, 0)
-        if not onnx.defs.has(node.op_type, version, domain):
+        known = onnx.defs.has(node.op_type, version, domain)
+        if (
+            node.op_type in _USED_ANYWAY
+            and not domain
+            and not (known and _is_current(node, version))
+        ):
+            data = inputs[0] if inputs else None
+            first = data and TensorFacts(shape=data.shape, dtype=data.dtype)
+            return [first, *[None] * (len(node.outputs) - 1)]
+        if not known:
             self._check_age(node, domain, what)
             return None
         if _has_graphs(node):
             return None
         schema = onnx.defs.get_schema(node.op_type, version, domain)
-        if schema.deprecated and node.op_type in _DEPRECATED_BUT_USED:
-            return [inputs[0] and TensorFacts(shape=inputs[0].shape, dtype=inputs[0].dtype)]
         proto = _detached(node)
         complete = not schema.deprecated and all(
             facts is not None
@@ -268,6 +276,10 @@ class _Walk:
         if value is None:
             return results
         return [TensorFacts(shape=value.shape, dtype=result.dtype, value=value)]
+
+
+def _is_current(node: ir.Node, version: int) -> bool:
+    return not onnx.defs.get_schema(node.op_type, version, "").deprecated
 
 
 def _can_import(node: ir.Node, schema: onnx.defs.OpSchema) -> bool:

@@ -432,3 +432,4 @@ def test_sound_models_at_the_edge():
     import_model(single("Div", [X, scales(0)]))
     import_model(single("Clip", [X, scales(0), scales(6)]))
     import_model(single("GroupNormalization", [X, ones(2), ones(2)], {"num_groups": 2}))
+    import_model(single("LayerNormalization", [X, ones(6)], opset=12))
