@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tvm_ffi
 
+from layoutsel.runtime.turns import Turn
 from tvm_passes import cuda
 from tvm_passes.devices import DEVICE_TYPES, HOST
 
@@ -16,10 +17,14 @@ CUDA = "cuda"
 POOLED_ALLOCATOR = 2
 """Of TVM's virtual machine: keeps what a run has freed for the next one."""
 
+_loading = Turn("loaded a model", fork_waits_s=10.0)
+"""Held while the dynamic linker and TVM's runtime hold locks of their own."""
+
 
 def load_library(file: Path, devices: Collection[str]) -> tvm_ffi.Module:
     """The module in a shared library that was built for `devices`; CUDA's code in it is PTX, which TVM alone does not take."""
-    with cuda.taking_ptx() if CUDA in devices else nullcontext(), _spelled(file) as name:
+    hook = cuda.taking_ptx() if CUDA in devices else nullcontext()
+    with _loading, hook, _spelled(file) as name:
         return tvm_ffi.load_module(name)
 
 
@@ -46,12 +51,13 @@ def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) ->
     devices
         Kinds of the devices that it runs on, in the module's own order.
     """
-    machine = module["vm_load_executable"]()
     # The machine takes the last device for the host.
     wanted = [*devices, HOST] if devices[-1] != HOST else devices
-    machine["vm_initialization"](
-        *(number for kind in wanted for number in (DEVICE_TYPES[kind], 0, POOLED_ALLOCATOR))
-    )
+    with _loading:
+        machine = module["vm_load_executable"]()
+        machine["vm_initialization"](
+            *(number for kind in wanted for number in (DEVICE_TYPES[kind], 0, POOLED_ALLOCATOR))
+        )
     return machine
 
 
