@@ -269,8 +269,10 @@ class CompiledModel:
 
         Raises
         ------
+        WriteError
+            If the file cannot be written.
         ArtifactError
-            If the file cannot be written, or its name does not end in ``.so``.
+            If its name does not end in ``.so``.
         LayoutselError
             If no linker (a C++ compiler) is at hand.
         """

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
 from layoutsel.errors import InputError
+from layoutsel.files import WriteError
 from layoutsel.runtime import artifact
 from layoutsel.runtime.artifact import FOOTER, ArtifactError
 
@@ -166,7 +167,7 @@ def test_a_loaded_model_saves_again(saved, tmp_path):
 
 
 def test_saving_where_one_cannot_leaves_nothing(compiled, tmp_path):
-    with pytest.raises(ArtifactError, match="cannot write"):
+    with pytest.raises(WriteError, match="cannot write"):
         compiled.save(tmp_path / "none" / "two.so")
     assert list(tmp_path.iterdir()) == []
 
