@@ -19,7 +19,7 @@ from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.precision import check_budget, precision_mode
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.turns import Turn
-from layoutsel.session import OnProgress, Session
+from layoutsel.session import TIME_LIMIT_S, OnProgress, Session
 from layoutsel.units.base import with_default_units
 from tvm_passes.limits import ImportLimits
 
@@ -67,10 +67,17 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     logs: str | Path | None = None,
     fallback: str | None = None,
     parallel: bool = False,
+    time_limit_s: float = TIME_LIMIT_S,
+    memory_limit_mb: float | None = None,
     allow_external_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> CompiledModel:
     """Plan and compile a model for this machine. Calls from several threads run one after the other.
+
+    The time is bounded. After the import, solving takes some ten seconds for each plan, and measuring
+    `measure_budget_s` and one candidate's 60 s (``measured``: 60 s for each candidate and boundary). Racing takes
+    `time_limit_s` and what was begun then: one build and one run of each contender. Verifying takes `time_limit_s` for
+    the reference, and as much for the first run of a plan that was not raced.
 
     Parameters
     ----------
@@ -118,6 +125,11 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         planned for the host's units alone, that takes over where a device is missing or fails later.
     parallel
         Whether devices work while the host does: the plan is made for the time until all is done, not for the sum.
+    time_limit_s
+        Seconds that racing plans takes at most, and each of the steps of verification: the reference, a run.
+    memory_limit_mb
+        Megabytes that compiling takes beyond the memory of the process before; three times the weights and 150 MB where
+        None. Plans that do not fit beside the fastest one are not raced.
     allow_external_links
         Whether links among a file's external data may lead out of its folder, or the cache that it is a link into.
     limits
@@ -145,6 +157,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         logs=logs,
         fallback=fallback,
         parallel=parallel,
+        time_limit_s=time_limit_s,
+        memory_limit_mb=memory_limit_mb,
         allow_external_links=allow_external_links,
         limits=limits,
     )

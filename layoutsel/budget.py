@@ -7,8 +7,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from layoutsel.compiling import compiled
+from layoutsel.contest import CHOSEN, Contender
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.trade_off import (
@@ -21,7 +23,7 @@ from layoutsel.planning.trade_off import (
     weigh,
 )
 from layoutsel.precision import F32, MODES
-from layoutsel.rivals import Contender, announce, crowned, plan_of, raced
+from layoutsel.rivals import announce, crowned, plan_of, raced
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.verify import Check, require
 from layoutsel.session import Session
@@ -89,7 +91,9 @@ def within_budget(
         _warn_of_none(search)
         require(search.f32_checks(model))
     plan = session.explained(problem, found.solution, chosen.strategy)
-    contenders = [Contender(name="plan", plan=plan, model=model)]
+    contenders = [
+        Contender(name=CHOSEN, plan=plan, build=partial(compiled, session, plan), built=model)
+    ]
     if verify_speed:
         weighed = weigh(problem, found.weight_us) if fits else most_exact(problem)
         failed = min((other.squared_error for other in search.tried[:-1]), default=math.inf)
@@ -119,13 +123,14 @@ def _first_within(
     """The first of `contenders` that is exact enough: the chosen one is."""
     for contender in contenders:
         checks = search.checks(contender.model) if fits else search.f32_checks(contender.model)
-        if contender.name == "plan" or all(one.passed for one in checks):
+        if contender.name == CHOSEN or all(one.passed for one in checks):
             return contender, checks
         logger.warning(
             "the plan %r is not exact enough: relative L2 error %.1e; the next one is taken",
             contender.name,
             worst_error(checks),
         )
+        contender.retire()
     raise AssertionError("the chosen plan is among the contenders")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from functools import partial
@@ -19,7 +19,8 @@ from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.device_errors import BUILD, LOST
 from layoutsel.runtime.linking import runnable
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.signature import signatures
+from layoutsel.runtime.trial import run_within
 from layoutsel.session import Session
 from layoutsel.versions import all_versions
 from tvm_passes.backends import BACKENDS
@@ -54,7 +55,7 @@ def compiled(session: Session, plan: Plan) -> CompiledModel:
 
 
 def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
-    """The chosen one of `plans`, called "plan", and those of its rivals that can be built; see :func:`compiled`."""
+    """Those of the rival `plans` that can be built, see :func:`compiled`; with a warning for each of the others."""
     generating: dict[str, Future[CompiledModel]] = {}
     models: dict[str, CompiledModel] = {}
     _require_here(session)
@@ -75,7 +76,7 @@ def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]
     failures = 0
     while True:
         try:
-            return _tried(generate())
+            return _tried(session, generate())
         except DeviceError as error:
             failures += 1
             failed = _failed(session, error, decisions, alone=failures <= REBUILDS)
@@ -85,10 +86,10 @@ def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]
             generate = partial(_generated, session, plan, session.lower(decisions, plan.order))
 
 
-def _tried(model: CompiledModel) -> CompiledModel:
+def _tried(session: Session, model: CompiledModel) -> CompiledModel:
     """`model` after a run: drivers build kernels, and memory is asked for, in the first one."""
     if model.uses_devices:
-        model.run_all(random_inputs(model.inputs))
+        run_within(model, random_inputs(model.inputs), session.time_limit_s)
     return model
 
 
@@ -122,12 +123,10 @@ def _require_here(session: Session) -> None:
 
 @contextlib.contextmanager
 def _doing_without(name: str) -> Iterator[None]:
-    """Warn of a rival that cannot be built; the chosen plan must be."""
+    """Warn of a rival that cannot be built."""
     try:
         yield
     except LayoutselError as error:
-        if name == "plan":
-            raise
         logger.warning("the rival plan %r cannot be built: %s", name, error)
 
 
@@ -139,13 +138,6 @@ def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:
 
 def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
     """What the artifact of a plan that was lowered tells of itself."""
-
-    def signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
-        return [
-            Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype).to_json()
-            for spec in specs
-        ]
-
     fallbacks = {
         id_: str(decision)
         for id_, decision in lowered.decisions.items()
@@ -155,8 +147,8 @@ def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
         "schema_version": 1,
         "model": session.model.name,
         "model_hash": session.model.content_hash,
-        "inputs": signatures(session.model.inputs),
-        "outputs": signatures(session.model.outputs),
+        "inputs": [one.to_json() for one in signatures(session.model.inputs)],
+        "outputs": [one.to_json() for one in signatures(session.model.outputs)],
         "threads": session.threads,
         "units": sorted({decision.unit for decision in lowered.decisions.values()}),
         "devices": list(lowered.devices),

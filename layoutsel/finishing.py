@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from layoutsel.budget import within_budget
 from layoutsel.compiling import compiled
+from layoutsel.contest import CHOSEN, Contender
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.precision import check_budget
-from layoutsel.rivals import Contender, announce, crowned, only_f32, plan_of, raced
+from layoutsel.rivals import announce, crowned, only_f32, plan_of, raced
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.verify import ADVICE, Check, VerificationError, require
 from layoutsel.session import Session
@@ -71,11 +73,11 @@ def _contenders(
         announce(ranked[0])
         yield from ranked[:1] if session.precision.only_f32 else ranked
         return
-    yield Contender(name="plan", plan=chosen, model=compiled(session, chosen))
+    yield Contender(name=CHOSEN, plan=chosen, build=partial(compiled, session, chosen))
     decisions = only_f32(problem)
     if not session.precision.only_f32 and dict(decisions) != chosen.decisions:
         plan = plan_of(chosen, problem, decisions, "only f32")
-        yield Contender(name="only f32", plan=plan, model=compiled(session, plan))
+        yield Contender(name="only f32", plan=plan, build=partial(compiled, session, plan))
 
 
 def _first_exact(
@@ -93,6 +95,7 @@ def _first_exact(
             failure = error
             if not session.precision.only_f32:
                 logger.warning("the plan %r is not exact enough: %s", contender.name, error)
+                contender.retire()
             continue
         return contender, checks
     assert failure is not None, "there is at least one contender"

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import tvm
+
 from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
 from layoutsel.building.problem import tensors
@@ -16,6 +18,7 @@ from layoutsel.cost.model import Cost, Infeasible
 from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Worker
 from layoutsel.planning import documents
+from layoutsel.planning.contenders import within
 from layoutsel.planning.doubt import Candidate
 from layoutsel.planning.hybrid import refine
 from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
@@ -25,8 +28,9 @@ from layoutsel.pricing import Pricing
 from tvm_passes.errors import Decline
 
 if TYPE_CHECKING:
+    from layoutsel.model.graph import Subgraph
     from layoutsel.session import Session
-    from tvm_passes.decision import SubgraphId
+    from tvm_passes.decision import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,23 @@ def _describe(session: Session, store: Store) -> None:
         store.describe(described)
     described = documents.to_json(session.profile)
     store.describe_machine({**described.pop("machine"), **described})
+
+
+def request(session: Session, subgraph: Subgraph, decision: Decision) -> Request:
+    """What a worker is asked to measure a candidate."""
+    payload = {
+        "kind": "subgraph",
+        "function": tvm.ir.save_json(session.graph.functions[subgraph.id]),
+        "decision": str(decision),
+        "threads": session.threads,
+        "record": session.records.get((subgraph.structural_hash, decision), ""),
+    }
+    return Request(
+        key=session.asked(subgraph, decision).key,
+        decision=decision,
+        payload=payload,
+        label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
+    )
 
 
 def measure_all(session: Session, model: MeasuredCost) -> None:
@@ -124,7 +145,7 @@ def measure_unpredicted(
     deadline = time.monotonic() + budget_s
     others = [precision for precision in session.precision.precisions if precision != F32]
     for position, precision in enumerate(others):
-        narrowed = _with_precisions(problem, (*OWN, precision))
+        narrowed = within(problem, (*OWN, precision))
         left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
         refined = measure_worthwhile(session, narrowed, model, left_s)
         _measure_paid(session, refined, model, deadline)
@@ -134,18 +155,6 @@ def measure_unpredicted(
             "--measure-budget takes more of it, and what was measured is kept",
             budget_s,
         )
-
-
-def _with_precisions(problem: PlanningProblem, precisions: Sequence[str]) -> PlanningProblem:
-    """The problem with those precisions alone, wherever a pin leaves them."""
-
-    def has_any(id_: SubgraphId) -> bool:
-        return any(o.decision.precision in precisions for o in problem.by_id[id_].options)
-
-    able = {node.id: has_any(node.id) for node in problem.nodes}
-    return problem.restrict(
-        lambda node, option: not able[node.id] or option.decision.precision in precisions
-    )
 
 
 def _measure_paid(

@@ -46,6 +46,11 @@ class PrecisionMode:
         """Whether all is as if there were no other precision."""
         return self.precisions == (F32,)
 
+    @property
+    def stricter(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of precisions that are more exact than all that it offers, the most exact first."""
+        return tuple((*OWN, *self.precisions[1:end]) for end in range(1, len(self.precisions)))
+
     def offers(self, precision: str, felt: float = 0.0) -> bool:
         """Whether a sub-graph may be computed in `precision` whose own rounding the outputs may feel `felt` times.
 

@@ -7,69 +7,38 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 
 from layoutsel.attribution import residuals_of
-from layoutsel.compiling import compiled, compiled_all
+from layoutsel.contest import CHOSEN, Contender, Contest
+from layoutsel.memory import MemoryBudget
 from layoutsel.planning import documents
-from layoutsel.planning.alternatives import (
-    best_with,
-    precision_plans,
-    single_plans,
-    top_plans,
-    unit_plans,
-)
+from layoutsel.planning.alternatives import best_with
+from layoutsel.planning.contenders import contenders, narrowings
 from layoutsel.planning.makespan import Makespan, schedule
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
-from layoutsel.planning.refine import Seen
-from layoutsel.planning.residuals import attribute
 from layoutsel.planning.solve import Solution, solve
 from layoutsel.planning.trade_off import squared_error
 from layoutsel.precision import OWN, PrecisionMode
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.observe import observe
-from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
+from layoutsel.runtime.signature import signatures
 from layoutsel.session import Session
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
 
-TOP_PLANS = 2
-"""Plans measured beside the chosen one…"""
-UNIT_PLANS = 1
-"""… the best of those that stay on one unit, as what crossing between units costs is the hardest to predict …"""
-BASELINES = 3
-"""… and single-decision baselines, the predicted best first."""
 REFINED = "refined"
-"""What plans are called that were made of what sub-graphs took within others, …"""
+"""Names of plans that were made of what sub-graphs took within others begin with it."""
 REFINEMENTS = 3
-"""… how many there are at most, …"""
+"""Most refined plans, for each set of precisions."""
 GAIN = 0.02
-"""… and the share of the best one's time that each must promise to save."""
-DROP_AFTER = 4
-"""Turns of the race after which the clearly slower ones are left out."""
+"""Share of the best one's time that a refined plan must promise to save."""
 REFINE_LIMIT_S = 5.0
 """Time to solve for a refined plan."""
-WATCH_S = 0.5
-"""Time to watch a plan at work."""
-TIE = 0.01
-"""A rival must be faster than the chosen plan by more than this share of its time to replace it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A built plan."""
-
-    name: str
-    """``plan`` for the chosen one."""
-    plan: Plan
-    model: CompiledModel
 
 
 def raced(
@@ -82,6 +51,8 @@ def raced(
 ) -> list[Contender]:
     """Build `chosen` and its rivals, and race them; the fastest first, each with all that was measured.
 
+    Takes at most the session's time limit, and beyond it what was begun then: one build, and one run of each contender.
+
     Parameters
     ----------
     session, chosen, problem
@@ -93,65 +64,51 @@ def raced(
     below
         Rivals of this predicted squared error or a larger one are left out: such a plan is known not to do.
     """
-    plans = {"plan": chosen}
-    for name, decisions in _rivals(chosen, weighed or problem, session.precision).items():
-        if squared_error(decisions) < below:
-            plans[name] = plan_of(chosen, problem, decisions, name)
-    models = {"plan": built} if built is not None else {}
-    models |= compiled_all(session, {n: plan for n, plan in plans.items() if n not in models})
-    inputs = random_inputs(models["plan"].inputs)
-    kept = problem if weighed is None else _same_precisions(problem, chosen.decisions)
-    built_plans = {name: plans[name] for name in models}
-    for name, plan, model in _refined(session, kept, built_plans, models, inputs):
-        plans[name], models[name] = plan, model
-    calls = {name: rival.timed_call(inputs) for name, rival in models.items()}
-    measured = race(calls, drop_after=DROP_AFTER)
-    allowance = {name: 1 - TIE if name == "plan" else 1.0 for name in measured}
-    ranked = sorted(measured, key=lambda name: measured[name].median_us * allowance[name])
-    return [
-        Contender(name=name, plan=replace(plans[name], measured=measured), model=models[name])
-        for name in ranked
-    ]
+    contest = Contest(
+        session,
+        random_inputs(signatures(session.model.inputs)),
+        time.monotonic() + session.time_limit_s,
+        MemoryBudget.of(session.graph, session.before_bytes, session.memory_limit_mb),
+    )
+    contest.enter_chosen(chosen, built)
+    rivals = {
+        name: plan_of(chosen, problem, decisions, name)
+        for name, decisions in _rivals(chosen, problem, weighed, session.precision).items()
+        if squared_error(decisions) < below
+    }
+    contest.enter(rivals)
+    refined = narrowings(problem, session.precision.stricter)
+    if weighed is not None:
+        refined[""] = _same_precisions(problem, chosen.decisions)
+    for where, narrowed in refined.items():
+        _refine(contest, chosen, problem, narrowed, where, below)
+    return contest.ranked()
 
 
-def _refined(
-    session: Session,
+def _refine(
+    contest: Contest,
+    chosen: Plan,
     problem: PlanningProblem,
-    plans: Mapping[str, Plan],
-    models: Mapping[str, CompiledModel],
-    inputs: Sequence[np.ndarray],
-) -> Iterator[tuple[str, Plan, CompiledModel]]:
-    """Plans, built, each made of what sub-graphs of `problem` took within all before it."""
-    seen = Seen(problem, {one.id: one.structural_hash for one in session.graph.subgraphs})
-    tried = [dict(plan.decisions) for plan in plans.values()]
-    chosen = plans["plan"]
-    # What is seen last stands: the better a plan, the more its successors will be like it.
-    for name in sorted(plans, key=lambda name: -plans[name].cost_us):
-        _watch(seen, plans[name], models[name], inputs)
+    narrowed: PlanningProblem,
+    where: str,
+    below: float,
+) -> None:
+    """Enter plans of the `narrowed` problem, each made of what sub-graphs took within all before it."""
     for number in range(1, REFINEMENTS + 1):
-        priced = seen.priced()
+        if contest.is_over():
+            return
+        priced = contest.priced(narrowed)
         # Rivals may have precisions that a refined plan shall not.
-        legal = [decisions for decisions in tried if priced.offers(decisions)]
-        best_us = min(priced.cost(decisions).total_us for decisions in legal)
+        legal = [decisions for decisions in contest.tried if priced.offers(decisions)]
+        best_us = min((priced.cost(decisions).total_us for decisions in legal), default=math.inf)
         found = solve(priced, time_limit_s=REFINE_LIMIT_S)
-        if found.cost_us > (1 - GAIN) * best_us or dict(found.decisions) in tried:
+        is_known = dict(found.decisions) in contest.tried
+        if found.cost_us > (1 - GAIN) * best_us or is_known:
             return
-        tried.append(dict(found.decisions))
-        name = f"{REFINED} {number}"
-        plan = plan_of(chosen, problem, found.decisions, name)
-        try:
-            model = compiled(session, plan)
-        except LayoutselError as error:
-            logger.warning("the plan %r cannot be built: %s", name, error)
+        if squared_error(found.decisions) >= below:
             return
-        _watch(seen, plan, model, inputs)
-        yield name, plan, model
-
-
-def _watch(seen: Seen, plan: Plan, model: CompiledModel, inputs: Sequence[np.ndarray]) -> None:
-    observed = observe(model, inputs, budget_s=WATCH_S)
-    residuals = attribute(plan, observed, observed.whole_us)
-    seen.add(one for one in residuals.subgraphs if one.id not in model.header["fallbacks"])
+        name = f"{REFINED} {number}{where}"
+        contest.enter({name: plan_of(chosen, problem, found.decisions, name)})
 
 
 def _same_precisions(
@@ -167,7 +124,7 @@ def crowned(
 ) -> CompiledModel:
     """The model of `winner`, which holds its plan with reasons, what was measured and where it was mispredicted."""
     model, plan = winner.model, winner.plan
-    if winner.name != "plan":
+    if winner.name != CHOSEN:
         solution = _solution(chosen, problem, plan.decisions)
         explained = session.explained(problem, solution, winner.name)
         plan = replace(
@@ -183,8 +140,8 @@ def crowned(
 
 def announce(winner: Contender) -> None:
     """Say that another plan than the chosen one is kept, where it was faster."""
-    own, theirs = winner.plan.measured[winner.name], winner.plan.measured["plan"]
-    if winner.name != "plan" and own.median_us < theirs.median_us:
+    own, theirs = winner.plan.measured[winner.name], winner.plan.measured[CHOSEN]
+    if winner.name != CHOSEN and own.median_us < theirs.median_us:
         # That a plan can be refined is the usual case; that a rule of thumb beats it is not.
         level = logging.INFO if winner.name.startswith(REFINED) else logging.WARNING
         logger.log(
@@ -197,21 +154,13 @@ def announce(winner: Contender) -> None:
 
 
 def _rivals(
-    chosen: Plan, problem: PlanningProblem, mode: PrecisionMode
+    chosen: Plan, problem: PlanningProblem, weighed: PlanningProblem | None, mode: PrecisionMode
 ) -> dict[str, Mapping[SubgraphId, Decision]]:
-    alternatives = [
-        *top_plans(problem, TOP_PLANS + 1),
-        *unit_plans(problem)[:UNIT_PLANS],
-        *single_plans(problem)[:BASELINES],
-        *(() if mode.only_f32 else precision_plans(problem)),
-    ]
-    seen = [chosen.decisions]
-    rivals = {}
-    for alternative in alternatives:
-        if dict(alternative.decisions) not in seen:
-            seen.append(dict(alternative.decisions))
-            rivals[alternative.name] = alternative.decisions
-    return rivals
+    """Plans to race `chosen` with: those of the prices that it was made by, then of every stricter set of precisions."""
+    plans = contenders(weighed or problem, () if mode.only_f32 else mode.stricter)
+    if weighed is not None:
+        plans |= contenders(problem, mode.stricter, narrowed_alone=True)
+    return {name: d for name, d in plans.items() if dict(d) != chosen.decisions}
 
 
 def only_f32(problem: PlanningProblem) -> Mapping[SubgraphId, Decision]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm
+from onnx import ModelProto
 
-from layoutsel import choosing
+from layoutsel import choosing, legality, measuring
 from layoutsel.building.asked import workload
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.elsewhere import elsewhere_of
@@ -31,7 +31,7 @@ from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.fallback import CPU, check_fallback, present
-from layoutsel.measuring import measure_all
+from layoutsel.memory import check_limits, resident_bytes
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.planning.plan import Plan
@@ -39,7 +39,9 @@ from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.precision import F32, MODES, PrecisionMode, precision_mode
 from layoutsel.pricing import Pricing
+from layoutsel.references import weights_aside
 from layoutsel.runtime.calibration_inputs import read_calibration
+from layoutsel.runtime.stored_model import StoredModel
 from layoutsel.runtime.threads import available_threads
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, select
@@ -48,11 +50,12 @@ from layoutsel.versions import all_versions
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
-from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
+from tvm_passes.errors import Decline, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.limits import ImportLimits
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.targets import Elsewhere, for_threads, targeting
+from tvm_passes.weight_pool import WeightPool, give_back, sharing
 
 CANDIDATE_LIMIT_S = 60.0
 """Building and timing one candidate takes seconds; what takes longer hangs."""
@@ -60,6 +63,9 @@ CANDIDATE_LIMIT_S = 60.0
 COSTS = ("learned", "hybrid", "measured", "roofline")
 """What ``--cost`` takes: predicted by the learned model; the same, with what could change the plan measured; everything
 measured; nothing but the machine."""
+
+TIME_LIMIT_S = 300.0
+"""Seconds that racing takes at most where nothing else is said, and each of the steps of verification."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -93,6 +99,14 @@ class Session:
     """Units that the user named and that are done without; so are pins to them."""
     parallel: bool = False
     """Whether plans are to be short where devices work while the host does, not in sum."""
+    time_limit_s: float = TIME_LIMIT_S
+    """Seconds that racing takes, and each of the steps of verification."""
+    memory_limit_mb: float | None = None
+    """Memory to compile in, beyond `before_bytes`; a multiple of the weights where None."""
+    stored: StoredModel | None = field(default=None, compare=False)
+    """The ONNX model with its weights in a file, where they are many; `model` is without them then."""
+    before_bytes: int = 0
+    """Memory that the process had before the model was imported."""
 
     @classmethod
     def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
@@ -113,6 +127,8 @@ class Session:
         machine: str | Path | None = None,
         fallback: str | None = None,
         parallel: bool = False,
+        time_limit_s: float = TIME_LIMIT_S,
+        memory_limit_mb: float | None = None,
         allow_external_links: bool = False,
         limits: ImportLimits | None = None,
     ) -> Session:
@@ -128,6 +144,8 @@ class Session:
             raise LayoutselError(
                 f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
             )
+        check_limits(time_limit_s, memory_limit_mb)
+        before_bytes = resident_bytes()
         names = tuple(units) if units is not None else None
         left_out: tuple[str, ...] = ()
         other = MachineProfile.load(Path(machine)) if machine is not None else None
@@ -144,6 +162,7 @@ class Session:
         model = import_model(
             source, shapes=shapes, allow_external_links=allow_external_links, limits=limits
         )
+        model, stored = weights_aside(model, keep=isinstance(source, ModelProto))
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         return cls(
@@ -162,6 +181,10 @@ class Session:
             fallback,
             left_out,
             parallel,
+            time_limit_s,
+            memory_limit_mb,
+            stored,
+            before_bytes,
         )
 
     def on_host(self) -> Session:
@@ -177,8 +200,18 @@ class Session:
     @contextmanager
     def generating(self) -> Iterator[None]:
         """Within it, the units see the machine and the threads that code is for, and the tuning records at hand."""
-        with targeting(self.elsewhere), for_threads(self.threads), self._tuned:
+        with (
+            targeting(self.elsewhere),
+            for_threads(self.threads),
+            self._tuned,
+            sharing(self.weights),
+        ):
             yield
+
+    @cached_property
+    def weights(self) -> WeightPool:
+        """The packed weights of all plans that are built and in use."""
+        return WeightPool()
 
     @cached_property
     def _tuned(self) -> AbstractContextManager[Any]:
@@ -191,7 +224,9 @@ class Session:
     ) -> Lowered:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
-            return lower_decisions(self.graph, decisions, order=order)
+            lowered = lower_decisions(self.graph, decisions, order=order)
+        give_back()
+        return lowered
 
     @cached_property
     def candidates(self) -> dict[SubgraphId, Candidates]:
@@ -210,16 +245,7 @@ class Session:
             return True
         if sensitivity is None or decision.precision not in self.precision.precisions:
             return False
-        mode = self.precision
-        choices = (*mode.precisions, *mode.for_sensitive)
-        allowed = " or ".join(name for name in choices if mode.offers(name, sensitivity.felt))
-        return Decline(
-            subgraph=subgraph.id,
-            operator=subgraph.anchor,
-            decision=str(decision),
-            got=f"a sensitive sub-graph ({sensitivity.reason})",
-            expected=f"precision {allowed}: only --precision auto weighs others",
-        )
+        return sensitivity.decline(subgraph, decision, self.precision)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -268,29 +294,8 @@ class Session:
         }
 
     def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
-        """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.
-
-        Raises
-        ------
-        IllegalDecision
-            Says what the first offending sub-graph got and expected.
-        """
-        for id_, decision in decisions.items():
-            if decision.precision not in self.precision.offered:
-                raise IllegalDecision(
-                    f"sub-graph {id_} is decided as {decision}: got precision {decision.precision}; expected "
-                    f"one of {', '.join(self.precision.precisions)}, which precision {self.precision.name!r} offers"
-                )
-            if decision.unit not in self.units:
-                raise IllegalDecision(
-                    f"sub-graph {id_} is decided as {decision}: got unit {decision.unit!r}; "
-                    f"expected one of {', '.join(self.units)}"
-                )
-            supports = self.units[decision.unit].backend.supports
-            with self.generating():
-                decline = supports(self.graph.functions[id_], decision)
-            if decline:
-                raise IllegalDecision(str(decline))
+        """Refuse decisions that cannot be built; see :func:`layoutsel.legality.check_legal`."""
+        legality.check_legal(self, decisions)
 
     @property
     def context(self) -> Context:
@@ -319,7 +324,7 @@ class Session:
         with Store(self.context, self.cache) as store:
             model = MeasuredCost(store, estimate)
             if cost == "measured" and self.machine is None:
-                measure_all(self, model)
+                measuring.measure_all(self, model)
             yield model
 
     @cached_property
@@ -356,20 +361,7 @@ class Session:
 
     def request(self, subgraph: Subgraph, decision: Decision) -> Request:
         """What a worker is asked to measure a candidate."""
-        function = self.graph.functions[subgraph.id]
-        payload = {
-            "kind": "subgraph",
-            "function": tvm.ir.save_json(function),
-            "decision": str(decision),
-            "threads": self.threads,
-            "record": self.records.get((subgraph.structural_hash, decision), ""),
-        }
-        return Request(
-            key=self.asked(subgraph, decision).key,
-            decision=decision,
-            payload=payload,
-            label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
-        )
+        return measuring.request(self, subgraph, decision)
 
     def problem(
         self,

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
-import onnx
 
+from layoutsel.references import onnxruntime_results, stock_results
 from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.onnx_reference import onnx_softmaxes
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.signature import signatures
+from layoutsel.runtime.trial import TooSlow, run_within
 from layoutsel.runtime.verify import (
     TOLERANCE,
     Again,
     Check,
+    VerificationError,
     check,
-    onnx_softmaxes,
-    onnxruntime_references,
     tolerance_of,
-    tvm_references,
 )
 from layoutsel.session import Session
-from tvm_passes.expose_logits import ExposeLogits
 
 logger = logging.getLogger(__name__)
+
+
+_TOO_SLOW = (
+    "Pin that sub-graph to another unit or layout, allow more time (time_limit_s), or leave verification out "
+    "(verify=False, --no-verify)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +54,25 @@ class Reference:
     """Outputs that a softmax makes."""
     own_error: float
     """Relative L2 error that f32 arithmetic, or the model's own narrower one, may have."""
+    limit_s: float
+    """Seconds that running a model on all samples may take."""
 
 
 def reference_of(session: Session) -> Reference:
     """ONNX Runtime's results, or those of stock TVM where there is no ONNX model or no ONNX Runtime."""
-    inputs = session.samples or (random_inputs(_signatures(session)),)
+    inputs = session.samples or (random_inputs(signatures(session.model.inputs)),)
     model, module = session.model.onnx, session.model.module
     if model is not None:
-        names = [spec.name for spec in session.model.inputs]
-        samples = _onnxruntime_samples(model, names, inputs)
+        samples = _onnxruntime_samples(session, inputs)
         if samples is not None:
             return Reference(
                 name="ONNX Runtime",
                 samples=samples,
                 softmaxes=onnx_softmaxes(model),
                 own_error=tolerance_of(module),
+                limit_s=session.time_limit_s,
             )
-    expected = tvm_references(ExposeLogits()(module), inputs)
+    expected = stock_results(session, inputs)
     # Which of several outputs a softmax made is not known here: then all are held to the strict bound.
     outputs = [spec.name for spec in session.model.outputs]
     return Reference(
@@ -75,42 +83,27 @@ def reference_of(session: Session) -> Reference:
         ),
         softmaxes=outputs if len(outputs) == 1 else (),
         own_error=tolerance_of(module),
+        limit_s=session.time_limit_s,
     )
 
 
 def _onnxruntime_samples(
-    model: onnx.ModelProto, names: Sequence[str], inputs: Sequence[Sequence[np.ndarray]]
+    session: Session, inputs: Sequence[Sequence[np.ndarray]]
 ) -> tuple[Sample, ...] | None:
+    names = [spec.name for spec in session.model.inputs]
     feeds = [dict(zip(names, one, strict=True)) for one in inputs]
-    results = _onnxruntime_results(model, feeds)
+    results = onnxruntime_results(session, feeds)
     if results is None:
         return None
 
     def again(feed: Mapping[str, np.ndarray]) -> Sequence[np.ndarray] | None:
-        other = _onnxruntime_results(model, [feed], optimised=False)
+        other = onnxruntime_results(session, [feed], optimised=False)
         return other[0] if other else None
 
     return tuple(
         Sample(inputs=one, expected=result, again=partial(again, feed))
         for one, feed, result in zip(inputs, feeds, results, strict=True)
     )
-
-
-def _onnxruntime_results(
-    model: onnx.ModelProto, feeds: Sequence[Mapping[str, np.ndarray]], *, optimised: bool = True
-) -> list[list[np.ndarray]] | None:
-    """What ONNX Runtime computes; None where it is missing or refuses the model."""
-    try:
-        return onnxruntime_references(model, feeds, optimised=optimised)
-    except ImportError:
-        logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        logger.warning(
-            "ONNX Runtime refuses the model (%s): verifying against stock TVM, which shares the import",
-            reason,
-        )
-    return None
 
 
 def checks_of(
@@ -120,10 +113,25 @@ def checks_of(
 
     A tolerance that `is_budget` holds as it stands; any other is widened for softmaxes, for what the reference itself
     moves, and for a model whose own types are narrower.
+
+    Raises
+    ------
+    VerificationError
+        If the first run, or all, take longer than the reference's limit.
     """
     allowed = tolerance if is_budget else max(tolerance, reference.own_error)
     worst: dict[str, Check] = {}
-    for sample in reference.samples:
+    deadline = time.monotonic() + reference.limit_s
+    try:
+        run_within(model, reference.samples[0].inputs, reference.limit_s)
+    except TooSlow as error:
+        raise VerificationError(f"the model cannot be verified: {error}. {_TOO_SLOW}") from error
+    for index, sample in enumerate(reference.samples):
+        if time.monotonic() >= deadline:
+            raise VerificationError(
+                f"the model cannot be verified: got {len(reference.samples)} samples, of which {index} took "
+                f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s)"
+            )
         for one in check(
             model,
             sample.inputs,
@@ -151,10 +159,3 @@ def worst_error(checks: Sequence[Check]) -> float:
 
 def _excess(one: Check) -> float:
     return one.rel_l2_err / max(one.tolerance, TOLERANCE * 1e-9)
-
-
-def _signatures(session: Session) -> list[Signature]:
-    return [
-        Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype)
-        for spec in session.model.inputs
-    ]

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 
 from layoutsel.model import import_load, import_shapes
+from layoutsel.runtime.onnx_reference import onnx_logits, onnxruntime_reference
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
-from layoutsel.runtime.verify import onnx_logits, onnxruntime_reference
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,19 +17,24 @@ RUNS = 20
 """Runs of each kind, …"""
 FEWEST_RUNS = 5
 BUDGET_S = 2.0
-"""… but no more than fit into this, and :data:`FEWEST_RUNS` at least."""
+"""… but no more than fit into this, and :data:`FEWEST_RUNS` at least, …"""
+PATIENCE = 5.0
+"""… unless they take so many times as long: then one of each kind does."""
 
 
 def observe(
     model: CompiledModel, inputs: Sequence[np.ndarray], budget_s: float = BUDGET_S
 ) -> Observation:
-    """Run `model` on checked `inputs` with tracing and without, in turns; each after a run to warm up."""
+    """Run `model` on checked `inputs` with tracing and without, in turns; each after a run to warm up.
+
+    No run begins after `budget_s` times :data:`PATIENCE`, beyond the first four.
+    """
     tracer, call = Tracer(model, inputs), model.timed_call(inputs)
     whole_us: list[float] = []
     traced_us: list[float] = []
     events: list[Event] = []
-    deadline = time.monotonic() + budget_s
-    while len(whole_us) < RUNS and (len(whole_us) < FEWEST_RUNS or time.monotonic() < deadline):
+    started = time.monotonic()
+    while _goes_on(len(whole_us), (time.monotonic() - started) / budget_s):
         call()
         start = time.perf_counter()
         call()
@@ -47,6 +52,11 @@ def observe(
     )
 
 
+def _goes_on(runs: int, spent: float) -> bool:
+    """Whether to run again after so many `runs`, for which so many times the budget were `spent`."""
+    return runs == 0 or (spent < PATIENCE and runs < (FEWEST_RUNS if spent >= 1 else RUNS))
+
+
 def _times(events: Iterable[Event]) -> dict[str, Ran]:
     sums: dict[str, dict[int, float]] = {}
     steps: Counter[str] = Counter()
@@ -61,6 +71,8 @@ def _times(events: Iterable[Event]) -> dict[str, Ran]:
 
 
 def _ran(times_us: list[float], count: int) -> Ran:
+    if len(times_us) == 1:
+        return Ran(us=times_us[0], spread_us=0.0, count=count)
     lower, median, upper = statistics.quantiles(times_us, n=4, method="inclusive")
     return Ran(us=median, spread_us=(upper - lower) / 2, count=count)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ def race(
     rounds: int = 11,
     turn_s: float = 0.08,
     drop_after: int | None = None,
+    limit_s: float = math.inf,
 ) -> dict[str, Measured]:
     """Time `calls` in turns, so that noise of the machine hits all alike.
 
@@ -30,7 +32,10 @@ def race(
         Seconds of one turn, warm-up excluded; a slow function runs once per turn.
     drop_after
         Turns after which those are left out that cannot win: whose fastest quarter is slower than the best median.
+    limit_s
+        Seconds after which no turn begins, beyond the first of each.
     """
+    deadline = time.monotonic() + limit_s
     runs = {}
     for name, call in calls.items():
         call()
@@ -40,9 +45,13 @@ def race(
     times: dict[str, list[float]] = {name: [] for name in calls}
     racing = list(calls)
     for round_ in range(rounds):
+        if round_ and time.monotonic() >= deadline:
+            break
         if drop_after is not None and round_ >= drop_after:
             racing = _in_the_running(times, racing)
         for name in racing if round_ % 2 else reversed(racing):
+            if round_ and time.monotonic() >= deadline:
+                break
             for _ in range(WARM_UP_RUNS):
                 calls[name]()
             for _ in range(runs[name]):
@@ -58,7 +67,7 @@ def _in_the_running(times: Mapping[str, list[float]], racing: list[str]) -> list
 
 
 def _summary(times_us: list[float]) -> Measured:
-    quartiles = statistics.quantiles(times_us, n=4)
+    quartiles = statistics.quantiles(times_us, n=4) if len(times_us) > 1 else [0.0] * 3
     return Measured(
         median_us=statistics.median(times_us),
         spread_us=(quartiles[2] - quartiles[0]) / 2,

@@ -77,8 +77,8 @@ def _with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[s
     value_of = import_onnxruntime().OrtValue.ortvalue_from_numpy_with_onnx_type
     weights: dict[str, Any] = {}
     small = onnx.ModelProto()
-    _copy(model, small, skipped="graph")
-    _copy(model.graph, small.graph, skipped="initializer")
+    copy_without(model, small, skipped="graph")
+    copy_without(model.graph, small.graph, skipped="initializer")
     for tensor in model.graph.initializer:
         kept = small.graph.initializer.add()
         if tensor.ByteSize() < _LEAST_APART_BYTES or tensor.data_type == onnx.TensorProto.STRING:
@@ -92,7 +92,7 @@ def _with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[s
     return small, weights
 
 
-def _copy(source: Message, target: Message, *, skipped: str) -> None:
+def copy_without(source: Message, target: Message, *, skipped: str) -> None:
     """Copy all fields but one, which may be too large to copy twice."""
     for field, value in source.ListFields():
         if field.name == skipped:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +23,27 @@ class Signature:
     def to_json(self) -> dict[str, Any]:
         """For an artifact's header."""
         return asdict(self)
+
+
+class Named(Protocol):
+    """An input or output of a model."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its dimensions."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Its element type, as numpy spells it."""
+        ...
+
+
+def signatures(specs: Iterable[Named]) -> list[Signature]:
+    """The signatures of inputs or outputs of an imported model."""
+    return [Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype) for spec in specs]

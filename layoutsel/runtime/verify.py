@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 import tvm
-from tvm import relax
 
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.reference_engine import import_onnxruntime, open_session
 from layoutsel.runtime.samples import rel_l2_err
 from tvm_passes.errors import LayoutselError
 from tvm_passes.ir import main_bindings, tensor_types
@@ -30,10 +27,6 @@ MOST = 1e-3
 """… and how far at most: where the reference moves further, or is no number, nothing is verified."""
 ADVICE = ". Compile it with --units cpu, and report it"
 """What to do about an f32 model that is wrong."""
-SOFTMAX = ("Softmax", "LogSoftmax")
-RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
-
-
 Again = Callable[[], "Sequence[np.ndarray] | None"]
 """Gives the reference's results in another order of its arithmetic; None where it cannot."""
 
@@ -61,24 +54,6 @@ class Check:
         return self.rel_l2_err <= self.tolerance
 
 
-def onnx_softmaxes(model: onnx.ModelProto) -> dict[str, str]:
-    """What a final softmax makes and what it reads: logits by output, as ``ExposeLogits`` finds them."""
-    maker = {name: node for node in model.graph.node for name in node.output}
-    found: dict[str, str] = {}
-    for output in model.graph.output:
-        node = maker.get(output.name)
-        while node is not None and node.op_type in RENAMING:
-            node = maker.get(node.input[0])
-        if node is not None and node.op_type in SOFTMAX and node.input[0] in maker:
-            found[output.name] = node.input[0]
-    return found
-
-
-def onnx_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that final softmaxes read, each once."""
-    return list(dict.fromkeys(onnx_softmaxes(model).values()))
-
-
 def tolerance_of(module: tvm.IRModule) -> float:
     """Relative L2 error that results of `module` may have, by the narrowest type that it computes in."""
     types = {
@@ -87,43 +62,6 @@ def tolerance_of(module: tvm.IRModule) -> float:
         for ty in tensor_types(binding.var.ty)
     }
     return max([TOLERANCE, *(NARROW_TOLERANCES[name] for name in types & set(NARROW_TOLERANCES))])
-
-
-def onnxruntime_reference(
-    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, optimised: bool = True
-) -> list[np.ndarray]:
-    """Results of ONNX Runtime, and behind them the logits of final softmaxes."""
-    (results,) = onnxruntime_references(model, [inputs], optimised=optimised)
-    return results
-
-
-def onnxruntime_references(
-    model: onnx.ModelProto, samples: Iterable[Mapping[str, np.ndarray]], *, optimised: bool = True
-) -> list[list[np.ndarray]]:
-    """The same of each of `samples`, by one session."""
-    onnxruntime = import_onnxruntime()
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in onnx_logits(model))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = open_session(exposed, options)
-    return [session.run(None, dict(inputs)) for inputs in samples]
-
-
-def tvm_references(
-    module: tvm.IRModule, samples: Iterable[Sequence[np.ndarray]]
-) -> list[list[np.ndarray]]:
-    """Results of stock TVM for a Relax module, for each of `samples`: slow, and independent of our passes."""
-    machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
-    found = []
-    for inputs in samples:
-        result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs])
-        tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-        found.append([tensor.numpy() for tensor in tensors])
-    return found
 
 
 def compare(

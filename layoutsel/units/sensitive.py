@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from layoutsel.model.graph import ModelGraph, Subgraph
-from tvm_passes.decision import SubgraphId
+from layoutsel.precision import PrecisionMode
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline
 
 PRODUCTS = frozenset(
     ("nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv1d_transpose", "nn.conv2d_transpose", "matmul")
@@ -31,6 +33,18 @@ class Sensitivity:
     """For people."""
     felt: float
     """How many times an output may feel it."""
+
+    def decline(self, subgraph: Subgraph, decision: Decision, mode: PrecisionMode) -> Decline:
+        """Why such a sub-graph is not computed as `decision` says."""
+        choices = (*mode.precisions, *mode.for_sensitive)
+        allowed = " or ".join(name for name in choices if mode.offers(name, self.felt))
+        return Decline(
+            subgraph=subgraph.id,
+            operator=subgraph.anchor,
+            decision=str(decision),
+            got=f"a sensitive sub-graph ({self.reason})",
+            expected=f"precision {allowed}: only --precision auto weighs others",
+        )
 
 
 def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, Sensitivity]:

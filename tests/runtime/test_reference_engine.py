@@ -19,7 +19,7 @@ from layoutsel.runtime.reference_engine import import_onnxruntime, open_session
 _RUNS_A_MODEL = """
 import os, sys
 from layoutsel.model.import_load import load_model
-from layoutsel.runtime.verify import onnxruntime_reference
+from layoutsel.runtime.onnx_reference import onnxruntime_reference
 import numpy as np
 model = load_model(sys.argv[1])
 before = dict(os.environ)

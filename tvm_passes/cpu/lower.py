@@ -25,7 +25,6 @@ from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
 from tvm_passes.ir import (
-    Constant,
     Expr,
     Var,
     constant_of,
@@ -37,6 +36,7 @@ from tvm_passes.ir import (
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 from tvm_passes.tunable import Pack, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
+from tvm_passes.weight_pool import packed_by
 
 UNIT = "cpu"
 
@@ -240,7 +240,7 @@ class _Lowering:
             return inline(self.builder, kernel.body, call.args, label)
         hoisted = [constant_of(constant) for constant in kernel.constants]
         arguments = [
-            _packed(kernel.packs[index], argument) if index in kernel.packs else argument
+            packed_by(kernel.packs[index], argument) if index in kernel.packs else argument
             for index, argument in enumerate([*call.args, *hoisted])
             if index not in place.absent
         ]
@@ -297,10 +297,6 @@ def _is_tuned(function: relax.Function) -> bool:
 
 def _kernel_name(unit: str, anchor: str) -> str:
     return f"{unit}_{anchor.rsplit('.', maxsplit=1)[-1]}"
-
-
-def _packed(pack: Pack, weights: Constant) -> Expr:
-    return constant_of(pack(weights.value.numpy()))
 
 
 def _build_error(function: relax.Function, reason: object) -> BuildError:

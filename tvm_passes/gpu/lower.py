@@ -16,7 +16,6 @@ from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise, schedule
 from tvm_passes.inlining import hint_of, inline, label_of, redirect
 from tvm_passes.ir import (
-    Constant,
     Expr,
     ModulePass,
     constant_of,
@@ -27,6 +26,7 @@ from tvm_passes.ir import (
 from tvm_passes.layout import PLAIN
 from tvm_passes.tunable import Pack, Tunable, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
+from tvm_passes.weight_pool import packed_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class _Lowering:
         code = self._code(function)
         constants = [constant_of(constant) for constant in code.constants]
         arguments = [
-            _packed(code.packs[index], argument) if index in code.packs else argument
+            packed_by(code.packs[index], argument) if index in code.packs else argument
             for index, argument in enumerate([*call.args, *constants])
         ]
         return inline(self.builder, code.body, arguments, label_of(function))
@@ -148,10 +148,6 @@ def _is_particular(function: relax.Function) -> bool:
         return False
     layouts: Sequence[object] = (*attrs["layoutsel.in_layouts"], *attrs["layoutsel.out_layouts"])
     return any(str(layout) != PLAIN for layout in layouts)
-
-
-def _packed(pack: Pack, weights: Constant) -> Expr:
-    return constant_of(pack(weights.value.numpy()))
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerGpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
@@ -29,6 +30,7 @@ from tvm_passes.onednn.scope import Scope, Unsupported, Value, implementations
 from tvm_passes.onednn.storage import merge_storages
 from tvm_passes.onednn.subgraph import emit, make_scope
 from tvm_passes.targets import kernel_threads
+from tvm_passes.weight_pool import array_of, packed_constant
 
 UNIT = "onednn"
 CODEGEN = "layoutsel_onednn"
@@ -190,9 +192,9 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
             continue
         value = source.value
         if weight.tripled is not None:
-            value = tvm.runtime.tensor(tripled_values(value.numpy(), *weight.tripled))
+            value = tvm.runtime.tensor(tripled_values(array_of(source), *weight.tripled))
         weight.packed, array = _packed(module, graph.symbol, number, value)
-        packed.append(relax.const(array))
+        packed.append(packed_constant(array))
     inside = {id(weight.storage) for weight in known}
     roots = {t.storage.root()[0] for node in graph.nodes for t in (*node.reads(), node.output)}
     others = [s for s in roots if s.kind in ("input", "weight") and id(s) not in inside]
@@ -215,12 +217,13 @@ def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tenso
             )
 
 
-def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, Any]:
+def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np.ndarray]:
+    """The packed form of a weight, and the weight in it."""
     form = str(module[f"{symbol}.packed_form"](number))
     size = int(module[f"{symbol}.packed_bytes"](number))
     target = tvm.runtime.empty((-(-size // 4),), "float32")
     module[f"{symbol}.pack"](number, source, target)
-    return form, target
+    return form, np.from_dlpack(target)
 
 
 def _own_storages(graph: Graph) -> None:

@@ -1,0 +1,175 @@
+"""Results of the references within limits of time and memory: large models are computed in a process of their own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tvm
+
+from layoutsel.cost.worker import Reply, Worker
+from layoutsel.model import ImportedModel
+from layoutsel.runtime.onnx_reference import onnxruntime_references
+from layoutsel.runtime.reference_worker import MISSING, REFUSED, RESULTS
+from layoutsel.runtime.stock_tvm import tvm_references
+from layoutsel.runtime.stored_arrays import ArrayFile
+from layoutsel.runtime.stored_model import StoredModel, weight_bytes
+from layoutsel.runtime.verify import VerificationError
+from tvm_passes.expose_logits import ExposeLogits
+from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.weight_pool import array_of, give_back
+
+if TYPE_CHECKING:
+    from layoutsel.session import Session
+
+logger = logging.getLogger(__name__)
+
+STORED_BYTES = 16 << 20
+"""Weights from which the ONNX form of a model is kept in a file: the reference alone needs it."""
+LIGHT_FLOPS = 1e9
+"""Work up to which a model is computed in this process: another one takes a second to start."""
+
+Feeds = Sequence[Mapping[str, np.ndarray]]
+Results = list[list[np.ndarray]]
+
+
+def weights_aside(model: ImportedModel, *, keep: bool) -> tuple[ImportedModel, StoredModel | None]:
+    """`model` without the weights of its ONNX form, and these, in a file.
+
+    As it is and None where these are few, or somebody else holds the ONNX form and `keep` says so.
+    """
+    stored = None
+    if not keep and model.onnx is not None and weight_bytes(model.onnx) >= STORED_BYTES:
+        try:
+            stored = StoredModel.of(model.onnx)
+        except OSError as error:
+            logger.info("the weights stay in memory, as they cannot be written: %s", error)
+    aside = replace(model, onnx=stored.skeleton) if stored else model
+    give_back()
+    return aside, stored
+
+
+def onnxruntime_results(
+    session: Session, feeds: Feeds, *, optimised: bool = True
+) -> Results | None:
+    """What ONNX Runtime computes of the session's model; None, with a warning, where it is missing or refuses it.
+
+    Raises
+    ------
+    VerificationError
+        If it takes longer than the session's time limit.
+    """
+    assert session.model.onnx is not None, "a Relax module"
+    try:
+        if session.stored is None and _is_light(session):
+            return onnxruntime_references(
+                session.model.onnx, feeds, optimised=optimised, limit_s=session.time_limit_s
+            )
+        stored = session.stored or StoredModel.of(session.model.onnx)
+    except TimeoutError:
+        raise _timed_out("ONNX Runtime", session) from None
+    except ImportError:
+        _warn_missing()
+        return None
+    except OSError as error:
+        raise _no_room(error) from error
+    except Exception as error:  # whatever ONNX Runtime refuses a model with
+        _warn_refused(str(error))
+        return None
+    payload = {
+        **stored.payload(),
+        "reference": "onnxruntime",
+        "samples": [dict(feed) for feed in feeds],
+        "optimised": optimised,
+    }
+    kind, value = _computed("ONNX Runtime", session, payload)
+    if kind == MISSING:
+        _warn_missing()
+    elif kind == REFUSED:
+        _warn_refused(value)
+    return _results(value) if kind == RESULTS else None
+
+
+def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> Results:
+    """What stock TVM computes of the session's module.
+
+    Raises
+    ------
+    VerificationError
+        If it takes longer than the session's time limit, or fails.
+    """
+    module = ExposeLogits()(session.model.module)
+    if _is_light(session):
+        return tvm_references(module, inputs)
+    try:
+        file = ArrayFile(array_of(weight.constant) for weight in collect_weights(module))
+    except OSError as error:
+        raise _no_room(error) from error
+    payload = {
+        "reference": "tvm",
+        "module": tvm.ir.save_json(LiftWeights()(module)),
+        "arrays": file.arrays,
+        "samples": [list(one) for one in inputs],
+    }
+    kind, value = _computed("stock TVM", session, payload)
+    if kind == REFUSED:
+        raise VerificationError(f"stock TVM does not compute the model: {value}. {_ADVICE}")
+    return _results(value)
+
+
+_ADVICE = (
+    "Allow more time (time_limit_s), give the model as ONNX where it is a Relax module, or leave verification out "
+    "(verify=False, --no-verify)"
+)
+
+
+def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[str, Any]:
+    """What :func:`layoutsel.runtime.reference_worker.compute` returns, within the session's time limit."""
+    give_back()
+    limit_s = session.time_limit_s
+    started = time.monotonic()
+    with Worker("layoutsel.runtime.reference_worker:compute", time_limit_s=limit_s) as worker:
+        reply = worker.call(payload)
+    if isinstance(reply, Reply):
+        kind, value = reply.value
+        return kind, value
+    if time.monotonic() - started >= limit_s:
+        raise _timed_out(name, session)
+    return REFUSED, reply.reason
+
+
+def _is_light(session: Session) -> bool:
+    return sum(subgraph.flops for subgraph in session.graph.subgraphs) <= LIGHT_FLOPS
+
+
+def _results(value: Any) -> Results:
+    return [list(one) for one in value]
+
+
+def _timed_out(name: str, session: Session) -> VerificationError:
+    return VerificationError(
+        f"the model cannot be verified: {name} did not compute the reference within {session.time_limit_s:g} s. {_ADVICE}"
+    )
+
+
+def _no_room(error: OSError) -> VerificationError:
+    return VerificationError(
+        f"the model cannot be verified: its weights cannot be written for the reference ({error.strerror}). Make room "
+        f"in the folder for temporary files (TMPDIR), or leave verification out (verify=False, --no-verify)"
+    )
+
+
+def _warn_missing() -> None:
+    logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
+
+
+def _warn_refused(reason: str) -> None:
+    first = (reason.strip().splitlines() or [""])[0]
+    logger.warning(
+        "ONNX Runtime refuses the model (%s): verifying against stock TVM, which shares the import",
+        first,
+    )

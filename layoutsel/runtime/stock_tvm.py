@@ -1,0 +1,32 @@
+"""Stock TVM's results for a Relax module: slow, and independent of our passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tvm
+from tvm import relax
+
+
+def tvm_references(
+    module: tvm.IRModule, samples: Iterable[Sequence[np.ndarray]]
+) -> list[list[np.ndarray]]:
+    """Results of stock TVM for a Relax module, for each of `samples`: slow, and independent of our passes."""
+    return run_stock(module, samples, None)
+
+
+def run_stock(
+    module: tvm.IRModule,
+    samples: Iterable[Sequence[np.ndarray]],
+    weights: Sequence[np.ndarray] | None,
+) -> list[list[np.ndarray]]:
+    """The same of a module that takes its `weights` as a tuple behind its inputs; with None, of one that holds them."""
+    machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
+    lifted = [] if weights is None else [tvm.runtime.convert([*map(tvm.runtime.tensor, weights)])]
+    found = []
+    for inputs in samples:
+        result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs], *lifted)
+        tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+        found.append([tensor.numpy() for tensor in tensors])
+    return found

@@ -1,0 +1,134 @@
+"""References have limits of time, and large models are computed in a process of their own, their weights in a file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import layoutsel
+from layoutsel import references, verification
+from layoutsel.references import onnxruntime_results, stock_results
+from layoutsel.runtime.onnx_reference import onnxruntime_reference, onnxruntime_references
+from layoutsel.runtime.stored_arrays import ArrayFile
+from layoutsel.runtime.stored_model import StoredModel
+from layoutsel.runtime.verify import VerificationError
+from layoutsel.session import Session
+
+X = np.random.default_rng(0).standard_normal((2, 64)).astype("float32")
+
+
+def network(layers: int = 2, size: int = 64) -> onnx.ModelProto:
+    rng = np.random.default_rng(1)
+    names = ["x", *(f"t{i}" for i in range(layers - 1)), "t"]
+    weights = [
+        numpy_helper.from_array(
+            rng.standard_normal((size, size)).astype("float32") / size**0.5, f"w{i}"
+        )
+        for i in range(layers)
+    ]
+    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(layers)]
+    nodes.append(helper.make_node("Softmax", ["t"], ["y"]))
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, size]) for name in "xy")
+    graph = helper.make_graph(nodes, "products", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "net.onnx"
+    onnx.save(network(), path)
+    return path
+
+
+@pytest.fixture
+def opened(path, tmp_path, monkeypatch):
+    """A session whose model counts as large."""
+    monkeypatch.setattr(references, "STORED_BYTES", 1)
+    return Session.open(str(path), threads=1, cache=tmp_path / "m.sqlite")
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+def test_a_large_model_is_computed_in_another_process(opened, optimised):
+    assert opened.stored is not None
+    assert opened.model.onnx.ByteSize() < 4096 < network().ByteSize()
+    (found,) = onnxruntime_results(opened, [{"x": X}], optimised=optimised)
+    expected = onnxruntime_reference(network(), {"x": X}, optimised=optimised)
+    assert len(found) == 2
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+
+
+def test_a_model_that_somebody_holds_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(references, "STORED_BYTES", 1)
+    model = network()
+    size = model.ByteSize()
+    session = Session.open(model, threads=1)
+    assert session.stored is None
+    assert session.model.onnx.ByteSize() == model.ByteSize() == size
+
+
+@pytest.mark.parametrize("light", [True, False], ids=["here", "in a process"])
+def test_stock_tvm_gives_the_same_results(opened, light, monkeypatch):
+    monkeypatch.setattr(references, "LIGHT_FLOPS", 1e9 if light else 0)
+    (found,) = stock_results(opened, [[X]])
+    expected = onnxruntime_reference(network(), {"x": X})
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("results", ["onnx", "tvm"])
+def test_a_reference_that_takes_too_long_is_one_clear_error(opened, results, monkeypatch):
+    monkeypatch.setattr(references, "LIGHT_FLOPS", 0)
+    hurried = replace(opened, time_limit_s=1e-3)
+    compute = {
+        "onnx": lambda: onnxruntime_results(hurried, [{"x": X}]),
+        "tvm": lambda: stock_results(hurried, [[X]]),
+    }[results]
+    started = time.monotonic()
+    with pytest.raises(
+        VerificationError, match=r"did not compute the reference within 0.001 s\. A"
+    ):
+        compute()
+    assert time.monotonic() - started < 60
+
+
+def test_onnx_runtime_in_this_process_ends_with_its_time():
+    """It looks at the clock between two nodes."""
+    model = network(layers=400, size=64)
+    feeds = [{"x": X}] * 5000
+    threads = threading.active_count()
+    with pytest.raises(TimeoutError):
+        onnxruntime_references(model, feeds, limit_s=0.05)
+    assert threading.active_count() <= threads + 1
+    assert len(onnxruntime_references(model, feeds[:2], limit_s=60.0)) == 2
+
+
+def test_a_model_that_onnx_runtime_refuses_goes_to_stock_tvm(opened, caplog):
+    broken = StoredModel.of(network())
+    broken.skeleton.graph.node[0].op_type = "NoSuchOperator"
+    assert onnxruntime_results(replace(opened, stored=broken), [{"x": X}]) is None
+    assert "ONNX Runtime refuses the model" in caplog.text
+
+
+def test_verification_has_a_limit_for_the_samples(opened):
+    model = layoutsel.optimize(network(), threads=1, cost="roofline", verify_speed=False)
+    reference = verification.reference_of(replace(opened, samples=([X],) * 3))
+    assert len(verification.checks_of(model, reference, 1e-5)) == 2
+    with pytest.raises(VerificationError, match=r"cannot be verified: a run took longer .* Pin"):
+        verification.checks_of(model, replace(reference, limit_s=0.0), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "float16", ml_dtypes.bfloat16, "int8"])
+def test_arrays_come_back_from_the_file(dtype):
+    arrays = [np.arange(7).astype(dtype), np.ones((0, 3), dtype), np.array(3).astype(dtype)]
+    file = ArrayFile(arrays)
+    for got, want in zip(file.arrays.mapped(), arrays, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)

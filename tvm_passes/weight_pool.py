@@ -1,0 +1,109 @@
+"""Packed weights that several modules share: equal ones lie in memory once, for as long as anybody uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from weakref import WeakValueDictionary
+
+import numpy as np
+import tvm
+
+from tvm_passes.ir import Constant, constant_of
+
+TRIM_BYTES = 32 << 20
+"""Weights after whose packing the C library is asked to give back what the packing left over."""
+SMALLEST_BYTES = 64 << 10
+"""Size from which constants are shared: smaller ones are not worth a page of their own."""
+
+
+class WeightPool:
+    """Constants by content. Whoever holds a constant keeps its memory; the pool does not."""
+
+    def __init__(self) -> None:
+        self._memory: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
+        self._since_trim_bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the constants that are in use."""
+        return sum(memory.nbytes for memory in list(self._memory.values()))
+
+    def constant(self, array: np.ndarray) -> Constant:
+        """A constant that holds `array`; on the memory of an equal one, where there is one."""
+        array = np.ascontiguousarray(array)
+        content = array.reshape(-1).view(np.uint8)
+        digest = hashlib.sha256(repr((array.shape, array.dtype.name)).encode())
+        digest.update(content.data)
+        memory = self._memory.get(digest.digest())
+        if memory is None:
+            # Pages of their own go back to the system at once; the heap would keep them.
+            memory = np.frombuffer(mmap.mmap(-1, content.nbytes), np.uint8)
+            memory[:] = content
+            self._memory[digest.digest()] = memory
+        self._since_trim_bytes += content.nbytes
+        if self._since_trim_bytes >= TRIM_BYTES:
+            self._since_trim_bytes = 0
+            give_back()
+        return _constant_on(memory, array.shape, array.dtype.name)
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+_current: ContextVar[WeightPool | None] = ContextVar("layoutsel.weights", default=None)
+
+
+@contextmanager
+def sharing(pool: WeightPool) -> Iterator[None]:
+    """Have the weights that are packed within it lie in `pool`."""
+    token = _current.set(pool)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def packed_constant(array: np.ndarray) -> Constant:
+    """A constant that holds `array`, in the pool at hand if there is one."""
+    pool = _current.get()
+    if pool is None or array.nbytes < SMALLEST_BYTES:
+        return constant_of(array)
+    return pool.constant(array)
+
+
+def packed_by(pack: Callable[[np.ndarray], np.ndarray], weights: Constant) -> Constant:
+    """The constant of what `pack` makes of `weights`; these themselves where it leaves them as they are."""
+    source = array_of(weights)
+    source.flags.writeable = False
+    packed = pack(source)
+    return weights if packed is source else packed_constant(packed)
+
+
+def array_of(constant: Constant) -> np.ndarray:
+    """An array on the memory of `constant`, which it keeps; not to be written into."""
+    tensor = constant.value
+    if str(tensor.dtype) != "bfloat16":
+        return np.from_dlpack(tensor)
+    import ml_dtypes
+
+    bits = tensor._create_view(tensor.shape, dtype="uint16")
+    return np.from_dlpack(bits).view(ml_dtypes.bfloat16)
+
+
+def _constant_on(memory: np.ndarray, shape: tuple[int, ...], dtype: str) -> Constant:
+    """A constant of that type on the first bytes of `memory`."""
+    is_bfloat16 = dtype == "bfloat16"
+    values = memory.view(np.uint16 if is_bfloat16 else np.dtype(dtype)).reshape(shape)
+    tensor = tvm.runtime.from_dlpack(values)
+    if is_bfloat16:
+        tensor = tensor._create_view(shape, dtype=dtype)
+    return tvm.relax.const(tensor)
