@@ -45,6 +45,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             except OSError as error:
                 told = place_error(error)
                 _fail(told or _unexpected(error), USER_ERROR if told else INTERNAL_ERROR)
+            except MemoryError as error:
+                needed = f" ({_shortened(str(error))})" if str(error) else ""
+                _fail(
+                    f"out of memory{needed}; give the process more, or choose a smaller model",
+                    USER_ERROR,
+                )
             except Exception as error:
                 _fail(_unexpected(error), INTERNAL_ERROR)
 

@@ -13,6 +13,25 @@ from onnx import NodeProto, TypeProto, helper
 
 from layoutsel.model.import_evaluation import SMALL
 
+REAL_NUMBERS = frozenset(
+    {
+        ir.DataType.BFLOAT16,
+        ir.DataType.BOOL,
+        ir.DataType.DOUBLE,
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+        ir.DataType.INT16,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+        ir.DataType.INT8,
+        ir.DataType.UINT16,
+        ir.DataType.UINT32,
+        ir.DataType.UINT64,
+        ir.DataType.UINT8,
+    }
+)
+"""Element types that code is generated for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFacts:

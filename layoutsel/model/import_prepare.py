@@ -16,6 +16,7 @@ from onnxscript import optimizer, version_converter
 from layoutsel.errors import InvalidModel, LayoutselError, UnsupportedModel
 from layoutsel.model import import_converters, import_resize
 from layoutsel.model.import_evaluation import BOUNDED, padded_elements
+from layoutsel.model.import_facts import REAL_NUMBERS
 from layoutsel.model.import_types import infer_types
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize.fold_constants import GROWTH_BYTES
@@ -31,24 +32,6 @@ _COORDINATES_OPSET = 11
 _CHATTY = ("onnxscript", "onnx_ir", "onnx", "onnx_ir.passes.common")
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _STRINGS = ir.DataType.STRING
-_NUMBERS = frozenset(
-    {
-        ir.DataType.BFLOAT16,
-        ir.DataType.BOOL,
-        ir.DataType.DOUBLE,
-        ir.DataType.FLOAT,
-        ir.DataType.FLOAT16,
-        ir.DataType.INT16,
-        ir.DataType.INT32,
-        ir.DataType.INT64,
-        ir.DataType.INT8,
-        ir.DataType.UINT16,
-        ir.DataType.UINT32,
-        ir.DataType.UINT64,
-        ir.DataType.UINT8,
-    }
-)
-"""Element types that code is generated for."""
 
 
 def prepare(
@@ -279,7 +262,7 @@ def _check(model: ir.Model, where: str) -> None:
                     f"{where}: node {node.name!r} ({node.op_type}) uses the string tensor {value.name!r}; "
                     f"expected numbers. Do text processing outside the model"
                 )
-            if value.dtype is not None and value.dtype not in _NUMBERS:
+            if value.dtype is not None and value.dtype not in REAL_NUMBERS:
                 raise UnsupportedModel(
                     f"{where}: node {node.name!r} ({node.op_type}) uses tensor {value.name!r} of "
                     f"{value.dtype.name.lower()}; expected real numbers of 8 to 64 bits. Cast it in the model"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from layoutsel.errors import InvalidShape, UnsupportedModel
+from layoutsel.model.import_facts import REAL_NUMBERS
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -86,6 +87,18 @@ def _check_type(value: ValueInfoProto) -> None:
         raise UnsupportedModel(
             f"input {value.name!r} holds strings; expected numbers. Tokenise before the model"
         )
+
+    if value.type.tensor_type.elem_type not in REAL_NUMBERS:
+        kind = value.type.tensor_type.elem_type
+        raise UnsupportedModel(
+            f"input {value.name!r} has element type {kind} ({_kind_name(kind)}); expected real numbers of 8 to 64 "
+            f"bits, such as 1 (float)"
+        )
+
+
+def _kind_name(kind: int) -> str:
+    known = kind in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(kind).lower() if known else "unknown"
 
 
 def _dims(value: ValueInfoProto) -> list[int | None]:

@@ -89,6 +89,9 @@ _EXCEPTIONS = (
 )
 """Errors by which ONNX's C++ code refuses a node; the last three come from the standard library."""
 
+_WITH_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators of nested graphs, which are imported only where constants decide them."""
+
 _USED_ANYWAY = frozenset({"GroupNormalization", "LayerNormalization"})
 """Operators that exporters write, and engines run, in operator sets that withdrew them or do not have them yet; their
 result is like their first input."""
@@ -192,7 +195,7 @@ class _Walk:
         if not known:
             self._check_age(node, domain, what)
             return None
-        if _has_graphs(node):
+        if node.op_type in _WITH_GRAPHS:
             return None
         schema = onnx.defs.get_schema(node.op_type, version, domain)
         proto = _detached(node)
@@ -310,11 +313,6 @@ def _verified(proto: NodeProto, opsets: Mapping[str, int]) -> dict[str, TypeProt
     context.opset_imports = dict(opsets)
     onnx.checker.check_node(proto, context)
     return {}
-
-
-def _has_graphs(node: ir.Node) -> bool:
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return any(attribute.type in kinds for attribute in node.attributes.values())
 
 
 def _stated(value: ir.Value) -> TensorFacts | None:

@@ -7,7 +7,7 @@ import errno
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from tvm import relax
 
 from layoutsel.errors import ImporterFault, InvalidModel, LayoutselError, UnsupportedModel
@@ -80,6 +80,13 @@ def test_missing_feature():
 def test_element_types_without_code(elem):
     model = single("Identity", [Input(4, elem=TensorProto.DataType.Value(elem))], opset=21)
     with pytest.raises(UnsupportedModel, match=f"string|{elem.lower()}"):
+        import_model(model)
+
+
+def test_input_that_nothing_reads():
+    model = single("Relu", [X])
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.COMPLEX64, [2]))
+    with pytest.raises(UnsupportedModel, match=r"input 'z' has element type 14 \(complex64\)"):
         import_model(model)
 
 

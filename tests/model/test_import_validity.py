@@ -354,6 +354,12 @@ def test_attribute_of_another_kind(damage, said):
         import_model(model)
 
 
+def test_graph_in_an_operator_that_takes_none():
+    branch = chain(("Relu", ["x"], ["y"])).graph
+    with pytest.raises(InvalidModel, match=r"'node' \(Gather\).*then_branch|size 1"):
+        import_model(single("Gather", [X], {"then_branch": branch}))
+
+
 def test_attribute_given_twice():
     model = single("Softmax", [X], {"axis": 1})
     model.graph.node[0].attribute.append(model.graph.node[0].attribute[0])
