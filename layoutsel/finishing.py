@@ -9,6 +9,7 @@ from functools import partial
 from layoutsel.budget import within_budget
 from layoutsel.compiling import compiled
 from layoutsel.contest import CHOSEN, Contender
+from layoutsel.generic import announce_generic
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.precision import check_budget
@@ -42,6 +43,7 @@ def finish(
     VerificationError
         If no plan is exact enough.
     """
+    announce_generic(session)
     if session.precision.is_budget:
         check_budget(session.precision, verify=verify)
         return within_budget(session, chosen, problem, verify_speed=verify_speed)
@@ -56,6 +58,7 @@ def finish(
 
 def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
     """Build `chosen` as it is; raises :class:`VerificationError` if it is not exact enough."""
+    announce_generic(session)
     model = compiled(session, chosen)
     if verify:
         checks = _checks(session, model, reference_of(session))

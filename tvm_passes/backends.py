@@ -41,6 +41,10 @@ class Backend:
     """What plans kernels that TVM generates the code of."""
     hints: Callable[[relax.Function, Decision], Mapping[str, float]] = lambda _function, _decision: {}
     """What a cost model may want to know of the code that a supported decision gets, by name."""
+    generic: Callable[[relax.Function, Decision], Decline | None] = lambda _function, _decision: (
+        None
+    )
+    """Why a supported decision has no kernel of the unit's own and gets generic code, which is slow; None where it has."""
     record: Callable[[relax.Function, Decision], str] = lambda _function, _decision: ""
     """The tuning record, as text, that a supported decision gets its code from; empty where it needs none."""
     codegen: str | None = None
@@ -109,6 +113,7 @@ BACKENDS: dict[str, Backend] = {
         lower=lambda target: cpu.LowerCpu(target, _planners()),
         planner=cpu.plan_subgraph,
         hints=cpu.hints,
+        generic=cpu.generic,
         record=cpu.record,
     ),
 }

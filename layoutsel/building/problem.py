@@ -29,6 +29,13 @@ class Candidates:
 
     decisions: tuple[Decision, ...]
     declines: tuple[Decline, ...]
+    generic: tuple[Decline, ...] = ()
+    """Why legal decisions have no kernel of their unit's own: they get generic code."""
+
+    @property
+    def only_generic(self) -> bool:
+        """Whether every legal decision gets generic code."""
+        return bool(self.decisions) and len(self.generic) == len(self.decisions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +61,13 @@ def gather_candidates(
             for unit in units.values()
             for answer in unit.candidates(subgraph, function, admits)
         ]
+        decisions = tuple(answer for answer in answers if isinstance(answer, Decision))
+        works = decisions if subgraph.flops else ()
+        reasons = [units[d.unit].backend.generic(function, d) for d in works]
         gathered[subgraph.id] = Candidates(
-            tuple(answer for answer in answers if isinstance(answer, Decision)),
+            decisions,
             tuple(answer for answer in answers if isinstance(answer, Decline)),
+            tuple(reason for reason in reasons if reason is not None),
         )
     return gathered
 
@@ -97,7 +108,7 @@ def _node(
     price: Callable[[Subgraph, Decision], Priced | Decline],
 ) -> Node:
     function = graph.functions[subgraph.id]
-    options, declines = [], list(candidates.declines)
+    options, declines = [], [*candidates.declines, *candidates.generic]
     for decision in candidates.decisions:
         priced = price(subgraph, decision)
         if isinstance(priced, Decline):

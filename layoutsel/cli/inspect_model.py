@@ -120,6 +120,11 @@ def _describe_unit(session: Session, subgraph: Subgraph, unit: str) -> dict[str,
             for decline in offered.declines
             if decline.decision.split(":")[0] == unit
         ],
+        "generic": [
+            {"decision": reason.decision, "reason": str(reason)}
+            for reason in offered.generic
+            if reason.decision.split(":")[0] == unit
+        ],
     }
 
 
@@ -160,6 +165,7 @@ def _show(report: Mapping[str, Any]) -> None:
     terminal.show(table)
     _show_totals(report)
     _show_declines(report)
+    _show_generic(report)
 
 
 def _candidates_text(decisions: Sequence[str]) -> str:
@@ -206,3 +212,18 @@ def _show_declines(report: Mapping[str, Any]) -> None:
         terminal.show_text("not covered:")
         for reason in reasons:
             terminal.show_text(f"  {reason}")
+
+
+def _show_generic(report: Mapping[str, Any]) -> None:
+    """Name the sub-graphs that only generic code can run, with their share of the work."""
+    total = max(1, report["totals"]["flops"])
+    lines = []
+    for row in report["subgraphs"]:
+        told = row["units"].values()
+        reasons = [entry["reason"] for unit in told for entry in unit["generic"]]
+        if reasons and len(reasons) == sum(len(unit["candidates"]) for unit in told):
+            lines.append(f"  {100 * row['flops'] / total:.1f} % of the FLOPs: {reasons[0]}")
+    if lines:
+        terminal.show_text("only generic code:")
+        for line in lines:
+            terminal.show_text(line)

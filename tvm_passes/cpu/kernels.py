@@ -9,6 +9,7 @@ from tvm_passes.cpu.lrn import plan_lrn
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_pool2d
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
+from tvm_passes.cpu.plan_series import plan_conv1d
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
 from tvm_passes.cpu.subgraph import Subgraph, is_stored
@@ -24,6 +25,7 @@ PLANNERS: Mapping[str, Planner] = {
     "mean": plan_mean,
     "nn.adaptive_avg_pool2d": plan_adaptive_pool2d,
     "nn.avg_pool2d": plan_pool2d,
+    "nn.conv1d": plan_conv1d,
     "nn.conv2d": plan_conv2d,
     "nn.layer_norm": plan_layer_norm,
     "nn.max_pool2d": plan_pool2d,
@@ -32,7 +34,7 @@ PLANNERS: Mapping[str, Planner] = {
 """Anchor → planner."""
 
 
-ANY_STORAGE = frozenset(PLANNERS) - {"nn.layer_norm", "nn.softmax"}
+ANY_STORAGE = frozenset(PLANNERS) - {"nn.conv1d", "nn.layer_norm", "nn.softmax"}
 """Anchors whose kernels read and write elements in whatever storage; they compute in float32."""
 
 

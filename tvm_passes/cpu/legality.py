@@ -9,7 +9,7 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_passes.cpu.host import VectorUnit, has_bf16, host_target, vector_unit
-from tvm_passes.cpu.kernels import plan_subgraph
+from tvm_passes.cpu.kernels import PLANNERS, plan_subgraph
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
 from tvm_passes.cpu.winograd import OUTPUTS
@@ -81,6 +81,27 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     if obstacle := _obstacle(function, decision):
         return decline(*obstacle, "layout NCHW, algorithm direct, precision f32")
     return None
+
+
+def generic(function: relax.Function, decision: Decision) -> Decline | None:
+    """Why a supported decision gets TVM's own code under the generic schedule; None where it gets a kernel."""
+    if decision.algorithm == ALGORITHM:
+        return None
+    subgraph = read_subgraph(function, decision)
+    plan = plan_subgraph(subgraph, _REFERENCE_UNIT) if subgraph else ""
+    if isinstance(plan, Plan):
+        return None
+    anchor = str(function.attrs["layoutsel.anchor"])
+    got = "shapes, types or attributes beyond its kernel" if anchor in PLANNERS else "no kernel"
+    if subgraph is None:
+        got = "several results, or integers that stand for numbers"
+    return Decline(
+        subgraph=str(function.attrs["layoutsel.subgraph"]),
+        operator=plan if isinstance(plan, str) and plan else anchor,
+        decision=f"{decision} by a kernel",
+        got=f"{got}: generic code runs it",
+        expected=f"an operator of {', '.join(sorted(PLANNERS))} in float32",
+    )
 
 
 def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:

@@ -144,7 +144,7 @@ def matmul_shape(node: Node) -> Convolution | None:
     )
 
 
-def _direct_kernel(
+def direct_kernel(
     product: Product, shape: Convolution, filters: Callable[[View], Filters]
 ) -> ConvolutionKernel | None:
     """The kernel of a convolution, whose weights lie as `filters` makes of their view."""
@@ -196,7 +196,7 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         return _winograd_plan(product, shape)
     if is_depthwise:
         return window_plan(subgraph, shape, "depthwise", unit)
-    kernel = _direct_kernel(product, shape, convolution_filters)
+    kernel = direct_kernel(product, shape, convolution_filters)
     return product.plan(kernel, kernel.pack) if kernel else product.anchor.operator
 
 
@@ -231,7 +231,7 @@ def _matmul_plan(product: Product, shape: Convolution) -> Plan | None:
             epilogue=product.epilogue,
         )
         return product.plan(row, row.pack, row.format.dtype)
-    kernel = None if is_stored(product.subgraph) else _direct_kernel(product, shape, matrix_filters)
+    kernel = None if is_stored(product.subgraph) else direct_kernel(product, shape, matrix_filters)
     if kernel is None:
         return None
     return product.plan(kernel, lambda matrix: kernel.pack(matrix.T[:, :, None, None]))

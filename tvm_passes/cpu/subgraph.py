@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
@@ -131,7 +131,14 @@ def as_rows(subgraph: Subgraph) -> Subgraph:
     def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
         return (1, prod(shape[:3]), shape[3]) if len(shape) == 4 else shape
 
-    params = {param: replace(param, shape=rows(param.shape)) for param in subgraph.params}
+    return reshaped(subgraph, rows)
+
+
+def reshaped(
+    subgraph: Subgraph, shape_of: Callable[[tuple[int, ...]], tuple[int, ...]]
+) -> Subgraph:
+    """The same sub-graph over the same memory, each tensor of the shape that `shape_of` makes of its own."""
+    params = {param: replace(param, shape=shape_of(param.shape)) for param in subgraph.params}
     nodes: dict[Node, Node] = {}
 
     def flat(value: Value) -> Value:
@@ -140,7 +147,7 @@ def as_rows(subgraph: Subgraph) -> Subgraph:
         return nodes[value] if isinstance(value, Node) else value
 
     for node in subgraph.nodes:
-        nodes[node] = replace(node, args=tuple(map(flat, node.args)), shape=rows(node.shape))
+        nodes[node] = replace(node, args=tuple(map(flat, node.args)), shape=shape_of(node.shape))
     return replace(
         subgraph,
         params=tuple(params.values()),

@@ -1,0 +1,40 @@
+"""Sub-graphs that only generic code can run are named, with their share of the work and the reason."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from survey import rows
+from survey_networks import NETWORKS, network
+
+from layoutsel.cli.inspect_model import describe
+from layoutsel.generic import NOTABLE, announce_generic, generic_subgraphs
+from layoutsel.session import Session
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_notable_work_is_left_to_generic_code(name):
+    for row in rows(f"net:{name}", ("cpu", "onednn")):
+        assert row["only_generic_share"] <= NOTABLE, row
+
+
+def test_generic_code_is_announced(caplog):
+    session = Session.open(network("volumes"), units=("cpu",))
+    found = [generic for generic in generic_subgraphs(session) if generic.share > NOTABLE]
+    assert [generic.reasons[0].operator for generic in found] == ["nn.conv3d", "nn.conv3d"]
+    with caplog.at_level(logging.WARNING):
+        announce_generic(session)
+    (record,) = caplog.records
+    for part in (found[0].reasons[0].subgraph, "nn.conv3d", "% of the FLOPs", "expected"):
+        assert part in record.message
+    report = describe(session)
+    told = [row["units"]["cpu"]["generic"] for row in report["subgraphs"]]
+    assert sum(map(bool, told)) >= 2
+
+
+def test_kernels_are_not_announced(caplog):
+    session = Session.open(network("squeeze_excite"), units=("cpu",))
+    with caplog.at_level(logging.WARNING):
+        announce_generic(session)
+    assert not caplog.records
