@@ -13,7 +13,7 @@ from tvm_passes.errors import LayoutselError
 
 WEIGHTS = 3.0
 """Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
-FURTHER_BYTES = 150 << 20
+FURTHER_BYTES = 400 << 20
 """… and this. Python, TVM and ONNX take some 330 MB before."""
 _STATUS = Path("/proc/self/statm")
 

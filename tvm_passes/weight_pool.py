@@ -16,6 +16,7 @@ import tvm
 
 from tvm_passes.ir import Constant, constant_of
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 TRIM_BYTES = 32 << 20
 """Weights after whose packing the C library is asked to give back what the packing left over."""
 SMALLEST_BYTES = 64 << 10
@@ -43,7 +44,7 @@ class WeightPool:
         memory = self._memory.get(digest.digest())
         if memory is None:
             # Pages of their own go back to the system at once; the heap would keep them.
-            memory = np.frombuffer(mmap.mmap(-1, content.nbytes), np.uint8)
+            memory = np.frombuffer(mmap.mmap(-1, content.nbytes, _PRIVATE), np.uint8)
             memory[:] = content
             self._memory[digest.digest()] = memory
         self._since_trim_bytes += content.nbytes
