@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import relax
+from tvm.ir import Call
 
 from tvm_passes.decision import Decision
-from tvm_passes.ir import Expr, Var, main_bindings, static_shape, tensor_types
-from tvm_passes.layout import STORAGES, order_of, stored, tensor_layout
+from tvm_passes.ir import Expr, Var, main_bindings, op_name, static_shape, tensor_types
+from tvm_passes.layout import PLAIN, STORAGES, order_of, storage_of, stored, tensor_layout
 
+_CONVOLUTION = "nn.conv"
 _INPUTS, _RESULT = "layoutsel.inputs", "layoutsel.result"
 
 
@@ -25,8 +27,29 @@ def port_layouts(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Layouts that a stage-1 sub-graph's activations and its results take under `decision`."""
     layout = decided_layout(decision)
-    inputs = tuple(port_layout(ty, layout) for ty in activation_types(function))
+    filters = _filters(function)
+    inputs = tuple(
+        port_layout(ty, stored(PLAIN, storage_of(layout)) if index in filters else layout)
+        for index, ty in enumerate(activation_types(function))
+    )
     return inputs, tuple(port_layout(ty, layout) for ty in tensor_types(function.ret_ty))
+
+
+def _filters(function: relax.Function) -> frozenset[int]:
+    """Activations that are filters of a convolution and nothing else: they are no images, so they stay plain."""
+    if not str(function.attrs["layoutsel.anchor"]).startswith(_CONVOLUTION):
+        return frozenset()
+    reads = [
+        (arg, op_name(binding.value).startswith(_CONVOLUTION) and place == 1)
+        for binding in main_bindings(function)
+        if isinstance(binding.value, Call)
+        for place, arg in enumerate(binding.value.args)
+    ]
+    as_filters = {arg for arg, is_filter in reads if is_filter}
+    otherwise = {arg for arg, is_filter in reads if not is_filter}
+    count = int(function.attrs["layoutsel.num_activations"])
+    params = enumerate(function.params[:count])
+    return frozenset(i for i, param in params if param in as_filters and param not in otherwise)
 
 
 def decided_layouts(function: relax.Function) -> tuple[tuple[str, ...], tuple[str, ...]]:

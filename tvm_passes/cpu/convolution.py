@@ -104,8 +104,8 @@ class ConvolutionKernel:
 
     @cached_property
     def channel_block(self) -> int:
-        """Input channels of the inner reduction loop."""
-        return channel_block(self.convolution, self.source)
+        """Input channels of the inner reduction loop; one where weights lie in the order of (channel, row, column)."""
+        return 1 if self.reads_filters else channel_block(self.convolution, self.source)
 
     @property
     def channel_vectors(self) -> int:

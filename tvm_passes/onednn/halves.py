@@ -57,12 +57,11 @@ def receive(scope: Scope, inputs: Mapping[Var, Tensor]) -> None:
             scope.values[var] = join(scope, tensor)
 
 
-def doubled(scope: Scope, shape: Sequence[int]) -> Tensor:
-    """A new tensor in split storage for values of `shape`, in the sub-graph's order."""
-    values = scope.result(shape)
-    if block_size(values.layout):
-        raise scope.fail(f"halves in {values.layout}", "NCHW or NHWC")
-    return scope.graph.temp(scaled(shape, _axis(values.layout), 2), values.layout, _HALF)
+def doubled(scope: Scope, shape: Sequence[int], order: str) -> Tensor:
+    """A new tensor in split storage for values of `shape` in `order`."""
+    if block_size(order):
+        raise scope.fail(f"halves in {order}", "NCHW or NHWC")
+    return scope.graph.temp(scaled(shape, _axis(order), 2), order, _HALF)
 
 
 def received(tensor: Tensor, order: str) -> Tensor:

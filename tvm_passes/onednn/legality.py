@@ -10,11 +10,13 @@ from tvm import relax
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import is_tensor, main_bindings, op_name, static_shape
+from tvm_passes.layout import order_of
 from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
 from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
 from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
+from tvm_passes.ports import port_layouts
 
 _NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
 """Primitives that are useless in a reference implementation."""
@@ -123,6 +125,7 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
     )
     count = int(function.attrs["layoutsel.num_activations"])
     allowed = {"float32", *(INTEGERS if scope.quantizes else ())}
+    inputs, _ = port_layouts(function, decision)
     params = []
     for index, param in enumerate(function.params):
         if not isinstance(param.ty, relax.TensorType) or str(param.ty.dtype) not in allowed:
@@ -131,15 +134,20 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
         if not shape:
             raise Unsupported("parameter", "a scalar", "a tensor of one dimension or more")
         scope.element = str(param.ty.dtype)
-        tensor = _port(scope, shape) if index < count else graph.temp(shape, dtype=scope.element)
+        if index < count:
+            tensor = _port(scope, shape, order_of(inputs[index]))
+        else:
+            tensor = graph.temp(shape, dtype=scope.element)
         tensor.storage = Storage("input" if index < count else "weight", tensor.bytes, index)
         params.append(tensor)
     graph.set_outputs(emit(scope, params, str(function.attrs["layoutsel.anchor"])))
     return graph
 
 
-def _port(scope: Scope, shape: Sequence[int]) -> Tensor:
-    return doubled(scope, shape) if scope.splits else scope.result(shape)
+def _port(scope: Scope, shape: Sequence[int], order: str) -> Tensor:
+    if scope.splits:
+        return doubled(scope, shape, order)
+    return scope.graph.temp(shape, order, scope.stored(scope.element))
 
 
 def _first_line(error: Exception) -> str:
