@@ -104,8 +104,8 @@ class ConvolutionKernel:
 
     @cached_property
     def channel_block(self) -> int:
-        """Input channels of the inner reduction loop; one where weights lie in the order of (channel, row, column)."""
-        return 1 if self.reads_filters else channel_block(self.convolution, self.source)
+        """Input channels of the inner reduction loop."""
+        return channel_block(self.convolution, self.source)
 
     @property
     def channel_vectors(self) -> int:
@@ -188,25 +188,13 @@ class ConvolutionKernel:
             first += width
         return np.ascontiguousarray(np.concatenate(tiles, axis=1)).reshape(-1)
 
-    @cached_property
-    def reads_filters(self) -> bool:
-        """Whether weights are read where they lie: packing costs as much as one use of each."""
-        tiles = self.geometry.images * self.geometry.rows * len(self.tiling.widths)
-        whole = self.convolution.group_out % self.unit.lanes == 0
-        return self.filters is not None and tiles == 1 and whole
-
-    @property
-    def repacks(self) -> bool:
-        """Whether weights are packed in each run."""
-        return self.filters is not None and not self.reads_filters
-
     @property
     def prefetches(self) -> bool:
         """Whether to fetch the next tile of weights while computing with the present one.
 
         Otherwise a tile's first pass waits for memory, and the following ones leave the memory idle.
         """
-        return not self.reads_filters and 4 * self.packed_size > self.unit.l2_bytes // 8
+        return 4 * self.packed_size > self.unit.l2_bytes // 8
 
     @property
     def hints(self) -> Mapping[str, float]:
@@ -222,7 +210,7 @@ class ConvolutionKernel:
             "row": self.geometry.row,
             "channel_block": self.channel_block,
             "lanes_filled": self.convolution.group_out / (self.channel_vectors * self.unit.lanes),
-            **({"repacked_bytes": 4.0 * self.packed_size} if self.repacks else {}),
+            **({"repacked_bytes": 4.0 * self.packed_size} if self.filters else {}),
         }
 
     @property
@@ -246,7 +234,7 @@ class ConvolutionKernel:
         out
             The result.
         """
-        if self.filters is not None and self.repacks:
+        if self.filters is not None:
             packed = T.alloc_buffer((self.packed_size,), "float32")
             emit_packing(self, self.filters, weights, packed)
             weights = packed

@@ -15,7 +15,6 @@ from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 
 if TYPE_CHECKING:
     from tvm_passes.cpu.convolution import ConvolutionKernel
-    from tvm_passes.cpu.filters import Tap
 
 _BODY = 20
 """Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
@@ -236,13 +235,11 @@ class ConvolutionEmitter:
                 source = bind(base + y * row_stride + inner * (unroll * view.c))
                 weights = bind(start + (kernel_row * self.block + inner * unroll) * width)
                 for lane in range(unroll):
-                    channel = chunk * self.block + inner * unroll + lane
                     self._step(
                         accumulators,
                         source + lane * view.c,
                         conv.strides[1] * pixel_stride,
                         weights + lane * width,
-                        (place.channel, channel, kernel_row, column),
                         valid,
                     )
 
@@ -252,14 +249,13 @@ class ConvolutionEmitter:
         source: TirExpr,
         pixel_stride: int,
         weights: TirExpr,
-        tap: Tap,
         valid: Sequence[int],
     ) -> None:
         """One input channel at one tap: an outer product of pixels and output channels."""
         lanes, vectors = self.lanes, len(accumulators[0])
         loaded = []
         for index in range(vectors):
-            loaded.append(bind(self._vector(weights, tap, index)))
+            loaded.append(bind(load(self.weights, weights + index * lanes, lanes)))
             if self.kernel.prefetches:
                 panel = self.kernel.steps * self.tiling.vectors * lanes
                 emit.prefetch(self.weights, weights + index * lanes + panel)
@@ -267,14 +263,6 @@ class ConvolutionEmitter:
             value = bind(splat(self.source[source + pixel * pixel_stride], lanes))
             for accumulator, weight in zip(accumulators[pixel], loaded, strict=True):
                 accumulator.set(accumulator.value + value * weight)
-
-    def _vector(self, weights: TirExpr, tap: Tap, index: int) -> TirExpr:
-        """A vector of weights: packed, from `weights` on, or where those of `tap` lie."""
-        first = index * self.lanes
-        filters = self.kernel.filters
-        if filters is None or not self.kernel.reads_filters:
-            return load(self.weights, weights + first, self.lanes)
-        return filters.load(self.weights, (tap[0] + first, *tap[1:]), self.lanes)
 
     def _finish(self, place: _Place, pixel: int, index: int, value: TirExpr) -> None:
         """Epilogue and store of one accumulator, in pieces that do not cross a block of channels."""

@@ -1,11 +1,12 @@
-"""Weights that are computed at run time: kernels pack them in front of their work, or read them where they lie."""
+"""Weights that are computed at run time: where they lie, and the code that packs them in front of a kernel's work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
@@ -33,10 +34,12 @@ class Filters:
         """Weights of `lanes` output channels from `tap` on, as float32."""
         return self.view.load(buffer, self.offset(tap), lanes, self.axis)
 
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether a vector of output channels is one load."""
-        return bool(getattr(self.view, self.axis) == 1)
+    def has_flat_rows(self, kernel: tuple[int, int]) -> bool:
+        """Whether all weights of an output channel follow each other, by input channel, row and column."""
+        height, width = kernel
+        view = self.view
+        plain = (view.c, view.h, view.w) == (height * width, width, 1)
+        return self.axis == "n" and plain and view.chunk == view.block * view.c
 
 
 def convolution_filters(view: View) -> Filters:
@@ -49,33 +52,121 @@ def matrix_filters(view: View) -> Filters:
     return Filters(view=view, offset=lambda tap: view.offset(0, tap[0], 0, tap[1]), axis="c")
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """A vector of output channels on its way into a tile of packed weights."""
+
+    kernel: ConvolutionKernel
+    filters: Filters
+    weights: Buffer
+    packed: Buffer
+    channel: TirExpr
+    """First output channel."""
+    count: int
+    """Output channels that exist."""
+    base: TirExpr
+    """Where the vector's first step goes."""
+    width: TirExpr
+    """Lanes of the tile."""
+
+    def store(self, value: TirExpr, tap: tuple[TirExpr, TirExpr, TirExpr], count: int) -> None:
+        """Store `count` lanes of the weights at (input channel, row, column)."""
+        channel, row, column = tap
+        block, (kernel_h, kernel_w) = self.kernel.channel_block, self.kernel.convolution.kernel
+        outer = (channel // block * kernel_w + column) * kernel_h + row
+        step = outer * block + channel % block
+        store(self.packed, value, self.base + step * self.width, count)
+
+    def by_tap(self) -> None:
+        """Load the vector of each tap on its own."""
+        conv, lanes = self.kernel.convolution, self.kernel.unit.lanes
+        height, width = conv.kernel
+        with (
+            emit.serial(conv.group_in) as channel,
+            emit.serial(height) as row,
+            emit.serial(width) as column,
+        ):
+            if self.count < lanes:
+                self.store(splat(0.0, lanes), (channel, row, column), lanes)
+            value = self.filters.load(
+                self.weights, (self.channel, channel, row, column), self.count
+            )
+            self.store(value, (channel, row, column), self.count)
+
+    def by_square(self) -> None:
+        """Load as many weights of each output channel as a vector has lanes, and transpose them."""
+        lanes, steps = self.kernel.unit.lanes, self.kernel.steps
+        view = self.filters.view
+        with emit.serial(steps // lanes) as square:
+            self._square(view.offset(self.channel, 0, 0, 0), square * lanes, lanes)
+        if rest := steps % lanes:
+            self._square(view.offset(self.channel, 0, 0, 0), steps - rest, rest)
+
+    def _square(self, start: TirExpr, first: TirExpr, length: int) -> None:
+        """Weights ``first … first + length - 1`` of the flat rows that begin at `start`."""
+        lanes, view = self.kernel.unit.lanes, self.filters.view
+        height, width = self.kernel.convolution.kernel
+        rows = [
+            bind(view.load(self.weights, start + row * view.n + first, length, "w"))
+            if row < self.count
+            else splat(0.0, length)
+            for row in range(lanes)
+        ]
+        for index, vector in enumerate(_transposed(rows, length)):
+            flat = bind(first + index)
+            tap = (flat // (height * width), flat // width % height, flat % width)
+            self.store(vector, tap, lanes)
+
+
+def _transposed(rows: list[TirExpr], length: int) -> list[TirExpr]:
+    """Vectors of the same lane of each of `rows`, whose number is a power of two."""
+    lanes = len(rows)
+    if length < lanes:
+        columns = (range(column, lanes * length, length) for column in range(length))
+        return [bind(tirx.Shuffle(rows, _numbers(column))) for column in columns]
+    distance = 1
+    while distance < lanes:
+        for row in range(lanes):
+            if not row & distance:
+                pair = [rows[row], rows[row + distance]]
+                upper = [i if not i & distance else lanes + i - distance for i in range(lanes)]
+                lower = [i + distance if not i & distance else lanes + i for i in range(lanes)]
+                rows[row] = bind(tirx.Shuffle(pair, _numbers(upper)))
+                rows[row + distance] = bind(tirx.Shuffle(pair, _numbers(lower)))
+        distance *= 2
+    return rows
+
+
+def _numbers(values: Iterable[int]) -> list[TirExpr]:
+    return [tirx.const(value, "int32") for value in values]
+
+
 def emit_packing(
     kernel: ConvolutionKernel, filters: Filters, weights: Buffer, packed: Buffer
 ) -> None:
-    """Emit :meth:`ConvolutionKernel.pack` of weights that are computed at run time.
-
-    Threads share the vectors of output channels. Each reads the weights in the order in which most tensors hold them.
-    """
-    conv, lanes, block = kernel.convolution, kernel.unit.lanes, kernel.channel_block
-    kernel_h, kernel_w = conv.kernel
+    """Emit :meth:`ConvolutionKernel.pack` of weights that are computed at run time: threads share the output channels."""
+    conv, lanes = kernel.convolution, kernel.unit.lanes
     per_tile, per_group = kernel.tiling.vectors, kernel.channel_vectors
     tail = conv.group_out % lanes or lanes
+    is_flat = filters.has_flat_rows(conv.kernel)
 
     def vector(group: TirExpr, index: TirExpr, count: int) -> None:
         tile = index // per_tile
-        width = bind(T.min(per_tile, per_group - tile * per_tile) * lanes)
         start = (group * per_group + tile * per_tile) * (lanes * kernel.steps)
-        base = bind(start + index % per_tile * lanes)
-        channel = bind(group * conv.group_out + index * lanes)
-        with emit.serial(conv.group_in) as channel_in:
-            chunk, inner = bind(channel_in // block), bind(channel_in % block)
-            with emit.serial(kernel_h) as row, emit.serial(kernel_w) as column:
-                step = ((chunk * kernel_w + column) * kernel_h + row) * block + inner
-                at = bind(base + step * width)
-                if count < lanes:
-                    store(packed, splat(0.0, lanes), at, lanes)
-                value = filters.load(weights, (channel, channel_in, row, column), count)
-                store(packed, value, at, count)
+        panel = _Panel(
+            kernel,
+            filters,
+            weights,
+            packed,
+            channel=bind(group * conv.group_out + index * lanes),
+            count=count,
+            base=bind(start + index % per_tile * lanes),
+            width=bind(T.min(per_tile, per_group - tile * per_tile) * lanes),
+        )
+        if is_flat:
+            panel.by_square()
+        else:
+            panel.by_tap()
 
     with emit.parallel(conv.groups * per_group) as task:
         group, index = bind(task // per_group), bind(task % per_group)
