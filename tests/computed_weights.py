@@ -190,15 +190,20 @@ def declines(graph: ModelGraph, decision: Decision) -> list[Decline]:
     return [answer for answer in answers if answer is not None]
 
 
+_PRODUCTS = {"matmul", *(f"nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in ("", "_transpose"))}
+
+
 def verdicts(case: Case, unit: str, decisions: Iterable[str], *, constant: bool) -> list[str]:
     """Which of `decisions` a unit takes for a case, and which of them it has a kernel for."""
-    (function,) = products(partitioned(case.model(constant=constant)))
+    graph = partitioned(case.model(constant=constant))
     backend, found = BACKENDS[unit], []
-    for text in decisions:
-        decision = Decision.parse(f"{unit}:{text}")
-        if backend.supports(function, decision) is None:
-            falls_back = "kernel_fallback" in backend.hints(function, decision)
-            found.append(f"{text} by generic code" if falls_back else text)
+    for function in products(graph):
+        for text in decisions if str(function.attrs["layoutsel.anchor"]) in _PRODUCTS else ():
+            decision = Decision.parse(f"{unit}:{text}")
+            if backend.supports(function, decision) is None:
+                found.append(text)
+                if "kernel_fallback" not in backend.hints(function, decision):
+                    found.append(f"{text} by a kernel")
     return found
 
 
@@ -211,12 +216,11 @@ def products(graph: ModelGraph) -> list[relax.Function]:
 def build_on(graph: ModelGraph, decision: Decision) -> Callable[..., np.ndarray]:
     """A model as a function of arrays or of tensors of TVM.
 
-    Each of its sub-graphs has `decision`, or its unit's plain one where that is declined.
+    Each of its sub-graphs has `decision`, or its unit's plain one where that is declined, or the CPU's.
     """
-    plain = Decision(unit=decision.unit)
-    supports = BACKENDS[decision.unit].supports
+    choices = (decision, Decision(unit=decision.unit), Decision(unit="cpu"))
     decisions = {
-        subgraph: plain if supports(function, decision) else decision
+        subgraph: next(d for d in choices if BACKENDS[d.unit].supports(function, d) is None)
         for subgraph, function in graph.functions.items()
     }
     lowered = lower_decisions(graph, decisions)

@@ -8,6 +8,7 @@ from tests.computed_weights import (
     CASES,
     CONV2D,
     MATMUL,
+    OTHER_CONVOLUTIONS,
     declines,
     partitioned,
     products,
@@ -32,7 +33,10 @@ def check(name, decision):
     assert relative_error(run_on(graph, decision, feeds), want) < TOLERANCE[decision.precision]
 
 
-@pytest.mark.parametrize("name", [*CONV2D, *MATMUL])
+CONV1D = sorted(name for name in OTHER_CONVOLUTIONS if name.startswith("conv1d"))
+
+
+@pytest.mark.parametrize("name", [*CONV2D, *CONV1D, *MATMUL])
 def test_plain(name):
     check(name, Decision(unit="cpu"))
 
@@ -88,3 +92,14 @@ def test_winograd_is_for_constant_weights():
     decline = supports(function, Decision(unit="cpu", layout="NCHW16c", algorithm="winograd"))
     assert decline is not None
     assert "winograd" in decline.got
+
+
+@pytest.mark.parametrize("name", CONV1D)
+def test_constant_filters_of_one_row(name):
+    case = CASES[name]
+    feeds, model = case.feeds(), case.model(constant=True)
+    graph = partitioned(model)
+    del feeds["w"]
+    assert not any("kernel_fallback" in hints(f, Decision(unit="cpu")) for f in products(graph))
+    (want,) = run_onnx(model, feeds)
+    assert relative_error(run_on(graph, Decision(unit="cpu"), feeds), want) < TOLERANCE["f32"]
