@@ -21,7 +21,9 @@ def _indices_of_axis(node: NodeFacts) -> str | None:
     axis = node.attributes.get("axis", 0)
     if data == ():
         return "got a scalar to take elements of; expected an axis"
-    if data is None or indices is None or not -len(data) <= axis < len(data):
+    if data is not None and not -len(data) <= axis < len(data):
+        return f"got axis {axis}; expected -{len(data)} to {len(data) - 1}"
+    if data is None or indices is None:
         return None
     return _outside(indices, data[axis])
 
@@ -121,6 +123,14 @@ def _step(node: NodeFacts) -> str | None:
     return "got delta 0; expected another step" if step is not None and not step.any() else None
 
 
+def _new_axis(node: NodeFacts) -> str | None:
+    """An axis of a result that has one more than the first input."""
+    data, axis = node.shape(0), node.attributes.get("axis", -1)
+    if data is None or -len(data) - 1 <= axis <= len(data):
+        return None
+    return f"got axis {axis}; expected -{len(data) + 1} to {len(data)}"
+
+
 def _elements(node: NodeFacts) -> str | None:
     """Reshape of a known size."""
     data, result = node.shape(0), node.result()
@@ -138,6 +148,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "Gather": _AXIS,
     "GatherElements": (_elements_fit, _indices_of_axis),
     "GatherND": (_coordinates,),
+    "OneHot": (_new_axis,),
     "Range": (_step,),
     "Reshape": (_elements,),
     "Scatter": (_elements_fit, _updates_like_indices, _indices_of_axis),

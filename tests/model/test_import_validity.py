@@ -71,6 +71,8 @@ PLACES = [
     ("Gather", [X, ints(-(1 << 63))], {"axis": 1}, "got index -9223372036854775808"),
     ("Gather", [X, scales(0)], {"axis": 1}, "float"),
     ("Gather", [X, ints(0)], {"axis": 9}, "axis"),
+    ("Gather", [X, ints(0)], {"axis": (1 << 63) - 1}, "got axis 9223372036854775807"),
+    ("OneHot", [N, np.asarray(5), scales(0, 1)], {"axis": -(1 << 63)}, "got axis -9223"),
     ("Gather", [Input(), ints(0)], {}, "scalar|axis|rank"),
     ("Einsum", [X], {}, "equation"),
     ("Einsum", [X], {"equation": b"\xff"}, "expected UTF-8"),
