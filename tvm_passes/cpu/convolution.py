@@ -101,6 +101,8 @@ class ConvolutionKernel:
     epilogue: Epilogue
     filters: Filters | None = None
     """Where weights lie that are computed at run time; None for constants, which are packed beforehand."""
+    weights_start: int = 0
+    """Where the packed weights begin in their buffer, which several kernels may share."""
 
     @cached_property
     def channel_block(self) -> int:

@@ -112,7 +112,8 @@ class ConvolutionEmitter:
         """One row of one tile of channels; `tail` lanes of its last vector exist."""
         size = self.kernel.steps * self.lanes
         group_size = self.kernel.channel_vectors * size
-        weights = bind(group * group_size + tile * (self.tiling.vectors * size))
+        start = self.kernel.weights_start
+        weights = bind(start + group * group_size + tile * (self.tiling.vectors * size))
         channel = bind(group * self.conv.group_out + tile * (self.tiling.vectors * self.lanes))
         image = bind(row // self.geometry.rows)
         y = bind(row % self.geometry.rows)

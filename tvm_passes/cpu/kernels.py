@@ -10,6 +10,7 @@ from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_pool2d
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
 from tvm_passes.cpu.plan_series import plan_conv1d
+from tvm_passes.cpu.plan_transposed import plan_transposed
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
 from tvm_passes.cpu.subgraph import Subgraph, is_stored
@@ -26,7 +27,9 @@ PLANNERS: Mapping[str, Planner] = {
     "nn.adaptive_avg_pool2d": plan_adaptive_pool2d,
     "nn.avg_pool2d": plan_pool2d,
     "nn.conv1d": plan_conv1d,
+    "nn.conv1d_transpose": plan_transposed,
     "nn.conv2d": plan_conv2d,
+    "nn.conv2d_transpose": plan_transposed,
     "nn.layer_norm": plan_layer_norm,
     "nn.max_pool2d": plan_pool2d,
     "nn.softmax": plan_softmax,
@@ -34,7 +37,13 @@ PLANNERS: Mapping[str, Planner] = {
 """Anchor → planner."""
 
 
-ANY_STORAGE = frozenset(PLANNERS) - {"nn.conv1d", "nn.layer_norm", "nn.softmax"}
+ANY_STORAGE = frozenset(PLANNERS) - {
+    "nn.conv1d",
+    "nn.conv1d_transpose",
+    "nn.conv2d_transpose",
+    "nn.layer_norm",
+    "nn.softmax",
+}
 """Anchors whose kernels read and write elements in whatever storage; they compute in float32."""
 
 

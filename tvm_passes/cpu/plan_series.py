@@ -14,7 +14,7 @@ from tvm_passes.cpu.plan_products import direct_kernel, read_product
 from tvm_passes.cpu.subgraph import Node, Subgraph, is_plain, is_stored, reshaped
 
 
-def _as_image(shape: tuple[int, ...]) -> tuple[int, ...]:
+def as_image(shape: tuple[int, ...]) -> tuple[int, ...]:
     """``(N, C, W)`` as ``(N, C, 1, W)``; operands that are broadcast likewise."""
     return (*shape[:-1], 1, shape[-1]) if len(shape) > 1 else shape
 
@@ -46,7 +46,7 @@ def plan_conv1d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         return subgraph.anchor
     if any(param.within is not None for param in subgraph.params):
         return subgraph.anchor
-    product = read_product(reshaped(subgraph, _as_image), unit)
+    product = read_product(reshaped(subgraph, as_image), unit)
     if isinstance(product, str):
         return product
     shape = _image_shape(product.anchor)
