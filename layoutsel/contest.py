@@ -149,8 +149,8 @@ class Contest:
         shared = {(id_, decision) for one in kept for id_, decision in one.decisions.items()}
         wanted = {(id_, decision) for one in plans for id_, decision in one.decisions.items()}
         further: Counter[SubgraphId] = Counter()
-        for id_, _ in wanted - shared:
-            further[id_] += self.memory.weights[id_]
+        for id_, decision in wanted - shared:
+            further[id_] += self.memory.packed_bytes(id_, decision)
         return self.memory.has_room(further)
 
     def _take_in(self, name: str, plan: Plan, model: CompiledModel) -> None:

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layoutsel.model.graph import ModelGraph
-from tvm_passes.decision import SubgraphId
+from layoutsel.precision import SPLIT_BF16
+from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 
 WEIGHTS = 3.0
 """Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
-FURTHER_BYTES = 400 << 20
-"""… and this. Python, TVM and ONNX take some 330 MB before."""
+FURTHER_BYTES = 170 << 20
+"""… and this. Python, TVM and ONNX take some 315 MB before."""
+CODE_BYTES = 32 << 20
+"""Memory of a plan beside its weights: generating its code, the code, and its activations."""
+LARGER: Mapping[str, float] = {"winograd": 36 / 9, "winograd2": 16 / 9, SPLIT_BF16: 3 / 2}
+"""Size of packed weights in terms of their own, by algorithm or precision; 1 for all others."""
 _STATUS = Path("/proc/self/statm")
 
 
@@ -54,7 +59,12 @@ class MemoryBudget:
             further = 1e6 * limit_mb
         return cls(limit_bytes=int(before_bytes + further), weights=weights)
 
+    def packed_bytes(self, subgraph: SubgraphId, decision: Decision) -> int:
+        """Bytes of a sub-graph's weights as a decision packs them, at most."""
+        larger = max(LARGER.get(word, 1.0) for word in (decision.algorithm, decision.precision))
+        return int(larger * self.weights[subgraph])
+
     def has_room(self, further: Mapping[SubgraphId, int]) -> bool:
-        """Whether packed weights of so many bytes, by sub-graph, fit besides; packing takes the largest one twice."""
-        needed = sum(further.values()) + max(further.values(), default=0)
+        """Whether a plan fits besides with packed weights of so many bytes, by sub-graph; packing takes the largest twice."""
+        needed = CODE_BYTES + sum(further.values()) + max(further.values(), default=0)
         return resident_bytes() + needed <= self.limit_bytes

@@ -34,6 +34,7 @@ from layoutsel.fallback import CPU, check_fallback, present
 from layoutsel.memory import check_limits, resident_bytes
 from layoutsel.model import ImportedModel, import_model
 from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.paging import Pages, paged
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
@@ -55,7 +56,7 @@ from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.limits import ImportLimits
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.targets import Elsewhere, for_threads, targeting
-from tvm_passes.weight_pool import WeightPool, give_back, sharing
+from tvm_passes.weight_pool import WeightPool, sharing
 
 CANDIDATE_LIMIT_S = 60.0
 """Building and timing one candidate takes seconds; what takes longer hangs."""
@@ -66,7 +67,6 @@ measured; nothing but the machine."""
 
 TIME_LIMIT_S = 300.0
 """Seconds that racing takes at most where nothing else is said, and each of the steps of verification."""
-
 OnProgress = Callable[[Progress], None]
 
 
@@ -105,6 +105,8 @@ class Session:
     """Memory to compile in, beyond `before_bytes`; a multiple of the weights where None."""
     stored: StoredModel | None = field(default=None, compare=False)
     """The ONNX model with its weights in a file, where they are many; `model` is without them then."""
+    pages: Pages = field(default=Pages(), compare=False)
+    """Of the weights of `model`."""
     before_bytes: int = 0
     """Memory that the process had before the model was imported."""
 
@@ -163,8 +165,10 @@ class Session:
             source, shapes=shapes, allow_external_links=allow_external_links, limits=limits
         )
         model, stored = weights_aside(model, keep=isinstance(source, ModelProto))
+        model, pages = paged(model)
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
+        pages.evict()
         return cls(
             model,
             ModelGraph.read(module, model.origins),
@@ -184,6 +188,7 @@ class Session:
             time_limit_s,
             memory_limit_mb,
             stored,
+            pages,
             before_bytes,
         )
 
@@ -211,7 +216,7 @@ class Session:
     @cached_property
     def weights(self) -> WeightPool:
         """The packed weights of all plans that are built and in use."""
-        return WeightPool()
+        return WeightPool(self.pages.evict)
 
     @cached_property
     def _tuned(self) -> AbstractContextManager[Any]:
@@ -225,7 +230,7 @@ class Session:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
             lowered = lower_decisions(self.graph, decisions, order=order)
-        give_back()
+        self.pages.evict()
         return lowered
 
     @cached_property
@@ -294,7 +299,7 @@ class Session:
         }
 
     def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
-        """Refuse decisions that cannot be built; see :func:`layoutsel.legality.check_legal`."""
+        """See :func:`layoutsel.legality.check_legal`."""
         legality.check_legal(self, decisions)
 
     @property

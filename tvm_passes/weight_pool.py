@@ -24,9 +24,16 @@ SMALLEST_BYTES = 64 << 10
 
 
 class WeightPool:
-    """Constants by content. Whoever holds a constant keeps its memory; the pool does not."""
+    """Constants by content. Whoever holds a constant keeps its memory; the pool does not.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    give_back
+        Called now and then while weights are packed, to give back memory that is no longer needed.
+    """
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back = give_back
         self._memory: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
         self._since_trim_bytes = 0
 
@@ -50,8 +57,8 @@ class WeightPool:
         self._since_trim_bytes += content.nbytes
         if self._since_trim_bytes >= TRIM_BYTES:
             self._since_trim_bytes = 0
-            give_back()
-        return _constant_on(memory, array.shape, array.dtype.name)
+            self._give_back()
+        return constant_on(memory, array.shape, array.dtype.name)
 
 
 def give_back() -> None:
@@ -100,7 +107,7 @@ def array_of(constant: Constant) -> np.ndarray:
     return np.from_dlpack(bits).view(ml_dtypes.bfloat16)
 
 
-def _constant_on(memory: np.ndarray, shape: tuple[int, ...], dtype: str) -> Constant:
+def constant_on(memory: np.ndarray, shape: tuple[int, ...], dtype: str) -> Constant:
     """A constant of that type on the first bytes of `memory`."""
     is_bfloat16 = dtype == "bfloat16"
     values = memory.view(np.uint16 if is_bfloat16 else np.dtype(dtype)).reshape(shape)

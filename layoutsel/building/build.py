@@ -22,7 +22,7 @@ from tvm_passes.ir import Expr, leaves, main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, Weight, collect_weights, weights_of
 from tvm_passes.pipeline import build_context, lower
 from tvm_passes.place_devices import devices_of
-from tvm_passes.weight_pool import array_of
+from tvm_passes.weight_pool import array_of, packed_constant
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def lower_decisions(
     return Lowered(
         LiftWeights()(module),
         target,
-        tuple(array_of(weight.constant) for weight in found),
+        tuple(array_of(packed_constant(array_of(weight.constant))) for weight in found),
         decisions,
         calls,
         devices_of(module),
