@@ -9,6 +9,7 @@ from tests.computed_weights import (
     CONV2D,
     MATMUL,
     OTHER_CONVOLUTIONS,
+    TRANSPOSED,
     declines,
     partitioned,
     products,
@@ -33,10 +34,11 @@ def check(name, decision):
     assert relative_error(run_on(graph, decision, feeds), want) < TOLERANCE[decision.precision]
 
 
+TRANSPOSED2D = sorted(name for name in TRANSPOSED if name[-2:] not in ("1d", "3d"))
 CONV1D = sorted(name for name in OTHER_CONVOLUTIONS if name.startswith("conv1d"))
 
 
-@pytest.mark.parametrize("name", [*CONV2D, *CONV1D, *MATMUL])
+@pytest.mark.parametrize("name", [*CONV2D, *CONV1D, *TRANSPOSED2D, *MATMUL])
 def test_plain(name):
     check(name, Decision(unit="cpu"))
 
@@ -94,8 +96,20 @@ def test_winograd_is_for_constant_weights():
     assert "winograd" in decline.got
 
 
-@pytest.mark.parametrize("name", CONV1D)
-def test_constant_filters_of_one_row(name):
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW16c"])
+@pytest.mark.parametrize("name", ["transposed strided", "transposed ragged", "transposed grouped"])
+def test_transposed_in_other_layouts(name, layout):
+    decision = Decision(unit="cpu", layout=layout)
+    if layout == "NHWC":
+        check(name, decision)
+    feeds = CASES[name].feeds()
+    (want,) = run_onnx(CASES[name].model(), feeds)
+    got = run_on(partitioned(CASES[name].model()), decision, feeds)
+    assert relative_error(got, want) < TOLERANCE["f32"]
+
+
+@pytest.mark.parametrize("name", [*CONV1D, *TRANSPOSED2D])
+def test_the_same_kernels_of_constant_weights(name):
     case = CASES[name]
     feeds, model = case.feeds(), case.model(constant=True)
     graph = partitioned(model)

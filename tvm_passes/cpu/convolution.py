@@ -65,6 +65,7 @@ class Convolution:
         return (
             self.kernel == (1, 1)
             and self.strides == (1, 1)
+            and self.pad_top == self.pad_left == 0
             and (self.in_height, self.in_width) == (self.out_height, self.out_width)
         )
 

@@ -1,159 +1,220 @@
-"""Plans of transposed convolutions: one direct convolution for each remainder of the output's position by the stride.
-
-Output ``o`` receives tap ``k`` of input ``i`` where ``o = i * stride + k - padding``. Outputs of one remainder of
-``o + padding`` see every stride-th tap, of consecutive inputs: a convolution without stride over a part of the filter.
-"""
+"""Plans of transposed convolutions: each phase of the result, as the strides count, is a convolution of its own."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product as pairs
+from math import gcd
 
 import numpy as np
 
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
-from tvm_passes.cpu.emit import Buffer
+from tvm_passes.cpu.emit import Buffer, TirExpr
+from tvm_passes.cpu.filters import Filters, Tap
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
 from tvm_passes.cpu.plan_products import Product, read_product
 from tvm_passes.cpu.plan_series import as_image
-from tvm_passes.cpu.subgraph import Subgraph, is_plain, is_stored, reshaped
+from tvm_passes.cpu.subgraph import Node, Subgraph, is_stored, reshaped
 from tvm_passes.cpu.view import View
-
-_LAYOUTS = {"nn.conv1d_transpose": ("NCW", "IOW"), "nn.conv2d_transpose": ("NCHW", "IOHW")}
+from tvm_passes.layout import block_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Phase:
-    """The outputs of one axis whose padded position leaves one remainder by the stride."""
+    """Results ``phase``, ``phase + stride`` and so on along one axis, of which some taps of the kernel are part."""
 
-    remainder: int
+    phase: int
     stride: int
-    taps: int
-    first: int
-    """First output."""
-    outputs: int
-    padding: int
-    """Inputs that the first window lacks; negative where it starts inside."""
-
-    def filters(self, weights: np.ndarray, axis: int) -> np.ndarray:
-        """The taps of the phase, in the order in which its windows meet them."""
-        taken = [self.remainder + self.stride * tap for tap in reversed(range(self.taps))]
-        return weights.take(taken, axis=axis)
+    size: int
+    """Number of these results."""
+    taps: tuple[int, ...]
+    """Of the kernel, in the order in which they meet the input."""
+    dilation: int
+    """Inputs from one tap to the next."""
+    pad: int
+    """Inputs before the first that the first result meets; negative where it starts further on."""
 
 
-def _phases(kernel: int, stride: int, padding: int, outputs: int) -> list[_Phase]:
+_MOST_PARTS = 16
+"""Phases up to which there is code for each: TVM's passes and LLVM take up to a second for one."""
+
+_BEYOND = 1 << 20
+"""Inputs from the first result of a phase that meets no tap to those that its one tap would meet: none exist there."""
+
+
+def _phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> tuple[_Phase, ...]:
+    """The phases of an axis with `extent` results.
+
+    Input ``i`` and tap ``k`` meet at result ``i * stride + k * dilation - pad``.
+    """
     found = []
-    for remainder in range(min(stride, outputs + padding)):
-        taps = -(-(kernel - remainder) // stride)
-        start = max(0, -((remainder - padding) // stride))
-        first = start * stride + remainder - padding
-        count = -(-(outputs - first) // stride)
-        if count > 0:
-            found.append(
-                _Phase(
-                    remainder=remainder,
-                    stride=stride,
-                    taps=taps,
-                    first=first,
-                    outputs=count,
-                    padding=taps - 1 - start,
-                )
+    for phase in range(min(stride, extent)):
+        taps = [k for k in range(kernel) if (phase + pad - k * dilation) % stride == 0]
+        first = (phase + pad - taps[-1] * dilation) // stride if taps else _BEYOND
+        found.append(
+            _Phase(
+                phase=phase,
+                stride=stride,
+                size=-(-(extent - phase) // stride),
+                taps=tuple(reversed(taps)) or (0,),
+                dilation=dilation // gcd(dilation, stride),
+                pad=-first,
             )
-    return found
+        )
+    return tuple(found)
 
 
-def _spread(view: View, down: _Phase, across: _Phase) -> View:
-    """The elements of a phase's outputs."""
-    return replace(
-        view,
-        h=view.h * down.stride,
-        w=view.w * across.stride,
-        start=view.start + down.first * view.h + across.first * view.w,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A phase of both axes."""
+
+    down: _Phase
+    across: _Phase
+
+    def view(self, whole: View) -> View:
+        """Where the elements of this part lie in a tensor of the result's shape, or one broadcast to it."""
+        start = whole.start + self.down.phase * whole.h + self.across.phase * whole.w
+        return replace(
+            whole, start=start, h=whole.h * self.down.stride, w=whole.w * self.across.stride
+        )
+
+    def pack(self, weights: np.ndarray, groups: int) -> np.ndarray:
+        """The part's filters (O, I, height, width) of weights (I, O, height, width)."""
+        inputs, outputs = weights.shape[:2]
+        chosen = weights[:, :, self.down.taps][..., self.across.taps]
+        split = chosen.reshape(groups, inputs // groups, outputs, *chosen.shape[2:])
+        return split.swapaxes(1, 2).reshape(groups * outputs, inputs // groups, *chosen.shape[2:])
+
+    def filters(self, view: View, shape: Convolution) -> Filters:
+        """Where the part's filters lie in weights that are computed at run time."""
+
+        def offset(tap: Tap) -> TirExpr:
+            channel, inner, row, column = tap
+            source = channel // shape.group_out * shape.group_in + inner
+            return view.offset(
+                source, channel % shape.group_out, _tap(self.down, row), _tap(self.across, column)
+            )
+
+        return Filters(view=view, offset=offset, axis="c")
 
 
-def _kernel(
-    product: Product, down: _Phase, across: _Phase, weights_start: int
-) -> ConvolutionKernel:
-    batch, channels, height, width = product.source.shape
-    views = product.epilogue.views.items()
-    spread = {param: _spread(view, down, across) for param, view in views}
-    return ConvolutionKernel(
-        convolution=Convolution(
-            batch=batch,
-            in_channels=channels,
-            in_height=height,
-            in_width=width,
-            out_channels=product.anchor.shape[1],
-            out_height=down.outputs,
-            out_width=across.outputs,
-            kernel=(down.taps, across.taps),
-            pad_top=down.padding,
-            pad_left=across.padding,
-        ),
-        source=product.source.view,
-        result=_spread(product.subgraph.result_view, down, across),
-        unit=product.unit,
-        epilogue=replace(product.epilogue, views=spread),
-        weights_start=weights_start,
-    )
+def _tap(phase: _Phase, index: TirExpr) -> TirExpr:
+    """Tap of the kernel: they are evenly spaced, and descend."""
+    taps = phase.taps
+    return taps[0] - index * (taps[0] - taps[1]) if len(taps) > 1 else taps[0]
 
 
 def plan_transposed(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
-    """Plan of a transposed convolution over one or two axes in one group, with constant weights and its epilogue."""
-    anchor = subgraph.nodes[0]
-    attrs = anchor.attrs
-    if not is_plain(subgraph) or is_stored(subgraph) or subgraph.within is not None:
+    """Plan of a transposed convolution over one or two axes with its epilogue."""
+    if is_stored(subgraph):
         return subgraph.anchor
-    if any(param.within is not None for param in subgraph.params):
-        return subgraph.anchor
-    layouts = (str(attrs.data_layout), str(attrs.kernel_layout))
-    if layouts != _LAYOUTS[subgraph.anchor] or int(attrs.groups) != 1:
-        return subgraph.anchor
-    flat = len(anchor.shape) == 3
+    flat = len(subgraph.nodes[0].shape) == 3
     product = read_product(reshaped(subgraph, as_image) if flat else subgraph, unit)
-    if isinstance(product, str) or product.computed:
-        return product if isinstance(product, str) else subgraph.anchor
-    rank = len(anchor.shape) - 2
-    strides = [1] * flat + [int(stride) for stride in attrs.strides]
-    padding = [0] * flat + [int(width) for width in attrs.padding][:rank]
-    kernel = product.weights.shape[2:]
-    if any(int(step) != 1 for step in attrs.dilation) or any(
-        size < stride for size, stride in zip(kernel, strides, strict=True)
-    ):
+    if isinstance(product, str):
+        return product
+    parts = _parts(product.anchor)
+    block = block_size(subgraph.out_layouts[0])
+    group_out = product.weights.shape[1]
+    if not 0 < len(parts) <= _MOST_PARTS or (block and group_out % block):
         return subgraph.anchor
-    sizes = zip(kernel, strides, padding, product.anchor.shape[2:], strict=True)
-    return replace(_plan(product, [_phases(*axis) for axis in sizes]), subgraph=subgraph)
+    return replace(_plan(product, parts), subgraph=subgraph)
 
 
-def _plan(product: Product, axes: list[list[_Phase]]) -> Plan:
-    places = list(itertools.product(*axes))
+_AS_IMPORTED = (("NCHW", "IOHW"), ("NCW", "IOW"))
+
+
+def _parts(node: Node) -> list[_Part]:
+    """The parts of a result; none where its layouts are not those that models are imported in."""
+    attrs = node.attrs
+    if (str(attrs.data_layout), str(attrs.kernel_layout)) not in _AS_IMPORTED:
+        return []
+    before = attrs.padding[: len(attrs.padding) // 2]
+    down, across = (
+        _phases(extent, kernel, stride, dilation, pad)
+        for extent, kernel, stride, dilation, pad in zip(
+            node.shape[2:],
+            node.args[1].shape[2:],
+            _rows_and_columns(attrs.strides, 1),
+            _rows_and_columns(attrs.dilation, 1),
+            _rows_and_columns(before, 0),
+            strict=True,
+        )
+    )
+    return [_Part(down=one, across=other) for one, other in pairs(down, across)]
+
+
+def _rows_and_columns(values: Sequence[int], of_rows: int) -> tuple[int, int]:
+    """An attribute for both axes of an image; `of_rows` for the first where only the second is stated."""
+    return (int(values[-2]) if len(values) > 1 else of_rows), int(values[-1])
+
+
+def _plan(product: Product, parts: Sequence[_Part]) -> Plan:
     kernels: list[ConvolutionKernel] = []
-    for down, across in places:
-        start = kernels[-1].weights_start + kernels[-1].packed_size if kernels else 0
-        kernels.append(_kernel(product, down, across, start))
+    for part in parts:
+        first = sum(kernel.packed_size for kernel in kernels)
+        kernels.append(_kernel(product, part, 0 if product.computed else first))
+    groups, weights = int(product.anchor.attrs.groups), product.weights.index
 
-    def pack(weights: np.ndarray) -> np.ndarray:
-        image = weights if weights.ndim == 4 else weights[:, :, None]
-        parts = []
-        for kernel, (down, across) in zip(kernels, places, strict=True):
-            taps = across.filters(down.filters(image, 2), 3)
-            parts.append(kernel.pack(np.ascontiguousarray(taps.transpose(1, 0, 2, 3))))
-        return np.concatenate(parts)
+    def pack(array: np.ndarray) -> np.ndarray:
+        image = array if array.ndim == 4 else array[:, :, None]
+        packed = [
+            kernel.pack(part.pack(image, groups))
+            for kernel, part in zip(kernels, parts, strict=True)
+        ]
+        return np.concatenate(packed)
 
     def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
-        source, weights = buffers[product.source.index], buffers[product.weights.index]
         for kernel in kernels:
-            kernel.emit(buffers, source, weights, out)
+            kernel.emit(buffers, buffers[product.source.index], buffers[weights], out)
 
-    index = product.weights.index
     size = sum(kernel.packed_size for kernel in kernels)
     return Plan(
         subgraph=product.subgraph,
         emit=emit,
-        packs={index: pack},
-        packed={index: ((size,), "float32")},
-        hints={"kernel_direct": 1.0, "tasks": sum(kernel.tiling.tasks for kernel in kernels)},
+        packs={} if product.computed else {weights: pack},
+        packed={} if product.computed else {weights: ((size,), "float32")},
+        hints=_hints(kernels),
     )
+
+
+def _kernel(product: Product, part: _Part, weights_start: int) -> ConvolutionKernel:
+    batch, channels, height, width = product.source.shape
+    groups = int(product.anchor.attrs.groups)
+    shape = Convolution(
+        batch=batch,
+        in_channels=channels,
+        in_height=height,
+        in_width=width,
+        out_channels=product.anchor.shape[1],
+        out_height=part.down.size,
+        out_width=part.across.size,
+        kernel=(len(part.down.taps), len(part.across.taps)),
+        dilation=(part.down.dilation, part.across.dilation),
+        pad_top=part.down.pad,
+        pad_left=part.across.pad,
+        groups=groups,
+    )
+    operands = {param: part.view(view) for param, view in product.epilogue.views.items()}
+    return ConvolutionKernel(
+        convolution=shape,
+        source=product.source.view,
+        result=part.view(product.subgraph.result_view),
+        unit=product.unit,
+        epilogue=replace(product.epilogue, views=operands),
+        filters=part.filters(product.weights.view, shape) if product.computed else None,
+        weights_start=weights_start,
+    )
+
+
+_SUMMED = ("cycles", "tasks", "repacked_bytes")
+
+
+def _hints(kernels: Sequence[ConvolutionKernel]) -> Mapping[str, float]:
+    """Blocking of the first part, which is the largest, and what all of them are together."""
+    hints = dict(kernels[0].hints)
+    for name in _SUMMED:
+        if name in hints:
+            hints[name] = sum(kernel.hints[name] for kernel in kernels)
+    return hints
