@@ -86,6 +86,9 @@ BINARY = frozenset(
 
 ELEMENTWISE = UNARY | BINARY
 
+NARROW_FLOATS = frozenset(["float16", "bfloat16"])
+"""Types that values are stored in, and that no sum may be taken in."""
+
 QUANTIZATION = frozenset(["quantize", "dequantize"])
 """Between numbers and the integers that stand for them."""
 

@@ -24,7 +24,7 @@ from tvm_passes.ir import (
     substitute,
 )
 from tvm_passes.lrn import match_lrn
-from tvm_passes.operators import Role, role
+from tvm_passes.operators import NARROW_FLOATS, Role, role
 from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
 INLINE_CONSTANT_ELEMENTS = 16
@@ -53,6 +53,15 @@ class _Node:
     @property
     def value(self) -> Call:
         return self.binding.value
+
+    @property
+    def role(self) -> Role:
+        """Role of the operator; casts from and to narrow floats only move elements, as no kernel computes in these."""
+        if self.operator == "astype":
+            ends = {str(end.ty.dtype) for end in (self.value.args[0], self.var)}
+            if ends & NARROW_FLOATS:
+                return Role.MOVEMENT
+        return role(self.operator)
 
 
 def _read_nodes(function: relax.Function) -> tuple[list[_Node], list[relax.VarBinding]]:
@@ -94,7 +103,7 @@ def _extension(tail: _Node, room: int) -> list[_Node]:
     while frontier:
         node = frontier.pop(min(frontier))
         if (
-            role(node.operator) is not Role.ELEMENTWISE
+            node.role is not Role.ELEMENTWISE
             or node.group is not None
             or _shape(node) != shape
             or len(region) == room
@@ -157,7 +166,7 @@ def _chain_of_movement(start: _Node) -> list[_Node]:
     chain = [start]
     while not chain[-1].escapes and len(chain[-1].consumers) == 1:
         following = chain[-1].consumers[0]
-        if role(following.operator) is not Role.MOVEMENT or following.group is not None:
+        if following.role is not Role.MOVEMENT or following.group is not None:
             break
         following.group = start.position
         chain.append(following)
@@ -181,14 +190,14 @@ def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
     # Last anchor first: of the branches that a residual add joins, the later one can take the add without
     # waiting for a branch that is computed after it.
     for node in reversed(nodes):
-        if node.group is None and role(node.operator) is Role.ANCHOR:
+        if node.group is None and node.role is Role.ANCHOR:
             node.group = node.position
             groups.append(_Group(tuple(_grow(node, most)), node.operator))
     for node in nodes:
         if node.group is not None or _is_prologue(node):
             continue
         node.group = node.position
-        elementwise = role(node.operator) is Role.ELEMENTWISE
+        elementwise = node.role is Role.ELEMENTWISE
         members = _grow(node, most) if elementwise else _chain_of_movement(node)
         groups.append(_Group(tuple(members), "elementwise" if elementwise else "movement"))
     ungrouped = [node for node in nodes if node.group is None]

@@ -41,7 +41,9 @@ from tvm_passes.layout import (
     storage_of,
     tensor_layout,
 )
+from tvm_passes.legalize import legalize_operators
 from tvm_passes.ports import Ports, decided_layouts, read_ports
+from tvm_passes.propagate_nan import propagating
 from tvm_passes.round_products import round_products
 
 _CONVOLUTION = "nn.conv2d"
@@ -135,7 +137,7 @@ def _arrays(ports: Ports) -> list[Constant]:
 
 def _fused(function: relax.Function) -> tirx.PrimFunc | None:
     """One PrimFunc for the whole body; None where it computes nothing."""
-    module = relax.transform.LegalizeOps()(tvm.IRModule({"main": function}))
+    module = legalize_operators()(tvm.IRModule({"main": function}))
     if not any(op_name(binding.value) == "call_tir" for binding in main_bindings(module["main"])):
         return None
     others = {gv: func for gv, func in module.functions.items() if gv.name_hint != "main"}
@@ -149,7 +151,7 @@ def _fused(function: relax.Function) -> tirx.PrimFunc | None:
         builder.emit_func_output(result)
     fused = relax.transform.FuseTIR()(builder.finalize())
     (code,) = (f for f in fused.functions.values() if isinstance(f, tirx.PrimFunc))
-    return code
+    return propagating(code)
 
 
 class _Stored:

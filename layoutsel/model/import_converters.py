@@ -270,6 +270,14 @@ def _top_k(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     return stock("TopK")(builder, inputs, attributes, state, opset)
 
 
+def _equal(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """Of a tensor with itself, which models ask to find NaN: TVM takes the answer to be known."""
+    left, right = inputs[0], inputs[1]
+    if left.same_as(right) and str(left.ty.dtype).startswith("float"):
+        return relax.op.logical_not(builder.emit(relax.op.isnan(left)))
+    return stock("Equal")(builder, inputs, attributes, state, opset)
+
+
 def _lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     """Stock form for odd windows; an even window reaches further after a channel than before it.
 
@@ -313,6 +321,14 @@ def _layer_norm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN
     return relax.Tuple([builder.emit(normal), mean, builder.emit(inverse)])
 
 
+def _mean_variance_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
+    """By the variance of centred values: the stock form subtracts the square of the mean, and cancels."""
+    data, axes = inputs[0], list(attributes.get("axes", (0, 2, 3)))
+    centred = relax.op.subtract(data, builder.emit(relax.op.mean(data, axes, keepdims=True)))
+    variance = builder.emit(relax.op.variance(data, axes, keepdims=True))
+    return relax.op.divide(builder.emit(centred), builder.emit(relax.op.sqrt(variance)))
+
+
 def _hard_swish(builder, inputs, _attributes, _state, _opset) -> Expr:  # noqa: ANN001
     dtype = str(inputs[0].ty.dtype)
     sixth, half = relax.const(1 / 6, dtype), relax.const(0.5, dtype)
@@ -336,6 +352,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "Cosh": _hyperbolic(relax.op.add),
     "CumSum": _cumulative_sum,
     "Einsum": import_einsum.convert,
+    "Equal": _equal,
     "Gather": import_indices.gather,
     "GatherElements": import_indices.along_axis("GatherElements"),
     "GatherND": import_indices.coordinates("GatherND"),

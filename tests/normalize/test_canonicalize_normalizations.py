@@ -59,11 +59,34 @@ def test_layer_norm_without_parameters():
     )
 
 
-def test_normalisation_over_channels_stays():
+def test_normalisation_over_channels_is_one_of_rows():
     def emit(e, x):
         centred = e(subtract(x, e(mean(x, [1], True))))
         variance = e(mean(e(multiply(centred, centred)), [1], True))
         return divide(centred, e(sqrt(e(add(variance, scalar(1e-5))))))
+
+    rows = "permute_dims reshape nn.layer_norm reshape permute_dims"
+    check(CanonicalizeNormalizations(), emit, rows)
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize("square", ["multiply", "power"])
+def test_mean_of_squares_less_square_of_the_mean_is_a_variance(square, keepdims):
+    def squared(e, x):
+        return e(multiply(x, x) if square == "multiply" else relax.op.power(x, scalar(2.0)))
+
+    def emit(e, x):
+        moment = e(mean(squared(e, x), [2, 3], keepdims))
+        return subtract(moment, squared(e, e(mean(x, [2, 3], keepdims))))
+
+    check(CanonicalizeNormalizations(), emit, "variance")
+
+
+def test_means_of_two_tensors_are_no_variance():
+    def emit(e, x):
+        other = e(multiply(x, scalar(2.0)))
+        center = e(mean(other, [1], True))
+        return subtract(e(mean(e(multiply(x, x)), [1], True)), e(multiply(center, center)))
 
     unchanged(CanonicalizeNormalizations(), emit)
 

@@ -52,7 +52,7 @@ def test_symbolic_shapes_and_control_flow_pass_through():
     assert "nn.relu" in module.script()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
 def test_other_types_pass_through(dtype):
     module = module_of(
         lambda e, x: multiply(e(add(x, relax.const(2, dtype))), relax.const(3, dtype)),

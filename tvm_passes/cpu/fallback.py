@@ -8,6 +8,8 @@ from tvm.ir import GlobalVar
 
 from tvm_passes.cpu.generic_schedule import schedule_generic
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.legalize import legalize_operators
+from tvm_passes.propagate_nan import from_infinity, propagating
 
 
 def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
@@ -18,7 +20,7 @@ def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
     module = tvm.IRModule({"main": plain})
     module = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps(),
+            legalize_operators(),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),
@@ -27,7 +29,8 @@ def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
     scheduled: dict[GlobalVar, tvm.ir.BaseFunc] = {}
     for gv, func in module.functions.items():
         ours = isinstance(func, tirx.PrimFunc) and not _only_reshapes(func)
-        scheduled[gv] = schedule_generic(func, unit) if ours else func
+        exact = from_infinity(propagating(func)) if ours else func
+        scheduled[gv] = schedule_generic(exact, unit) if ours else func
     return tvm.IRModule(scheduled)
 
 

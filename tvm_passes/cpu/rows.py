@@ -173,19 +173,27 @@ def plan_layer_norm(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         scale, shift = (buffers[arg.index] for arg in anchor.args[1:] if isinstance(arg, Param))
 
         def emit_row(row: _Row) -> None:
-            """(x - mean) / sqrt(variance + epsilon) · scale + shift."""
+            """(x - mean) / sqrt(variance + epsilon) · scale + shift, of differences from the first element.
+
+            The mean itself would be rounded to its own last place, which may be as large as the deviation.
+            """
             count = float(row.matrix.columns)
-            mean = bind(row.reduce(row.read, lambda a, b: a + b, 0.0) / count)
+            first = bind(row.read(0, 1))
+
+            def difference(column: TirExpr, lanes: int) -> TirExpr:
+                return row.read(column, lanes) - splat(first, lanes)
+
+            mean = bind(row.reduce(difference, lambda a, b: a + b, 0.0) / count)
 
             def square(column: TirExpr, lanes: int) -> TirExpr:
-                away = bind(row.read(column, lanes) - splat(mean, lanes))
+                away = bind(difference(column, lanes) - splat(mean, lanes))
                 return away * away
 
             variance = row.reduce(square, lambda a, b: a + b, 0.0) / count
             factor = bind(1.0 / T.sqrt(variance + float(anchor.attrs.epsilon)))
 
             def normal(column: TirExpr, lanes: int) -> TirExpr:
-                away = row.read(column, lanes) - splat(mean, lanes)
+                away = difference(column, lanes) - splat(mean, lanes)
                 scaled = away * splat(factor, lanes) * load(scale, column, lanes)
                 return scaled + load(shift, column, lanes)
 

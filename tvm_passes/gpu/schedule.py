@@ -15,6 +15,8 @@ from tvm_passes.gpu.implicit_gemm import ImplicitGemm
 from tvm_passes.gpu.single_terms import without_single_terms
 from tvm_passes.gpu.tensor_cores import TensorCores
 from tvm_passes.gpu.windows import Windows
+from tvm_passes.legalize import legalize_operators
+from tvm_passes.propagate_nan import propagating
 from tvm_passes.tuned import SCHEDULED
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,6 +56,11 @@ _CONVOLUTION_RULES = tuple(map(_Tried, (*map(ImplicitGemm, _PRODUCTS), dlight.gp
 """Behind a grouped convolution, `Reduction` of TVM 0.27 lets work-items read what others keep in registers."""
 
 
+def _prepared(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """`func` in the form that the rules take, with NaN handed on."""
+    return without_single_terms(propagating(func))
+
+
 def schedule(module: tvm.IRModule, target: Target, *, is_convolution: bool) -> tvm.IRModule:
     """`module` with its PrimFuncs scheduled for `target`, which they know then.
 
@@ -64,7 +71,7 @@ def schedule(module: tvm.IRModule, target: Target, *, is_convolution: bool) -> t
     """
     rules = _CONVOLUTION_RULES if is_convolution else _RULES
     plain = {
-        gv: without_single_terms(func) if isinstance(func, tirx.PrimFunc) else func
+        gv: _prepared(func) if isinstance(func, tirx.PrimFunc) else func
         for gv, func in module.functions.items()
     }
     with target:
@@ -91,7 +98,7 @@ def legalise(function: relax.Function, target: Target, *, is_convolution: bool) 
     )
     passes = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps(),
+            legalize_operators(),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),

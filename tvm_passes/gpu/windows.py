@@ -10,6 +10,8 @@ from tvm.s_tir.dlight.analysis import normalize_prim_func
 from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
 from tvm.target import Target
 
+from tvm_passes.propagate_nan import from_infinity
+
 MOST = 32
 """Elements that a result may be of: TVM's rules for reductions spread longer ones over the work-items of a warp or more."""
 
@@ -23,7 +25,7 @@ class Windows(GPUScheduleRule):
         reductions = [block for block in blocks if block.is_reduction()]
         if len(reductions) != 1 or _length(reductions[0]) > MOST:
             return None
-        return dlight.gpu.Fallback().apply(func, target, tunable)
+        return dlight.gpu.Fallback().apply(from_infinity(func), target, tunable)
 
 
 def _length(block: dlight.analysis.SBlockInfo) -> int:

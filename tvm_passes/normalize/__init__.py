@@ -15,7 +15,9 @@ from tvm_passes.normalize.fold_constants import FoldConstants
 from tvm_passes.normalize.fold_padding import FoldPadding
 from tvm_passes.normalize.fold_quantization import FoldQuantization
 from tvm_passes.normalize.fold_scale_shift import FoldScaleShift
+from tvm_passes.normalize.norms_to_rows import NormsToRows
 from tvm_passes.normalize.remove_identities import RemoveIdentities
+from tvm_passes.normalize.widen_floats import WidenFloats
 
 __all__ = [
     "CanonicalizeActivations",
@@ -26,7 +28,9 @@ __all__ = [
     "FoldPadding",
     "FoldQuantization",
     "FoldScaleShift",
+    "NormsToRows",
     "RemoveIdentities",
+    "WidenFloats",
     "normalize",
 ]
 
@@ -34,17 +38,20 @@ __all__ = [
 def normalize(module: IRModule, budget: ConstantBudget | None = None) -> IRModule:
     """Bring an inference module into the form that partitioning expects.
 
-    Ensures: weights are constants, arithmetic of constants is folded, batch normalisation is part of the weights
-    before it, decomposed activations are single operators, windows reach no further than the input needs, nothing
-    in `main` is without effect. Operators that no pass knows stay as they are. Constants that
-    are computed are charged to `budget`.
+    Ensures: arithmetic is in float32 where the model's is narrower, weights are constants, arithmetic of constants is
+    folded, batch normalisation is part of the weights before it, decomposed activations are single operators, windows
+    reach no further than the input needs, nothing in `main` is without effect. Operators that no pass knows stay as they
+    are. Constants that are computed are charged to `budget`.
     """
     drop_unused = relax.transform.DeadCodeElimination()
     passes = [
         relax.transform.ConvertToDataflow(),
+        WidenFloats(),
+        drop_unused,
         RemoveIdentities(),
         FoldConstants(budget),
         CanonicalizeNormalizations(),
+        NormsToRows(),
         CanonicalizeActivations(),
         DecomposeBatchNorm(),
         FoldPadding(),

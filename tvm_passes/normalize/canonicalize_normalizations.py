@@ -23,13 +23,22 @@ from tvm_passes.normalize._expressions import (
     shape_of,
     use_counts,
 )
+from tvm_passes.normalize.norms_to_rows import standardized
 
 
 def _reduced_axes(call: Call, data: Expr) -> tuple[int, ...] | None:
     """Axes of a reduction that keeps its dimensions."""
+    keeps = call.attrs.keepdims and call.attrs.axis is not None
+    return _plain_axes(call, data) if keeps else None
+
+
+def _plain_axes(call: Call, data: Expr) -> tuple[int, ...] | None:
+    """Axes of a reduction, in order; None where the rank is unknown."""
     shape = shape_of(data)
-    if shape is None or not call.attrs.keepdims or call.attrs.axis is None:
+    if shape is None:
         return None
+    if call.attrs.axis is None:
+        return tuple(range(len(shape)))
     return tuple(sorted(normalized_axis(int(axis), len(shape)) for axis in call.attrs.axis))
 
 
@@ -44,8 +53,10 @@ def _layer_norm(
     data, axes = centred
     epsilon = _variance(mutator_, root.args[0], data, axes)
     shape = shape_of(data)
-    if epsilon is None or shape is None or axes != tuple(range(len(shape) - len(axes), len(shape))):
+    if epsilon is None or shape is None:
         return None
+    if axes != tuple(range(len(shape) - len(axes), len(shape))):
+        return standardized(mutator_.builder_.emit, data, axes, epsilon)
     sizes, dtype = shape[-len(axes) :], dtype_of(data)
     gamma, beta = constant_of(np.ones(sizes, dtype)), constant_of(np.zeros(sizes, dtype))
     return relax.op.nn.layer_norm(data, gamma, beta, [-n for n in range(len(axes), 0, -1)], epsilon)
@@ -66,7 +77,9 @@ def _centred(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, tuple[int, ...]
 def _variance(
     mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]
 ) -> float | None:
-    """Epsilon of ``mean((data - mean(data))²) + epsilon``."""
+    """Epsilon of ``mean((data - mean(data))²) + epsilon``; 0 where none is added."""
+    if _is_variance(mutator_, expr, data, axes):
+        return 0.0
     total = call_named(mutator_, expr, "add")
     if total is None:
         return None
@@ -75,6 +88,29 @@ def _variance(
         if epsilon is not None and _is_variance(mutator_, value, data, axes):
             return epsilon
     return None
+
+
+def _spelled_variance(mutator_: PyExprMutator, call: Call) -> Expr | None:
+    """``mean(x²) - mean(x)²``, which cancels where the mean is large → ``variance(x)``."""
+    square = call_named(mutator_, call.args[0], "mean")
+    if square is None:
+        return None
+    for factor in _factors(mutator_, call.args[1]):
+        mean = call_named(mutator_, factor, "mean")
+        if mean is None or not is_polynomial(mutator_, call.args[1], factor, {2: 1.0}):
+            continue
+        data, keepdims = mean.args[0], bool(mean.attrs.keepdims)
+        axes = _plain_axes(mean, data)
+        alike = axes == _plain_axes(square, square.args[0]) and keepdims == square.attrs.keepdims
+        if axes and alike and is_polynomial(mutator_, square.args[0], data, {2: 1.0}):
+            return relax.op.variance(data, list(axes), keepdims=keepdims)
+    return None
+
+
+def _factors(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, ...]:
+    """The first operand of a power, square or product."""
+    call = call_named(mutator_, expr, "power", "multiply", "square")
+    return () if call is None else (call.args[0],)
 
 
 def _is_variance(mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]) -> bool:
@@ -127,7 +163,7 @@ class _NormalizationMatcher(PyExprMutator):
         call = super().visit_call_(call)
         if not isinstance(call, Call):
             return call
-        if op_name(call) not in ("add", "divide", "multiply"):
+        if op_name(call) not in ("add", "divide", "multiply", "subtract"):
             return call
         left, right = call.args
         attempts: Mapping[str, tuple[Callable[[], Expr | None], ...]] = {
@@ -141,6 +177,7 @@ class _NormalizationMatcher(PyExprMutator):
                 lambda: _layer_norm(self, right, left, "rsqrt"),
                 lambda: self._into_layer_norm(call),
             ),
+            "subtract": (lambda: _spelled_variance(self, call),),
         }
         for attempt in attempts[op_name(call)]:
             found = attempt()
@@ -183,10 +220,12 @@ class CanonicalizeNormalizations:
         lv = R.subtract(x, R.mean(x, axis=[-1], keepdims=True))
         lv1 = R.sqrt(R.add(R.mean(R.power(lv, 2), axis=[-1], keepdims=True), epsilon))
         lv2 = R.add(R.multiply(R.divide(lv, lv1), gamma), beta)
+        lv3 = R.subtract(R.mean(R.multiply(x, x)), R.multiply(R.mean(x), R.mean(x)))
 
     After::
 
         lv2 = R.nn.layer_norm(x, gamma, beta, axes=[-1], epsilon=epsilon)
+        lv3 = R.variance(x)
 
     Requires
         Constants folded (:class:`FoldConstants`).

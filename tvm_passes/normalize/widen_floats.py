@@ -1,0 +1,192 @@
+"""Compute in float32 where a model computes in float16 or bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import tvm
+import tvm_ffi
+from tvm import relax
+from tvm.ir import Call, IRModule, Op, TupleGetItem
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_passes.ir import Constant, Expr, Var, constant_of, op_name
+from tvm_passes.normalize._expressions import array_of, dtype_of, resolved, rewrite_functions
+from tvm_passes.operators import MOVEMENT, NARROW_FLOATS
+
+_WIDE = "float32"
+
+_KEEPS_ELEMENTS = MOVEMENT | {
+    "broadcast_to",
+    "concat",
+    "flip",
+    "gather_elements",
+    "gather_nd",
+    "repeat",
+    "split",
+    "stack",
+    "strided_slice",
+    "take",
+    "tile",
+}
+"""Operators without arithmetic: an operand that nobody has widened stays narrow."""
+
+_OPAQUE = ("call_", "builtin.", "memory.", "vm.", "shape_of", "to_vdevice", "hint_on_device")
+"""Beginnings of the names of calls whose operand types are fixed by the callee."""
+
+_TYPE_ATTRIBUTES = frozenset({"dtype", "out_dtype"})
+
+
+def _widened_type(ty: relax.Type) -> relax.Type:
+    if isinstance(ty, relax.TupleType):
+        return relax.TupleType([_widened_type(field) for field in ty.fields])
+    if isinstance(ty, relax.TensorType) and str(ty.dtype) in NARROW_FLOATS:
+        return relax.TensorType(ty.shape, _WIDE) if ty.shape else relax.TensorType(ndim=ty.ndim)
+    return ty
+
+
+def _is_narrow(ty: relax.Type) -> bool:
+    if isinstance(ty, relax.TupleType):
+        return any(_is_narrow(field) for field in ty.fields)
+    return isinstance(ty, relax.TensorType) and str(ty.dtype) in NARROW_FLOATS
+
+
+def _widened_attributes(attrs: tvm.ir.Attrs | None) -> tvm.ir.Attrs | None:
+    """`attrs` with float32 wherever they ask for a narrow type."""
+    if attrs is None:
+        return None
+    info = attrs.__tvm_ffi_type_info__
+    fields = {field.name: getattr(attrs, field.name) for field in info.fields}
+    narrow = [n for n in _TYPE_ATTRIBUTES & set(fields) if str(fields[n]) in NARROW_FLOATS]
+    if not narrow:
+        return attrs
+    return tvm.ir.make_node(info.type_key, **{**fields, **dict.fromkeys(narrow, _WIDE)})
+
+
+@mutator
+class _Widener(PyExprMutator):
+    def __init__(self, mod: IRModule) -> None:
+        super().__init__(mod)
+        self._wide: dict[Expr, Expr] = {}
+        """By a rounding that this pass has inserted, its operand."""
+        self._casts: dict[Var, Expr] = {}
+        """By a narrow variable, its cast to float32 in the present block."""
+        self._name = ""
+        """Of the variable that is being bound: it carries the name of the model's node."""
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        self._name = binding.var.name
+        super().visit_var_binding_(binding)
+
+    def visit_dataflow_block_(self, block: relax.DataflowBlock) -> relax.BindingBlock:
+        with self._own_casts():
+            return super().visit_dataflow_block_(block)
+
+    def visit_binding_block_(self, block: relax.BindingBlock) -> relax.BindingBlock:
+        with self._own_casts():
+            return super().visit_binding_block_(block)
+
+    @contextmanager
+    def _own_casts(self) -> Iterator[None]:
+        """Forget the casts of a block behind it: branches do not see each other's."""
+        outer, self._casts = self._casts, dict(self._casts)
+        yield
+        self._casts = outer
+
+    def visit_tuple_getitem_(self, item: TupleGetItem) -> Expr:
+        item = super().visit_tuple_getitem_(item)
+        if not isinstance(item, TupleGetItem):
+            return item
+        fields = resolved(self, item.tuple_value)
+        return fields.fields[item.index] if isinstance(fields, relax.Tuple) else item
+
+    def visit_call_(self, call: Call) -> Expr:
+        call = super().visit_call_(call)
+        if not isinstance(call, Call) or not self._computes_narrow(call):
+            return call
+        arguments = [self._widened(argument) for argument in call.args]
+        if op_name(call) == "astype":
+            return self._cast(call, arguments[0])
+        attrs = _widened_attributes(call.attrs)
+        wide = self.builder_.normalize(Call(call.op, arguments, attrs, call.ty_args))
+        if not tvm_ffi.structural_equal(wide.ty, _widened_type(call.ty)):
+            return call
+        return self._rounded(self.builder_.emit(wide, self._name), call.ty)
+
+    def _computes_narrow(self, call: Call) -> bool:
+        name = op_name(call)
+        if not isinstance(call.op, Op) or name.startswith(_OPAQUE):
+            return False
+        if name in _KEEPS_ELEMENTS:
+            return any(self._has_wide(argument) for argument in call.args)
+        return any(_is_narrow(value.ty) for value in (*call.args, call))
+
+    def _has_wide(self, expr: Expr) -> bool:
+        if isinstance(expr, relax.Tuple):
+            return any(self._has_wide(field) for field in expr.fields)
+        return resolved(self, expr) in self._wide
+
+    def _cast(self, call: Call, wide: Expr) -> Expr:
+        """A cast of the model's own, which rounds if its result is narrow."""
+        dtype = str(call.attrs.dtype)
+        return wide if dtype == dtype_of(wide) else relax.op.astype(wide, dtype)
+
+    def _widened(self, expr: Expr) -> Expr:
+        """`expr` with its narrow tensors in float32."""
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._widened(field) for field in expr.fields])
+        if dtype_of(expr) not in NARROW_FLOATS:
+            return expr
+        if isinstance(expr, Constant):
+            return constant_of(array_of(expr).astype(_WIDE))
+        known = self._wide.get(resolved(self, expr))
+        if known is not None:
+            return known
+        if not isinstance(expr, Var):
+            return relax.op.astype(expr, _WIDE)
+        if expr not in self._casts:
+            self._casts[expr] = self.builder_.emit(relax.op.astype(expr, _WIDE))
+        return self._casts[expr]
+
+    def _rounded(self, wide: Expr, ty: relax.Type) -> Expr:
+        """`wide` in the type that the model gives it."""
+        if isinstance(ty, relax.TupleType):
+            fields: Sequence[Expr] = [
+                self.builder_.emit(relax.TupleGetItem(wide, i)) for i in range(len(ty.fields))
+            ]
+            rounded = [self._rounded(*each) for each in zip(fields, ty.fields, strict=True)]
+            return relax.Tuple([self.builder_.emit(field) for field in rounded])
+        if not _is_narrow(ty):
+            return wide
+        rounding = self.builder_.normalize(relax.op.astype(wide, str(ty.dtype)))
+        self._wide[rounding] = wide
+        return rounding
+
+
+@tvm.transform.module_pass(opt_level=0, name="WidenFloats")
+class WidenFloats:
+    """Compute in float32 where a model computes in float16 or bfloat16; round results once.
+
+    Sums of a narrow type overflow at 65504, and lose every term that is small beside them. ONNX Runtime's CPU kernels
+    compute such models in float32 as well, without a rounding between neighbouring operators.
+
+    Before::
+
+        lv: float16 = R.mean(R.multiply(x, x), axis=[1])
+        lv1: float16 = R.sqrt(lv)
+
+    After::
+
+        lv = R.astype(x, "float32")
+        lv1 = R.sqrt(R.mean(R.multiply(lv, lv), axis=[1]))
+        lv2: float16 = R.astype(lv1, "float16")
+
+    Ensures
+        Parameters and results keep their types. A cast to a narrow type that the model spells out still rounds. Values
+        that are only moved stay narrow. Bindings that became unused are left to dead-code elimination.
+    """
+
+    def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
+        """Rewrite every function of `mod`."""
+        return rewrite_functions(mod, lambda module, _function: _Widener(module))
