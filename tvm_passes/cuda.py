@@ -30,6 +30,8 @@ _COMPILER = "TVM_CUDA_COMPILE_MODE"
 """TVM's variable: ``nvrtc``, through the package cuda-bindings, or ``nvcc``."""
 _REWRITE, _COMPILE = "tvm_callback_cuda_postproc", "tvm_callback_cuda_compile"
 """What TVM calls with the source that it generated, and with what a saved module holds."""
+_ROUNDED_LIMIT, _LIMIT = "3.402823e+38f", "3.402823466e+38f"
+"""The largest float32 as TVM writes it, and as it is: maxima start from its negative, which masks consist of."""
 _PTX = ".version"
 """The directive that PTX begins with, comments aside."""
 _one_at_a_time = threading.RLock()
@@ -139,7 +141,8 @@ def to_ptx(source: str, target: Any) -> str:
     mode = os.environ[_COMPILER].lower() if _COMPILER in os.environ else "nvrtc"
     arch = str(target.attrs["arch"])
     with target:
-        made = nvcc.compile_cuda(source, target_format="ptx", arch=arch, compiler=mode)
+        exact = source.replace(_ROUNDED_LIMIT, _LIMIT)
+        made = nvcc.compile_cuda(exact, target_format="ptx", arch=arch, compiler=mode)
     return bytes(made).decode().rstrip("\0")
 
 

@@ -32,6 +32,9 @@ BF16, SPLIT = "bf16", "split"
 STORAGES: Mapping[str, str] = {"f32": "", "bf16": BF16, "split-bf16": SPLIT, "int8": ""}
 """Precision of a decision → how its activations are stored; int8 takes the integers that the model itself has."""
 
+LARGEST_BF16 = 2.0**127 * (2 - 2**-7)
+"""The largest finite bfloat16; float32 has larger ones, of which masks consist."""
+
 _PACKED = re.compile(r"NCHW(\d+)c")
 
 

@@ -228,15 +228,17 @@ class _Rewriter:
     def transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
         """Who changes the layout of what one of `units` makes and the other reads: the CPU where no partition can.
 
-        A device does where both ends are on it; else what others read would have to come back.
+        A device does where both ends are on it; else what others read would have to come back. The CPU rounds to
+        bfloat16: oneDNN makes infinities of the finite numbers that masks consist of.
         """
-        if SPLIT not in (storage_of(source), storage_of(destination)):
-            if units[0] == units[1] and units[0] in self.devices:
-                return units[0]
-            for unit in reversed(units):
-                if unit in self.byoc:
-                    return unit
-        return "cpu"
+        ends = storage_of(source), storage_of(destination)
+        if SPLIT in ends:
+            return "cpu"
+        if units[0] == units[1] and units[0] in self.devices:
+            return units[0]
+        rounds = ends[1] == BF16 != ends[0]
+        partitions = [unit for unit in reversed(units) if unit in self.byoc and not rounds]
+        return partitions[0] if partitions else "cpu"
 
     def transform(
         self, ty: relax.TensorType, source: str, destination: str, unit: str

@@ -197,10 +197,22 @@ std::string SourceOf(const std::string& code, const std::string& name) {
   return code.substr(start, code.find(kMark, start + mark.size()) - start);
 }
 
+// TVM writes numbers with seven digits: of the least and the largest, others that lie within.
+// A maximum that starts from such a number is wrong for masks of the least one.
+std::string WithExactLimits(std::string code) {
+  const std::string rounded = "3.402823e+38f", exact = "3.402823466e+38f";
+  size_t at = 0;
+  while ((at = code.find(rounded, at)) != std::string::npos) {
+    code.replace(at, rounded.size(), exact);
+    at += exact.size();
+  }
+  return code;
+}
+
 class OpenClModule : public ffi::ModuleObj {
  public:
   OpenClModule(ffi::Bytes code, ffi::String format, KernelInfos infos)
-      : code_(code.data(), code.size()), format_(std::move(format)), infos_(std::move(infos)) {
+      : code_(WithExactLimits({code.data(), code.size()})), format_(std::move(format)), infos_(std::move(infos)) {
     for (const auto& [name, info] : infos_) {
       kernels_[name] = std::make_shared<Kernel>(info, SourceOf(code_, info->name));
     }

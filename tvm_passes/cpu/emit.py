@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -66,6 +67,10 @@ def widen(value: TirExpr, lanes: int) -> TirExpr:
     return tirx.reinterpret(_typed("float32", lanes), bits)
 
 
+ORDERED_LOWEST = -0x7F81
+"""What :func:`ordered` makes of minus infinity."""
+
+
 def ordered(bits: TirExpr, lanes: int) -> TirExpr:
     """Bits of bfloat16, as uint16, as int16 that compare as the numbers do; :func:`bits_of` turns them back."""
     return _other_way_round(tirx.reinterpret(_typed("int16", lanes), bits), lanes)
@@ -83,14 +88,36 @@ def _other_way_round(value: TirExpr, lanes: int) -> TirExpr:
     return value ^ ((value >> sign) & rest)
 
 
+_LARGEST = 0x7F7F0000
+"""Bits of the largest finite bfloat16, as float32."""
+_ROUNDS_UP = 0x8000
+"""What the bits of a float32 exceed those of a bfloat16 by where it is rounded to the next one."""
+
+
+def saturated(value: TirExpr, lanes: int) -> TirExpr:
+    """float32 with finite numbers that would round to an infinite bfloat16 replaced by the largest finite one.
+
+    Additive masks are made of such numbers: infinite ones give no number where a row is masked as a whole.
+    """
+    value = bind(value)
+
+    def number(n: int) -> TirExpr:
+        return splat(tirx.const(n, "uint32"), lanes)
+
+    bits = bind(tirx.reinterpret(_typed("uint32", lanes), value))
+    excess = (bits & number(0x7FFFFFFF)) - number(_LARGEST + _ROUNDS_UP)
+    cut = tirx.Select(excess < number(_ROUNDS_UP), bits & number(0xFFFF0000), bits)
+    return tirx.reinterpret(_typed("float32", lanes), cut)
+
+
 def narrow(value: TirExpr, lanes: int) -> TirExpr:
-    """float32 rounded to the nearest bfloat16, as uint16 bits; what is no number stays none."""
+    """float32 rounded to the nearest bfloat16, as uint16 bits; finite numbers and NaN stay such."""
+    value = bind(saturated(value, lanes))
     if lanes == 16:
         return T.call_llvm_pure_intrin("uint16x16", f"{_CONVERT}neps2bf16.512", value)
     if lanes == 32:
         low, high = (bind(lanes_of(value, first, 16, 32)) for first in (0, 16))
         return T.call_llvm_pure_intrin("uint16x32", f"{_CONVERT}ne2ps2bf16.512", high, low)
-    value = bind(value)
     bits = bind(tirx.reinterpret(_typed("uint32", lanes), value))
     half, one, high = (splat(tirx.const(n, "uint32"), lanes) for n in (0x7FFF, 1, _HIGH))
     rounded = bits + half + ((bits >> high) & one)
@@ -100,10 +127,15 @@ def narrow(value: TirExpr, lanes: int) -> TirExpr:
 
 
 def split(value: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
-    """float32 as the bits of two bfloat16: rounded (halves away from zero), and what that left, rounded."""
-    value = bind(value)
+    """float32 as the bits of two bfloat16: rounded (halves away from zero), and what that left, rounded.
+
+    The first is finite; the second is infinite where `value` is, so that their sum is not NaN.
+    """
+    value = bind(saturated(value, lanes))
+    largest = np.uint32(_LARGEST).view("float32").item()
+    finite = T.min(splat(largest, lanes), T.max(splat(-largest, lanes), value))
     half, mask = (splat(tirx.const(n, "uint32"), lanes) for n in (0x8000, 0xFFFF0000))
-    bits = bind((tirx.reinterpret(_typed("uint32", lanes), value) + half) & mask)
+    bits = bind((tirx.reinterpret(_typed("uint32", lanes), finite) + half) & mask)
     rounded = bind(tirx.reinterpret(_typed("float32", lanes), bits))
     return narrow(rounded, lanes), narrow(value - rounded, lanes)
 

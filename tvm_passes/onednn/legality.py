@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from tvm import relax
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
-from tvm_passes.ir import is_tensor, main_bindings, op_name, static_shape
-from tvm_passes.layout import order_of
+from tvm_passes.ir import Constant, is_tensor, leaves, main_bindings, op_name, static_shape
+from tvm_passes.layout import LARGEST_BF16, STORAGES, order_of
 from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
 from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
@@ -43,6 +44,8 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     reason = available()
     if reason is not None:
         return decline(anchor, reason, "the oneDNN plugin")
+    if STORAGES[decision.precision] and (number := _beyond_bfloat16(function)):
+        return decline(anchor, f"the number {number:g}", f"at most {LARGEST_BF16:.3g} in bfloat16")
     try:
         graph = subgraph_graph(function, decision)
     except Unsupported as error:
@@ -55,6 +58,17 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
         if (_needs_speed(node) and is_reference(name)) or _crawls(node, name):
             return decline(node.operator, f"implementation {name}", "an optimised implementation")
     return None
+
+
+def _beyond_bfloat16(function: relax.Function) -> float:
+    """A finite number of a body that would be infinite in bfloat16; 0 where there is none."""
+    found = [leaf for binding in main_bindings(function) for leaf in leaves(binding.value)]
+    arrays = [leaf.value.numpy() for leaf in found if isinstance(leaf, Constant)]
+    for array in arrays:
+        large = array[np.isfinite(array) & (np.abs(array) > LARGEST_BF16)]
+        if array.dtype == np.float32 and large.size:
+            return float(large[0])
+    return 0.0
 
 
 def _needs_speed(node: Node) -> bool:

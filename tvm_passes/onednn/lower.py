@@ -15,13 +15,14 @@ from tvm_passes.ir import (
     Constant,
     Expr,
     Var,
+    constant_of,
     main_bindings,
     rebuilding,
     static_shape,
     substitute,
     tensor_types,
 )
-from tvm_passes.layout import PLAIN, SPLIT, logical_shape, order_of, storage_of
+from tvm_passes.layout import LARGEST_BF16, PLAIN, SPLIT, logical_shape, order_of, storage_of
 from tvm_passes.onednn.graph import Graph, Storage, Tensor
 from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
@@ -33,6 +34,7 @@ from tvm_passes.targets import kernel_threads
 from tvm_passes.weight_pool import array_of, packed_constant
 
 UNIT = "onednn"
+_HALF = "bfloat16"
 CODEGEN = "layoutsel_onednn"
 """Value of the attribute ``Codegen`` of the functions that this file compiles."""
 
@@ -184,11 +186,12 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
     module = create_module(graph)
     _, numbers = graph.numbered()
     packed: list[Expr] = []
+    narrow = any(node.output.dtype == _HALF for node in graph.nodes)
     for weight in known:
         source = constants[weight.storage.index]
         number = numbers[id(weight)]
         if not weight.packable:
-            packed.append(source)
+            packed.append(_held(source) if narrow else source)
             continue
         value = source.value
         if weight.tripled is not None:
@@ -205,6 +208,17 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
         weight.storage.index = len(stay) + offset
     graph.num_params = len(stay) + len(known)
     return stay, packed
+
+
+def _held(constant: Constant) -> Constant:
+    """`constant` with its finite numbers kept within bfloat16: sums with a mask are stored as such."""
+    if str(constant.ty.dtype) != "float32":
+        return constant
+    values = constant.value.numpy()
+    large = np.isfinite(values) & (np.abs(values) > LARGEST_BF16)
+    if not large.any():
+        return constant
+    return constant_of(np.where(large, np.copysign(np.float32(LARGEST_BF16), values), values))
 
 
 def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tensor]) -> None:
