@@ -1,4 +1,23 @@
-"""A compute unit: one object in a table. A third party adds one through the entry-point group ``layoutsel.units``."""
+"""A compute unit: one object in a table. A third party adds one through the entry-point group ``layoutsel.units``.
+
+What is no number (NaN) and what is infinite, on every unit
+-----------------------------------------------------------
+A unit gives what ONNX Runtime gives, which is what IEEE 754 says of the formula. In particular:
+
+- NaN passes through every element-wise operator: Relu, Clip, Max and Min of two tensors as well, and where they are fused
+  behind a product. Sums and averages of it are NaN.
+- A softmax over nothing but -∞ is NaN. A row that is masked with the least finite number has equal shares, in every
+  precision: a finite number stays finite where it is rounded to bfloat16, an infinite one stays infinite.
+- The largest of a window or an axis of -∞ is -∞. A NaN in it may win or not, as in ONNX Runtime.
+
+``tests/units/test_not_finite.py`` holds the table. Exceptions:
+
+- oneDNN's own kernels lose NaN in a maximum or minimum (Relu, Clip, Max, Min, Elu, HardSigmoid give the other operand) and
+  in exponentials (infinite); its pooling and its reductions give the least finite number for -∞, its Gelu NaN for ∞.
+- Winograd kernels and products in pairs of bfloat16 give NaN for all results that share a tile or a sum with an infinity.
+- TVM takes ``x - x`` and ``x * 0`` for 0; CUDA's code is generated with fast arithmetic, which promises nothing.
+- Reductions over long axes on devices give the least finite number for -∞.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import vector_math
@@ -22,18 +23,38 @@ def _scalar(node: Node, index: int) -> float:
 
 
 def _clip(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
-    low, high = _scalar(node, 1), _scalar(node, 2)
-    return T.min(T.max(args[0], splat(low, lanes)), splat(high, lanes))
+    return vector_math.clamp(args[0], _scalar(node, 1), _scalar(node, 2), lanes)
+
+
+def _sloped(x: TirExpr, slope: TirExpr, lanes: int) -> TirExpr:
+    x = bind(x)
+    return tirx.Select(x < splat(0.0, lanes), x * slope, x)
 
 
 def _leakyrelu(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
-    x, zero = bind(args[0]), splat(0.0, lanes)
-    return T.max(x, zero) + T.min(x, zero) * splat(float(node.attrs.alpha), lanes)
+    return _sloped(args[0], splat(float(node.attrs.alpha), lanes), lanes)
 
 
 def _prelu(args: Sequence[TirExpr], _node: Node, lanes: int) -> TirExpr:
-    x, zero = bind(args[0]), splat(0.0, lanes)
-    return T.max(x, zero) + T.min(x, zero) * args[1]
+    return _sloped(args[0], args[1], lanes)
+
+
+def _extremum(choose: Callable[[TirExpr, TirExpr], TirExpr]) -> Evaluate:
+    """The larger or smaller of two; no number where one of them is none.
+
+    `choose` returns its second operand then, which has to be the one that can be none.
+    """
+
+    def evaluate(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+        left, right = args
+        if isinstance(node.args[1], Literal):
+            left, right = right, left
+        if isinstance(node.args[0], Literal) or isinstance(node.args[1], Literal):
+            return choose(left, right)
+        left = bind(left)
+        return tirx.Select(T.isnan(left), left, choose(left, right))
+
+    return evaluate
 
 
 def _power(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
@@ -57,16 +78,16 @@ OPERATORS: Mapping[str, Evaluate] = {
     "divide": lambda a, _n, _l: a[0] / a[1],
     "erf": _unary(vector_math.erf),
     "exp": _unary(vector_math.exp),
-    "maximum": lambda a, _n, _l: T.max(a[0], a[1]),
-    "minimum": lambda a, _n, _l: T.min(a[0], a[1]),
+    "maximum": _extremum(T.max),
+    "minimum": _extremum(T.min),
     "multiply": lambda a, _n, _l: a[0] * a[1],
     "negative": lambda a, _n, lanes: splat(0.0, lanes) - a[0],
     "nn.gelu": _unary(vector_math.gelu),
     "nn.gelu_tanh": _unary(vector_math.gelu_tanh),
     "nn.leakyrelu": _leakyrelu,
     "nn.prelu": _prelu,
-    "nn.relu": lambda a, _n, lanes: T.max(a[0], splat(0.0, lanes)),
-    "nn.relu6": lambda a, _n, lanes: T.min(T.max(a[0], splat(0.0, lanes)), splat(6.0, lanes)),
+    "nn.relu": lambda a, _n, lanes: vector_math.at_least(a[0], 0.0, lanes),
+    "nn.relu6": lambda a, _n, lanes: vector_math.clamp(a[0], 0.0, 6.0, lanes),
     "nn.silu": lambda a, _n, lanes: a[0] * vector_math.sigmoid(a[0], lanes),
     "power": _power,
     "rsqrt": lambda a, _n, lanes: splat(1.0, lanes) / T.sqrt(a[0]),

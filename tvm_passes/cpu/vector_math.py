@@ -44,19 +44,37 @@ def _vector(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
+def at_least(x: TirExpr, least: float, lanes: int) -> TirExpr:
+    """The larger of `x` and a number; no number where `x` is none.
+
+    The order matters: x86 returns the second operand where one is no number, as TVM's ``max`` does.
+    """
+    return T.max(splat(least, lanes), x)
+
+
+def at_most(x: TirExpr, most: float, lanes: int) -> TirExpr:
+    """The smaller of `x` and a number; no number where `x` is none."""
+    return T.min(splat(most, lanes), x)
+
+
+def clamp(x: TirExpr, least: float, most: float, lanes: int) -> TirExpr:
+    """`x` between two numbers; no number where `x` is none."""
+    return at_most(at_least(x, least, lanes), most, lanes)
+
+
 def exp(x: TirExpr, lanes: int) -> TirExpr:
-    """e to the power of `x`, saturating at the ends of float32's range; of what is no number, no number."""
-    given = bind(x)
-    x = bind(T.min(T.max(given, splat(-87.33, lanes)), splat(88.37, lanes)))
+    """e to the power of `x`: 0 and infinity beyond the ends of float32's range; of what is no number, no number."""
+    x = bind(clamp(x, -87.33, 89.0, lanes))
     n = bind(T.floor(x * splat(math.log2(math.e), lanes) + splat(0.5, lanes)))
     r = bind(x - n * splat(_LN2_HIGH, lanes) - n * splat(_LN2_LOW, lanes))
     mantissa = _polynomial(r, _EXP, lanes) * r * r + r + splat(1.0, lanes)
-    bias = splat(tirx.const(127, "int32"), lanes)
+    # Half the power of two: the whole one is no number for the largest results. It is 0 for the least.
+    bias = splat(tirx.const(126, "int32"), lanes)
     exponent = (tirx.Cast(_vector("int32", lanes), n) + bias) << splat(
         tirx.const(23, "int32"), lanes
     )
-    result = mantissa * tirx.reinterpret(_vector("float32", lanes), exponent)
-    return tirx.Select(T.isnan(given), given, result)
+    half = tirx.reinterpret(_vector("float32", lanes), exponent)
+    return mantissa * half * splat(2.0, lanes)
 
 
 def sigmoid(x: TirExpr, lanes: int) -> TirExpr:

@@ -6,6 +6,7 @@ generated, and those in the vertical padding by the bounds of a loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -25,8 +26,8 @@ from tvm_passes.cpu.tiling import even_split
 from tvm_passes.cpu.view import View
 from tvm_passes.layout import BF16
 
-_LOWEST = float(np.finfo("float32").min)
-_LOWEST_INTEGER = int(np.iinfo("int16").min)
+_LOWEST = -math.inf
+_LOWEST_INTEGER = emit.ORDERED_LOWEST
 _SPARE = 8
 """Registers that are left to what is loaded, where columns are combined first."""
 _EVEN_LINES = 8
@@ -377,6 +378,7 @@ class _Emitter:
         accumulator.set(self._both(accumulator.value, value))
 
     def _both(self, left: TirExpr, right: TirExpr) -> TirExpr:
+        # What is no number counts or not by its place in the window, as in ONNX Runtime: any rule would cost time.
         return T.max(left, right) if self.window.kind == "max" else left + right
 
     def _result(

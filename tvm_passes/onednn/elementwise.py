@@ -13,7 +13,8 @@ from tvm_passes.layout import PLAIN
 from tvm_passes.onednn.graph import PostOp, Tensor
 from tvm_passes.onednn.scope import Scope, scalar
 
-_FLOAT_MAX = 3.4028234e38
+_UNBOUNDED = 1e39
+"""As a limit, infinite: JSON has no infinity, and as float32 this is one."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Eltwise:
 
 def _clip(call: Call) -> Eltwise:
     low, high = (float(argument.value) for argument in call.args[1:3])
-    return Eltwise("clip", max(low, -_FLOAT_MAX), min(high, _FLOAT_MAX))
+    return Eltwise("clip", max(low, -_UNBOUNDED), min(high, _UNBOUNDED))
 
 
 UNARY: Mapping[str, Callable[[Call], Eltwise]] = {
@@ -62,8 +63,8 @@ _SCALAR_RIGHT: Mapping[str, Callable[[float], Eltwise | None]] = {
     "multiply": lambda c: Eltwise("linear", c),
     "divide": lambda c: Eltwise("linear", 1.0 / c) if c else None,
     "power": lambda c: Eltwise("pow", 1.0, c),
-    "maximum": lambda c: Eltwise("clip", c, _FLOAT_MAX),
-    "minimum": lambda c: Eltwise("clip", -_FLOAT_MAX, c),
+    "maximum": lambda c: Eltwise("clip", c, _UNBOUNDED),
+    "minimum": lambda c: Eltwise("clip", -_UNBOUNDED, c),
 }
 
 _SCALAR_LEFT: Mapping[str, Callable[[float], Eltwise | None]] = {
