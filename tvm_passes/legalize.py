@@ -101,9 +101,8 @@ def _layer_norm(builder: relax.BlockBuilder, call: Call) -> Expr:
         def element(*index: tirx.Expr) -> tirx.Expr:
             first = [0 if n in averages.axes else i for n, i in enumerate(index)]
             inner = [index[axis] for axis in averages.axes]
-            normal = averages.centred(*index) * inverse(*first)
-            normal = normal * scale(*inner) if attrs.scale else normal
-            return normal + shift(*inner) if attrs.center else normal
+            # As in TVM's own code, whatever `center` and `scale` say.
+            return averages.centred(*index) * inverse(*first) * scale(*inner) + shift(*inner)
 
         return te.compute(x.shape, element, name="layer_norm")
 

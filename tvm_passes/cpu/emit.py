@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
+
+from tvm_passes.layout import LARGEST_BF16
 
 EMITTED = "layoutsel.emitted"
 """Attribute of the functions that :func:`prim_func` makes: their buffers are no larger than they need be."""
@@ -88,10 +90,10 @@ def _other_way_round(value: TirExpr, lanes: int) -> TirExpr:
     return value ^ ((value >> sign) & rest)
 
 
-_LARGEST = 0x7F7F0000
-"""Bits of the largest finite bfloat16, as float32."""
-_ROUNDS_UP = 0x8000
-"""What the bits of a float32 exceed those of a bfloat16 by where it is rounded to the next one."""
+def _within(value: TirExpr, lanes: int) -> TirExpr:
+    """`value` between the finite bfloat16 of largest magnitude; no number where it is none."""
+    most, least = splat(LARGEST_BF16, lanes), splat(-LARGEST_BF16, lanes)
+    return T.min(most, T.max(least, value))
 
 
 def saturated(value: TirExpr, lanes: int) -> TirExpr:
@@ -100,19 +102,18 @@ def saturated(value: TirExpr, lanes: int) -> TirExpr:
     Additive masks are made of such numbers: infinite ones give no number where a row is masked as a whole.
     """
     value = bind(value)
-
-    def number(n: int) -> TirExpr:
-        return splat(tirx.const(n, "uint32"), lanes)
-
-    bits = bind(tirx.reinterpret(_typed("uint32", lanes), value))
-    excess = (bits & number(0x7FFFFFFF)) - number(_LARGEST + _ROUNDS_UP)
-    cut = tirx.Select(excess < number(_ROUNDS_UP), bits & number(0xFFFF0000), bits)
-    return tirx.reinterpret(_typed("float32", lanes), cut)
+    # A comparison of floats: one of their bits takes TVM's simplifier half a minute in some kernels.
+    is_finite = T.abs(value) < splat(math.inf, lanes)
+    return tirx.Select(is_finite, _within(value, lanes), value)
 
 
 def narrow(value: TirExpr, lanes: int) -> TirExpr:
     """float32 rounded to the nearest bfloat16, as uint16 bits; finite numbers and NaN stay such."""
-    value = bind(saturated(value, lanes))
+    return _rounded(bind(saturated(value, lanes)), lanes)
+
+
+def _rounded(value: TirExpr, lanes: int) -> TirExpr:
+    """The same of what is in bfloat16's range, or infinite."""
     if lanes == 16:
         return T.call_llvm_pure_intrin("uint16x16", f"{_CONVERT}neps2bf16.512", value)
     if lanes == 32:
@@ -132,12 +133,10 @@ def split(value: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
     The first is finite; the second is infinite where `value` is, so that their sum is not NaN.
     """
     value = bind(saturated(value, lanes))
-    largest = np.uint32(_LARGEST).view("float32").item()
-    finite = T.min(splat(largest, lanes), T.max(splat(-largest, lanes), value))
     half, mask = (splat(tirx.const(n, "uint32"), lanes) for n in (0x8000, 0xFFFF0000))
-    bits = bind((tirx.reinterpret(_typed("uint32", lanes), finite) + half) & mask)
+    bits = bind((tirx.reinterpret(_typed("uint32", lanes), _within(value, lanes)) + half) & mask)
     rounded = bind(tirx.reinterpret(_typed("float32", lanes), bits))
-    return narrow(rounded, lanes), narrow(value - rounded, lanes)
+    return _rounded(rounded, lanes), _rounded(bind(value - rounded), lanes)
 
 
 def _typed(dtype: str, lanes: int) -> str:
