@@ -47,10 +47,8 @@ TIE = 0.01
 """A rival must be faster than the chosen plan by more than this share of its time to replace it."""
 
 
-_NO_TIME = "the time limit is reached; a longer one (time_limit_s) takes more plans"
-_NO_ROOM = (
-    "it does not fit into memory beside the fastest one; a larger limit (memory_limit_mb) takes it"
-)
+_NO_TIME = "the time limit is reached; a longer one (time_limit_s, --time-limit) takes more plans"
+_NO_ROOM = "it does not fit into memory beside the fastest one; a larger limit (memory_limit_mb, --memory-limit) takes it"
 
 
 @dataclass(kw_only=True)
@@ -163,7 +161,7 @@ class Contest:
             if name == CHOSEN:
                 raise LayoutselError(
                     f"the plan is not fit to run: {error}. Pin that sub-graph to another unit or layout, or allow "
-                    f"more time (time_limit_s)"
+                    f"more time (time_limit_s, --time-limit)"
                 ) from error
             self._is_disturbed |= error.goes_on
             logger.warning("the rival plan %r is dropped from the race: %s", name, error)

@@ -122,7 +122,7 @@ def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> R
 
 
 _ADVICE = (
-    "Allow more time (time_limit_s), give the model as ONNX where it is a Relax module, or leave verification out "
+    "Allow more time (time_limit_s, --time-limit), give the model as ONNX where it is a Relax module, or leave verification out "
     "(verify=False, --no-verify)"
 )
 

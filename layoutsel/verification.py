@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 _TOO_SLOW = (
-    "Pin that sub-graph to another unit or layout, allow more time (time_limit_s), or leave verification out "
+    "Pin that sub-graph to another unit or layout, allow more time (time_limit_s, --time-limit), or leave verification out "
     "(verify=False, --no-verify)"
 )
 
@@ -130,7 +130,7 @@ def checks_of(
         if time.monotonic() >= deadline:
             raise VerificationError(
                 f"the model cannot be verified: got {len(reference.samples)} samples, of which {index} took "
-                f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s)"
+                f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s, --time-limit)"
             )
         for one in check(
             model,

@@ -21,6 +21,7 @@ from layoutsel.cli.options import (
     LinksFlag,
     LogsOption,
     MaxErrorOption,
+    MemoryLimitOption,
     ModelArgument,
     ParallelFlag,
     PinsOption,
@@ -28,6 +29,7 @@ from layoutsel.cli.options import (
     ShapeOption,
     StrategyOption,
     ThreadsOption,
+    TimeLimitOption,
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
@@ -81,6 +83,8 @@ def compile_model(
     logs: LogsOption = None,
     fallback: FallbackOption = None,
     parallel: ParallelFlag = False,
+    time_limit: TimeLimitOption = None,
+    memory_limit: MemoryLimitOption = None,
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
     verify: Annotated[
@@ -123,6 +127,8 @@ def compile_model(
         logs=logs,
         fallback=fallback,
         parallel=parallel,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         allow_external_links=allow_external_links,
         import_limit=import_limit,
     )

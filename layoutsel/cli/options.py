@@ -70,6 +70,24 @@ BudgetOption = Annotated[
         show_default="20s, beyond f32 60s",
     ),
 ]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        help="How long racing plans takes at most, and each step of verification, such as 90s or 10m.",
+        show_default="300s",
+    ),
+]
+MemoryLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="MB",
+        help="Memory that compiling takes beyond that of the program itself.",
+        show_default="three times the weights and 170",
+    ),
+]
 CostModelOption = Annotated[
     Path | None,
     typer.Option(

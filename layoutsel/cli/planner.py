@@ -40,6 +40,8 @@ class Wanted:
     logs: Path | None = None
     fallback: str | None = None
     parallel: bool = False
+    time_limit: str | None = None
+    memory_limit: float | None = None
     machine: Path | None = None
     allow_external_links: bool = False
     import_limit: Sequence[str] | None = None
@@ -75,7 +77,7 @@ class Wanted:
         """Import and partition the model."""
         self.check()
         activity.phase(f"importing {self.model}")
-        from layoutsel.session import Session
+        from layoutsel.session import TIME_LIMIT_S, Session
 
         return Session.open(
             self.model,
@@ -91,6 +93,10 @@ class Wanted:
             logs=self.logs,
             fallback=self.fallback,
             parallel=self.parallel,
+            time_limit_s=TIME_LIMIT_S
+            if self.time_limit is None
+            else parse_seconds(self.time_limit),
+            memory_limit_mb=self.memory_limit,
             machine=self.machine,
             allow_external_links=self.allow_external_links,
             limits=parse_limits(self.import_limit),

@@ -101,12 +101,12 @@ def test_a_run_is_stopped_between_two_calls(session, toy):
 def test_a_call_that_does_not_end_is_given_up(session, toy):
     plan, _ = on(session, "toy", ("nn.relu=toy",))
     model = compiled(session, plan)
-    toy["seconds"] = 2.0
+    toy["seconds"] = 4.0
     started = time.monotonic()
     with pytest.raises(TooSlow, match="goes on") as caught:
         run_within(model, VALUES, 0.1, grace_s=0.2)
     assert caught.value.goes_on
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 4.0
 
 
 def test_a_rival_slower_than_predicted_is_dropped_and_named(session, toy, caplog, monkeypatch):
@@ -130,10 +130,10 @@ def test_a_rival_slower_than_predicted_is_dropped_and_named(session, toy, caplog
 
 
 def test_a_chosen_plan_slower_than_predicted_gives_way(session, toy, caplog, monkeypatch):
-    monkeypatch.setattr(contests, "ALLOWED_S", 0.05)
+    monkeypatch.setattr(contests, "ALLOWED_S", 0.2)
     plan, problem = on(session, "toy")
     assert list(plan.decisions.values()).count(SLOW) == 2
-    toy["seconds"] = 0.2
+    toy["seconds"] = 0.15
     with caplog.at_level(logging.WARNING):
         model = finish(session, plan, problem)
     assert "the plan is dropped from the race: a run took 0." in caplog.text
@@ -156,12 +156,18 @@ def test_a_chosen_plan_that_does_not_end_is_an_error(session, toy, monkeypatch):
         raced(replace(session, time_limit_s=0.1), plan, problem)
 
 
-def test_rivals_are_left_out_when_the_time_is_up(session, toy, caplog):
+def test_rivals_are_left_out_when_the_time_is_up(session, caplog):
     plan, problem = on(session, "cpu")
+    memory = MemoryBudget.of(session.graph, 1 << 40)
+    contest = Contest(session, VALUES, time.monotonic() - 1, memory)
+    contest.enter_chosen(plan, None)
+    rival = dict(plan.decisions) | {"s0": SLOW}
     with caplog.at_level(logging.WARNING):
-        ranked = raced(replace(session, time_limit_s=1e-3), plan, problem)
+        contest.enter({"late": plan_of(plan, problem, rival, "late")})
+    ranked = contest.ranked()
     assert [contender.name for contender in ranked] == [CHOSEN]
-    assert "is not raced: the time limit is reached" in caplog.text
+    assert ranked[0].plan.own_measurement is not None
+    assert "the rival plan 'late' is not raced: the time limit is reached" in caplog.text
 
 
 @pytest.mark.parametrize("room", ["for all", "for two", "for none"])
