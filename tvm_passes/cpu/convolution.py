@@ -177,19 +177,21 @@ class ConvolutionKernel:
         block = self.channel_block
         kernel_h, kernel_w = conv.kernel
         padded = self.channel_vectors * lanes
-        full = np.zeros((conv.groups, padded, conv.group_in, kernel_h, kernel_w), weights.dtype)
-        full[:, : conv.group_out] = weights.reshape(
-            conv.groups, conv.group_out, conv.group_in, kernel_h, kernel_w
-        )
+        full = weights.reshape(conv.groups, conv.group_out, conv.group_in, kernel_h, kernel_w)
+        if padded > conv.group_out:
+            full = np.pad(full, [(0, 0), (0, padded - conv.group_out), *[(0, 0)] * 3])
         blocked = full.reshape(
             conv.groups, padded, conv.group_in // block, block, kernel_h, kernel_w
         ).transpose(0, 2, 5, 4, 3, 1)
-        tiles, first = [], 0
+        packed = np.empty((conv.groups, full[0].size), weights.dtype)
+        each, first = full[0].size // padded, 0
         for vectors in self.channel_tiles:
-            width = vectors * lanes
-            tiles.append(blocked[..., first : first + width].reshape(conv.groups, -1))
-            first += width
-        return np.ascontiguousarray(np.concatenate(tiles, axis=1)).reshape(-1)
+            last = first + vectors * lanes
+            packed[:, first * each : last * each] = blocked[..., first:last].reshape(
+                conv.groups, -1
+            )
+            first = last
+        return packed.reshape(-1)
 
     @property
     def prefetches(self) -> bool:

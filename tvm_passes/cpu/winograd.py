@@ -174,8 +174,12 @@ class WinogradKernel:
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """Weights (O, I, 3, 3), transformed in float64, in the order in which the products read them."""
         conv, filters = self.convolution, self.matrices.filter
-        transformed = filters @ weights.astype("float64") @ filters.T
-        by_point = transformed.astype("float32").transpose(2, 3, 0, 1)
+        side = len(filters)
+        by_point = np.empty((side, side, conv.out_channels, conv.in_channels), "float32")
+        for first in range(0, conv.out_channels, PACKED_AT_ONCE):
+            some = slice(first, first + PACKED_AT_ONCE)
+            transformed = filters @ weights[some].astype("float64") @ filters.T
+            by_point[:, :, some] = transformed.transpose(2, 3, 0, 1)
         rows = self.points * conv.out_channels
         return self.product.pack(by_point.reshape(rows, conv.in_channels, 1, 1))
 
@@ -184,6 +188,10 @@ class WinogradKernel:
     ) -> None:
         """Emit the kernel; arguments as those of :meth:`ConvolutionKernel.emit`."""
         _Emitter(self, buffers, source, weights, out).emit()
+
+
+PACKED_AT_ONCE = 32
+"""Output channels whose weights are transformed at once: in float64 they take eight times as much memory as before."""
 
 
 class _Emitter:
