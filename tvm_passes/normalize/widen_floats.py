@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import tvm
 import tvm_ffi
@@ -11,11 +12,9 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Op, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, Var, constant_of, op_name
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
 from tvm_passes.normalize._expressions import array_of, dtype_of, resolved, rewrite_functions
 from tvm_passes.operators import MOVEMENT, NARROW_FLOATS
-
-_WIDE = "float32"
 
 _KEEPS_ELEMENTS = MOVEMENT | {
     "broadcast_to",
@@ -38,36 +37,49 @@ _OPAQUE = ("call_", "builtin.", "memory.", "vm.", "shape_of", "to_vdevice", "hin
 _TYPE_ATTRIBUTES = frozenset({"dtype", "out_dtype"})
 
 
-def _widened_type(ty: relax.Type) -> relax.Type:
-    if isinstance(ty, relax.TupleType):
-        return relax.TupleType([_widened_type(field) for field in ty.fields])
-    if isinstance(ty, relax.TensorType) and str(ty.dtype) in NARROW_FLOATS:
-        return relax.TensorType(ty.shape, _WIDE) if ty.shape else relax.TensorType(ndim=ty.ndim)
-    return ty
+@dataclass(frozen=True)
+class _Types:
+    """The types that are widened, and what they become."""
 
+    narrow: frozenset[str]
+    wide: str
 
-def _is_narrow(ty: relax.Type) -> bool:
-    if isinstance(ty, relax.TupleType):
-        return any(_is_narrow(field) for field in ty.fields)
-    return isinstance(ty, relax.TensorType) and str(ty.dtype) in NARROW_FLOATS
+    def widened(self, ty: relax.Type) -> relax.Type:
+        """`ty` with wide tensors in place of narrow ones."""
+        if isinstance(ty, relax.TupleType):
+            return relax.TupleType([self.widened(field) for field in ty.fields])
+        if not self.is_narrow(ty):
+            return ty
+        wide = self.wide
+        return (
+            relax.TensorType(ty.shape, wide)
+            if ty.shape
+            else relax.TensorType(None, wide, None, ty.ndim)
+        )
 
+    def is_narrow(self, ty: relax.Type) -> bool:
+        """Whether `ty` is a narrow tensor, or holds one."""
+        if isinstance(ty, relax.TupleType):
+            return any(self.is_narrow(field) for field in ty.fields)
+        return isinstance(ty, relax.TensorType) and str(ty.dtype) in self.narrow
 
-def _widened_attributes(attrs: tvm.ir.Attrs | None) -> tvm.ir.Attrs | None:
-    """`attrs` with float32 wherever they ask for a narrow type."""
-    if attrs is None:
-        return None
-    info = attrs.__tvm_ffi_type_info__
-    fields = {field.name: getattr(attrs, field.name) for field in info.fields}
-    narrow = [n for n in _TYPE_ATTRIBUTES & set(fields) if str(fields[n]) in NARROW_FLOATS]
-    if not narrow:
-        return attrs
-    return tvm.ir.make_node(info.type_key, **{**fields, **dict.fromkeys(narrow, _WIDE)})
+    def attributes(self, attrs: tvm.ir.Attrs | None) -> tvm.ir.Attrs | None:
+        """`attrs` with the wide type wherever they ask for a narrow one."""
+        if attrs is None:
+            return None
+        info = attrs.__tvm_ffi_type_info__
+        fields = {field.name: getattr(attrs, field.name) for field in info.fields}
+        narrow = [n for n in _TYPE_ATTRIBUTES & set(fields) if str(fields[n]) in self.narrow]
+        if not narrow:
+            return attrs
+        return tvm.ir.make_node(info.type_key, **{**fields, **dict.fromkeys(narrow, self.wide)})
 
 
 @mutator
 class _Widener(PyExprMutator):
-    def __init__(self, mod: IRModule) -> None:
+    def __init__(self, mod: IRModule, types: _Types) -> None:
         super().__init__(mod)
+        self._types = types
         self._wide: dict[Expr, Expr] = {}
         """By a rounding that this pass has inserted, its operand."""
         self._casts: dict[Var, Expr] = {}
@@ -108,9 +120,9 @@ class _Widener(PyExprMutator):
         arguments = [self._widened(argument) for argument in call.args]
         if op_name(call) == "astype":
             return self._cast(call, arguments[0])
-        attrs = _widened_attributes(call.attrs)
+        attrs = self._types.attributes(call.attrs)
         wide = self.builder_.normalize(Call(call.op, arguments, attrs, call.ty_args))
-        if not tvm_ffi.structural_equal(wide.ty, _widened_type(call.ty)):
+        if not tvm_ffi.structural_equal(wide.ty, self._types.widened(call.ty)):
             return call
         return self._rounded(self.builder_.emit(wide, self._name), call.ty)
 
@@ -120,7 +132,7 @@ class _Widener(PyExprMutator):
             return False
         if name in _KEEPS_ELEMENTS:
             return any(self._has_wide(argument) for argument in call.args)
-        return any(_is_narrow(value.ty) for value in (*call.args, call))
+        return any(self._types.is_narrow(value.ty) for value in (*call.args, call))
 
     def _has_wide(self, expr: Expr) -> bool:
         if isinstance(expr, relax.Tuple):
@@ -136,17 +148,17 @@ class _Widener(PyExprMutator):
         """`expr` with its narrow tensors in float32."""
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._widened(field) for field in expr.fields])
-        if dtype_of(expr) not in NARROW_FLOATS:
+        if dtype_of(expr) not in self._types.narrow:
             return expr
         if isinstance(expr, Constant):
-            return constant_of(array_of(expr).astype(_WIDE))
+            return constant_of(array_of(expr).astype(self._types.wide))
         known = self._wide.get(resolved(self, expr))
         if known is not None:
             return known
         if not isinstance(expr, Var):
-            return relax.op.astype(expr, _WIDE)
+            return relax.op.astype(expr, self._types.wide)
         if expr not in self._casts:
-            self._casts[expr] = self.builder_.emit(relax.op.astype(expr, _WIDE))
+            self._casts[expr] = self.builder_.emit(relax.op.astype(expr, self._types.wide))
         return self._casts[expr]
 
     def _rounded(self, wide: Expr, ty: relax.Type) -> Expr:
@@ -157,7 +169,7 @@ class _Widener(PyExprMutator):
             ]
             rounded = [self._rounded(*each) for each in zip(fields, ty.fields, strict=True)]
             return relax.Tuple([self.builder_.emit(field) for field in rounded])
-        if not _is_narrow(ty):
+        if not self._types.is_narrow(ty):
             return wide
         rounding = self.builder_.normalize(relax.op.astype(wide, str(ty.dtype)))
         self._wide[rounding] = wide
@@ -165,7 +177,7 @@ class _Widener(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="WidenFloats")
-class WidenFloats:
+class WidenFloats(ModulePass):
     """Compute in float32 where a model computes in float16 or bfloat16; round results once.
 
     Sums of a narrow type overflow at 65504, and lose every term that is small beside them. ONNX Runtime's CPU kernels
@@ -185,8 +197,16 @@ class WidenFloats:
     Ensures
         Parameters and results keep their types. A cast to a narrow type that the model spells out still rounds. Values
         that are only moved stay narrow. Bindings that became unused are left to dead-code elimination.
+
+    Parameters
+    ----------
+    narrow, wide
+        Other types to widen: float32 to float64 for a reference.
     """
+
+    def __init__(self, narrow: frozenset[str] = NARROW_FLOATS, wide: str = "float32") -> None:
+        self.types = _Types(narrow, wide)
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
         """Rewrite every function of `mod`."""
-        return rewrite_functions(mod, lambda module, _function: _Widener(module))
+        return rewrite_functions(mod, lambda module, _function: _Widener(module, self.types))
