@@ -20,9 +20,7 @@ from layoutsel.runtime.stored_arrays import ArrayFile
 from layoutsel.runtime.stored_model import StoredModel, weight_bytes
 from layoutsel.runtime.verify import VerificationError
 from tvm_passes.expose_logits import ExposeLogits
-from tvm_passes.legalize import legalize_operators
 from tvm_passes.lift_weights import LiftWeights, collect_weights
-from tvm_passes.normalize import WidenFloats
 from tvm_passes.weight_pool import array_of, give_back
 
 if TYPE_CHECKING:
@@ -34,6 +32,13 @@ STORED_BYTES = 16 << 20
 """Weights from which the ONNX form of a model is kept in a file: the reference alone needs it."""
 LIGHT_FLOPS = 1e9
 """Work up to which a model is computed in this process: another one takes a second to start."""
+
+EXACT_FLOPS = 5e11
+"""Work up to which a model is computed in float64 …"""
+EXACT_LIMIT_S = 60.0
+"""… and the seconds that this may take."""
+EXACT_BYTES = 2 << 30
+"""Memory that float64 results may take, besides twice the weights."""
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 Results = list[list[np.ndarray]]
@@ -96,18 +101,33 @@ def onnxruntime_results(
     return _results(value) if kind == RESULTS else None
 
 
-def exact_results(session: Session, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray] | None:
-    """What stock TVM computes of a light model in float64; None for others, which would take long."""
-    if not _is_light(session):
-        return None
-    widened = WidenFloats(frozenset({"float32"}), "float64")(session.model.module)
-    try:
-        # TVM's own layer normalisation is for narrower types alone.
-        legalised = legalize_operators()(ExposeLogits()(widened))
-        return tvm_references(legalised, [inputs])[0]
-    except (RuntimeError, ValueError, TypeError) as error:
-        logger.info("no results in float64: %s", str(error).strip().splitlines()[-1])
-        return None
+def exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
+    """Results of the session's ONNX model in float64; None, with a warning, where they are not to be had."""
+    work = _flops(session)
+    kind, value = REFUSED, f"{work / 1e9:.0f} GFLOP, expected at most {EXACT_FLOPS / 1e9:.0f}"
+    if work <= EXACT_FLOPS:
+        try:
+            kind, value = _exact_results(session, feed)
+        except OSError as error:
+            value = f"the weights cannot be written: {error.strerror}"
+    if kind == RESULTS:
+        return _results(value)[0]
+    _warn_inexact(value)
+    return None
+
+
+def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[str, Any]:
+    assert session.model.onnx is not None, "a Relax module"
+    stored = session.stored or StoredModel.of(session.model.onnx)
+    weights = sum(array.nbytes for array in stored.file.arrays.mapped())
+    payload = {
+        **stored.payload(),
+        "reference": "float64",
+        "samples": [dict(feed)],
+        "most_bytes": EXACT_BYTES + 2 * weights,
+    }
+    limit_s = min(EXACT_LIMIT_S, session.time_limit_s)
+    return _within(payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
 
 
 def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> Results:
@@ -145,8 +165,15 @@ _ADVICE = (
 
 def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[str, Any]:
     """What :func:`layoutsel.runtime.reference_worker.compute` returns, within the session's time limit."""
+    found = _within(payload, session.time_limit_s)
+    if found is None:
+        raise _timed_out(name, session)
+    return found
+
+
+def _within(payload: Mapping[str, Any], limit_s: float) -> tuple[str, Any] | None:
+    """The same within `limit_s` seconds; None where they are not enough."""
     give_back()
-    limit_s = session.time_limit_s
     started = time.monotonic()
     with Worker("layoutsel.runtime.reference_worker:compute", time_limit_s=limit_s) as worker:
         reply = worker.call(payload)
@@ -154,12 +181,16 @@ def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[
         kind, value = reply.value
         return kind, value
     if time.monotonic() - started >= limit_s:
-        raise _timed_out(name, session)
+        return None
     return REFUSED, reply.reason
 
 
+def _flops(session: Session) -> int:
+    return sum(subgraph.flops for subgraph in session.graph.subgraphs)
+
+
 def _is_light(session: Session) -> bool:
-    return sum(subgraph.flops for subgraph in session.graph.subgraphs) <= LIGHT_FLOPS
+    return _flops(session) <= LIGHT_FLOPS
 
 
 def _results(value: Any) -> Results:
@@ -181,6 +212,15 @@ def _no_room(error: OSError) -> VerificationError:
 
 def _warn_missing() -> None:
     logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
+
+
+def _warn_inexact(reason: str) -> None:
+    first = (reason.strip().splitlines() or [""])[0]
+    logger.warning(
+        "there are no results in float64 (%s): errors are those against ONNX Runtime, and may be as large as it differs "
+        "from itself",
+        first,
+    )
 
 
 def _warn_refused(reason: str) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from layoutsel.runtime import verify
 from layoutsel.runtime.verify import VerificationError, compare, rel_l2_err
 
 LOGITS = np.array([300.0, 299.0, -50.0])
@@ -62,3 +63,54 @@ def test_a_reference_that_moves_anywhere_verifies_nothing(other):
 
 def test_the_reference_is_not_asked_again_without_need():
     compare(model(np.ones(4), outputs=("y",)), [], [np.ones(4)], "reference", again=pytest.fail)
+
+
+EXACT = np.ones(4)
+
+
+def measured(got, expected, *, exact, again=None):
+    network = model(EXACT * (1 + got), outputs=("y",))
+    return verify.check(
+        network, [], [EXACT * (1 + expected)], "reference", again=again, exact=exact
+    )
+
+
+def test_an_error_above_the_tolerance_is_measured_against_float64():
+    (check,) = measured(6e-6, -6e-6, exact=lambda: [EXACT])
+    assert (check.reference, check.tolerance) == ("float64", 1e-5)
+    assert check.rel_l2_err == pytest.approx(6e-6)
+    assert check.passed
+
+
+def test_the_noise_of_the_reference_widens_nothing_where_there_is_float64():
+    (check,) = measured(1.2e-5, 0, exact=lambda: [EXACT], again=pytest.fail)
+    assert not check.passed
+    assert (check.reference, check.tolerance) == ("float64", 1e-5)
+
+
+def test_without_float64_the_noise_of_the_reference_decides_with_a_warning(caplog):
+    (check,) = measured(3e-5, 0, exact=lambda: None, again=lambda: [EXACT * (1 + 1e-5)])
+    assert check.passed
+    assert check.reference == "reference"
+    assert "reference differs from itself" in caplog.text
+
+
+def test_a_float64_result_far_from_the_reference_counts_where_the_model_agrees_with_it_alone():
+    (check,) = measured(0, 0.1, exact=lambda: [EXACT], again=lambda: None)
+    assert check.passed
+    (check,) = measured(2e-3, 0.1, exact=lambda: [EXACT], again=lambda: None)
+    assert (check.passed, check.reference) == (False, "reference")
+
+
+def test_float64_is_not_asked_for_without_need():
+    (check,) = measured(0, 0, exact=pytest.fail)
+    assert check.passed
+
+
+def test_an_error_that_the_reference_has_as_well_is_attained_but_not_within_the_tolerance():
+    (check,) = measured(3e-5, -1e-5, exact=lambda: [EXACT])
+    assert (check.passed, check.is_attained) == (False, True)
+    assert check.attainable == pytest.approx(4e-5)
+    assert check.conceded().passed
+    (check,) = measured(5e-5, -1e-5, exact=lambda: [EXACT])
+    assert not check.is_attained
