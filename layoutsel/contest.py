@@ -48,7 +48,7 @@ TIE = 0.01
 
 
 _NO_TIME = "the time limit is reached; a longer one (time_limit_s, --time-limit) takes more plans"
-_NO_ROOM = "it does not fit into memory beside the fastest one; a larger limit (memory_limit_mb, --memory-limit) takes it"
+_NO_ROOM = "too little memory beside the fastest one; a larger limit (memory_limit_mb, --memory-limit) takes more plans"
 
 
 @dataclass(kw_only=True)
@@ -94,6 +94,8 @@ class Contest:
     _alive: list[str] = field(default_factory=list)
     """Names of those that go into the next heat."""
     _watched: list[tuple[float, Sequence[SubgraphResidual]]] = field(default_factory=list)
+    _left_out: dict[str, list[str]] = field(default_factory=lambda: {_NO_TIME: [], _NO_ROOM: []})
+    """Names of plans that were not built, by reason."""
     _is_disturbed: bool = False
     """Whether a run that nobody could stop goes on."""
 
@@ -119,15 +121,14 @@ class Contest:
             if not batch:
                 name = next(iter(waiting))
                 del waiting[name]
-                logger.warning("the rival plan %r is not raced: %s", name, _NO_ROOM)
+                self._left_out[_NO_ROOM].append(name)
                 continue
             built = compiled_all(self.session, batch)
             for name, plan in batch.items():
                 del waiting[name]
                 if name in built:
                     self._take_in(name, plan, built.pop(name))
-        for name in waiting:
-            logger.warning("the rival plan %r is not raced: %s", name, _NO_TIME)
+        self._left_out[_NO_TIME] += waiting
 
     def _next_batch(self, waiting: Mapping[str, Plan]) -> dict[str, Plan]:
         """The next plans for which there is room, after a heat if need be; none where even one is too many."""
@@ -206,7 +207,12 @@ class Contest:
         return seen.priced()
 
     def ranked(self) -> list[Contender]:
-        """All that were built, the fastest first, each with all that was measured."""
+        """All that were built, the fastest first, each with all that was measured; warns of those that were left out."""
+        for reason, names in self._left_out.items():
+            if names:
+                logger.warning(
+                    "%d plans are not raced (%s): %s", len(names), ", ".join(names), reason
+                )
         self._heat()
         order = sorted(self.measured, key=self._score)
         return [self._with_measured(self.entered[name]) for name in order]

@@ -51,6 +51,7 @@ def finish(
         If no plan is exact enough.
     """
     announce_generic(session)
+    _forget_prices(session)
     if session.precision.is_budget:
         check_budget(session.precision, verify=verify)
         return within_budget(session, chosen, problem, verify_speed=verify_speed)
@@ -61,6 +62,12 @@ def finish(
     if verify:
         note(model, checks)
     return model
+
+
+def _forget_prices(session: Session) -> None:
+    """Give back the memory of what only pricing needs; it is made again when it is asked for."""
+    for name in ("learned", "candidates", "workloads", "records"):
+        vars(session).pop(name, None)
 
 
 def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
