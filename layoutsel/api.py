@@ -128,7 +128,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     time_limit_s
         Seconds that racing plans takes at most, and each of the steps of verification: the reference, a run.
     memory_limit_mb
-        Megabytes that compiling takes beyond the memory of the process before; three times the weights and 170 MB where
+        Megabytes that compiling takes beyond the memory of the process before; three times the weights and 160 MB where
         None. Plans that do not fit beside the fastest one are not raced.
     allow_external_links
         Whether links among a file's external data may lead out of its folder, or the cache that it is a link into.
