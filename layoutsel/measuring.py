@@ -15,6 +15,7 @@ from layoutsel.building.boundaries import measure_boundaries, measure_conversion
 from layoutsel.building.problem import tensors
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible
+from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Worker
 from layoutsel.planning import documents
@@ -52,9 +53,11 @@ def request(session: Session, subgraph: Subgraph, decision: Decision) -> Request
         "threads": session.threads,
         "record": session.records.get((subgraph.structural_hash, decision), ""),
     }
+    work = session.asked(subgraph, decision)
     return Request(
-        key=session.asked(subgraph, decision).key,
+        key=work.key,
         decision=decision,
+        kernel=kernel_of(work),
         payload=payload,
         label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
     )

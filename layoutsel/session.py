@@ -28,6 +28,7 @@ from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
+from layoutsel.cost.scopes import DEVICE
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.fallback import CPU, check_fallback, present
@@ -306,7 +307,7 @@ class Session:
     def context(self) -> Context:
         """What measurements hold for."""
         machine = self.described.fingerprint
-        devices = {name: self._identity(name) for name in self.devices}
+        devices = {f"{name}:{DEVICE}": self._identity(name) for name in self.devices}
         versions = {**all_versions(), **devices}
         return Context(machine=machine, versions=versions, threads=self.threads)
 

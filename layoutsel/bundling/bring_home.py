@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from layoutsel.bundling.profile import combined, machine_profile
 from layoutsel.cost.samples import MachineProfile
+from layoutsel.cost.scopes import DEVICE, kernel_of
 from layoutsel.cost.store import Context, Store, default_path
 from layoutsel.ondevice import results as results_of
 from layoutsel.ondevice.results import DeployedResult, Results
@@ -78,39 +77,33 @@ def _kept(found: Results, path: Path) -> Path:
     described = path.with_name(f"machine-{profile.machine.fingerprint}-{found.threads}.json")
     if described.exists():
         profile = combined(MachineProfile.load(described), profile)
-    contexts = dict(_contexts(found, profile))
-    with Store(contexts[()], path, announce=False) as store, store.transaction():
-        for devices, context in contexts.items():
-            _keep(found, profile, store.under(context), devices)
+    with Store(_context(found, profile), path, announce=False) as store, store.transaction():
+        _keep(found, profile, store)
         documents.save(profile, described)
     return described
 
 
-def _contexts(found: Results, profile: MachineProfile) -> Iterator[tuple[tuple[str, ...], Context]]:
-    """Contexts by the devices whose units take part: a plan may be asked for any of the machine's."""
-    kinds = sorted(profile.devices)
-    for count in range(len(kinds) + 1):
-        for chosen in combinations(kinds, count):
-            identities = {kind: profile.devices[kind].name for kind in chosen}
-            yield (
-                chosen,
-                Context(
-                    machine=found.machine.described.fingerprint,
-                    versions={**found.versions, **identities},
-                    threads=found.threads,
-                ),
-            )
+def _context(found: Results, profile: MachineProfile) -> Context:
+    """The machine with all its devices."""
+    identities = {f"{kind}:{DEVICE}": device.name for kind, device in profile.devices.items()}
+    return Context(
+        machine=found.machine.described.fingerprint,
+        versions={**found.versions, **identities},
+        threads=found.threads,
+    )
 
 
-def _keep(found: Results, profile: MachineProfile, store: Store, devices: tuple[str, ...]) -> None:
-    """Keep what units on the host and on `devices` took."""
+def _keep(found: Results, profile: MachineProfile, store: Store) -> None:
+    """Keep what units on the host and on the machine's devices took."""
+    devices = tuple(profile.devices)
     described = documents.to_json(profile)
     store.describe_machine({**described.pop("machine"), **described})
     for work in found.workloads:
         store.describe(work)
+    kernels = {work.key: kernel_of(work) for work in found.workloads}
     for one in found.candidates:
         if _runs(devices, one.decision.unit):
-            store.put(one.key, one.decision, one.outcome)
+            store.put(one.key, one.decision, one.outcome, kernels.get(one.key, ""))
     for other in found.boundaries:
         ends = (other.source, other.destination) if other.kind == "crossing" else ()
         if other.timing is not None and _runs(devices, *ends):

@@ -20,8 +20,8 @@ _ISA_FLAGS = (
     *("asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2"),
 )
 
-PACKAGES = ("layoutsel", "apache-tvm", "apache-tvm-ffi", "onednn-cpu-gomp")
-"""Packages whose version changes what a candidate costs."""
+PACKAGES = ("apache-tvm", "apache-tvm-ffi")
+"""Packages whose version changes what every candidate costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,16 @@ def this_machine() -> Machine:
     )
 
 
-def versions(packages: Iterable[str] = PACKAGES, **more: str) -> dict[str, str]:
-    """Installed versions by package, ``absent`` for a missing one; `more` is added as it is."""
+def versions(packages: Iterable[str] = PACKAGES, scope: str = "") -> dict[str, str]:
+    """Installed versions by package, after a `scope` if one is given; ``absent`` for a missing package."""
     found = {}
     for package in packages:
+        name = f"{scope}:{package}" if scope else package
         try:
-            found[package] = importlib.metadata.version(package)
+            found[name] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return {**found, **more}
+            found[name] = "absent"
+    return found
 
 
 def _usable_cores() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
 from layoutsel.cost.outcome import Failure, Outcome, Timing
+from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Reply, Worker
 from tvm_passes.decision import Decision
@@ -20,6 +21,8 @@ class Request:
     key: str
     """Structural hash of the sub-graph."""
     decision: Decision
+    kernel: str = ""
+    """The kernel that computes it; see :func:`layoutsel.cost.scopes.kernel_of`."""
     payload: Any = None
     """What the runner needs to build and run it; picklable where the runner is a worker."""
     label: str = ""
@@ -54,7 +57,8 @@ class MeasuredCost:
 
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded."""
-        return self.store.cost(workload.key, decision) or self.estimate.subgraph(workload, decision)
+        known = self.store.cost(workload.key, decision, kernel_of(workload))
+        return known or self.estimate.subgraph(workload, decision)
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of bringing `tensor` from layout `source` into layout `destination`."""
@@ -85,14 +89,14 @@ class MeasuredCost:
             key = (request.key, request.decision)
             if key in outcomes or key in missing:
                 continue
-            known = self.store.get(*key)
+            known = self.store.get(*key, request.kernel)
             if known is None:
                 missing[key] = request
             else:
                 outcomes[key] = known
         for position, (key, request) in enumerate(missing.items()):
             outcome = runner(request)
-            self.store.put(*key, outcome)
+            self.store.put(*key, outcome, request.kernel)
             outcomes[key] = outcome
             if on_progress is not None:
                 report = Progress(

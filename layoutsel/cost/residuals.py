@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from layoutsel.cost import scopes
+from tvm_passes.decision import Decision
+
 SUBGRAPH, TRANSFORM, PLAN = "subgraph", "transform", "plan"
 """Kinds of rows."""
 
@@ -21,10 +24,10 @@ INSERT = (
 )
 """Takes :attr:`ResidualRow.columns`, the context and the date."""
 SELECT = (
-    f"SELECT {_COLUMNS}, date FROM residual WHERE machine=? AND versions=? AND threads=? "
+    f"SELECT versions, {_COLUMNS}, date FROM residual WHERE machine=? AND threads=? "
     "ORDER BY date, kind, model, name"
 )
-"""Takes the context; for :meth:`ResidualRow.read`."""
+"""Takes machine and threads; the rows are for :meth:`ResidualRow.read`, after their versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,13 @@ class ResidualRow:
         """What the store keeps, the date apart: the fields in their order, `parts` as JSON."""
         *front, parts, _ = (getattr(self, name) for name in self.__dataclass_fields__)
         return (*front, json.dumps(dict(parts)))
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Scopes of the versions that it depends on: of a plan, those of all units and kernels."""
+        if self.kind == SUBGRAPH:
+            return scopes.candidate_scopes("", Decision.parse(self.decision))
+        return scopes.TRANSFORM if self.kind == TRANSFORM else scopes.EVERY_UNIT
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> ResidualRow:

@@ -1,12 +1,11 @@
 """Measurements that outlive the process: one SQLite file, shared by any number of processes.
 
-A measurement holds for one structural hash, decision, machine, set of versions and number of threads. What was
-measured under other versions stays in the file, is never used, and is announced once.
+A measurement holds for one structural hash, decision, machine and number of threads, and for the versions that it depends
+on (:mod:`layoutsel.cost.scopes`). Measurements of other versions stay in the file, are never used, and are announced once.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import sqlite3
@@ -20,7 +19,7 @@ from typing import Any
 
 import platformdirs
 
-from layoutsel.cost import residuals
+from layoutsel.cost import residuals, scopes
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.cost.residuals import ResidualRow
@@ -38,12 +37,25 @@ class Context:
     machine: str
     """Fingerprint of the machine."""
     versions: Mapping[str, str]
+    """All that are in use; see :mod:`layoutsel.cost.scopes` for their names."""
     threads: int
 
-    @property
-    def versions_text(self) -> str:
-        """Versions as they are stored."""
-        return json.dumps(dict(self.versions), sort_keys=True)
+    def row(self, within: frozenset[str]) -> tuple[str, str, int]:
+        """Machine, versions and threads as they are stored for what depends on the scopes `within`."""
+        relevant = scopes.within(self.versions, within)
+        return self.machine, json.dumps(relevant, sort_keys=True), self.threads
+
+    def changes(self, stored: str) -> list[str]:
+        """Names of the versions in `stored`, as :meth:`row` wrote them, that are others now."""
+        try:
+            then = dict(json.loads(stored))
+        except (TypeError, ValueError):
+            return ["something"]
+        return [name for name, version in then.items() if self.versions.get(name) != version]
+
+    def is_absent(self, name: str) -> bool:
+        """Whether the version `name` belongs to a unit that is not in use now."""
+        return bool(scopes.scope(name)) and name not in self.versions
 
 
 def default_path() -> Path:
@@ -94,18 +106,15 @@ class Store:
             raise
         self._query("COMMIT")
 
-    def under(self, context: Context) -> Store:
-        """The same open file for another context; it is closed with this one."""
-        other = copy.copy(self)
-        other.context = context
-        return other
+    def get(self, key: str, decision: Decision, kernel: str = "") -> Outcome | None:
+        """Look up what was measured for sub-graph hash `key` under `decision`; None if nothing was.
 
-    def get(self, key: str, decision: Decision) -> Outcome | None:
-        """Look up what was measured for sub-graph hash `key` under `decision`; None if nothing was."""
+        `kernel` is the same as was given to :meth:`put`; see :func:`layoutsel.cost.scopes.candidate_scopes`.
+        """
         rows = self._query(
             "SELECT median_us, spread_us, runs, failure FROM measurement "
             "WHERE key=? AND decision=? AND machine=? AND versions=? AND threads=?",
-            (key, str(decision), *self._where),
+            (key, str(decision), *self._candidate(decision, kernel)),
         )
         if not rows:
             return None
@@ -114,8 +123,11 @@ class Store:
             return Failure(reason=failure)
         return Timing(us=median_us, spread_us=spread_us, runs=runs)
 
-    def put(self, key: str, decision: Decision, outcome: Outcome) -> None:
-        """Keep `outcome`, in place of an older one; on disk when this returns."""
+    def put(self, key: str, decision: Decision, outcome: Outcome, kernel: str = "") -> None:
+        """Keep `outcome`, in place of an older one; on disk when this returns.
+
+        It depends on the code of `kernel` alone where that is known, else on that of all its unit's kernels.
+        """
         values = (
             (None, None, None, outcome.reason)
             if isinstance(outcome, Failure)
@@ -123,7 +135,7 @@ class Store:
         )
         self._query(
             "INSERT OR REPLACE INTO measurement VALUES (?,?,?,?,?,?,?,?,?,?)",
-            (key, str(decision), *self._where, *values, _now()),
+            (key, str(decision), *self._candidate(decision, kernel), *values, _now()),
         )
 
     def describe(self, workload: Workload) -> None:
@@ -132,10 +144,12 @@ class Store:
         self._query(
             "INSERT OR REPLACE INTO workload VALUES (?,?)", (workload.key, json.dumps(description))
         )
+        kernel = scopes.kernel_of(workload)
         for decision, hints in workload.hints.items():
+            row = self._candidate(Decision.parse(decision), kernel)
             self._query(
                 "INSERT OR REPLACE INTO hints VALUES (?,?,?,?,?,?)",
-                (workload.key, decision, *self._where, json.dumps(dict(hints))),
+                (workload.key, decision, *row, json.dumps(dict(hints))),
             )
 
     def describe_machine(self, description: Mapping[str, Any]) -> None:
@@ -157,9 +171,9 @@ class Store:
         except (IndexError, KeyError, TypeError, ValueError):
             return {}  # none before, or nothing that can be read
 
-    def cost(self, key: str, decision: Decision) -> Cost | Infeasible | None:
+    def cost(self, key: str, decision: Decision, kernel: str = "") -> Cost | Infeasible | None:
         """Look up the same as :meth:`get`, as an answer of a cost model."""
-        outcome = self.get(key, decision)
+        outcome = self.get(key, decision, kernel)
         if outcome is None:
             return None
         if isinstance(outcome, Failure):
@@ -174,7 +188,8 @@ class Store:
             "INSERT OR REPLACE INTO boundary VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *(kind, source, destination, json.dumps(tensor.shape), tensor.dtype),
-                *(*self._where, tensor.bytes),
+                *self.context.row(scopes.boundary_scopes(kind, source, destination)),
+                tensor.bytes,
                 *(timing.us, timing.spread_us, timing.runs, _now()),
             ),
         )
@@ -185,7 +200,10 @@ class Store:
             "SELECT bytes, median_us, spread_us, shape FROM boundary WHERE kind=? AND source=? "
             "AND destination=? AND dtype=? AND machine=? AND versions=? AND threads=? "
             "ORDER BY bytes",
-            (kind, source, destination, tensor.dtype, *self._where),
+            (
+                *(kind, source, destination, tensor.dtype),
+                *self.context.row(scopes.boundary_scopes(kind, source, destination)),
+            ),
         )
         shape = json.dumps(tensor.shape)
         for _, median_us, spread_us, measured_shape in rows:
@@ -195,33 +213,33 @@ class Store:
 
     def put_residual(self, row: ResidualRow) -> None:
         """Keep how far a prediction was off, in place of an older one of the same."""
-        self._query(residuals.INSERT, (*row.columns, *self._where, _now()))
+        where = self.context.row(row.scopes)
+        self._query(residuals.INSERT, (*row.columns, *where, _now()))
 
     def residuals(self) -> tuple[ResidualRow, ...]:
-        """All that :meth:`put_residual` kept for this context, the oldest first."""
-        rows = self._query(residuals.SELECT, self._where)
-        return tuple(ResidualRow.read(row) for row in rows)
+        """All that :meth:`put_residual` kept and that holds for this context, the oldest first."""
+        rows = self._query(residuals.SELECT, (self.context.machine, self.context.threads))
+        return tuple(
+            ResidualRow.read(row) for versions, *row in rows if not self.context.changes(versions)
+        )
 
     def count(self) -> int:
-        """How many measurements of sub-graphs this context has."""
-        ((count,),) = self._query(
-            "SELECT COUNT(*) FROM measurement WHERE machine=? AND versions=? AND threads=?",
-            self._where,
+        """How many measurements of sub-graphs hold for this context."""
+        rows = self._query(
+            "SELECT versions, COUNT(*) FROM measurement WHERE machine=? AND threads=? GROUP BY versions",
+            (self.context.machine, self.context.threads),
         )
-        return int(count)
+        return sum(count for versions, count in rows if not self.context.changes(versions))
 
     def forget_failures(self) -> int:
-        """Delete this context's failures, so that they are tried again; returns how many there were."""
-        rows = self._query(
-            "DELETE FROM measurement WHERE failure IS NOT NULL "
-            "AND machine=? AND versions=? AND threads=? RETURNING key",
-            self._where,
+        """Delete all failures in the file, so that they are tried again; returns how many there were."""
+        return len(
+            self._query("DELETE FROM measurement WHERE failure IS NOT NULL RETURNING machine")
         )
-        return len(rows)
 
-    @property
-    def _where(self) -> tuple[str, str, int]:
-        return self.context.machine, self.context.versions_text, self.context.threads
+    def _candidate(self, decision: Decision, kernel: str) -> tuple[str, str, int]:
+        """Machine, versions and threads of a candidate's row."""
+        return self.context.row(scopes.candidate_scopes(kernel, decision))
 
     def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction; a file that breaks meanwhile is replaced."""
@@ -264,11 +282,14 @@ class Store:
 
     def _warn_of_stale(self) -> None:
         rows = self._query(
-            "SELECT versions, COUNT(*) FROM measurement WHERE machine=? AND versions<>? "
-            "GROUP BY versions",
-            (self.context.machine, self.context.versions_text),
+            "SELECT versions, COUNT(*) FROM measurement WHERE machine=? GROUP BY versions",
+            (self.context.machine,),
         )
-        changes = {text: self._changed(text) for text, _ in rows}
+        absent = self.context.is_absent
+        changes = {
+            text: [name for name in self.context.changes(text) if not absent(name)]
+            for text, _ in rows
+        }
         count = sum(count for text, count in rows if changes[text])
         if count:
             _LOG.warning(
@@ -277,15 +298,6 @@ class Store:
                 self.path,
                 ", ".join(sorted({name for names in changes.values() for name in names})),
             )
-
-    def _changed(self, text: str) -> list[str]:
-        """What differs between versions and those of now; none where these know of fewer devices, or of more."""
-        try:
-            then = json.loads(text)
-        except ValueError:
-            return ["something"]
-        now = self.context.versions
-        return [name for name in then if name in now and then[name] != now[name]]
 
 
 def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:

@@ -40,7 +40,7 @@ WORK = Workload(
 TENSOR = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
 LARGE = TensorSpec(shape=(1, 1 << 18), dtype="float32", bytes=1 << 20)
 CPU, OPENCL = Decision(unit="cpu"), Decision(unit="opencl")
-IDENTITIES = {"opencl": CARD.identity}
+IDENTITIES = {"opencl:device": CARD.identity}
 
 
 def timing(us):
@@ -127,8 +127,9 @@ def test_a_plan_finds_what_its_units_took(file, cache):
         assert store.get("k", OPENCL) == timing(50.0)
         assert store.get("k", replace(CPU, layout="NHWC")) == Failure(reason="it crashed")
         assert store.boundary("crossing", "cpu", "opencl", LARGE).us == 520.0
-    with opened(cache, opencl="another card") as store:
-        assert store.get("k", CPU) is None
+    with opened(cache, **{"opencl:device": "another card"}) as store:
+        assert store.get("k", CPU) == timing(100.0)
+        assert store.get("k", OPENCL) is None
 
 
 def test_its_machine_can_be_planned_for(file, cache):

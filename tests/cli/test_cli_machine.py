@@ -8,6 +8,7 @@ import pytest
 from command import refused, succeed
 
 import layoutsel
+from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store, Timing
 from layoutsel.session import Session
 from tvm_passes.errors import LayoutselError
@@ -81,7 +82,8 @@ def test_what_was_measured_there_is_used(model, machine, tmp_path):
         for subgraph in session.graph.subgraphs:
             for number, decision in enumerate(session.candidates[subgraph.id].decisions):
                 timing = Timing(us=7.0 + number, spread_us=0.1, runs=9)
-                store.put(session.asked(subgraph, decision).key, decision, timing)
+                work = session.asked(subgraph, decision)
+                store.put(work.key, decision, timing, kernel_of(work))
     options = ("--machine", machine, "--cache", cache, "--units", "cpu")
     for cost in ("measured", "hybrid", "learned"):
         plan = tmp_path / f"{cost}.json"

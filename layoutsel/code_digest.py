@@ -1,0 +1,293 @@
+"""Digests of Python code by what it reaches: definitions and their references, without comments and docstrings.
+
+A digest covers the definitions (functions, classes, constants) that some roots reach through names and imports. It
+changes with the code of one of these, never with its formatting, its documentation or the module that holds it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+ALL = "*"
+"""As a definition's name: everything that a module defines."""
+EFFECTS = ""
+"""As a definition's name: the statements of a module that define nothing, such as calls that register something."""
+
+
+@dataclass(frozen=True, order=True)
+class Definition:
+    """A name that a module defines at its top level."""
+
+    module: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Definition:
+        """Read ``module:name``."""
+        module, _, name = text.partition(":")
+        return cls(module, name)
+
+
+@dataclass
+class _Module:
+    """What one file defines and imports."""
+
+    name: str
+    package: str
+    """Name that its relative imports start from."""
+    statements: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    """By the name that they define; :data:`EFFECTS` has the rest."""
+    imports: dict[str, Definition] = field(default_factory=dict)
+    """By the name in this file, those within functions included."""
+
+    def read(self, tree: ast.Module) -> None:
+        """Sort the statements of a file."""
+        for statement in tree.body:
+            if not _is_for_types(statement):
+                for inner in _statements(statement):
+                    self._import(inner)
+                for name in _defined_by(statement):
+                    self.statements.setdefault(name, []).append(statement)
+
+    def _import(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.partition(".")[0]
+                self.imports[bound] = Definition(alias.name, ALL)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                parents = self.package.split(".")
+                parents = parents[: len(parents) - node.level + 1]
+                source = ".".join([*parents, *([source] if source else [])])
+            for alias in node.names:
+                self.imports[alias.asname or alias.name] = Definition(source, alias.name)
+
+
+class Code:
+    """The source files of some packages.
+
+    Parameters
+    ----------
+    packages
+        Folder of each package, by name. Names of other packages are not followed.
+    """
+
+    def __init__(self, packages: Mapping[str, Path]) -> None:
+        self.packages = dict(packages)
+        self._modules: dict[str, _Module | None] = {}
+        self._bodies: dict[Definition, _Body] = {}
+        self._references: dict[Definition, frozenset[Definition]] = {}
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """Names of all modules."""
+        return tuple(
+            ".".join([package, *file.relative_to(folder).with_suffix("").parts]).removesuffix(
+                ".__init__"
+            )
+            for package, folder in self.packages.items()
+            for file in sorted(folder.rglob("*.py"))
+        )
+
+    def digest(self, roots: Iterable[str], stops: Collection[str] = ()) -> str:
+        """Hash over all that `roots`, each ``module:name``, reach without passing through `stops`."""
+        texts = sorted(self._body(one).text for one in self.reached(roots, stops))
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+
+    def reached(self, roots: Iterable[str], stops: Collection[str] = ()) -> frozenset[Definition]:
+        """The definitions that `roots` reach, themselves included, without passing through `stops`.
+
+        Raises
+        ------
+        LookupError
+            If a root or a stop does not exist.
+        """
+        blocked = {one for stop in stops for one in self._named(stop)}
+        waiting = [one for root in roots for one in self._named(root)]
+        found = set(waiting)
+        while waiting:
+            for reference in self._referenced(waiting.pop()):
+                if reference not in found and reference not in blocked:
+                    found.add(reference)
+                    waiting.append(reference)
+        return frozenset(found)
+
+    def imports(self, module: str) -> Mapping[str, Definition]:
+        """Everything that a module imports, by its name there, whoever defines it."""
+        read = self._module(module)
+        return read.imports if read is not None else {}
+
+    def follow(self, target: Definition) -> tuple[Definition, ...]:
+        """The definitions that a name stands for where it is imported; none for a name of another package."""
+        return tuple(self._resolved(target))
+
+    def source(self, file: Path) -> bytes:
+        """Content of a file."""
+        return file.read_bytes()
+
+    def _named(self, text: str) -> tuple[Definition, ...]:
+        found = tuple(self._resolved(Definition.parse(text)))
+        if not found:
+            raise LookupError(f"nothing is called {text}")
+        return found
+
+    def _module(self, name: str) -> _Module | None:
+        if name not in self._modules:
+            self._modules[name] = self._read(name)
+        return self._modules[name]
+
+    def _read(self, name: str) -> _Module | None:
+        package, *parts = name.split(".")
+        if package not in self.packages:
+            return None
+        base = self.packages[package].joinpath(*parts)
+        for file, parent in (
+            (base / "__init__.py", name),
+            (base.with_suffix(".py"), name.rpartition(".")[0]),
+        ):
+            if file.is_file():
+                module = _Module(name, parent)
+                module.read(ast.parse(self.source(file)))
+                return module
+        return None
+
+    def _resolved(self, target: Definition) -> Iterator[Definition]:
+        """The definitions that a name stands for; none where it belongs to another package."""
+        module = self._module(target.module)
+        if module is None:
+            return
+        if target.name == ALL:
+            yield from (Definition(module.name, name) for name in module.statements)
+            if module.package == module.name:  # it exports what it imports
+                for one in module.imports.values():
+                    if one.module != module.name and one.name != ALL:
+                        yield from self._resolved(one)
+        elif target.name in module.statements:
+            yield target
+        elif module.imports.get(target.name, target) != target:
+            yield from self._resolved(module.imports[target.name])
+        elif self._module(f"{target.module}.{target.name}") is not None:
+            yield from self._resolved(Definition(f"{target.module}.{target.name}", ALL))
+
+    def _referenced(self, definition: Definition) -> frozenset[Definition]:
+        if definition not in self._references:
+            self._references[definition] = frozenset(self._read_references(definition))
+        return self._references[definition]
+
+    def _read_references(self, definition: Definition) -> Iterator[Definition]:
+        module = self._module(definition.module)
+        assert module is not None, "it has been resolved"
+        if EFFECTS in module.statements:
+            yield Definition(module.name, EFFECTS)
+        for name, attribute in self._body(definition).names:
+            yield from self._meant(module, name, attribute)
+
+    def _meant(self, module: _Module, name: str, attribute: str) -> Iterator[Definition]:
+        """What ``name.attribute`` in `module` refers to; `attribute` is empty for a bare name."""
+        if name in module.statements:
+            yield Definition(module.name, name)
+        elif name in module.imports:
+            target = module.imports[name]
+            submodule = f"{target.module}.{target.name}"
+            if target.name == ALL or self._module(submodule) is None:
+                yield from self._resolved(target)
+            else:
+                yield from self._resolved(Definition(submodule, attribute or ALL))
+
+    def _body(self, definition: Definition) -> _Body:
+        if definition not in self._bodies:
+            module = self._module(definition.module)
+            assert module is not None, "it has been resolved"
+            self._bodies[definition] = _Body.read(module.statements[definition.name])
+        return self._bodies[definition]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The code of a definition."""
+
+    text: str
+    """Its syntax tree; the same in all versions of Python that read the same."""
+    names: frozenset[tuple[str, str]]
+    """Every name in it, with the attribute that is asked of it, or nothing."""
+
+    @classmethod
+    def read(cls, statements: list[ast.stmt]) -> _Body:
+        """Read statements without positions, comments, and strings that stand alone."""
+        parts: list[str] = []
+        names: set[tuple[str, str]] = set()
+
+        def visit(node: Any, attribute: str = "") -> None:
+            if isinstance(node, list):
+                parts.append("[")
+                for item in node:
+                    visit(item)
+                parts.append("]")
+            elif not isinstance(node, ast.AST):
+                parts.append(repr(node))
+            elif not _is_documentation(node):
+                if isinstance(node, ast.Name):
+                    names.add((node.id, attribute))
+                parts.append(type(node).__name__)
+                for name in node._fields:
+                    value = getattr(node, name, None)
+                    if value is not None and value != [] and name not in _IRRELEVANT:
+                        parts.append(name)
+                        visit(value, node.attr if isinstance(node, ast.Attribute) else "")
+
+        visit(statements)
+        return cls(" ".join(parts), frozenset(names))
+
+
+_IRRELEVANT = frozenset({"ctx", "kind", "type_comment"})
+"""Fields of syntax trees that follow from the others."""
+
+
+def _is_documentation(node: ast.AST) -> bool:
+    """Whether this is a string that stands alone: a docstring of a module, class, function or field."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _statements(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """A statement and those within it."""
+    yield statement
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(statement, name, ()):
+            yield from _statements(inner)
+
+
+def _is_for_types(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test)
+
+
+def _defined_by(statement: ast.stmt) -> list[str]:
+    """The names that a statement defines; :data:`EFFECTS` for one that does something else."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return []
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return []
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign | ast.AugAssign):
+        targets = [statement.target]
+    names = [
+        node.id
+        for target in targets
+        for node in (target.elts if isinstance(target, ast.Tuple) else [target])
+        if isinstance(node, ast.Name)
+    ]
+    return [name for name in names if name != "__all__"] or ([] if names else [EFFECTS])

@@ -1,0 +1,93 @@
+"""Which versions a measurement depends on.
+
+A version's name may start with a scope, such as ``onednn:plugin`` or ``cpu.winograd:code``: it matters to what runs
+within that scope alone. A scope is a compute unit, or a family of kernels within one. A name without a scope, such as
+``apache-tvm``, matters to everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from layoutsel.cost.model import Workload
+from tvm_passes.decision import Decision
+
+DEPTHWISE = "depthwise"
+"""Kernel of a convolution whose filters each see one channel; the other kernels are named by their anchor."""
+DEVICE = "device"
+"""Under this name, a unit with a memory of its own has the identity of its device among the versions."""
+
+HOSTED: Mapping[str, tuple[str, ...]] = {"amx": ("cpu",)}
+"""Units whose kernels are lowered by the code of another one."""
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "concat": ("cpu.pointwise",),
+    DEPTHWISE: ("cpu.window",),
+    "elementwise": ("cpu.pointwise",),
+    "lrn": ("cpu.lrn",),
+    "matmul": ("cpu.convolution", "cpu.products"),
+    "mean": ("cpu.window",),
+    "nn.adaptive_avg_pool2d": ("cpu.window",),
+    "nn.avg_pool2d": ("cpu.window",),
+    "nn.conv1d": ("cpu.convolution",),
+    "nn.conv1d_transpose": ("cpu.transposed",),
+    "nn.conv2d": ("cpu.convolution",),
+    "nn.conv2d_transpose": ("cpu.transposed",),
+    "nn.layer_norm": ("cpu.rows",),
+    "nn.max_pool2d": ("cpu.window",),
+    "nn.softmax": ("cpu.rows",),
+}
+"""Families of the CPU's kernels, by :func:`kernel_of`. Generic code alone computes what is not named here."""
+GENERIC = "cpu.generic"
+"""Family of the code that TVM generates where no kernel fits; possible in the plain layout."""
+ALGORITHMS: Mapping[str, tuple[str, ...]] = {
+    "tuned": ("cpu.tuned",),
+    "winograd": ("cpu.winograd",),
+    "winograd2": ("cpu.winograd",),
+}
+"""Families of algorithms that replace those of :data:`FAMILIES`."""
+EVERY_FAMILY = frozenset({GENERIC, "cpu.reorder"}).union(*FAMILIES.values(), *ALGORITHMS.values())
+"""All families of the CPU's kernels."""
+EVERY_UNIT = frozenset({"cpu", "amx", "onednn", "cuda", "opencl"}) | EVERY_FAMILY
+"""All scopes of our own units."""
+TRANSFORM = frozenset({"cpu", "cpu.reorder", GENERIC, "onednn"})
+"""Scopes of layout transforms: which of these units makes one depends on the units at hand."""
+
+
+def kernel_of(work: Workload) -> str:
+    """Name the kernel that computes a sub-graph: its anchor, or :data:`DEPTHWISE`."""
+    if work.operator == "nn.conv2d" and work.weights:
+        groups = work.attributes.get("groups", (1,))[0]
+        if groups == work.weights[0][0] > 1 and work.weights[0][1] == 1:
+            return DEPTHWISE
+    return work.operator
+
+
+def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
+    """Scopes of a sub-graph under a decision; `kernel` as of :func:`kernel_of`, empty where it is unknown."""
+    units = {decision.unit, *HOSTED.get(decision.unit, ())}
+    if decision.unit != "cpu":
+        return frozenset(units)
+    if decision.algorithm in ALGORITHMS:
+        return frozenset(units).union(ALGORITHMS[decision.algorithm])
+    if not kernel:
+        return frozenset(units) | EVERY_FAMILY
+    return frozenset({*units, *FAMILIES.get(kernel, ()), GENERIC})
+
+
+def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
+    """Scopes of a ``transform`` between two layouts, or of a ``crossing`` between two units."""
+    return TRANSFORM if kind == "transform" else frozenset({source, destination})
+
+
+def within(versions: Mapping[str, str], scopes: frozenset[str]) -> dict[str, str]:
+    """The versions that matter to what runs within `scopes`."""
+    return {
+        name: text for name, text in versions.items() if not scope(name) or scope(name) in scopes
+    }
+
+
+def scope(name: str) -> str:
+    """The scope that the name of a version starts with; empty where it matters to everything."""
+    before, colon, _ = name.partition(":")
+    return before if colon else ""
