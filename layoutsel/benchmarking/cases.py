@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from layoutsel.benchmarking.accuracy import Compared, compared
 from layoutsel.model import import_load, import_shapes
 from layoutsel.runtime.onnx_reference import onnx_logits, onnxruntime_reference
 from layoutsel.runtime.samples import random_inputs
@@ -29,6 +30,8 @@ class Case:
     inputs: Mapping[str, np.ndarray]
     expected: tuple[np.ndarray, ...]
     """Results of ONNX Runtime; empty where it is missing or cannot run the model."""
+    compared: tuple[Compared, ...]
+    """What each of :attr:`expected` is."""
 
 
 def case_name(model: str | Path) -> str:
@@ -56,13 +59,14 @@ def write_case(
     inputs = random_inputs(signatures)
     feed = {spec.name: value for spec, value in zip(signatures, inputs, strict=True)}
     expected = _expected(loaded, feed)
+    results = compared(loaded, expected)
     _expose_logits(loaded)
     file, data = folder / "model.onnx", folder / "data.npz"
     _save(loaded, file)
     arrays = {f"in:{key}": value for key, value in feed.items()}
     arrays |= {f"out{index:03d}": value for index, value in enumerate(expected)}
     np.savez(data, allow_pickle=False, **arrays)
-    return Case(model=file, data=data, inputs=feed, expected=tuple(expected))
+    return Case(model=file, data=data, inputs=feed, expected=tuple(expected), compared=results)
 
 
 def _signature(value: onnx.ValueInfoProto) -> Signature:

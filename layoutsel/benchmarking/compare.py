@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layoutsel.benchmarking.accuracy import Accuracy, Compared, judged
 from layoutsel.benchmarking.cases import case_name, write_case
 from layoutsel.benchmarking.engines import ENGINES, Job
 from layoutsel.benchmarking.racer import EngineError, Racer, Report, start
 from layoutsel.cost.machine import this_machine, versions
 from layoutsel.planning import documents
+from layoutsel.precision import PrecisionMode, precision_mode
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
@@ -57,6 +59,8 @@ class Row:
     runs: int = 0
     rel_l2_err: float | None = None
     """Worst relative L2 error over the outputs and the logits before a final softmax, against ONNX Runtime."""
+    accuracy: tuple[Accuracy, ...] = ()
+    """The error of each of them, with its tolerance."""
     load_s: float | None = None
     peak_rss_mb: float | None = None
     error: str | None = None
@@ -118,7 +122,7 @@ def compare(
                     failures[engine] = str(error)
             report("timing")
             _race(racers, settings)
-            rows = {racer.engine: _finished(name, racer, settings) for racer in racers}
+            rows = {r.engine: _finished(name, r, settings, case.compared) for r in racers}
         finally:
             for racer in racers:
                 racer.process.close()
@@ -178,7 +182,7 @@ def _race(racers: Sequence[Racer], settings: Settings) -> None:
                 racer.times_ms += racer.turn(racer.runs_per_turn)
 
 
-def _finished(name: str, racer: Racer, settings: Settings) -> Row:
+def _finished(name: str, racer: Racer, settings: Settings, results: Sequence[Compared]) -> Row:
     peak_mb = 0.0
     if racer.error is None:
         try:
@@ -197,10 +201,15 @@ def _finished(name: str, racer: Racer, settings: Settings) -> Row:
         p10_ms=round(deciles[0], 4),
         p90_ms=round(deciles[-1], 4),
         runs=len(racer.times_ms),
-        rel_l2_err=racer.loaded["rel_l2_err"],
+        rel_l2_err=max(racer.loaded["errors"], default=None),
+        accuracy=judged(results, racer.loaded["errors"], _mode(settings)),
         load_s=round(racer.loaded["load_s"], 3),
         peak_rss_mb=round(peak_mb, 1),
     )
+
+
+def _mode(settings: Settings) -> PrecisionMode:
+    return precision_mode(settings.precision, settings.options.get("max_rel_error"))
 
 
 def _row(name: str, engine: str, settings: Settings, **values: Any) -> Row:

@@ -185,7 +185,7 @@ def show_rows(rows: Sequence[Row]) -> None:
             precise = (row.precision for _ in mixed)
             table.add_row(model, row.engine, *precise, *_cells(row, ours), row.error or "")
     terminal.show(table)
-    for line in _conclusions(rows):
+    for line in (*_accuracies(rows), *_conclusions(rows)):
         terminal.show_text(line)
 
 
@@ -212,6 +212,16 @@ def _cells(row: Row, ours: Row | None) -> list[str]:
         f"{row.load_s:.2f}",
         f"{row.peak_rss_mb:.0f}",
     ]
+
+
+def _accuracies(rows: Sequence[Row]) -> Iterator[str]:
+    """The errors of each engine, those of logits and of probabilities apart."""
+    from layoutsel.benchmarking.accuracy import worst_by_kind
+
+    for row in rows:
+        if row.accuracy:
+            errors = "; ".join(map(str, worst_by_kind(row.accuracy)))
+            yield f"{row.model}: relative L2 error of {row.engine}: {errors}"
 
 
 def _conclusions(rows: Sequence[Row]) -> Iterator[str]:

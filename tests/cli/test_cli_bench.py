@@ -9,7 +9,7 @@ from command import layoutsel, refused, small_model, succeed
 
 KEYS = {
     *("model", "engine", "precision", "threads", "median_ms", "p10_ms", "p90_ms"),
-    *("runs", "rel_l2_err", "load_s", "peak_rss_mb"),
+    *("runs", "rel_l2_err", "accuracy", "load_s", "peak_rss_mb"),
 }
 QUICK = ("--cost", "roofline", "--rounds", 2)
 
@@ -28,6 +28,9 @@ def test_rows_ratios_and_json(model, tmp_path):
         assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
         assert row["rel_l2_err"] < 1e-5
         assert row["threads"] == 2
+        assert row["rel_l2_err"] == max(one["rel_l2_err"] for one in row["accuracy"])
+    assert "relative L2 error of onnxruntime: " in text
+    assert "(the promise of f32" in text
     assert "geometric mean over 2 models" in text
 
 
