@@ -23,8 +23,9 @@ from layoutsel.cost import adapt
 from layoutsel.cost.device_peaks import device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.machine import Machine, this_machine
-from layoutsel.cost.measured import MeasuredCost, Progress, Request
+from layoutsel.cost.measured import Key, MeasuredCost, Progress, Request
 from layoutsel.cost.model import Workload
+from layoutsel.cost.outcome import Failure
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
@@ -328,10 +329,15 @@ class Session:
             raise LayoutselError(f"unknown cost model {cost!r}: expected one of {', '.join(COSTS)}")
         estimate = self.roofline if cost == "roofline" else self.learned
         with Store(self.context, self.cache) as store:
-            model = MeasuredCost(store, estimate)
+            model = MeasuredCost(store, estimate, self.disturbed)
             if cost == "measured" and self.machine is None:
                 measuring.measure_all(self, model)
             yield model
+
+    @cached_property
+    def disturbed(self) -> dict[Key, Failure]:
+        """Candidates whose measurement failed by chance: not tried again by this session, and not stored."""
+        return {}
 
     @cached_property
     def learned(self) -> LearnedCost:

@@ -50,7 +50,7 @@ def write_candidates(making: Making, path: Path) -> Manifest:
             if not isinstance(outcome, Failure)
         ),
         unbuilt=tuple(
-            Unbuilt(key=r.key, decision=r.decision, label=r.label, reason=outcome.reason)
+            Unbuilt(key=r.key, decision=r.decision, label=r.label, reason=outcome.text)
             for r, outcome in zip(candidates, built, strict=True)
             if isinstance(outcome, Failure)
         ),

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from layoutsel.cli import terminal
-from layoutsel.cli.options import JsonFlag
+from layoutsel.cli.options import CacheOption, JsonFlag
 
 SCHEMA_VERSION = 1
 
@@ -23,6 +23,13 @@ ArtifactArgument = Annotated[
         metavar="[ARTIFACT]",
         help="A compiled model to verify, instead of the machine.",
         show_default=False,
+    ),
+]
+ForgetFlag = Annotated[
+    bool,
+    typer.Option(
+        "--forget-failures",
+        help="Forget candidates that failed while they were measured, so that they are tried again.",
     ),
 ]
 
@@ -53,11 +60,19 @@ TOOLS = {
 ALTERNATIVES = {"g++": ("g++", "clang++", "c++"), "dot": ("dot",)}
 
 
-def doctor(artifact: ArtifactArgument = None, json: JsonFlag = False) -> None:
+def doctor(
+    artifact: ArtifactArgument = None,
+    forget_failures: ForgetFlag = False,
+    cache: CacheOption = None,
+    json: JsonFlag = False,
+) -> None:
     """Report machine, instruction sets, units, versions, caches, and what is missing. Fails if nothing can run.
 
     With an ARTIFACT, verify that its code and weights are as they were written, without loading it.
     """
+    if forget_failures:
+        _forget_failures(cache, as_json=json)
+        return
     if artifact is not None:
         _show_artifact(artifact, as_json=json)
         return
@@ -80,6 +95,18 @@ def _show_artifact(path: Path, *, as_json: bool) -> None:
     sizes = f"{found.code_bytes:,} bytes of code and {found.weight_bytes:,} bytes of weights"
     told = f", but for {found.unchecked} parts without a checksum" if found.unchecked else ""
     terminal.show_text(f"{path} is whole: {sizes} are as they were written{told}")
+
+
+def _forget_failures(cache: Path | None, *, as_json: bool) -> None:
+    from layoutsel.cost.store import default_path, forget_failures
+
+    path = cache or default_path()
+    count = forget_failures(path)
+    if as_json:
+        report = {"schema_version": SCHEMA_VERSION, "measurements": str(path), "forgotten": count}
+        terminal.show_json(report)
+        return
+    terminal.show_text(f"{count:,} failures forgotten in {path}: their candidates are tried again")
 
 
 def examine() -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
-from layoutsel.cost.outcome import Failure, Outcome, Timing
+from layoutsel.cost.outcome import Failure, FailureKind, Outcome, Timing
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Reply, Worker
 from tvm_passes.decision import Decision
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +55,26 @@ _SURPRISING = 1.5
 class MeasuredCost:
     """A cost model that answers from `store`, and from `estimate` where nothing was measured."""
 
-    def __init__(self, store: Store, estimate: CostModel) -> None:
+    def __init__(
+        self, store: Store, estimate: CostModel, disturbed: dict[Key, Failure] | None = None
+    ) -> None:
+        """Answer from `store`, else from `estimate`.
+
+        `disturbed` holds failures that are not worth keeping, such as time-outs. They are added to it, and their
+        candidates are infeasible as long as it lives.
+        """
         self.store, self.estimate = store, estimate
+        self.disturbed = {} if disturbed is None else disturbed
 
     def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
         """Time of one run of the sub-graph, boundaries excluded."""
         known = self.store.cost(workload.key, decision, kernel_of(workload))
-        return known or self.estimate.subgraph(workload, decision)
+        if known is not None:
+            return known
+        failure = self.disturbed.get((workload.key, decision))
+        if failure is not None:
+            return Infeasible(reason=failure.reason)
+        return self.estimate.subgraph(workload, decision)
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of bringing `tensor` from layout `source` into layout `destination`."""
@@ -89,14 +105,14 @@ class MeasuredCost:
             key = (request.key, request.decision)
             if key in outcomes or key in missing:
                 continue
-            known = self.store.get(*key, request.kernel)
+            known = self.store.get(*key, request.kernel) or self.disturbed.get(key)
             if known is None:
                 missing[key] = request
             else:
                 outcomes[key] = known
         for position, (key, request) in enumerate(missing.items()):
             outcome = runner(request)
-            self.store.put(*key, outcome, request.kernel)
+            self._keep(request, outcome)
             outcomes[key] = outcome
             if on_progress is not None:
                 report = Progress(
@@ -104,6 +120,19 @@ class MeasuredCost:
                 )
                 on_progress(report)
         return outcomes
+
+    def _keep(self, request: Request, outcome: Outcome) -> None:
+        """Store `outcome`, or remember a failure that need not happen again for this session only."""
+        if isinstance(outcome, Timing) or outcome.is_reproducible:
+            self.store.put(request.key, request.decision, outcome, request.kernel)
+            return
+        self.disturbed[request.key, request.decision] = outcome
+        _LOG.warning(
+            "%s was not measured (%s: %s): left out for now, and tried again by the next session",
+            request.label or f"{request.key} {request.decision}",
+            outcome.kind.value,
+            outcome.reason,
+        )
 
 
 def confirmed(runner: Runner, expected: Callable[[Request], Cost | Infeasible | None]) -> Runner:
@@ -140,8 +169,9 @@ def run_in(worker: Worker) -> Runner:
             return Timing(us=float(us), spread_us=float(spread_us), runs=int(runs))
         except Exception as error:  # the function is the caller's: say what it did wrong
             return Failure(
+                kind=FailureKind.BUILD,
                 reason=f"got {reply.value!r} from {worker.function}; expected "
-                f"(us, spread_us, runs): {error}"
+                f"(us, spread_us, runs): {error}",
             )
 
     return run

@@ -120,16 +120,19 @@ class Store:
             return None
         median_us, spread_us, runs, failure = rows[0]
         if failure is not None:
-            return Failure(reason=failure)
+            known = Failure.parse(failure)
+            return known if known.is_reproducible else None
         return Timing(us=median_us, spread_us=spread_us, runs=runs)
 
     def put(self, key: str, decision: Decision, outcome: Outcome, kernel: str = "") -> None:
         """Keep `outcome`, in place of an older one; on disk when this returns.
 
-        It depends on the code of `kernel` alone where that is known, else on that of all its unit's kernels.
+        A failure that need not happen again, such as a time-out, is not kept. The outcome depends on the code of `kernel` alone where that is known, else on that of all its unit's kernels.
         """
+        if isinstance(outcome, Failure) and not outcome.is_reproducible:
+            return
         values = (
-            (None, None, None, outcome.reason)
+            (None, None, None, outcome.text)
             if isinstance(outcome, Failure)
             else (outcome.us, outcome.spread_us, outcome.runs, None)
         )
@@ -298,6 +301,20 @@ class Store:
                 self.path,
                 ", ".join(sorted({name for names in changes.values() for name in names})),
             )
+
+
+def forget_failures(path: Path) -> int:
+    """Delete all failures in the file at `path`, where there is one; returns how many there were.
+
+    Raises
+    ------
+    LayoutselError
+        If the file cannot be written.
+    """
+    if not path.exists():
+        return 0
+    with Store(Context(machine="", versions={}, threads=1), path, announce=False) as store:
+        return store.forget_failures()
 
 
 def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:

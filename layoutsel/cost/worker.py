@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from layoutsel.cost.outcome import Failure
+from layoutsel.cost.outcome import Failure, FailureKind
 from tvm_passes.errors import LayoutselError
 
 _TAIL_BYTES = 600
@@ -120,10 +120,13 @@ class Worker:
         if kind == "returned":
             return Reply(value=value, seconds=time.monotonic() - started)
         if kind == "raised":
-            return Failure(reason=str(value))
-        reason = f"ran longer than {self.time_limit_s:g} s" if kind == "hung" else child.obituary()
+            return Failure.parse(str(value))
+        failure = child.obituary() if kind == "died" else self._hung()
         self.close()
-        return Failure(reason=reason)
+        return failure
+
+    def _hung(self) -> Failure:
+        return Failure(kind=FailureKind.TIMEOUT, reason=f"ran longer than {self.time_limit_s:g} s")
 
     def _running(self) -> _Child:
         if self._child is not None and self._child.process.poll() is None:
@@ -135,7 +138,7 @@ class Worker:
             answered = child.connection.poll(self.start_limit_s)
             kind, value = child.connection.recv() if answered else ("hung", None)
         except (EOFError, ConnectionError):
-            kind, value = "died", child.obituary()
+            kind, value = "died", child.obituary().reason
         except BaseException:
             self.close()
             raise
@@ -172,20 +175,16 @@ class _Child:
         self.connection.close()
         self.output.close()
 
-    def obituary(self) -> str:
-        """How the child died, and its last words."""
+    def obituary(self) -> Failure:
+        """The cause of the child's death, and its last words."""
         try:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "closed its pipe without an answer"
-        how = f"exited with {code}"
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                how = f"was killed by {signal.Signals(-code).name}"
+            return Failure(kind=FailureKind.ENVIRONMENT, reason="closed its pipe without an answer")
         end = self.output.seek(0, os.SEEK_END)
         self.output.seek(max(0, end - _TAIL_BYTES))
         tail = self.output.read().decode(errors="replace").strip()
-        return f"the process {how}" + (f"; it last wrote: {tail}" if tail else "")
+        return Failure.of_exit(code, tail)
 
 
 _BOOT = "import sys; from layoutsel.cost.worker import serve; serve(int(sys.argv[1]), sys.argv[2])"
@@ -212,7 +211,7 @@ def _answer(function: Callable[[Any], Any], payload: bytes) -> tuple[str, Any]:
         value = function(pickle.loads(payload))
         pickle.dumps(value)
     except Exception as error:  # the candidate's failure, whatever it is, is data
-        return "raised", _describe(error)
+        return "raised", Failure.of_exception(error, _describe(error)).text
     return "returned", value
 
 

@@ -72,6 +72,7 @@ class Unbuilt:
     decision: Decision
     label: str
     reason: str
+    """:attr:`layoutsel.cost.outcome.Failure.text`."""
 
 
 @dataclass(frozen=True, kw_only=True)

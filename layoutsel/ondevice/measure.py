@@ -92,7 +92,7 @@ def _begun(bundle: Bundle, output: Path, worker: Worker) -> Results:
     if output.exists():
         known = documents_of.load(output)
         if known.bundle == bundle.digest and known.machine.described == this_machine():
-            return known
+            return _worth_keeping(known)
         raise LayoutselError(
             f"{output} holds the results of another bundle, or of another machine: choose another place"
         )
@@ -112,6 +112,19 @@ def _begun(bundle: Bundle, output: Path, worker: Worker) -> Results:
         ),
         boundaries=(),
         deployed=None,
+    )
+
+
+def _worth_keeping(known: Results) -> Results:
+    """`known` without failures that need not happen again, so that those are tried again."""
+
+    def is_kept(one: CandidateResult | BoundaryResult) -> bool:
+        return isinstance(one.outcome, Timing) or one.outcome.is_reproducible
+
+    return replace(
+        known,
+        candidates=tuple(filter(is_kept, known.candidates)),
+        boundaries=tuple(filter(is_kept, known.boundaries)),
     )
 
 
@@ -211,7 +224,7 @@ def _timed(reply: Reply | Failure) -> Outcome:
 
 def _with(results: Results, entry: Candidate | Boundary, outcome: Outcome) -> Results:
     timing = outcome if isinstance(outcome, Timing) else None
-    failure = outcome.reason if isinstance(outcome, Failure) else None
+    failure = outcome.text if isinstance(outcome, Failure) else None
     if isinstance(entry, Candidate):
         one = CandidateResult(
             key=entry.key, decision=entry.decision, timing=timing, failure=failure

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 class _Result:
     timing: Timing | None
     failure: str | None
+    """:attr:`layoutsel.cost.outcome.Failure.text`."""
 
     def __post_init__(self) -> None:
         if (self.timing is None) == (self.failure is None):
@@ -28,7 +29,7 @@ class _Result:
     @property
     def outcome(self) -> Outcome:
         """What is kept of it."""
-        return self.timing or Failure(reason=self.failure or "")
+        return self.timing or Failure.parse(self.failure or "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-from layoutsel.cost.outcome import Failure
+from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.tuning.devices import TRIAL_LIMIT_S, Request, Times
 from tvm_passes.errors import LayoutselError
@@ -206,7 +206,7 @@ class _Batch:
                 if tries < TRIES:
                     self._waiting.put((index, request, tries))
                     continue
-                outcome = Failure(reason=outcome.reason)
+                outcome = Failure(kind=FailureKind.TIMEOUT, reason=outcome.reason)
             with self._lock:
                 self._open -= 1
             self.answers.put((index, outcome))
@@ -214,13 +214,13 @@ class _Batch:
     def _try(self, worker: Worker, request: Request) -> Times | Failure | _Lost:
         answer = worker.call({**request, "tracker": self._tracker})
         if not isinstance(answer, Reply):
-            is_hung = "ran longer" in answer.reason
+            is_hung = answer.kind is FailureKind.TIMEOUT
             return _Lost(answer.reason, counts=1) if is_hung else answer
         phase, value = answer.value
         if phase == "timed":
             return tuple(value)
         if phase == "built":
-            return Failure(reason=value)
+            return Failure(kind=FailureKind.BUILD, reason=value)
         if phase == "sent":
             time.sleep(_LOOK_EVERY_S / 4)
         return _Lost(value, counts=int(phase == "run"))

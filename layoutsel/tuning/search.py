@@ -285,7 +285,8 @@ class _Search:
             candidate.args_info,
         )
         with _uninterrupted():
-            self.journal.append(record)
+            if not isinstance(outcome, Failure) or outcome.is_reproducible:
+                self.journal.append(record)
             self.progress.trials += 1
             self.progress.count(times)
             report(self.progress)

@@ -10,7 +10,7 @@ from layoutsel.cost import store as store_of
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
-from layoutsel.cost.outcome import Failure, Timing
+from layoutsel.cost.outcome import Failure, FailureKind, Timing
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store
 from layoutsel.ondevice.results import (
@@ -125,7 +125,9 @@ def test_a_plan_finds_what_its_units_took(file, cache):
     with opened(cache, **IDENTITIES) as store:
         assert store.get("k", CPU) == timing(100.0)
         assert store.get("k", OPENCL) == timing(50.0)
-        assert store.get("k", replace(CPU, layout="NHWC")) == Failure(reason="it crashed")
+        assert store.get("k", replace(CPU, layout="NHWC")) == Failure(
+            kind=FailureKind.BUILD, reason="it crashed"
+        )
         assert store.boundary("crossing", "cpu", "opencl", LARGE).us == 520.0
     with opened(cache, **{"opencl:device": "another card"}) as store:
         assert store.get("k", CPU) == timing(100.0)

@@ -1,9 +1,13 @@
 """Functions for workers that misbehave in every way a candidate can."""
 
 import ctypes
+import errno
 import os
+import signal
 import sys
 import time
+
+from tvm_passes.errors import LayoutselError
 
 
 def behave(payload):
@@ -42,7 +46,33 @@ def _spawn_and_hang():
     time.sleep(3600)
 
 
+def _raised(error, cause=None):
+    raise error from cause
+
+
+def _signal(name):
+    os.kill(os.getpid(), getattr(signal, name))
+    time.sleep(10)
+
+
+def _bad_alloc():
+    print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
+    os.abort()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
 ACTIONS = {
+    "signal": _signal,
+    "bad_alloc": _bad_alloc,
+    "declined": lambda: _raised(LayoutselError("no such layout")),
+    "memory": lambda: _raised(MemoryError()),
+    "disk": lambda: _raised(FULL),
+    "disk below": lambda: _raised(LayoutselError("cannot write"), FULL),
+    "linker": lambda: _raised(RuntimeError("ld: final link failed: No space left on device")),
+    "limit": lambda: _raised(TimeoutError("a compiler")),
+    "missing": lambda: _raised(ImportError("no plugin")),
+    "lost": lambda: os._exit(0),
     "ok": lambda: (2.0, 0.5, 7),
     "pid": os.getpid,
     "echo": lambda value: value,

@@ -11,8 +11,9 @@ from learning import convolution, profile, samples
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.samples import Dataset
-from layoutsel.cost.store import Context, Failure, Store, Timing
+from layoutsel.cost.store import Context, Store, Timing
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -30,7 +31,11 @@ def file(tmp_path):
         for work in (convolution(8, 8, 7), convolution(16, 16, 7)):
             store.describe(work)
             store.put(work.key, NHWC, TIMING)
-        store.put(convolution(8, 8, 7).key, Decision(unit="onednn"), Failure(reason="crashed"))
+        store.put(
+            convolution(8, 8, 7).key,
+            Decision(unit="onednn"),
+            Failure(kind=FailureKind.CRASH, reason="crashed"),
+        )
         tensor = TensorSpec(shape=(1, 8, 7, 7), dtype="float32", bytes=1568)
         store.put_boundary("transform", "NCHW", "NHWC", tensor, TIMING)
     return found

@@ -4,7 +4,8 @@ import pytest
 
 from layoutsel.cost.measured import MeasuredCost, Request, confirmed, run_in
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
-from layoutsel.cost.store import Failure, Store, Timing
+from layoutsel.cost.outcome import Failure, FailureKind
+from layoutsel.cost.store import Store, Timing
 from layoutsel.cost.worker import Worker
 from tests.cost.test_store import CONTEXT, NHWC
 from tvm_passes.decision import Decision
@@ -76,7 +77,7 @@ def test_answers_from_the_store_else_from_the_estimate(model):
     assert model.transform(tensor, "NCHW", "NHWC").us == 222
     assert model.crossing(tensor, "cpu", "onednn").us == 333
     model.store.put("a", NHWC, Timing(us=5, spread_us=1, runs=3))
-    model.store.put("a", NCHW, Failure(reason="killed"))
+    model.store.put("a", NCHW, Failure(kind=FailureKind.CRASH, reason="killed"))
     model.store.put_boundary("crossing", "cpu", "onednn", tensor, Timing(us=7, spread_us=0, runs=3))
     assert model.subgraph(workload, NHWC).us == 5
     assert model.subgraph(workload, NCHW) == Infeasible(reason="killed")
@@ -101,7 +102,9 @@ PREDICTED = Cost(us=100, spread_us=5, source="guess")
 )
 def test_what_is_implausibly_slow_is_measured_again(answers, predicted, kept, runs):
     outcomes = [
-        Failure(reason="killed") if us is None else Timing(us=us, spread_us=1, runs=3)
+        Failure(kind=FailureKind.CRASH, reason="killed")
+        if us is None
+        else Timing(us=us, spread_us=1, runs=3)
         for us in answers
     ]
     calls = []
@@ -132,4 +135,4 @@ def test_a_worker_as_runner(model):
     assert "not a time" in reasons[5]
     rest = Counting()
     model.measure_all(todo, rest)
-    assert rest.seen == []  # failures are remembered too
+    assert rest.seen == []  # failures are remembered too, a time-out for this session

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec
-from layoutsel.cost.store import Context, Failure, Store, Timing, default_path, interpolate
+from layoutsel.cost.outcome import Failure, FailureKind
+from layoutsel.cost.store import Context, Store, Timing, default_path, interpolate
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -32,7 +33,7 @@ def test_keeps_times_and_failures(path):
     with Store(CONTEXT, path) as store:
         assert store.get("h", NHWC) is None
         store.put("h", NHWC, TIMING)
-        store.put("g", NHWC, Failure(reason="crashed"))
+        store.put("g", NHWC, Failure(kind=FailureKind.CRASH, reason="crashed"))
     with Store(CONTEXT, path) as store:
         assert store.get("h", NHWC) == TIMING
         assert store.cost("h", NHWC) == Cost(us=12.5, spread_us=0.5, source="measured")

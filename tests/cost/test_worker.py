@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layoutsel.cost.store import Failure
+from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.worker import Reply, Worker, WorkerError
 
 FUNCTION = "tests.cost.fake_workers:behave"
@@ -67,7 +67,9 @@ def test_a_hang_is_ended_with_all_it_started():
         assert isinstance(worker.call("pid"), Reply)
         group = worker._child.process.pid
         started = time.monotonic()
-        assert worker.call("spawn") == Failure(reason="ran longer than 0.5 s")
+        assert worker.call("spawn") == Failure(
+            kind=FailureKind.TIMEOUT, reason="ran longer than 0.5 s"
+        )
         assert time.monotonic() - started < 5
         for _ in range(50):
             if _members(group) == 0:
