@@ -16,6 +16,7 @@ import onnx
 from layoutsel.compiling import compiled
 from layoutsel.errors import LayoutselError
 from layoutsel.model.graph import Subgraph
+from layoutsel.runtime.reference_engine import import_onnxruntime, open_session
 from layoutsel.session import Session
 from layoutsel.units.base import units
 from layoutsel.verification import checks_of, reference_of
@@ -23,6 +24,9 @@ from tvm_passes.decision import Decision
 
 DATA_LIMIT_BYTES = 8 << 30
 """Memory that a trial may ask for."""
+
+LARGE_BYTES = 1 << 25
+"""A mutated file with a larger tensor is imported and not run: whatever runs it takes long."""
 
 FAILURES = ("wrong", "unsteady", "error")
 """Verdicts that are faults; so are a crash and a hang, which the parent process sees."""
@@ -78,7 +82,8 @@ def _tried(
         precision=payload["precision"],
         cache=store,
     )
-    if session.model.onnx is None or not _taken_by_onnxruntime(session.model.onnx):
+    sizes = [edge.tensor.nbytes for edge in session.graph.edges]
+    if max(sizes, default=0) > LARGE_BYTES or not _taken_by_onnxruntime(session.model.onnx):
         return _verdict("unverified", "", decisions)
     if payload["forced"]:
         decisions.update(_random_decisions(session, payload["seed"]))
@@ -105,15 +110,13 @@ def _verdict(verdict: str, detail: str, decisions: Mapping[str, str]) -> dict[st
     return {"verdict": verdict, "detail": line, "decisions": dict(decisions), "fell_back": []}
 
 
-def _taken_by_onnxruntime(model: onnx.ModelProto) -> bool:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+def _taken_by_onnxruntime(model: onnx.ModelProto | None) -> bool:
+    if model is None:
+        return False
+    options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 4
     try:
-        onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        open_session(model, options)
     except (
         Exception
     ):  # its errors have no common class; a mutated file may well be none of its models
