@@ -116,9 +116,9 @@ def tried(worker: Worker, case: dict[str, Any]) -> dict[str, Any]:
 def kept(
     worker: Worker, case: dict[str, Any], found: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """A fault as it is reported, its model (that of a graph shrunk) written to `folder`."""
+    """A fault as it is reported, its model (shrunk, where it is a sound one) written to `folder`."""
     data = case["model"]
-    if case["kind"] == "graph":
+    if case["kind"] == "graph" or found["verdict"] == "wrong":
 
         def fails(part: onnx.ModelProto) -> bool:
             again = tried(worker, {**case, "model": part.SerializeToString()})
