@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from layoutsel.planning.problem import Node, PlanningProblem
-from layoutsel.precision import MODES, OWN, PrecisionMode
+from layoutsel.precision import MODES, PrecisionMode
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline, LayoutselError
 
@@ -82,8 +82,8 @@ def check_offered(pins: Iterable[str | Pin], mode: PrecisionMode) -> None:
     """
     for pin in (Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins):
         wanted = dict(zip(_FIELDS, pin.fields, strict=False)).get("precision", ANY)
-        if wanted not in (ANY, *mode.precisions, *OWN):
-            others = [name for name, other in MODES.items() if wanted in other.precisions]
+        if wanted not in (ANY, *mode.offered):
+            others = [name for name, other in MODES.items() if wanted in other.offered]
             raise UnsatisfiedPin(
                 f"pin {pin.text!r} asks for precision {wanted}, which precision "
                 f"{mode.name!r} does not offer: expected {' or '.join(mode.precisions)}"

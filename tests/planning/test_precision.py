@@ -61,6 +61,7 @@ def test_a_budget_needs_verification():
 
 def test_pins_to_a_precision_that_is_not_offered():
     check_offered(["s3=onednn:NHWC:bf16", "s1=cpu", "s2=cpu:*:*:direct"], MODES["bf16"])
+    check_offered(["last=cpu:NHWC:split-bf16"], MODES["bf16"])  # for what is sensitive
     with pytest.raises(UnsatisfiedPin) as caught:
         check_offered(["s3=onednn:NHWC:bf16"], MODES["f32"])
     assert str(caught.value) == (
