@@ -16,6 +16,7 @@ from layoutsel.planning import documents
 from layoutsel.versions import all_versions
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
+from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
     Raises
     ------
     LayoutselError
-        If the file is none of ours or damaged.
+        If the file is none of ours or damaged, or the store cannot be written.
     """
     found = results_of.load(file)
     if changed := _changed(found):
@@ -77,9 +78,15 @@ def _kept(found: Results, path: Path) -> Path:
     described = path.with_name(f"machine-{profile.machine.fingerprint}-{found.threads}.json")
     if described.exists():
         profile = combined(MachineProfile.load(described), profile)
-    with Store(_context(found, profile), path, announce=False) as store, store.transaction():
-        _keep(found, profile, store)
-        documents.save(profile, described)
+    with Store(_context(found, profile), path, announce=False) as store:
+        with store.transaction():
+            _keep(found, profile, store)
+            documents.save(profile, described)
+        if not store.is_kept:
+            raise LayoutselError(
+                f"cannot keep the measurements of {found.model} in {path}: it cannot be written, or another process "
+                "keeps it locked; try again when that has ended"
+            )
     return described
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 import platformdirs
 
 from layoutsel.cost import residuals, scopes
+from layoutsel.cost.database import Database
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.cost.residuals import ResidualRow
-from layoutsel.cost.store_file import connect, exclusive, move_aside
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
@@ -67,7 +66,7 @@ class Store:
     """The measurements of one context, in one file. A context manager; not for use by several threads.
 
     A file that is no database, or of another schema, is moved aside with a warning. Where the folder cannot be
-    written, measurements are kept in memory, with a warning.
+    written, or stays locked, measurements are kept in memory, with a warning.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Store:
         """Open the file at `path`; stale measurements are announced unless that has been done."""
         self.context = context
         self.path = Path(path) if path is not None else default_path()
-        self._connection = self._open()
+        self._database = Database(self.path)
         if announce:
             self._warn_of_stale()
 
@@ -93,18 +92,16 @@ class Store:
 
     def close(self) -> None:
         """Close the file; every measurement is in it already."""
-        self._connection.close()
+        self._database.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Keep all that is put within, or nothing where that fails."""
-        self._query("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._query("ROLLBACK")
-            raise
-        self._query("COMMIT")
+        return self._database.transaction()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether measurements outlive the process; False where the file cannot be written."""
+        return self._database.is_kept
 
     def get(self, key: str, decision: Decision, kernel: str = "") -> Outcome | None:
         """Look up what was measured for sub-graph hash `key` under `decision`; None if nothing was.
@@ -245,43 +242,7 @@ class Store:
         return self.context.row(scopes.candidate_scopes(kernel, decision))
 
     def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement in its own transaction; a file that breaks meanwhile is replaced."""
-        try:
-            return self._connection.execute(statement, values).fetchall()
-        except sqlite3.OperationalError as error:
-            raise LayoutselError(f"measurement cache {self.path}: {error}") from error
-        except sqlite3.DatabaseError:
-            self._connection.close()
-            self._connection = self._open()
-            return self._connection.execute(statement, values).fetchall()
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(self.path.with_name(self.path.name + ".lock")):
-                return self._connect_or_replace()
-        except (OSError, sqlite3.OperationalError) as error:
-            _LOG.warning(
-                "cannot keep measurements in %s: %s; they last for this process only",
-                self.path,
-                error,
-            )
-            return connect(":memory:")
-
-    def _connect_or_replace(self) -> sqlite3.Connection:
-        try:
-            return connect(self.path)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            aside = move_aside(self.path)
-            _LOG.warning(
-                "measurement cache %s is unusable (%s): moved to %s, starting an empty one",
-                self.path,
-                error,
-                aside,
-            )
-            return connect(self.path)
+        return self._database.query(statement, values)
 
     def _warn_of_stale(self) -> None:
         rows = self._query(
@@ -314,7 +275,13 @@ def forget_failures(path: Path) -> int:
     if not path.exists():
         return 0
     with Store(Context(machine="", versions={}, threads=1), path, announce=False) as store:
-        return store.forget_failures()
+        count = store.forget_failures()
+        if not store.is_kept:
+            raise LayoutselError(
+                f"cannot forget failures in {path}: it cannot be written, or another process keeps it locked; "
+                "try again when that has ended"
+            )
+    return count
 
 
 def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:

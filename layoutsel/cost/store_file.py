@@ -1,19 +1,37 @@
-"""The file that measurements are kept in: its tables, opening it, and replacing one that is broken."""
+"""The file that measurements are kept in: its tables, opening it, and replacing one that is broken.
+
+Home folders may be network file systems. SQLite's write-ahead log needs memory that all its processes share, so that there
+a rollback journal takes its place. File locks may be missing as well.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
+_LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-_BUSY_S = 30.0
+BUSY_S = 30.0
 """How long to wait for another process's write."""
+_JOURNAL_BUSY_S = 1.0
+"""How long to wait for the file alone, to change its journal: the next to open it can do that as well."""
+_LOOK_EVERY_S = 0.02
+_SQLITE_BUSY = 5
+_NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs"),
+        *("beegfs", "fuse.sshfs", "fuse.ceph", "fuse.glusterfs"),
+    }
+)
+"""File systems that several machines share; Linux's names."""
 
-SCHEMA = f"""
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS measurement (
     key TEXT, decision TEXT, machine TEXT, versions TEXT, threads INTEGER,
     median_us REAL, spread_us REAL, runs INTEGER, failure TEXT, date TEXT NOT NULL,
@@ -38,29 +56,80 @@ CREATE TABLE IF NOT EXISTS residual (
     in_plan_us REAL NOT NULL, in_plan_spread_us REAL NOT NULL, merged INTEGER NOT NULL, parts TEXT NOT NULL,
     date TEXT NOT NULL,
     PRIMARY KEY (kind, model, name, decision, machine, versions, threads)) WITHOUT ROWID;
-PRAGMA user_version = {SCHEMA_VERSION};
 """
+_TABLES = ("measurement", "boundary", "workload", "hints", "machine", "residual")
 
 
 def connect(path: Path | str) -> sqlite3.Connection:
-    """Open and check; raises :class:`sqlite3.DatabaseError` for a file that is not our database."""
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    """Open the file, with its tables; raises :class:`sqlite3.DatabaseError` for a file that is not our database."""
+    if is_on_network(path):
+        return _connect(path, "DELETE")
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        return _connect(path, "WAL")
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == _SQLITE_BUSY:
+            raise
+        return _connect(path, "DELETE")  # the log fails only once the file is used
+
+
+def _connect(path: Path | str, journal: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_JOURNAL_BUSY_S, isolation_level=None)
+    try:
+        with contextlib.suppress(sqlite3.OperationalError):  # in use: the file keeps its journal
+            _set_journal(connection, journal)
+        connection.execute("PRAGMA locking_mode=NORMAL")
+        connection.execute(f"PRAGMA busy_timeout={round(BUSY_S * 1000)}")
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         if version not in (0, SCHEMA_VERSION):
             raise sqlite3.DatabaseError(f"schema version {version}, expected {SCHEMA_VERSION}")
-        ((verdict,), *_) = connection.execute("PRAGMA quick_check").fetchall()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
         connection.executescript(SCHEMA)
-        for table in ("measurement", "boundary"):
+        for table in _TABLES:
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
+        if not version:  # written last, and once only: to open needs no write lock then
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _set_journal(connection: sqlite3.Connection, wanted: str) -> None:
+    """Choose how writes are made safe.
+
+    With a rollback journal, SQLite's default ``synchronous`` is needed against a loss of power.
+    """
+    if wanted == "DELETE":
+        # A log that is there already can be read without shared memory only by who has the file alone.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    ((mode,),) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchall()
+    if mode == "wal":
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def is_on_network(path: Path | str) -> bool:
+    """Whether `path` lies on a file system that several machines share."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        parts = Path(path).absolute().resolve().parts
+    except OSError:
+        return False
+    best, kind = -1, ""
+    for _, place, found, *_ in (line.split() for line in mounts.splitlines()):
+        folder = Path(place.replace("\\040", " ")).parts
+        if parts[: len(folder)] == folder and len(folder) >= best:
+            best, kind = len(folder), found
+    return kind in _NETWORK
+
+
+def check_whole(path: Path) -> None:
+    """Read the whole file; raises :class:`sqlite3.DatabaseError` where something in it is broken."""
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    try:
+        ((verdict,), *_) = connection.execute("PRAGMA quick_check").fetchall()
+    finally:
+        connection.close()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
 
 
 def move_aside(path: Path) -> Path:
@@ -75,7 +144,26 @@ def move_aside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a file lock: of several processes that find a broken file, one replaces it."""
+    """Hold a file lock: of several processes that find a broken file, one replaces it.
+
+    Where that is not to be had, the work goes on without it, with a warning.
+    """
     with path.open("a", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            _lock(stream)
+        except OSError as error:
+            _LOG.warning("cannot lock %s: %s; going on without the lock", path, error)
         yield
+
+
+def _lock(stream: IO[str]) -> None:
+    """Lock a file, within :data:`BUSY_S`."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"another process holds it since {BUSY_S:g} s") from error
+        time.sleep(_LOOK_EVERY_S)

@@ -1,12 +1,14 @@
 """What comes back from a device is kept whole, once, under that device, and plans are made of it."""
 
 import json
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from layoutsel.bundling.bring_home import bring_home
 from layoutsel.cost import store as store_of
+from layoutsel.cost import store_file
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
@@ -132,6 +134,16 @@ def test_a_plan_finds_what_its_units_took(file, cache):
     with opened(cache, **{"opencl:device": "another card"}) as store:
         assert store.get("k", CPU) == timing(100.0)
         assert store.get("k", OPENCL) is None
+
+
+def test_a_store_that_stays_locked_is_an_error(file, cache, monkeypatch):
+    bring_home(file, cache)
+    monkeypatch.setattr(store_file, "BUSY_S", 0.1)
+    other = sqlite3.connect(cache, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LayoutselError, match=r"cannot keep the measurements of .* keeps it locked"):
+        bring_home(file, cache)
+    other.close()
 
 
 def test_its_machine_can_be_planned_for(file, cache):

@@ -89,6 +89,9 @@ def test_failures_are_results(bundle, tmp_path, monkeypatch):
     assert "longer than 8 s" in outcomes[2].reason
     assert [progress.done for progress in seen] == [1, 2, 3, 4, 5, 6]
     assert results.load(tmp_path / "r.json") == found
+    resumed = measure._begun(bundle, tmp_path / "r.json", None)
+    left = [one.label for one in measure._missing(bundle, resumed)]
+    assert left == ["rank 3"]  # what ran too long is tried again
 
 
 def test_a_reference_that_does_not_run_ends_it(bundle, tmp_path):

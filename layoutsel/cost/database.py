@@ -1,0 +1,169 @@
+"""One open SQLite file of a cache, which goes on where the file breaks, is replaced or cannot be used.
+
+A cache is a convenience: a file that is of no use costs what is in it, never the work that uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from layoutsel.cost.store_file import check_whole, connect, exclusive, move_aside
+from tvm_passes.errors import LayoutselError
+
+_LOG = logging.getLogger(__name__)
+_SQLITE_ERROR, _SQLITE_DONE = 1, 101
+"""Numbers of SQLite; the module ``sqlite3`` names them since Python 3.11 only."""
+
+Statement = tuple[str, Sequence[object]]
+
+
+class Database:
+    """Runs statements on the file at `path`, each in its own transaction unless one is open.
+
+    A file that is no database, or of another schema, is moved aside with a warning. Where the file cannot be used, or
+    stays locked by another process, a copy in memory takes its place, with one warning.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_kept = True
+        """Whether changes reach the file; False where they last for this process only."""
+        self._transaction: list[Statement] | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the open file; None for memory."""
+        self._connection = self._open()
+
+    def close(self) -> None:
+        """Close the file; every change is in it already."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all changes made within, or none where that fails."""
+        self._transaction = []
+        try:
+            self.query("BEGIN IMMEDIATE")
+            yield
+            self.query("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._transaction = None
+
+    def query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement.
+
+        A statement that fails because of the file is repeated on its replacement, after all others of its transaction.
+
+        Raises
+        ------
+        LayoutselError
+            If the file's tables are not as expected.
+        """
+        try:
+            if not statement.startswith("SELECT") and self._is_replaced():
+                raise sqlite3.DatabaseError("the file was replaced")
+            rows = self._connection.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) == _SQLITE_ERROR:
+                raise LayoutselError(f"measurement cache {self.path}: {error}") from error
+            self._connection = self._reopened() if self._is_replaced() else self._copied(error)
+            rows = self._repeated(statement, values)
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise  # a wrong statement, not a broken file
+            self._connection = self._reopened()
+            rows = self._repeated(statement, values)
+        if self._transaction is not None:
+            self._transaction.append((statement, values))
+        return rows
+
+    def _repeated(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._replayed(statement, values)
+        except sqlite3.DatabaseError as error:
+            if not self.is_kept:
+                raise
+            self._connection = self._copied(error)
+            return self._replayed(statement, values)
+
+    def _replayed(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        for earlier in self._transaction or ():
+            self._connection.execute(*earlier).fetchall()
+        return self._connection.execute(statement, values).fetchall()
+
+    def _open(self, *, is_suspect: bool = False) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(self.path.with_name(self.path.name + ".lock")):
+                connection = self._connect_or_replace(is_suspect=is_suspect)
+                self._file = _identity(self.path)
+                return connection
+        except (OSError, sqlite3.OperationalError) as error:
+            return self._in_memory(error)
+
+    def _connect_or_replace(self, *, is_suspect: bool) -> sqlite3.Connection:
+        try:
+            if is_suspect:
+                check_whole(self.path)
+            return connect(self.path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            aside = move_aside(self.path)
+            _LOG.warning(
+                "measurement cache %s is unusable (%s): moved to %s, starting an empty one",
+                self.path,
+                error,
+                aside,
+            )
+            return connect(self.path)
+
+    def _is_replaced(self) -> bool:
+        """Whether another process has moved the open file: with a write-ahead log, SQLite would write to that one."""
+        return self._file is not None and _identity(self.path) != self._file
+
+    def _reopened(self) -> sqlite3.Connection:
+        """Open the file again: another process may have replaced it, else it is checked and replaced here."""
+        self._connection.close()
+        return self._open(is_suspect=True)
+
+    def _copied(self, error: sqlite3.Error) -> sqlite3.Connection:
+        """Copy what can be read of the file into memory, and go on with that."""
+        memory = self._in_memory(error)
+        with contextlib.suppress(sqlite3.Error):  # what cannot be read is measured again
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            self._connection.execute("PRAGMA busy_timeout=0")
+            self._connection.backup(memory, progress=_at_once)
+        self._connection.close()
+        return memory
+
+    def _in_memory(self, error: Exception) -> sqlite3.Connection:
+        self.is_kept, self._file = False, None
+        _LOG.warning(
+            "cannot keep measurements in %s: %s; they last for this process only", self.path, error
+        )
+        return connect(":memory:")
+
+
+def _at_once(status: int, _remaining: int, _total: int) -> None:
+    """End a copy that has to wait: ``sqlite3`` would wait for a locked file without limit."""
+    if status != _SQLITE_DONE:
+        raise sqlite3.OperationalError("the file is locked")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
