@@ -107,6 +107,9 @@ def _foreign_version(backend: Backend) -> str:
     """Digest of what the module reaches, within its package, that lowers for a unit."""
     module = (backend.lower or backend.planner or backend.supports).__module__
     top = sys.modules[module.partition(".")[0]]
-    file = Path(str(top.__file__))
-    folder = file.parent if file.name == "__init__.py" else file.with_suffix("")
+    if top.__file__ is None:  # a folder without __init__.py
+        folder = Path(next(iter(top.__path__)))
+    else:
+        file = Path(top.__file__)
+        folder = file.parent if file.name == "__init__.py" else file.with_suffix("")
     return Code({top.__name__: folder}).digest((f"{module}:{ALL}",))

@@ -12,8 +12,9 @@ import onnx
 
 from layoutsel.benchmarking.accuracy import Compared, compared
 from layoutsel.model import import_load, import_shapes
+from layoutsel.model.input_use import uses_of
+from layoutsel.runtime.drawn_inputs import drawn_inputs
 from layoutsel.runtime.onnx_reference import onnx_logits, onnxruntime_reference
-from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import Signature
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def write_case(
     loaded = import_load.load_model(model, allow_external_links=allow_external_links)
     import_shapes.fix_inputs(loaded, shapes)
     signatures = [_signature(value) for value in loaded.graph.input]
-    inputs = random_inputs(signatures)
+    inputs = drawn_inputs(signatures, uses_of(loaded))
     feed = {spec.name: value for spec, value in zip(signatures, inputs, strict=True)}
     expected = _expected(loaded, feed)
     results = compared(loaded, expected)

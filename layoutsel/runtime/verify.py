@@ -1,4 +1,4 @@
-"""Never wrong: a compiled model against ONNX Runtime, or against stock TVM, on the same random input."""
+"""Never wrong: a compiled model against ONNX Runtime, stock TVM or float64, on the same inputs."""
 
 from __future__ import annotations
 

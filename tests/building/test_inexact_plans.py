@@ -36,7 +36,7 @@ def network() -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def toy() -> Iterator[dict[str, float]]:
     """The toy unit, whose ReLU has the relative error that the fixture's value says."""
-    state = {"error": 0.0}
+    state = {"error": 0.0, "most": np.inf}
     base.units()
     base.register(toy_unit.UNIT)
 
@@ -44,6 +44,7 @@ def toy() -> Iterator[dict[str, float]]:
         toy_unit.toy_relu(x, out)
         values = np.from_dlpack(out)
         values *= np.float32(1 + state["error"])
+        values[values > state["most"]] = np.nan
 
     tvm_ffi.register_global_func("toy.relu", relu, override=True)
     yield state
@@ -55,9 +56,11 @@ def toy() -> Iterator[dict[str, float]]:
 def finished(toy, tmp_path):
     """Compile with a plan that is on the toy unit, of a given error."""
 
-    def finish_with(error, units=("cpu", "toy"), pins=(), **options):
-        toy["error"] = error
-        session = Session.open(network(), units=units, threads=1, cache=tmp_path / "m.sqlite")
+    def finish_with(error, most=np.inf, pins=(), **options):
+        toy["error"], toy["most"] = error, most
+        session = Session.open(
+            network(), units=("cpu", "toy"), threads=1, cache=tmp_path / "m.sqlite"
+        )
         problem = session.problem("roofline", pins)
         nodes = tuple(
             replace(
@@ -99,3 +102,10 @@ def test_a_plan_within_the_promise_is_kept(finished, caplog):
 def test_no_plan_within_the_promise_is_an_error(finished):
     with pytest.raises(VerificationError, match=r"differs from float64.*--max-rel-error"):
         finished(1.2e-5, pins=("nn.relu=toy",), verify_speed=False)
+
+
+def test_a_plan_that_is_no_number_on_extreme_inputs_alone_gives_way(finished, caplog):
+    model = finished(0.0, most=1e3, verify_speed=False)
+    assert units_of(model) == {"cpu"}
+    assert model.checks[0]["samples"] == 2
+    assert "differs from ONNX Runtime on extreme inputs: relative L2 error inf" in caplog.text
