@@ -15,6 +15,7 @@ from layoutsel.planning.hybrid import (
     require_measured,
     without_estimates,
     without_guesses,
+    without_interrupted,
 )
 from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
@@ -60,7 +61,7 @@ def priced_problem(
             problem = without_guesses(apply_pins(session.priced(model, cost), pins))
         if cost != "roofline":
             problem = without_estimates(problem, session.devices)
-        return problem
+        return without_interrupted(problem)
 
 
 def _unmeasured(

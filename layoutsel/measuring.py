@@ -14,7 +14,7 @@ from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
 from layoutsel.building.problem import tensors
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
-from layoutsel.cost.model import Cost, Infeasible
+from layoutsel.cost.model import INTERRUPTED, Cost, Infeasible
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Worker
@@ -122,7 +122,7 @@ def measure_worthwhile(
                 option = problem.by_id[id_].option(decision)
                 answers[id_, decision] = (
                     None
-                    if isinstance(price, Decline)
+                    if isinstance(price, Decline) or price.source == INTERRUPTED
                     else replace(
                         option, cost_us=price.us, spread_us=price.spread_us, source=price.source
                     )

@@ -11,7 +11,7 @@ from layoutsel.building.asked import tensor_spec
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import Priced, memory_of, planning_problem
 from layoutsel.cost.measured import MeasuredCost
-from layoutsel.cost.model import Cost, Infeasible, Workload
+from layoutsel.cost.model import INTERRUPTED, Cost, Infeasible, Workload
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.problem import HOST, PlanningProblem, Tensor
 from tvm_passes.backends import BACKENDS
@@ -80,7 +80,11 @@ class Pricing:
         """What the cost model says; where it never measured tuned code, what was measured while tuning."""
         answer = self.model.subgraph(self.session.asked(subgraph, decision), decision)
         record = self.session.records.get((subgraph.structural_hash, decision))
-        if record is None or isinstance(answer, Infeasible) or answer.source == "measured":
+        if (
+            record is None
+            or isinstance(answer, Infeasible)
+            or answer.source in ("measured", INTERRUPTED)
+        ):
             return answer
         us = recorded_us(record)
         return Cost(us=us, spread_us=TUNED_SPREAD * us, source="tuned")

@@ -336,7 +336,7 @@ class Session:
 
     @cached_property
     def disturbed(self) -> dict[Key, Failure]:
-        """Candidates whose measurement failed by chance: not tried again by this session, and not stored."""
+        """Candidates whose measurement was interrupted: the last resort of this session, not tried again by it, not stored."""
         return {}
 
     @cached_property

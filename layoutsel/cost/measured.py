@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
+from layoutsel.cost.model import INTERRUPTED, Cost, CostModel, Infeasible, TensorSpec, Workload
 from layoutsel.cost.outcome import Failure, FailureKind, Outcome, Timing
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
@@ -60,8 +60,8 @@ class MeasuredCost:
     ) -> None:
         """Answer from `store`, else from `estimate`.
 
-        `disturbed` holds failures that are not worth keeping, such as time-outs. They are added to it, and their
-        candidates are infeasible as long as it lives.
+        `disturbed` holds failures that are not worth keeping, such as time-outs. They are added to it, and the prices
+        of their candidates are marked as :data:`~layoutsel.cost.model.INTERRUPTED` as long as it lives.
         """
         self.store, self.estimate = store, estimate
         self.disturbed = {} if disturbed is None else disturbed
@@ -71,10 +71,10 @@ class MeasuredCost:
         known = self.store.cost(workload.key, decision, kernel_of(workload))
         if known is not None:
             return known
-        failure = self.disturbed.get((workload.key, decision))
-        if failure is not None:
-            return Infeasible(reason=failure.reason)
-        return self.estimate.subgraph(workload, decision)
+        answer = self.estimate.subgraph(workload, decision)
+        if (workload.key, decision) in self.disturbed and isinstance(answer, Cost):
+            return replace(answer, source=INTERRUPTED)
+        return answer
 
     def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
         """Time of bringing `tensor` from layout `source` into layout `destination`."""
@@ -157,11 +157,14 @@ def confirmed(runner: Runner, expected: Callable[[Request], Cost | Infeasible | 
 def run_in(worker: Worker) -> Runner:
     """Make a runner that sends each request's payload to `worker`.
 
-    The worker's function returns ``(us, spread_us, runs)``; whatever else happens is a failure.
+    The worker's function returns ``(us, spread_us, runs)``; whatever else happens is a failure. A crash is believed when
+    it happens twice: the first may be due to what ran in the process before.
     """
 
     def run(request: Request) -> Outcome:
         reply = worker.call(request.payload)
+        if isinstance(reply, Failure) and reply.kind is FailureKind.CRASH:
+            reply = worker.call(request.payload)
         if not isinstance(reply, Reply):
             return reply
         try:

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from tvm_passes.decision import Decision
 
+INTERRUPTED = "interrupted"
+"""Source of an estimate whose candidate could not be measured for a reason that may not be its own, such as a time-out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -18,7 +21,7 @@ class Cost:
     spread_us: float
     """Half the distance between the quartiles, or an estimate of the error, microseconds."""
     source: str
-    """``measured``, ``interpolated``, ``learned``, ``tuned`` or ``roofline``."""
+    """``measured``, ``interpolated``, ``learned``, ``tuned``, ``roofline`` or :data:`INTERRUPTED`."""
 
 
 @dataclass(frozen=True, kw_only=True)

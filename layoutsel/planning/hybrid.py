@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from layoutsel.cost.model import INTERRUPTED
 from layoutsel.planning.doubt import MEASURED, Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
@@ -87,7 +88,7 @@ def has_guesses(problem: PlanningProblem) -> bool:
 
 def without_guesses(problem: PlanningProblem) -> PlanningProblem:
     """Copy the problem without the candidates that are guesses, where a sub-graph has others; they become declines."""
-    return replace(problem, nodes=tuple(_without(node, is_guess) for node in problem.nodes))
+    return _without(problem, is_guess, _NEVER_MEASURED)
 
 
 def has_estimates(problem: PlanningProblem, units: Collection[str]) -> bool:
@@ -97,8 +98,19 @@ def has_estimates(problem: PlanningProblem, units: Collection[str]) -> bool:
 
 def without_estimates(problem: PlanningProblem, units: Collection[str]) -> PlanningProblem:
     """Copy the problem without these candidates, in the same way as :func:`without_guesses`."""
-    leave_out = partial(_is_estimate, units)
-    return replace(problem, nodes=tuple(_without(node, leave_out) for node in problem.nodes))
+    return _without(problem, partial(_is_estimate, units), _NEVER_MEASURED)
+
+
+def without_interrupted(problem: PlanningProblem) -> PlanningProblem:
+    """Copy the problem without candidates whose measurement was interrupted, in the same way.
+
+    Nobody knows whether they are slow: they are neither taken for as fast as estimated nor refused for ever.
+    """
+    return _without(problem, _is_interrupted, _INTERRUPTED)
+
+
+def _is_interrupted(option: Option) -> bool:
+    return option.source == INTERRUPTED
 
 
 def _is_estimate(units: Collection[str], option: Option) -> bool:
@@ -127,7 +139,26 @@ def require_measured(problem: PlanningProblem, what: str) -> None:
         )
 
 
-def _without(node: Node, leave_out: Callable[[Option], bool]) -> Node:
+_NEVER_MEASURED = (
+    "nothing but the estimate of its roofline",
+    "a measurement: a longer --measure-budget takes more of them, those taken are kept",
+)
+"""Got and expected of candidates that are left out for want of a measurement."""
+_INTERRUPTED = (
+    "a measurement that was interrupted, by its limit of time or by the state of the machine",
+    "one that ends: the next session tries again",
+)
+
+
+def _without(
+    problem: PlanningProblem, leave_out: Callable[[Option], bool], reason: tuple[str, str]
+) -> PlanningProblem:
+    """Decline options, with got and expected, of nodes that have others."""
+    nodes = tuple(_node_without(node, leave_out, reason) for node in problem.nodes)
+    return replace(problem, nodes=nodes)
+
+
+def _node_without(node: Node, leave_out: Callable[[Option], bool], reason: tuple[str, str]) -> Node:
     kept = tuple(option for option in node.options if not leave_out(option))
     if not kept:
         return node
@@ -136,8 +167,8 @@ def _without(node: Node, leave_out: Callable[[Option], bool]) -> Node:
             subgraph=node.id,
             operator=", ".join(node.operators),
             decision=str(option.decision),
-            got="nothing but the estimate of its roofline",
-            expected="a measurement: a longer --measure-budget takes more of them, those taken are kept",
+            got=reason[0],
+            expected=reason[1],
         )
         for option in node.options
         if leave_out(option)

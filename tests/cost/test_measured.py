@@ -125,7 +125,7 @@ def test_a_worker_as_runner(model):
     ]
     with Worker("tests.cost.fake_workers:behave", time_limit_s=0.5) as worker:
         outcomes = model.measure_all(todo, run_in(worker))
-        assert worker.starts == 3  # after the crash and after the hang
+        assert worker.starts == 4  # after each of two crashes, and after the hang
     reasons = [getattr(outcomes[str(i), NHWC], "reason", "") for i in range(len(todo))]
     assert outcomes["0", NHWC] == outcomes["6", NHWC] == Timing(us=2.0, spread_us=0.5, runs=7)
     assert "SIGABRT" in reasons[1]
