@@ -32,11 +32,15 @@ def test_an_aligned_array_is_not_copied():
     assert array.ctypes.data % TENSOR_ALIGNMENT == 0
 
 
+HEADER = {"inputs": [], "outputs": [], "threads": 1}
+"""The least that a model tells of itself."""
+
+
 def test_bfloat16_weights_in_an_artifact(tmp_path):
     library, path = tmp_path / "library.so", tmp_path / "model.so"
     library.write_bytes(b"code")
     weights = [VALUES.astype(ml_dtypes.bfloat16), VALUES.astype(np.float32)]
-    artifact.write(path, artifact.Part(library=library, weights=weights, header={"name": "test"}))
+    artifact.write(path, artifact.Part(library=library, weights=weights, header=HEADER))
     for got, want in zip(artifact.read(path).weights, weights, strict=True):
         assert got.dtype == want.dtype == dtype_of(want.dtype.name)
         np.testing.assert_array_equal(got, want)
@@ -47,7 +51,9 @@ def test_equal_weights_lie_once_in_an_artifact(tmp_path):
     library.write_bytes(b"code")
     one, other = VALUES.astype(np.float32), VALUES.astype(np.float32) + 1
     parts = [
-        artifact.Part(library=library, weights=weights, header={"name": str(len(weights))})
+        artifact.Part(
+            library=library, weights=weights, header={**HEADER, "name": str(len(weights))}
+        )
         for weights in ([one, other, one], [other.copy(), one.reshape(-1)])
     ]
     artifact.write(path, *parts)
