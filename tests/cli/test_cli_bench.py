@@ -46,6 +46,7 @@ def test_an_engine_that_fails_is_a_row_and_the_others_go_on(model, tmp_path):
     assert "unknown unit 'nothing'" in text
 
 
+@pytest.mark.nightly
 def test_a_model_that_cannot_be_read_does_not_stop_the_others(model, tmp_path):
     missing = tmp_path / "none.onnx"
     done = layoutsel("bench", missing, model, "--against", "onnxruntime", *QUICK)

@@ -44,7 +44,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     reason = available()
     if reason is not None:
         return decline(anchor, reason, "the oneDNN plugin")
-    if STORAGES[decision.precision] and (number := _beyond_bfloat16(function)):
+    if STORAGES.get(decision.precision) and (number := _beyond_bfloat16(function)):
         return decline(anchor, f"the number {number:g}", f"at most {LARGEST_BF16:.3g} in bfloat16")
     try:
         graph = subgraph_graph(function, decision)
