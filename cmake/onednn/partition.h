@@ -91,8 +91,8 @@ class Partition {
   std::unordered_map<int64_t, Repacked> repacked_;             // by storage
   std::vector<std::vector<Placed>> placed_;                    // by storage
   std::vector<Placed> scratchpads_;                            // offsets behind the arena's temps
-  std::vector<void*> bound_;                            // by storage
-  std::vector<std::pair<int64_t, int64_t>> arguments_;  // (argument, storage)
+  std::vector<void*> bound_;                                   // by storage
+  std::vector<std::pair<int64_t, int64_t>> arguments_;         // (argument, storage)
   int64_t arena_bytes_ = 0;
   char* arena_ = nullptr;
 };

@@ -212,7 +212,9 @@ std::string WithExactLimits(std::string code) {
 class OpenClModule : public ffi::ModuleObj {
  public:
   OpenClModule(ffi::Bytes code, ffi::String format, KernelInfos infos)
-      : code_(WithExactLimits({code.data(), code.size()})), format_(std::move(format)), infos_(std::move(infos)) {
+      : code_(WithExactLimits({code.data(), code.size()})),
+        format_(std::move(format)),
+        infos_(std::move(infos)) {
     for (const auto& [name, info] : infos_) {
       kernels_[name] = std::make_shared<Kernel>(info, SourceOf(code_, info->name));
     }
