@@ -35,6 +35,8 @@ PLANNED = 4
 """Of so many graphs, the planner decides one."""
 NARROW = 5
 """Of so many graphs, one may compute in bfloat16."""
+SAVE_EVERY = 50
+"""Trials after which the result is saved, so that an interrupted run keeps its own."""
 BAD = (*FAILURES, "died", "hung")
 
 
@@ -64,6 +66,11 @@ class Tally:
             self.worst_error = max(self.worst_error, found["error"])
         if found["verdict"] == "refused" and case["kind"] == "graph":
             self.refusals[found["detail"][:80]] += 1
+
+    @property
+    def total(self) -> int:
+        """Trials so far."""
+        return self.graphs.total() + self.files.total()
 
     def row(self, seconds: float, seed: int) -> dict[str, Any]:
         """The result as it is saved."""
@@ -158,6 +165,8 @@ def main() -> None:
                     return
                 found = tried(worker, case)
                 tally.add(case, found)
+                if given.json is not None and tally.total % SAVE_EVERY == 0:
+                    save(given.json, [tally.row(time.monotonic() - start, given.seed)])
                 if found["verdict"] in BAD:
                     tally.faults.append(kept(worker, case, found, given.keep))
                     print(json.dumps(tally.faults[-1]), flush=True)
