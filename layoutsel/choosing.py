@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from layoutsel.measuring import measure_copies, measure_unpredicted, measure_worthwhile
-from layoutsel.planning.doubt import bound_within_spread, doubts
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
     has_estimates,
@@ -24,6 +23,7 @@ from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
+from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
 from layoutsel.pricing import warn_of_unknown_machine
 from layoutsel.versions import all_versions
 
@@ -112,7 +112,7 @@ def explained(
         explanation=explanation,
         uncertainty=Uncertainty(
             bound_us=min(bound_within_spread(problem), solution.bound_us),
-            loss_us=doubts(problem, solution.decisions).loss_us,
+            loss_us=value_of_information(problem, solution.decisions).loss_us,
         ),
     )
     mode = session.precision

@@ -20,10 +20,10 @@ from layoutsel.cost.store import Store
 from layoutsel.cost.worker import Worker
 from layoutsel.planning import documents
 from layoutsel.planning.contenders import within
-from layoutsel.planning.doubt import Candidate
 from layoutsel.planning.hybrid import refine
 from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
 from layoutsel.planning.solve import solve
+from layoutsel.planning.value_of_information import Candidate
 from layoutsel.precision import F32, OWN
 from layoutsel.pricing import Pricing
 from tvm_passes.errors import Decline

@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 
 from layoutsel.planning import documents
-from layoutsel.planning.doubt import MEASURED
 from layoutsel.planning.plan import Plan
+from layoutsel.planning.value_of_information import MEASURED
 from layoutsel.precision import F32, precision_mode
 
 DIRECT = "direct"

@@ -15,8 +15,8 @@ from tvm_passes.decision import Decision, SubgraphId
 
 T = TypeVar("T")
 
-_DOUBT = 1.15
-"""How much slower than thought a unit or a layout is supposed to be, to see what that would change."""
+_SLOWER = 1.15
+"""Factor on the costs of one unit or one layout, to find the plan if these were underestimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _slow_down(
         replace(
             node,
             options=tuple(
-                replace(o, cost_us=o.cost_us * (_DOUBT if affected(node, o) else 1.0))
+                replace(o, cost_us=o.cost_us * (_SLOWER if affected(node, o) else 1.0))
                 for o in node.options
             ),
         )

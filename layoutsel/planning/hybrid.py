@@ -7,9 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from layoutsel.cost.model import INTERRUPTED
-from layoutsel.planning.doubt import MEASURED, Candidate, Doubts, doubts, reprice
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
+from layoutsel.planning.value_of_information import (
+    MEASURED,
+    Candidate,
+    InformationValue,
+    reprice,
+    value_of_information,
+)
 from layoutsel.precision import OWN
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, LayoutselError
@@ -31,7 +37,7 @@ class Refined:
 
     problem: PlanningProblem
     solution: Solution
-    doubts: Doubts
+    information: InformationValue
     measured: int
     """Distinct candidates that were measured."""
     stable: bool
@@ -59,7 +65,7 @@ def refine(
     measured = 0
     while True:
         solution = solve(problem, time_limit_s=time_limit_s)
-        found = doubts(problem, solution.decisions)
+        found = value_of_information(problem, solution.decisions)
         wanted = _most_worthwhile(found, key_of)
         stable = found.loss_us <= STABLE * solution.cost_us or not wanted
         answers = {} if stable else measure(wanted)
@@ -67,7 +73,7 @@ def refine(
             return Refined(
                 problem=problem,
                 solution=solution,
-                doubts=found,
+                information=found,
                 measured=measured,
                 stable=stable,
             )
@@ -176,7 +182,7 @@ def _node_without(node: Node, leave_out: Callable[[Option], bool], reason: tuple
     return replace(node, options=kept, declines=(*node.declines, *declines))
 
 
-def _most_worthwhile(found: Doubts, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
+def _most_worthwhile(found: InformationValue, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
     worth: dict[tuple[str, object], float] = {}
     first: dict[tuple[str, object], Candidate] = {}
     for candidate, gain in found.worth_us.items():

@@ -48,12 +48,12 @@ class PlannedSubgraph:
 
 @dataclass(frozen=True, kw_only=True)
 class Uncertainty:
-    """What it means for a plan that costs are known to within their spread only."""
+    """Consequences of uncertain costs for a plan."""
 
     bound_us: float
-    """No plan is faster than this, microseconds, if no cost is lower than its spread says."""
+    """Lower bound on every plan, microseconds, if no cost is lower than its spread allows."""
     loss_us: float
-    """What knowing every cost is expected to gain, microseconds; see :mod:`layoutsel.planning.doubt`."""
+    """Expected gain of knowing every cost, microseconds; see :mod:`layoutsel.planning.value_of_information`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from layoutsel.planning.doubt import MEASURED
 from layoutsel.planning.problem import Boundary
+from layoutsel.planning.value_of_information import MEASURED
 from tvm_passes.decision import Decision, SubgraphId
 
 if TYPE_CHECKING:

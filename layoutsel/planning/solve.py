@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layoutsel.planning.dual import ascend
+from layoutsel.planning.dual_bound import ascend
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
 from layoutsel.planning.integer import solve_integer
 from layoutsel.planning.local_search import improve

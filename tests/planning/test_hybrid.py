@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 from problems import brute_force, graph_problem, small_problems
 
 from layoutsel.planning import hybrid
-from layoutsel.planning.doubt import doubts, expected_improvement, reprice
 from layoutsel.planning.hybrid import BATCH, refine
 from layoutsel.planning.solve import solve
+from layoutsel.planning.value_of_information import (
+    expected_improvement,
+    reprice,
+    value_of_information,
+)
 from tvm_passes.errors import LayoutselError
 
 seeds = st.integers(0, 2**32)
@@ -61,7 +65,7 @@ def each_by_itself(problem):
 
 @settings(max_examples=40, deadline=None)
 @given(small_problems(), seeds)
-def test_with_all_doubts_removed_the_plan_is_the_best(problem, seed):
+def test_with_every_cost_known_the_plan_is_the_best(problem, seed):
     real, oracle = measured(problem), Oracle(measured(problem))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hybrid, "STABLE", 0.0)
@@ -134,7 +138,7 @@ def test_worth_is_of_candidates_that_are_not_measured(problem, seed):
         guessed(problem, seed),
         lambda _, o: replace(o, source="measured") if rng.random() < 0.5 else o,
     )
-    found = doubts(mixed, solve(mixed).decisions)
+    found = value_of_information(mixed, solve(mixed).decisions)
     assert found.loss_us >= 0
     for (id_, decision), gain in found.worth_us.items():
         assert gain > 0
@@ -155,7 +159,7 @@ def test_what_cannot_come_close_is_worth_nothing(problem, seed):
             source="learned",
         ),
     )
-    found = doubts(far, fast)
+    found = value_of_information(far, fast)
     assert not found.worth_us
     assert found.loss_us == 0
 
@@ -167,7 +171,7 @@ def test_an_expected_improvement_is_a_number_for_any_scale(delta, sigma):
 
 
 @given(delta=st.floats(0, 100), sigma=st.floats(0.01, 100), more=st.floats(1.0, 10.0))
-def test_improvements_grow_with_doubt_and_fall_with_distance(delta, sigma, more):
+def test_improvements_grow_with_uncertainty_and_fall_with_distance(delta, sigma, more):
     gain = expected_improvement(delta, sigma)
     assert expected_improvement(delta, sigma * more) >= gain - 1e-9 * sigma * more
     assert expected_improvement(delta * more, sigma) <= gain + 1e-9 * sigma

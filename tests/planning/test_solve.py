@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layoutsel.planning.dual import ascend
+from layoutsel.planning.dual_bound import ascend
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
 from layoutsel.planning.integer import solve_integer
 from layoutsel.planning.presolve import eliminate_dead_ends

@@ -1,4 +1,4 @@
-"""Which costs, if they were known better, could change the plan: what is worth measuring.
+"""Value of information: the candidates whose cost is worth measuring, because knowing it could change the plan.
 
 For every sub-graph, the chosen candidate and another are compared: `delta` is how much more the best plan with the other
 one costs, `sigma` how uncertain the difference of the two candidates' costs is. With a normal error, knowing the
@@ -24,7 +24,7 @@ from layoutsel.planning.tables import build_tables, to_choice
 from tvm_passes.decision import Decision, SubgraphId
 
 MEASURED = "measured"
-"""Source of a cost that measuring would not tell better."""
+"""Source of a cost that was measured; measuring it again adds nothing."""
 _TO_SIGMA = 1 / 0.6745
 """Standard deviation of a normal distribution, in half distances of its quartiles."""
 
@@ -32,19 +32,21 @@ Candidate = tuple[SubgraphId, Decision]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubts:
-    """What the uncertainty of costs means for a plan."""
+class InformationValue:
+    """Expected gain of knowing uncertain costs exactly, for one plan."""
 
     worth_us: Mapping[Candidate, float]
-    """Expected improvement by knowing a candidate's cost, microseconds, where it is above zero."""
+    """Expected improvement from knowing one candidate's cost, microseconds; candidates without any are absent."""
     loss_us: float
-    """Expected improvement by knowing every cost: how much the plan may lose by uncertainty."""
+    """Expected improvement from knowing every cost, microseconds: the loss that uncertainty may cause."""
     exact: bool
-    """Whether the rest of the plan may change around each candidate; else it stays, and less is found."""
+    """True if the rest of the plan was optimised around each candidate; False if it was kept, so values are too low."""
 
 
-def doubts(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> Doubts:
-    """Weigh the uncertainties of `problem` for its best plan, `decisions`."""
+def value_of_information(
+    problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]
+) -> InformationValue:
+    """Compute the value of knowing each uncertain cost of `problem`, given its best plan, `decisions`."""
     tables = build_tables(problem)
     choice = tuple(to_choice(problem, decisions))
     best_us = tables.total(choice)
@@ -62,11 +64,11 @@ def doubts(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -
                 if option.source != MEASURED:
                     key = (node.id, option.decision)
                     worth[key] = worth.get(key, 0.0) + gain
-    return Doubts(worth_us=worth, loss_us=loss_us, exact=exact)
+    return InformationValue(worth_us=worth, loss_us=loss_us, exact=exact)
 
 
 def _gains(node: Node, mine: int, deltas: np.ndarray) -> dict[int, float]:
-    """Expected improvement by every other option whose comparison with the chosen one is uncertain."""
+    """Expected improvement per option of `node` whose comparison with the chosen option, `mine`, is uncertain."""
     gains = {}
     for position, option in enumerate(node.options):
         sigma = _TO_SIGMA * math.hypot(_unknown_us(option), _unknown_us(node.options[mine]))
@@ -82,14 +84,14 @@ def _unknown_us(option: Option) -> float:
 
 
 def expected_improvement(delta: float, sigma: float) -> float:
-    """Expected gain by knowing a difference with mean `delta` and standard deviation `sigma`."""
+    """Expected gain of knowing a difference with mean `delta` and standard deviation `sigma`."""
     u = delta / sigma
     density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
     return sigma * (density - u * 0.5 * math.erfc(u / math.sqrt(2)))
 
 
 def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) -> float:
-    """No plan is faster than this, microseconds, if no cost is lower than its spread says."""
+    """Lower bound on every plan, microseconds, if no cost is lower than its spread allows."""
     nodes = tuple(
         replace(
             node,
@@ -106,7 +108,7 @@ def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) 
 def reprice(
     problem: PlanningProblem, price: Callable[[Node, Option], Option | None]
 ) -> PlanningProblem:
-    """Copy the problem with every option as `price` makes it; None drops it, unless that leaves a node without any."""
+    """Copy the problem with options replaced by `price`; None drops one, unless it is the last of its node."""
 
     def options(node: Node) -> tuple[Option, ...]:
         priced = [price(node, option) for option in node.options]

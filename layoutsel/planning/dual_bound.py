@@ -1,7 +1,9 @@
-"""A lower bound at any time: block coordinate ascent on the dual of the relaxation, tensor by tensor.
+"""Lower bound on the sum of costs: block coordinate ascent on the dual of the linear relaxation.
+
+It can stop at any time with a valid bound.
 
 Max-product linear programming (Globerson, Jaakkola, "Fixing max-product", NIPS 2007) with a tensor and all its users
-as one factor. Every update raises the bound or leaves it; what the nodes believe at the end is rounded to a choice.
+as one factor. No update lowers the bound. The nodes' final beliefs are rounded to a choice.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 _SETTLED = 1e-6
 """Stop when a sweep raises the bound by less than this part of it."""
 _MOST_LABELS = 8
-"""Tensors with more labels in a group are left out: their boundaries count as free."""
+"""Maximum number of labels per group; tensors with more are left out, as if their boundaries were free."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DualResult:
-    """A bound, and the best choice met on the way."""
+class DualBound:
+    """Dual bound, with the best choice found during the ascent."""
 
     bound_us: float
     """Proven lower bound, microseconds."""
@@ -35,7 +37,7 @@ class DualResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _Factor:
-    """A tensor, prepared: every set of labels that may be paid for, as columns."""
+    """A tensor with its consumers; each set of labels that may be paid for is a column."""
 
     producer: int
     charge: np.ndarray
@@ -45,7 +47,7 @@ class _Factor:
     """Per consumer, (consumer options, sets): infinite where the set lacks what the option wants."""
 
 
-def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualResult:
+def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualBound:
     """Raise the bound until it settles, for at most `sweeps` sweeps, or until the :func:`time.monotonic` `deadline`."""
     factors = [_prepare(t) for t in tables.tensors if _is_small(t)]
     beliefs = [costs.astype(float).copy() for costs in tables.costs]
@@ -69,7 +71,7 @@ def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualResult
             break
     raises = _raises(factors, beliefs, messages)
     below = bound - best_bound  # rounding may have cost the last sweep some of the bound
-    return DualResult(
+    return DualBound(
         bound_us=best_bound, choice=best_choice, raises_us=tuple(r + below for r in raises)
     )
 
@@ -153,7 +155,7 @@ def _prepare(tensor: TensorTable) -> _Factor:
 
 
 def _subsets(count: int) -> list[np.ndarray]:
-    """All sets of `count` labels but the empty one, as booleans."""
+    """All non-empty sets of `count` labels, as booleans."""
     return [np.array(bits) for bits in itertools.product((False, True), repeat=count) if any(bits)]
 
 

@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from problems import graph_problem
 from scipy import integrate, stats
 
-from layoutsel.planning.doubt import bound_within_spread, doubts, expected_improvement, reprice
 from layoutsel.planning.hybrid import BATCH, refine
 from layoutsel.planning.solve import solve
+from layoutsel.planning.value_of_information import (
+    bound_within_spread,
+    expected_improvement,
+    reprice,
+    value_of_information,
+)
 
 CHAIN = [[-1], [0], [1], [2], [1, 3]]
 
@@ -48,7 +53,7 @@ def test_expected_improvement_is_its_integral(delta, sigma):
 
 def test_nothing_is_worth_measuring_where_all_is_measured():
     found = problem(0, 0.3, source="measured")
-    assert not doubts(found, solve(found).decisions).worth_us
+    assert not value_of_information(found, solve(found).decisions).worth_us
 
 
 @settings(max_examples=20, deadline=None)
@@ -58,7 +63,7 @@ def test_less_uncertainty_costs_less(seed):
     for spread in (0.3, 0.1, 0.01, 0.0):
         found = problem(seed, spread)
         solution = solve(found)
-        losses.append(doubts(found, solution.decisions).loss_us)
+        losses.append(value_of_information(found, solution.decisions).loss_us)
         assert bound_within_spread(found) <= solution.bound_us + 1e-6
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] == 0
