@@ -26,8 +26,31 @@ from tvm_passes.cpu.view import View
 
 
 @dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis that a kernel slides along."""
+
+    size: int
+    """Inputs along it."""
+    results: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0
+    """Inputs missing before the first."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether every tap of every result meets an input."""
+        last = (self.results - 1) * self.stride + (self.kernel - 1) * self.dilation - self.pad
+        return self.pad <= 0 and last < self.size
+
+
+@dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """Shape of a 2-D convolution; of a matrix product where the kernel is 1×1 and the height 1."""
+    """Shape of a 2-D convolution; of a matrix product where the kernel is 1×1 and the height 1.
+
+    One over volumes is an image whose rows are those of all planes: heights and the kernel's height count them together.
+    """
 
     batch: int
     in_channels: int
@@ -42,6 +65,24 @@ class Convolution:
     pad_top: int = 0
     pad_left: int = 0
     groups: int = 1
+    planes: tuple[Axis, Axis] | None = None
+    """Of volumes: the axis of planes, and that of the rows of one plane."""
+
+    @property
+    def row_axes(self) -> tuple[Axis, ...]:
+        """The axes that rows count, outermost first."""
+        if self.planes is not None:
+            return self.planes
+        return (
+            Axis(
+                size=self.in_height,
+                results=self.out_height,
+                kernel=self.kernel[0],
+                stride=self.strides[0],
+                dilation=self.dilation[0],
+                pad=self.pad_top,
+            ),
+        )
 
     @property
     def group_in(self) -> int:
@@ -63,7 +104,8 @@ class Convolution:
     def pointwise(self) -> bool:
         """Whether each output pixel reads just the input pixel at its place."""
         return (
-            self.kernel == (1, 1)
+            self.planes is None
+            and self.kernel == (1, 1)
             and self.strides == (1, 1)
             and self.pad_top == self.pad_left == 0
             and (self.in_height, self.in_width) == (self.out_height, self.out_width)

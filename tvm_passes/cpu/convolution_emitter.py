@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
@@ -14,7 +15,7 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 
 if TYPE_CHECKING:
-    from tvm_passes.cpu.convolution import ConvolutionKernel
+    from tvm_passes.cpu.convolution import Axis, ConvolutionKernel
 
 _BODY = 20
 """Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
@@ -45,6 +46,40 @@ class _Place:
     """Lanes of the last vector that exist."""
     weights: TirExpr
     """Offset of the tile's packed weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reach:
+    """The taps along one axis that meet an input at one result."""
+
+    axis: Axis
+    at: TirExpr
+    """Number of the result."""
+    low: TirExpr
+    high: TirExpr
+    """First tap, and the one behind the last."""
+
+    @staticmethod
+    def of(axis: Axis, at: TirExpr) -> _Reach:
+        """The taps at result `at`."""
+        if axis.is_inside:
+            return _Reach(axis=axis, at=at, low=0, high=axis.kernel)
+        first, dilation = at * axis.stride - axis.pad, axis.dilation
+        low = T.max(0, (dilation - 1 - first) // dilation)
+        high = T.min(axis.kernel, (axis.size - first + dilation - 1) // dilation)
+        return _Reach(axis=axis, at=at, low=bind(low), high=bind(high))
+
+
+def _taps(reach: Sequence[_Reach], loops: ExitStack) -> tuple[TirExpr, TirExpr]:
+    """Enter the loops over kernel rows; gives the present one and the input row that it meets."""
+    row = source = 0
+    for one in reach:
+        axis = one.axis
+        step = loops.enter_context(emit.serial(one.high - one.low))
+        tap = bind(step + one.low)
+        row = row * axis.kernel + tap
+        source = source * axis.size + (one.at * axis.stride + tap * axis.dilation - axis.pad)
+    return row, source
 
 
 class ConvolutionEmitter:
@@ -152,11 +187,11 @@ class ConvolutionEmitter:
     def _reduce(self, place: _Place, accumulators: Sequence[Sequence[Accumulator]]) -> None:
         conv = self.conv
         kernel_w = conv.kernel[1]
-        low, high = self._kernel_rows(place.y)
+        reach = self._reach(place.y)
         with emit.serial(conv.group_in // self.block) as chunk:
             for column in range(kernel_w):
                 masks = [self._valid(left, place.width, column) for left in place.lefts]
-                body = partial(self._columns, place, accumulators, chunk, column, (low, high))
+                body = partial(self._columns, place, accumulators, chunk, column, reach)
                 self._by_mask(place, masks, body)
 
     def _by_mask(
@@ -197,17 +232,16 @@ class ConvolutionEmitter:
         limit = self.geometry.row if conv.pointwise else conv.in_width
         return tuple(pixel for pixel, x in enumerate(positions) if 0 <= x < limit)
 
-    def _kernel_rows(self, y: TirExpr) -> tuple[TirExpr, TirExpr]:
-        """Bounds of the kernel rows whose tap is inside the image at output row `y`."""
-        conv = self.conv
-        height, stride, dilation = conv.kernel[0], conv.strides[0], conv.dilation[0]
-        bottom = (conv.out_height - 1) * stride + (height - 1) * dilation - conv.pad_top
-        if conv.pad_top == 0 and bottom < conv.in_height:
-            return 0, height
-        top = y * stride - conv.pad_top
-        low = T.max(0, (dilation - 1 - top) // dilation)
-        high = T.min(height, (conv.in_height - top + dilation - 1) // dilation)
-        return bind(low), bind(high)
+    def _reach(self, y: TirExpr) -> tuple[_Reach, ...]:
+        """The taps inside the image at output row `y`, by axis."""
+        axes, place = self.conv.row_axes, y
+        found: list[_Reach] = []
+        for axis in reversed(axes):
+            outer = len(found) == len(axes) - 1
+            at = place if outer else bind(place % axis.results)
+            found.append(_Reach.of(axis, at))
+            place = place if outer else bind(place // axis.results)
+        return tuple(reversed(found))
 
     def _columns(
         self,
@@ -215,12 +249,11 @@ class ConvolutionEmitter:
         accumulators: Sequence[Sequence[Accumulator]],
         chunk: TirExpr,
         column: int,
-        rows: tuple[TirExpr, TirExpr],
+        reach: Sequence[_Reach],
         valid: Sequence[int],
     ) -> None:
         """All kernel rows and the channels of a block, for one kernel column."""
         conv, view = self.conv, self.kernel.source
-        low, high = rows
         row_stride, pixel_stride = self.geometry.row_stride(view)
         width = place.vectors * self.lanes
         kernel_h, kernel_w = conv.kernel
@@ -229,9 +262,8 @@ class ConvolutionEmitter:
         x = place.left * conv.strides[1] + column * conv.dilation[1] - conv.pad_left
         base = place.image * view.n + channels + x * pixel_stride
         start = place.weights + (chunk * kernel_w + column) * (kernel_h * self.block * width)
-        with emit.serial(high - low if not isinstance(high, int) else high) as step:
-            kernel_row = bind(step + low)
-            y = place.y * conv.strides[0] + kernel_row * conv.dilation[0] - conv.pad_top
+        with ExitStack() as loops:
+            kernel_row, y = _taps(reach, loops)
             with emit.serial(self.block // unroll) as inner:
                 source = bind(base + y * row_stride + inner * (unroll * view.c))
                 weights = bind(start + (kernel_row * self.block + inner * unroll) * width)

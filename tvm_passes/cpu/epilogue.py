@@ -173,34 +173,39 @@ class Epilogue:
         return OPERATORS[item.operator]([value(arg) for arg in item.args], item, lanes)
 
 
-def _supported(node: Node, full: Sequence[int]) -> bool:
+def _supported(node: Node, full: Sequence[int], *, is_image: bool) -> bool:
     if node.operator not in OPERATORS or node.dtype != "float32" or node.shape != tuple(full):
         return False
     if node.operator == "power":
         exponent = _exponent(node)
         return exponent * 4 == int(exponent * 4) and abs(exponent) <= 8
     if node.operator == "nn.prelu":
-        return len(full) == 4 and int(node.attrs.axis) in (1, -3)
+        return is_image and int(node.attrs.axis) % len(full) == 1
     return True
 
 
-def _operand_view(node: Node, param: Param, full: Sequence[int]) -> View | None:
+def _operand_view(node: Node, param: Param, full: Sequence[int], *, is_image: bool) -> View | None:
     if param.dtype != "float32":
         return None
+    shape = param.shape
     if node.operator == "nn.prelu" and param is node.args[1]:
-        return broadcast_view((param.shape[0], 1, 1), param.layout, full)
-    if param.within is not None:
-        return param.view if param.shape == tuple(full) else None
-    return broadcast_view(param.shape, param.layout, full)
+        shape = (shape[0], *(1,) * (len(full) - 2))
+    elif param.within is not None:
+        return param.view if shape == tuple(full) else None
+    return broadcast_view(shape, param.layout, full, is_image=is_image)
 
 
-def read_epilogue(subgraph: Subgraph, anchor: Node | None) -> Epilogue | str:
+def read_epilogue(
+    subgraph: Subgraph, anchor: Node | None, *, is_volume: bool = False
+) -> Epilogue | str:
     """The epilogue behind `anchor`, or the name of the operator that cannot be part of one.
 
     Parameters
     ----------
     anchor
         The node that a kernel computes; None if the whole sub-graph is element-wise.
+    is_volume
+        Whether the rows of tensors are those of planes, as :func:`tvm_passes.cpu.view.as_planes` counts them.
     """
     nodes = subgraph.nodes if anchor is None else subgraph.nodes[1:]
     if not subgraph.single or (anchor is not None and subgraph.nodes[0] is not anchor):
@@ -208,14 +213,15 @@ def read_epilogue(subgraph: Subgraph, anchor: Node | None) -> Epilogue | str:
     full = subgraph.results[0].shape
     if anchor is not None and anchor.shape != full:
         return subgraph.nodes[-1].operator
+    is_image = is_volume or len(full) == 4
     views: dict[Param, View] = {}
     uses: dict[Value, int] = {}
     for node in nodes:
-        fits = _supported(node, full)
+        fits = _supported(node, full, is_image=is_image)
         for arg in node.args:
             uses[arg] = uses.get(arg, 0) + 1
             if isinstance(arg, Param):
-                found = _operand_view(node, arg, full)
+                found = _operand_view(node, arg, full, is_image=is_image)
                 fits = fits and found is not None and views.setdefault(arg, found) == found
         if not fits:
             return node.operator

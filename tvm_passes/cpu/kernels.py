@@ -11,6 +11,7 @@ from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_po
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
 from tvm_passes.cpu.plan_series import plan_conv1d
 from tvm_passes.cpu.plan_transposed import plan_transposed
+from tvm_passes.cpu.plan_volumes import plan_conv3d
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
 from tvm_passes.cpu.subgraph import Subgraph, is_stored
@@ -30,6 +31,7 @@ PLANNERS: Mapping[str, Planner] = {
     "nn.conv1d_transpose": plan_transposed,
     "nn.conv2d": plan_conv2d,
     "nn.conv2d_transpose": plan_transposed,
+    "nn.conv3d": plan_conv3d,
     "nn.layer_norm": plan_layer_norm,
     "nn.max_pool2d": plan_pool2d,
     "nn.softmax": plan_softmax,
@@ -41,6 +43,7 @@ ANY_STORAGE = frozenset(PLANNERS) - {
     "nn.conv1d",
     "nn.conv1d_transpose",
     "nn.conv2d_transpose",
+    "nn.conv3d",
     "nn.layer_norm",
     "nn.softmax",
 }

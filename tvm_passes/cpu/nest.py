@@ -136,7 +136,8 @@ def nest_for(
     lanes = unit.lanes * (
         2 if result.storage == BF16 and first_channel % (2 * unit.lanes) == 0 else 1
     )
-    if result.c == 1 and (result.w != 1 or shape[2] * shape[3] == 1):
+    is_counted = any(view.column_digits for view in views)  # no stride leads from lane to lane
+    if result.c == 1 and (result.w != 1 or shape[2] * shape[3] == 1 or is_counted):
         blocks = [view.block for view in views if view.c and view.chunk != view.block * view.c]
         return Nest(
             shape=shape,

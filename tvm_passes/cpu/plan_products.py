@@ -79,8 +79,8 @@ class Product:
         )
 
 
-def read_product(subgraph: Subgraph, unit: VectorUnit) -> Product | str:
-    """The product that a sub-graph starts with, or the operator that is in the way."""
+def read_product(subgraph: Subgraph, unit: VectorUnit, *, is_volume: bool = False) -> Product | str:
+    """The product that a sub-graph starts with, or the operator that is in the way; see :func:`read_epilogue`."""
     anchor = subgraph.nodes[0] if subgraph.nodes else None
     if anchor is None or len(anchor.args) != 2:
         return subgraph.anchor
@@ -89,7 +89,7 @@ def read_product(subgraph: Subgraph, unit: VectorUnit) -> Product | str:
         return subgraph.anchor
     if not source.dtype == weights.dtype == "float32":
         return subgraph.anchor
-    epilogue = read_epilogue(subgraph, anchor)
+    epilogue = read_epilogue(subgraph, anchor, is_volume=is_volume)
     if isinstance(epilogue, str):
         return epilogue
     return Product(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -125,11 +124,11 @@ def _layouts(subgraph: Subgraph) -> list[str]:
 def as_rows(subgraph: Subgraph) -> Subgraph:
     """The same sub-graph over the same memory, each plain tensor of four dimensions being rows of its last axis.
 
-    ``(N, H, W, C)`` becomes ``(1, N*H*W, C)``: a product over the last axis needs no image.
+    ``(N, H, W, C)`` becomes ``(1, N, H, W, C)``: only four dimensions are an image, and broadcasts keep their axes.
     """
 
     def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (1, prod(shape[:3]), shape[3]) if len(shape) == 4 else shape
+        return (1, *shape) if len(shape) == 4 else shape
 
     return reshaped(subgraph, rows)
 

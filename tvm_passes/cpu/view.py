@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer, TirExpr
@@ -17,6 +18,20 @@ class Slice:
     shape: tuple[int, ...]
     """Logical shape of the larger one."""
     first: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digit:
+    """One of several axes that are counted as one, where strides differ between them."""
+
+    period: int
+    """Count after which this axis moves on."""
+    extent: int
+    stride: int
+
+    def offset(self, count: TirExpr) -> TirExpr:
+        """Offset along this axis at a place of the joint one."""
+        return count // self.period % self.extent * self.stride
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +53,10 @@ class View:
     """Of split storage: where the low half of an element lies, seen from its high half."""
     start: int = 0
     """Where the first element lies."""
+    row_digits: tuple[Digit, ...] = ()
+    """Axes that h counts together; its own stride is 0 then."""
+    column_digits: tuple[Digit, ...] = ()
+    """Axes that w counts together; its own stride is 0 then."""
 
     def channel(self, c: TirExpr) -> TirExpr:
         """Offset of channel `c` of the first pixel of the first image."""
@@ -47,7 +66,11 @@ class View:
 
     def offset(self, n: TirExpr, c: TirExpr, h: TirExpr, w: TirExpr) -> TirExpr:
         """Offset of one element."""
-        return n * self.n + self.channel(c) + h * self.h + w * self.w
+        where = n * self.n + self.channel(c) + h * self.h + w * self.w
+        for digits, count in ((self.row_digits, h), (self.column_digits, w)):
+            for digit in digits:
+                where = where + digit.offset(count)
+        return where
 
     def load(self, buffer: Buffer, base: TirExpr, lanes: int = 1, axis: str = "c") -> TirExpr:
         """Values of `lanes` elements along `axis` from offset `base` on, as float32."""
@@ -132,22 +155,60 @@ def shuffled(where: View, channels: int, groups: int) -> View:
     return replace(where, block=channels // groups, chunk=where.c, c=groups * where.c)
 
 
-def broadcast_view(shape: Sequence[int], layout: str, full: Sequence[int]) -> View | None:
+def broadcast_view(
+    shape: Sequence[int], layout: str, full: Sequence[int], *, is_image: bool
+) -> View | None:
     """View of an operand of `shape` that broadcasts to `full`: stride 0 where it does not vary.
 
-    None where the broadcast does not follow the axes of :class:`View`, such as a per-sequence term of a 3-D tensor.
+    None where it does not broadcast.
+
+    Parameters
+    ----------
+    is_image
+        Whether the axes are (N, C, …, W), those in between being rows. The others are matrices: channels come last, and
+        all axes before are columns.
     """
     if len(shape) > len(full):
         return None
     padded = (1,) * (len(full) - len(shape)) + tuple(shape)
-    if len(full) != 4:
-        rows, full_rows = padded[:-1], tuple(full[:-1])
-        if rows != full_rows and any(dim != 1 for dim in rows):
-            return None
-        own = view(padded, layout)
-        c, w = padded[-1:] != (1,) and bool(padded), any(dim != 1 for dim in rows)
-        return replace(own, n=0, chunk=own.chunk * c, c=own.c * c, h=0, w=own.w * w)
-    own = view(padded, layout)
-    n, c, h, w = (dim != 1 for dim in padded)
-    varying = replace(own, n=own.n * n, h=own.h * h, w=own.w * w)
+    if any(dim not in (1, whole) for dim, whole in zip(padded, full, strict=True)):
+        return None
+    if not is_image:
+        own = view(padded, layout) if len(padded) != 4 else view((1, *padded), layout)
+        stride, digits = _counted(padded[:-1], full[:-1], own.w)
+        c = padded[-1:] != (1,) and bool(padded)
+        return replace(
+            own, n=0, chunk=own.chunk * c, c=own.c * c, h=0, w=stride, column_digits=digits
+        )
+    own = view(as_planes(padded), layout)
+    stride, digits = _counted(padded[2:-1], full[2:-1], own.h)
+    n, c, w = (padded[axis] != 1 for axis in (0, 1, -1))
+    varying = replace(own, n=own.n * n, h=stride, w=own.w * w, row_digits=digits)
     return varying if c else replace(varying, block=1, chunk=0, c=0)
+
+
+def as_planes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``(N, C, D, H, W)`` as ``(N, C, D*H, W)``: an image whose rows are those of all planes."""
+    return (*shape[:2], prod(shape[2:-1]), shape[-1])
+
+
+def _counted(
+    dims: Sequence[int], full: Sequence[int], stride: int
+) -> tuple[int, tuple[Digit, ...]]:
+    """Stride of axes `full` counted as one, in a tensor of `dims` whose last axis has `stride`; digits where none serves."""
+    digits: list[Digit] = []
+    period = 1
+    for dim, whole in zip(reversed(dims), reversed(full), strict=True):
+        if dim > 1:
+            last = digits[-1] if digits else None
+            if last and last.period * last.extent == period:
+                digits[-1] = replace(last, extent=last.extent * dim)
+            else:
+                digits.append(Digit(period=period, extent=dim, stride=stride))
+            stride *= dim
+        period *= whole
+    if not digits:
+        return 0, ()
+    if digits[0].extent == period:
+        return digits[0].stride, ()
+    return 0, tuple(digits)
