@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.relax import Expr
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from layoutsel.model import import_einsum, import_indices, import_resize
+from layoutsel.model import import_activations, import_einsum, import_indices, import_resize
 from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
 from layoutsel.model.import_pooling import lp_pooling, pooling
 from layoutsel.model.import_support import Converter, array_of, constant, stock
@@ -329,21 +329,6 @@ def _mean_variance_norm(builder, inputs, attributes, _state, _opset) -> Expr:  #
     return relax.op.divide(builder.emit(centred), builder.emit(relax.op.sqrt(variance)))
 
 
-def _hard_swish(builder, inputs, _attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    dtype = str(inputs[0].ty.dtype)
-    sixth, half = relax.const(1 / 6, dtype), relax.const(0.5, dtype)
-    line = builder.emit(relax.op.add(relax.op.multiply(inputs[0], sixth), half))
-    return relax.op.multiply(inputs[0], relax.op.clip(line, 0.0, 1.0))
-
-
-def _hard_sigmoid(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    dtype = str(inputs[0].ty.dtype)
-    slope = relax.const(float(attributes.get("alpha", 0.2)), dtype)
-    offset = relax.const(float(attributes.get("beta", 0.5)), dtype)
-    line = builder.emit(relax.op.add(relax.op.multiply(inputs[0], slope), offset))
-    return relax.op.clip(line, 0.0, 1.0)
-
-
 CONVERTERS: Mapping[str, Converter] = {
     "AveragePool": pooling("AveragePool"),
     "Clip": _clip,
@@ -352,13 +337,14 @@ CONVERTERS: Mapping[str, Converter] = {
     "Cosh": _hyperbolic(relax.op.add),
     "CumSum": _cumulative_sum,
     "Einsum": import_einsum.convert,
+    "Elu": import_activations.elu,
     "Equal": _equal,
     "Gather": import_indices.gather,
     "GatherElements": import_indices.along_axis("GatherElements"),
     "GatherND": import_indices.coordinates("GatherND"),
     "Gemm": _gemm,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _hard_swish,
+    "HardSigmoid": import_activations.hard_sigmoid,
+    "HardSwish": import_activations.hard_swish,
     "IsInf": _is_infinite,
     "LRN": _lrn,
     "LayerNormalization": _layer_norm,
@@ -375,9 +361,11 @@ CONVERTERS: Mapping[str, Converter] = {
     "RoiAlign": _only("RoiAlign", "mode", (b"avg",), b"avg"),
     "ScatterElements": import_indices.along_axis("ScatterElements"),
     "ScatterND": import_indices.coordinates("ScatterND"),
+    "Selu": import_activations.selu,
     "Sinh": _hyperbolic(relax.op.subtract),
     "SpaceToDepth": _only("SpaceToDepth", "mode", (b"DCR",), b"DCR"),
     "Sum": _chain(relax.op.add),
+    "ThresholdedRelu": import_activations.thresholded_relu,
     "Tile": _tile,
     "TopK": _top_k,
 }
