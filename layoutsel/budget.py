@@ -24,8 +24,8 @@ from layoutsel.planning.trade_off import (
 )
 from layoutsel.precision import F32, MODES
 from layoutsel.rivals import announce, crowned, plan_of, raced
+from layoutsel.runtime.checks import Check, require
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.verify import Check, require
 from layoutsel.session import Session
 from layoutsel.verification import Reference, checks_of, note, reference_of, worst_error
 from tvm_passes.errors import BuildError

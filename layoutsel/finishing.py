@@ -17,8 +17,15 @@ from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.precision import OWN, check_budget
 from layoutsel.rivals import announce, crowned, only_f32, plan_of, raced
+from layoutsel.runtime.checks import (
+    ADVICE,
+    Check,
+    VerificationError,
+    conceded,
+    concessions,
+    require,
+)
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.verify import ADVICE, SPREAD, Check, VerificationError, require
 from layoutsel.session import Session
 from layoutsel.verification import Reference, checks_of, note, reference_of, worst_excess
 from tvm_passes.decision import Decision, SubgraphId
@@ -151,15 +158,10 @@ def _first_exact(
 
 
 def _conceded(checks: Sequence[Check]) -> list[Check]:
-    """The checks, with a warning where the promise is not kept as ONNX Runtime would not keep it either."""
-    for one in checks:
-        if not one.passed and one.is_attained:
-            logger.warning(
-                "output %r: relative L2 error %.1e, promised is %.0e, which f32 arithmetic can hardly keep for this "
-                "network: that of ONNX Runtime, against %s as well, is %.1e",
-                one.output, one.rel_l2_err, one.tolerance, one.reference, one.attainable / SPREAD,
-            )  # fmt: skip
-    return [one.conceded() if one.is_attained else one for one in checks]
+    """:func:`layoutsel.runtime.checks.conceded`, with its warnings."""
+    for warning in concessions(checks):
+        logger.warning("%s", warning)
+    return conceded(checks)
 
 
 def _checks(session: Session, model: CompiledModel, reference: Reference) -> list[Check]:

@@ -13,12 +13,12 @@ import tvm
 
 from layoutsel.cost.worker import Reply, Worker
 from layoutsel.model import ImportedModel
+from layoutsel.runtime.checks import VerificationError
 from layoutsel.runtime.onnx_reference import onnxruntime_references
 from layoutsel.runtime.reference_worker import MISSING, REFUSED, RESULTS
 from layoutsel.runtime.stock_tvm import tvm_references
 from layoutsel.runtime.stored_arrays import ArrayFile
 from layoutsel.runtime.stored_model import StoredModel, weight_bytes
-from layoutsel.runtime.verify import VerificationError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.weight_pool import array_of, give_back

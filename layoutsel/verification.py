@@ -13,20 +13,14 @@ import onnx
 
 from layoutsel.model.input_use import uses_of
 from layoutsel.references import exact_results, onnxruntime_results, stock_results
+from layoutsel.runtime.checks import Check, VerificationError
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.drawn_inputs import are_all_numbers, drawn_inputs
 from layoutsel.runtime.onnx_reference import onnx_softmaxes
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.signature import signatures
 from layoutsel.runtime.trial import TooSlow, run_within
-from layoutsel.runtime.verify import (
-    TOLERANCE,
-    Again,
-    Check,
-    VerificationError,
-    check,
-    tolerance_of,
-)
+from layoutsel.runtime.verify import TOLERANCE, Again, Expected, check, tolerance_of
 from layoutsel.session import Session
 
 logger = logging.getLogger(__name__)
@@ -68,6 +62,26 @@ class Reference:
     """Relative L2 error that f32 arithmetic, or the model's own narrower one, may have."""
     limit_s: float
     """Seconds that running a model on all samples may take."""
+
+    def expected(
+        self, sample: Sample, outputs: Sequence[str], tolerance: float, *, is_budget: bool
+    ) -> Expected:
+        """What a model with `outputs` is to give on `sample`.
+
+        A tolerance that `is_budget` holds as it stands; any other is widened for softmaxes, for what the reference
+        itself moves, and for a model whose own types are narrower.
+        """
+        is_extreme = sample.slack > 1
+        is_strict = is_budget or is_extreme
+        return Expected(
+            outputs=outputs,
+            values=sample.expected,
+            reference=f"{self.name} on extreme inputs" if is_extreme else self.name,
+            softmaxes=() if is_budget else self.softmaxes,
+            tolerance=sample.slack * (tolerance if is_budget else max(tolerance, self.own_error)),
+            again=None if is_strict else sample.again,
+            exact=None if is_strict else sample.exact,
+        )
 
 
 def reference_of(session: Session) -> Reference:
@@ -151,17 +165,14 @@ def _is_finite(value: np.ndarray) -> bool:
 def checks_of(
     model: CompiledModel, reference: Reference, tolerance: float, *, is_budget: bool = False
 ) -> list[Check]:
-    """Measure `model` against `reference`; of each output, the check of the worst sample.
-
-    A tolerance that `is_budget` holds as it stands; any other is widened for softmaxes, for what the reference itself
-    moves, and for a model whose own types are narrower.
+    """Measure `model` against `reference`, as of :meth:`Reference.expected`; of each output, the check of the worst sample.
 
     Raises
     ------
     VerificationError
         If the first run, or all, take longer than the reference's limit.
     """
-    allowed = tolerance if is_budget else max(tolerance, reference.own_error)
+    outputs = [one.name for one in model.outputs]
     worst: dict[str, Check] = {}
     deadline = time.monotonic() + reference.limit_s
     try:
@@ -174,7 +185,8 @@ def checks_of(
                 f"the model cannot be verified: got {len(reference.samples)} samples, of which {index} took "
                 f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s, --time-limit)"
             )
-        for one in _checks_on(sample, model, reference, allowed, is_budget=is_budget):
+        expected = reference.expected(sample, outputs, tolerance, is_budget=is_budget)
+        for one in _checks_on(sample, model, reference, expected):
             if sample.slack > 1 and one.passed:
                 continue  # its error says nothing of usual inputs
             known = worst.get(one.output)
@@ -184,21 +196,11 @@ def checks_of(
 
 
 def _checks_on(
-    sample: Sample, model: CompiledModel, reference: Reference, allowed: float, *, is_budget: bool
+    sample: Sample, model: CompiledModel, reference: Reference, expected: Expected
 ) -> list[Check]:
     """The checks on one sample."""
-    is_extreme = sample.slack > 1
-    checks = check(
-        model,
-        sample.inputs,
-        sample.expected,
-        f"{reference.name} on extreme inputs" if is_extreme else reference.name,
-        () if is_budget else reference.softmaxes,
-        tolerance=sample.slack * allowed,
-        again=None if is_budget or is_extreme else sample.again,
-        exact=None if is_budget or is_extreme else sample.exact,
-    )
-    if not is_extreme:
+    checks = check(model, sample.inputs, expected)
+    if sample.slack <= 1:
         return checks
     usual = reference.samples[0].expected
     shares = map(_share_of_usual, sample.expected, usual)

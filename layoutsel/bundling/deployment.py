@@ -1,8 +1,7 @@
-"""A bundle that deploys a plan: the whole model, with a sample and what the reference makes of it."""
+"""A bundle that deploys a plan: the whole model, with a sample and the results that are expected of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ from layoutsel.ondevice.manifest import Check, Deployed, Manifest
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import bits_of
-from layoutsel.runtime.verify import names_of, tolerances, widened
-from layoutsel.session import Session
 from layoutsel.verification import Reference, reference_of
 from tvm_passes.ir import tensor_types
 
@@ -70,33 +67,24 @@ def _write_model(making: Making, plan: Plan) -> int:
 def _write_sample(making: Making, reference: Reference, results: int) -> Deployed:
     session, folder = making.session, making.folder / _DATA
     folder.mkdir()
-    sample = reference.samples[0]
+    sample, mode = reference.samples[0], session.precision
     outputs = [spec.name for spec in session.model.outputs]
-    names = names_of(outputs, results, len(sample.expected))
+    expected = reference.expected(sample, outputs, mode.tolerance, is_budget=mode.is_budget)
+    names = expected.names(results)
+    standard = expected.portable(names)
+    each = zip(names, standard.values, standard.tolerances, standard.attainable, strict=False)
     checks = tuple(
         Check(
             output=name,
             dtype=str(want.dtype),
             file=_write(folder, f"output{index}", want),
             tolerance=tolerance,
+            attainable=attainable,
         )
-        for index, (name, want, tolerance) in enumerate(
-            zip(names, sample.expected, _tolerances(session, reference, names), strict=False)
-        )
+        for index, (name, want, tolerance, attainable) in enumerate(each)
     )
     inputs = [_write(folder, f"input{i}", value) for i, value in enumerate(sample.inputs)]
-    return Deployed(file=_MODEL, inputs=tuple(inputs), reference=reference.name, checks=checks)
-
-
-def _tolerances(session: Session, reference: Reference, names: Sequence[str]) -> list[float]:
-    """As of :func:`layoutsel.verification.checks_of`, but that nobody is asked again on the device."""
-    mode, sample, outputs = session.precision, reference.samples[0], len(session.model.outputs)
-    if mode.is_budget:
-        return tolerances(names, outputs, sample.expected, mode.tolerance, ())
-    most = max(mode.tolerance, reference.own_error)
-    allowed = tolerances(names, outputs, sample.expected, most, reference.softmaxes)
-    other = sample.again() if sample.again else None
-    return widened(allowed, other, sample.expected) if other else allowed
+    return Deployed(file=_MODEL, inputs=tuple(inputs), reference=standard.reference, checks=checks)
 
 
 def _write(folder: Path, name: str, value: np.ndarray) -> str:

@@ -54,6 +54,7 @@ def run_deployed(trial: Trial) -> DeployedResult:
                 output=one.output,
                 rel_l2_err=error if math.isfinite(error) else None,
                 tolerance=one.tolerance,
+                attainable=one.attainable,
                 reference=trial.deployed.reference,
             )
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from layoutsel.cost.model import TensorSpec, Workload
 from tvm_passes.decision import Decision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,8 @@ class Check:
     """The reference's values, within the bundle."""
     tolerance: float
     """Relative L2 error that it may have."""
+    attainable: float
+    """See :attr:`layoutsel.runtime.checks.Check.attainable`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,4 +134,5 @@ class Deployed:
     inputs: tuple[str, ...]
     """Files of the sample's inputs."""
     reference: str
+    """Source of the values that results are compared with: float64, or an engine."""
     checks: tuple[Check, ...]

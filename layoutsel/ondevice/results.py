@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.planning import documents
+from layoutsel.runtime.checks import Check
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,20 @@ class CheckResult:
     rel_l2_err: float | None
     """None where it is no number."""
     tolerance: float
+    attainable: float
+    """See :attr:`layoutsel.runtime.checks.Check.attainable`."""
     reference: str
+
+    @property
+    def check(self) -> Check:
+        """The same as at home."""
+        return Check(
+            output=self.output,
+            rel_l2_err=math.inf if self.rel_l2_err is None else self.rel_l2_err,
+            tolerance=self.tolerance,
+            reference=self.reference,
+            attainable=self.attainable,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

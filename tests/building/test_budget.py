@@ -12,7 +12,7 @@ from layoutsel.finishing import finish
 from layoutsel.planning import documents
 from layoutsel.planning.plan import Plan
 from layoutsel.precision import precision_mode
-from layoutsel.runtime.verify import VerificationError
+from layoutsel.runtime.checks import VerificationError
 from layoutsel.session import Session
 from tests.units.test_offered_precisions import SHAPE, network
 from tvm_passes.cpu.host import has_bf16, host_target

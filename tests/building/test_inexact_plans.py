@@ -13,7 +13,7 @@ import tvm_ffi
 from onnx import TensorProto, helper
 
 from layoutsel.finishing import finish
-from layoutsel.runtime.verify import VerificationError
+from layoutsel.runtime.checks import VerificationError
 from layoutsel.session import Session
 from layoutsel.units import base
 from tests.units import toy_unit

@@ -232,7 +232,7 @@ def broken(**changed):
         ("", "valid JSON"),
         ("[]", "not results"),
         ('{"schema_version": 1}', "not results"),
-        (broken(schema_version=2), "results of version 2; expected 1"),
+        (broken(schema_version=1), "results of version 1; expected 2"),
         (broken(threads="many"), r"at \$.threads: got \"many\"; expected an integer"),
         (broken(candidates=[{"key": "k"}]), r"at \$.candidates\[0\]"),
         (broken(more=1), "an unknown field"),

@@ -92,7 +92,7 @@ def test_an_extra_member_is_refused(bundle):
 
 
 def test_another_version_is_refused(tmp_path):
-    with pytest.raises(BundleError, match="version 99; expected 1"):
+    with pytest.raises(BundleError, match="version 99; expected 2"):
         opened(written(tmp_path, schema_version=99)).__enter__()
 
 

@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 import layoutsel
 from layoutsel import references, verification
 from layoutsel.references import onnxruntime_results, stock_results
+from layoutsel.runtime.checks import VerificationError
 from layoutsel.runtime.onnx_reference import onnxruntime_reference, onnxruntime_references
 from layoutsel.runtime.stored_arrays import ArrayFile
 from layoutsel.runtime.stored_model import StoredModel
-from layoutsel.runtime.verify import VerificationError
 from layoutsel.session import Session
 
 X = np.random.default_rng(0).standard_normal((2, 64)).astype("float32")

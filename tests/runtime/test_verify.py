@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from layoutsel.runtime import verify
-from layoutsel.runtime.verify import VerificationError, compare, rel_l2_err
+from layoutsel.runtime.checks import VerificationError
+from layoutsel.runtime.samples import rel_l2_err
+from layoutsel.runtime.verify import Expected
 
 LOGITS = np.array([300.0, 299.0, -50.0])
 PROBABILITIES = np.exp(LOGITS - 300) / np.exp(LOGITS - 300).sum()
@@ -19,8 +21,14 @@ def model(*results, outputs):
     return SimpleNamespace(outputs=signatures, run_all=lambda _inputs: list(results))
 
 
+def compare(model, values, **how):
+    outputs = [one.name for one in model.outputs]
+    expected = Expected(outputs=outputs, values=values, reference="reference", **how)
+    return verify.compare(model, [], expected)
+
+
 def check(results, expected, outputs=("p", "other"), softmaxes=("p",)):
-    return compare(model(*results, outputs=outputs), [], expected, "reference", softmaxes)
+    return compare(model(*results, outputs=outputs), expected, softmaxes=softmaxes)
 
 
 def test_only_the_softmax_gets_its_conditioning():
@@ -48,8 +56,8 @@ def test_where_the_reference_moves_the_result_may_too():
     want, got = np.ones(4), np.ones(4) * (1 + 3e-5)
     network = model(got, outputs=("y",))
     with pytest.raises(VerificationError, match="expected at most 1e-05"):
-        compare(network, [], [want], "reference", again=lambda: [want * (1 + 2e-6)])
-    (check,) = compare(network, [], [want], "reference", again=lambda: [want * (1 + 1e-5)])
+        compare(network, [want], again=lambda: [want * (1 + 2e-6)])
+    (check,) = compare(network, [want], again=lambda: [want * (1 + 1e-5)])
     assert check.tolerance == pytest.approx(4e-5)
 
 
@@ -58,11 +66,11 @@ def test_a_reference_that_moves_anywhere_verifies_nothing(other):
     for got in (np.full(4, np.nan), np.full(4, 1.5)):
         network = model(got, outputs=("y",))
         with pytest.raises(VerificationError, match="differs from reference"):
-            compare(network, [], [np.ones(4)], "reference", again=lambda: [other])
+            compare(network, [np.ones(4)], again=lambda: [other])
 
 
 def test_the_reference_is_not_asked_again_without_need():
-    compare(model(np.ones(4), outputs=("y",)), [], [np.ones(4)], "reference", again=pytest.fail)
+    compare(model(np.ones(4), outputs=("y",)), [np.ones(4)], again=pytest.fail)
 
 
 EXACT = np.ones(4)
@@ -70,9 +78,12 @@ EXACT = np.ones(4)
 
 def measured(got, expected, *, exact, again=None):
     network = model(EXACT * (1 + got), outputs=("y",))
-    return verify.check(
-        network, [], [EXACT * (1 + expected)], "reference", again=again, exact=exact
-    )
+    return verify.check(network, [], expectation(expected, exact=exact, again=again))
+
+
+def expectation(error, **how):
+    values = [EXACT * (1 + error)]
+    return Expected(outputs=["y"], values=values, reference="reference", **how)
 
 
 def test_an_error_above_the_tolerance_is_measured_against_float64():
@@ -114,3 +125,18 @@ def test_an_error_that_the_reference_has_as_well_is_attained_but_not_within_the_
     assert check.conceded().passed
     (check,) = measured(5e-5, -1e-5, exact=lambda: [EXACT])
     assert not check.is_attained
+
+
+def test_what_travels_is_the_standard_in_float64_with_what_is_attainable():
+    standard = expectation(-1e-5, exact=lambda: [EXACT], again=pytest.fail).portable(["y"])
+    assert (standard.reference, list(standard.tolerances)) == ("float64", [1e-5])
+    assert standard.attainable == [pytest.approx(4e-5)]
+    assert standard.values[0] is EXACT
+
+
+@pytest.mark.parametrize("exact", [lambda: None, lambda: [EXACT * 1.1]])
+def test_without_a_float64_to_be_trusted_the_reference_travels_widened(exact):
+    again = [EXACT * (1 + 1e-5)]
+    standard = expectation(0, exact=exact, again=lambda: again).portable(["y"])
+    assert (standard.reference, standard.attainable) == ("reference", [0.0])
+    assert standard.tolerances == [pytest.approx(4e-5)]
