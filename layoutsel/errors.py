@@ -40,7 +40,7 @@ class InvalidShape(LayoutselError):
 
 
 class InputError(LayoutselError):
-    """An input whose name, shape or element type is not what the model takes."""
+    """An input whose name, shape, element type or indices are not what the model takes."""
 
 
 class ForkedError(LayoutselError):

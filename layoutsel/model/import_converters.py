@@ -353,6 +353,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "MaxPool": pooling("MaxPool"),
     "Mean": _mean,
     "Min": _chain(relax.op.minimum),
+    "OneHot": import_indices.one_hot,
     "Pad": _pad,
     "Pow": _power,
     "RMSNormalization": _rms_norm,

@@ -1,7 +1,8 @@
 """Converters of operators that read or write at indices.
 
-An index counts from the end where it is negative. A constant one that is outside is refused before. One that is computed at
-run time wraps around: it is taken modulo the size, so that nothing outside of a tensor is ever read or written.
+An index counts from the end where it is negative. A constant one that is outside is refused before. So is one that an input
+holds, at run time: see :mod:`layoutsel.model.input_ranges`. One that the network computes from data wraps around: it is
+taken modulo the size, so that nothing outside of a tensor is ever read or written.
 """
 
 from __future__ import annotations
@@ -93,3 +94,27 @@ def _with_indices(name: str, indices: Expr) -> Converter:
         return stock(name)(builder, replaced, attributes, state, opset)
 
     return convert
+
+
+def one_hot(
+    builder: relax.BlockBuilder,
+    inputs: Sequence[Any],
+    attributes: dict[str, Any],
+    state: Any,
+    opset: int,
+) -> Expr:
+    """OneHot by comparison with each place: an index outside is at none of them. The stock form loses the values' type."""
+    indices, depth, values = inputs[0], array_of(inputs[1]), array_of(inputs[2])
+    if depth is None or values is None:
+        return stock("OneHot")(builder, inputs, attributes, state, opset)
+    count, dtype = int(depth.reshape(-1)[0]), indices.ty.dtype
+    rank = len(static_shape(indices))
+    axis = attributes.get("axis", -1) % (rank + 1)
+    from_end = builder.emit(relax.op.add(indices, constant(count, dtype)))
+    is_negative = builder.emit(relax.op.less(indices, constant(0, dtype)))
+    place = builder.emit(relax.op.where(is_negative, from_end, indices))
+    column = builder.emit(relax.op.expand_dims(place, axis))
+    places = np.arange(count).reshape([-1 if each == axis else 1 for each in range(rank + 1)])
+    is_there = builder.emit(relax.op.equal(column, constant(places, dtype)))
+    off, on = (constant(value, values.dtype) for value in values)
+    return relax.op.where(is_there, on, off)

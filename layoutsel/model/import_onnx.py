@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import onnx
@@ -23,6 +23,8 @@ from layoutsel.model import (
 )
 from layoutsel.model.import_external import refuse_external_data
 from layoutsel.model.import_limits import check_module
+from layoutsel.model.input_ranges import input_ranges
+from layoutsel.runtime.signature import ValueRange
 from tvm_passes.ir import static_shape, tensor_types
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize import normalize
@@ -39,6 +41,8 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
     """As numpy spells it, such as ``float32``."""
+    ranges: tuple[ValueRange, ...] = ()
+    """Legal values of elements that the network reads as indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +106,17 @@ def import_model(
     import_shapes.fix_orders(model)
     budget = ConstantBudget(limits)
     prepared = import_prepare.prepare(model, name, limits, budget)
+    ranges = input_ranges(prepared)
     imported = import_relax.to_relax(prepared, name, limits, budget)
     module = normalize(imported.module, budget)
     main = module["main"]
+    inputs = _specs([value.name for value in model.graph.input], main.params, name)
     outputs = _output_specs([value.name for value in model.graph.output], main, name)
     _check_declared(model, outputs, name)
     return ImportedModel(
         name=name,
         module=module,
-        inputs=_specs([value.name for value in model.graph.input], main.params, name),
+        inputs=tuple(replace(spec, ranges=ranges.get(spec.name, ())) for spec in inputs),
         outputs=outputs,
         onnx=model,
         content_hash=_content_hash(model),

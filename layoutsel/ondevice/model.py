@@ -15,7 +15,7 @@ from layoutsel.ondevice.archive import BundleError
 from layoutsel.ondevice.artifact_header import SUFFIX, read_header
 from layoutsel.ondevice.artifact_parts import verify as verify_parts
 from layoutsel.ondevice.requirements import check, check_features, check_units
-from layoutsel.ondevice.tensors import copied, nbytes_of, tensor_of
+from layoutsel.ondevice.tensors import copied, elements_of, ends, nbytes_of, tensor_of
 from layoutsel.runtime.device_errors import check_not_forked
 from layoutsel.runtime.machine import load_library, virtual_machine
 from layoutsel.runtime.own_threads import OwnThreads
@@ -72,7 +72,7 @@ class Model:
         Raises
         ------
         InputError
-            If one is missing, or of another shape or element type.
+            If one is missing, of another shape or element type, or holds an index that is outside of its axis.
         DeviceError
             If a device was in use before this process was forked.
         ForkedError
@@ -135,6 +135,8 @@ def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
             f"input {signature.name!r}: got {dtype} of shape {shape}; expected contiguous {signature.dtype} of shape "
             f"{signature.shape}"
         )
+    if signature.ranges:
+        signature.check_values(elements_of(tensor), ends)
     return tensor if tensor.data_ptr() % ALIGNMENT == 0 else copied(tensor, HOST)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import random
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -62,6 +64,35 @@ def copied(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
     there = empty_tensor(tensor.shape, str(tensor.dtype), kind)
     tvm_ffi.get_global_func("runtime.TVMTensorCopyFromTo")(tensor, there)
     return there
+
+
+_FORMATS = {
+    "int8": "b", "int16": "h", "int32": "i", "int64": "q",
+    "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q",
+    "float32": "f", "float64": "d",
+}  # fmt: skip
+"""Element types of numbers as :mod:`struct` spells them."""
+
+
+def elements_of(tensor: tvm_ffi.Tensor) -> memoryview:
+    """The elements of a contiguous tensor in the host's memory, row by row; its memory is read in place."""
+    dtype = str(tensor.dtype)
+    data = (ctypes.c_byte * nbytes_of(tensor.shape, dtype)).from_address(tensor.data_ptr())
+    return memoryview(data).cast("B").cast(_FORMATS[dtype])  # type: ignore[call-overload]
+
+
+def ends(values: memoryview) -> tuple[float, float]:
+    """The least and the largest of some numbers; no number where there is one.
+
+    By numpy where the caller has imported it, which is some hundred times as fast.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        array = numpy.asarray(values)
+        return array.min(), array.max()
+    if values.format in "fd" and any(map(math.isnan, values)):
+        return math.nan, math.nan
+    return min(values), max(values)
 
 
 def _address(data: bytes) -> int | None:

@@ -15,7 +15,13 @@ def bind(
     arguments: Sequence[np.ndarray],
     named: Mapping[str, np.ndarray],
 ) -> list[np.ndarray]:
-    """Inputs in the order of `signatures`, checked and contiguous; raises :class:`InputError`."""
+    """Inputs in the order of `signatures`, checked and contiguous.
+
+    Raises
+    ------
+    InputError
+        If one is missing, unknown, of another shape or element type, or holds an index that is outside of its axis.
+    """
     names = [signature.name for signature in signatures]
     if len(arguments) > len(names):
         raise InputError(f"got {len(arguments)} inputs; expected {len(names)}: {', '.join(names)}")
@@ -38,4 +44,10 @@ def bind(
                 f"expected {signature.dtype} of shape {signature.shape}"
             )
         bound.append(np.ascontiguousarray(value).reshape(value.shape))  # NumPy makes scalars 1-d
+        signature.check_values(bound[-1].reshape(-1), _ends)
     return bound
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The least and the largest."""
+    return values.min(), values.max()

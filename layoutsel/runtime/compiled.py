@@ -127,7 +127,7 @@ class CompiledModel:
         Raises
         ------
         InputError
-            If an input is missing, unknown, or of another shape or element type.
+            If an input is missing, unknown, of another shape or element type, or holds an index that is outside of its axis.
         DeviceError
             If a device fails, and there is no model to go on with.
         ForkedError

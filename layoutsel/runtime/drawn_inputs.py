@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from layoutsel.runtime.samples import random_inputs
+from layoutsel.runtime.samples import random_inputs, within
 from layoutsel.runtime.signature import Signature
 
 LARGE = 1e4
@@ -53,8 +53,23 @@ def drawn_inputs(
             one = _DRAWN[use.kind](generator, value, use.size, extreme)
         elif are_numbers and "float" in signature.dtype:
             one = _large(generator, value)
-        drawn.append(one.astype(value.dtype))
+        if signature.ranges and (use is None or use.kind not in _ORDERED):
+            one = _legal(generator, signature, one, extreme)
+        drawn.append(within(signature, one.astype(value.dtype)))
     return drawn
+
+
+def _legal(
+    generator: np.random.Generator, signature: Signature, value: np.ndarray, extreme: bool
+) -> np.ndarray:
+    """`value` with indices from all of their ranges, or from their ends; negative ones where no others are legal."""
+    flat = value.reshape(-1).copy()
+    for one in signature.ranges:
+        part = one.of(flat)
+        low = min(max(one.low, 0), one.high)
+        ends = generator.choice([low, one.high], part.shape)
+        part[:] = ends if extreme else generator.integers(low, one.high, part.shape, endpoint=True)
+    return flat.reshape(value.shape)
 
 
 def are_all_numbers(uses: Mapping[str, Use]) -> bool:
@@ -122,6 +137,9 @@ def _least(dtype: np.dtype) -> float:
         1 if dtype.kind == "f" else 0.99
     )
 
+
+_ORDERED = frozenset({"kept", "positions"})
+"""Uses whose values are drawn as they are, and only kept within their ranges."""
 
 _Draw = Callable[[np.random.Generator, np.ndarray, "int | None", bool], np.ndarray]
 _DRAWN: Mapping[str, _Draw] = {

@@ -10,14 +10,26 @@ from layoutsel.runtime.signature import Signature
 
 
 def random_inputs(signatures: Sequence[Signature], seed: int = 0) -> list[np.ndarray]:
-    """Seeded inputs: standard normal for floats, 0 or 1 for integers and booleans (legal indices and masks)."""
+    """Seeded inputs: standard normal for floats, 0 or 1 for integers and booleans, indices within their ranges."""
     generator = np.random.default_rng(seed)
-    return [
+    drawn = [
         generator.standard_normal(signature.shape).astype(signature.dtype)
         if "float" in signature.dtype
         else generator.integers(0, 2, signature.shape).astype(signature.dtype)
         for signature in signatures
     ]
+    return [within(*pair) for pair in zip(signatures, drawn, strict=True)]
+
+
+def within(signature: Signature, value: np.ndarray) -> np.ndarray:
+    """`value`, indices that would be illegal replaced by the nearest legal ones."""
+    if not signature.ranges:
+        return value
+    flat = value.reshape(-1).copy()
+    for one in signature.ranges:
+        part = one.of(flat)
+        np.clip(part, one.low, one.high, out=part)
+    return flat.reshape(value.shape)
 
 
 def rel_l2_err(got: np.ndarray, expected: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Indices that are computed at run time: negative ones count from the end, others wrap around."""
+"""Indices at run time: negative ones count from the end; others wrap around in the code, where no check refused them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Tensors made without numpy are what numpy sees in them, and errors are those that numpy computes."""
 
 import math
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from layoutsel.ondevice.compare import rel_l2_err
-from layoutsel.ondevice.tensors import bytes_of, copied, random_tensor, tensor_of
+from layoutsel.ondevice.tensors import bytes_of, copied, elements_of, ends, random_tensor, tensor_of
 from layoutsel.runtime import samples
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -89,3 +90,18 @@ def test_every_type_is_compared(dtype):
     assert rel_l2_err(values.tobytes(), dtype, values.tobytes(), dtype) == 0
     assert rel_l2_err(other.tobytes(), dtype, values.tobytes(), dtype) == pytest.approx(3**-0.5)
     assert rel_l2_err(values[:-1].tobytes(), dtype, values.tobytes(), dtype) == math.inf
+
+
+@pytest.mark.parametrize("with_numpy", [True, False])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float32", "float64"])
+def test_ends_of_elements(dtype, with_numpy, monkeypatch):
+    if not with_numpy:
+        monkeypatch.delitem(sys.modules, "numpy")
+    values = np.array([[3, 0, 7], [5, 100, 1]], dtype)
+    elements = elements_of(tensor_of(values.tobytes(), values.shape, dtype))
+    assert ends(elements) == (0, 100)
+    assert ends(elements[1::2]) == (0, 5)
+    if dtype.startswith("float"):
+        values[1, 1] = math.nan
+        elements = elements_of(tensor_of(values.tobytes(), values.shape, dtype))
+        assert all(map(math.isnan, ends(elements)))
