@@ -1,4 +1,4 @@
-"""A lower bound on the makespans of all schedules of all plans."""
+"""Lower bound on the makespans of all schedules of all plans."""
 
 from __future__ import annotations
 
@@ -9,43 +9,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layoutsel.planning.makespan import reads_of
+from layoutsel.planning.calls import reads_of
 from layoutsel.planning.problem import (
     HOST,
     KINDS,
     OUTSIDE,
+    Node,
     Option,
     Place,
     PlanningProblem,
     Tensor,
+    is_boundary,
     source_places,
 )
 from layoutsel.planning.programme import Programme, Term
+from layoutsel.planning.resources import Resources
 from tvm_passes.decision import SubgraphId
 
 _TOLERANCE = 1e-5
-"""By how much HiGHS may take a bound too high, as a share of :func:`_horizon_us`."""
+"""Largest error of HiGHS in a bound, as a share of :func:`_horizon_us`."""
 _GAP = 0.003
-"""Relative gap at which it may stop."""
+"""Relative gap at which HiGHS may stop."""
 _NODES = 300
-"""Of its tree of branches at most: the same problem gets the same bound, but for machines that are slower than the clock."""
+"""Maximum number of branch-and-bound nodes.
+
+Equal problems get equal bounds, except on machines so slow that the time limit comes first.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relaxed:
-    """The best plan of a problem that asks less: who computes what in which order is nobody's business."""
+    """Best plan of a relaxed problem, in which steps on one resource may overlap."""
 
     bound_us: float
     """No schedule of any decisions is shorter, microseconds."""
     memories: Mapping[SubgraphId, str]
-    """Where it has the sub-graphs; empty where the time was over before it had them anywhere."""
+    """Memory of each sub-graph in the relaxed plan; empty if the time limit came before any plan was found."""
 
 
 def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
-    """Divide the sub-graphs of `problem` over its memories, by an integer programme of the longest path and all processors' work.
+    """Divide the sub-graphs of `problem` over its memories, by an integer programme.
 
-    In it a sub-graph costs what its cheapest candidate in a memory does, transforms nothing, and a copy once per tensor and
-    memory. The longest path alone, with transforms, is a second bound.
+    The makespan is at least the longest path, and the work of every resource. A sub-graph costs as much as its cheapest
+    candidate in a memory; transforms cost nothing; a copy costs once per tensor and memory. The longest path alone, with
+    transforms, is a second bound.
     """
     horizon_us = _horizon_us(problem)
     programme = _Division(problem, horizon_us)
@@ -58,7 +65,7 @@ def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
 
 
 def _path_bound(problem: PlanningProblem) -> float:
-    """The longest chain of sub-graphs and boundaries, where every consumer may have its producers as it likes them."""
+    """Compute the longest path of sub-graphs and boundaries, if every consumer may choose its producers' options."""
     reads = reads_of(problem)
     ends: dict[SubgraphId, np.ndarray] = {}
     longest = 0.0
@@ -67,7 +74,8 @@ def _path_bound(problem: PlanningProblem) -> float:
         for tensor, index in reads[node.id]:
             places = [option.wanted[index] for option in node.options]
             start = np.maximum(start, _arrivals(problem, tensor, places, ends))
-        ends[node.id] = start + np.array([option.cost_us for option in node.options])
+        own = [_computing(problem, option).duration_us for option in node.options]
+        ends[node.id] = start + np.array(own)
         longest = max(longest, float(ends[node.id].min()))
     for tensor in problem.tensors:
         if any(use.consumer is None for use in tensor.uses):
@@ -81,51 +89,70 @@ def _arrivals(
     wanted: Sequence[Place],
     ends: Mapping[SubgraphId, np.ndarray],
 ) -> np.ndarray:
-    """When a tensor can be at each of these places at the earliest."""
+    """Compute the earliest time at which a tensor can be at each of the `wanted` places."""
     sources = source_places(problem.by_id, tensor)
-    price = np.array(
-        [[sum(tensor.price(kind, s, w) for kind in KINDS) for w in wanted] for s in sources]
-    )
+    times = np.array([[_bringing_us(problem, tensor, s, w) for w in wanted] for s in sources])
     made = ends[tensor.producer] if tensor.producer is not None else np.zeros(1)
-    return (made[:, None] + price).min(axis=0)
+    return (made[:, None] + times).min(axis=0)
+
+
+def _computing(problem: PlanningProblem, option: Option) -> Resources:
+    return problem.resources.compute(option.decision.unit, option.memory, option.cost_us)
+
+
+def _bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted: Place) -> float:
+    """Add up the times of all boundaries between two places."""
+    return sum(
+        problem.resources.boundary(
+            kind, source.memory, wanted.memory, tensor.price(kind, source, wanted)
+        ).duration_us
+        for kind in KINDS
+        if is_boundary(kind, source, wanted)
+    )
 
 
 def _horizon_us(problem: PlanningProblem) -> float:
-    """The best plan takes no longer: everything where it is cheapest, one after the other, with all copies that there are."""
-    computing = sum(min(_cheapest(node.options).values()) for node in problem.nodes)
-    copying = sum(sum(tensor.copy_us.values()) for tensor in problem.tensors)
+    """Compute an upper bound on the relaxed makespan: all cheapest sub-graphs and all copies, one after the other."""
+    computing = sum(
+        min(work.duration_us for work in _least(problem, node).values()) for node in problem.nodes
+    )
+    copying = sum(
+        sum(_copying(problem, pair, us).duration_us for pair, us in tensor.copy_us.items())
+        for tensor in problem.tensors
+    )
     return max(computing + copying, 1e-9)
 
 
-class _Division(Programme):
-    """Which memory each sub-graph computes in: the makespan is no less than any path, nor than any processor's work.
+def _copying(problem: PlanningProblem, pair: tuple[str, str], us: float) -> Resources:
+    return problem.resources.boundary("copy", *pair, us)
 
-    Work counts in all, and between two waists of the network: a processor that has nothing to do between them cannot help
-    with what comes behind. Variables are the makespan; whether each sub-graph computes in a memory, and when it ends; and
-    whether a tensor is copied from one memory to another. None stands for what hands over the model's inputs and takes its
-    outputs. All times are shares of `horizon_us`: programmes of numbers near 1 are what solvers are exact for.
+
+class _Division(Programme):
+    """Programme that chooses a memory for each sub-graph; the makespan is no less than any path or any resource's work.
+
+    Work is added up over the whole network, and between each two neighbouring waists of it: a resource that is idle
+    between two waists cannot help after the second. Variables are the makespan; whether each sub-graph computes in a
+    memory, and when it ends; and whether a tensor is copied from one memory to another. The id None stands for the
+    model's inputs and results. All times are shares of `horizon_us`, because solvers are most exact for numbers near 1.
     """
 
     def __init__(self, problem: PlanningProblem, horizon_us: float) -> None:
         super().__init__()
-        self._horizon_us = horizon_us
-        self._costs = {
-            node.id: {m: us / horizon_us for m, us in _cheapest(node.options).items()}
-            for node in problem.nodes
-        }
+        self._problem, self._horizon_us = problem, horizon_us
+        self._least = {node.id: _least(problem, node) for node in problem.nodes}
         self._is_in = {None: self._memories([HOST])} | {
-            id_: self._memories(costs) for id_, costs in self._costs.items()
+            id_: self._memories(least) for id_, least in self._least.items()
         }
-        # Of None, the beginning and the end.
+        # For None, the beginning and the end of the network.
         self._ready = {id_: self.variables([0.0]) for id_ in self._is_in}
         self._end = {**self._ready, None: self.variables([1.0])}
         self._parts = _Parts(problem)
         self._work: dict[tuple[_Part, str], list[Term]] = {}
-        for id_, costs in self._costs.items():
+        for id_, least in self._least.items():
             self._follows(id_, [])
             for part in self._parts.of(id_):
                 for memory, variable in self._is_in[id_].items():
-                    self._busy(part, [memory], (variable, costs[memory]))
+                    self._busy(part, least[memory], variable)
         for tensor in problem.tensors:
             self._tensor(tensor)
         for (part, _), terms in self._work.items():
@@ -136,44 +163,50 @@ class _Division(Programme):
             )
 
     def division(self, values: np.ndarray) -> dict[SubgraphId, str]:
-        """Where sub-graphs compute by the `values` of all variables."""
+        """Read the memory of each sub-graph from the `values` of all variables."""
         return {
             id_: max(self._is_in[id_].items(), key=lambda place: float(values[place[1]]))[0]
-            for id_ in self._costs
+            for id_ in self._least
         }
 
     def _memories(self, memories: Iterable[str]) -> dict[str, int]:
-        """One variable for each memory, of which one is 1."""
+        """Add one variable for each memory; exactly one of them is 1."""
         found = {memory: self.variables([0.0], integral=True) for memory in memories}
         self.row([(variable, 1.0) for variable in found.values()], 1.0, 1.0)
         return found
 
     def _follows(self, id_: SubgraphId | None, terms: Sequence[Term]) -> None:
-        """A sub-graph ends when it has computed, behind what `terms` say."""
-        costs = self._costs[id_] if id_ is not None else {}
-        computing = [(self._is_in[id_][memory], us) for memory, us in costs.items()]
+        """Let a sub-graph end no earlier than its computation after the time in `terms`."""
+        least = self._least[id_] if id_ is not None else {}
+        computing = [
+            (self._is_in[id_][memory], work.duration_us / self._horizon_us)
+            for memory, work in least.items()
+        ]
         self.row([(self._end[id_], 1.0), *_negative([*terms, *computing])], 0.0, np.inf)
 
     def _tensor(self, tensor: Tensor) -> None:
-        """What reads a tensor follows what makes it, behind a copy that all who want it there share."""
-        copying = {pair: us / self._horizon_us for pair, us in tensor.copy_us.items()}
+        """Let consumers of a tensor follow its producer, after a copy that all consumers in one memory share."""
+        copying = {pair: _copying(self._problem, pair, us) for pair, us in tensor.copy_us.items()}
         copies: dict[tuple[_Part, tuple[str, str]], int] = {}
         for use in tensor.uses:
             crossing = self._crossing(tensor.producer, use.consumer)
-            waiting = [(variable, copying[pair]) for pair, variable in crossing.items()]
+            waiting = [
+                (variable, copying[pair].duration_us / self._horizon_us)
+                for pair, variable in crossing.items()
+            ]
             self._follows(use.consumer, [(self._ready[tensor.producer], 1.0), *waiting])
             for part in self._parts.of_copy(tensor.producer, use.consumer):
                 for pair, variable in crossing.items():
                     where = (part, pair)
                     if where not in copies:
                         copies[where] = self.variables([0.0])
-                        self._busy(part, (HOST, *pair), (copies[where], copying[pair]))
+                        self._busy(part, copying[pair], copies[where])
                     self.row([(copies[where], 1.0), (variable, -1.0)], 0.0, np.inf)
 
     def _crossing(
         self, producer: SubgraphId | None, consumer: SubgraphId | None
     ) -> dict[tuple[str, str], int]:
-        """A variable for each two memories that are not the same: whether the two compute there."""
+        """Add a variable for each two different memories: 1 if the producer and the consumer compute there."""
         made, taken = self._is_in[producer], self._is_in[consumer]
         both = {pair: self.variables([0.0]) for pair in itertools.product(made, taken)}
         for source, variable in made.items():
@@ -182,18 +215,20 @@ class _Division(Programme):
             self.row([(variable, -1.0), *((both[m, memory], 1.0) for m in made)], 0.0, 0.0)
         return {pair: variable for pair, variable in both.items() if pair[0] != pair[1]}
 
-    def _busy(self, part: _Part, memories: Iterable[str], term: Term) -> None:
-        for memory in dict.fromkeys(memories):
-            self._work.setdefault((part, memory), []).append(term)
+    def _busy(self, part: _Part, work: Resources, variable: int) -> None:
+        """Add to the work of a part, by resource, that of a step that is done if `variable` is 1."""
+        for resource, us in work.busy_us.items():
+            term = (variable, us / self._horizon_us)
+            self._work.setdefault((part, resource), []).append(term)
 
 
 _Part = tuple[SubgraphId | None, SubgraphId | None]
-"""Of a network: from the end of one sub-graph to that of another. None is where it begins, or ends."""
+"""Part of a network: from the end of one sub-graph to the end of another; None is its beginning, or its end."""
 _WHOLE: _Part = (None, None)
 
 
 class _Parts:
-    """What lies between the waists of a network: sub-graphs that all others come before, or behind."""
+    """Parts of a network between its waists: sub-graphs that every other one must precede or follow."""
 
     def __init__(self, problem: PlanningProblem) -> None:
         makers: dict[SubgraphId, set[SubgraphId]] = {
@@ -212,13 +247,13 @@ class _Parts:
         self._last = (ends[-2], None)
 
     def of(self, id_: SubgraphId) -> tuple[_Part, ...]:
-        """In which a sub-graph computes."""
+        """List the parts in which a sub-graph computes."""
         return _with_whole(self._of[id_])
 
     def of_copy(
         self, producer: SubgraphId | None, consumer: SubgraphId | None
     ) -> tuple[_Part, ...]:
-        """In which a tensor is copied between the two, for certain."""
+        """List the parts in which a copy between the two is certain to be done."""
         part = self._last if consumer is None else self._of[consumer]
         begins = part[0] == producer
         is_within = begins or (producer is not None and self._of[producer] == part)
@@ -233,8 +268,16 @@ def _negative(terms: Iterable[Term]) -> list[Term]:
     return [(variable, -factor) for variable, factor in terms]
 
 
-def _cheapest(options: Sequence[Option]) -> dict[str, float]:
-    costs: dict[str, float] = {}
-    for option in options:
-        costs[option.memory] = min(option.cost_us, costs.get(option.memory, np.inf))
-    return costs
+def _least(problem: PlanningProblem, node: Node) -> dict[str, Resources]:
+    """Find, by memory, the least that any candidate occupies of each resource, and the least time it takes."""
+    works: dict[str, list[Resources]] = {}
+    for option in node.options:
+        works.setdefault(option.memory, []).append(_computing(problem, option))
+    return {memory: _least_of(some) for memory, some in works.items()}
+
+
+def _least_of(works: Sequence[Resources]) -> Resources:
+    always = [name for name in works[0].busy_us if all(name in work.busy_us for work in works)]
+    busy_us = {name: min(work.busy_us[name] for work in works) for name in always}
+    least_us = min(work.duration_us for work in works)
+    return Resources(busy_us=busy_us, delay_us=least_us - max(busy_us.values(), default=0.0))

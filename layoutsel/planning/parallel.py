@@ -1,4 +1,4 @@
-"""The plan with the least makespan that a search finds: where branches of a network go while the host has another."""
+"""Search for the plan with the least makespan: branches of a network run on devices while the host runs others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from layoutsel.planning.makespan import Makespan, Schedule, Scheduler, memories_of
+from layoutsel.planning.calls import memories_of
+from layoutsel.planning.makespan import Makespan, Schedule, Scheduler
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
@@ -18,16 +19,18 @@ _LOG = logging.getLogger(__name__)
 
 _SAME_US = 1e-6
 _TRIALS = 4000
-"""Schedules that the descents may try. Work is limited, and the clock only where a machine is too slow for that: equal
-problems get equal plans."""
+"""Maximum number of schedules that the descents try.
+
+The count ends the search, not the clock, unless the machine is slow: so equal problems get equal plans.
+"""
 _STARTS = 2
-"""Plans that are descended from, the best ones: descents of different ones end at different places."""
+"""Number of best plans to descend from; descents from different plans end at different ones."""
 _STEPS, _MOST_STEPS = 30, 800
-"""Of the annealing: for each sub-graph, and in all."""
+"""Steps of the annealing: per sub-graph, and at most."""
 _AT_ONCE = (1, 2, 2, 3)
-"""How many changes a step makes: one of these."""
+"""Numbers of changes to draw from, for one step of the annealing."""
 _WARMTH = 0.02
-"""How much longer, relative, a schedule may be at first to be gone on from."""
+"""Relative increase of the makespan that the annealing accepts at its start."""
 
 Decisions = Mapping[SubgraphId, Decision]
 
@@ -43,19 +46,18 @@ class Parallel:
 
     @property
     def makespan(self) -> Makespan:
-        """As plans keep it."""
+        """Makespan and order of calls, as plan files keep them."""
         return Makespan.of(self.schedule, self.bound_us)
 
 
 def solve_parallel(
     problem: PlanningProblem, first: Decisions, *, time_limit_s: float = 30.0
 ) -> Parallel:
-    """Search for decisions whose list schedule ends early, from `first` on.
+    """Search for decisions whose list schedule ends early, beginning with `first`.
 
-    Whole plans are drawn to one memory or the other, and to where the bound's programme has the sub-graphs. Chains of
-    them, between two places where the network branches or joins, take the decisions of these plans, as long as the
-    makespan falls; then single sub-graphs take any. Simulated annealing by both kinds of moves comes last, as long as the
-    bound is not reached.
+    Further starting plans prefer one memory, or the memories of the bound's programme. From the best of them, chains of
+    sub-graphs take the decisions of other starting plans while the makespan falls; then single sub-graphs take any
+    candidate. Simulated annealing with both kinds of moves follows, until the bound is reached.
     """
     start = time.monotonic()
     bound = relaxed(problem, time_limit_s=time_limit_s / 5)
@@ -77,7 +79,7 @@ def solve_parallel(
 
 
 class _Trials:
-    """How many schedules may still be tried."""
+    """Budget of schedules to try."""
 
     def __init__(self, count: int, enough_us: float, deadline: float) -> None:
         self.count = self.left = count
@@ -85,7 +87,7 @@ class _Trials:
         self._deadline = deadline
 
     def spent(self, best: _Found) -> bool:
-        """Take one; True where there is none left, no time, or no need: the best one is short enough."""
+        """Take one from the budget; True if none or no time is left, or `best` reaches the bound."""
         if time.monotonic() >= self._deadline:
             _LOG.info("no time is left to search for a shorter schedule")
             self.left = 0
@@ -96,7 +98,7 @@ class _Trials:
 
 
 class _Found:
-    """A plan with its schedule."""
+    """Decisions with their schedule."""
 
     def __init__(self, scheduler: Scheduler, decisions: Decisions) -> None:
         self.decisions = dict(decisions)
@@ -107,7 +109,7 @@ class _Found:
 def _drawn(
     problem: PlanningProblem, wanted: Iterable[Mapping[SubgraphId, str]], deadline: float
 ) -> Iterator[Decisions]:
-    """The best plans, by the sum, whose sub-graphs compute in these memories where they can."""
+    """Yield, for each wanted division, the plan with the least sum that computes in these memories where possible."""
     for memories in wanted:
         if time.monotonic() >= deadline:
             return
@@ -116,7 +118,7 @@ def _drawn(
 
 
 def _kept_in(problem: PlanningProblem, memories: Mapping[SubgraphId, str]) -> PlanningProblem:
-    """The problem with what computes in these memories alone, wherever there is such a candidate."""
+    """Keep only the candidates in these memories, for sub-graphs that have any."""
     able = {
         node.id
         for node in problem.nodes
@@ -130,19 +132,19 @@ def _kept_in(problem: PlanningProblem, memories: Mapping[SubgraphId, str]) -> Pl
 
 
 def _moves_of_chains(problem: PlanningProblem, plans: Sequence[Decisions]) -> list[Decisions]:
-    """A chain as one of `plans` decides it."""
+    """List moves that give a whole chain the decisions of one of `plans`."""
     return [{id_: plan[id_] for id_ in chain} for chain in chains(problem) for plan in plans]
 
 
 def _moves_of_each(problem: PlanningProblem) -> list[Decisions]:
-    """A sub-graph as any of its candidates says."""
+    """List moves that give one sub-graph any of its candidates."""
     return [{node.id: option.decision} for node in problem.nodes for option in node.options]
 
 
 def _descended(
     scheduler: Scheduler, best: _Found, kinds: Sequence[Sequence[Decisions]], trials: _Trials
 ) -> _Found:
-    """Make whatever moves shorten the schedule, one kind after the other, until none does."""
+    """Make moves that shorten the schedule, one kind after the other, until none does."""
     for moves in kinds:
         improved = True
         while improved:
@@ -162,7 +164,7 @@ def _descended(
 def _annealed(
     problem: PlanningProblem, scheduler: Scheduler, best: _Found, trials: _Trials
 ) -> _Found:
-    """Change some chains and sub-graphs at once; longer schedules are gone on from too, the more seldom the later it is."""
+    """Anneal: change some chains and sub-graphs at once, and accept longer schedules more and more rarely."""
     rng = random.Random(0)
     groups = [*chains(problem), *([id_] for id_ in problem.by_id)]
     current = best
@@ -182,7 +184,7 @@ def _annealed(
 def _moved(
     problem: PlanningProblem, group: Sequence[SubgraphId], rng: random.Random
 ) -> dict[SubgraphId, Decision]:
-    """A chain where its cheapest candidates in a memory are, or a sub-graph as any candidate says."""
+    """Draw a move: a chain takes its cheapest candidates in one memory, or a sub-graph takes any candidate."""
     nodes = [problem.by_id[id_] for id_ in group]
     drawn = rng.choice(nodes[0].options)
     if len(nodes) == 1:
@@ -196,7 +198,7 @@ def _moved(
 
 
 def chains(problem: PlanningProblem) -> list[list[SubgraphId]]:
-    """Maximal chains of sub-graphs, each of which has one consumer, the next, that reads no other; the longest first."""
+    """Find maximal chains of sub-graphs without branches and joins inside, the longest first."""
     before: dict[SubgraphId, set[SubgraphId]] = {node.id: set() for node in problem.nodes}
     behind: dict[SubgraphId, set[SubgraphId]] = {node.id: set() for node in problem.nodes}
     for tensor in problem.tensors:

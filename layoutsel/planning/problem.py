@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from layoutsel.planning.resources import HostDriven, ResourceModel
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
@@ -39,6 +40,9 @@ class Place(NamedTuple):
 
 OUTSIDE = Place(PLAIN, HOST, HOST)
 """Where the model's inputs and outputs lie."""
+
+ONE_HOST = HostDriven(HOST)
+"""One host that calls devices, each with a memory of its own."""
 
 KINDS: Mapping[str, Callable[[Place], str]] = {
     "transform": lambda place: place.layout,
@@ -206,6 +210,8 @@ class PlanningProblem:
     tensors: tuple[Tensor, ...]
     model_name: str = ""
     model_hash: str = ""
+    resources: ResourceModel = ONE_HOST
+    """Resources that each step occupies; read by objectives for which steps run at the same time."""
 
     def __post_init__(self) -> None:
         _check_nodes(self)
