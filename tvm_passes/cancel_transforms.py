@@ -1,4 +1,4 @@
-"""Join layout transforms that follow each other by composing their index maps; those that undo each other vanish."""
+"""Compose consecutive layout transforms; a transform and its inverse vanish."""
 
 from __future__ import annotations
 
@@ -8,24 +8,15 @@ import tvm
 from tvm import relax, sym, tirx
 from tvm.ir import Call
 
-from tvm_passes.ir import (
-    Expr,
-    ModulePass,
-    main_bindings,
-    op_name,
-    rebuilding,
-    static_shape,
-    substitute,
-)
+from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, static_shape
+from tvm_passes.main_rewriter import MainRewriter
 
 
 def compose(
     first: tirx.IndexMap, second: tirx.IndexMap, shape: tuple[int, ...]
 ) -> tirx.IndexMap | None:
-    """The map that does `first` and then `second` to a tensor of `shape`; None where that is the identity.
-
-    The shape bounds the indices, without which ``c // 16 * 16 + c % 16`` cannot be told to be ``c``.
-    """
+    """Index map of `first` followed by `second` on a tensor of `shape`; None for the identity."""
+    # Without bounds of its indices, the analyzer cannot prove that ``c // 16 * 16 + c % 16`` is ``c``.
     indices = [tirx.Var(f"i{axis}", "int64") for axis in range(len(shape))]
     analyzer = sym.Analyzer()
     for index, extent in zip(indices, shape, strict=True):
@@ -37,10 +28,37 @@ def compose(
     return None if same else tirx.IndexMap(indices, moved, None)
 
 
-def _fills(call: Call) -> bool:
-    """Whether a transform only moves elements: as many before as after."""
+def _pads(call: Call) -> bool:
+    """True for a transform whose result has more elements than its input."""
     before, after = static_shape(call.args[0].ty), static_shape(call.ty)
-    return prod(before) == prod(after)
+    return prod(before) != prod(after)
+
+
+def _is_transform(value: Expr) -> bool:
+    return op_name(value) == "layout_transform"
+
+
+class _Cancelling(MainRewriter):
+    def __init__(self, module: tvm.IRModule) -> None:
+        super().__init__(module)
+        self.transforms: dict[Expr, Call] = {}
+        """Transforms of the new `main`, by their results."""
+
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        value = self._composed(self.builder.normalize(self.renewed(binding.value)))
+        emitted = self.builder.emit(value, binding.var.name)
+        if _is_transform(value):
+            self.transforms[emitted] = value
+        return value if isinstance(value, relax.Var) else emitted
+
+    def _composed(self, value: Expr) -> Expr:
+        """`value`, or one transform in place of two where `value` transforms the result of another transform."""
+        earlier = self.transforms.get(value.args[0]) if _is_transform(value) else None
+        if earlier is None or _pads(earlier) or _pads(value):
+            return value
+        source = earlier.args[0]
+        composed = compose(earlier.attrs.index_map, value.attrs.index_map, static_shape(source.ty))
+        return source if composed is None else relax.op.layout_transform(source, composed)
 
 
 @tvm.transform.module_pass(opt_level=0, name="CancelTransforms")
@@ -49,42 +67,14 @@ class CancelTransforms(ModulePass):
 
     ``layout_transform(layout_transform(x, f), g)`` → ``layout_transform(x, g ∘ f)``, or ``x`` where g undoes f.
 
-    *Requires* straight-line functions with static shapes. *Ensures* equality of results: maps are compared, never
-    shapes (with H = W an NCHW tensor and an NHWC tensor may have equal shapes). A transform that pads stays.
+    *Requires* a `main` without control flow, with static shapes. *Ensures* equal results: the comparison is of index maps,
+    never of shapes, which may be equal for an NCHW and an NHWC tensor. A transform that pads stays.
     """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Cancel the transforms of `main`."""
-        main = module["main"]
-        if not any(op_name(b.value) == "layout_transform" for b in main_bindings(main)):
+        if not any(_is_transform(binding.value) for binding in main_bindings(module["main"])):
             return module
-        builder = rebuilding(module)
-        made: dict[Expr, Call] = {}
-        mapping: dict[Expr, Expr] = {}
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                for binding in main_bindings(main):
-                    value = builder.normalize(substitute(binding.value, mapping.get))
-                    value = _joined(value, made)
-                    emitted = builder.emit(value, binding.var.name)
-                    if op_name(value) == "layout_transform":
-                        made[emitted] = value
-                    mapping[binding.var] = value if isinstance(value, relax.Var) else emitted
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        cleaned = builder.finalize()
-        return relax.transform.DeadCodeElimination()(cleaned)
-
-
-def _joined(value: Expr, made: dict[Expr, Call]) -> Expr:
-    """`value`, or what it comes to when it transforms the result of another transform."""
-    if op_name(value) != "layout_transform" or value.args[0] not in made:
-        return value
-    earlier = made[value.args[0]]
-    if not (_fills(earlier) and _fills(value)):
-        return value
-    source = earlier.args[0]
-    composed = compose(earlier.attrs.index_map, value.attrs.index_map, static_shape(source.ty))
-    return source if composed is None else relax.op.layout_transform(source, composed)
+        return relax.transform.DeadCodeElimination()(_Cancelling(module).run())

@@ -1,21 +1,25 @@
-"""Return what a final softmax reads beside what it makes: softmax saturates, and would hide errors."""
+"""Return the logits of a final softmax as well: a saturated softmax would hide errors."""
 
 from __future__ import annotations
 
 import tvm
 from tvm import relax
 
-from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, rebuilding, substitute
+from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name
+from tvm_passes.main_rewriter import MainRewriter
 
 SOFTMAX = ("nn.softmax", "nn.log_softmax")
+"""Operators whose inputs are logits."""
+
 RENAMING = ("reshape", "flatten", "squeeze", "expand_dims")
+"""Operators after a softmax that keep its values."""
 
 
 def logits(main: relax.Function) -> list[Expr]:
-    """What the final softmaxes of `main` read, in the order of its results."""
+    """Inputs of the final softmaxes of `main`, in the order of its results."""
     values = {binding.var: binding.value for binding in main_bindings(main)}
 
-    def made_by(expr: Expr) -> Expr:
+    def producer(expr: Expr) -> Expr:
         value: Expr = values.get(expr)
         while isinstance(value, relax.Var) or op_name(value) in RENAMING:
             value = values.get(value if isinstance(value, relax.Var) else value.args[0])
@@ -26,14 +30,24 @@ def logits(main: relax.Function) -> list[Expr]:
         result = values[result]
     tupled = values.get(result, result)
     fields = tupled.fields if isinstance(tupled, relax.Tuple) else [result]
-    makers = [made_by(field) for field in fields]
+    producers = [producer(field) for field in fields]
     return list(
         dict.fromkeys(
-            maker.args[0]
-            for maker in makers
-            if op_name(maker) in SOFTMAX and maker.args[0] in values
+            value.args[0]
+            for value in producers
+            if op_name(value) in SOFTMAX and value.args[0] in values
         )
     )
+
+
+class _Exposing(MainRewriter):
+    def result(self, expr: Expr) -> Expr:
+        result = self.renewed(expr)
+        own = [result]
+        if isinstance(expr.ty, relax.TupleType):
+            count = len(expr.ty.fields)
+            own = [self.builder.emit(relax.TupleGetItem(result, i)) for i in range(count)]
+        return relax.Tuple([*own, *(self.mapping[value] for value in logits(self.main))])
 
 
 @tvm.transform.module_pass(opt_level=0, name="ExposeLogits")
@@ -42,30 +56,11 @@ class ExposeLogits(ModulePass):
 
     ``return softmax(y)`` → ``return softmax(y), y``.
 
-    *Ensures* that a module without a final softmax comes back unchanged.
+    *Requires* a `main` without control flow. *Ensures* that a module without a final softmax comes back unchanged.
     """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Expose the logits of `module`."""
-        main = module["main"]
-        exposed = logits(main)
-        if not exposed:
-            return module
-        builder = rebuilding(module)
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                mapping: dict[Expr, Expr] = {}
-                for binding in main_bindings(main):
-                    value = substitute(binding.value, mapping.get)
-                    mapping[binding.var] = builder.emit(value, binding.var.name)
-                result = mapping.get(main.body.body, main.body.body)
-                values = [result]
-                if isinstance(main.body.body.ty, relax.TupleType):
-                    count = len(main.body.body.ty.fields)
-                    values = [builder.emit(relax.TupleGetItem(result, i)) for i in range(count)]
-                values += [mapping[value] for value in exposed]
-                output = builder.emit_output(relax.Tuple(values))
-            builder.emit_func_output(output)
-        return builder.finalize()
+        return _Exposing(module).run() if logits(module["main"]) else module

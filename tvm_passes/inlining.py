@@ -1,4 +1,4 @@
-"""Put what a sub-graph function was lowered to in place of its call."""
+"""Replace the call of a sub-graph function by its lowered body."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ from collections.abc import Sequence
 from tvm import relax
 from tvm.ir import GlobalVar
 
-from tvm_passes.ir import Expr, Var, main_bindings, substitute
+from tvm_passes.ir import Expr, main_bindings, substitute
 
 
 def label_of(function: relax.Function) -> str:
-    """What the results of a function's calls are named after, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
+    """Prefix of the names of a function's results, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
     attrs = function.attrs
     name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
     return f"{str(name).replace('>', '_to_')}_"
 
 
-def hint_of(var: Var) -> str:
-    """What a value was named after, for one that takes its place."""
-    return var.name.rstrip("0123456789")
-
-
 def inline(
     builder: relax.BlockBuilder, function: relax.Function, arguments: Sequence[Expr], label: str
 ) -> Expr:
-    """Emit the body of `function` with these arguments, every value named after `label`; its result."""
+    """Emit the body of `function` over `arguments`, with `label` before the name of each value; its result."""
     mapping: dict[Expr, Expr] = dict(zip(function.params, arguments, strict=True))
     for binding in main_bindings(function):
         value = substitute(binding.value, mapping.get)
@@ -34,7 +29,7 @@ def inline(
 
 
 def redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> relax.Function:
-    """`function` with its callees replaced."""
+    """`function` with other callees: `mapping` of each that it calls."""
 
     @relax.expr_functor.mutator
     class _Redirect(relax.PyExprMutator):

@@ -27,7 +27,6 @@ __all__ = [
     "leaves",
     "main_bindings",
     "op_name",
-    "rebuilding",
     "resolve",
     "static_shape",
     "substitute",
@@ -134,26 +133,6 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
                 f"function without control flow; unroll or remove it before importing"
             )
     return bindings
-
-
-def rebuilding(
-    module: tvm.IRModule,
-    keep: Callable[[GlobalVar, tvm.ir.BaseFunc], bool] = lambda _name, _function: True,
-) -> relax.BlockBuilder:
-    """A builder for another `main` of `module`, whose attributes and devices stay, such as modules of earlier code generation.
-
-    Parameters
-    ----------
-    keep
-        Which of the other functions stay.
-    """
-    kept = {
-        gv: function
-        for gv, function in module.functions.items()
-        if gv.name_hint != "main" and keep(gv, function)
-    }
-    infos = {name: list(infos) for name, infos in module.global_infos.items()}
-    return relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs, global_infos=infos))
 
 
 def resolve(mapping: Mapping[Var, Expr], expr: Expr) -> Expr:

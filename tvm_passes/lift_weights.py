@@ -1,37 +1,31 @@
-"""Stage 4 → 5: take the weights out of the code, so that an artifact can map them from its file."""
+"""Stage 4 → 5: move the weights out of the code, so that an artifact can map them from its file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import tvm
 from tvm import relax
 
 from tvm_passes.devices import HOST
-from tvm_passes.ir import (
-    Constant,
-    Expr,
-    ModulePass,
-    leaves,
-    main_bindings,
-    op_name,
-    rebuilding,
-    substitute,
-)
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, leaves, main_bindings, op_name
+from tvm_passes.main_rewriter import MainRewriter
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant of `main`, and where it is read."""
+    """A constant of `main`, and the device that reads it."""
 
     constant: Constant
+    """The values."""
+
     device: str
-    """Kind of the device's target: a weight that :class:`tvm_passes.place_devices.PlaceDevices` would copy in every run."""
+    """Kind of the device's target; not the host's where `main` copies the constant to another device in every run."""
 
 
 def weights_of(expr: Expr) -> Iterator[Weight]:
-    """The constants in a value of `main`, or the one that it copies to a device."""
+    """Constants in a value of `main`; for a copy to a device, the constant that it copies."""
     if op_name(expr) == "to_vdevice" and isinstance(expr.args[0], Constant):
         yield Weight(expr.args[0], str(expr.attrs.dst_vdevice.target.kind.name))
         return
@@ -40,50 +34,59 @@ def weights_of(expr: Expr) -> Iterator[Weight]:
             yield Weight(leaf, HOST)
 
 
+def _weight_types(main: relax.Function) -> dict[Weight, relax.Type]:
+    """The constants of `main`, in order of first use, with the types of the parameters that replace them."""
+    types: dict[Weight, relax.Type] = {}
+    for binding in main_bindings(main):
+        for weight in weights_of(binding.value):
+            own = weight.constant.ty if weight.device == HOST else binding.var.ty
+            types.setdefault(weight, own)
+    return types
+
+
 def collect_weights(module: tvm.IRModule) -> list[Weight]:
-    """The constants of `main` that :class:`LiftWeights` lifts, in its order."""
-    bindings = main_bindings(module["main"])
-    return list(dict.fromkeys(weight for b in bindings for weight in weights_of(b.value)))
+    """Constants of `main` in the order of the tuple that :class:`LiftWeights` adds."""
+    return list(_weight_types(module["main"]))
+
+
+class _Lifting(MainRewriter):
+    def __init__(self, module: tvm.IRModule) -> None:
+        super().__init__(module)
+        self.types = _weight_types(self.main)
+        self.packed = relax.Var("weights", relax.TupleType(list(self.types.values())))
+        self.fields: dict[Weight, Var] = {}
+        """Variable of the new `main` that holds a weight."""
+
+    def params(self) -> list[Var]:
+        return [*self.main.params, self.packed]
+
+    def body(self, bindings: Sequence[relax.VarBinding]) -> None:
+        for index, weight in enumerate(self.types):
+            self.fields[weight] = self.builder.emit(relax.TupleGetItem(self.packed, index))
+            if weight.device == HOST:
+                self.mapping[weight.constant] = self.fields[weight]
+        super().body(bindings)
+
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        weight = next(weights_of(binding.value), None)
+        if weight is None or weight.device == HOST:
+            return self.copy(binding)
+        return self.fields[weight]
 
 
 @tvm.transform.module_pass(opt_level=0, name="LiftWeights")
 class LiftWeights(ModulePass):
-    """Turn the constants of `main` into one tuple parameter behind the model's inputs.
+    """Turn the constants of `main` into one tuple parameter after the model's inputs.
 
-    ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` → ``weights[1]``, which has to
-    lie there.
+    ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` → ``weights[1]``, which the
+    caller must provide on that device.
 
-    *Requires* a straight-line `main`. *Ensures* that ``collect_weights`` of the module before gives the tuple's fields.
+    *Requires* a `main` without control flow. *Ensures* that :func:`collect_weights` of the module before the pass lists the
+    tuple's fields.
     """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lift the weights of `module`."""
-        main = module["main"]
-        bindings = main_bindings(main)
-        types: dict[Weight, relax.Type] = {}
-        for binding in bindings:
-            for weight in weights_of(binding.value):
-                own = weight.constant.ty if weight.device == HOST else binding.var.ty
-                types.setdefault(weight, own)
-        builder = rebuilding(module)
-        packed = relax.Var("weights", relax.TupleType(list(types.values())))
-        attrs = dict(main.attrs) if main.attrs else {}
-        mapping: dict[Expr, Expr] = {}
-        with builder.function("main", [*main.params, packed], attrs=attrs):
-            with builder.dataflow():
-                fields = {
-                    weight: builder.emit(relax.TupleGetItem(packed, index))
-                    for index, weight in enumerate(types)
-                }
-                mapping.update({w.constant: v for w, v in fields.items() if w.device == HOST})
-                for binding in bindings:
-                    (moved, *_) = (*weights_of(binding.value), None)
-                    if moved is not None and moved.device != HOST:
-                        mapping[binding.var] = fields[moved]
-                    else:
-                        mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
+        return _Lifting(module).run()

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from tvm_passes.ir import (
-    Constant,
-    Expr,
-    ModulePass,
-    Var,
-    leaves,
-    main_bindings,
-    rebuilding,
-    substitute,
-)
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, leaves, substitute
+from tvm_passes.main_rewriter import MainRewriter
 
 
 class _Quotient:
-    """Nodes of `main` under contraction: knows whether contracting two of them would close a cycle."""
+    """Graph of the bindings of `main` under contraction; it stays without cycles."""
 
     def __init__(self, reads: Sequence[set[int]]) -> None:
         self.root = list(range(len(reads)))
@@ -35,11 +28,11 @@ class _Quotient:
                 self.successors[producer].add(node)
 
     def find(self, node: int) -> int:
-        """The contracted node that holds `node`."""
+        """Contracted node that holds `node`."""
         return self.root[node]
 
     def _detour(self, source: int, target: int) -> bool:
-        """Whether a path from `source` to `target` passes through a third node."""
+        """True if a path from `source` to `target` passes through a third node."""
         stack = [node for node in self.successors[source] if node != target]
         seen = set(stack)
         while stack:
@@ -52,7 +45,7 @@ class _Quotient:
         return False
 
     def contract(self, first: int, second: int) -> bool:
-        """Contract two nodes unless that would close a cycle; tell whether it was done."""
+        """Contract two nodes unless that would close a cycle; True if they are one node now."""
         first, second = self.find(first), self.find(second)
         if first == second:
             return True
@@ -73,7 +66,7 @@ class _Quotient:
         return True
 
     def order(self) -> list[list[int]]:
-        """The contracted nodes in topological order, earliest member first; members ascending."""
+        """Contracted nodes in topological order, earliest member first; members ascending."""
         waiting = {node: len(producers) for node, producers in self.predecessors.items()}
         ready = [(min(self.members[node]), node) for node, count in waiting.items() if not count]
         heapq.heapify(ready)
@@ -88,11 +81,17 @@ class _Quotient:
         return ordered
 
 
-def _unit(module: tvm.IRModule, value: Expr) -> str | None:
+def _unit_of(function: tvm.ir.BaseFunc) -> str:
+    """Unit that a function was decided for; empty without a decision."""
+    attrs = function.attrs
+    return str(attrs["layoutsel.unit"]) if attrs and "layoutsel.unit" in attrs else ""
+
+
+def _unit(module: tvm.IRModule, value: Expr) -> str:
+    """Unit that runs a value of `main`; empty for a value that calls no function."""
     if not isinstance(value, Call) or not isinstance(value.op, GlobalVar):
-        return None
-    attrs = module[value.op].attrs
-    return str(attrs["layoutsel.unit"]) if attrs and "layoutsel.unit" in attrs else None
+        return ""
+    return _unit_of(module[value.op])
 
 
 def _partitions(
@@ -101,18 +100,19 @@ def _partitions(
     codegen: Mapping[str, str],
     apart: Collection[str],
 ) -> list[list[int]]:
+    """Positions of the bindings, those of a partition together, in an order that respects every dependence."""
     position = {binding.var: index for index, binding in enumerate(bindings)}
     reads = [
         {position[leaf] for leaf in leaves(binding.value) if leaf in position}
         for binding in bindings
     ]
-    units: list[str | None] = []
+    units: list[str] = []
     for binding in bindings:
         value = binding.value
-        field = isinstance(value, relax.TupleGetItem) and value.tuple_value in position
-        # A result of several belongs to whoever makes it.
-        units.append(units[position[value.tuple_value]] if field else _unit(module, value))
-    # What is called before a device, behind it, and behind a wait for it.
+        is_field = isinstance(value, relax.TupleGetItem) and value.tuple_value in position
+        # A field of a tuple belongs to the unit that computes the tuple.
+        units.append(units[position[value.tuple_value]] if is_field else _unit(module, value))
+    # A partition may not span a call of a device, nor a wait for one: number the calls by both.
     stops = (
         unit in apart or any(units[producer] in apart for producer in read)
         for unit, read in zip(units, reads, strict=True)
@@ -134,7 +134,7 @@ def _ordered(values: Iterable[Expr]) -> list[Expr]:
 def _partition_function(
     module: tvm.IRModule, members: Sequence[relax.VarBinding], results: Sequence[Var], name: str
 ) -> tuple[relax.Function, list[Expr]]:
-    """The external function of `members`, and what it is called with."""
+    """External function of `members`, and its arguments in the old `main`."""
     inside = {binding.var for binding in members}
     outside = _ordered(
         leaf
@@ -168,6 +168,7 @@ def _partition_function(
 def _results(
     members: Sequence[relax.VarBinding], bindings: Sequence[relax.VarBinding], output: Expr
 ) -> list[Var]:
+    """Variables of a partition's members that other bindings or the result of `main` read."""
     inside = {binding.var for binding in members}
     read = {
         leaf for binding in bindings if binding.var not in inside for leaf in leaves(binding.value)
@@ -176,78 +177,69 @@ def _results(
     return [binding.var for binding in members if binding.var in read]
 
 
+class _Merging(MainRewriter):
+    def __init__(
+        self, module: tvm.IRModule, codegen: Mapping[str, str], apart: Collection[str]
+    ) -> None:
+        super().__init__(module, keep=lambda function: _unit_of(function) not in codegen)
+        self.codegen = codegen
+        self.apart = apart
+        self.count = 0
+        """Number of partitions so far."""
+
+    def body(self, bindings: Sequence[relax.VarBinding]) -> None:
+        for indices in _partitions(self.module, bindings, self.codegen, self.apart):
+            members = [bindings[index] for index in indices]
+            unit = _unit(self.module, members[0].value)
+            if unit in self.codegen:
+                results = _results(members, bindings, self.main.body.body)
+                self._bind(self._partition(members, results, self.codegen[unit]), results)
+            else:
+                (binding,) = members
+                self.mapping[binding.var] = self.copy(binding)
+
+    def _partition(
+        self, members: Sequence[relax.VarBinding], results: Sequence[Var], codegen: str
+    ) -> Var:
+        """Emit the call of a new external function; its value."""
+        name = f"p{self.count}"
+        self.count += 1
+        function, outside = _partition_function(self.module, members, results, name)
+        function = function.with_attrs({"Codegen": codegen, "global_symbol": name})
+        callee = self.builder.add_func(function, name)
+        return self.builder.emit(Call(callee, [self.renewed(value) for value in outside]))
+
+    def _bind(self, value: Var, results: Sequence[Var]) -> None:
+        if len(results) == 1:
+            self.mapping[results[0]] = value
+            return
+        for index, result in enumerate(results):
+            self.mapping[result] = self.builder.emit(relax.TupleGetItem(value, index))
+
+
 @tvm.transform.module_pass(opt_level=0, name="MergePartitions")
+@dataclass(frozen=True)
 class MergePartitions(ModulePass):
-    """Merge what neighbours and runs on one BYOC unit into a function with attribute ``Codegen``.
+    """Merge neighbouring sub-graphs of one BYOC unit into a function with attribute ``Codegen``.
 
     ``s2(s1(s0(x)))``, s0 and s1 on oneDNN → ``s2(p0(x))``, where p0 holds s0 and s1 as local functions.
 
-    *Requires* stage 2. *Ensures* that partitions are convex (no path leaves one and comes back), so that each
-    is one call; what crosses between partitions are `main`'s variables.
-
-    Parameters
-    ----------
-    codegen
-        The units that take whole partitions, and the name of each one's external code generation.
-    apart
-        Units that keep partitions apart: what is called before and what behind one is not merged, or it would wait for more
-        than it reads; nor is what waits for one with what does not.
+    *Requires* stage 2. *Ensures* that partitions are convex (no path leaves one and returns), so that each is one call;
+    values that cross between partitions are variables of `main`.
     """
 
-    def __init__(
-        self, codegen: Mapping[str, str] | None = None, apart: Collection[str] = ()
-    ) -> None:
-        self.codegen = {"onednn": "layoutsel_onednn"} if codegen is None else codegen
-        self.apart = apart
+    codegen: Mapping[str, str] = field(default_factory=lambda: {"onednn": "layoutsel_onednn"})
+    """Name of the external code generation of each unit that takes whole partitions."""
+
+    apart: Collection[str] = ()
+    """Units whose calls separate partitions.
+
+    A partition across such a call would wait for more than its inputs; so would one that joins a call that waits for the
+    unit with a call that does not.
+    """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Merge the partitions of `module`."""
-        main = module["main"]
-        bindings = main_bindings(main)
-        builder = rebuilding(module, lambda _name, function: not self._is_external(function))
-        mapping: dict[Expr, Expr] = {}
-        count = 0
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                for indices in _partitions(module, bindings, self.codegen, self.apart):
-                    members = [bindings[index] for index in indices]
-                    unit = _unit(module, members[0].value)
-                    if unit is None or unit not in self.codegen:
-                        (binding,) = members
-                        value = substitute(binding.value, mapping.get)
-                        mapping[binding.var] = builder.emit(value)
-                        continue
-                    results = _results(members, bindings, main.body.body)
-                    name = f"p{count}"
-                    count += 1
-                    function, outside = _partition_function(module, members, results, name)
-                    function = function.with_attrs(
-                        {"Codegen": self.codegen[unit], "global_symbol": name}
-                    )
-                    callee = builder.add_func(function, name)
-                    _bind(
-                        builder,
-                        mapping,
-                        Call(callee, [mapping.get(v, v) for v in outside]),
-                        results,
-                    )
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
-
-    def _is_external(self, function: tvm.ir.BaseFunc) -> bool:
-        """Whether it becomes part of a partition."""
-        return bool(function.attrs and str(function.attrs.get("layoutsel.unit")) in self.codegen)
-
-
-def _bind(
-    builder: relax.BlockBuilder, mapping: dict[Expr, Expr], call: Call, results: Sequence[Var]
-) -> None:
-    value = builder.emit(call)
-    if len(results) == 1:
-        mapping[results[0]] = value
-        return
-    for index, result in enumerate(results):
-        mapping[result] = builder.emit(relax.TupleGetItem(value, index))
+        return _Merging(module, self.codegen, self.apart).run()

@@ -1,8 +1,9 @@
-"""Stage 1: the order in which sub-graphs are called, which decides what devices do while the host works."""
+"""Stage 1: set the order of sub-graph calls, which decides what devices compute while the host works."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax
@@ -10,74 +11,76 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import IllegalDecision
-from tvm_passes.ir import Expr, ModulePass, Var, leaves, main_bindings, rebuilding, substitute
+from tvm_passes.ir import ModulePass, Var, leaves
+from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.rewrite_layouts import subgraph_id
 
 
+class _Ordering(MainRewriter):
+    def __init__(self, module: tvm.IRModule, order: Sequence[SubgraphId]) -> None:
+        super().__init__(module)
+        self.order = order
+
+    def body(self, bindings: Sequence[relax.VarBinding]) -> None:
+        calls: dict[SubgraphId, relax.VarBinding] = {}
+        others: list[relax.VarBinding] = []
+        for binding in bindings:
+            called = _called(self.module, binding)
+            if called is None:
+                others.append(binding)
+            else:
+                calls[called] = binding
+        if sorted(calls) != sorted(self.order):
+            raise IllegalDecision(
+                f"an order of {len(self.order)} sub-graphs: expected each of the model's {len(calls)} once"
+            )
+        others = self._emit_ready(others)
+        for name in self.order:
+            if missing := self._missing(calls[name]):
+                raise IllegalDecision(
+                    f"the order calls sub-graph {name} before the producer of {missing[0].name}, "
+                    f"which it reads: put the producer first"
+                )
+            self.mapping[calls[name].var] = self.copy(calls[name])
+            others = self._emit_ready(others)
+
+    def _missing(self, binding: relax.VarBinding) -> list[Var]:
+        """Operands of a binding that are not emitted yet."""
+        read = (leaf for leaf in leaves(binding.value) if isinstance(leaf, Var))
+        return [var for var in read if var not in self.mapping]
+
+    def _emit_ready(self, bindings: Sequence[relax.VarBinding]) -> list[relax.VarBinding]:
+        """Emit the bindings whose operands are emitted; the rest of them."""
+        waiting = []
+        for binding in bindings:
+            if self._missing(binding):
+                waiting.append(binding)
+            else:
+                self.mapping[binding.var] = self.copy(binding)
+        return waiting
+
+
+def _called(module: tvm.IRModule, binding: relax.VarBinding) -> SubgraphId | None:
+    """The sub-graph that a binding calls; None where it calls none."""
+    callee = binding.value.op if isinstance(binding.value, Call) else None
+    return subgraph_id(module[callee]) if isinstance(callee, GlobalVar) else None
+
+
 @tvm.transform.module_pass(opt_level=0, name="OrderSubgraphs")
+@dataclass(frozen=True)
 class OrderSubgraphs(ModulePass):
     """Call sub-graphs in a given order.
 
     ``a = s0(x); b = s1(a); c = s2(a)``, order s0, s2, s1 → ``a = s0(x); c = s2(a); b = s1(a)``.
 
-    *Requires* stage 1. *Ensures* the same values. Whatever else `main` binds follows what it reads.
-
-    Parameters
-    ----------
-    order
-        Every sub-graph once, each behind those that it reads.
+    *Requires* stage 1. *Ensures* the same values. Any other binding of `main` directly follows its last operand.
     """
 
-    def __init__(self, order: Sequence[SubgraphId]) -> None:
-        self.order = tuple(order)
+    order: Sequence[SubgraphId]
+    """Every sub-graph once, each after its producers."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Reorder `main`; raises :class:`IllegalDecision` where the order is none of its sub-graphs'."""
-        main = module["main"]
-        waiting = {_name(module, binding): binding for binding in main_bindings(main)}
-        others = [waiting.pop(name) for name in list(waiting) if isinstance(name, Var)]
-        if sorted(map(str, waiting)) != sorted(self.order):
-            raise IllegalDecision(
-                f"an order of {len(self.order)} sub-graphs: expected each of the model's {len(waiting)} once"
-            )
-        builder = rebuilding(module)
-        mapping: dict[Expr, Expr] = {param: param for param in main.params}
-
-        def emit(binding: relax.VarBinding) -> None:
-            value = substitute(binding.value, mapping.get)
-            mapping[binding.var] = builder.emit(value, binding.var.name)
-
-        def emit_what_can_be() -> None:
-            for binding in list(others):
-                if all(leaf in mapping for leaf in _read(binding.value)):
-                    emit(binding)
-                    others.remove(binding)
-
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                emit_what_can_be()
-                for name in self.order:
-                    late = [leaf for leaf in _read(waiting[name].value) if leaf not in mapping]
-                    if late:
-                        raise IllegalDecision(
-                            f"the order calls sub-graph {name} before what makes {late[0].name}, which it reads"
-                        )
-                    emit(waiting[name])
-                    emit_what_can_be()
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
-
-
-def _name(module: tvm.IRModule, binding: relax.VarBinding) -> SubgraphId | Var:
-    """The sub-graph that a binding calls; its variable where it calls none."""
-    value = binding.value
-    called = value.op if isinstance(value, Call) else None
-    found = subgraph_id(module[called]) if isinstance(called, GlobalVar) else None
-    return binding.var if found is None else found
-
-
-def _read(value: Expr) -> list[Var]:
-    return [leaf for leaf in leaves(value) if isinstance(leaf, Var)]
+        """Reorder `main`; raises :class:`IllegalDecision` for an order that names other sub-graphs or breaks a dependence."""
+        return _Ordering(module, self.order).run()

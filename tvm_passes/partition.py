@@ -19,11 +19,11 @@ from tvm_passes.ir import (
     leaves,
     main_bindings,
     op_name,
-    rebuilding,
     static_shape,
     substitute,
 )
 from tvm_passes.lrn import match_lrn
+from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.operators import NARROW_FLOATS, Role, role
 from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
@@ -31,7 +31,7 @@ INLINE_CONSTANT_ELEMENTS = 16
 """Constants up to this size are part of a sub-graph's identity; larger ones become weight parameters."""
 
 MAX_OPERATORS = 12
-"""Operators of a sub-graph at most; oneDNN accepts 32 post-ops, registers run out earlier."""
+"""Maximum number of operators of a sub-graph: oneDNN accepts 32 post-ops, but registers run out earlier."""
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class _Node:
     operator: str
     consumers: list[_Node] = field(default_factory=list)
     escapes: bool = False
-    """Read by something that is no operator call: the function's result, a tuple."""
+    """True if a tuple or the function's result reads the value."""
     group: int | None = None
 
     @property
@@ -56,7 +56,7 @@ class _Node:
 
     @property
     def role(self) -> Role:
-        """Role of the operator; casts from and to narrow floats only move elements, as no kernel computes in these."""
+        """Role of the operator; a cast from or to narrow floats only moves elements, as no kernel computes in these."""
         if self.operator == "astype":
             ends = {str(end.ty.dtype) for end in (self.value.args[0], self.var)}
             if ends & NARROW_FLOATS:
@@ -64,11 +64,11 @@ class _Node:
         return role(self.operator)
 
 
-def _read_nodes(function: relax.Function) -> tuple[list[_Node], list[relax.VarBinding]]:
-    bindings = main_bindings(function)
+def _read_nodes(function: relax.Function) -> list[_Node]:
+    """Operator calls of a function, in order, with their consumers."""
     nodes: list[_Node] = []
     by_var: dict[Var, _Node] = {}
-    for position, binding in enumerate(bindings):
+    for position, binding in enumerate(main_bindings(function)):
         value = binding.value
         read = [by_var[leaf] for leaf in leaves(value) if leaf in by_var]
         if isinstance(value, Call):
@@ -83,7 +83,7 @@ def _read_nodes(function: relax.Function) -> tuple[list[_Node], list[relax.VarBi
     for leaf in leaves(function.body.body):
         if leaf in by_var:
             by_var[leaf].escapes = True
-    return nodes, bindings
+    return nodes
 
 
 def _shape(node: _Node) -> tuple[int, ...] | None:
@@ -91,9 +91,9 @@ def _shape(node: _Node) -> tuple[int, ...] | None:
 
 
 def _extension(tail: _Node, room: int) -> list[_Node]:
-    """The element-wise nodes between `tail` and its immediate post-dominator, that one included.
+    """Element-wise nodes between `tail` and its immediate post-dominator, including the latter.
 
-    Empty where anything on the way does not fuse: another shape, another role, a value seen outside.
+    Empty if a node between them does not fuse: it has another shape or role, or its value escapes.
     """
     shape = _shape(tail)
     if tail.escapes or shape is None or not tail.consumers:
@@ -119,6 +119,7 @@ def _extension(tail: _Node, room: int) -> list[_Node]:
 
 
 def _grow(anchor: _Node, most: int) -> list[_Node]:
+    """`anchor` with the nodes that fuse after it, at most `most` in all apart from a shuffle of channels."""
     group = [anchor]
     while len(group) < most:
         region = _extension(group[-1], most - len(group))
@@ -129,40 +130,41 @@ def _grow(anchor: _Node, most: int) -> list[_Node]:
         group.extend(region)
     while len(group) > 1 and _is_prologue(group[-1]):
         group.pop().group = None
-    for node in _shuffle_behind(group):
+    for node in _shuffle_after(group):
         node.group = anchor.position
         group.append(node)
     return group
 
 
-def _shuffle_behind(group: Sequence[_Node]) -> list[_Node]:
-    """The shuffle of a grouped convolution's channels, by these groups: its kernel can write them where they go."""
+def _shuffle_after(group: Sequence[_Node]) -> list[_Node]:
+    """Shuffle of the channels of a grouped convolution by the same groups: the kernel can write in shuffled order."""
     anchor, tail = group[0], group[-1]
     if anchor.operator != "nn.conv2d" or int(anchor.value.attrs.groups) == 1:
         return []
-    behind: list[_Node] = []
+    shuffle: list[_Node] = []
     for _ in OPERATORS:
-        last = behind[-1] if behind else tail
+        last = shuffle[-1] if shuffle else tail
         if last.escapes or len(last.consumers) != 1 or last.consumers[0].group is not None:
             return []
-        behind.append(last.consumers[0])
-    groups = shuffle_groups([node.value for node in behind])
+        shuffle.append(last.consumers[0])
+    groups = shuffle_groups([node.value for node in shuffle])
     is_depthwise = static_shape(anchor.value.args[1].ty)[1] == 1
-    return behind if groups == int(anchor.value.attrs.groups) and not is_depthwise else []
+    return shuffle if groups == int(anchor.value.attrs.groups) and not is_depthwise else []
 
 
 def _is_prologue(node: _Node) -> bool:
-    """Whether every group that reads a value computes it for itself: integers cross between them, not numbers."""
+    """True for a dequantisation, which every consumer repeats: integers cross between groups, not numbers."""
     return node.operator == "dequantize" and not node.escapes and bool(node.consumers)
 
 
 def _with_prologues(ungrouped: Sequence[_Node], members: Sequence[_Node]) -> tuple[_Node, ...]:
-    """`members` of a group behind the ungrouped values that they read."""
+    """`members` of a group after the ungrouped values that they read."""
     inside = set(members)
     return (*(node for node in ungrouped if inside & set(node.consumers)), *members)
 
 
 def _chain_of_movement(start: _Node) -> list[_Node]:
+    """`start` and the operators after it that only move elements, each the only consumer of the one before."""
     chain = [start]
     while not chain[-1].escapes and len(chain[-1].consumers) == 1:
         following = chain[-1].consumers[0]
@@ -175,11 +177,17 @@ def _chain_of_movement(start: _Node) -> list[_Node]:
 
 @dataclass(frozen=True)
 class _Group:
+    """Nodes of one sub-graph."""
+
     nodes: tuple[_Node, ...]
+    """In order; the last one computes the sub-graph's result."""
+
     anchor: str
+    """Name of the anchor's operator, or kind of the sub-graph."""
 
 
 def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
+    """Group all nodes: normalisations across channels, anchors, then the rest; sorted by result."""
     groups: list[_Group] = []
     for node in nodes:
         lrn = match_lrn(node) if node.group is None else None
@@ -248,52 +256,51 @@ def _subgraph_function(
     )
 
 
+class _Partitioning(MainRewriter):
+    def __init__(self, module: tvm.IRModule, most: int) -> None:
+        super().__init__(module)
+        nodes = _read_nodes(self.main)
+        self.inside = {node.var for node in nodes}
+        self.groups = {
+            group.nodes[-1].var: (f"s{index}", group)
+            for index, group in enumerate(_form_groups(nodes, most))
+        }
+        """Each group with its id, by its result."""
+
+    def rewrite(self, binding: relax.VarBinding) -> Expr | None:
+        if binding.var in self.groups:
+            return self._call(*self.groups[binding.var])
+        return None if binding.var in self.inside else self.copy(binding)
+
+    def _call(self, subgraph: str, group: _Group) -> Expr:
+        activations, weights = _outside_reads(group)
+        function = _subgraph_function(group, subgraph, activations, weights)
+        callee = self.builder.add_func(function, f"subgraph_{subgraph}")
+        return self.builder.emit(
+            Call(callee, [self.renewed(read) for read in (*activations, *weights)])
+        )
+
+
 @tvm.transform.module_pass(opt_level=0, name="PartitionSubgraphs")
+@dataclass(frozen=True)
 class PartitionSubgraphs(ModulePass):
     """Turn `main` into calls of sub-graph functions with stable ids ``s0``, ``s1`` and so on.
 
-    ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``. What quantises a result belongs to the sub-graph that computes
-    it, what dequantises an operand to every one that reads it.
+    ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``. A sub-graph holds the quantisation of its result, and dequantises its
+    operands itself.
 
-    *Requires* a straight-line `main` with static shapes. *Ensures* that every operator call of `main` is in exactly
-    one sub-graph, that sub-graphs are convex, and that a sub-graph has one result.
-
-    Parameters
-    ----------
-    max_operators
-        Operators that an anchor and what is fused behind it may be; 1 fuses nothing.
+    *Requires* a `main` without control flow, with static shapes. *Ensures* that every operator call of `main` is in exactly
+    one sub-graph, except a dequantisation, which is in every sub-graph that reads it. Sub-graphs are convex and have one
+    result. A partitioned module stays unchanged.
     """
 
-    def __init__(self, max_operators: int = MAX_OPERATORS) -> None:
-        self.max_operators = max_operators
+    max_operators: int = MAX_OPERATORS
+    """Maximum number of operators that are fused into one sub-graph; 1 fuses none."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Partition `main` of `module`; a module that is partitioned already comes back as it is."""
-        main = module["main"]
+        """Partition `main` of `module`."""
         if any("layoutsel.subgraph" in f.attrs for f in module.functions.values() if f.attrs):
             return module
-        nodes, bindings = _read_nodes(main)
-        groups = {
-            group.nodes[-1].position: group for group in _form_groups(nodes, self.max_operators)
-        }
-        inside = {node.position for node in nodes}
-        builder = rebuilding(module)
-        mapping: dict[Expr, Expr] = {}
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                for position, binding in enumerate(bindings):
-                    if position in groups:
-                        group = groups[position]
-                        activations, weights = _outside_reads(group)
-                        subgraph = f"s{list(groups).index(position)}"
-                        function = _subgraph_function(group, subgraph, activations, weights)
-                        callee = builder.add_func(function, f"subgraph_{subgraph}")
-                        arguments = [mapping.get(read, read) for read in (*activations, *weights)]
-                        mapping[binding.var] = builder.emit(Call(callee, arguments))
-                    elif position not in inside:
-                        mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
+        return _Partitioning(module, self.max_operators).run()

@@ -1,6 +1,8 @@
-"""Stage 4: copies between devices, where what one computes another reads."""
+"""Stage 4: copy values between devices where producer and consumer run on different ones."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax
@@ -8,142 +10,128 @@ from tvm.ir import Call
 from tvm.relax.global_info import VDevice
 
 from tvm_passes.devices import HOST
-from tvm_passes.inlining import hint_of
-from tvm_passes.ir import (
-    Constant,
-    Expr,
-    ModulePass,
-    Var,
-    main_bindings,
-    op_name,
-    rebuilding,
-    substitute,
-)
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, op_name, substitute
+from tvm_passes.main_rewriter import MainRewriter
 
 
 def device_of(function: tvm.ir.BaseFunc | None) -> str:
-    """Kind of the target that a PrimFunc is for; the host's where it does not say."""
+    """Kind of a PrimFunc's target; the host's for a function without one."""
     target = function.attrs.get("target") if function is not None and function.attrs else None
     return str(target.kind.name) if target is not None else HOST
 
 
 def devices_of(module: tvm.IRModule) -> tuple[str, ...]:
-    """The devices that a module runs on, the host first: the order in which its virtual machine wants them."""
+    """Kinds of the devices that a module runs on, the host first, in the order that its virtual machine expects."""
     found = sorted({device_of(function) for function in module.functions.values()} - {HOST})
     return (HOST, *found)
 
 
 def _plain_target(module: tvm.IRModule, kind: str) -> tvm.target.Target:
-    """The target of a kind that values say they lie on; with the architecture of kernels, or TVM would look for a GPU."""
+    """Target of a kind for the types of values, with the architecture of the kernels.
+
+    Without an architecture TVM would look for a GPU on this machine.
+    """
     targets = (f.attrs["target"] for f in module.functions.values() if device_of(f) == kind != HOST)
     arch = next((target.attrs.get("arch") for target in targets), None)
     return tvm.target.Target({"kind": kind, "arch": str(arch)} if arch else kind)
 
 
-class _Placing:
-    """Re-emits `main`, remembering on which device each value lies."""
-
+class _Placing(MainRewriter):
     def __init__(self, module: tvm.IRModule, outside: str) -> None:
-        self.module = module
+        super().__init__(module)
         self.outside = outside
         names = devices_of(module)
         self.vdevices = {name: VDevice(_plain_target(module, name), 0, "global") for name in names}
-        self.builder = rebuilding(module)
-        self.mapping: dict[Expr, Expr] = {}
         self.devices: dict[Expr, str] = {}
+        """Device of each value of the new `main`."""
         self.copies: dict[tuple[Expr, str], Expr] = {}
+        """Copy of a value on a device."""
 
-    def at(self, value: Expr, device: str) -> Expr:
-        """`value`, of the new `main`, on `device`: copied at most once."""
+    def params(self) -> list[Var]:
+        params = [relax.Var(p.name, self._placed(p.ty, self.outside)) for p in self.main.params]
+        self.devices.update(dict.fromkeys(params, self.outside))
+        return params
+
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        value = binding.value
+        if isinstance(
+            value, Var | relax.Tuple
+        ):  # No computation: a tuple's fields stay on their devices.
+            return self.renewed(value)
+        if isinstance(value, relax.TupleGetItem):
+            return self._field(binding, value)
+        return self._computed(binding, value)
+
+    def result(self, expr: Expr) -> Expr:
+        return self._all_at(expr, self.outside)
+
+    def _field(self, binding: relax.VarBinding, value: relax.TupleGetItem) -> Expr:
+        source = self.mapping[value.tuple_value]
+        if isinstance(source, relax.Tuple):
+            return source.fields[value.index]
+        result = self.copy(binding)
+        self.devices[result] = self.devices.get(source, HOST)
+        return result
+
+    def _computed(self, binding: relax.VarBinding, value: Expr) -> Expr:
+        """Emit a value on the device of its kernel, under the old name: traces go by names."""
+        kernel = self.module[value.args[0]] if op_name(value).startswith("call_tir") else None
+        device = device_of(kernel)
+        placed = self._all_at(value, device)
+        if isinstance(placed, Call):
+            # The host's types name their device too: TVM replaces a reshape by one whose type is its argument's.
+            types = [self._placed(ty, device) for ty in placed.ty_args]
+            placed = Call(placed.op, placed.args, placed.attrs, types)
+        result = self.builder.emit(placed, binding.var.name)
+        self.devices[result] = device
+        return result
+
+    def _at(self, value: Expr, device: str) -> Expr:
+        """`value`, of the new `main`, on `device`; copied at most once, by way of the host."""
         if isinstance(value, relax.Tuple):
-            return relax.Tuple([self.at(field, device) for field in value.fields])
+            return relax.Tuple([self._at(field, device) for field in value.fields])
         source = self.devices.get(value, HOST)
         if source == device:
             return value
         if HOST not in (source, device):
-            return self.at(self.at(value, HOST), device)
+            return self._at(self._at(value, HOST), device)
         if (value, device) not in self.copies:
             copied = self.builder.emit(relax.op.to_vdevice(value, self.vdevices[device]))
             self.copies[value, device] = copied
             self.devices[copied] = device
         return self.copies[value, device]
 
-    def all_at(self, expr: Expr, device: str) -> Expr:
-        """`expr` of the old `main` with everything that it reads on `device`."""
+    def _all_at(self, expr: Expr, device: str) -> Expr:
+        """`expr` of the old `main` with all its operands on `device`."""
 
         def replace(leaf: Expr) -> Expr | None:
             if isinstance(leaf, Var):
-                return self.at(self.mapping.get(leaf, leaf), device)
+                return self._at(self.mapping.get(leaf, leaf), device)
             is_elsewhere = isinstance(leaf, Constant) and device != HOST
-            return self.at(leaf, device) if is_elsewhere else None
+            return self._at(leaf, device) if is_elsewhere else None
 
         return substitute(expr, replace)
 
-    def binding(self, binding: relax.VarBinding) -> Expr:
-        """Emit a binding's value on its device, under its name: traces go by that."""
-        value, hint = binding.value, hint_of(binding.var)
-        if isinstance(value, Var):
-            return self.mapping.get(value, value)
-        if isinstance(value, relax.Tuple):  # nothing is computed: its fields stay where they are
-            return substitute(value, self.mapping.get)
-        if isinstance(value, relax.TupleGetItem):
-            source = self.mapping[value.tuple_value]
-            if isinstance(source, relax.Tuple):
-                return source.fields[value.index]
-            result = self.builder.emit(relax.TupleGetItem(source, value.index), hint)
-            self.devices[result] = self.devices.get(source, HOST)
-            return result
-        kernel = self.module[value.args[0]] if op_name(value).startswith("call_tir") else None
-        device = device_of(kernel)
-        placed = self.all_at(value, device)
-        if isinstance(placed, Call):
-            # The host's types say so too: TVM replaces a reshape by one whose type it takes from its argument.
-            types = [self._there(ty, device) for ty in placed.ty_args]
-            placed = Call(placed.op, placed.args, placed.attrs, types)
-        result = self.builder.emit(placed, hint)
-        self.devices[result] = device
-        return result
-
-    def _there(self, ty: relax.Type, device: str) -> relax.Type:
+    def _placed(self, ty: relax.Type, device: str) -> relax.Type:
         if isinstance(ty, relax.TupleType):
-            return relax.TupleType([self._there(field, device) for field in ty.fields])
+            return relax.TupleType([self._placed(field, device) for field in ty.fields])
         return relax.TensorType(ty.shape, ty.dtype, self.vdevices[device])
-
-    def place(self) -> tvm.IRModule:
-        """The module with its copies."""
-        main = self.module["main"]
-        params = [relax.Var(p.name, self._there(p.ty, self.outside)) for p in main.params]
-        self.mapping = dict(zip(main.params, params, strict=True))
-        self.devices = dict.fromkeys(params, self.outside)
-        with self.builder.function("main", params, attrs=dict(main.attrs) if main.attrs else None):
-            with self.builder.dataflow():
-                for binding in main_bindings(main):
-                    self.mapping[binding.var] = self.binding(binding)
-                result = self.builder.emit_output(self.all_at(main.body.body, self.outside))
-            self.builder.emit_func_output(result)
-        placed = self.builder.finalize()
-        placed.update_global_info("vdevice", list(self.vdevices.values()))
-        return placed
 
 
 @tvm.transform.module_pass(opt_level=0, name="PlaceDevices")
+@dataclass(frozen=True)
 class PlaceDevices(ModulePass):
-    """Copy what one device computes and another reads, once for each tensor and reading device.
+    """Copy tensors from the device that computes them to the devices that read them, once for each such device.
 
     ``call_tir(cpu_add, (call_tir(opencl_conv2d, (x, w)), y))`` →
     ``call_tir(cpu_add, (to_vdevice(call_tir(opencl_conv2d, (to_vdevice(x), to_vdevice(w)))), y))``.
 
-    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures* that the tensors that
-    `main` takes and gives lie `outside`. A module of the host alone stays as it is.
-
-    Parameters
-    ----------
-    outside
-        Kind of the target of the device that `main`'s callers work on.
+    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures* that parameters and
+    results of `main` are `outside`. A module of the host alone stays unchanged.
     """
 
-    def __init__(self, outside: str = HOST) -> None:
-        self.outside = outside
+    outside: str = HOST
+    """Kind of the target of the device that callers of `main` work on."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -151,4 +139,7 @@ class PlaceDevices(ModulePass):
         """Place the values of `module`."""
         if len(devices_of(module)) == 1:
             return module
-        return _Placing(module, self.outside).place()
+        placing = _Placing(module, self.outside)
+        placed = placing.run()
+        placed.update_global_info("vdevice", list(placing.vdevices.values()))
+        return placed

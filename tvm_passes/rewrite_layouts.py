@@ -1,8 +1,9 @@
-"""Stage 1 → 2: give every sub-graph its unit and layout, with transforms where neighbours differ."""
+"""Stage 1 → 2: give every sub-graph its unit and layout, with layout transforms between different neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax
@@ -10,7 +11,7 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import IllegalDecision
-from tvm_passes.ir import Expr, ModulePass, Var, main_bindings, rebuilding, static_shape, substitute
+from tvm_passes.ir import Expr, ModulePass, Var, main_bindings, static_shape, substitute
 from tvm_passes.layout import (
     BF16,
     LAYOUTS,
@@ -23,11 +24,12 @@ from tvm_passes.layout import (
     physical_shape,
     storage_of,
 )
+from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.ports import port_layouts, with_ports
 
 
 def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
-    """Id of a sub-graph function; None for any other."""
+    """Id of a sub-graph function; None for any other function."""
     attrs = function.attrs
     return SubgraphId(str(attrs["layoutsel.subgraph"])) if _has(attrs, "subgraph") else None
 
@@ -44,7 +46,7 @@ def _physical_type(ty: relax.TensorType, layout: str) -> relax.TensorType:
 def _emit_transform(
     builder: relax.BlockBuilder, value: Expr, source: str, destination: str
 ) -> Expr:
-    """Emit `value`, stored in `source`, stored in `destination`."""
+    """Emit the layout transform of `value` from `source` to `destination`."""
     if source == destination:
         return value
     converts = storage_of(source) != storage_of(destination) or storage_of(source) == SPLIT
@@ -66,7 +68,7 @@ def _emit_values(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr
 
 
 def _emit_stored(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr:
-    """Emit float32 values in `storage`."""
+    """Emit a tensor of float32 values in `storage`."""
     if not storage:
         return value
     high = builder.emit(relax.op.astype(value, "bfloat16"))
@@ -78,10 +80,10 @@ def _emit_stored(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr
 
 
 def decide_function(function: relax.Function, decision: Decision) -> relax.Function:
-    """The stage-2 form of a stage-1 sub-graph function: physical parameters, the decision as attributes.
+    """Stage-2 form of a stage-1 sub-graph function: physical parameters, the decision as attributes.
 
-    Its body is that of stage 1 between transforms from and to the physical tensors, which
-    :func:`tvm_passes.ports.read_ports` tells apart.
+    Its body is the body of stage 1, between transforms from and to the physical tensors.
+    :func:`tvm_passes.ports.read_ports` separates the two again.
     """
     inputs, outputs = port_layouts(function, decision)
     count = len(inputs)
@@ -132,7 +134,7 @@ def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Seque
 def transform_function(
     logical: relax.TensorType, source: str, destination: str, unit: str
 ) -> relax.Function:
-    """A function that changes the layout of a tensor of the `logical` type, for `unit` to run."""
+    """Function that transforms the layout of a tensor of type `logical` on `unit`."""
     param = relax.Var("x", _physical_type(logical, source))
     builder = relax.BlockBuilder()
     with builder.function("transform", [param]):
@@ -153,12 +155,12 @@ def transform_function(
 def check_decisions(
     module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision]
 ) -> dict[SubgraphId, relax.Function]:
-    """The sub-graph functions of a partitioned module, each of which has a decision and the other way round.
+    """Sub-graph functions of a partitioned module, after a check that they match the decisions one to one.
 
     Raises
     ------
     IllegalDecision
-        If a sub-graph has no decision, a decision has no sub-graph, or names an unknown layout or precision.
+        If a sub-graph has no decision, or if a decision names an unknown sub-graph, layout or precision.
     """
     functions = {
         subgraph: function
@@ -184,9 +186,7 @@ def check_decisions(
     return functions
 
 
-class _Rewriter:
-    """Re-emits `main`, remembering in which layout each value lies."""
-
+class _Laying(MainRewriter):
     def __init__(
         self,
         module: tvm.IRModule,
@@ -194,64 +194,32 @@ class _Rewriter:
         byoc: frozenset[str],
         devices: frozenset[str],
     ) -> None:
-        self.module = module
+        super().__init__(module, keep=lambda function: subgraph_id(function) is None)
         self.decisions = decisions
         self.byoc = byoc
         self.devices = devices
-        self.builder = rebuilding(module, lambda _name, function: not subgraph_id(function))
-        self.mapping: dict[Expr, Expr] = {}
         self.layouts: dict[Var, tuple[str, ...]] = {}
+        """Layout of each value of the new `main`; of a tuple, of each field."""
         self.units: dict[Var, str] = {}
+        """Unit that computes each value of the new `main`."""
         self.converted: dict[tuple[Var, str, str], Var] = {}
+        """A value in another layout, by value, layout and device; the device is empty for the host."""
         self.transforms: dict[tuple[object, ...], GlobalVar] = {}
+        """Transform functions by their properties."""
 
-    def value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
-        """`value` of the old `main` as a value of the new one that lies in `wanted`."""
-        new = self.mapping.get(value, value)
-        return self.converted_to(new, value.ty, wanted, unit) if isinstance(new, Var) else new
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        value = binding.value
+        called = isinstance(value, Call) and isinstance(value.op, GlobalVar)
+        if called and subgraph_id(self.module[value.op]):
+            return self._subgraph_call(value)
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.mapping:
+            return self._field(value)
+        return self.builder.emit(self._plain(value))
 
-    def converted_to(self, new: Var, ty: relax.TensorType, wanted: str, unit: str) -> Var:
-        """`new`, a value of the new `main` whose logical type is `ty`, in `wanted`."""
-        source = self.layouts.get(new, (PLAIN,))[0]
-        if source == wanted:
-            return new
-        where = self.transformer((self.units.get(new, ""), unit), source, wanted)
-        key = (new, wanted, where if where in self.devices else "")
-        if key not in self.converted:
-            callee = self.transform(ty, source, wanted, where)
-            converted = self.builder.emit(Call(callee, [new]))
-            self.converted[key] = converted
-            self.layouts[converted] = (wanted,)
-            self.units[converted] = where
-        return self.converted[key]
+    def result(self, expr: Expr) -> Expr:
+        return self._plain(expr)
 
-    def transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
-        """Who changes the layout of what one of `units` makes and the other reads: the CPU where no partition can.
-
-        A device does where both ends are on it; else what others read would have to come back. The CPU rounds to
-        bfloat16: oneDNN makes infinities of the finite numbers that masks consist of.
-        """
-        ends = storage_of(source), storage_of(destination)
-        if SPLIT in ends:
-            return "cpu"
-        if units[0] == units[1] and units[0] in self.devices:
-            return units[0]
-        rounds = ends[1] == BF16 != ends[0]
-        partitions = [unit for unit in reversed(units) if unit in self.byoc and not rounds]
-        return partitions[0] if partitions else "cpu"
-
-    def transform(
-        self, ty: relax.TensorType, source: str, destination: str, unit: str
-    ) -> GlobalVar:
-        """The transform function of these properties, made once."""
-        key = (static_shape(ty), str(ty.dtype), source, destination, unit)
-        if key not in self.transforms:
-            function = transform_function(ty, source, destination, unit)
-            name = f"transform_{source}_{destination}"
-            self.transforms[key] = self.builder.add_func(function, name)
-        return self.transforms[key]
-
-    def subgraph_call(self, call: Call) -> Var:
+    def _subgraph_call(self, call: Call) -> Var:
         """Emit a call of the decided form of the sub-graph that `call` calls."""
         function = self.module[call.op]
         decision = self.decisions[SubgraphId(str(function.attrs["layoutsel.subgraph"]))]
@@ -260,7 +228,7 @@ class _Rewriter:
         inputs = [str(layout) for layout in decided.attrs["layoutsel.in_layouts"]]
         count = len(inputs)
         arguments = [
-            self.value_in(argument, layout, decision.unit)
+            self._value_in(argument, layout, decision.unit)
             for argument, layout in zip(call.args[:count], inputs, strict=True)
         ]
         weights = [self.mapping.get(weight, weight) for weight in call.args[count:]]
@@ -269,28 +237,69 @@ class _Rewriter:
         self.units[result] = decision.unit
         return result
 
-    def other(self, value: Expr) -> Expr:
-        """Emit a binding that calls no sub-graph: tuples and their fields."""
-        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.mapping:
-            source = self.mapping[value.tuple_value]
-            result = self.builder.emit(relax.TupleGetItem(source, value.index))
-            self.layouts[result] = (
-                self.layouts.get(source, ())[value.index : value.index + 1]
-            ) or (PLAIN,)
-            self.units[result] = self.units.get(source, "cpu")
-            return result
-        return self.builder.emit(self.plain(value))
+    def _field(self, value: relax.TupleGetItem) -> Var:
+        """Emit a field of a tuple, in its layout."""
+        source = self.mapping[value.tuple_value]
+        result = self.builder.emit(relax.TupleGetItem(source, value.index))
+        layouts = self.layouts.get(source, ())[value.index : value.index + 1]
+        self.layouts[result] = layouts or (PLAIN,)
+        self.units[result] = self.units.get(source, "cpu")
+        return result
 
-    def plain(self, value: Expr) -> Expr:
-        """`value` with every variable in plain layout."""
+    def _value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
+        """Value of the new `main` for `value` of the old one, in the layout `wanted` by `unit`."""
+        new = self.mapping.get(value, value)
+        return self._converted_to(new, value.ty, wanted, unit) if isinstance(new, Var) else new
+
+    def _converted_to(self, new: Var, ty: relax.TensorType, wanted: str, unit: str) -> Var:
+        """`new`, a value of the new `main` of logical type `ty`, in the layout `wanted` by `unit`."""
+        source = self.layouts.get(new, (PLAIN,))[0]
+        if source == wanted:
+            return new
+        where = self._transformer((self.units.get(new, ""), unit), source, wanted)
+        key = (new, wanted, where if where in self.devices else "")
+        if key not in self.converted:
+            callee = self._transform(ty, source, wanted, where)
+            converted = self.builder.emit(Call(callee, [new]))
+            self.converted[key] = converted
+            self.layouts[converted] = (wanted,)
+            self.units[converted] = where
+        return self.converted[key]
+
+    def _transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
+        """Unit that transforms a tensor between the units of its producer and its consumer."""
+        ends = storage_of(source), storage_of(destination)
+        if SPLIT in ends:
+            return "cpu"
+        # On a device only between two of its own values: the host would have to copy the result back for other consumers.
+        if units[0] == units[1] and units[0] in self.devices:
+            return units[0]
+        # The CPU rounds to bfloat16: oneDNN makes infinities of the large finite numbers in masks.
+        rounds = ends[1] == BF16 != ends[0]
+        partitions = [unit for unit in reversed(units) if unit in self.byoc and not rounds]
+        return partitions[0] if partitions else "cpu"
+
+    def _transform(
+        self, ty: relax.TensorType, source: str, destination: str, unit: str
+    ) -> GlobalVar:
+        """The transform function of these properties, added to the module once."""
+        key = (static_shape(ty), str(ty.dtype), source, destination, unit)
+        if key not in self.transforms:
+            function = transform_function(ty, source, destination, unit)
+            name = f"transform_{source}_{destination}"
+            self.transforms[key] = self.builder.add_func(function, name)
+        return self.transforms[key]
+
+    def _plain(self, value: Expr) -> Expr:
+        """`value` of the old `main` over values of the new one in plain layout."""
         return substitute(
-            value, lambda leaf: self.plain_leaf(leaf) if isinstance(leaf, Var) else None
+            value, lambda leaf: self._plain_leaf(leaf) if isinstance(leaf, Var) else None
         )
 
-    def plain_leaf(self, leaf: Var) -> Expr:
-        """`leaf` in plain layout; of a tuple, every field."""
+    def _plain_leaf(self, leaf: Var) -> Expr:
+        """Value of the new `main` for `leaf`, in plain layout; for a tuple, each field in plain layout."""
         if not isinstance(leaf.ty, relax.TupleType):
-            return self.value_in(leaf, PLAIN, "")
+            return self._value_in(leaf, PLAIN, "")
         source = self.mapping.get(leaf, leaf)
         layouts = self.layouts.get(source, ())
         if all(layout == PLAIN for layout in layouts):
@@ -300,61 +309,34 @@ class _Rewriter:
             field = self.builder.emit(relax.TupleGetItem(source, index))
             self.layouts[field] = (layout,)
             self.units[field] = self.units[source]
-            fields.append(self.converted_to(field, ty, PLAIN, ""))
+            fields.append(self._converted_to(field, ty, PLAIN, ""))
         return relax.Tuple(fields)
-
-    def rewrite(self) -> tvm.IRModule:
-        """The module of stage 2."""
-        main = self.module["main"]
-        with self.builder.function(
-            "main", main.params, attrs=dict(main.attrs) if main.attrs else None
-        ):
-            with self.builder.dataflow():
-                for binding in main_bindings(main):
-                    value = binding.value
-                    called = isinstance(value, Call) and isinstance(value.op, GlobalVar)
-                    if called and subgraph_id(self.module[value.op]):
-                        self.mapping[binding.var] = self.subgraph_call(value)
-                    else:
-                        self.mapping[binding.var] = self.other(value)
-                result = self.builder.emit_output(self.plain(main.body.body))
-            self.builder.emit_func_output(result)
-        return self.builder.finalize()
 
 
 @tvm.transform.module_pass(opt_level=0, name="RewriteLayouts")
+@dataclass(frozen=True)
 class RewriteLayouts(ModulePass):
-    """Put every sub-graph into the layout that `decisions` name.
+    """Put every sub-graph into its decided layout.
 
     ``s1(s0(x))``, s0 in NHWC and s1 in NCHW16c → ``s1(NHWC>NCHW16c(s0(NCHW>NHWC(x))))``.
 
-    *Requires* a partitioned module. *Ensures* exact reference semantics (each sub-graph's body holds the transforms from
-    and to its physical parameters), plain layout at `main`'s parameters and results, one transform per tensor and
-    destination layout.
-
-    Parameters
-    ----------
-    decisions
-        One for each sub-graph.
-    byoc
-        Units whose transforms run inside their partitions.
-    devices
-        Units with a memory of their own, which transform what stays there.
+    *Requires* a partitioned module. *Ensures* exact reference semantics (the body of each sub-graph transforms from and to
+    its physical parameters and results), plain layout at the parameters and results of `main`, and one transform per
+    tensor and destination layout.
     """
 
-    def __init__(
-        self,
-        decisions: Mapping[SubgraphId, Decision],
-        byoc: frozenset[str] = frozenset({"onednn"}),
-        devices: frozenset[str] = frozenset({"cuda", "opencl"}),
-    ) -> None:
-        self.decisions = decisions
-        self.byoc = byoc
-        self.devices = devices
+    decisions: Mapping[SubgraphId, Decision]
+    """One for each sub-graph."""
+
+    byoc: frozenset[str] = frozenset({"onednn"})
+    """Units that run layout transforms inside their partitions."""
+
+    devices: frozenset[str] = frozenset({"cuda", "opencl"})
+    """Units with a memory of their own; each transforms tensors that stay there."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Rewrite `module`; raises :class:`IllegalDecision` for decisions that do not fit it."""
         check_decisions(module, self.decisions)
-        return _Rewriter(module, self.decisions, self.byoc, self.devices).rewrite()
+        return _Laying(module, self.decisions, self.byoc, self.devices).run()

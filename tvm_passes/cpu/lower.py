@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,17 +23,10 @@ from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
 from tvm_passes.cpu.view import Slice
 from tvm_passes.errors import BuildError
-from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import (
-    Expr,
-    Var,
-    constant_of,
-    main_bindings,
-    rebuilding,
-    static_shape,
-    substitute,
-)
+from tvm_passes.inlining import inline, label_of, redirect
+from tvm_passes.ir import Expr, ModulePass, Var, constant_of, static_shape
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
+from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.tunable import Pack, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
 from tvm_passes.weight_pool import packed_by
@@ -71,22 +64,21 @@ class _Place:
     """In which its result is written, where a transform would follow."""
 
 
-class _Lowering:
-    """Re-emits `main` with the calls of some units lowered to PrimFuncs."""
-
+class _Lowering(MainRewriter):
     def __init__(
         self, module: tvm.IRModule, target: Target, planners: Mapping[str, Planner]
     ) -> None:
-        self.module = module
+        super().__init__(module, keep=lambda function: not _belongs(function, planners))
         self.target = target
         self.planners = planners
         self.unit = vector_unit(target)
-        self.builder = rebuilding(module, lambda _name, function: not self._is_ours(function))
         self.kernels: dict[tuple[GlobalVar, _Place], _Kernel] = {}
         self.shared: dict[tuple[int, _Place], list[tuple[relax.Function, _Kernel]]] = {}
         self.placements = find_placements(module, self._writes, self._reads)
         homes = {placement.home for placement in self.placements.values()}
         self.absorbed = find_absorbed(module, self._writes_in, homes)
+        self.written = {moved.result for moved in self.absorbed.values()}
+        """Results of transforms whose producer writes in their layout itself."""
         self.homes: dict[Var, Var] = {}
         """The tensors that others are placed in, as they were last written."""
 
@@ -254,29 +246,14 @@ class _Lowering:
             self.homes[home] = result
         return result
 
-    def lower(self) -> tvm.IRModule:
-        """The lowered module."""
-        main = self.module["main"]
-        mapping: dict[Expr, Expr] = {}
-        done = {moved.result for moved in self.absorbed.values()}
-        builder = self.builder
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                for binding in main_bindings(main):
-                    value = substitute(binding.value, mapping.get)
-                    if binding.var in done:
-                        mapping[binding.var] = value.args[0]
-                    elif self._calls_us(value):
-                        mapping[binding.var] = self.call(binding, value)
-                    else:
-                        mapping[binding.var] = builder.emit(value, hint_of(binding.var))
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        value = self.renewed(binding.value)
+        if binding.var in self.written:
+            return value.args[0]
+        return self.call(binding, value) if self._calls_us(value) else self.copy(binding)
 
     def _is_ours(self, function: tvm.ir.BaseFunc) -> bool:
-        attrs = function.attrs
-        return attrs is not None and str(attrs.get("layoutsel.unit", "")) in self.planners
+        return _belongs(function, self.planners)
 
     def _calls_us(self, value: Expr) -> bool:
         return (
@@ -285,6 +262,11 @@ class _Lowering:
             and value.op in self.module.functions
             and self._is_ours(self.module[value.op])
         )
+
+
+def _belongs(function: tvm.ir.BaseFunc, units: Collection[str]) -> bool:
+    attrs = function.attrs
+    return attrs is not None and str(attrs.get("layoutsel.unit", "")) in units
 
 
 def _unit(function: relax.Function) -> str:
@@ -313,7 +295,8 @@ def _build_error(function: relax.Function, reason: object) -> BuildError:
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerCpu")
-class LowerCpu:
+@dataclass(frozen=True)
+class LowerCpu(ModulePass):
     """Give every sub-graph of the CPU, and of other units that TVM generates code for, its kernels.
 
     ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``; what is concatenated is written in place:
@@ -321,21 +304,16 @@ class LowerCpu:
 
     *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
     function of these units any more; weights are packed constants.
-
-    Parameters
-    ----------
-    target
-        The LLVM target that code will be generated for.
-    planners
-        By unit, what plans its kernels.
     """
 
-    def __init__(self, target: Target, planners: Mapping[str, Planner] | None = None) -> None:
-        self.target = target
-        self.planners = planners or {UNIT: plan_subgraph}
+    target: Target
+    """LLVM target of the generated code."""
+
+    planners: Mapping[str, Planner] = field(default_factory=lambda: {UNIT: plan_subgraph})
+    """Planner of the kernels of each unit."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lower `module`."""
-        return _Lowering(module, self.target, self.planners).lower()
+        return _Lowering(module, self.target, self.planners).run()

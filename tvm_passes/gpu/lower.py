@@ -1,4 +1,4 @@
-"""Stage 4 of a device: calls of its sub-graph functions become calls of PrimFuncs that are scheduled for it."""
+"""Stage 4 of a device: replace calls of its sub-graph functions by calls of PrimFuncs with a schedule for it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ from tvm.target import Target
 
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise, schedule
-from tvm_passes.inlining import hint_of, inline, label_of, redirect
-from tvm_passes.ir import (
-    Expr,
-    ModulePass,
-    constant_of,
-    main_bindings,
-    rebuilding,
-    substitute,
-)
+from tvm_passes.inlining import inline, label_of, redirect
+from tvm_passes.ir import Expr, ModulePass, constant_of
 from tvm_passes.layout import PLAIN
+from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.tunable import Pack, Tunable, tunable
 from tvm_passes.tuned import ALGORITHM, tuned_code
 from tvm_passes.weight_pool import packed_by
@@ -31,46 +25,31 @@ from tvm_passes.weight_pool import packed_by
 
 @dataclass(frozen=True, kw_only=True)
 class _Code:
-    """What a sub-graph function is replaced by: calls of PrimFuncs, to be inlined."""
+    """Replacement of a sub-graph function: calls of PrimFuncs, to be inlined."""
 
     body: relax.Function
-    """Takes the function's parameters, then `constants`."""
+    """Function of the parameters of the sub-graph function, then of `constants`."""
     packs: Mapping[int, Pack] = field(default_factory=dict)
-    """Weights and constants that it takes in another form, by index."""
+    """How each weight and constant that `body` expects in another form is packed, by index."""
     constants: tuple[np.ndarray, ...] = ()
+    """Values of further arguments."""
 
 
-class _Lowering:
-    """Re-emits `main` with the calls of one device's sub-graphs lowered."""
-
+class _Lowering(MainRewriter):
     def __init__(self, module: tvm.IRModule, unit: str, target: Target) -> None:
-        self.module = module
+        super().__init__(module, keep=lambda function: not _belongs(function, unit))
         self.unit = unit
         self.target = target
-        self.builder = rebuilding(module, lambda _name, function: not _belongs(function, unit))
         self.codes: dict[tvm_ffi.StructuralKey, _Code] = {}
 
-    def lower(self) -> tvm.IRModule:
-        """The lowered module."""
-        builder, main = self.builder, self.module["main"]
-        mapping: dict[Expr, Expr] = {}
-        with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-            with builder.dataflow():
-                for binding in main_bindings(main):
-                    value = substitute(binding.value, mapping.get)
-                    if isinstance(value, Call) and self._calls_us(value):
-                        mapping[binding.var] = self._call(value)
-                    else:
-                        mapping[binding.var] = builder.emit(value, hint_of(binding.var))
-                result = builder.emit_output(substitute(main.body.body, mapping.get))
-            builder.emit_func_output(result)
-        return builder.finalize()
-
-    def _calls_us(self, call: Call) -> bool:
-        return _belongs(self.module.functions.get(call.op), self.unit)
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        value = binding.value
+        if isinstance(value, Call) and _belongs(self.module.functions.get(value.op), self.unit):
+            return self._call(self.renewed(value))
+        return self.copy(binding)
 
     def _call(self, call: Call) -> Expr:
-        """Emit the lowered form of a call; its result."""
+        """Emit the lowered form of a call over new values; its result."""
         function = self.module[call.op]
         code = self._code(function)
         constants = [constant_of(constant) for constant in code.constants]
@@ -81,12 +60,12 @@ class _Lowering:
         return inline(self.builder, code.body, arguments, label_of(function))
 
     def _code(self, function: relax.Function) -> _Code:
-        """The replacement of a function, one for all that are the same but for their weights."""
+        """Replacement of a function; functions that differ only in their weights share one."""
         key = tvm_ffi.StructuralKey(function.without_attr("layoutsel.subgraph"))
         if key not in self.codes:
             try:
                 self.codes[key] = self._generate(function)
-            except Exception as error:  # whatever a rule of TVM's stumbles over
+            except Exception as error:  # TVM's rules raise many types.
                 kind = "transform" if "layoutsel.transform" in function.attrs else "subgraph"
                 name = str(function.attrs[f"layoutsel.{kind}"])
                 what = f"{kind.replace('subgraph', 'sub-graph')} {name} on {self.unit!r}"
@@ -94,7 +73,7 @@ class _Lowering:
         return self.codes[key]
 
     def _generate(self, function: relax.Function) -> _Code:
-        """One PrimFunc where there is a layout to keep to, or a convolution; else TVM's own, which may be several."""
+        """One PrimFunc for a convolution and for decided layouts; else TVM's own code, of one PrimFunc or more."""
         attrs = function.attrs
         is_convolution = "conv" in str(attrs.get("layoutsel.anchor", ""))
         if attrs.get("layoutsel.algorithm", "") == ALGORITHM:
@@ -111,7 +90,7 @@ class _Lowering:
         return _Code(body=redirect(legalised["main"], added))
 
     def _single(self, function: relax.Function, task: Tunable | str, module: tvm.IRModule) -> _Code:
-        """The call of one PrimFunc, which is `main` of `module`."""
+        """Call of one PrimFunc, `main` of `module`."""
         assert not isinstance(task, str), "it has code"
         code = module["main"]
         anchor = str(function.attrs["layoutsel.anchor"]).rsplit(".", maxsplit=1)[-1]
@@ -125,7 +104,7 @@ class _Lowering:
         return _Code(body=body, packs=task.packs, constants=task.constants)
 
     def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
-        """Add a kernel, named by content in place of any name that a schedule left behind."""
+        """Add a kernel under a name made of its content, in place of any name that a schedule gave it."""
         code = code.without_attr("global_symbol")
         digest = tvm_ffi.structural_hash(code) % 16**8
         return self.builder.add_func(code, f"{self.unit}_{name}_{digest:08x}")
@@ -142,7 +121,7 @@ def _belongs(function: tvm.ir.BaseFunc | None, unit: str) -> bool:
 
 
 def _is_particular(function: relax.Function) -> bool:
-    """Whether a sub-graph was decided into a layout or a precision that TVM does not legalise by itself."""
+    """True for a sub-graph in a layout or precision that TVM does not legalise by itself."""
     attrs = function.attrs
     if "layoutsel.subgraph" not in attrs:
         return False
@@ -151,25 +130,21 @@ def _is_particular(function: relax.Function) -> bool:
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerGpu")
+@dataclass(frozen=True)
 class LowerGpu(ModulePass):
-    """Give every sub-graph of a device its kernels.
+    """Replace calls of one device's sub-graphs by calls of its kernels.
 
-    ``s3(x, w)`` → ``call_tir(opencl_conv2d, (x, packed w))``, where that PrimFunc has the device's target.
+    ``s3(x, w)`` → ``call_tir(opencl_conv2d, (x, packed w))``; that PrimFunc has the device's target.
 
     *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
-    function of this unit any more. Where tensors lie is :class:`tvm_passes.place_devices.PlaceDevices`' business.
-
-    Parameters
-    ----------
-    unit
-        As decisions name it.
-    target
-        The device's, with its host.
+    function of this unit. Copies between devices are left to :class:`tvm_passes.place_devices.PlaceDevices`.
     """
 
-    def __init__(self, unit: str, target: Target) -> None:
-        self.unit = unit
-        self.target = target
+    unit: str
+    """Name of the unit in decisions."""
+
+    target: Target
+    """Target of the device, with its host."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -177,4 +152,4 @@ class LowerGpu(ModulePass):
         """Lower `module`."""
         if not any(_belongs(function, self.unit) for function in module.functions.values()):
             return module
-        return _Lowering(module, self.unit, self.target).lower()
+        return _Lowering(module, self.unit, self.target).run()

@@ -14,15 +14,15 @@ from tvm_passes.errors import BuildError
 from tvm_passes.ir import (
     Constant,
     Expr,
+    ModulePass,
     Var,
     constant_of,
     main_bindings,
-    rebuilding,
     static_shape,
-    substitute,
     tensor_types,
 )
 from tvm_passes.layout import LARGEST_BF16, PLAIN, SPLIT, logical_shape, order_of, storage_of
+from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.onednn.graph import Graph, Storage, Tensor
 from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
@@ -252,7 +252,7 @@ def _own_storages(graph: Graph) -> None:
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerOnednn")
-class LowerOnednn:
+class LowerOnednn(ModulePass):
     """Compile the partitions that oneDNN runs, and call them in destination-passing style.
 
     ``p0(x, w)`` → ``call_dps_packed("p0", (x, packed w))``, and a module in attribute ``external_mods``.
@@ -265,41 +265,42 @@ class LowerOnednn:
     ) -> tvm.IRModule:
         """Lower every partition of `module`; raises :class:`BuildError` where one cannot be built."""
         partitions = {
-            gv: function
-            for gv, function in module.functions.items()
-            if isinstance(function, relax.Function) and _is_ours(function)
+            gv: function for gv, function in module.functions.items() if _is_ours(function)
         }
         if not partitions:
             return module
-        return _lower(module, partitions)
+        lowering = _Lowering(module, partitions)
+        lowered = lowering.run()
+        attrs = dict(module.attrs) if module.attrs else {}
+        attrs["external_mods"] = [*attrs.get("external_mods", []), *lowering.externals]
+        return lowered.with_attrs(attrs)
 
 
-def _is_ours(function: relax.Function) -> bool:
+def _is_ours(function: tvm.ir.BaseFunc) -> bool:
     return (
-        function.attrs is not None
+        isinstance(function, relax.Function)
+        and function.attrs is not None
         and "Codegen" in function.attrs
         and str(function.attrs["Codegen"]) == CODEGEN
     )
 
 
-def _lower(module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]) -> tvm.IRModule:
-    main = module["main"]
-    builder = rebuilding(module, lambda name, _function: name not in partitions)
-    externals: list[Any] = []
-    mapping: dict[Expr, Expr] = {}
-    with builder.function("main", main.params, attrs=dict(main.attrs) if main.attrs else None):
-        with builder.dataflow():
-            for binding in main_bindings(main):
-                value = substitute(binding.value, mapping.get)
-                if isinstance(value, Call) and value.op in partitions:
-                    external, value = _lower_call(partitions[value.op], value)
-                    externals.append(external)
-                mapping[binding.var] = builder.emit(value)
-            result = builder.emit_output(substitute(main.body.body, mapping.get))
-        builder.emit_func_output(result)
-    attrs = dict(module.attrs) if module.attrs else {}
-    attrs["external_mods"] = [*attrs.get("external_mods", []), *externals]
-    return builder.finalize().with_attrs(attrs)
+class _Lowering(MainRewriter):
+    def __init__(
+        self, module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]
+    ) -> None:
+        super().__init__(module, keep=lambda function: not _is_ours(function))
+        self.partitions = partitions
+        self.externals: list[Any] = []
+        """Runtime modules of the partitions, in the order of their calls."""
+
+    def rewrite(self, binding: relax.VarBinding) -> Expr:
+        value = self.renewed(binding.value)
+        if not isinstance(value, Call) or value.op not in self.partitions:
+            return self.copy(binding)
+        external, lowered = _lower_call(self.partitions[value.op], value)
+        self.externals.append(external)
+        return self.builder.emit(lowered)
 
 
 def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:

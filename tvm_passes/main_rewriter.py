@@ -1,0 +1,100 @@
+"""The scaffold of every pass that rewrites `main`: emit it again, binding by binding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tvm
+from tvm import relax
+
+from tvm_passes.ir import Expr, Var, main_bindings, substitute
+
+
+def _keep_all(_function: tvm.ir.BaseFunc) -> bool:
+    return True
+
+
+class MainRewriter:
+    """Emit `main` of a module again; a pass overrides the steps in which its result differs.
+
+    The steps, in order: :meth:`params`, then :meth:`body`, which calls :meth:`rewrite` for each binding, then
+    :meth:`result`. Each step of this class copies. ``y = f(x)``, rewritten to the value ``z``, makes later bindings read
+    ``z`` in place of ``y``.
+
+    *Requires* a `main` without control flow. *Ensures* that the attributes of the module and of `main`, the devices and
+    the other functions stay, except for functions that `keep` rejects. The module that is read never changes.
+
+    Parameters
+    ----------
+    module
+        The module to rewrite.
+    keep
+        Predicate of the other functions: False for those that the new `main` no longer calls.
+    """
+
+    # `relax.PyExprMutator` maps one binding to one value, in order. These passes also reorder bindings, join several into
+    # one call, split one into several and change parameters; with a block builder each of these is a plain loop.
+
+    def __init__(
+        self, module: tvm.IRModule, keep: Callable[[tvm.ir.BaseFunc], bool] = _keep_all
+    ) -> None:
+        self.module = module
+        self.main: relax.Function = module["main"]
+        self.builder = _builder_beside(module, keep)
+        self.mapping: dict[Expr, Expr] = {}
+        """Value in the new `main` of each variable of the old one that is emitted, and of each replaced constant."""
+
+    def run(self) -> tvm.IRModule:
+        """Emit `main`; the rewritten module."""
+        params = self.params()
+        self.mapping.update(zip(self.main.params, params, strict=False))
+        attrs = dict(self.main.attrs) if self.main.attrs else None
+        with self.builder.function("main", params, attrs=attrs):
+            with self.builder.dataflow():
+                self.body(main_bindings(self.main))
+                result = self.builder.emit_output(self.result(self.main.body.body))
+            self.builder.emit_func_output(result)
+        return self.builder.finalize()
+
+    def params(self) -> list[Var]:
+        """Parameters of the new `main`: one for each old one, in order, then any further ones."""
+        return list(self.main.params)
+
+    def body(self, bindings: Sequence[relax.VarBinding]) -> None:
+        """Emit the new bindings; override it to emit them in another order, or in groups."""
+        for binding in bindings:
+            value = self.rewrite(binding)
+            if value is not None:
+                self.mapping[binding.var] = value
+
+    def rewrite(self, binding: relax.VarBinding) -> Expr | None:
+        """Emit what replaces `binding`; its value, or None where nothing reads it any longer."""
+        return self.copy(binding)
+
+    def result(self, expr: Expr) -> Expr:
+        """Result of the new `main`, given the result of the old one."""
+        return self.renewed(expr)
+
+    def copy(self, binding: relax.VarBinding) -> Var:
+        """Emit `binding` as it is, over the new values, under its own name."""
+        return self.builder.emit(self.renewed(binding.value), binding.var.name)
+
+    def renewed(self, expr: Expr) -> Expr:
+        """`expr` of the old `main` over the values of the new one."""
+        return substitute(expr, self.mapping.get)
+
+
+def _builder_beside(
+    module: tvm.IRModule, keep: Callable[[tvm.ir.BaseFunc], bool]
+) -> relax.BlockBuilder:
+    """A builder that holds the other functions of `module`, its attributes and its devices.
+
+    The attributes hold the modules of earlier code generation, which must reach the executable.
+    """
+    kept = {
+        gv: function
+        for gv, function in module.functions.items()
+        if gv.name_hint != "main" and keep(function)
+    }
+    infos = {name: list(infos) for name, infos in module.global_infos.items()}
+    return relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs, global_infos=infos))
