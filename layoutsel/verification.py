@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +21,6 @@ from layoutsel.runtime.signature import signatures
 from layoutsel.runtime.trial import TooSlow, run_within
 from layoutsel.runtime.verify import TOLERANCE, Again, Expected, check, tolerance_of
 from layoutsel.session import Session
-
-logger = logging.getLogger(__name__)
 
 SLACK, SLACK_LARGE = 30.0, 3e3
 """Factors of a mode's tolerance on extreme inputs, and where these are large numbers: both magnify any rounding.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,6 @@ __all__ = [
     "leaves",
     "main_bindings",
     "op_name",
-    "resolve",
     "static_shape",
     "substitute",
     "tensor_types",
@@ -133,11 +132,6 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
                 f"function without control flow; unroll or remove it before importing"
             )
     return bindings
-
-
-def resolve(mapping: Mapping[Var, Expr], expr: Expr) -> Expr:
-    """Replace every variable of `expr` that `mapping` knows."""
-    return substitute(expr, lambda leaf: mapping.get(leaf) if isinstance(leaf, Var) else None)
 
 
 def decline_of(

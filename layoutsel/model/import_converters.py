@@ -321,14 +321,6 @@ def _layer_norm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN
     return relax.Tuple([builder.emit(normal), mean, builder.emit(inverse)])
 
 
-def _mean_variance_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """By the variance of centred values: the stock form subtracts the square of the mean, and cancels."""
-    data, axes = inputs[0], list(attributes.get("axes", (0, 2, 3)))
-    centred = relax.op.subtract(data, builder.emit(relax.op.mean(data, axes, keepdims=True)))
-    variance = builder.emit(relax.op.variance(data, axes, keepdims=True))
-    return relax.op.divide(builder.emit(centred), builder.emit(relax.op.sqrt(variance)))
-
-
 CONVERTERS: Mapping[str, Converter] = {
     "AveragePool": pooling("AveragePool"),
     "Clip": _clip,

@@ -71,11 +71,6 @@ class ExplainedSubgraph:
     """Every other candidate, the least costly for the whole plan first."""
     declines: tuple[Decline, ...]
 
-    @property
-    def is_safe(self) -> bool:
-        """Whether the best alternative loses by more than the measurement's spread."""
-        return all(other.order_us > self.spread_us for other in self.alternatives)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Gains:

@@ -272,20 +272,6 @@ class PlanningProblem:
         )
         return replace(self, nodes=nodes)
 
-    def edge_matrix(self, tensor: Tensor, use: Use) -> np.ndarray:
-        """Microseconds of one edge alone, by (producer option, consumer option).
-
-        Sharing is ignored: where consumers want the same layout the tensor costs less than its edges' sum.
-        """
-        sources = source_places(self.by_id, tensor)
-        wanted = wanted_places(self.by_id, use)
-        return np.array(
-            [
-                [sum(tensor.price(kind, source, place) for kind in KINDS) for place in wanted]
-                for source in sources
-            ]
-        )
-
 
 def source_places(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[Place]:
     """List where `tensor` lies under each option of its producer; one place for a model's input."""

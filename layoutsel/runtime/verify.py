@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tvm
 
-from layoutsel.runtime.checks import SPREAD, Check, VerificationError, require
+from layoutsel.runtime.checks import SPREAD, Check, VerificationError
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import rel_l2_err
 from tvm_passes.ir import main_bindings, tensor_types
@@ -142,19 +142,6 @@ class Expected:
             ],
             attainable=[0.0] * len(names),
         )
-
-
-def compare(model: CompiledModel, inputs: Sequence[np.ndarray], expected: Expected) -> list[Check]:
-    """Compare every output of `model`, and the logits behind them; see :func:`check`.
-
-    Raises
-    ------
-    VerificationError
-        If an error exceeds its tolerance.
-    """
-    checks = check(model, inputs, expected)
-    require(checks)
-    return checks
 
 
 def check(model: CompiledModel, inputs: Sequence[np.ndarray], expected: Expected) -> list[Check]:

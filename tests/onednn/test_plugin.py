@@ -21,12 +21,11 @@ from networks import (
     run_reference,
     weight,
 )
-from tvm import relax
 from tvm.relax import op
 
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import LowerOnednn, available, set_num_threads, supports
-from tvm_passes.onednn.lower import create_module, emit_partition, register
+from tvm_passes.onednn.lower import create_module, emit_partition
 from tvm_passes.onednn.plugin import function
 from tvm_passes.partition import PartitionSubgraphs
 
@@ -136,17 +135,6 @@ def test_error_names_subgraph_and_operator():
     node.attrs["strides"] = [5, 5]
     with pytest.raises(RuntimeError, match=r"sub-graph s0 \(nn\.conv2d\) on onednn: convolution"):
         create_module(graph)["p0.steps"]()
-
-
-def test_stock_code_generation():
-    register()
-    module = network(two_layers, IMAGE)
-    (x,) = arrays(IMAGE)
-    lowered = relax.transform.RunCodegen()(merged(module, NHWC))
-    vm = machine(lowered)
-    expected = run_reference(module, [x])[0]
-    for _ in range(2):
-        np.testing.assert_allclose(call(vm, [x])[0], expected, rtol=2e-5, atol=2e-5)
 
 
 def test_thread_count_can_change_between_calls():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import tvm
 from networks import arrays, functions, merged, network, run_lowered, run_reference, weight
 from test_fusion import ONE_PRIMITIVE
 from test_operators import CONVOLUTIONS, OTHER
@@ -14,8 +13,9 @@ from tests.reference import relative_error
 from tvm_passes.cpu.host import has_bf16, host_target
 from tvm_passes.decision import Decision
 from tvm_passes.errors import BuildError
+from tvm_passes.lift_weights import LiftWeights
 from tvm_passes.onednn import available, supports
-from tvm_passes.onednn.lower import emit_partition, register
+from tvm_passes.onednn.lower import LowerOnednn, emit_partition
 from tvm_passes.partition import PartitionSubgraphs
 
 pytestmark = [
@@ -126,8 +126,6 @@ def test_declines(name):
 
 
 def test_weights_must_be_known():
-    register()
-    module = merged(network(CONVOLUTIONS["3x3"], ODD_IMAGE), split())
-    function = module["p0"]
+    module = LiftWeights()(merged(network(CONVOLUTIONS["3x3"], ODD_IMAGE), split()))
     with pytest.raises(BuildError, match="expected a constant"):
-        tvm.get_global_func("relax.ext.layoutsel_onednn")([function], None, None)
+        LowerOnednn()(module)

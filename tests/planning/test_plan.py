@@ -1,4 +1,4 @@
-"""Plans as files: round trip, every kind of damage, diff and fit."""
+"""Plans as files: round trip, every kind of damage, and fit."""
 
 import json
 import random
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.planning.difference import diff
 from layoutsel.planning.documents import DocumentError
 from layoutsel.planning.plan import Measured, Plan, PlanMismatch, Uncertainty, check_fits, make_plan
 from layoutsel.planning.solve import solve
@@ -143,15 +142,6 @@ def edited(plan, position, decision):
     subgraphs = list(plan.subgraphs)
     subgraphs[position] = replace(subgraphs[position], decision=Decision.parse(decision))
     return replace(plan, subgraphs=tuple(subgraphs))
-
-
-def test_diff(plan):
-    assert diff(plan, plan) == ()
-    other = edited(plan, 1, "gpu:NHWC")
-    (difference,) = diff(plan, other)
-    assert str(difference) == f"s1: {plan.subgraphs[1].decision} -> gpu:NHWC"
-    shorter = replace(plan, subgraphs=plan.subgraphs[:-1])
-    assert str(diff(shorter, plan)[0]).startswith(f"{plan.subgraphs[-1].id}: absent -> ")
 
 
 def test_check_fits(plan, problem):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layoutsel.runtime import verify
-from layoutsel.runtime.checks import VerificationError
+from layoutsel.runtime.checks import VerificationError, require
 from layoutsel.runtime.samples import rel_l2_err
 from layoutsel.runtime.verify import Expected
 
@@ -24,7 +24,9 @@ def model(*results, outputs):
 def compare(model, values, **how):
     outputs = [one.name for one in model.outputs]
     expected = Expected(outputs=outputs, values=values, reference="reference", **how)
-    return verify.compare(model, [], expected)
+    checks = verify.check(model, [], expected)
+    require(checks)
+    return checks
 
 
 def check(results, expected, outputs=("p", "other"), softmaxes=("p",)):

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
-import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
@@ -23,11 +22,6 @@ TirExpr = Any
 Buffer = Any
 
 bind: Callable[[TirExpr], TirExpr] = T.Bind
-
-
-def simplify(index: TirExpr) -> TirExpr:
-    """`index` with its constants folded."""
-    return index if isinstance(index, int) else tvm.arith.Analyzer().simplify(index)
 
 
 def splat(value: TirExpr, lanes: int) -> TirExpr:

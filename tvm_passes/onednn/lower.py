@@ -329,17 +329,3 @@ def _failed_node(graph: Graph) -> str:
         except (RuntimeError, ValueError):
             return node.subgraph
     return ""
-
-
-def register() -> None:
-    """Register the code generation that stock ``relax.transform.RunCodegen`` looks up."""
-
-    @tvm.register_global_func(f"relax.ext.{CODEGEN}", override=True)
-    def _codegen(functions: Any, _options: Any, _constants: Any) -> list[Any]:
-        return [_unpacked_module(function) for function in functions]
-
-
-def _unpacked_module(function: relax.Function) -> Any:
-    graph = emit_partition(str(function.attrs["global_symbol"]), function)
-    _check_halves(graph, graph.weights(), ())
-    return create_module(graph)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm import relax
 
-from tvm_passes.ir import Constant, Expr, Var, leaves, op_name, static_shape
+from tvm_passes.ir import Constant, Expr, Var, leaves, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
 from tvm_passes.onednn.graph import Graph, Node, PostOp, Quantization, Storage, Tensor
 from tvm_passes.onednn.plugin import function as plugin_function
@@ -272,8 +272,3 @@ def scalar(expr: Expr) -> float | None:
         return float(expr.value.numpy().reshape(-1)[0])
     value = getattr(expr, "value", None)
     return float(value) if isinstance(value, int | float) else None
-
-
-def operator_of(binding: relax.VarBinding) -> str:
-    """Operator of a binding, without its ``relax.`` prefix."""
-    return op_name(binding.value)
