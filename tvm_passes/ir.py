@@ -53,7 +53,7 @@ def op_name(expr: Expr) -> str:
 
 
 def is_tensor(expr: Expr) -> bool:
-    """Whether `expr` is a single tensor."""
+    """True if `expr` is a single tensor."""
     return isinstance(expr.ty, relax.TensorType)
 
 
@@ -149,7 +149,7 @@ def decline_of(
 
 
 class ModulePass:
-    """Base of our passes: tells type checkers what ``tvm.transform.module_pass`` makes of a class."""
+    """Base of our passes, for type checkers: ``tvm.transform.module_pass`` makes a pass callable."""
 
     if TYPE_CHECKING:
 

@@ -1,4 +1,4 @@
-"""Stage 4 of the units that TVM generates code for: calls of sub-graph functions become calls of scheduled PrimFuncs."""
+"""Stage 4 of the units that TVM generates code for: replace calls of sub-graph functions by calls of scheduled PrimFuncs."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ UNIT = "cpu"
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A sub-graph function's replacement: one PrimFunc, or calls of several."""
+    """Replacement of a sub-graph function: one PrimFunc, or calls of several."""
 
     callee: GlobalVar | None = None
     """The PrimFunc."""
     result: relax.TensorType | None = None
     """Type of its result."""
     packs: Mapping[int, Pack] = field(default_factory=dict)
-    """Weights that it takes in another form, by index."""
+    """Packing of each weight that the PrimFunc expects in another form, by index."""
     constants: tuple[np.ndarray, ...] = ()
-    """Further arguments, behind those of the call."""
+    """Further arguments, after those of the call."""
     body: relax.Function | None = None
     """Calls of PrimFuncs, to be inlined."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """What a kernel reads and writes inside of larger tensors, or otherwise than was decided."""
+    """Differences between the operands of one call and the sub-graph's own: slices of larger tensors, another layout."""
 
     within: Slice | None = None
-    """Where its result goes."""
+    """Slice of a larger tensor that the kernel writes; None for a tensor of its own."""
     reads: tuple[tuple[int, Slice], ...] = ()
-    """Where activations lie, by number."""
+    """Slices of larger tensors that the kernel reads, with the numbers of the activations."""
     absent: frozenset[int] = frozenset()
     """Activations of a concatenation that need no copy."""
     layout: str | None = None
-    """In which its result is written, where a transform would follow."""
+    """Layout of the result in place of the decided one, if the kernel absorbs the transform after it."""
 
 
 class _Lowering(MainRewriter):
@@ -80,10 +80,10 @@ class _Lowering(MainRewriter):
         self.written = {moved.result for moved in self.absorbed.values()}
         """Results of transforms whose producer writes in their layout itself."""
         self.homes: dict[Var, Var] = {}
-        """The tensors that others are placed in, as they were last written."""
+        """Latest value of each tensor that others are placed in."""
 
     def kernel(self, callee: GlobalVar, place: _Place) -> _Kernel:
-        """The replacement of a function, one for all that are the same but for their weights."""
+        """Replacement of a function; functions that differ only in their weights share one."""
         key = (callee, place)
         if key not in self.kernels:
             function = self.module[callee].without_attr("layoutsel.subgraph")
@@ -111,7 +111,7 @@ class _Lowering(MainRewriter):
         return self._legalised(function)
 
     def _plan(self, function: relax.Function, place: _Place) -> Plan | str:
-        """Our own kernel of a sub-graph, or what is in the way."""
+        """Our own kernel of a sub-graph, or the reason against one."""
         subgraph = read_subgraph(function, within=place.within, reads=dict(place.reads))
         if subgraph is None:
             return ""
@@ -122,7 +122,7 @@ class _Lowering(MainRewriter):
         return self.planners[_unit(function)](subgraph, self.unit)
 
     def _writes(self, function: relax.Function) -> bool:
-        """Whether the kernel of a function can store its result into a larger tensor."""
+        """True if the kernel of a function can store its result into a larger tensor."""
         if not self._is_ours(function):
             return False
         if "layoutsel.transform" in function.attrs:
@@ -132,13 +132,13 @@ class _Lowering(MainRewriter):
         return isinstance(self._plan(function, _Place()), Plan)
 
     def _writes_in(self, function: relax.Function, layout: str) -> bool:
-        """Whether the kernel of a function can write its result in a layout."""
+        """True if the kernel of a function can write its result in `layout`."""
         if not self._is_ours(function) or _is_tuned(function):
             return False
         return isinstance(self._plan(function, _Place(layout=layout)), Plan)
 
     def _reads(self, function: relax.Function, index: int) -> bool:
-        """Whether the kernel of a function can read an activation out of a larger tensor."""
+        """True if the kernel of a function can read activation `index` from a slice of a larger tensor."""
         if not self._is_ours(function) or "layoutsel.transform" in function.attrs:
             return False
         subgraph = read_subgraph(function)
@@ -149,14 +149,14 @@ class _Lowering(MainRewriter):
         return isinstance(self._plan(function, place), Plan)
 
     def _planned(self, plan: Plan, unit: str) -> _Kernel:
-        """A kernel of our own."""
+        """Kernel of a plan of our own."""
         callee = self._add(plan.prim_func(), _kernel_name(unit, plan.subgraph.anchor))
         result = relax.TensorType(plan.result_shape, plan.result_dtype)
         constants = [param.constant for param in plan.subgraph.params if param.constant is not None]
         return _Kernel(callee, result, plan.packs, tuple(constants))
 
     def _tuned(self, function: relax.Function) -> _Kernel:
-        """TVM's code under the schedule that a tuning record describes."""
+        """TVM's code under the schedule of a tuning record."""
         task = tunable(function)
         try:
             code = tuned_code(task, self.target)
@@ -171,7 +171,7 @@ class _Lowering(MainRewriter):
         return self.builder.add_func(code, f"{name}_{tvm_ffi.structural_hash(code) % 16**8:08x}")
 
     def _reorder(self, function: relax.Function, within: Slice | None) -> _Kernel | None:
-        """The kernel of a transform of one float tensor."""
+        """Kernel of a layout transform; None if we have none."""
         if not self._reorders(function):
             return None
         source, result = str(function.attrs["layoutsel.transform"]).split(">")
@@ -184,12 +184,12 @@ class _Lowering(MainRewriter):
         return _Kernel(self._add(code, name), ty)
 
     def _reorders(self, function: relax.Function) -> bool:
-        """Whether there is a kernel for a transform."""
+        """True if we have a kernel for a transform: one of a float tensor."""
         source = str(function.attrs["layoutsel.transform"]).split(">")[0]
         return str(function.params[0].ty.dtype) == physical_dtype("float32", source)
 
     def _legalised(self, function: relax.Function) -> _Kernel:
-        """TVM's own code for a sub-graph that no kernel computes."""
+        """TVM's own code, for a sub-graph without a kernel of ours."""
         try:
             legalised = legalise(function, self.unit)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -201,7 +201,7 @@ class _Lowering(MainRewriter):
         return _Kernel(body=redirect(legalised["main"], mapping))
 
     def _place(self, var: Var, call: Call) -> _Place:
-        """What of a binding of the old `main` lies inside of larger tensors."""
+        """Operands of a binding of the old `main` that are slices of larger tensors."""
         found = {
             index: self.placements[argument].slice
             for index, argument in enumerate(call.args)
@@ -209,7 +209,7 @@ class _Lowering(MainRewriter):
         }
         moved = self.absorbed.get(var)
         own = self.placements.get(moved.result if moved else var)
-        # Of what is placed, a concatenation reads only what is placed in itself.
+        # An operand of a concatenation can only be placed in the concatenation's own result, where it needs no copy.
         joins = self.module[call.op].attrs.get("layoutsel.anchor", "") == "concat"
         return _Place(
             within=own.slice if own else None,
@@ -219,7 +219,7 @@ class _Lowering(MainRewriter):
         )
 
     def call(self, binding: relax.VarBinding, call: Call) -> Expr:
-        """Emit the lowered form of a binding that calls a function of ours; `call` has the new arguments."""
+        """Emit the lowered form of a binding that calls a function of these units; `call` has the new arguments."""
         moved = self.absorbed.get(binding.var)
         own = self.placements.get(moved.result if moved else binding.var)
         home = own.home if own else binding.var
@@ -282,7 +282,7 @@ def _kernel_name(unit: str, anchor: str) -> str:
 
 
 def _build_error(function: relax.Function, reason: object) -> BuildError:
-    """The error of a function's sub-graph or transform."""
+    """Error that names the sub-graph or transform of a function."""
     unit = _unit(function)
     if "layoutsel.transform" in function.attrs:
         transform = str(function.attrs["layoutsel.transform"])
@@ -297,13 +297,13 @@ def _build_error(function: relax.Function, reason: object) -> BuildError:
 @tvm.transform.module_pass(opt_level=0, name="LowerCpu")
 @dataclass(frozen=True)
 class LowerCpu(ModulePass):
-    """Give every sub-graph of the CPU, and of other units that TVM generates code for, its kernels.
+    """Replace calls of sub-graphs on the CPU, and on other units that TVM generates code for, by calls of kernels.
 
-    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``; what is concatenated is written in place:
+    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``; operands of a concatenation are written in place:
     ``concat(s3(x, w), s4(y, v))`` → ``call_tir_inplace(cpu_conv2d, (y, packed v, call_tir(cpu_conv2d, (x, packed w))))``.
 
     *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
-    function of these units any more; weights are packed constants.
+    function of these units, and that weights are packed constants.
     """
 
     target: Target

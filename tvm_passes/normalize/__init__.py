@@ -1,4 +1,4 @@
-"""From any imported Relax module to the normalised form on which sub-graphs are formed."""
+"""Normalise an imported Relax module, before it is partitioned into sub-graphs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ __all__ = [
 
 
 def normalize(module: IRModule, budget: ConstantBudget | None = None) -> IRModule:
-    """Bring an inference module into the form that partitioning expects.
+    """Normalise an inference module for partitioning.
 
-    Ensures: arithmetic is in float32 where the model's is narrower, weights are constants, arithmetic of constants is
-    folded, batch normalisation is part of the weights before it, decomposed activations are single operators, windows
-    reach no further than the input needs, nothing in `main` is without effect. Operators that no pass knows stay as they
-    are. Constants that are computed are charged to `budget`.
+    *Ensures* float32 in place of narrower arithmetic, folded constants, constant weights, batch normalisation merged into
+    the weights before it, single operators in place of decomposed activations, windows clipped to their input, and no
+    binding of `main` without effect. Operators that no pass knows stay unchanged. Computed constants are charged to
+    `budget`.
     """
     drop_unused = relax.transform.DeadCodeElimination()
     passes = [

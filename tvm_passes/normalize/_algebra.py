@@ -1,4 +1,4 @@
-"""Read small formulas of scalars and one tensor back from the operators that spell them out."""
+"""Recognise small formulas of scalars and one tensor in the operators that compute them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Polynomial: TypeAlias = Mapping[int, float]
 
 
 def close(a: float, b: float) -> bool:
-    """Whether two constants of a formula are meant to be the same."""
+    """True if two constants of a formula are equal up to the digits that exporters print."""
     return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9)
 
 
@@ -145,7 +145,7 @@ _COMBINERS: Mapping[str, Callable[[Polynomial, Polynomial], Polynomial | None]] 
 
 
 def is_polynomial(mutator: PyExprMutator, expr: Expr, base: Expr, expected: Polynomial) -> bool:
-    """Whether `expr` is the polynomial of `base` with the `expected` coefficients."""
+    """True if `expr` is the polynomial of `base` with the `expected` coefficients."""
     found = polynomial(mutator, expr, base)
     return found is not None and all(
         close(found.get(degree, 0.0), expected.get(degree, 0.0)) for degree in {*found, *expected}
@@ -153,7 +153,7 @@ def is_polynomial(mutator: PyExprMutator, expr: Expr, base: Expr, expected: Poly
 
 
 def same_value(mutator: PyExprMutator, left: Expr, right: Expr) -> bool:
-    """Whether two expressions are the same variable, or bound to the same expression."""
+    """True if two expressions are the same variable, or variables bound to the same expression."""
     if left.same_as(right):
         return True
     return (

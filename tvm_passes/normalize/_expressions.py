@@ -57,7 +57,7 @@ def integers(expr: Expr) -> tuple[int, ...] | None:
 
 
 def use_counts(function: relax.Function) -> Counter[Var]:
-    """How often each variable of a function is read, its result included."""
+    """Number of reads of each variable of a function, including reads by its result."""
     counts: Counter[Var] = Counter()
     for block in function.body.blocks:
         for binding in block.bindings:
@@ -67,7 +67,7 @@ def use_counts(function: relax.Function) -> Counter[Var]:
 
 
 def resolved(mutator: PyExprMutator, expr: Expr) -> Expr:
-    """Follow `expr` to what it is bound to, through any chain of variables; itself if nothing is known."""
+    """Value of `expr` through any chain of variables; the last variable if its value is unknown."""
     while isinstance(expr, Var):
         value = mutator.lookup_binding(expr)
         if value is None:
@@ -85,7 +85,10 @@ def call_of(mutator: PyExprMutator, expr: Expr, name: str) -> Call | None:
 
 
 def rewrite_functions(mod: IRModule, make: MutatorFactory) -> IRModule:
-    """Run a mutator over each Relax function of `mod`; `mod` itself when nothing changes."""
+    """Run a mutator over each Relax function of `mod`; `mod` itself if no function changes.
+
+    The result keeps the attributes and the devices of `mod`.
+    """
     updated = {}
     for global_var, function in mod.functions_items():
         if isinstance(function, relax.Function):
@@ -106,7 +109,7 @@ def normalized_axis(axis: int, ndim: int) -> int:
 
 
 def is_per_channel(shape: Sequence[int], axis: int, ndim: int) -> bool:
-    """Whether a constant of `shape` varies along `axis` of an `ndim`-tensor at most."""
+    """True if a constant of `shape` varies at most along `axis` of a tensor of rank `ndim`."""
     if len(shape) > ndim:
         return False
     offset = ndim - len(shape)

@@ -1,4 +1,4 @@
-"""Recognise activation functions that exporters spell out, and write each in one form."""
+"""Recognise activation functions that exporters decompose, and write each in one form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Expr, op_name
+from tvm_passes.ir import Expr, ModulePass, op_name
 from tvm_passes.normalize._algebra import (
     Linear,
     call_named,
@@ -169,8 +169,8 @@ class _ActivationMatcher(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="CanonicalizeActivations")
-class CanonicalizeActivations:
-    """Recognise activation functions that exporters spell out, and write each in one form.
+class CanonicalizeActivations(ModulePass):
+    """Recognise activation functions that exporters decompose, and write each in one form.
 
     Before::
 
@@ -195,7 +195,7 @@ class CanonicalizeActivations:
     Requires
         Scalars folded to constants (:class:`FoldConstants`).
     Ensures
-        Values are equal up to rounding. Bindings that became unused are left to dead-code elimination.
+        Values are equal up to rounding. Unused bindings are left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

@@ -1,4 +1,4 @@
-"""Recognise layer normalisation and softmax that exporters spell out."""
+"""Recognise layer normalisation and softmax that exporters decompose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, Var, constant_of, op_name
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
 from tvm_passes.normalize._algebra import call_named, is_polynomial, same_value
 from tvm_passes.normalize._expressions import (
     array_of,
@@ -212,8 +212,8 @@ class _NormalizationMatcher(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="CanonicalizeNormalizations")
-class CanonicalizeNormalizations:
-    """Recognise layer normalisation and softmax that exporters spell out.
+class CanonicalizeNormalizations(ModulePass):
+    """Recognise layer normalisation and softmax that exporters decompose.
 
     Before::
 
@@ -230,7 +230,7 @@ class CanonicalizeNormalizations:
     Requires
         Constants folded (:class:`FoldConstants`).
     Ensures
-        Values are equal up to rounding. Bindings that became unused are left to dead-code elimination.
+        Values are equal up to rounding. Unused bindings are left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

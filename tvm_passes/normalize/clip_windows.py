@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, constant_of, op_name
+from tvm_passes.ir import Constant, Expr, ModulePass, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
@@ -28,7 +28,7 @@ _SPATIAL = "DHW"
 
 
 def _places(layout: str) -> list[int]:
-    """Axes of a layout that windows slide over."""
+    """Spatial axes of a layout."""
     return [place for place, name in enumerate(layout) if name in _SPATIAL]
 
 
@@ -52,7 +52,7 @@ def _window_axes(
 
 
 def _is_oversized(axis: WindowAxis) -> bool:
-    """Whether taps never meet the input, or padding that no window needs lies around it."""
+    """True if some taps never meet the input, or if the padding exceeds the need of every window."""
     clipped = axis.clipped
     reach = (axis.kernel - 1) * axis.dilation
     return clipped.kernel < axis.kernel or max(axis.before, axis.after) > max(reach, axis.stride)
@@ -238,12 +238,12 @@ def _numpy_float(dtype: str) -> str:
 
 
 def _single(axis: WindowAxis) -> WindowAxis:
-    """What is left to pool along an axis whose windows are reduced already."""
+    """Remaining pooling along an axis whose windows are reduced already."""
     return replace(axis, size=axis.outputs, kernel=1, stride=1, dilation=1, before=0, after=0)
 
 
 def _is_mostly_dead(axis: WindowAxis) -> bool:
-    """Whether at least half of the outputs see nothing of the input."""
+    """True if at least half of the outputs read only padding."""
     live = axis.live
     return 2 * (live.stop - live.start) <= axis.outputs
 
@@ -262,7 +262,7 @@ def _trimmed(axis: WindowAxis) -> WindowAxis:
 
 
 @tvm.transform.module_pass(opt_level=0, name="ClipWindows")
-class ClipWindows:
+class ClipWindows(ModulePass):
     """Crop windows that reach beyond the input, so that nothing outside of it is padded or looped over.
 
     Before::

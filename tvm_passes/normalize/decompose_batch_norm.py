@@ -8,7 +8,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, constant_of
+from tvm_passes.ir import Constant, Expr, ModulePass, constant_of
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
@@ -54,7 +54,7 @@ class _Decomposer(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="DecomposeBatchNorm")
-class DecomposeBatchNorm:
+class DecomposeBatchNorm(ModulePass):
     """Replace inference batch normalisation by a multiplication and an addition of constants.
 
     Before::

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -14,7 +15,16 @@ from tvm.ir import Call, IRModule, Tuple, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_passes.errors import UnsupportedModel
-from tvm_passes.ir import Constant, Expr, constant_of, leaves, op_name, static_shape, tensor_types
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    ModulePass,
+    constant_of,
+    leaves,
+    op_name,
+    static_shape,
+    tensor_types,
+)
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize import run_constants
 from tvm_passes.normalize._expressions import (
@@ -29,10 +39,10 @@ from tvm_passes.normalize._expressions import (
 from tvm_passes.normalize.evaluators import EVALUATORS
 
 GROWTH_BYTES = 1 << 20
-"""A folded result may exceed its arguments by this much; a bigger one stays an operator."""
+"""Maximum growth of a folded result over its arguments; an operator with a larger result stays."""
 
 WEIGHT_BYTES = 1 << 28
-"""Largest weight that is computed from smaller constants: no unit has fast code for weights of run time."""
+"""Maximum size of a weight computed from smaller constants: no unit has fast code for weights computed at run time."""
 
 _WEIGHTS: Mapping[str, int] = {
     "matmul": 1,
@@ -47,9 +57,10 @@ _SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm, tvm.tirx.FloatImm)
 def evaluate(
     call: Call, arguments: list[Expr], budget: ConstantBudget, growth: int = GROWTH_BYTES
 ) -> Constant | Tuple | None:
-    """Value of `call` on constant `arguments`, charged to `budget`; None where it stays.
+    """Value of `call` on constant `arguments`, charged to `budget`; None if the call stays.
 
-    It stays where it is not constant, unknown to TVM, too much work, or larger than its arguments by `growth` bytes.
+    A call stays if an argument is not constant, if TVM does not know the operator, if it needs too many steps, or if its
+    results exceed its arguments by more than `growth` bytes.
     """
     arrays = _constant_arrays(arguments)
     if arrays is None or not _is_worth_folding(call, arrays, growth):
@@ -88,7 +99,7 @@ def _constant_arrays(arguments: list[Expr]) -> list[np.ndarray] | None:
 
 
 def _is_worth_folding(call: Call, arrays: list[np.ndarray], growth: int) -> bool:
-    """Whether every result is a tensor of known size, and all of them together are small enough."""
+    """True if every result is a tensor of known size, and their total is small enough."""
     results = tensor_types(call.ty)
     shapes = [_known_shape(result) for result in results]
     if not results or not all(result.dtype for result in results):
@@ -118,7 +129,7 @@ class _Folder(PyExprMutator):
         super().__init__(module)
         self._budget = budget
         self._large: set[relax.Var] = set()
-        """Variables that depend on constants alone, but are larger than they are."""
+        """Variables that depend only on constants but are larger than these."""
 
     def visit_call_(self, call: Call) -> Expr:
         call = super().visit_call_(call)
@@ -155,7 +166,7 @@ class _Folder(PyExprMutator):
         return call if dims is None else constant_of(np.asarray(dims, "int64"))
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
-        """Note which variables depend on constants alone, though they stay operators."""
+        """Remember a variable that depends only on constants although its operator stays."""
         super().visit_var_binding_(binding)
         var = self.visit_expr(binding.var)
         value = self.lookup_binding(var) if isinstance(var, relax.Var) else None
@@ -164,9 +175,9 @@ class _Folder(PyExprMutator):
             self._large.add(var)
 
     def _forced(self, argument: Expr, known: dict[relax.Var, Expr]) -> Expr:
-        """Value of a weight, whatever it grows to within its limit; `argument` itself if it is not constant.
+        """Value of a weight of up to :data:`WEIGHT_BYTES`; `argument` itself if it is not constant.
 
-        `known` keeps the values of variables that several operators read.
+        `known` holds the values computed so far, as several operators may read one variable.
         """
         if not isinstance(argument, relax.Var):
             return self._computed(argument, known)
@@ -178,7 +189,7 @@ class _Folder(PyExprMutator):
         return value if isinstance(value, (Constant, Tuple)) else argument
 
     def _computed(self, value: Expr, known: dict[relax.Var, Expr]) -> Expr:
-        """Value of an expression of constants; the expression itself where it stays."""
+        """Value of an expression of constants; the expression itself if it is not folded."""
         if isinstance(value, Tuple):
             return Tuple([self._forced(field, known) for field in value.fields])
         if isinstance(value, TupleGetItem):
@@ -192,7 +203,7 @@ class _Folder(PyExprMutator):
         return value if folded is None else folded
 
     def _constant(self, argument: Expr) -> Expr:
-        """Constant that `argument` stands for; `argument` itself if there is none."""
+        """Constant that `argument` is bound to; `argument` itself if it is not constant."""
         value = resolved(self, argument)
         if isinstance(value, Constant):
             return value
@@ -202,8 +213,9 @@ class _Folder(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstants")
-class FoldConstants:
-    """Evaluate operators of constants: in numpy where the table has them, by TVM's own code otherwise.
+@dataclass(frozen=True)
+class FoldConstants(ModulePass):
+    """Evaluate operators of constants, in numpy if :data:`EVALUATORS` has them, else by TVM's own code.
 
     Before::
 
@@ -214,21 +226,20 @@ class FoldConstants:
 
         lv1 = R.matmul(x, transposed_constant)
 
-    The shape of a tensor, as a tensor, is such a constant too.
+    The shape of a tensor, read as a tensor, is a constant too.
 
     Requires
         Nothing.
     Ensures
-        No pure operator has only constant arguments, unless its result would be larger than they are by more than
-        ``GROWTH_BYTES`` (a weight: ``WEIGHT_BYTES``), or would take more than ``run_constants.MOST_STEPS`` steps; integers
-        that stand for matrices stay as well. Bindings that became unused are left to dead-code elimination.
+        No pure operator has only constant arguments, with these exceptions: the result exceeds its arguments by more than
+        ``GROWTH_BYTES`` (for a weight: ``WEIGHT_BYTES``), the operator needs more than ``run_constants.MOST_STEPS`` steps,
+        or it dequantises a matrix, as units multiply its integers. Unused bindings are left to dead-code elimination.
     """
 
-    def __init__(self, budget: ConstantBudget | None = None) -> None:
-        """Charge what is computed to `budget`; to one of the usual limits where None."""
-        self._budget = budget
+    budget: ConstantBudget | None = None
+    """Limit that computed constants are charged to; None for a new one of the usual size."""
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
         """Rewrite every function of `mod`."""
-        budget = self._budget or ConstantBudget(ImportLimits())
+        budget = self.budget or ConstantBudget(ImportLimits())
         return rewrite_functions(mod, lambda module, _function: _Folder(module, budget))

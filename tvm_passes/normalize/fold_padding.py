@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Expr, op_name
+from tvm_passes.ir import Expr, ModulePass, op_name
 from tvm_passes.normalize._expressions import call_of, rewrite_functions
 
 _LAYOUT: Mapping[str, tuple[str, str]] = {
@@ -84,7 +84,7 @@ class _PaddingFolder(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldPadding")
-class FoldPadding:
+class FoldPadding(ModulePass):
     """Make explicit zero padding part of the convolution or average pooling that follows.
 
     Before::

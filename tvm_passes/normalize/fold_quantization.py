@@ -1,4 +1,4 @@
-"""Let operators that only choose or move values work on the integers that stand for them."""
+"""Run operators that only select or move values on quantised integers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Tuple
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, constant_of, op_name
+from tvm_passes.ir import Constant, Expr, ModulePass, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
@@ -38,18 +38,18 @@ _TRANSPARENT = frozenset(
         "take",
     }
 )
-"""Operators whose results are among their operands' values."""
+"""Operators whose results are elements of their operands."""
 
 _PRODUCTS = frozenset(
     {"matmul", *(f"nn.conv{rank}d{kind}" for rank in (1, 2, 3) for kind in ("", "_transpose"))}
 )
 
 Steps = tuple[float, float, str]
-"""Scale, zero point and type of integers that stand for a whole tensor."""
+"""Scale, zero point and integer type of a tensor quantised as a whole."""
 
 
 def _uniform(parameter: Expr) -> Expr:
-    """A scale or zero point that is the same everywhere, as a number."""
+    """A scale or zero point with equal elements, as a scalar; any other one unchanged."""
     if not isinstance(parameter, Constant):
         return parameter
     array = array_of(parameter)
@@ -90,7 +90,7 @@ class _Folder(PyExprMutator):
         return self.builder_.normalize(call)
 
     def _of_permuted_integers(self, call: Call) -> Expr | None:
-        """Weights are stored as they are multiplied, integers too."""
+        """Permuted weights: permute the stored integers instead."""
         weights = call_of(self, call.args[0], "dequantize")
         integers = None if weights is None else resolved(self, weights.args[0])
         if weights is None or not isinstance(integers, Constant):
@@ -103,13 +103,13 @@ class _Folder(PyExprMutator):
         return relax.op.dequantize(permuted, *weights.args[1:], axis=axis)
 
     def _by_numbers(self, call: Call) -> Expr | None:
-        """A product of numbers by weights that are stored as integers: by the numbers that these stand for."""
+        """Product of floats with weights stored as integers: the same product with dequantised weights."""
         if call_of(self, call.args[0], "dequantize") is not None:
             return None
         return self._of_numbers(call)
 
     def _of_numbers(self, call: Call) -> Expr | None:
-        """`call` with constant operands as the numbers that their integers stand for."""
+        """`call` with its constant operands dequantised; None if it has none."""
         numbers = [self._numbers(argument) for argument in call.args]
         if all(number is None for number in numbers):
             return None
@@ -140,7 +140,7 @@ class _Folder(PyExprMutator):
         return self._normal(Call(inner.op, [operand, *inner.args[1:]], inner.attrs, inner.ty_args))
 
     def _integers(self, values: Sequence[Expr], steps: Steps) -> list[Expr] | None:
-        """What stands for each of `values` in these steps; None where anything does not."""
+        """Integers of each of `values`, if all were dequantised with the same `steps`; else None."""
         found = []
         for value in values:
             call = call_of(self, value, "dequantize")
@@ -153,8 +153,8 @@ class _Folder(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldQuantization")
-class FoldQuantization:
-    """Let operators that only choose or move values work on the integers that stand for them.
+class FoldQuantization(ModulePass):
+    """Run operators that only select or move values on quantised integers.
 
     Before::
 
@@ -169,10 +169,9 @@ class FoldQuantization:
     Requires
         Nothing.
     Ensures
-        Constants are integers only where they are weights, and what they are multiplied with is, too. Between a
-        dequantisation and a quantisation with the same parameters is an operator that computes new values; the integers
-        of permuted weights are permuted; parameters that are the same everywhere are numbers. Bindings that became
-        unused are left to dead-code elimination.
+        A constant is quantised only if it is a weight and the other operand is quantised too. Between a dequantisation
+        and a quantisation with the same parameters lies an operator that computes new values. Permuted weights are
+        permuted integers. Parameters with equal elements are scalars. Unused bindings are left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, Var, constant_of, op_name
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
     dtype_of,
@@ -50,7 +50,7 @@ _SCALERS: Mapping[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     **_CONVOLUTIONS,
     "matmul": _scale_last,
 }
-"""How each operator with weights takes a scale of its output channels."""
+"""Function of (weight, scale, groups) that merges a scale of the output channels into the weight, by operator."""
 
 _PLAIN_LAYOUT = {"NCW", "NCHW", "NCDHW"}
 
@@ -60,8 +60,9 @@ class _Affine:
     """A value known to be ``base * scale + shift``, or ``anchor(weight * scale) + shift``."""
 
     base: Expr
-    """What is scaled: the input of the chain, or the anchor's call."""
+    """Scaled value: the input of the chain, or the anchor's call."""
     anchored: bool
+    """True if `base` is an anchor, whose weights the scale can merge into."""
     axis: int
     """Channel axis of an anchored value."""
     name: str
@@ -69,7 +70,7 @@ class _Affine:
     scale: np.ndarray | None = None
     shift: np.ndarray | None = None
     steps: int = 0
-    """Element-wise operators that this form replaces."""
+    """Number of element-wise operators that this form replaces."""
 
 
 def _compose(step: tuple[str, np.ndarray], affine: _Affine) -> _Affine:
@@ -84,7 +85,7 @@ def _compose(step: tuple[str, np.ndarray], affine: _Affine) -> _Affine:
 
 
 def _grows(merged: _Affine, start: _Affine, value: np.ndarray) -> bool:
-    """Whether merging broadcasts constants to something larger than each of them."""
+    """True if merging broadcasts constants to a larger one than each of them."""
     before = max(part.size for part in (start.scale, start.shift, value) if part is not None)
     after = max(part.size for part in (merged.scale, merged.shift) if part is not None)
     return after > before
@@ -107,7 +108,7 @@ class _ScaleShiftFolder(PyExprMutator):
         super().visit_var_binding_(binding)
 
     def _form(self, binding: relax.VarBinding) -> _Affine | None:
-        """Affine form of what `binding` binds (as read before this pass), if it has one."""
+        """Affine form of the value of `binding`, over variables of the function before this pass; None without one."""
         call = binding.value
         if op_name(call) in _SCALERS:
             return self._anchor(binding)
@@ -175,7 +176,7 @@ class _ScaleShiftFolder(PyExprMutator):
         return relax.op.add(value, shift)
 
     def _bind(self, value: Expr, name: str) -> Var:
-        """Emit `value` under exactly `name`: the binding that has it now becomes unused."""
+        """Emit `value` under exactly `name`: the binding of that name becomes unused."""
         value = self.builder_.normalize(value)
         kind = relax.DataflowVar if self.builder_.current_block_is_dataflow() else relax.Var
         var = kind(name, value.ty)
@@ -209,7 +210,7 @@ class _ScaleShiftFolder(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldScaleShift")
-class FoldScaleShift:
+class FoldScaleShift(ModulePass):
     """Merge chains of constant scales and shifts, into the weights of a convolution where one precedes.
 
     Before::
@@ -223,8 +224,8 @@ class FoldScaleShift:
         lv = R.nn.conv2d(x, scaled_weight)
         lv2 = R.add(lv, shift)  # (1, C, 1, 1)
 
-    After a matrix product the shift has shape (N,). Without weights before it, a chain becomes one
-    multiplication and one addition. A value that is read twice ends a chain.
+    After a matrix product the shift has shape (N,). A chain without weights before it becomes one multiplication and one
+    addition. A chain ends at a value that is read twice.
 
     Requires
         Weights folded to constants (:class:`FoldConstants`); batch normalisation decomposed

@@ -11,7 +11,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Constant, Expr, constant_of, op_name
+from tvm_passes.ir import Constant, Expr, ModulePass, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     array_of,
     call_of,
@@ -108,7 +108,7 @@ def _instance_norm(emit: Emit, call: Call) -> Expr | None:
 
 
 def _group_norm(emit: Emit, call: Call) -> Expr | None:
-    """Of groups of channels, where the other normalised axes are all that follow."""
+    """Normalisation of groups of channels, if the other normalised axes are all the axes after them."""
     data, attrs = call.args[0], call.attrs
     shape = shape_of(data)
     if shape is None:
@@ -152,7 +152,7 @@ class _NormRewriter(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="NormsToRows")
-class NormsToRows:
+class NormsToRows(ModulePass):
     """Write normalisations over several axes as layer normalisations of rows.
 
     Kernels of rows take the mean of differences first: a mean far above the deviation costs no digits.

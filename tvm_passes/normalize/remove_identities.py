@@ -10,7 +10,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Tuple, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.ir import Expr, Var, op_name
+from tvm_passes.ir import Expr, ModulePass, Var, op_name
 from tvm_passes.normalize._expressions import (
     call_of,
     dtype_of,
@@ -194,7 +194,7 @@ class _Simplifier(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="RemoveIdentities")
-class RemoveIdentities:
+class RemoveIdentities(ModulePass):
     """Remove operators that change nothing, and merge reshapes and transposes that follow each other.
 
     Before::

@@ -20,11 +20,11 @@ _PARTS = ("block", "body", "then_case", "else_case")
 """Fields of statements that hold others."""
 
 _KEPT = frozenset({"dequantize", "quantize"})
-"""Operators that say which integers stand for numbers: folding them would lose that."""
+"""Operators that mark quantised integers: folding them would lose the integers."""
 
 
 def run(call: Call) -> list[np.ndarray] | None:
-    """Results of `call`, whose arguments are constants; None where it is impure, unknown to TVM or too much work."""
+    """Results of `call`, whose arguments are constants; None if it is impure, unknown to TVM or needs too many steps."""
     if not _is_runnable(call):
         return None
     builder = relax.BlockBuilder()
@@ -46,7 +46,7 @@ def run(call: Call) -> list[np.ndarray] | None:
 
 
 def _is_runnable(call: Call) -> bool:
-    """Whether `call` is of a pure operator between tensors; calls of functions and of the machine's own are not."""
+    """True for a call of a pure operator between tensors; False for calls of functions and of the virtual machine."""
     if not isinstance(call.op, Op) or op_name(call) in _KEPT:
         return False
     is_pure = call.op.get_attr("FPurity")

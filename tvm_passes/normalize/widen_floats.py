@@ -29,17 +29,17 @@ _KEEPS_ELEMENTS = MOVEMENT | {
     "take",
     "tile",
 }
-"""Operators without arithmetic: an operand that nobody has widened stays narrow."""
+"""Operators without arithmetic: their operands stay narrow unless one is widened already."""
 
 _OPAQUE = ("call_", "builtin.", "memory.", "vm.", "shape_of", "to_vdevice", "hint_on_device")
-"""Beginnings of the names of calls whose operand types are fixed by the callee."""
+"""Prefixes of the names of calls whose callee fixes the types of its operands."""
 
 _TYPE_ATTRIBUTES = frozenset({"dtype", "out_dtype"})
 
 
 @dataclass(frozen=True)
 class _Types:
-    """The types that are widened, and what they become."""
+    """Element types to widen, and their replacement."""
 
     narrow: frozenset[str]
     wide: str
@@ -58,13 +58,13 @@ class _Types:
         )
 
     def is_narrow(self, ty: relax.Type) -> bool:
-        """Whether `ty` is a narrow tensor, or holds one."""
+        """True if `ty` is a narrow tensor, or a tuple that holds one."""
         if isinstance(ty, relax.TupleType):
             return any(self.is_narrow(field) for field in ty.fields)
         return isinstance(ty, relax.TensorType) and str(ty.dtype) in self.narrow
 
     def attributes(self, attrs: tvm.ir.Attrs | None) -> tvm.ir.Attrs | None:
-        """`attrs` with the wide type wherever they ask for a narrow one."""
+        """`attrs` with the wide type in place of each narrow one."""
         if attrs is None:
             return None
         info = attrs.__tvm_ffi_type_info__
@@ -81,11 +81,11 @@ class _Widener(PyExprMutator):
         super().__init__(mod)
         self._types = types
         self._wide: dict[Expr, Expr] = {}
-        """By a rounding that this pass has inserted, its operand."""
+        """Operand of each rounding that this pass has inserted."""
         self._casts: dict[Var, Expr] = {}
-        """By a narrow variable, its cast to float32 in the present block."""
+        """Cast of each narrow variable to the wide type in the current block."""
         self._name = ""
-        """Of the variable that is being bound: it carries the name of the model's node."""
+        """Name of the current variable, which names the model's node."""
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         self._name = binding.var.name
@@ -101,7 +101,7 @@ class _Widener(PyExprMutator):
 
     @contextmanager
     def _own_casts(self) -> Iterator[None]:
-        """Forget the casts of a block behind it: branches do not see each other's."""
+        """Forget the casts of a block after it: one branch cannot read the casts of another."""
         outer, self._casts = self._casts, dict(self._casts)
         yield
         self._casts = outer
@@ -140,12 +140,12 @@ class _Widener(PyExprMutator):
         return resolved(self, expr) in self._wide
 
     def _cast(self, call: Call, wide: Expr) -> Expr:
-        """A cast of the model's own, which rounds if its result is narrow."""
+        """A cast of the model itself, which rounds if its result is narrow."""
         dtype = str(call.attrs.dtype)
         return wide if dtype == dtype_of(wide) else relax.op.astype(wide, dtype)
 
     def _widened(self, expr: Expr) -> Expr:
-        """`expr` with its narrow tensors in float32."""
+        """`expr` with its narrow tensors in the wide type."""
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._widened(field) for field in expr.fields])
         if dtype_of(expr) not in self._types.narrow:
@@ -162,7 +162,7 @@ class _Widener(PyExprMutator):
         return self._casts[expr]
 
     def _rounded(self, wide: Expr, ty: relax.Type) -> Expr:
-        """`wide` in the type that the model gives it."""
+        """`wide` in its type in the model."""
         if isinstance(ty, relax.TupleType):
             fields: Sequence[Expr] = [
                 self.builder_.emit(relax.TupleGetItem(wide, i)) for i in range(len(ty.fields))
@@ -177,10 +177,11 @@ class _Widener(PyExprMutator):
 
 
 @tvm.transform.module_pass(opt_level=0, name="WidenFloats")
+@dataclass(frozen=True)
 class WidenFloats(ModulePass):
     """Compute in float32 where a model computes in float16 or bfloat16; round results once.
 
-    Sums of a narrow type overflow at 65504, and lose every term that is small beside them. ONNX Runtime's CPU kernels
+    Sums of a narrow type overflow at 65504, and lose every term that is small in comparison. ONNX Runtime's CPU kernels
     compute such models in float32 as well, without a rounding between neighbouring operators.
 
     Before::
@@ -196,17 +197,16 @@ class WidenFloats(ModulePass):
 
     Ensures
         Parameters and results keep their types. A cast to a narrow type that the model spells out still rounds. Values
-        that are only moved stay narrow. Bindings that became unused are left to dead-code elimination.
-
-    Parameters
-    ----------
-    narrow, wide
-        Other types to widen: float32 to float64 for a reference.
+        that are only moved stay narrow. Unused bindings are left to dead-code elimination.
     """
 
-    def __init__(self, narrow: frozenset[str] = NARROW_FLOATS, wide: str = "float32") -> None:
-        self.types = _Types(narrow, wide)
+    narrow: frozenset[str] = NARROW_FLOATS
+    """Types to widen; float32 for a reference in float64."""
+
+    wide: str = "float32"
+    """Type of the arithmetic."""
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
         """Rewrite every function of `mod`."""
-        return rewrite_functions(mod, lambda module, _function: _Widener(module, self.types))
+        types = _Types(self.narrow, self.wide)
+        return rewrite_functions(mod, lambda module, _function: _Widener(module, types))

@@ -1,4 +1,4 @@
-"""Geometry of sliding windows along one spatial axis: which taps ever meet the input, and how many each window holds."""
+"""Geometry of sliding windows along one spatial axis: the taps that meet the input, and their number in each window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WindowAxis:
     before: int
     """Padding in front of the input."""
     after: int
-    """Padding behind the input, as far as it is counted."""
+    """Padding after the input, as far as it counts."""
     outputs: int
 
     def with_outputs(self, outputs: int) -> WindowAxis:
@@ -36,12 +36,12 @@ class WindowAxis:
         return np.arange(self.outputs, dtype="int64") * self.stride - self.before
 
     def _first_tap_from(self, position: int) -> np.ndarray:
-        """First tap of each window at `position` or behind it, limited to the window."""
+        """First tap of each window at or after `position`, limited to the window."""
         return np.clip(-((self.starts - position) // self.dilation), 0, self.kernel)
 
     @property
     def taps(self) -> tuple[np.ndarray, np.ndarray]:
-        """First tap of each window inside the input, and first one behind the input."""
+        """First tap of each window inside the input, and first one after the input."""
         return self._first_tap_from(0), self._first_tap_from(self.size)
 
     def counts(self, *, with_padding: bool) -> np.ndarray:
@@ -64,10 +64,10 @@ class WindowAxis:
 
     @property
     def kept(self) -> slice:
-        """The taps that a smaller window needs for the same outputs.
+        """Taps that a smaller window needs for the same outputs.
 
-        These are the taps that meet the input in some window. One more is kept on a side where the padding would
-        become negative otherwise. A window that never meets the input keeps one tap.
+        These are the taps that meet the input in some window. One more tap stays on a side whose padding would become
+        negative. A window that never meets the input keeps one tap.
         """
         first, end = self.taps
         meets = end > first
@@ -82,7 +82,7 @@ class WindowAxis:
 
     @property
     def clipped(self) -> WindowAxis:
-        """The same outputs by the taps of :attr:`kept` and exactly the padding that these need."""
+        """Windows with the same outputs, with only the taps of :attr:`kept` and the padding that these need."""
         kept = self.kept
         taken = replace(
             self, kernel=kept.stop - kept.start, before=self.before - kept.start * self.dilation
@@ -100,7 +100,7 @@ class WindowAxis:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether most of what the windows span is padding, however they are cropped."""
+        """True if the windows together span mostly padding, even when clipped."""
         return self.before + self.size + max(self.overhang, 0) > SPARSE * self.size
 
     @property
@@ -116,7 +116,7 @@ def pooled_extent(axis: WindowAxis, *, ceil_mode: bool) -> int:
     """Number of windows of a pooling, as ONNX Runtime counts them; `axis.outputs` is not read.
 
     Rounded down, a quotient is rounded towards zero: a window larger than the padded input still counts once. Rounded
-    up, a last window that starts behind the input is left out.
+    up, a last window that starts after the input is left out.
     """
     room = axis.size + axis.before + axis.after - (axis.kernel - 1) * axis.dilation - 1
     if not ceil_mode:

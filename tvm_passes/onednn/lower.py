@@ -36,7 +36,7 @@ from tvm_passes.weight_pool import array_of, packed_constant
 UNIT = "onednn"
 _HALF = "bfloat16"
 CODEGEN = "layoutsel_onednn"
-"""Value of the attribute ``Codegen`` of the functions that this file compiles."""
+"""Value of the attribute ``Codegen`` of partitions for oneDNN."""
 
 
 def _label(function: relax.Function, key: str, otherwise: str = "") -> str:
@@ -55,7 +55,7 @@ class _PartitionEmitter:
         self.weights = _weight_params(function)
 
     def run(self) -> Graph:
-        """The graph of the whole partition."""
+        """Graph of the whole partition."""
         for index, param in enumerate(self.function.params):
             shape = static_shape(param.ty)
             kind = "weight" if param in self.weights else "input"
@@ -133,7 +133,7 @@ def _in_layout(argument: Value, layout: str) -> Tensor:
 
 
 def _weight_params(function: relax.Function) -> set[Var]:
-    """Parameters that sub-graphs take as weights, and none as an activation."""
+    """Parameters that sub-graphs read as weights only."""
     callees: dict[Var, relax.Function] = {}
     weights: set[Var] = set()
     activations: set[Var] = set()
@@ -151,7 +151,7 @@ def _weight_params(function: relax.Function) -> set[Var]:
 
 
 def emit_partition(symbol: str, function: relax.Function) -> Graph:
-    """The primitives of a stage-3 function.
+    """Graph of the primitives of a stage-3 function.
 
     Raises
     ------
@@ -163,22 +163,22 @@ def emit_partition(symbol: str, function: relax.Function) -> Graph:
 
 
 def create_module(graph: Graph) -> Any:
-    """The runtime module of `graph`."""
+    """Runtime module of `graph`."""
     return plugin_function("layoutsel.onednn.create")(graph.to_json())
 
 
 def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], list[Expr]]:
-    """Pack the weights of `graph` and number its parameters anew.
+    """Pack the weights of `graph` and renumber its parameters.
 
     Parameters
     ----------
     constants
-        Values of the parameters that are known.
+        Known values of parameters, by number.
 
     Returns
     -------
     activations, weights
-        Old numbers of the parameters that stay; the weights that follow them.
+        Old numbers of the remaining parameters; packed weights, which follow them.
     """
     weights = graph.weights()
     known = [weight for weight in weights if weight.storage.index in constants]
@@ -211,7 +211,7 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
 
 
 def _held(constant: Constant) -> Constant:
-    """`constant` with its finite numbers kept within bfloat16: sums with a mask are stored as such."""
+    """`constant` with its finite numbers clipped to the range of bfloat16, which its sums with activations are stored in."""
     if str(constant.ty.dtype) != "float32":
         return constant
     values = constant.value.numpy()
@@ -222,7 +222,7 @@ def _held(constant: Constant) -> Constant:
 
 
 def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tensor]) -> None:
-    """Raise where a weight is taken apart into halves that is not known now: no primitive does that at run time."""
+    """Reject an unknown weight that must be split into two halves: no primitive splits one at run time."""
     for weight in weights:
         if weight.tripled is not None and weight not in known:
             raise BuildError(
@@ -232,7 +232,7 @@ def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tenso
 
 
 def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np.ndarray]:
-    """The packed form of a weight, and the weight in it."""
+    """Packed form of a weight, and the weight in that form."""
     form = str(module[f"{symbol}.packed_form"](number))
     size = int(module[f"{symbol}.packed_bytes"](number))
     target = tvm.runtime.empty((-(-size // 4),), "float32")
@@ -241,7 +241,7 @@ def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np
 
 
 def _own_storages(graph: Graph) -> None:
-    """Give every packable use of a constant weight a storage of its own: each may want another form."""
+    """Give every packable use of a constant weight a storage of its own: each may need another packed form."""
     seen: set[int] = set()
     for node in graph.nodes:
         for tensor in node.inputs:
@@ -257,13 +257,13 @@ class LowerOnednn(ModulePass):
 
     ``p0(x, w)`` → ``call_dps_packed("p0", (x, packed w))``, and a module in attribute ``external_mods``.
 
-    *Requires* stage 3. *Ensures* that no function with ``Codegen`` "layoutsel_onednn" is left, and that weights are packed.
+    *Requires* stage 3. *Ensures* that no function has ``Codegen`` "layoutsel_onednn", and that weights are packed.
     """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Lower every partition of `module`; raises :class:`BuildError` where one cannot be built."""
+        """Lower every partition of `module`; raises :class:`BuildError` if oneDNN cannot build one."""
         partitions = {
             gv: function for gv, function in module.functions.items() if _is_ours(function)
         }
@@ -322,7 +322,7 @@ def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
 
 
 def _failed_node(graph: Graph) -> str:
-    """The sub-graph of the first primitive of `graph` that oneDNN does not offer; empty where it offers all."""
+    """Sub-graph of the first primitive of `graph` that oneDNN lacks; empty if it has them all."""
     for node in graph.nodes:
         try:
             implementations(graph.to_json([node]))
