@@ -1,4 +1,4 @@
-"""The whole way from a module and its decisions to what TVM's virtual machine runs."""
+"""Lower a module and its decisions to the input of TVM's code generation."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PREFERENCES = (
     Decision(unit="cpu", layout="NHWC"),
     Decision(unit="cpu"),
 )
-"""What :func:`default_decisions` tries, in this order."""
+"""Candidates of :func:`default_decisions`, best first."""
 
 
 def default_decisions(module: tvm.IRModule) -> dict[SubgraphId, Decision]:
-    """The first legal of :data:`PREFERENCES` for each sub-graph: a rule of thumb, for those who have no plan."""
+    """First legal decision of :data:`PREFERENCES` for each sub-graph: a rule of thumb, without a plan."""
     preferences = [p for p in PREFERENCES if BACKENDS[p.unit].absent() is None]
     return {
         subgraph: next(
@@ -50,15 +50,15 @@ def lower(
     not_transforming: frozenset[str] = frozenset(),
     order: Sequence[SubgraphId] = (),
 ) -> tvm.IRModule:
-    """From a partitioned module (stage 1) to lowered units (stage 4).
+    """Take a partitioned module (stage 1) to lowered units (stage 4).
 
-    The host changes the layouts of what lies on the devices that are `not_transforming`. Sub-graphs are called in the
-    `order`, where one is given, and partitions do not reach beyond the calls of devices then.
+    The host transforms the layouts of tensors on the devices `not_transforming`. A non-empty `order` sets the order of
+    sub-graph calls, and keeps partitions from crossing calls of devices.
 
     Raises
     ------
     BuildError, Declined
-        If a unit fails; with the sub-graph or transform, and the unit.
+        If a unit fails; the error names the unit, and the sub-graph or transform.
     """
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
     with whole_errors():
@@ -71,7 +71,7 @@ def lower(
 
 
 def _devices() -> frozenset[str]:
-    """The units with a memory of their own."""
+    """Units with a memory of their own."""
     return frozenset(backend.name for backend in BACKENDS.values() if backend.device != HOST)
 
 
@@ -80,7 +80,7 @@ def decide(
     decisions: Mapping[SubgraphId, Decision],
     not_transforming: frozenset[str] = frozenset(),
 ) -> tvm.IRModule:
-    """From a partitioned module (stage 1) to one in decided layouts (stage 2), for the units in the table."""
+    """Take a partitioned module (stage 1) to decided layouts (stage 2), for the registered units."""
     byoc = frozenset(backend.name for backend in BACKENDS.values() if backend.codegen)
     return RewriteLayouts(decisions, byoc, _devices() - not_transforming)(module)
 
@@ -88,10 +88,10 @@ def decide(
 def lower_units(
     module: tvm.IRModule, target: tvm.target.Target, outside: str = HOST
 ) -> tvm.IRModule:
-    """From merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
+    """Take merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
     used = {str(f.attrs.get("layoutsel.unit")) for f in module.functions.values() if f.attrs}
     for backend in BACKENDS.values():
-        # No driver is asked for devices that nothing is to run on.
+        # Asking for an unused device would start its driver.
         if backend.lower is None or (backend.device != HOST and backend.name not in used):
             continue
         if backend.absent() is None:
@@ -101,11 +101,9 @@ def lower_units(
 
 
 def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
-    """What TVM's ``default_build`` has to run in for a lowered `module`.
-
-    Its planner of memory was seen to give a tensor the storage of one on another device, where the host's tensors did not
-    say where they lie; with devices, pools do without it.
-    """
+    """Context in which TVM's ``default_build`` must compile a lowered `module`."""
+    # With several devices, TVM's memory planner gave a tensor the storage of a tensor on another device if the types of the
+    # host's tensors named no device. The runtime's pools reuse memory without the planner.
     current = tvm.transform.PassContext.current()
     left_out = ["StaticPlanBlockMemory"] if len(devices_of(module)) > 1 else []
     return tvm.transform.PassContext(
@@ -118,12 +116,12 @@ def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
 def layoutsel_pipeline(
     decisions: Mapping[SubgraphId, Decision] | None = None,
 ) -> tvm.transform.Pass:
-    """The Relax pipeline ``"layoutsel"`` of ``tvm.compile``.
+    """Relax pipeline ``"layoutsel"`` of ``tvm.compile``.
 
     Parameters
     ----------
     decisions
-        By sub-graph id, as ``PartitionSubgraphs`` numbers them; :func:`default_decisions` where absent.
+        One for each id that ``PartitionSubgraphs`` assigns; None for :func:`default_decisions`.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="layoutsel")
