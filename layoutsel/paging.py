@@ -15,8 +15,9 @@ from tvm import relax
 
 from layoutsel.model import ImportedModel
 from layoutsel.runtime.stored_arrays import ArrayFile
+from tvm_passes.arrays import SMALLEST_BYTES, array_of, constant_in_place
 from tvm_passes.ir import Constant, leaves, main_bindings, substitute
-from tvm_passes.weight_pool import SMALLEST_BYTES, array_of, constant_on, give_back
+from tvm_passes.weight_pool import give_back
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,7 @@ def paged(model: ImportedModel) -> tuple[ImportedModel, Pages]:
         memory = memory.base
     assert isinstance(memory, mmap.mmap), "numpy maps files by it"
     moved = {
-        constant: constant_on(
-            np.asarray(array).reshape(-1).view(np.uint8), array.shape, array.dtype.name
-        )
+        constant: constant_in_place(np.asarray(array))
         for constant, array in zip(constants, arrays, strict=True)
     }
     return replace(model, module=_with_constants(model.module, moved)), Pages(memory)

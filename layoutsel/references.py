@@ -5,31 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tvm
 
 from layoutsel.cost.worker import Reply, Worker
-from layoutsel.model import ImportedModel
 from layoutsel.runtime.checks import VerificationError
 from layoutsel.runtime.onnx_reference import onnxruntime_references
 from layoutsel.runtime.reference_worker import MISSING, REFUSED, RESULTS
 from layoutsel.runtime.stock_tvm import tvm_references
 from layoutsel.runtime.stored_arrays import ArrayFile
-from layoutsel.runtime.stored_model import StoredModel, weight_bytes
+from layoutsel.runtime.stored_model import StoredModel
+from tvm_passes.arrays import array_of
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.lift_weights import LiftWeights, collect_weights
-from tvm_passes.weight_pool import array_of, give_back
+from tvm_passes.weight_pool import give_back
 
 if TYPE_CHECKING:
     from layoutsel.session import Session
 
 logger = logging.getLogger(__name__)
 
-STORED_BYTES = 16 << 20
-"""Weights from which the ONNX form of a model is kept in a file: the reference alone needs it."""
 LIGHT_FLOPS = 1e9
 """Work up to which a model is computed in this process: another one takes a second to start."""
 
@@ -42,22 +39,6 @@ EXACT_BYTES = 2 << 30
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 Results = list[list[np.ndarray]]
-
-
-def weights_aside(model: ImportedModel, *, keep: bool) -> tuple[ImportedModel, StoredModel | None]:
-    """`model` without the weights of its ONNX form, and these, in a file.
-
-    As it is and None where these are few, or somebody else holds the ONNX form and `keep` says so.
-    """
-    stored = None
-    if not keep and model.onnx is not None and weight_bytes(model.onnx) >= STORED_BYTES:
-        try:
-            stored = StoredModel.of(model.onnx)
-        except OSError as error:
-            logger.info("the weights stay in memory, as they cannot be written: %s", error)
-    aside = replace(model, onnx=stored.skeleton) if stored else model
-    give_back()
-    return aside, stored
 
 
 def onnxruntime_results(

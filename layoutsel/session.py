@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
 
 from layoutsel import choosing, legality, measuring
 from layoutsel.building.asked import workload
@@ -33,16 +32,16 @@ from layoutsel.cost.scopes import DEVICE
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.worker import Worker
 from layoutsel.fallback import CPU, check_fallback, present
+from layoutsel.importing import import_aside
 from layoutsel.memory import check_limits, resident_bytes
-from layoutsel.model import ImportedModel, import_model
+from layoutsel.model import ImportedModel
 from layoutsel.model.graph import ModelGraph, Subgraph
-from layoutsel.paging import Pages, paged
+from layoutsel.paging import Pages
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.precision import F32, MODES, PrecisionMode, precision_mode
 from layoutsel.pricing import Pricing
-from layoutsel.references import weights_aside
 from layoutsel.runtime.calibration_inputs import read_calibration
 from layoutsel.runtime.stored_model import StoredModel
 from layoutsel.runtime.threads import available_threads
@@ -163,11 +162,10 @@ class Session:
             if fallback is not None and names is not None:
                 names, left_out = present(names)
             chosen = select(names, mode)
-        model = import_model(
+        imported = import_aside(
             source, shapes=shapes, allow_external_links=allow_external_links, limits=limits
         )
-        model, stored = weights_aside(model, keep=isinstance(source, ModelProto))
-        model, pages = paged(model)
+        model, pages = imported.model, imported.pages
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         pages.evict()
@@ -189,7 +187,7 @@ class Session:
             parallel,
             time_limit_s,
             memory_limit_mb,
-            stored,
+            imported.stored,
             pages,
             before_bytes,
         )

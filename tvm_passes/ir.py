@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -13,6 +12,7 @@ from tvm.ir import Call, GlobalVar, Op, Tuple, TupleGetItem
 from tvm.ir.expr import GenericConst as Constant
 from tvm.relax import Expr, Var
 
+from tvm_passes.arrays import constant_of
 from tvm_passes.decision import Decision
 from tvm_passes.errors import ERRORS, Decline, UnsupportedModel
 
@@ -34,11 +34,6 @@ __all__ = [
 
 for _error in ERRORS:
     tvm_ffi.register_error(_error.__name__, _error)
-
-
-def constant_of(array: np.ndarray | np.generic) -> Constant:
-    """Relax constant that holds `array`; TVM's own function makes int32 of int64, and float32 of float64."""
-    return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(np.shape(array))))
 
 
 def op_name(expr: Expr) -> str:

@@ -20,6 +20,7 @@ from tvm import relax, s_tir, tirx
 from tvm.ir import Call
 from tvm.s_tir.schedule import SBlockRV
 
+from tvm_passes.arrays import array_of
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import (
     Constant,
@@ -114,7 +115,7 @@ def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray
                 mapping[binding.var] = builder.emit(substitute(binding.value, mapping.get))
             result = builder.emit_output(mapping[ports.result])
         builder.emit_func_output(result)
-    return builder.get()["main"], tuple(array.value.numpy() for array in arrays)
+    return builder.get()["main"], tuple(array_of(array) for array in arrays)
 
 
 def _rounded(
@@ -131,7 +132,7 @@ def _rounded(
 def _arrays(ports: Ports) -> list[Constant]:
     """The constants of a body that are no scalars."""
     found = [leaf for binding in ports.body for leaf in leaves(binding.value)]
-    arrays = [leaf for leaf in found if isinstance(leaf, Constant) and leaf.value.numpy().size > 1]
+    arrays = [leaf for leaf in found if isinstance(leaf, Constant) and array_of(leaf).size > 1]
     return list(dict.fromkeys(arrays))
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
 import numpy as np
-import tvm
 
-from tvm_passes.ir import Constant, constant_of
+from tvm_passes.arrays import (
+    SMALLEST_BYTES,
+    array_of,
+    constant_of,
+    constant_on,
+    on_own_pages,
+    pages_of,
+)
+from tvm_passes.ir import Constant
 
-_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 TRIM_BYTES = 32 << 20
 """Weights after whose packing the C library is asked to give back what the packing left over."""
-SMALLEST_BYTES = 64 << 10
-"""Size from which constants are shared: smaller ones are not worth a page of their own."""
 
 
 class WeightPool:
@@ -50,9 +53,8 @@ class WeightPool:
         digest.update(content.data)
         memory = self._memory.get(digest.digest())
         if memory is None:
-            # Pages of their own go back to the system at once; the heap would keep them.
-            memory = np.frombuffer(mmap.mmap(-1, content.nbytes, _PRIVATE), np.uint8)
-            memory[:] = content
+            memory = pages_of(on_own_pages(array))
+            assert memory is not None, "it was put there"
             self._memory[digest.digest()] = memory
         self._since_trim_bytes += content.nbytes
         if self._since_trim_bytes >= TRIM_BYTES:
@@ -94,24 +96,3 @@ def packed_by(pack: Callable[[np.ndarray], np.ndarray], weights: Constant) -> Co
     source.flags.writeable = False
     packed = pack(source)
     return weights if packed is source else packed_constant(packed)
-
-
-def array_of(constant: Constant) -> np.ndarray:
-    """An array on the memory of `constant`, which it keeps; not to be written into."""
-    tensor = constant.value
-    if str(tensor.dtype) != "bfloat16":
-        return np.from_dlpack(tensor)
-    import ml_dtypes
-
-    bits = tensor._create_view(tensor.shape, dtype="uint16")
-    return np.from_dlpack(bits).view(ml_dtypes.bfloat16)
-
-
-def constant_on(memory: np.ndarray, shape: tuple[int, ...], dtype: str) -> Constant:
-    """A constant of that type on the first bytes of `memory`."""
-    is_bfloat16 = dtype == "bfloat16"
-    values = memory.view(np.uint16 if is_bfloat16 else np.dtype(dtype)).reshape(shape)
-    tensor = tvm.runtime.from_dlpack(values)
-    if is_bfloat16:
-        tensor = tensor._create_view(shape, dtype=dtype)
-    return tvm.relax.const(tensor)

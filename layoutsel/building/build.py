@@ -13,6 +13,7 @@ from tvm import relax
 
 from layoutsel.model.graph import ModelGraph
 from tvm_passes import cuda
+from tvm_passes.arrays import array_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
@@ -22,7 +23,7 @@ from tvm_passes.ir import Expr, leaves, main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, Weight, collect_weights, weights_of
 from tvm_passes.pipeline import build_context, lower
 from tvm_passes.place_devices import devices_of
-from tvm_passes.weight_pool import array_of, packed_constant
+from tvm_passes.weight_pool import packed_constant
 
 logger = logging.getLogger(__name__)
 

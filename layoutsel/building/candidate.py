@@ -17,6 +17,7 @@ from layoutsel.ondevice.tensors import random_tensor
 from layoutsel.runtime.arrays import placed, to_tensor
 from layoutsel.runtime.linking import runnable
 from layoutsel.runtime.machine import virtual_machine
+from tvm_passes.arrays import array_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
@@ -131,7 +132,7 @@ def _finish(
         executable=generate_code(LiftWeights()(module), target),
         inputs=tuple(TensorType(static_shape(ty), str(ty.dtype)) for ty in types),
         weights=tuple(
-            (weight.constant.value.numpy(), weight.device) for weight in collect_weights(module)
+            (array_of(weight.constant), weight.device) for weight in collect_weights(module)
         ),
         devices=devices_of(module),
         device=kind,

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from layoutsel.model.import_onnx import ImportedModel, TensorSpec, import_model
+from layoutsel.model.import_onnx import (
+    ImportedModel,
+    LoadedModel,
+    Source,
+    TensorSpec,
+    import_loaded,
+    import_model,
+    load,
+)
 
-__all__ = ["ImportedModel", "TensorSpec", "import_model"]
+__all__ = [
+    "ImportedModel",
+    "LoadedModel",
+    "Source",
+    "TensorSpec",
+    "import_loaded",
+    "import_model",
+    "load",
+]

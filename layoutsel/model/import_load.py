@@ -68,6 +68,13 @@ def _split(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 def _read(file: Path, allow_external_links: bool, limits: ImportLimits | None) -> ModelProto:
     _check_file(file)
+    model = _parsed(file)
+    check_model(model, str(file), limits)
+    load_external_data(model, file, allow_links=allow_external_links, limits=limits)
+    return model
+
+
+def _parsed(file: Path) -> ModelProto:
     data = file.read_bytes()
     if data.startswith(_LFS_POINTER):
         raise InvalidModel(
@@ -81,8 +88,6 @@ def _read(file: Path, allow_external_links: bool, limits: ImportLimits | None) -
             f"{file}: got {len(data)} bytes that are not an ONNX model, or one cut short or damaged; "
             f"expected a complete .onnx file. Export or download it again"
         ) from None
-    check_model(model, str(file), limits)
-    load_external_data(model, file, allow_links=allow_external_links, limits=limits)
     return model
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 from tvm import relax
@@ -25,7 +26,8 @@ from layoutsel.model.import_external import refuse_external_data
 from layoutsel.model.import_limits import check_module
 from layoutsel.model.input_ranges import input_ranges
 from layoutsel.runtime.signature import ValueRange
-from tvm_passes.ir import static_shape, tensor_types
+from tvm_passes.arrays import array_of
+from tvm_passes.ir import Constant, static_shape, tensor_types
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize import normalize
 
@@ -43,6 +45,18 @@ class TensorSpec:
     """As numpy spells it, such as ``float32``."""
     ranges: tuple[ValueRange, ...] = ()
     """Legal values of elements that the network reads as indices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """An ONNX model that was read and checked, before its import."""
+
+    name: str
+    proto: ModelProto
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Values of the initializers that `proto` only names."""
+    is_shared: bool = False
+    """Whether the caller holds `proto`, which then stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +110,47 @@ def import_model(
     UnsupportedModel
         If the model holds something that cannot be imported.
     """
-    limits = limits or ImportLimits()
     if isinstance(source, IRModule):
-        return _import_relax(source, shapes, limits)
-    model, name = _load(source, allow_external_links, limits)
-    if shapes or import_shapes.needs_fixing(model):
-        model = _copied(model) if isinstance(source, ModelProto) else model
+        return _import_relax(source, shapes, limits or ImportLimits())
+    loaded = load(source, allow_external_links=allow_external_links, limits=limits)
+    return import_loaded(loaded, shapes=shapes, limits=limits)
+
+
+def load(
+    source: str | os.PathLike[str] | ModelProto,
+    *,
+    allow_external_links: bool = False,
+    limits: ImportLimits | None = None,
+) -> LoadedModel:
+    """Read and check an ONNX model; parameters and errors as of :func:`import_model`."""
+    if isinstance(source, ModelProto):
+        name = source.graph.name or "model"
+        refuse_external_data(source, name)
+        import_structure.check_model(source, name, limits)
+        return LoadedModel(name=name, proto=source, is_shared=True)
+    model = import_load.load_model(source, allow_external_links=allow_external_links, limits=limits)
+    return LoadedModel(name=import_load.model_name(source), proto=model)
+
+
+def import_loaded(
+    loaded: LoadedModel,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    limits: ImportLimits | None = None,
+) -> ImportedModel:
+    """Import what :func:`load` gives; parameters and errors as of :func:`import_model`.
+
+    Constants lie on the memory of `loaded`'s weights where they are not changed.
+    """
+    limits = limits or ImportLimits()
+    model, name = loaded.proto, loaded.name
+    if loaded.is_shared and (shapes or import_shapes.needs_fixing(model)):
+        model = _copied(model)
     import_shapes.fix_inputs(model, shapes)
     import_shapes.fix_orders(model)
+    content_hash = _content_hash(model, loaded.weights)
     budget = ConstantBudget(limits)
-    prepared = import_prepare.prepare(model, name, limits, budget)
+    prepared = import_prepare.prepare(model, name, limits, budget, loaded.weights)
     ranges = input_ranges(prepared)
     imported = import_relax.to_relax(prepared, name, limits, budget)
     module = normalize(imported.module, budget)
@@ -119,22 +164,9 @@ def import_model(
         inputs=tuple(replace(spec, ranges=ranges.get(spec.name, ())) for spec in inputs),
         outputs=outputs,
         onnx=model,
-        content_hash=_content_hash(model),
+        content_hash=content_hash,
         origins=imported.origins,
     )
-
-
-def _load(
-    source: str | os.PathLike[str] | ModelProto, allow_external_links: bool, limits: ImportLimits
-) -> tuple[ModelProto, str]:
-    """Model of `source` and its name."""
-    if isinstance(source, ModelProto):
-        name = source.graph.name or "model"
-        refuse_external_data(source, name)
-        import_structure.check_model(source, name, limits)
-        return source, name
-    model = import_load.load_model(source, allow_external_links=allow_external_links, limits=limits)
-    return model, import_load.model_name(source)
 
 
 def _copied(model: ModelProto) -> ModelProto:
@@ -239,19 +271,26 @@ def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRM
     return result
 
 
-def _content_hash(model: ModelProto) -> str:
-    """Hash of the structure and of every weight, without serialising the weights again."""
+def _content_hash(model: ModelProto, weights: Mapping[str, np.ndarray]) -> str:
+    """Hash of the structure and of every weight, of which those in `weights` are only named by `model`."""
     digest = hashlib.sha256()
     skeleton = ModelProto(ir_version=model.ir_version)
     skeleton.opset_import.extend(model.opset_import)
     skeleton.functions.extend(model.functions)
-    for field in ("node", "input", "output"):
-        getattr(skeleton.graph, field).extend(getattr(model.graph, field))
+    for part in ("node", "input", "output"):
+        getattr(skeleton.graph, part).extend(getattr(model.graph, part))
     digest.update(skeleton.SerializeToString(deterministic=True))
     for tensor in model.graph.initializer:
         digest.update(repr((tensor.name, tensor.data_type, tuple(tensor.dims))).encode())
-        digest.update(_tensor_bytes(tensor))
+        digest.update(
+            _bits(weights[tensor.name]) if tensor.name in weights else _tensor_bytes(tensor)
+        )
     return digest.hexdigest()
+
+
+def _bits(array: np.ndarray) -> memoryview:
+    """The bytes of an array, in order; copied only where they do not lie so."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _tensor_bytes(tensor: TensorProto) -> bytes:
@@ -265,15 +304,15 @@ def _relax_hash(module: IRModule) -> str:
     for function in module.functions.values():
         if isinstance(function, relax.Function):
             for constant in _constants(function):
-                digest.update(constant.value.numpy().tobytes())
+                digest.update(_bits(array_of(constant)))
     return digest.hexdigest()
 
 
-def _constants(function: relax.Function) -> list[relax.Expr]:
-    found: list[relax.Expr] = []
+def _constants(function: relax.Function) -> list[Constant]:
+    found: list[Constant] = []
 
     def visit(expr: relax.Expr) -> None:
-        if type(expr).__name__ == "GenericConst":
+        if isinstance(expr, Constant):
             found.append(expr)
 
     relax.analysis.post_order_visit(function, visit)

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto, inliner
 from onnx_ir.passes import common
@@ -39,6 +40,7 @@ def prepare(
     where: str,
     limits: ImportLimits | None = None,
     budget: ConstantBudget | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> ir.Model:
     """Simplify `model`, which is left as it is; weights are shared, not copied.
 
@@ -48,6 +50,8 @@ def prepare(
         Sizes that no tensor may exceed; the usual ones where None.
     budget
         Bytes that constants may still take; of `limits` where None.
+    weights
+        Values of initializers that `model` only names.
 
     Raises
     ------
@@ -62,6 +66,8 @@ def prepare(
     simplify = _Simplifier(budget or ConstantBudget(limits))
     with quiet():
         prepared = _deserialized(model, where)
+        for name, array in (weights or {}).items():
+            prepared.graph.initializers[name].const_value = ir.tensor(array, name=name)
         _inline(prepared, where)
         prepared.graph.sort()
         infer_types(prepared, where, limits)

@@ -21,7 +21,7 @@ from layoutsel.errors import ImporterFault, ModelTooLarge, UnsupportedModel
 from layoutsel.model import import_converters, import_prepare
 from layoutsel.model.import_evaluation import SMALL, evaluate_within
 from layoutsel.model.import_limits import check_type
-from tvm_passes.ir import constant_of
+from tvm_passes.arrays import constant_in_place, constant_of
 from tvm_passes.limits import ConstantBudget, ImportLimits
 
 _KEPT = frozenset(["DequantizeLinear"])
@@ -56,8 +56,7 @@ def to_relax(
         If an operator, or the way in which it is used, cannot be imported.
     """
     opset = model.graph.opset_imports.get("", 1)
-    weights = {name: value.const_value.numpy() for name, value in model.graph.initializers.items()}
-    model.graph.initializers.clear()
+    weights = _taken_weights(model.graph)
     with import_prepare.quiet():
         graph = ir.serde.serialize_graph(model.graph)
     _check_operators(graph.node, where)
@@ -69,6 +68,15 @@ def to_relax(
         raise importer.failure
     _check_calls(module, importer.origins, where)
     return ImportedGraph(module=module, origins=_with_result(module, importer.origins))
+
+
+def _taken_weights(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
+    """The initializers of `graph`, without a trace left there: cycles keep its values in memory for a while."""
+    weights = {}
+    for name, value in graph.initializers.items():
+        weights[name], value.const_value = value.const_value, None
+    graph.initializers.clear()
+    return weights
 
 
 def _check_calls(module: IRModule, origins: Mapping[str, str], where: str) -> None:
@@ -148,7 +156,7 @@ class _Importer(stock.ONNXGraphImporter):
 
     def __init__(
         self,
-        weights: Mapping[str, np.ndarray],
+        weights: dict[str, ir.TensorProtocol],
         where: str,
         limits: ImportLimits,
         budget: ConstantBudget,
@@ -162,8 +170,8 @@ class _Importer(stock.ONNXGraphImporter):
         self.failure: Exception | None = None
 
     def _parse_graph_initializers(self, graph: GraphProto) -> None:
-        for name, array in self._weights.items():
-            self._nodes[name] = relax.const(tvm.runtime.tensor(array))
+        for name in list(self._weights):
+            self._nodes[name] = constant_in_place(self._weights.pop(name).numpy())
 
     def _check_for_unsupported_ops(self, graph: GraphProto) -> None:
         """Done before, with a better message."""

@@ -37,5 +37,7 @@ def random_weight(
         return rng.uniform(0.8, 1.2, shape).astype(np.float32)
     values = rng.standard_normal(shape, dtype=np.float32)
     if position == 1 and op_type in _FAN_IN:
-        return values * np.float32(np.sqrt(gain / _FAN_IN[op_type](shape)))
-    return values * np.float32(0.1)
+        values *= np.float32(np.sqrt(gain / _FAN_IN[op_type](shape)))
+    else:
+        values *= np.float32(0.1)
+    return values

@@ -63,4 +63,5 @@ class ArrayFile:
                     _Place(shape=array.shape, dtype=array.dtype.name, offset=stream.tell())
                 )
                 stream.write(np.ascontiguousarray(bits_of(array)).data)
+                del array  # before the next one is made
         self.arrays = StoredArrays(file=str(file), places=tuple(places))

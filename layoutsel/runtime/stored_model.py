@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from layoutsel.runtime.reference_engine import copy_without, import_onnxruntime
 from layoutsel.runtime.stored_arrays import ArrayFile, StoredArrays
@@ -21,7 +22,7 @@ _STORED_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.D
 
 def weight_bytes(model: onnx.ModelProto) -> int:
     """Bytes of the weights that would be stored."""
-    return sum(tensor.ByteSize() for tensor in model.graph.initializer if _is_stored(tensor))
+    return sum(_nbytes(tensor) for tensor in model.graph.initializer if _is_stored(tensor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,4 +79,9 @@ def open_stored(
 
 
 def _is_stored(tensor: TensorProto) -> bool:
-    return tensor.data_type in _STORED_TYPES and tensor.ByteSize() >= _LEAST_BYTES
+    return tensor.data_type in _STORED_TYPES and _nbytes(tensor) >= _LEAST_BYTES
+
+
+def _nbytes(tensor: TensorProto) -> int:
+    """Bytes of the values of `tensor`; protocol buffers would write it out, twice, to tell its size."""
+    return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

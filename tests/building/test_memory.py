@@ -16,9 +16,10 @@ import layoutsel
 from layoutsel import paging
 from layoutsel.memory import MemoryBudget, resident_bytes
 from layoutsel.session import Session
+from tvm_passes.arrays import array_of
 from tvm_passes.decision import Decision
 from tvm_passes.ir import constant_of
-from tvm_passes.weight_pool import WeightPool, array_of, packed_by, packed_constant, sharing
+from tvm_passes.weight_pool import WeightPool, packed_by, packed_constant, sharing
 
 LAYERS, SIDE = 5, 2304
 WEIGHT_MB = LAYERS * SIDE * SIDE * 4 / 1e6

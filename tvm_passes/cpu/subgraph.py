@@ -11,6 +11,7 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Call, Tuple
 
+from tvm_passes.arrays import array_of
 from tvm_passes.cpu.view import Slice, View, shuffled, view
 from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
@@ -202,7 +203,7 @@ class _Reader:
 
     def constant(self, expr: Constant) -> Value:
         """A literal, or a further parameter for an array."""
-        array = expr.value.numpy()
+        array = array_of(expr)
         if array.size == 1:
             return Literal(array)
         if expr not in self.values:

@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator
 
+from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, Var, leaves
 
 MutatorFactory = Callable[[IRModule, relax.Function], PyExprMutator]
-
-
-def array_of(constant: Constant) -> np.ndarray:
-    """Value of `constant`, without a copy where numpy has the type."""
-    try:
-        return np.from_dlpack(constant.value)
-    except (RuntimeError, BufferError, TypeError):
-        return constant.value.numpy()
 
 
 def scalar_of(expr: Expr | None) -> float | None:

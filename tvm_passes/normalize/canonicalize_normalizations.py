@@ -11,10 +11,10 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
 from tvm_passes.normalize._algebra import call_named, is_polynomial, same_value
 from tvm_passes.normalize._expressions import (
-    array_of,
     dtype_of,
     normalized_axis,
     resolved,

@@ -12,9 +12,9 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, ModulePass, constant_of, op_name
 from tvm_passes.normalize._expressions import (
-    array_of,
     call_of,
     dtype_of,
     rewrite_functions,

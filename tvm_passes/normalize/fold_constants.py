@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Tuple, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_passes.arrays import array_of
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import (
     Constant,
@@ -28,7 +29,6 @@ from tvm_passes.ir import (
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize import run_constants
 from tvm_passes.normalize._expressions import (
-    array_of,
     call_of,
     dtype_of,
     integers,

@@ -12,8 +12,9 @@ from tvm import relax
 from tvm.ir import Call, IRModule, Op, TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
-from tvm_passes.normalize._expressions import array_of, dtype_of, resolved, rewrite_functions
+from tvm_passes.normalize._expressions import dtype_of, resolved, rewrite_functions
 from tvm_passes.operators import MOVEMENT, NARROW_FLOATS
 
 _KEEPS_ELEMENTS = MOVEMENT | {

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tvm import relax
 
+from tvm_passes.arrays import array_of
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import Constant, is_tensor, leaves, main_bindings, op_name, static_shape
@@ -63,7 +64,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 def _beyond_bfloat16(function: relax.Function) -> float:
     """A finite number of a body that would be infinite in bfloat16; 0 where there is none."""
     found = [leaf for binding in main_bindings(function) for leaf in leaves(binding.value)]
-    arrays = [leaf.value.numpy() for leaf in found if isinstance(leaf, Constant)]
+    arrays = [array_of(leaf) for leaf in found if isinstance(leaf, Constant)]
     for array in arrays:
         large = array[np.isfinite(array) & (np.abs(array) > LARGEST_BF16)]
         if array.dtype == np.float32 and large.size:

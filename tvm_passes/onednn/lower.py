@@ -10,6 +10,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
+from tvm_passes.arrays import array_of
 from tvm_passes.errors import BuildError
 from tvm_passes.ir import (
     Constant,
@@ -31,7 +32,7 @@ from tvm_passes.onednn.scope import Scope, Unsupported, Value, implementations
 from tvm_passes.onednn.storage import merge_storages
 from tvm_passes.onednn.subgraph import emit, make_scope
 from tvm_passes.targets import kernel_threads
-from tvm_passes.weight_pool import array_of, packed_constant
+from tvm_passes.weight_pool import packed_constant
 
 UNIT = "onednn"
 _HALF = "bfloat16"
@@ -214,7 +215,7 @@ def _held(constant: Constant) -> Constant:
     """`constant` with its finite numbers clipped to the range of bfloat16, which its sums with activations are stored in."""
     if str(constant.ty.dtype) != "float32":
         return constant
-    values = constant.value.numpy()
+    values = array_of(constant)
     large = np.isfinite(values) & (np.abs(values) > LARGEST_BF16)
     if not large.any():
         return constant

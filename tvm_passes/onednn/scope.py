@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm import relax
 
+from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, Var, leaves, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
 from tvm_passes.onednn.graph import Graph, Node, PostOp, Quantization, Storage, Tensor
@@ -182,7 +183,7 @@ class Scope:
     def _constant(self, expr: Constant) -> Tensor:
         if str(expr.ty.dtype) != "float32":
             raise self.fail(f"a constant of type {expr.ty.dtype}", "float32")
-        array = expr.value.numpy()
+        array = array_of(expr)
         values = tuple(float(item) for item in array.reshape(-1))
         storage = Storage("const", array.nbytes, values=values)
         return Tensor(static_shape(expr.ty), storage)
@@ -269,6 +270,6 @@ class Scope:
 def scalar(expr: Expr) -> float | None:
     """The number that `expr` is, if it is one."""
     if isinstance(expr, Constant) and math.prod(static_shape(expr.ty)) == 1:
-        return float(expr.value.numpy().reshape(-1)[0])
+        return float(array_of(expr).reshape(-1)[0])
     value = getattr(expr, "value", None)
     return float(value) if isinstance(value, int | float) else None

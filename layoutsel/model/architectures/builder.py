@@ -87,11 +87,11 @@ class Graph:
 
     def model(self) -> ModelProto:
         """Finish the graph."""
-        graph = helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, self._weights
-        )
+        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs)
         opsets = [helper.make_opsetid("", _OPSET)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+        model.graph.initializer.extend(self._weights)  # each of ONNX's helpers would copy them
+        return model
 
     def _operand(
         self, node: str, op_type: str, position: int, operand: Operand, gain: float
