@@ -5,7 +5,9 @@ Pages of their own go back to the system as soon as nobody reads them; the heap 
 
 from __future__ import annotations
 
+import math
 import mmap
+from collections.abc import Iterator
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +17,8 @@ from tvm.ir.expr import GenericConst as Constant
 
 SMALLEST_BYTES = 64 << 10
 """Size from which a constant gets pages of its own: smaller ones are not worth it."""
+PIECE_BYTES = 8 << 20
+"""Bytes of a large array that are worked on at once."""
 _ALIGNMENT = 64
 """Bytes; what TVM asks of memory that it takes over."""
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -27,16 +31,25 @@ class _Pages(mmap.mmap):
 
 
 def own_pages(shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
-    """An array of zeros on pages of its own, to write a large result into piece by piece.
+    """An array of zeros on pages of its own, to write a large result into piece by piece; on the heap where it is small.
 
-    :func:`constant_of` and the pool of weights take it over without a copy: write nothing into it afterwards.
+    :func:`constant_of` and the pool of weights take over such pages without a copy: write nothing into them afterwards.
     """
     element = np.dtype(dtype)
-    nbytes = int(np.prod(shape)) * element.itemsize
-    if not nbytes:
-        return np.zeros(shape, element)
-    memory = np.frombuffer(_Pages(-1, nbytes, _PRIVATE), np.uint8)
+    nbytes = math.prod(shape) * element.itemsize
+    if nbytes >= SMALLEST_BYTES:
+        memory = np.frombuffer(_Pages(-1, nbytes, _PRIVATE), np.uint8)
+    else:
+        memory = np.zeros(nbytes + _ALIGNMENT, np.uint8)
+        memory = memory[-memory.ctypes.data % _ALIGNMENT :][:nbytes]
     return memory.view(element).reshape(shape)
+
+
+def pieces(count: int, nbytes: int) -> Iterator[slice]:
+    """Slices of an axis of `count`, of an array of `nbytes`: what is made of one takes a few :data:`PIECE_BYTES`."""
+    each = max(1, count * PIECE_BYTES // max(nbytes, 1))
+    for start in range(0, count, each):
+        yield slice(start, min(start + each, count))
 
 
 def on_own_pages(array: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from tvm import relax, s_tir, tirx
 from tvm.ir import Call
 from tvm.s_tir.schedule import SBlockRV
 
-from tvm_passes.arrays import array_of
+from tvm_passes.arrays import array_of, on_own_pages
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import (
     Constant,
@@ -238,12 +238,12 @@ def _pack_kernel(array: np.ndarray, layout: str) -> np.ndarray:
     o, i, h, w = array.shape
     block = block_size(layout)
     if block is None:
-        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+        return on_own_pages(array.transpose(2, 3, 1, 0))
     block_o, block_i = (block if size % block == 0 else 1 for size in (o, i))
     split = array.reshape(o // block_o, block_o, i // block_i, block_i, h, w)
     ordered = split.transpose(0, 2, 4, 5, 3, 1)
     dropped = tuple(axis for axis, size in ((4, block_i), (5, block_o)) if size == 1)
-    return np.ascontiguousarray(ordered.squeeze(dropped))
+    return on_own_pages(ordered.squeeze(dropped))
 
 
 def _in_layout(

@@ -15,6 +15,7 @@ from tvm_passes.amx.copies import geometry_of
 from tvm_passes.amx.emitter import Emitter
 from tvm_passes.amx.geometry import Geometry
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS
+from tvm_passes.arrays import own_pages
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.cpu.epilogue import Epilogue
@@ -103,22 +104,29 @@ class AmxKernel:
 
         Per block of output channels: (step, tile of channels, half, pair of inputs, channel, one of the pair).
         """
+        size, halves = self.blocking.block.channels, self.geometry.halves
+        blocks = self.columns // size
+        packed = own_pages(
+            (blocks, self.steps, size, halves, ROWS, LANES, 2), np.dtype(ml_dtypes.bfloat16)
+        )
+        for number, block in enumerate(packed):
+            pairs = self._pairs(weights[number * self.width : (number + 1) * self.width], number)
+            high = pairs.astype(ml_dtypes.bfloat16)
+            block[:, :, 0] = high
+            if halves == 2:
+                block[:, :, 1] = pairs - high.astype(weights.dtype)
+        return packed.reshape(-1)
+
+    def _pairs(self, weights: np.ndarray, number: int) -> np.ndarray:
+        """Weights of block `number` of output channels: (step, tile of channels, pair of inputs, channel, one of the pair)."""
         geometry = self.geometry
-        steps = np.zeros((self.columns * LANES, geometry.steps, 2 * ROWS), weights.dtype)
+        steps = np.zeros((self.width, geometry.steps, 2 * ROWS), weights.dtype)
         arranged = geometry.arrange(weights)
         steps[: len(arranged), :, : geometry.depth] = arranged
-        pairs = steps.reshape(self.columns, LANES, geometry.steps, ROWS, 2).transpose(0, 2, 3, 1, 4)
-        high = pairs.astype(ml_dtypes.bfloat16)
-        halves = [high]
-        if geometry.halves == 2:
-            halves.append((pairs - high.astype(weights.dtype)).astype(ml_dtypes.bfloat16))
-        tiles = np.stack(halves, axis=2)
-        size = self.blocking.block.channels
-        blocks = tiles.reshape(-1, size, *tiles.shape[1:]).swapaxes(1, 2)
-        taps = geometry.steps // geometry.blocks
-        starts = [int(self.first(number)) * taps for number in range(len(blocks))]
-        seen = [blocks[number, start : start + self.steps] for number, start in enumerate(starts)]
-        return np.ascontiguousarray(seen).reshape(-1)
+        first = int(self.first(number)) * (geometry.steps // geometry.blocks)
+        seen = steps[:, first : first + self.steps]
+        split = seen.reshape(self.blocking.block.channels, LANES, self.steps, ROWS, 2)
+        return split.transpose(2, 0, 3, 1, 4)
 
     @property
     def hints(self) -> Mapping[str, float]:

@@ -16,6 +16,7 @@ from math import gcd
 import numpy as np
 from tvm.tirx.script import builder as T
 
+from tvm_passes.arrays import own_pages
 from tvm_passes.cpu.convolution_emitter import ConvolutionEmitter
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue
@@ -218,20 +219,19 @@ class ConvolutionKernel:
         conv, lanes = self.convolution, self.unit.lanes
         block = self.channel_block
         kernel_h, kernel_w = conv.kernel
-        padded = self.channel_vectors * lanes
-        full = weights.reshape(conv.groups, conv.group_out, conv.group_in, kernel_h, kernel_w)
-        if padded > conv.group_out:
-            full = np.pad(full, [(0, 0), (0, padded - conv.group_out), *[(0, 0)] * 3])
-        blocked = full.reshape(
-            conv.groups, padded, conv.group_in // block, block, kernel_h, kernel_w
+        blocked = weights.reshape(
+            conv.groups, conv.group_out, conv.group_in // block, block, kernel_h, kernel_w
         ).transpose(0, 2, 5, 4, 3, 1)
-        packed = np.empty((conv.groups, full[0].size), weights.dtype)
-        each, first = full[0].size // padded, 0
+        each, first = conv.group_in * kernel_h * kernel_w, 0
+        padded = self.channel_vectors * lanes
+        packed = own_pages((conv.groups, padded * each), weights.dtype)
         for vectors in self.channel_tiles:
             last = first + vectors * lanes
-            packed[:, first * each : last * each] = blocked[..., first:last].reshape(
-                conv.groups, -1
+            tile = packed[:, first * each : last * each].reshape(
+                *blocked.shape[:-1], vectors * lanes
             )
+            some = blocked[..., first:last]
+            tile[..., : some.shape[-1]] = some
             first = last
         return packed.reshape(-1)
 

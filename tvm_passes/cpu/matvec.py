@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from tvm import tirx
 
+from tvm_passes.arrays import own_pages
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.epilogue import Epilogue
@@ -154,11 +155,14 @@ class MatrixVector:
 
     def pack(self, matrix: np.ndarray) -> np.ndarray:
         """W as (tile, row, column of the tile), flat: each tile is one sequential stream."""
-        packed = np.zeros((self.tiles, self.depth, self.tile), matrix.dtype)
+        packed = own_pages((self.tiles, self.depth, self._row), self.format.dtype)
+        tile = np.zeros((self.depth, self.tile), matrix.dtype)
         for index in range(self.tiles):
             columns = matrix[:, index * self.tile : (index + 1) * self.tile]
-            packed[index, :, : columns.shape[1]] = columns
-        return np.ascontiguousarray(self.format.pack(packed)).reshape(-1)
+            tile[:, : columns.shape[1]] = columns
+            tile[:, columns.shape[1] :] = 0
+            packed[index] = self.format.pack(tile)
+        return packed.reshape(-1)
 
     def emit(
         self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer

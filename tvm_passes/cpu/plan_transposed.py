@@ -9,6 +9,7 @@ from math import gcd
 
 import numpy as np
 
+from tvm_passes.arrays import own_pages
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.cpu.filters import Filters, Tap
@@ -156,20 +157,21 @@ def _plan(product: Product, parts: Sequence[_Part]) -> Plan:
         first = sum(kernel.packed_size for kernel in kernels)
         kernels.append(_kernel(product, part, 0 if product.computed else first))
     groups, weights = int(product.anchor.attrs.groups), product.weights.index
+    size = sum(kernel.packed_size for kernel in kernels)
 
     def pack(array: np.ndarray) -> np.ndarray:
         image = array if array.ndim == 4 else array[:, :, None]
-        packed = [
-            kernel.pack(part.pack(image, groups))
-            for kernel, part in zip(kernels, parts, strict=True)
-        ]
-        return np.concatenate(packed)
+        packed, first = own_pages((size,), array.dtype), 0
+        for kernel, part in zip(kernels, parts, strict=True):
+            last = first + kernel.packed_size
+            packed[first:last] = kernel.pack(part.pack(image, groups))
+            first = last
+        return packed
 
     def emit(buffers: Mapping[int, Buffer], out: Buffer) -> None:
         for kernel in kernels:
             kernel.emit(buffers, buffers[product.source.index], buffers[weights], out)
 
-    size = sum(kernel.packed_size for kernel in kernels)
     return Plan(
         subgraph=product.subgraph,
         emit=emit,

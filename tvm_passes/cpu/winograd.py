@@ -16,6 +16,7 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from tvm_passes.arrays import own_pages
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
@@ -175,7 +176,7 @@ class WinogradKernel:
         """Weights (O, I, 3, 3), transformed in float64, in the order in which the products read them."""
         conv, filters = self.convolution, self.matrices.filter
         side = len(filters)
-        by_point = np.empty((side, side, conv.out_channels, conv.in_channels), "float32")
+        by_point = own_pages((side, side, conv.out_channels, conv.in_channels), "float32")
         for first in range(0, conv.out_channels, PACKED_AT_ONCE):
             some = slice(first, first + PACKED_AT_ONCE)
             transformed = filters @ weights[some].astype("float64") @ filters.T

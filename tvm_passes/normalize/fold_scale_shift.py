@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_passes.arrays import array_of
+from tvm_passes.arrays import array_of, own_pages
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
 from tvm_passes.normalize._expressions import (
     dtype_of,
@@ -27,20 +27,26 @@ _FLOATS = frozenset({"float16", "float32", "float64"})
 
 
 def _scale_leading(weight: np.ndarray, scale: np.ndarray, _groups: int) -> np.ndarray:
-    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return _scaled(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 def _scale_transposed(weight: np.ndarray, scale: np.ndarray, groups: int) -> np.ndarray:
     """Scale the outputs of a transposed convolution, whose weight is (I, O / groups, ...)."""
     outputs = weight.shape[1]
     if scale.size == 1:
-        return weight * scale.reshape(())
+        return _scaled(weight, scale.reshape(()))
     grouped = weight.reshape(groups, weight.shape[0] // groups, outputs, -1)
-    return (grouped * scale.reshape(groups, 1, outputs, 1)).reshape(weight.shape)
+    return _scaled(grouped, scale.reshape(groups, 1, outputs, 1)).reshape(weight.shape)
 
 
 def _scale_last(weight: np.ndarray, scale: np.ndarray, _groups: int) -> np.ndarray:
-    return weight * scale.reshape(-1)
+    return _scaled(weight, scale.reshape(-1))
+
+
+def _scaled(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Product in the wider type of the two, stored as `weight` is; numpy rounds it block by block."""
+    result = own_pages(weight.shape, weight.dtype)
+    return np.multiply(weight, scale, out=result, casting="same_kind")
 
 
 _CONVOLUTIONS = {f"nn.conv{rank}d": _scale_leading for rank in (1, 2, 3)} | {
@@ -192,7 +198,7 @@ class _ScaleShiftFolder(PyExprMutator):
             weight = array_of(resolved(self, call.args[1]))
             groups = int(getattr(call.attrs, "groups", 1))
             scaled = _SCALERS[op_name(call)](weight, form.scale, groups)
-            self._scaled[key] = constant_of(scaled.astype(weight.dtype, copy=False))
+            self._scaled[key] = constant_of(scaled)
         arguments = [call.args[0], self._scaled[key], *call.args[2:]]
         return Call(call.op, arguments, call.attrs, call.ty_args, call.span)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import ml_dtypes
 import numpy as np
 
+from tvm_passes.arrays import own_pages, pieces
 from tvm_passes.ir import Expr, Var, op_name, static_shape
 from tvm_passes.layout import (
     BF16,
@@ -151,6 +152,13 @@ def tripled_values(array: np.ndarray, weight: Tensor, axis: int) -> np.ndarray:
     """``[high, low, high]`` along `axis` of a float32 array that lies as `weight` says."""
     strides = [stride * array.itemsize for stride in weight.dense_strides or ()]
     values = np.lib.stride_tricks.as_strided(array, weight.shape, strides)
-    high = values.astype(ml_dtypes.bfloat16)
-    low = (values - high.astype("float32")).astype(ml_dtypes.bfloat16)
-    return np.concatenate([high, low, high], axis=axis)
+    shape = list(values.shape)
+    count, shape[axis] = shape[axis], 3 * shape[axis]
+    tripled = own_pages(tuple(shape), np.dtype(ml_dtypes.bfloat16))
+    source, target = np.moveaxis(values, axis, 0), np.moveaxis(tripled, axis, 0)
+    for some in pieces(count, values.nbytes):
+        high = source[some].astype(ml_dtypes.bfloat16)
+        low = source[some] - high.astype("float32")
+        for part, half in enumerate((high, low, high)):
+            target[part * count + some.start : part * count + some.stop] = half
+    return tripled

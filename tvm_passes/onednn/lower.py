@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from tvm_passes.arrays import array_of
+from tvm_passes.arrays import array_of, constant_in_place, own_pages
 from tvm_passes.errors import BuildError
 from tvm_passes.ir import (
     Constant,
@@ -196,7 +196,7 @@ def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], l
             continue
         value = source.value
         if weight.tripled is not None:
-            value = tvm.runtime.tensor(tripled_values(array_of(source), *weight.tripled))
+            value = constant_in_place(tripled_values(array_of(source), *weight.tripled)).value
         weight.packed, array = _packed(module, graph.symbol, number, value)
         packed.append(packed_constant(array))
     inside = {id(weight.storage) for weight in known}
@@ -236,9 +236,9 @@ def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np
     """Packed form of a weight, and the weight in that form."""
     form = str(module[f"{symbol}.packed_form"](number))
     size = int(module[f"{symbol}.packed_bytes"](number))
-    target = tvm.runtime.empty((-(-size // 4),), "float32")
-    module[f"{symbol}.pack"](number, source, target)
-    return form, np.from_dlpack(target)
+    packed = own_pages((-(-size // 4),), "float32")
+    module[f"{symbol}.pack"](number, source, tvm.runtime.from_dlpack(packed))
+    return form, packed
 
 
 def _own_storages(graph: Graph) -> None:
