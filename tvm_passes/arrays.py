@@ -86,11 +86,12 @@ def constant_of(array: np.ndarray | np.generic) -> Constant:
     return relax.const(tvm.runtime.tensor(np.ascontiguousarray(array).reshape(np.shape(array))))
 
 
-def constant_in_place(array: np.ndarray) -> Constant:
+def constant_in_place(array: np.ndarray | np.generic) -> Constant:
     """Relax constant on the memory of `array`, which is not to change from then on.
 
     On a copy where `array` is small, and would keep much more memory than its own, or TVM cannot take it.
     """
+    array = np.asarray(array)
     flags, aligned = array.flags, array.ctypes.data % _ALIGNMENT == 0
     is_large = array.nbytes >= SMALLEST_BYTES
     if is_large and aligned and flags.c_contiguous and flags.writeable and _is_plain(array):
