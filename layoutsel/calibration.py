@@ -12,7 +12,7 @@ import numpy as np
 from layoutsel.cost import adapt, features
 from layoutsel.cost.learned import Adaptation, LearnedCost
 from layoutsel.cost.measured import Progress, Request, run_in
-from layoutsel.cost.model import Cost
+from layoutsel.cost.model import Cost, Question
 from layoutsel.cost.outcome import Timing
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.model.sweep import sweep_module
@@ -122,12 +122,15 @@ def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
 
 def _pool(session: Session, plain: LearnedCost) -> list[tuple[Request, float, np.ndarray]]:
     """Candidates with their predictions and features."""
+    offered = [
+        (subgraph, session.workloads[subgraph.id], decision)
+        for subgraph in session.graph.subgraphs
+        for decision in session.candidates[subgraph.id].decisions
+    ]
     pool = []
-    for subgraph in session.graph.subgraphs:
-        work = session.workloads[subgraph.id]
-        for decision in session.candidates[subgraph.id].decisions:
-            price = plain.subgraph(work, decision)
-            if isinstance(price, Cost) and price.source == "learned" and price.us < _SLOWEST_US:
-                row = features.features(features.Asked(work, decision, session.profile))
-                pool.append((session.request(subgraph, decision), price.us, row))
+    prices = plain.subgraphs([Question(work, decision) for _, work, decision in offered])
+    for (subgraph, work, decision), price in zip(offered, prices, strict=True):
+        if isinstance(price, Cost) and price.source == "learned" and price.us < _SLOWEST_US:
+            row = features.features(features.Asked(work, decision, session.profile))
+            pool.append((session.request(subgraph, decision), price.us, row))
     return pool

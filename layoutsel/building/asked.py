@@ -35,5 +35,5 @@ def _weight_bytes(subgraph: Subgraph) -> int:
 
 
 def tensor_spec(tensor: Tensor) -> TensorSpec:
-    """What a cost model is told of `tensor`."""
+    """Describe `tensor` to a cost model."""
     return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)

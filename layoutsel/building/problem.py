@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from layoutsel.model.graph import Edge, ModelGraph, Subgraph
-from layoutsel.planning.prices import price_tensors
+from layoutsel.planning.prices import PriceBoundaries, price_all
 from layoutsel.planning.problem import (
     HOST,
     Node,
@@ -76,9 +76,7 @@ def planning_problem(
     graph: ModelGraph,
     candidates: Mapping[SubgraphId, Candidates],
     price: Callable[[Subgraph, Decision], Priced | Decline],
-    transform_us: Callable[[Tensor, str, str], float],
-    crossing_us: Callable[[Tensor, str, str], float],
-    copy_us: Callable[[Tensor, str, str], float],
+    boundaries: PriceBoundaries,
     *,
     name: str,
     content_hash: str,
@@ -95,7 +93,7 @@ def planning_problem(
     )
     return PlanningProblem(
         nodes=nodes,
-        tensors=price_tensors(tensors(graph.edges), nodes, transform_us, crossing_us, copy_us),
+        tensors=price_all(tensors(graph.edges), nodes, boundaries),
         model_name=name,
         model_hash=content_hash,
     )

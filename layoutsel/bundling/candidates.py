@@ -87,16 +87,10 @@ def _tensors(session: Session) -> Sequence[Tensor]:
             session.graph,
             session.candidates,
             lambda _subgraph, _decision: _FREE,
-            _nothing,
-            _nothing,
-            _nothing,
+            lambda boundaries: [0.0] * len(boundaries),
             name=session.model.name,
             content_hash=session.model.content_hash,
         ).tensors
-
-
-def _nothing(_tensor: Tensor, _source: str, _destination: str) -> float:
-    return 0.0
 
 
 def _boundary(boundary: boundaries.Boundary, programs: tuple[Program, ...]) -> Boundary:

@@ -27,10 +27,6 @@ _ROUNDS = 8
 _INDEX = {name: position for position, name in enumerate(features.NAMES)}
 
 
-def _is(name: str) -> int:
-    return _INDEX[name]
-
-
 _BASIS: tuple[tuple[str, float, float], ...] = (
     # feature, centre, scale: the prior of its coefficient has a standard deviation of 1 / scale
     ("compute_us", 6.0, 20.0),
@@ -54,11 +50,16 @@ _OFFSET_SCALE = 1.5
 """A machine may as a whole be off by a factor of two."""
 
 
-def basis(row: np.ndarray) -> np.ndarray:
-    """What a correction is linear in, scaled so that every coefficient has a standard normal prior."""
-    parts = [1.0 / _OFFSET_SCALE]
-    parts += [(float(row[_is(name)]) - centre) / scale for name, centre, scale in _BASIS]
-    return np.array(parts)
+_COLUMNS = [_INDEX[name] for name, _, _ in _BASIS]
+_CENTRES = np.array([centre for _, centre, _ in _BASIS])
+_SCALES = np.array([scale for _, _, scale in _BASIS])
+
+
+def basis(rows: np.ndarray) -> np.ndarray:
+    """Terms of a correction, scaled so that every coefficient has a standard normal prior; of one row or of many."""
+    offset = np.full((*rows.shape[:-1], 1), 1.0 / _OFFSET_SCALE)
+    terms = (rows[..., _COLUMNS].astype(np.float64) - _CENTRES) / _SCALES
+    return np.concatenate([offset, terms], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import log2
 
 import numpy as np
 
-from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.model import Step, TensorSpec
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.layout import order_of, storage_of
@@ -22,7 +22,7 @@ _FLOOR_US = 0.05
 
 @dataclass(frozen=True)
 class AskedBoundary:
-    """What is to be priced."""
+    """A step of a boundary on a machine, to be priced."""
 
     kind: str
     source: str
@@ -33,8 +33,8 @@ class AskedBoundary:
     @property
     def margin(self) -> float:
         """Natural logarithm of the roofline's microseconds."""
-        price = getattr(RooflineCost.of(self.profile), self.kind)
-        return float(np.log(price(self.tensor, self.source, self.destination).us))
+        step = Step(self.kind, self.tensor, self.source, self.destination)
+        return float(np.log(RooflineCost.of(self.profile).step_us(step)))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from math import log2, prod
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
-from layoutsel.cost.model import Workload
-from layoutsel.cost.roofline import STORED, RooflineCost
+from layoutsel.cost.model import STORED, Workload
+from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
+from layoutsel.cost.workload_features import MACHINE, WORK, Columns, log_of
 from tvm_passes.decision import Decision
 
 VERSION = 4
@@ -27,10 +28,6 @@ _ANCHORS = (
     *("elementwise", "concat", "nn.softmax", "nn.layer_norm", "lrn", "movement"),
     *("nn.conv2d_transpose", "image.resize2d", "take", "strided_slice", "split", "sum", "variance"),
 )
-_TRANSCENDENTAL = frozenset(
-    {"nn.silu", "nn.gelu", "nn.gelu_tanh", "sigmoid", "tanh", "exp", "erf", "nn.softmax", "power"}
-)
-_VIEWS = frozenset({"reshape", "squeeze", "expand_dims"})
 _LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
 _PRECISIONS = ("bf16", "split-bf16", "int8")
 _ALGORITHMS = ("direct", "winograd", "winograd2", "tuned", "square", "tall", "wide")
@@ -61,253 +58,127 @@ _SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable
 """Hints that are taken as they are."""
 
 
+OTHER = "other"
+"""Code of a layout, precision, operator or algorithm that a model has no feature for: none of its group's are set."""
+
+
 @dataclass(frozen=True)
 class Asked:
-    """What is to be priced."""
+    """A candidate on a machine, to be priced."""
 
     workload: Workload
     decision: Decision
     profile: MachineProfile
 
-    @cached_property
+    @property
     def hints(self) -> Mapping[str, float]:
-        """What the unit says of its code."""
-        return self.workload.hints.get(str(self.decision), {})
+        """Facts that the unit states about its code."""
+        return self.workload.hints_of(self.decision)
 
     @property
     def device(self) -> DevicePeaks | None:
         """The device that the decision's unit computes on; None where that is the host."""
         return self.profile.devices.get(self.decision.unit)
 
-    @cached_property
-    def image(self) -> tuple[int, int, int, int]:
-        """Batch, channels, height and width of the first input."""
-        return _as_image(self.workload.inputs[0] if self.workload.inputs else ())
 
-    @cached_property
-    def result(self) -> tuple[int, int, int, int]:
-        """Batch, channels, height and width of the first result."""
-        return _as_image(self.workload.outputs[0] if self.workload.outputs else ())
+@dataclass(frozen=True)
+class _Code:
+    """Numbers about the code of candidates, one row each."""
 
-    @cached_property
-    def kernel(self) -> tuple[int, int]:
-        """Extents of the window."""
-        attributes = self.workload.attributes
-        # Weights that are computed at run time are an input.
-        weights = self.workload.weights or self.workload.inputs[1:]
-        if attributes.get("pool_size"):
-            return _pair(attributes["pool_size"])
-        if self.workload.operator.startswith("nn.conv2d") and weights and len(weights[0]) == 4:
-            return weights[0][2], weights[0][3]
-        return 1, 1
+    work: Columns
+    """Their sub-graphs."""
+    tasks: np.ndarray
+    """Tasks that threads share; 0 where unknown."""
+    cycles: np.ndarray
+    """The kernel's own estimate of its cycles; 0 where unknown."""
+    stored: np.ndarray
+    """Bytes of a tensor relative to f32."""
 
-    @cached_property
-    def groups(self) -> int:
-        """Groups of a convolution."""
-        return _first(self, "groups", 1)
-
-    @cached_property
-    def depth(self) -> int:
-        """Length of the reduction of one result."""
-        work = self.workload
-        if work.operator == "matmul" and work.inputs:
-            return work.inputs[0][-1] if work.inputs[0] else 1
-        window = prod(self.kernel)
-        if work.operator.startswith("nn.conv2d"):
-            return window * max(self.image[1] // max(self.groups, 1), 1)
-        return window
-
-    @cached_property
-    def margin(self) -> float:
-        """Natural logarithm of the roofline's microseconds."""
-        estimate = RooflineCost.of(self.profile).estimate(self.workload, self.decision)
-        return float(np.log(estimate.us))
+    @classmethod
+    def of(
+        cls, asked: Sequence[Asked], work: Columns, hints: Sequence[Mapping[str, float]]
+    ) -> _Code:
+        """Read the hints and precisions of candidates."""
+        return cls(
+            work,
+            tasks=np.array([found.get("tasks", 0.0) for found in hints]),
+            cycles=np.array([found.get("cycles", 0.0) for found in hints]),
+            stored=np.array([STORED.get(one.decision.precision, 1.0) for one in asked]),
+        )
 
 
-Feature = Callable[[Asked], float]
-
-
-def _log(value: float) -> float:
-    return log2(max(value, 1e-3))
-
-
-def _as_image(shape: Sequence[int]) -> tuple[int, int, int, int]:
-    """Rows of tokens are pixels: channels are the last axis but for images."""
-    if len(shape) == 4:
-        return shape[0], shape[1], shape[2], shape[3]
-    return 1, (shape[-1] if shape else 1), 1, prod(shape[:-1])
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return values[0], values[-1]
-
-
-def _first(asked: Asked, attribute: str, default: int) -> int:
-    return (asked.workload.attributes.get(attribute) or (default,))[0]
-
-
-def _count(asked: Asked, names: frozenset[str]) -> int:
-    return sum(operator in names for operator in asked.workload.operators)
-
-
-def _filled(channels: int, block: int) -> float:
-    """Part of the lanes that is used where channels are cut into blocks."""
-    return channels / (block * -(-channels // block)) if channels > 0 else 1.0
-
-
-def _size(shape: Sequence[int]) -> float:
-    return 4.0 * prod(shape)
-
-
-def _run(asked: Asked) -> float:
-    """How many elements of a permutation's input stay beside each other, as a logarithm; -1 without one."""
-    attributes = asked.workload.attributes
-    shape, axes = attributes.get("permuted"), attributes.get("axes", ())
-    if shape is None or len(axes) != len(shape):
-        return -1.0
-    run, axis = 1, len(shape) - 1
-    while axis >= 0 and axes[axis] == axis:
-        run, axis = run * shape[axis], axis - 1
-    return _log(run)
-
-
-def _equals(of: Callable[[Asked], str], name: str) -> Feature:
-    return lambda asked: float(of(asked) == name)
-
-
-def _hint(name: str, absent: float) -> Feature:
-    return lambda asked: asked.hints.get(name, absent)
-
-
-def _hinted_extent(name: str) -> Feature:
-    return lambda asked: _log(asked.hints.get(name, 0.0))
-
-
-def _alignment(extent: int) -> int:
-    """How often two divides it, up to 64: aliasing and odd tails depend on that."""
-    return min((extent & -extent).bit_length() - 1, 6) if extent > 0 else 0
-
-
-def _balance(asked: Asked) -> float:
+def _balance(code: _Code) -> np.ndarray:
     """Part of the time that threads work, tasks being equal."""
-    tasks, threads = asked.hints.get("tasks", 0.0), asked.profile.threads
-    return tasks / (threads * -(-tasks // threads)) if tasks > 0 else 1.0
+    threads = code.work["threads"]
+    whole = threads * np.ceil(code.tasks / threads)
+    return np.divide(code.tasks, whole, out=np.ones_like(whole), where=code.tasks > 0)
 
 
-def _cycles_per_step(asked: Asked) -> float:
+def _task_steps(code: _Code) -> np.ndarray:
+    """Multiply-adds of one task."""
+    tasks = np.where(code.tasks == 0.0, 1.0, code.tasks)
+    return log_of(code.work.steps / np.maximum(tasks, 1.0))
+
+
+def _cycles_per_step(code: _Code) -> np.ndarray:
     """The kernel's own estimate against its multiply-adds at two vectors per cycle and thread."""
-    macs = _steps(asked) / (2 * asked.profile.lanes * asked.profile.threads)
-    cycles = asked.hints.get("cycles", 0.0)
-    return _log(cycles / max(macs, 1.0)) if cycles else 0.0
+    macs = code.work.steps / (2 * code.work["lanes"] * code.work["threads"])
+    return np.where(code.cycles != 0.0, log_of(code.cycles / np.maximum(macs, 1.0)), 0.0)
 
 
-def _steps(asked: Asked) -> float:
-    """Multiply-adds, or what there is instead."""
-    return prod(asked.result) * asked.depth
+def _stored_in_l2(code: _Code) -> np.ndarray:
+    """Bytes in the decision's storage against the second-level cache."""
+    nbytes = code.work["weight_bytes"] + code.work["activation_bytes"]
+    return log_of(code.stored * nbytes / code.work["cache_bytes"])
 
 
-def _all_bytes(asked: Asked) -> float:
-    work = asked.workload
-    return max(_bytes_of([*work.inputs, *work.weights, *work.outputs]), 1.0)
-
-
-def _bytes_of(shapes: Sequence[Sequence[int]]) -> float:
-    return 4.0 * sum(prod(shape) for shape in shapes)
-
-
-def _compute_us(asked: Asked) -> float:
-    return asked.workload.flops / asked.profile.peaks.gflops * 1e-3
-
-
-_FEATURES: dict[str, Feature] = {
-    # The work, in what grows with it.
-    "flops": lambda a: _log(a.workload.flops),
-    "weight_bytes": lambda a: _log(a.workload.weight_bytes),
-    "activation_bytes": lambda a: _log(a.workload.activation_bytes),
-    "compute_us": lambda a: _log(_compute_us(a)),
-    # Its shape.
-    "input_bytes": lambda a: _log(_bytes_of(a.workload.inputs)),
-    "output_bytes": lambda a: _log(_bytes_of(a.workload.outputs)),
-    "inputs": lambda a: len(a.workload.inputs),
-    "rank": lambda a: len(a.workload.outputs[0]) if a.workload.outputs else 0,
-    "batch": lambda a: _log(a.image[0]),
-    "in_channels": lambda a: _log(a.image[1]),
-    "in_pixels": lambda a: _log(a.image[2] * a.image[3]),
-    "out_channels": lambda a: _log(a.result[1]),
-    "out_height": lambda a: _log(a.result[2]),
-    "out_width": lambda a: _log(a.result[3]),
-    "out_pixels": lambda a: _log(a.result[2] * a.result[3]),
-    "kernel_height": lambda a: a.kernel[0],
-    "kernel_width": lambda a: a.kernel[1],
-    "stride": lambda a: _first(a, "strides", 1),
-    "padding": lambda a: _first(a, "padding", 0),
-    "dilation": lambda a: _first(a, "dilation", 1),
-    "groups": lambda a: _log(a.groups),
-    "group_channels": lambda a: _log(a.image[1] / max(a.groups, 1)),
-    "depth": lambda a: _log(a.depth),
-    "intensity": lambda a: _log(2 * _steps(a) / _all_bytes(a)),
-    "reuse": lambda a: _log(_steps(a) / max(_bytes_of(a.workload.inputs) / 4, 1.0)),
-    # What is fused behind the anchor.
-    "operators": lambda a: len(a.workload.operators),
-    "transcendental": lambda a: _count(a, _TRANSCENDENTAL),
-    "reshapes": lambda a: _count(a, _VIEWS),
-    "views": lambda a: float(_VIEWS.issuperset(a.workload.operators)),
-    "permutes": lambda a: _count(a, frozenset({"permute_dims"})),
-    "run": _run,
-    "reduced_axis": lambda a: _first(a, "axis", 0),
-    "smallest_input_bytes": lambda a: _log(min(map(_size, a.workload.inputs), default=0.0)),
-    "clips": lambda a: _count(a, frozenset({"clip", "nn.relu", "maximum", "minimum"})),
-    "arithmetic": lambda a: _count(a, frozenset({"add", "subtract", "multiply", "divide"})),
-    "operands": lambda a: len(a.workload.inputs) + len(a.workload.weights),
-    # The decision.
-    "in_filled": lambda a: _filled(a.image[1], a.profile.lanes),
-    "out_filled": lambda a: _filled(a.result[1], a.profile.lanes),
-    "width_filled": lambda a: _filled(a.result[3], a.profile.lanes),
-    "in_alignment": lambda a: _alignment(a.image[1]),
-    "out_alignment": lambda a: _alignment(a.result[1]),
-    "width_alignment": lambda a: _alignment(a.result[3]),
+_OF_CODE: dict[str, Callable[[_Code], np.ndarray]] = {
     "balance": _balance,
-    "task_steps": lambda a: _log(_steps(a) / max(a.hints.get("tasks", 1.0), 1.0)),
+    "task_steps": _task_steps,
     "cycles_per_step": _cycles_per_step,
-    # The machine, by itself and beside the work.
-    "threads": lambda a: a.profile.threads,
-    "machine_lanes": lambda a: a.profile.lanes,
-    "gflops": lambda a: _log(a.profile.peaks.gflops),
-    "memory_gbps": lambda a: _log(a.profile.peaks.memory_gbps),
-    "cache_gbps": lambda a: _log(a.profile.peaks.cache_gbps),
-    "weights_in_l2": lambda a: _log(a.workload.weight_bytes / a.profile.peaks.cache_bytes),
-    "activations_in_l2": lambda a: _log(a.workload.activation_bytes / a.profile.peaks.cache_bytes),
-    "stored_in_l2": lambda a: _log(
-        STORED.get(a.decision.precision, 1.0)
-        * (a.workload.weight_bytes + a.workload.activation_bytes)
-        / a.profile.peaks.cache_bytes
-    ),
-    **{f"anchor_{n}": _equals(lambda a: a.workload.operator, n) for n in _ANCHORS},
-    **{f"layout_{n}": _equals(lambda a: a.decision.layout, n) for n in _LAYOUTS},
-    **{f"precision_{n}": _equals(lambda a: a.decision.precision, n) for n in _PRECISIONS},
-    **{f"algorithm_{n}": _equals(lambda a: a.decision.algorithm, n) for n in _ALGORITHMS},
-    **{name: _hint(name, 0.0) for name in (*_KERNELS, *_IMPLEMENTATIONS)},
-    **{f"hint_{name}": _hinted_extent(name) for name in _BLOCKING},
-    **{f"hint_{name}": _hint(name, -1.0) for name in _SHARES},
 }
+_OF_STORAGE: dict[str, Callable[[_Code], np.ndarray]] = {"stored_in_l2": _stored_in_l2}
 
-NAMES = tuple(_FEATURES)
-"""In the order of :func:`features`."""
+VOCABULARY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "anchor": _ANCHORS,
+        "layout": _LAYOUTS,
+        "precision": _PRECISIONS,
+        "algorithm": _ALGORITHMS,
+    }
+)
+"""Names that have a feature of their own, by group; any other name is :data:`OTHER`."""
+_HINTS = (*_KERNELS, *_IMPLEMENTATIONS)
+NAMES = (
+    *(*WORK, *_OF_CODE, *MACHINE, *_OF_STORAGE),
+    *(f"{group}_{name}" for group, names in VOCABULARY.items() for name in names),
+    *_HINTS,
+    *(f"hint_{name}" for name in (*_BLOCKING, *_SHARES)),
+)
+"""In the order of the columns of :func:`feature_table`."""
+_COLUMN = {name: column for column, name in enumerate(NAMES)}
+_EXTENT_HINTS = {name: _COLUMN[f"hint_{name}"] for name in _BLOCKING}
+_PLAIN_HINTS = {
+    **{name: _COLUMN[name] for name in _HINTS},
+    **{name: _COLUMN[f"hint_{name}"] for name in _SHARES},
+}
+_BLOCKING_COLUMNS = list(_EXTENT_HINTS.values())
+_SHARE_COLUMNS = [_PLAIN_HINTS[name] for name in _SHARES]
 
-_OF_DEVICE: dict[str, Callable[[Asked, DevicePeaks], float]] = {
-    "device_compute_us": lambda a, d: _log(a.workload.flops / d.gflops * 1e-3),
-    "device_memory_us": lambda a, d: _log(_all_bytes(a) / d.memory_gbps * 1e-3),
-    "device_filled": lambda a, d: _log(prod(a.result) / (d.compute_units * RESULTS_PER_UNIT)),
-    "device_compute_units": lambda _, d: _log(d.compute_units),
-    "device_clock_mhz": lambda _, d: _log(d.clock_mhz),
-    "device_gflops": lambda _, d: _log(d.gflops),
-    "device_half_gflops": lambda _, d: _log(d.half_gflops or d.gflops),
-    "device_memory_gbps": lambda _, d: _log(d.memory_gbps),
-    "device_launch_us": lambda _, d: _log(d.launch_us),
-    "device_layout_NCHW4c": lambda a, _: float(a.decision.layout == "NCHW4c"),
+_OF_DEVICE: dict[str, Callable[[Columns, Mapping[str, np.ndarray]], np.ndarray]] = {
+    "device_compute_us": lambda c, d: log_of(c["flops"] / d["gflops"] * 1e-3),
+    "device_memory_us": lambda c, d: log_of(c["all_bytes"] / d["memory_gbps"] * 1e-3),
+    "device_filled": lambda c, d: log_of(c.results / (d["compute_units"] * RESULTS_PER_UNIT)),
+    "device_compute_units": lambda _, d: log_of(d["compute_units"]),
+    "device_clock_mhz": lambda _, d: log_of(d["clock_mhz"]),
+    "device_gflops": lambda _, d: log_of(d["gflops"]),
+    "device_half_gflops": lambda _, d: log_of(d["half_gflops"]),
+    "device_memory_gbps": lambda _, d: log_of(d["memory_gbps"]),
+    "device_launch_us": lambda _, d: log_of(d["launch_us"]),
+    "device_layout_NCHW4c": lambda _, d: d["in_blocks_of_4"],
 }
 DEVICE_NAMES = tuple(_OF_DEVICE)
-"""Of units on devices, behind :data:`NAMES`."""
+"""Further columns of units on devices, after :data:`NAMES`."""
 
 MONOTONE = frozenset(
     {
@@ -321,15 +192,100 @@ MONOTONE = frozenset(
 
 def features(asked: Asked) -> np.ndarray:
     """Values of :data:`NAMES`, and of :data:`DEVICE_NAMES` where the unit is on a device; float32."""
-    values = [feature(asked) for feature in _FEATURES.values()]
-    if asked.device is not None:
-        values += [feature(asked, asked.device) for feature in _OF_DEVICE.values()]
-    return np.array(values, dtype=np.float32)
+    row: np.ndarray = feature_table([asked])[0][0]
+    return row
 
 
 def feature_table(asked: Sequence[Asked]) -> tuple[np.ndarray, np.ndarray]:
-    """Features by row, and the logarithm of the roofline of each; all on devices, or none."""
-    if not asked:
-        return np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32)
-    rows = np.stack([features(one) for one in asked])
-    return rows, np.array([one.margin for one in asked], dtype=np.float32)
+    """Features by row, and the natural logarithm of the roofline's microseconds; all on devices, or none."""
+    rows = np.zeros((len(asked), len(NAMES)), np.float32)
+    hints = [one.hints for one in asked]
+    work = _work(asked)
+    code = _Code.of(asked, work, hints)
+    for name, feature in (*WORK.items(), *MACHINE.items()):
+        rows[:, _COLUMN[name]] = feature(work)
+    for name, of_code in (*_OF_CODE.items(), *_OF_STORAGE.items()):
+        rows[:, _COLUMN[name]] = of_code(code)
+    _fill_choices(rows, asked)
+    _fill_hints(rows, hints)
+    return np.hstack([rows, _device_columns(asked, work)]), margins(asked)
+
+
+def _work(asked: Sequence[Asked]) -> Columns:
+    """Numbers of the sub-graphs, read once for all candidates of one sub-graph."""
+    numbers: dict[tuple[int, int], int] = {}
+    distinct: list[tuple[Workload, MachineProfile]] = []
+    which = []
+    for one in asked:
+        key = id(one.workload), id(one.profile)
+        if key not in numbers:
+            numbers[key] = len(distinct)
+            distinct.append((one.workload, one.profile))
+        which.append(numbers[key])
+    return Columns.of(distinct).take(which)
+
+
+def _fill_choices(rows: np.ndarray, asked: Sequence[Asked]) -> None:
+    places = [
+        (number, column)
+        for number, one in enumerate(asked)
+        for column in _chosen(one.workload.operator, one.decision)
+    ]
+    _assign(rows, places, np.ones(len(places)))
+
+
+def _fill_hints(rows: np.ndarray, hints: Sequence[Mapping[str, float]]) -> None:
+    rows[:, _BLOCKING_COLUMNS] = log_of(np.zeros(1))
+    rows[:, _SHARE_COLUMNS] = -1.0
+    plain, extents = (
+        [
+            (number, columns[name], value)
+            for number, some in enumerate(hints)
+            for name, value in some.items()
+            if name in columns
+        ]
+        for columns in (_PLAIN_HINTS, _EXTENT_HINTS)
+    )
+    _assign(rows, [place[:2] for place in plain], np.array([value for *_, value in plain]))
+    _assign(rows, [place[:2] for place in extents], log_of(np.array([v for *_, v in extents])))
+
+
+def _assign(rows: np.ndarray, places: Sequence[tuple[int, int]], values: np.ndarray) -> None:
+    if places:
+        rows[tuple(np.array(places).T)] = values
+
+
+@lru_cache(maxsize=4096)
+def _chosen(operator: str, decision: Decision) -> tuple[int, ...]:
+    """Columns that are 1 for a choice; a name outside :data:`VOCABULARY` has none, which means :data:`OTHER`."""
+    choice = {
+        "anchor": operator,
+        "layout": decision.layout,
+        "precision": decision.precision,
+        "algorithm": decision.algorithm,
+    }
+    names = [f"{group}_{name}" for group, name in choice.items() if name in VOCABULARY[group]]
+    return tuple(_COLUMN[name] for name in names)
+
+
+def _device_columns(asked: Sequence[Asked], work: Columns) -> np.ndarray:
+    """Values of :data:`DEVICE_NAMES` by row; no column where the units are the host's."""
+    devices = [device for one in asked if (device := one.device) is not None]
+    if not devices:
+        return np.zeros((len(asked), 0), np.float32)
+    described = {
+        name: np.array([getattr(device, name) for device in devices], np.float64)
+        for name in ("compute_units", "clock_mhz", "gflops", "memory_gbps", "launch_us")
+    }
+    described["half_gflops"] = np.array([device.half_gflops or device.gflops for device in devices])
+    described["in_blocks_of_4"] = np.array([one.decision.layout == "NCHW4c" for one in asked])
+    columns = [feature(work, described) for feature in _OF_DEVICE.values()]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def margins(asked: Sequence[Asked]) -> np.ndarray:
+    """Natural logarithm of the roofline's microseconds, by row; float32."""
+    profiles = {id(one.profile): one.profile for one in asked}
+    rooflines = {key: RooflineCost.of(profile) for key, profile in profiles.items()}
+    times = [rooflines[id(one.profile)].time_us(one.workload, one.decision) for one in asked]
+    return np.array([float(np.log(us)) for us in times], dtype=np.float32)

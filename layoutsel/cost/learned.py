@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,18 @@ from typing import Any
 import numpy as np
 
 from layoutsel.cost import boundary_features, features
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.conditions import Conditions
+from layoutsel.cost.familiar import Familiar
+from layoutsel.cost.model import (
+    Cost,
+    CostModel,
+    Estimate,
+    Infeasible,
+    Question,
+    Step,
+    under,
+)
+from layoutsel.cost.model_card import ModelCard
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.files import replacing
@@ -36,43 +47,6 @@ QUANTILES = (0.1, 0.9)
 _TO_QUARTILE = 0.6745 / 1.2816
 """Half the distance of the quartiles, against that of the deciles; of a normal distribution."""
 _FILE = "model.json"
-_UNSEEN_MACHINE, _UNSEEN_OPERATOR = 0.2, 0.4
-"""Further half distance of the quartiles, as a logarithm, of predictions for what no log was of."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartCard:
-    """What one part of a model, a unit's or the boundaries', was trained on."""
-
-    samples: int
-    workloads: int
-    machines: tuple[str, ...]
-    """Names of their profiles, or of the devices."""
-    operators: tuple[str, ...]
-    """Anchor operators; kinds of boundaries."""
-    forms: tuple[str, ...]
-    """Precisions; layouts and units of boundaries."""
-    within_10: float
-    """Share of samples predicted within 10 %, each by a model that had not seen its workload."""
-    mape: float
-    """Mean absolute error of those predictions, as a share of the time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What a trained model is."""
-
-    format_version: int
-    features_version: int
-    version: str
-    """Short hash of all boosters."""
-    features: tuple[str, ...]
-    """Names of the sub-graphs' features, then of the boundaries'."""
-    seed: int
-    parts: Mapping[str, PartCard]
-    """By unit; :data:`BOUNDARY` for boundaries."""
-    device_features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By unit on a device, the names of its features behind those of all sub-graphs."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +61,12 @@ class Part:
         """Both, ready to predict with one thread."""
         return _booster(self.point), _booster(self.quantiles)
 
-    def predict(self, row: np.ndarray, margin: float) -> tuple[float, float]:
-        """Natural logarithm of the microseconds, and half the distance of the quartiles of its error."""
+    def predict(self, rows: np.ndarray, margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Natural logarithm of the microseconds by row, and half the distance of the quartiles of its error."""
         point, quantiles = self.boosters
-        rows = row.reshape(1, -1)
-        value = float(point.inplace_predict(rows, base_margin=np.array([margin], np.float32))[0])
-        low, high = quantiles.inplace_predict(rows).reshape(-1)[:2]
-        return value, max(float(high) - float(low), 0.0) / 2 * _TO_QUARTILE
+        values = point.inplace_predict(rows, base_margin=margins).astype(np.float64)
+        deciles = quantiles.inplace_predict(rows).reshape(len(rows), -1).astype(np.float64)
+        return values, np.maximum(deciles[:, 1] - deciles[:, 0], 0.0) / 2 * _TO_QUARTILE
 
 
 @dataclass(frozen=True)
@@ -133,9 +106,7 @@ class LearnedModel:
             If there is no whole model of this version.
         """
         written = documents.load_json(folder / _FILE)
-        if isinstance(written, dict):
-            written.setdefault("device_features", {})  # older ones know no devices
-        card = documents.from_json(ModelCard, written, file=str(folder / _FILE))
+        card = ModelCard.read(written, file=str(folder / _FILE))
         found = (card.format_version, card.features_version)
         expected = (FORMAT_VERSION, features.VERSION)
         is_same = set(card.device_features.values()) <= {features.DEVICE_NAMES}
@@ -174,8 +145,8 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class LearnedCost:
-    """Prices candidates and boundaries of one machine; what nobody trained for (units, precisions) by the roofline."""
+class LearnedCost(CostModel):
+    """Prices candidates and boundaries of one machine; a unit or precision without training data by the roofline."""
 
     model: LearnedModel
     profile: MachineProfile
@@ -186,6 +157,11 @@ class LearnedCost:
         return RooflineCost.of(self.profile)
 
     @property
+    def conditions(self) -> Conditions:
+        """The state of the machine that predictions are for."""
+        return self._roofline.conditions
+
+    @property
     def knows_machine(self) -> bool:
         """Whether it was trained on, or calibrated to, this machine."""
         cards = self.model.card.parts.values()
@@ -193,24 +169,39 @@ class LearnedCost:
             self.profile.name in card.machines for card in cards
         )
 
-    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
-        """Time of one run of the sub-graph, boundaries excluded; less certain where nothing like it was seen."""
-        part = self.model.parts.get(decision.unit)
-        if part is None or not self._knows(decision):
-            return self._roofline.subgraph(workload, decision)
-        asked = features.Asked(workload, decision, self.profile)
-        row = features.features(asked)
-        value, error = part.predict(row, asked.margin)
-        known = workload.operator in self.model.card.parts[decision.unit].operators
-        doubt = math.hypot(
-            error,
-            0.0 if known else _UNSEEN_OPERATOR,
-            0.0 if self._knows_where(decision.unit) else _UNSEEN_MACHINE,
-        )
-        return _cost(value + self._correction(decision.unit, row), doubt)
+    def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
+        """Cost of one run of each sub-graph; less certain where the model has seen nothing like it.
+
+        Each unit's boosters are called once for all of its questions.
+        """
+        answers: dict[int, Cost | Infeasible] = {}
+        for unit, numbers in _grouped(questions, self._unit_of).items():
+            asked = [questions[number] for number in numbers]
+            priced = self._predicted(unit, asked) if unit else self._roofline.subgraphs(asked)
+            answers.update(zip(numbers, priced, strict=True))
+        return [answers[number] for number in range(len(questions))]
+
+    def _unit_of(self, question: Question) -> str:
+        """The unit whose boosters answer; empty where the roofline does."""
+        unit = question.decision.unit
+        return unit if unit in self.model.parts and self._knows(question.decision) else ""
+
+    def _predicted(self, unit: str, questions: Sequence[Question]) -> Iterator[Cost]:
+        asked = [features.Asked(q.workload, q.decision, self.profile) for q in questions]
+        rows, margins = features.feature_table(asked)
+        values, errors = self.model.parts[unit].predict(rows, margins)
+        values = values + self._correction(unit, rows)
+        familiar = self._familiar(unit)
+        for question, value, error in zip(questions, values, errors, strict=True):
+            doubt = math.hypot(error, *familiar.doubts(question.workload, question.decision))
+            cost = question.workload.cost(_time(value, doubt), question.decision)
+            yield under(cost, question.conditions, self.conditions)
+
+    def _familiar(self, unit: str) -> Familiar:
+        return Familiar.of(self.model.card.parts[unit], machine=self._knows_where(unit))
 
     def _knows(self, decision: Decision) -> bool:
-        """Whether its unit's part says anything of `decision`: who has seen one device knows not how others differ."""
+        """Whether its unit's part can predict `decision`: a model of one device cannot extrapolate to others."""
         card, unit = self.model.card, decision.unit
         on_device = unit in self.profile.devices
         if decision.precision not in card.parts[unit].forms:
@@ -226,33 +217,50 @@ class LearnedCost:
             return self.knows_machine
         return device.name in self.model.card.parts[unit].machines
 
-    def _correction(self, unit: str, row: np.ndarray) -> float:
+    def _correction(self, unit: str, rows: np.ndarray) -> np.ndarray | float:
         if unit not in self.adaptation.weights:
             return 0.0
         from layoutsel.cost.adapt import basis
 
-        return float(basis(row) @ np.array(self.adaptation.weights[unit]))
+        corrections: np.ndarray = basis(rows) @ np.array(self.adaptation.weights[unit])
+        return corrections
 
-    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of bringing `tensor` from layout `source` into layout `destination`."""
-        return self._boundary("transform", tensor, source, destination)
+    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+        """Cost of each step of a boundary, by one call of the boundaries' boosters."""
+        answers = self._roofline.steps(steps)
+        numbers = [number for number, step in enumerate(steps) if self._knows_step(step)]
+        if not numbers:
+            return answers
+        asked = [
+            boundary_features.AskedBoundary(
+                steps[n].kind, steps[n].source, steps[n].destination, steps[n].tensor, self.profile
+            )
+            for n in numbers
+        ]
+        predicted = self.model.parts[BOUNDARY].predict(*boundary_features.feature_table(asked))
+        for number, value, error in zip(numbers, *predicted, strict=True):
+            cost = steps[number].tensor.cost(_time(value, error))
+            answers[number] = under(cost, steps[number].conditions, self.conditions)
+        return answers
 
-    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of handing `tensor` from unit `source` to unit `destination`."""
-        return self._boundary("crossing", tensor, source, destination)
-
-    def _boundary(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        part = self.model.parts.get(BOUNDARY)
-        known = part and {source, destination} <= set(self.model.card.parts[BOUNDARY].forms)
-        if part is None or source == destination or not known:
-            return getattr(self._roofline, kind)(tensor, source, destination)
-        asked = boundary_features.AskedBoundary(kind, source, destination, tensor, self.profile)
-        return _cost(*part.predict(boundary_features.features(asked), asked.margin))
+    def _knows_step(self, step: Step) -> bool:
+        card = self.model.card.parts.get(BOUNDARY)
+        return card is not None and {step.source, step.destination} <= set(card.forms)
 
 
-def _cost(log_us: float, error: float) -> Cost:
+def _grouped(
+    questions: Sequence[Question], group: Callable[[Question], str]
+) -> dict[str, list[int]]:
+    """Numbers of the questions by group."""
+    numbers: dict[str, list[int]] = {}
+    for number, question in enumerate(questions):
+        numbers.setdefault(group(question), []).append(number)
+    return numbers
+
+
+def _time(log_us: float, error: float) -> Estimate:
     us = math.exp(log_us)
-    return Cost(us=us, spread_us=us * math.expm1(error), source="learned")
+    return Estimate(us, us * math.expm1(error), "learned")
 
 
 def hash_of(parts: Mapping[str, Part]) -> str:

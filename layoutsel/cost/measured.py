@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from layoutsel.cost.model import INTERRUPTED, Cost, CostModel, Infeasible, TensorSpec, Workload
+from layoutsel.cost.conditions import Conditions
+from layoutsel.cost.model import (
+    INTERRUPTED,
+    Cost,
+    CostModel,
+    Infeasible,
+    Question,
+    Step,
+    under,
+)
 from layoutsel.cost.outcome import Failure, FailureKind, Outcome, Timing
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
@@ -52,7 +61,7 @@ _SURPRISING = 1.5
 """Times the prediction at which a measurement is repeated."""
 
 
-class MeasuredCost:
+class MeasuredCost(CostModel):
     """A cost model that answers from `store`, and from `estimate` where nothing was measured."""
 
     def __init__(
@@ -66,27 +75,45 @@ class MeasuredCost:
         self.store, self.estimate = store, estimate
         self.disturbed = {} if disturbed is None else disturbed
 
-    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
-        """Time of one run of the sub-graph, boundaries excluded."""
-        known = self.store.cost(workload.key, decision, kernel_of(workload))
-        if known is not None:
-            return known
-        answer = self.estimate.subgraph(workload, decision)
-        if (workload.key, decision) in self.disturbed and isinstance(answer, Cost):
-            return replace(answer, source=INTERRUPTED)
+    @property
+    def conditions(self) -> Conditions:
+        """The state of the machine in which was measured."""
+        return Conditions(threads=self.store.context.threads)
+
+    def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
+        """Cost of one run of each sub-graph: as measured, else as one call of the estimate answers."""
+        known = [self._measured(question) for question in questions]
+        missing = [q for q, answer in zip(questions, known, strict=True) if answer is None]
+        estimates = map(self._marked, missing, self.estimate.subgraphs(missing))
+        return [next(estimates) if answer is None else answer for answer in known]
+
+    def _measured(self, question: Question) -> Cost | Infeasible | None:
+        work, decision = question.workload, question.decision
+        found = self.store.cost(work.key, decision, kernel_of(work))
+        if not isinstance(found, Cost):
+            return found
+        cost = work.cost(found.time_us, decision)
+        return under(cost, question.conditions, self.conditions)
+
+    def _marked(self, question: Question, answer: Cost | Infeasible) -> Cost | Infeasible:
+        """Say of an estimate that its candidate's measurement was interrupted, where that is so."""
+        key = question.workload.key, question.decision
+        if key in self.disturbed and isinstance(answer, Cost):
+            return answer.with_source(INTERRUPTED)
         return answer
 
-    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of bringing `tensor` from layout `source` into layout `destination`."""
-        return self.store.boundary(
-            "transform", source, destination, tensor
-        ) or self.estimate.transform(tensor, source, destination)
+    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+        """Cost of each step of a boundary: as measured, else as one call of the estimate answers."""
+        known = [self._measured_step(step) for step in steps]
+        missing = [step for step, answer in zip(steps, known, strict=True) if answer is None]
+        estimates = iter(self.estimate.steps(missing))
+        return [next(estimates) if answer is None else answer for answer in known]
 
-    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of handing `tensor` from unit `source` to unit `destination`."""
-        return self.store.boundary(
-            "crossing", source, destination, tensor
-        ) or self.estimate.crossing(tensor, source, destination)
+    def _measured_step(self, step: Step) -> Cost | None:
+        found = self.store.boundary(step.kind, step.source, step.destination, step.tensor)
+        if found is None:
+            return None
+        return under(step.tensor.cost(found.time_us), step.conditions, self.conditions)
 
     def measure_all(
         self,

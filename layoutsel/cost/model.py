@@ -1,27 +1,111 @@
-"""The one question that every chooser asks: what does a sub-graph cost under a decision."""
+"""The one question that every chooser asks: what does a sub-graph cost under a decision, and what does a boundary cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import islice
+from math import expm1
+from operator import add
+from types import MappingProxyType
 
+from layoutsel.cost.conditions import AS_MEASURED, Conditions, uncertainty
+from layoutsel.cost.place import Place
 from tvm_passes.decision import Decision
 
 INTERRUPTED = "interrupted"
 """Source of an estimate whose candidate could not be measured for a reason that may not be its own, such as a time-out."""
+FROM_WORKLOAD = "workload"
+"""Source of quantities that follow from shapes and types alone."""
+
+STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
+"""Bytes of a tensor relative to f32, by precision; 1 where absent."""
+
+REPACKED = "repacked_bytes"
+"""Hint of a unit: bytes of weights that it brings into another form in each run."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number with its uncertainty and its origin."""
+
+    value: float
+    """In the unit that the name of the field says."""
+    spread: float = 0.0
+    """Half the distance between the quartiles, or an estimate of the error, in the same unit."""
+    source: str = FROM_WORKLOAD
+    """``measured``, ``interpolated``, ``learned``, ``tuned``, ``roofline``, ``workload`` or :data:`INTERRUPTED`."""
+
+    def __add__(self, other: Estimate) -> Estimate:
+        source = self.source if self.spread >= other.spread else other.source
+        return Estimate(self.value + other.value, self.spread + other.spread, source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A time with its uncertainty."""
+    """A vector of costs of one run; an unknown component is None."""
 
-    us: float
-    """Microseconds."""
-    spread_us: float
-    """Half the distance between the quartiles, or an estimate of the error, microseconds."""
-    source: str
-    """``measured``, ``interpolated``, ``learned``, ``tuned``, ``roofline`` or :data:`INTERRUPTED`."""
+    time_us: Estimate
+    """Time, microseconds."""
+    energy_mj: Estimate | None = None
+    """Energy, millijoules."""
+    bytes_moved: Estimate | None = None
+    """Bytes read and written, each tensor once."""
+    memory_bytes: Estimate | None = None
+    """Bytes of all tensors that have to be in memory at the same time."""
+
+    @classmethod
+    def timed(cls, us: float, spread_us: float, source: str) -> Cost:
+        """Make a cost of which only the time is known."""
+        return cls(time_us=Estimate(us, spread_us, source))
+
+    @property
+    def us(self) -> float:
+        """Time, microseconds."""
+        return self.time_us.value
+
+    @property
+    def spread_us(self) -> float:
+        """Spread of the time, microseconds."""
+        return self.time_us.spread
+
+    @property
+    def source(self) -> str:
+        """Origin of the time."""
+        return self.time_us.source
+
+    def with_source(self, source: str) -> Cost:
+        """Copy the cost with another origin of its time."""
+        return replace(self, time_us=replace(self.time_us, source=source))
+
+    def widened(self, half_width: float) -> Cost:
+        """Copy the cost with a time that is less certain by `half_width`, a logarithm."""
+        if not half_width:
+            return self
+        time = self.time_us
+        spread = time.spread + (time.value + time.spread) * expm1(half_width)
+        return replace(self, time_us=replace(time, spread=spread))
+
+    def __add__(self, other: Cost) -> Cost:
+        """Cost of both, one after the other."""
+        return Cost(
+            time_us=self.time_us + other.time_us,
+            energy_mj=_sum(self.energy_mj, other.energy_mj),
+            bytes_moved=_sum(self.bytes_moved, other.bytes_moved),
+            memory_bytes=_largest(self.memory_bytes, other.memory_bytes),
+        )
+
+
+def _sum(one: Estimate | None, other: Estimate | None) -> Estimate | None:
+    return None if one is None or other is None else one + other
+
+
+def _largest(one: Estimate | None, other: Estimate | None) -> Estimate | None:
+    if one is None or other is None:
+        return None
+    return max(one, other, key=lambda estimate: estimate.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +117,7 @@ class Infeasible:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a cost model knows of a sub-graph."""
+    """Everything that a cost model knows of a sub-graph; :mod:`layoutsel.cost.workload` makes it from shapes alone."""
 
     key: str
     """Structural hash: equal sub-graphs, at different places of a network, share it."""
@@ -56,7 +140,21 @@ class Workload:
     attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Integer attributes of the anchor, such as ``strides``."""
     hints: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
-    """What units say of the code they would generate, by decision; see :attr:`tvm_passes.backends.Backend.hints`."""
+    """Facts about the code that units would generate, by decision; see :attr:`tvm_passes.backends.Backend.hints`."""
+
+    def hints_of(self, decision: Decision) -> Mapping[str, float]:
+        """Facts about the code under `decision`; none where its unit states none."""
+        return self.hints.get(str(decision), {}) if self.hints else {}
+
+    def cost(self, time_us: Estimate, decision: Decision) -> Cost:
+        """Make the cost vector of a run under `decision` that takes `time_us`."""
+        stored = STORED.get(decision.precision, 1.0) * (self.weight_bytes + self.activation_bytes)
+        repacked = self.hints_of(decision).get(REPACKED, 0.0)
+        return Cost(
+            time_us=time_us,
+            bytes_moved=Estimate(stored + 2 * repacked),
+            memory_bytes=Estimate(stored + repacked),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +166,96 @@ class TensorSpec:
     dtype: str
     bytes: int
 
+    def cost(self, time_us: Estimate) -> Cost:
+        """Make the cost vector of rewriting or copying the tensor in `time_us`: read once, written once."""
+        twice = Estimate(2.0 * self.bytes if time_us.value else 0.0)
+        return Cost(time_us=time_us, bytes_moved=twice, memory_bytes=twice)
 
-class CostModel(Protocol):
-    """Answers the time of (sub-graph, decision) and of a boundary, with an uncertainty."""
 
-    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
-        """Time of one run of the sub-graph, boundaries excluded."""
-        ...
+@dataclass(frozen=True)
+class Question:
+    """A candidate to be priced: a sub-graph, a decision and the state of the machine."""
 
-    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of bringing `tensor` from layout `source` into layout `destination`."""
-        ...
+    workload: Workload
+    decision: Decision
+    conditions: Conditions = AS_MEASURED
 
-    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
-        """Time of handing `tensor` from unit `source` to unit `destination`: between memories, of copying it."""
-        ...
+
+@dataclass(frozen=True)
+class BoundaryQuestion:
+    """A boundary to be priced: a tensor and the places that it goes from and to."""
+
+    tensor: TensorSpec
+    source: Place
+    destination: Place
+    conditions: Conditions = AS_MEASURED
+
+    @property
+    def steps(self) -> Iterator[Step]:
+        """The layout transform and the hand-over that the boundary consists of; none between equal places."""
+        for kind, place in KINDS.items():
+            ends = getattr(self.source, place), getattr(self.destination, place)
+            if ends[0] != ends[1]:
+                yield Step(kind, self.tensor, *ends, self.conditions)
+
+
+TRANSFORM, CROSSING = "transform", "crossing"
+KINDS: Mapping[str, str] = MappingProxyType({TRANSFORM: "layout", CROSSING: "unit"})
+"""Kinds of steps of a boundary, and the field of a place that each changes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Part of a boundary: a change of layout (``transform``) or of unit (``crossing``)."""
+
+    kind: str
+    tensor: TensorSpec
+    source: str
+    """Layout or unit."""
+    destination: str
+    """Layout or unit, another one."""
+    conditions: Conditions = AS_MEASURED
+
+
+class CostModel(ABC):
+    """Answers the cost of (sub-graph, decision, conditions) and of boundaries, each with its uncertainty."""
+
+    @abstractmethod
+    def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
+        """Cost of one run of each sub-graph, boundaries excluded, in the order of `questions`."""
+
+    @abstractmethod
+    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+        """Cost of each step of a boundary, in the order of `steps`."""
+
+    def boundaries(self, questions: Sequence[BoundaryQuestion]) -> list[Cost]:
+        """Cost of each boundary, in the order of `questions`: the sum of its steps."""
+        parts = [tuple(question.steps) for question in questions]
+        answers = iter(self.steps([step for some in parts for step in some]))
+        costs = [list(islice(answers, len(some))) for some in parts]
+        return [reduce(add, some) if some else FREE for some in costs]
+
+    def subgraph(
+        self, workload: Workload, decision: Decision, conditions: Conditions = AS_MEASURED
+    ) -> Cost | Infeasible:
+        """Cost of one run of the sub-graph, boundaries excluded."""
+        return self.subgraphs([Question(workload, decision, conditions)])[0]
+
+    def boundary(
+        self,
+        tensor: TensorSpec,
+        source: Place,
+        destination: Place,
+        conditions: Conditions = AS_MEASURED,
+    ) -> Cost:
+        """Cost of bringing `tensor` from `source` to `destination`: layout transform, hand-over, or both."""
+        return self.boundaries([BoundaryQuestion(tensor, source, destination, conditions)])[0]
+
+
+FREE = Cost(time_us=Estimate(0.0), bytes_moved=Estimate(0.0), memory_bytes=Estimate(0.0))
+"""Cost of a boundary between equal places."""
+
+
+def under(cost: Cost, asked: Conditions, known: Conditions) -> Cost:
+    """Cost under the conditions `asked` by a model that only has data of the conditions `known`."""
+    return cost.widened(uncertainty(asked, known))

@@ -14,13 +14,27 @@ Units on devices have the ceilings of theirs, on which few results leave compute
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.model import (
+    REPACKED,
+    STORED,
+    TRANSFORM,
+    Cost,
+    CostModel,
+    Estimate,
+    Infeasible,
+    Question,
+    Step,
+    TensorSpec,
+    Workload,
+    under,
+)
 from layoutsel.cost.peaks import MachinePeaks
 from tvm_passes.decision import Decision
 
@@ -79,12 +93,6 @@ SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
 )
 """A CPU's arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
 
-REPACKED = "repacked_bytes"
-"""Hint of a unit: bytes of weights that it brings into another form in each run."""
-
-STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
-"""Bytes of a tensor relative to f32, by precision; 1 where absent."""
-
 
 Ceilings = MachinePeaks | DevicePeaks
 """Of the host, or of a device."""
@@ -102,8 +110,7 @@ def complexity_score(
         workload.activation_bytes / activation_gbps
     )
     traffic_us = stored * memory_us / efficiency.bandwidth * 1e-3
-    hints = workload.hints.get(str(decision), {})
-    again = 2 * hints.get(REPACKED, 0.0)
+    again = 2 * workload.hints_of(decision).get(REPACKED, 0.0)
     repacking_us = again / _attained_gbps(again, peaks) / efficiency.bandwidth * 1e-3
     return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us) + repacking_us
 
@@ -121,7 +128,7 @@ def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:
 
 
 @dataclass(frozen=True)
-class RooflineCost:
+class RooflineCost(CostModel):
     """A cost model that measures nothing but the machine."""
 
     peaks: MachinePeaks
@@ -141,34 +148,52 @@ class RooflineCost:
                 return self.efficiencies[key]
         return self.efficiencies[ANY, ANY]
 
-    def subgraph(self, workload: Workload, decision: Decision) -> Cost | Infeasible:
-        """Complexity score of the sub-graph."""
-        return self.estimate(workload, decision)
+    @property
+    def conditions(self) -> Conditions:
+        """The state of the machine in which its peaks were measured."""
+        return Conditions(threads=self.peaks.threads)
+
+    def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
+        """Complexity score of each sub-graph."""
+        known = self.conditions
+        return [
+            under(self.estimate(q.workload, q.decision), q.conditions, known) for q in questions
+        ]
 
     def estimate(self, workload: Workload, decision: Decision) -> Cost:
-        """The same, known to be feasible."""
-        efficiency = self.efficiency(decision)
+        """Complexity score of a sub-graph under the conditions of the peaks; always feasible."""
+        spread = self.efficiency(decision).spread
+        return workload.cost(_estimate(self.time_us(workload, decision), spread), decision)
+
+    def time_us(self, workload: Workload, decision: Decision) -> float:
+        """Complexity score of a sub-graph, microseconds."""
         ceilings = self.devices.get(decision.unit, self.peaks)
-        us = complexity_score(workload, decision, ceilings, efficiency)
-        return _estimate(us, efficiency.spread)
+        return complexity_score(workload, decision, ceilings, self.efficiency(decision))
 
-    def transform(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+        """Time of the bytes that each step of a boundary moves."""
+        known = self.conditions
+        return [
+            under(step.tensor.cost(_estimate(self.step_us(step))), step.conditions, known)
+            for step in steps
+        ]
+
+    def step_us(self, step: Step) -> float:
+        """Time of one step of a boundary, microseconds."""
+        if step.kind == TRANSFORM:
+            return self._transform_us(step.tensor)
+        return self._crossing_us(step.tensor, step.source, step.destination)
+
+    def _transform_us(self, tensor: TensorSpec) -> float:
         """One read and one write of the tensor, at half the bandwidth that plain reading attains."""
-        gbps = (
-            self.peaks.cache_gbps
-            if 2 * tensor.bytes <= self.peaks.cache_bytes
-            else self.peaks.memory_gbps
-        )
-        us = 0.0 if source == destination else 2 * tensor.bytes / (0.5 * gbps) * 1e-3
-        return _estimate(us + self.peaks.launch_us * (source != destination))
+        gbps = _attained_gbps(2 * tensor.bytes, self.peaks)
+        return 2 * tensor.bytes / (0.5 * gbps) * 1e-3 + self.peaks.launch_us
 
-    def crossing(self, tensor: TensorSpec, source: str, destination: str) -> Cost:
+    def _crossing_us(self, tensor: TensorSpec, source: str, destination: str) -> float:
         """A copy over the link of each device that is an end; else a launch: one CPU's units pass by reference."""
-        if source == destination:
-            return _estimate(0.0)
         links = [self.devices[unit] for unit in (source, destination) if unit in self.devices]
-        return _estimate(sum(link.copy_us(tensor.bytes) for link in links) or self.peaks.launch_us)
+        return sum(link.copy_us(tensor.bytes) for link in links) or self.peaks.launch_us
 
 
-def _estimate(us: float, spread: float = _SPREAD) -> Cost:
-    return Cost(us=us, spread_us=spread * us, source="roofline")
+def _estimate(us: float, spread: float = _SPREAD) -> Estimate:
+    return Estimate(us, spread * us, "roofline")

@@ -178,7 +178,7 @@ class Store:
             return None
         if isinstance(outcome, Failure):
             return Infeasible(reason=outcome.reason)
-        return Cost(us=outcome.us, spread_us=outcome.spread_us, source="measured")
+        return Cost.timed(outcome.us, outcome.spread_us, "measured")
 
     def put_boundary(
         self, kind: str, source: str, destination: str, tensor: TensorSpec, timing: Timing
@@ -208,7 +208,7 @@ class Store:
         shape = json.dumps(tensor.shape)
         for _, median_us, spread_us, measured_shape in rows:
             if measured_shape == shape:
-                return Cost(us=median_us, spread_us=spread_us, source="measured")
+                return Cost.timed(median_us, spread_us, "measured")
         return interpolate([row[:3] for row in rows], tensor.bytes)
 
     def put_residual(self, row: ResidualRow) -> None:
@@ -299,7 +299,7 @@ def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost |
         (x0, y0, s0), (x1, y1, s1) = points[above - 1], points[above]
         weight = (size - x0) / (x1 - x0)
         us, spread_us = y0 + weight * (y1 - y0), max(s0, s1)
-    return Cost(us=us, spread_us=max(spread_us, 0.1 * us), source="interpolated")
+    return Cost.timed(us, max(spread_us, 0.1 * us), "interpolated")
 
 
 def _now() -> str:

@@ -15,12 +15,11 @@ from layoutsel.cost.learned import (
     FORMAT_VERSION,
     QUANTILES,
     LearnedModel,
-    ModelCard,
     Part,
-    PartCard,
     feature_names,
     hash_of,
 )
+from layoutsel.cost.model_card import ModelCard, PartCard
 from layoutsel.cost.samples import BoundarySample, Dataset, Sample
 from tvm_passes.errors import LayoutselError
 
@@ -127,13 +126,16 @@ def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What the samples of a part are of; see :class:`~layoutsel.cost.learned.PartCard`."""
+    """Names in the samples of a part; see :class:`~layoutsel.cost.model_card.PartCard`."""
 
     machines: tuple[str, ...]
     operators: tuple[str, ...]
     forms: tuple[str, ...]
     device_features: tuple[str, ...] = ()
-    """Names of the features behind those of all sub-graphs."""
+    """Names of the features after those of all sub-graphs."""
+    layouts: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
 
 
 def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
@@ -148,6 +150,9 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
             operators=_sorted(sample.workload.operator for sample in mine),
             forms=_sorted(sample.decision.precision for sample in mine),
             device_features=features.DEVICE_NAMES if devices else (),
+            layouts=_sorted(sample.decision.layout for sample in mine),
+            algorithms=_sorted(sample.decision.algorithm for sample in mine),
+            fused=_sorted(name for sample in mine for name in sample.workload.operators),
         )
         yield unit, subgraph_table(mine), seen
     if boundaries := [boundary for boundary in dataset.boundaries if not is_copy(boundary)]:
@@ -252,6 +257,9 @@ def train(
             forms=seen.forms,
             within_10=round(float(np.mean(off <= 0.1)), 4),
             mape=round(float(np.mean(off)), 4),
+            layouts=seen.layouts,
+            algorithms=seen.algorithms,
+            fused=seen.fused,
         )
     if not set(parts) - {BOUNDARY}:
         raise LayoutselError(

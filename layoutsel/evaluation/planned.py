@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from layoutsel.cost import boundary_features
-from layoutsel.cost.model import Cost, TensorSpec
+from layoutsel.cost.model import Cost, Step, TensorSpec
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
 from layoutsel.cost.training import (
@@ -115,8 +115,7 @@ class PlannedModel:
             if kind == "crossing" and HOST in (source, destination):
                 return 0.0
             if booster is None or not {source, destination}.isdisjoint(profile.devices):
-                estimate: Cost = getattr(roofline, kind)(tensor, source, destination)
-                return estimate.us
+                return roofline.step_us(Step(kind, tensor, source, destination))
             asked = boundary_features.AskedBoundary(kind, source, destination, tensor, profile)
             rows, margins = boundary_features.feature_table([asked])
             one = Table(rows, margins, margins, margins, margins, ("",), "")
@@ -173,9 +172,7 @@ def learned_costs(found: HeldOut, others: Sequence[HeldOut]) -> dict[Key, Cost]:
         mine = errors.get(_kind(sample), [])
         half = float(np.median(mine if len(mine) >= _FEWEST else everything))
         us = float(np.exp(value))
-        costs[sample.workload.key, sample.decision] = Cost(
-            us=us, spread_us=us * half, source="learned"
-        )
+        costs[sample.workload.key, sample.decision] = Cost.timed(us, us * half, "learned")
     return costs
 
 

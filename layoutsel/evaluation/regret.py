@@ -139,9 +139,7 @@ def _unit(memory: str) -> str:
 def measured_costs(samples: Iterable[Sample]) -> dict[Key, Cost]:
     """What was measured, by workload and decision."""
     return {
-        (sample.workload.key, sample.decision): Cost(
-            us=sample.us, spread_us=sample.spread_us, source="measured"
-        )
+        (sample.workload.key, sample.decision): Cost.timed(sample.us, sample.spread_us, "measured")
         for sample in samples
     }
 

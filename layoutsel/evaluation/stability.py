@@ -67,7 +67,7 @@ def plan_stability(
         for train, asked, keys in parts.values():
             booster = fit_point(disturbed(train, seed), replace(options, seed=seed))
             for key, value in zip(keys, predict_point(booster, asked), strict=True):
-                costs[key] = Cost(us=float(np.exp(value)), spread_us=0.0, source="learned")
+                costs[key] = Cost.timed(float(np.exp(value)), 0.0, "learned")
         problem = recorded_problem(model, _lookup(costs), boundary)
         times.append(real.cost(solve(problem).decisions).total_us)
     return Stability(

@@ -1,9 +1,10 @@
-"""The prices that a planning problem needs, asked of whoever knows them."""
+"""Prices of the boundaries of a planning problem, asked of a cost model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from layoutsel.planning.problem import (
     KINDS,
@@ -14,6 +15,7 @@ from layoutsel.planning.problem import (
     source_places,
     wanted_places,
 )
+from tvm_passes.decision import SubgraphId
 
 PriceBoundary = Callable[[Tensor, str, str], float]
 """(tensor, source, destination) → microseconds."""
@@ -23,6 +25,66 @@ def _no_copy(tensor: Tensor, source: str, destination: str) -> float:
     raise ProblemError(f"nobody prices the copy of {tensor.name} from {source} to {destination}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnpricedBoundary:
+    """A change of one tensor that some choice of candidates needs."""
+
+    kind: str
+    """``transform``, ``crossing`` or ``copy``."""
+    tensor: Tensor
+    source: str
+    destination: str
+
+
+PriceBoundaries = Callable[[Sequence[UnpricedBoundary]], Sequence[float]]
+"""Microseconds of each, in order."""
+
+
+def price_all(
+    tensors: Iterable[Tensor], nodes: Iterable[Node], prices: PriceBoundaries
+) -> tuple[Tensor, ...]:
+    """Fill in the boundary prices of `tensors` for every pair that some choice of candidates needs.
+
+    `prices` is called once. It is never asked about equal places. The unit of the model's inputs and outputs, and their
+    memory, is :data:`HOST`.
+    """
+    tensors, by_id = tuple(tensors), {node.id: node for node in nodes}
+    unpriced = [tuple(_unpriced(by_id, tensor)) for tensor in tensors]
+    found = iter(prices([boundary for some in unpriced for boundary in some]))
+    return tuple(
+        _priced(tensor, some, list(islice(found, len(some))))
+        for tensor, some in zip(tensors, unpriced, strict=True)
+    )
+
+
+def _unpriced(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> Iterator[UnpricedBoundary]:
+    sources = set(source_places(by_id, tensor))
+    wanted = {place for use in tensor.uses for place in wanted_places(by_id, use)}
+    for kind, end in KINDS.items():
+        pairs = {
+            (end(source), end(place))
+            for source in sources
+            for place in wanted
+            if is_boundary(kind, source, place)
+        }
+        for source, destination in sorted(pairs):
+            yield UnpricedBoundary(kind=kind, tensor=tensor, source=source, destination=destination)
+
+
+def _priced(
+    tensor: Tensor, boundaries: Sequence[UnpricedBoundary], prices: Sequence[float]
+) -> Tensor:
+    found: dict[str, dict[tuple[str, str], float]] = {kind: {} for kind in KINDS}
+    for boundary, us in zip(boundaries, prices, strict=True):
+        found[boundary.kind][boundary.source, boundary.destination] = us
+    return replace(
+        tensor,
+        transform_us=found["transform"],
+        crossing_us=found["crossing"],
+        copy_us=found["copy"],
+    )
+
+
 def price_tensors(
     tensors: Iterable[Tensor],
     nodes: Iterable[Node],
@@ -30,37 +92,13 @@ def price_tensors(
     crossing_us: PriceBoundary,
     copy_us: PriceBoundary = _no_copy,
 ) -> tuple[Tensor, ...]:
-    """Fill in the boundary prices of `tensors` for every pair that some choice of candidates needs.
+    """Do the same as :func:`price_all` with a function for each kind of boundary.
 
-    `transform_us` is asked about layouts, `crossing_us` about units of one memory, `copy_us` about memories; none about
-    equal ones. The unit of the model's inputs and outputs, and their memory, is :data:`HOST`.
+    `transform_us` is asked about layouts, `crossing_us` about units of one memory, `copy_us` about memories.
     """
-    by_id = {node.id: node for node in nodes}
     ask = {"transform": transform_us, "crossing": crossing_us, "copy": copy_us}
-    priced = []
-    for tensor in tensors:
-        sources = set(source_places(by_id, tensor))
-        wanted = {place for use in tensor.uses for place in wanted_places(by_id, use)}
-        prices = {
-            kind: {
-                pair: us(tensor, *pair)
-                for pair in sorted(
-                    {
-                        (KINDS[kind](source), KINDS[kind](place))
-                        for source in sources
-                        for place in wanted
-                        if is_boundary(kind, source, place)
-                    }
-                )
-            }
-            for kind, us in ask.items()
-        }
-        priced.append(
-            replace(
-                tensor,
-                transform_us=prices["transform"],
-                crossing_us=prices["crossing"],
-                copy_us=prices["copy"],
-            )
-        )
-    return tuple(priced)
+    return price_all(
+        tensors,
+        nodes,
+        lambda unpriced: [ask[b.kind](b.tensor, b.source, b.destination) for b in unpriced],
+    )

@@ -15,31 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
+from layoutsel.cost.place import HOST as HOST  # noqa: PLC0414 - other modules import it from here
+from layoutsel.cost.place import OUTSIDE as OUTSIDE  # noqa: PLC0414
+from layoutsel.cost.place import PLAIN as PLAIN  # noqa: PLC0414
+from layoutsel.cost.place import Place as Place  # noqa: PLC0414
 from layoutsel.planning.resources import HostDriven, ResourceModel
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
-
-HOST = "host"
-"""The pseudo unit that hands over the model's inputs and takes its outputs; and the memory where they lie."""
-
-PLAIN = "NCHW"
-"""The layout of the model's inputs and outputs."""
-
-
-class Place(NamedTuple):
-    """How and where a tensor lies, or is wanted."""
-
-    layout: str
-    unit: str
-    memory: str
-
-
-OUTSIDE = Place(PLAIN, HOST, HOST)
-"""Where the model's inputs and outputs lie."""
 
 ONE_HOST = HostDriven(HOST)
 """One host that calls devices, each with a memory of its own."""

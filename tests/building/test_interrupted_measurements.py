@@ -76,7 +76,7 @@ def test_its_price_is_an_estimate_that_says_so(tmp_path):
     with Store(CONTEXT, tmp_path / "m.sqlite") as store:
         model = MeasuredCost(store, Guess())
         model.measure_all([Request(key="h", decision=NHWC)], lambda _: TIMEOUT)
-        assert model.subgraph(work, NHWC) == Cost(us=111, spread_us=0, source=INTERRUPTED)
+        assert model.subgraph(work, NHWC) == Cost.timed(111, 0, INTERRUPTED)
 
 
 CRASH = Failure(kind=FailureKind.CRASH, reason="the process was killed by SIGSEGV")

@@ -9,6 +9,7 @@ from learning import convolution, profile
 
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
 from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -74,7 +75,7 @@ def test_an_estimate_is_as_uncertain_as_its_efficiency():
 def test_links(one, other):
     def crossing(nbytes, *ends):
         spec = TensorSpec(shape=(1, 16), dtype="float32", bytes=nbytes)
-        return model().crossing(spec, *ends).us
+        return model().boundary(spec, *(Place(unit=unit) for unit in ends)).us
 
     assert crossing(one, "opencl", "opencl") == 0
     assert crossing(one, "cpu", "onednn") == profile().peaks.launch_us

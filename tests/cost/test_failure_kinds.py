@@ -63,7 +63,7 @@ def test_only_what_happens_again_is_kept(path, caplog, action):
         rest = Counting()
         assert model.measure_all([request()], rest)["a", NHWC] == outcome
         assert rest.seen == []
-        last_resort = Cost(us=111, spread_us=0, source=INTERRUPTED)
+        last_resort = Cost.timed(111, 0, INTERRUPTED)
         known = Infeasible(reason=outcome.reason) if action in KEPT else last_resort
         assert model.subgraph(WORKLOAD, NHWC) == known
     is_named = "s7 (nn.conv2d) was not measured" in caplog.text

@@ -17,6 +17,7 @@ from learning import LAYOUTS, boundaries, convolution, profile, samples
 from layoutsel.cost import features
 from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedModel
 from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.training import Options, fit_part, subgraph_table, train
@@ -100,7 +101,7 @@ def test_noise_widens_the_uncertainty_and_lowers_the_weight():
 
     def width(table):
         part, _ = fit_part(replace(table, weights=np.ones(len(table))), QUICK)
-        return np.mean([part.predict(row, 0.0)[1] for row in table.rows])
+        return np.mean(part.predict(table.rows, np.zeros(len(table), np.float32))[1])
 
     assert width(noisy) > 2 * width(quiet)
 
@@ -151,11 +152,11 @@ def test_what_no_log_was_of_is_less_certain(model, cost):
 
 def test_boundaries_are_learned(cost):
     for sample in boundaries(8):
-        found = cost.transform(sample.tensor, "NCHW", "NHWC")
+        found = cost.boundary(sample.tensor, Place("NCHW"), Place("NHWC"))
         assert found.source == "learned"
         assert found.us == pytest.approx(sample.us, rel=0.3)
     tensor = TensorSpec(shape=(1, 8), dtype="float32", bytes=32)
-    assert cost.transform(tensor, "NCHW", "NCHW").us == 0.0
+    assert cost.boundary(tensor, Place("NCHW"), Place("NCHW")).us == 0.0
 
 
 @pytest.mark.parametrize("name", ["model.json", "cpu.ubj.xz", "cpu.quantiles.ubj.xz"])
@@ -227,13 +228,13 @@ def test_what_it_was_not_trained_for_is_a_wide_guess_of_the_roofline(cost, text)
 )
 def test_so_are_transforms_between_storages(cost, pair):
     tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
-    assert cost.transform(tensor, *pair).source == "roofline"
-    assert cost.transform(tensor, "NCHW", "NHWC").source == "learned"
+    assert cost.boundary(tensor, *map(Place, pair)).source == "roofline"
+    assert cost.boundary(tensor, Place("NCHW"), Place("NHWC")).source == "learned"
 
 
 def test_so_are_hand_overs_with_other_units(cost):
     tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
-    assert cost.crossing(tensor, "cpu", "amx").source == "roofline"
+    assert cost.boundary(tensor, Place(unit="cpu"), Place(unit="amx")).source == "roofline"
 
 
 def test_what_it_was_trained_for_it_predicts():
@@ -249,4 +250,4 @@ def test_what_it_was_trained_for_it_predicts():
     assert narrow.source == "learned"
     assert narrow.us < 0.5 * wide.us
     tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
-    assert cost.transform(tensor, "NCHW", "NHWC.bf16").source == "learned"
+    assert cost.boundary(tensor, Place("NCHW"), Place("NHWC.bf16")).source == "learned"

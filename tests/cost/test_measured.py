@@ -3,8 +3,9 @@
 import pytest
 
 from layoutsel.cost.measured import MeasuredCost, Request, confirmed, run_in
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
+from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
 from layoutsel.cost.outcome import Failure, FailureKind
+from layoutsel.cost.place import Place
 from layoutsel.cost.store import Store, Timing
 from layoutsel.cost.worker import Worker
 from tests.cost.test_store import CONTEXT, NHWC
@@ -13,17 +14,18 @@ from tvm_passes.decision import Decision
 NCHW = Decision(unit="onednn", layout="NCHW")
 
 
-class Guess:
-    """An estimate that is easy to recognise."""
+class Guess(CostModel):
+    """An estimate that is easy to recognise, and counts how often it is called."""
 
-    def subgraph(self, workload, decision):
-        return Cost(us=111, spread_us=0, source="guess")
+    calls = 0
 
-    def transform(self, tensor, source, destination):
-        return Cost(us=222, spread_us=0, source="guess")
+    def subgraphs(self, questions):
+        self.calls += 1
+        return [Cost.timed(111, 0, "guess") for _ in questions]
 
-    def crossing(self, tensor, source, destination):
-        return Cost(us=333, spread_us=0, source="guess")
+    def steps(self, steps):
+        self.calls += 1
+        return [Cost.timed(222 if step.kind == "transform" else 333, 0, "guess") for step in steps]
 
 
 class Counting:
@@ -74,17 +76,17 @@ def test_answers_from_the_store_else_from_the_estimate(model):
     workload = Workload(key="a", operator="nn.conv2d", flops=1, weight_bytes=1, activation_bytes=1)
     tensor = TensorSpec(shape=(1, 25), dtype="float32", bytes=100)
     assert model.subgraph(workload, NHWC).us == 111
-    assert model.transform(tensor, "NCHW", "NHWC").us == 222
-    assert model.crossing(tensor, "cpu", "onednn").us == 333
+    assert model.boundary(tensor, Place("NCHW"), Place("NHWC")).us == 222
+    assert model.boundary(tensor, Place(unit="cpu"), Place(unit="onednn")).us == 333
     model.store.put("a", NHWC, Timing(us=5, spread_us=1, runs=3))
     model.store.put("a", NCHW, Failure(kind=FailureKind.CRASH, reason="killed"))
     model.store.put_boundary("crossing", "cpu", "onednn", tensor, Timing(us=7, spread_us=0, runs=3))
     assert model.subgraph(workload, NHWC).us == 5
     assert model.subgraph(workload, NCHW) == Infeasible(reason="killed")
-    assert model.crossing(tensor, "cpu", "onednn").us == 7
+    assert model.boundary(tensor, Place(unit="cpu"), Place(unit="onednn")).us == 7
 
 
-PREDICTED = Cost(us=100, spread_us=5, source="guess")
+PREDICTED = Cost.timed(100, 5, "guess")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from layoutsel.cost import peaks as peaks_module
 from layoutsel.cost.machine import this_machine, versions
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks, machine_peaks, probe
+from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost, complexity_score
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -97,10 +98,10 @@ def test_the_most_specific_efficiency_holds():
 def test_boundaries():
     model = RooflineCost(peaks=PEAKS)
     tensor = TensorSpec(shape=(1, 250, 10, 100), dtype="float32", bytes=10**6)
-    assert model.transform(tensor, "NCHW", "NCHW").us == 0
-    assert model.transform(tensor, "NCHW", "NHWC").us == pytest.approx(1 + 2e3 / 30)
-    assert model.crossing(tensor, "cpu", "cpu").us == 0
-    assert model.crossing(tensor, "cpu", "onednn").us == 1
+    assert model.boundary(tensor, Place("NCHW"), Place("NCHW")).us == 0
+    assert model.boundary(tensor, Place("NCHW"), Place("NHWC")).us == pytest.approx(1 + 2e3 / 30)
+    assert model.boundary(tensor, Place(unit="cpu"), Place(unit="cpu")).us == 0
+    assert model.boundary(tensor, Place(unit="cpu"), Place(unit="onednn")).us == 1
     cost = model.subgraph(workload(flops=1e8), NHWC)
     assert cost.source == "roofline"
     assert 0 < cost.spread_us < cost.us

@@ -36,7 +36,7 @@ def test_keeps_times_and_failures(path):
         store.put("g", NHWC, Failure(kind=FailureKind.CRASH, reason="crashed"))
     with Store(CONTEXT, path) as store:
         assert store.get("h", NHWC) == TIMING
-        assert store.cost("h", NHWC) == Cost(us=12.5, spread_us=0.5, source="measured")
+        assert store.cost("h", NHWC) == Cost.timed(12.5, 0.5, "measured")
         assert store.cost("g", NHWC) == Infeasible(reason="crashed")
         assert store.count() == 2
         assert store.forget_failures() == 1
@@ -191,7 +191,7 @@ def test_boundaries_are_measured_or_interpolated(path):
         assert store.boundary(*ask, tensor(100)) is None
         store.put_boundary(*ask, tensor(1000), Timing(us=10, spread_us=1, runs=3))
         store.put_boundary(*ask, tensor(3000), Timing(us=20, spread_us=4, runs=3))
-        assert store.boundary(*ask, tensor(1000)) == Cost(us=10, spread_us=1, source="measured")
+        assert store.boundary(*ask, tensor(1000)) == Cost.timed(10, 1, "measured")
         between = store.boundary(*ask, tensor(2000))
         assert (between.us, between.source) == (15, "interpolated")
         assert store.boundary(*ask, tensor(4)).us == 10

@@ -136,7 +136,7 @@ def test_boundaries_cost_what_was_measured():
 
 def test_candidates_without_a_cost_are_left_out():
     model = recorded("a", samples(4))
-    cost = Cost(us=5.0, spread_us=0.0, source="measured")
+    cost = Cost.timed(5.0, 0.0, "measured")
     problem = recorded_problem(
         model, lambda _, decision: cost if decision.layout == "NHWC" else None, lambda *_: 1.0
     )

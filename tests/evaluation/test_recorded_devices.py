@@ -36,7 +36,7 @@ def test_copies_are_priced_between_memories():
     prices = {("cpu", "opencl"): 7.0, ("opencl", "cpu"): 11.0}
     problem = recorded_problem(
         model,
-        lambda _node, _decision: Cost(us=100.0, spread_us=1.0, source="measured"),
+        lambda _node, _decision: Cost.timed(100.0, 1.0, "measured"),
         lambda kind, _tensor, s, d: 0.0 if "host" in (s, d) else prices[s, d],
     )
     for offer, us in zip(offers, (100.0, 118.0), strict=True):

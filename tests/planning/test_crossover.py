@@ -11,6 +11,7 @@ from problems import brute_force
 
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.prices import price_tensors
@@ -99,7 +100,7 @@ def rooflines(batch, peaks=GPU):
         for w in works
     ]
     spec = TensorSpec(shape=(batch, 32, 7, 7), dtype="float32", bytes=batch * 4 * 32 * 49)
-    return times, model.crossing(spec, "cpu", "cuda").us
+    return times, model.boundary(spec, Place(unit="cpu"), Place(unit="cuda")).us
 
 
 time_us = st.floats(0.1, 1000.0)

@@ -1,0 +1,90 @@
+"""The state of a machine under which a cost is asked, and how much less certain an unfamiliar state makes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite, log, log1p
+from types import MappingProxyType
+
+from tvm_passes.errors import LayoutselError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The state of a machine; a field that is None is as it was when the model's data were measured.
+
+    Raises
+    ------
+    LayoutselError
+        If a number is not finite, not above zero (threads, frequency) or below zero (busy cores, queue).
+    """
+
+    threads: int | None = None
+    """Threads that compute."""
+    busy_cores: float | None = None
+    """Cores that other work keeps busy, on average."""
+    frequency_mhz: float | None = None
+    """Clock rate of the cores."""
+    queue: float | None = None
+    """Runs that wait in front of this one."""
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value >= least):
+                raise LayoutselError(
+                    f"conditions: got {name} {value}; expected a finite number of at least {least:g}, "
+                    "or None for the state in which costs were measured"
+                )
+
+
+_LEAST: Mapping[str, float] = MappingProxyType(
+    {"threads": 1, "busy_cores": 0, "frequency_mhz": 1, "queue": 0}
+)
+
+AS_MEASURED = Conditions()
+"""The state in which a model's data were measured."""
+
+_UNKNOWN_FREQUENCY = 0.5
+"""Half distance of the quartiles, as a logarithm, where the clock rate of the measurements is not known."""
+
+
+def _threads(asked: Conditions, known: Conditions) -> float:
+    if asked.threads == known.threads or asked.threads is None:
+        return 0.0
+    return abs(log(asked.threads / known.threads)) if known.threads else log(asked.threads)
+
+
+def _busy_cores(asked: Conditions, known: Conditions) -> float:
+    more = (asked.busy_cores or 0.0) - (known.busy_cores or 0.0)
+    return log1p(abs(more) / (known.threads or 1)) if asked.busy_cores is not None else 0.0
+
+
+def _frequency(asked: Conditions, known: Conditions) -> float:
+    if asked.frequency_mhz in (None, known.frequency_mhz):
+        return 0.0
+    if known.frequency_mhz is None or asked.frequency_mhz is None:
+        return _UNKNOWN_FREQUENCY
+    return abs(log(asked.frequency_mhz / known.frequency_mhz))
+
+
+def _queue(asked: Conditions, known: Conditions) -> float:
+    return log1p(abs(asked.queue - (known.queue or 0.0))) if asked.queue is not None else 0.0
+
+
+_DOUBTS: tuple[Callable[[Conditions, Conditions], float], ...] = (
+    _threads,
+    _busy_cores,
+    _frequency,
+    _queue,
+)
+
+
+def uncertainty(asked: Conditions, known: Conditions) -> float:
+    """Half width, as a logarithm of time, of an answer for `asked` by a model that only knows `known`.
+
+    Time at most scales with the ratio of threads and of clock rates, with the share of cores that other work takes, and
+    with the length of the queue. Each therefore adds the logarithm of its ratio.
+    """
+    return 0.0 if asked is AS_MEASURED else sum(doubt(asked, known) for doubt in _DOUBTS)

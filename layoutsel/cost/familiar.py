@@ -1,0 +1,60 @@
+"""Parts of a question that a trained model has not seen: it answers all the same, and is less certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from layoutsel.cost.features import VOCABULARY
+from layoutsel.cost.model import Workload
+from layoutsel.cost.model_card import PartCard
+from tvm_passes.decision import Decision
+from tvm_passes.operators import ELEMENTWISE, MOVEMENT, QUANTIZATION
+
+_MACHINE, _OPERATOR, _LAYOUT, _ALGORITHM, _FUSED = 0.2, 0.4, 0.3, 0.3, 0.2
+"""Further half distance of the quartiles, as a logarithm, where the model has not seen this."""
+
+_LAYOUTS = frozenset({*VOCABULARY["layout"], "NCHW4c"})
+_ALGORITHMS = frozenset(
+    # Hints alone tell the last four apart, so they have no feature of their own.
+    {*VOCABULARY["algorithm"], "channels", "rows", "pixels-first", "weights-first"}
+)
+# A sub-graph of local response normalisation consists of a pooling, among others.
+_OPERATORS = ELEMENTWISE | MOVEMENT | QUANTIZATION | {*VOCABULARY["anchor"], "nn.avg_pool3d"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Familiar:
+    """Names that one part of a trained model has seen."""
+
+    machine: bool
+    """Whether it has seen the machine, or was calibrated to it."""
+    anchors: frozenset[str]
+    layouts: frozenset[str]
+    algorithms: frozenset[str]
+    fused: frozenset[str]
+    """Operators next to the anchor."""
+
+    @classmethod
+    def of(cls, card: PartCard, *, machine: bool) -> Familiar:
+        """Read the names off a card; the names that features know, where an older card does not say."""
+        return cls(
+            machine=machine,
+            anchors=frozenset(card.operators),
+            layouts=frozenset(card.layouts) or _LAYOUTS,
+            algorithms=frozenset(card.algorithms) or _ALGORITHMS,
+            fused=frozenset(card.fused) or _OPERATORS,
+        )
+
+    def doubts(self, workload: Workload, decision: Decision) -> Iterator[float]:
+        """Half distance of the quartiles, as a logarithm, that each unfamiliar part of a candidate adds."""
+        if not self.machine:
+            yield _MACHINE
+        if workload.operator not in self.anchors:
+            yield _OPERATOR
+        if decision.layout not in self.layouts:
+            yield _LAYOUT
+        if decision.algorithm not in self.algorithms:
+            yield _ALGORITHM
+        if any(name not in self.fused and name != workload.operator for name in workload.operators):
+            yield _FUSED

@@ -1,0 +1,99 @@
+"""Names that the trained model has not seen: predicted all the same, less certain, without training again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+import pytest
+from learning import boundaries, convolution, profile, samples
+
+from layoutsel.cost import features
+from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
+from layoutsel.cost.model import TensorSpec
+from layoutsel.cost.place import Place
+from layoutsel.cost.samples import Dataset
+from layoutsel.cost.training import Options, train
+from tvm_passes.decision import Decision
+
+NHWC = Decision(unit="cpu", layout="NHWC")
+WORK = convolution(64, 64, 28, 3)
+UNSEEN = {
+    "unit": (WORK, replace(NHWC, unit="npu")),
+    "layout": (WORK, replace(NHWC, layout="NDHWC24z")),
+    "precision": (WORK, replace(NHWC, precision="fp4")),
+    "algorithm": (WORK, replace(NHWC, algorithm="fft")),
+    "operator": (replace(WORK, operator="nn.deformable"), NHWC),
+    "fused operator": (replace(WORK, operators=("nn.conv2d", "nn.mish")), NHWC),
+}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return LearnedCost(LearnedModel.load(), profile())
+
+
+@pytest.fixture(scope="module")
+def trained():
+    quick = Options(rounds=60, quantile_rounds=10, depth=4, rate=0.1)
+    data = Dataset(samples=samples(40), boundaries=boundaries())
+    return LearnedCost(train(data, quick), profile())
+
+
+@pytest.mark.parametrize("which", ["shipped", "trained"])
+@pytest.mark.parametrize("name", UNSEEN)
+def test_it_is_priced_and_less_certain(request, which, name):
+    cost = request.getfixturevalue(which)
+    known, found = cost.subgraph(WORK, NHWC), cost.subgraph(*UNSEEN[name])
+    assert isfinite(found.us)
+    assert found.us > 0
+    assert found.spread_us / found.us > known.spread_us / known.us + 0.01
+
+
+def test_everything_unseen_at_once(shipped):
+    work = replace(WORK, operator="nn.deformable", operators=("nn.deformable", "nn.mish"))
+    decision = Decision(unit="cpu", layout="NDHWC24z", algorithm="fft")
+    most = shipped.subgraph(work, decision)
+    assert most.source == "learned"
+    for name in ("layout", "algorithm", "operator"):
+        one = shipped.subgraph(*UNSEEN[name])
+        assert most.spread_us / most.us > one.spread_us / one.us
+
+
+def test_other_names_set_no_feature_of_their_group():
+    here = profile()
+    row = features.features(features.Asked(*UNSEEN["layout"], here))
+    columns = [n for n, name in enumerate(features.NAMES) if name.startswith("layout_")]
+    assert not row[columns].any()
+    known = features.features(features.Asked(WORK, NHWC, here))
+    others = np.setdiff1d(np.arange(len(row)), columns)
+    assert np.array_equal(row[others], known[others])
+
+
+def test_a_boundary_to_an_unseen_layout_or_unit_is_a_wide_guess(shipped):
+    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    here = Place("NCHW", "cpu")
+    for there in (Place("NDHWC24z", "cpu"), Place("NCHW", "npu"), Place("NDHWC24z", "npu")):
+        cost = shipped.boundary(tensor, here, there)
+        assert cost.us > 0
+        assert cost.spread_us >= 0.5 * cost.us
+
+
+def test_the_card_of_a_new_model_names_what_it_has_seen(trained):
+    card = trained.model.card.parts["cpu"]
+    assert card.layouts == ("NCHW", "NCHW16c", "NHWC")
+    assert card.algorithms == ("direct",)
+    assert card.fused == ("nn.conv2d", "nn.relu")
+
+
+def test_a_card_without_these_names_is_read(tmp_path, trained):
+    """An older model, as the shipped one is."""
+    shipped = json.loads((PRETRAINED / "model.json").read_text())
+    assert "layouts" not in shipped["parts"]["cpu"]
+    trained.model.save(tmp_path)
+    assert LearnedModel.load(tmp_path).card == trained.model.card
+    shutil.copytree(PRETRAINED, tmp_path / "older")
+    assert LearnedModel.load(tmp_path / "older").card.parts["cpu"].layouts == ()
