@@ -16,16 +16,17 @@ from layoutsel.planning.hybrid import (
     without_guesses,
     without_interrupted,
 )
-from layoutsel.planning.parallel import solve_parallel
+from layoutsel.planning.objectives import decide
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
-from layoutsel.planning.strategies import choose
-from layoutsel.planning.trade_off import curve, predicted_within, trade_offs
 from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
+from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
+from layoutsel.precision import PrecisionMode
 from layoutsel.pricing import warn_of_unknown_machine
 from layoutsel.versions import all_versions
+from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
     from layoutsel.cost.measured import MeasuredCost
@@ -79,27 +80,37 @@ def _unmeasured(
     return problem
 
 
+def objective_for(*, parallel: bool, mode: PrecisionMode) -> str:
+    """Name the objective that the options ask for.
+
+    Raises
+    ------
+    LayoutselError
+        If they ask for two.
+    """
+    asked = [
+        name
+        for name, is_asked in ((MAKESPAN, parallel), (WITHIN_ERROR, mode.is_budget))
+        if is_asked
+    ]
+    if len(asked) > 1:
+        raise LayoutselError(
+            f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
+        )
+    return asked[0] if asked else SUM
+
+
 def best_plan(session: Session, problem: PlanningProblem, strategy: str) -> Plan:
-    """The plan that `strategy` makes; see :meth:`layoutsel.session.Session.plan`."""
-    if not session.precision.is_budget:
-        solution = choose(problem, strategy=strategy)
-        if not session.parallel:
-            return explained(session, problem, solution, strategy)
-        found = solve_parallel(problem, solution.decisions)
-        total_us = problem.cost(found.decisions).total_us
-        solution = replace(solution, decisions=found.decisions, cost_us=total_us)
-        made = explained(session, problem, solution, strategy)
-        return replace(made, makespan=found.makespan)
-    plans = trade_offs(problem, strategy=strategy)
-    chosen = predicted_within(plans, session.precision.tolerance)
-    made = explained(session, problem, chosen.solution, strategy)
-    return replace(made, trade_off=curve(plans, chosen))
+    """Choose a plan for the objective of `problem`; see :meth:`layoutsel.session.Session.plan`."""
+    answer = decide(problem, strategy=strategy)
+    made = explained(session, problem, answer.solution, strategy)
+    return replace(made, trade_off=answer.trade_off)
 
 
 def explained(
     session: Session, problem: PlanningProblem, solution: Solution, strategy: str
 ) -> Plan:
-    """Write down `solution` with its reasons; `strategy` says how it came about."""
+    """Write down `solution` with its reasons; `strategy` names the way in which it was chosen."""
     explanation = explain(problem, solution.decisions)
     made = make_plan(
         problem,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from layoutsel.planning.values import REL_ERROR
 from tvm_passes.errors import LayoutselError
 
 F32, SPLIT_BF16, BF16, INT8 = "f32", "split-bf16", "bf16", "int8"
@@ -40,6 +41,11 @@ class PrecisionMode:
     """That sensitive sub-graphs may have besides: between f32 and what is too inexact for them."""
     is_budget: bool = False
     """Whether the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """Limits that plans must keep by prediction, by name."""
+        return {REL_ERROR: self.tolerance} if self.is_budget else {}
 
     @property
     def only_f32(self) -> bool:

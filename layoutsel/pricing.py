@@ -54,7 +54,7 @@ class Pricing:
     cost: str = "learned"
 
     def problem(self) -> PlanningProblem:
-        """The planning problem of all candidates."""
+        """The planning problem of all candidates, with the session's objective and limits."""
         session = self.session
         offered = [
             (subgraph, decision)
@@ -65,7 +65,7 @@ class Pricing:
             (subgraph.id, decision): price
             for (subgraph, decision), price in zip(offered, self.candidates(offered), strict=True)
         }
-        return planning_problem(
+        problem = planning_problem(
             session.graph,
             session.candidates,
             lambda subgraph, decision: prices[subgraph.id, decision],
@@ -73,6 +73,7 @@ class Pricing:
             name=session.model.name,
             content_hash=session.model.content_hash,
         )
+        return replace(problem, objective=session.objective, limits=session.precision.limits)
 
     def candidate(self, subgraph: Subgraph, decision: Decision) -> Priced | Decline:
         """Price of a sub-graph under a decision; of a concatenation, the price of what it has to copy."""

@@ -17,7 +17,6 @@ from layoutsel.memory import MemoryBudget
 from layoutsel.planning import documents
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.contenders import contenders, narrowings
-from layoutsel.planning.makespan import Makespan, schedule
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution, solve
@@ -131,7 +130,6 @@ def crowned(
             explained,
             measured=plan.measured,
             trade_off=plan.trade_off,
-            makespan=plan.makespan,
         )
     residuals = residuals_of(session, model, plan, random_inputs(model.inputs))
     model.header["plan"] = documents.to_json(replace(plan, residuals=residuals))
@@ -181,15 +179,7 @@ def plan_of(
         threads=chosen.threads,
         score_cost_us=chosen.score_cost_us,
     )
-    makespan = chosen.makespan and Makespan.of(
-        schedule(problem, decisions), chosen.makespan.bound_us
-    )
-    return replace(
-        made,
-        precision=chosen.precision,
-        max_rel_error=chosen.max_rel_error,
-        makespan=makespan,
-    )
+    return replace(made, precision=chosen.precision, max_rel_error=chosen.max_rel_error)
 
 
 def _solution(
@@ -201,4 +191,5 @@ def _solution(
         bound_us=chosen.bound_us,
         solver=chosen.solver,
         time_s=chosen.time_s,
+        bounds={name: value.bound for name, value in chosen.values.items()},
     )

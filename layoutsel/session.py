@@ -99,7 +99,7 @@ class Session:
     left_out: tuple[str, ...] = ()
     """Units that the user named and that are done without; so are pins to them."""
     parallel: bool = False
-    """Whether plans are to be short where devices work while the host does, not in sum."""
+    """True if plans are chosen by their makespan: devices work while the host does."""
     time_limit_s: float = TIME_LIMIT_S
     """Seconds that racing takes, and each of the steps of verification."""
     memory_limit_mb: float | None = None
@@ -143,10 +143,7 @@ class Session:
         if threads is not None and threads < 1:
             raise LayoutselError(f"got {threads} threads; expected at least 1")
         check_fallback(fallback)
-        if parallel and mode.is_budget:
-            raise LayoutselError(
-                f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
-            )
+        choosing.objective_for(parallel=parallel, mode=mode)
         check_limits(time_limit_s, memory_limit_mb)
         before_bytes = resident_bytes()
         names = tuple(units) if units is not None else None
@@ -201,6 +198,11 @@ class Session:
             fallback=None,
             left_out=(*self.left_out, *self.devices),
         )
+
+    @property
+    def objective(self) -> str:
+        """Objective that plans are chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
+        return choosing.objective_for(parallel=self.parallel, mode=self.precision)
 
     @contextmanager
     def generating(self) -> Iterator[None]:

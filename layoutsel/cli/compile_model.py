@@ -189,10 +189,9 @@ def show_compiled(compiled: CompiledModel, where: str) -> None:
         summary,
         trade_off_tables,
     )
-    from layoutsel.planning import documents
     from layoutsel.planning.plan import Plan
 
-    made = documents.from_json(Plan, dict(compiled.plan), file="plan")
+    made = Plan.read(dict(compiled.plan), file="plan")
     terminal.show(summary(made))
     if made.measured:
         terminal.show("", measured_table(made))

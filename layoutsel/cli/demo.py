@@ -40,7 +40,6 @@ def demo(
     from layoutsel.cli.compile_model import build, show_compiled
     from layoutsel.cli.plan_tables import plan_table
     from layoutsel.cli.planner import Wanted
-    from layoutsel.planning import documents
     from layoutsel.planning.plan import Plan
 
     with tempfile.TemporaryDirectory(prefix="layoutsel-demo-") as folder:
@@ -57,7 +56,7 @@ def demo(
             )
             compiled = build(wanted, shown)
             compiled.save(artifact)
-        made = documents.from_json(Plan, dict(compiled.plan), file="plan")
+        made = Plan.read(dict(compiled.plan), file="plan")
         terminal.show(plan_table(made))
         show_compiled(compiled, "")
         rows, _ = bench_models(

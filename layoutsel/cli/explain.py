@@ -130,13 +130,12 @@ def load_plan(file: Path) -> Plan:
     LayoutselError
         If it is neither.
     """
-    from layoutsel.planning import documents
     from layoutsel.planning.plan import Plan
 
     header = _header(file)
     if header is None:
         return Plan.load(file)
-    return documents.from_json(Plan, header["plan"], file=str(file))
+    return Plan.read(header["plan"], file=str(file))
 
 
 def _header(file: Path) -> Mapping[str, Any] | None:

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from layoutsel.planning import documents
+from layoutsel.planning.objectives import objectives
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.value_of_information import MEASURED
+from layoutsel.planning.values import SUM
 from layoutsel.precision import F32, precision_mode
 
 DIRECT = "direct"
@@ -101,7 +102,7 @@ def shares(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> Group:
-    """What the plan amounts to: shares of units and layouts, cost, bound, gap."""
+    """Summarise the plan: shares of units and layouts, cost, bound, gap."""
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
     kinds = Counter(boundary.kind for boundary in plan.boundaries)
     copies = f"{kinds['copy']} copies, " if kinds["copy"] else ""
@@ -118,21 +119,28 @@ def summary(plan: Plan) -> Group:
         f"{kinds['crossing']} unit crossings; costs of sub-graphs: {costs}",
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
-        *makespan_lines(plan),
+        *objective_lines(plan),
         *uncertainty_lines(plan),
         *precision_lines(plan),
     )
 
 
-def makespan_lines(plan: Plan) -> Iterator[str]:
-    """What it gains that devices work while the host does; nothing where nobody asked."""
-    if plan.makespan is None:
-        return
-    saved = 100 * (1 - plan.makespan.us / max(plan.cost_us, 1e-9))
-    yield (
-        f"devices and host at once: {milliseconds(plan.makespan.us)}, {saved:.1f} % less than one after the other; "
-        f"lower bound {milliseconds(plan.makespan.bound_us)}, gap {100 * plan.makespan.gap:.2f} %"
-    )
+def objective_lines(plan: Plan) -> Iterator[str]:
+    """Describe the plan's own objective, with its certificate; nothing if that is the sum of costs."""
+    for name, value in plan.values.items():
+        if name == SUM:
+            continue
+        known = objectives().get(name)
+        saved = 100 * (1 - value.value / max(plan.cost_us, 1e-9))
+        less = f", {saved:.1f} % less than one after the other" if plan.order else ""
+        yield (
+            f"{known.about if known else name}: {_in_unit(value.value, value.unit)}{less}; "
+            f"lower bound {_in_unit(value.bound, value.unit)}, gap {100 * value.gap:.2f} %"
+        )
+
+
+def _in_unit(number: float, unit: str) -> str:
+    return milliseconds(number) if unit == "us" else f"{number:g} {unit}"
 
 
 def uncertainty_lines(plan: Plan) -> Iterator[str]:
@@ -186,7 +194,7 @@ def fallback_lines(header: Mapping[str, Any]) -> Iterator[str]:
     other = header.get("fallback")
     if other is None:
         return
-    plan = documents.from_json(Plan, other["plan"], file="plan of the fallback")
+    plan = Plan.read(other["plan"], file="plan of the fallback")
     yield f"without its devices: {shares(plan)}, predicted {milliseconds(plan.cost_us)}"
     yield from (f"without its devices: {line}" for line in check_lines(other.get("checks", ())))
 

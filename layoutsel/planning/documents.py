@@ -138,7 +138,13 @@ def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
     for name in fields:
         if name not in value:
             raise DocumentError(file, f"{path}.{name}", "nothing", "this field")
-    return type_(**{n: _read(hints[n], value[n], file, f"{path}.{n}") for n in fields})
+    read = {n: _read(hints[n], value[n], file, f"{path}.{n}") for n in fields}
+    made = type_(**{name: read[name] for name, field in fields.items() if field.init})
+    for name, field in fields.items():
+        if not field.init and getattr(made, name) != read[name]:
+            follows = f"{to_json(getattr(made, name))}, which follows from the other fields"
+            raise DocumentError(file, f"{path}.{name}", str(to_json(read[name])), follows)
+    return made
 
 
 @functools.cache
@@ -158,7 +164,7 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Finite as a float too: JSON's integers may be larger than any float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -172,5 +178,5 @@ _SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a string", lambda v: isinstance(v, str)),
     int: ("an integer", _is_integer),
     bool: ("true or false", lambda v: isinstance(v, bool)),
-    float: ("a finite number", _is_number),
+    float: ("a finite number", is_number),
 }

@@ -1,4 +1,4 @@
-"""The plan: a decision for every sub-graph with its costs and certificate, as a file one can read, edit and diff."""
+"""Plan: a decision for every sub-graph, with costs and certificates, as a file to read, edit and compare."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from layoutsel.planning import documents
 from layoutsel.planning.explain import Counterfactual, Explanation, Gains
 from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.makespan import Makespan
+from layoutsel.planning.objectives import state
+from layoutsel.planning.old_plans import UPGRADES
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.trade_off import TradeOff
+from layoutsel.planning.values import MAKESPAN, SUM, Value
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, LayoutselError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""Version of plan files; older ones from :data:`~layoutsel.planning.old_plans.UPGRADES` are read as well."""
 
 
 class PlanMismatch(LayoutselError):
@@ -58,7 +63,7 @@ class Uncertainty:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What measuring the whole model gave."""
+    """Measured time of the whole model."""
 
     median_us: float
     spread_us: float
@@ -82,16 +87,24 @@ class Plan:
     strategy: str
     """Entry of the strategy table that made it, or ``edited``, ``single``, ..."""
     solver: str
+    """Name of the solver that proved the bound on the sum."""
     time_s: float
     """Seconds that solving took."""
-    cost_us: float
-    """Predicted cost, microseconds."""
-    bound_us: float
-    """Proven lower bound on the cost of every plan of the problem, microseconds."""
-    gap: float
-    """Relative gap between cost and bound."""
+    objective: str
+    """Objective that the plan was chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
+    values: Mapping[str, Value]
+    """Value and bound per objective: of the sum of costs, and of the plan's own objective."""
+    cost_us: float = field(init=False)
+    """Predicted sum of costs, microseconds; from `values`."""
+    bound_us: float = field(init=False)
+    """Proven lower bound on the sum of costs, microseconds; from `values`.
+
+    It holds for every plan of the problem; with an error budget, for every plan of no larger predicted error.
+    """
+    gap: float = field(init=False)
+    """Relative gap between cost and bound; from `values`."""
     score_cost_us: float | None
-    """Predicted cost of the plan that ``--strategy score`` makes, microseconds: the difference is joint's gain."""
+    """Predicted cost of the plan that ``--strategy score`` makes, microseconds; the difference is joint's gain."""
     subgraphs: tuple[PlannedSubgraph, ...]
     boundaries: tuple[Boundary, ...]
     declines: tuple[Decline, ...]
@@ -111,10 +124,23 @@ class Plan:
     """Entry of :data:`layoutsel.precision.MODES`: which precisions were offered, and what error is allowed."""
     max_rel_error: float | None = None
     """The error that is allowed where the mode takes a budget."""
-    makespan: Makespan | None = None
-    """Its schedule, where devices work while the host does; None where everything waits for what is before it."""
+    order: tuple[SubgraphId, ...] = ()
+    """Order in which sub-graphs are called; empty if it does not matter."""
+    makespan: Makespan | None = field(init=False)
+    """Time with `order`, if devices work while the host does; from `values`, None if the plan does not state it."""
     trade_off: tuple[TradeOff, ...] = ()
-    """The plans that time was weighed against error with, the fastest first; none where the mode takes no budget."""
+    """Plans that time was weighed against error with, the fastest first; empty if the mode takes no budget."""
+
+    def __post_init__(self) -> None:
+        total, timed = self.values[SUM], self.values.get(MAKESPAN)
+        derived = {
+            "cost_us": total.value,
+            "bound_us": total.bound,
+            "gap": total.gap,
+            "makespan": timed and Makespan(us=timed.value, bound_us=timed.bound, order=self.order),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     @property
     def gap_within_spread(self) -> float | None:
@@ -124,15 +150,10 @@ class Plan:
         return max(self.cost_us - self.uncertainty.bound_us, 0.0) / max(self.cost_us, 1e-9)
 
     @property
-    def order(self) -> tuple[SubgraphId, ...]:
-        """In which sub-graphs are called; empty where that does not matter."""
-        return self.makespan.order if self.makespan else ()
-
-    @property
     def spread_us(self) -> float:
-        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs taken as independent.
+        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs are taken as independent.
 
-        But for those of a unit's rooflines: they share the efficiency that may be wrong.
+        Errors of one unit's rooflines are added up, because they share the efficiency that may be wrong.
         """
         spreads: dict[str, float] = {}
         for subgraph in self.subgraphs:
@@ -142,7 +163,7 @@ class Plan:
 
     @property
     def own_measurement(self) -> Measured | None:
-        """What was measured of this very plan: under its name where it won over the chosen one."""
+        """Measurement of this very plan, which has its name if it won over the chosen one."""
         return self.measured.get(self.strategy) or self.measured.get("plan")
 
     @property
@@ -161,19 +182,35 @@ class Plan:
         Raises
         ------
         DocumentError
-            If `file` is not a whole plan of this schema version.
+            If `file` is not a whole plan of a schema version that is read.
         """
-        document = documents.load_json(file)
+        return cls.read(documents.load_json(file), file=str(file))
+
+    @classmethod
+    def read(cls, document: Any, *, file: str) -> Plan:
+        """Read a plan from JSON's types, of this schema version or an older one; `file` is for messages.
+
+        Raises
+        ------
+        DocumentError
+            At the first thing that does not fit.
+        """
         found = document.get("schema_version") if isinstance(document, dict) else None
-        if type(found) is int and found != SCHEMA_VERSION:
+        if type(found) is int and found in UPGRADES:
+            document = UPGRADES[found](document)
+        elif type(found) is int and found != SCHEMA_VERSION:
+            known = ", ".join(map(str, (*UPGRADES, SCHEMA_VERSION)))
             raise documents.DocumentError(
-                str(file),
+                file,
                 "$.schema_version",
                 str(found),
-                f"{SCHEMA_VERSION}, the version that this layoutsel reads; plan again",
+                f"{known}, the versions that this layoutsel reads; plan again with 'layoutsel plan'",
             )
-        plan = documents.from_json(cls, document, file=str(file))
-        _check_duplicates(plan, str(file))
+        values = document.get("values") if isinstance(document, dict) else None
+        if isinstance(values, dict) and SUM not in values:
+            raise documents.DocumentError(file, f"$.values.{SUM}", "nothing", "this objective")
+        plan = documents.from_json(cls, document, file=file)
+        _check_duplicates(plan, file)
         return plan
 
 
@@ -190,8 +227,10 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
     explanation: Explanation | None = None,
     uncertainty: Uncertainty | None = None,
 ) -> Plan:
-    """Write down `solution`, priced by `problem`, with its reasons where an `explanation` is given."""
+    """Write down `solution`, priced by `problem`, with its reasons if an `explanation` is given."""
     cost = problem.cost(solution.decisions)
+    bounds = {**solution.bounds, SUM: solution.bound_us}
+    values, order = state(problem, solution.decisions, bounds)
     reads, results = _uses(problem)
     explained = explanation.subgraphs if explanation else ()
     alternatives = {subgraph.id: subgraph.alternatives for subgraph in explained}
@@ -221,9 +260,8 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
         strategy=strategy,
         solver=solution.solver,
         time_s=solution.time_s,
-        cost_us=cost.total_us,
-        bound_us=solution.bound_us,
-        gap=solution.gap,
+        objective=problem.objective,
+        values=values,
         score_cost_us=score_cost_us,
         subgraphs=tuple(subgraphs),
         boundaries=cost.boundaries,
@@ -233,6 +271,7 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
         uncertainty=uncertainty,
         exact=explanation.exact if explanation else False,
         measured=dict(measured or {}),
+        order=order,
     )
 
 

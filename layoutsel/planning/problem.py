@@ -23,6 +23,7 @@ from layoutsel.cost.place import OUTSIDE as OUTSIDE  # noqa: PLC0414
 from layoutsel.cost.place import PLAIN as PLAIN  # noqa: PLC0414
 from layoutsel.cost.place import Place as Place  # noqa: PLC0414
 from layoutsel.planning.resources import HostDriven, ResourceModel
+from layoutsel.planning.values import SUM
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
@@ -195,6 +196,10 @@ class PlanningProblem:
     tensors: tuple[Tensor, ...]
     model_name: str = ""
     model_hash: str = ""
+    objective: str = SUM
+    """Objective that plans are chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Largest value that a plan may have of other quantities, by name, such as ``rel_error``."""
     resources: ResourceModel = ONE_HOST
     """Resources that each step occupies; read by objectives for which steps run at the same time."""
 

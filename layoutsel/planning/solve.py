@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Solution:
     """Name of the solver that proved it."""
     time_s: float
     """Seconds that solving took."""
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """Proven bounds on other objectives, by name; see :mod:`layoutsel.planning.objectives`."""
 
     @property
     def gap(self) -> float:

@@ -1,4 +1,4 @@
-"""The ways of choosing: jointly, or the unit by complexity score first and the layout after."""
+"""Strategies: unit and layout jointly, or the unit by complexity score first and the layout after."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from layoutsel.planning.solve import Solution, solve
 _LOG = logging.getLogger(__name__)
 
 _EXACT = ("frontier", "dual+frontier")
-"""Solvers that leave no gap, except one that the strategy made."""
+"""Solvers that leave no gap, except one that is due to the strategy."""
 
-Strategy = Callable[[PlanningProblem, float], Solution]
-"""(problem, time limit in seconds) → solution."""
+Strategy = Callable[[PlanningProblem, str, float], Solution]
+"""(problem, solver, time limit in seconds) → solution."""
 
 
 def choose(
-    problem: PlanningProblem, *, strategy: str = "joint", time_limit_s: float = 10.0
+    problem: PlanningProblem,
+    *,
+    strategy: str = "joint",
+    time_limit_s: float = 10.0,
+    solver: str = "auto",
 ) -> Solution:
-    """Decide every sub-graph of `problem` by an entry of :data:`STRATEGIES`.
+    """Decide every sub-graph of `problem` by an entry of :data:`STRATEGIES`, with the least sum of costs.
 
-    The bound of the solution holds for the whole problem, whatever the strategy left out. Where no exact solver
-    finished in time, a warning says so.
+    The bound of the solution holds for the whole problem, even for plans that the strategy does not consider. A warning
+    says if no exact solver finished in time.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)
         raise ProblemError(f"unknown strategy {strategy!r}; expected one of {known}")
-    solution = STRATEGIES[strategy](problem, time_limit_s)
+    solution = STRATEGIES[strategy](problem, solver, time_limit_s)
     if solution.gap > 0 and solution.solver not in _EXACT:
         _LOG.warning(
             "no exact plan within %g s: fell back to %s; the plan is at most %.2g %% from the best",
@@ -50,17 +54,17 @@ def _score(option: Option) -> float:
     return option.cost_us if option.score_us is None else option.score_us
 
 
-def _joint(problem: PlanningProblem, time_limit_s: float) -> Solution:
-    return solve(problem, time_limit_s=time_limit_s)
+def _joint(problem: PlanningProblem, solver: str, time_limit_s: float) -> Solution:
+    return solve(problem, solver=solver, time_limit_s=time_limit_s)
 
 
-def _by_score(problem: PlanningProblem, time_limit_s: float) -> Solution:
-    """Layouts are chosen jointly for the given units; the bound comes from the joint problem."""
+def _by_score(problem: PlanningProblem, solver: str, time_limit_s: float) -> Solution:
+    """Choose layouts jointly, for the units of the best scores; the bound comes from the joint problem."""
     started = time.monotonic()
     units = {node.id: unit_by_score(node) for node in problem.nodes}
     narrowed = problem.restrict(lambda node, option: option.decision.unit == units[node.id])
-    solution = solve(narrowed, time_limit_s=time_limit_s / 2)
-    joint = solve(problem, time_limit_s=time_limit_s / 2)
+    solution = solve(narrowed, solver=solver, time_limit_s=time_limit_s / 2)
+    joint = solve(problem, solver=solver, time_limit_s=time_limit_s / 2)
     return replace(
         solution,
         bound_us=min(joint.bound_us, solution.cost_us),

@@ -1,9 +1,10 @@
-"""Time against error: the plans that are fastest for their error, from the fastest of all to the most exact.
+"""Trade-off of time and error: the plans that are fastest for their error, from the fastest to the most exact.
 
-Errors of independent roundings add in squares, so a candidate weighs its precision's local error squared, and a plan the
-sum of these. Whoever minimises ``time + λ · squared error`` by the planner finds, for each λ, a plan that no other beats in
-both. The λ worth trying are those of the chords between neighbouring plans; Eisner, Severance, "Mathematical techniques for
-efficient record segmentation in large shared databases" (JACM 23(4), 1976).
+Errors of independent roundings add in squares: a candidate adds the square of its precision's local error. Minimising
+``time + λ · squared error`` gives, for each λ, a plan that no other beats in both. The λ to try are those of the chords
+between neighbouring plans; Eisner, Severance, "Mathematical techniques for efficient record segmentation in large shared
+databases" (JACM 23(4), 1976). Each of these minima, less ``λ · limit²``, is also a lower bound on the time of all plans whose
+error is within the limit (Lagrangian relaxation).
 """
 
 from __future__ import annotations
@@ -16,46 +17,46 @@ from dataclasses import dataclass, field, replace
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
+from layoutsel.planning.values import REL_ERROR, WITHIN_ERROR
 from layoutsel.precision import LOCAL_ERRORS
 from tvm_passes.decision import Decision, SubgraphId
 
 MOST_PLANS = 8
-"""Plans of a trade-off: each may have to be built to measure its error."""
+"""Maximum number of plans in a trade-off; each may have to be built to measure its error."""
 _SAME = 1e-9
-"""Relative difference of costs that are equal."""
+"""Relative difference of costs that count as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TradeOff:
-    """One plan of the curve, as plan files and artifacts keep it."""
+    """One plan of a trade-off, as plan files and artifacts keep it."""
 
     cost_us: float
     """Predicted time, microseconds."""
     error: float
     """Predicted relative L2 error."""
     weight_us: float
-    """λ: what the unit of squared error was taken to cost, microseconds; 0 as well for the most exact plan, which was
-    found among those of its precision."""
+    """λ, the price of one unit of squared error, microseconds; 0 for the fastest and for the most exact plan."""
     precisions: Mapping[str, int]
-    """How many sub-graphs are computed in each precision."""
+    """Number of sub-graphs in each precision."""
     chosen: bool = False
-    """Whether it is the plan of this file."""
+    """True for the plan of this file."""
     measured_us: float | None = None
-    """Median of whole runs, microseconds; None where it was not raced."""
+    """Median of whole runs, microseconds; None if it was not raced."""
     rel_l2_err: float | None = None
-    """Largest measured relative L2 error of an output, logits included; None where it was not built."""
+    """Largest measured relative L2 error of an output or its logits; None if it was not built."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weighed:
-    """A plan that is best for some λ."""
+    """A plan that is the best for some λ."""
 
     solution: Solution
-    """Priced in microseconds alone. Its bound holds for every plan of no larger predicted error."""
+    """Solution, priced by time alone. Its bound holds for every plan of no larger predicted error."""
     weight_us: float
     """λ, microseconds per unit of squared error."""
     squared_error: float
-    """Predicted."""
+    """Predicted squared relative L2 error."""
 
     @property
     def error(self) -> float:
@@ -65,15 +66,45 @@ class Weighed:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """Solves a problem for one λ after the other."""
+    """Solves one problem for several λ."""
 
     problem: PlanningProblem
     strategy: str
+    time_limit_s: float
     found: dict[tuple[Decision, ...], Weighed] = field(default_factory=dict)
+    cuts: list[tuple[float, float]] = field(default_factory=list)
+    """Each λ of the whole problem, with a lower bound on ``time + λ · squared error``, microseconds."""
 
-    def solve(self, problem: PlanningProblem, weight_us: float) -> Weighed:
-        """The best plan of `problem`, whose errors are weighed with `weight_us`."""
-        solution = choose(problem, strategy=self.strategy)
+    def weighed(self, weight_us: float) -> Weighed:
+        """Find the best plan for λ = `weight_us`."""
+        solution = self._chosen(weigh(self.problem, weight_us))
+        self.cuts.append((weight_us, solution.bound_us))
+        return self._kept(solution, weight_us)
+
+    def exactest(self) -> Weighed:
+        """Find the fastest of the most exact plans."""
+        return self._kept(self._chosen(most_exact(self.problem)), 0.0)
+
+    def between(self, faster: Weighed, exacter: Weighed) -> Weighed | None:
+        """Find a plan below the chord of two others; None if there is none."""
+        gained = faster.squared_error - exacter.squared_error
+        weight_us = (exacter.solution.cost_us - faster.solution.cost_us) / gained
+        plan = self.weighed(weight_us)
+        chord = faster.solution.cost_us + weight_us * faster.squared_error
+        value = plan.solution.cost_us + weight_us * plan.squared_error
+        return plan if value < chord * (1 - _SAME) else None
+
+    def bound_us(self, exactest: Weighed, error: float) -> float:
+        """Compute a lower bound on the time of plans within `error`, or of the most exact ones if there are none."""
+        if exactest.squared_error > error**2:
+            return exactest.solution.bound_us
+        return max(bound_us - weight_us * error**2 for weight_us, bound_us in self.cuts)
+
+    def _chosen(self, problem: PlanningProblem) -> Solution:
+        return choose(problem, strategy=self.strategy, time_limit_s=self.time_limit_s)
+
+    def _kept(self, solution: Solution, weight_us: float) -> Weighed:
+        """Price a solution by time alone, and keep it unless an equal plan was found before."""
         squared = squared_error(solution.decisions)
         priced = replace(
             solution,
@@ -84,30 +115,25 @@ class _Sweep:
         plan = Weighed(solution=priced, weight_us=weight_us, squared_error=squared)
         return self.found.setdefault(key, plan)
 
-    def between(self, faster: Weighed, exacter: Weighed) -> Weighed | None:
-        """A plan below the chord of two; None where there is none."""
-        gained = faster.squared_error - exacter.squared_error
-        weight_us = (exacter.solution.cost_us - faster.solution.cost_us) / gained
-        plan = self.solve(weigh(self.problem, weight_us), weight_us)
-        chord = faster.solution.cost_us + weight_us * faster.squared_error
-        value = plan.solution.cost_us + weight_us * plan.squared_error
-        return plan if value < chord * (1 - _SAME) else None
-
 
 def trade_offs(
-    problem: PlanningProblem, *, strategy: str = "joint", most: int = MOST_PLANS
+    problem: PlanningProblem,
+    *,
+    strategy: str = "joint",
+    most: int = MOST_PLANS,
+    time_limit_s: float = 10.0,
 ) -> tuple[Weighed, ...]:
-    """Up to `most` plans, none of which is beaten by another in both time and predicted error, the fastest first.
+    """Find up to `most` plans, none of which is beaten by another in both time and predicted error, the fastest first.
 
-    The first is the plan without any regard for error, the last the fastest of the most exact ones. Where there are more
-    between them, neighbours whose errors differ the most are parted first.
+    The first is the fastest of all, the last the fastest of the most exact ones. Between them, neighbours whose errors
+    differ the most are parted first. Each plan takes up to `time_limit_s` to find. If the problem limits the error, the
+    solutions hold a bound on :data:`~layoutsel.planning.values.WITHIN_ERROR`.
     """
-    sweep = _Sweep(problem, strategy)
-    fastest = sweep.solve(problem, 0.0)
-    exactest = sweep.solve(most_exact(problem), 0.0)
-    if exactest.squared_error >= fastest.squared_error:
-        return (exactest,)
+    sweep = _Sweep(problem, strategy, time_limit_s)
+    fastest, exactest = sweep.weighed(0.0), sweep.exactest()
     plans, open_ = [fastest, exactest], [(fastest, exactest)]
+    if exactest.squared_error >= fastest.squared_error:
+        plans, open_ = [exactest], []
     while open_ and len(plans) < most:
         pair = max(open_, key=lambda pair: pair[0].squared_error / pair[1].squared_error)
         open_.remove(pair)
@@ -115,21 +141,25 @@ def trade_offs(
         if plan is not None and plan not in plans:
             plans.append(plan)
             open_ += [(pair[0], plan), (plan, pair[1])]
-    return tuple(sorted(plans, key=lambda plan: -plan.squared_error))
+    plans.sort(key=lambda plan: -plan.squared_error)
+    if REL_ERROR not in problem.limits:
+        return tuple(plans)
+    bounds = {WITHIN_ERROR: sweep.bound_us(exactest, problem.limits[REL_ERROR])}
+    return tuple(replace(p, solution=replace(p.solution, bounds=bounds)) for p in plans)
 
 
 def predicted_within(plans: Sequence[Weighed], error: float) -> Weighed:
-    """The fastest of `plans` whose predicted error is at most `error`; the most exact one where none is."""
+    """Find the fastest of `plans` whose predicted error is at most `error`; the most exact one if none is."""
     return next((plan for plan in plans if plan.error <= error), plans[-1])
 
 
 def squared_error(decisions: Mapping[SubgraphId, Decision]) -> float:
-    """Predicted squared error of a plan."""
+    """Predict the squared relative L2 error of a plan."""
     return sum(LOCAL_ERRORS[decision.precision] ** 2 for decision in decisions.values())
 
 
 def weigh(problem: PlanningProblem, weight_us: float) -> PlanningProblem:
-    """Copy the problem with every candidate dearer by `weight_us` times its squared error."""
+    """Copy the problem with `weight_us` times its squared error added to the cost of every candidate."""
 
     def dearer(option: Option) -> Option:
         squared = LOCAL_ERRORS[option.decision.precision] ** 2
@@ -151,7 +181,7 @@ def most_exact(problem: PlanningProblem) -> PlanningProblem:
 
 
 def curve(plans: Iterable[Weighed], chosen: Weighed | None) -> tuple[TradeOff, ...]:
-    """`plans` as they are kept, before anything is measured."""
+    """List `plans` as plan files keep them, before anything is measured."""
     return tuple(
         TradeOff(
             cost_us=plan.solution.cost_us,

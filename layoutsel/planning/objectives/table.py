@@ -1,0 +1,111 @@
+"""Table of objectives, and the functions that choose and describe plans by it.
+
+Each other module of this folder defines one entry, ``OBJECTIVE``. Other packages add theirs through the entry-point group
+``layoutsel.objectives``, or by :func:`register`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from layoutsel.planning.objectives.base import Answer, Decisions, Objective
+from layoutsel.planning.problem import PlanningProblem, ProblemError
+from layoutsel.planning.values import SUM, Value
+from tvm_passes.decision import SubgraphId
+
+GROUP = "layoutsel.objectives"
+"""Entry-point group of objectives from other packages."""
+
+_NO_ENTRIES = ("base", "table")
+_OBJECTIVES: dict[str, Objective] = {}
+
+
+def register(objective: Objective) -> None:
+    """Add an objective to the table; an entry of the same name is replaced."""
+    objectives()
+    _OBJECTIVES[objective.name] = objective
+
+
+def objectives() -> Mapping[str, Objective]:
+    """Every known objective by name: ours first, then those of other packages."""
+    if not _OBJECTIVES:
+        package = __name__.rpartition(".")[0]
+        names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
+        ours = [import_module(f"{package}.{n}").OBJECTIVE for n in names if n not in _NO_ENTRIES]
+        found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+        for objective in (*ours, *(entry.load() for entry in found)):
+            _OBJECTIVES[objective.name] = objective
+    return _OBJECTIVES
+
+
+def objective_of(name: str) -> Objective:
+    """Find an objective by name.
+
+    Raises
+    ------
+    ProblemError
+        If there is none of that name.
+    """
+    known = objectives()
+    if name not in known:
+        raise ProblemError(f"unknown objective {name!r}; expected one of {', '.join(known)}")
+    return known[name]
+
+
+def decide(
+    problem: PlanningProblem,
+    *,
+    strategy: str = "joint",
+    solver: str | None = None,
+    time_limit_s: float | None = None,
+) -> Answer:
+    """Decide every sub-graph of `problem` for its objective.
+
+    Parameters
+    ----------
+    problem
+        Names the objective, and holds the limits that plans must keep.
+    strategy
+        An entry of :data:`~layoutsel.planning.strategies.STRATEGIES`.
+    solver
+        One of the objective's solvers; its default one if None.
+    time_limit_s
+        Seconds that solving takes; the objective's own default if None.
+
+    Raises
+    ------
+    ProblemError
+        If the objective, a limit, the strategy or the solver is unknown.
+    """
+    objective = objective_of(problem.objective)
+    objective.check(problem)
+    limit_s = objective.time_limit_s if time_limit_s is None else time_limit_s
+    return objective.solver(solver)(problem, strategy, limit_s)
+
+
+def state(
+    problem: PlanningProblem, decisions: Decisions, bounds: Mapping[str, float]
+) -> tuple[dict[str, Value], tuple[SubgraphId, ...]]:
+    """State a plan's values, and its order of calls: of the sum of costs, and of the problem's objective.
+
+    Parameters
+    ----------
+    problem, decisions
+        The plan.
+    bounds
+        Bounds that are known, by objective; others are computed.
+    """
+    values: dict[str, Value] = {}
+    order: tuple[SubgraphId, ...] = ()
+    for name in dict.fromkeys((SUM, problem.objective)):
+        objective = objective_of(name)
+        assessed = objective.assess(problem, decisions)
+        known = name in bounds
+        bound = bounds[name] if known else objective.bound(problem, objective.time_limit_s)
+        values[name] = objective.certified(assessed.value, bound)
+        order = assessed.order or order
+    return values, order

@@ -1,0 +1,49 @@
+"""Plan files of older schema versions, turned into documents of the present one.
+
+A damaged document stays damaged: reading it names the first thing that does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from layoutsel.planning.documents import is_number
+from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR, Value
+
+
+def _from_3(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the objective, and values and bounds per objective; version 3 had a field for each.
+
+    The bound of version 3 for an error budget holds for a smaller error than the budget, so that value is not stated.
+    """
+    makespan = document.get("makespan")
+    timed = makespan if isinstance(makespan, dict) else None
+    found: dict[str, tuple[Any, Any]] = {SUM: (document.get("cost_us"), document.get("bound_us"))}
+    if timed is not None:
+        found[MAKESPAN] = (timed.get("us"), timed.get("bound_us"))
+    made = {
+        **document,
+        "schema_version": 4,
+        "objective": _objective_of_3(document),
+        "values": {
+            name: {"unit": "us", "value": value, "bound": bound}
+            for name, (value, bound) in found.items()
+        },
+        "order": timed.get("order") if timed is not None else [],
+    }
+    cost, bound = found[SUM]
+    if "gap" in made and is_number(cost) and is_number(bound):
+        # Version 3 computed the gap from the same costs, added in another order.
+        made["gap"] = Value(unit="us", value=cost, bound=bound).gap
+    return made
+
+
+def _objective_of_3(document: Mapping[str, Any]) -> str:
+    if document.get("makespan") is not None:
+        return MAKESPAN
+    return SUM if document.get("max_rel_error") is None else WITHIN_ERROR
+
+
+UPGRADES: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {3: _from_3}
+"""By schema version, the function that makes a document of the present one."""
