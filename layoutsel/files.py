@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from layoutsel.leftovers import remove_leftovers, temporary_name
 from tvm_passes.errors import LayoutselError
 
 
@@ -23,7 +23,7 @@ def replacing(path: Path | str, *, executable: bool = False) -> Iterator[BinaryI
     """Open a file that becomes `path` when the block ends well; else `path` stays as it was.
 
     Its temporary name, for child processes to write to, is its attribute ``name``. A link is followed: the file that it
-    leads to is replaced.
+    leads to is replaced. Temporary files that killed processes left in its folder are removed.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ def replacing(path: Path | str, *, executable: bool = False) -> Iterator[BinaryI
     wanted = Path(path)
     check_output(wanted)
     target = Path(os.path.realpath(wanted))
-    temporary = target.with_name(f".layoutsel-{secrets.token_hex(8)}.tmp")
+    remove_leftovers(target.parent)
+    temporary = target.with_name(temporary_name())
     # The kernel takes the umask from this mode. To read the mask is to change it, in all threads.
     opener = partial(os.open, mode=0o777 if executable else 0o666)
     try:

@@ -1,20 +1,18 @@
-"""Results of the references within limits of time and memory: large models are computed in a process of their own."""
+"""Results of the references within limits of time and memory: another process computes them, which can be ended."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tvm
 
-from layoutsel.cost.worker import Reply, Worker
+from layoutsel.cost.outcome import FailureKind
+from layoutsel.cost.worker import Reply
 from layoutsel.runtime.checks import VerificationError
-from layoutsel.runtime.onnx_reference import onnxruntime_references
 from layoutsel.runtime.reference_worker import MISSING, REFUSED, RESULTS
-from layoutsel.runtime.stock_tvm import tvm_references
 from layoutsel.runtime.stored_arrays import ArrayFile
 from layoutsel.runtime.stored_model import StoredModel
 from tvm_passes.arrays import array_of
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     from layoutsel.session import Session
 
 logger = logging.getLogger(__name__)
-
-LIGHT_FLOPS = 1e9
-"""Work up to which a model is computed in this process: another one takes a second to start."""
 
 EXACT_FLOPS = 5e11
 """Work up to which a model is computed in float64 …"""
@@ -51,23 +46,10 @@ def onnxruntime_results(
     VerificationError
         If it takes longer than the session's time limit.
     """
-    assert session.model.onnx is not None, "a Relax module"
     try:
-        if session.stored is None and _is_light(session):
-            return onnxruntime_references(
-                session.model.onnx, feeds, optimised=optimised, limit_s=session.time_limit_s
-            )
-        stored = session.stored or StoredModel.of(session.model.onnx)
-    except TimeoutError:
-        raise _timed_out("ONNX Runtime", session) from None
-    except ImportError:
-        _warn_missing()
-        return None
+        stored = _stored(session)
     except OSError as error:
         raise _no_room(error) from error
-    except Exception as error:  # whatever ONNX Runtime refuses a model with
-        _warn_refused(str(error))
-        return None
     payload = {
         **stored.payload(),
         "reference": "onnxruntime",
@@ -98,8 +80,7 @@ def exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> list[np.n
 
 
 def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[str, Any]:
-    assert session.model.onnx is not None, "a Relax module"
-    stored = session.stored or StoredModel.of(session.model.onnx)
+    stored = _stored(session)
     weights = sum(array.nbytes for array in stored.file.arrays.mapped())
     payload = {
         **stored.payload(),
@@ -108,7 +89,7 @@ def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[st
         "most_bytes": EXACT_BYTES + 2 * weights,
     }
     limit_s = min(EXACT_LIMIT_S, session.time_limit_s)
-    return _within(payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
+    return _within(session, payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
 
 
 def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> Results:
@@ -120,8 +101,6 @@ def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> R
         If it takes longer than the session's time limit, or fails.
     """
     module = ExposeLogits()(session.model.module)
-    if _is_light(session):
-        return tvm_references(module, inputs)
     try:
         file = ArrayFile(array_of(weight.constant) for weight in collect_weights(module))
     except OSError as error:
@@ -146,32 +125,33 @@ _ADVICE = (
 
 def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[str, Any]:
     """What :func:`layoutsel.runtime.reference_worker.compute` returns, within the session's time limit."""
-    found = _within(payload, session.time_limit_s)
+    found = _within(session, payload, session.time_limit_s)
     if found is None:
         raise _timed_out(name, session)
     return found
 
 
-def _within(payload: Mapping[str, Any], limit_s: float) -> tuple[str, Any] | None:
+def _within(session: Session, payload: Mapping[str, Any], limit_s: float) -> tuple[str, Any] | None:
     """The same within `limit_s` seconds; None where they are not enough."""
     give_back()
-    started = time.monotonic()
-    with Worker("layoutsel.runtime.reference_worker:compute", time_limit_s=limit_s) as worker:
-        reply = worker.call(payload)
+    worker = session.reference_process
+    reply = worker.call(payload, limit_s)
+    if session.stored is not None:
+        worker.close()  # its memory is as large as the model
     if isinstance(reply, Reply):
         kind, value = reply.value
         return kind, value
-    if time.monotonic() - started >= limit_s:
-        return None
-    return REFUSED, reply.reason
+    return None if reply.kind is FailureKind.TIMEOUT else (REFUSED, reply.reason)
 
 
 def _flops(session: Session) -> int:
     return sum(subgraph.flops for subgraph in session.graph.subgraphs)
 
 
-def _is_light(session: Session) -> bool:
-    return _flops(session) <= LIGHT_FLOPS
+def _stored(session: Session) -> StoredModel:
+    """The session's ONNX model for another process; raises :class:`OSError` where there is no room."""
+    assert session.model.onnx is not None, "a Relax module"
+    return session.stored or StoredModel.of(session.model.onnx)
 
 
 def _results(value: Any) -> Results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -370,6 +371,15 @@ class Session:
             time_limit_s=CANDIDATE_LIMIT_S,
             environment={"OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads},
         )
+
+    @cached_property
+    def reference_process(self) -> Worker:
+        """A process that computes references, one after the other; it ends with the session."""
+        worker = Worker(
+            "layoutsel.runtime.reference_worker:compute", time_limit_s=self.time_limit_s
+        )
+        weakref.finalize(self, worker.close)
+        return worker
 
     def request(self, subgraph: Subgraph, decision: Decision) -> Request:
         """What a worker is asked to measure a candidate."""

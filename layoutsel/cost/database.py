@@ -119,7 +119,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             aside = move_aside(self.path)
             _LOG.warning(
-                "measurement cache %s is unusable (%s): moved to %s, starting an empty one",
+                "measurement cache %s is unusable (%s): moved to %s, starting an empty one. Another file can be named (--cache)",
                 self.path,
                 error,
                 aside,
@@ -149,7 +149,9 @@ class Database:
     def _in_memory(self, error: Exception) -> sqlite3.Connection:
         self.is_kept, self._file = False, None
         _LOG.warning(
-            "cannot keep measurements in %s: %s; they last for this process only", self.path, error
+            "cannot keep measurements in %s: %s; they last for this process only. Free it, or name another file (--cache)",
+            self.path,
+            error,
         )
         return connect(":memory:")
 

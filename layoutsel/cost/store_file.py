@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from layoutsel.file_systems import is_on_network
+
 _LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 BUSY_S = 30.0
@@ -23,13 +25,6 @@ _JOURNAL_BUSY_S = 1.0
 """How long to wait for the file alone, to change its journal: the next to open it can do that as well."""
 _LOOK_EVERY_S = 0.02
 _SQLITE_BUSY = 5
-_NETWORK = frozenset(
-    {
-        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs"),
-        *("beegfs", "fuse.sshfs", "fuse.ceph", "fuse.glusterfs"),
-    }
-)
-"""File systems that several machines share; Linux's names."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS measurement (
@@ -104,21 +99,6 @@ def _set_journal(connection: sqlite3.Connection, wanted: str) -> None:
     ((mode,),) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchall()
     if mode == "wal":
         connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def is_on_network(path: Path | str) -> bool:
-    """Whether `path` lies on a file system that several machines share."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-        parts = Path(path).absolute().resolve().parts
-    except OSError:
-        return False
-    best, kind = -1, ""
-    for _, place, found, *_ in (line.split() for line in mounts.splitlines()):
-        folder = Path(place.replace("\\040", " ")).parts
-        if parts[: len(folder)] == folder and len(folder) >= best:
-            best, kind = len(folder), found
-    return kind in _NETWORK
 
 
 def check_whole(path: Path) -> None:

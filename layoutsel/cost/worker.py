@@ -94,10 +94,15 @@ class Worker:
             self._child.end()
             self._child = None
 
-    def call(self, payload: Any) -> Reply | Failure:
+    def call(self, payload: Any, limit_s: float | None = None) -> Reply | Failure:
         """Run the function on `payload`.
 
         An exception, a crash and a time-out are a :class:`~layoutsel.cost.outcome.Failure` with the reason.
+
+        Parameters
+        ----------
+        limit_s
+            Seconds that this call may take, sending and receiving included; those of the worker where None.
 
         Raises
         ------
@@ -106,12 +111,14 @@ class Worker:
         """
         child = self._running()
         started = time.monotonic()
+        limit_s = self.time_limit_s if limit_s is None else limit_s
+        clock = _Clock(child, limit_s)
         try:
-            child.connection.send(payload)
-            answered = child.connection.poll(self.time_limit_s)
-            kind, value = child.connection.recv() if answered else ("hung", None)
-        except (EOFError, ConnectionError):
-            kind, value = "died", None
+            with clock:  # a child that reads nothing, or stops amid its answer, blocks the pipe
+                child.connection.send(payload)
+                kind, value = child.connection.recv()
+        except (EOFError, OSError):
+            kind, value = ("hung" if clock.is_over else "died"), None
         except (
             BaseException
         ):  # Ctrl-C amid a call, or an unpicklable payload: the pipe is out of step
@@ -121,12 +128,12 @@ class Worker:
             return Reply(value=value, seconds=time.monotonic() - started)
         if kind == "raised":
             return Failure.parse(str(value))
-        failure = child.obituary() if kind == "died" else self._hung()
+        if kind == "died":
+            failure = child.obituary()
+        else:
+            failure = Failure(kind=FailureKind.TIMEOUT, reason=f"ran longer than {limit_s:g} s")
         self.close()
         return failure
-
-    def _hung(self) -> Failure:
-        return Failure(kind=FailureKind.TIMEOUT, reason=f"ran longer than {self.time_limit_s:g} s")
 
     def _running(self) -> _Child:
         if self._child is not None and self._child.process.poll() is None:
@@ -149,6 +156,27 @@ class Worker:
         return child
 
 
+class _Clock:
+    """Kills a child after some seconds of a block: whoever waits for its pipe goes on then."""
+
+    def __init__(self, child: _Child, limit_s: float) -> None:
+        self._child = child
+        self._timer = threading.Timer(min(limit_s, threading.TIMEOUT_MAX), self._end)
+        self._timer.daemon = True
+        self.is_over = False
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._child.kill()
+
+
 class _Child:
     """One child process with its pipe and the file that its output goes to."""
 
@@ -166,14 +194,21 @@ class _Child:
             start_new_session=True,
         )
         theirs.close()
+        self._owner = os.getpid()
 
     def end(self) -> None:
         """Kill the child and whatever it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.kill()
         self.process.wait()
         self.connection.close()
         self.output.close()
+
+    def kill(self) -> None:
+        """Send the signal alone; a fork of the process that started the child has no say in it."""
+        if os.getpid() != self._owner:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def obituary(self) -> Failure:
         """The cause of the child's death, and its last words."""

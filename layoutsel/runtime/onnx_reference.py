@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,53 +35,9 @@ def onnx_logits(model: onnx.ModelProto) -> list[str]:
 def onnxruntime_reference(
     model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, optimised: bool = True
 ) -> list[np.ndarray]:
-    """Results of ONNX Runtime, and behind them the logits of final softmaxes."""
-    (results,) = onnxruntime_references(model, [inputs], optimised=optimised)
-    return results
-
-
-def onnxruntime_references(
-    model: onnx.ModelProto,
-    samples: Iterable[Mapping[str, np.ndarray]],
-    *,
-    optimised: bool = True,
-    limit_s: float = math.inf,
-) -> list[list[np.ndarray]]:
-    """The same of each of `samples`, by one session.
-
-    Raises
-    ------
-    TimeoutError
-        If the runs take longer than `limit_s` seconds.
-    """
-    onnxruntime = import_onnxruntime()
+    """Results of ONNX Runtime, then the logits of final softmaxes: in this process, and without a limit."""
     session = open_session(expose_logits(model), session_options(optimised=optimised))
-    run_options = onnxruntime.RunOptions()
-    with _ending(run_options, limit_s) as ended:
-        try:
-            return [session.run(None, dict(inputs), run_options) for inputs in samples]
-        except Exception:
-            if ended.is_set():
-                raise TimeoutError from None
-            raise
-
-
-@contextmanager
-def _ending(run_options: Any, limit_s: float) -> Iterator[threading.Event]:
-    """Have ONNX Runtime end its runs after `limit_s` seconds; the event says whether it did."""
-    ended = threading.Event()
-
-    def end() -> None:
-        ended.set()
-        run_options.terminate = True
-
-    timer = threading.Timer(min(limit_s, threading.TIMEOUT_MAX), end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield ended
-    finally:
-        timer.cancel()
+    return list(session.run(None, dict(inputs)))
 
 
 def session_options(*, optimised: bool) -> Any:

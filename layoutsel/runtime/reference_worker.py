@@ -50,7 +50,7 @@ def _stock_tvm(payload: Mapping[str, Any]) -> tuple[str, list[list[np.ndarray]]]
 def _exact(payload: Mapping[str, Any]) -> tuple[str, Any]:
     from layoutsel.runtime.exact_reference import exact_results
 
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (payload["most_bytes"], most))
     try:
         model = expose_logits(onnx.ModelProto.FromString(payload["model"]))
@@ -61,6 +61,8 @@ def _exact(payload: Mapping[str, Any]) -> tuple[str, Any]:
         return REFUSED, f"more than {payload['most_bytes'] / 1e9:.1f} GB of memory"
     except Exception as error:  # whatever the evaluator, which knows few limits, stumbles over
         return REFUSED, f"{type(error).__name__}: {error}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))  # the next one has its own
 
 
 _REFERENCES = {"onnxruntime": _onnxruntime, "tvm": _stock_tvm, "float64": _exact}

@@ -9,24 +9,17 @@ import tvm
 from tvm import relax
 
 
-def tvm_references(
-    module: tvm.IRModule, samples: Iterable[Sequence[np.ndarray]]
-) -> list[list[np.ndarray]]:
-    """Results of stock TVM for a Relax module, for each of `samples`: slow, and independent of our passes."""
-    return run_stock(module, samples, None)
-
-
 def run_stock(
     module: tvm.IRModule,
     samples: Iterable[Sequence[np.ndarray]],
-    weights: Sequence[np.ndarray] | None,
+    weights: Sequence[np.ndarray],
 ) -> list[list[np.ndarray]]:
-    """The same of a module that takes its `weights` as a tuple behind its inputs; with None, of one that holds them."""
+    """Results of a module that takes its `weights` as a tuple after its inputs, for each of `samples`."""
     machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
-    lifted = [] if weights is None else [tvm.runtime.convert([*map(tvm.runtime.tensor, weights)])]
+    lifted = tvm.runtime.convert([*map(tvm.runtime.tensor, weights)])
     found = []
     for inputs in samples:
-        result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs], *lifted)
+        result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs], lifted)
         tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
         found.append([tensor.numpy() for tensor in tensors])
     return found

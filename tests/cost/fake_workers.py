@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import signal
+import struct
 import sys
 import time
 
@@ -60,6 +61,12 @@ def _bad_alloc():
     os.abort()
 
 
+def _half_an_answer():
+    """Begin a message of a thousand bytes, and stop."""
+    os.write(int(sys.argv[1]), struct.pack("!i", 1000) + b"begin")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 ACTIONS = {
@@ -82,6 +89,7 @@ ACTIONS = {
     "exit": lambda: os._exit(3),
     "sys.exit": lambda: sys.exit(4),
     "hang": _hang,
+    "half an answer": _half_an_answer,
     "raise": _raise,
     "print": _print,
     "unpicklable": lambda: lambda: 0,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from layoutsel import file_systems
 from layoutsel.cost import store_file
 from layoutsel.cost.outcome import Timing
 from layoutsel.cost.store import Store, forget_failures
@@ -79,6 +80,7 @@ def test_a_lock_that_stays_costs_one_warning(path, caplog):
         assert all(store.get(key, NHWC) == TIMING for key in ("a", "b", "h0", "h2"))
     (record,) = caplog.records
     assert "locked; they last for this process only" in record.message
+    assert "--cache" in record.message
     with Store(CONTEXT, path) as store:
         assert store.count() == 3
 
@@ -186,9 +188,9 @@ def test_a_file_system_without_shared_memory(path, caplog, is_old):
 def test_no_shared_log_on_a_network(path, monkeypatch):
     filled(path, 1)
     assert journal_mode(path) == "wal"
-    assert not store_file.is_on_network(path)
+    assert not file_systems.is_on_network(path)
     mounts = [line.split()[2] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    monkeypatch.setattr(store_file, "_NETWORK", frozenset(mounts))
+    monkeypatch.setattr(file_systems, "_NETWORK", frozenset(mounts))
     with Store(CONTEXT, path) as store:
         assert store.get("h0", NHWC) == TIMING
     assert journal_mode(path) == "delete"

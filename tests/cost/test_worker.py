@@ -143,3 +143,18 @@ def test_a_worker_follows_a_killed_parent(tmp_path):
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the worker outlived its parent")
+
+
+@pytest.mark.parametrize("action", ["stopped", "half an answer"])
+def test_a_pipe_that_blocks_has_a_limit(worker, action):
+    """A stopped child reads nothing; one that is stopped amid its answer writes nothing more."""
+    worker.call("ok")
+    process = worker._child.process
+    if action == "stopped":
+        os.kill(process.pid, signal.SIGSTOP)
+        failure = worker.call(("echo", bytes(32 << 20)), 1.0)
+    else:
+        failure = worker.call("half an answer", 1.0)
+    assert failure == Failure(kind=FailureKind.TIMEOUT, reason="ran longer than 1 s")
+    assert process.poll() is not None
+    assert isinstance(worker.call("ok"), Reply)

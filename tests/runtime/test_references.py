@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import gc
 import time
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
-from layoutsel import importing, references, verification
-from layoutsel.references import onnxruntime_results, stock_results
+from layoutsel import importing, verification
+from layoutsel.references import exact_results, onnxruntime_results, stock_results
 from layoutsel.runtime.checks import VerificationError
-from layoutsel.runtime.onnx_reference import onnxruntime_reference, onnxruntime_references
+from layoutsel.runtime.onnx_reference import onnxruntime_reference
 from layoutsel.runtime.stored_arrays import ArrayFile
 from layoutsel.runtime.stored_model import StoredModel
 from layoutsel.session import Session
@@ -75,9 +75,7 @@ def test_a_model_that_somebody_holds_stays_as_it_is(monkeypatch):
     assert model.SerializeToString(deterministic=True) == before
 
 
-@pytest.mark.parametrize("light", [True, False], ids=["here", "in a process"])
-def test_stock_tvm_gives_the_same_results(opened, light, monkeypatch):
-    monkeypatch.setattr(references, "LIGHT_FLOPS", 1e9 if light else 0)
+def test_stock_tvm_gives_the_same_results(opened):
     (found,) = stock_results(opened, [[X]])
     expected = onnxruntime_reference(network(), {"x": X})
     for got, want in zip(found, expected, strict=True):
@@ -85,8 +83,7 @@ def test_stock_tvm_gives_the_same_results(opened, light, monkeypatch):
 
 
 @pytest.mark.parametrize("results", ["onnx", "tvm"])
-def test_a_reference_that_takes_too_long_is_one_clear_error(opened, results, monkeypatch):
-    monkeypatch.setattr(references, "LIGHT_FLOPS", 0)
+def test_a_reference_that_takes_too_long_is_one_clear_error(opened, results):
     hurried = replace(opened, time_limit_s=1e-3)
     compute = {
         "onnx": lambda: onnxruntime_results(hurried, [{"x": X}]),
@@ -100,15 +97,28 @@ def test_a_reference_that_takes_too_long_is_one_clear_error(opened, results, mon
     assert time.monotonic() - started < 60
 
 
-def test_onnx_runtime_in_this_process_ends_with_its_time():
-    """It looks at the clock between two nodes."""
-    model = network(layers=400, size=64)
-    feeds = [{"x": X}] * 5000
-    threads = threading.active_count()
-    with pytest.raises(TimeoutError):
-        onnxruntime_references(model, feeds, limit_s=0.05)
-    assert threading.active_count() <= threads + 1
-    assert len(onnxruntime_references(model, feeds[:2], limit_s=60.0)) == 2
+def test_references_of_a_small_model_share_a_process_that_ends_with_the_session():
+    session = Session.open(network(), threads=1)
+    assert session.stored is None
+    for optimised in (True, False):
+        (found,) = onnxruntime_results(session, [{"x": X}], optimised=optimised)
+        assert len(found) == 2
+    assert exact_results(session, {"x": X}) is not None
+    worker = session.reference_process
+    assert worker.starts == 1
+    process = worker._child.process
+    assert process.poll() is None
+    del session
+    gc.collect()
+    assert process.poll() is not None
+
+
+def test_a_process_that_took_too_long_is_replaced():
+    session = Session.open(network(), threads=1)
+    hurried = replace(session, time_limit_s=1e-3)
+    with pytest.raises(VerificationError, match=r"within 0\.001 s"):
+        onnxruntime_results(hurried, [{"x": X}])
+    assert onnxruntime_results(session, [{"x": X}]) is not None
 
 
 def test_a_model_that_onnx_runtime_refuses_goes_to_stock_tvm(opened, caplog):
