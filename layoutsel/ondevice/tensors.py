@@ -75,7 +75,7 @@ _FORMATS = {
 
 
 def elements_of(tensor: tvm_ffi.Tensor) -> memoryview:
-    """The elements of a contiguous tensor in the host's memory, row by row; its memory is read in place."""
+    """The elements of a contiguous tensor in the host's memory, row by row; they are read in place, while it is alive."""
     dtype = str(tensor.dtype)
     data = (ctypes.c_byte * nbytes_of(tensor.shape, dtype)).from_address(tensor.data_ptr())
     return memoryview(data).cast("B").cast(_FORMATS[dtype])  # type: ignore[call-overload]

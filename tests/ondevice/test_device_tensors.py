@@ -98,10 +98,12 @@ def test_ends_of_elements(dtype, with_numpy, monkeypatch):
     if not with_numpy:
         monkeypatch.delitem(sys.modules, "numpy")
     values = np.array([[3, 0, 7], [5, 100, 1]], dtype)
-    elements = elements_of(tensor_of(values.tobytes(), values.shape, dtype))
+    tensor = tensor_of(values.tobytes(), values.shape, dtype)
+    elements = elements_of(tensor)
     assert ends(elements) == (0, 100)
     assert ends(elements[1::2]) == (0, 5)
     if dtype.startswith("float"):
         values[1, 1] = math.nan
-        elements = elements_of(tensor_of(values.tobytes(), values.shape, dtype))
+        tensor = tensor_of(values.tobytes(), values.shape, dtype)
+        elements = elements_of(tensor)
         assert all(map(math.isnan, ends(elements)))
