@@ -271,24 +271,6 @@ Blueprint Lrn(const Designer& d) {
   return d.Finish(desc, {DNNL_ARG_SRC});
 }
 
-Blueprint LayerNorm(const Designer& d) {
-  using dnnl::normalization_flags;
-  auto flags = normalization_flags::none;
-  std::vector<int> roles = {DNNL_ARG_SRC};
-  if (d.Has(1)) {
-    flags |= normalization_flags::use_scale;
-    roles.push_back(DNNL_ARG_SCALE);
-  }
-  if (d.Has(2)) {
-    flags |= normalization_flags::use_shift;
-    roles.push_back(DNNL_ARG_SHIFT);
-  }
-  dnnl::layer_normalization_forward::primitive_desc desc(
-      d.engine, kInference, d.In(0), d.Out(), static_cast<float>(d.node.Float("epsilon")), flags,
-      d.attr);
-  return d.Finish(desc, roles);
-}
-
 Blueprint Resampling(const Designer& d) {
   algorithm kind = d.node.Str("algorithm") == "linear" ? algorithm::resampling_linear
                                                        : algorithm::resampling_nearest;
@@ -321,7 +303,6 @@ const std::unordered_map<std::string, Rule>& Rules() {
       {"concat", Concat},
       {"softmax", Softmax},
       {"lrn", Lrn},
-      {"layer_normalization", LayerNorm},
       {"resampling", Resampling},
       {"reduction", Reduce},
       {"reorder", Reorder},

@@ -105,10 +105,6 @@ OTHER = {
         lambda x, y: op.matmul(x, op.permute_dims(y, [0, 2, 1])),
         [(2, 5, 4), (2, 6, 4)],
     ),
-    "layer_norm": (
-        lambda x: op.nn.layer_norm(x, weight(24), weight(24, seed=8), axes=[-1]),
-        [(2, 5, 24)],
-    ),
     "log_softmax": (lambda x: op.nn.log_softmax(x, axis=-1), [(3, 10)]),
     "sum": (lambda x: op.sum(x, [1]), [(3, 10, 4)]),
     "max": (lambda x: op.max(x, [2], keepdims=True), [(3, 10, 4)]),
