@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import relax
@@ -10,8 +10,8 @@ from tvm.ir import Call
 
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
 from tvm_passes.layout import PLAIN
-from tvm_passes.onednn.graph import PostOp, Tensor
-from tvm_passes.onednn.scope import Scope, scalar
+from tvm_passes.onednn.graph import Node, PostOp, Storage, Tensor
+from tvm_passes.onednn.scope import INTEGERS, Scope, scalar
 
 _UNBOUNDED = 1e39
 """As a limit, infinite: JSON has no infinity, and as float32 this is one."""
@@ -144,3 +144,40 @@ def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> Po
     operator, right = found
     rank = len(static_shape(chain.ty))
     return PostOp(kind="binary", algorithm=BINARY[operator], tensor=aligned(scope, right, rank))
+
+
+def keeping_nan(scope: Scope, function: Eltwise, source: Tensor) -> Node | None:
+    """A node that limits the elements of `source` and hands NaN on; None where `function` is no limit.
+
+    oneDNN's own Relu and Clip lose NaN. Of its maximum and minimum, the second operand wins where either is NaN:
+    ``max(max(x, low), x)`` is the larger one, and NaN where x is.
+    """
+    node = None
+    if source.dtype in INTEGERS:
+        return node
+    for algorithm, limit in _limits(function):
+        if node is not None:
+            scope.graph.nodes.append(node)
+            source = node.output
+        storage = Storage("const", 4, values=(limit,))
+        bound = Tensor((1,) * len(source.shape), storage)
+        node = limited(scope, algorithm, source, bound)
+    return node
+
+
+def limited(scope: Scope, algorithm: str, source: Tensor, bound: Tensor) -> Node:
+    """The maximum or minimum of `source` and a constant, NaN where `source` is; see :func:`keeping_nan`."""
+    result = scope.result(source.shape)
+    node = scope.node("binary", [source, bound], result, {"algorithm": algorithm})
+    node.post_ops.append(PostOp(kind="binary", algorithm=algorithm, tensor=source))
+    return node
+
+
+def _limits(function: Eltwise) -> Sequence[tuple[str, float]]:
+    """The bounds of a function that limits its operand."""
+    if function.algorithm == "relu" and not function.alpha:
+        return (("max", 0.0),)
+    if function.algorithm != "clip":
+        return ()
+    ends = (("max", function.alpha), ("min", function.beta))
+    return tuple(end for end in ends if abs(end[1]) < _UNBOUNDED)

@@ -12,7 +12,7 @@ from tvm_passes.cpu.host import has_bf16, has_vnni, host_target
 from tvm_passes.ir import is_tensor, op_name, static_shape, tensor_types
 from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
 from tvm_passes.onednn import contractions, halves, movement, quantized, reductions
-from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise
+from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise, keeping_nan, limited
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import Graph, Tensor
 from tvm_passes.onednn.lrn import lrn_attributes
@@ -158,16 +158,25 @@ def _emit_elementwise(scope: Scope, binding: relax.VarBinding) -> None:
             "beta": function.beta,
         }
         source = scope.activation(operand)
-        finish(scope, binding.var, scope.node("eltwise", [source], scope.result(shape), attrs))
+        keeping = keeping_nan(scope, function, source)
+        node = keeping or scope.node("eltwise", [source], scope.result(shape), attrs)
+        finish(scope, binding.var, node)
         return
     if scope.operator not in BINARY:
         raise scope.fail("an operator without a oneDNN primitive", "one of its operators")
     operands = [aligned(scope, argument, len(shape)) for argument in binding.value.args]
     if operands[0].shape != shape and operands[1].shape == shape and scope.operator in _SWAPPABLE:
         operands.reverse()
-    result = scope.result(shape)
-    attrs = {"algorithm": BINARY[scope.operator]}
-    finish(scope, binding.var, scope.node("binary", operands, result, attrs))
+    algorithm = BINARY[scope.operator]
+    if algorithm in ("max", "min"):
+        if operands[1].storage.kind not in ("const", "weight"):
+            raise scope.fail(
+                "two tensors, of which NaN of one is lost", "a constant: the unit cpu takes others"
+            )
+        finish(scope, binding.var, limited(scope, algorithm, *operands))
+        return
+    node = scope.node("binary", operands, scope.result(shape), {"algorithm": algorithm})
+    finish(scope, binding.var, node)
 
 
 _SWAPPABLE = frozenset({"add", "multiply", "maximum", "minimum"})
