@@ -47,6 +47,10 @@ GRAPHS = {
     "ScatterElements": [node("ScatterElements", "table i updates")],
     "ScatterND": [node("Unsqueeze", "i next", "j"), node("ScatterND", "table j updates")],
     "OneHot": [node("Cast", "i", "j", to=7), node("OneHot", "j three updates", "y")],
+    "MaxUnpool": [
+        node("Unsqueeze", "i front", "j"),
+        node("MaxUnpool", "pooled j", kernel_shape=[2, 2], strides=[2, 2]),
+    ],
     "cast": [to(6), LOOKED_UP],
     "cast to float and back": [to(1, output="f"), to(7, "f"), LOOKED_UP],
     "reshaped": [node("Reshape", "i shape", "j"), LOOKED_UP],
@@ -75,7 +79,12 @@ GRAPHS = {
     "not as an index": [node("Add", "i i", "k"), to(1, "k", "y")],
 }  # fmt: skip
 """By name: nodes from i to y."""
-FURTHER = {"end_first": np.array([1, 0]), "zero_axis": np.array([0])}
+FURTHER = {
+    "front": np.array([0, 1, 2]),
+    "pooled": np.ones((1, 1, 1, 2), "float32"),
+    "end_first": np.array([1, 0]),
+    "zero_axis": np.array([0]),
+}
 VALUES = [-20, -17, -16, -11, -10, -9, -8, -6, -5, -4, -3, -2, 0, 2, 3, 4, 5, 6, 7, 8, 10, 12]
 
 
