@@ -6,30 +6,13 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from layoutsel.errors import InputError
+from layoutsel.runtime.binding import bind
+from layoutsel.runtime.signature import Named, signatures
 from tvm_passes.errors import LayoutselError
-
-
-class Named(Protocol):
-    """A model's input."""
-
-    @property
-    def name(self) -> str:
-        """As the file names it."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Of its elements."""
-        ...
 
 
 class CalibrationError(LayoutselError):
@@ -59,7 +42,13 @@ def read_calibration(file: Path | str, inputs: Sequence[Named]) -> tuple[list[np
     if len(set(counts.values())) > 1:
         stated = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
         raise CalibrationError(f"{file}: got samples {stated}; expected as many of each input")
-    return tuple(list(sample) for sample in zip(*parts.values(), strict=True))
+    samples = tuple(list(sample) for sample in zip(*parts.values(), strict=True))
+    for number, sample in enumerate(samples):
+        try:
+            bind(signatures(inputs), sample, {})
+        except InputError as error:
+            raise CalibrationError(f"{file}: sample {number}: {error}") from error
+    return samples
 
 
 def _read_arrays(file: Path) -> Mapping[str, np.ndarray]:

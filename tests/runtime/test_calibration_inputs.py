@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layoutsel.runtime.calibration_inputs import CalibrationError, read_calibration
-from layoutsel.runtime.signature import Signature
+from layoutsel.runtime.signature import Signature, ValueRange
 
 INPUTS = (
     Signature(name="x", shape=(2, 3, 4), dtype="float32"),
@@ -75,3 +75,10 @@ def test_files_that_are_none(tmp_path):
         read_calibration(tmp_path / "none.npz", INPUTS)
     with pytest.raises(CalibrationError, match="cannot read"):
         read_calibration(tmp_path, INPUTS)
+
+
+def test_an_index_outside_of_its_axis(tmp_path):
+    ids = ValueRange(low=-9, high=8, start=0, stop=2)
+    takes = [Signature(name="ids", shape=(2,), dtype="int64", ranges=(ids,))]
+    with pytest.raises(CalibrationError, match=r"sample 1: input 'ids': got 9 at position \(1,\)"):
+        read_calibration(saved(tmp_path, {"ids": np.array([0, 1, 2, 9])}), takes)
