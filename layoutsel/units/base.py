@@ -15,8 +15,8 @@ A unit gives what ONNX Runtime gives, which is what IEEE 754 says of the formula
 - oneDNN loses NaN in a maximum or minimum that it fuses behind a product, a sum or another element-wise operator: Relu, Clip,
   Max and Min give the other operand there. In plain layout, a Relu fused behind a convolution may keep NaN and give NaN for
   -∞ instead, and a fused Sigmoid give 0 for NaN. Where such an operator stands alone, with a constant, it follows the rule.
-- oneDNN's exponential is infinite for NaN, its Gelu NaN for ∞; its pooling and its reductions give the least finite number
-  for -∞.
+- A fused exponential of oneDNN is infinite for NaN, its Gelu NaN for ∞; its pooling and its reductions give the least finite
+  number for -∞.
 - Winograd kernels and products in pairs of bfloat16 give NaN for all results that share a tile or a sum with an infinity.
 - TVM takes ``x - x`` and ``x * 0`` for 0; CUDA's code is generated with fast arithmetic, which promises nothing.
 - Reductions over long axes on devices give the least finite number for -∞.

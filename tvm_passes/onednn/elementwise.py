@@ -147,13 +147,17 @@ def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> Po
 
 
 def keeping_nan(scope: Scope, function: Eltwise, source: Tensor) -> Node | None:
-    """A node that limits the elements of `source` and hands NaN on; None where `function` is no limit.
+    """A node that computes `function` of `source` and hands NaN on; None where oneDNN's own does, or could not.
 
-    oneDNN's own Relu and Clip lose NaN. Of its maximum and minimum, the second operand wins where either is NaN:
-    ``max(max(x, low), x)`` is the larger one, and NaN where x is.
+    oneDNN's Relu, Clip and exponential lose NaN. Of its maximum and minimum, the second operand wins where either is NaN:
+    ``max(max(x, low), x)`` is the larger one, and NaN where x is; so is ``max(exp(x), x)``.
     """
     node = None
     if source.dtype in INTEGERS:
+        return node
+    if function.algorithm == "exp":
+        node = limited(scope, "max", source, source)
+        node.post_ops.insert(0, function.post_op())
         return node
     for algorithm, limit in _limits(function):
         if node is not None:
@@ -166,7 +170,7 @@ def keeping_nan(scope: Scope, function: Eltwise, source: Tensor) -> Node | None:
 
 
 def limited(scope: Scope, algorithm: str, source: Tensor, bound: Tensor) -> Node:
-    """The maximum or minimum of `source` and a constant, NaN where `source` is; see :func:`keeping_nan`."""
+    """The maximum or minimum of `source` and `bound`, NaN where `source` is; see :func:`keeping_nan`."""
     result = scope.result(source.shape)
     node = scope.node("binary", [source, bound], result, {"algorithm": algorithm})
     node.post_ops.append(PostOp(kind="binary", algorithm=algorithm, tensor=source))
