@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import tvm
@@ -11,29 +11,12 @@ import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from layoutsel.model.work import flops
+from layoutsel.cost.operations import TypedShape
+from layoutsel.cost.workload import SubgraphShapes
+from layoutsel.model.work import read_operation, typed_shapes
 from tvm_passes.decision import SubgraphId
-from tvm_passes.ir import Var, leaves, main_bindings, op_name, static_shape, tensor_types
+from tvm_passes.ir import Var, leaves, main_bindings, tensor_types
 from tvm_passes.rewrite_layouts import subgraph_id
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorSpec:
-    """Logical shape and element type of a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        size = tvm_ffi.dtype(self.dtype).itemsize
-        for extent in self.shape:
-            size *= extent
-        return size
-
-    def __str__(self) -> str:
-        return "×".join(map(str, self.shape)) or "scalar"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +24,47 @@ class Subgraph:
     """The unit of decision: an anchor operator with what is fused around it."""
 
     id: SubgraphId
-    anchor: str
-    """Anchor operator, such as ``nn.conv2d``; ``elementwise`` or ``movement`` where there is none."""
-    operators: tuple[str, ...]
-    """Operators in order of execution, without what dequantises operands."""
-    inputs: tuple[TensorSpec, ...]
-    weights: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    flops: int
-    """Arithmetic operations, a multiply-add counted as two."""
+    shapes: SubgraphShapes
+    """Its operators and tensors; a cost model is told of these alone."""
     structural_hash: str
     """Equal for sub-graphs that compute the same function of their inputs and weights."""
-    attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Integer attributes of the anchor operator, such as ``strides``."""
     names: tuple[str, ...] = ()
     """Names of the ONNX nodes that it came from, where known."""
+
+    @property
+    def anchor(self) -> str:
+        """Anchor operator, such as ``nn.conv2d``; ``elementwise`` or ``movement`` where there is none."""
+        return self.shapes.anchor
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Operators in order of execution, without those that dequantise operands."""
+        return self.shapes.operators
+
+    @property
+    def inputs(self) -> tuple[TypedShape, ...]:
+        """Activations that come in."""
+        return self.shapes.inputs
+
+    @property
+    def weights(self) -> tuple[TypedShape, ...]:
+        """Constants that are parameters."""
+        return self.shapes.weights
+
+    @property
+    def outputs(self) -> tuple[TypedShape, ...]:
+        """Results that go out."""
+        return self.shapes.outputs
+
+    @cached_property
+    def flops(self) -> int:
+        """Arithmetic operations, a multiply-add counted as two."""
+        return self.shapes.flops
+
+    @cached_property
+    def attributes(self) -> Mapping[str, tuple[int, ...]]:
+        """Integer attributes of the anchor operator, such as ``strides``."""
+        return self.shapes.attributes
 
     @property
     def is_quantized(self) -> bool:
@@ -80,7 +89,7 @@ class Edge:
     """None for a model result."""
     input_index: int
     """Which activation of the consumer, or which model result."""
-    tensor: TensorSpec
+    tensor: TypedShape
 
 
 @dataclass(frozen=True)
@@ -135,10 +144,6 @@ def _subgraph_calls(module: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
             yield binding.var, value
 
 
-def _specs(types: list[relax.TensorType]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(shape=static_shape(ty), dtype=str(ty.dtype)) for ty in types)
-
-
 def structural_hash(function: relax.Function) -> str:
     """Hash of what a sub-graph function computes, whatever its id and names."""
     anonymous = function.without_attr("layoutsel.subgraph")
@@ -149,54 +154,20 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
     count = int(function.attrs["layoutsel.num_activations"])
     types = [param.ty for param in function.params]
     bindings = main_bindings(function)
-    own = _without_prologue(bindings)
+    shapes = SubgraphShapes(
+        operations=tuple(read_operation(b.value, b.var.ty) for b in bindings),
+        inputs=typed_shapes([leaf for ty in types[:count] for leaf in tensor_types(ty)]),
+        weights=typed_shapes(types[count:]),
+        outputs=typed_shapes(tensor_types(function.ret_ty)),
+        named_anchor=str(function.attrs["layoutsel.anchor"]),
+    )
+    own = bindings[len(bindings) - len(shapes.own) :]
     return Subgraph(
         id=SubgraphId(str(function.attrs["layoutsel.subgraph"])),
-        anchor=str(function.attrs["layoutsel.anchor"]),
-        operators=tuple(op_name(binding.value) for binding in own),
-        inputs=_specs([leaf for ty in types[:count] for leaf in tensor_types(ty)]),
-        weights=_specs(types[count:]),
-        outputs=_specs(tensor_types(function.ret_ty)),
-        flops=sum(flops(binding.value, binding.var.ty) for binding in bindings),
+        shapes=shapes,
         structural_hash=structural_hash(function),
-        attributes=_attributes([binding.value for binding in own]),
         names=tuple(dict.fromkeys(origins[b.var.name] for b in own if b.var.name in origins)),
     )
-
-
-def _without_prologue(bindings: Sequence[relax.VarBinding]) -> Sequence[relax.VarBinding]:
-    """`bindings` from the first on that does more than to dequantise an operand, if any does."""
-    for position, binding in enumerate(bindings):
-        if op_name(binding.value) != "dequantize":
-            return bindings[position:]
-    return bindings
-
-
-_ATTRIBUTES = ("strides", "padding", "dilation", "groups", "pool_size", "axis", "axes")
-
-
-def _attributes(values: Sequence[relax.Expr]) -> dict[str, tuple[int, ...]]:
-    """Of the anchor, which comes first; of the first permutation, with the shape that it permutes."""
-    found = _integer_attributes(values[0]) if values else {}
-    for value in values:
-        if op_name(value) == "permute_dims":
-            shape = static_shape(value.args[0].ty)
-            axes = value.attrs.axes or reversed(range(len(shape)))
-            return {**found, "permuted": shape, "axes": tuple(int(axis) for axis in axes)}
-    return found
-
-
-def _integer_attributes(value: relax.Expr) -> dict[str, tuple[int, ...]]:
-    """Those of :data:`_ATTRIBUTES` that a call has."""
-    found: dict[str, tuple[int, ...]] = {}
-    attrs = value.attrs if isinstance(value, Call) else None
-    for name in _ATTRIBUTES if attrs is not None else ():
-        attribute = getattr(attrs, name, None)
-        if isinstance(attribute, int):
-            found[name] = (int(attribute),)
-        elif attribute is not None:
-            found[name] = tuple(int(entry) for entry in attribute)
-    return found
 
 
 def _edges(module: tvm.IRModule) -> Iterator[Edge]:
@@ -234,7 +205,7 @@ def _reads(
     for index, value in enumerate(values):
         if isinstance(value, Var) and value in source and isinstance(value.ty, relax.TensorType):
             producer, output_index = source[value]
-            (tensor,) = _specs([value.ty])
+            (tensor,) = typed_shapes([value.ty])
             yield Edge(
                 producer=producer,
                 output_index=output_index,

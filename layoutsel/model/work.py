@@ -1,67 +1,51 @@
-"""Arithmetic work of operators: one table, the source of every FLOP count."""
+"""Operator calls of Relax read as shapes and attributes; :mod:`layoutsel.cost.operations` counts their work."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from math import prod
 
 from tvm import relax
 from tvm.ir import Call
 
+from layoutsel.cost.operations import Operation, TypedShape
+from layoutsel.cost.workload import ATTRIBUTES
 from tvm_passes.ir import op_name, static_shape, tensor_types
-from tvm_passes.operators import MOVEMENT
 
 
-def _elements(ty: relax.Type) -> int:
-    return sum(prod(static_shape(leaf)) for leaf in tensor_types(ty))
+def typed_shapes(types: list[relax.TensorType]) -> tuple[TypedShape, ...]:
+    """Shapes and element types of tensor types.
 
-
-def _convolution(call: Call, result: relax.Type) -> int:
-    weight = static_shape(call.args[1].ty)
-    return 2 * _elements(result) * prod(weight[1:])
-
-
-def _transposed_convolution(call: Call, _result: relax.Type) -> int:
-    weight = static_shape(call.args[1].ty)
-    return 2 * _elements(call.args[0].ty) * prod(weight[1:])
-
-
-def _matmul(call: Call, result: relax.Type) -> int:
-    return 2 * _elements(result) * static_shape(call.args[0].ty)[-1]
-
-
-def _pooling(call: Call, result: relax.Type) -> int:
-    return _elements(result) * prod(int(extent) for extent in call.attrs.pool_size)
-
-
-def _over_input(operations: int) -> Callable[[Call, relax.Type], int]:
-    return lambda call, _result: operations * _elements(call.args[0].ty)
-
-
-FLOPS: dict[str, Callable[[Call, relax.Type], int]] = {
-    **{f"nn.conv{rank}d": _convolution for rank in (1, 2, 3)},
-    **{f"nn.conv{rank}d_transpose": _transposed_convolution for rank in (1, 2, 3)},
-    **{f"nn.{kind}_pool{rank}d": _pooling for kind in ("max", "avg") for rank in (1, 2, 3)},
-    **{f"nn.adaptive_avg_pool{rank}d": _over_input(1) for rank in (1, 2, 3)},
-    **dict.fromkeys(("sum", "mean", "max", "min", "prod"), _over_input(1)),
-    **dict.fromkeys(("nn.softmax", "nn.log_softmax"), _over_input(5)),
-    **dict.fromkeys(("nn.layer_norm", "nn.group_norm", "nn.instance_norm"), _over_input(8)),
-    **dict.fromkeys(("quantize", "dequantize"), _over_input(0)),
-    "variance": _over_input(3),
-    "matmul": _matmul,
-}
-
-
-def flops(call: relax.Expr, result: relax.Type) -> int:
-    """Arithmetic operations of one operator call, a multiply-add counted as two.
-
-    An operator that is not in the table counts one per element of its result; one that only moves elements, none.
+    Raises
+    ------
+    UnsupportedModel
+        If a shape is not static.
     """
-    operator = op_name(call)
-    if operator in FLOPS:
-        return FLOPS[operator](call, result)
-    return (
-        0
-        if operator in MOVEMENT or operator in {"concat", "split", "take", "strided_slice"}
-        else _elements(result)
+    return tuple(TypedShape(static_shape(ty), str(ty.dtype)) for ty in types)
+
+
+def read_operation(value: relax.Expr, result: relax.Type) -> Operation:
+    """Read an expression that is bound to a variable of type `result`; only calls have a name and operands.
+
+    Raises
+    ------
+    UnsupportedModel
+        If a shape is not static.
+    """
+    operands = value.args if isinstance(value, Call) else ()
+    return Operation(
+        operator=op_name(value),
+        inputs=typed_shapes([leaf for operand in operands for leaf in tensor_types(operand.ty)]),
+        outputs=typed_shapes(tensor_types(result)),
+        attributes=_integer_attributes(value),
     )
+
+
+def _integer_attributes(value: relax.Expr) -> dict[str, tuple[int, ...]]:
+    """Those of :data:`~layoutsel.cost.workload.ATTRIBUTES` that a call has."""
+    found: dict[str, tuple[int, ...]] = {}
+    attrs = value.attrs if isinstance(value, Call) else None
+    for name in ATTRIBUTES if attrs is not None else ():
+        attribute = getattr(attrs, name, None)
+        if isinstance(attribute, int):
+            found[name] = (int(attribute),)
+        elif attribute is not None:
+            found[name] = tuple(int(entry) for entry in attribute)
+    return found
