@@ -11,8 +11,11 @@ from layoutsel.cost.model_card import PartCard
 from tvm_passes.decision import Decision
 from tvm_passes.operators import ELEMENTWISE, MOVEMENT, QUANTIZATION
 
-_MACHINE, _OPERATOR, _LAYOUT, _ALGORITHM, _FUSED = 0.2, 0.4, 0.3, 0.3, 0.2
-"""Further half distance of the quartiles, as a logarithm, where the model has not seen this."""
+_MACHINE, _OPERATOR, _LAYOUT, _ALGORITHM, _FUSED, _CODE = 0.2, 0.4, 0.3, 0.3, 0.2, 0.7
+"""Further half distance of the quartiles, as a logarithm, where the model has not seen this.
+
+The last is the median error of the shipped model's predictions for the CPU without facts about the code.
+"""
 
 _LAYOUTS = frozenset({*VOCABULARY["layout"], "NCHW4c"})
 _ALGORITHMS = frozenset(
@@ -21,6 +24,8 @@ _ALGORITHMS = frozenset(
 )
 # A sub-graph of local response normalisation consists of a pooling, among others.
 _OPERATORS = ELEMENTWISE | MOVEMENT | QUANTIZATION | {*VOCABULARY["anchor"], "nn.avg_pool3d"}
+_UNHINTED = ("lrn",)
+"""The CPU states nothing about its kernel for local response normalisation; devices state nothing about any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +39,29 @@ class Familiar:
     algorithms: frozenset[str]
     fused: frozenset[str]
     """Operators next to the anchor."""
+    unhinted: frozenset[str]
+    """Anchor operators that it has seen without facts about the code."""
 
     @classmethod
-    def of(cls, card: PartCard, *, machine: bool) -> Familiar:
-        """Read the names off a card; the names that features know, where an older card does not say."""
+    def of(cls, card: PartCard, *, machine: bool, device: bool = False) -> Familiar:
+        """Read the names off a card; the names that features know, where an older card does not say.
+
+        `machine` says whether the part knows the machine, `device` whether it is of a unit on a device.
+        """
+        older = card.operators if device else _UNHINTED
         return cls(
             machine=machine,
             anchors=frozenset(card.operators),
             layouts=frozenset(card.layouts) or _LAYOUTS,
             algorithms=frozenset(card.algorithms) or _ALGORITHMS,
             fused=frozenset(card.fused) or _OPERATORS,
+            unhinted=frozenset(older if card.unhinted is None else card.unhinted),
         )
 
     def doubts(self, workload: Workload, decision: Decision) -> Iterator[float]:
         """Half distance of the quartiles, as a logarithm, that each unfamiliar part of a candidate adds."""
+        if workload.operator not in self.unhinted and not workload.hints_of(decision):
+            yield _CODE
         if not self.machine:
             yield _MACHINE
         if workload.operator not in self.anchors:

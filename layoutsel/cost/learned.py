@@ -198,7 +198,8 @@ class LearnedCost(CostModel):
             yield under(cost, question.conditions, self.conditions)
 
     def _familiar(self, unit: str) -> Familiar:
-        return Familiar.of(self.model.card.parts[unit], machine=self._knows_where(unit))
+        card, device = self.model.card.parts[unit], unit in self.model.card.device_features
+        return Familiar.of(card, machine=self._knows_where(unit), device=device)
 
     def _knows(self, decision: Decision) -> bool:
         """Whether its unit's part can predict `decision`: a model of one device cannot extrapolate to others."""

@@ -31,6 +31,8 @@ class PartCard:
     """Algorithms of decisions; empty where an older model does not say."""
     fused: tuple[str, ...] = ()
     """Operators of all sub-graphs; empty where an older model does not say."""
+    unhinted: tuple[str, ...] | None = None
+    """Anchor operators of sub-graphs without facts about their code; None where an older model does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,5 +70,7 @@ class ModelCard:
 
 def _with_all_fields(part: Any) -> Any:
     return (
-        {"layouts": [], "algorithms": [], "fused": [], **part} if isinstance(part, dict) else part
+        {"layouts": [], "algorithms": [], "fused": [], "unhinted": None, **part}
+        if isinstance(part, dict)
+        else part
     )

@@ -136,6 +136,7 @@ class Seen:
     layouts: tuple[str, ...] = ()
     algorithms: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
+    unhinted: tuple[str, ...] = ()
 
 
 def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
@@ -153,6 +154,7 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
             layouts=_sorted(sample.decision.layout for sample in mine),
             algorithms=_sorted(sample.decision.algorithm for sample in mine),
             fused=_sorted(name for sample in mine for name in sample.workload.operators),
+            unhinted=_sorted(s.workload.operator for s in mine if not s.workload.hints),
         )
         yield unit, subgraph_table(mine), seen
     if boundaries := [boundary for boundary in dataset.boundaries if not is_copy(boundary)]:
@@ -260,6 +262,7 @@ def train(
             layouts=seen.layouts,
             algorithms=seen.algorithms,
             fused=seen.fused,
+            unhinted=seen.unhinted,
         )
     if not set(parts) - {BOUNDARY}:
         raise LayoutselError(

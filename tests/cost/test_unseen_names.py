@@ -20,12 +20,19 @@ from layoutsel.cost.training import Options, train
 from tvm_passes.decision import Decision
 
 NHWC = Decision(unit="cpu", layout="NHWC")
-WORK = convolution(64, 64, 28, 3)
+OTHERS = {
+    "unit": replace(NHWC, unit="npu"),
+    "layout": replace(NHWC, layout="NDHWC24z"),
+    "precision": replace(NHWC, precision="fp4"),
+    "algorithm": replace(NHWC, algorithm="fft"),
+}
+EVERYTHING = replace(NHWC, layout="NDHWC24z", algorithm="fft")
+WORK = replace(
+    convolution(64, 64, 28, 3),
+    hints={str(one): {"tasks": 8.0} for one in (NHWC, EVERYTHING, *OTHERS.values())},
+)
 UNSEEN = {
-    "unit": (WORK, replace(NHWC, unit="npu")),
-    "layout": (WORK, replace(NHWC, layout="NDHWC24z")),
-    "precision": (WORK, replace(NHWC, precision="fp4")),
-    "algorithm": (WORK, replace(NHWC, algorithm="fft")),
+    **{name: (WORK, decision) for name, decision in OTHERS.items()},
     "operator": (replace(WORK, operator="nn.deformable"), NHWC),
     "fused operator": (replace(WORK, operators=("nn.conv2d", "nn.mish")), NHWC),
 }
@@ -55,12 +62,22 @@ def test_it_is_priced_and_less_certain(request, which, name):
 
 def test_everything_unseen_at_once(shipped):
     work = replace(WORK, operator="nn.deformable", operators=("nn.deformable", "nn.mish"))
-    decision = Decision(unit="cpu", layout="NDHWC24z", algorithm="fft")
-    most = shipped.subgraph(work, decision)
+    most = shipped.subgraph(work, EVERYTHING)
     assert most.source == "learned"
     for name in ("layout", "algorithm", "operator"):
         one = shipped.subgraph(*UNSEEN[name])
         assert most.spread_us / most.us > one.spread_us / one.us
+
+
+def test_no_facts_about_the_code_are_less_certain(shipped, trained):
+    """From shapes alone; unless the model was trained without such facts."""
+    bare = replace(WORK, hints={})
+    known, found = shipped.subgraph(WORK, NHWC), shipped.subgraph(bare, NHWC)
+    assert found.source == "learned"
+    assert found.spread_us / found.us > known.spread_us / known.us + 0.5
+    usual, same = trained.subgraph(WORK, NHWC), trained.subgraph(bare, NHWC)
+    assert usual.spread_us / usual.us == pytest.approx(same.spread_us / same.us, rel=0.2)
+    assert trained.model.card.parts["cpu"].unhinted == ("nn.conv2d",)
 
 
 def test_other_names_set_no_feature_of_their_group():
