@@ -24,6 +24,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu.convolution": (
         "tvm_passes.cpu.convolution:ConvolutionKernel",
         "tvm_passes.cpu.plan_series:plan_conv1d",
+        "tvm_passes.cpu.plan_volumes:plan_conv3d",
     ),
     "cpu.generic": ("tvm_passes.cpu.fallback:legalise",),
     "cpu.lrn": ("tvm_passes.cpu.lrn:plan_lrn",),
@@ -39,7 +40,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu.rows": ("tvm_passes.cpu.rows:plan_layer_norm", "tvm_passes.cpu.rows:plan_softmax"),
     "cpu.transposed": ("tvm_passes.cpu.plan_transposed:plan_transposed",),
     "cpu.tuned": ("tvm_passes.tuned:tuned_code", "tvm_passes.tunable:tunable"),
-    "cpu.window": ("tvm_passes.cpu.window:Window",),
+    "cpu.window": ("tvm_passes.cpu.window:Window", "tvm_passes.cpu.depthwise:Depthwise"),
     "cpu.winograd": ("tvm_passes.cpu.winograd:WinogradKernel",),
     "amx": ("tvm_passes.amx:plan_amx",),
     "onednn": ("tvm_passes.onednn:LowerOnednn",),

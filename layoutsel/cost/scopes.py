@@ -22,7 +22,7 @@ HOSTED: Mapping[str, tuple[str, ...]] = {"amx": ("cpu",)}
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "concat": ("cpu.pointwise",),
-    DEPTHWISE: ("cpu.window",),
+    DEPTHWISE: ("cpu.convolution", "cpu.window"),
     "elementwise": ("cpu.pointwise",),
     "lrn": ("cpu.lrn",),
     "matmul": ("cpu.convolution", "cpu.products"),
@@ -33,11 +33,13 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "nn.conv1d_transpose": ("cpu.transposed",),
     "nn.conv2d": ("cpu.convolution",),
     "nn.conv2d_transpose": ("cpu.transposed",),
+    "nn.conv3d": ("cpu.convolution",),
     "nn.layer_norm": ("cpu.rows",),
     "nn.max_pool2d": ("cpu.window",),
     "nn.softmax": ("cpu.rows",),
 }
 """Families of the CPU's kernels, by :func:`kernel_of`. Generic code alone computes what is not named here."""
+_CONVOLUTIONS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d"})
 GENERIC = "cpu.generic"
 """Family of the code that TVM generates where no kernel fits; possible in the plain layout."""
 ALGORITHMS: Mapping[str, tuple[str, ...]] = {
@@ -56,9 +58,9 @@ TRANSFORM = frozenset({"cpu", "cpu.reorder", GENERIC, "onednn"})
 
 def kernel_of(work: Workload) -> str:
     """Name the kernel that computes a sub-graph: its anchor, or :data:`DEPTHWISE`."""
-    if work.operator == "nn.conv2d" and work.weights:
+    if work.operator in _CONVOLUTIONS and work.weights:
         groups = work.attributes.get("groups", (1,))[0]
-        if groups == work.weights[0][0] > 1 and work.weights[0][1] == 1:
+        if groups > 1 and work.weights[0][1] == 1:
             return DEPTHWISE
     return work.operator
 

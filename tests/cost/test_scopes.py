@@ -148,7 +148,7 @@ def work(weights, groups):
 def test_depthwise_convolutions_are_windows():
     assert scopes.kernel_of(work((16, 16, 3, 3), 1)) == CONVOLUTION
     assert scopes.kernel_of(work((16, 8, 3, 3), 2)) == CONVOLUTION
-    assert scopes.kernel_of(work((32, 1, 3, 3), 16)) == CONVOLUTION
+    assert scopes.kernel_of(work((32, 1, 3, 3), 16)) == scopes.DEPTHWISE
     assert scopes.kernel_of(work((16, 1, 3, 3), 16)) == scopes.DEPTHWISE
     assert scopes.kernel_of(work((16, 1, 3, 3), 1)) == CONVOLUTION
 

@@ -36,10 +36,9 @@ def check(name, decision):
 
 
 NOT_3D = sorted(name for name in TRANSPOSED if not name.endswith("3d"))
-CONV1D = sorted(name for name in OTHER_CONVOLUTIONS if name.startswith("conv1d"))
 
 
-@pytest.mark.parametrize("name", [*CONV2D, *CONV1D, *NOT_3D, *MATMUL])
+@pytest.mark.parametrize("name", [*CONV2D, *OTHER_CONVOLUTIONS, *NOT_3D, *MATMUL])
 def test_plain(name):
     check(name, Decision(unit="cpu"))
 
@@ -109,7 +108,7 @@ def test_transposed_in_other_layouts(name, layout):
     assert relative_error(got, want) < TOLERANCE["f32"]
 
 
-@pytest.mark.parametrize("name", [*CONV1D, *NOT_3D])
+@pytest.mark.parametrize("name", [*OTHER_CONVOLUTIONS, *NOT_3D])
 def test_the_same_kernels_of_constant_weights(name):
     case = CASES[name]
     feeds, model = case.feeds(), case.model(constant=True)

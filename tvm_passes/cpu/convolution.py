@@ -22,28 +22,9 @@ from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.filters import Filters, emit_packing
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.taps import Axis
 from tvm_passes.cpu.tiling import Tiling, Workload, best_tiling, row_tilings, virtual_rows
 from tvm_passes.cpu.view import View
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """One axis that a kernel slides along."""
-
-    size: int
-    """Inputs along it."""
-    results: int
-    kernel: int
-    stride: int = 1
-    dilation: int = 1
-    pad: int = 0
-    """Inputs missing before the first."""
-
-    @property
-    def is_inside(self) -> bool:
-        """Whether every tap of every result meets an input."""
-        last = (self.results - 1) * self.stride + (self.kernel - 1) * self.dilation - self.pad
-        return self.pad <= 0 and last < self.size
 
 
 @dataclass(frozen=True, kw_only=True)

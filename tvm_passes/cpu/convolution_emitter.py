@@ -13,9 +13,10 @@ from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
+from tvm_passes.cpu.taps import Reach, enter_taps, reach_at
 
 if TYPE_CHECKING:
-    from tvm_passes.cpu.convolution import Axis, ConvolutionKernel
+    from tvm_passes.cpu.convolution import ConvolutionKernel
 
 _BODY = 20
 """Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
@@ -46,40 +47,6 @@ class _Place:
     """Lanes of the last vector that exist."""
     weights: TirExpr
     """Offset of the tile's packed weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Reach:
-    """The taps along one axis that meet an input at one result."""
-
-    axis: Axis
-    at: TirExpr
-    """Number of the result."""
-    low: TirExpr
-    high: TirExpr
-    """First tap, and the one behind the last."""
-
-    @staticmethod
-    def of(axis: Axis, at: TirExpr) -> _Reach:
-        """The taps at result `at`."""
-        if axis.is_inside:
-            return _Reach(axis=axis, at=at, low=0, high=axis.kernel)
-        first, dilation = at * axis.stride - axis.pad, axis.dilation
-        low = T.max(0, (dilation - 1 - first) // dilation)
-        high = T.min(axis.kernel, (axis.size - first + dilation - 1) // dilation)
-        return _Reach(axis=axis, at=at, low=bind(low), high=bind(high))
-
-
-def _taps(reach: Sequence[_Reach], loops: ExitStack) -> tuple[TirExpr, TirExpr]:
-    """Enter the loops over kernel rows; gives the present one and the input row that it meets."""
-    row = source = 0
-    for one in reach:
-        axis = one.axis
-        step = loops.enter_context(emit.serial(one.high - one.low))
-        tap = bind(step + one.low)
-        row = row * axis.kernel + tap
-        source = source * axis.size + (one.at * axis.stride + tap * axis.dilation - axis.pad)
-    return row, source
 
 
 class ConvolutionEmitter:
@@ -187,7 +154,7 @@ class ConvolutionEmitter:
     def _reduce(self, place: _Place, accumulators: Sequence[Sequence[Accumulator]]) -> None:
         conv = self.conv
         kernel_w = conv.kernel[1]
-        reach = self._reach(place.y)
+        reach = reach_at(self.conv.row_axes, place.y)
         with emit.serial(conv.group_in // self.block) as chunk:
             for column in range(kernel_w):
                 masks = [self._valid(left, place.width, column) for left in place.lefts]
@@ -232,24 +199,13 @@ class ConvolutionEmitter:
         limit = self.geometry.row if conv.pointwise else conv.in_width
         return tuple(pixel for pixel, x in enumerate(positions) if 0 <= x < limit)
 
-    def _reach(self, y: TirExpr) -> tuple[_Reach, ...]:
-        """The taps inside the image at output row `y`, by axis."""
-        axes, place = self.conv.row_axes, y
-        found: list[_Reach] = []
-        for axis in reversed(axes):
-            outer = len(found) == len(axes) - 1
-            at = place if outer else bind(place % axis.results)
-            found.append(_Reach.of(axis, at))
-            place = place if outer else bind(place // axis.results)
-        return tuple(reversed(found))
-
     def _columns(
         self,
         place: _Place,
         accumulators: Sequence[Sequence[Accumulator]],
         chunk: TirExpr,
         column: int,
-        reach: Sequence[_Reach],
+        reach: Sequence[Reach],
         valid: Sequence[int],
     ) -> None:
         """All kernel rows and the channels of a block, for one kernel column."""
@@ -263,7 +219,7 @@ class ConvolutionEmitter:
         base = place.image * view.n + channels + x * pixel_stride
         start = place.weights + (chunk * kernel_w + column) * (kernel_h * self.block * width)
         with ExitStack() as loops:
-            kernel_row, y = _taps(reach, loops)
+            kernel_row, y = enter_taps(reach, loops)
             with emit.serial(self.block // unroll) as inner:
                 source = bind(base + y * row_stride + inner * (unroll * view.c))
                 weights = bind(start + (kernel_row * self.block + inner * unroll) * width)

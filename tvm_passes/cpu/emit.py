@@ -152,6 +152,16 @@ def lanes_of(value: TirExpr, first: int, count: int, lanes: int) -> TirExpr:
     return tirx.Shuffle([value], indices)
 
 
+def across(vector: TirExpr, lanes: int, combine: Callable[[TirExpr, TirExpr], TirExpr]) -> TirExpr:
+    """`combine` over the lanes of one vector."""
+    if lanes == 1:
+        return vector
+    half = lanes // 2
+    low, high = lanes_of(vector, 0, half, lanes), lanes_of(vector, half, half, lanes)
+    folded = across(bind(combine(low, high)), half, combine)
+    return combine(folded, lanes_of(vector, lanes - 1, 1, lanes)) if lanes % 2 else folded
+
+
 class Accumulator:
     """A vector that lives in a register: a small buffer that LLVM promotes.
 

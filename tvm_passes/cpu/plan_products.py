@@ -11,6 +11,7 @@ import numpy as np
 
 from tvm_passes.cpu.batched import plan_batched
 from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.depthwise import Depthwise
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.filters import Filters, convolution_filters, matrix_filters
@@ -162,9 +163,39 @@ def direct_kernel(
     )
 
 
+def depthwise_plan(
+    product: Product, shape: Convolution, *, with_narrow: bool = True
+) -> Plan | None:
+    """Plan of a convolution whose filters each see one channel, in plain layouts; None for any other.
+
+    Parameters
+    ----------
+    with_narrow
+        Whether to take rows that fill less than half a vector.
+    """
+    if block_size(product.subgraph.out_layouts[0]):
+        return None
+    kernel = Depthwise(
+        shape=shape,
+        source=product.source.view,
+        weights=product.weights.view,
+        result=product.subgraph.result_view,
+        unit=product.unit,
+        epilogue=product.epilogue,
+    )
+    if not kernel.fits or (kernel.is_narrow and not with_narrow):
+        return None
+    source, weights = product.source.index, product.weights.index
+    return Plan(
+        subgraph=product.subgraph,
+        emit=lambda buffers, out: kernel.emit(buffers, buffers[source], buffers[weights], out),
+        hints=kernel.hints,
+    )
+
+
 def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
     # A shuffle is not eligible; weights are transformed in numpy, when the model is built.
-    if product.computed or not is_eligible(shape):
+    if product.computed or is_stored(product.subgraph) or not is_eligible(shape):
         return product.anchor.operator
     source = product.source.view
     result = product.subgraph.result_view
@@ -189,13 +220,19 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     shape = conv2d_shape(product.anchor)
     if shape is None:
         return product.anchor.operator
-    is_depthwise = shape.groups == shape.in_channels == shape.out_channels > 1
-    if is_stored(subgraph) and not is_depthwise:
-        return product.anchor.operator
     if subgraph.algorithm in OUTPUTS:
         return _winograd_plan(product, shape)
-    if is_depthwise:
+    has_window = shape.groups == shape.in_channels == shape.out_channels > 1
+    if plan := depthwise_plan(product, shape, with_narrow=not has_window):
+        return plan
+    if has_window:
         return window_plan(subgraph, shape, "depthwise", unit)
+    return _direct_plan(product, shape)
+
+
+def _direct_plan(product: Product, shape: Convolution) -> Plan | str:
+    if is_stored(product.subgraph):
+        return product.anchor.operator
     kernel = direct_kernel(product, shape, convolution_filters)
     return product.plan(kernel, kernel.pack) if kernel else product.anchor.operator
 

@@ -10,7 +10,7 @@ from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.plan_products import direct_kernel, read_product
+from tvm_passes.cpu.plan_products import depthwise_plan, direct_kernel, read_product
 from tvm_passes.cpu.subgraph import Node, Subgraph, is_plain, is_stored, reshaped
 
 
@@ -50,6 +50,8 @@ def plan_conv1d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     if isinstance(product, str):
         return product
     shape = _image_shape(product.anchor)
+    if shape and (plan := depthwise_plan(product, shape)):
+        return replace(plan, subgraph=subgraph)
     kernel = direct_kernel(product, shape, convolution_filters) if shape else None
     if kernel is None:
         return subgraph.anchor

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from tvm_passes.cpu.convolution import Axis, Convolution
+from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.plan_products import Product, direct_kernel, read_product
+from tvm_passes.cpu.plan_products import Product, depthwise_plan, direct_kernel, read_product
 from tvm_passes.cpu.subgraph import Node, Param, Subgraph, is_plain, is_stored, reshaped
+from tvm_passes.cpu.taps import Axis
 from tvm_passes.cpu.view import as_planes
 
 
@@ -24,8 +25,10 @@ def plan_conv3d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     product = read_product(subgraph, unit, is_volume=True)
     if isinstance(product, str):
         return product
-    shape = _shape(product.anchor)
-    kernel = direct_kernel(_flat(product), shape, convolution_filters) if shape else None
+    flat, shape = _flat(product), _shape(product.anchor)
+    if shape and (plan := depthwise_plan(flat, shape)):
+        return replace(plan, subgraph=subgraph)
+    kernel = direct_kernel(flat, shape, convolution_filters) if shape else None
     if kernel is None:
         return subgraph.anchor
 

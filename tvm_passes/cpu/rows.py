@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit, vector_math
-from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, lanes_of, load, splat, store
+from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, across, bind, load, splat, store
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import Plan
@@ -121,9 +121,9 @@ class _Row:
         for vector in range(full - full % count, full):
             step(vector, sums[vector % count])
         total = _halved([one.value for one in sums], combine)
-        parts = [_across(bind(total), lanes, combine)]
+        parts = [across(bind(total), lanes, combine)]
         if rest:
-            parts.append(_across(bind(read(full * lanes, rest)), rest, combine))
+            parts.append(across(bind(read(full * lanes, rest)), rest, combine))
         return bind(_halved(parts, combine))
 
 
@@ -136,16 +136,6 @@ def _halved(values: Sequence[TirExpr], combine: Combine) -> TirExpr:
 
 def _pairs(values: Sequence[TirExpr]) -> Iterator[Sequence[TirExpr]]:
     return (values[start : start + 2] for start in range(0, len(values), 2))
-
-
-def _across(vector: TirExpr, lanes: int, combine: Combine) -> TirExpr:
-    """`combine` over the lanes of one vector."""
-    if lanes == 1:
-        return vector
-    half = lanes // 2
-    low, high = lanes_of(vector, 0, half, lanes), lanes_of(vector, half, half, lanes)
-    folded = _across(bind(combine(low, high)), half, combine)
-    return combine(folded, lanes_of(vector, lanes - 1, 1, lanes)) if lanes % 2 else folded
 
 
 def _softmax(row: _Row) -> None:
