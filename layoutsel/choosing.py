@@ -22,7 +22,7 @@ from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
-from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
+from layoutsel.planning.values import MAKESPAN, REL_ERROR, SUM, WITHIN_ERROR
 from layoutsel.precision import PrecisionMode
 from layoutsel.pricing import warn_of_unknown_machine
 from layoutsel.versions import all_versions
@@ -127,5 +127,4 @@ def explained(
         ),
     )
     mode = session.precision
-    budget = mode.tolerance if mode.is_budget else None
-    return replace(made, precision=mode.name, max_rel_error=budget)
+    return replace(made, precision=mode.name, max_rel_error=mode.limits.get(REL_ERROR))

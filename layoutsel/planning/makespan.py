@@ -19,9 +19,6 @@ from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.resources import Resources
 from tvm_passes.decision import Decision, SubgraphId
 
-_ROUNDING = 1e-9
-"""Relative difference of equal sums that were added in different orders."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
@@ -64,13 +61,6 @@ class Makespan:
     def gap(self) -> float:
         """Relative gap between makespan and bound."""
         return max(self.us - self.bound_us, 0.0) / max(self.us, 1e-9)
-
-    @classmethod
-    def of(cls, found: Schedule, bound_us: float) -> Makespan:
-        """Makespan of a schedule."""
-        us = found.makespan_us
-        assert bound_us <= us * (1 + _ROUNDING), f"{bound_us} us is no lower bound on {us} us"
-        return cls(us=us, bound_us=min(bound_us, us), order=found.order)
 
 
 class _Clock:

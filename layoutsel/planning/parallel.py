@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from layoutsel.planning.calls import memories_of
-from layoutsel.planning.makespan import Makespan, Schedule, Scheduler
+from layoutsel.planning.makespan import Schedule, Scheduler
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
@@ -18,6 +18,9 @@ from tvm_passes.decision import Decision, SubgraphId
 _LOG = logging.getLogger(__name__)
 
 _SAME_US = 1e-6
+"""Difference of makespans that counts as none, microseconds."""
+_ROUNDING = 1e-9
+"""Relative difference of equal sums that were added in different orders."""
 _TRIALS = 4000
 """Maximum number of schedules that the descents try.
 
@@ -43,11 +46,6 @@ class Parallel:
     schedule: Schedule
     bound_us: float
     """No schedule of any plan of the problem is shorter, microseconds."""
-
-    @property
-    def makespan(self) -> Makespan:
-        """Makespan and order of calls, as plan files keep them."""
-        return Makespan.of(self.schedule, self.bound_us)
 
 
 def solve_parallel(
@@ -75,6 +73,8 @@ def solve_parallel(
     best = min(ends, key=lambda found: found.us)
     steps = min(_STEPS * len(problem.nodes), _MOST_STEPS)
     best = _annealed(problem, scheduler, best, _Trials(steps, enough_us, start + time_limit_s))
+    most_us = best.us * (1 + _ROUNDING) + _SAME_US
+    assert bound.bound_us <= most_us, f"{bound.bound_us} us is no lower bound on {best.us} us"
     return Parallel(decisions=best.decisions, schedule=best.schedule, bound_us=bound.bound_us)
 
 
