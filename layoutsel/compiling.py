@@ -5,33 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timezone
 from functools import partial
-from typing import Any
 
-from layoutsel.building.build import Lowered, generate_code
-from layoutsel.cost.machine import this_machine
 from layoutsel.errors import DeviceError
-from layoutsel.planning import documents
+from layoutsel.plan_code import Building
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.device_errors import BUILD, LOST
-from layoutsel.runtime.linking import runnable
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.runtime.signature import signatures
 from layoutsel.runtime.trial import run_within
 from layoutsel.session import Session
-from layoutsel.versions import all_versions
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
-from tvm_passes.isa import EXTENSIONS, cpu_flags
 
 logger = logging.getLogger(__name__)
 
-GENERATORS = 2
-"""Plans for which code is generated at once: LLVM uses one core for each."""
 REBUILDS = 4
 """How often a sub-graph that a device fails at goes to the CPU alone; then the device is given up."""
 
@@ -50,23 +39,27 @@ def compiled(session: Session, plan: Plan) -> CompiledModel:
         If a device fails that shall not be done without.
     """
     _require_here(session)
-    lowered = session.lower(plan.decisions, plan.order)
-    return _settled(session, plan, lambda: _generated(session, plan, lowered))
+    with Building(session, plan, plan.decisions) as building:
+        return _settled(session, plan, building.model)
 
 
-def compiled_all(session: Session, plans: Mapping[str, Plan]) -> dict[str, CompiledModel]:
-    """Those of the rival `plans` that can be built, see :func:`compiled`; with a warning for each of the others."""
-    generating: dict[str, Future[CompiledModel]] = {}
-    models: dict[str, CompiledModel] = {}
+def compiled_all(
+    session: Session, plans: Mapping[str, Plan], time_limit_s: float | None = None
+) -> dict[str, CompiledModel]:
+    """Those of the rival `plans` that can be built, see :func:`compiled`; with a warning for each of the others.
+
+    Their code is generated at the same time, each within `time_limit_s`.
+    """
     _require_here(session)
-    with ThreadPoolExecutor(GENERATORS) as generators:
-        for name, plan in plans.items():
-            with _doing_without(name):
-                lowered = session.lower(plan.decisions, plan.order)
-                generating[name] = generators.submit(_generated, session, plan, lowered)
-        for name, model in generating.items():
-            with _doing_without(name):
-                models[name] = _settled(session, plans[name], model.result)
+    models: dict[str, CompiledModel] = {}
+    with contextlib.ExitStack() as stack:
+        started = {
+            name: stack.enter_context(Building(session, plan, plan.decisions, time_limit_s))
+            for name, plan in plans.items()
+        }
+        for name, building in started.items():
+            with _doing_without(name), building:
+                models[name] = _settled(session, plans[name], building.model)
     return models
 
 
@@ -83,7 +76,12 @@ def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]
             runs = "runs" if len(failed) == 1 else "run"
             logger.warning("%s; %s %s on the CPU instead", error.what, ", ".join(failed), runs)
             decisions.update(dict.fromkeys(failed, Decision(unit="cpu")))
-            generate = partial(_generated, session, plan, session.lower(decisions, plan.order))
+            generate = partial(_built, session, plan, dict(decisions))
+
+
+def _built(session: Session, plan: Plan, decisions: Mapping[SubgraphId, Decision]) -> CompiledModel:
+    with Building(session, plan, decisions) as building:
+        return building.model()
 
 
 def _tried(session: Session, model: CompiledModel) -> CompiledModel:
@@ -128,37 +126,3 @@ def _doing_without(name: str) -> Iterator[None]:
         yield
     except LayoutselError as error:
         logger.warning("the rival plan %r cannot be built: %s", name, error)
-
-
-def _generated(session: Session, plan: Plan, lowered: Lowered) -> CompiledModel:
-    executable = generate_code(lowered.module, lowered.target)
-    header = header_of(session, plan, lowered)
-    return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
-
-
-def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
-    """What the artifact of a plan that was lowered tells of itself."""
-    fallbacks = {
-        id_: str(decision)
-        for id_, decision in lowered.decisions.items()
-        if decision != plan.decisions[id_]
-    }
-    return {
-        "schema_version": 1,
-        "model": session.model.name,
-        "model_hash": session.model.content_hash,
-        "inputs": [one.to_json() for one in signatures(session.model.inputs)],
-        "outputs": [one.to_json() for one in signatures(session.model.outputs)],
-        "threads": session.threads,
-        "units": sorted({decision.unit for decision in lowered.decisions.values()}),
-        "devices": list(lowered.devices),
-        "places": list(lowered.places),
-        "readers": list(lowered.readers),
-        "features": sorted(cpu_flags() & {*EXTENSIONS, *this_machine().isa}),
-        "plan": documents.to_json(plan),
-        "fallbacks": fallbacks,
-        "calls": [list(call) for call in lowered.calls],
-        "versions": all_versions(),
-        "machine": str(this_machine()),
-        "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }

@@ -14,6 +14,7 @@ import numpy as np
 
 from layoutsel.compiling import compiled, compiled_all
 from layoutsel.memory import MemoryBudget
+from layoutsel.plan_code import BUILD_LIMIT_S
 from layoutsel.planning.plan import Measured, Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.refine import Seen
@@ -39,6 +40,8 @@ FIRST_RUN_S = 10.0
 """Seconds more for its first run: drivers build kernels in it, and memory is touched for the first time."""
 AT_ONCE = 2
 """Plans that are built at once: LLVM uses one core for each."""
+LEAST_BUILD_S = 10.0
+"""Seconds that building a rival may take even where the time limit comes sooner."""
 DROP_AFTER = 4
 """Turns of the race after which the clearly slower ones are left out."""
 WATCH_S = 0.5
@@ -123,7 +126,8 @@ class Contest:
                 del waiting[name]
                 self._left_out[_NO_ROOM].append(name)
                 continue
-            built = compiled_all(self.session, batch)
+            left_s = max(self.deadline - time.monotonic(), LEAST_BUILD_S)
+            built = compiled_all(self.session, batch, min(left_s, BUILD_LIMIT_S))
             for name, plan in batch.items():
                 del waiting[name]
                 if name in built:
@@ -144,13 +148,14 @@ class Contest:
 
     def _has_room(self, *plans: Plan) -> bool:
         """Whether `plans` fit into memory: sub-graphs that are decided alike share their packed weights."""
+        give_back()  # what lies about free would count
         kept = [self.entered[name].plan for name in self._alive]
         shared = {(id_, decision) for one in kept for id_, decision in one.decisions.items()}
         wanted = {(id_, decision) for one in plans for id_, decision in one.decisions.items()}
         further: Counter[SubgraphId] = Counter()
         for id_, decision in wanted - shared:
             further[id_] += self.memory.packed_bytes(id_, decision)
-        return self.memory.has_room(further)
+        return self.memory.has_room(further, len(plans))
 
     def _take_in(self, name: str, plan: Plan, model: CompiledModel) -> None:
         """Try a model, and watch it. A rival that takes too long is dropped; the chosen one is no longer raced then."""

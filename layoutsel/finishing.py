@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from layoutsel.session import Session
 from layoutsel.verification import Reference, checks_of, note, reference_of, worst_excess
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import BuildError
+from tvm_passes.weight_pool import give_back
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ def _forget_prices(session: Session) -> None:
     """Give back the memory of what only pricing needs; it is made again when it is asked for."""
     for name in ("learned", "candidates", "workloads", "records"):
         vars(session).pop(name, None)
+    gc.collect()
+    give_back()
 
 
 def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:

@@ -14,10 +14,10 @@ from tvm_passes.errors import LayoutselError
 
 WEIGHTS = 3.0
 """Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
-FURTHER_BYTES = 160 << 20
-"""… and this. Python, TVM and ONNX take some 315 MB before."""
-CODE_BYTES = 32 << 20
-"""Memory of a plan beside its weights: generating its code, the code, and its activations."""
+FURTHER_BYTES = 215 << 20
+"""… and this. Python, TVM and ONNX take some 285 MB before."""
+CODE_BYTES = 110 << 20
+"""Memory of a plan besides its weights: mostly that of the process which generates its code."""
 LARGER: Mapping[str, float] = {"winograd": 36 / 9, "winograd2": 16 / 9, SPLIT_BF16: 3 / 2}
 """Size of packed weights in terms of their own, by algorithm or precision; 1 for all others."""
 _STATUS = Path("/proc/self/statm")
@@ -64,7 +64,7 @@ class MemoryBudget:
         larger = max(LARGER.get(word, 1.0) for word in (decision.algorithm, decision.precision))
         return int(larger * self.weights[subgraph])
 
-    def has_room(self, further: Mapping[SubgraphId, int]) -> bool:
-        """Whether a plan fits besides with packed weights of so many bytes, by sub-graph; packing takes the largest twice."""
-        needed = CODE_BYTES + sum(further.values()) + max(further.values(), default=0)
+    def has_room(self, further: Mapping[SubgraphId, int], plans: int = 1) -> bool:
+        """Whether `plans` fit besides with packed weights of so many bytes, by sub-graph; packing takes the largest twice."""
+        needed = plans * CODE_BYTES + sum(further.values()) + max(further.values(), default=0)
         return resident_bytes() + needed <= self.limit_bytes

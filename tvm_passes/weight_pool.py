@@ -53,14 +53,23 @@ class WeightPool:
         digest.update(content.data)
         memory = self._memory.get(digest.digest())
         if memory is None:
-            memory = pages_of(on_own_pages(array))
-            assert memory is not None, "it was put there"
-            self._memory[digest.digest()] = memory
+            memory = self.adopt(digest.digest(), on_own_pages(array))
         self._since_trim_bytes += content.nbytes
         if self._since_trim_bytes >= TRIM_BYTES:
             self._since_trim_bytes = 0
             self._give_back()
         return constant_on(memory, array.shape, array.dtype.name)
+
+    def adopt(self, digest: bytes, pages: np.ndarray) -> np.ndarray:
+        """Take over an array on pages of its own, whose content has that digest; its bytes."""
+        memory = pages_of(pages)
+        assert memory is not None, "it was put there"
+        self._memory[digest] = memory
+        return memory
+
+    def in_use(self) -> dict[bytes, np.ndarray]:
+        """The memory of all constants that are in use, by digest."""
+        return dict(self._memory.items())
 
 
 def give_back() -> None:

@@ -11,8 +11,8 @@ from layoutsel.bundling.compile import export_library
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.targets import features
 from layoutsel.bundling.write import write_archive
-from layoutsel.compiling import header_of
 from layoutsel.ondevice.manifest import Check, Deployed, Manifest
+from layoutsel.plan_code import header_of
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import bits_of

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,13 +24,30 @@ _NEEDS_LINKING = ("c", "static_library")
 _WHAT = "cannot link a shared library"
 
 
+class Linked:
+    """A shared library that has no name any more: a file that goes with this object.
+
+    Parameters
+    ----------
+    file
+        The library under its name, which may go then.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("rb")
+
+    def copy(self, path: Path) -> None:
+        """Write it under a name."""
+        shutil.copyfile(f"/proc/self/fd/{self._file.fileno()}", path)
+
+
 def export_library(executable: Any, library: Path, *, compiler: str | None = None) -> None:
     """Link a compiled module into a shared library.
 
     Parameters
     ----------
     executable
-        What ``tvm.compile`` gives.
+        What ``tvm.compile`` gives, or a library that was linked of it.
     compiler
         The C++ compiler that links; this machine's where None.
 
@@ -40,6 +58,9 @@ def export_library(executable: Any, library: Path, *, compiler: str | None = Non
     """
     module = getattr(executable, "mod", executable)
     try:
+        if isinstance(executable, Linked):
+            executable.copy(library)
+            return
         with _workspace(module) as folder:
             executable.export_library(
                 str(library), workspace_dir=folder, fcompile=partial(_link, compiler)

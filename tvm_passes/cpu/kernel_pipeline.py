@@ -44,8 +44,16 @@ class _Memory:
         if len(self._entries) > _CAPACITY:
             self._entries.popitem(last=False)
 
+    def clear(self) -> None:
+        self._entries.clear()
+
 
 _memory = _Memory()
+
+
+def forget_kernels() -> None:
+    """Give back the memory of the functions that are kept; they are lowered again when they come again."""
+    _memory.clear()
 
 
 def _pipeline() -> tuple[Any, Any, Any]:
