@@ -16,7 +16,7 @@ WEIGHTS = 3.0
 """Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
 FURTHER_BYTES = 215 << 20
 """… and this. Python, TVM and ONNX take some 285 MB before."""
-CODE_BYTES = 110 << 20
+CODE_BYTES = 96 << 20
 """Memory of a plan besides its weights: mostly that of the process which generates its code."""
 LARGER: Mapping[str, float] = {"winograd": 36 / 9, "winograd2": 16 / 9, SPLIT_BF16: 3 / 2}
 """Size of packed weights in terms of their own, by algorithm or precision; 1 for all others."""
