@@ -76,7 +76,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
 
     The time is bounded. After the import, solving takes some ten seconds for each plan, and measuring
     `measure_budget_s` and one candidate's 60 s (``measured``: 60 s for each candidate and boundary). Racing takes
-    `time_limit_s` and what was begun then: one build and one run of each contender. Verifying takes `time_limit_s` for
+    `time_limit_s` and what was begun then: one build and one run of each contender; the build of the chosen plan ten
+    minutes. Verifying takes `time_limit_s` for
     the reference, and as much for the first run of a plan that was not raced.
 
     Parameters
@@ -128,7 +129,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     time_limit_s
         Seconds that racing plans takes at most, and each of the steps of verification: the reference, a run.
     memory_limit_mb
-        Megabytes that compiling takes beyond the memory of the process before; three times the weights and 160 MB where
+        Megabytes that compiling takes beyond the memory of the process before; three times the weights and 225 MB where
         None. Plans that do not fit beside the fastest one are not raced.
     allow_external_links
         Whether links among a file's external data may lead out of its folder, or the cache that it is a link into.

@@ -85,7 +85,7 @@ MemoryLimitOption = Annotated[
         "--memory-limit",
         metavar="MB",
         help="Memory that compiling takes beyond that of the program itself.",
-        show_default="three times the weights and 160",
+        show_default="three times the weights and 225",
     ),
 ]
 CostModelOption = Annotated[
