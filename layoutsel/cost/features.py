@@ -58,10 +58,6 @@ _SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable
 """Hints that are taken as they are."""
 
 
-OTHER = "other"
-"""Code of a layout, precision, operator or algorithm that a model has no feature for: none of its group's are set."""
-
-
 @dataclass(frozen=True)
 class Asked:
     """A candidate on a machine, to be priced."""
@@ -147,7 +143,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "algorithm": _ALGORITHMS,
     }
 )
-"""Names that have a feature of their own, by group; any other name is :data:`OTHER`."""
+"""Names that have a feature of their own, by group. Any other name encodes as "other": no feature of its group is set."""
 _HINTS = (*_KERNELS, *_IMPLEMENTATIONS)
 NAMES = (
     *(*WORK, *_OF_CODE, *MACHINE, *_OF_STORAGE),
@@ -257,7 +253,7 @@ def _assign(rows: np.ndarray, places: Sequence[tuple[int, int]], values: np.ndar
 
 @lru_cache(maxsize=4096)
 def _chosen(operator: str, decision: Decision) -> tuple[int, ...]:
-    """Columns that are 1 for a choice; a name outside :data:`VOCABULARY` has none, which means :data:`OTHER`."""
+    """Columns that are 1 for a choice; a name outside :data:`VOCABULARY` has none, which means "other"."""
     choice = {
         "anchor": operator,
         "layout": decision.layout,
