@@ -25,7 +25,7 @@ from layoutsel.handing_over import entries, received
 from layoutsel.planning import documents
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.linking import Linked, export_library, runnable
+from layoutsel.runtime.linking import Linked, link_of, runnable
 from layoutsel.runtime.machine import load_library
 from layoutsel.runtime.signature import signatures
 from layoutsel.session import Session
@@ -123,10 +123,10 @@ class Building:
         def work(connection: Connection) -> None:
             lowered = self._lowered()
             header = header_of(self._session, self._plan, lowered)
-            weights, executable = lowered.weights, _generated(lowered)
+            weights, executables = lowered.weights, [_generated(lowered)]
             del lowered
             forget_kernels()
-            export_library(executable, library)
+            link_of(executables.pop, library)
             table, contents = entries(weights, self._session.weights, self._held)
             del weights
             connection.send((header, table))

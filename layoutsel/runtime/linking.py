@@ -8,8 +8,7 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import tvm_ffi
 
 from layoutsel.processes import run_limited
 from tvm_passes.errors import LayoutselError
+from tvm_passes.weight_pool import give_back
 
 _LINK_LIMIT_S = 300.0
 _NEEDS_LINKING = ("c", "static_library")
@@ -56,15 +56,37 @@ def export_library(executable: Any, library: Path, *, compiler: str | None = Non
     LayoutselError
         If there is no room, or no compiler, or it fails or takes too long.
     """
-    module = getattr(executable, "mod", executable)
-    try:
-        if isinstance(executable, Linked):
+    if isinstance(executable, Linked):
+        with _explained():
             executable.copy(library)
-            return
-        with _workspace(module) as folder:
-            executable.export_library(
-                str(library), workspace_dir=folder, fcompile=partial(_link, compiler)
-            )
+        return
+    link_of([executable].pop, library, compiler=compiler)
+
+
+def link_of(take: Callable[[], Any], library: Path, *, compiler: str | None = None) -> None:
+    """Link the compiled module that `take` gives; errors as of :func:`export_library`.
+
+    Where nobody else holds the module, its memory goes back before the linker takes some.
+    """
+    orders: list[tuple[str, Sequence[str], Sequence[str]]] = []
+
+    def later(target: str, objects: Sequence[str], options: Sequence[str] = ()) -> None:
+        orders.append((target, objects, options))
+
+    executable = take()
+    with _explained(), _workspace(getattr(executable, "mod", executable)) as folder:
+        executable.export_library(str(library), workspace_dir=folder, fcompile=later)
+        del executable
+        give_back()
+        for order in orders:
+            _link(compiler, *order)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of the system as errors of linking."""
+    try:
+        yield
     except OSError as error:
         raise LayoutselError(f"{_WHAT}: {error.strerror or error}; make room for it") from error
 
@@ -86,9 +108,11 @@ def _workspace(module: Any) -> Iterator[str]:
     """A folder whose object files lie in memory: where a disk is full, LLVM would end the whole process."""
     parts = module._collect_dso_modules()
     _check_file_size(module, parts)
+    names = (*(f"lib{index}.o" for index in range(len(parts))), "devc.o")
+    del module, parts  # their memory may go back while this goes on
     with contextlib.ExitStack() as files:
         folder = files.enter_context(tempfile.TemporaryDirectory(prefix="layoutsel-"))
-        for name in (*(f"lib{index}.o" for index in range(len(parts))), "devc.o"):
+        for name in names:
             descriptor = os.memfd_create(name)
             files.callback(os.close, descriptor)
             (Path(folder) / name).symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
