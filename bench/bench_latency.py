@@ -13,8 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from layoutsel.benchmarking.cases import Case
 from layoutsel.benchmarking.engines import ENGINES, Job
-from layoutsel.model.zoo import LIGHT_MODELS
 from layoutsel.runtime.samples import rel_l2_err
+from layoutsel.zoo.light_models import LIGHT_MODELS
 
 TUNED = pytest.mark.skipif(
     "not config.getoption('--tuned')", reason="tuning takes an hour; --tuned"

@@ -12,13 +12,13 @@ from script import run
 
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
+from layoutsel.compile.session import Session
 from layoutsel.planning.alternatives import best_with, single_plans
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.session import Session
 from tvm_passes.decision import Decision, SubgraphId
 
 SINGLES = 3

@@ -17,6 +17,7 @@ from script import run
 
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
+from layoutsel.compile.session import Session
 from layoutsel.cost.datasets import SHIPPED
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import Dataset
@@ -24,7 +25,6 @@ from layoutsel.cost.training import train
 from layoutsel.evaluation.evaluate import split, unit_data
 from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.session import Session
 
 HYBRID_SHARE = 0.1
 """Of the time that measuring everything took."""

@@ -17,11 +17,11 @@ from curves import Curve, Panel, draw
 
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.benchmarking.compare import save
+from layoutsel.compile.session import Session
 from layoutsel.model.import_load import load_model
-from layoutsel.model.zoo import set_batch
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.problem import HOST, PlanningProblem
-from layoutsel.session import Session
+from layoutsel.zoo.light_models import set_batch
 from tvm_passes.decision import Decision, SubgraphId
 
 MACHINE = Path(__file__).parent / "machines" / "xeon_8380_a10.json"

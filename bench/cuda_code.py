@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.target import Target
 
 from layoutsel.benchmarking.cases import case_name
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
 from tvm_passes import cuda
 from tvm_passes.backends import BACKENDS
 from tvm_passes.rewrite_layouts import RewriteLayouts

@@ -14,10 +14,10 @@ from typing import Any
 from script import run
 
 from layoutsel.benchmarking.cases import case_name
-from layoutsel.finishing import finish
+from layoutsel.compile.build_best import finish
+from layoutsel.compile.session import Session
 from layoutsel.planning.parallel import chains
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.session import Session
 from layoutsel.units.base import units
 
 DEVICES = ("cuda", "opencl")

@@ -26,8 +26,8 @@ from fuzzing.shrink import shrunk
 from fuzzing.trial import FAILURES
 
 from layoutsel.benchmarking.compare import save
-from layoutsel.cost.outcome import Failure
-from layoutsel.cost.worker import Worker
+from layoutsel.device.outcome import Failure
+from layoutsel.device.worker import Worker
 
 LIMIT_S = 120.0
 """Time of one trial: what takes longer hangs."""

@@ -15,8 +15,8 @@ from script import run
 
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
-from layoutsel.runtime.threads import set_threads
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
+from layoutsel.device.threads import set_threads
 from tvm_passes.cpu import host_target
 
 TURNS = 5

@@ -18,10 +18,10 @@ from script import run
 
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
+from layoutsel.compile.session import Session
+from layoutsel.core.precision import BF16, F32, SPLIT_BF16
+from layoutsel.device.threads import set_threads
 from layoutsel.model.graph import Subgraph
-from layoutsel.precision import BF16, F32, SPLIT_BF16
-from layoutsel.runtime.threads import set_threads
-from layoutsel.session import Session
 from tvm_passes import amx
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision

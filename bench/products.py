@@ -17,8 +17,8 @@ from tvm import relax
 
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
-from layoutsel.runtime.threads import set_threads
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
+from layoutsel.device.threads import set_threads
 from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target

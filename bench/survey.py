@@ -14,11 +14,11 @@ from typing import Any
 from survey_networks import NETWORKS, network
 
 from layoutsel.benchmarking.compare import save
-from layoutsel.generic import NOTABLE
-from layoutsel.model.architectures import ARCHITECTURES
-from layoutsel.model.zoo import LIGHT_MODELS
-from layoutsel.session import Session
+from layoutsel.compile.generic import NOTABLE
+from layoutsel.compile.session import Session
 from layoutsel.units.base import units
+from layoutsel.zoo.architectures import ARCHITECTURES
+from layoutsel.zoo.light_models import LIGHT_MODELS
 
 UNITS = ("cpu", "onednn")
 """Units that compute in f32 on the host. Others decline what they have no kernel for, or get TVM's schedules."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from onnx import ModelProto
 
-from layoutsel.model.architectures.builder import Graph, Value, ints
+from layoutsel.zoo.architectures.builder import Graph, Value, ints
 
 
 def _conv(g: Graph, x: Value, out: int, kernel: list[int], **attributes: object) -> Value:

@@ -15,9 +15,9 @@ from script import run
 
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
+from layoutsel.compile.session import Session
+from layoutsel.device.threads import set_threads
 from layoutsel.model.graph import Subgraph
-from layoutsel.runtime.threads import set_threads
-from layoutsel.session import Session
 from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from layoutsel.runtime.openmp import preload_openmp
+from layoutsel.device.openmp import preload_openmp
 
 preload_openmp()
 

@@ -12,14 +12,14 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import onnx
 import tvm
 
-from layoutsel.cost.machine import this_machine
-from layoutsel.fallback import with_fallback
-from layoutsel.finishing import as_planned, finish
+from layoutsel.compile.build_best import as_planned, finish
+from layoutsel.compile.fallback import with_fallback
+from layoutsel.compile.session import TIME_LIMIT_S, OnProgress, Session
+from layoutsel.core.precision import check_budget, precision_mode
+from layoutsel.device.machine import this_machine
+from layoutsel.device.turns import Turn
 from layoutsel.planning.plan import Plan, check_fits
-from layoutsel.precision import check_budget, precision_mode
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.turns import Turn
-from layoutsel.session import TIME_LIMIT_S, OnProgress, Session
 from layoutsel.units.base import with_default_units
 from tvm_passes.limits import ImportLimits
 

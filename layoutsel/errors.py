@@ -61,7 +61,7 @@ class DeviceError(LayoutselError):
     device
         Kind of the device's target.
     cause
-        Name of the entry of :data:`layoutsel.runtime.device_errors.CAUSES`.
+        Name of the entry of :data:`layoutsel.device.device_errors.CAUSES`.
     subgraph
         Id of the sub-graph that it failed at; empty where none can be named.
     """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import BoundarySample, MachineProfile, Provenance, Sample
+from layoutsel.device.machine import Machine
 from tvm_passes.decision import Decision
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")

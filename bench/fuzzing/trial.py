@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from layoutsel.compiling import compiled
+from layoutsel.compile.compiling import compiled
+from layoutsel.compile.session import Session
+from layoutsel.compile.verification import checks_of, reference_of
 from layoutsel.errors import LayoutselError
 from layoutsel.model.graph import Subgraph
-from layoutsel.runtime.reference_engine import import_onnxruntime, open_session
-from layoutsel.session import Session
+from layoutsel.references.reference_engine import import_onnxruntime, open_session
 from layoutsel.units.base import units
-from layoutsel.verification import checks_of, reference_of
 from tvm_passes.decision import Decision
 
 DATA_LIMIT_BYTES = 8 << 30

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from layoutsel.precision import PrecisionMode
-from layoutsel.runtime.onnx_reference import onnx_softmaxes
+from layoutsel.core.precision import PrecisionMode
+from layoutsel.references.onnx_reference import onnx_softmaxes
 
 LOGITS, PROBABILITIES, OUTPUT = "logits", "probabilities", "output"
 """Kinds of results."""

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 
 from layoutsel.benchmarking.accuracy import Compared, compared
+from layoutsel.device.signature import Signature
 from layoutsel.model import import_load, import_shapes
 from layoutsel.model.input_use import uses_of
-from layoutsel.runtime.drawn_inputs import drawn_inputs
-from layoutsel.runtime.onnx_reference import onnx_logits, onnxruntime_reference
-from layoutsel.runtime.signature import Signature
+from layoutsel.references.drawn_inputs import drawn_inputs
+from layoutsel.references.onnx_reference import onnx_logits, onnxruntime_reference
 
 _LOG = logging.getLogger(__name__)
 

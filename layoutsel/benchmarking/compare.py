@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layoutsel import documents
 from layoutsel.benchmarking.accuracy import Accuracy, Compared, judged
 from layoutsel.benchmarking.cases import case_name, write_case
 from layoutsel.benchmarking.engines import ENGINES, Job
 from layoutsel.benchmarking.racer import EngineError, Racer, Report, start
-from layoutsel.cost.machine import this_machine, versions
-from layoutsel.planning import documents
-from layoutsel.precision import PrecisionMode, precision_mode
+from layoutsel.core.precision import PrecisionMode, precision_mode
+from layoutsel.device.machine import this_machine, versions
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1

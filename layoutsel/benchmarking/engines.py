@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.precision import BF16, F32
-from layoutsel.runtime.reference_engine import import_onnxruntime
+from layoutsel.core.precision import BF16, F32
+from layoutsel.references.reference_engine import import_onnxruntime
 from tvm_passes.errors import LayoutselError
 
 Report = Callable[[str], None]
@@ -153,7 +153,7 @@ def _load_tvm(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
     import tvm
     from tvm import relax
 
-    from layoutsel.runtime.threads import set_threads
+    from layoutsel.device.threads import set_threads
 
     set_threads(job.threads)
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(job.workdir / "tvm.so")), tvm.cpu())

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from layoutsel.building.asked import tensor_spec
+from layoutsel.building.workloads import tensor_spec
 from layoutsel.cost.measured import Progress, Request
 from layoutsel.cost.model import TensorSpec
-from layoutsel.cost.outcome import Outcome, Timing
 from layoutsel.cost.store import Store
-from layoutsel.cost.worker import Reply, Worker
+from layoutsel.device.outcome import Outcome, Timing
+from layoutsel.device.worker import Reply, Worker
 from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision

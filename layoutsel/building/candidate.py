@@ -12,11 +12,11 @@ from tvm import relax
 from tvm.ir import Call
 
 from layoutsel.building.build import generate_code
-from layoutsel.ondevice.candidate import Candidate
-from layoutsel.ondevice.tensors import random_tensor
+from layoutsel.device.candidate import Candidate
+from layoutsel.device.tensors import random_tensor
+from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.runtime.arrays import placed, to_tensor
 from layoutsel.runtime.linking import runnable
-from layoutsel.runtime.machine import virtual_machine
 from tvm_passes.arrays import array_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId

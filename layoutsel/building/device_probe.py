@@ -14,9 +14,9 @@ import numpy as np
 import tvm
 from tvm.tirx.script import builder as T
 
+from layoutsel import documents
 from layoutsel.building.candidate import device_called
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.planning import documents
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import emit, host_target
 from tvm_passes.errors import LayoutselError

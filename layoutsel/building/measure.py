@@ -9,9 +9,9 @@ import tvm
 
 from layoutsel.building.candidate import Built, build_candidate, build_chain, build_transform
 from layoutsel.building.reference import reference_kernel
-from layoutsel.ondevice import timing
-from layoutsel.ondevice.timing import CHAIN, Measured, time_copy
-from layoutsel.runtime.threads import set_threads
+from layoutsel.device import timing
+from layoutsel.device.threads import set_threads
+from layoutsel.device.timing import CHAIN, Measured, time_copy
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
@@ -26,7 +26,7 @@ def run_request(request: Mapping[str, Any]) -> Measured:
     Returns
     -------
     tuple
-        Time and spread of one run, microseconds, and how many runs were made: see :mod:`layoutsel.ondevice.timing`.
+        Time and spread of one run, microseconds, and how many runs were made: see :mod:`layoutsel.device.timing`.
     """
     threads = int(request["threads"])
     set_threads(threads)
@@ -52,7 +52,7 @@ def places_of(request: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def time_candidate(built: Built, threads: int) -> Measured:
-    """Time one run of a candidate on this machine; see :func:`layoutsel.ondevice.timing.time_candidate`."""
+    """Time one run of a candidate on this machine; see :func:`layoutsel.device.timing.time_candidate`."""
     with for_threads(threads):
         reference = reference_kernel().ready
     return timing.time_candidate(built.ready, reference, threads)

@@ -1,4 +1,4 @@
-"""The reference kernel, which is timed beside every candidate: see :mod:`layoutsel.ondevice.reference`."""
+"""The reference kernel, which is timed beside every candidate: see :mod:`layoutsel.device.reference`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.target import Target
 
 from layoutsel.building.candidate import Built, build_candidate
-from layoutsel.ondevice.reference import CHANNELS, SIDE
+from layoutsel.device.reference import CHANNELS, SIDE
 from tvm_passes.cpu import host_target
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.decision import Decision

@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from layoutsel import documents
 from layoutsel.bundling.profile import combined, machine_profile
+from layoutsel.compile.versions import all_versions
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.scopes import DEVICE, kernel_of
 from layoutsel.cost.store import Context, Store, default_path
-from layoutsel.ondevice import results as results_of
-from layoutsel.ondevice.results import DeployedResult, Results
-from layoutsel.planning import documents
-from layoutsel.versions import all_versions
+from layoutsel.device import results as results_of
+from layoutsel.device.results import DeployedResult, Results
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError
@@ -29,7 +29,7 @@ class BroughtHome:
     measurements: int
     failures: int
     machine: str
-    """Of people: :meth:`layoutsel.cost.machine.Machine.__str__`."""
+    """Of people: :meth:`layoutsel.device.machine.Machine.__str__`."""
     machine_file: Path | None
     """The machine, as ``layoutsel plan --machine`` takes it; None where no candidates were measured."""
     complete: bool

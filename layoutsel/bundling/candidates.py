@@ -10,12 +10,12 @@ from layoutsel.building.measure import places_of
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.write import write_archive
+from layoutsel.compile.session import Session
+from layoutsel.core.precision import OWN
 from layoutsel.cost.measured import Request
-from layoutsel.cost.outcome import Failure
-from layoutsel.ondevice.manifest import Boundary, Candidate, Manifest, Program, Unbuilt
+from layoutsel.device.manifest import Boundary, Candidate, Manifest, Program, Unbuilt
+from layoutsel.device.outcome import Failure
 from layoutsel.planning.problem import Tensor
-from layoutsel.precision import OWN
-from layoutsel.session import Session
 
 _FREE = Priced(us=0.0, spread_us=0.0, source="", score_us=0.0)
 

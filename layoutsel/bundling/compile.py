@@ -14,8 +14,8 @@ from tvm.target import Target
 
 from layoutsel.building.candidate import Built
 from layoutsel.building.measure import build_request
-from layoutsel.ondevice.archive import sha256
-from layoutsel.ondevice.manifest import Argument, Program
+from layoutsel.device.archive import sha256
+from layoutsel.device.manifest import Argument, Program
 from layoutsel.runtime import linking
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.cpu import host_target

@@ -11,12 +11,12 @@ from layoutsel.bundling.compile import export_library
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.targets import features
 from layoutsel.bundling.write import write_archive
-from layoutsel.ondevice.manifest import Check, Deployed, Manifest
-from layoutsel.plan_code import header_of
+from layoutsel.compile.plan_code import header_of
+from layoutsel.compile.verification import Reference, reference_of
+from layoutsel.device.manifest import Check, Deployed, Manifest
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import bits_of
-from layoutsel.verification import Reference, reference_of
 from tvm_passes.ir import tensor_types
 
 _MODEL, _DATA = "lib/model.so", "data"

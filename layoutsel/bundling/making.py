@@ -10,8 +10,9 @@ from typing import Any
 from layoutsel.bundling.compile import Order
 from layoutsel.bundling.pool import Compiled, OnCompiled, compile_all
 from layoutsel.bundling.targets import architecture, features
-from layoutsel.cost.outcome import Failure
-from layoutsel.ondevice.manifest import (
+from layoutsel.compile.session import Session
+from layoutsel.compile.versions import all_versions
+from layoutsel.device.manifest import (
     SCHEMA_VERSION,
     Boundary,
     Candidate,
@@ -21,8 +22,7 @@ from layoutsel.ondevice.manifest import (
     Requirements,
     Unbuilt,
 )
-from layoutsel.session import Session
-from layoutsel.versions import all_versions
+from layoutsel.device.outcome import Failure
 from tvm_passes.cpu import host_target
 from tvm_passes.errors import LayoutselError
 from tvm_passes.gpu.target import device_target

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from queue import SimpleQueue
 
 from layoutsel.bundling.compile import Order
-from layoutsel.cost.outcome import Failure
-from layoutsel.cost.worker import Reply, Worker
-from layoutsel.ondevice.manifest import Program
-from layoutsel.session import CANDIDATE_LIMIT_S
+from layoutsel.compile.session import CANDIDATE_LIMIT_S
+from layoutsel.device.manifest import Program
+from layoutsel.device.outcome import Failure
+from layoutsel.device.worker import Reply, Worker
 
 PROCESSES = 2
 

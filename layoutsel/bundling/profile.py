@@ -7,12 +7,12 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from layoutsel.building.boundaries import HOST_UNIT
+from layoutsel.core.precision import BF16, F32
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import MachineProfile
-from layoutsel.ondevice.results import Results
-from layoutsel.precision import BF16, F32
+from layoutsel.device.results import Results
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import HOST
 

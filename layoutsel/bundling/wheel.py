@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from layoutsel.files import replacing
+from layoutsel.core.files import replacing
 
 
 @dataclass(frozen=True, kw_only=True)

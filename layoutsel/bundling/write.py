@@ -5,10 +5,10 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from layoutsel.files import replacing, write_text
-from layoutsel.ondevice.archive import MANIFEST, SUMS, sha256
-from layoutsel.ondevice.manifest import Manifest
-from layoutsel.planning import documents
+from layoutsel import documents
+from layoutsel.core.files import replacing, write_text
+from layoutsel.device.archive import MANIFEST, SUMS, sha256
+from layoutsel.device.manifest import Manifest
 
 
 def write_archive(folder: Path, manifest: Manifest, path: Path) -> None:

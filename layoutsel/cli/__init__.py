@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 for an error of the user's, 130 for Ctrl-C, 1 for one of ours."""
-    from layoutsel.cli import terminal
-    from layoutsel.cli.exit_codes import USER_ERROR
+    from layoutsel.core.exit_codes import USER_ERROR
+    from layoutsel.report import terminal
 
     try:
         terminal.open_standard_streams()

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from layoutsel.cli import terminal
+from layoutsel.report import terminal
 
 if TYPE_CHECKING:
     from layoutsel.cost.measured import Progress as Measurement

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layoutsel.cli import terminal
-from layoutsel.cli.exit_codes import USER_ERROR
 from layoutsel.cli.options import (
     CacheOption,
     CostOption,
@@ -26,9 +24,11 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
-from layoutsel.fallback import check_fallback
-from layoutsel.files import check_output
-from layoutsel.precision import F32, precision_mode
+from layoutsel.compile.fallback import check_fallback
+from layoutsel.core.exit_codes import USER_ERROR
+from layoutsel.core.files import check_output
+from layoutsel.core.precision import F32, precision_mode
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _reporting() -> Iterator[Any]:
 def show_rows(rows: Sequence[Row]) -> None:
     """Print the rows with their ratios, and what they amount to over all models."""
     from layoutsel.benchmarking.compare import OURS
-    from layoutsel.cli.plan_tables import new_table
+    from layoutsel.report.plan_tables import new_table
 
     numbers = (
         "median ms",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.options import (
     LimitOption,
@@ -27,13 +26,14 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
-from layoutsel.files import check_output
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
 if TYPE_CHECKING:
     from layoutsel.bundling.making import Making
-    from layoutsel.ondevice.manifest import Manifest
+    from layoutsel.device.manifest import Manifest
 
 
 def bundle(
@@ -140,7 +140,7 @@ class Asked:
         """A folder to make a bundle in, for the model on that machine."""
         from layoutsel.bundling.making import Making
         from layoutsel.bundling.targets import check_compilers, machine_of_targets
-        from layoutsel.session import Session
+        from layoutsel.compile.session import Session
 
         elsewhere = machine_of_targets(self.targets, self.threads)
         session = Session.open(

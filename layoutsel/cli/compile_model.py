@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import Activity, activity
 from layoutsel.cli.options import (
     BudgetOption,
@@ -33,14 +32,15 @@ from layoutsel.cli.options import (
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
-from layoutsel.files import check_output
-from layoutsel.ondevice.artifact_header import LEAST_BYTES, check_name
-from layoutsel.precision import check_budget, precision_mode
+from layoutsel.core.files import check_output
+from layoutsel.core.precision import check_budget, precision_mode
+from layoutsel.device.artifact_header import LEAST_BYTES, check_name
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
     from layoutsel.runtime.compiled import CompiledModel
-    from layoutsel.session import Session
 
 
 def compile_model(
@@ -150,11 +150,11 @@ def build(
     wanted: Wanted, shown: Activity, *, verify: bool = True, verify_speed: bool = True
 ) -> CompiledModel:
     """Plan and build."""
-    from layoutsel.fallback import with_fallback
+    from layoutsel.compile.fallback import with_fallback
 
     def planned(session: Session) -> CompiledModel:
         problem, made = wanted.plan(session, shown)
-        from layoutsel.finishing import finish
+        from layoutsel.compile.build_best import finish
 
         rivals = " and its rivals" if verify_speed else ""
         shown.phase(f"building the plan{rivals}")
@@ -182,21 +182,21 @@ def build_plan(
 
 def show_compiled(compiled: CompiledModel, where: str) -> None:
     """Print what was built, how it was checked and where it is."""
-    from layoutsel.cli.plan_tables import (
+    from layoutsel.planning.plan import Plan
+    from layoutsel.report.plan_tables import (
         check_lines,
         fallback_lines,
         measured_table,
         summary,
         trade_off_tables,
     )
-    from layoutsel.planning.plan import Plan
 
     made = Plan.read(dict(compiled.plan), file="plan")
     terminal.show(summary(made))
     if made.measured:
         terminal.show("", measured_table(made))
     if made.residuals is not None:
-        from layoutsel.cli.residual_tables import residual_lines
+        from layoutsel.report.residual_tables import residual_lines
 
         terminal.show("", *residual_lines(made, made.residuals))
     for id_, decision in compiled.header.get("fallbacks", {}).items():

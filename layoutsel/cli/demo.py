@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.options import (
     CacheOption,
     LimitOption,
@@ -17,6 +16,7 @@ from layoutsel.cli.options import (
     PrecisionOption,
     ThreadsOption,
 )
+from layoutsel.report import terminal
 
 MODEL = "light:resnet50"
 PEERS = ("onnxruntime", "tvm")
@@ -38,9 +38,9 @@ def demo(
     from layoutsel.cli.activity import activity
     from layoutsel.cli.bench import bench_models, show_rows
     from layoutsel.cli.compile_model import build, show_compiled
-    from layoutsel.cli.plan_tables import plan_table
     from layoutsel.cli.planner import Wanted
     from layoutsel.planning.plan import Plan
+    from layoutsel.report.plan_tables import plan_table
 
     with tempfile.TemporaryDirectory(prefix="layoutsel-demo-") as folder:
         artifact = Path(folder) / "demo.so"

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.options import CacheOption, JsonFlag
+from layoutsel.report import terminal
 
 SCHEMA_VERSION = 1
 
@@ -111,7 +111,7 @@ def _forget_failures(cache: Path | None, *, as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """Everything that ``doctor`` tells, as JSON data."""
-    from layoutsel.cost.machine import this_machine
+    from layoutsel.device.machine import this_machine
 
     machine = this_machine()
     units = _units()
@@ -268,7 +268,7 @@ def _stands_in(package: str) -> bool:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from layoutsel.cli.plan_tables import new_table
+    from layoutsel.report.plan_tables import new_table
 
     machine, threads, caches = report["machine"], report["threads"], report["caches"]
     table = new_table("", "")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     CacheOption,
@@ -22,7 +21,8 @@ from layoutsel.cli.options import (
     ThreadsOption,
 )
 from layoutsel.cli.planner import Wanted
-from layoutsel.files import check_output
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -104,20 +104,20 @@ def explain(
     measured = _measure(plan) if measure else {}
     _note_edits(made)
     if json:
-        from layoutsel.planning import documents
+        from layoutsel import documents
 
         terminal.show_json(documents.to_json(made))
     elif subgraph is not None:
-        from layoutsel.cli.explain_tables import show_subgraph
+        from layoutsel.report.explain_tables import show_subgraph
 
         show_subgraph(made, subgraph)
     else:
-        from layoutsel.cli.explain_tables import show_explanation
+        from layoutsel.report.explain_tables import show_explanation
 
         show_explanation(made, measured)
         show_checks(plan)
     if dot is not None:
-        from layoutsel.cli.dot import write_dot
+        from layoutsel.report.dot import write_dot
 
         write_dot(made, dot)
 
@@ -154,7 +154,7 @@ def _header(file: Path) -> Mapping[str, Any] | None:
 
 def show_checks(file: Path) -> None:
     """Print the errors that were measured of a compiled model, and its fallback; nothing for a plan file."""
-    from layoutsel.cli.plan_tables import check_lines, fallback_lines
+    from layoutsel.report.plan_tables import check_lines, fallback_lines
 
     header = _header(file) or {}
     for line in (*check_lines(header.get("checks", ())), *fallback_lines(header)):

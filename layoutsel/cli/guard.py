@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from layoutsel.cli import terminal
-from layoutsel.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR, place_error
+from layoutsel.core.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR, place_error
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 DEBUG_FLAG = "--debug"

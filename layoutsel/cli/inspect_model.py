@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     JsonFlag,
@@ -18,10 +17,11 @@ from layoutsel.cli.options import (
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
+from layoutsel.report import terminal
 
 if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
     from layoutsel.model.graph import Subgraph
-    from layoutsel.session import Session
 
 SCHEMA_VERSION = 1
 
@@ -106,7 +106,7 @@ def _onnx_operators(session: Session, subgraph: Subgraph) -> list[str]:
 
 
 def _describe_unit(session: Session, subgraph: Subgraph, unit: str) -> dict[str, Any]:
-    from layoutsel.building.asked import workload
+    from layoutsel.building.workloads import workload
 
     offered = session.candidates[subgraph.id]
     decisions = [decision for decision in offered.decisions if decision.unit == unit]
@@ -139,7 +139,7 @@ def _unit_totals(unit: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 
 
 def _show(report: Mapping[str, Any]) -> None:
-    from layoutsel.cli.plan_tables import microseconds, name_text, new_table, operators_text
+    from layoutsel.report.plan_tables import microseconds, name_text, new_table, operators_text
 
     units = report["units"]
     columns = [f"{unit} {what}" for unit in units for what in ("µs", "layouts")]
@@ -179,7 +179,7 @@ def _shapes_text(shapes: Sequence[Sequence[int]]) -> str:
 
 
 def _show_totals(report: Mapping[str, Any]) -> None:
-    from layoutsel.cli.plan_tables import milliseconds
+    from layoutsel.report.plan_tables import milliseconds
 
     totals = report["totals"]
     terminal.show_text("")

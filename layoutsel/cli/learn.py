@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import CostModelOption, JsonFlag, ThreadsOption, UnitsOption, parse_names
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train(
             lambda name, samples: shown.phase(f"training {name} on {samples} samples"),
         )
     model.save(folder)
-    from layoutsel.cli.plan_tables import new_table
+    from layoutsel.report.plan_tables import new_table
 
     table = new_table(
         *("part", "samples", "workloads", "machines", "within 10 %", "mean error"),
@@ -109,7 +109,7 @@ def evaluate(
     if json:
         terminal.show_json(found)
         return
-    from layoutsel.cli.learn_tables import accuracy_table, regret_table
+    from layoutsel.report.learn_tables import accuracy_table, regret_table
 
     terminal.show(accuracy_table(found), "", regret_table(found))
 
@@ -127,8 +127,8 @@ def calibrate(
     json: JsonFlag = False,
 ) -> None:
     """Adapt the learned cost model to this machine with the most informative few measurements."""
-    from layoutsel.calibration import calibrate as adapt_model
     from layoutsel.cli.options import parse_seconds
+    from layoutsel.compile.calibration import calibrate as adapt_model
 
     with activity() as shown:
         shown.phase("choosing what to measure")

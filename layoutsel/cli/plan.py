@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     BudgetOption,
@@ -29,7 +28,8 @@ from layoutsel.cli.options import (
     UnitsOption,
 )
 from layoutsel.cli.planner import Wanted
-from layoutsel.files import check_output
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
 
 
 def plan(
@@ -80,7 +80,7 @@ def plan(
         _, made = wanted.plan(wanted.open(shown), shown)
     if output is not None:
         made.save(output)
-    from layoutsel.cli.plan_tables import plan_table, summary, trade_off_tables
+    from layoutsel.report.plan_tables import plan_table, summary, trade_off_tables
 
     terminal.show(plan_table(made), summary(made), *trade_off_tables(made))
     if output is not None:

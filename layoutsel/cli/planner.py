@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from layoutsel.cli.activity import Activity
 from layoutsel.cli.options import COSTS, parse_names, parse_seconds, parse_shapes
-from layoutsel.fallback import check_fallback
-from layoutsel.precision import precision_mode
+from layoutsel.compile.fallback import check_fallback
+from layoutsel.core.precision import precision_mode
 from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
 if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
     from layoutsel.planning.plan import Plan
     from layoutsel.planning.problem import PlanningProblem
-    from layoutsel.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Wanted:
         """Import and partition the model."""
         self.check()
         activity.phase(f"importing {self.model}")
-        from layoutsel.session import TIME_LIMIT_S, Session
+        from layoutsel.compile.session import TIME_LIMIT_S, Session
 
         return Session.open(
             self.model,

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import (
     CacheOption,
@@ -21,7 +20,8 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
-from layoutsel.files import check_output
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
@@ -74,8 +74,8 @@ def profile(
     _import(results or [], cache)
     if not models and not sweep:
         return
-    from layoutsel.recording import recorded_model
-    from layoutsel.session import Session
+    from layoutsel.compile.recording import recorded_model
+    from layoutsel.compile.session import Session
 
     recorded: list[Any] = []
     with activity() as shown:
@@ -126,7 +126,7 @@ def _import(files: list[Path], cache: Path | None) -> None:
 def _sources(models: list[str], sweep: int, seed: int) -> Iterator[tuple[str, Any]]:
     yield from ((model, model) for model in models)
     if sweep:
-        from layoutsel.model.sweep import sweep_module
+        from layoutsel.zoo.sweep import sweep_module
 
         for part in range(-(-sweep // SWEEP_PART)):
             count = min(SWEEP_PART, sweep - part * SWEEP_PART)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.cli import terminal
-from layoutsel.files import check_output, replacing
+from layoutsel.core.files import check_output, replacing
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run(
     given = _read_inputs(input_ or ())
     if output_dir is not None:
         _make_folder(output_dir)
-    from layoutsel.cli.plan_tables import check_lines
+    from layoutsel.report.plan_tables import check_lines
     from layoutsel.runtime.loading import load
     from layoutsel.runtime.samples import random_inputs
 

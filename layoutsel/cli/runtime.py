@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from layoutsel.cli import terminal
-from layoutsel.files import check_output
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 
@@ -38,7 +38,7 @@ def runtime(
 ) -> None:
     """Write the wheel for a device: `layoutsel-measure` with TVM's runtime, under 64 MiB; it needs apache-tvm-ffi alone."""
     check_output(output / "wheel")
-    from layoutsel.bundling.kit import EXTRAS, write_kit
+    from layoutsel.bundling.runtime_wheel import EXTRAS, write_kit
 
     for name in extras or ():
         if name not in EXTRAS:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.cli import terminal
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import LimitOption, LinksFlag, LogsOption, ShapeOption, ThreadsOption
 from layoutsel.cli.planner import Wanted
+from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def tune(
     folder = logs or default_folder()
     threads_used = sessions[0].threads
     results = _run(tasks, trials, _target(target, threads_used), threads_used, device, folder)
-    from layoutsel.cli.tune_tables import summary, task_table
+    from layoutsel.report.tune_tables import summary, task_table
 
     terminal.show(task_table(results))
     terminal.show_text(summary(results))
@@ -153,7 +153,7 @@ def _run(
     device: Device,
     folder: Path,
 ) -> tuple[Progress, ...]:
-    from layoutsel.cli.tune_display import TuningDisplay
+    from layoutsel.report.tune_display import TuningDisplay
     from layoutsel.tuning.database import Journal
     from layoutsel.tuning.search import tune as search
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from layoutsel import documents
 from layoutsel.cost import features
 from layoutsel.cost.learned import Adaptation
 from layoutsel.cost.samples import MachineProfile
-from layoutsel.planning import documents
 
 _NOISE = 0.2
 """Standard deviation of a prediction's error that no correction explains, as a logarithm."""

@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from layoutsel import documents
+from layoutsel.core.files import replacing
 from layoutsel.cost.model import Workload
 from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
@@ -25,8 +27,6 @@ from layoutsel.cost.samples import (
     Sample,
     Skipped,
 )
-from layoutsel.files import replacing
-from layoutsel.planning import documents
 from tvm_passes.errors import LayoutselError
 
 FORMAT = "layoutsel-dataset"

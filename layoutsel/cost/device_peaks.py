@@ -9,8 +9,8 @@ from pathlib import Path
 
 from layoutsel.cost.model import Workload
 from layoutsel.cost.probing import ask, kept, remembered
+from layoutsel.documents import from_json
 from layoutsel.errors import DeviceError
-from layoutsel.planning.documents import from_json
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from layoutsel import documents
+from layoutsel.core.files import replacing
 from layoutsel.cost import boundary_features, features
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.familiar import Familiar
@@ -33,8 +35,6 @@ from layoutsel.cost.model import (
 from layoutsel.cost.model_card import ModelCard
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
-from layoutsel.files import replacing
-from layoutsel.planning import documents
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

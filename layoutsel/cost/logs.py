@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from layoutsel import documents
 from layoutsel.cost.archive import read_archive
 from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
@@ -20,7 +21,6 @@ from layoutsel.cost.samples import (
     Skipped,
     quietest,
 )
-from layoutsel.planning import documents
 from tvm_passes.errors import LayoutselError
 
 _SAMPLES = """

@@ -17,10 +17,10 @@ from layoutsel.cost.model import (
     Step,
     under,
 )
-from layoutsel.cost.outcome import Failure, FailureKind, Outcome, Timing
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
-from layoutsel.cost.worker import Reply, Worker
+from layoutsel.device.outcome import Failure, FailureKind, Outcome, Timing
+from layoutsel.device.worker import Reply, Worker
 from tvm_passes.decision import Decision
 
 _LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from layoutsel.planning import documents
+from layoutsel import documents
 
 
 @dataclass(frozen=True, kw_only=True)

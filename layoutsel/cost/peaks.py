@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from layoutsel.cost.machine import Machine, this_machine
 from layoutsel.cost.probing import ask, remembered
-from layoutsel.planning.documents import from_json
+from layoutsel.device.machine import Machine, this_machine
+from layoutsel.documents import from_json
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import isa_limit
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import platformdirs
 
-from layoutsel.planning.documents import from_json, load_json, save
-from layoutsel.processes import ProcessError, run_limited
+from layoutsel.core.processes import ProcessError, run_limited
+from layoutsel.documents import from_json, load_json, save
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)

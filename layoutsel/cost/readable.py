@@ -8,7 +8,7 @@ from typing import Any
 
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.samples import BoundarySample, Provenance, Sample
-from layoutsel.planning.documents import from_json
+from layoutsel.documents import from_json
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

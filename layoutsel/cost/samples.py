@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layoutsel import documents
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks
-from layoutsel.planning import documents
+from layoutsel.device.machine import Machine
 from layoutsel.planning.problem import Tensor
 from tvm_passes.decision import Decision, SubgraphId
 

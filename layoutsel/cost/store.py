@@ -21,8 +21,8 @@ import platformdirs
 from layoutsel.cost import residuals, scopes
 from layoutsel.cost.database import Database
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
-from layoutsel.cost.outcome import Failure, Outcome, Timing
 from layoutsel.cost.residuals import ResidualRow
+from layoutsel.device.outcome import Failure, Outcome, Timing
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

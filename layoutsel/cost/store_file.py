@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from layoutsel.file_systems import is_on_network
+from layoutsel.core.file_systems import is_on_network
 
 _LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1

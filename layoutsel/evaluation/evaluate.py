@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from layoutsel.core.precision import F32, MODES
 from layoutsel.cost.model import Workload
 from layoutsel.cost.samples import Dataset, RecordedModel, Sample
 from layoutsel.cost.training import FEWEST, Options, Table, subgraph_table
@@ -21,7 +22,6 @@ from layoutsel.evaluation.metrics import Metrics, metrics
 from layoutsel.evaluation.planned import HeldOut, PlannedModel
 from layoutsel.evaluation.predictors import BASELINES, LEARNED, Fit, boosted_trees
 from layoutsel.evaluation.regret import Key, Regret
-from layoutsel.precision import F32, MODES
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1

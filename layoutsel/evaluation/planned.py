@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from layoutsel.core.precision import F32, MODES, PrecisionMode
 from layoutsel.cost import boundary_features
 from layoutsel.cost.model import Cost, Step, TensorSpec
 from layoutsel.cost.roofline import RooflineCost
@@ -33,7 +34,6 @@ from layoutsel.evaluation.regret import (
 )
 from layoutsel.evaluation.stability import Stability, plan_stability
 from layoutsel.planning.problem import HOST
-from layoutsel.precision import F32, MODES, PrecisionMode
 
 _FEWEST = 10
 """Other models' errors of one kind that are needed to speak of their size."""

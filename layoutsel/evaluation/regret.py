@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layoutsel.building.asked import tensor_spec
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import memory_of
+from layoutsel.building.workloads import tensor_spec
 from layoutsel.cost.model import Cost, TensorSpec
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate

@@ -10,13 +10,13 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 from layoutsel.errors import InvalidModel
-from layoutsel.model import architectures, zoo
 from layoutsel.model.import_external import load_external_data
 from layoutsel.model.import_structure import check_model
+from layoutsel.zoo import architectures, light_models
 from tvm_passes.limits import ImportLimits
 
 _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
-    zoo.PREFIX: zoo.light_model,
+    light_models.PREFIX: light_models.light_model,
     architectures.PREFIX: architectures.architecture,
 }
 """Who builds a model that is no file, by what its name starts with."""

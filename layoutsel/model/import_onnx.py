@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper
 from tvm import relax
 from tvm.ir import IRModule
 
+from layoutsel.device.signature import ValueRange
 from layoutsel.errors import InvalidModel, InvalidShape, UnsupportedModel
 from layoutsel.model import (
     import_load,
@@ -25,7 +26,6 @@ from layoutsel.model import (
 from layoutsel.model.import_external import refuse_external_data
 from layoutsel.model.import_limits import check_module
 from layoutsel.model.input_ranges import input_ranges
-from layoutsel.runtime.signature import ValueRange
 from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, static_shape, tensor_types
 from tvm_passes.limits import ConstantBudget, ImportLimits

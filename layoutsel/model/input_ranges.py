@@ -15,10 +15,10 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 
+from layoutsel.device.signature import ValueRange
 from layoutsel.model.affine import ARITHMETIC, Affine, Array, joined, number_of
 from layoutsel.model.import_evaluation import evaluate
 from layoutsel.model.value_pieces import pieces
-from layoutsel.runtime.signature import ValueRange
 
 MOST_ELEMENTS = 1 << 22
 """Elements up to which a tensor is followed."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from layoutsel.runtime.signature import ValueRange
+from layoutsel.device.signature import ValueRange
 
 MOST_PIECES = 64
 """Ranges that an input is described by; beyond, the widest of its elements holds for all of them."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from layoutsel.core.precision import OWN
 from layoutsel.cost.model import INTERRUPTED
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
@@ -16,7 +17,6 @@ from layoutsel.planning.value_of_information import (
     reprice,
     value_of_information,
 )
-from layoutsel.precision import OWN
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline, LayoutselError
 

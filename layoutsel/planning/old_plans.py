@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from layoutsel.planning.documents import is_number
+from layoutsel.documents import is_number
 from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR, Value
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from layoutsel.core.precision import MODES, PrecisionMode
 from layoutsel.planning.problem import Node, PlanningProblem
-from layoutsel.precision import MODES, PrecisionMode
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline, LayoutselError
 

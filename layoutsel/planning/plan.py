@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layoutsel.planning import documents
+from layoutsel import documents
 from layoutsel.planning.explain import Counterfactual, Explanation, Gains
 from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.makespan import Makespan
@@ -121,7 +121,7 @@ class Plan:
     residuals: Residuals | None = None
     """Where the prediction was off; None where the plan was not measured."""
     precision: str = "f32"
-    """Entry of :data:`layoutsel.precision.MODES`: which precisions were offered, and what error is allowed."""
+    """Entry of :data:`layoutsel.core.precision.MODES`: which precisions were offered, and what error is allowed."""
     max_rel_error: float | None = None
     """The error that is allowed where the mode takes a budget."""
     order: tuple[SubgraphId, ...] = ()

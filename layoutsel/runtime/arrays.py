@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from layoutsel.ondevice.tensors import copied
+from layoutsel.device.tensors import copied
 from tvm_passes.devices import HOST
 
 TENSOR_ALIGNMENT = 64

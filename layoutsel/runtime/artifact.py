@@ -24,14 +24,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from layoutsel.files import replacing
-from layoutsel.ondevice.artifact_header import (
+from layoutsel.core.files import replacing
+from layoutsel.device.artifact_header import (
     FOOTER,
     MAGIC,
     SUFFIX,
     read_header,
 )
-from layoutsel.ondevice.artifact_parts import ArtifactError, checksum
+from layoutsel.device.artifact_parts import ArtifactError, checksum
 from layoutsel.runtime.arrays import bits_of, dtype_of
 
 ALIGNMENT = 4096
@@ -109,7 +109,7 @@ def _append(file: BinaryIO, weight: np.ndarray, written: dict[_Key, int]) -> dic
 
 
 def read(path: Path) -> Artifact:
-    """Open an artifact; errors as of :func:`~layoutsel.ondevice.artifact_header.read_header`."""
+    """Open an artifact; errors as of :func:`~layoutsel.device.artifact_header.read_header`."""
     header = read_header(path)
     try:
         with path.open("rb") as file:

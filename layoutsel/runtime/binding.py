@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from layoutsel.device.signature import Signature
 from layoutsel.errors import InputError
-from layoutsel.runtime.signature import Signature
 
 
 def bind(

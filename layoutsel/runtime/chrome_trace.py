@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.planning import documents
+from layoutsel import documents
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.trace import Event, trace
 

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
-from layoutsel.errors import DeviceError
-from layoutsel.ondevice.artifact_header import check_name
-from layoutsel.runtime import artifact
-from layoutsel.runtime.arrays import placed, to_array, to_tensor
-from layoutsel.runtime.binding import bind
-from layoutsel.runtime.device_errors import (
+from layoutsel.device.artifact_header import check_name
+from layoutsel.device.device_errors import (
     Place,
     Watch,
     check_not_forked,
     device_error,
     located,
 )
+from layoutsel.device.own_threads import OwnThreads
+from layoutsel.device.ownership import Ownership
+from layoutsel.device.signature import Signature
+from layoutsel.device.virtual_machine import synchronise, virtual_machine
+from layoutsel.errors import DeviceError
+from layoutsel.runtime import artifact
+from layoutsel.runtime.arrays import placed, to_array, to_tensor
+from layoutsel.runtime.binding import bind
 from layoutsel.runtime.linking import export_library
-from layoutsel.runtime.machine import synchronise, virtual_machine
-from layoutsel.runtime.own_threads import OwnThreads
-from layoutsel.runtime.ownership import Ownership
-from layoutsel.runtime.signature import Signature
 from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError
 

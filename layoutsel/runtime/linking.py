@@ -14,7 +14,7 @@ from typing import Any
 
 import tvm_ffi
 
-from layoutsel.processes import run_limited
+from layoutsel.core.processes import run_limited
 from tvm_passes.errors import LayoutselError
 from tvm_passes.weight_pool import give_back
 

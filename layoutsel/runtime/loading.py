@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from layoutsel.compile.fallback import check_fallback
+from layoutsel.device.artifact_header import check_name, read_header
+from layoutsel.device.artifact_parts import Verified
+from layoutsel.device.artifact_parts import verify as verify_parts
+from layoutsel.device.requirements import check_features, check_units
+from layoutsel.device.virtual_machine import load_library
 from layoutsel.errors import DeviceError
-from layoutsel.fallback import check_fallback
-from layoutsel.ondevice.artifact_header import check_name, read_header
-from layoutsel.ondevice.artifact_parts import Verified
-from layoutsel.ondevice.artifact_parts import verify as verify_parts
-from layoutsel.ondevice.requirements import check_features, check_units
 from layoutsel.runtime.artifact import Artifact, extracted, read
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.runtime.machine import load_library
 from tvm_passes import onednn
 from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError, UnitUnavailable

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layoutsel.runtime.signature import Signature
+from layoutsel.device.signature import Signature
 
 
 def random_inputs(signatures: Sequence[Signature], seed: int = 0) -> list[np.ndarray]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-from layoutsel.cost.outcome import Failure
-from layoutsel.cost.worker import Reply, Worker
+from layoutsel.device.outcome import Failure
+from layoutsel.device.worker import Reply, Worker
 
 TRIAL_LIMIT_S = 60.0
 """Building and timing a schedule takes a second; what takes longer hangs."""

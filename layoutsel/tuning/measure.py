@@ -9,7 +9,7 @@ import numpy as np
 import tvm
 from tvm.target import Target
 
-from layoutsel.runtime.threads import set_threads
+from layoutsel.device.threads import set_threads
 from tvm_passes.cpu import KERNEL_PIPELINE
 
 REPEATS = 3

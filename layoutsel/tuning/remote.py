@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-from layoutsel.cost.outcome import Failure, FailureKind
-from layoutsel.cost.worker import Reply, Worker
+from layoutsel.device.outcome import Failure, FailureKind
+from layoutsel.device.worker import Reply, Worker
 from layoutsel.tuning.devices import TRIAL_LIMIT_S, Request, Times
 from tvm_passes.errors import LayoutselError
 

@@ -20,8 +20,8 @@ from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
 from tvm.target import Target
 
-from layoutsel.cost.outcome import Failure
-from layoutsel.runtime.threads import available_threads
+from layoutsel.device.outcome import Failure
+from layoutsel.device.threads import available_threads
 from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import Device, Request, Times
 from layoutsel.tuning.intrinsics import import_intrinsics

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import tvm
 import tvm_ffi
 
+from layoutsel.compile.session import Session
 from layoutsel.model.graph import Subgraph
-from layoutsel.session import Session
 from layoutsel.units.layouts import layouts_of
 from tvm_passes.decision import Decision
 from tvm_passes.rewrite_layouts import decide_function

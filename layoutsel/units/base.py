@@ -30,8 +30,8 @@ from importlib.metadata import entry_points
 
 from tvm import relax
 
+from layoutsel.core.precision import F32, MODES, PrecisionMode
 from layoutsel.model.graph import Subgraph
-from layoutsel.precision import F32, MODES, PrecisionMode
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST

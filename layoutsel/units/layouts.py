@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
+from layoutsel.core.precision import F32, OWN
 from layoutsel.model.graph import Subgraph
-from layoutsel.precision import F32, OWN
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.decision import Decision
 from tvm_passes.gpu.legality import ABILITIES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from layoutsel.core.precision import PrecisionMode
 from layoutsel.model.graph import ModelGraph, Subgraph
-from layoutsel.precision import PrecisionMode
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 

@@ -7,8 +7,8 @@ from tvm import relax
 from tvm.target import Target
 
 from layoutsel.building.build import generate_code
+from layoutsel.compile.session import Session
 from layoutsel.errors import UnitUnavailable
-from layoutsel.session import Session
 from tests.amx.support import answers
 from tests.cpu.support import model, weights
 from tvm_passes import amx

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
+from layoutsel.compile.session import Session
 from layoutsel.model import import_model
-from layoutsel.session import Session
 from layoutsel.units.base import select
 
 AVAILABLE = list(select())

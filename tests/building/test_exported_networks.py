@@ -11,8 +11,8 @@ from reference import random_feeds, relative_error, run_onnx
 from tiers import tiered
 
 from layoutsel.building.build import generate_code, lower_decisions
+from layoutsel.compile.session import Session
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.session import Session
 from layoutsel.units.base import select
 from tvm_passes.cpu.host import has_bf16, host_target
 

@@ -7,7 +7,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.building.in_place import InPlace
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
 from tvm_passes.decision import Decision
 
 nn, op = relax.op.nn, relax.op

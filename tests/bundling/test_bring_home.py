@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from layoutsel import documents
 from layoutsel.bundling.bring_home import bring_home
+from layoutsel.compile.versions import all_versions
 from layoutsel.cost import store as store_of
 from layoutsel.cost import store_file
 from layoutsel.cost.logs import read_logs
-from layoutsel.cost.machine import Machine
 from layoutsel.cost.model import TensorSpec, Workload
-from layoutsel.cost.outcome import Failure, FailureKind, Timing
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store
-from layoutsel.ondevice.results import (
+from layoutsel.device.machine import Machine
+from layoutsel.device.outcome import Failure, FailureKind, Timing
+from layoutsel.device.results import (
     SCHEMA_VERSION,
     BoundaryResult,
     CandidateResult,
@@ -23,8 +25,6 @@ from layoutsel.ondevice.results import (
     MachineFound,
     Results,
 )
-from layoutsel.planning import documents
-from layoutsel.versions import all_versions
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

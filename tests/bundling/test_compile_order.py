@@ -10,8 +10,8 @@ from tvm import relax
 
 from layoutsel.bundling.compile import Order, compile_order
 from layoutsel.bundling.targets import machine_of_targets
-from layoutsel.ondevice.trial import load_program
-from layoutsel.runtime.threads import set_threads
+from layoutsel.device.threads import set_threads
+from layoutsel.device.trial import load_program
 from tvm_passes import cuda, onednn
 from tvm_passes.partition import PartitionSubgraphs
 

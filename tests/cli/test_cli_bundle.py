@@ -21,8 +21,8 @@ import onnxruntime
 import pytest
 from command import layoutsel, refused, small_model, succeed
 
-from layoutsel.bundling.kit import MOST_BYTES
-from layoutsel.ondevice import results as results_of
+from layoutsel.bundling.runtime_wheel import MOST_BYTES
+from layoutsel.device import results as results_of
 
 ARM = "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a72"
 ARM_COMPILER = "aarch64-linux-gnu-g++"
@@ -60,7 +60,7 @@ def device(tmp_path_factory) -> Path:
 
 def on_device(device: Path, *arguments: object, code: str = "") -> subprocess.CompletedProcess[str]:
     """Run the runner there, or some `code`, without anything of this process's environment."""
-    what = ["-c", code] if code else ["-m", "layoutsel.ondevice"]
+    what = ["-c", code] if code else ["-m", "layoutsel.device"]
     return subprocess.run(
         [device / "bin" / "python", *what, *map(str, arguments)],
         capture_output=True,
@@ -109,7 +109,7 @@ def results(device, bundle, tmp_path_factory) -> Path:
 
 
 def test_the_device_has_little(device):
-    for absent in ("numpy", "tvm", "typer", "onnx", "layoutsel.session"):
+    for absent in ("numpy", "tvm", "typer", "onnx", "layoutsel.compile.session"):
         assert on_device(device, code=f"import {absent}").returncode == 1
     size = sum(file.stat().st_size for file in _site(device).rglob("*") if file.is_file())
     assert size < MOST_BYTES
@@ -160,9 +160,9 @@ def test_there_and_back(device, tiny, results, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-import layoutsel.ondevice
-from layoutsel.ondevice.tensors import bytes_of, tensor_of
-model = layoutsel.ondevice.load({str(deployed)!r})
+import layoutsel.device
+from layoutsel.device.tensors import bytes_of, tensor_of
+model = layoutsel.device.load({str(deployed)!r})
 y = model(tensor_of(Path({str(tmp_path / "x")!r}).read_bytes(), (1, 8, 12, 12), "float32"))
 Path({str(tmp_path / "y")!r}).write_bytes(bytes_of(y))
 assert "numpy" not in sys.modules
@@ -177,7 +177,7 @@ assert "numpy" not in sys.modules
 def test_ctrl_c_keeps_what_is_known(device, bundle, tmp_path):
     output = tmp_path / "results.json"
     process = subprocess.Popen(
-        [device / "bin" / "python", "-m", "layoutsel.ondevice", bundle, "-o", output],
+        [device / "bin" / "python", "-m", "layoutsel.device", bundle, "-o", output],
         stderr=subprocess.PIPE,
         text=True,
         cwd=device,

@@ -4,8 +4,8 @@ import json
 
 from command import layoutsel, succeed
 
-from layoutsel.cost.outcome import Failure, FailureKind, Timing
 from layoutsel.cost.store import Context, Store
+from layoutsel.device.outcome import Failure, FailureKind, Timing
 from tvm_passes.decision import Decision
 
 CONTEXT = Context(machine="m", versions={"tvm": "0.27"}, threads=2)

@@ -9,10 +9,10 @@ from command import layoutsel, refused, run_here, succeed
 from learning import boundaries, samples
 
 from layoutsel.cli import options
+from layoutsel.compile.session import COSTS
 from layoutsel.cost.archive import write_archive
-from layoutsel.cost.machine import this_machine
 from layoutsel.cost.samples import Dataset
-from layoutsel.session import COSTS
+from layoutsel.device.machine import this_machine
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import VARIABLE
 

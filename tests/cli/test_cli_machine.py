@@ -8,9 +8,9 @@ import pytest
 from command import refused, succeed
 
 import layoutsel
+from layoutsel.compile.session import Session
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store, Timing
-from layoutsel.session import Session
 from tvm_passes.errors import LayoutselError
 
 MACHINE = {

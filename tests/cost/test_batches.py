@@ -13,10 +13,10 @@ from layoutsel.cost import features
 from layoutsel.cost.learned import LearnedCost, LearnedModel, Part
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import BoundaryQuestion, Question, TensorSpec
-from layoutsel.cost.outcome import Timing
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
+from layoutsel.device.outcome import Timing
 from tvm_passes.decision import Decision
 
 DECISIONS = tuple(

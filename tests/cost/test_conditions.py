@@ -12,10 +12,10 @@ from layoutsel.cost.conditions import AS_MEASURED, Conditions, uncertainty
 from layoutsel.cost.learned import LearnedCost, LearnedModel
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import Cost, Estimate, TensorSpec
-from layoutsel.cost.outcome import Timing
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
+from layoutsel.device.outcome import Timing
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

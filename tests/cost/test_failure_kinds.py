@@ -7,9 +7,9 @@ import pytest
 
 from layoutsel.cost.measured import MeasuredCost, Request, run_in
 from layoutsel.cost.model import INTERRUPTED, Cost, Infeasible, Workload
-from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.store import Store
-from layoutsel.cost.worker import Worker
+from layoutsel.device.outcome import Failure, FailureKind
+from layoutsel.device.worker import Worker
 from tests.cost.test_measured import Counting, Guess
 from tests.cost.test_store import CONTEXT, NHWC
 

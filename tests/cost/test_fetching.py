@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from layoutsel.compile.pricing import FETCH_GBPS, fetching_us
 from layoutsel.cost.model import Workload
-from layoutsel.pricing import FETCH_GBPS, fetching_us
 from tvm_passes.decision import Decision
 
 INPUT = (1, 64, 28, 28)

@@ -11,9 +11,9 @@ from learning import convolution, profile, samples
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.model import TensorSpec
-from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.store import Context, Store, Timing
+from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

@@ -6,12 +6,12 @@ import json
 import pytest
 from learning import profile, samples
 
+from layoutsel import documents
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.logs import read_store
 from layoutsel.cost.samples import Dataset, MachineProfile
 from layoutsel.cost.store import Context, Store, Timing
-from layoutsel.planning import documents
 from tvm_passes.errors import LayoutselError
 
 DEVICE = DevicePeaks(

@@ -4,10 +4,10 @@ import pytest
 
 from layoutsel.cost.measured import MeasuredCost, Request, confirmed, run_in
 from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
-from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.place import Place
 from layoutsel.cost.store import Store, Timing
-from layoutsel.cost.worker import Worker
+from layoutsel.device.outcome import Failure, FailureKind
+from layoutsel.device.worker import Worker
 from tests.cost.test_store import CONTEXT, NHWC
 from tvm_passes.decision import Decision
 

@@ -9,7 +9,7 @@ from layoutsel.cost.learned import LearnedCost, LearnedModel
 from layoutsel.cost.model import Question, Step, TensorSpec
 from layoutsel.cost.readable import read_workload
 from layoutsel.cost.samples import MachineProfile
-from layoutsel.planning.documents import from_json
+from layoutsel.documents import from_json
 from tvm_passes.decision import Decision
 
 RECORDED = json.loads(Path(__file__).with_name("recorded_predictions.json").read_text())

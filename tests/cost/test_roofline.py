@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layoutsel.cost import peaks as peaks_module
-from layoutsel.cost.machine import this_machine, versions
 from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks, machine_peaks, probe
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost, complexity_score
+from layoutsel.device.machine import this_machine, versions
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

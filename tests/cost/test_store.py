@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layoutsel.cost.model import Cost, Infeasible, TensorSpec
-from layoutsel.cost.outcome import Failure, FailureKind
 from layoutsel.cost.store import Context, Store, Timing, default_path, interpolate
+from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

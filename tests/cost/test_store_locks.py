@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from layoutsel import file_systems
+from layoutsel.core import file_systems
 from layoutsel.cost import store_file
-from layoutsel.cost.outcome import Timing
 from layoutsel.cost.store import Store, forget_failures
+from layoutsel.device.outcome import Timing
 from tests.cost.test_store import CONTEXT, NHWC, TIMING
 from tvm_passes.errors import LayoutselError
 

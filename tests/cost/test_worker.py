@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layoutsel.cost.outcome import Failure, FailureKind
-from layoutsel.cost.worker import Reply, Worker, WorkerError
+from layoutsel.device.outcome import Failure, FailureKind
+from layoutsel.device.worker import Reply, Worker, WorkerError
 
 FUNCTION = "tests.cost.fake_workers:behave"
 
@@ -123,7 +123,7 @@ def test_close_ends_the_process_and_twice_is_fine(worker):
 
 def test_a_worker_follows_a_killed_parent(tmp_path):
     script = (
-        "import time; from layoutsel.cost.worker import Worker\n"
+        "import time; from layoutsel.device.worker import Worker\n"
         f"w = Worker({FUNCTION!r}, time_limit_s=60); print(w.call('pid').value, flush=True)\n"
         "w.call('hang')"
     )

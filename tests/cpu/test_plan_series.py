@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reference import TOLERANCE, relative_error, run_onnx
 
 import layoutsel
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
 
 
 def model_of(channels, out, kernel, **attributes):

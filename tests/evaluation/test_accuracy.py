@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from layoutsel.benchmarking.accuracy import compared, judged, worst_by_kind
-from layoutsel.precision import precision_mode
+from layoutsel.core.precision import precision_mode
 
 LOGITS = np.array([[-50.0, 20.0]])
 

@@ -8,7 +8,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from layoutsel.runtime.machine import load_library, virtual_machine
+from layoutsel.device.virtual_machine import load_library, virtual_machine
 from tvm_passes import cuda
 
 

@@ -15,7 +15,7 @@ from reference import TOLERANCE, before_softmax, random_feeds, relative_error, r
 from tiers import tiered
 
 from layoutsel.model import import_model
-from layoutsel.model.zoo import LIGHT_MODELS, light_model
+from layoutsel.zoo.light_models import LIGHT_MODELS, light_model
 from tvm_passes.ir import main_bindings, op_name, static_shape, tensor_types
 from tvm_passes.normalize import normalize
 

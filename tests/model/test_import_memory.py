@@ -12,9 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from layoutsel import importing
+from layoutsel.compile import importing
+from layoutsel.compile.session import Session
 from layoutsel.model import import_model
-from layoutsel.session import Session
 from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, leaves, main_bindings
 
@@ -26,7 +26,7 @@ FURTHER_MB = 60
 
 MEASURE = """
 import json, pathlib, sys
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
 def memory(name):
     # Not ru_maxrss, which a child inherits from the process of the tests.
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()

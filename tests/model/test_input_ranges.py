@@ -10,12 +10,12 @@ from onnx import helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from reference import run_onnx, run_relax
 
+from layoutsel.device.signature import Signature, ValueRange, signatures
 from layoutsel.errors import InputError
 from layoutsel.model import import_model
+from layoutsel.references.drawn_inputs import drawn_inputs
 from layoutsel.runtime.binding import bind
-from layoutsel.runtime.drawn_inputs import drawn_inputs
 from layoutsel.runtime.samples import random_inputs
-from layoutsel.runtime.signature import Signature, ValueRange, signatures
 from tests.units.on_units import model
 
 TABLE = np.arange(8, dtype="float32")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from layoutsel.device.signature import Signature
 from layoutsel.model.input_use import Use, uses_of
-from layoutsel.runtime.drawn_inputs import drawn_inputs
-from layoutsel.runtime.signature import Signature
+from layoutsel.references.drawn_inputs import drawn_inputs
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 LEAST = float(np.finfo(np.float32).min)

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from layoutsel.building.asked import workload
+from layoutsel import documents
+from layoutsel.building.workloads import workload
+from layoutsel.compile.session import Session
 from layoutsel.cost.readable import read_workload
-from layoutsel.model.sweep import KINDS, sweep_module
-from layoutsel.planning import documents
-from layoutsel.session import Session
+from layoutsel.zoo.sweep import KINDS, sweep_module
 
 WITHOUT_TVM = """
 import json, sys

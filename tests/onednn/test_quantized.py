@@ -17,7 +17,7 @@ from tvm.relax import op
 from layoutsel.building.build import generate_code, lower_decisions
 from layoutsel.model import import_model
 from layoutsel.model.graph import ModelGraph
-from layoutsel.model.zoo import light_model
+from layoutsel.zoo.light_models import light_model
 from tests.reference import before_softmax, random_feeds, relative_error, run_onnx
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cancel_transforms import CancelTransforms

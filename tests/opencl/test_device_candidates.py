@@ -6,7 +6,7 @@ from on_opencl import needs_device
 from tvm.relax.op import nn
 
 from layoutsel.building.candidate import build_candidate, copies_for
-from layoutsel.ondevice.tensors import copied
+from layoutsel.device.tensors import copied
 from layoutsel.runtime.arrays import to_array
 from tests.cpu.support import TARGET, model, weights
 from tvm_passes.decision import Decision

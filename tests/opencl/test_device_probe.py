@@ -3,9 +3,9 @@
 import pytest
 from on_opencl import needs_device
 
+from layoutsel.compile.session import Session
 from layoutsel.cost import device_peaks as module
 from layoutsel.cost.device_peaks import device_peaks, known_device_peaks, probe_device
-from layoutsel.session import Session
 from tests.cli.command import succeed
 from tvm_passes.errors import LayoutselError
 from tvm_passes.opencl import identity

@@ -15,9 +15,9 @@ from on_opencl import needs_device, python
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
+from layoutsel.device.device_errors import Watch
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.artifact import ArtifactError, read
-from layoutsel.runtime.device_errors import Watch
 from tests.cli.command import layoutsel as command
 from tests.cli.command import refused, small_model, succeed
 from tvm_passes.opencl import plugin

@@ -12,10 +12,10 @@ from layoutsel.bundling.bring_home import bring_home
 from layoutsel.bundling.candidates import write_candidates
 from layoutsel.bundling.deployment import write_deployment
 from layoutsel.bundling.making import Making
+from layoutsel.compile.session import Session
 from layoutsel.cost.samples import MachineProfile
-from layoutsel.ondevice.archive import opened
-from layoutsel.ondevice.measure import measure_bundle
-from layoutsel.session import Session
+from layoutsel.device.archive import opened
+from layoutsel.device.measure import measure_bundle
 from tvm_passes.opencl import identity
 
 pytestmark = needs_device

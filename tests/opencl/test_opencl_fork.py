@@ -21,13 +21,13 @@ path, folder = sys.argv[1:]
 sys.path.insert(0, folder)
 import numpy as np
 from fork_scenarios import child
-import layoutsel, layoutsel.ondevice
+import layoutsel, layoutsel.device
 
 def told(work):
     return child(lambda: str(np.asarray(work()).tolist()))
 
 x = np.ones((1, 4), np.float32)
-model, device = layoutsel.load(path), layoutsel.ondevice.load(path)
+model, device = layoutsel.load(path), layoutsel.device.load(path)
 wanted = str(model(x).tolist())
 print(json.dumps({
     "wanted": wanted,

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from layoutsel.cost.machine import this_machine
+from layoutsel.device.machine import this_machine
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import LIMITS, VARIABLE, isa_limit
 
 TOLD = """
 import json
-from layoutsel.cost.machine import this_machine
+from layoutsel.device.machine import this_machine
 from layoutsel.units.layouts import packed_layout
 from tvm_passes.cpu import host_target
 machine = this_machine()

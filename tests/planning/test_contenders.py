@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from layoutsel.core.precision import MODES, OWN
 from layoutsel.planning.contenders import contenders, narrowings, within
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import solve
-from layoutsel.precision import MODES, OWN
 from tests.planning.problems import graph_problem
 
 LOOSER = [("f32", "f32-grade"), ("f32", "bf16"), ("f32", "auto"), ("f32-grade", "auto")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from layoutsel.planning.documents import DocumentError, to_json
+from layoutsel.documents import DocumentError, to_json
 from layoutsel.planning.plan import SCHEMA_VERSION, Plan
 from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.planning.documents import DocumentError
+from layoutsel.documents import DocumentError
 from layoutsel.planning.plan import Measured, Plan, PlanMismatch, Uncertainty, check_fits, make_plan
 from layoutsel.planning.solve import solve
 from tests.planning.problems import graph_problem, residual_chain

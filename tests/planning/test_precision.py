@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from layoutsel.core.precision import MODES, check_budget, precision_mode
 from layoutsel.planning.hybrid import without_estimates, without_guesses
 from layoutsel.planning.pins import UnsatisfiedPin, check_offered
-from layoutsel.precision import MODES, check_budget, precision_mode
 from tests.planning.problems import graph_problem
 from tvm_passes.errors import LayoutselError
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layoutsel.core.precision import LOCAL_ERRORS
 from layoutsel.planning.alternatives import precision_plans
 from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import PlanningProblem
@@ -19,7 +20,6 @@ from layoutsel.planning.trade_off import (
     trade_offs,
     weigh,
 )
-from layoutsel.precision import LOCAL_ERRORS
 from tests.planning.problems import graph_problem, random_parents
 from tvm_passes.layout import STORAGES, stored
 

@@ -50,10 +50,10 @@ def child(work: Callable[[], str]) -> str:
 def scenarios(path: str, x: np.ndarray) -> dict[str, str]:
     """What the children of every way to fork say."""
     import layoutsel
-    import layoutsel.ondevice
+    import layoutsel.device
 
     fresh, used = layoutsel.load(path), layoutsel.load(path)
-    device = layoutsel.ondevice.load(path)
+    device = layoutsel.device.load(path)
     found = {}
 
     def same(result: np.ndarray) -> str:

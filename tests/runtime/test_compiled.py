@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
+from layoutsel.core.files import WriteError
 from layoutsel.errors import InputError
-from layoutsel.files import WriteError
 from layoutsel.runtime import artifact
 from layoutsel.runtime.artifact import FOOTER, ArtifactError
 

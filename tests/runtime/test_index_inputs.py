@@ -10,13 +10,13 @@ from onnx import helper
 from typer.testing import CliRunner
 
 import layoutsel
-import layoutsel.ondevice
+import layoutsel.device
 from layoutsel.cli.app import app
-from layoutsel.compiling import compiled
+from layoutsel.compile.compiling import compiled
+from layoutsel.compile.session import Session
+from layoutsel.device.artifact_header import read_header
 from layoutsel.errors import InputError
-from layoutsel.ondevice.artifact_header import read_header
 from layoutsel.runtime.compiled import CompiledModel
-from layoutsel.session import Session
 from tests.units.on_units import model
 
 TABLE = np.random.default_rng(0).standard_normal((30, 8)).astype("float32")
@@ -47,9 +47,7 @@ def wrong(value):
 
 def test_legal_indices_from_both_ends(artifact, loaded):
     np.testing.assert_array_equal(loaded(IDS), TABLE[IDS])
-    np.testing.assert_array_equal(
-        np.from_dlpack(layoutsel.ondevice.load(artifact)(IDS)), TABLE[IDS]
-    )
+    np.testing.assert_array_equal(np.from_dlpack(layoutsel.device.load(artifact)(IDS)), TABLE[IDS])
 
 
 @pytest.mark.parametrize("value", OUTSIDE.values(), ids=OUTSIDE)
@@ -63,7 +61,7 @@ def test_refused_by_a_loaded_model(loaded, value):
 @pytest.mark.parametrize("value", OUTSIDE.values(), ids=OUTSIDE)
 def test_refused_where_there_is_no_numpy(artifact, value):
     with pytest.raises(InputError, match=MESSAGE.format(value)):
-        layoutsel.ondevice.load(artifact)(wrong(value))
+        layoutsel.device.load(artifact)(wrong(value))
 
 
 def test_refused_by_the_command_line(artifact, tmp_path):

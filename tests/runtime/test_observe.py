@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import layoutsel
+from layoutsel import documents
+from layoutsel.compile.session import Session
 from layoutsel.cost.residuals import PLAN, SUBGRAPH
 from layoutsel.cost.store import Store
-from layoutsel.planning import documents
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.observe import observe
-from layoutsel.session import Session
 from tests.runtime.test_trace import network
 from tvm_passes import onednn
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
 from layoutsel.tuning import search
 from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import LocalDevice

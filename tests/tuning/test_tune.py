@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 import layoutsel
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
 from layoutsel.tuning.records import read_records
 from layoutsel.tuning.tasks import gather_tasks
 from tests.cli.command import refused, succeed

@@ -11,8 +11,8 @@ import tvm
 from onnx import helper, numpy_helper
 
 from layoutsel.building.build import generate_code
+from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.model.import_onnx import import_model
-from layoutsel.runtime.machine import virtual_machine
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId

@@ -9,8 +9,8 @@ from survey import rows
 from survey_networks import NETWORKS, network
 
 from layoutsel.cli.inspect_model import describe
-from layoutsel.generic import NOTABLE, announce_generic, generic_subgraphs
-from layoutsel.session import Session
+from layoutsel.compile.generic import NOTABLE, announce_generic, generic_subgraphs
+from layoutsel.compile.session import Session
 
 
 @pytest.mark.parametrize("name", NETWORKS)

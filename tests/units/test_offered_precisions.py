@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from layoutsel.precision import MODES
-from layoutsel.session import Session
+from layoutsel.compile.session import Session
+from layoutsel.core.precision import MODES
 from layoutsel.units.base import select, units
 from layoutsel.units.sensitive import sensitive_subgraphs
 from tvm_passes.cpu.host import has_bf16, host_target

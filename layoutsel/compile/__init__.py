@@ -1,0 +1,1 @@
+"""One model on one machine: imported, priced, planned, built, verified and raced."""

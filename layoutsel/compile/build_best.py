@@ -1,0 +1,177 @@
+"""From a plan to the model that is handed over: built, raced, its error measured."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from layoutsel.compile.budget import within_budget
+from layoutsel.compile.compiling import compiled
+from layoutsel.compile.contenders import announce, crowned, only_f32, plan_of, raced
+from layoutsel.compile.contest import CHOSEN, Contender
+from layoutsel.compile.generic import announce_generic
+from layoutsel.compile.session import Session
+from layoutsel.compile.verification import Reference, checks_of, note, reference_of, worst_excess
+from layoutsel.core.precision import OWN, check_budget
+from layoutsel.device.checks import (
+    ADVICE,
+    Check,
+    VerificationError,
+    conceded,
+    concessions,
+    require,
+)
+from layoutsel.planning.alternatives import single_plans
+from layoutsel.planning.contenders import within
+from layoutsel.planning.plan import Plan
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.runtime.compiled import CompiledModel
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import BuildError
+from tvm_passes.weight_pool import give_back
+
+logger = logging.getLogger(__name__)
+
+_TRY = ". Try a more exact --precision"
+"""What to do about a model that is too inexact."""
+
+Decisions = dict[SubgraphId, Decision]
+
+
+def finish(
+    session: Session,
+    chosen: Plan,
+    problem: PlanningProblem,
+    *,
+    verify: bool = True,
+    verify_speed: bool = True,
+) -> CompiledModel:
+    """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over.
+
+    The first contender is kept whose error is within the tolerance of the mode. Plans of a single decision come last,
+    however slow. With a budget of error, the fastest plan is looked for whose measured error is within.
+
+    Raises
+    ------
+    VerificationError
+        If no plan is exact enough.
+    """
+    announce_generic(session)
+    _forget_prices(session)
+    if session.precision.is_budget:
+        check_budget(session.precision, verify=verify)
+        return within_budget(session, chosen, problem, verify_speed=verify_speed)
+    contenders = _contenders(session, chosen, problem, verify_speed=verify_speed)
+    reference = reference_of(session) if verify else None
+    winner, checks = _first_exact(session, contenders, reference)
+    model = crowned(session, winner, chosen, problem)
+    if verify:
+        note(model, checks)
+    return model
+
+
+def _forget_prices(session: Session) -> None:
+    """Give back the memory of what only pricing needs; it is made again when it is asked for."""
+    for name in ("learned", "candidates", "workloads", "records"):
+        vars(session).pop(name, None)
+    gc.collect()
+    give_back()
+
+
+def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
+    """Build `chosen` as it is; raises :class:`VerificationError` if it is not exact enough."""
+    announce_generic(session)
+    model = compiled(session, chosen)
+    if verify:
+        checks = _conceded(_checks(session, model, reference_of(session)))
+        note(model, checks)
+        _require(session, checks)
+    return model
+
+
+def _contenders(
+    session: Session, chosen: Plan, problem: PlanningProblem, *, verify_speed: bool
+) -> Iterator[Contender]:
+    """Plans in the order in which they shall be kept; those that were not raced are built once they are asked for."""
+    tried = []
+    if verify_speed:
+        ranked = raced(session, chosen, problem)
+        announce(ranked[0])
+        for contender in ranked:
+            tried.append(contender.plan.decisions)
+            yield contender
+    for name, decisions in _unraced(session, chosen, problem):
+        if decisions not in tried:
+            tried.append(decisions)
+            plan = plan_of(chosen, problem, decisions, name) if name != CHOSEN else chosen
+            yield Contender(name=name, plan=plan, build=partial(compiled, session, plan))
+
+
+def _unraced(
+    session: Session, chosen: Plan, problem: PlanningProblem
+) -> Iterator[tuple[str, Decisions]]:
+    """The chosen plan, the best one in f32, and those of single decisions, in f32 first."""
+    yield CHOSEN, dict(chosen.decisions)
+    if not session.precision.only_f32:
+        yield "only f32", dict(only_f32(problem))
+    for alternative in single_plans(within(problem, OWN)):
+        yield alternative.name, dict(alternative.decisions)
+
+
+def _first_exact(
+    session: Session, contenders: Iterator[Contender], reference: Reference | None
+) -> tuple[Contender, list[Check]]:
+    """The first of `contenders` whose error is within the mode's tolerance.
+
+    Where there is none: the most exact one, if f32 arithmetic can hardly do better for this network.
+
+    Raises
+    ------
+    VerificationError
+        If that is not so: says how exact the first one is.
+    """
+    failure: VerificationError | BuildError | None = None
+    attained: list[tuple[Contender, list[Check]]] = []
+    deadline = time.monotonic() + session.time_limit_s
+    for contender in contenders:
+        if reference is None:
+            return contender, []
+        if failure is not None and time.monotonic() >= deadline:
+            break
+        try:
+            checks = _checks(session, contender.model, reference)
+            if all(one.is_attained for one in checks):
+                attained.append((contender, checks))
+            _require(session, checks)
+        except (VerificationError, BuildError) as error:
+            if failure is None and isinstance(error, BuildError):
+                raise
+            failure = failure or error
+            logger.warning("the plan %r is not exact enough: %s", contender.name, error)
+            contender.retire()
+            continue
+        return contender, checks
+    assert failure is not None, "there is at least one contender"
+    if not attained:
+        raise failure
+    contender, checks = min(attained, key=lambda one: worst_excess(one[1]))
+    return contender, _conceded(checks)
+
+
+def _conceded(checks: Sequence[Check]) -> list[Check]:
+    """:func:`layoutsel.device.checks.conceded`, with its warnings."""
+    for warning in concessions(checks):
+        logger.warning("%s", warning)
+    return conceded(checks)
+
+
+def _checks(session: Session, model: CompiledModel, reference: Reference) -> list[Check]:
+    mode = session.precision
+    return checks_of(model, reference, mode.tolerance, is_budget=mode.is_budget)
+
+
+def _require(session: Session, checks: Sequence[Check]) -> None:
+    require(checks, ADVICE if session.precision.only_f32 else _TRY)

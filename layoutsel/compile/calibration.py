@@ -1,0 +1,136 @@
+"""``layoutsel calibrate``: adapt the shipped cost model to this machine within a minute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from layoutsel.compile.session import OnProgress, Session
+from layoutsel.cost import adapt, features
+from layoutsel.cost.learned import Adaptation, LearnedCost
+from layoutsel.cost.measured import Progress, Request, run_in
+from layoutsel.cost.model import Cost, Question
+from layoutsel.cost.peaks import machine_peaks
+from layoutsel.device.outcome import Timing
+from layoutsel.zoo.sweep import sweep_module
+from tvm_passes.errors import LayoutselError
+
+POOL = 60
+"""Sub-graphs to choose from."""
+_SLOWEST_US = 20_000.0
+"""Candidates that are predicted to take longer are not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What calibrating gave."""
+
+    measurements: int
+    seconds: float
+    """Of everything: probing, choosing, measuring, fitting."""
+    error_before: float
+    """Mean absolute error of the predictions, as a logarithm."""
+    error_after: float
+    """The same, each candidate being predicted by a correction fitted to the others."""
+    file: str
+    """Where the correction is kept."""
+
+
+def calibrate(
+    *,
+    threads: int | None = None,
+    units: Sequence[str] | None = None,
+    most: int = 50,
+    limit_s: float = 45.0,
+    cost_model: Path | None = None,
+    progress: OnProgress | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Measure at most `most` candidates for at most `limit_s` seconds, and keep the correction that they imply.
+
+    Raises
+    ------
+    LayoutselError
+        If hardly anything could be measured.
+    """
+    started = time.monotonic()
+    session = Session.open(
+        sweep_module(POOL, seed=seed), units=units, threads=threads, cost_model=cost_model
+    )
+    machine_peaks(session.threads)
+    plain = LearnedCost(session.learned.model, session.profile)
+    asked = _pool(session, plain)
+    chosen = adapt.most_informative(
+        [row for _, _, row in asked], [request.decision.unit for request, _, _ in asked], most
+    )
+    observations = []
+    with session.worker() as worker:
+        run = run_in(worker)
+        for done, position in enumerate(chosen, start=1):
+            if time.monotonic() - started > limit_s:
+                break
+            request, predicted, row = asked[position]
+            outcome = run(request)
+            if progress is not None:
+                progress(Progress(done=done, total=len(chosen), request=request, outcome=outcome))
+            if isinstance(outcome, Timing) and outcome.us > 0:
+                error = float(np.log(outcome.us / predicted))
+                observations.append(adapt.Observation(request.decision.unit, row, error))
+    if len(observations) < 4:
+        raise LayoutselError(
+            f"only {len(observations)} candidates could be measured in {limit_s:g} s; allow more time"
+        )
+    file = adapt.adaptation_file(session.profile)
+    adaptation, error_after = useful(observations)
+    adapt.save(adaptation, session.learned.model.version, file)
+    return Calibration(
+        measurements=len(observations),
+        seconds=time.monotonic() - started,
+        error_before=float(np.mean([abs(o.error) for o in observations])),
+        error_after=error_after,
+        file=str(file),
+    )
+
+
+def useful(observations: Sequence[adapt.Observation]) -> tuple[Adaptation, float]:
+    """The correction of those units whose predictions it mends, none of the others, and the mean error that it leaves."""
+    before, after = [abs(o.error) for o in observations], held_out_errors(observations)
+    weights, left = dict(adapt.fit(observations).weights), []
+    for unit, found in weights.items():
+        mine = [n for n, o in enumerate(observations) if o.unit == unit]
+        plain, corrected = ([errors[n] for n in mine] for errors in (before, after))
+        if sum(corrected) >= sum(plain):
+            weights[unit] = (0.0,) * len(found)
+        left += min(plain, corrected, key=sum)
+    return Adaptation(weights), float(np.mean(left))
+
+
+def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
+    """Absolute error of each observation, corrected by what the others imply."""
+    left = []
+    for position, observation in enumerate(observations):
+        others = [o for n, o in enumerate(observations) if n != position]
+        weights = adapt.fit(others).weights.get(observation.unit)
+        correction = float(adapt.basis(observation.row) @ np.array(weights)) if weights else 0.0
+        left.append(abs(observation.error - correction))
+    return left
+
+
+def _pool(session: Session, plain: LearnedCost) -> list[tuple[Request, float, np.ndarray]]:
+    """Candidates with their predictions and features."""
+    offered = [
+        (subgraph, session.workloads[subgraph.id], decision)
+        for subgraph in session.graph.subgraphs
+        for decision in session.candidates[subgraph.id].decisions
+    ]
+    pool = []
+    prices = plain.subgraphs([Question(work, decision) for _, work, decision in offered])
+    for (subgraph, work, decision), price in zip(offered, prices, strict=True):
+        if isinstance(price, Cost) and price.source == "learned" and price.us < _SLOWEST_US:
+            row = features.features(features.Asked(work, decision, session.profile))
+            pool.append((session.request(subgraph, decision), price.us, row))
+    return pool

@@ -1,0 +1,128 @@
+"""Plans into runnable models."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from layoutsel.compile.plan_code import Building
+from layoutsel.compile.session import Session
+from layoutsel.device.device_errors import BUILD, LOST
+from layoutsel.errors import DeviceError
+from layoutsel.planning.plan import Plan
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.samples import random_inputs
+from layoutsel.runtime.trial import run_within
+from tvm_passes.backends import BACKENDS
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import LayoutselError
+
+logger = logging.getLogger(__name__)
+
+REBUILDS = 4
+"""How often a sub-graph that a device fails at goes to the CPU alone; then the device is given up."""
+
+
+def compiled(session: Session, plan: Plan) -> CompiledModel:
+    """Build `plan`.
+
+    A sub-graph whose kernel a device's driver does not build goes to the CPU, with a warning; where the session has a
+    fallback, so does one that a device fails at otherwise.
+
+    Raises
+    ------
+    BuildError
+        If the CPU fails as well.
+    DeviceError
+        If a device fails that shall not be done without.
+    """
+    _require_here(session)
+    with Building(session, plan, plan.decisions) as building:
+        return _settled(session, plan, building.model)
+
+
+def compiled_all(
+    session: Session, plans: Mapping[str, Plan], time_limit_s: float | None = None
+) -> dict[str, CompiledModel]:
+    """Those of the rival `plans` that can be built, see :func:`compiled`; with a warning for each of the others.
+
+    Their code is generated at the same time, each within `time_limit_s`.
+    """
+    _require_here(session)
+    models: dict[str, CompiledModel] = {}
+    with contextlib.ExitStack() as stack:
+        started = {
+            name: stack.enter_context(Building(session, plan, plan.decisions, time_limit_s))
+            for name, plan in plans.items()
+        }
+        for name, building in started.items():
+            with _doing_without(name), building:
+                models[name] = _settled(session, plans[name], building.model)
+    return models
+
+
+def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]) -> CompiledModel:
+    """What `generate` makes of `plan`, or another model without what its devices fail at."""
+    decisions = dict(plan.decisions)
+    failures = 0
+    while True:
+        try:
+            return _tried(session, generate())
+        except DeviceError as error:
+            failures += 1
+            failed = _failed(session, error, decisions, alone=failures <= REBUILDS)
+            runs = "runs" if len(failed) == 1 else "run"
+            logger.warning("%s; %s %s on the CPU instead", error.what, ", ".join(failed), runs)
+            decisions.update(dict.fromkeys(failed, Decision(unit="cpu")))
+            generate = partial(_built, session, plan, dict(decisions))
+
+
+def _built(session: Session, plan: Plan, decisions: Mapping[SubgraphId, Decision]) -> CompiledModel:
+    with Building(session, plan, decisions) as building:
+        return building.model()
+
+
+def _tried(session: Session, model: CompiledModel) -> CompiledModel:
+    """`model` after a run: drivers build kernels, and memory is asked for, in the first one."""
+    if model.uses_devices:
+        run_within(model, random_inputs(model.inputs), session.time_limit_s)
+    return model
+
+
+def _failed(
+    session: Session, error: DeviceError, decisions: Mapping[SubgraphId, Decision], *, alone: bool
+) -> list[SubgraphId]:
+    """The sub-graphs to take from the device of `error`: the one that it names, or all where kernels do not build.
+
+    Raises
+    ------
+    DeviceError
+        The same, where the device shall not be done without, or a plan of the host's units is better.
+    """
+    theirs = [id_ for id_, d in decisions.items() if BACKENDS[d.unit].device == error.device]
+    goes_on = session.fallback is not None or error.cause == BUILD
+    if goes_on and alone and error.cause != LOST and error.subgraph in theirs:
+        return [SubgraphId(error.subgraph)]
+    if session.fallback is None and error.cause == BUILD and theirs:
+        return theirs
+    raise error
+
+
+def _require_here(session: Session) -> None:
+    """Refuse a session that plans for another machine: what is built here runs, is raced and is verified here."""
+    if session.elsewhere is not None:
+        machine = session.described.cpu if session.machine else session.elsewhere.host
+        raise LayoutselError(
+            f"cannot build for another machine ({machine}): expected this one. Plan for it here, build it there"
+        )
+
+
+@contextlib.contextmanager
+def _doing_without(name: str) -> Iterator[None]:
+    """Warn of a rival that cannot be built."""
+    try:
+        yield
+    except LayoutselError as error:
+        logger.warning("the rival plan %r cannot be built: %s", name, error)

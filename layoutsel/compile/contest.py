@@ -1,0 +1,252 @@
+"""Built plans against each other, within limits of time and memory: tried, watched, raced in heats."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from layoutsel.compile.compiling import compiled, compiled_all
+from layoutsel.compile.memory import MemoryBudget
+from layoutsel.compile.plan_code import BUILD_LIMIT_S
+from layoutsel.compile.session import Session
+from layoutsel.planning.plan import Measured, Plan
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.refine import Seen
+from layoutsel.planning.residuals import SubgraphResidual, attribute
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.observe import observe
+from layoutsel.runtime.race import race
+from layoutsel.runtime.trial import TooSlow, run_within
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import LayoutselError
+from tvm_passes.weight_pool import give_back
+
+logger = logging.getLogger(__name__)
+
+CHOSEN = "plan"
+"""Name of the plan that the rivals are compared with."""
+SLOWER = 3.0
+"""A contender is dropped that takes more than so many times its prediction, …"""
+ALLOWED_S = 1.0
+"""… and these seconds."""
+FIRST_RUN_S = 10.0
+"""Seconds more for its first run: drivers build kernels in it, and memory is touched for the first time."""
+AT_ONCE = 2
+"""Plans that are built at once: LLVM uses one core for each."""
+LEAST_BUILD_S = 10.0
+"""Seconds that building a rival may take even where the time limit comes sooner."""
+DROP_AFTER = 4
+"""Turns of the race after which the clearly slower ones are left out."""
+WATCH_S = 0.5
+"""Seconds to watch a plan at work."""
+TIE = 0.01
+"""A rival must be faster than the chosen plan by more than this share of its time to replace it."""
+
+
+_NO_TIME = "the time limit is reached; a longer one (time_limit_s, --time-limit) takes more plans"
+_NO_ROOM = "too little memory beside the fastest one; a larger limit (memory_limit_mb, --memory-limit) takes more plans"
+
+
+@dataclass(kw_only=True)
+class Contender:
+    """A plan that was built; its model is built again where it had to make room."""
+
+    name: str
+    """:data:`CHOSEN` for the chosen one."""
+    plan: Plan
+    build: Callable[[], CompiledModel]
+    built: CompiledModel | None = None
+
+    @property
+    def model(self) -> CompiledModel:
+        """The model of the plan."""
+        if self.built is None:
+            self.built = self.build()
+        return self.built
+
+    def retire(self) -> None:
+        """Give the memory of the model back."""
+        self.built = None
+
+
+@dataclass
+class Contest:
+    """The race of a chosen plan with its rivals.
+
+    No rival is built, watched or raced after the session's time limit. Those that fit into the session's memory limit
+    are raced at once; then the fastest stays, and the others make room.
+    """
+
+    session: Session
+    inputs: Sequence[np.ndarray]
+    deadline: float
+    """By :func:`time.monotonic`."""
+    memory: MemoryBudget
+    entered: dict[str, Contender] = field(default_factory=dict)
+    """Those that were built and not dropped, and the chosen one, by name."""
+    tried: list[dict[SubgraphId, Decision]] = field(default_factory=list)
+    """The decisions of all that were built, those that were dropped included."""
+    measured: dict[str, Measured] = field(default_factory=dict)
+    _alive: list[str] = field(default_factory=list)
+    """Names of those that go into the next heat."""
+    _watched: list[tuple[float, Sequence[SubgraphResidual]]] = field(default_factory=list)
+    _left_out: dict[str, list[str]] = field(default_factory=lambda: {_NO_TIME: [], _NO_ROOM: []})
+    """Names of plans that were not built, by reason."""
+    _is_disturbed: bool = False
+    """Whether a run that nobody could stop goes on."""
+
+    def is_over(self) -> bool:
+        """Whether no further plan may enter."""
+        return self._is_disturbed or time.monotonic() >= self.deadline
+
+    def enter_chosen(self, plan: Plan, model: CompiledModel | None) -> None:
+        """Build the chosen plan, unless there is a `model` of it.
+
+        Raises
+        ------
+        LayoutselError
+            If it cannot be built, or does not end a run within the session's time limit.
+        """
+        self._take_in(CHOSEN, plan, model or compiled(self.session, plan))
+
+    def enter(self, plans: Mapping[str, Plan]) -> None:
+        """Build rivals, a few at once, as long as time and memory last; the others are left out with a warning."""
+        waiting = dict(plans)
+        while waiting and not self.is_over():
+            batch = self._next_batch(waiting)
+            if not batch:
+                name = next(iter(waiting))
+                del waiting[name]
+                self._left_out[_NO_ROOM].append(name)
+                continue
+            left_s = max(self.deadline - time.monotonic(), LEAST_BUILD_S)
+            built = compiled_all(self.session, batch, min(left_s, BUILD_LIMIT_S))
+            for name, plan in batch.items():
+                del waiting[name]
+                if name in built:
+                    self._take_in(name, plan, built.pop(name))
+        self._left_out[_NO_TIME] += waiting
+
+    def _next_batch(self, waiting: Mapping[str, Plan]) -> dict[str, Plan]:
+        """The next plans for which there is room, after a heat if need be; none where even one is too many."""
+        name, plan = next(iter(waiting.items()))
+        if not self._has_room(plan):
+            self._heat()
+        batch: dict[str, Plan] = {}
+        for name, plan in waiting.items():
+            if len(batch) == AT_ONCE or not self._has_room(*batch.values(), plan):
+                break
+            batch[name] = plan
+        return batch
+
+    def _has_room(self, *plans: Plan) -> bool:
+        """Whether `plans` fit into memory: sub-graphs that are decided alike share their packed weights."""
+        give_back()  # what lies about free would count
+        kept = [self.entered[name].plan for name in self._alive]
+        shared = {(id_, decision) for one in kept for id_, decision in one.decisions.items()}
+        wanted = {(id_, decision) for one in plans for id_, decision in one.decisions.items()}
+        further: Counter[SubgraphId] = Counter()
+        for id_, decision in wanted - shared:
+            further[id_] += self.memory.packed_bytes(id_, decision)
+        return self.memory.has_room(further, len(plans))
+
+    def _take_in(self, name: str, plan: Plan, model: CompiledModel) -> None:
+        """Try a model, and watch it. A rival that takes too long is dropped; the chosen one is no longer raced then."""
+        session = self.session
+        self.tried.append(dict(plan.decisions))
+        try:
+            seconds = self._tried(name, plan, model)
+        except TooSlow as error:
+            if name == CHOSEN:
+                raise LayoutselError(
+                    f"the plan is not fit to run: {error}. Pin that sub-graph to another unit or layout, or allow "
+                    f"more time (time_limit_s, --time-limit)"
+                ) from error
+            self._is_disturbed |= error.goes_on
+            logger.warning("the rival plan %r is dropped from the race: %s", name, error)
+            return
+        build = partial(compiled, session, plan)
+        self.entered[name] = Contender(name=name, plan=plan, build=build, built=model)
+        self._watch(plan, model)
+        if seconds <= _limit_s(plan):
+            self._alive.append(name)
+            return
+        logger.warning(
+            "the plan is dropped from the race: a run took %.1f s, predicted were %.1f ms",
+            seconds,
+            plan.cost_us / 1e3,
+        )
+        self.measured[name] = Measured(median_us=1e6 * seconds, spread_us=0.0, runs=1)
+        self.entered[name].retire()
+
+    def _tried(self, name: str, plan: Plan, model: CompiledModel) -> float:
+        """Seconds of a run that is not the first one; the chosen plan has all the time that there is."""
+        limit_s = self.session.time_limit_s if name == CHOSEN else _limit_s(plan)
+        first_s = run_within(model, self.inputs, limit_s + FIRST_RUN_S)
+        return min(first_s, run_within(model, self.inputs, limit_s))
+
+    def _watch(self, plan: Plan, model: CompiledModel) -> None:
+        observed = observe(model, self.inputs, budget_s=WATCH_S)
+        residuals = attribute(plan, observed, observed.whole_us)
+        self._watched.append(
+            (
+                plan.cost_us,
+                [one for one in residuals.subgraphs if one.id not in model.header["fallbacks"]],
+            )
+        )
+
+    def priced(self, problem: PlanningProblem) -> PlanningProblem:
+        """`problem` with what sub-graphs took within the plans that were watched."""
+        keys = {one.id: one.structural_hash for one in self.session.graph.subgraphs}
+        seen = Seen(problem, keys)
+        # What is seen last stands: the better a plan, the more its successors will be like it.
+        for _, subgraphs in sorted(self._watched, key=lambda watched: -watched[0]):
+            seen.add(subgraphs)
+        return seen.priced()
+
+    def ranked(self) -> list[Contender]:
+        """All that were built, the fastest first, each with all that was measured; warns of those that were left out."""
+        for reason, names in self._left_out.items():
+            if names:
+                logger.warning(
+                    "%d plans are not raced (%s): %s", len(names), ", ".join(names), reason
+                )
+        self._heat()
+        order = sorted(self.measured, key=self._score)
+        return [self._with_measured(self.entered[name]) for name in order]
+
+    def _with_measured(self, contender: Contender) -> Contender:
+        return replace(contender, plan=replace(contender.plan, measured=dict(self.measured)))
+
+    def _score(self, name: str) -> tuple[bool, float]:
+        """Those of the last heat come first: they beat the others."""
+        allowance = 1 - TIE if name == CHOSEN else 1.0
+        return name not in self._alive, self.measured[name].median_us * allowance
+
+    def _heat(self) -> None:
+        """Race those that are in memory; the fastest alone stays there."""
+        calls = {name: self.entered[name].model.timed_call(self.inputs) for name in self._alive}
+        if calls:
+            left_s = max(self.deadline - time.monotonic(), 0.0)
+            self.measured |= race(calls, drop_after=DROP_AFTER, limit_s=left_s)
+        calls.clear()
+        fastest = min(self._alive, key=self._score, default=None)
+        for name in self._alive:
+            if name != fastest:
+                self.entered[name].retire()
+        self._alive = [name for name in self._alive if name == fastest]
+        gc.collect()
+        give_back()
+
+
+def _limit_s(plan: Plan) -> float:
+    """Seconds that a run of `plan` may take."""
+    predicted_us = plan.makespan.us if plan.makespan else plan.cost_us
+    return SLOWER * predicted_us / 1e6 + ALLOWED_S

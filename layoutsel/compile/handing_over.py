@@ -1,0 +1,88 @@
+"""Packed weights from a copy of this process: those that lie in its pool already are told by digest, others are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layoutsel.device.forked import Forked
+from layoutsel.runtime.arrays import dtype_of
+from tvm_passes.arrays import own_pages
+from tvm_passes.weight_pool import WeightPool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A weight of the pool."""
+
+    digest: bytes
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    is_sent: bool
+    """Whether its content follows: the parent lacks it."""
+
+
+Entry = Named | np.ndarray
+"""A weight: by name, or a small one as it is."""
+
+
+def entries(
+    weights: Sequence[np.ndarray], pool: WeightPool, held: Mapping[bytes, np.ndarray]
+) -> tuple[list[Entry], list[np.ndarray]]:
+    """In the copy: how `weights` are told of, and the contents to send.
+
+    Parameters
+    ----------
+    held
+        What the parent holds, by digest.
+    """
+    digests = {memory.ctypes.data: digest for digest, memory in pool.in_use().items()}
+    table: list[Entry] = []
+    contents: dict[bytes, np.ndarray] = {}
+    for weight in weights:
+        digest = digests.get(weight.ctypes.data)
+        if digest is None:
+            table.append(np.array(weight))
+            continue
+        is_sent = digest not in held and digest not in contents
+        if is_sent:
+            contents[digest] = weight.reshape(-1).view(np.uint8)
+        table.append(
+            Named(
+                digest=digest,
+                shape=weight.shape,
+                dtype=weight.dtype.name,
+                nbytes=weight.nbytes,
+                is_sent=is_sent,
+            )
+        )
+    return table, list(contents.values())
+
+
+def received(
+    table: Sequence[Entry], child: Forked, pool: WeightPool, held: Mapping[bytes, np.ndarray]
+) -> list[np.ndarray]:
+    """In the parent: the weights that `table` tells of, in its pool."""
+    memory = {**pool.in_use(), **held}
+    weights = []
+    for entry in table:
+        if isinstance(entry, np.ndarray):
+            weights.append(entry)
+            continue
+        if entry.is_sent:
+            memory[entry.digest] = _received(entry, child, pool, memory.get(entry.digest))
+        values = memory[entry.digest].view(dtype_of(entry.dtype))
+        weights.append(values.reshape(entry.shape))
+    return weights
+
+
+def _received(
+    entry: Named, child: Forked, pool: WeightPool, known: np.ndarray | None
+) -> np.ndarray:
+    """The memory of a content that was sent; that of an equal one which came from elsewhere meanwhile."""
+    memory = own_pages((entry.nbytes,), "uint8")
+    child.receive_into(memory.data)
+    return pool.adopt(entry.digest, memory) if known is None else known

@@ -1,0 +1,68 @@
+"""Import a model with its large weights in files: memory holds those that are read, not those that were."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tvm.ir import IRModule
+
+from layoutsel.compile.paging import Pages, paged
+from layoutsel.model import ImportedModel, LoadedModel, Source, import_loaded, import_model, load
+from layoutsel.references.stored_model import StoredModel, weight_bytes
+from tvm_passes.limits import ImportLimits
+from tvm_passes.weight_pool import give_back
+
+logger = logging.getLogger(__name__)
+
+STORED_BYTES = 16 << 20
+"""Weights from which those of the ONNX form of a model are kept in a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A model, and where its weights lie."""
+
+    model: ImportedModel
+    stored: StoredModel | None
+    """Its ONNX form with the weights in a file, where they are many; that of `model` only names them then."""
+    pages: Pages
+    """Of the weights of the Relax form."""
+
+
+def import_aside(
+    source: Source,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    allow_external_links: bool = False,
+    limits: ImportLimits | None = None,
+) -> Imported:
+    """Import `source`; parameters and errors as of :func:`layoutsel.model.import_model`."""
+    stored = None
+    if isinstance(source, IRModule):
+        model = import_model(source, shapes=shapes, limits=limits)
+    else:
+        loaded, stored = _weights_aside(
+            load(source, allow_external_links=allow_external_links, limits=limits)
+        )
+        give_back()
+        model = import_loaded(loaded, shapes=shapes, limits=limits)
+        del loaded
+    model, pages = paged(model)
+    pages.evict()
+    return Imported(model=model, stored=stored, pages=pages)
+
+
+def _weights_aside(loaded: LoadedModel) -> tuple[LoadedModel, StoredModel | None]:
+    """`loaded` with its weights in a file; as it is where they are few, or cannot be written."""
+    if weight_bytes(loaded.proto) < STORED_BYTES:
+        return loaded, None
+    try:
+        stored = StoredModel.of(loaded.proto)
+    except OSError as error:
+        logger.info("the weights stay in memory, as they cannot be written: %s", error)
+        return loaded, None
+    names = (name for name, _ in stored.names)
+    weights = dict(zip(names, stored.file.arrays.mapped(), strict=True))
+    return LoadedModel(name=loaded.name, proto=stored.skeleton, weights=weights), stored

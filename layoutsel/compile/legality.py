@@ -1,0 +1,38 @@
+"""Decisions, perhaps edited by hand, against what the units at hand offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import IllegalDecision
+
+if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
+
+
+def check_legal(session: Session, decisions: Mapping[SubgraphId, Decision]) -> None:
+    """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.
+
+    Raises
+    ------
+    IllegalDecision
+        Says what the first offending sub-graph got and expected.
+    """
+    for id_, decision in decisions.items():
+        if decision.precision not in session.precision.offered:
+            raise IllegalDecision(
+                f"sub-graph {id_} is decided as {decision}: got precision {decision.precision}; expected "
+                f"one of {', '.join(session.precision.precisions)}, which precision {session.precision.name!r} offers"
+            )
+        if decision.unit not in session.units:
+            raise IllegalDecision(
+                f"sub-graph {id_} is decided as {decision}: got unit {decision.unit!r}; "
+                f"expected one of {', '.join(session.units)}"
+            )
+        supports = session.units[decision.unit].backend.supports
+        with session.generating():
+            decline = supports(session.graph.functions[id_], decision)
+        if decline:
+            raise IllegalDecision(str(decline))

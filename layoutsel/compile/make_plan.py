@@ -1,0 +1,130 @@
+"""From a session to its plan: what is measured before, which decisions are taken, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from layoutsel.compile.measuring import measure_copies, measure_unpredicted, measure_worthwhile
+from layoutsel.compile.pricing import warn_of_unknown_machine
+from layoutsel.compile.versions import all_versions
+from layoutsel.core.precision import PrecisionMode
+from layoutsel.planning.explain import explain
+from layoutsel.planning.hybrid import (
+    has_estimates,
+    has_guesses,
+    require_measured,
+    without_estimates,
+    without_guesses,
+    without_interrupted,
+)
+from layoutsel.planning.objectives import decide
+from layoutsel.planning.pins import apply_pins, check_offered, without_units
+from layoutsel.planning.plan import Plan, Uncertainty, make_plan
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.solve import Solution
+from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
+from layoutsel.planning.values import MAKESPAN, REL_ERROR, SUM, WITHIN_ERROR
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
+    from layoutsel.cost.measured import MeasuredCost
+
+
+def priced_problem(
+    session: Session, cost: str, pins: Sequence[str], measure_budget_s: float | None
+) -> PlanningProblem:
+    """The planning problem; see :meth:`layoutsel.compile.session.Session.problem`."""
+    check_offered(pins, session.precision)
+    pins = without_units(pins, session.left_out)
+    budget_s = session.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
+    if pins and cost == "measured":
+        # A pin that cannot be honoured is found before anything is measured.
+        priced_problem(session, "roofline", pins, None)
+    with session.cost_model(cost) as model:
+        if session.machine is not None:
+            return _unmeasured(session, model, cost, pins)
+        if session.devices and cost != "roofline":
+            measure_copies(session, model)
+        problem = apply_pins(session.priced(model, cost), pins)
+        if cost in ("learned", "hybrid"):
+            warn_of_unknown_machine(session)
+        if (cost == "hybrid" and session.precision.only_f32) or (
+            cost == "learned" and has_estimates(problem, session.devices)
+        ):
+            problem = measure_worthwhile(session, problem, model, budget_s)
+        if not session.precision.only_f32 and (
+            cost == "hybrid" or (cost == "learned" and has_guesses(problem))
+        ):
+            measure_unpredicted(session, problem, model, budget_s)
+            problem = without_guesses(apply_pins(session.priced(model, cost), pins))
+        if cost != "roofline":
+            problem = without_estimates(problem, session.devices)
+        return without_interrupted(problem)
+
+
+def _unmeasured(
+    session: Session, model: MeasuredCost, cost: str, pins: Sequence[str]
+) -> PlanningProblem:
+    """The planning problem of another machine: what is stored of it, predicted, or its roofline.
+
+    Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
+    """
+    problem = apply_pins(session.priced(model, cost), pins)
+    if cost in ("measured", "hybrid"):
+        require_measured(problem, f"--cost {cost} for the machine {session.profile.name}")
+    if cost == "learned":
+        warn_of_unknown_machine(session)
+    return problem
+
+
+def objective_for(*, parallel: bool, mode: PrecisionMode) -> str:
+    """Name the objective that the options ask for.
+
+    Raises
+    ------
+    LayoutselError
+        If they ask for two.
+    """
+    asked = [
+        name
+        for name, is_asked in ((MAKESPAN, parallel), (WITHIN_ERROR, mode.is_budget))
+        if is_asked
+    ]
+    if len(asked) > 1:
+        raise LayoutselError(
+            f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
+        )
+    return asked[0] if asked else SUM
+
+
+def best_plan(session: Session, problem: PlanningProblem, strategy: str) -> Plan:
+    """Choose a plan for the objective of `problem`; see :meth:`layoutsel.compile.session.Session.plan`."""
+    answer = decide(problem, strategy=strategy)
+    made = explained(session, problem, answer.solution, strategy)
+    return replace(made, trade_off=answer.trade_off)
+
+
+def explained(
+    session: Session, problem: PlanningProblem, solution: Solution, strategy: str
+) -> Plan:
+    """Write down `solution` with its reasons; `strategy` names the way in which it was chosen."""
+    explanation = explain(problem, solution.decisions)
+    made = make_plan(
+        problem,
+        solution,
+        strategy=strategy,
+        machine=session.described.fingerprint,
+        versions=all_versions(),
+        threads=session.threads,
+        score_cost_us=explanation.gains.score_us,
+        explanation=explanation,
+        uncertainty=Uncertainty(
+            bound_us=min(bound_within_spread(problem), solution.bound_us),
+            loss_us=value_of_information(problem, solution.decisions).loss_us,
+        ),
+    )
+    mode = session.precision
+    return replace(made, precision=mode.name, max_rel_error=mode.limits.get(REL_ERROR))

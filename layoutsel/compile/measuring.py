@@ -1,0 +1,202 @@
+"""Measuring a session's candidates: all of them, or those that could change the plan."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import tvm
+
+from layoutsel import documents
+from layoutsel.building import boundaries
+from layoutsel.building.boundaries import measure_boundaries, measure_conversions
+from layoutsel.building.problem import tensors
+from layoutsel.compile.pricing import Pricing
+from layoutsel.core.precision import F32, OWN
+from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
+from layoutsel.cost.model import INTERRUPTED, Cost, Infeasible
+from layoutsel.cost.scopes import kernel_of
+from layoutsel.cost.store import Store
+from layoutsel.device.worker import Worker
+from layoutsel.planning.contenders import within
+from layoutsel.planning.hybrid import refine
+from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
+from layoutsel.planning.solve import solve
+from layoutsel.planning.value_of_information import Candidate
+from tvm_passes.errors import Decline
+
+if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
+    from layoutsel.model.graph import Subgraph
+    from tvm_passes.decision import Decision
+
+logger = logging.getLogger(__name__)
+
+
+def _describe(session: Session, store: Store) -> None:
+    """Keep beside the measurements what was measured, and on what."""
+    for described in {work.key: work for work in session.workloads.values()}.values():
+        store.describe(described)
+    described = documents.to_json(session.profile)
+    store.describe_machine({**described.pop("machine"), **described})
+
+
+def request(session: Session, subgraph: Subgraph, decision: Decision) -> Request:
+    """What a worker is asked to measure a candidate."""
+    payload = {
+        "kind": "subgraph",
+        "function": tvm.ir.save_json(session.graph.functions[subgraph.id]),
+        "decision": str(decision),
+        "threads": session.threads,
+        "record": session.records.get((subgraph.structural_hash, decision), ""),
+    }
+    work = session.asked(subgraph, decision)
+    return Request(
+        key=work.key,
+        decision=decision,
+        kernel=kernel_of(work),
+        payload=payload,
+        label=f"{subgraph.id} ({subgraph.anchor}) {decision}",
+    )
+
+
+def measure_all(session: Session, model: MeasuredCost) -> None:
+    """Measure every candidate and boundary that the store lacks."""
+    _describe(session, model.store)
+    requests = [
+        session.request(subgraph, decision)
+        for subgraph in session.graph.subgraphs
+        for decision in session.candidates[subgraph.id].decisions
+    ]
+    with session.worker() as worker:
+        model.measure_all(requests, _runner(session, worker), session.progress)
+        layouts = sorted(
+            {request.decision.layout for request in requests if request.decision.precision in OWN}
+        )
+        measure_boundaries(
+            session.priced(model).tensors,
+            layouts,
+            tuple(session.units),
+            model.store,
+            worker,
+            session.threads,
+            session.progress,
+        )
+
+
+def measure_copies(session: Session, model: MeasuredCost) -> None:
+    """Measure what the store lacks of the copies between the memories of the session's units."""
+    with session.worker() as worker:
+        boundaries.measure_copies(
+            tensors(session.graph.edges),
+            tuple(session.units),
+            model.store,
+            worker,
+            session.threads,
+            session.progress,
+        )
+
+
+def measure_worthwhile(
+    session: Session, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+) -> PlanningProblem:
+    """Measure what could change the plan of `problem`, as long as the budget lasts."""
+    _describe(session, model.store)
+    deadline = time.monotonic() + budget_s
+    keys = {subgraph.id: subgraph.structural_hash for subgraph in session.graph.subgraphs}
+    pricing = Pricing(session, model)
+    with session.worker() as worker:
+        runner = _runner(session, worker)
+
+        def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
+            answers: dict[Candidate, Option | None] = {}
+            for id_, decision in candidates:
+                if time.monotonic() >= deadline:
+                    break
+                subgraph = session.graph.by_id[id_]
+                model.measure_all([session.request(subgraph, decision)], runner, session.progress)
+                price = pricing.candidate(subgraph, decision)
+                option = problem.by_id[id_].option(decision)
+                answers[id_, decision] = (
+                    None
+                    if isinstance(price, Decline) or price.source == INTERRUPTED
+                    else replace(
+                        option, cost_us=price.us, spread_us=price.spread_us, source=price.source
+                    )
+                )
+            return answers
+
+        refined = refine(problem, keys, measure)
+    logger.info(
+        "hybrid: measured %d candidates; %s",
+        refined.measured,
+        "the plan is stable" if refined.stable else "the budget is spent",
+    )
+    return refined.problem
+
+
+def measure_unpredicted(
+    session: Session, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+) -> None:
+    """Measure what could change the best plans of `problem` with each precision beside f32, while the budget lasts.
+
+    Behind it, what these plans pay for tensors that change their storage.
+    """
+    deadline = time.monotonic() + budget_s
+    others = [precision for precision in session.precision.precisions if precision != F32]
+    for position, precision in enumerate(others):
+        narrowed = within(problem, (*OWN, precision))
+        left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
+        refined = measure_worthwhile(session, narrowed, model, left_s)
+        _measure_paid(session, refined, model, deadline)
+    if time.monotonic() >= deadline:
+        logger.warning(
+            "%g s did not suffice to measure all that may be faster than f32: the rest is left out; a longer "
+            "--measure-budget takes more of it, and what was measured is kept",
+            budget_s,
+        )
+
+
+def _measure_paid(
+    session: Session, problem: PlanningProblem, model: MeasuredCost, deadline: float
+) -> None:
+    """Measure the changes of storage that the best plan of `problem` pays for."""
+    paid = problem.cost(solve(problem).decisions).boundaries
+    found = {tensor.name: tensor for tensor in problem.tensors}
+    if time.monotonic() >= deadline:
+        return
+    with session.worker() as worker:
+        measure_conversions(
+            [_only_paid(found[boundary.tensor], boundary) for boundary in paid],
+            tuple(session.units),
+            model.store,
+            worker,
+            session.threads,
+            session.progress,
+        )
+
+
+def _only_paid(tensor: Tensor, boundary: Boundary) -> Tensor:
+    """`tensor` with the price of `boundary` alone."""
+    pair = (boundary.source, boundary.destination)
+    return replace(
+        tensor,
+        transform_us={pair: boundary.cost_us} if boundary.kind == "transform" else {},
+    )
+
+
+def _runner(session: Session, worker: Worker) -> Runner:
+    """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
+    works = {work.key: work for work in session.workloads.values()}
+    learned = session.learned
+
+    def expected(request: Request) -> Cost | Infeasible | None:
+        if not learned.knows_machine or request.key not in works:
+            return None
+        price = learned.subgraph(works[request.key], request.decision)
+        return price if isinstance(price, Cost) and price.source == "learned" else None
+
+    return confirmed(run_in(worker), expected)

@@ -1,0 +1,70 @@
+"""How much memory compiling a model may take, and how much it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from layoutsel.core.precision import SPLIT_BF16
+from layoutsel.model.graph import ModelGraph
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import LayoutselError
+
+WEIGHTS = 3.0
+"""Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
+FURTHER_BYTES = 215 << 20
+"""… and this. Python, TVM and ONNX take some 285 MB before."""
+CODE_BYTES = 96 << 20
+"""Memory of a plan besides its weights: mostly that of the process which generates its code."""
+LARGER: Mapping[str, float] = {"winograd": 36 / 9, "winograd2": 16 / 9, SPLIT_BF16: 3 / 2}
+"""Size of packed weights in terms of their own, by algorithm or precision; 1 for all others."""
+_STATUS = Path("/proc/self/statm")
+
+
+def check_limits(time_limit_s: float, memory_limit_mb: float | None) -> None:
+    """Refuse limits that are no positive numbers; raises :class:`LayoutselError`."""
+    for name, limit in (("time_limit_s", time_limit_s), ("memory_limit_mb", memory_limit_mb)):
+        if limit is not None and not limit > 0:
+            raise LayoutselError(f"{name}: got {limit:g}; expected a number above 0")
+
+
+def resident_bytes() -> int:
+    """Memory that this process has now; 0 where the system does not tell."""
+    try:
+        pages = int(_STATUS.read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBudget:
+    """Memory that plans which are raced with each other may take."""
+
+    limit_bytes: int
+    """Most memory of the whole process."""
+    weights: Mapping[SubgraphId, int]
+    """Bytes of each sub-graph's weights."""
+
+    @classmethod
+    def of(
+        cls, graph: ModelGraph, before_bytes: int, limit_mb: float | None = None
+    ) -> MemoryBudget:
+        """Budget of a model; `limit_mb` beyond the memory `before_bytes` of the process, or the default."""
+        weights = {one.id: sum(spec.nbytes for spec in one.weights) for one in graph.subgraphs}
+        further = WEIGHTS * sum(weights.values()) + FURTHER_BYTES
+        if limit_mb is not None:
+            further = 1e6 * limit_mb
+        return cls(limit_bytes=int(before_bytes + further), weights=weights)
+
+    def packed_bytes(self, subgraph: SubgraphId, decision: Decision) -> int:
+        """Bytes of a sub-graph's weights as a decision packs them, at most."""
+        larger = max(LARGER.get(word, 1.0) for word in (decision.algorithm, decision.precision))
+        return int(larger * self.weights[subgraph])
+
+    def has_room(self, further: Mapping[SubgraphId, int], plans: int = 1) -> bool:
+        """Whether `plans` fit besides with packed weights of so many bytes, by sub-graph; packing takes the largest twice."""
+        needed = plans * CODE_BYTES + sum(further.values()) + max(further.values(), default=0)
+        return resident_bytes() + needed <= self.limit_bytes

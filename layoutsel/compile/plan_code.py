@@ -1,0 +1,202 @@
+"""The code of plans, generated in copies of this process within limits; this process alone loads it.
+
+What LLVM and TVM's passes take goes back to the system with the copy. A plan that uses a device is built in this process,
+as drivers do not outlive a fork; so is one where no linker or no process is to be had.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tvm.support import cc
+
+from layoutsel import documents
+from layoutsel.building.build import Lowered, generate_code
+from layoutsel.compile.handing_over import entries, received
+from layoutsel.compile.session import Session
+from layoutsel.compile.versions import all_versions
+from layoutsel.device.forked import CopyFailed, Forked, Limits, Stuck
+from layoutsel.device.machine import this_machine
+from layoutsel.device.outcome import FailureKind
+from layoutsel.device.signature import signatures
+from layoutsel.device.virtual_machine import load_library
+from layoutsel.planning.plan import Plan
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.linking import Linked, link_of, runnable
+from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu.kernel_pipeline import forget_kernels
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST
+from tvm_passes.errors import BuildError
+from tvm_passes.isa import EXTENSIONS, cpu_flags
+from tvm_passes.weight_pool import give_back
+
+logger = logging.getLogger(__name__)
+
+BUILD_LIMIT_S = 600.0
+"""Seconds that lowering a plan and generating its code may take."""
+BUILD_BYTES = 4 << 30
+"""Memory that this may take, besides four times the model's weights."""
+
+Decisions = Mapping[SubgraphId, Decision]
+
+
+class Building:
+    """A plan whose code is being generated. A context manager, which ends that.
+
+    Parameters
+    ----------
+    plan
+        What the model's header tells of.
+    decisions
+        What is built: the plan's, or others where it fell back.
+    time_limit_s
+        Seconds that it may take; :data:`BUILD_LIMIT_S` where None.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        decisions: Decisions,
+        time_limit_s: float | None = None,
+    ) -> None:
+        self._session, self._plan, self._decisions = session, plan, dict(decisions)
+        self._held = session.weights.in_use()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._child: Forked | None = None
+        reason = _why_here(decisions)
+        if reason:
+            logger.debug("a plan is built in this process: %s", reason)
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="layoutsel-")
+        weights = sum(spec.nbytes for one in session.graph.subgraphs for spec in one.weights)
+        give_back()  # what lies about free would be copied where the copy writes
+        limits = Limits(
+            time_s=time_limit_s or BUILD_LIMIT_S, memory_bytes=BUILD_BYTES + 4 * weights
+        )
+        try:
+            self._child = Forked(self._work(Path(self._folder.name) / "library.so"), limits)
+        except Stuck as error:
+            logger.debug("a plan is built in this process: %s", error)
+
+    def __enter__(self) -> Building:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._child is not None:
+            self._child.__exit__(None, None, None)
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def model(self) -> CompiledModel:
+        """The model, once its code is generated.
+
+        Raises
+        ------
+        BuildError
+            If that fails, takes too long or too much memory.
+        """
+        if self._child is None:
+            return self._built_here()
+        try:
+            return self._taken_over(self._child)
+        except Stuck as error:
+            logger.info("a plan is built in this process: %s", error)
+            return self._built_here()
+        except CopyFailed as error:
+            advice = _ADVICE.get(error.failure.kind, "Pin its sub-graphs to another unit or layout")
+            raise BuildError(
+                f"the code of the plan cannot be generated: {error.failure.reason}. {advice}"
+            ) from error
+
+    def _work(self, library: Path) -> Callable[[Connection], None]:
+        """What a copy of this process does: generate the code, and send what belongs to it."""
+
+        def work(connection: Connection) -> None:
+            lowered = self._lowered()
+            header = header_of(self._session, self._plan, lowered)
+            weights, executables = lowered.weights, [_generated(lowered)]
+            del lowered
+            forget_kernels()
+            link_of(executables.pop, library)
+            table, contents = entries(weights, self._session.weights, self._held)
+            del weights
+            connection.send((header, table))
+            while contents:
+                connection.send_bytes(contents.pop(0).data)
+
+        return work
+
+    def _taken_over(self, child: Forked) -> CompiledModel:
+        header, table = child.receive()
+        weights: list[np.ndarray] = received(table, child, self._session.weights, self._held)
+        assert self._folder is not None
+        library = Path(self._folder.name) / "library.so"
+        module = load_library(library, header["devices"])
+        return CompiledModel(module, weights, header, executable=Linked(library))
+
+    def _built_here(self) -> CompiledModel:
+        lowered = self._lowered()
+        executable = _generated(lowered)
+        header = header_of(self._session, self._plan, lowered)
+        return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
+
+    def _lowered(self) -> Lowered:
+        return self._session.lower(self._decisions, self._plan.order)
+
+
+_ADVICE = {
+    FailureKind.TIMEOUT: "Pin the sub-graphs with the largest kernels to another unit or layout",
+    FailureKind.ENVIRONMENT: "Give the process more memory, or close others",
+}
+"""What to do, by the kind of a failure."""
+
+
+def _generated(lowered: Lowered) -> Any:
+    return generate_code(lowered.module, lowered.target)
+
+
+def _why_here(decisions: Decisions) -> str | None:
+    """Why a plan has to be built in this process; None where a copy of it can do that."""
+    devices = {d.unit for d in decisions.values() if BACKENDS[d.unit].device != HOST}
+    if devices:
+        return f"it uses {', '.join(sorted(devices))}"
+    if cc.get_cc() is None:
+        return "there is no C++ compiler to link with"
+    return None
+
+
+def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
+    """What the artifact of a plan that was lowered tells of itself."""
+    fallbacks = {
+        id_: str(decision)
+        for id_, decision in lowered.decisions.items()
+        if decision != plan.decisions[id_]
+    }
+    return {
+        "schema_version": 1,
+        "model": session.model.name,
+        "model_hash": session.model.content_hash,
+        "inputs": [one.to_json() for one in signatures(session.model.inputs)],
+        "outputs": [one.to_json() for one in signatures(session.model.outputs)],
+        "threads": session.threads,
+        "units": sorted({decision.unit for decision in lowered.decisions.values()}),
+        "devices": list(lowered.devices),
+        "places": list(lowered.places),
+        "readers": list(lowered.readers),
+        "features": sorted(cpu_flags() & {*EXTENSIONS, *this_machine().isa}),
+        "plan": documents.to_json(plan),
+        "fallbacks": fallbacks,
+        "calls": [list(call) for call in lowered.calls],
+        "versions": all_versions(),
+        "machine": str(this_machine()),
+        "built": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,223 @@
+"""Prices of the candidates and boundaries of a session, by a cost model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from layoutsel.building.boundaries import HOST_UNIT
+from layoutsel.building.problem import Priced, memory_of, planning_problem
+from layoutsel.building.workloads import tensor_spec
+from layoutsel.cost.measured import MeasuredCost
+from layoutsel.cost.model import (
+    INTERRUPTED,
+    BoundaryQuestion,
+    Cost,
+    Estimate,
+    Infeasible,
+    Question,
+    Workload,
+)
+from layoutsel.cost.place import HOST, Place
+from layoutsel.model.graph import Subgraph
+from layoutsel.planning.prices import UnpricedBoundary
+from layoutsel.planning.problem import PlanningProblem
+from tvm_passes.backends import BACKENDS
+from tvm_passes.decision import Decision
+from tvm_passes.errors import Decline
+from tvm_passes.layout import BF16
+from tvm_passes.tuned import recorded_us
+
+if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
+
+logger = logging.getLogger(__name__)
+
+TUNED_SPREAD = 0.2
+"""How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
+FETCH_GBPS = 14.0
+"""Rate at which tiles are loaded out of another core's cache: what 20 convolutions took more within plans than alone."""
+
+
+Candidate = tuple[Subgraph, Decision]
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """Prices by `model`, or with cost ``roofline`` by the machine alone; each question is asked once, all together."""
+
+    session: Session
+    model: MeasuredCost
+    cost: str = "learned"
+
+    def problem(self) -> PlanningProblem:
+        """The planning problem of all candidates, with the session's objective and limits."""
+        session = self.session
+        offered = [
+            (subgraph, decision)
+            for subgraph in session.graph.subgraphs
+            for decision in session.candidates[subgraph.id].decisions
+        ]
+        prices = {
+            (subgraph.id, decision): price
+            for (subgraph, decision), price in zip(offered, self.candidates(offered), strict=True)
+        }
+        problem = planning_problem(
+            session.graph,
+            session.candidates,
+            lambda subgraph, decision: prices[subgraph.id, decision],
+            self._boundaries,
+            name=session.model.name,
+            content_hash=session.model.content_hash,
+        )
+        return replace(problem, objective=session.objective, limits=session.precision.limits)
+
+    def candidate(self, subgraph: Subgraph, decision: Decision) -> Priced | Decline:
+        """Price of a sub-graph under a decision; of a concatenation, the price of what it has to copy."""
+        return self.candidates([(subgraph, decision)])[0]
+
+    def candidates(self, offered: Sequence[Candidate]) -> list[Priced | Decline]:
+        """Prices in the order of `offered`; equal candidates are asked about once."""
+        asked = [Question(self.session.asked(s, decision), decision) for s, decision in offered]
+        keys = [(question.workload.key, question.decision) for question in asked]
+        distinct = dict(zip(keys, asked, strict=True))
+        scores = dict(
+            zip(distinct, self.session.roofline.subgraphs(list(distinct.values())), strict=True)
+        )
+        answers = scores
+        if self.cost != "roofline":
+            answers = dict(
+                zip(distinct, self.model.subgraphs(list(distinct.values())), strict=True)
+            )
+        return [
+            self._priced(subgraph, question, answers[key], scores[key])
+            for (subgraph, _), question, key in zip(offered, asked, keys, strict=True)
+        ]
+
+    def _priced(
+        self,
+        subgraph: Subgraph,
+        question: Question,
+        answer: Cost | Infeasible,
+        score: Cost | Infeasible,
+    ) -> Priced | Decline:
+        work, decision = question.workload, question.decision
+        if self.cost != "roofline":
+            answer = self._tuned(subgraph, question, answer)
+        if isinstance(answer, Infeasible):
+            return Decline(
+                subgraph=subgraph.id,
+                operator=subgraph.anchor,
+                decision=str(decision),
+                got=answer.reason,
+                expected="a candidate that builds and runs",
+            )
+        assert isinstance(score, Cost)  # a roofline refuses nothing
+        copied = self.session.in_place.copied(subgraph, decision)
+        return Priced(
+            us=answer.us * copied + fetching_us(work, decision),
+            spread_us=answer.spread_us * copied,
+            source=answer.source,
+            score_us=score.us,
+        )
+
+    def _tuned(
+        self, subgraph: Subgraph, question: Question, answer: Cost | Infeasible
+    ) -> Cost | Infeasible:
+        """The model's answer; of tuned code that it never measured, the time measured while tuning."""
+        record = self.session.records.get((subgraph.structural_hash, question.decision))
+        if (
+            record is None
+            or isinstance(answer, Infeasible)
+            or answer.source in ("measured", INTERRUPTED)
+        ):
+            return answer
+        us = recorded_us(record)
+        tuned = Estimate(us, TUNED_SPREAD * us, "tuned")
+        return question.workload.cost(tuned, question.decision)
+
+    def _boundaries(self, unpriced: Sequence[UnpricedBoundary]) -> list[float]:
+        """Microseconds of each boundary."""
+        asked = [_ASKED[boundary.kind](self, boundary) for boundary in unpriced]
+        distinct = list(dict.fromkeys(question for question in asked if question is not None))
+        found = dict(zip(distinct, self.model.boundaries(distinct), strict=True))
+        return [
+            0.0 if question is None else found[question].us + self._joining_us(boundary)
+            for question, boundary in zip(asked, unpriced, strict=True)
+        ]
+
+    def _transform(self, boundary: UnpricedBoundary) -> BoundaryQuestion:
+        """Ask for a change of layout on the host."""
+        spec = tensor_spec(boundary.tensor)
+        return BoundaryQuestion(spec, Place(boundary.source), Place(boundary.destination))
+
+    def _crossing(self, boundary: UnpricedBoundary) -> BoundaryQuestion | None:
+        """Ask for a hand-over within a memory.
+
+        It is free where the host hands over or takes: it does so whichever unit computes. So it is between units that
+        run alike.
+        """
+        if HOST in (boundary.source, boundary.destination):
+            return None
+        ends = [BACKENDS[unit].runtime for unit in (boundary.source, boundary.destination)]
+        if ends[0] == ends[1]:
+            return None
+        source, destination = (Place(unit=unit) for unit in ends)
+        return BoundaryQuestion(tensor_spec(boundary.tensor), source, destination)
+
+    def _copy(self, boundary: UnpricedBoundary) -> BoundaryQuestion:
+        """Ask for a copy from one memory to another; only bytes matter, so f32's measurements stand for all types."""
+        spec = replace(tensor_spec(boundary.tensor), dtype="float32")
+        source, destination = (
+            Place(unit=self._computing_in(memory), memory=memory)
+            for memory in (boundary.source, boundary.destination)
+        )
+        return BoundaryQuestion(spec, source, destination)
+
+    def _computing_in(self, memory: str) -> str:
+        if memory == HOST:
+            return HOST_UNIT
+        units = self.session.units.items()
+        return next(name for name, unit in units if memory_of(unit.backend) == memory)
+
+    def _joining_us(self, boundary: UnpricedBoundary) -> float:
+        """Extra copy of a part of a concatenation in place that changes hands: a unit cannot write into the whole."""
+        tensor = boundary.tensor
+        in_place = (tensor.producer, tensor.output_index) in self.session.in_place.parts
+        if boundary.kind == "transform" or not in_place:
+            return 0.0
+        return 2 * tensor.bytes / self.session.profile.peaks.cache_gbps * 1e-3
+
+
+_ASKED: Mapping[str, Callable[[Pricing, UnpricedBoundary], BoundaryQuestion | None]] = {
+    "transform": Pricing._transform,
+    "crossing": Pricing._crossing,
+    "copy": Pricing._copy,
+}
+"""Question to the cost model by kind of boundary; None where the boundary is free."""
+
+
+def warn_of_unknown_machine(session: Session) -> None:
+    """Say that predictions are less certain where the learned cost model has no data of the machine."""
+    if not session.learned.knows_machine:
+        logger.warning(
+            "the cost model has not seen %s with %d threads: its predictions are less certain%s",
+            "this machine" if session.machine is None else session.described.cpu,
+            session.threads,
+            "; `layoutsel calibrate` adapts it within a minute" if session.machine is None else "",
+        )
+
+
+def fetching_us(work: Workload, decision: Decision) -> float:
+    """What a kernel takes more within a plan whose threads share the output channels, and each read all of the input.
+
+    All kernels before it left each core a part of that. Measured alone, every core has had all of it from the start.
+    """
+    parts = work.hints.get(str(decision), {}).get("parts", 1.0)
+    if parts == 1:
+        return 0.0
+    nbytes = 2 if decision.precision == BF16 else 4
+    return prod(work.inputs[0]) * nbytes * (1 - 1 / parts) / FETCH_GBPS * 1e-3

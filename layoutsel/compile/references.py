@@ -1,0 +1,192 @@
+"""Results of the references within limits of time and memory: another process computes them, which can be ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tvm
+
+from layoutsel.device.checks import VerificationError
+from layoutsel.device.outcome import FailureKind
+from layoutsel.device.worker import Reply
+from layoutsel.references.reference_worker import MISSING, REFUSED, RESULTS
+from layoutsel.references.stored_arrays import ArrayFile
+from layoutsel.references.stored_model import StoredModel
+from tvm_passes.arrays import array_of
+from tvm_passes.expose_logits import ExposeLogits
+from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.weight_pool import give_back
+
+if TYPE_CHECKING:
+    from layoutsel.compile.session import Session
+
+logger = logging.getLogger(__name__)
+
+EXACT_FLOPS = 5e11
+"""Work up to which a model is computed in float64 …"""
+EXACT_LIMIT_S = 60.0
+"""… and the seconds that this may take."""
+EXACT_BYTES = 2 << 30
+"""Memory that float64 results may take, besides twice the weights."""
+
+Feeds = Sequence[Mapping[str, np.ndarray]]
+Results = list[list[np.ndarray]]
+
+
+def onnxruntime_results(
+    session: Session, feeds: Feeds, *, optimised: bool = True
+) -> Results | None:
+    """What ONNX Runtime computes of the session's model; None, with a warning, where it is missing or refuses it.
+
+    Raises
+    ------
+    VerificationError
+        If it takes longer than the session's time limit.
+    """
+    try:
+        stored = _stored(session)
+    except OSError as error:
+        raise _no_room(error) from error
+    payload = {
+        **stored.payload(),
+        "reference": "onnxruntime",
+        "samples": [dict(feed) for feed in feeds],
+        "optimised": optimised,
+    }
+    kind, value = _computed("ONNX Runtime", session, payload)
+    if kind == MISSING:
+        _warn_missing()
+    elif kind == REFUSED:
+        _warn_refused(value)
+    return _results(value) if kind == RESULTS else None
+
+
+def exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
+    """Results of the session's ONNX model in float64; None, with a warning, where they are not to be had."""
+    work = _flops(session)
+    kind, value = REFUSED, f"{work / 1e9:.0f} GFLOP, expected at most {EXACT_FLOPS / 1e9:.0f}"
+    if work <= EXACT_FLOPS:
+        try:
+            kind, value = _exact_results(session, feed)
+        except OSError as error:
+            value = f"the weights cannot be written: {error.strerror}"
+    if kind == RESULTS:
+        return _results(value)[0]
+    _warn_inexact(value)
+    return None
+
+
+def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[str, Any]:
+    stored = _stored(session)
+    weights = sum(array.nbytes for array in stored.file.arrays.mapped())
+    payload = {
+        **stored.payload(),
+        "reference": "float64",
+        "samples": [dict(feed)],
+        "most_bytes": EXACT_BYTES + 2 * weights,
+    }
+    limit_s = min(EXACT_LIMIT_S, session.time_limit_s)
+    return _within(session, payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
+
+
+def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> Results:
+    """What stock TVM computes of the session's module.
+
+    Raises
+    ------
+    VerificationError
+        If it takes longer than the session's time limit, or fails.
+    """
+    module = ExposeLogits()(session.model.module)
+    try:
+        file = ArrayFile(array_of(weight.constant) for weight in collect_weights(module))
+    except OSError as error:
+        raise _no_room(error) from error
+    payload = {
+        "reference": "tvm",
+        "module": tvm.ir.save_json(LiftWeights()(module)),
+        "arrays": file.arrays,
+        "samples": [list(one) for one in inputs],
+    }
+    kind, value = _computed("stock TVM", session, payload)
+    if kind == REFUSED:
+        raise VerificationError(f"stock TVM does not compute the model: {value}. {_ADVICE}")
+    return _results(value)
+
+
+_ADVICE = (
+    "Allow more time (time_limit_s, --time-limit), give the model as ONNX where it is a Relax module, or leave verification out "
+    "(verify=False, --no-verify)"
+)
+
+
+def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[str, Any]:
+    """What :func:`layoutsel.references.reference_worker.compute` returns, within the session's time limit."""
+    found = _within(session, payload, session.time_limit_s)
+    if found is None:
+        raise _timed_out(name, session)
+    return found
+
+
+def _within(session: Session, payload: Mapping[str, Any], limit_s: float) -> tuple[str, Any] | None:
+    """The same within `limit_s` seconds; None where they are not enough."""
+    give_back()
+    worker = session.reference_process
+    reply = worker.call(payload, limit_s)
+    if session.stored is not None:
+        worker.close()  # its memory is as large as the model
+    if isinstance(reply, Reply):
+        kind, value = reply.value
+        return kind, value
+    return None if reply.kind is FailureKind.TIMEOUT else (REFUSED, reply.reason)
+
+
+def _flops(session: Session) -> int:
+    return sum(subgraph.flops for subgraph in session.graph.subgraphs)
+
+
+def _stored(session: Session) -> StoredModel:
+    """The session's ONNX model for another process; raises :class:`OSError` where there is no room."""
+    assert session.model.onnx is not None, "a Relax module"
+    return session.stored or StoredModel.of(session.model.onnx)
+
+
+def _results(value: Any) -> Results:
+    return [list(one) for one in value]
+
+
+def _timed_out(name: str, session: Session) -> VerificationError:
+    return VerificationError(
+        f"the model cannot be verified: {name} did not compute the reference within {session.time_limit_s:g} s. {_ADVICE}"
+    )
+
+
+def _no_room(error: OSError) -> VerificationError:
+    return VerificationError(
+        f"the model cannot be verified: its weights cannot be written for the reference ({error.strerror}). Make room "
+        f"in the folder for temporary files (TMPDIR), or leave verification out (verify=False, --no-verify)"
+    )
+
+
+def _warn_missing() -> None:
+    logger.warning("ONNX Runtime is not installed: verifying against stock TVM, slowly")
+
+
+def _warn_inexact(reason: str) -> None:
+    first = (reason.strip().splitlines() or [""])[0]
+    logger.warning(
+        "there are no results in float64 (%s): errors are those against ONNX Runtime, and may be as large as it differs "
+        "from itself",
+        first,
+    )
+
+
+def _warn_refused(reason: str) -> None:
+    first = (reason.strip().splitlines() or [""])[0]
+    logger.warning(
+        "ONNX Runtime refuses the model (%s): verifying against stock TVM, which shares the import",
+        first,
+    )

@@ -1,0 +1,238 @@
+"""The error of a whole model: every output, and the logits behind it, against the same reference on the same inputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+
+import numpy as np
+import onnx
+
+from layoutsel.compile.references import exact_results, onnxruntime_results, stock_results
+from layoutsel.compile.session import Session
+from layoutsel.device.checks import Check, VerificationError
+from layoutsel.device.signature import signatures
+from layoutsel.model.input_use import uses_of
+from layoutsel.references.drawn_inputs import are_all_numbers, drawn_inputs
+from layoutsel.references.onnx_reference import onnx_softmaxes
+from layoutsel.references.verify import TOLERANCE, Again, Expected, check, tolerance_of
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.samples import random_inputs
+from layoutsel.runtime.trial import TooSlow, run_within
+
+SLACK, SLACK_LARGE = 30.0, 3e3
+"""Factors of a mode's tolerance on extreme inputs, and where these are large numbers: both magnify any rounding.
+
+Results that are not finite, and gross errors, remain.
+"""
+_TOO_SLOW = (
+    "Pin that sub-graph to another unit or layout, allow more time (time_limit_s, --time-limit), or leave verification out "
+    "(verify=False, --no-verify)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Inputs with the results to expect."""
+
+    inputs: Sequence[np.ndarray]
+    expected: Sequence[np.ndarray]
+    again: Again | None = None
+    """Gives the reference's results in another order of its arithmetic."""
+    exact: Again | None = None
+    """Gives the results in float64."""
+    slack: float = 1.0
+    """Factor of the tolerance, see :data:`SLACK`; 1 where the inputs hold no extremes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What to compare a session's models with; f32 arithmetic, computed once for all of them."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    softmaxes: Collection[str]
+    """Outputs that a softmax makes."""
+    own_error: float
+    """Relative L2 error that f32 arithmetic, or the model's own narrower one, may have."""
+    limit_s: float
+    """Seconds that running a model on all samples may take."""
+
+    def expected(
+        self, sample: Sample, outputs: Sequence[str], tolerance: float, *, is_budget: bool
+    ) -> Expected:
+        """What a model with `outputs` is to give on `sample`.
+
+        A tolerance that `is_budget` holds as it stands; any other is widened for softmaxes, for what the reference
+        itself moves, and for a model whose own types are narrower.
+        """
+        is_extreme = sample.slack > 1
+        is_strict = is_budget or is_extreme
+        return Expected(
+            outputs=outputs,
+            values=sample.expected,
+            reference=f"{self.name} on extreme inputs" if is_extreme else self.name,
+            softmaxes=() if is_budget else self.softmaxes,
+            tolerance=sample.slack * (tolerance if is_budget else max(tolerance, self.own_error)),
+            again=None if is_strict else sample.again,
+            exact=None if is_strict else sample.exact,
+        )
+
+
+def reference_of(session: Session) -> Reference:
+    """ONNX Runtime's results, or those of stock TVM where there is no ONNX model or no ONNX Runtime."""
+    model, module = session.model.onnx, session.model.module
+    if model is not None:
+        samples = _onnxruntime_samples(session, *_inputs_of(session, model))
+        if samples is not None:
+            return Reference(
+                name="ONNX Runtime",
+                samples=samples,
+                softmaxes=onnx_softmaxes(model),
+                own_error=tolerance_of(module),
+                limit_s=session.time_limit_s,
+            )
+    inputs = session.samples or (random_inputs(signatures(session.model.inputs)),)
+    expected = stock_results(session, inputs)
+    # Which of several outputs a softmax made is not known here: then all are held to the strict bound.
+    outputs = [spec.name for spec in session.model.outputs]
+    return Reference(
+        name="stock TVM",
+        samples=tuple(
+            Sample(inputs=one, expected=result)
+            for one, result in zip(inputs, expected, strict=True)
+        ),
+        softmaxes=outputs if len(outputs) == 1 else (),
+        own_error=tolerance_of(module),
+        limit_s=session.time_limit_s,
+    )
+
+
+def _inputs_of(
+    session: Session, model: onnx.ModelProto
+) -> tuple[Sequence[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]:
+    """The user's inputs; without them, inputs drawn by how they are used, and extreme ones."""
+    if session.samples:
+        return session.samples, ()
+    takes, uses = signatures(session.model.inputs), uses_of(model)
+    return (drawn_inputs(takes, uses),), (drawn_inputs(takes, uses, extreme=True),)
+
+
+def _onnxruntime_samples(
+    session: Session,
+    inputs: Sequence[Sequence[np.ndarray]],
+    extremes: Sequence[Sequence[np.ndarray]],
+) -> tuple[Sample, ...] | None:
+    assert session.model.onnx is not None, "a Relax module"
+    names = [spec.name for spec in session.model.inputs]
+    feeds = [dict(zip(names, one, strict=True)) for one in (*inputs, *extremes)]
+    results = onnxruntime_results(session, feeds)
+    if results is None:
+        return None
+
+    def again(feed: Mapping[str, np.ndarray]) -> Sequence[np.ndarray] | None:
+        other = onnxruntime_results(session, [feed], optimised=False)
+        return other[0] if other else None
+
+    # Several contenders may ask for the same. A model of narrower types has its own roundings, which float64 lacks.
+    is_single = tolerance_of(session.model.module) == TOLERANCE
+    is_large = are_all_numbers(uses_of(session.model.onnx))
+    return tuple(
+        Sample(
+            inputs=one,
+            expected=result,
+            again=cache(partial(again, feed)),
+            exact=cache(partial(exact_results, session, feed)) if is_single else None,
+            slack=1.0 if index < len(inputs) else SLACK_LARGE if is_large else SLACK,
+        )
+        for index, (one, feed, result) in enumerate(
+            zip((*inputs, *extremes), feeds, results, strict=True)
+        )
+        # Where the reference is no number itself, extremes say nothing.
+        if index < len(inputs) or all(_is_finite(value) for value in result)
+    )
+
+
+def _is_finite(value: np.ndarray) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+
+
+def checks_of(
+    model: CompiledModel, reference: Reference, tolerance: float, *, is_budget: bool = False
+) -> list[Check]:
+    """Measure `model` against `reference`, as of :meth:`Reference.expected`; of each output, the check of the worst sample.
+
+    Raises
+    ------
+    VerificationError
+        If the first run, or all, take longer than the reference's limit.
+    """
+    outputs = [one.name for one in model.outputs]
+    worst: dict[str, Check] = {}
+    deadline = time.monotonic() + reference.limit_s
+    try:
+        run_within(model, reference.samples[0].inputs, reference.limit_s)
+    except TooSlow as error:
+        raise VerificationError(f"the model cannot be verified: {error}. {_TOO_SLOW}") from error
+    for index, sample in enumerate(reference.samples):
+        if time.monotonic() >= deadline:
+            raise VerificationError(
+                f"the model cannot be verified: got {len(reference.samples)} samples, of which {index} took "
+                f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s, --time-limit)"
+            )
+        expected = reference.expected(sample, outputs, tolerance, is_budget=is_budget)
+        for one in _checks_on(sample, model, reference, expected):
+            if sample.slack > 1 and one.passed:
+                continue  # its error says nothing of usual inputs
+            known = worst.get(one.output)
+            if known is None or _excess(one) > _excess(known):
+                worst[one.output] = replace(one, samples=len(reference.samples))
+    return list(worst.values())
+
+
+def _checks_on(
+    sample: Sample, model: CompiledModel, reference: Reference, expected: Expected
+) -> list[Check]:
+    """The checks on one sample."""
+    checks = check(model, sample.inputs, expected)
+    if sample.slack <= 1:
+        return checks
+    usual = reference.samples[0].expected
+    shares = map(_share_of_usual, sample.expected, usual)
+    return [
+        replace(one, rel_l2_err=one.rel_l2_err * share)
+        for one, share in zip(checks, shares, strict=False)
+    ]
+
+
+def _share_of_usual(extreme: np.ndarray, usual: np.ndarray) -> float:
+    """Norm of an output on extreme inputs in terms of its usual one, at most 1.
+
+    Extremes saturate: a sigmoid leaves 1e-31, of which no engine has a correct digit.
+    """
+    norm, common = (
+        max(float(np.linalg.norm(np.nan_to_num(one.astype(np.float64), posinf=0, neginf=0))), 1e-30)
+        for one in (extreme, usual)
+    )
+    return min(1.0, norm / common)
+
+
+def note(model: CompiledModel, checks: Sequence[Check]) -> None:
+    """Keep `checks` with the model."""
+    model.header["checks"] = [asdict(one) for one in checks]
+
+
+def worst_error(checks: Sequence[Check]) -> float:
+    """The largest relative L2 error."""
+    return max((one.rel_l2_err for one in checks), default=0.0)
+
+
+def worst_excess(checks: Sequence[Check]) -> float:
+    """The largest error in terms of its tolerance."""
+    return max((_excess(one) for one in checks), default=0.0)
+
+
+def _excess(one: Check) -> float:
+    return one.rel_l2_err / max(one.tolerance, TOLERANCE * 1e-9)

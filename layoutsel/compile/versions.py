@@ -1,0 +1,116 @@
+"""Versions of everything that decides what a candidate costs, each with its scope (:mod:`layoutsel.cost.scopes`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import layoutsel
+import tvm_passes
+from layoutsel.compile.code_digest import ALL, Code
+from layoutsel.device.machine import versions
+from tvm_passes.backends import BACKENDS, Backend
+from tvm_passes.native import plugin_source
+
+MEASURING = ("layoutsel.building.measure:run_request",)
+"""What a process that measures runs: the code that all candidates have in common."""
+
+_DEVICE = ("tvm_passes.gpu.lower:LowerGpu", "tvm_passes.gpu.target:device_target")
+
+ROOTS: Mapping[str, tuple[str, ...]] = {
+    "cpu": ("tvm_passes.cpu.lower:LowerCpu",),
+    "cpu.convolution": (
+        "tvm_passes.cpu.convolution:ConvolutionKernel",
+        "tvm_passes.cpu.plan_series:plan_conv1d",
+        "tvm_passes.cpu.plan_volumes:plan_conv3d",
+    ),
+    "cpu.generic": ("tvm_passes.cpu.fallback:legalise",),
+    "cpu.lrn": ("tvm_passes.cpu.lrn:plan_lrn",),
+    "cpu.pointwise": (
+        "tvm_passes.cpu.pointwise:plan_concat",
+        "tvm_passes.cpu.pointwise:plan_elementwise",
+    ),
+    "cpu.products": (
+        "tvm_passes.cpu.matvec:MatrixVector",
+        "tvm_passes.cpu.batched:plan_batched",
+    ),
+    "cpu.reorder": ("tvm_passes.cpu.reorder:reorder",),
+    "cpu.rows": ("tvm_passes.cpu.rows:plan_layer_norm", "tvm_passes.cpu.rows:plan_softmax"),
+    "cpu.transposed": ("tvm_passes.cpu.plan_transposed:plan_transposed",),
+    "cpu.tuned": ("tvm_passes.tuned:tuned_code", "tvm_passes.tunable:tunable"),
+    "cpu.window": ("tvm_passes.cpu.window:Window", "tvm_passes.cpu.depthwise:Depthwise"),
+    "cpu.winograd": ("tvm_passes.cpu.winograd:WinogradKernel",),
+    "amx": ("tvm_passes.amx:plan_amx",),
+    "onednn": ("tvm_passes.onednn:LowerOnednn",),
+    "cuda": (*_DEVICE, "tvm_passes.cuda:compiling"),
+    "opencl": _DEVICE,
+}
+"""Where the code of each scope starts. That of a unit ends where one of its families starts."""
+
+ELSEWHERE = (
+    # The table names every unit; each has a scope of its own.
+    "tvm_passes.backends:BACKENDS",
+    # A sub-graph's structural hash, which is part of every key, says how it was partitioned.
+    "tvm_passes.partition:PartitionSubgraphs",
+)
+"""Where code ends that belongs to no scope."""
+
+PLUGINS = {"onednn": "liblayoutsel_onednn", "opencl": "liblayoutsel_opencl"}
+"""Native plugins, by the unit that they belong to; the name is that of the folder in `tvm_passes`, too."""
+
+
+def all_versions() -> dict[str, str]:
+    """Versions of everything that decides what a candidate costs, and the release, which decides nothing."""
+    return {
+        **versions(),
+        **versions(("onednn-cpu-gomp",), scope="onednn"),
+        **versions(("layoutsel",), scope="release"),
+        **{f"{unit}:plugin": plugin_source(name, unit) for unit, name in PLUGINS.items()},
+        **code_versions(),
+        **_foreign_versions(),
+    }
+
+
+@cache
+def code_versions() -> Mapping[str, str]:
+    """Digests of the code that generates kernels and measures them, by scope."""
+    return code_digests(
+        Code({one.__name__: Path(str(one.__file__)).parent for one in (layoutsel, tvm_passes)})
+    )
+
+
+def code_digests(code: Code) -> dict[str, str]:
+    """Digests by the name of a version: ``code`` matters to everything, ``cpu.winograd:code`` to one family."""
+    return {
+        f"{scope}:code" if scope else "code": code.digest(roots, stops_of(scope))
+        for scope, roots in {"": MEASURING, **ROOTS}.items()
+    }
+
+
+def stops_of(scope: str) -> tuple[str, ...]:
+    """Where the code of a scope ends; that of the empty scope, which is common to all, where any other starts."""
+    prefix = f"{scope}." if scope else ""
+    return (*ELSEWHERE, *(r for inner in ROOTS if inner.startswith(prefix) for r in ROOTS[inner]))
+
+
+def _foreign_versions() -> dict[str, str]:
+    """Digests of the units that other packages add."""
+    return {
+        f"{name}:code": _foreign_version(backend)
+        for name, backend in BACKENDS.items()
+        if name not in ROOTS
+    }
+
+
+def _foreign_version(backend: Backend) -> str:
+    """Digest of what the module reaches, within its package, that lowers for a unit."""
+    module = (backend.lower or backend.planner or backend.supports).__module__
+    top = sys.modules[module.partition(".")[0]]
+    if top.__file__ is None:  # a folder without __init__.py
+        folder = Path(next(iter(top.__path__)))
+    else:
+        file = Path(top.__file__)
+        folder = file.parent if file.name == "__init__.py" else file.with_suffix("")
+    return Code({top.__name__: folder}).digest((f"{module}:{ALL}",))

@@ -1,0 +1,1 @@
+"""Errors, files, child processes and names that every room uses; the standard library alone."""

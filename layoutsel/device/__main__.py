@@ -1,0 +1,8 @@
+"""``python -m layoutsel.device``: ``layoutsel-measure``."""
+
+import sys
+
+from layoutsel.device.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""A bundle's file: a plain tar archive of a manifest, what it names, and checksums that `sha256sum -c` reads too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from layoutsel import documents
+from layoutsel.device.manifest import SCHEMA_VERSION, Manifest
+from tvm_passes.errors import LayoutselError
+
+SUMS, MANIFEST = "SHA256SUMS", "bundle.json"
+"""Members that every bundle begins with, in this order."""
+_NAME = re.compile(r"(data/|lib/)?[\w][\w.-]*")
+_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
+
+
+class BundleError(LayoutselError):
+    """A file that is no bundle, or a damaged one."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was unpacked and found whole."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of the manifest, which names all other members by their contents."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Bundle]:
+    """Unpack and check a bundle; the folder vanishes behind the block.
+
+    Raises
+    ------
+    BundleError
+        If it is none, cut off, damaged, or of another version.
+    """
+    with tempfile.TemporaryDirectory(prefix="layoutsel-") as name:
+        folder = Path(name)
+        try:
+            _unpack(path, folder)
+        except (tarfile.TarError, EOFError) as error:
+            raise BundleError(
+                f"{path}: not a bundle, or cut off ({error}); expected what `layoutsel bundle` wrote: copy it again"
+            ) from error
+        except OSError as error:
+            raise BundleError(f"cannot unpack {path}: {error.strerror or error}") from error
+        found = _checked(path, folder)
+        yield Bundle(folder, _manifest(path, folder), found[MANIFEST])
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is None or not _NAME.fullmatch(member.name):
+                raise BundleError(f"{path}: not a bundle: it has a member {member.name!r}")
+            target = folder / member.name
+            target.parent.mkdir(exist_ok=True)
+            with target.open("wb") as file:
+                shutil.copyfileobj(content, file)
+
+
+def _checked(path: Path, folder: Path) -> Mapping[str, str]:
+    """Checksums of all members, which are those that the archive states."""
+    stated = folder / SUMS
+    if not stated.is_file():
+        raise BundleError(f"{path}: not a bundle: expected a member {SUMS}")
+    lines = [_LINE.fullmatch(line) for line in stated.read_text("ascii", "replace").splitlines()]
+    sums = {match[2]: match[1] for match in lines if match}
+    present = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    wrong = sorted(present - {SUMS} ^ set(sums)) or [
+        name for name in sums if sha256(folder / name) != sums[name]
+    ]
+    if wrong or MANIFEST not in sums or not all(lines):
+        what = wrong[0] if wrong else SUMS
+        raise BundleError(
+            f"{path} is damaged: {what} is missing or fails its checksum; copy it again"
+        )
+    return sums
+
+
+def _manifest(path: Path, folder: Path) -> Manifest:
+    document = documents.load_json(folder / MANIFEST)
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path}: a bundle of version {json.dumps(version)}; expected {SCHEMA_VERSION}, which this layoutsel reads: "
+            "use the same layoutsel at home and on the device"
+        )
+    return documents.from_json(Manifest, document, file=f"{path}:{MANIFEST}")
+
+
+def sha256(file: Path) -> str:
+    """The checksum of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,203 @@
+"""The parts of an artifact, its code and its weights: whether they lie in the file, and whether their checksums hold."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.device.tensors import nbytes_of
+from tvm_passes.devices import DEVICE_TYPES
+from tvm_passes.errors import LayoutselError
+
+_MOST_AXES = 64
+"""More than any tensor of TVM has."""
+_MOST_THREADS = 4096
+_QUOTED = 80
+"""Characters of a wrong value that are quoted."""
+
+
+class ArtifactError(LayoutselError):
+    """A file that is no artifact, or a damaged one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What :func:`verify` found to be as it was written."""
+
+    code_bytes: int
+    weight_bytes: int
+    unchecked: int
+    """Parts without a checksum, as older versions wrote them."""
+
+
+def check_parts(path: Path, header: Mapping[str, Any], end: int) -> None:
+    """Refuse a header whose code and weights do not lie in the first `end` bytes, or whose entries have other types.
+
+    Raises
+    ------
+    ArtifactError
+        Says where in the header, what it got and what it expected.
+    """
+    for where, got, expected in _problems(header, end):
+        raise ArtifactError(
+            f"{path} is damaged: at {where} of its header: got {repr(got)[:_QUOTED]}; expected {expected}; "
+            "compile the model again"
+        )
+
+
+def verify(path: Path, header: Mapping[str, Any]) -> Verified:
+    """Read all code and weights, and compare them with their checksums.
+
+    Raises
+    ------
+    ArtifactError
+        Names the first part that is not as it was written.
+    """
+    sizes = {"code": 0, "weight": 0}
+    unchecked, seen = 0, set()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for kind, where, entry, nbytes in _parts(header):
+            if (entry["offset"], nbytes) in seen:
+                continue
+            seen.add((entry["offset"], nbytes))
+            sizes[kind] += nbytes
+            holds = _holds(memoryview(mapped)[entry["offset"] : entry["offset"] + nbytes], entry)
+            unchecked += holds is None
+            if holds is False:
+                raise ArtifactError(
+                    f"{path} is damaged: {where} ({nbytes:,} bytes) fails its checksum; copy it again, or compile again"
+                )
+    return Verified(code_bytes=sizes["code"], weight_bytes=sizes["weight"], unchecked=unchecked)
+
+
+def checksum(data: memoryview) -> str:
+    """The checksum of a weight, as the header has it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _holds(data: memoryview, entry: Mapping[str, Any]) -> bool | None:
+    """Whether a part is as it was written; None where nothing tells."""
+    with data:
+        if "sha256" in entry:
+            return checksum(data) == entry["sha256"]
+        return zlib.crc32(data) == entry["crc"] if "crc" in entry else None
+
+
+def _parts(
+    header: Mapping[str, Any], model: str = "its"
+) -> Iterator[tuple[str, str, Mapping[str, Any], int]]:
+    """Kind, name, entry and bytes of all parts."""
+    if "library" in header:
+        yield "code", f"{model} code", header["library"], header["library"]["bytes"]
+    for index, entry in enumerate(header["weights"]):
+        nbytes = nbytes_of(entry["shape"], entry["dtype"])
+        yield "weight", f"{model} weight {index} {entry['shape']}", entry, nbytes
+    if "fallback" in header:
+        yield from _parts(header["fallback"], "its fallback's")
+
+
+_Problem = tuple[str, object, str]
+"""Where, got, expected."""
+
+
+def _problems(header: Mapping[str, Any], end: int, prefix: str = "$") -> Iterator[_Problem]:
+    for key, (holds, expected) in _FIELDS.items():
+        if (key in header or key in _REQUIRED) and not holds(header.get(key)):
+            yield f"{prefix}.{key}", header.get(key), expected
+            return
+    count = len(header["weights"])
+    for key in ("places", "readers"):
+        if header.get(key) and len(header[key]) != count:
+            yield f"{prefix}.{key}", header[key], f"one entry for each of {count} weights"
+    for index, entry in enumerate(header["weights"]):
+        nbytes = nbytes_of(entry["shape"], entry["dtype"])
+        if entry["offset"] + nbytes > end:
+            yield f"{prefix}.weights[{index}]", entry, f"{nbytes:,} bytes within {end:,}"
+    library = header.get("library")
+    if library and library["offset"] + library["bytes"] > end:
+        yield f"{prefix}.library", library, f"a place within {end:,} bytes"
+    if "fallback" in header.get("fallback", ()):
+        yield f"{prefix}.fallback.fallback", "a model", "none: one model takes over"
+    elif "fallback" in header:
+        yield from _problems(header["fallback"], end, f"{prefix}.fallback")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= _MOST_AXES and all(map(_is_count, value))
+
+
+@cache
+def _is_type(name: str) -> bool:
+    try:
+        return bool(tvm_ffi.dtype(name).itemsize > 0)
+    except (ValueError, RuntimeError, TypeError):
+        return False
+
+
+def _is_tensor(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and _is_shape(entry.get("shape"))
+        and isinstance(entry.get("dtype"), str)
+        and _is_type(entry["dtype"])
+    )
+
+
+def _are_tensors(value: object, key: str, holds: Callable[[object], bool]) -> bool:
+    return isinstance(value, list) and all(_is_tensor(e) and holds(e.get(key)) for e in value)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_library(value: object) -> bool:
+    keys = ("offset", "bytes", "crc")
+    return isinstance(value, dict) and all(_is_count(value.get(key)) for key in keys)
+
+
+def _are_kinds(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) and v in DEVICE_TYPES for v in value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_name, value))
+
+
+_THREADS = f"a number of threads up to {_MOST_THREADS:,}"
+_NAMES = "a list of names"
+_REQUIRED = ("inputs", "outputs", "weights", "threads")
+_SIGNATURES = "names, shapes and element types"
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "inputs": (lambda value: _are_tensors(value, "name", _is_name), _SIGNATURES),
+    "outputs": (lambda value: _are_tensors(value, "name", _is_name), _SIGNATURES),
+    "weights": (
+        lambda value: _are_tensors(value, "offset", _is_count),
+        "offsets, shapes and element types",
+    ),
+    "threads": (lambda value: _is_count(value) and 0 < value <= _MOST_THREADS, _THREADS),
+    "library": (_is_library, "offset, bytes and checksum of the code"),
+    "devices": (
+        lambda value: _are_kinds(value) and bool(value),
+        f"kinds of devices among {', '.join(DEVICE_TYPES)}",
+    ),
+    "places": (_are_kinds, f"kinds of devices among {', '.join(DEVICE_TYPES)}"),
+    "readers": (_are_names, _NAMES),
+    "features": (_are_names, _NAMES),
+    "units": (_are_names, _NAMES),
+    "plan": (lambda value: isinstance(value, dict), "a plan"),
+    "fallback": (lambda value: isinstance(value, dict), "a model's header"),
+}
+"""Of a model's header: whether an entry is as a loader needs it, and what it should be."""

@@ -1,0 +1,79 @@
+"""A model that a bundle deploys: checked on this machine, and timed. Runs in a child process, which calls it by name."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from layoutsel.device.compare import rel_l2_err
+from layoutsel.device.manifest import Deployed
+from layoutsel.device.model import Model
+from layoutsel.device.outcome import Timing
+from layoutsel.device.results import CheckResult, DeployedResult
+from layoutsel.device.tensors import bytes_of, tensor_of
+from layoutsel.device.virtual_machine import synchronise
+
+_WARM_UP_RUNS = 2
+_FEWEST, _MOST, _BUDGET_S = 5, 1000, 2.0
+"""Timed runs: at least, at most, and seconds after which no more begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A model of an unpacked bundle."""
+
+    folder: Path
+    deployed: Deployed
+    devices: tuple[str, ...]
+
+
+def run_deployed(trial: Trial) -> DeployedResult:
+    """Compare every output with the reference's on the sample, then time the model.
+
+    Where the model exposes as many logits as the reference, these are compared, too.
+    """
+    model = Model(trial.folder / trial.deployed.file)
+    inputs = [
+        tensor_of((trial.folder / file).read_bytes(), signature.shape, signature.dtype)
+        for signature, file in zip(model.inputs, trial.deployed.inputs, strict=True)
+    ]
+    results = model.run_all(*inputs)
+    wanted = trial.deployed.checks
+    if len(results) != len(wanted):
+        wanted = wanted[: len(model.outputs)]
+    checks = []
+    for one, result in zip(wanted, results, strict=False):
+        expected = (trial.folder / one.file).read_bytes()
+        error = rel_l2_err(bytes_of(result), str(result.dtype), expected, one.dtype)
+        checks.append(
+            CheckResult(
+                output=one.output,
+                rel_l2_err=error if math.isfinite(error) else None,
+                tolerance=one.tolerance,
+                attainable=one.attainable,
+                reference=trial.deployed.reference,
+            )
+        )
+
+    def run() -> float:
+        start = time.perf_counter()
+        model.run_all(*inputs)
+        synchronise(trial.devices)
+        return 1e6 * (time.perf_counter() - start)
+
+    return DeployedResult(timing=_timed(run), checks=tuple(checks))
+
+
+def _timed(run: Callable[[], float]) -> Timing:
+    for _ in range(_WARM_UP_RUNS):
+        run()
+    times_us: list[float] = []
+    end = time.perf_counter() + _BUDGET_S
+    while len(times_us) < _FEWEST or (len(times_us) < _MOST and time.perf_counter() < end):
+        times_us.append(run())
+    lower, median, upper = statistics.quantiles(times_us, n=4)
+    return Timing(us=median, spread_us=(upper - lower) / 2, runs=len(times_us))

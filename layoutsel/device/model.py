@@ -1,0 +1,149 @@
+"""A compiled model where there is no numpy: called on whatever speaks DLPack."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.device import archive
+from layoutsel.device.archive import BundleError
+from layoutsel.device.artifact_header import SUFFIX, read_header
+from layoutsel.device.artifact_parts import verify as verify_parts
+from layoutsel.device.device_errors import check_not_forked
+from layoutsel.device.own_threads import OwnThreads
+from layoutsel.device.ownership import Ownership
+from layoutsel.device.requirements import check, check_features, check_units
+from layoutsel.device.signature import Signature
+from layoutsel.device.tensors import copied, elements_of, ends, nbytes_of, tensor_of
+from layoutsel.device.virtual_machine import load_library, virtual_machine
+from layoutsel.errors import InputError
+from tvm_passes.devices import HOST
+from tvm_passes.onednn.plugin import available as load_thread_pool
+from tvm_passes.runtime_library import load_tvm_runtime
+
+ALIGNMENT = 64
+"""Bytes; what TVM's generated code assumes of a tensor's address."""
+
+
+class Model:
+    """A model ready to run. Calls from several threads are safe: they run one after the other.
+
+    It computes on threads of its own: the number of threads and the affinity of the caller stay as they are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load an artifact; errors as of :func:`load`."""
+        header = read_header(path)
+        check_features(str(path), header.get("features", ()))
+        check_units(str(path), header.get("units", ()))
+        load_tvm_runtime()
+        load_thread_pool()  # must be in place before kernels are loaded
+        self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
+        self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
+        self.threads = int(header["threads"])
+        self._devices = tuple(header.get("devices", (HOST,)))
+        module = load_library(path, self._devices)
+        machine = virtual_machine(module, self._devices)
+        places = header.get("places") or [HOST] * len(header["weights"])
+        weights = list(_weights(path, header, places))
+        self._weights = tvm_ffi.convert(weights)
+        self._ownership = Ownership(
+            weight for weight, place in zip(weights, places, strict=True) if place == HOST
+        )
+        self._machine, self._main = machine, machine["main"]
+        self.own_threads = OwnThreads(self.threads)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run on inputs in the model's order; one tensor, or a tuple of them, which speak DLPack.
+
+        The tensors are the caller's own. A result that would share memory with an input, a weight or another result is
+        copied.
+
+        Parameters
+        ----------
+        arguments
+            Tensors in the host's memory, contiguous, of the shapes and element types in :attr:`inputs`; their memory is
+            read in place where it is aligned to :data:`ALIGNMENT` bytes, and copied where not.
+
+        Raises
+        ------
+        InputError
+            If one is missing, of another shape or element type, or holds an index that is outside of its axis.
+        DeviceError
+            If a device was in use before this process was forked.
+        ForkedError
+            If the process was forked while another thread ran a call that did not end.
+        """
+        results = self.run_all(*arguments)[: len(self.outputs)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run_all(self, *arguments: Any) -> list[tvm_ffi.Tensor]:
+        """Run; the results, and behind them what is exposed for verification only."""
+        if len(arguments) != len(self.inputs):
+            names = ", ".join(signature.name for signature in self.inputs)
+            raise InputError(f"got {len(arguments)} inputs; expected {len(self.inputs)}: {names}")
+        bound = [_bound(*pair) for pair in zip(self.inputs, arguments, strict=True)]
+        check_not_forked(self._devices)
+        result = self.own_threads.run(self._main, *bound, self._weights)
+        results = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+        return self._ownership.own(bound, results)
+
+
+def load(path: str | Path, *, verify: bool = False) -> Model:
+    """Load a compiled model: an artifact, or a bundle that deploys one.
+
+    Both are native code, which runs with this process's rights: load only what you compiled yourself, or trust.
+
+    Parameters
+    ----------
+    path
+        The artifact or the bundle.
+    verify
+        Read all of an artifact, and refuse it where code or weights are not as they were written; a bundle always is.
+
+    Raises
+    ------
+    ArtifactError, BundleError
+        If the file is missing, none of ours or damaged.
+    UnitUnavailable
+        If this machine lacks an instruction set or a unit that it was built for.
+    """
+    path = Path(path)
+    if path.suffix == SUFFIX:
+        if verify:
+            verify_parts(path, read_header(path))
+        return Model(path)
+    with archive.opened(path) as bundle:
+        deployed = bundle.manifest.deployed
+        if deployed is None:
+            raise BundleError(
+                f"{path} holds candidates; expected a model, as `layoutsel bundle --plan` writes it"
+            )
+        check(str(path), bundle.manifest.requires)
+        return Model(bundle.folder / deployed.file)
+
+
+def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
+    tensor = value if isinstance(value, tvm_ffi.Tensor) else tvm_ffi.from_dlpack(value)
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype)
+    if shape != signature.shape or dtype != signature.dtype or not tensor.is_contiguous():
+        raise InputError(
+            f"input {signature.name!r}: got {dtype} of shape {shape}; expected contiguous {signature.dtype} of shape "
+            f"{signature.shape}"
+        )
+    if signature.ranges:
+        signature.check_values(elements_of(tensor), ends)
+    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else copied(tensor, HOST)
+
+
+def _weights(
+    path: Path, header: Mapping[str, Any], places: Sequence[str]
+) -> Iterator[tvm_ffi.Tensor]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for entry, place in zip(header["weights"], places, strict=True):
+            start, shape, dtype = entry["offset"], entry["shape"], entry["dtype"]
+            yield tensor_of(mapped[start : start + nbytes_of(shape, dtype)], shape, dtype, place)

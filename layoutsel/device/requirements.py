@@ -1,0 +1,67 @@
+"""Whether this machine can run what was built for another."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+
+import tvm_ffi
+
+from layoutsel.device.manifest import Requirements
+from layoutsel.device.units import LOADERS
+from tvm_passes.errors import LayoutselError, UnitUnavailable
+from tvm_passes.isa import cpu_flags
+from tvm_passes.runtime_library import BESIDE, runtime_version
+
+
+def check(what: str, requires: Requirements) -> None:
+    """Refuse what cannot run here.
+
+    Raises
+    ------
+    LayoutselError
+        Says what `what`, a file, needs, and what is here.
+    """
+    if platform.machine() != requires.architecture:
+        raise LayoutselError(
+            f"{what} was built for {requires.architecture}: this machine is {platform.machine()}; bundle the model "
+            "with --target for it"
+        )
+    present = {"apache-tvm": runtime_version(), "apache-tvm-ffi": tvm_ffi.__version__}
+    for name, version in present.items():
+        if requires.versions.get(name) != version:
+            raise LayoutselError(
+                f"{what} was built with {name} {requires.versions.get(name)}: this is {version}; use the same on both"
+            )
+    cores = len(os.sched_getaffinity(0))
+    if requires.threads > cores:
+        raise LayoutselError(
+            f"{what} was built for {requires.threads} threads: this process may use {cores} cores; bundle the model "
+            f"with --threads {cores}"
+        )
+    check_features(what, requires.features)
+    check_units(what, requires.units)
+
+
+def check_features(what: str, features: Iterable[str]) -> None:
+    """Refuse what was built for instruction sets that this machine lacks; raises :class:`UnitUnavailable`."""
+    missing = sorted(set(features) - cpu_flags())
+    if missing:
+        raise UnitUnavailable(
+            f"{what} was built for instruction sets that this machine lacks: {', '.join(missing)}; "
+            f"compile the model on this machine, or with --target for it"
+        )
+
+
+def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
+    """Load what `units` need; raises :class:`UnitUnavailable`, with `advice`, where one of them cannot be used."""
+    for unit in units:
+        if unit in LOADERS and (reason := LOADERS[unit]()):
+            hint = f"; or pack it: layoutsel runtime --with {unit}" if _is_packable(unit) else ""
+            raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}{hint}{advice}")
+
+
+def _is_packable(unit: str) -> bool:
+    """Whether this is what `layoutsel runtime` wrote, which packs some units only where they are asked for."""
+    return unit == "onednn" and BESIDE.exists()

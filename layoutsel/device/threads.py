@@ -1,0 +1,46 @@
+"""How many threads compute: one pool for TVM's kernels and oneDNN's, with one setting."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import tvm_ffi
+
+from tvm_passes import onednn
+from tvm_passes.runtime_library import load_tvm_runtime
+
+SHARE_ALL_CORES = -3
+"""TVM's affinity mode that pins no thread to a core. Its default pins the calling thread, and every thread that this
+one starts later, OpenMP's included, would inherit the single core."""
+
+_CORES = sorted(os.sched_getaffinity(0))
+_configured = threading.local()
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(_CORES)
+
+
+def shares_openmp() -> bool:
+    """Whether TVM's kernels run on OpenMP's threads, as the plugin has them do; else on a pool of TVM's own."""
+    return onednn.available() is None
+
+
+def set_threads(count: int) -> None:
+    """Make the kernels that the calling thread runs use `count` threads from now on.
+
+    This is for threads of our own, in measuring processes for instance: without the plugin, TVM's pool lets the calling
+    thread run on the cores of this process, and never ends in a process that was forked. A model's calls go through
+    :class:`~layoutsel.device.own_threads.OwnThreads`.
+    """
+    if shares_openmp():
+        onednn.set_num_threads(count)
+        return
+    if getattr(_configured, "count", None) == count:
+        return
+    load_tvm_runtime()
+    configure = tvm_ffi.get_global_func("runtime.config_threadpool")
+    configure(SHARE_ALL_CORES, count, [str(core) for core in _CORES])
+    _configured.count = count

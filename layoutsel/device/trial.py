@@ -1,0 +1,79 @@
+"""What a measuring process on a device runs: load what was built elsewhere, time it. Called by name, in a child process."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.device.candidate import Candidate
+from layoutsel.device.manifest import Argument, Program
+from layoutsel.device.tensors import random_tensor, tensor_of
+from layoutsel.device.threads import set_threads
+from layoutsel.device.timing import Measured, time_candidate, time_copy, time_crossing
+from layoutsel.device.units import LOADERS
+from layoutsel.device.virtual_machine import load_library, virtual_machine
+from tvm_passes.runtime_library import load_tvm_runtime
+
+INPUT_SEED = 1000
+"""Of the first input; the next ones follow. Weights begin at 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A candidate, a transform (one program), a hand-over (three) or a copy (none) to be timed."""
+
+    folder: Path
+    """Of the unpacked bundle."""
+    programs: tuple[Program, ...]
+    places: tuple[str, ...]
+    """Of a copy, where it begins and ends."""
+    shape: tuple[int, ...]
+    """Of a copy."""
+    reference: Program
+    threads: int
+    units: tuple[str, ...]
+    """What has to be loaded beforehand."""
+
+
+def run_trial(trial: Trial) -> Measured:
+    """Time and spread of one run, microseconds, and how many runs were made: see :mod:`layoutsel.device.timing`."""
+    prepare(trial.units, trial.threads)
+    if not trial.programs:
+        return time_copy(trial.places, trial.shape)
+    candidates = [load_program(trial.folder, program) for program in trial.programs]
+    reference = load_program(trial.folder, trial.reference)
+    if len(candidates) > 1:
+        return time_crossing(candidates, reference, trial.threads)
+    return time_candidate(candidates[0], reference, trial.threads)
+
+
+def prepare(units: tuple[str, ...], threads: int) -> None:
+    """Load TVM's runtime and what the units need, and set the number of threads."""
+    load_tvm_runtime()
+    for unit in units:
+        LOADERS.get(unit, lambda: None)()
+    set_threads(threads)
+
+
+def load_program(folder: Path, program: Program) -> Candidate:
+    """A program of an unpacked bundle with its arguments in place."""
+    module = load_library(folder / program.file, program.devices)
+    inputs = [_tensor(arg, INPUT_SEED + index) for index, arg in enumerate(program.inputs)]
+    weights = [_tensor(argument, index) for index, argument in enumerate(program.weights)]
+    return Candidate(
+        machine=virtual_machine(module, program.devices),
+        arguments=(*inputs, tvm_ffi.convert(weights)),
+        copies=program.copies,
+        device=program.device,
+    )
+
+
+def _tensor(argument: Argument, seed: int) -> Any:
+    if argument.data is None:
+        return random_tensor(argument.shape, argument.dtype, seed, argument.place)
+    data = base64.b64decode(argument.data)
+    return tensor_of(data, argument.shape, argument.dtype, argument.place)

@@ -1,0 +1,182 @@
+"""Dataclasses as JSON documents: strict in both directions.
+
+Every malformed thing is one error with the file, the path inside the document, what it got and what it expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from layoutsel.core.files import write_text
+from tvm_passes.decision import Decision
+from tvm_passes.errors import IllegalDecision, LayoutselError
+
+T = TypeVar("T")
+
+
+class DocumentError(LayoutselError):
+    """A file that is not the document it should be."""
+
+    def __init__(self, file: str, path: str, got: str, expected: str) -> None:
+        super().__init__(f"{file}: at {path}: got {got}; expected {expected}")
+
+
+def to_json(value: Any) -> Any:
+    """Turn `value`, made of dataclasses, mappings, tuples and scalars, into JSON's types."""
+    if isinstance(value, Decision):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(type_: type[T], value: Any, *, file: str = "document", path: str = "$") -> T:
+    """Read `value` as the dataclass `type_`.
+
+    Raises
+    ------
+    DocumentError
+        At the first thing that does not fit.
+    """
+    return typing.cast(T, _read(type_, value, file, path))
+
+
+def as_text(value: Any) -> str:
+    """The document of `value`."""
+    return json.dumps(to_json(value), indent=2, allow_nan=False) + "\n"
+
+
+def save(value: Any, file: Path | str) -> None:
+    """Write `value` to `file` in one step: a reader sees the old document or the new one, whole.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    write_text(file, as_text(value))
+
+
+def load_json(file: Path | str) -> Any:
+    """Parse `file`; an unreadable file and bad JSON are a :class:`DocumentError`."""
+    file = Path(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DocumentError(str(file), "$", "no such file", "a JSON document") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(str(file), "$", str(error), "a readable UTF-8 file") from error
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise DocumentError(str(file), where, error.msg, "valid JSON") from error
+    except ValueError as error:
+        raise DocumentError(str(file), "$", str(error), "a finite number") from error
+    except RecursionError as error:
+        raise DocumentError(str(file), "$", "endless nesting", "valid JSON") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _read(type_: Any, value: Any, file: str, path: str) -> Any:
+    origin = typing.get_origin(type_)
+    if type_ is Decision:
+        return _read_decision(value, file, path)
+    if dataclasses.is_dataclass(type_):
+        return _read_dataclass(type_, value, file, path)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = [a for a in typing.get_args(type_) if a is not types.NoneType]
+        return None if value is None else _read(inner, value, file, path)
+    if origin is tuple:
+        _require(isinstance(value, list), value, "a list", file, path)
+        inner = typing.get_args(type_)[0]
+        return tuple(_read(inner, v, file, f"{path}[{i}]") for i, v in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        _require(isinstance(value, dict), value, "an object", file, path)
+        inner = typing.get_args(type_)[1]
+        return {k: _read(inner, v, file, f"{path}.{k}") for k, v in value.items()}
+    while hasattr(type_, "__supertype__"):
+        type_ = type_.__supertype__
+    expected, holds = _SCALARS[type_]
+    _require(holds(value), value, expected, file, path)
+    return float(value) if type_ is float else value
+
+
+def _read_decision(value: Any, file: str, path: str) -> Decision:
+    _require(isinstance(value, str), value, "a decision such as 'onednn:NHWC'", file, path)
+    try:
+        return Decision.parse(value)
+    except IllegalDecision as error:
+        raise DocumentError(
+            file, path, repr(value), "unit:layout[:precision[:algorithm]]"
+        ) from error
+
+
+def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
+    _require(isinstance(value, dict), value, "an object", file, path)
+    hints = _field_types(type_)
+    fields = {f.name: f for f in dataclasses.fields(type_)}
+    for name in value:
+        if name not in fields:
+            known = ", ".join(fields)
+            raise DocumentError(file, f"{path}.{name}", "an unknown field", f"one of {known}")
+    for name in fields:
+        if name not in value:
+            raise DocumentError(file, f"{path}.{name}", "nothing", "this field")
+    read = {n: _read(hints[n], value[n], file, f"{path}.{n}") for n in fields}
+    made = type_(**{name: read[name] for name, field in fields.items() if field.init})
+    for name, field in fields.items():
+        if not field.init and getattr(made, name) != read[name]:
+            follows = f"{to_json(getattr(made, name))}, which follows from the other fields"
+            raise DocumentError(file, f"{path}.{name}", str(to_json(read[name])), follows)
+    return made
+
+
+@functools.cache
+def _field_types(type_: Any) -> dict[str, Any]:
+    return typing.get_type_hints(type_)
+
+
+def _require(holds: bool, value: Any, expected: str, file: str, path: str) -> None:
+    if not holds:
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise DocumentError(file, path, shown, expected)
+
+
+def _is_integer(value: Any) -> bool:
+    """Of 64 bits: products of a few of them are still finite as floats."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def is_number(value: Any) -> bool:
+    """Finite as a float too: JSON's integers may be larger than any float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+_SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a string", lambda v: isinstance(v, str)),
+    int: ("an integer", _is_integer),
+    bool: ("true or false", lambda v: isinstance(v, bool)),
+    float: ("a finite number", is_number),
+}

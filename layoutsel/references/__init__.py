@@ -1,0 +1,1 @@
+"""Reference engines and checks, which tell whether a compiled model is right."""

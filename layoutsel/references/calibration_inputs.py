@@ -1,0 +1,83 @@
+"""Calibration inputs: an ``.npz`` file with one array for each input, many samples behind each other."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from layoutsel.device.signature import Named, signatures
+from layoutsel.errors import InputError
+from layoutsel.runtime.binding import bind
+from tvm_passes.errors import LayoutselError
+
+
+class CalibrationError(LayoutselError):
+    """A file of calibration inputs that cannot be read, or does not fit the model."""
+
+
+def read_calibration(file: Path | str, inputs: Sequence[Named]) -> tuple[list[np.ndarray], ...]:
+    """Read the samples in `file`: each a list of arrays in the order of the model's `inputs`.
+
+    The leading axis of an array holds the samples behind each other: for an input of shape (2, 3, 8, 8), twenty samples
+    are an array of shape (40, 3, 8, 8); for a scalar, of shape (20,).
+
+    Raises
+    ------
+    CalibrationError
+        Names the first thing that does not fit.
+    """
+    arrays = _read_arrays(Path(file))
+    names = [spec.name for spec in inputs]
+    for name in arrays:
+        if name not in names:
+            raise CalibrationError(
+                f"{file}: array {name!r} is no input of the model, which takes {', '.join(names)}"
+            )
+    parts = {spec.name: _samples(file, arrays, spec) for spec in inputs}
+    counts = {name: len(samples) for name, samples in parts.items()}
+    if len(set(counts.values())) > 1:
+        stated = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+        raise CalibrationError(f"{file}: got samples {stated}; expected as many of each input")
+    samples = tuple(list(sample) for sample in zip(*parts.values(), strict=True))
+    for number, sample in enumerate(samples):
+        try:
+            bind(signatures(inputs), sample, {})
+        except InputError as error:
+            raise CalibrationError(f"{file}: sample {number}: {error}") from error
+    return samples
+
+
+def _read_arrays(file: Path) -> Mapping[str, np.ndarray]:
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise CalibrationError(f"{file}: got a single array; expected an .npz file (np.savez)")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CalibrationError(f"cannot read {file}: {reason}") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise CalibrationError(f"{file} is no whole .npz file of numbers: {reason}") from error
+
+
+def _samples(file: Path | str, arrays: Mapping[str, np.ndarray], spec: Named) -> np.ndarray:
+    """The samples of one input, on a leading axis of their own."""
+    if spec.name not in arrays:
+        raise CalibrationError(
+            f"{file}: no array for the input {spec.name!r}: got {', '.join(arrays) or 'none'}"
+        )
+    array, (batch, *rest) = arrays[spec.name], spec.shape or (1,)
+    fits = array.ndim > 0 and array.shape[1:] == tuple(rest) and batch > 0
+    if not fits or not len(array) or len(array) % batch or str(array.dtype) != spec.dtype:
+        wanted = ", ".join(map(str, (f"{batch}·N", *rest)))
+        raise CalibrationError(
+            f"{file}: array {spec.name!r}: got {array.dtype} of shape {array.shape}; expected {spec.dtype} "
+            f"of shape ({wanted}), N samples"
+        )
+    return np.ascontiguousarray(array).reshape(-1, *spec.shape)

@@ -1,0 +1,1 @@
+"""Plans, explanations and logs as tables and graphs."""

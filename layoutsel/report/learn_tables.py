@@ -1,0 +1,45 @@
+"""What ``layoutsel evaluate`` prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from layoutsel.report.plan_tables import new_table
+
+_REGRETS = ("cold", "hybrid", "score", "roofline", "random")
+
+
+def accuracy_table(found: Mapping[str, Any]) -> Table:
+    """One row for each unit and predictor."""
+    numbers = ("samples", "within 10 %", "within 20 %", "mean error", "rank corr.", "best found")
+    table = new_table("unit", "predictor", *numbers, right=numbers)
+    for unit in found["units"]:
+        rows = {"learned": found["units"], **found["baselines"]}
+        for name, by_unit in rows.items():
+            row = by_unit[unit]
+            shares = (row[key] for key in ("within_10", "within_20", "mape"))
+            table.add_row(
+                unit,
+                name,
+                str(row["samples"]),
+                *(_percent(share) for share in shares),
+                "" if row["spearman"] is None else f"{row['spearman']:.3f}",
+                "" if row["top1"] is None else _percent(row["top1"]),
+            )
+    return table
+
+
+def regret_table(found: Mapping[str, Any]) -> Table:
+    """One row for each model: what plans lose against the plan made from measurements."""
+    table = new_table("plans lose", *_REGRETS, right=_REGRETS)
+    for name, model in found["models"].items():
+        table.add_row(name, *(_percent(model["regret"][key]) for key in _REGRETS))
+    table.add_row("mean", *(_percent(found["regret"][key]) for key in _REGRETS))
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,225 @@
+"""Plans as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from layoutsel.core.precision import F32, precision_mode
+from layoutsel.planning.objectives import objectives
+from layoutsel.planning.plan import Plan
+from layoutsel.planning.value_of_information import MEASURED
+from layoutsel.planning.values import SUM
+
+DIRECT = "direct"
+"""The algorithm that goes without saying."""
+_SHOWN_OPERATORS = 4
+
+
+def microseconds(value: float | None) -> str:
+    """`value` with about three digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def milliseconds(us: float) -> str:
+    """Microseconds `us`, written in milliseconds."""
+    return f"{us / 1e3:.3f} ms"
+
+
+def change(us: float | None) -> str:
+    """A difference of `us` microseconds, with its sign."""
+    if us is None:
+        return "–"
+    return "0" if abs(us) < 0.05 else f"{us:+,.1f}"
+
+
+def source_text(source: str) -> str:
+    """Where a cost comes from; what was measured stands out from what was predicted."""
+    return source.upper() if source == MEASURED else source
+
+
+def operators_text(operators: Sequence[str]) -> str:
+    """Operators of a sub-graph in short, such as ``conv2d+add+relu``."""
+    names = [operator.removeprefix("nn.") for operator in operators]
+    if len(names) > _SHOWN_OPERATORS:
+        names = [*names[: _SHOWN_OPERATORS - 1], f"{len(names) - _SHOWN_OPERATORS + 1} more"]
+    return "+".join(names)
+
+
+def name_text(names: Sequence[str]) -> str:
+    """The source model's name for a sub-graph: that of its first operator."""
+    return names[0] if names else ""
+
+
+def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
+    """An empty table; the columns in `right` are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    aligned = set(right)
+    for column in columns:
+        table.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """One row for each sub-graph, in order of execution."""
+    precise = ("precision",) if plan.precision != F32 else ()
+    table = new_table(
+        *("id", "operators", "name", "unit", "layout", *precise, "algorithm", "µs", "±", "from"),
+        *("next best", "extra µs"),
+        right=("µs", "±", "extra µs"),
+    )
+    for subgraph in plan.subgraphs:
+        best = subgraph.alternatives[0] if subgraph.alternatives else None
+        decision = subgraph.decision
+        table.add_row(
+            subgraph.id,
+            operators_text(subgraph.operators),
+            name_text(subgraph.names),
+            decision.unit,
+            decision.layout,
+            *(decision.precision for _ in precise),
+            decision.algorithm,
+            microseconds(subgraph.cost_us),
+            microseconds(subgraph.spread_us),
+            source_text(subgraph.source),
+            str(best.decision) if best else "",
+            change(best.extra_us) if best else "",
+        )
+    return table
+
+
+def shares(plan: Plan) -> str:
+    """How many sub-graphs run where."""
+    places = Counter(str(replace(s.decision, algorithm=DIRECT)) for s in plan.subgraphs)
+    return ", ".join(f"{count} on {place}" for place, count in places.most_common())
+
+
+def summary(plan: Plan) -> Group:
+    """Summarise the plan: shares of units and layouts, cost, bound, gap."""
+    boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
+    kinds = Counter(boundary.kind for boundary in plan.boundaries)
+    copies = f"{kinds['copy']} copies, " if kinds["copy"] else ""
+    sources = Counter(subgraph.source for subgraph in plan.subgraphs)
+    costs = ", ".join(f"{count} {source}" for source, count in sources.most_common())
+    certificate = (
+        "proven best" if plan.gap == 0 else f"at most {100 * plan.gap:.2f} % from the best"
+    )
+    return Group(
+        "",
+        f"{plan.model_name}: {len(plan.subgraphs)} sub-graphs: {shares(plan)}",
+        f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}, of it "
+        f"{milliseconds(boundary_us)} for {copies}{kinds['transform']} layout transforms and "
+        f"{kinds['crossing']} unit crossings; costs of sub-graphs: {costs}",
+        f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
+        f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
+        *objective_lines(plan),
+        *uncertainty_lines(plan),
+        *precision_lines(plan),
+    )
+
+
+def objective_lines(plan: Plan) -> Iterator[str]:
+    """Describe the plan's own objective, with its certificate; nothing if that is the sum of costs."""
+    for name, value in plan.values.items():
+        if name == SUM:
+            continue
+        known = objectives().get(name)
+        saved = 100 * (1 - value.value / max(plan.cost_us, 1e-9))
+        less = f", {saved:.1f} % less than one after the other" if plan.order else ""
+        yield (
+            f"{known.about if known else name}: {_in_unit(value.value, value.unit)}{less}; "
+            f"lower bound {_in_unit(value.bound, value.unit)}, gap {100 * value.gap:.2f} %"
+        )
+
+
+def _in_unit(number: float, unit: str) -> str:
+    return milliseconds(number) if unit == "us" else f"{number:g} {unit}"
+
+
+def uncertainty_lines(plan: Plan) -> Iterator[str]:
+    """What the certificate is worth where costs are predicted; nothing where every cost is certain."""
+    if plan.uncertainty is None or plan.gap_within_spread is None:
+        return
+    if plan.uncertainty.loss_us <= 0 and plan.gap_within_spread <= plan.gap:
+        return
+    loss = 100 * plan.uncertainty.loss_us / max(plan.cost_us, 1e-9)
+    yield (
+        f"if costs are as low as their ± allows: lower bound {milliseconds(plan.uncertainty.bound_us)}, "
+        f"gap {100 * plan.gap_within_spread:.2f} %; knowing every cost exactly is expected to save at most "
+        f"{milliseconds(plan.uncertainty.loss_us)} ({loss:.2f} %)"
+    )
+
+
+def precision_lines(plan: Plan) -> Iterator[str]:
+    """What precisions the plan takes of those that its mode offers; nothing where there is f32 alone."""
+    if plan.precision == F32:
+        return
+    counts = Counter(subgraph.decision.precision for subgraph in plan.subgraphs)
+    mode = precision_mode(plan.precision, plan.max_rel_error)
+    yield f"precision {mode.name}: {_counts(counts)}; relative L2 error allowed: {mode.tolerance:g}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} in {precision}" for precision, count in sorted(counts.items()))
+
+
+def trade_off_tables(plan: Plan) -> Iterator[Table | str]:
+    """Time against error, plan by plan; nothing where the plan keeps no budget."""
+    if not plan.trade_off:
+        return
+    numbers = ("predicted", "measured", "error, predicted", "error, measured")
+    table = new_table("trade-off", *numbers, "sub-graphs", right=numbers)
+    for point in plan.trade_off:
+        table.add_row(
+            "chosen" if point.chosen else "",
+            milliseconds(point.cost_us),
+            "" if point.measured_us is None else milliseconds(point.measured_us),
+            f"{point.error:.1e}",
+            "" if point.rel_l2_err is None else f"{point.rel_l2_err:.1e}",
+            _counts(point.precisions),
+        )
+    yield ""
+    yield table
+
+
+def fallback_lines(header: Mapping[str, Any]) -> Iterator[str]:
+    """What takes over in a compiled model where a device fails; nothing where that is an error."""
+    other = header.get("fallback")
+    if other is None:
+        return
+    plan = Plan.read(other["plan"], file="plan of the fallback")
+    yield f"without its devices: {shares(plan)}, predicted {milliseconds(plan.cost_us)}"
+    yield from (f"without its devices: {line}" for line in check_lines(other.get("checks", ())))
+
+
+def check_lines(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """How far a compiled model's outputs are from the reference."""
+    for check in checks:
+        samples = check.get("samples", 1)
+        on = f" on {samples} samples, the worst" if samples > 1 else ""
+        yield (
+            f"verified {check['output']!r} against {check['reference']}{on}: "
+            f"relative L2 error {check['rel_l2_err']:.1e}"
+        )
+
+
+def measured_table(plan: Plan) -> Table:
+    """The plan beside what it was measured against, fastest first."""
+    table = new_table("measured", "median", "±", "runs", "×", right=("median", "±", "runs", "×"))
+    ordered = sorted(plan.measured.items(), key=lambda item: item[1].median_us)
+    for name, measured in ordered:
+        table.add_row(
+            name,
+            milliseconds(measured.median_us),
+            milliseconds(measured.spread_us),
+            str(measured.runs),
+            f"{measured.median_us / ordered[0][1].median_us:.2f}",
+        )
+    return table

@@ -1,0 +1,94 @@
+"""Tuning while it goes on, on standard error: a bar with the time left, and the best so far of the latest tasks."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from layoutsel.report import terminal
+from layoutsel.report.tune_tables import task_table
+
+if TYPE_CHECKING:
+    from layoutsel.tuning.search import Progress as TaskProgress
+
+_ROWS = 12
+"""Tasks that are shown, the latest last."""
+_LINE_EVERY_S = 15.0
+"""How often a line is written where standard error is no terminal."""
+
+
+class TuningDisplay:
+    """A live display on a terminal, a line now and then elsewhere. A context manager."""
+
+    def __init__(self, tasks: int, trials: int) -> None:
+        self.trials = 0
+        """Trials made now."""
+        self._latest: dict[str, TaskProgress] = {}
+        self._left: dict[str, int] = {}
+        self._made: dict[str, int] = {}
+        self._tasks, self._wanted = tasks, trials
+        self._bar = Progress(
+            TextColumn("tuning"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=terminal.stderr(),
+        )
+        self._task = self._bar.add_task("tuning", total=tasks * trials)
+        self._is_live = terminal.stderr().is_terminal
+        self._live = Live(console=terminal.stderr(), transient=True, auto_refresh=self._is_live)
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> TuningDisplay:
+        if self._is_live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._is_live:
+            self._live.stop()
+
+    def __call__(self, progress: TaskProgress) -> None:
+        """Take the report of one trial, or of a task's end."""
+        name = progress.task.name
+        self.trials += progress.trials - self._made.get(name, 0)
+        self._latest.pop(name, None)
+        self._latest[name] = progress
+        self._left[name] = progress.left
+        self._made[name] = progress.trials
+        left = sum(self._left.values()) + self._wanted * (self._tasks - len(self._left))
+        self._bar.update(self._task, completed=self.trials, total=self.trials + left)
+        if self._is_live:
+            rows = list(self._latest.values())[-_ROWS:]
+            self._live.update(Group(self._bar, task_table(rows)))
+        elif time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
+            self._write(progress, left)
+
+    def _write(self, progress: TaskProgress, left: int) -> None:
+        left_s = left * (time.monotonic() - self._start) / max(1, self.trials)
+        best = "none yet" if progress.best_us is None else f"{progress.best_us:.1f} us"
+        terminal.note(
+            "tuning",
+            f"{self.trials} of {self.trials + left} trials, about {left_s:.0f} s left; "
+            f"{progress.task.name}: best {best}",
+        )

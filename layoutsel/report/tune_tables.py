@@ -1,0 +1,41 @@
+"""What tuning brought, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+
+from layoutsel.report.plan_tables import microseconds, new_table
+from layoutsel.tuning.search import Progress
+
+_COLUMNS = ("task", "×", "trials", "failed", "best µs", "GFLOP/s")
+
+
+def task_table(results: Iterable[Progress], *, title: str | None = None) -> Table:
+    """One row for each task."""
+    table = new_table(*_COLUMNS, "", right=_COLUMNS[1:], title=title)
+    for result in results:
+        best = result.best_us
+        table.add_row(
+            result.task.name,
+            str(result.task.occurrences),
+            f"{result.found + result.trials}/{result.wanted}",
+            str(result.failed),
+            microseconds(best),
+            f"{result.task.flops / best / 1e3:,.1f}" if best else "–",
+            result.error or "",
+        )
+    return table
+
+
+def summary(results: Sequence[Progress]) -> str:
+    """The counts, in one line."""
+    new = sum(result.trials for result in results)
+    found = sum(result.found for result in results)
+    failed = sum(result.failed for result in results)
+    given_up = sum(result.error is not None for result in results)
+    return (
+        f"{len(results)} tasks, {new} new trials, {found} recorded before, {failed} schedules failed"
+        + (f", {given_up} tasks given up" if given_up else "")
+    )

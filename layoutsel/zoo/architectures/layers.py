@@ -1,0 +1,143 @@
+"""Layers that several architectures share, spelled as PyTorch's exporter spells them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+from layoutsel.zoo.architectures.builder import Graph, Value, ints
+from layoutsel.zoo.random_weights import HE_GAIN
+
+Layer: TypeAlias = Callable[[Graph, Value], Value]
+
+IMAGE = (1, 3, 224, 224)
+CLASSES = 1000
+_PATCH = 16
+
+
+def relu(g: Graph, x: Value) -> Value:
+    """Rectify."""
+    return g.op("Relu", x)
+
+
+def relu6(g: Graph, x: Value) -> Value:
+    """Clip to [0, 6]."""
+    return g.op("Clip", x, 0.0, 6.0)
+
+
+def sigmoid(g: Graph, x: Value) -> Value:
+    """Logistic function."""
+    return g.op("Sigmoid", x)
+
+
+def hard_sigmoid(g: Graph, x: Value) -> Value:
+    """Its piecewise linear approximation."""
+    return g.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+
+
+def silu(g: Graph, x: Value) -> Value:
+    """``x · sigmoid(x)``."""
+    return g.op("Mul", x, g.op("Sigmoid", x))
+
+
+def hard_swish(g: Graph, x: Value) -> Value:
+    """``x · hard_sigmoid(x)``."""
+    return g.op("HardSwish", x)
+
+
+def gelu(g: Graph, x: Value) -> Value:
+    """``x · (1 + erf(x / √2)) / 2``."""
+    shifted = g.op("Add", g.op("Erf", g.op("Div", x, math.sqrt(2))), 1.0)
+    return g.op("Mul", g.op("Mul", x, shifted), 0.5)
+
+
+_LINEAR_GAIN = 0.5
+"""Of a convolution that no activation follows: it ends a residual branch, which adds less than it is added to."""
+SQUEEZED_GAIN = 4.0
+"""Of such a convolution behind a squeeze-and-excitation: gates around a half leave a quarter of the power."""
+
+
+def conv(
+    g: Graph,
+    x: Value,
+    channels: int,
+    size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    bias: bool = True,
+    gain: float = HE_GAIN,
+) -> Value:
+    """Convolve so that the extent shrinks by `stride` exactly: padded where windows overlap."""
+    weight = (channels, x.channels // groups, size, size)
+    pad = 0 if size == stride else (size - 1) // 2
+    return g.op(
+        "Conv", x, weight, *([(channels,)] if bias else []), channels=channels, gain=gain,
+        kernel_shape=[size] * 2, strides=[stride] * 2, pads=[pad] * 4, group=groups,
+    )  # fmt: skip
+
+
+def conv_norm(
+    g: Graph,
+    x: Value,
+    channels: int,
+    size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    *,
+    act: Layer | None = None,
+    gain: float | None = None,
+) -> Value:
+    """Convolution, batch normalisation, activation."""
+    gain = gain or (HE_GAIN if act else _LINEAR_GAIN)
+    y = conv(g, x, channels, size, stride, groups, bias=False, gain=gain)
+    y = g.op("BatchNormalization", y, *[(channels,)] * 4, epsilon=1e-5)
+    return act(g, y) if act else y
+
+
+def squeeze_excite(
+    g: Graph, x: Value, width: int, act: Layer = relu, gate: Layer = sigmoid
+) -> Value:
+    """Scale channels by a gate that depends on their means (Hu et al., 2018)."""
+    squeezed = act(g, conv(g, g.op("GlobalAveragePool", x), width))
+    return g.op("Mul", x, gate(g, conv(g, squeezed, x.channels)))
+
+
+def layer_norm(g: Graph, x: Value) -> Value:
+    """Normalise along the last axis."""
+    return g.op("LayerNormalization", x, *[(x.channels,)] * 2, axis=-1, epsilon=1e-6)
+
+
+def linear(g: Graph, x: Value, channels: int, gain: float = 1.0) -> Value:
+    """Multiply the last axis of a tensor of more than two axes by a matrix."""
+    y = g.op("MatMul", x, (x.channels, channels), channels=channels, gain=gain)
+    return g.op("Add", y, (channels,))
+
+
+def mlp(g: Graph, x: Value, hidden: int) -> Value:
+    """Two matrices with GELU between."""
+    return linear(g, gelu(g, linear(g, x, hidden)), x.channels)
+
+
+def patches(g: Graph, image: Value, width: int) -> tuple[Value, int]:
+    """Embed patches of 16x16 pixels; result: a tensor (1, count, `width`), and the count."""
+    count = (IMAGE[2] // _PATCH) * (IMAGE[3] // _PATCH)
+    y = conv(g, image, width, _PATCH, _PATCH, gain=1)
+    return g.op("Transpose", g.op("Reshape", y, ints(1, width, count)), perm=[0, 2, 1]), count
+
+
+def fully_connected(g: Graph, x: Value, channels: int, gain: float = 1.0) -> Value:
+    """Multiply a row of features by a matrix."""
+    weight = (channels, x.channels)
+    return g.op("Gemm", x, weight, (channels,), channels=channels, gain=gain, transB=1)
+
+
+def classify(g: Graph, features: Value) -> None:
+    """End a network with the scores of its classes, read off a row of features."""
+    g.output(fully_connected(g, features, CLASSES), (1, CLASSES))
+
+
+def pooled(g: Graph, x: Value) -> Value:
+    """Average every channel to a row of features."""
+    return g.op("Flatten", g.op("GlobalAveragePool", x), axis=1)

@@ -1,0 +1,284 @@
+"""Digests of the code that kernels come from: what changes them, what does not, and that nothing is forgotten."""
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tvm import relax
+
+import layoutsel
+import tvm_passes
+from layoutsel.building.candidate import build_candidate
+from layoutsel.compile.code_digest import Code, Definition
+from layoutsel.compile.versions import (
+    MEASURING,
+    PLUGINS,
+    ROOTS,
+    all_versions,
+    code_digests,
+    code_versions,
+    stops_of,
+)
+from layoutsel.cost import scopes
+from tvm_passes.backends import BACKENDS
+from tvm_passes.cpu import host_target
+from tvm_passes.cpu.kernels import PLANNERS
+from tvm_passes.cpu.legality import ALGORITHMS
+from tvm_passes.decision import Decision
+from tvm_passes.partition import PartitionSubgraphs
+
+FOLDERS = {one.__name__: Path(one.__file__).parent for one in (layoutsel, tvm_passes)}
+
+
+class Edited(Code):
+    """The packages with some files changed."""
+
+    def __init__(self, edit):
+        super().__init__(FOLDERS)
+        self.edit = edit
+
+    def source(self, file):
+        name = file.relative_to(FOLDERS["tvm_passes"].parent).as_posix()
+        return self.edit(name, super().source(file))
+
+
+def redocumented(_name, text):
+    """Other comments, docstrings, positions and blank lines."""
+    told = re.sub(r'(?m)^(\s*)"""(?=\w)', r'\1"""Said otherwise: ', text.decode())
+    return re.sub(r"(?m)^( *)(def |class )", r"\1# A comment.\n\n\1\2", told).encode()
+
+
+def test_documentation_and_formatting_change_nothing():
+    assert code_digests(Edited(redocumented)) == code_versions()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        (
+            "tvm_passes/cpu/winograd_matrices.py",
+            "Fraction(",
+            "Fraction(0) + Fraction(",
+            {"cpu.winograd"},
+        ),
+        ("tvm_passes/cpu/matvec.py", "return ", "return 1 and ", {"cpu.products"}),
+        ("tvm_passes/cpu/rows.py", "return ", "return 1 and ", {"cpu.rows"}),
+        ("tvm_passes/cpu/generic_schedule.py", "return ", "return 1 and ", {"cpu.generic"}),
+        ("tvm_passes/amx/emitter.py", "return ", "return 1 and ", {"amx"}),
+        ("tvm_passes/onednn/elementwise.py", "return ", "return 1 and ", {"onednn"}),
+        ("tvm_passes/gpu/wmma.py", "return ", "return 1 and ", {"cuda", "opencl"}),
+        ("tvm_passes/cpu/lower.py", "return ", "return 1 and ", {"cpu"}),
+        ("layoutsel/device/timing.py", "return ", "return 1 and ", {""}),
+        ("tvm_passes/partition.py", "return ", "return 1 and ", set()),
+        ("layoutsel/cost/features.py", "return ", "return 1 and ", set()),
+    ],
+)
+def test_a_change_changes_its_own_scope(file, old, new, changed):
+    def edit(name, text):
+        assert name != file or old.encode() in text
+        return text.replace(old.encode(), new.encode()) if name == file else text
+
+    now, before = code_digests(Edited(edit)), code_versions()
+    assert {scopes.scope(name) for name in now if now[name] != before[name]} == changed
+
+
+def test_what_kernels_share_changes_all_that_use_it():
+    def edit(name, text):
+        if name != "tvm_passes/cpu/emit.py":
+            return text
+        assert b" = T.Bind\n" in text
+        return text.replace(b" = T.Bind\n", b" = T.Bind or None\n")
+
+    now, before = code_digests(Edited(edit)), code_versions()
+    changed = {scopes.scope(name) for name in now if now[name] != before[name]}
+    families = {scope for scope in ROOTS if scope.startswith("cpu.")}
+    assert changed == {"amx", "cpu", *families} - {"cpu.generic", "cpu.tuned"}
+
+
+NOT_CODE = {
+    # What a sub-graph is made of before it is decided is in its hash.
+    *("normalize", "cancel_transforms", "expose_logits"),
+    # Whether a candidate is possible; its code is the same where it is.
+    *("amx.legality", "cpu.legality", "gpu.legality", "onednn.legality", "amx.machine", "limits"),
+    # The table of units, each of which has a scope, and the order of whole models.
+    *("backends", "order_subgraphs"),
+    # How sub-graphs are cut out is in their hash as well.
+    *("lrn", "partition"),
+}
+"""Modules of `tvm_passes` that no candidate's code comes from."""
+
+
+def reached():
+    code = Code(FOLDERS)
+    return {
+        scope: code.reached(roots, stops_of(scope))
+        for scope, roots in {"": MEASURING, **ROOTS}.items()
+    }
+
+
+def test_every_module_that_generates_code_is_in_a_scope():
+    covered = {one.module for definitions in reached().values() for one in definitions}
+    code = Code(FOLDERS)
+    for module in code.modules:
+        name = module.removeprefix("tvm_passes").removeprefix(".")
+        if not module.startswith("tvm_passes") or module in covered:
+            continue
+        is_package = any(other.startswith(f"{module}.") for other in code.modules)
+        assert is_package or {name, name.partition(".")[0]} & NOT_CODE, (
+            f"{module} is in no scope of layoutsel.compile.versions: name it there, or in NOT_CODE with a reason"
+        )
+
+
+def test_every_import_of_our_own_is_followed():
+    code = Code(FOLDERS)
+    for name in code.modules:
+        for target in code.imports(name).values():
+            source = code.imports(target.module).get(target.name, target)
+            if source.module.partition(".")[0] in FOLDERS:
+                assert code.follow(target), f"{name} imports {target}"
+
+
+def test_every_unit_kernel_and_algorithm_has_a_scope():
+    assert set(BACKENDS) <= set(ROOTS)
+    assert set(scopes.FAMILIES) == {*PLANNERS, scopes.DEPTHWISE}
+    assert set(scopes.ALGORITHMS) == {name for name in ALGORITHMS if name != "direct"}
+    assert {*scopes.EVERY_UNIT} == set(ROOTS)
+
+
+def test_plugins_are_known_by_their_sources():
+    found = all_versions()
+    for unit in PLUGINS:
+        assert re.fullmatch(r"[0-9a-f]{12}|absent", found[f"{unit}:plugin"])
+    if BACKENDS["onednn"].unavailable() is None:
+        assert found["onednn:plugin"] != "absent"
+
+
+def test_units_of_other_packages_are_known_by_their_code(tmp_path, monkeypatch):
+    file = tmp_path / "some_npu.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def version(text):
+        file.write_text(f"def lower(target):\n    {text}\n")
+        monkeypatch.delitem(sys.modules, "some_npu", raising=False)
+        importlib.invalidate_caches()
+        lower = importlib.import_module("some_npu").lower
+        backend = replace(BACKENDS["onednn"], name="npu", lower=lower)
+        monkeypatch.setitem(BACKENDS, "npu", backend)
+        return all_versions()["npu:code"]
+
+    first = version("return 1")
+    assert version('"""Said."""\n    return 1  # so') == first
+    assert version("return 2") != first
+
+
+def convolution(groups=1, kernel=3):
+    def build(x):
+        weights = np.ones((16, 16 // groups, kernel, kernel), "float32")
+        return relax.op.nn.relu(
+            relax.op.nn.conv2d(x, relax.const(weights), padding=kernel // 2, groups=groups)
+        )
+
+    return (1, 16, 8, 8), build
+
+
+CASES = {
+    "direct": (convolution(), "cpu:NCHW16c"),
+    "plain": (convolution(), "cpu:NCHW"),
+    "winograd": (convolution(), "cpu:NCHW16c:f32:winograd"),
+    "depthwise": (convolution(groups=16), "cpu:NHWC"),
+    "pooling": (((1, 16, 8, 8), lambda x: relax.op.nn.max_pool2d(x, (2, 2))), "cpu:NCHW16c"),
+    "softmax": (((4, 16), relax.op.nn.softmax), "cpu:NCHW"),
+    "product": (
+        ((1, 16), lambda x: relax.op.matmul(x, relax.const(np.ones((16, 16), "float32")))),
+        "cpu:NCHW",
+    ),
+    "batched": (
+        ((2, 4, 4), lambda x: relax.op.matmul(x, x)),
+        "cpu:NCHW",
+    ),
+    "pointwise": (((1, 16, 8, 8), relax.op.exp), "cpu:NHWC"),
+    "generic": (((4, 16), lambda x: relax.op.cumsum(x, axis=1)), "cpu:NCHW"),
+    "onednn": (convolution(), "onednn:NHWC"),
+}
+
+
+def called_in(build):
+    """The definitions of `tvm_passes` that run while `build` does."""
+    seen, root = set(), str(FOLDERS["tvm_passes"])
+
+    def note(frame, event, _argument):
+        # The body of a class runs when it is imported, by whomever that may be.
+        is_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+        if event == "call" and is_function and frame.f_code.co_filename.startswith(root):
+            seen.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        build()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return {found for one in seen if (found := definition_at(*one))}
+
+
+def definition_at(file, line):
+    """The top-level definition of a line; None for a module itself."""
+    path = Path(file)
+    module = ".".join(path.relative_to(FOLDERS["tvm_passes"].parent).with_suffix("").parts)
+    for statement in ast.parse(path.read_bytes()).body:
+        first = min(
+            [statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", ()))]
+        )
+        if first <= line <= statement.end_lineno and hasattr(statement, "name"):
+            return Definition(module.removesuffix(".__init__"), statement.name)
+    return None
+
+
+LOOKING = {
+    *("tvm_passes.onednn:LowerOnednn", "tvm_passes.onednn.lower:LowerOnednn"),
+    "tvm_passes.onednn.lower:_is_ours",
+    *("tvm_passes.cpu.lower:LowerCpu", "tvm_passes.cpu.lower:_Lowering"),
+    *("tvm_passes.cpu.place:find_placements", "tvm_passes.cpu.place:_Finder"),
+    *("tvm_passes.cpu.absorb:find_absorbed", "tvm_passes.cpu.absorb:_function"),
+    *(
+        "tvm_passes.backends:Backend",
+        "tvm_passes.backends:_planners",
+        "tvm_passes.backends:_device",
+    ),
+    *("tvm_passes.backends:_always", "tvm_passes.amx.machine:unavailable"),
+}
+"""Units at hand look whether anything in a module is theirs, whoever computes it."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_that_runs_for_a_candidate_is_in_its_scopes(case):
+    (shape, body), text = CASES[case]
+    decision = Decision.parse(text)
+    if reason := BACKENDS[decision.unit].unavailable():
+        pytest.skip(reason)
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(shape, "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            output = builder.emit_output(builder.normalize(body(x)))
+        builder.emit_func_output(output)
+    module = PartitionSubgraphs()(builder.finalize())
+    (function,) = (f for gv, f in module.functions.items() if gv.name_hint != "main")
+    kernel = scopes.DEPTHWISE if case == "depthwise" else str(function.attrs["layoutsel.anchor"])
+    covered = reached()
+    allowed = covered[""].union(*(covered[s] for s in scopes.candidate_scopes(kernel, decision)))
+
+    def build():
+        build_candidate(function, decision, host_target())
+
+    ran = {f"{one.module}:{one.name}" for one in called_in(build)}
+    assert ran - {f"{one.module}:{one.name}" for one in allowed} - LOOKING == set()
+    assert len(ran) > 20
