@@ -12,6 +12,7 @@ from script import run
 
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
+from layoutsel.compile.make_plan import explained_plan, priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.planning.alternatives import best_with, single_plans
 from layoutsel.planning.problem import PlanningProblem
@@ -46,7 +47,7 @@ def ways(problem: PlanningProblem) -> Iterator[tuple[str, str, Decisions]]:
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
     """Predicted and measured time of every way to choose for `model`."""
     session = Session.open(model, threads=threads)
-    problem = session.problem("measured")
+    problem = priced_problem(session, "measured")
     plans = {(free, fixed): decisions for free, fixed, decisions in ways(problem)}
     models = {}
     for key, decisions in plans.items():
@@ -54,7 +55,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         solution = Solution(
             decisions=decisions, cost_us=cost_us, bound_us=0.0, solver="", time_s=0.0
         )
-        models[key] = finish(session, session.explained(problem, solution, key[0]), None)
+        models[key] = finish(session, explained_plan(session, problem, solution, key[0]), None)
     inputs = random_inputs(session.model.inputs)
     names = {" ".join(key): key for key in models}
     times = race(

@@ -17,10 +17,12 @@ from curves import Curve, Panel, draw
 
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.benchmarking.compare import save
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
+from layoutsel.cost.place import HOST
 from layoutsel.model.import_load import load_model
 from layoutsel.planning.alternatives import best_with
-from layoutsel.planning.problem import HOST, PlanningProblem
+from layoutsel.planning.problem import PlanningProblem
 from layoutsel.zoo.light_models import set_batch
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -33,8 +35,8 @@ def row(model: str, batch: int, machine: Path) -> dict[str, Any]:
     loaded = load_model(model)
     set_batch(loaded.graph, batch)
     session = Session.open(loaded, machine=machine)
-    problem = session.problem("roofline")
-    plan = session.plan(problem)
+    problem = priced_problem(session, "roofline")
+    plan = best_plan(session, problem)
     work = {subgraph.id: subgraph.flops for subgraph in session.graph.subgraphs}
     memories = {unit: _memory(problem, unit) for unit in problem.units}
     elsewhere = [id_ for id_, d in plan.decisions.items() if memories[d.unit] != HOST]

@@ -19,7 +19,7 @@ from layoutsel.compile.session import Session
 from tvm_passes import cuda
 from tvm_passes.backends import BACKENDS
 from tvm_passes.rewrite_layouts import RewriteLayouts
-from tvm_passes.targets import Elsewhere
+from tvm_passes.targets import CrossTarget
 
 ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -27,17 +27,17 @@ KERNEL = "_kernel"
 """What TVM appends to a function's name for its first kernel."""
 
 
-def machine(architecture: str) -> Elsewhere:
+def machine(architecture: str) -> CrossTarget:
     """An x86 host with a GPU of that architecture."""
     limits = {"max_shared_memory_per_block": 49152, "max_threads_per_block": 1024}
     gpu = Target({"kind": "cuda", "arch": architecture, **limits})
-    return Elsewhere(host=Target({"kind": "llvm", "num-cores": 8}), devices={"cuda": gpu})
+    return CrossTarget(host=Target({"kind": "llvm", "num-cores": 8}), devices={"cuda": gpu})
 
 
 def opened(model: object, architecture: str, precision: str = "auto") -> Session:
     """A session for such a machine, with the unit `cuda` alone."""
     return Session.open(
-        model, units=["cuda"], precision=precision, threads=8, elsewhere=machine(architecture)
+        model, units=["cuda"], precision=precision, threads=8, cross_target=machine(architecture)
     )
 
 
@@ -46,7 +46,7 @@ def kernels(session: Session) -> dict[str, tirx.PrimFunc]:
     offered = {id_: found.decisions for id_, found in session.candidates.items()}
     found: dict[str, tirx.PrimFunc] = {}
     with session.generating():
-        lower = BACKENDS["cuda"].lower(session.elsewhere.host)
+        lower = BACKENDS["cuda"].lower(session.cross_target.host)
         for turn in range(max(map(len, offered.values()))):
             decisions = {id_: these[turn % len(these)] for id_, these in offered.items()}
             module = lower(

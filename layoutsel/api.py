@@ -14,7 +14,10 @@ import tvm
 
 from layoutsel.compile.build_best import as_planned, finish
 from layoutsel.compile.fallback import with_fallback
-from layoutsel.compile.session import TIME_LIMIT_S, OnProgress, Session
+from layoutsel.compile.legality import check_legal
+from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.options import TIME_LIMIT_S, OnProgress, Options
+from layoutsel.compile.session import Session
 from layoutsel.core.precision import check_budget, precision_mode
 from layoutsel.device.machine import this_machine
 from layoutsel.device.turns import Turn
@@ -144,17 +147,22 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     DeviceError
         If a device fails that the model shall not do without.
     """
-    session = Session.open(
-        model,
-        shapes=shapes,
+    options = Options(
         units=units,
-        threads=threads,
         precision=precision,
         max_rel_error=max_rel_error,
         calib=calib,
-        cache=cache,
-        progress=progress,
+        threads=threads,
+        shapes=shapes,
+        strategy=strategy,
+        cost=cost,
+        measure_budget_s=measure_budget_s,
         cost_model=cost_model,
+        pins=pins,
+        cache=cache,
+        verify=verify,
+        verify_speed=verify_speed,
+        progress=progress,
         logs=logs,
         fallback=fallback,
         parallel=parallel,
@@ -163,32 +171,26 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         allow_external_links=allow_external_links,
         limits=limits,
     )
-    check_budget(session.precision, verify=verify)
+    check_budget(options.mode, verify=verify)
 
     def build(session: Session) -> CompiledModel:
-        problem = session.problem(cost, pins, measure_budget_s)
-        chosen = session.plan(problem, strategy)
+        problem = priced_problem(session, cost, pins, measure_budget_s)
+        chosen = best_plan(session, problem, strategy)
         return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)
 
-    return with_fallback(session, build)
+    return with_fallback(Session.open(model, options), build)
 
 
 @_one_at_a_time
-def plan(
-    model: Model,
-    *,
-    strategy: str = "joint",
-    cost: str = "learned",
-    measure_budget_s: float | None = None,
-    pins: Sequence[str] = (),
-    **options: Any,
-) -> Plan:
-    """Choose a decision for every sub-graph; parameters as of :func:`optimize`.
+def plan(model: Model, **options: Any) -> Plan:
+    """Choose a decision for every sub-graph; options as of :func:`optimize`.
 
     With `machine`, the file of another machine and its devices, the plan is for that one, and nothing is measured.
     """
-    session = Session.open(model, **options)
-    return session.plan(session.problem(cost, pins, measure_budget_s), strategy)
+    wanted = Options(**options)
+    session = Session.open(model, wanted)
+    problem = priced_problem(session, wanted.cost, wanted.pins, wanted.measure_budget_s)
+    return best_plan(session, problem, wanted.strategy)
 
 
 @_one_at_a_time
@@ -257,11 +259,11 @@ def build_as_planned(
         return as_planned(session, plan, verify=verify)
 
     def anew(session: Session) -> CompiledModel:
-        return build(session, session.plan(session.problem()))
+        return build(session, best_plan(session, priced_problem(session)))
 
     lacking = {decision.unit for decision in chosen.decisions.values()} & set(session.left_out)
     if lacking:
         logger.warning("the plan needs %s: another one is made without", ", ".join(sorted(lacking)))
         return anew(session)
-    session.check_legal(chosen.decisions)
+    check_legal(session, chosen.decisions)
     return with_fallback(session, build, anew)

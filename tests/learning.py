@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import BoundarySample, MachineProfile, Provenance, Sample
 from layoutsel.device.machine import Machine
@@ -92,7 +92,7 @@ def boundaries(count: int = 40) -> tuple[BoundarySample, ...]:
                 kind="transform",
                 source="NCHW",
                 destination="NHWC",
-                tensor=TensorSpec(shape=shape, dtype="float32", bytes=nbytes),
+                tensor=BoundaryTensor(shape=shape, dtype="float32", bytes=nbytes),
                 us=1 + nbytes / 2e4,
                 spread_us=0.1,
                 runs=9,

@@ -16,14 +16,14 @@ from tvm_passes.errors import Decline
 from tvm_passes.gpu import legality as device
 from tvm_passes.gpu.lower import LowerGpu
 from tvm_passes.gpu.target import device_target
-from tvm_passes.targets import Elsewhere, absent_elsewhere, elsewhere
+from tvm_passes.targets import CrossTarget, absent_on_cross_target, cross_target
 
 
 def _always() -> None:
     return None
 
 
-def _everywhere(_machine: Elsewhere) -> None:
+def _everywhere(_machine: CrossTarget) -> None:
     return None
 
 
@@ -55,12 +55,12 @@ class Backend:
     """Of a device: all that measurements on it depend on."""
     unavailable: Callable[[], str | None] = _always
     """Why it cannot be used on this machine; None where it can."""
-    unfit: Callable[[Elsewhere], str | None] = _everywhere
+    unfit: Callable[[CrossTarget], str | None] = _everywhere
     """Why it cannot be used on another machine; None where it can, as far as its targets tell."""
 
     def absent(self) -> str | None:
         """Why it cannot be used on the machine that code is generated for (:mod:`tvm_passes.targets`); None where it can."""
-        machine = elsewhere()
+        machine = cross_target()
         return self.unavailable() if machine is None else self.unfit(machine)
 
     @property
@@ -83,7 +83,7 @@ def _device(
         device=kind,
         identity=identity,
         unavailable=unavailable,
-        unfit=lambda _machine: absent_elsewhere(kind),
+        unfit=lambda _machine: absent_on_cross_target(kind),
     )
 
 

@@ -16,7 +16,7 @@ _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportLimits:
-    """Sizes at which an import stops, for files from elsewhere; weights that a file really holds do not count."""
+    """Sizes at which an import stops, for files from cross_target; weights that a file really holds do not count."""
 
     tensor_bytes: int = 4 << 30
     """Bytes of one tensor that is no stored weight; also of all inputs together, and of all outputs together."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elsewhere:
+class CrossTarget:
     """Another machine, as code generation sees it."""
 
     host: Target
@@ -25,25 +25,25 @@ class Elsewhere:
     """Its devices by kind of target, such as ``cuda``."""
 
 
-_elsewhere: ContextVar[Elsewhere | None] = ContextVar("layoutsel.elsewhere", default=None)
+_cross_target: ContextVar[CrossTarget | None] = ContextVar("layoutsel.cross_target", default=None)
 
 
-def elsewhere() -> Elsewhere | None:
+def cross_target() -> CrossTarget | None:
     """The machine that code is generated for, where it is not this one."""
-    return _elsewhere.get()
+    return _cross_target.get()
 
 
 @contextmanager
-def targeting(machine: Elsewhere | None) -> Iterator[None]:
+def targeting(machine: CrossTarget | None) -> Iterator[None]:
     """Generate code for `machine` within this context: its devices need not be here, and nothing can be run.
 
     None stands for this machine.
     """
-    token = _elsewhere.set(machine)
+    token = _cross_target.set(machine)
     try:
         yield
     finally:
-        _elsewhere.reset(token)
+        _cross_target.reset(token)
 
 
 _threads: ContextVar[int | None] = ContextVar("layoutsel.threads", default=None)
@@ -64,9 +64,9 @@ def for_threads(count: int | None) -> Iterator[None]:
         _threads.reset(token)
 
 
-def absent_elsewhere(kind: str) -> str | None:
+def absent_on_cross_target(kind: str) -> str | None:
     """Why a device of that kind of target cannot be used where code is generated for another machine; None if it can."""
-    machine = elsewhere()
+    machine = cross_target()
     if machine is None or kind in machine.devices:
         return None
     return f"no target of kind {kind!r} is named for that machine"

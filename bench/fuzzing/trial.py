@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from layoutsel.compile.compiling import compiled
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.compile.verification import checks_of, reference_of
 from layoutsel.errors import LayoutselError
@@ -88,7 +89,7 @@ def _tried(
     if payload["forced"]:
         decisions.update(_random_decisions(session, payload["seed"]))
     pins = [f"{id_}={decision}" for id_, decision in decisions.items()]
-    plan = session.plan(session.problem("roofline", pins))
+    plan = best_plan(session, priced_problem(session, "roofline", pins))
     decisions.update({id_: str(decision) for id_, decision in plan.decisions.items()})
     model = compiled(session, plan)
     reference = reference_of(session)

@@ -8,12 +8,12 @@ from itertools import permutations
 from typing import Any
 
 from layoutsel.building.workloads import tensor_spec
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.measured import Progress, Request
-from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.store import Store
+from layoutsel.cost.tensor import Tensor
 from layoutsel.device.outcome import Outcome, Timing
 from layoutsel.device.worker import Reply, Worker
-from layoutsel.planning.problem import Tensor
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
@@ -32,7 +32,7 @@ class Boundary:
     kind: str
     source: str
     destination: str
-    tensor: TensorSpec
+    tensor: BoundaryTensor
     unit: str
     """Who transforms, or to whom it is handed."""
 
@@ -186,8 +186,8 @@ def _copies(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boundar
 def _at_extremes(tensors: Sequence[Tensor], source: str, destination: str) -> Iterator[Boundary]:
     """Of the smallest and of the largest tensor."""
     most = max((tensor.bytes for tensor in tensors), default=64)
-    smallest = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
-    largest = TensorSpec(shape=(1, most // 4), dtype="float32", bytes=most)
+    smallest = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=64)
+    largest = BoundaryTensor(shape=(1, most // 4), dtype="float32", bytes=most)
     for spec in (smallest, largest):
         yield Boundary(
             kind="crossing", source=source, destination=destination, tensor=spec, unit=destination

@@ -7,13 +7,13 @@ from tvm.target import Target
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.cpu.host import generation
 from tvm_passes.errors import LayoutselError
-from tvm_passes.targets import Elsewhere
+from tvm_passes.targets import CrossTarget
 
 _LEAST = "x86-64"
 """LLVM's name of the CPU whose extensions all others have."""
 
 
-def elsewhere_of(profile: MachineProfile) -> Elsewhere:
+def cross_target_of(profile: MachineProfile) -> CrossTarget:
     """The targets of a machine and its devices.
 
     Raises
@@ -21,7 +21,7 @@ def elsewhere_of(profile: MachineProfile) -> Elsewhere:
     LayoutselError
         If TVM knows no such target.
     """
-    return Elsewhere(
+    return CrossTarget(
         host=_host(profile),
         devices={unit: _target(unit, d.target or unit) for unit, d in profile.devices.items()},
     )

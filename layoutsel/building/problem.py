@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from layoutsel.cost.place import HOST
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.model.graph import Edge, ModelGraph, Subgraph
 from layoutsel.planning.prices import PriceBoundaries, price_all
-from layoutsel.planning.problem import (
-    HOST,
-    Node,
-    Option,
-    PlanningProblem,
-    Tensor,
-    Use,
-)
+from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.units.base import Admits, Unit
 from tvm_passes import devices
 from tvm_passes.backends import BACKENDS, Backend

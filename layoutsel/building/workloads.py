@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.core.workload import BoundaryTensor, Workload
+from layoutsel.cost.tensor import Tensor
 from layoutsel.cost.workload import Hints
 from layoutsel.model.graph import Subgraph
-from layoutsel.planning.problem import Tensor
 
 
 def workload(subgraph: Subgraph, hints: Hints | None = None) -> Workload:
@@ -13,6 +13,6 @@ def workload(subgraph: Subgraph, hints: Hints | None = None) -> Workload:
     return subgraph.shapes.workload(key=subgraph.structural_hash, hints=hints)
 
 
-def tensor_spec(tensor: Tensor) -> TensorSpec:
+def tensor_spec(tensor: Tensor) -> BoundaryTensor:
     """Describe `tensor` to a cost model."""
-    return TensorSpec(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)
+    return BoundaryTensor(shape=tensor.shape, dtype=tensor.dtype, bytes=tensor.bytes)

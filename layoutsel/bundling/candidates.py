@@ -10,12 +10,13 @@ from layoutsel.building.measure import places_of
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.write import write_archive
+from layoutsel.compile.measuring import request_for
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import OWN
 from layoutsel.cost.measured import Request
+from layoutsel.cost.tensor import Tensor
 from layoutsel.device.manifest import Boundary, Candidate, Manifest, Program, Unbuilt
 from layoutsel.device.outcome import Failure
-from layoutsel.planning.problem import Tensor
 
 _FREE = Priced(us=0.0, spread_us=0.0, source="", score_us=0.0)
 
@@ -64,7 +65,7 @@ def _candidates(session: Session) -> Iterator[Request]:
     seen = set()
     for subgraph in session.graph.subgraphs:
         for decision in session.candidates[subgraph.id].decisions:
-            request = session.request(subgraph, decision)
+            request = request_for(session, subgraph, decision)
             if (request.key, decision) not in seen:
                 seen.add((request.key, decision))
                 yield request

@@ -19,7 +19,7 @@ from layoutsel.device.manifest import Argument, Program
 from layoutsel.runtime import linking
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.cpu import host_target
-from tvm_passes.targets import Elsewhere, for_threads, targeting
+from tvm_passes.targets import CrossTarget, for_threads, targeting
 
 LIBRARIES = "lib"
 """Folder of a bundle's shared libraries."""
@@ -51,7 +51,7 @@ def compile_order(order: Order) -> tuple[Program, ...]:
     """Build an order's programs and write their libraries into its folder, named by what is in them."""
     host = None if order.host is None else Target(dict(order.host))
     devices = {kind: Target(dict(target)) for kind, target in order.devices.items()}
-    there = None if host is None else Elsewhere(host=host, devices=devices)
+    there = None if host is None else CrossTarget(host=host, devices=devices)
     with targeting(there), for_threads(order.request.get("threads")):
         built = build_request(order.request, host_target())
         return tuple(_program(one, order) for one in built)

@@ -11,6 +11,7 @@ from layoutsel.bundling.compile import export_library
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.targets import features
 from layoutsel.bundling.write import write_archive
+from layoutsel.compile.legality import check_legal
 from layoutsel.compile.plan_code import header_of
 from layoutsel.compile.verification import Reference, reference_of
 from layoutsel.device.manifest import Check, Deployed, Manifest
@@ -33,7 +34,7 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
     session = making.session
     ids = [subgraph.id for subgraph in session.graph.subgraphs]
     check_fits(plan, model_hash=session.model.content_hash, ids=ids)
-    session.check_legal(plan.decisions)
+    check_legal(session, plan.decisions)
     reference, _ = making.compile(())
     results = _write_model(making, plan)
     manifest = manifest_of(

@@ -59,7 +59,7 @@ class Making:
         return reference[0], rest
 
     def _order(self, request: Mapping[str, Any]) -> Order:
-        machine = self.session.elsewhere
+        machine = self.session.cross_target
         devices = machine.devices if machine else {}
         return Order(
             request=request,

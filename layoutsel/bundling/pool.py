@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from queue import SimpleQueue
 
 from layoutsel.bundling.compile import Order
-from layoutsel.compile.session import CANDIDATE_LIMIT_S
+from layoutsel.compile.measuring import CANDIDATE_LIMIT_S
 from layoutsel.device.manifest import Program
 from layoutsel.device.outcome import Failure
 from layoutsel.device.worker import Reply, Worker

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.core.precision import BF16, F32
+from layoutsel.core.workload import Workload
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.model import Workload
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.device.results import Results

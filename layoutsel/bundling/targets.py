@@ -15,12 +15,12 @@ from tvm_passes.cpu import host_target
 from tvm_passes.devices import DEVICE_TYPES, HOST
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import EXTENSIONS
-from tvm_passes.targets import Elsewhere
+from tvm_passes.targets import CrossTarget
 
 _EXAMPLE = "'llvm -mcpu=skylake-avx512', 'cuda -arch=sm_80' or TVM's JSON"
 
 
-def machine_of_targets(texts: Sequence[str], threads: int | None) -> Elsewhere | None:
+def machine_of_targets(texts: Sequence[str], threads: int | None) -> CrossTarget | None:
     """The machine that targets describe, at most one of each kind; None where there are none.
 
     Where no CPU is among them, it is this machine's.
@@ -43,7 +43,7 @@ def machine_of_targets(texts: Sequence[str], threads: int | None) -> Elsewhere |
             raise LayoutselError(f"--target {text!r}: got a second target of kind {kind!r}")
         targets[kind] = target
     host = targets.pop(HOST, None)
-    return Elsewhere(host=_with_cores(host, threads), devices=targets)
+    return CrossTarget(host=_with_cores(host, threads), devices=targets)
 
 
 def _with_cores(host: Target | None, threads: int | None) -> Target:
@@ -88,7 +88,7 @@ def _words(text: str) -> dict[str, object]:
     return described
 
 
-def check_compilers(machine: Elsewhere | None, compiler: str | None) -> None:
+def check_compilers(machine: CrossTarget | None, compiler: str | None) -> None:
     """Find out before anything is compiled whether it can be linked.
 
     Raises

@@ -24,7 +24,7 @@ from layoutsel.cli.options import (
     parse_names,
     parse_shapes,
 )
-from layoutsel.compile.fallback import check_fallback
+from layoutsel.core.choices import check_fallback
 from layoutsel.core.exit_codes import USER_ERROR
 from layoutsel.core.files import check_output
 from layoutsel.core.precision import F32, precision_mode

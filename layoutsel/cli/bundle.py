@@ -142,21 +142,22 @@ class Asked:
         from layoutsel.bundling.targets import check_compilers, machine_of_targets
         from layoutsel.compile.session import Session
 
-        elsewhere = machine_of_targets(self.targets, self.threads)
+        cross_target = machine_of_targets(self.targets, self.threads)
         session = Session.open(
             self.model,
             shapes=parse_shapes(self.shapes),
             units=parse_names(self.units),
-            threads=self.threads or (int(elsewhere.host.attrs["num-cores"]) if elsewhere else None),
+            threads=self.threads
+            or (int(cross_target.host.attrs["num-cores"]) if cross_target else None),
             precision=self.precision,
             max_rel_error=self.max_rel_error,
             logs=self.logs,
-            elsewhere=elsewhere,
+            cross_target=cross_target,
             machine=self.machine,
             allow_external_links=self.allow_external_links,
             limits=parse_limits(self.import_limit),
         )
-        check_compilers(session.elsewhere, self.compiler)
+        check_compilers(session.cross_target, self.compiler)
         with tempfile.TemporaryDirectory(prefix="layoutsel-bundle-") as folder:
             yield Making(session, Path(folder), self.compiler, shown.compiled)
 

@@ -31,7 +31,7 @@ from layoutsel.cli.options import (
     TimeLimitOption,
     UnitsOption,
 )
-from layoutsel.cli.planner import Wanted
+from layoutsel.cli.planner import opened, options_of, planned
 from layoutsel.core.files import check_output
 from layoutsel.core.precision import check_budget, precision_mode
 from layoutsel.device.artifact_header import LEAST_BYTES, check_name
@@ -39,6 +39,7 @@ from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
+    from layoutsel.compile.options import Options
     from layoutsel.compile.session import Session
     from layoutsel.runtime.compiled import CompiledModel
 
@@ -110,16 +111,15 @@ def compile_model(
     if allow_foreign_plan and plan is None:
         raise LayoutselError("--allow-foreign-plan: expected --plan, the plan to build")
     check_budget(precision_mode(precision, max_rel_error), verify=verify)
-    wanted = Wanted(
-        model=model,
-        shapes=shape,
+    options = options_of(
+        shape=shape,
         units=units,
         threads=threads,
         strategy=strategy,
         cost=cost,
         measure_budget=measure_budget,
         cost_model=cost_model,
-        pins=pin,
+        pin=pin,
         precision=precision,
         max_rel_error=max_rel_error,
         calib=calib,
@@ -131,40 +131,42 @@ def compile_model(
         memory_limit=memory_limit,
         allow_external_links=allow_external_links,
         import_limit=import_limit,
+        verify=verify,
+        verify_speed=verify_speed,
     )
     # Devices take part where units are named, or a plan names them.
     named = units is not None or plan is not None
     with terminal.quiet_allocator(with_devices=named), activity() as shown:
         if plan is not None:
             compiled = build_plan(
-                wanted, plan, shown, verify=verify, allow_foreign_plan=allow_foreign_plan
+                model, options, plan, shown, allow_foreign_plan=allow_foreign_plan
             )
         else:
-            compiled = build(wanted, shown, verify=verify, verify_speed=verify_speed)
+            compiled = build(model, options, shown)
         shown.phase(f"writing {output}")
         compiled.save(output)
     show_compiled(compiled, f"written to {output} ({output.stat().st_size / 1e6:,.1f} MB)")
 
 
-def build(
-    wanted: Wanted, shown: Activity, *, verify: bool = True, verify_speed: bool = True
-) -> CompiledModel:
+def build(model: str, options: Options, shown: Activity) -> CompiledModel:
     """Plan and build."""
     from layoutsel.compile.fallback import with_fallback
 
-    def planned(session: Session) -> CompiledModel:
-        problem, made = wanted.plan(session, shown)
+    def finished(session: Session) -> CompiledModel:
+        problem, made = planned(session, shown)
         from layoutsel.compile.build_best import finish
 
-        rivals = " and its rivals" if verify_speed else ""
+        rivals = " and its rivals" if options.verify_speed else ""
         shown.phase(f"building the plan{rivals}")
-        return finish(session, made, problem, verify=verify, verify_speed=verify_speed)
+        return finish(
+            session, made, problem, verify=options.verify, verify_speed=options.verify_speed
+        )
 
-    return with_fallback(wanted.open(shown), planned)
+    return with_fallback(opened(model, options, shown), finished)
 
 
 def build_plan(
-    wanted: Wanted, file: Path, shown: Activity, *, verify: bool, allow_foreign_plan: bool = False
+    model: str, options: Options, file: Path, shown: Activity, *, allow_foreign_plan: bool = False
 ) -> CompiledModel:
     """Build what the plan in `file` says."""
     from layoutsel.planning.plan import Plan
@@ -173,11 +175,13 @@ def build_plan(
     from layoutsel.api import build_as_planned, stated
 
     said = stated(made)
-    said["threads"] = wanted.threads or said["threads"]
-    said["units"] = wanted.units or ",".join(said["units"] or ()) or None
-    session = replace(wanted, **said).open(shown)
+    said["threads"] = options.threads or said["threads"]
+    said["units"] = options.units or said["units"]
+    session = opened(model, replace(options, **said), shown)
     shown.phase("building the plan")
-    return build_as_planned(session, made, verify=verify, allow_foreign_plan=allow_foreign_plan)
+    return build_as_planned(
+        session, made, verify=options.verify, allow_foreign_plan=allow_foreign_plan
+    )
 
 
 def show_compiled(compiled: CompiledModel, where: str) -> None:

@@ -38,15 +38,14 @@ def demo(
     from layoutsel.cli.activity import activity
     from layoutsel.cli.bench import bench_models, show_rows
     from layoutsel.cli.compile_model import build, show_compiled
-    from layoutsel.cli.planner import Wanted
+    from layoutsel.cli.planner import options_of
     from layoutsel.planning.plan import Plan
     from layoutsel.report.plan_tables import plan_table
 
     with tempfile.TemporaryDirectory(prefix="layoutsel-demo-") as folder:
         artifact = Path(folder) / "demo.so"
         with activity() as shown:
-            wanted = Wanted(
-                model=model,
+            options = options_of(
                 threads=threads,
                 cache=cache,
                 precision=precision,
@@ -54,7 +53,7 @@ def demo(
                 allow_external_links=allow_external_links,
                 import_limit=import_limit,
             )
-            compiled = build(wanted, shown)
+            compiled = build(model, options, shown)
             compiled.save(artifact)
         made = Plan.read(dict(compiled.plan), file="plan")
         terminal.show(plan_table(made))

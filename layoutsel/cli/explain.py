@@ -20,12 +20,13 @@ from layoutsel.cli.options import (
     ShapeOption,
     ThreadsOption,
 )
-from layoutsel.cli.planner import Wanted
+from layoutsel.cli.planner import opened, options_of
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
+    from layoutsel.compile.options import Options
     from layoutsel.planning.plan import Plan
 
 _ELF = b"\x7fELF"
@@ -84,9 +85,9 @@ def explain(
     if model is not None:
         made = _price_again(
             made,
-            Wanted(
-                model=model,
-                shapes=shape,
+            model,
+            options_of(
+                shape=shape,
                 threads=threads or made.threads,
                 precision=made.precision,
                 max_rel_error=made.max_rel_error,
@@ -161,19 +162,22 @@ def show_checks(file: Path) -> None:
         terminal.show_text(line)
 
 
-def _price_again(made: Plan, wanted: Wanted) -> Plan:
+def _price_again(made: Plan, model: str, options: Options) -> Plan:
     """The plan's decisions with today's costs, and what every other decision would cost."""
     with activity() as shown:
         cost = "roofline" if all(s.source == "roofline" for s in made.subgraphs) else "learned"
-        session = wanted.open(shown)
+        session = opened(model, options, shown)
+        from layoutsel.compile.make_plan import explained_plan
+        from layoutsel.compile.measuring import cost_model
+        from layoutsel.compile.pricing import priced_by
         from layoutsel.planning.plan import check_fits
         from layoutsel.planning.strategies import choose
 
         ids = [subgraph.id for subgraph in session.graph.subgraphs]
         check_fits(made, model_hash=session.model.content_hash, ids=ids)
         shown.phase("pricing candidates")
-        with session.cost_model(cost) as costs:
-            problem = session.priced(costs, cost)
+        with cost_model(session, cost) as costs:
+            problem = priced_by(session, costs, cost)
         shown.phase("explaining")
         solution = replace(
             choose(problem),
@@ -182,7 +186,7 @@ def _price_again(made: Plan, wanted: Wanted) -> Plan:
             solver=made.solver,
             time_s=made.time_s,
         )
-        priced = session.explained(problem, solution, made.strategy)
+        priced = explained_plan(session, problem, solution, made.strategy)
     return replace(
         priced, measured=made.measured, residuals=made.residuals, trade_off=made.trade_off
     )

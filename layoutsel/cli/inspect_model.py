@@ -16,7 +16,7 @@ from layoutsel.cli.options import (
     ThreadsOption,
     UnitsOption,
 )
-from layoutsel.cli.planner import Wanted
+from layoutsel.cli.planner import opened, options_of
 from layoutsel.report import terminal
 
 if TYPE_CHECKING:
@@ -38,16 +38,15 @@ def inspect_model(
 ) -> None:
     """Print the sub-graphs of a model: operators, shapes, work, complexity score and coverage per unit."""
     with activity() as shown:
-        wanted = Wanted(
-            model=model,
-            shapes=shape,
+        options = options_of(
+            shape=shape,
             units=units,
             precision=precision,
             threads=threads,
             allow_external_links=allow_external_links,
             import_limit=import_limit,
         )
-        session = wanted.open(shown)
+        session = opened(model, options, shown)
         shown.phase("asking the units")
         report = describe(session)
     if json:

@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 
+from layoutsel.core.choices import COSTS
 from layoutsel.core.precision import MODES
 from tvm_passes.errors import LayoutselError
-
-COSTS = ("learned", "hybrid", "measured", "roofline")
-"""What ``--cost`` takes; the same as :data:`layoutsel.compile.session.COSTS`, which takes seconds to import."""
 
 ModelArgument = Annotated[
     str,

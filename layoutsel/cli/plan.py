@@ -27,7 +27,7 @@ from layoutsel.cli.options import (
     ThreadsOption,
     UnitsOption,
 )
-from layoutsel.cli.planner import Wanted
+from layoutsel.cli.planner import opened, options_of, planned
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
 
@@ -57,16 +57,15 @@ def plan(
 ) -> None:
     """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
     check_output(output)
-    wanted = Wanted(
-        model=model,
-        shapes=shape,
+    options = options_of(
+        shape=shape,
         units=units,
         threads=threads,
         strategy=strategy,
         cost=cost,
         measure_budget=measure_budget,
         cost_model=cost_model,
-        pins=pin,
+        pin=pin,
         precision=precision,
         max_rel_error=max_rel_error,
         cache=cache,
@@ -77,7 +76,7 @@ def plan(
         import_limit=import_limit,
     )
     with activity() as shown:
-        _, made = wanted.plan(wanted.open(shown), shown)
+        _, made = planned(opened(model, options, shown), shown)
     if output is not None:
         made.save(output)
     from layoutsel.report.plan_tables import plan_table, summary, trade_off_tables

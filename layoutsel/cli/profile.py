@@ -74,6 +74,7 @@ def profile(
     _import(results or [], cache)
     if not models and not sweep:
         return
+    from layoutsel.compile.measuring import cost_model
     from layoutsel.compile.recording import recorded_model
     from layoutsel.compile.session import Session
 
@@ -92,7 +93,7 @@ def profile(
                 allow_external_links=allow_external_links,
                 limits=parse_limits(import_limit),
             )
-            with session.cost_model("measured") as model:
+            with cost_model(session, "measured") as model:
                 known = model.store.count()
             if save is not None and isinstance(source, str):
                 recorded.append(recorded_model(session))

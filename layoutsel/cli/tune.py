@@ -12,7 +12,7 @@ import typer
 
 from layoutsel.cli.activity import activity
 from layoutsel.cli.options import LimitOption, LinksFlag, LogsOption, ShapeOption, ThreadsOption
-from layoutsel.cli.planner import Wanted
+from layoutsel.cli.planner import opened, options_of
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
@@ -83,21 +83,18 @@ def tune(
     """
     _check(tracker, key, target)
     with activity() as shown:
-        sessions = [
-            Wanted(
-                model=model,
-                shapes=shape,
-                units="cpu",
-                threads=threads,
-                allow_external_links=allow_external_links,
-                import_limit=import_limit,
-            ).open(shown)
-            for model in models
-        ]
+        options = options_of(
+            shape=shape,
+            units="cpu",
+            threads=threads,
+            allow_external_links=allow_external_links,
+            import_limit=import_limit,
+        )
+        sessions = [opened(model, options, shown) for model in models]
         shown.phase("collecting tasks")
         from layoutsel.tuning.tasks import gather_tasks
 
-        tasks = gather_tasks(sessions)
+        tasks = gather_tasks((one.model.name, one.graph) for one in sessions)
     device = _device(tracker, key, sessions[0].threads)
     from layoutsel.tuning.database import default_folder
 

@@ -27,7 +27,7 @@ def residuals_of(
     if measured is None:
         return None
     residuals = attribute(plan, observe(model, inputs), measured.median_us)
-    with Store(session.context, session.cache, announce=False) as store:
+    with Store(session.context, session.options.cache, announce=False) as store:
         for row in _rows(session, model, plan, residuals):
             store.put_residual(row)
     return residuals

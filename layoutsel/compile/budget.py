@@ -12,6 +12,7 @@ from functools import partial
 from layoutsel.compile.compiling import compiled
 from layoutsel.compile.contenders import announce, crowned, plan_of, raced
 from layoutsel.compile.contest import CHOSEN, Contender
+from layoutsel.compile.make_plan import explained_plan
 from layoutsel.compile.session import Session
 from layoutsel.compile.verification import Reference, checks_of, note, reference_of, worst_error
 from layoutsel.core.precision import F32, MODES
@@ -91,7 +92,7 @@ def within_budget(
     if not fits:
         _warn_of_none(search)
         require(search.f32_checks(model))
-    plan = session.explained(problem, found.solution, chosen.strategy)
+    plan = explained_plan(session, problem, found.solution, chosen.strategy)
     contenders = [
         Contender(name=CHOSEN, plan=plan, build=partial(compiled, session, plan), built=model)
     ]

@@ -135,7 +135,7 @@ def _first_exact(
     """
     failure: VerificationError | BuildError | None = None
     attained: list[tuple[Contender, list[Check]]] = []
-    deadline = time.monotonic() + session.time_limit_s
+    deadline = time.monotonic() + session.options.time_limit_s
     for contender in contenders:
         if reference is None:
             return contender, []

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from layoutsel.compile.session import OnProgress, Session
+from layoutsel.compile.measuring import request_for, worker_of
+from layoutsel.compile.options import OnProgress
+from layoutsel.compile.session import Session
+from layoutsel.core.workload import Cost
 from layoutsel.cost import adapt, features
 from layoutsel.cost.learned import Adaptation, LearnedCost
 from layoutsel.cost.measured import Progress, Request, run_in
-from layoutsel.cost.model import Cost, Question
+from layoutsel.cost.model import Question
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.device.outcome import Timing
 from layoutsel.zoo.sweep import sweep_module
@@ -68,7 +71,7 @@ def calibrate(
         [row for _, _, row in asked], [request.decision.unit for request, _, _ in asked], most
     )
     observations = []
-    with session.worker() as worker:
+    with worker_of(session) as worker:
         run = run_in(worker)
         for done, position in enumerate(chosen, start=1):
             if time.monotonic() - started > limit_s:
@@ -132,5 +135,5 @@ def _pool(session: Session, plain: LearnedCost) -> list[tuple[Request, float, np
     for (subgraph, work, decision), price in zip(offered, prices, strict=True):
         if isinstance(price, Cost) and price.source == "learned" and price.us < _SLOWEST_US:
             row = features.features(features.Asked(work, decision, session.profile))
-            pool.append((session.request(subgraph, decision), price.us, row))
+            pool.append((request_for(session, subgraph, decision), price.us, row))
     return pool

@@ -87,7 +87,7 @@ def _built(session: Session, plan: Plan, decisions: Mapping[SubgraphId, Decision
 def _tried(session: Session, model: CompiledModel) -> CompiledModel:
     """`model` after a run: drivers build kernels, and memory is asked for, in the first one."""
     if model.uses_devices:
-        run_within(model, random_inputs(model.inputs), session.time_limit_s)
+        run_within(model, random_inputs(model.inputs), session.options.time_limit_s)
     return model
 
 
@@ -102,18 +102,18 @@ def _failed(
         The same, where the device shall not be done without, or a plan of the host's units is better.
     """
     theirs = [id_ for id_, d in decisions.items() if BACKENDS[d.unit].device == error.device]
-    goes_on = session.fallback is not None or error.cause == BUILD
+    goes_on = session.options.fallback is not None or error.cause == BUILD
     if goes_on and alone and error.cause != LOST and error.subgraph in theirs:
         return [SubgraphId(error.subgraph)]
-    if session.fallback is None and error.cause == BUILD and theirs:
+    if session.options.fallback is None and error.cause == BUILD and theirs:
         return theirs
     raise error
 
 
 def _require_here(session: Session) -> None:
     """Refuse a session that plans for another machine: what is built here runs, is raced and is verified here."""
-    if session.elsewhere is not None:
-        machine = session.described.cpu if session.machine else session.elsewhere.host
+    if session.cross_target is not None:
+        machine = session.described.cpu if session.machine else session.cross_target.host
         raise LayoutselError(
             f"cannot build for another machine ({machine}): expected this one. Plan for it here, build it there"
         )

@@ -14,6 +14,7 @@ from dataclasses import replace
 from layoutsel import documents
 from layoutsel.compile.attribution import residuals_of
 from layoutsel.compile.contest import CHOSEN, Contender, Contest
+from layoutsel.compile.make_plan import explained_plan
 from layoutsel.compile.memory import MemoryBudget
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import OWN, PrecisionMode
@@ -66,8 +67,8 @@ def raced(
     contest = Contest(
         session,
         random_inputs(signatures(session.model.inputs)),
-        time.monotonic() + session.time_limit_s,
-        MemoryBudget.of(session.graph, session.before_bytes, session.memory_limit_mb),
+        time.monotonic() + session.options.time_limit_s,
+        MemoryBudget.of(session.graph, session.before_bytes, session.options.memory_limit_mb),
     )
     contest.enter_chosen(chosen, built)
     rivals = {
@@ -125,7 +126,7 @@ def crowned(
     model, plan = winner.model, winner.plan
     if winner.name != CHOSEN:
         solution = _solution(chosen, problem, plan.decisions)
-        explained = session.explained(problem, solution, winner.name)
+        explained = explained_plan(session, problem, solution, winner.name)
         plan = replace(
             explained,
             measured=plan.measured,

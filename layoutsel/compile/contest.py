@@ -188,7 +188,7 @@ class Contest:
 
     def _tried(self, name: str, plan: Plan, model: CompiledModel) -> float:
         """Seconds of a run that is not the first one; the chosen plan has all the time that there is."""
-        limit_s = self.session.time_limit_s if name == CHOSEN else _limit_s(plan)
+        limit_s = self.session.options.time_limit_s if name == CHOSEN else _limit_s(plan)
         first_s = run_within(model, self.inputs, limit_s + FIRST_RUN_S)
         return min(first_s, run_within(model, self.inputs, limit_s))
 

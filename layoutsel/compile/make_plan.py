@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from layoutsel.compile.measuring import measure_copies, measure_unpredicted, measure_worthwhile
-from layoutsel.compile.pricing import warn_of_unknown_machine
+from layoutsel.compile.measuring import (
+    cost_model,
+    measure_copies,
+    measure_unpredicted,
+    measure_worthwhile,
+)
+from layoutsel.compile.pricing import priced_by, warn_of_unknown_machine
 from layoutsel.compile.versions import all_versions
-from layoutsel.core.precision import PrecisionMode
+from layoutsel.core.precision import REL_ERROR
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
     has_estimates,
@@ -25,8 +30,6 @@ from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
-from layoutsel.planning.values import MAKESPAN, REL_ERROR, SUM, WITHIN_ERROR
-from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
     from layoutsel.compile.session import Session
@@ -34,21 +37,36 @@ if TYPE_CHECKING:
 
 
 def priced_problem(
-    session: Session, cost: str, pins: Sequence[str], measure_budget_s: float | None
+    session: Session,
+    cost: str = "learned",
+    pins: Sequence[str] = (),
+    measure_budget_s: float | None = None,
 ) -> PlanningProblem:
-    """The planning problem; see :meth:`layoutsel.compile.session.Session.problem`."""
+    """Price every candidate and boundary of a session, and apply pins.
+
+    Parameters
+    ----------
+    cost
+        One of :data:`layoutsel.core.choices.COSTS`. With ``hybrid``, candidates whose uncertainty could change the
+        plan are measured. With ``learned`` they are measured as well where the mode offers more than f32, which the
+        learned model does not know; unmeasured ones are then left out.
+    pins
+        Decisions to honour, such as ``"s7=cpu"``.
+    measure_budget_s
+        Maximum seconds of these measurements; the mode's own where None.
+    """
     check_offered(pins, session.precision)
     pins = without_units(pins, session.left_out)
     budget_s = session.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
     if pins and cost == "measured":
         # A pin that cannot be honoured is found before anything is measured.
         priced_problem(session, "roofline", pins, None)
-    with session.cost_model(cost) as model:
+    with cost_model(session, cost) as model:
         if session.machine is not None:
             return _unmeasured(session, model, cost, pins)
         if session.devices and cost != "roofline":
             measure_copies(session, model)
-        problem = apply_pins(session.priced(model, cost), pins)
+        problem = apply_pins(priced_by(session, model, cost), pins)
         if cost in ("learned", "hybrid"):
             warn_of_unknown_machine(session)
         if (cost == "hybrid" and session.precision.only_f32) or (
@@ -59,7 +77,7 @@ def priced_problem(
             cost == "hybrid" or (cost == "learned" and has_guesses(problem))
         ):
             measure_unpredicted(session, problem, model, budget_s)
-            problem = without_guesses(apply_pins(session.priced(model, cost), pins))
+            problem = without_guesses(apply_pins(priced_by(session, model, cost), pins))
         if cost != "roofline":
             problem = without_estimates(problem, session.devices)
         return without_interrupted(problem)
@@ -72,7 +90,7 @@ def _unmeasured(
 
     Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
     """
-    problem = apply_pins(session.priced(model, cost), pins)
+    problem = apply_pins(priced_by(session, model, cost), pins)
     if cost in ("measured", "hybrid"):
         require_measured(problem, f"--cost {cost} for the machine {session.profile.name}")
     if cost == "learned":
@@ -80,34 +98,14 @@ def _unmeasured(
     return problem
 
 
-def objective_for(*, parallel: bool, mode: PrecisionMode) -> str:
-    """Name the objective that the options ask for.
-
-    Raises
-    ------
-    LayoutselError
-        If they ask for two.
-    """
-    asked = [
-        name
-        for name, is_asked in ((MAKESPAN, parallel), (WITHIN_ERROR, mode.is_budget))
-        if is_asked
-    ]
-    if len(asked) > 1:
-        raise LayoutselError(
-            f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
-        )
-    return asked[0] if asked else SUM
-
-
-def best_plan(session: Session, problem: PlanningProblem, strategy: str) -> Plan:
-    """Choose a plan for the objective of `problem`; see :meth:`layoutsel.compile.session.Session.plan`."""
+def best_plan(session: Session, problem: PlanningProblem, strategy: str = "joint") -> Plan:
+    """Choose a decision for every sub-graph of `problem`, by its objective."""
     answer = decide(problem, strategy=strategy)
-    made = explained(session, problem, answer.solution, strategy)
+    made = explained_plan(session, problem, answer.solution, strategy)
     return replace(made, trade_off=answer.trade_off)
 
 
-def explained(
+def explained_plan(
     session: Session, problem: PlanningProblem, solution: Solution, strategy: str
 ) -> Plan:
     """Write down `solution` with its reasons; `strategy` names the way in which it was chosen."""

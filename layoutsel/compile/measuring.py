@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,18 @@ from layoutsel import documents
 from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
 from layoutsel.building.problem import tensors
-from layoutsel.compile.pricing import Pricing
+from layoutsel.compile.pricing import Pricing, priced_by
+from layoutsel.core.choices import check_cost
 from layoutsel.core.precision import F32, OWN
+from layoutsel.core.workload import INTERRUPTED, Cost, Infeasible
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
-from layoutsel.cost.model import INTERRUPTED, Cost, Infeasible
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
+from layoutsel.cost.tensor import Tensor
 from layoutsel.device.worker import Worker
 from layoutsel.planning.contenders import within
 from layoutsel.planning.hybrid import refine
-from layoutsel.planning.problem import Boundary, Option, PlanningProblem, Tensor
+from layoutsel.planning.problem import Boundary, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from layoutsel.planning.value_of_information import Candidate
 from tvm_passes.errors import Decline
@@ -33,7 +36,32 @@ if TYPE_CHECKING:
     from layoutsel.model.graph import Subgraph
     from tvm_passes.decision import Decision
 
+CANDIDATE_LIMIT_S = 60.0
+"""Limit of building and timing one candidate, seconds; both take a few."""
+
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def cost_model(session: Session, cost: str) -> Iterator[MeasuredCost]:
+    """Open the cost model with its store; ``measured`` first measures what the store lacks."""
+    check_cost(cost)
+    estimate = session.roofline if cost == "roofline" else session.learned
+    with Store(session.context, session.options.cache) as store:
+        model = MeasuredCost(store, estimate, session.disturbed)
+        if cost == "measured" and session.machine is None:
+            measure_all(session, model)
+        yield model
+
+
+def worker_of(session: Session) -> Worker:
+    """Create a process that measures candidates; a context manager."""
+    threads = str(session.threads)
+    return Worker(
+        "layoutsel.building.measure:run_request",
+        time_limit_s=CANDIDATE_LIMIT_S,
+        environment={"OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads},
+    )
 
 
 def _describe(session: Session, store: Store) -> None:
@@ -44,7 +72,7 @@ def _describe(session: Session, store: Store) -> None:
     store.describe_machine({**described.pop("machine"), **described})
 
 
-def request(session: Session, subgraph: Subgraph, decision: Decision) -> Request:
+def request_for(session: Session, subgraph: Subgraph, decision: Decision) -> Request:
     """What a worker is asked to measure a candidate."""
     payload = {
         "kind": "subgraph",
@@ -67,36 +95,36 @@ def measure_all(session: Session, model: MeasuredCost) -> None:
     """Measure every candidate and boundary that the store lacks."""
     _describe(session, model.store)
     requests = [
-        session.request(subgraph, decision)
+        request_for(session, subgraph, decision)
         for subgraph in session.graph.subgraphs
         for decision in session.candidates[subgraph.id].decisions
     ]
-    with session.worker() as worker:
-        model.measure_all(requests, _runner(session, worker), session.progress)
+    with worker_of(session) as worker:
+        model.measure_all(requests, _runner(session, worker), session.options.progress)
         layouts = sorted(
             {request.decision.layout for request in requests if request.decision.precision in OWN}
         )
         measure_boundaries(
-            session.priced(model).tensors,
+            priced_by(session, model).tensors,
             layouts,
             tuple(session.units),
             model.store,
             worker,
             session.threads,
-            session.progress,
+            session.options.progress,
         )
 
 
 def measure_copies(session: Session, model: MeasuredCost) -> None:
     """Measure what the store lacks of the copies between the memories of the session's units."""
-    with session.worker() as worker:
+    with worker_of(session) as worker:
         boundaries.measure_copies(
             tensors(session.graph.edges),
             tuple(session.units),
             model.store,
             worker,
             session.threads,
-            session.progress,
+            session.options.progress,
         )
 
 
@@ -108,7 +136,7 @@ def measure_worthwhile(
     deadline = time.monotonic() + budget_s
     keys = {subgraph.id: subgraph.structural_hash for subgraph in session.graph.subgraphs}
     pricing = Pricing(session, model)
-    with session.worker() as worker:
+    with worker_of(session) as worker:
         runner = _runner(session, worker)
 
         def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
@@ -117,7 +145,9 @@ def measure_worthwhile(
                 if time.monotonic() >= deadline:
                     break
                 subgraph = session.graph.by_id[id_]
-                model.measure_all([session.request(subgraph, decision)], runner, session.progress)
+                model.measure_all(
+                    [request_for(session, subgraph, decision)], runner, session.options.progress
+                )
                 price = pricing.candidate(subgraph, decision)
                 option = problem.by_id[id_].option(decision)
                 answers[id_, decision] = (
@@ -168,14 +198,14 @@ def _measure_paid(
     found = {tensor.name: tensor for tensor in problem.tensors}
     if time.monotonic() >= deadline:
         return
-    with session.worker() as worker:
+    with worker_of(session) as worker:
         measure_conversions(
             [_only_paid(found[boundary.tensor], boundary) for boundary in paid],
             tuple(session.units),
             model.store,
             worker,
             session.threads,
-            session.progress,
+            session.options.progress,
         )
 
 

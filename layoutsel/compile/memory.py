@@ -10,7 +10,6 @@ from pathlib import Path
 from layoutsel.core.precision import SPLIT_BF16
 from layoutsel.model.graph import ModelGraph
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import LayoutselError
 
 WEIGHTS = 3.0
 """Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
@@ -21,13 +20,6 @@ CODE_BYTES = 96 << 20
 LARGER: Mapping[str, float] = {"winograd": 36 / 9, "winograd2": 16 / 9, SPLIT_BF16: 3 / 2}
 """Size of packed weights in terms of their own, by algorithm or precision; 1 for all others."""
 _STATUS = Path("/proc/self/statm")
-
-
-def check_limits(time_limit_s: float, memory_limit_mb: float | None) -> None:
-    """Refuse limits that are no positive numbers; raises :class:`LayoutselError`."""
-    for name, limit in (("time_limit_s", time_limit_s), ("memory_limit_mb", memory_limit_mb)):
-        if limit is not None and not limit > 0:
-            raise LayoutselError(f"{name}: got {limit:g}; expected a number above 0")
 
 
 def resident_bytes() -> int:

@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import Priced, memory_of, planning_problem
 from layoutsel.building.workloads import tensor_spec
+from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible, Workload
 from layoutsel.cost.measured import MeasuredCost
-from layoutsel.cost.model import (
-    INTERRUPTED,
-    BoundaryQuestion,
-    Cost,
-    Estimate,
-    Infeasible,
-    Question,
-    Workload,
-)
+from layoutsel.cost.model import BoundaryQuestion, Question
 from layoutsel.cost.place import HOST, Place
 from layoutsel.model.graph import Subgraph
 from layoutsel.planning.prices import UnpricedBoundary
@@ -198,6 +191,11 @@ _ASKED: Mapping[str, Callable[[Pricing, UnpricedBoundary], BoundaryQuestion | No
     "copy": Pricing._copy,
 }
 """Question to the cost model by kind of boundary; None where the boundary is free."""
+
+
+def priced_by(session: Session, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
+    """Build the planning problem with the present prices of `model`; nothing is measured, no pin applied."""
+    return Pricing(session, model, cost).problem()
 
 
 def warn_of_unknown_machine(session: Session) -> None:

@@ -88,7 +88,7 @@ def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[st
         "samples": [dict(feed)],
         "most_bytes": EXACT_BYTES + 2 * weights,
     }
-    limit_s = min(EXACT_LIMIT_S, session.time_limit_s)
+    limit_s = min(EXACT_LIMIT_S, session.options.time_limit_s)
     return _within(session, payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
 
 
@@ -125,7 +125,7 @@ _ADVICE = (
 
 def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[str, Any]:
     """What :func:`layoutsel.references.reference_worker.compute` returns, within the session's time limit."""
-    found = _within(session, payload, session.time_limit_s)
+    found = _within(session, payload, session.options.time_limit_s)
     if found is None:
         raise _timed_out(name, session)
     return found
@@ -160,7 +160,7 @@ def _results(value: Any) -> Results:
 
 def _timed_out(name: str, session: Session) -> VerificationError:
     return VerificationError(
-        f"the model cannot be verified: {name} did not compute the reference within {session.time_limit_s:g} s. {_ADVICE}"
+        f"the model cannot be verified: {name} did not compute the reference within {session.options.time_limit_s:g} s. {_ADVICE}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,180 +14,134 @@ from typing import Any
 import numpy as np
 
 from layoutsel.building.build import Lowered, lower_decisions
-from layoutsel.building.cross_target import elsewhere_of
+from layoutsel.building.cross_target import cross_target_of
 from layoutsel.building.in_place import InPlace
 from layoutsel.building.problem import Candidates, gather_candidates
 from layoutsel.building.workloads import workload
-from layoutsel.compile import legality, make_plan, measuring
-from layoutsel.compile.fallback import CPU, check_fallback, present
 from layoutsel.compile.importing import import_aside
-from layoutsel.compile.memory import check_limits, resident_bytes
+from layoutsel.compile.memory import resident_bytes
+from layoutsel.compile.options import Options, objective_for
 from layoutsel.compile.paging import Pages
-from layoutsel.compile.pricing import Pricing
 from layoutsel.compile.versions import all_versions
-from layoutsel.core.precision import F32, MODES, PrecisionMode, precision_mode
+from layoutsel.core.choices import FALLBACKS
+from layoutsel.core.precision import PrecisionMode
+from layoutsel.core.workload import Workload
 from layoutsel.cost import adapt
 from layoutsel.cost.device_peaks import device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.measured import Key, MeasuredCost, Progress, Request
-from layoutsel.cost.model import Workload
+from layoutsel.cost.measured import Key
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.scopes import DEVICE
-from layoutsel.cost.store import Context, Store
+from layoutsel.cost.store import Context
 from layoutsel.device.machine import Machine, this_machine
 from layoutsel.device.outcome import Failure
 from layoutsel.device.threads import available_threads
 from layoutsel.device.worker import Worker
 from layoutsel.model import ImportedModel
 from layoutsel.model.graph import ModelGraph, Subgraph
-from layoutsel.planning.plan import Plan
-from layoutsel.planning.problem import PlanningProblem
-from layoutsel.planning.solve import Solution
 from layoutsel.references.calibration_inputs import read_calibration
 from layoutsel.references.stored_model import StoredModel
 from layoutsel.tuning.database import tuning_records
-from layoutsel.units.base import Unit, select
+from layoutsel.units.base import Unit, present_units, select
 from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
-from tvm_passes.limits import ImportLimits
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.targets import Elsewhere, for_threads, targeting
+from tvm_passes.targets import CrossTarget, for_threads, targeting
 from tvm_passes.weight_pool import WeightPool, sharing
-
-CANDIDATE_LIMIT_S = 60.0
-"""Building and timing one candidate takes seconds; what takes longer hangs."""
-
-COSTS = ("learned", "hybrid", "measured", "roofline")
-"""What ``--cost`` takes: predicted by the learned model; the same, with what could change the plan measured; everything
-measured; nothing but the machine."""
-
-TIME_LIMIT_S = 300.0
-"""Seconds that racing takes at most where nothing else is said, and each of the steps of verification."""
-OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A partitioned model, the units that may run it, and how many threads they get."""
+    """A partitioned model, the units that may run it, and the caller's options."""
 
     model: ImportedModel
     graph: ModelGraph
     units: Mapping[str, Unit]
+    options: Options
+    precision: PrecisionMode
+    """Precisions that candidates may have, and the error that a model may have."""
     threads: int
-    cache: Path | None = None
-    """File of measurements; the user's cache folder where None."""
-    progress: OnProgress | None = field(default=None, compare=False)
-    cost_model_folder: Path = PRETRAINED
-    """The learned cost model."""
-    logs: Path | None = None
-    """Folder of tuning records; the user's cache folder where None."""
-    precision: PrecisionMode = MODES[F32]
-    """Which precisions candidates may have, and what error a model may."""
+    """Threads that the model will run on."""
     samples: tuple[list[np.ndarray], ...] | None = field(default=None, compare=False)
     """Inputs that errors are measured on; seeded random ones where None."""
-    elsewhere: Elsewhere | None = None
-    """The machine that code is generated for; this one where None."""
+    cross_target: CrossTarget | None = None
+    """Machine that code is generated for; this one where None."""
     machine: MachineProfile | None = None
-    """The machine to plan for, where nothing is measured or built; this one where None."""
-    fallback: str | None = None
-    """What to go on with where a device fails; None where that is an error."""
+    """Machine to plan for, where nothing is measured or built; this one where None."""
     left_out: tuple[str, ...] = ()
-    """Units that the user named and that are done without; so are pins to them."""
-    parallel: bool = False
-    """True if plans are chosen by their makespan: devices work while the host does."""
-    time_limit_s: float = TIME_LIMIT_S
-    """Seconds that racing takes, and each of the steps of verification."""
-    memory_limit_mb: float | None = None
-    """Memory to compile in, beyond `before_bytes`; a multiple of the weights where None."""
+    """Requested units that are unavailable; they, and pins that name them, are ignored."""
     stored: StoredModel | None = field(default=None, compare=False)
     """The ONNX model with its weights in a file, where they are many; `model` is without them then."""
     pages: Pages = field(default=Pages(), compare=False)
-    """Of the weights of `model`."""
+    """Pages of the weights of `model`."""
     before_bytes: int = 0
     """Memory that the process had before the model was imported."""
 
     @classmethod
-    def open(  # noqa: PLR0913 - each option of `optimize` that concerns it
+    def open(
         cls,
         source: Any,
+        options: Options | None = None,
         *,
-        shapes: Mapping[str, tuple[int, ...]] | None = None,
-        units: Sequence[str] | None = None,
-        threads: int | None = None,
-        precision: str = F32,
-        max_rel_error: float | None = None,
-        calib: str | Path | None = None,
-        cache: str | Path | None = None,
-        progress: OnProgress | None = None,
-        cost_model: str | Path | None = None,
-        logs: str | Path | None = None,
-        elsewhere: Elsewhere | None = None,
-        machine: str | Path | None = None,
-        fallback: str | None = None,
-        parallel: bool = False,
-        time_limit_s: float = TIME_LIMIT_S,
-        memory_limit_mb: float | None = None,
-        allow_external_links: bool = False,
-        limits: ImportLimits | None = None,
+        cross_target: CrossTarget | None = None,
+        **changes: Any,
     ) -> Session:
-        """Import and partition `source`; parameters as of :func:`layoutsel.optimize`, and a machine to generate code for.
+        """Import and partition a model.
 
-        `machine` is the file of a machine to plan for, a :class:`MachineProfile` as JSON; code is generated for that one.
+        Parameters
+        ----------
+        source
+            As of :func:`layoutsel.optimize`.
+        options
+            The defaults where None.
+        cross_target
+            Machine to generate code for; that of ``options.machine``, or this one, where None.
+        changes
+            Single options that differ from `options`.
         """
-        mode = precision_mode(precision, max_rel_error)
-        if threads is not None and threads < 1:
-            raise LayoutselError(f"got {threads} threads; expected at least 1")
-        check_fallback(fallback)
-        make_plan.objective_for(parallel=parallel, mode=mode)
-        check_limits(time_limit_s, memory_limit_mb)
+        options = replace(options or Options(), **changes)
         before_bytes = resident_bytes()
-        names = tuple(units) if units is not None else None
+        names = tuple(options.units) if options.units is not None else None
         left_out: tuple[str, ...] = ()
-        other = MachineProfile.load(Path(machine)) if machine is not None else None
-        if other is not None and threads not in (None, other.threads):
-            raise LayoutselError(
-                f"{machine}: got {threads} threads; expected {other.threads}, which its peaks are of"
-            )
-        if other is not None and elsewhere is None:
-            elsewhere = elsewhere_of(other)
-        with targeting(elsewhere):
-            if fallback is not None and names is not None:
-                names, left_out = present(names)
-            chosen = select(names, mode)
+        other = MachineProfile.load(Path(options.machine)) if options.machine is not None else None
+        if other is not None:
+            _check_threads(options, other)
+            cross_target = cross_target or cross_target_of(other)
+        with targeting(cross_target):
+            if options.fallback is not None and names is not None:
+                names, left_out = present_units(names)
+            units = select(names, options.mode)
         imported = import_aside(
-            source, shapes=shapes, allow_external_links=allow_external_links, limits=limits
+            source,
+            shapes=options.shapes,
+            allow_external_links=options.allow_external_links,
+            limits=options.limits,
         )
         model, pages = imported.model, imported.pages
+        calib = options.calib
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
         pages.evict()
         return cls(
-            model,
-            ModelGraph.read(module, model.origins),
-            chosen,
-            other.threads if other else threads or available_threads(),
-            Path(cache) if cache else None,
-            progress,
-            Path(cost_model) if cost_model else PRETRAINED,
-            Path(logs) if logs else None,
-            mode,
-            samples,
-            elsewhere,
-            other,
-            fallback,
-            left_out,
-            parallel,
-            time_limit_s,
-            memory_limit_mb,
-            imported.stored,
-            pages,
-            before_bytes,
+            model=model,
+            graph=ModelGraph.read(module, model.origins),
+            units=units,
+            options=options,
+            precision=options.mode,
+            threads=other.threads if other else options.threads or available_threads(),
+            samples=samples,
+            cross_target=cross_target,
+            machine=other,
+            left_out=left_out,
+            stored=imported.stored,
+            pages=pages,
+            before_bytes=before_bytes,
         )
 
     def on_host(self) -> Session:
@@ -195,21 +149,21 @@ class Session:
         left = {name: unit for name, unit in self.units.items() if name not in self.devices}
         return replace(
             self,
-            units=left or select((CPU,), self.precision),
-            fallback=None,
+            units=left or select(FALLBACKS, self.precision),
+            options=replace(self.options, fallback=None),
             left_out=(*self.left_out, *self.devices),
         )
 
     @property
     def objective(self) -> str:
         """Objective that plans are chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
-        return make_plan.objective_for(parallel=self.parallel, mode=self.precision)
+        return objective_for(parallel=self.options.parallel, mode=self.precision)
 
     @contextmanager
     def generating(self) -> Iterator[None]:
         """Within it, the units see the machine and the threads that code is for, and the tuning records at hand."""
         with (
-            targeting(self.elsewhere),
+            targeting(self.cross_target),
             for_threads(self.threads),
             self._tuned,
             sharing(self.weights),
@@ -223,9 +177,9 @@ class Session:
 
     @cached_property
     def _tuned(self) -> AbstractContextManager[Any]:
-        if self.machine is not None and self.logs is None:
+        if self.machine is not None and self.options.logs is None:
             return nullcontext()  # those of this machine say nothing of another
-        return tuning_records(self.logs)
+        return tuning_records(Path(self.options.logs) if self.options.logs else None)
 
     def lower(
         self, decisions: Mapping[SubgraphId, Decision], order: Sequence[SubgraphId] = ()
@@ -301,10 +255,6 @@ class Session:
             for decision in self.candidates[subgraph.id].decisions
         }
 
-    def check_legal(self, decisions: Mapping[SubgraphId, Decision]) -> None:
-        """See :func:`layoutsel.compile.legality.check_legal`."""
-        legality.check_legal(self, decisions)
-
     @property
     def context(self) -> Context:
         """What measurements hold for."""
@@ -323,17 +273,15 @@ class Session:
         """The machine that is planned for."""
         return self.machine.machine if self.machine is not None else this_machine()
 
-    @contextmanager
-    def cost_model(self, cost: str) -> Iterator[MeasuredCost]:
-        """The cost model, with its store open; ``measured`` first measures what the store lacks."""
-        if cost not in COSTS:
-            raise LayoutselError(f"unknown cost model {cost!r}: expected one of {', '.join(COSTS)}")
-        estimate = self.roofline if cost == "roofline" else self.learned
-        with Store(self.context, self.cache) as store:
-            model = MeasuredCost(store, estimate, self.disturbed)
-            if cost == "measured" and self.machine is None:
-                measuring.measure_all(self, model)
-            yield model
+    @cached_property
+    def reference_process(self) -> Worker:
+        """A process that computes references, one after the other; it ends with the session."""
+        worker = Worker(
+            "layoutsel.references.reference_worker:compute",
+            time_limit_s=self.options.time_limit_s,
+        )
+        weakref.finalize(self, worker.close)
+        return worker
 
     @cached_property
     def disturbed(self) -> dict[Key, Failure]:
@@ -343,7 +291,7 @@ class Session:
     @cached_property
     def learned(self) -> LearnedCost:
         """The learned cost model, adapted to this machine where it was calibrated."""
-        model = LearnedModel.load(self.cost_model_folder)
+        model = LearnedModel.load(Path(self.options.cost_model or PRETRAINED))
         adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
         return LearnedCost(model, self.profile, adaptation)
 
@@ -363,55 +311,14 @@ class Session:
         """The roofline of the machine and its devices, with the units' efficiencies."""
         return RooflineCost.of(self.profile)
 
-    def worker(self) -> Worker:
-        """A process that measures; a context manager."""
-        threads = str(self.threads)
-        return Worker(
-            "layoutsel.building.measure:run_request",
-            time_limit_s=CANDIDATE_LIMIT_S,
-            environment={"OMP_NUM_THREADS": threads, "TVM_NUM_THREADS": threads},
-        )
-
-    @cached_property
-    def reference_process(self) -> Worker:
-        """A process that computes references, one after the other; it ends with the session."""
-        worker = Worker(
-            "layoutsel.references.reference_worker:compute", time_limit_s=self.time_limit_s
-        )
-        weakref.finalize(self, worker.close)
-        return worker
-
-    def request(self, subgraph: Subgraph, decision: Decision) -> Request:
-        """What a worker is asked to measure a candidate."""
-        return measuring.request(self, subgraph, decision)
-
-    def problem(
-        self,
-        cost: str = "learned",
-        pins: Sequence[str] = (),
-        measure_budget_s: float | None = None,
-    ) -> PlanningProblem:
-        """The planning problem: every candidate and boundary priced, pins applied.
-
-        With ``hybrid``, candidates whose uncertainty could change the plan are measured, for `measure_budget_s`
-        seconds at most. So they are with ``learned`` where the mode offers more than f32, which the learned model does
-        not know; what is left unmeasured then is left out.
-        """
-        return make_plan.priced_problem(self, cost, pins, measure_budget_s)
-
-    def priced(self, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
-        """The planning problem with what `model` says now; nothing is measured, no pin applied."""
-        return Pricing(self, model, cost).problem()
-
     @cached_property
     def in_place(self) -> InPlace:
         """The concatenations that need not copy."""
         return InPlace.read(self.graph)
 
-    def plan(self, problem: PlanningProblem, strategy: str = "joint") -> Plan:
-        """Choose a decision for every sub-graph of `problem`: with a budget, the fastest predicted to be within."""
-        return make_plan.best_plan(self, problem, strategy)
 
-    def explained(self, problem: PlanningProblem, solution: Solution, strategy: str) -> Plan:
-        """Write down `solution` with its reasons; `strategy` says how it came about."""
-        return make_plan.explained(self, problem, solution, strategy)
+def _check_threads(options: Options, machine: MachineProfile) -> None:
+    if options.threads not in (None, machine.threads):
+        raise LayoutselError(
+            f"{options.machine}: got {options.threads} threads; expected {machine.threads}, which its peaks are of"
+        )

@@ -92,7 +92,7 @@ def reference_of(session: Session) -> Reference:
                 samples=samples,
                 softmaxes=onnx_softmaxes(model),
                 own_error=tolerance_of(module),
-                limit_s=session.time_limit_s,
+                limit_s=session.options.time_limit_s,
             )
     inputs = session.samples or (random_inputs(signatures(session.model.inputs)),)
     expected = stock_results(session, inputs)
@@ -106,7 +106,7 @@ def reference_of(session: Session) -> Reference:
         ),
         softmaxes=outputs if len(outputs) == 1 else (),
         own_error=tolerance_of(module),
-        limit_s=session.time_limit_s,
+        limit_s=session.options.time_limit_s,
     )
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from layoutsel.planning.values import REL_ERROR
 from tvm_passes.errors import LayoutselError
 
 F32, SPLIT_BF16, BF16, INT8 = "f32", "split-bf16", "bf16", "int8"
@@ -24,6 +23,10 @@ would have results twice as inexact as those of other engines in bfloat16."""
 
 DEFAULT_BUDGET = 1e-3
 """Relative L2 error that ``auto`` allows where nothing else is said."""
+
+
+REL_ERROR = "rel_error"
+"""Limit of a plan: largest predicted relative L2 error."""
 
 
 @dataclass(frozen=True, kw_only=True)

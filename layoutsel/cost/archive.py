@@ -16,7 +16,7 @@ from typing import Any
 
 from layoutsel import documents
 from layoutsel.core.files import replacing
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
     BoundarySample,

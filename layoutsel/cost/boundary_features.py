@@ -8,7 +8,8 @@ from math import log2
 
 import numpy as np
 
-from layoutsel.cost.model import Step, TensorSpec
+from layoutsel.core.workload import BoundaryTensor
+from layoutsel.cost.model import Step
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.layout import order_of, storage_of
@@ -27,7 +28,7 @@ class AskedBoundary:
     kind: str
     source: str
     destination: str
-    tensor: TensorSpec
+    tensor: BoundaryTensor
     profile: MachineProfile
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from layoutsel.cost.probing import ask, kept, remembered
 from layoutsel.documents import from_json
 from layoutsel.errors import DeviceError

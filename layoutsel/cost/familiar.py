@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from layoutsel.core.workload import Workload
 from layoutsel.cost.features import VOCABULARY
-from layoutsel.cost.model import Workload
 from layoutsel.cost.model_card import PartCard
 from tvm_passes.decision import Decision
 from tvm_passes.operators import ELEMENTWISE, MOVEMENT, QUANTIZATION

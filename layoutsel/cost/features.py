@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from layoutsel.core.workload import STORED, Workload
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
-from layoutsel.cost.model import STORED, Workload
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.workload_features import MACHINE, WORK, Columns, log_of

@@ -20,18 +20,11 @@ import numpy as np
 
 from layoutsel import documents
 from layoutsel.core.files import replacing
+from layoutsel.core.workload import Cost, Estimate, Infeasible
 from layoutsel.cost import boundary_features, features
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.familiar import Familiar
-from layoutsel.cost.model import (
-    Cost,
-    CostModel,
-    Estimate,
-    Infeasible,
-    Question,
-    Step,
-    under,
-)
+from layoutsel.cost.model import CostModel, Question, Step, under
 from layoutsel.cost.model_card import ModelCard
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile

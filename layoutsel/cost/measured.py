@@ -7,16 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from layoutsel.core.workload import INTERRUPTED, Cost, Infeasible
 from layoutsel.cost.conditions import Conditions
-from layoutsel.cost.model import (
-    INTERRUPTED,
-    Cost,
-    CostModel,
-    Infeasible,
-    Question,
-    Step,
-    under,
-)
+from layoutsel.cost.model import CostModel, Question, Step, under
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.device.outcome import Failure, FailureKind, Outcome, Timing
@@ -70,7 +63,7 @@ class MeasuredCost(CostModel):
         """Answer from `store`, else from `estimate`.
 
         `disturbed` holds failures that are not worth keeping, such as time-outs. They are added to it, and the prices
-        of their candidates are marked as :data:`~layoutsel.cost.model.INTERRUPTED` as long as it lives.
+        of their candidates are marked as :data:`~layoutsel.core.workload.INTERRUPTED` as long as it lives.
         """
         self.store, self.estimate = store, estimate
         self.disturbed = {} if disturbed is None else disturbed

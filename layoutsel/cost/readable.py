@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost.samples import BoundarySample, Provenance, Sample
 from layoutsel.documents import from_json
 from tvm_passes.decision import Decision
@@ -74,7 +74,7 @@ def read_boundary(
 ) -> BoundarySample:
     """A measured transform or crossing between two `places`, layouts or units; it may have taken no time."""
     source, destination = (from_json(str, place) for place in places)
-    spec = from_json(TensorSpec, tensor)
+    spec = from_json(BoundaryTensor, tensor)
     if kind not in _KINDS or source == destination or spec.bytes < 0:
         raise LayoutselError(
             f"no boundary: {kind} of {spec.bytes} bytes, {source} to {destination}"

@@ -19,22 +19,18 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from layoutsel.cost.conditions import Conditions
-from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.model import (
+from layoutsel.core.workload import (
     REPACKED,
     STORED,
-    TRANSFORM,
+    BoundaryTensor,
     Cost,
-    CostModel,
     Estimate,
     Infeasible,
-    Question,
-    Step,
-    TensorSpec,
     Workload,
-    under,
 )
+from layoutsel.cost.conditions import Conditions
+from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.cost.model import TRANSFORM, CostModel, Question, Step, under
 from layoutsel.cost.peaks import MachinePeaks
 from tvm_passes.decision import Decision
 
@@ -184,12 +180,12 @@ class RooflineCost(CostModel):
             return self._transform_us(step.tensor)
         return self._crossing_us(step.tensor, step.source, step.destination)
 
-    def _transform_us(self, tensor: TensorSpec) -> float:
+    def _transform_us(self, tensor: BoundaryTensor) -> float:
         """One read and one write of the tensor, at half the bandwidth that plain reading attains."""
         gbps = _attained_gbps(2 * tensor.bytes, self.peaks)
         return 2 * tensor.bytes / (0.5 * gbps) * 1e-3 + self.peaks.launch_us
 
-    def _crossing_us(self, tensor: TensorSpec, source: str, destination: str) -> float:
+    def _crossing_us(self, tensor: BoundaryTensor, source: str, destination: str) -> float:
         """A copy over the link of each device that is an end; else a launch: one CPU's units pass by reference."""
         links = [self.devices[unit] for unit in (source, destination) if unit in self.devices]
         return sum(link.copy_us(tensor.bytes) for link in links) or self.peaks.launch_us

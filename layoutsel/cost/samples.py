@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks
+from layoutsel.cost.tensor import Tensor
 from layoutsel.device.machine import Machine
-from layoutsel.planning.problem import Tensor
 from tvm_passes.decision import Decision, SubgraphId
 
 _NOISE = 0.05
@@ -101,7 +101,7 @@ class BoundarySample:
     """``transform`` or ``crossing``."""
     source: str
     destination: str
-    tensor: TensorSpec
+    tensor: BoundaryTensor
     us: float
     spread_us: float
     runs: int

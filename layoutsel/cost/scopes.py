@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from tvm_passes.decision import Decision
 
 DEPTHWISE = "depthwise"

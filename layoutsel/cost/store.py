@@ -18,9 +18,9 @@ from typing import Any
 
 import platformdirs
 
+from layoutsel.core.workload import BoundaryTensor, Cost, Infeasible, Workload
 from layoutsel.cost import residuals, scopes
 from layoutsel.cost.database import Database
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec, Workload
 from layoutsel.cost.residuals import ResidualRow
 from layoutsel.device.outcome import Failure, Outcome, Timing
 from tvm_passes.decision import Decision
@@ -181,7 +181,7 @@ class Store:
         return Cost.timed(outcome.us, outcome.spread_us, "measured")
 
     def put_boundary(
-        self, kind: str, source: str, destination: str, tensor: TensorSpec, timing: Timing
+        self, kind: str, source: str, destination: str, tensor: BoundaryTensor, timing: Timing
     ) -> None:
         """Keep the time of a ``transform`` or ``crossing`` of `tensor`."""
         self._query(
@@ -194,7 +194,9 @@ class Store:
             ),
         )
 
-    def boundary(self, kind: str, source: str, destination: str, tensor: TensorSpec) -> Cost | None:
+    def boundary(
+        self, kind: str, source: str, destination: str, tensor: BoundaryTensor
+    ) -> Cost | None:
         """Time of a boundary: measured for this shape, else interpolated by bytes; None if nothing is near."""
         rows = self._query(
             "SELECT bytes, median_us, spread_us, shape FROM boundary WHERE kind=? AND source=? "

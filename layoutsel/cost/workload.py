@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from layoutsel.cost.operations import Operation, TypedShape
 from tvm_passes.errors import LayoutselError
 from tvm_passes.operators import Role, role

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from layoutsel.cost.samples import MachineProfile
 
 _TRANSCENDENTAL = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.core.workload import BoundaryTensor, Workload
 from tvm_passes.decision import Decision
 
 SCHEMA_VERSION = 2
@@ -57,7 +57,7 @@ class Boundary:
     kind: str
     source: str
     destination: str
-    tensor: TensorSpec
+    tensor: BoundaryTensor
     label: str
     places: tuple[str, ...]
     """Of a copy, kinds of the devices where it begins and ends; none of another boundary."""

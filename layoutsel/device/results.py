@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layoutsel import documents
-from layoutsel.cost.model import TensorSpec, Workload
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.device.checks import Check
 from layoutsel.device.machine import Machine
 from layoutsel.device.outcome import Failure, Outcome, Timing
@@ -49,7 +49,7 @@ class BoundaryResult(_Result):
     kind: str
     source: str
     destination: str
-    tensor: TensorSpec
+    tensor: BoundaryTensor
 
 
 @dataclass(frozen=True, kw_only=True)

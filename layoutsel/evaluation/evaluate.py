@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from layoutsel.core.precision import F32, MODES
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from layoutsel.cost.samples import Dataset, RecordedModel, Sample
 from layoutsel.cost.training import FEWEST, Options, Table, subgraph_table
 from layoutsel.evaluation.machines import machine_transfer

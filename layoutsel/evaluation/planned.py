@@ -9,8 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from layoutsel.core.precision import F32, MODES, PrecisionMode
+from layoutsel.core.workload import BoundaryTensor, Cost
 from layoutsel.cost import boundary_features
-from layoutsel.cost.model import Cost, Step, TensorSpec
+from layoutsel.cost.model import Step
+from layoutsel.cost.place import HOST
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
 from layoutsel.cost.training import (
@@ -33,7 +35,6 @@ from layoutsel.evaluation.regret import (
     recorded_problem,
 )
 from layoutsel.evaluation.stability import Stability, plan_stability
-from layoutsel.planning.problem import HOST
 
 _FEWEST = 10
 """Other models' errors of one kind that are needed to speak of their size."""
@@ -111,7 +112,7 @@ class PlannedModel:
         roofline = RooflineCost.of(profile)
         booster = fit_point(table, self.options) if len(table) >= FEWEST else None
 
-        def price(kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
+        def price(kind: str, tensor: BoundaryTensor, source: str, destination: str) -> float:
             if kind == "crossing" and HOST in (source, destination):
                 return 0.0
             if booster is None or not {source, destination}.isdisjoint(profile.devices):

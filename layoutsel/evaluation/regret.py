@@ -10,17 +10,13 @@ import numpy as np
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import memory_of
 from layoutsel.building.workloads import tensor_spec
-from layoutsel.cost.model import Cost, TensorSpec
+from layoutsel.core.workload import BoundaryTensor, Cost
+from layoutsel.cost.place import HOST
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate
 from layoutsel.planning.hybrid import refine
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import (
-    HOST,
-    Node,
-    Option,
-    PlanningProblem,
-)
+from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.backends import BACKENDS
@@ -33,7 +29,7 @@ MEASURED_SHARE = 0.1
 Key = tuple[str, Decision]
 Price = Callable[[RecordedNode, Decision], Cost | None]
 """A candidate's cost; None where it has none."""
-PriceBoundary = Callable[[str, TensorSpec, str, str], float]
+PriceBoundary = Callable[[str, BoundaryTensor, str, str], float]
 """(kind, tensor, source, destination) → microseconds."""
 
 
@@ -67,7 +63,7 @@ class MeasuredBoundaries:
             self._points.setdefault(pair, {})[sample.tensor.bytes] = (sample.us, sample.spread_us)
             self._exact[pair, shape] = sample.us
 
-    def price(self, kind: str, tensor: TensorSpec, source: str, destination: str) -> float:
+    def price(self, kind: str, tensor: BoundaryTensor, source: str, destination: str) -> float:
         """Microseconds; a launch where nothing was measured."""
         if kind == "crossing" and HOST in (source, destination):
             return 0.0
@@ -121,7 +117,9 @@ def recorded_problem(
     )
 
 
-def _crossing(boundary: PriceBoundary, tensor: TensorSpec, source: str, destination: str) -> float:
+def _crossing(
+    boundary: PriceBoundary, tensor: BoundaryTensor, source: str, destination: str
+) -> float:
     """Nothing between units that run alike."""
     ends = [BACKENDS[end].runtime if end in BACKENDS else end for end in (source, destination)]
     return boundary("crossing", tensor, *ends) if ends[0] != ends[1] else 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layoutsel.cost.model import Cost
+from layoutsel.core.workload import Cost
 from layoutsel.cost.samples import RecordedModel
 from layoutsel.cost.training import Options, Table, fit_point, predict_point
 from layoutsel.evaluation.regret import Key, PriceBoundary, recorded_problem

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 from typing import TypeVar
 
-from layoutsel.planning.problem import PLAIN, Node, Option, PlanningProblem, ProblemError
+from layoutsel.cost.place import PLAIN
+from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.decision import Decision, SubgraphId

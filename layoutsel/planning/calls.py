@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from layoutsel.planning.problem import (
-    HOST,
-    KINDS,
-    OUTSIDE,
-    Option,
-    Place,
-    PlanningProblem,
-    Tensor,
-    is_boundary,
-)
+from layoutsel.cost.place import HOST, OUTSIDE, Place
+from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
+from layoutsel.planning.problem import Option, PlanningProblem
 from layoutsel.planning.resources import ResourceModel, Resources
 from tvm_passes.decision import Decision, SubgraphId
 

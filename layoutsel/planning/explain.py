@@ -9,9 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
+from layoutsel.cost.tensor import KINDS
 from layoutsel.planning.alternatives import best_with, single_plans
 from layoutsel.planning.marginals import conditional_marginals, forced_plans
-from layoutsel.planning.problem import KINDS, Boundary, PlanningProblem, boundaries_of
+from layoutsel.planning.problem import Boundary, PlanningProblem, boundaries_of
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.tables import build_tables, to_choice

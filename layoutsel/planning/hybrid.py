@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from layoutsel.core.precision import OWN
-from layoutsel.cost.model import INTERRUPTED
+from layoutsel.core.workload import INTERRUPTED
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution, solve
 from layoutsel.planning.value_of_information import (

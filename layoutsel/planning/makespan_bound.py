@@ -9,19 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layoutsel.cost.place import HOST, OUTSIDE, Place
+from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
 from layoutsel.planning.calls import reads_of
-from layoutsel.planning.problem import (
-    HOST,
-    KINDS,
-    OUTSIDE,
-    Node,
-    Option,
-    Place,
-    PlanningProblem,
-    Tensor,
-    is_boundary,
-    source_places,
-)
+from layoutsel.planning.problem import Node, Option, PlanningProblem, source_places
 from layoutsel.planning.programme import Programme, Term
 from layoutsel.planning.resources import Resources
 from tvm_passes.decision import SubgraphId

@@ -6,15 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from layoutsel.planning.problem import (
-    KINDS,
-    Node,
-    ProblemError,
-    Tensor,
-    is_boundary,
-    source_places,
-    wanted_places,
-)
+from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
+from layoutsel.planning.problem import Node, ProblemError, source_places, wanted_places
 from tvm_passes.decision import SubgraphId
 
 PriceBoundary = Callable[[Tensor, str, str], float]

@@ -18,10 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
-from layoutsel.cost.place import HOST as HOST  # noqa: PLC0414 - other modules import it from here
-from layoutsel.cost.place import OUTSIDE as OUTSIDE  # noqa: PLC0414
-from layoutsel.cost.place import PLAIN as PLAIN  # noqa: PLC0414
-from layoutsel.cost.place import Place as Place  # noqa: PLC0414
+from layoutsel.cost.place import HOST, OUTSIDE, Place
+from layoutsel.cost.tensor import KINDS, Tensor, Use, is_boundary
 from layoutsel.planning.resources import HostDriven, ResourceModel
 from layoutsel.planning.values import SUM
 from tvm_passes.decision import Decision, SubgraphId
@@ -29,13 +27,6 @@ from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
 ONE_HOST = HostDriven(HOST)
 """One host that calls devices, each with a memory of its own."""
-
-KINDS: Mapping[str, Callable[[Place], str]] = {
-    "transform": lambda place: place.layout,
-    "crossing": lambda place: place.unit,
-    "copy": lambda place: place.memory,
-}
-"""Kinds of boundaries: what of two places differs."""
 
 
 class ProblemError(LayoutselError):
@@ -103,59 +94,6 @@ class Node:
             f"sub-graph {self.id} ({', '.join(self.operators)}) has no candidate {decision}"
             f"{': ' + why[0] if why else ''}. Its candidates: {legal}"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Use:
-    """Where a tensor goes."""
-
-    consumer: SubgraphId | None
-    """Consuming sub-graph; None for an output of the model."""
-    input_index: int
-    """Which activation of the consumer, or which output of the model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """A tensor that leaves a sub-graph, or enters the model, with the prices of its boundaries."""
-
-    producer: SubgraphId | None
-    """Producing sub-graph; None for an input of the model."""
-    output_index: int
-    """Which output of the producer, or which input of the model."""
-    uses: tuple[Use, ...]
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    bytes: int = 0
-    transform_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of a layout change, by (source, destination); equal ones cost nothing."""
-    crossing_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of handing it to another unit of one memory, by (source, destination); equal ones cost nothing."""
-    copy_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of copying it to another memory, by (source, destination); equal ones cost nothing."""
-
-    @property
-    def name(self) -> str:
-        """``s3.0`` (output 0 of s3) or ``input.1`` (input 1 of the model)."""
-        return f"{self.producer or 'input'}.{self.output_index}"
-
-    def price(self, kind: str, source: Place, wanted: Place) -> float:
-        """Microseconds of a `kind` of boundary between two places; nothing where they do not differ in it."""
-        if not is_boundary(kind, source, wanted):
-            return 0.0
-        prices = {
-            "transform": self.transform_us,
-            "crossing": self.crossing_us,
-            "copy": self.copy_us,
-        }
-        return prices[kind][KINDS[kind](source), KINDS[kind](wanted)]
-
-
-def is_boundary(kind: str, source: Place, wanted: Place) -> bool:
-    """Whether there is a `kind` of boundary between two places; units of different memories only copy."""
-    if kind == "crossing" and source.memory != wanted.memory:
-        return False
-    return KINDS[kind](source) != KINDS[kind](wanted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class Resources:
 class ResourceModel(Protocol):
     """Resources of every step on one machine, or on several.
 
-    Places are named by memories, as in :class:`~layoutsel.planning.problem.Place`. Times are the priced ones.
+    Places are named by memories, as in :class:`~layoutsel.cost.place.Place`. Times are the priced ones.
     """
 
     def compute(self, unit: str, memory: str, us: float) -> Resources:
@@ -50,7 +50,7 @@ class ResourceModel(Protocol):
     def boundary(self, kind: str, source: str, destination: str, us: float) -> Resources:
         """Resources of a boundary of `us` microseconds between two memories, which may be the same.
 
-        `kind` is one of :data:`~layoutsel.planning.problem.KINDS`.
+        `kind` is one of :data:`~layoutsel.cost.tensor.KINDS`.
         """
         ...
 

@@ -14,15 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from layoutsel.planning.problem import (
-    KINDS,
-    OUTSIDE,
-    Place,
-    PlanningProblem,
-    Tensor,
-    source_places,
-    wanted_places,
-)
+from layoutsel.cost.place import OUTSIDE, Place
+from layoutsel.cost.tensor import KINDS, Tensor
+from layoutsel.planning.problem import PlanningProblem, source_places, wanted_places
 from tvm_passes.decision import Decision, SubgraphId
 
 GROUPS = len(KINDS)
@@ -38,7 +32,7 @@ class TensorTable:
     charge: np.ndarray
     """(producer options, labels) microseconds; labels of all groups side by side."""
     group: np.ndarray
-    """(labels,) position of its kind among :data:`~layoutsel.planning.problem.KINDS`."""
+    """(labels,) position of its kind among :data:`~layoutsel.cost.tensor.KINDS`."""
     consumers: tuple[int, ...]
     """Index of the consuming node of each use, one entry per use."""
     wants: tuple[np.ndarray, ...]

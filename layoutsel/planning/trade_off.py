@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from layoutsel.core.precision import LOCAL_ERRORS
+from layoutsel.core.precision import LOCAL_ERRORS, REL_ERROR
 from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
-from layoutsel.planning.values import REL_ERROR, WITHIN_ERROR
+from layoutsel.planning.values import WITHIN_ERROR
 from tvm_passes.decision import Decision, SubgraphId
 
 MOST_PLANS = 8

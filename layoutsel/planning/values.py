@@ -10,8 +10,6 @@ MAKESPAN = "makespan"
 """Objective: time until all results are there, while devices and the host work at the same time."""
 WITHIN_ERROR = "within-error"
 """Objective: the same time as :data:`SUM`, among plans whose predicted error is within a limit."""
-REL_ERROR = "rel_error"
-"""Limit: largest predicted relative L2 error of a plan."""
 
 _SAME = 1e-6
 """Difference between value and bound that counts as none, in the objective's unit."""

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from layoutsel.compile.fallback import check_fallback
+from layoutsel.core.choices import check_fallback
 from layoutsel.device.artifact_header import check_name, read_header
 from layoutsel.device.artifact_parts import Verified
 from layoutsel.device.artifact_parts import verify as verify_parts

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import tvm
 import tvm_ffi
 
-from layoutsel.compile.session import Session
-from layoutsel.model.graph import Subgraph
+from layoutsel.model.graph import ModelGraph, Subgraph
 from layoutsel.units.layouts import layouts_of
 from tvm_passes.decision import Decision
 from tvm_passes.rewrite_layouts import decide_function
@@ -36,11 +35,11 @@ class Task:
     """Estimated share of the models' time, in no unit."""
 
 
-def gather_tasks(sessions: Iterable[Session]) -> tuple[Task, ...]:
-    """The distinct tasks of models, the weightiest first."""
+def gather_tasks(models: Iterable[tuple[str, ModelGraph]]) -> tuple[Task, ...]:
+    """Collect the distinct tasks of models, each a name and its graph; the weightiest task first."""
     found: dict[int, list[Task]] = {}
-    for session in sessions:
-        for task in _tasks(session):
+    for name, graph in models:
+        for task in _tasks(name, graph):
             bucket = found.setdefault(tvm_ffi.structural_hash(task.module), [])
             for position, known in enumerate(bucket):
                 if tvm_ffi.structural_equal(known.module, task.module):
@@ -56,20 +55,20 @@ def gather_tasks(sessions: Iterable[Session]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: -task.weight))
 
 
-def _tasks(session: Session) -> Iterator[Task]:
-    """The tasks of one model, equal sub-graphs counted together."""
+def _tasks(model: str, graph: ModelGraph) -> Iterator[Task]:
+    """Yield the tasks of one model, equal sub-graphs counted together."""
     equal: dict[str, list[Subgraph]] = {}
-    for subgraph in session.graph.subgraphs:
+    for subgraph in graph.subgraphs:
         equal.setdefault(subgraph.structural_hash, []).append(subgraph)
     for first, *others in equal.values():
-        function = session.graph.functions[first.id]
+        function = graph.functions[first.id]
         for layout in layouts_of(first):
             decision = Decision(unit="cpu", layout=layout, algorithm=ALGORITHM)
             task = tunable(decide_function(function, decision))
             if isinstance(task, Tunable):
                 count = 1 + len(others)
                 yield Task(
-                    name=f"{session.model.name} {first.id} {first.anchor} {layout}",
+                    name=f"{model} {first.id} {first.anchor} {layout}",
                     module=task.module,
                     flops=first.flops,
                     occurrences=count,

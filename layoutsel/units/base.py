@@ -24,19 +24,23 @@ A unit gives what ONNX Runtime gives, which is what IEEE 754 says of the formula
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator
+import logging
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from tvm import relax
 
+from layoutsel.core.choices import FALLBACKS
 from layoutsel.core.precision import F32, MODES, PrecisionMode
 from layoutsel.model.graph import Subgraph
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, UnitUnavailable
-from tvm_passes.targets import elsewhere
+from tvm_passes.targets import cross_target
+
+logger = logging.getLogger(__name__)
 
 Admits = Callable[[Subgraph, Decision], bool | Decline]
 """Whether a decision is asked for at all; a decline where it would be, but for this sub-graph."""
@@ -112,7 +116,7 @@ def select(
         If a named unit is unknown, the machine lacks it or it offers none of the precisions.
     """
     known = units()
-    named = set(machine.devices) if (machine := elsewhere()) else set()
+    named = set(machine.devices) if (machine := cross_target()) else set()
     if absent := sorted(named - set(known)):
         raise UnitUnavailable(
             f"the machine has a device {absent[0]!r}: expected those of units, {', '.join(known)}"
@@ -151,6 +155,14 @@ def missing_devices(names: Container[str]) -> dict[str, str]:
     named = [unit for name, unit in units().items() if name in names]
     reasons = {u.name: u.unavailable() for u in named if u.backend.device != HOST}
     return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def present_units(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split requested units into those to choose from and those whose device is missing; warn of the latter."""
+    missing = missing_devices(names)
+    for name, reason in missing.items():
+        logger.warning("unit %r is left out, with the pins to it: %s", name, reason)
+    return tuple(name for name in names if name not in missing) or FALLBACKS, tuple(missing)
 
 
 def _idle(unit: Unit, mode: PrecisionMode) -> bool:

@@ -13,13 +13,13 @@ from tests.amx.support import answers
 from tests.cpu.support import model, weights
 from tvm_passes import amx
 from tvm_passes.decision import Decision
-from tvm_passes.targets import Elsewhere, targeting
+from tvm_passes.targets import CrossTarget, targeting
 
 TILES = Decision(unit="amx", layout="NHWC", precision="split-bf16")
 
 
-def elsewhere(mcpu: str) -> Elsewhere:
-    return Elsewhere(host=Target({"kind": "llvm", "mcpu": mcpu, "num-cores": 4}))
+def cross_target(mcpu: str) -> CrossTarget:
+    return CrossTarget(host=Target({"kind": "llvm", "mcpu": mcpu, "num-cores": 4}))
 
 
 def convolution():
@@ -28,7 +28,9 @@ def convolution():
 
 def opened(mcpu: str) -> Session:
     units = ["amx", "cpu"]
-    return Session.open(convolution(), units=units, precision="auto", elsewhere=elsewhere(mcpu))
+    return Session.open(
+        convolution(), units=units, precision="auto", cross_target=cross_target(mcpu)
+    )
 
 
 def test_code_for_a_machine_with_tiles():
@@ -50,7 +52,7 @@ def test_code_for_a_machine_with_tiles():
 
 @pytest.mark.parametrize("mcpu", ["skylake-avx512", "znver4"])
 def test_no_code_for_a_machine_without(mcpu):
-    with targeting(elsewhere(mcpu)):
+    with targeting(cross_target(mcpu)):
         (decline,) = answers(convolution(), TILES)
     assert "its CPU has no amx-bf16" in str(decline)
     with pytest.raises(UnitUnavailable, match="its CPU has no amx-bf16"):

@@ -11,8 +11,8 @@ from layoutsel.building.boundaries import (
     measure_copies,
 )
 from layoutsel.cost.store import Context, Store
+from layoutsel.cost.tensor import Tensor
 from layoutsel.device.worker import Reply
-from layoutsel.planning.problem import Tensor
 
 CONTEXT = Context(machine="m", versions={}, threads=1)
 

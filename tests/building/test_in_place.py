@@ -7,6 +7,7 @@ import tvm
 from tvm import relax
 
 from layoutsel.building.in_place import InPlace
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
 from tvm_passes.decision import Decision
 
@@ -46,10 +47,10 @@ def test_the_share_that_is_copied(session):
 
 
 def test_a_plan_pays_for_what_is_copied_alone(session):
-    problem = session.problem("learned")
+    problem = priced_problem(session, "learned")
     both, half, fused = (s.id for s in session.graph.subgraphs if s.anchor == "concat")
     decision = Decision(unit="cpu", layout="NHWC")
     assert problem.by_id[both].option(decision).cost_us == 0.0
     assert problem.by_id[half].option(decision).cost_us > 0.0
     assert problem.by_id[fused].option(decision).cost_us > 0.0
-    assert session.plan(problem).decisions
+    assert best_plan(session, problem).decisions

@@ -9,10 +9,10 @@ import pytest
 from layoutsel import documents
 from layoutsel.bundling.bring_home import bring_home
 from layoutsel.compile.versions import all_versions
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import store as store_of
 from layoutsel.cost import store_file
 from layoutsel.cost.logs import read_logs
-from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store
 from layoutsel.device.machine import Machine
@@ -39,8 +39,8 @@ WORK = Workload(
     activation_bytes=2e4,
     hints={"cpu:NCHW": {"parts": 1.0}},
 )
-TENSOR = TensorSpec(shape=(1, 16), dtype="float32", bytes=64)
-LARGE = TensorSpec(shape=(1, 1 << 18), dtype="float32", bytes=1 << 20)
+TENSOR = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=64)
+LARGE = BoundaryTensor(shape=(1, 1 << 18), dtype="float32", bytes=1 << 20)
 CPU, OPENCL = Decision(unit="cpu"), Decision(unit="opencl")
 IDENTITIES = {"opencl:device": CARD.identity}
 

@@ -126,8 +126,8 @@ def test_a_bad_model_file(tmp_path, model, content, expected):
         (["--pin", "first"], "cannot read pin 'first'"),
         (["--pin", "third=cpu"], "matches no sub-graph"),
         (["--pin", "first=cpu:NCHW7c"], "cannot be honoured for sub-graph s0"),
-        (["--strategy", "luck"], "--strategy 'luck': expected one of joint, score"),
-        (["--cost", "oracle"], "--cost 'oracle'"),
+        (["--strategy", "luck"], "strategy 'luck': expected one of joint, score"),
+        (["--cost", "oracle"], "cost 'oracle'"),
         (["--shape", "x=1,a"], "--shape 'x=1,a'"),
         (["--shape", "z=1,16,12,12"], "no such input; expected one of x"),
         (["--threads", "0"], "got 0 threads"),
@@ -141,10 +141,10 @@ def test_a_bad_option(model, options, expected):
 
 def test_an_unexpected_error_is_one_line_with_a_hint(model, tmp_path):
     code = (
-        "import layoutsel.cli.planner as planner\n"
+        "import layoutsel.cli.plan as plan\n"
         "from layoutsel.cli import main\n"
         "def fail(*_): raise KeyError('lost')\n"
-        "planner.Wanted.open = fail\n"
+        "plan.opened = fail\n"
         "main()"
     )
     command = [sys.executable, "-c", code, "plan", str(model)]

@@ -8,6 +8,8 @@ import pytest
 from command import refused, succeed
 
 import layoutsel
+from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.measuring import cost_model
 from layoutsel.compile.session import Session
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store, Timing
@@ -50,7 +52,7 @@ def test_a_plan_is_of_the_machine_that_it_is_for(model, machine, tmp_path):
     assert {s["source"] for s in document["subgraphs"]} == {"learned"}
     succeed("explain", plan)
     succeed("explain", plan, "--model", model, "--machine", machine)
-    with session.cost_model("roofline") as costs:
+    with cost_model(session, "roofline") as costs:
         assert costs.store.count() == 0
 
 
@@ -61,8 +63,8 @@ def test_such_a_plan_is_built_nowhere_else(model, machine, tmp_path):
     assert "another machine" in line
     assert not (tmp_path / "x.so").exists()
     session = Session.open(str(model), machine=machine)
-    problem = session.problem("roofline")
-    made = session.plan(problem)
+    problem = priced_problem(session, "roofline")
+    made = best_plan(session, problem)
     with pytest.raises(LayoutselError, match=r"cannot build for another machine .*a modelled one"):
         layoutsel.api.finish(session, made, problem)
 

@@ -114,5 +114,5 @@ def test_errors_of_a_place_are_the_users(model, monkeypatch):
     def fail(*_arguments, **_options):
         raise PermissionError(13, "Permission denied", "/somewhere")
 
-    monkeypatch.setattr("layoutsel.cli.planner.Wanted.open", fail)
+    monkeypatch.setattr("layoutsel.cli.plan.opened", fail)
     assert "/somewhere: Permission denied" in refused("plan", model)

@@ -10,6 +10,7 @@ import pytest
 
 from layoutsel import documents
 from layoutsel.compile.build_best import finish
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import precision_mode
 from layoutsel.device.checks import VerificationError
@@ -34,7 +35,7 @@ def with_budget(session: Session, mode: str, budget: float | None = None) -> Ses
 
 def priced_by_precision(session: Session):
     """The planning problem, as if time depended on precision alone."""
-    problem = session.problem("roofline")
+    problem = priced_problem(session, "roofline")
     nodes = tuple(
         replace(
             node,
@@ -54,7 +55,7 @@ def priced_by_precision(session: Session):
 
 def finished(session: Session, **options):
     problem = priced_by_precision(session)
-    model = finish(session, session.plan(problem), problem, **options)
+    model = finish(session, best_plan(session, problem), problem, **options)
     return model, documents.from_json(Plan, dict(model.plan), file="plan")
 
 
@@ -124,7 +125,7 @@ def test_pinned_to_what_is_too_inexact_is_an_error(opened):
         )
     )
     with pytest.raises(VerificationError, match="Try a more exact --precision"):
-        finish(strict, strict.plan(problem), problem, verify_speed=False)
+        finish(strict, best_plan(strict, problem), problem, verify_speed=False)
 
 
 def test_unverified_is_unverified(opened):

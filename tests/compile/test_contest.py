@@ -19,6 +19,7 @@ from layoutsel.compile.build_best import finish
 from layoutsel.compile.compiling import compiled
 from layoutsel.compile.contenders import plan_of, raced
 from layoutsel.compile.contest import CHOSEN, Contest
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.memory import MemoryBudget
 from layoutsel.compile.session import Session
 from layoutsel.errors import LayoutselError
@@ -71,7 +72,7 @@ def session(toy, tmp_path) -> Session:
 
 def on(session: Session, unit: str, pins: tuple[str, ...] = ()):
     """A problem whose ReLUs cost nearly nothing on `unit`, and its best plan."""
-    problem = session.problem("roofline", pins)
+    problem = priced_problem(session, "roofline", pins)
     nodes = tuple(
         replace(
             node,
@@ -83,7 +84,7 @@ def on(session: Session, unit: str, pins: tuple[str, ...] = ()):
         for node in problem.nodes
     )
     problem = replace(problem, nodes=nodes)
-    return session.plan(problem), problem
+    return best_plan(session, problem), problem
 
 
 def test_a_run_is_stopped_between_two_calls(session, toy):
@@ -153,7 +154,7 @@ def test_a_chosen_plan_that_does_not_end_is_an_error(session, toy, monkeypatch):
     plan, problem = on(session, "toy", ("nn.relu=toy",))
     toy["seconds"] = 0.3
     with pytest.raises(LayoutselError, match=r"the plan is not fit to run: .* Pin"):
-        raced(replace(session, time_limit_s=0.1), plan, problem)
+        raced(replace(session, options=replace(session.options, time_limit_s=0.1)), plan, problem)
 
 
 def test_rivals_are_left_out_when_the_time_is_up(session, caplog):

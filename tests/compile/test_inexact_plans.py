@@ -13,6 +13,7 @@ import tvm_ffi
 from onnx import TensorProto, helper
 
 from layoutsel.compile.build_best import finish
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.device.checks import VerificationError
 from layoutsel.units import base
@@ -61,7 +62,7 @@ def finished(toy, tmp_path):
         session = Session.open(
             network(), units=("cpu", "toy"), threads=1, cache=tmp_path / "m.sqlite"
         )
-        problem = session.problem("roofline", pins)
+        problem = priced_problem(session, "roofline", pins)
         nodes = tuple(
             replace(
                 node,
@@ -73,7 +74,7 @@ def finished(toy, tmp_path):
             for node in problem.nodes
         )
         problem = replace(problem, nodes=nodes)
-        chosen = session.plan(problem)
+        chosen = best_plan(session, problem)
         assert "toy" in {decision.unit for decision in chosen.decisions.values()}
         return finish(session, chosen, problem, **options)
 

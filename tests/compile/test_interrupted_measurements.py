@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from tvm import relax
 
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
+from layoutsel.core.workload import INTERRUPTED, Cost, Workload
 from layoutsel.cost.measured import MeasuredCost, Request, run_in
-from layoutsel.cost.model import INTERRUPTED, Cost, Workload
 from layoutsel.cost.store import Store
 from layoutsel.device.outcome import Failure, FailureKind, Timing
 from layoutsel.device.worker import Worker
@@ -34,8 +35,8 @@ def network():
 def test_a_network_is_planned_where_no_measurement_ends(tmp_path, monkeypatch, caplog, cost):
     monkeypatch.setattr(Worker, "call", lambda _worker, _payload: TIMEOUT)
     session = Session.open(network(), units=["cpu"], threads=1, cache=tmp_path / "m.sqlite")
-    problem = session.problem(cost)
-    plan = session.plan(problem)
+    problem = priced_problem(session, cost)
+    plan = best_plan(session, problem)
     assert list(plan.decisions) == ["s0"]
     if cost == "measured":
         assert {option.source for option in problem.nodes[0].options} == {INTERRUPTED}

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
 from layoutsel.compile import paging
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.memory import MemoryBudget, resident_bytes
 from layoutsel.compile.session import Session
 from tvm_passes.arrays import array_of
@@ -129,7 +130,7 @@ def test_paged_weights_are_the_same_after_they_were_evicted(monkeypatch, tmp_pat
     model = network(2, 160)
     session = Session.open(model, threads=1, cache=tmp_path / "m.sqlite")
     assert session.pages.mapping is not None
-    plan = session.plan(session.problem("roofline"))
+    plan = best_plan(session, priced_problem(session, "roofline"))
     before = session.lower(plan.decisions).weights
     session.pages.evict()
     after = session.lower(plan.decisions).weights

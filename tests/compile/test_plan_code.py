@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import layoutsel
 from layoutsel.compile import plan_code
 from layoutsel.compile.compiling import compiled, compiled_all
+from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.device.forked import Limits
 from layoutsel.errors import BuildError
@@ -38,7 +39,7 @@ def session(tmp_path_factory) -> Session:
 
 @pytest.fixture(scope="module")
 def plan(session):
-    return session.plan(session.problem("roofline"))
+    return best_plan(session, priced_problem(session, "roofline"))
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from layoutsel.compile.measuring import cost_model
+from layoutsel.compile.pricing import priced_by
 from layoutsel.compile.session import Session
 from layoutsel.cost.learned import Part
 from layoutsel.zoo.sweep import sweep_module
@@ -22,8 +24,8 @@ def test_each_part_of_the_model_is_called_once(monkeypatch, tmp_path, count):
     session = Session.open(
         sweep_module(count, 5), units=["cpu", "onednn"], threads=2, cache=tmp_path / "m.sqlite"
     )
-    with session.cost_model("learned") as model:
-        problem = session.priced(model)
+    with cost_model(session, "learned") as model:
+        problem = priced_by(session, model)
     distinct = {
         (session.asked(subgraph, decision).key, decision)
         for subgraph in session.graph.subgraphs

@@ -84,7 +84,7 @@ def test_stock_tvm_gives_the_same_results(opened):
 
 @pytest.mark.parametrize("results", ["onnx", "tvm"])
 def test_a_reference_that_takes_too_long_is_one_clear_error(opened, results):
-    hurried = replace(opened, time_limit_s=1e-3)
+    hurried = replace(opened, options=replace(opened.options, time_limit_s=1e-3))
     compute = {
         "onnx": lambda: onnxruntime_results(hurried, [{"x": X}]),
         "tvm": lambda: stock_results(hurried, [[X]]),
@@ -115,7 +115,7 @@ def test_references_of_a_small_model_share_a_process_that_ends_with_the_session(
 
 def test_a_process_that_took_too_long_is_replaced():
     session = Session.open(network(), threads=1)
-    hurried = replace(session, time_limit_s=1e-3)
+    hurried = replace(session, options=replace(session.options, time_limit_s=1e-3))
     with pytest.raises(VerificationError, match=r"within 0\.001 s"):
         onnxruntime_results(hurried, [{"x": X}])
     assert onnxruntime_results(session, [{"x": X}]) is not None

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm.target import Target
 
 from layoutsel.building import measure
+from layoutsel.compile.measuring import request_for
 from layoutsel.compile.session import Session
 from tvm_passes import onednn
 from tvm_passes.cpu import host_target
@@ -21,7 +22,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.onednn import lower as onednn_lower
 from tvm_passes.onednn import scope
 from tvm_passes.onednn.plugin import get_num_threads, limited_to
-from tvm_passes.targets import Elsewhere, for_threads, targeting
+from tvm_passes.targets import CrossTarget, for_threads, targeting
 
 DECISIONS = {
     "direct convolution": ("Conv", "cpu:NCHW16c"),
@@ -80,8 +81,8 @@ def test_code_depends_on_the_threads(kernel, monkeypatch):
 
 def test_of_another_machine():
     host = Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 8})
-    machine = Elsewhere(host=host)
-    made = {n: code("Conv", "cpu:NCHW16c", n, elsewhere=machine) for n in (1, 8)}
+    machine = CrossTarget(host=host)
+    made = {n: code("Conv", "cpu:NCHW16c", n, cross_target=machine) for n in (1, 8)}
     assert not equal(made[1], made[8])
     with targeting(machine):
         assert num_cores(host_target()) == 8
@@ -111,7 +112,7 @@ def test_what_is_measured_is_what_is_built(threads, monkeypatch):
     monkeypatch.setattr(measure, "places_of", lambda _request: ("llvm", "llvm"))
     monkeypatch.setattr(measure, "time_copy", lambda *_: None)
     monkeypatch.setattr(measure, "set_threads", lambda _count: None)
-    request = session.request(subgraph, Decision.parse("cpu:NCHW16c"))
+    request = request_for(session, subgraph, Decision.parse("cpu:NCHW16c"))
     measure.run_request({**request.payload, "shape": (1,)})
     assert [num_cores(target) for target in targets] == [threads]
 

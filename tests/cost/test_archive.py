@@ -12,7 +12,7 @@ from learning import boundaries, profile, samples
 
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode, quietest
-from layoutsel.planning.problem import Tensor, Use
+from layoutsel.cost.tensor import Tensor, Use
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 

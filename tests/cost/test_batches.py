@@ -9,10 +9,11 @@ import pytest
 from learning import convolution, profile, workloads
 from test_measured import Guess
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
 from layoutsel.cost.learned import LearnedCost, LearnedModel, Part
 from layoutsel.cost.measured import MeasuredCost
-from layoutsel.cost.model import BoundaryQuestion, Question, TensorSpec
+from layoutsel.cost.model import BoundaryQuestion, Question
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
@@ -101,7 +102,7 @@ def test_no_questions_no_answers(counted, tmp_path):
 
 def test_boundaries_are_one_call_and_sums_of_their_steps(counted):
     cost, rows = counted
-    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    tensor = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
     here, there = Place("NCHW", "cpu"), Place("NHWC", "onednn")
     only_layout, only_unit = Place("NHWC", "cpu"), Place("NCHW", "onednn")
     ends = (there, only_layout, only_unit, here)

@@ -8,10 +8,10 @@ import pytest
 from learning import convolution, profile
 from test_measured import Guess
 
+from layoutsel.core.workload import BoundaryTensor, Cost, Estimate
 from layoutsel.cost.conditions import AS_MEASURED, Conditions, uncertainty
 from layoutsel.cost.learned import LearnedCost, LearnedModel
 from layoutsel.cost.measured import MeasuredCost
-from layoutsel.cost.model import Cost, Estimate, TensorSpec
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
@@ -21,7 +21,7 @@ from tvm_passes.errors import LayoutselError
 
 NHWC = Decision(unit="cpu", layout="NHWC")
 WORK = convolution(64, 64, 28)
-TENSOR = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+TENSOR = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
 UNUSUAL = (
     Conditions(threads=1),
     Conditions(busy_cores=1.0),

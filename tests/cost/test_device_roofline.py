@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learning import convolution, profile
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
-from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost
 from tvm_passes.decision import Decision
@@ -74,7 +74,7 @@ def test_an_estimate_is_as_uncertain_as_its_efficiency():
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
 def test_links(one, other):
     def crossing(nbytes, *ends):
-        spec = TensorSpec(shape=(1, 16), dtype="float32", bytes=nbytes)
+        spec = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=nbytes)
         return model().boundary(spec, *(Place(unit=unit) for unit in ends)).us
 
     assert crossing(one, "opencl", "opencl") == 0

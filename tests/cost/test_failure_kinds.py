@@ -5,8 +5,8 @@ import sqlite3
 
 import pytest
 
+from layoutsel.core.workload import INTERRUPTED, Cost, Infeasible, Workload
 from layoutsel.cost.measured import MeasuredCost, Request, run_in
-from layoutsel.cost.model import INTERRUPTED, Cost, Infeasible, Workload
 from layoutsel.cost.store import Store
 from layoutsel.device.outcome import Failure, FailureKind
 from layoutsel.device.worker import Worker

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learning import convolution, profile
 
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import boundary_features, features
-from layoutsel.cost.model import TensorSpec, Workload
 from tvm_passes.decision import Decision
 
 NHWC = Decision(unit="cpu", layout="NHWC")
@@ -80,7 +80,7 @@ def test_hints_are_of_the_decision():
 
 @given(shape=shapes, kind=st.sampled_from(["transform", "crossing"]))
 def test_boundaries_have_finite_features(shape, kind):
-    tensor = TensorSpec(shape=shape, dtype="float32", bytes=4 * int(np.prod(shape)))
+    tensor = BoundaryTensor(shape=shape, dtype="float32", bytes=4 * int(np.prod(shape)))
     row = boundary_features.features(
         boundary_features.AskedBoundary(kind, "NCHW", "NHWC", tensor, profile())
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layoutsel.compile.pricing import FETCH_GBPS, fetching_us
-from layoutsel.cost.model import Workload
+from layoutsel.core.workload import Workload
 from tvm_passes.decision import Decision
 
 INPUT = (1, 64, 28, 28)

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from learning import boundaries, convolution, profile, samples
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.archive import _lines, read_archive, write_archive
 from layoutsel.cost.logs import read_logs
-from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.store import Context, Store, Timing
 from layoutsel.cost.training import boundary_table, subgraph_table
@@ -142,7 +142,9 @@ def log(tmp_path):
             work = convolution(channels, 8, 7)
             store.describe(replace(work, hints={str(NHWC): {"tasks": 2.0}}))
             store.put(work.key, NHWC, Timing(us=12.5, spread_us=0.5, runs=9))
-            tensor = TensorSpec(shape=(1, channels, 7, 7), dtype="float32", bytes=196 * channels)
+            tensor = BoundaryTensor(
+                shape=(1, channels, 7, 7), dtype="float32", bytes=196 * channels
+            )
             store.put_boundary(
                 "transform", "NCHW", "NHWC", tensor, Timing(us=1.5, spread_us=0.1, runs=9)
             )

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import LAYOUTS, boundaries, convolution, profile, samples
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
 from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedModel
-from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
@@ -155,7 +155,7 @@ def test_boundaries_are_learned(cost):
         found = cost.boundary(sample.tensor, Place("NCHW"), Place("NHWC"))
         assert found.source == "learned"
         assert found.us == pytest.approx(sample.us, rel=0.3)
-    tensor = TensorSpec(shape=(1, 8), dtype="float32", bytes=32)
+    tensor = BoundaryTensor(shape=(1, 8), dtype="float32", bytes=32)
     assert cost.boundary(tensor, Place("NCHW"), Place("NCHW")).us == 0.0
 
 
@@ -227,13 +227,13 @@ def test_what_it_was_not_trained_for_is_a_wide_guess_of_the_roofline(cost, text)
     "pair", [("NHWC", "NHWC.bf16"), ("NCHW32c.split", "NCHW"), ("NCHW32c", "NHWC")]
 )
 def test_so_are_transforms_between_storages(cost, pair):
-    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    tensor = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
     assert cost.boundary(tensor, *map(Place, pair)).source == "roofline"
     assert cost.boundary(tensor, Place("NCHW"), Place("NHWC")).source == "learned"
 
 
 def test_so_are_hand_overs_with_other_units(cost):
-    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    tensor = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
     assert cost.boundary(tensor, Place(unit="cpu"), Place(unit="amx")).source == "roofline"
 
 
@@ -249,5 +249,5 @@ def test_what_it_was_trained_for_it_predicts():
     narrow, wide = (cost.subgraph(work, Decision.parse(f"cpu:NHWC:{p}")) for p in ("bf16", "f32"))
     assert narrow.source == "learned"
     assert narrow.us < 0.5 * wide.us
-    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    tensor = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
     assert cost.boundary(tensor, Place("NCHW"), Place("NHWC.bf16")).source == "learned"

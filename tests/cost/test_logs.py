@@ -8,9 +8,9 @@ from dataclasses import asdict
 import pytest
 from learning import convolution, profile, samples
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.logs import read_logs
-from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.store import Context, Store, Timing
 from layoutsel.device.outcome import Failure, FailureKind
@@ -36,7 +36,7 @@ def file(tmp_path):
             Decision(unit="onednn"),
             Failure(kind=FailureKind.CRASH, reason="crashed"),
         )
-        tensor = TensorSpec(shape=(1, 8, 7, 7), dtype="float32", bytes=1568)
+        tensor = BoundaryTensor(shape=(1, 8, 7, 7), dtype="float32", bytes=1568)
         store.put_boundary("transform", "NCHW", "NHWC", tensor, TIMING)
     return found
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from layoutsel.core.workload import BoundaryTensor, Cost, Infeasible, Workload
 from layoutsel.cost.measured import MeasuredCost, Request, confirmed, run_in
-from layoutsel.cost.model import Cost, CostModel, Infeasible, TensorSpec, Workload
+from layoutsel.cost.model import CostModel
 from layoutsel.cost.place import Place
 from layoutsel.cost.store import Store, Timing
 from layoutsel.device.outcome import Failure, FailureKind
@@ -74,7 +75,7 @@ def test_an_interrupt_keeps_what_was_measured(model):
 
 def test_answers_from_the_store_else_from_the_estimate(model):
     workload = Workload(key="a", operator="nn.conv2d", flops=1, weight_bytes=1, activation_bytes=1)
-    tensor = TensorSpec(shape=(1, 25), dtype="float32", bytes=100)
+    tensor = BoundaryTensor(shape=(1, 25), dtype="float32", bytes=100)
     assert model.subgraph(workload, NHWC).us == 111
     assert model.boundary(tensor, Place("NCHW"), Place("NHWC")).us == 222
     assert model.boundary(tensor, Place(unit="cpu"), Place(unit="onednn")).us == 333

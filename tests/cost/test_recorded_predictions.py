@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.learned import LearnedCost, LearnedModel
-from layoutsel.cost.model import Question, Step, TensorSpec
+from layoutsel.cost.model import Question, Step
 from layoutsel.cost.readable import read_workload
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.documents import from_json
@@ -55,7 +56,7 @@ def test_boundaries(models, name):
     steps = [
         Step(
             line["kind"],
-            from_json(TensorSpec, line["tensor"]),
+            from_json(BoundaryTensor, line["tensor"]),
             line["source"],
             line["destination"],
         )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import peaks as peaks_module
-from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.peaks import MachinePeaks, machine_peaks, probe
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost, complexity_score
@@ -97,7 +97,7 @@ def test_the_most_specific_efficiency_holds():
 
 def test_boundaries():
     model = RooflineCost(peaks=PEAKS)
-    tensor = TensorSpec(shape=(1, 250, 10, 100), dtype="float32", bytes=10**6)
+    tensor = BoundaryTensor(shape=(1, 250, 10, 100), dtype="float32", bytes=10**6)
     assert model.boundary(tensor, Place("NCHW"), Place("NCHW")).us == 0
     assert model.boundary(tensor, Place("NCHW"), Place("NHWC")).us == pytest.approx(1 + 2e3 / 30)
     assert model.boundary(tensor, Place(unit="cpu"), Place(unit="cpu")).us == 0

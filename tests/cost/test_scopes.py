@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import scopes
 from layoutsel.cost.learned import LearnedModel
 from layoutsel.cost.logs import read_logs
-from layoutsel.cost.model import TensorSpec, Workload
 from layoutsel.cost.residuals import SUBGRAPH, TRANSFORM, ResidualRow
 from layoutsel.cost.store import Context, Store, Timing
 from tvm_passes.decision import Decision
@@ -30,7 +30,7 @@ VERSIONS = {
 }
 CONTEXT = Context(machine="m", versions=VERSIONS, threads=2)
 TIMING = Timing(us=12.5, spread_us=0.5, runs=9)
-TENSOR = TensorSpec(shape=(1, 16, 4, 4), dtype="float32", bytes=1024)
+TENSOR = BoundaryTensor(shape=(1, 16, 4, 4), dtype="float32", bytes=1024)
 CONVOLUTION = "nn.conv2d"
 CANDIDATES = {
     "plain": ("cpu:NCHW", CONVOLUTION),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layoutsel.cost.model import Cost, Infeasible, TensorSpec
+from layoutsel.core.workload import BoundaryTensor, Cost, Infeasible
 from layoutsel.cost.store import Context, Store, Timing, default_path, interpolate
 from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.decision import Decision
@@ -182,7 +182,7 @@ def test_a_killed_writer_loses_nothing_that_was_put(path, caplog):
 
 
 def tensor(size):
-    return TensorSpec(shape=(1, size // 4), dtype="float32", bytes=size)
+    return BoundaryTensor(shape=(1, size // 4), dtype="float32", bytes=size)
 
 
 def test_boundaries_are_measured_or_interpolated(path):

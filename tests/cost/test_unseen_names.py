@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from learning import boundaries, convolution, profile, samples
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.model import TensorSpec
 from layoutsel.cost.place import Place
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.training import Options, train
@@ -91,7 +91,7 @@ def test_other_names_set_no_feature_of_their_group():
 
 
 def test_a_boundary_to_an_unseen_layout_or_unit_is_a_wide_guess(shipped):
-    tensor = TensorSpec(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
+    tensor = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
     here = Place("NCHW", "cpu")
     for there in (Place("NDHWC24z", "cpu"), Place("NCHW", "npu"), Place("NDHWC24z", "npu")):
         cost = shipped.boundary(tensor, here, there)

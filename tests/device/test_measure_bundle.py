@@ -14,7 +14,7 @@ from layoutsel.bundling.compile import Order, compile_order
 from layoutsel.bundling.write import write_archive
 from layoutsel.device import measure, results
 from layoutsel.device.archive import opened
-from layoutsel.device.manifest import Boundary, Candidate, TensorSpec
+from layoutsel.device.manifest import Boundary, BoundaryTensor, Candidate
 from layoutsel.device.measure import measure_bundle
 from layoutsel.device.outcome import Failure, Timing
 from layoutsel.device.trial import run_trial
@@ -58,7 +58,7 @@ def bundle(folder, program, tmp_path):
             kind="transform",
             source="NCHW",
             destination="NHWC",
-            tensor=TensorSpec(shape=(1,) * rank, dtype="float32", bytes=4),
+            tensor=BoundaryTensor(shape=(1,) * rank, dtype="float32", bytes=4),
             label=f"rank {rank}",
             places=(),
             programs=(program,),

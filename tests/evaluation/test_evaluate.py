@@ -10,11 +10,11 @@ import pytest
 from learning import LAYOUTS, boundaries, profile, samples
 
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.cost.training import Options
 from layoutsel.evaluation.evaluate import evaluate, split, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, measured_costs, model_regret
-from layoutsel.planning.problem import Tensor, Use
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 

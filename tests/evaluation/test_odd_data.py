@@ -10,12 +10,12 @@ import pytest
 from learning import boundaries, profile, samples
 from test_evaluate import QUICK, recorded
 
-from layoutsel.cost.model import Cost
+from layoutsel.core.workload import Cost
+from layoutsel.cost.place import HOST
 from layoutsel.cost.samples import Dataset
 from layoutsel.evaluation.evaluate import evaluate, split, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, recorded_problem
-from layoutsel.planning.problem import HOST
 from tvm_passes.errors import LayoutselError
 
 OTHER = profile(cores=1, isa=("avx", "avx2"))

@@ -1,9 +1,9 @@
 """Recorded models with candidates on devices: what lies in another memory is copied, as it was measured."""
 
-from layoutsel.cost.model import Cost
+from layoutsel.core.workload import Cost
 from layoutsel.cost.samples import Offer, RecordedModel, RecordedNode
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.evaluation.regret import recorded_problem
-from layoutsel.planning.problem import Tensor, Use
 from tvm_passes.decision import Decision, SubgraphId
 
 

@@ -3,6 +3,7 @@
 import pytest
 from on_opencl import needs_device
 
+from layoutsel.compile.make_plan import priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.cost import device_peaks as module
 from layoutsel.cost.device_peaks import device_peaks, known_device_peaks, probe_device
@@ -53,7 +54,7 @@ def test_sessions_with_a_device_know_its_peaks(tmp_path):
     session = Session.open("light:squeezenet", units=["cpu", "opencl"], cache=tmp_path / "m.sqlite")
     peaks = session.profile.devices["opencl"]
     assert peaks == device_peaks("opencl", identity())
-    problem = session.problem("roofline")
+    problem = priced_problem(session, "roofline")
     (first,) = (tensor for tensor in problem.tensors if tensor.producer is None)
     assert first.copy_us["host", "opencl"] == pytest.approx(peaks.copy_us(first.bytes))
 

@@ -26,7 +26,7 @@ from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import lower
 from tvm_passes.place_devices import PlaceDevices
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
-from tvm_passes.targets import Elsewhere, targeting
+from tvm_passes.targets import CrossTarget, targeting
 
 NEEDS_ONEDNN = pytest.mark.skipif(
     onednn.available() is not None, reason=f"no oneDNN: {onednn.available()}"
@@ -89,7 +89,7 @@ def ordered(module: tvm.IRModule) -> tvm.IRModule:
 def on_device(module: tvm.IRModule) -> tvm.IRModule:
     """A device's kernels, without the device."""
     target = tvm.target.Target("opencl", host=host_target())
-    with targeting(Elsewhere(host=host_target(), devices={"opencl": target})):
+    with targeting(CrossTarget(host=host_target(), devices={"opencl": target})):
         return LowerGpu("opencl", target)(module)
 
 

@@ -8,15 +8,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from layoutsel.cost.place import HOST
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import (
-    HOST,
-    Node,
-    Option,
-    PlanningProblem,
-    Tensor,
-    Use,
-)
+from layoutsel.planning.problem import Node, Option, PlanningProblem
 from tvm_passes.decision import Decision, SubgraphId
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")

@@ -9,20 +9,14 @@ from hypothesis import strategies as st
 from learning import convolution, profile
 from problems import brute_force
 
+from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.model import TensorSpec
-from layoutsel.cost.place import Place
+from layoutsel.cost.place import HOST, Place
 from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import (
-    HOST,
-    Node,
-    Option,
-    PlanningProblem,
-    Tensor,
-    Use,
-)
+from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -99,7 +93,7 @@ def rooflines(batch, peaks=GPU):
         tuple(model.estimate(w, Decision(unit=unit, layout="NCHW")).us for unit, _ in PLACES)
         for w in works
     ]
-    spec = TensorSpec(shape=(batch, 32, 7, 7), dtype="float32", bytes=batch * 4 * 32 * 49)
+    spec = BoundaryTensor(shape=(batch, 32, 7, 7), dtype="float32", bytes=batch * 4 * 32 * 49)
     return times, model.boundary(spec, Place(unit="cpu"), Place(unit="cuda")).us
 
 

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import graph_problem, option, small_problems
 
+from layoutsel.cost.place import HOST
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import chains, solve_parallel
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import HOST, Node, PlanningProblem, Tensor, Use
+from layoutsel.planning.problem import Node, PlanningProblem
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import SubgraphId
 

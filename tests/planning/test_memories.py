@@ -7,15 +7,10 @@ from dataclasses import replace
 import pytest
 from problems import UNITS, graph_problem, option
 
+from layoutsel.cost.place import HOST
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import (
-    HOST,
-    Node,
-    PlanningProblem,
-    ProblemError,
-    Tensor,
-    Use,
-)
+from layoutsel.planning.problem import Node, PlanningProblem, ProblemError
 from layoutsel.planning.solve import SOLVERS, solve
 from tvm_passes.decision import Decision, SubgraphId
 

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layoutsel.core.precision import REL_ERROR
+from layoutsel.cost.place import HOST
 from layoutsel.planning.objectives import (
     Answer,
     Assessed,
@@ -19,10 +21,10 @@ from layoutsel.planning.objectives import (
 )
 from layoutsel.planning.objectives import table as table_of_objectives
 from layoutsel.planning.plan import Plan, make_plan
-from layoutsel.planning.problem import HOST, PlanningProblem, ProblemError
+from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.trade_off import squared_error
-from layoutsel.planning.values import MAKESPAN, REL_ERROR, SUM, WITHIN_ERROR
+from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
 from tests.planning.problems import graph_problem, small_problems
 from tests.planning.test_trade_off import problems as problems_of_precisions
 

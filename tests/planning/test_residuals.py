@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, Option, PlanningProblem, Tensor, Use
+from layoutsel.planning.problem import Node, Option, PlanningProblem
 from layoutsel.planning.residuals import Observation, Ran, attribute
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision

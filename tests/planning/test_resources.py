@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layoutsel.cost.place import HOST
+from layoutsel.cost.tensor import Tensor, Use
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import HOST, ONE_HOST, Node, PlanningProblem, Tensor, Use
+from layoutsel.planning.problem import ONE_HOST, Node, PlanningProblem
 from layoutsel.planning.resources import Resources
 from layoutsel.planning.solve import solve
 from tests.planning.problems import option, small_problems

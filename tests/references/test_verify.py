@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from layoutsel.compile.references import verify
 from layoutsel.device.checks import VerificationError, require
+from layoutsel.references import verify
 from layoutsel.references.verify import Expected
 from layoutsel.runtime.samples import rel_l2_err
 

@@ -54,7 +54,8 @@ def test_ctrl_c_keeps_what_was_recorded(model, tmp_path):
 
 
 def test_a_task_that_cannot_be_tuned_stops_no_other(model, tmp_path, monkeypatch):
-    good, other, *_ = gather_tasks([Session.open(str(model), units=["cpu"], threads=1)])
+    session = Session.open(str(model), units=["cpu"], threads=1)
+    good, other, *_ = gather_tasks([(session.model.name, session.graph)])
     bad = replace(other, name="bad")
     context = search.meta_schedule.TuneContext
 

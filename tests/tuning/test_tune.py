@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 import layoutsel
+from layoutsel.compile.measuring import request_for
 from layoutsel.compile.session import Session
 from layoutsel.tuning.records import read_records
 from layoutsel.tuning.tasks import gather_tasks
@@ -50,7 +51,8 @@ def test_resuming_makes_only_what_is_missing(model, logs):
 def test_records_serve_every_model_with_the_same_sub_graph(model, tmp_path, tuned):
     other = convolution(tmp_path / "other.onnx", seed=7, head=True)
     sessions = [Session.open(str(path), units=["cpu"]) for path in (model, other)]
-    alone, both = gather_tasks(sessions[:1]), gather_tasks(sessions)
+    models = [(session.model.name, session.graph) for session in sessions]
+    alone, both = gather_tasks(models[:1]), gather_tasks(models)
     assert len(both) == len(alone) + 1
     assert sorted(task.occurrences for task in both) == [1, 2, 2, 2]
     assert set(TUNED) <= set(candidates(other, logs=tuned[0]))
@@ -105,8 +107,8 @@ def test_measurements_belong_to_the_record(model, logs):
     def keys() -> dict[str, str]:
         session = Session.open(str(model), units=["cpu"], threads=1, logs=logs)
         subgraph = session.graph.by_id["s0"]
-        assert session.request(subgraph, Decision(unit="cpu")).key == subgraph.structural_hash
-        requests = [session.request(subgraph, Decision.parse(decision)) for decision in TUNED]
+        assert request_for(session, subgraph, Decision(unit="cpu")).key == subgraph.structural_hash
+        requests = [request_for(session, subgraph, Decision.parse(decision)) for decision in TUNED]
         assert all(request.payload["record"] for request in requests)
         return {str(request.decision): request.key for request in requests}
 

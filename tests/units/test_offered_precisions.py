@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from layoutsel.compile.legality import check_legal
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import MODES
 from layoutsel.units.base import select, units
@@ -141,7 +142,7 @@ def test_a_decision_outside_of_the_mode_is_illegal():
     with pytest.raises(
         IllegalDecision, match="got precision bf16; expected one of f32, which precision 'f32'"
     ):
-        session.check_legal(decisions)
+        check_legal(session, decisions)
 
 
 def test_a_unit_without_the_precision_is_refused_by_name():

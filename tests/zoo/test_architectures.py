@@ -8,6 +8,7 @@ import pytest
 from reference import random_feeds, run_onnx
 from tiers import tiered
 
+from layoutsel.compile.make_plan import priced_problem
 from layoutsel.compile.session import Session
 from layoutsel.device.signature import Signature
 from layoutsel.errors import InvalidModel
@@ -81,7 +82,7 @@ def test_can_be_planned(name, tmp_path):
     assert session.model.name == name
     for candidates in session.candidates.values():
         assert any(decision.unit == "cpu" for decision in candidates.decisions)
-    problem = session.problem("roofline")
+    problem = priced_problem(session, "roofline")
     assert {node.id for node in problem.nodes} == set(session.graph.by_id)
 
 

@@ -8,7 +8,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from tvm_passes.isa import EXTENSIONS, VARIABLE, cpu_flags, isa_limit
-from tvm_passes.targets import elsewhere
+from tvm_passes.targets import cross_target
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -36,7 +36,7 @@ def unavailable() -> str | None:
 
 def absent() -> str | None:
     """Why the machine that code is generated for (:mod:`tvm_passes.targets`) has no tiles; None where it has."""
-    other = elsewhere()
+    other = cross_target()
     return unavailable() if other is None else unfit(other.host)
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from tvm.target import Target, codegen
 
 from tvm_passes.isa import EXTENSIONS, cpu_flags, isa_limit
-from tvm_passes.targets import elsewhere, kernel_threads
+from tvm_passes.targets import cross_target, kernel_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
         if target.attrs.get("num-cores"):
             return target
         return _with_cores(target, _cores())
-    other = elsewhere()
+    other = cross_target()
     if other is not None:
         return _with_cores(other.host, kernel_threads() or num_cores(other.host))
     limit = isa_limit()

@@ -10,12 +10,12 @@ from tvm.target import Target
 
 from tvm_passes import cuda, opencl
 from tvm_passes.errors import UnitUnavailable
-from tvm_passes.targets import elsewhere
+from tvm_passes.targets import cross_target
 
 
 def device_target(kind: str, host: Target | None = None) -> Target:
     """The target of the first device of a kind; of another machine's where code is generated for one."""
-    other = elsewhere()
+    other = cross_target()
     described = other.devices[kind].export() if other else _DESCRIBED[kind]()
     return Target(described, host=host) if host else Target(described)
 

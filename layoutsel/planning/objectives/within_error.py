@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from layoutsel.core.precision import REL_ERROR
 from layoutsel.planning.objectives.base import Answer, Assessed, Decisions, Objective
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.trade_off import (
@@ -13,7 +14,7 @@ from layoutsel.planning.trade_off import (
     squared_error,
     trade_offs,
 )
-from layoutsel.planning.values import REL_ERROR, WITHIN_ERROR
+from layoutsel.planning.values import WITHIN_ERROR
 
 
 def _assess(problem: PlanningProblem, decisions: Decisions) -> Assessed:

@@ -1,0 +1,69 @@
+"""Tensors between sub-graphs, with the prices of their boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from layoutsel.cost.place import Place
+from tvm_passes.decision import SubgraphId
+
+KINDS: Mapping[str, Callable[[Place], str]] = {
+    "transform": lambda place: place.layout,
+    "crossing": lambda place: place.unit,
+    "copy": lambda place: place.memory,
+}
+"""Kinds of boundaries: what of two places differs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """Where a tensor goes."""
+
+    consumer: SubgraphId | None
+    """Consuming sub-graph; None for an output of the model."""
+    input_index: int
+    """Which activation of the consumer, or which output of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor that leaves a sub-graph, or enters the model, with the prices of its boundaries."""
+
+    producer: SubgraphId | None
+    """Producing sub-graph; None for an input of the model."""
+    output_index: int
+    """Which output of the producer, or which input of the model."""
+    uses: tuple[Use, ...]
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    bytes: int = 0
+    transform_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Price of a layout change, by (source, destination); equal ones cost nothing."""
+    crossing_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Price of handing it to another unit of one memory, by (source, destination); equal ones cost nothing."""
+    copy_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Price of copying it to another memory, by (source, destination); equal ones cost nothing."""
+
+    @property
+    def name(self) -> str:
+        """``s3.0`` (output 0 of s3) or ``input.1`` (input 1 of the model)."""
+        return f"{self.producer or 'input'}.{self.output_index}"
+
+    def price(self, kind: str, source: Place, wanted: Place) -> float:
+        """Microseconds of a `kind` of boundary between two places; nothing where they do not differ in it."""
+        if not is_boundary(kind, source, wanted):
+            return 0.0
+        prices = {
+            "transform": self.transform_us,
+            "crossing": self.crossing_us,
+            "copy": self.copy_us,
+        }
+        return prices[kind][KINDS[kind](source), KINDS[kind](wanted)]
+
+
+def is_boundary(kind: str, source: Place, wanted: Place) -> bool:
+    """Whether there is a `kind` of boundary between two places; units of different memories only copy."""
+    if kind == "crossing" and source.memory != wanted.memory:
+        return False
+    return KINDS[kind](source) != KINDS[kind](wanted)
