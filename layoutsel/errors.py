@@ -15,6 +15,7 @@ from tvm_passes.errors import (
 
 __all__ = [
     "BuildError",
+    "Cancelled",
     "Decline",
     "Declined",
     "DeviceError",
@@ -26,8 +27,10 @@ __all__ = [
     "InvalidShape",
     "LayoutselError",
     "ModelTooLarge",
+    "RunTimeout",
     "UnitUnavailable",
     "UnsupportedModel",
+    "WorkerClosed",
 ]
 
 
@@ -45,6 +48,18 @@ class InputError(LayoutselError):
 
 class ForkedError(LayoutselError):
     """A model, or a device, that a forked process cannot use any more."""
+
+
+class Cancelled(LayoutselError):
+    """A run of a stage that its cancel token stopped, or kept from beginning."""
+
+
+class RunTimeout(LayoutselError):
+    """A run of a stage that took longer than its worker allows, or that waited for such a run."""
+
+
+class WorkerClosed(LayoutselError):
+    """A run that was given to a worker after its end, or too late before it."""
 
 
 class ImporterFault(Exception):

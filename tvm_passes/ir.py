@@ -17,12 +17,14 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import ERRORS, Decline, UnsupportedModel
 
 __all__ = [
+    "ENTRY",
     "Constant",
     "Expr",
     "ModulePass",
     "Var",
     "constant_of",
     "decline_of",
+    "entry_points",
     "is_tensor",
     "leaves",
     "main_bindings",
@@ -31,6 +33,9 @@ __all__ = [
     "substitute",
     "tensor_types",
 ]
+
+ENTRY = "layoutsel.entry"
+"""Attribute of functions that are called from outside, in a module of several: their number, from 0."""
 
 for _error in ERRORS:
     tvm_ffi.register_error(_error.__name__, _error)
@@ -109,6 +114,16 @@ def substitute(expr: Expr, replace: Callable[[Expr], Expr | None]) -> Expr:
         return TupleGetItem(substitute(expr.tuple_value, replace), expr.index)
     replacement = replace(expr)
     return expr if replacement is None else replacement
+
+
+def entry_points(module: tvm.IRModule) -> list[str]:
+    """Names of the functions that are called from outside: `main`, or one for each stage, in order."""
+    entries = {
+        gv.name_hint: int(function.attrs[ENTRY])
+        for gv, function in module.functions.items()
+        if function.attrs and ENTRY in function.attrs
+    }
+    return sorted(entries, key=entries.__getitem__) or ["main"]
 
 
 def main_bindings(function: relax.Function) -> list[relax.VarBinding]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import tvm
 from tvm import relax
 
 from tvm_passes.devices import HOST
-from tvm_passes.ir import Constant, Expr, ModulePass, Var, leaves, main_bindings, op_name
+from tvm_passes.ir import (
+    Constant,
+    Expr,
+    ModulePass,
+    Var,
+    entry_points,
+    leaves,
+    main_bindings,
+    op_name,
+)
 from tvm_passes.main_rewriter import MainRewriter
 
 
@@ -34,10 +43,10 @@ def weights_of(expr: Expr) -> Iterator[Weight]:
             yield Weight(leaf, HOST)
 
 
-def _weight_types(main: relax.Function) -> dict[Weight, relax.Type]:
-    """The constants of `main`, in order of first use, with the types of the parameters that replace them."""
+def _weight_types(module: tvm.IRModule) -> dict[Weight, relax.Type]:
+    """The constants of all entry points, in order of first use, with the types of the fields that replace them."""
     types: dict[Weight, relax.Type] = {}
-    for binding in main_bindings(main):
+    for binding in (b for name in entry_points(module) for b in main_bindings(module[name])):
         for weight in weights_of(binding.value):
             own = weight.constant.ty if weight.device == HOST else binding.var.ty
             types.setdefault(weight, own)
@@ -46,13 +55,13 @@ def _weight_types(main: relax.Function) -> dict[Weight, relax.Type]:
 
 def collect_weights(module: tvm.IRModule) -> list[Weight]:
     """Constants of `main` in the order of the tuple that :class:`LiftWeights` adds."""
-    return list(_weight_types(module["main"]))
+    return list(_weight_types(module))
 
 
 class _Lifting(MainRewriter):
-    def __init__(self, module: tvm.IRModule) -> None:
-        super().__init__(module)
-        self.types = _weight_types(self.main)
+    def __init__(self, module: tvm.IRModule, name: str, types: Mapping[Weight, relax.Type]) -> None:
+        super().__init__(module, name=name)
+        self.types = types
         self.packed = relax.Var("weights", relax.TupleType(list(self.types.values())))
         self.fields: dict[Weight, Var] = {}
         """Variable of the new `main` that holds a weight."""
@@ -61,7 +70,10 @@ class _Lifting(MainRewriter):
         return [*self.main.params, self.packed]
 
     def body(self, bindings: Sequence[relax.VarBinding]) -> None:
+        read = {weight for binding in bindings for weight in weights_of(binding.value)}
         for index, weight in enumerate(self.types):
+            if weight not in read:
+                continue
             self.fields[weight] = self.builder.emit(relax.TupleGetItem(self.packed, index))
             if weight.device == HOST:
                 self.mapping[weight.constant] = self.fields[weight]
@@ -78,6 +90,8 @@ class _Lifting(MainRewriter):
 class LiftWeights(ModulePass):
     """Turn the constants of `main` into one tuple parameter after the model's inputs.
 
+    In a module of several entry points, each takes the same tuple, which holds the constants of all.
+
     ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` → ``weights[1]``, which the
     caller must provide on that device.
 
@@ -89,4 +103,7 @@ class LiftWeights(ModulePass):
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Lift the weights of `module`."""
-        return _Lifting(module).run()
+        types = _weight_types(module)
+        for name in entry_points(module):
+            module = _Lifting(module, name, types).run()
+        return module

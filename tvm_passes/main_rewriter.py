@@ -30,26 +30,33 @@ class MainRewriter:
         The module to rewrite.
     keep
         Predicate of the other functions: False for those that the new `main` no longer calls.
+    name
+        Name of the function that is emitted again in place of `main`; see :func:`tvm_passes.ir.entry_points`.
     """
 
     # `relax.PyExprMutator` maps one binding to one value, in order. These passes also reorder bindings, join several into
     # one call, split one into several and change parameters; with a block builder each of these is a plain loop.
 
     def __init__(
-        self, module: tvm.IRModule, keep: Callable[[tvm.ir.BaseFunc], bool] = _keep_all
+        self,
+        module: tvm.IRModule,
+        keep: Callable[[tvm.ir.BaseFunc], bool] = _keep_all,
+        name: str = "main",
     ) -> None:
         self.module = module
-        self.main: relax.Function = module["main"]
-        self.builder = _builder_beside(module, keep)
+        self.name = name
+        self.main: relax.Function = module[name]
+        self.builder = _builder_beside(module, keep, name)
         self.mapping: dict[Expr, Expr] = {}
         """Value in the new `main` of each variable of the old one that is emitted, and of each replaced constant."""
 
     def run(self) -> tvm.IRModule:
         """Emit `main`; the rewritten module."""
         params = self.params()
-        self.mapping.update(zip(self.main.params, params, strict=False))
+        for old, new in zip(self.main.params, params, strict=False):
+            self.mapping.setdefault(old, new)
         attrs = dict(self.main.attrs) if self.main.attrs else None
-        with self.builder.function("main", params, attrs=attrs):
+        with self.builder.function(self.name, params, attrs=attrs):
             with self.builder.dataflow():
                 self.body(main_bindings(self.main))
                 result = self.builder.emit_output(self.result(self.main.body.body))
@@ -57,7 +64,10 @@ class MainRewriter:
         return self.builder.finalize()
 
     def params(self) -> list[Var]:
-        """Parameters of the new `main`: one for each old one, in order, then any further ones."""
+        """Parameters of the new `main`: one for each old one, in order, then any further ones.
+
+        A pass that takes others fills :attr:`mapping` itself.
+        """
         return list(self.main.params)
 
     def body(self, bindings: Sequence[relax.VarBinding]) -> None:
@@ -85,7 +95,7 @@ class MainRewriter:
 
 
 def _builder_beside(
-    module: tvm.IRModule, keep: Callable[[tvm.ir.BaseFunc], bool]
+    module: tvm.IRModule, keep: Callable[[tvm.ir.BaseFunc], bool], name: str
 ) -> relax.BlockBuilder:
     """A builder that holds the other functions of `module`, its attributes and its devices.
 
@@ -94,7 +104,7 @@ def _builder_beside(
     kept = {
         gv: function
         for gv, function in module.functions.items()
-        if gv.name_hint != "main" and keep(function)
+        if gv.name_hint != name and keep(function)
     }
     infos = {name: list(infos) for name, infos in module.global_infos.items()}
     return relax.BlockBuilder(tvm.IRModule(kept, attrs=module.attrs, global_infos=infos))

@@ -179,9 +179,14 @@ def _results(
 
 class _Merging(MainRewriter):
     def __init__(
-        self, module: tvm.IRModule, codegen: Mapping[str, str], apart: Collection[str]
+        self,
+        module: tvm.IRModule,
+        codegen: Mapping[str, str],
+        apart: Collection[str],
+        prefix: str,
     ) -> None:
         super().__init__(module, keep=lambda function: _unit_of(function) not in codegen)
+        self.prefix = prefix
         self.codegen = codegen
         self.apart = apart
         self.count = 0
@@ -202,7 +207,7 @@ class _Merging(MainRewriter):
         self, members: Sequence[relax.VarBinding], results: Sequence[Var], codegen: str
     ) -> Var:
         """Emit the call of a new external function; its value."""
-        name = f"p{self.count}"
+        name = f"{self.prefix}{self.count}"
         self.count += 1
         function, outside = _partition_function(self.module, members, results, name)
         function = function.with_attrs({"Codegen": codegen, "global_symbol": name})
@@ -238,8 +243,11 @@ class MergePartitions(ModulePass):
     unit with a call that does not.
     """
 
+    prefix: str = "p"
+    """Of the partitions' names, which a number follows; modules that are joined later need different ones."""
+
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
         """Merge the partitions of `module`."""
-        return _Merging(module, self.codegen, self.apart).run()
+        return _Merging(module, self.codegen, self.apart, self.prefix).run()

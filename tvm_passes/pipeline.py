@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import tvm
 from tvm import relax
@@ -20,6 +21,8 @@ from tvm_passes.order_subgraphs import OrderSubgraphs
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.place_devices import PlaceDevices, devices_of
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
+from tvm_passes.split_stages import StagePart, join_stages, split_stages
+from tvm_passes.stages import Stages, entry_name
 
 PREFERENCES = (
     Decision(unit="onednn", layout="NHWC"),
@@ -60,14 +63,55 @@ def lower(
     BuildError, Declined
         If a unit fails; the error names the unit, and the sub-graph or transform.
     """
-    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
     with whole_errors():
-        if order:
-            module = OrderSubgraphs(order)(module)
-        module = decide(module, decisions, not_transforming)
-        check_decided(module)
-        merged = MergePartitions(codegen, _devices() if order else ())(module)
-        return lower_units(merged, target)
+        module = _decided(module, decisions, not_transforming, order)
+        return lower_units(_merged(module, order), target)
+
+
+def lower_stages(
+    module: tvm.IRModule,
+    decisions: Mapping[SubgraphId, Decision],
+    target: tvm.target.Target,
+    stages: Stages,
+    not_transforming: frozenset[str] = frozenset(),
+    order: Sequence[SubgraphId] = (),
+) -> tuple[tvm.IRModule, list[StagePart]]:
+    """Take a partitioned module to lowered units with an entry point for each of the `stages`; else as :func:`lower`.
+
+    Returns
+    -------
+    module
+        All entry points; see :func:`tvm_passes.split_stages.entry_name`.
+    parts
+        Each alone: what it takes and gives.
+    """
+    with whole_errors():
+        decided = _decided(module, decisions, not_transforming, order)
+        parts = []
+        for part in split_stages(decided, stages):
+            merged = _merged(part.module, order, prefix=f"{entry_name(part.name)}_p")
+            parts.append(replace(part, module=lower_units(merged, target)))
+        return join_stages(parts), parts
+
+
+def _decided(
+    module: tvm.IRModule,
+    decisions: Mapping[SubgraphId, Decision],
+    not_transforming: frozenset[str],
+    order: Sequence[SubgraphId],
+) -> tvm.IRModule:
+    """Take a partitioned module to decided layouts (stage 2), checked, in the given order."""
+    if order:
+        module = OrderSubgraphs(order)(module)
+    module = decide(module, decisions, not_transforming)
+    check_decided(module)
+    return module
+
+
+def _merged(module: tvm.IRModule, order: Sequence[SubgraphId], prefix: str = "p") -> tvm.IRModule:
+    """Take decided layouts to merged partitions (stage 3)."""
+    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
+    return MergePartitions(codegen, _devices() if order else (), prefix)(module)
 
 
 def _devices() -> frozenset[str]:

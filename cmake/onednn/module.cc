@@ -8,6 +8,7 @@
 #include <string>
 
 #include "blueprint.h"
+#include "cancellation.h"
 #include "partition.h"
 #include "threads.h"
 
@@ -110,6 +111,10 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.onednn.compilations", Compilations)
       .def("layoutsel.onednn.set_profiling", SetProfiling)
       .def("layoutsel.onednn.version", Version)
+      .def("layoutsel.onednn.use_cache", UseCache)
+      .def("layoutsel.onednn.drop_cache", DropCache)
+      .def("layoutsel.watch", Watch)
+      .def("layoutsel.cancelling_instrument", Instrument)
       .def("layoutsel.set_num_threads", SetNumThreads)
       .def("layoutsel.get_num_threads", GetNumThreads);
 }

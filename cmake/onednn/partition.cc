@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <set>
 #include <sstream>
 
+#include "cancellation.h"
 #include "descriptors.h"
 
 namespace layoutsel {
@@ -17,6 +19,18 @@ namespace {
 
 std::atomic<bool> profiling{false};
 std::atomic<int64_t> compilations{0};
+thread_local int64_t current_cache = 0;
+
+struct Living {
+  std::mutex mutex;
+  std::set<Partitions*> all;
+};
+
+// Not destroyed: modules may outlive static objects.
+Living& AllPartitions() {
+  static Living* living = new Living;
+  return *living;
+}
 
 dnnl::engine& CpuEngine() {
   static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -37,9 +51,35 @@ void SetProfiling(bool on) { profiling = on; }
 
 int64_t Compilations() { return compilations; }
 
+void UseCache(int64_t id) { current_cache = id; }
+
+void DropCache(int64_t id) {
+  Living& living = AllPartitions();
+  std::lock_guard<std::mutex> lock(living.mutex);
+  for (Partitions* each : living.all) each->Drop(id);
+}
+
+Partitions::Partitions(std::string text) : text_(std::move(text)) {
+  Living& living = AllPartitions();
+  std::lock_guard<std::mutex> lock(living.mutex);
+  living.all.insert(this);
+}
+
+Partitions::~Partitions() {
+  Living& living = AllPartitions();
+  std::lock_guard<std::mutex> lock(living.mutex);
+  living.all.erase(this);
+}
+
+void Partitions::Drop(int64_t cache) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto first = made_.lower_bound({cache, 0});
+  made_.erase(first, made_.lower_bound({cache + 1, 0}));
+}
+
 std::shared_ptr<Partition> Partitions::Current() {
   std::lock_guard<std::mutex> lock(mutex_);
-  std::shared_ptr<Partition>& partition = by_threads_[omp_get_max_threads()];
+  std::shared_ptr<Partition>& partition = made_[{current_cache, omp_get_max_threads()}];
   if (partition == nullptr) partition = std::make_shared<Partition>(ParseGraph(text_));
   return partition;
 }
@@ -190,10 +230,14 @@ void Partition::Run(ffi::PackedArgs args) {
   }
   BindArena();
   if (!profiling) {
-    for (size_t i = 0; i < steps_.size(); ++i) Execute(i);
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      if (i > 0) BeginSubgraph();  // the first began with the call
+      Execute(i);
+    }
     return;
   }
   for (size_t i = 0; i < steps_.size(); ++i) {
+    if (i > 0) BeginSubgraph();
     auto start = std::chrono::steady_clock::now();
     Execute(i);
     std::chrono::duration<double, std::micro> passed = std::chrono::steady_clock::now() - start;

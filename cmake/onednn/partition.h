@@ -100,18 +100,33 @@ class Partition {
 // A partition for every number of threads that it is called with, kept.
 class Partitions {
  public:
-  explicit Partitions(std::string text) : text_(std::move(text)) {}
+  explicit Partitions(std::string text);
+  ~Partitions();
+  Partitions(const Partitions&) = delete;
+  Partitions& operator=(const Partitions&) = delete;
 
   const std::string& text() const { return text_; }
 
-  // The one for as many threads as OpenMP has in the calling thread.
+  // The one for the calling thread's cache and as many threads as OpenMP has in it.
   std::shared_ptr<Partition> Current();
+
+  // Gives up those of a cache.
+  void Drop(int64_t cache);
 
  private:
   std::string text_;
   std::mutex mutex_;
-  std::map<int, std::shared_ptr<Partition>> by_threads_;
+  // By cache and number of threads.
+  std::map<std::pair<int64_t, int>, std::shared_ptr<Partition>> made_;
 };
+
+// What the calling thread runs from now on uses the primitives of the cache `id`, made on use; 0 is
+// the cache that all threads share unless they say otherwise. Partitions run one at a time within a
+// cache, and at once in different ones.
+void UseCache(int64_t id);
+
+// Gives up the primitives of a cache, in all partitions of this process.
+void DropCache(int64_t id);
 
 // How many partitions had their primitives made in this process.
 int64_t Compilations();

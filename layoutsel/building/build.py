@@ -6,11 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
+from layoutsel.device.entry_points import EntryPoint
+from layoutsel.device.signature import Signature
 from layoutsel.model.graph import ModelGraph
 from tvm_passes import cuda
 from tvm_passes.arrays import array_of
@@ -19,10 +22,20 @@ from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.errors import BuildError, Declined
-from tvm_passes.ir import Expr, leaves, main_bindings, op_name
+from tvm_passes.ir import (
+    Expr,
+    entry_points,
+    leaves,
+    main_bindings,
+    op_name,
+    static_shape,
+    tensor_types,
+)
 from tvm_passes.lift_weights import LiftWeights, Weight, collect_weights, weights_of
-from tvm_passes.pipeline import build_context, lower
+from tvm_passes.pipeline import build_context, lower, lower_stages
 from tvm_passes.place_devices import devices_of
+from tvm_passes.split_stages import StagePart
+from tvm_passes.stages import Stages, entry_name
 from tvm_passes.weight_pool import packed_constant
 
 logger = logging.getLogger(__name__)
@@ -49,6 +62,8 @@ class Lowered:
     """Where each of the weights is read, …"""
     readers: tuple[str, ...] = ()
     """… and the sub-graph or transform that does so first; empty for a partition."""
+    entries: tuple[EntryPoint, ...] = ()
+    """One for each stage; empty where `main` is the only entry point."""
 
 
 def lower_decisions(
@@ -56,10 +71,12 @@ def lower_decisions(
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target | None = None,
     order: Sequence[SubgraphId] = (),
+    stages: Stages | None = None,
 ) -> Lowered:
     """Give every sub-graph the code that the decisions say. Not in two threads at once: TVM's block builders share a stack.
 
-    They are called in the `order`, where one is given; see :func:`tvm_passes.pipeline.lower`.
+    They are called in the `order`, where one is given; see :func:`tvm_passes.pipeline.lower`. Each of the `stages` becomes an
+    entry point of its own.
 
     A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it. What a device
     fails to transform, the host does.
@@ -74,7 +91,9 @@ def lower_decisions(
     not_transforming: set[str] = set()
     while True:
         try:
-            module = lower(graph.module, decisions, target, frozenset(not_transforming), order)
+            module, entries = _lower(
+                graph.module, decisions, target, stages, frozenset(not_transforming), order
+            )
             break
         except (BuildError, Declined) as error:
             if error.transform and _transforms(error.unit) and error.unit not in not_transforming:
@@ -97,6 +116,35 @@ def lower_decisions(
         devices_of(module),
         tuple(weight.device for weight in found),
         tuple(_readers(module, found)),
+        entries,
+    )
+
+
+def _lower(
+    module: tvm.IRModule,
+    decisions: Mapping[SubgraphId, Decision],
+    target: tvm.target.Target,
+    stages: Stages | None,
+    *rest: Any,
+) -> tuple[tvm.IRModule, tuple[EntryPoint, ...]]:
+    if not stages:
+        return lower(module, decisions, target, *rest), ()
+    lowered, parts = lower_stages(module, decisions, target, stages, *rest)
+    return lowered, tuple(_entry_point(part) for part in parts)
+
+
+def _entry_point(part: StagePart) -> EntryPoint:
+    main = part.module["main"]
+    types = [param.ty for param in main.params], tensor_types(main.body.body.ty)
+    inputs, outputs = (
+        tuple(
+            Signature(name=name, shape=static_shape(ty), dtype=str(ty.dtype))
+            for name, ty in zip(names, of, strict=True)
+        )
+        for names, of in zip((part.inputs, part.outputs), types, strict=True)
+    )
+    return EntryPoint(
+        name=part.name, function=entry_name(part.name), inputs=inputs, outputs=outputs
     )
 
 
@@ -114,8 +162,14 @@ def _transforms(unit: str) -> bool:
     return unit in BACKENDS and BACKENDS[unit].device != HOST
 
 
+def _bindings(module: tvm.IRModule) -> Iterator[relax.VarBinding]:
+    """Those of all entry points."""
+    for name in entry_points(module):
+        yield from main_bindings(module[name])
+
+
 def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:
-    for binding in main_bindings(module["main"]):
+    for binding in _bindings(module):
         if op_name(binding.value) in ("call_tir", "call_tir_inplace"):
             label = binding.var.name.rsplit("_", 1)[0]
             yield binding.value.args[0].name_hint, label
@@ -127,7 +181,7 @@ def _readers(module: tvm.IRModule, weights: Sequence[Weight]) -> Iterator[str]:
     """The label of the first call that reads each of `weights`."""
     labels: dict[Weight, str] = {}
     copies: dict[Expr, Weight] = {}
-    for binding in main_bindings(module["main"]):
+    for binding in _bindings(module):
         if op_name(binding.value) == "to_vdevice":
             copies.update((binding.var, weight) for weight in weights_of(binding.value))
             continue

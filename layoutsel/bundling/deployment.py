@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layoutsel.building.build import generate_code
+from layoutsel.building.build import Lowered, generate_code
 from layoutsel.bundling.compile import export_library
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.targets import features
@@ -14,6 +14,7 @@ from layoutsel.bundling.write import write_archive
 from layoutsel.compile.legality import check_legal
 from layoutsel.compile.plan_code import header_of
 from layoutsel.compile.verification import Reference, reference_of
+from layoutsel.device.entry_points import result_names
 from layoutsel.device.manifest import Check, Deployed, Manifest
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.runtime import artifact
@@ -48,9 +49,9 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
 
 
 def _write_model(making: Making, plan: Plan) -> int:
-    """Write the artifact into the bundle's folder; returns how many results its `main` gives, exposed logits included."""
+    """Write the artifact into the bundle's folder; returns how many results it gives, exposed logits included."""
     session = making.session
-    lowered = session.lower(plan.decisions, plan.order)
+    lowered = session.lower(plan.decisions, plan.order, plan.held_by_stages)
     with session.generating():
         executable = generate_code(lowered.module, lowered.target)
         library = making.folder / export_library(executable, making.folder, making.compiler)
@@ -62,7 +63,13 @@ def _write_model(making: Making, plan: Plan) -> int:
     model = artifact.Part(library=library, weights=lowered.weights, header=header)
     artifact.write(making.folder / _MODEL, model)
     library.unlink()
-    return len(tensor_types(lowered.module["main"].body.ty))
+    return _results(lowered)
+
+
+def _results(lowered: Lowered) -> int:
+    if not lowered.entries:
+        return len(tensor_types(lowered.module["main"].body.ty))
+    return len(result_names(lowered.entries))
 
 
 def _write_sample(making: Making, reference: Reference, results: int) -> Deployed:

@@ -150,7 +150,7 @@ class Building:
         return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
 
     def _lowered(self) -> Lowered:
-        return self._session.lower(self._decisions, self._plan.order)
+        return self._session.lower(self._decisions, self._plan.order, self._plan.held_by_stages)
 
 
 _ADVICE = {
@@ -195,6 +195,7 @@ def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
         "features": sorted(cpu_flags() & {*EXTENSIONS, *this_machine().isa}),
         "plan": documents.to_json(plan),
         "fallbacks": fallbacks,
+        "stages": [entry.to_json() for entry in lowered.entries],
         "calls": [list(call) for call in lowered.calls],
         "versions": all_versions(),
         "machine": str(this_machine()),

@@ -52,6 +52,7 @@ from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.stages import Stages
 from tvm_passes.targets import CrossTarget, for_threads, targeting
 from tvm_passes.weight_pool import WeightPool, sharing
 
@@ -182,11 +183,14 @@ class Session:
         return tuning_records(Path(self.options.logs) if self.options.logs else None)
 
     def lower(
-        self, decisions: Mapping[SubgraphId, Decision], order: Sequence[SubgraphId] = ()
+        self,
+        decisions: Mapping[SubgraphId, Decision],
+        order: Sequence[SubgraphId] = (),
+        stages: Stages | None = None,
     ) -> Lowered:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
-            lowered = lower_decisions(self.graph, decisions, order=order)
+            lowered = lower_decisions(self.graph, decisions, order=order, stages=stages)
         self.pages.evict()
         return lowered
 

@@ -14,6 +14,7 @@ from layoutsel.device.archive import BundleError
 from layoutsel.device.artifact_header import SUFFIX, read_header
 from layoutsel.device.artifact_parts import verify as verify_parts
 from layoutsel.device.device_errors import check_not_forked
+from layoutsel.device.entry_points import entries_of, results_of, whole
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.requirements import check, check_features, check_units
@@ -54,7 +55,7 @@ class Model:
         self._ownership = Ownership(
             weight for weight, place in zip(weights, places, strict=True) if place == HOST
         )
-        self._machine, self._main = machine, machine["main"]
+        self._machine, self._main = machine, whole(machine, entries_of(header))
         self.own_threads = OwnThreads(self.threads)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -89,8 +90,7 @@ class Model:
         bound = [_bound(*pair) for pair in zip(self.inputs, arguments, strict=True)]
         check_not_forked(self._devices)
         result = self.own_threads.run(self._main, *bound, self._weights)
-        results = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-        return self._ownership.own(bound, results)
+        return self._ownership.own(bound, results_of(result))
 
 
 def load(path: str | Path, *, verify: bool = False) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection, Sequence
 
 import tvm_ffi
 
@@ -19,8 +20,13 @@ _configured = threading.local()
 
 
 def available_threads() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(_CORES)
+
+
+def available_cores() -> Sequence[int]:
+    """Cores that this process may use."""
+    return tuple(_CORES)
 
 
 def shares_openmp() -> bool:
@@ -28,19 +34,26 @@ def shares_openmp() -> bool:
     return onednn.available() is None
 
 
-def set_threads(count: int) -> None:
+def set_threads(count: int, cores: Collection[int] | None = None) -> None:
     """Make the kernels that the calling thread runs use `count` threads from now on.
 
     This is for threads of our own, in measuring processes for instance: without the plugin, TVM's pool lets the calling
     thread run on the cores of this process, and never ends in a process that was forked. A model's calls go through
     :class:`~layoutsel.device.own_threads.OwnThreads`.
+
+    Parameters
+    ----------
+    cores
+        Where TVM's own pool computes; on all cores of this process where None. OpenMP's threads inherit the affinity of the
+        calling thread.
     """
     if shares_openmp():
         onednn.set_num_threads(count)
         return
-    if getattr(_configured, "count", None) == count:
+    used = sorted(cores) if cores is not None else _CORES
+    if getattr(_configured, "setting", None) == (count, used):
         return
     load_tvm_runtime()
     configure = tvm_ffi.get_global_func("runtime.config_threadpool")
-    configure(SHARE_ALL_CORES, count, [str(core) for core in _CORES])
-    _configured.count = count
+    configure(SHARE_ALL_CORES, count, [str(core) for core in used])
+    _configured.setting = count, used

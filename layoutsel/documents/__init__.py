@@ -22,6 +22,10 @@ from tvm_passes.errors import IllegalDecision, LayoutselError
 T = TypeVar("T")
 
 
+OPTIONAL: Mapping[str, Any] = {"optional": True}
+"""Metadata of a dataclass field that documents leave out while it has its default."""
+
+
 class DocumentError(LayoutselError):
     """A file that is not the document it should be."""
 
@@ -34,7 +38,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Decision):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: to_json(v) for f, v in fields if not (_is_optional(f) and v == f.default)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -135,16 +140,23 @@ def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
         if name not in fields:
             known = ", ".join(fields)
             raise DocumentError(file, f"{path}.{name}", "an unknown field", f"one of {known}")
-    for name in fields:
-        if name not in value:
+    for name, field in fields.items():
+        if name not in value and not _is_optional(field):
             raise DocumentError(file, f"{path}.{name}", "nothing", "this field")
-    read = {n: _read(hints[n], value[n], file, f"{path}.{n}") for n in fields}
+    read = {
+        n: _read(hints[n], value[n], file, f"{path}.{n}") if n in value else field.default
+        for n, field in fields.items()
+    }
     made = type_(**{name: read[name] for name, field in fields.items() if field.init})
     for name, field in fields.items():
         if not field.init and getattr(made, name) != read[name]:
             follows = f"{to_json(getattr(made, name))}, which follows from the other fields"
             raise DocumentError(file, f"{path}.{name}", str(to_json(read[name])), follows)
     return made
+
+
+def _is_optional(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("optional"))
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from layoutsel.planning.old_plans import UPGRADES
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
+from layoutsel.planning.stages import Stage, check_complete, make_stages
 from layoutsel.planning.trade_off import TradeOff
 from layoutsel.planning.values import MAKESPAN, SUM, Value
 from tvm_passes.decision import Decision, SubgraphId
@@ -128,6 +129,8 @@ class Plan:
     """Order in which sub-graphs are called; empty if it does not matter."""
     makespan: Makespan | None = field(init=False)
     """Time with `order`, if devices work while the host does; from `values`, None if the plan does not state it."""
+    stages: tuple[Stage, ...] = field(default=(), metadata=documents.OPTIONAL)
+    """Parts that are called on their own, each after those that it reads; empty if the model is one stage, ``main``."""
     trade_off: tuple[TradeOff, ...] = ()
     """Plans that time was weighed against error with, the fastest first; empty if the mode takes no budget."""
 
@@ -170,6 +173,25 @@ class Plan:
     def decisions(self) -> dict[SubgraphId, Decision]:
         """Decision by sub-graph."""
         return {subgraph.id: subgraph.decision for subgraph in self.subgraphs}
+
+    @property
+    def held_by_stages(self) -> dict[str, tuple[SubgraphId, ...]]:
+        """Sub-graphs by stage; empty if the model is one stage."""
+        return {stage.name: stage.subgraphs for stage in self.stages}
+
+    @property
+    def reads(self) -> dict[SubgraphId, tuple[str, ...]]:
+        """The tensors that each sub-graph reads."""
+        return {subgraph.id: subgraph.reads for subgraph in self.subgraphs}
+
+    def in_stages(
+        self,
+        subgraphs: Mapping[str, Sequence[SubgraphId]],
+        workers: Mapping[str, str] | None = None,
+    ) -> Plan:
+        """Cut the plan into stages of given sub-graphs; arguments and errors of :func:`~layoutsel.planning.stages.make_stages`."""
+        made = make_stages(subgraphs, self.reads, self.results, workers)
+        return replace(self, stages=made)
 
     def save(self, file: Path | str) -> None:
         """Write the plan to `file`, whole or not at all."""
@@ -316,7 +338,7 @@ def check_fits(
     PlanMismatch
         Names the first thing that differs.
     IllegalDecision
-        If a decision is no candidate of its sub-graph.
+        If a decision is no candidate of its sub-graph, or the stages do not hold every sub-graph once.
     """
     if plan.model_hash != model_hash:
         raise PlanMismatch(
@@ -337,6 +359,8 @@ def check_fits(
         )
     if problem is not None:
         problem.cost(plan.decisions)
+    if plan.stages:
+        check_complete(plan.stages, plan.reads, plan.results)
 
 
 def _check_duplicates(plan: Plan, file: str) -> None:

@@ -16,6 +16,8 @@ TENSOR_ALIGNMENT = 64
 
 _BFLOAT = 4
 """DLPack's code of bfloat16's kind, in DLDataType.code."""
+_UNSIGNED = 1
+"""That of unsigned integers."""
 _CODE_OFFSET = 20
 """Of that code in a DLTensor: behind the data pointer, the device and the number of axes."""
 
@@ -43,7 +45,10 @@ def placed(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
 
 def to_array(tensor: tvm_ffi.Tensor) -> np.ndarray:
     """An array on the memory of `tensor`, or a copy where that is not writeable."""
-    array = np.from_dlpack(tensor)
+    if str(tensor.dtype) == "bfloat16":
+        array = np.from_dlpack(_Bits(tensor)).view(dtype_of("bfloat16"))
+    else:
+        array = np.from_dlpack(tensor)
     return array if array.flags.writeable else array.copy()
 
 
@@ -59,6 +64,22 @@ def dtype_of(name: str) -> np.dtype[Any]:
     import ml_dtypes
 
     return np.dtype(ml_dtypes.bfloat16)
+
+
+class _Bits:
+    """Exports a tensor of bfloat16 through DLPack as integers, the only elements of that size that numpy takes."""
+
+    def __init__(self, tensor: tvm_ffi.Tensor) -> None:
+        self._tensor = tensor
+
+    def __dlpack__(self, **_options: Any) -> Any:
+        capsule = self._tensor.__dlpack__()
+        address = _get_pointer(capsule, b"dltensor")
+        ctypes.c_uint8.from_address(address + _CODE_OFFSET).value = _UNSIGNED
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return self._tensor.__dlpack_device__()
 
 
 class _Bfloat16:

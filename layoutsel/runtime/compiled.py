@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +21,18 @@ from layoutsel.device.device_errors import (
     device_error,
     located,
 )
+from layoutsel.device.entry_points import Program, entries_of, results_of, whole
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature
 from layoutsel.device.virtual_machine import synchronise, virtual_machine
+from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import DeviceError
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.binding import bind
 from layoutsel.runtime.linking import export_library
+from layoutsel.runtime.stages import StageWorker
 from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError
 
@@ -92,8 +95,9 @@ class CompiledModel:
         self._weights = tvm_ffi.convert(uploaded)
         places = zip(uploaded, self._places, strict=True)
         self._ownership = Ownership(weight for weight, place in places if place == HOST)
+        self.stages = entries_of(header)
         self._machine = virtual_machine(module, self._devices)
-        self._main = self._machine["main"]
+        self._main = whole(self._machine, self.stages)
         self.own_threads = OwnThreads(self.threads)
 
     @property
@@ -143,8 +147,7 @@ class CompiledModel:
     def _results(self, inputs: Sequence[np.ndarray]) -> list[tvm_ffi.Tensor]:
         tensors = [to_tensor(value) for value in inputs]
         result = self._answer(tensors)
-        results = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-        return self.running._ownership.own(tensors, results)
+        return self.running._ownership.own(tensors, results_of(result))
 
     def _answer(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
         """What `main` gives; where a device fails, and from then on, what the fallback's does."""
@@ -160,7 +163,7 @@ class CompiledModel:
                 # What lies on the device stays: freeing it may fail as well.
         return self._successor._answer(tensors)
 
-    def _call(self, main: tvm_ffi.Function, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
+    def _call(self, main: Callable[..., Any], tensors: Sequence[tvm_ffi.Tensor]) -> Any:
         check_not_forked(self._devices)
         try:
             return main(*tensors, self._weights)
@@ -183,11 +186,11 @@ class CompiledModel:
         place = located(error, run, self.header.get("calls", ()), self._devices)
         return device_error(error, place, self.plan["subgraphs"]) if place else None
 
-    def _instrumented(self, instrument: Callable[..., None]) -> tvm_ffi.Function:
-        """`main` of a virtual machine of its own."""
+    def _instrumented(self, instrument: Callable[..., None]) -> Callable[..., Any]:
+        """What computes the whole on a virtual machine of its own."""
         machine = virtual_machine(self._module, self._devices)
         machine["set_instrument"](instrument)
-        return machine["main"]
+        return whole(machine, self.stages)
 
     def _uploaded(self) -> list[tvm_ffi.Tensor]:
         """The weights, each where it is read."""
@@ -251,6 +254,19 @@ class CompiledModel:
             return 1e6 * (time.perf_counter() - start)
 
         return lambda: self.own_threads.run(call)
+
+    def worker(
+        self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
+    ) -> StageWorker:
+        """Make a worker that runs stages of this model on threads of its own; see :class:`~layoutsel.device.stage_worker.Worker`."""
+        program = Program(
+            module=self._module,
+            devices=self._devices,
+            entries=self.stages,
+            weights=self._weights,
+            ownership=self._ownership,
+        )
+        return StageWorker(program, threads=threads, cores=cores, limit_s=limit_s)
 
     def synchronise(self) -> None:
         """Wait for what runs on devices beside the host."""

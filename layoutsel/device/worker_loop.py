@@ -1,0 +1,145 @@
+"""The thread of a worker in one process: its queue, its limit of time, and its end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from layoutsel.device.entry_points import Program
+from layoutsel.device.own_threads import FORK_WAITS_S
+from layoutsel.device.turns import Turn
+from layoutsel.device.worker_jobs import Job, Settings, fail, resolve
+from layoutsel.device.worker_machines import Machines
+from layoutsel.errors import RunTimeout, WorkerClosed
+from tvm_passes.errors import LayoutselError
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+
+
+class Loop:
+    """A worker's thread in one process, and what it alone uses. It knows nothing of the worker, which may go."""
+
+    def __init__(self, program: Program, settings: Settings) -> None:
+        self.process = os.getpid()
+        self.turn = Turn("ran a stage", FORK_WAITS_S)
+        self._program, self._settings = program, settings
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        self._current: Job | None = None
+        self._overdue: Job | None = None
+        self._threads = [
+            threading.Thread(target=target, name=f"layoutsel-{name}", daemon=True)
+            for name, target in (("worker", self._work), ("limit", self._watch))
+        ]
+        for thread in self._threads:
+            thread.start()
+        _living.add(self)
+
+    def put(self, job: Job) -> None:
+        """Have a job done after those before it."""
+        if (overdue := self._overdue) is not None and overdue is self._current:
+            raise RunTimeout(self._still_busy(overdue))
+        self._jobs.put(job)
+
+    def leave(self) -> None:
+        """Have the threads end once all jobs are done; does not wait."""
+        if self.process == os.getpid():
+            self._jobs.put(None)
+
+    def stop(self, *, cancel: bool) -> None:
+        """End the threads, if they are of this process, and wait for that; see :meth:`Worker.close`."""
+        if self.process != os.getpid() or self._ended.is_set():
+            return
+        if cancel:
+            self._empty(WorkerClosed("the worker was closed before it began the run"))
+            if (job := self._current) is not None and job.token is not None:
+                job.token.cancel()
+        self._jobs.put(None)
+        worker, watch = self._threads
+        while worker.is_alive():
+            worker.join(_POLL_S)
+            if (overdue := self._overdue) is not None and overdue is self._current:
+                logger.warning("%s; its thread is left alone", self._still_busy(overdue))
+                return
+        watch.join()
+
+    def _work(self) -> None:
+        try:
+            with Machines(self._program, self._settings) as machines:
+                while (job := self._jobs.get()) is not None:
+                    if job.future.set_running_or_notify_cancel():
+                        with self.turn:
+                            self._do(job, machines.run)
+                    del job  # its tensors may go while the next is waited for
+        finally:
+            self._ended.set()
+
+    def _do(self, job: Job, run: Callable[[Job], Any]) -> None:
+        job.deadline_s = time.monotonic() + self._settings.limit_s
+        self._current = job
+        try:
+            resolve(job.future, lambda: run(job))
+        finally:
+            self._current = self._overdue = None
+
+    def _watch(self) -> None:
+        """Give up runs that take too long. A run that begins while this sleeps has at least as long to go."""
+        limit_s = self._settings.limit_s
+        delay_s = limit_s
+        while not self._ended.wait(delay_s):
+            job = self._current
+            left_s = job.deadline_s - time.monotonic() if job is not None else limit_s
+            delay_s = left_s if left_s > 0 else limit_s
+            if job is not None and left_s <= 0 and job is not self._overdue:
+                self._give_up(job)
+
+    def _give_up(self, job: Job) -> None:
+        """Fail an overdue job, and those that wait for it."""
+        self._overdue = job
+        if job.token is not None:
+            job.token.cancel()
+        limit_s = self._settings.limit_s
+        error = RunTimeout(
+            f"stage {job.entry.name!r} ran longer than {limit_s:g} s, the limit of its worker: "
+            f"give the worker a longer one, or the run a token"
+        )
+        fail(job.future, error)
+        self._empty(RunTimeout(self._still_busy(job)))
+
+    def _empty(self, error: LayoutselError) -> None:
+        """Fail the jobs that wait."""
+        waiting = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.append(self._jobs.get_nowait())
+        for job in waiting:
+            if job is None:
+                self._jobs.put(None)  # the end stays the end
+            else:
+                fail(job.future, error)
+
+    def _still_busy(self, job: Job) -> str:
+        return (
+            f"the worker still runs stage {job.entry.name!r}, which took longer than {self._settings.limit_s:g} s: "
+            f"use another worker"
+        )
+
+
+_living: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """No thread may compute while the interpreter and its libraries go."""
+    for loop in list(_living):
+        loop.stop(cancel=True)

@@ -1,0 +1,88 @@
+"""What a worker's thread computes with: affinity, number of threads, primitives and virtual machines of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.device.cancellation import CancelToken, instrument
+from layoutsel.device.device_errors import check_not_forked
+from layoutsel.device.entry_points import Program, results_of
+from layoutsel.device.threads import set_threads, shares_openmp
+from layoutsel.device.virtual_machine import virtual_machine
+from layoutsel.device.worker_jobs import Job, Settings
+from tvm_passes.onednn.plugin import function
+
+_caches = itertools.count(1)
+"""Numbers of primitive caches; 0 is the one of all other threads."""
+
+
+class Machines:
+    """Virtual machines of one thread, made on use: one that tokens stop, and one that never asks a token.
+
+    A context manager for the life of that thread.
+    """
+
+    def __init__(self, program: Program, settings: Settings) -> None:
+        self._program, self._settings = program, settings
+        self._cache = next(_caches)
+        self._is_set_up = False
+        self._token: CancelToken | None = None
+        self._made: dict[bool, tvm_ffi.Module] = {}
+        self._functions: dict[tuple[str, bool], Callable[..., Any]] = {}
+
+    def __enter__(self) -> Machines:
+        if shares_openmp():
+            function("layoutsel.onednn.use_cache")(self._cache)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if shares_openmp():
+            function("layoutsel.onednn.drop_cache")(self._cache)
+
+    def run(self, job: Job) -> Any:
+        """The results of a job."""
+        self._set_up()
+        check_not_forked(self._program.devices)
+        main = self._function(job.entry.function, job.token is not None)
+        if job.token is None:
+            result = main(*job.inputs, self._program.weights)
+        else:
+            job.token.check()
+            self._token = job.token
+            with job.token.watching():
+                result = main(*job.inputs, self._program.weights)
+        results = results_of(result)[: len(job.entry.outputs)]
+        return job.finish(self._program.ownership.own(job.inputs, results))
+
+    def _set_up(self) -> None:
+        """Set affinity and threads of the calling thread, before OpenMP starts others, which inherit them."""
+        if self._is_set_up:
+            return
+        cores = self._settings.cores
+        if cores:
+            os.sched_setaffinity(0, cores)  # of this thread alone
+        set_threads(self._settings.threads, cores or None)
+        self._is_set_up = True
+
+    def _function(self, name: str, is_watched: bool) -> Callable[..., Any]:
+        key = name, is_watched
+        if key not in self._functions:
+            self._functions[key] = self._machine(is_watched)[name]
+        return self._functions[key]
+
+    def _machine(self, is_watched: bool) -> tvm_ffi.Module:
+        if is_watched not in self._made:
+            machine = virtual_machine(self._program.module, self._program.devices)
+            if is_watched:
+                machine["set_instrument"](instrument(self._current_token))
+            self._made[is_watched] = machine
+        return self._made[is_watched]
+
+    def _current_token(self) -> CancelToken:
+        assert self._token is not None, "only runs with a token use this machine"
+        return self._token

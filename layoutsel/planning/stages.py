@@ -1,0 +1,113 @@
+"""Stages of a plan: parts of a model that are called on their own, on workers of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tvm_passes.decision import SubgraphId
+from tvm_passes.errors import IllegalDecision
+from tvm_passes.stages import check_reads, check_stages
+
+Reads = Mapping[SubgraphId, Sequence[str]]
+"""The tensors that each sub-graph reads: ``s3.0`` is output 0 of s3, ``input.1`` input 1 of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Part of a plan that is called on its own, such as a trunk, a branch or a node's part."""
+
+    name: str
+    """Unique in its plan; letters, digits and ``_``."""
+    subgraphs: tuple[SubgraphId, ...]
+    inputs: tuple[str, ...]
+    """Tensors that it takes: inputs of the model such as ``input.0``, and results of earlier stages such as ``s3.0``."""
+    outputs: tuple[str, ...]
+    """Tensors that it gives: results for later stages such as ``s3.0``, and outputs of the model such as ``output.0``."""
+    worker: str = ""
+    """Name of the worker that runs it, for instance of a unit; empty where that is open."""
+
+
+def make_stages(
+    subgraphs: Mapping[str, Sequence[SubgraphId]],
+    reads: Reads,
+    results: Sequence[str],
+    workers: Mapping[str, str] | None = None,
+) -> tuple[Stage, ...]:
+    """Make stages of given sub-graphs.
+
+    Parameters
+    ----------
+    subgraphs
+        By the stage's name; a stage comes after those whose tensors it reads.
+    reads
+        Of every sub-graph of the model.
+    results
+        The tensors that the model returns, named as in `reads`.
+    workers
+        By the stage's name, where known.
+
+    Raises
+    ------
+    IllegalDecision
+        If a sub-graph is in no stage or in two, or a stage reads a tensor of a later one.
+    """
+    check_stages(subgraphs, reads)
+    home = {id_: name for name, held in subgraphs.items() for id_ in held}
+    order = list(subgraphs)
+    inputs: dict[str, dict[str, None]] = {name: {} for name in subgraphs}
+    outputs: dict[str, dict[str, None]] = {name: {} for name in subgraphs}
+    for consumer in reads:
+        for tensor in reads[consumer]:
+            here, there = home[consumer], home.get(_producer(tensor))
+            if there == here:
+                continue
+            inputs[here][tensor] = None
+            if there is not None:
+                check_reads(order, here, there, tensor)
+                outputs[there][tensor] = None
+    for index, tensor in enumerate(results):
+        where = home.get(_producer(tensor), order[-1])
+        outputs[where][f"output.{index}"] = None
+        if _producer(tensor) not in home:
+            inputs[where][tensor] = None
+    return tuple(
+        Stage(
+            name=name,
+            subgraphs=tuple(held),
+            inputs=tuple(inputs[name]),
+            outputs=tuple(outputs[name]),
+            worker=(workers or {}).get(name, ""),
+        )
+        for name, held in subgraphs.items()
+    )
+
+
+def check_complete(stages: Sequence[Stage], reads: Reads, results: Sequence[str]) -> None:
+    """Refuse stages that do not fit the model, or do not fit together.
+
+    Raises
+    ------
+    IllegalDecision
+        Names the first thing that differs.
+    """
+    names = [stage.name for stage in stages]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise IllegalDecision(f"two stages are called {twice!r}: expected different names")
+    expected = make_stages({stage.name: stage.subgraphs for stage in stages}, reads, results)
+    for got, want in zip(stages, expected, strict=True):
+        for field in ("inputs", "outputs"):
+            listed, needed = set(getattr(got, field)), set(getattr(want, field))
+            if listed != needed:
+                raise IllegalDecision(
+                    f"stage {got.name!r}: got the {field} {_listed(listed)}; expected {_listed(needed)}, "
+                    f"by its sub-graphs"
+                )
+
+
+def _producer(tensor: str) -> SubgraphId:
+    return SubgraphId(tensor.rpartition(".")[0])
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
