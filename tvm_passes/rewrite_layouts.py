@@ -113,7 +113,7 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
             **attrs,
             "layoutsel.unit": decision.unit,
             "layoutsel.layout": decision.layout,
-            "layoutsel.core.precision": decision.precision,
+            "layoutsel.precision": decision.precision,
             "layoutsel.algorithm": decision.algorithm,
             "layoutsel.in_layouts": list(inputs),
             "layoutsel.out_layouts": list(outputs),

@@ -122,7 +122,7 @@ def _rounded(
     function: relax.Function, logical: relax.Function
 ) -> tuple[relax.Function, frozenset[int]]:
     """`logical` in the precision that was decided for `function`, and which of its parameters lie in bfloat16."""
-    if str(function.attrs["layoutsel.core.precision"]) != BF16:
+    if str(function.attrs["layoutsel.precision"]) != BF16:
         return logical, frozenset()
     inputs, (output,) = decided_layouts(function)
     halves = {index for index, layout in enumerate(inputs) if storage_of(layout) == BF16}
