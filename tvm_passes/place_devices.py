@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import tvm
 from tvm import relax
@@ -26,14 +27,21 @@ def devices_of(module: tvm.IRModule) -> tuple[str, ...]:
     return (HOST, *found)
 
 
-def _plain_target(module: tvm.IRModule, kind: str) -> tvm.target.Target:
-    """Target of a kind for the types of values, with the architecture of the kernels.
+def _arch(module: tvm.IRModule, kind: str) -> str:
+    """Architecture of the kernels of a kind; empty where they have none."""
+    targets = (f.attrs["target"] for f in module.functions.values() if device_of(f) == kind != HOST)
+    arch = next((target.attrs.get("arch") for target in targets), None)
+    return str(arch or "")
+
+
+@cache
+def _vdevice(kind: str, arch: str) -> VDevice:
+    """Device of the types of values; one object, by which TVM knows it, for all modules that are joined later.
 
     Without an architecture TVM would look for a GPU on this machine.
     """
-    targets = (f.attrs["target"] for f in module.functions.values() if device_of(f) == kind != HOST)
-    arch = next((target.attrs.get("arch") for target in targets), None)
-    return tvm.target.Target({"kind": kind, "arch": str(arch)} if arch else kind)
+    target = tvm.target.Target({"kind": kind, "arch": arch} if arch else kind)
+    return VDevice(target, 0, "global")
 
 
 class _Placing(MainRewriter):
@@ -41,7 +49,7 @@ class _Placing(MainRewriter):
         super().__init__(module)
         self.outside = outside
         names = devices_of(module)
-        self.vdevices = {name: VDevice(_plain_target(module, name), 0, "global") for name in names}
+        self.vdevices = {name: _vdevice(name, _arch(module, name)) for name in names}
         self.devices: dict[Expr, str] = {}
         """Device of each value of the new `main`."""
         self.copies: dict[tuple[Expr, str], Expr] = {}

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
+from tvm.relax.global_info import VDevice
 
 from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.inlining import redirect
 from tvm_passes.ir import ENTRY, Expr, Var, leaves, main_bindings
 from tvm_passes.main_rewriter import MainRewriter
+from tvm_passes.place_devices import devices_of
 from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.stages import Stages, check_reads, check_stages, entry_name
 
@@ -214,7 +216,7 @@ def join_stages(parts: Sequence[StagePart]) -> tvm.IRModule:
     """
     builder = relax.BlockBuilder()
     attrs: dict[str, list[object]] = {}
-    devices: dict[str, list[object]] = {}
+    devices: list[VDevice] = []
     for number, part in enumerate(parts):
         mapping = {
             gv: builder.add_func(function, gv.name_hint)
@@ -224,16 +226,14 @@ def join_stages(parts: Sequence[StagePart]) -> tvm.IRModule:
         name = entry_name(part.name)
         main = redirect(part.module["main"], mapping)
         builder.add_func(main.with_attrs({"global_symbol": name, ENTRY: number}), name)
-        _extend(attrs, part.module.attrs or {})
-        _extend(devices, part.module.global_infos)
+        for key, values in (part.module.attrs or {}).items():
+            attrs.setdefault(str(key), []).extend(values)
+        placed = part.module.global_infos.get("vdevice", ())
+        devices += [device for device in placed if device not in devices]
     joined = builder.get()
-    for key, values in devices.items():
-        joined.update_global_info(key, values)
+    if devices:
+        kinds = devices_of(joined)
+        joined.update_global_info(
+            "vdevice", sorted(devices, key=lambda device: kinds.index(device.target.kind.name))
+        )
     return joined.with_attrs(attrs)
-
-
-def _extend(lists: dict[str, list[object]], more: Mapping[str, Iterable[object]]) -> None:
-    """Append to each of `lists` the new ones of the list of the same name."""
-    for key, values in more.items():
-        known = lists.setdefault(str(key), [])
-        known += [value for value in values if value not in known]

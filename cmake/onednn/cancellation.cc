@@ -4,6 +4,7 @@
 #include <tvm/ffi/string.h>
 
 #include <string>
+#include <string_view>
 
 namespace layoutsel {
 
@@ -11,7 +12,16 @@ namespace {
 
 thread_local Cancellation* watched = nullptr;
 
-constexpr const char* kBuiltin = "vm.builtin.";
+// Prefix of the virtual machine's own functions.
+constexpr std::string_view kBuiltin = "vm.builtin.";
+
+bool IsBuiltin(ffi::AnyView name) {
+  // The machine passes a plain pointer, which need not be copied; Python passes a string.
+  if (auto text = name.try_cast<const char*>()) {
+    return std::string_view(*text).substr(0, kBuiltin.size()) == kBuiltin;
+  }
+  return name.cast<std::string>().rfind(kBuiltin, 0) == 0;
+}
 
 }  // namespace
 
@@ -31,7 +41,7 @@ void BeginSubgraph() {
 ffi::Function Instrument() {
   return ffi::Function::FromPacked([](ffi::PackedArgs args, ffi::Any*) {
     if (watched == nullptr || !args[2].cast<bool>()) return;
-    if (args[1].cast<std::string>().rfind(kBuiltin, 0) != 0) BeginSubgraph();
+    if (!IsBuiltin(args[1])) BeginSubgraph();
   });
 }
 
