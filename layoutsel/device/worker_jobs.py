@@ -77,13 +77,17 @@ class Job:
     future: StageFuture = field(default_factory=StageFuture)
     deadline_s: float = 0.0
 
+    def release(self) -> None:
+        """Let go of the tensors, and of all that the caller gave."""
+        self.inputs, self.finish = (), list
+
 
 def resolve(future: StageFuture, work: Callable[[], Any]) -> None:
     """Give a future the result or error of `work`, unless its time was up before."""
     try:
         result = work()
     except BaseException as error:
-        # Its frames hold the job's tensors; the future may be kept for long.
+        # Its frames may hold results, and the future may be kept for long.
         traceback.clear_frames(error.__traceback__)
         del work
         fail(future, error)

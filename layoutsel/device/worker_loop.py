@@ -91,6 +91,8 @@ class Loop:
             resolve(job.future, lambda: run(job))
         finally:
             self._current = self._overdue = None
+            # An error's traceback refers to the job, in a circle that only the garbage collector ends.
+            job.release()
 
     def _watch(self) -> None:
         """Give up runs that take too long. A run that begins while this sleeps has at least as long to go."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ import layoutsel
 from layoutsel.device import worker_machines
 from layoutsel.device.cancellation import CancelToken
 from layoutsel.errors import Cancelled, InputError, LayoutselError
-from layoutsel.runtime.arrays import to_tensor
+from layoutsel.runtime.arrays import TENSOR_ALIGNMENT, to_tensor
 from tvm_passes.onednn import available
 
 needs_plugin = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -224,17 +225,19 @@ class TestCancelling:
             worker.run("trunk", {"input.0": image()}, whole).result(LIMIT_S)
             assert whole.begun == count
 
-    def test_leaves_no_memory_behind(self, deep):
+    def test_leaves_no_memory_behind(self, deep, request):
         """The inputs go with the caller's last reference, even while the future is kept."""
         with deep.worker() as worker:
             futures = []
+            gc.disable()
+            request.addfinalizer(gc.enable)
             for after in range(DEPTH):
-                x = image()
-                alive = weakref.ref(x)
+                x, memory = aligned(image())
+                alive = weakref.ref(memory)
                 futures.append(worker.run("trunk", {"input.0": x}, CancelToken(after=after)))
                 with pytest.raises(Cancelled):
                     futures[-1].result(LIMIT_S)
-                del x
+                del x, memory
                 wait_for(lambda alive=alive: alive() is None)
                 assert alive() is None
 
@@ -266,6 +269,15 @@ class TestCancelling:
                     future.result(LIMIT_S)
             assert token.begun == 0
             assert set(after.result(LIMIT_S))
+
+
+def aligned(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A copy that tensors are made of without another copy, and the array whose memory it lies in."""
+    memory = np.empty(array.nbytes + TENSOR_ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % TENSOR_ALIGNMENT
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy, memory
 
 
 def wait_for(condition) -> None:
