@@ -57,6 +57,10 @@ class Program:
     """The tuple that every function takes after its inputs."""
     ownership: Ownership
     """Keeps results apart from inputs and weights."""
+    calls: Sequence[Sequence[str]] = ()
+    """What the stages call: the function, and the sub-graph or transform that it computes."""
+    subgraphs: Sequence[Mapping[str, Any]] = ()
+    """Those of the plan, as JSON data; errors of devices name them."""
 
 
 def entries_of(header: Mapping[str, Any]) -> tuple[EntryPoint, ...]:

@@ -10,11 +10,13 @@ from typing import Any
 import tvm_ffi
 
 from layoutsel.device.cancellation import CancelToken, instrument
-from layoutsel.device.device_errors import check_not_forked
+from layoutsel.device.device_errors import Watch, check_not_forked, device_error, located
 from layoutsel.device.entry_points import Program, results_of
 from layoutsel.device.threads import set_threads, shares_openmp
 from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.device.worker_jobs import Job, Settings
+from layoutsel.errors import Cancelled, DeviceError
+from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import function
 
 _caches = itertools.count(1)
@@ -48,16 +50,40 @@ class Machines:
         """The results of a job."""
         self._set_up()
         check_not_forked(self._program.devices)
-        main = self._function(job.entry.function, job.token is not None)
-        if job.token is None:
-            result = main(*job.inputs, self._program.weights)
-        else:
-            job.token.check()
-            self._token = job.token
-            with job.token.watching():
-                result = main(*job.inputs, self._program.weights)
+        try:
+            result = self._result(job)
+        except Cancelled:
+            raise
+        except Exception as error:
+            failure = self._device_error(error, job)
+            if failure is None:
+                raise
+            raise failure from error
         results = results_of(result)[: len(job.entry.outputs)]
         return job.finish(self._program.ownership.own(job.inputs, results))
+
+    def _result(self, job: Job) -> Any:
+        main = self._function(job.entry.function, job.token is not None)
+        if job.token is None:
+            return main(*job.inputs, self._program.weights)
+        job.token.check()
+        self._token = job.token
+        with job.token.watching():
+            return main(*job.inputs, self._program.weights)
+
+    def _device_error(self, error: Exception, job: Job) -> DeviceError | None:
+        """`error` with the device and the sub-graph, which a second run finds; None if it is the host's."""
+        program = self._program
+        if all(kind == HOST for kind in program.devices):
+            return None
+
+        def run(watch: Watch) -> None:
+            machine = virtual_machine(program.module, program.devices)
+            machine["set_instrument"](watch)
+            machine[job.entry.function](*job.inputs, program.weights)
+
+        place = located(error, run, program.calls, program.devices)
+        return device_error(error, place, program.subgraphs) if place else None
 
     def _set_up(self) -> None:
         """Set affinity and threads of the calling thread, before OpenMP starts others, which inherit them."""

@@ -265,6 +265,8 @@ class CompiledModel:
             entries=self.stages,
             weights=self._weights,
             ownership=self._ownership,
+            calls=self.header.get("calls", ()),
+            subgraphs=self.plan["subgraphs"],
         )
         return StageWorker(program, threads=threads, cores=cores, limit_s=limit_s)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -36,3 +39,45 @@ def test_stages_on_a_device(there):
     for found in (model(x), [results["output.0"], results["output.1"]]):
         for got, one in zip(found, want, strict=True):
             np.testing.assert_allclose(got, one, rtol=1e-4, atol=1e-5)
+
+
+FAILING = """
+import sys
+import numpy as np
+import layoutsel
+from layoutsel.device.cancellation import CancelToken
+model = layoutsel.load(sys.argv[1])
+x = {"input.0": np.ones((1, 8, 10, 10), "float32")}
+with model.worker() as worker:
+    for token in (None, CancelToken()):
+        taps = worker.run("trunk", x).result(60)
+        error = worker.run("a", taps, token).exception(60)
+        print(type(error).__name__, error)
+    print(worker.run("b", taps).exception(60))
+"""
+
+
+def test_a_failing_device_is_named_with_the_sub_graph(tmp_path):
+    """Its driver builds no kernel there; stages of the host go on."""
+    plan = planned(network(1), ("cpu",))
+    (held,) = (stage.subgraphs for stage in plan.stages if stage.name == "a")
+    subgraphs = (replace(s, decision=DEVICE if s.id in held else HOST) for s in plan.subgraphs)
+    plan = replace(plan, subgraphs=tuple(subgraphs))
+    path = layoutsel.compile_plan(network(1), plan, units=["cpu", "opencl"]).save(
+        tmp_path / "model.so"
+    )
+    broken = {"POCL_EXTRA_BUILD_FLAGS": "-bogus", "POCL_CACHE_DIR": str(tmp_path / "cache")}
+    ran = subprocess.run(
+        [sys.executable, "-c", FAILING, path],
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **broken},
+    )
+    first, second, third = ran.stdout.splitlines()
+    said = f"DeviceError sub-graph {held[0]} (nn.conv2d"
+    assert first.startswith(said)
+    assert second.startswith(said)
+    assert "the driver does not build its kernel" in first
+    assert third == "None"
