@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from layoutsel.device.archive import BundleError
 from layoutsel.device.artifact_header import SUFFIX, read_header
 from layoutsel.device.artifact_parts import verify as verify_parts
 from layoutsel.device.device_errors import check_not_forked
-from layoutsel.device.entry_points import entries_of, results_of, whole
+from layoutsel.device.entry_points import Program, entries_of, results_of, whole
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.requirements import check, check_features, check_units
 from layoutsel.device.signature import Signature
+from layoutsel.device.stage_worker import TensorWorker
 from layoutsel.device.tensors import copied, elements_of, ends, nbytes_of, tensor_of
 from layoutsel.device.virtual_machine import load_library, virtual_machine
+from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import InputError
 from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import available as load_thread_pool
@@ -51,11 +53,19 @@ class Model:
         machine = virtual_machine(module, self._devices)
         places = header.get("places") or [HOST] * len(header["weights"])
         weights = list(_weights(path, header, places))
-        self._weights = tvm_ffi.convert(weights)
-        self._ownership = Ownership(
-            weight for weight, place in zip(weights, places, strict=True) if place == HOST
+        self._program = Program(
+            module=module,
+            devices=self._devices,
+            entries=entries_of(header),
+            weights=tvm_ffi.convert(weights),
+            ownership=Ownership(
+                weight for weight, place in zip(weights, places, strict=True) if place == HOST
+            ),
+            calls=header.get("calls", ()),
+            subgraphs=header["plan"]["subgraphs"],
         )
-        self._machine, self._main = machine, whole(machine, entries_of(header))
+        self.stages = self._program.entries
+        self._machine, self._main = machine, whole(machine, self.stages)
         self.own_threads = OwnThreads(self.threads)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -89,8 +99,14 @@ class Model:
             raise InputError(f"got {len(arguments)} inputs; expected {len(self.inputs)}: {names}")
         bound = [_bound(*pair) for pair in zip(self.inputs, arguments, strict=True)]
         check_not_forked(self._devices)
-        result = self.own_threads.run(self._main, *bound, self._weights)
-        return self._ownership.own(bound, results_of(result))
+        result = self.own_threads.run(self._main, *bound, self._program.weights)
+        return self._program.ownership.own(bound, results_of(result))
+
+    def worker(
+        self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
+    ) -> TensorWorker:
+        """Make a worker that runs stages on threads of its own; see :class:`~layoutsel.device.stage_worker.TensorWorker`."""
+        return TensorWorker(self._program, threads=threads, cores=cores, limit_s=limit_s)
 
 
 def load(path: str | Path, *, verify: bool = False) -> Model:

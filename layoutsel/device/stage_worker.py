@@ -22,7 +22,7 @@ from layoutsel.errors import WorkerClosed
 from tvm_passes.errors import LayoutselError
 
 
-class Worker:
+class TensorWorker:
     """Runs stages of one model, one after the other, on threads of its own. Several workers run at once.
 
     The caller's threads, OpenMP settings and affinity stay as they are. A context manager: its end is :meth:`close`. In a
@@ -125,7 +125,7 @@ class Worker:
             if self._loop is not None:
                 self._loop.stop(cancel=cancel)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> TensorWorker:
         return self
 
     def __exit__(

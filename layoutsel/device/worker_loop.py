@@ -57,7 +57,7 @@ class Loop:
             self._jobs.put(None)
 
     def stop(self, *, cancel: bool) -> None:
-        """End the threads, if they are of this process, and wait for that; see :meth:`Worker.close`."""
+        """End the threads, if they are of this process, and wait for that; see :meth:`TensorWorker.close`."""
         if self.process != os.getpid() or self._ended.is_set():
             return
         if cancel:

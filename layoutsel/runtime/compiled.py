@@ -258,7 +258,7 @@ class CompiledModel:
     def worker(
         self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
     ) -> StageWorker:
-        """Make a worker that runs stages of this model on threads of its own; see :class:`~layoutsel.device.stage_worker.Worker`."""
+        """Make a worker that runs stages of this model on threads of its own; see :class:`~layoutsel.device.stage_worker.TensorWorker`."""
         program = Program(
             module=self._module,
             devices=self._devices,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from layoutsel.device.cancellation import CancelToken
-from layoutsel.device.stage_worker import Worker
+from layoutsel.device.stage_worker import TensorWorker
 from layoutsel.device.worker_jobs import StageFuture
 from layoutsel.runtime.arrays import to_array, to_tensor
 from layoutsel.runtime.binding import bind
 
 
-class StageWorker(Worker):
+class StageWorker(TensorWorker):
     """A worker whose runs take and give arrays by name."""
 
     def run(

@@ -11,6 +11,7 @@ from small_models import IMAGE, image, model_of
 
 import layoutsel
 import layoutsel.device
+from layoutsel.runtime.arrays import to_tensor
 from tests.runtime.branching import expected
 from tvm_passes.cpu.host import has_bf16, host_target
 from tvm_passes.decision import Decision
@@ -104,9 +105,16 @@ def test_deployed_without_numpy_and_traced(plan, tmp_path):
     path = model.save(tmp_path / "staged.so")
     x = image()
     want = model(x)
-    found = layoutsel.device.load(path)(x)
-    for got, one in zip(found, want, strict=True):
-        np.testing.assert_array_equal(np.from_dlpack(got), one)
+    deployed = layoutsel.device.load(path)
+    tensors = {"input.0": to_tensor(x)}
+    with deployed.worker() as worker:
+        for stage in deployed.stages:
+            given = [tensors[one.name] for one in stage.inputs]
+            results = worker.start(stage.name, given).result(LIMIT_S)
+            tensors.update(zip([one.name for one in stage.outputs], results, strict=True))
+    for found in (deployed(x), [tensors["output.0"], tensors["output.1"]]):
+        for got, one in zip(found, want, strict=True):
+            np.testing.assert_array_equal(np.from_dlpack(got), one)
     events = model.trace([x])
     traced = {event.name for event in events if event.kind == "subgraph"}
     assert traced == set(plan.decisions)
