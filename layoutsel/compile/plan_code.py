@@ -19,6 +19,7 @@ from tvm.support import cc
 
 from layoutsel import documents
 from layoutsel.building.build import Lowered, generate_code
+from layoutsel.building.kernel_groups import generate_in_groups
 from layoutsel.compile.handing_over import entries, received
 from layoutsel.compile.session import Session
 from layoutsel.compile.versions import all_versions
@@ -36,7 +37,6 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.errors import BuildError
 from tvm_passes.isa import EXTENSIONS, cpu_flags
-from tvm_passes.weight_pool import give_back
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Building:
             return
         self._folder = tempfile.TemporaryDirectory(prefix="layoutsel-")
         weights = sum(spec.nbytes for one in session.graph.subgraphs for spec in one.weights)
-        give_back()  # what lies about free would be copied where the copy writes
+        session.make_room()  # freed memory would be copied where the copy writes
         limits = Limits(
             time_s=time_limit_s or BUILD_LIMIT_S, memory_bytes=BUILD_BYTES + 4 * weights
         )
@@ -123,7 +123,8 @@ class Building:
         def work(connection: Connection) -> None:
             lowered = self._lowered()
             header = header_of(self._session, self._plan, lowered)
-            weights, executables = lowered.weights, [_generated(lowered)]
+            weights = lowered.weights
+            executables = [generate_in_groups(lowered.module, lowered.target)]
             del lowered
             forget_kernels()
             link_of(executables.pop, library)
@@ -145,7 +146,7 @@ class Building:
 
     def _built_here(self) -> CompiledModel:
         lowered = self._lowered()
-        executable = _generated(lowered)
+        executable = generate_code(lowered.module, lowered.target)
         header = header_of(self._session, self._plan, lowered)
         return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
 
@@ -158,10 +159,6 @@ _ADVICE = {
     FailureKind.ENVIRONMENT: "Give the process more memory, or close others",
 }
 """What to do, by the kind of a failure."""
-
-
-def _generated(lowered: Lowered) -> Any:
-    return generate_code(lowered.module, lowered.target)
 
 
 def _why_here(decisions: Decisions) -> str | None:

@@ -54,7 +54,7 @@ from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.stages import Stages
 from tvm_passes.targets import CrossTarget, for_threads, targeting
-from tvm_passes.weight_pool import WeightPool, sharing
+from tvm_passes.weight_pool import WeightPool, give_back, sharing
 
 
 @dataclass(frozen=True)
@@ -279,13 +279,18 @@ class Session:
 
     @cached_property
     def reference_process(self) -> Worker:
-        """A process that computes references, one after the other; it ends with the session."""
+        """A process that computes references, one after the other; see :meth:`make_room`."""
         worker = Worker(
             "layoutsel.references.reference_worker:compute",
             time_limit_s=self.options.time_limit_s,
         )
         weakref.finalize(self, worker.close)
         return worker
+
+    def make_room(self) -> None:
+        """Give memory back: freed memory, and that of the process of the references, which starts again on demand."""
+        self.reference_process.close()
+        give_back()
 
     @cached_property
     def disturbed(self) -> dict[Key, Failure]:

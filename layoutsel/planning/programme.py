@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
-from scipy.sparse import coo_array, csr_array
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+    from scipy.sparse import csr_array
 
 Term = tuple[int, float]
 """A variable's number, and its factor."""
@@ -44,6 +47,9 @@ class Programme:
         self, *, time_limit_s: float, gap: float = 0.0, nodes: int | None = None
     ) -> OptimizeResult:
         """What :func:`scipy.optimize.milp` finds: to the relative gap `gap`, with `nodes` of its tree, or in `time_limit_s`."""
+        # SciPy takes some 40 MB; dynamic programming solves most models without it.
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
         limits = {} if nodes is None else {"node_limit": nodes}
         return milp(
             c=np.array(self.objective),
@@ -54,6 +60,8 @@ class Programme:
         )
 
     def _matrix(self) -> csr_array:
+        from scipy.sparse import coo_array
+
         rows, columns, values = zip(*self.entries, strict=True)
         shape = (len(self.lower), len(self.objective))
         return coo_array((values, (rows, columns)), shape=shape).tocsr()

@@ -82,6 +82,27 @@ def link_of(take: Callable[[], Any], library: Path, *, compiler: str | None = No
             _link(compiler, *order)
 
 
+def object_code(module: Any, functions: Sequence[str]) -> Any:
+    """Object code of a module of LLVM, to be linked with others; LLVM's memory can go back then.
+
+    Parameters
+    ----------
+    functions
+        Names of those that it defines.
+
+    Raises
+    ------
+    LayoutselError
+        If there is no room.
+    """
+    import tvm
+
+    with _explained(), _workspace(module) as folder:
+        file = str(Path(folder) / "lib0.o")
+        module.write_to_file(file)
+        return tvm.runtime.load_static_library(file, functions)
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     """Errors of the system as errors of linking."""
