@@ -155,7 +155,8 @@ class Contest:
         further: Counter[SubgraphId] = Counter()
         for id_, decision in wanted - shared:
             further[id_] += self.memory.packed_bytes(id_, decision)
-        return self.memory.has_room(further, len(plans))
+        known = {id_: self.memory.packed_bytes(id_, d) for id_, d in wanted & shared}
+        return self.memory.has_room(further, known, len(plans))
 
     def _take_in(self, name: str, plan: Plan, model: CompiledModel) -> None:
         """Try a model, and watch it. A rival that takes too long is dropped; the chosen one is no longer raced then."""

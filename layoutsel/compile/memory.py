@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from layoutsel.core.precision import SPLIT_BF16
 from layoutsel.model.graph import ModelGraph
@@ -56,7 +57,31 @@ class MemoryBudget:
         larger = max(LARGER.get(word, 1.0) for word in (decision.algorithm, decision.precision))
         return int(larger * self.weights[subgraph])
 
-    def has_room(self, further: Mapping[SubgraphId, int], plans: int = 1) -> bool:
-        """Whether `plans` fit besides with packed weights of so many bytes, by sub-graph; packing takes the largest twice."""
-        needed = plans * CODE_BYTES + sum(further.values()) + max(further.values(), default=0)
+    def has_room(
+        self,
+        further: Mapping[SubgraphId, int],
+        known: Mapping[SubgraphId, int] = MappingProxyType({}),
+        plans: int = 1,
+    ) -> bool:
+        """Whether `plans` fit besides.
+
+        Parameters
+        ----------
+        further
+            Bytes of packed weights that nobody has yet, by sub-graph.
+        known
+            Bytes of those that lie in memory already: each is packed once more, and recognised.
+        """
+        passing = [self._passing_bytes(id_, further, known) for id_ in {*further, *known}]
+        needed = plans * (CODE_BYTES + max(passing, default=0)) + sum(further.values())
         return resident_bytes() + needed <= self.limit_bytes
+
+    def _passing_bytes(
+        self,
+        subgraph: SubgraphId,
+        further: Mapping[SubgraphId, int],
+        known: Mapping[SubgraphId, int],
+    ) -> int:
+        """Bytes that are taken for a moment: the source and a known result while packing, a second copy while handing over."""
+        packing = self.weights[subgraph] + known.get(subgraph, 0)
+        return max(packing, further.get(subgraph, 0))

@@ -179,7 +179,7 @@ def test_memory_decides_how_many_are_raced_at_once(session, room, caplog):
     heats = []
 
     class Memory(MemoryBudget):
-        def has_room(self, further, plans=1):
+        def has_room(self, further, known, plans=1):
             if room == "for two":
                 return not contest._alive or (len(contest._alive) < 2 and sum(further.values()) < 2)
             return room == "for all"

@@ -29,20 +29,25 @@ WEIGHT_MB = LAYERS * SIDE * SIDE * 4 / 1e6
 MEASURE = """
 import json, os, pathlib, sys, threading, time
 import layoutsel
-def kilobytes(process, field):
+def kilobytes(process, *fields):
     # Not ru_maxrss, which a child inherits from the process of the tests.
     try:
         lines = pathlib.Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:  # it ended meanwhile
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(field + ":")), 0)
-def children():
-    threads = pathlib.Path("/proc/self/task").glob("*/children")
-    return [child for one in threads for child in one.read_text().split()]
+    return sum(int(line.split()[1]) for line in lines if line.partition(":")[0] in fields)
+def descendants(process):
+    try:
+        threads = pathlib.Path(f"/proc/{process}/task").glob("*/children")
+        children = [child for one in threads for child in one.read_text().split()]
+    except OSError:
+        children = []
+    return children + [one for child in children for one in descendants(child)]
 def watch():
     while True:
-        found = children()
-        seen.append((kilobytes("self", "Rss") + sum(kilobytes(c, "Private_Dirty") for c in found), len(found)))
+        found = descendants("self")
+        own = sum(kilobytes(one, "Private_Clean", "Private_Dirty") for one in found)
+        seen.append((kilobytes("self", "Rss") + own, len(found)))
         time.sleep(0.02)
 seen = []
 threading.Thread(target=watch, daemon=True).start()
@@ -51,7 +56,7 @@ peak = max(seen)[0] * 1024 / 1e6
 print(json.dumps({"peak_mb": peak, "raced": len(model.plan["measured"]), "checks": len(model.checks),
                   "children": max(count for _, count in seen)}))
 """
-"""Prints the peak of this process's memory and of what its children have beside it; libraries that they share count once."""
+"""Prints the peak of this process's memory and of the further pages of all its descendants; what they share counts once."""
 
 
 def network(layers: int, side: int) -> onnx.ModelProto:
@@ -150,6 +155,8 @@ def test_a_budget_counts_what_is_there(tmp_path):
     assert large.packed_bytes("s0", Decision.parse("cpu:NCHW16c:f32:winograd")) == 4 * 64 * 64 * 4
     assert large.has_room({"s0": 1 << 20})
     assert not large.has_room({"s0": 300 << 20})
+    assert large.has_room({}, {"s0": 1 << 20})
+    assert not large.has_room({}, {"s0": 500 << 20}), "it is packed again to be recognised"
     assert not MemoryBudget.of(session.graph, 0, limit_mb=1).has_room({})
     with pytest.raises(layoutsel.LayoutselError, match="memory_limit_mb: got -1; expected"):
         Session.open(network(2, 64), memory_limit_mb=-1)

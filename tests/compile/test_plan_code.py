@@ -46,13 +46,14 @@ def plan(session):
 def processes(monkeypatch) -> list[int]:
     """The processes in which code was generated, as far as this one is told."""
     seen: list[int] = []
-    generate = plan_code.generate_code
+    for name in ("generate_code", "generate_in_groups"):
+        generate = getattr(plan_code, name)
 
-    def generated(*arguments):
-        seen.append(os.getpid())
-        return generate(*arguments)
+        def generated(*arguments, generate=generate):
+            seen.append(os.getpid())
+            return generate(*arguments)
 
-    monkeypatch.setattr(plan_code, "generate_code", generated)
+        monkeypatch.setattr(plan_code, name, generated)
     return seen
 
 
@@ -94,7 +95,7 @@ def test_where_no_process_can_be_started_it_is_built_here(
 
 
 def test_a_rival_beyond_the_limit_of_time_is_named_and_dropped(session, plan, monkeypatch, caplog):
-    monkeypatch.setattr(plan_code, "generate_code", lambda *_: time.sleep(60))
+    monkeypatch.setattr(plan_code, "generate_in_groups", lambda *_: time.sleep(60))
     with caplog.at_level(logging.WARNING):
         assert not compiled_all(session, {"slow one": plan}, time_limit_s=0.5)
     assert "the rival plan 'slow one' cannot be built" in caplog.text
@@ -102,7 +103,7 @@ def test_a_rival_beyond_the_limit_of_time_is_named_and_dropped(session, plan, mo
 
 
 def test_a_chosen_plan_beyond_the_limit_of_time_is_one_clear_error(session, plan, monkeypatch):
-    monkeypatch.setattr(plan_code, "generate_code", lambda *_: time.sleep(60))
+    monkeypatch.setattr(plan_code, "generate_in_groups", lambda *_: time.sleep(60))
     monkeypatch.setattr(plan_code, "BUILD_LIMIT_S", 0.5)
     with pytest.raises(BuildError, match=r"cannot be generated: it took longer than 0.5 s. Pin"):
         compiled(session, plan)
@@ -112,6 +113,6 @@ def test_memory_is_limited_as_well(session, plan, monkeypatch):
     monkeypatch.setattr(
         plan_code, "Limits", lambda **_: Limits(time_s=60.0, memory_bytes=128 << 20)
     )
-    monkeypatch.setattr(plan_code, "generate_code", lambda *_: np.ones(1 << 30, np.uint8))
+    monkeypatch.setattr(plan_code, "generate_in_groups", lambda *_: np.ones(1 << 30, np.uint8))
     with pytest.raises(BuildError, match=r"it took more than 134 MB of memory. Give"):
         compiled(session, plan)

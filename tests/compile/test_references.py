@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
 from layoutsel.compile import importing, verification
+from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.plan_code import Building
 from layoutsel.compile.references import exact_results, onnxruntime_results, stock_results
 from layoutsel.compile.session import Session
 from layoutsel.device.checks import VerificationError
@@ -111,6 +113,18 @@ def test_references_of_a_small_model_share_a_process_that_ends_with_the_session(
     del session
     gc.collect()
     assert process.poll() is not None
+
+
+def test_the_process_of_the_references_has_ended_when_a_plan_is_built():
+    session = Session.open(network(), threads=1)
+    assert onnxruntime_results(session, [{"x": X}]) is not None
+    process = session.reference_process._child.process
+    plan = best_plan(session, priced_problem(session, "roofline"))
+    with Building(session, plan, plan.decisions) as building:
+        assert process.poll() is not None
+        building.model()
+    assert onnxruntime_results(session, [{"x": X}]) is not None
+    assert session.reference_process.starts == 2
 
 
 def test_a_process_that_took_too_long_is_replaced():
