@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,12 +68,6 @@ class WeightPool:
     def in_use(self) -> dict[bytes, np.ndarray]:
         """The memory of all constants that are in use, by digest."""
         return dict(self._memory.items())
-
-
-def give_back() -> None:
-    """Give memory that was freed back to the system, where the C library can."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 _current: ContextVar[WeightPool | None] = ContextVar("layoutsel.weights", default=None)

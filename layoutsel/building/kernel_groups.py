@@ -12,8 +12,8 @@ from tvm.ir import GlobalVar
 from layoutsel.runtime.linking import object_code
 from tvm_passes.cpu import KERNEL_PIPELINE
 from tvm_passes.cpu.kernel_pipeline import forget_kernels
+from tvm_passes.freed_memory import give_back
 from tvm_passes.pipeline import build_context
-from tvm_passes.weight_pool import give_back
 
 GROUP = 12
 """Kernels whose code is generated at once."""

@@ -31,7 +31,7 @@ from layoutsel.planning.problem import PlanningProblem
 from layoutsel.runtime.compiled import CompiledModel
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import BuildError
-from tvm_passes.weight_pool import give_back
+from tvm_passes.freed_memory import give_back
 
 logger = logging.getLogger(__name__)
 

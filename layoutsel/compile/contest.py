@@ -26,7 +26,7 @@ from layoutsel.runtime.race import race
 from layoutsel.runtime.trial import TooSlow, run_within
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
-from tvm_passes.weight_pool import give_back
+from tvm_passes.freed_memory import give_back
 
 logger = logging.getLogger(__name__)
 

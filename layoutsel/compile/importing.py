@@ -11,8 +11,8 @@ from tvm.ir import IRModule
 from layoutsel.compile.paging import Pages, paged
 from layoutsel.model import ImportedModel, LoadedModel, Source, import_loaded, import_model, load
 from layoutsel.references.stored_model import StoredModel, weight_bytes
+from tvm_passes.freed_memory import give_back
 from tvm_passes.limits import ImportLimits
-from tvm_passes.weight_pool import give_back
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from tvm import relax
 from layoutsel.model import ImportedModel
 from layoutsel.references.stored_arrays import ArrayFile
 from tvm_passes.arrays import SMALLEST_BYTES, array_of, constant_in_place
+from tvm_passes.freed_memory import give_back
 from tvm_passes.ir import Constant, leaves, main_bindings, substitute
-from tvm_passes.weight_pool import give_back
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from layoutsel.references.stored_arrays import ArrayFile
 from layoutsel.references.stored_model import StoredModel
 from tvm_passes.arrays import array_of
 from tvm_passes.expose_logits import ExposeLogits
+from tvm_passes.freed_memory import give_back
 from tvm_passes.lift_weights import LiftWeights, collect_weights
-from tvm_passes.weight_pool import give_back
 
 if TYPE_CHECKING:
     from layoutsel.compile.session import Session

@@ -51,10 +51,11 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
 from tvm_passes.errors import Decline, LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
+from tvm_passes.freed_memory import give_back
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.stages import Stages
 from tvm_passes.targets import CrossTarget, for_threads, targeting
-from tvm_passes.weight_pool import WeightPool, give_back, sharing
+from tvm_passes.weight_pool import WeightPool, sharing
 
 
 @dataclass(frozen=True)

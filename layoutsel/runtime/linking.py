@@ -16,7 +16,7 @@ import tvm_ffi
 
 from layoutsel.core.processes import run_limited
 from tvm_passes.errors import LayoutselError
-from tvm_passes.weight_pool import give_back
+from tvm_passes.freed_memory import give_back
 
 _LINK_LIMIT_S = 300.0
 _NEEDS_LINKING = ("c", "static_library")
