@@ -13,6 +13,7 @@ from script import run
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.compile.make_plan import explained_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.planning.alternatives import best_with, single_plans
 from layoutsel.planning.problem import PlanningProblem
@@ -47,7 +48,7 @@ def ways(problem: PlanningProblem) -> Iterator[tuple[str, str, Decisions]]:
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
     """Predicted and measured time of every way to choose for `model`."""
     session = Session.open(model, threads=threads)
-    problem = priced_problem(session, "measured")
+    problem = priced_problem(Offers.of(session), "measured")
     plans = {(free, fixed): decisions for free, fixed, decisions in ways(problem)}
     models = {}
     for key, decisions in plans.items():

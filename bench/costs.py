@@ -18,6 +18,7 @@ from script import run
 from layoutsel.api import finish
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.cost.datasets import SHIPPED
 from layoutsel.cost.logs import read_logs
@@ -65,7 +66,9 @@ def _raced(model: str, threads: int, cost_model: Path) -> Iterator[dict[str, Any
                 cost_model=cost_model,
             )
             start = time.perf_counter()
-            problem = priced_problem(session, cost, measure_budget_s=HYBRID_SHARE * everything_s)
+            problem = priced_problem(
+                Offers.of(session), cost, measure_budget_s=HYBRID_SHARE * everything_s
+            )
             plan = best_plan(session, problem)
             planning_s = time.perf_counter() - start
             everything_s = everything_s or planning_s

@@ -18,6 +18,7 @@ from curves import Curve, Panel, draw
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.benchmarking.compare import save
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.cost.place import HOST
 from layoutsel.model.import_load import load_model
@@ -35,7 +36,7 @@ def row(model: str, batch: int, machine: Path) -> dict[str, Any]:
     loaded = load_model(model)
     set_batch(loaded.graph, batch)
     session = Session.open(loaded, machine=machine)
-    problem = priced_problem(session, "roofline")
+    problem = priced_problem(Offers.of(session), "roofline")
     plan = best_plan(session, problem)
     work = {subgraph.id: subgraph.flops for subgraph in session.graph.subgraphs}
     memories = {unit: _memory(problem, unit) for unit in problem.units}

@@ -15,6 +15,7 @@ from tvm import tirx
 from tvm.target import Target
 
 from layoutsel.benchmarking.cases import case_name
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from tvm_passes import cuda
 from tvm_passes.backends import BACKENDS
@@ -43,7 +44,8 @@ def opened(model: object, architecture: str, precision: str = "auto") -> Session
 
 def kernels(session: Session) -> dict[str, tirx.PrimFunc]:
     """The kernels of all candidates, and of transforms between their layouts, by name."""
-    offered = {id_: found.decisions for id_, found in session.candidates.items()}
+    offers = Offers.of(session)
+    offered = {id_: found.decisions for id_, found in offers.candidates.items()}
     found: dict[str, tirx.PrimFunc] = {}
     with session.generating():
         lower = BACKENDS["cuda"].lower(session.cross_target.host)

@@ -16,6 +16,7 @@ from script import run
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.compile.build_best import finish
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.planning.parallel import chains
 from layoutsel.runtime.compiled import CompiledModel
@@ -37,7 +38,7 @@ def _by_halves(session: Session) -> dict[str, str]:
 
 def _by_branches(session: Session) -> dict[str, str]:
     """Chains between places where the network branches or joins, by turns: two branches are on two units."""
-    found = chains(priced_problem(session, "roofline"))
+    found = chains(priced_problem(Offers.of(session), "roofline"))
     found.sort(key=lambda chain: int(chain[0].removeprefix("s")))
     return {id_: (DEVICE, "cpu")[i % 2] for i, chain in enumerate(found) for id_ in chain}
 
@@ -53,9 +54,10 @@ WAYS: Mapping[str, Callable[[Session], dict[str, str]]] = {
 def forced(model: str, way: str, threads: int) -> tuple[CompiledModel, Mapping[str, str]]:
     """The model with its sub-graphs on the units that `way` says, and what was pinned: all that such a unit can do."""
     session = Session.open(model, units=UNITS, threads=threads, parallel=way == "by branches")
-    able = {id_: {d.unit for d in c.decisions} for id_, c in session.candidates.items()}
+    offers = Offers.of(session)
+    able = {id_: {d.unit for d in c.decisions} for id_, c in offers.candidates.items()}
     wanted = {id_: unit for id_, unit in WAYS[way](session).items() if unit in able[id_]}
-    problem = priced_problem(session, "roofline", [f"{id_}={unit}" for id_, unit in wanted.items()])
+    problem = priced_problem(offers, "roofline", [f"{id_}={unit}" for id_, unit in wanted.items()])
     return finish(session, best_plan(session, problem), problem, verify_speed=False), wanted
 
 

@@ -15,6 +15,7 @@ from script import run
 
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.threads import set_threads
 from tvm_passes.cpu import host_target
@@ -25,6 +26,7 @@ TURNS = 5
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
     """Share of the peak of every distinct convolution in every layout and algorithm of the CPU unit."""
     session = Session.open(model, threads=threads, units=["cpu"])
+    offers = Offers.of(session)
     set_threads(threads)
     gflops = multiply_adds(threads)
     seen = set()
@@ -33,7 +35,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
             continue
         seen.add(subgraph.structural_hash)
         activation, weight = subgraph.inputs[0], subgraph.weights[0]
-        for decision in session.candidates[subgraph.id].decisions:
+        for decision in offers.candidates[subgraph.id].decisions:
             function = session.graph.functions[subgraph.id]
             candidate = build_candidate(function, decision, host_target())
             times, shares = [], []

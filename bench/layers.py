@@ -19,6 +19,7 @@ from script import run
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import BF16, F32, SPLIT_BF16
 from layoutsel.device.threads import set_threads
@@ -42,7 +43,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         peaks["tiles"] = tile_products(threads)
     for mode in MODES:
         session = Session.open(model, threads=threads, precision=mode)
-        plan = best_plan(session, priced_problem(session))
+        plan = best_plan(session, priced_problem(Offers.of(session)))
         count: dict[tuple[str, str], int] = {}
         for subgraph in session.graph.subgraphs:
             key = (subgraph.structural_hash, str(plan.decisions[subgraph.id]))

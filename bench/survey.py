@@ -15,6 +15,7 @@ from survey_networks import NETWORKS, network
 
 from layoutsel.benchmarking.compare import save
 from layoutsel.compile.generic import NOTABLE
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.units.base import units
 from layoutsel.zoo.architectures import ARCHITECTURES
@@ -50,10 +51,11 @@ def opened(model: str, names: tuple[str, ...]) -> Session:
 def rows(model: str, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The sub-graphs without a kernel on a unit, equal reasons together; one row without any where there is none."""
     session = opened(model, names)
+    offers = Offers.of(session)
     total = max(1, sum(subgraph.flops for subgraph in session.graph.subgraphs))
     found = []
     for subgraph in session.graph.subgraphs:
-        offered = session.candidates[subgraph.id]
+        offered = offers.candidates[subgraph.id]
         for unit in names:
             generic = [g for g in offered.generic if g.decision.split(":")[0] == unit]
             legal = [decision for decision in offered.decisions if decision.unit == unit]

@@ -14,6 +14,7 @@ import tvm
 
 from layoutsel.compile.build_best import as_planned, finish
 from layoutsel.compile.fallback import with_fallback
+from layoutsel.compile.generic import offered
 from layoutsel.compile.legality import check_legal
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.options import TIME_LIMIT_S, OnProgress, Options
@@ -174,7 +175,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     check_budget(options.mode, verify=verify)
 
     def build(session: Session) -> CompiledModel:
-        problem = priced_problem(session, cost, pins, measure_budget_s)
+        problem = priced_problem(offered(session), cost, pins, measure_budget_s)
         chosen = best_plan(session, problem, strategy)
         return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)
 
@@ -189,7 +190,7 @@ def plan(model: Model, **options: Any) -> Plan:
     """
     wanted = Options(**options)
     session = Session.open(model, wanted)
-    problem = priced_problem(session, wanted.cost, wanted.pins, wanted.measure_budget_s)
+    problem = priced_problem(offered(session), wanted.cost, wanted.pins, wanted.measure_budget_s)
     return best_plan(session, problem, wanted.strategy)
 
 
@@ -259,11 +260,12 @@ def build_as_planned(
         return as_planned(session, plan, verify=verify)
 
     def anew(session: Session) -> CompiledModel:
-        return build(session, best_plan(session, priced_problem(session)))
+        return build(session, best_plan(session, priced_problem(offered(session))))
 
     lacking = {decision.unit for decision in chosen.decisions.values()} & set(session.left_out)
     if lacking:
         logger.warning("the plan needs %s: another one is made without", ", ".join(sorted(lacking)))
         return anew(session)
     check_legal(session, chosen.decisions)
+    offered(session)
     return with_fallback(session, build, anew)

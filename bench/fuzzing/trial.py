@@ -15,6 +15,7 @@ import onnx
 
 from layoutsel.compile.compiling import compiled
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.compile.verification import checks_of, reference_of
 from layoutsel.errors import LayoutselError
@@ -89,7 +90,7 @@ def _tried(
     if payload["forced"]:
         decisions.update(_random_decisions(session, payload["seed"]))
     pins = [f"{id_}={decision}" for id_, decision in decisions.items()]
-    plan = best_plan(session, priced_problem(session, "roofline", pins))
+    plan = best_plan(session, priced_problem(Offers.of(session), "roofline", pins))
     decisions.update({id_: str(decision) for id_, decision in plan.decisions.items()})
     model = compiled(session, plan)
     reference = reference_of(session)
@@ -131,16 +132,17 @@ def _taken_by_onnxruntime(model: onnx.ModelProto | None) -> bool:
 
 def _random_decisions(session: Session, seed: int) -> dict[str, str]:
     """A random legal decision of each sub-graph, the same for the same names: it outlives other parts of the graph."""
+    offers = Offers.of(session)
     return {
-        subgraph.id: str(_random_decision(session, subgraph, seed))
+        subgraph.id: str(_random_decision(offers, subgraph, seed))
         for subgraph in session.graph.subgraphs
     }
 
 
-def _random_decision(session: Session, subgraph: Subgraph, seed: int) -> Decision:
+def _random_decision(offers: Offers, subgraph: Subgraph, seed: int) -> Decision:
     name = "/".join(sorted(subgraph.names)) or subgraph.id
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    legal = session.candidates[subgraph.id].decisions
+    legal = offers.candidates[subgraph.id].decisions
     names = sorted({decision.unit for decision in legal})
     unit = names[int(rng.integers(len(names)))]
     theirs = [decision for decision in legal if decision.unit == unit]

@@ -11,7 +11,7 @@ from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.write import write_archive
 from layoutsel.compile.measuring import request_for
-from layoutsel.compile.session import Session
+from layoutsel.compile.offers import Offers
 from layoutsel.core.precision import OWN
 from layoutsel.cost.measured import Request
 from layoutsel.cost.tensor import Tensor
@@ -31,8 +31,8 @@ def write_candidates(making: Making, path: Path) -> Manifest:
     LayoutselError
         If not even the reference kernel can be built.
     """
-    session = making.session
-    candidates, crossed = list(_candidates(session)), _boundaries(session)
+    session, offers = making.session, Offers.of(making.session)
+    candidates, crossed = list(_candidates(offers)), _boundaries(offers)
     asked = [(request.label, request.payload) for request in candidates]
     asked += [(boundary.label, boundary.payload(session.threads)) for boundary in crossed]
     reference, outcomes = making.compile(asked)
@@ -55,38 +55,40 @@ def write_candidates(making: Making, path: Path) -> Manifest:
             for r, outcome in zip(candidates, built, strict=True)
             if isinstance(outcome, Failure)
         ),
+        workloads=offers.workloads.values(),
     )
     write_archive(making.folder, manifest, path)
     return manifest
 
 
-def _candidates(session: Session) -> Iterator[Request]:
+def _candidates(offers: Offers) -> Iterator[Request]:
     """Every candidate once, whatever number of sub-graphs it is of."""
     seen = set()
-    for subgraph in session.graph.subgraphs:
-        for decision in session.candidates[subgraph.id].decisions:
-            request = request_for(session, subgraph, decision)
+    for subgraph in offers.session.graph.subgraphs:
+        for decision in offers.candidates[subgraph.id].decisions:
+            request = request_for(offers, subgraph, decision)
             if (request.key, decision) not in seen:
                 seen.add((request.key, decision))
                 yield request
 
 
-def _boundaries(session: Session) -> list[boundaries.Boundary]:
+def _boundaries(offers: Offers) -> list[boundaries.Boundary]:
     layouts = {
         decision.layout
-        for candidates in session.candidates.values()
+        for candidates in offers.candidates.values()
         for decision in candidates.decisions
         if decision.precision in OWN
     }
-    return boundaries.boundaries_of(_tensors(session), sorted(layouts), tuple(session.units))
+    return boundaries.boundaries_of(_tensors(offers), sorted(layouts), tuple(offers.session.units))
 
 
-def _tensors(session: Session) -> Sequence[Tensor]:
+def _tensors(offers: Offers) -> Sequence[Tensor]:
     """The model's tensors with the layouts that candidates have at both of their ends; all prices are nought."""
+    session = offers.session
     with session.generating():
         return planning_problem(
             session.graph,
-            session.candidates,
+            offers.candidates,
             lambda _subgraph, _decision: _FREE,
             lambda boundaries: [0.0] * len(boundaries),
             name=session.model.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from layoutsel.bundling.pool import Compiled, OnCompiled, compile_all
 from layoutsel.bundling.targets import architecture, features
 from layoutsel.compile.session import Session
 from layoutsel.compile.versions import all_versions
+from layoutsel.core.workload import Workload
 from layoutsel.device.manifest import (
     SCHEMA_VERSION,
     Boundary,
@@ -77,6 +78,7 @@ def manifest_of(
     candidates: tuple[Candidate, ...] = (),
     boundaries: tuple[Boundary, ...] = (),
     unbuilt: tuple[Unbuilt, ...] = (),
+    workloads: Iterable[Workload] = (),
     deployed: Deployed | None = None,
     units: Collection[str] | None = None,
 ) -> Manifest:
@@ -87,7 +89,6 @@ def manifest_of(
         host = host_target()
         targets = {str(host.kind.name): str(host)}
         targets |= {kind: str(device_target(kind)) for kind in devices}
-    works = session.workloads.values() if candidates else ()
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=session.model.name,
@@ -105,7 +106,7 @@ def manifest_of(
         candidates=candidates,
         boundaries=boundaries,
         unbuilt=unbuilt,
-        workloads=tuple({work.key: work for work in works}.values()),
+        workloads=tuple({work.key: work for work in workloads}.values()),
         deployed=deployed,
     )
 

@@ -169,6 +169,7 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
         session = opened(model, options, shown)
         from layoutsel.compile.make_plan import explained_plan
         from layoutsel.compile.measuring import cost_model
+        from layoutsel.compile.offers import Offers
         from layoutsel.compile.pricing import priced_by
         from layoutsel.planning.plan import check_fits
         from layoutsel.planning.strategies import choose
@@ -176,8 +177,9 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
         ids = [subgraph.id for subgraph in session.graph.subgraphs]
         check_fits(made, model_hash=session.model.content_hash, ids=ids)
         shown.phase("pricing candidates")
-        with cost_model(session, cost) as costs:
-            problem = priced_by(session, costs, cost)
+        offers = Offers.of(session)
+        with cost_model(offers, cost) as costs:
+            problem = priced_by(offers, costs, cost)
         shown.phase("explaining")
         solution = replace(
             choose(problem),

@@ -20,6 +20,7 @@ from layoutsel.cli.planner import opened, options_of
 from layoutsel.report import terminal
 
 if TYPE_CHECKING:
+    from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
     from layoutsel.model.graph import Subgraph
 
@@ -48,16 +49,19 @@ def inspect_model(
         )
         session = opened(model, options, shown)
         shown.phase("asking the units")
-        report = describe(session)
+        from layoutsel.compile.offers import Offers
+
+        report = describe(Offers.of(session))
     if json:
         terminal.show_json(report)
     else:
         _show(report)
 
 
-def describe(session: Session) -> dict[str, Any]:
-    """Everything that ``inspect`` tells, as JSON data."""
-    rows = [_describe_subgraph(session, subgraph) for subgraph in session.graph.subgraphs]
+def describe(offers: Offers) -> dict[str, Any]:
+    """Collect everything that ``inspect`` prints, as JSON data."""
+    session = offers.session
+    rows = [_describe_subgraph(offers, subgraph) for subgraph in session.graph.subgraphs]
     return {
         "schema_version": SCHEMA_VERSION,
         "model": session.model.name,
@@ -80,20 +84,20 @@ def _signatures(specs: Sequence[Any]) -> list[dict[str, Any]]:
     return [{"name": s.name, "shape": list(s.shape), "dtype": s.dtype} for s in specs]
 
 
-def _describe_subgraph(session: Session, subgraph: Subgraph) -> dict[str, Any]:
+def _describe_subgraph(offers: Offers, subgraph: Subgraph) -> dict[str, Any]:
     return {
         "id": subgraph.id,
         "anchor": subgraph.anchor,
         "operators": list(subgraph.operators),
         "names": list(subgraph.names),
-        "onnx_operators": _onnx_operators(session, subgraph),
+        "onnx_operators": _onnx_operators(offers.session, subgraph),
         "inputs": [list(spec.shape) for spec in subgraph.inputs],
         "weights": [list(spec.shape) for spec in subgraph.weights],
         "outputs": [list(spec.shape) for spec in subgraph.outputs],
         "flops": subgraph.flops,
         "bytes": subgraph.nbytes,
         "hash": subgraph.structural_hash,
-        "units": {name: _describe_unit(session, subgraph, name) for name in session.units},
+        "units": {name: _describe_unit(offers, subgraph, name) for name in offers.session.units},
     }
 
 
@@ -104,12 +108,12 @@ def _onnx_operators(session: Session, subgraph: Subgraph) -> list[str]:
     return [kinds[name] for name in subgraph.names if name in kinds]
 
 
-def _describe_unit(session: Session, subgraph: Subgraph, unit: str) -> dict[str, Any]:
+def _describe_unit(offers: Offers, subgraph: Subgraph, unit: str) -> dict[str, Any]:
     from layoutsel.building.workloads import workload
 
-    offered = session.candidates[subgraph.id]
+    offered = offers.candidates[subgraph.id]
     decisions = [decision for decision in offered.decisions if decision.unit == unit]
-    costs = [session.roofline.subgraph(workload(subgraph), decision) for decision in decisions]
+    costs = [offers.costs.roofline.subgraph(workload(subgraph), decision) for decision in decisions]
     scores = [cost.us for cost in costs if hasattr(cost, "us")]
     return {
         "score_us": min(scores, default=None),

@@ -58,10 +58,11 @@ def opened(model: str, options: Options, activity: Activity) -> Session:
 
 def planned(session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
     """Price the candidates and choose."""
+    from layoutsel.compile.generic import offered
     from layoutsel.compile.make_plan import best_plan, priced_problem
 
     options = session.options
     activity.phase("pricing candidates")
-    problem = priced_problem(session, options.cost, options.pins, options.measure_budget_s)
+    problem = priced_problem(offered(session), options.cost, options.pins, options.measure_budget_s)
     activity.phase("planning")
     return problem, best_plan(session, problem, options.strategy)

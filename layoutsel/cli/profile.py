@@ -75,6 +75,7 @@ def profile(
     if not models and not sweep:
         return
     from layoutsel.compile.measuring import cost_model
+    from layoutsel.compile.offers import Offers
     from layoutsel.compile.recording import recorded_model
     from layoutsel.compile.session import Session
 
@@ -93,10 +94,11 @@ def profile(
                 allow_external_links=allow_external_links,
                 limits=parse_limits(import_limit),
             )
-            with cost_model(session, "measured") as model:
+            offers = Offers.of(session)
+            with cost_model(offers, "measured") as model:
                 known = model.store.count()
             if save is not None and isinstance(source, str):
-                recorded.append(recorded_model(session))
+                recorded.append(recorded_model(offers))
             terminal.note("profiled", f"{name}: {known} measurements in the log")
     terminal.show_text(f"{shown.measured} new measurements")
     if save is not None:

@@ -12,7 +12,6 @@ from layoutsel.compile.budget import within_budget
 from layoutsel.compile.compiling import compiled
 from layoutsel.compile.contenders import announce, crowned, only_f32, plan_of, raced
 from layoutsel.compile.contest import CHOSEN, Contender
-from layoutsel.compile.generic import announce_generic
 from layoutsel.compile.session import Session
 from layoutsel.compile.verification import Reference, checks_of, note, reference_of, worst_excess
 from layoutsel.core.precision import OWN, check_budget
@@ -59,8 +58,8 @@ def finish(
     VerificationError
         If no plan is exact enough.
     """
-    announce_generic(session)
-    _forget_prices(session)
+    gc.collect()  # candidates and cost models, which only pricing needed
+    give_back()
     if session.precision.is_budget:
         check_budget(session.precision, verify=verify)
         return within_budget(session, chosen, problem, verify_speed=verify_speed)
@@ -73,17 +72,8 @@ def finish(
     return model
 
 
-def _forget_prices(session: Session) -> None:
-    """Give back the memory of what only pricing needs; it is made again when it is asked for."""
-    for name in ("learned", "candidates", "workloads", "records"):
-        vars(session).pop(name, None)
-    gc.collect()
-    give_back()
-
-
 def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
     """Build `chosen` as it is; raises :class:`VerificationError` if it is not exact enough."""
-    announce_generic(session)
     model = compiled(session, chosen)
     if verify:
         checks = _conceded(_checks(session, model, reference_of(session)))

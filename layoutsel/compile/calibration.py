@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from layoutsel.compile.measuring import request_for, worker_of
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.options import OnProgress
 from layoutsel.compile.session import Session
 from layoutsel.core.workload import Cost
@@ -65,8 +66,9 @@ def calibrate(
         sweep_module(POOL, seed=seed), units=units, threads=threads, cost_model=cost_model
     )
     machine_peaks(session.threads)
-    plain = LearnedCost(session.learned.model, session.profile)
-    asked = _pool(session, plain)
+    offers = Offers.of(session)
+    plain = LearnedCost(offers.costs.learned.model, offers.costs.profile)
+    asked = _pool(offers, plain)
     chosen = adapt.most_informative(
         [row for _, _, row in asked], [request.decision.unit for request, _, _ in asked], most
     )
@@ -87,9 +89,9 @@ def calibrate(
         raise LayoutselError(
             f"only {len(observations)} candidates could be measured in {limit_s:g} s; allow more time"
         )
-    file = adapt.adaptation_file(session.profile)
+    file = adapt.adaptation_file(offers.costs.profile)
     adaptation, error_after = useful(observations)
-    adapt.save(adaptation, session.learned.model.version, file)
+    adapt.save(adaptation, offers.costs.learned.model.version, file)
     return Calibration(
         measurements=len(observations),
         seconds=time.monotonic() - started,
@@ -123,17 +125,17 @@ def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
     return left
 
 
-def _pool(session: Session, plain: LearnedCost) -> list[tuple[Request, float, np.ndarray]]:
+def _pool(offers: Offers, plain: LearnedCost) -> list[tuple[Request, float, np.ndarray]]:
     """Candidates with their predictions and features."""
     offered = [
-        (subgraph, session.workloads[subgraph.id], decision)
-        for subgraph in session.graph.subgraphs
-        for decision in session.candidates[subgraph.id].decisions
+        (subgraph, offers.workloads[subgraph.id], decision)
+        for subgraph in offers.session.graph.subgraphs
+        for decision in offers.candidates[subgraph.id].decisions
     ]
     pool = []
     prices = plain.subgraphs([Question(work, decision) for _, work, decision in offered])
     for (subgraph, work, decision), price in zip(offered, prices, strict=True):
         if isinstance(price, Cost) and price.source == "learned" and price.us < _SLOWEST_US:
-            row = features.features(features.Asked(work, decision, session.profile))
-            pool.append((request_for(session, subgraph, decision), price.us, row))
+            row = features.features(features.Asked(work, decision, offers.costs.profile))
+            pool.append((request_for(offers, subgraph, decision), price.us, row))
     return pool

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from layoutsel.compile.offers import Offers
+from layoutsel.compile.session import Session
+
 if TYPE_CHECKING:
-    from layoutsel.compile.session import Session
     from tvm_passes.errors import Decline
 
 logger = logging.getLogger(__name__)
@@ -36,18 +38,25 @@ class GenericSubgraph:
         )
 
 
-def generic_subgraphs(session: Session) -> Iterator[GenericSubgraph]:
+def generic_subgraphs(offers: Offers) -> Iterator[GenericSubgraph]:
     """The sub-graphs that only generic code can run, in order of execution."""
-    total = max(1, sum(subgraph.flops for subgraph in session.graph.subgraphs))
-    for subgraph in session.graph.subgraphs:
-        candidates = session.candidates[subgraph.id]
+    total = max(1, sum(subgraph.flops for subgraph in offers.session.graph.subgraphs))
+    for subgraph in offers.session.graph.subgraphs:
+        candidates = offers.candidates[subgraph.id]
         if candidates.only_generic:
             yield GenericSubgraph(share=subgraph.flops / total, reasons=candidates.generic)
 
 
-def announce_generic(session: Session) -> None:
+def offered(session: Session) -> Offers:
+    """Ask the units of `session` about every sub-graph, and announce those that only generic code can run."""
+    offers = Offers.of(session)
+    announce_generic(offers)
+    return offers
+
+
+def announce_generic(offers: Offers) -> None:
     """Warn, in one line, of the sub-graphs in generic code that a network spends a notable part of its work in."""
-    found = [generic for generic in generic_subgraphs(session) if generic.share > NOTABLE]
+    found = [generic for generic in generic_subgraphs(offers) if generic.share > NOTABLE]
     if not found:
         return
     found.sort(key=lambda generic: -generic.share)

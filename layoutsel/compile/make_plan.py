@@ -32,17 +32,18 @@ from layoutsel.planning.solve import Solution
 from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
 
 if TYPE_CHECKING:
+    from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
     from layoutsel.cost.measured import MeasuredCost
 
 
 def priced_problem(
-    session: Session,
+    offers: Offers,
     cost: str = "learned",
     pins: Sequence[str] = (),
     measure_budget_s: float | None = None,
 ) -> PlanningProblem:
-    """Price every candidate and boundary of a session, and apply pins.
+    """Price every candidate and boundary, and apply pins.
 
     Parameters
     ----------
@@ -55,46 +56,47 @@ def priced_problem(
     measure_budget_s
         Maximum seconds of these measurements; the mode's own where None.
     """
+    session = offers.session
     check_offered(pins, session.precision)
     pins = without_units(pins, session.left_out)
     budget_s = session.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
     if pins and cost == "measured":
         # A pin that cannot be honoured is found before anything is measured.
-        priced_problem(session, "roofline", pins, None)
-    with cost_model(session, cost) as model:
+        priced_problem(offers, "roofline", pins, None)
+    with cost_model(offers, cost) as model:
         if session.machine is not None:
-            return _unmeasured(session, model, cost, pins)
+            return _unmeasured(offers, model, cost, pins)
         if session.devices and cost != "roofline":
-            measure_copies(session, model)
-        problem = apply_pins(priced_by(session, model, cost), pins)
+            measure_copies(offers, model)
+        problem = apply_pins(priced_by(offers, model, cost), pins)
         if cost in ("learned", "hybrid"):
-            warn_of_unknown_machine(session)
+            warn_of_unknown_machine(offers)
         if (cost == "hybrid" and session.precision.only_f32) or (
             cost == "learned" and has_estimates(problem, session.devices)
         ):
-            problem = measure_worthwhile(session, problem, model, budget_s)
+            problem = measure_worthwhile(offers, problem, model, budget_s)
         if not session.precision.only_f32 and (
             cost == "hybrid" or (cost == "learned" and has_guesses(problem))
         ):
-            measure_unpredicted(session, problem, model, budget_s)
-            problem = without_guesses(apply_pins(priced_by(session, model, cost), pins))
+            measure_unpredicted(offers, problem, model, budget_s)
+            problem = without_guesses(apply_pins(priced_by(offers, model, cost), pins))
         if cost != "roofline":
             problem = without_estimates(problem, session.devices)
         return without_interrupted(problem)
 
 
 def _unmeasured(
-    session: Session, model: MeasuredCost, cost: str, pins: Sequence[str]
+    offers: Offers, model: MeasuredCost, cost: str, pins: Sequence[str]
 ) -> PlanningProblem:
     """The planning problem of another machine: what is stored of it, predicted, or its roofline.
 
     Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
     """
-    problem = apply_pins(priced_by(session, model, cost), pins)
+    problem = apply_pins(priced_by(offers, model, cost), pins)
     if cost in ("measured", "hybrid"):
-        require_measured(problem, f"--cost {cost} for the machine {session.profile.name}")
+        require_measured(problem, f"--cost {cost} for the machine {offers.costs.profile.name}")
     if cost == "learned":
-        warn_of_unknown_machine(session)
+        warn_of_unknown_machine(offers)
     return problem
 
 

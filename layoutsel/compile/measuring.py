@@ -32,6 +32,7 @@ from layoutsel.planning.value_of_information import Candidate
 from tvm_passes.errors import Decline
 
 if TYPE_CHECKING:
+    from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
     from layoutsel.model.graph import Subgraph
     from tvm_passes.decision import Decision
@@ -43,14 +44,14 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def cost_model(session: Session, cost: str) -> Iterator[MeasuredCost]:
+def cost_model(offers: Offers, cost: str) -> Iterator[MeasuredCost]:
     """Open the cost model with its store; ``measured`` first measures what the store lacks."""
     check_cost(cost)
-    estimate = session.roofline if cost == "roofline" else session.learned
-    with Store(session.context, session.options.cache) as store:
-        model = MeasuredCost(store, estimate, session.disturbed)
-        if cost == "measured" and session.machine is None:
-            measure_all(session, model)
+    estimate = offers.costs.roofline if cost == "roofline" else offers.costs.learned
+    with Store(offers.session.context, offers.session.options.cache) as store:
+        model = MeasuredCost(store, estimate, offers.disturbed)
+        if cost == "measured" and offers.session.machine is None:
+            measure_all(offers, model)
         yield model
 
 
@@ -64,24 +65,24 @@ def worker_of(session: Session) -> Worker:
     )
 
 
-def _describe(session: Session, store: Store) -> None:
+def _describe(offers: Offers, store: Store) -> None:
     """Keep beside the measurements what was measured, and on what."""
-    for described in {work.key: work for work in session.workloads.values()}.values():
+    for described in {work.key: work for work in offers.workloads.values()}.values():
         store.describe(described)
-    described = documents.to_json(session.profile)
+    described = documents.to_json(offers.costs.profile)
     store.describe_machine({**described.pop("machine"), **described})
 
 
-def request_for(session: Session, subgraph: Subgraph, decision: Decision) -> Request:
+def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Request:
     """What a worker is asked to measure a candidate."""
     payload = {
         "kind": "subgraph",
-        "function": tvm.ir.save_json(session.graph.functions[subgraph.id]),
+        "function": tvm.ir.save_json(offers.session.graph.functions[subgraph.id]),
         "decision": str(decision),
-        "threads": session.threads,
-        "record": session.records.get((subgraph.structural_hash, decision), ""),
+        "threads": offers.session.threads,
+        "record": offers.records.get((subgraph.structural_hash, decision), ""),
     }
-    work = session.asked(subgraph, decision)
+    work = offers.asked(subgraph, decision)
     return Request(
         key=work.key,
         decision=decision,
@@ -91,62 +92,64 @@ def request_for(session: Session, subgraph: Subgraph, decision: Decision) -> Req
     )
 
 
-def measure_all(session: Session, model: MeasuredCost) -> None:
+def measure_all(offers: Offers, model: MeasuredCost) -> None:
     """Measure every candidate and boundary that the store lacks."""
-    _describe(session, model.store)
+    _describe(offers, model.store)
     requests = [
-        request_for(session, subgraph, decision)
-        for subgraph in session.graph.subgraphs
-        for decision in session.candidates[subgraph.id].decisions
+        request_for(offers, subgraph, decision)
+        for subgraph in offers.session.graph.subgraphs
+        for decision in offers.candidates[subgraph.id].decisions
     ]
-    with worker_of(session) as worker:
-        model.measure_all(requests, _runner(session, worker), session.options.progress)
+    with worker_of(offers.session) as worker:
+        model.measure_all(requests, _runner(offers, worker), offers.session.options.progress)
         layouts = sorted(
             {request.decision.layout for request in requests if request.decision.precision in OWN}
         )
         measure_boundaries(
-            priced_by(session, model).tensors,
+            priced_by(offers, model).tensors,
             layouts,
-            tuple(session.units),
+            tuple(offers.session.units),
             model.store,
             worker,
-            session.threads,
-            session.options.progress,
+            offers.session.threads,
+            offers.session.options.progress,
         )
 
 
-def measure_copies(session: Session, model: MeasuredCost) -> None:
+def measure_copies(offers: Offers, model: MeasuredCost) -> None:
     """Measure what the store lacks of the copies between the memories of the session's units."""
-    with worker_of(session) as worker:
+    with worker_of(offers.session) as worker:
         boundaries.measure_copies(
-            tensors(session.graph.edges),
-            tuple(session.units),
+            tensors(offers.session.graph.edges),
+            tuple(offers.session.units),
             model.store,
             worker,
-            session.threads,
-            session.options.progress,
+            offers.session.threads,
+            offers.session.options.progress,
         )
 
 
 def measure_worthwhile(
-    session: Session, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+    offers: Offers, problem: PlanningProblem, model: MeasuredCost, budget_s: float
 ) -> PlanningProblem:
     """Measure what could change the plan of `problem`, as long as the budget lasts."""
-    _describe(session, model.store)
+    _describe(offers, model.store)
     deadline = time.monotonic() + budget_s
-    keys = {subgraph.id: subgraph.structural_hash for subgraph in session.graph.subgraphs}
-    pricing = Pricing(session, model)
-    with worker_of(session) as worker:
-        runner = _runner(session, worker)
+    keys = {subgraph.id: subgraph.structural_hash for subgraph in offers.session.graph.subgraphs}
+    pricing = Pricing(offers, model)
+    with worker_of(offers.session) as worker:
+        runner = _runner(offers, worker)
 
         def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
             answers: dict[Candidate, Option | None] = {}
             for id_, decision in candidates:
                 if time.monotonic() >= deadline:
                     break
-                subgraph = session.graph.by_id[id_]
+                subgraph = offers.session.graph.by_id[id_]
                 model.measure_all(
-                    [request_for(session, subgraph, decision)], runner, session.options.progress
+                    [request_for(offers, subgraph, decision)],
+                    runner,
+                    offers.session.options.progress,
                 )
                 price = pricing.candidate(subgraph, decision)
                 option = problem.by_id[id_].option(decision)
@@ -169,19 +172,19 @@ def measure_worthwhile(
 
 
 def measure_unpredicted(
-    session: Session, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+    offers: Offers, problem: PlanningProblem, model: MeasuredCost, budget_s: float
 ) -> None:
     """Measure what could change the best plans of `problem` with each precision beside f32, while the budget lasts.
 
     Behind it, what these plans pay for tensors that change their storage.
     """
     deadline = time.monotonic() + budget_s
-    others = [precision for precision in session.precision.precisions if precision != F32]
+    others = [precision for precision in offers.session.precision.precisions if precision != F32]
     for position, precision in enumerate(others):
         narrowed = within(problem, (*OWN, precision))
         left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
-        refined = measure_worthwhile(session, narrowed, model, left_s)
-        _measure_paid(session, refined, model, deadline)
+        refined = measure_worthwhile(offers, narrowed, model, left_s)
+        _measure_paid(offers, refined, model, deadline)
     if time.monotonic() >= deadline:
         logger.warning(
             "%g s did not suffice to measure all that may be faster than f32: the rest is left out; a longer "
@@ -191,21 +194,21 @@ def measure_unpredicted(
 
 
 def _measure_paid(
-    session: Session, problem: PlanningProblem, model: MeasuredCost, deadline: float
+    offers: Offers, problem: PlanningProblem, model: MeasuredCost, deadline: float
 ) -> None:
     """Measure the changes of storage that the best plan of `problem` pays for."""
     paid = problem.cost(solve(problem).decisions).boundaries
     found = {tensor.name: tensor for tensor in problem.tensors}
     if time.monotonic() >= deadline:
         return
-    with worker_of(session) as worker:
+    with worker_of(offers.session) as worker:
         measure_conversions(
             [_only_paid(found[boundary.tensor], boundary) for boundary in paid],
-            tuple(session.units),
+            tuple(offers.session.units),
             model.store,
             worker,
-            session.threads,
-            session.options.progress,
+            offers.session.threads,
+            offers.session.options.progress,
         )
 
 
@@ -218,10 +221,10 @@ def _only_paid(tensor: Tensor, boundary: Boundary) -> Tensor:
     )
 
 
-def _runner(session: Session, worker: Worker) -> Runner:
+def _runner(offers: Offers, worker: Worker) -> Runner:
     """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
-    works = {work.key: work for work in session.workloads.values()}
-    learned = session.learned
+    works = {work.key: work for work in offers.workloads.values()}
+    learned = offers.costs.learned
 
     def expected(request: Request) -> Cost | Infeasible | None:
         if not learned.knows_machine or request.key not in works:

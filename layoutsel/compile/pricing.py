@@ -25,7 +25,7 @@ from tvm_passes.layout import BF16
 from tvm_passes.tuned import recorded_us
 
 if TYPE_CHECKING:
-    from layoutsel.compile.session import Session
+    from layoutsel.compile.offers import Offers
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +42,17 @@ Candidate = tuple[Subgraph, Decision]
 class Pricing:
     """Prices by `model`, or with cost ``roofline`` by the machine alone; each question is asked once, all together."""
 
-    session: Session
+    offers: Offers
     model: MeasuredCost
     cost: str = "learned"
 
     def problem(self) -> PlanningProblem:
         """The planning problem of all candidates, with the session's objective and limits."""
-        session = self.session
+        session = self.offers.session
         offered = [
             (subgraph, decision)
             for subgraph in session.graph.subgraphs
-            for decision in session.candidates[subgraph.id].decisions
+            for decision in self.offers.candidates[subgraph.id].decisions
         ]
         prices = {
             (subgraph.id, decision): price
@@ -60,7 +60,7 @@ class Pricing:
         }
         problem = planning_problem(
             session.graph,
-            session.candidates,
+            self.offers.candidates,
             lambda subgraph, decision: prices[subgraph.id, decision],
             self._boundaries,
             name=session.model.name,
@@ -74,11 +74,13 @@ class Pricing:
 
     def candidates(self, offered: Sequence[Candidate]) -> list[Priced | Decline]:
         """Prices in the order of `offered`; equal candidates are asked about once."""
-        asked = [Question(self.session.asked(s, decision), decision) for s, decision in offered]
+        asked = [Question(self.offers.asked(s, decision), decision) for s, decision in offered]
         keys = [(question.workload.key, question.decision) for question in asked]
         distinct = dict(zip(keys, asked, strict=True))
         scores = dict(
-            zip(distinct, self.session.roofline.subgraphs(list(distinct.values())), strict=True)
+            zip(
+                distinct, self.offers.costs.roofline.subgraphs(list(distinct.values())), strict=True
+            )
         )
         answers = scores
         if self.cost != "roofline":
@@ -109,7 +111,7 @@ class Pricing:
                 expected="a candidate that builds and runs",
             )
         assert isinstance(score, Cost)  # a roofline refuses nothing
-        copied = self.session.in_place.copied(subgraph, decision)
+        copied = self.offers.in_place.copied(subgraph, decision)
         return Priced(
             us=answer.us * copied + fetching_us(work, decision),
             spread_us=answer.spread_us * copied,
@@ -121,7 +123,7 @@ class Pricing:
         self, subgraph: Subgraph, question: Question, answer: Cost | Infeasible
     ) -> Cost | Infeasible:
         """The model's answer; of tuned code that it never measured, the time measured while tuning."""
-        record = self.session.records.get((subgraph.structural_hash, question.decision))
+        record = self.offers.records.get((subgraph.structural_hash, question.decision))
         if (
             record is None
             or isinstance(answer, Infeasible)
@@ -173,16 +175,16 @@ class Pricing:
     def _computing_in(self, memory: str) -> str:
         if memory == HOST:
             return HOST_UNIT
-        units = self.session.units.items()
+        units = self.offers.session.units.items()
         return next(name for name, unit in units if memory_of(unit.backend) == memory)
 
     def _joining_us(self, boundary: UnpricedBoundary) -> float:
         """Extra copy of a part of a concatenation in place that changes hands: a unit cannot write into the whole."""
         tensor = boundary.tensor
-        in_place = (tensor.producer, tensor.output_index) in self.session.in_place.parts
+        in_place = (tensor.producer, tensor.output_index) in self.offers.in_place.parts
         if boundary.kind == "transform" or not in_place:
             return 0.0
-        return 2 * tensor.bytes / self.session.profile.peaks.cache_gbps * 1e-3
+        return 2 * tensor.bytes / self.offers.costs.profile.peaks.cache_gbps * 1e-3
 
 
 _ASKED: Mapping[str, Callable[[Pricing, UnpricedBoundary], BoundaryQuestion | None]] = {
@@ -193,14 +195,15 @@ _ASKED: Mapping[str, Callable[[Pricing, UnpricedBoundary], BoundaryQuestion | No
 """Question to the cost model by kind of boundary; None where the boundary is free."""
 
 
-def priced_by(session: Session, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
+def priced_by(offers: Offers, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
     """Build the planning problem with the present prices of `model`; nothing is measured, no pin applied."""
-    return Pricing(session, model, cost).problem()
+    return Pricing(offers, model, cost).problem()
 
 
-def warn_of_unknown_machine(session: Session) -> None:
+def warn_of_unknown_machine(offers: Offers) -> None:
     """Say that predictions are less certain where the learned cost model has no data of the machine."""
-    if not session.learned.knows_machine:
+    session = offers.session
+    if not offers.costs.learned.knows_machine:
         logger.warning(
             "the cost model has not seen %s with %d threads: its predictions are less certain%s",
             "this machine" if session.machine is None else session.described.cpu,

@@ -9,23 +9,24 @@ from layoutsel.cost.samples import Offer, RecordedModel, RecordedNode
 from tvm_passes.ports import port_layouts
 
 if TYPE_CHECKING:
-    from layoutsel.compile.session import Session
+    from layoutsel.compile.offers import Offers
 
 
-def recorded_model(session: Session) -> RecordedModel:
+def recorded_model(offers: Offers) -> RecordedModel:
     """Sub-graphs, candidates and tensors, to be planned again with costs from a data set."""
+    session = offers.session
     nodes = []
     for subgraph in session.graph.subgraphs:
         function = session.graph.functions[subgraph.id]
-        offers = []
-        for decision in session.candidates[subgraph.id].decisions:
+        found = []
+        for decision in offers.candidates[subgraph.id].decisions:
             inputs, outputs = port_layouts(function, decision)
-            offers.append(Offer(decision=decision, in_layouts=inputs, out_layouts=outputs))
+            found.append(Offer(decision=decision, in_layouts=inputs, out_layouts=outputs))
         key = subgraph.structural_hash
-        nodes.append(RecordedNode(id=subgraph.id, key=key, offers=tuple(offers)))
+        nodes.append(RecordedNode(id=subgraph.id, key=key, offers=tuple(found)))
     return RecordedModel(
         name=session.model.name,
-        machine=session.profile.name,
+        machine=offers.costs.profile.name,
         nodes=tuple(nodes),
         tensors=tuple(tensors(session.graph.edges)),
     )

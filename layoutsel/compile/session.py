@@ -1,8 +1,7 @@
-"""One model on one machine, from import to the compiled module: each step takes the finished one before it."""
+"""First phase: a model that is imported and partitioned for a machine, and the units that may run it."""
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,9 +14,6 @@ import numpy as np
 
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.cross_target import cross_target_of
-from layoutsel.building.in_place import InPlace
-from layoutsel.building.problem import Candidates, gather_candidates
-from layoutsel.building.workloads import workload
 from layoutsel.compile.importing import import_aside
 from layoutsel.compile.memory import resident_bytes
 from layoutsel.compile.options import Options, objective_for
@@ -25,31 +21,22 @@ from layoutsel.compile.paging import Pages
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.choices import FALLBACKS
 from layoutsel.core.precision import PrecisionMode
-from layoutsel.core.workload import Workload
-from layoutsel.cost import adapt
-from layoutsel.cost.device_peaks import device_peaks
-from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.measured import Key
-from layoutsel.cost.peaks import machine_peaks
-from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.scopes import DEVICE
 from layoutsel.cost.store import Context
 from layoutsel.device.machine import Machine, this_machine
-from layoutsel.device.outcome import Failure
 from layoutsel.device.threads import available_threads
 from layoutsel.device.worker import Worker
 from layoutsel.model import ImportedModel
-from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.model.graph import ModelGraph
 from layoutsel.references.calibration_inputs import read_calibration
 from layoutsel.references.stored_model import StoredModel
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, present_units, select
-from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST
-from tvm_passes.errors import Decline, LayoutselError
+from tvm_passes.errors import LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.freed_memory import give_back
 from tvm_passes.partition import PartitionSubgraphs
@@ -195,80 +182,21 @@ class Session:
         self.pages.evict()
         return lowered
 
-    @cached_property
-    def candidates(self) -> dict[SubgraphId, Candidates]:
-        """What every unit offers for every sub-graph."""
-        with self.generating():
-            return gather_candidates(self.graph, self.units, self._admits)
-
-    @cached_property
-    def _sensitive(self) -> Mapping[SubgraphId, Sensitivity]:
-        return sensitive_subgraphs(self.graph)
-
-    def _admits(self, subgraph: Subgraph, decision: Decision) -> bool | Decline:
-        """Whether the mode lets a decision pass; sensitive sub-graphs decline precisions that it has no room for."""
-        sensitivity = self._sensitive.get(subgraph.id)
-        if self.precision.offers(decision.precision, sensitivity.felt if sensitivity else 0.0):
-            return True
-        if sensitivity is None or decision.precision not in self.precision.precisions:
-            return False
-        return sensitivity.decline(subgraph, decision, self.precision)
-
     @property
     def devices(self) -> tuple[str, ...]:
         """Units with a memory of their own; of this machine they are measured."""
         return tuple(name for name, unit in self.units.items() if unit.backend.device != HOST)
 
-    @cached_property
-    def records(self) -> dict[tuple[str, Decision], str]:
-        """The tuning records that candidates get their code from, by structural hash and decision."""
-        distinct = {subgraph.structural_hash: subgraph for subgraph in self.graph.subgraphs}
-        with self.generating():
-            return {
-                (key, decision): record
-                for key, subgraph in distinct.items()
-                for decision in self.candidates[subgraph.id].decisions
-                if (record := self._record(subgraph, decision))
-            }
-
-    def _record(self, subgraph: Subgraph, decision: Decision) -> str:
-        return self.units[decision.unit].backend.record(self.graph.functions[subgraph.id], decision)
-
-    def asked(self, subgraph: Subgraph, decision: Decision) -> Workload:
-        """What a cost model is told of a candidate; with a tuning record, that is part of the key."""
-        work = self.workloads[subgraph.id]
-        record = self.records.get((subgraph.structural_hash, decision))
-        if record is None:
-            return work
-        return replace(work, key=f"{work.key}+{hashlib.sha256(record.encode()).hexdigest()[:12]}")
-
-    @cached_property
-    def workloads(self) -> dict[SubgraphId, Workload]:
-        """What a cost model is told of every sub-graph."""
-        distinct = {subgraph.structural_hash: subgraph for subgraph in self.graph.subgraphs}
-        with self.generating():
-            hints = {key: self._hints(subgraph) for key, subgraph in distinct.items()}
-        return {
-            subgraph.id: workload(subgraph, hints[subgraph.structural_hash])
-            for subgraph in self.graph.subgraphs
-        }
-
-    def _hints(self, subgraph: Subgraph) -> dict[str, Mapping[str, float]]:
-        function = self.graph.functions[subgraph.id]
-        return {
-            str(decision): self.units[decision.unit].backend.hints(function, decision)
-            for decision in self.candidates[subgraph.id].decisions
-        }
-
     @property
     def context(self) -> Context:
         """What measurements hold for."""
         machine = self.described.fingerprint
-        devices = {f"{name}:{DEVICE}": self._identity(name) for name in self.devices}
+        devices = {f"{name}:{DEVICE}": self.identity(name) for name in self.devices}
         versions = {**all_versions(), **devices}
         return Context(machine=machine, versions=versions, threads=self.threads)
 
-    def _identity(self, device: str) -> str:
+    def identity(self, device: str) -> str:
+        """Name a device of the machine that is planned for, as its measurements are kept under."""
         if self.machine is not None:
             return self.machine.devices[device].name
         return self.units[device].backend.identity()
@@ -292,39 +220,6 @@ class Session:
         """Give memory back: freed memory, and that of the process of the references, which starts again on demand."""
         self.reference_process.close()
         give_back()
-
-    @cached_property
-    def disturbed(self) -> dict[Key, Failure]:
-        """Candidates whose measurement was interrupted: the last resort of this session, not tried again by it, not stored."""
-        return {}
-
-    @cached_property
-    def learned(self) -> LearnedCost:
-        """The learned cost model, adapted to this machine where it was calibrated."""
-        model = LearnedModel.load(Path(self.options.cost_model or PRETRAINED))
-        adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
-        return LearnedCost(model, self.profile, adaptation)
-
-    @cached_property
-    def profile(self) -> MachineProfile:
-        """The machine that is planned for, and what was measured of it."""
-        if self.machine is not None:
-            return self.machine
-        return MachineProfile(
-            machine=this_machine(),
-            peaks=machine_peaks(self.threads),
-            devices={name: device_peaks(name, self._identity(name)) for name in self.devices},
-        )
-
-    @cached_property
-    def roofline(self) -> RooflineCost:
-        """The roofline of the machine and its devices, with the units' efficiencies."""
-        return RooflineCost.of(self.profile)
-
-    @cached_property
-    def in_place(self) -> InPlace:
-        """The concatenations that need not copy."""
-        return InPlace.read(self.graph)
 
 
 def _check_threads(options: Options, machine: MachineProfile) -> None:

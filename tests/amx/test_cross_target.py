@@ -7,6 +7,7 @@ from tvm import relax
 from tvm.target import Target
 
 from layoutsel.building.build import generate_code
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.errors import UnitUnavailable
 from tests.amx.support import answers
@@ -35,9 +36,10 @@ def opened(mcpu: str) -> Session:
 
 def test_code_for_a_machine_with_tiles():
     session = opened("sapphirerapids")
+    offers = Offers.of(session)
     (subgraph,) = session.graph.subgraphs
-    assert TILES in session.candidates[subgraph.id].decisions
-    assert session.workloads[subgraph.id].hints[str(TILES)]
+    assert TILES in offers.candidates[subgraph.id].decisions
+    assert offers.workloads[subgraph.id].hints[str(TILES)]
     lowered = session.lower({subgraph.id: TILES})
     assert lowered.decisions == {subgraph.id: TILES}
     executable = generate_code(lowered.module, lowered.target)

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.model import import_model
 from layoutsel.units.base import select
@@ -61,9 +62,10 @@ def on_unit(tmp_path):
 
     def compile_on(model, unit):
         session = Session.open(model, units=["cpu", unit], threads=2)
+        offers = Offers.of(session)
         pins = [
             f"{subgraph}={unit}"
-            for subgraph, candidates in session.candidates.items()
+            for subgraph, candidates in offers.candidates.items()
             if unit in {decision.unit for decision in candidates.decisions}
         ]
         return layoutsel.optimize(

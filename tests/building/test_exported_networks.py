@@ -11,6 +11,7 @@ from reference import random_feeds, relative_error, run_onnx
 from tiers import tiered
 
 from layoutsel.building.build import generate_code, lower_decisions
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.units.base import select
@@ -44,9 +45,10 @@ def check(session: Session, decisions, tolerance: float = 1e-5) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_random_layouts_on_one_unit(name, exporter, unit):
     session = Session.open(exported(name, exporter), units=[unit, "cpu"], threads=2)
+    offers = Offers.of(session)
     draw = random.Random(name + exporter)
     decisions = {}
-    for subgraph, candidates in session.candidates.items():
+    for subgraph, candidates in offers.candidates.items():
         mine = [decision for decision in candidates.decisions if decision.unit == unit]
         decisions[subgraph] = draw.choice(mine or candidates.decisions)
     check(session, decisions)
@@ -56,8 +58,9 @@ def test_random_layouts_on_one_unit(name, exporter, unit):
 @pytest.mark.parametrize("seed", tiered([0, 1, 2, 3], (0,)))
 def test_random_units_and_layouts(name, seed):
     session = Session.open(exported(name, "dynamo"), threads=2)
+    offers = Offers.of(session)
     draw = random.Random(seed)
-    decisions = {key: draw.choice(value.decisions) for key, value in session.candidates.items()}
+    decisions = {key: draw.choice(value.decisions) for key, value in offers.candidates.items()}
     check(session, decisions)
 
 
@@ -66,9 +69,10 @@ def test_random_units_and_layouts(name, seed):
 @pytest.mark.parametrize("name", NAMES)
 def test_random_precisions_and_layouts(name, mode):
     session = Session.open(exported(name, "dynamo"), threads=2, precision=mode)
+    offers = Offers.of(session)
     draw = random.Random(name + mode)
     decisions = {}
-    for subgraph, candidates in session.candidates.items():
+    for subgraph, candidates in offers.candidates.items():
         inexact = [decision for decision in candidates.decisions if decision.precision != "f32"]
         decisions[subgraph] = draw.choice(inexact or candidates.decisions)
     check(session, decisions, TOLERANCES[mode])
@@ -76,7 +80,8 @@ def test_random_precisions_and_layouts(name, mode):
 
 def test_results_are_fresh_arrays():
     session = Session.open(exported("resnet", "legacy"), threads=2)
-    decisions = {key: value.decisions[0] for key, value in session.candidates.items()}
+    offers = Offers.of(session)
+    decisions = {key: value.decisions[0] for key, value in offers.candidates.items()}
     model = compile_decisions(session, decisions)
     feeds = random_feeds(session.model.inputs)
     first = model(**feeds)

@@ -8,6 +8,7 @@ from tvm import relax
 
 from layoutsel.building.in_place import InPlace
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from tvm_passes.decision import Decision
 
@@ -47,7 +48,7 @@ def test_the_share_that_is_copied(session):
 
 
 def test_a_plan_pays_for_what_is_copied_alone(session):
-    problem = priced_problem(session, "learned")
+    problem = priced_problem(Offers.of(session), "learned")
     both, half, fused = (s.id for s in session.graph.subgraphs if s.anchor == "concat")
     decision = Decision(unit="cpu", layout="NHWC")
     assert problem.by_id[both].option(decision).cost_us == 0.0

@@ -9,7 +9,7 @@ from command import layoutsel, refused, run_here, succeed
 from learning import boundaries, samples
 
 from layoutsel.cli import options
-from layoutsel.compile.session import COSTS
+from layoutsel.core.choices import COSTS
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.samples import Dataset
 from layoutsel.device.machine import this_machine

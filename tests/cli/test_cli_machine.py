@@ -8,8 +8,10 @@ import pytest
 from command import refused, succeed
 
 import layoutsel
+from layoutsel.compile.cost_sources import CostSources
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.measuring import cost_model
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store, Timing
@@ -46,13 +48,13 @@ def test_a_plan_is_of_the_machine_that_it_is_for(model, machine, tmp_path):
     succeed("plan", model, "--machine", machine, "-o", plan, "--cache", cache)
     document = json.loads(plan.read_text())
     session = Session.open(str(model), machine=machine, cache=cache)
-    assert document["machine"] == session.profile.machine.fingerprint
+    assert document["machine"] == CostSources(session).profile.machine.fingerprint
     assert document["machine"] != Session.open(str(model)).context.machine
     assert document["threads"] == session.threads == 2
     assert {s["source"] for s in document["subgraphs"]} == {"learned"}
     succeed("explain", plan)
     succeed("explain", plan, "--model", model, "--machine", machine)
-    with cost_model(session, "roofline") as costs:
+    with cost_model(Offers.of(session), "roofline") as costs:
         assert costs.store.count() == 0
 
 
@@ -63,7 +65,7 @@ def test_such_a_plan_is_built_nowhere_else(model, machine, tmp_path):
     assert "another machine" in line
     assert not (tmp_path / "x.so").exists()
     session = Session.open(str(model), machine=machine)
-    problem = priced_problem(session, "roofline")
+    problem = priced_problem(Offers.of(session), "roofline")
     made = best_plan(session, problem)
     with pytest.raises(LayoutselError, match=r"cannot build for another machine .*a modelled one"):
         layoutsel.api.finish(session, made, problem)
@@ -80,11 +82,12 @@ def test_nothing_is_measured_for_it(model, machine, tmp_path, cost):
 def test_what_was_measured_there_is_used(model, machine, tmp_path):
     cache = tmp_path / "cache.sqlite"
     session = Session.open(str(model), machine=machine, cache=cache, units=["cpu"])
+    offers = Offers.of(session)
     with Store(session.context, cache) as store:
         for subgraph in session.graph.subgraphs:
-            for number, decision in enumerate(session.candidates[subgraph.id].decisions):
+            for number, decision in enumerate(offers.candidates[subgraph.id].decisions):
                 timing = Timing(us=7.0 + number, spread_us=0.1, runs=9)
-                work = session.asked(subgraph, decision)
+                work = offers.asked(subgraph, decision)
                 store.put(work.key, decision, timing, kernel_of(work))
     options = ("--machine", machine, "--cache", cache, "--units", "cpu")
     for cost in ("measured", "hybrid", "learned"):

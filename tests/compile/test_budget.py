@@ -11,6 +11,7 @@ import pytest
 from layoutsel import documents
 from layoutsel.compile.build_best import finish
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import precision_mode
 from layoutsel.device.checks import VerificationError
@@ -35,7 +36,7 @@ def with_budget(session: Session, mode: str, budget: float | None = None) -> Ses
 
 def priced_by_precision(session: Session):
     """The planning problem, as if time depended on precision alone."""
-    problem = priced_problem(session, "roofline")
+    problem = priced_problem(Offers.of(session), "roofline")
     nodes = tuple(
         replace(
             node,

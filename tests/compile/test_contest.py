@@ -21,6 +21,7 @@ from layoutsel.compile.contenders import plan_of, raced
 from layoutsel.compile.contest import CHOSEN, Contest
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.memory import MemoryBudget
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.errors import LayoutselError
 from layoutsel.runtime.race import race
@@ -72,7 +73,7 @@ def session(toy, tmp_path) -> Session:
 
 def on(session: Session, unit: str, pins: tuple[str, ...] = ()):
     """A problem whose ReLUs cost nearly nothing on `unit`, and its best plan."""
-    problem = priced_problem(session, "roofline", pins)
+    problem = priced_problem(Offers.of(session), "roofline", pins)
     nodes = tuple(
         replace(
             node,

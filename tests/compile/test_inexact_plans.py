@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from layoutsel.compile.build_best import finish
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.checks import VerificationError
 from layoutsel.units import base
@@ -62,7 +63,7 @@ def finished(toy, tmp_path):
         session = Session.open(
             network(), units=("cpu", "toy"), threads=1, cache=tmp_path / "m.sqlite"
         )
-        problem = priced_problem(session, "roofline", pins)
+        problem = priced_problem(Offers.of(session), "roofline", pins)
         nodes = tuple(
             replace(
                 node,

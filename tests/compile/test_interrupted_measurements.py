@@ -5,6 +5,7 @@ import pytest
 from tvm import relax
 
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.core.workload import INTERRUPTED, Cost, Workload
 from layoutsel.cost.measured import MeasuredCost, Request, run_in
@@ -35,7 +36,7 @@ def network():
 def test_a_network_is_planned_where_no_measurement_ends(tmp_path, monkeypatch, caplog, cost):
     monkeypatch.setattr(Worker, "call", lambda _worker, _payload: TIMEOUT)
     session = Session.open(network(), units=["cpu"], threads=1, cache=tmp_path / "m.sqlite")
-    problem = priced_problem(session, cost)
+    problem = priced_problem(Offers.of(session), cost)
     plan = best_plan(session, problem)
     assert list(plan.decisions) == ["s0"]
     if cost == "measured":

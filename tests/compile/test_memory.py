@@ -16,6 +16,7 @@ import layoutsel
 from layoutsel.compile import paging
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.memory import MemoryBudget, resident_bytes
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from tvm_passes.arrays import array_of
 from tvm_passes.decision import Decision
@@ -135,7 +136,7 @@ def test_paged_weights_are_the_same_after_they_were_evicted(monkeypatch, tmp_pat
     model = network(2, 160)
     session = Session.open(model, threads=1, cache=tmp_path / "m.sqlite")
     assert session.pages.mapping is not None
-    plan = best_plan(session, priced_problem(session, "roofline"))
+    plan = best_plan(session, priced_problem(Offers.of(session), "roofline"))
     before = session.lower(plan.decisions).weights
     session.pages.evict()
     after = session.lower(plan.decisions).weights

@@ -14,6 +14,7 @@ import layoutsel
 from layoutsel.compile import plan_code
 from layoutsel.compile.compiling import compiled, compiled_all
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.forked import Limits
 from layoutsel.errors import BuildError
@@ -39,7 +40,7 @@ def session(tmp_path_factory) -> Session:
 
 @pytest.fixture(scope="module")
 def plan(session):
-    return best_plan(session, priced_problem(session, "roofline"))
+    return best_plan(session, priced_problem(Offers.of(session), "roofline"))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layoutsel.compile.measuring import cost_model
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.pricing import priced_by
 from layoutsel.compile.session import Session
 from layoutsel.cost.learned import Part
@@ -24,12 +25,13 @@ def test_each_part_of_the_model_is_called_once(monkeypatch, tmp_path, count):
     session = Session.open(
         sweep_module(count, 5), units=["cpu", "onednn"], threads=2, cache=tmp_path / "m.sqlite"
     )
-    with cost_model(session, "learned") as model:
-        problem = priced_by(session, model)
+    offers = Offers.of(session)
+    with cost_model(offers, "learned") as model:
+        problem = priced_by(offers, model)
     distinct = {
-        (session.asked(subgraph, decision).key, decision)
+        (offers.asked(subgraph, decision).key, decision)
         for subgraph in session.graph.subgraphs
-        for decision in session.candidates[subgraph.id].decisions
+        for decision in offers.candidates[subgraph.id].decisions
     }
     assert len(asked) == 3  # both units, and the boundaries
     assert sum(asked[:2]) == len(distinct)

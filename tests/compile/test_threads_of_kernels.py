@@ -14,6 +14,7 @@ from tvm.target import Target
 
 from layoutsel.building import measure
 from layoutsel.compile.measuring import request_for
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from tvm_passes import onednn
 from tvm_passes.cpu import host_target
@@ -112,7 +113,7 @@ def test_what_is_measured_is_what_is_built(threads, monkeypatch):
     monkeypatch.setattr(measure, "places_of", lambda _request: ("llvm", "llvm"))
     monkeypatch.setattr(measure, "time_copy", lambda *_: None)
     monkeypatch.setattr(measure, "set_threads", lambda _count: None)
-    request = request_for(session, subgraph, Decision.parse("cpu:NCHW16c"))
+    request = request_for(Offers.of(session), subgraph, Decision.parse("cpu:NCHW16c"))
     measure.run_request({**request.payload, "shape": (1,)})
     assert [num_cores(target) for target in targets] == [threads]
 

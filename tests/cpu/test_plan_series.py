@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reference import TOLERANCE, relative_error, run_onnx
 
 import layoutsel
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 
 
@@ -43,7 +44,8 @@ def model_of(channels, out, kernel, **attributes):
 def test_a_series_is_an_image_of_one_row(sizes, attributes):
     model = model_of(*sizes, **attributes)
     session = Session.open(model, units=("cpu",))
-    assert not any(offered.generic for offered in session.candidates.values())
+    offers = Offers.of(session)
+    assert not any(offered.generic for offered in offers.candidates.values())
     value = np.random.default_rng(1).standard_normal((2, sizes[0], 37)).astype("float32")
     compiled = layoutsel.optimize(
         model, units=("cpu",), cost="roofline", verify=False, verify_speed=False

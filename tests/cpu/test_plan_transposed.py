@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reference import TOLERANCE, relative_error, run_onnx
 
 import layoutsel
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 
 SIZES = (11, 9)
@@ -46,7 +47,8 @@ def model_of(channels, out, kernel, **attributes):
 def test_a_transposed_convolution_is_a_convolution_for_each_remainder(sizes, attributes):
     model = model_of(*sizes, **attributes)
     session = Session.open(model, units=("cpu",))
-    assert not any(offered.generic for offered in session.candidates.values())
+    offers = Offers.of(session)
+    assert not any(offered.generic for offered in offers.candidates.values())
     shape = (2, sizes[0], *SIZES[: len(sizes[2])])
     value = np.random.default_rng(1).standard_normal(shape).astype("float32")
     compiled = layoutsel.optimize(
@@ -59,4 +61,5 @@ def test_a_transposed_convolution_is_a_convolution_for_each_remainder(sizes, att
 def test_many_phases_are_left_to_generic_code():
     """Each is a kernel of its own, which takes time to compile."""
     session = Session.open(model_of(4, 8, (17,), strides=[17]), units=("cpu",))
-    assert any(offered.only_generic for offered in session.candidates.values())
+    offers = Offers.of(session)
+    assert any(offered.only_generic for offered in offers.candidates.values())

@@ -6,6 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reference import TOLERANCE, relative_error, run_onnx
 
 import layoutsel
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 
 SIZES = (5, 6, 7)
@@ -42,7 +43,8 @@ def model_of(channels, out, kernel, *, residual=None, computed=False, batch=2, *
 
 def check(model):
     session = Session.open(model, units=("cpu",))
-    assert not any(offered.generic for offered in session.candidates.values())
+    offers = Offers.of(session)
+    assert not any(offered.generic for offered in offers.candidates.values())
     rng = np.random.default_rng(1)
     feed = {
         one.name: rng.standard_normal(

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import layoutsel.device
 from layoutsel.compile.compiling import compiled
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.artifact_header import ArtifactError
 from layoutsel.errors import InputError
@@ -45,7 +46,7 @@ def artifact(tmp_path_factory):
         folder / "two.onnx",
     )
     session = Session.open(str(folder / "two.onnx"), units=["cpu"], threads=2)
-    made = compiled(session, best_plan(session, priced_problem(session, "roofline")))
+    made = compiled(session, best_plan(session, priced_problem(Offers.of(session), "roofline")))
     return made.save(folder / "two.so"), w
 
 

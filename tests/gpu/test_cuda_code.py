@@ -7,6 +7,7 @@ import shutil
 import pytest
 from cuda_code import ARCHITECTURES, KERNEL, kernels, opened, ptx
 
+from layoutsel.compile.offers import Offers
 from tests.bodies import BODIES
 from tests.cpu.support import model
 
@@ -49,6 +50,6 @@ def test_large_products_in_bfloat16_run_on_tensor_cores():
 
 def test_older_gpus_decline_bfloat16():
     session = opened(model(BODIES["product"][0], *BODIES["product"][1]), "sm_75")
-    (found,) = session.candidates.values()
+    (found,) = Offers.of(session).candidates.values()
     assert {decision.precision for decision in found.decisions} == {"f32"}
     assert any("compute capability 7.5" in str(decline) for decline in found.declines)

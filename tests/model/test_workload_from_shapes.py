@@ -10,6 +10,7 @@ import pytest
 
 from layoutsel import documents
 from layoutsel.building.workloads import workload
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.cost.readable import read_workload
 from layoutsel.zoo.sweep import KINDS, sweep_module
@@ -19,7 +20,7 @@ import json, sys
 sys.modules["tvm"] = None
 from layoutsel.cost.operations import Operation, TypedShape
 from layoutsel.cost.workload import SubgraphShapes
-from layoutsel.planning import documents
+from layoutsel import documents
 
 def tensors(described):
     return tuple(TypedShape(tuple(shape), dtype) for shape, dtype in described)
@@ -69,8 +70,9 @@ SOURCES = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_equal_without_tvm(name):
     session = Session.open(SOURCES[name](), units=["cpu"], threads=2)
+    offers = Offers.of(session)
     subgraphs = session.graph.subgraphs
-    described = [_described(one, session.workloads[one.id].hints) for one in subgraphs]
+    described = [_described(one, offers.workloads[one.id].hints) for one in subgraphs]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TVM],
         input=json.dumps(described),
@@ -81,7 +83,7 @@ def test_equal_without_tvm(name):
     made = [read_workload(one) for one in json.loads(done.stdout)]
     assert len(made) == len(subgraphs) > 10
     for subgraph, work in zip(subgraphs, made, strict=True):
-        expected = session.workloads[subgraph.id]
+        expected = offers.workloads[subgraph.id]
         assert work == expected
         assert work.hints == documents.to_json(expected)["hints"]
         assert work == workload(subgraph)

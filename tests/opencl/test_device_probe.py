@@ -3,7 +3,9 @@
 import pytest
 from on_opencl import needs_device
 
+from layoutsel.compile.cost_sources import CostSources
 from layoutsel.compile.make_plan import priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.cost import device_peaks as module
 from layoutsel.cost.device_peaks import device_peaks, known_device_peaks, probe_device
@@ -52,9 +54,9 @@ def test_a_device_that_is_not_there_is_an_error(tmp_path, monkeypatch):
 @needs_device
 def test_sessions_with_a_device_know_its_peaks(tmp_path):
     session = Session.open("light:squeezenet", units=["cpu", "opencl"], cache=tmp_path / "m.sqlite")
-    peaks = session.profile.devices["opencl"]
+    peaks = CostSources(session).profile.devices["opencl"]
     assert peaks == device_peaks("opencl", identity())
-    problem = priced_problem(session, "roofline")
+    problem = priced_problem(Offers.of(session), "roofline")
     (first,) = (tensor for tensor in problem.tensors if tensor.producer is None)
     assert first.copy_us["host", "opencl"] == pytest.approx(peaks.copy_us(first.bytes))
 

@@ -13,6 +13,7 @@ from layoutsel.bundling.candidates import write_candidates
 from layoutsel.bundling.deployment import write_deployment
 from layoutsel.bundling.making import Making
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.device.archive import opened
@@ -73,13 +74,13 @@ def test_candidates_and_copies(session, tmp_path):
         cache=tmp_path / "cache.sqlite",
     )
     assert planned.context.machine == session.context.machine
-    problem = priced_problem(planned, "measured")
+    problem = priced_problem(Offers.of(planned), "measured")
     sources = {option.source for node in problem.nodes for option in node.options}
     assert sources == {"measured"}
 
 
 def test_a_model_on_both(session, tmp_path):
-    problem = priced_problem(session, "roofline", pins=["s0=opencl", "s1=cpu"])
+    problem = priced_problem(Offers.of(session), "roofline", pins=["s0=opencl", "s1=cpu"])
     found = made(write_deployment, session, tmp_path, best_plan(session, problem)).deployed
     assert found is not None
     assert all(one.rel_l2_err <= one.tolerance for one in found.checks)

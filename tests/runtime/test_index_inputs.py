@@ -14,6 +14,7 @@ import layoutsel.device
 from layoutsel.cli.app import app
 from layoutsel.compile.compiling import compiled
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.artifact_header import read_header
 from layoutsel.errors import InputError
@@ -31,7 +32,7 @@ def artifact(tmp_path_factory):
     nodes = [helper.make_node("Gather", ["table", "ids"], ["y"])]
     made = model(nodes, {"ids": IDS}, ["y"], {"table": TABLE})
     session = Session.open(made, units=["cpu"], threads=1)
-    result = compiled(session, best_plan(session, priced_problem(session, "roofline")))
+    result = compiled(session, best_plan(session, priced_problem(Offers.of(session), "roofline")))
     return result.save(tmp_path_factory.mktemp("ids") / "ids.so")
 
 

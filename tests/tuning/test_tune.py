@@ -10,6 +10,7 @@ import pytest
 
 import layoutsel
 from layoutsel.compile.measuring import request_for
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.tuning.records import read_records
 from layoutsel.tuning.tasks import gather_tasks
@@ -24,7 +25,7 @@ TUNED = [f"cpu:{layout}:f32:tuned" for layout in LAYOUTS]
 def candidates(model, **options) -> list[str]:
     """What the CPU offers for the convolution."""
     session = Session.open(str(model), units=["cpu"], threads=1, **options)
-    return [str(decision) for decision in session.candidates["s0"].decisions]
+    return [str(decision) for decision in Offers.of(session).candidates["s0"].decisions]
 
 
 def test_every_layout_gets_its_trials(tuned):
@@ -106,9 +107,10 @@ def test_a_faster_record_wins_and_the_plan_says_so(model, logs):
 def test_measurements_belong_to_the_record(model, logs):
     def keys() -> dict[str, str]:
         session = Session.open(str(model), units=["cpu"], threads=1, logs=logs)
+        offers = Offers.of(session)
         subgraph = session.graph.by_id["s0"]
-        assert request_for(session, subgraph, Decision(unit="cpu")).key == subgraph.structural_hash
-        requests = [request_for(session, subgraph, Decision.parse(decision)) for decision in TUNED]
+        assert request_for(offers, subgraph, Decision(unit="cpu")).key == subgraph.structural_hash
+        requests = [request_for(offers, subgraph, Decision.parse(decision)) for decision in TUNED]
         assert all(request.payload["record"] for request in requests)
         return {str(request.decision): request.key for request in requests}
 

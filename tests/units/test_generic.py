@@ -13,6 +13,7 @@ from survey_networks import NETWORKS, network
 
 from layoutsel.cli.inspect_model import describe
 from layoutsel.compile.generic import NOTABLE, announce_generic, generic_subgraphs
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 
 
@@ -41,14 +42,15 @@ def test_no_notable_work_is_left_to_generic_code(name):
 
 def test_generic_code_is_announced(caplog):
     session = Session.open(upsampled_volumes(), units=("cpu",))
-    found = [generic for generic in generic_subgraphs(session) if generic.share > NOTABLE]
+    offers = Offers.of(session)
+    found = [generic for generic in generic_subgraphs(offers) if generic.share > NOTABLE]
     assert [generic.reasons[0].operator for generic in found] == ["nn.conv3d_transpose"] * 2
     with caplog.at_level(logging.WARNING):
-        announce_generic(session)
+        announce_generic(offers)
     (record,) = caplog.records
     for part in (found[0].reasons[0].subgraph, "nn.conv3d_transpose", "% of the FLOPs", "expected"):
         assert part in record.message
-    report = describe(session)
+    report = describe(offers)
     told = [row["units"]["cpu"]["generic"] for row in report["subgraphs"]]
     assert sum(map(bool, told)) >= 2
 
@@ -56,5 +58,5 @@ def test_generic_code_is_announced(caplog):
 def test_kernels_are_not_announced(caplog):
     session = Session.open(network("squeeze_excite"), units=("cpu",))
     with caplog.at_level(logging.WARNING):
-        announce_generic(session)
+        announce_generic(Offers.of(session))
     assert not caplog.records

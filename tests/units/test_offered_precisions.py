@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from layoutsel.compile.legality import check_legal
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import MODES
 from layoutsel.units.base import select, units
@@ -66,8 +67,9 @@ def by_name(session: Session) -> dict[str, str]:
 
 def precisions(session: Session) -> dict[str, set[str]]:
     """Precisions of the candidates of each ONNX node's sub-graph."""
+    offers = Offers.of(session)
     return {
-        name: {decision.precision for decision in session.candidates[id_].decisions}
+        name: {decision.precision for decision in offers.candidates[id_].decisions}
         for name, id_ in by_name(session).items()
     }
 
@@ -86,10 +88,11 @@ def test_heads_and_softmaxes_are_sensitive():
 
 def test_f32_is_as_if_there_were_nothing_else():
     session = opened("f32")
+    offers = Offers.of(session)
     assert {p for found in precisions(session).values() for p in found} == {"f32"}
     assert not any(
         Decision.parse(decline.decision).precision != "f32"
-        for found in session.candidates.values()
+        for found in offers.candidates.values()
         for decline in found.declines
     )
     assert "amx" not in select(mode=MODES["f32"])
@@ -106,12 +109,13 @@ def test_f32_is_as_if_there_were_nothing_else():
 )
 def test_each_mode_offers_its_precisions(mode, offered, behind_the_last_product):
     session = opened(mode)
+    offers = Offers.of(session)
     found = precisions(session)
     assert found["pool"] == offered
     assert found["average"] == behind_the_last_product
     layouts = {
         decision.layout
-        for decision in session.candidates[by_name(session)["pool"]].decisions
+        for decision in offers.candidates[by_name(session)["pool"]].decisions
         if decision.precision != "f32"
     }
     assert layouts == {"NCHW", "NHWC", "NCHW32c"}
@@ -127,7 +131,7 @@ def test_each_mode_offers_its_precisions(mode, offered, behind_the_last_product)
 )
 def test_sensitive_sub_graphs_say_what_they_may_have(name, reason, expected):
     session = Session.open(network(), units=("onednn",), threads=1, precision="bf16")
-    declines = session.candidates[by_name(session)[name]].declines
+    declines = Offers.of(session).candidates[by_name(session)[name]].declines
     texts = {str(d).partition(": ")[2] for d in declines if ":bf16" in d.decision}
     assert texts == {
         f"got a sensitive sub-graph ({reason}); expected precision {expected}: only --precision auto weighs others"

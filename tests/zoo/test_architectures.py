@@ -9,6 +9,7 @@ from reference import random_feeds, run_onnx
 from tiers import tiered
 
 from layoutsel.compile.make_plan import priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.signature import Signature
 from layoutsel.errors import InvalidModel
@@ -79,10 +80,11 @@ def test_runs_and_is_as_published(name):
 @pytest.mark.parametrize("name", tiered(ARCHITECTURES, DAILY))
 def test_can_be_planned(name, tmp_path):
     session = Session.open(f"arch:{name}", cache=tmp_path / "cache.db")
+    offers = Offers.of(session)
     assert session.model.name == name
-    for candidates in session.candidates.values():
+    for candidates in offers.candidates.values():
         assert any(decision.unit == "cpu" for decision in candidates.decisions)
-    problem = priced_problem(session, "roofline")
+    problem = priced_problem(offers, "roofline")
     assert {node.id for node in problem.nodes} == set(session.graph.by_id)
 
 

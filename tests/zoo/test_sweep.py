@@ -7,6 +7,7 @@ from math import isfinite, prod
 import pytest
 import tvm_ffi
 
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.zoo.sweep import KINDS, draw, sweep_module, usual
 
@@ -19,9 +20,10 @@ def test_equal_seeds_give_equal_sweeps():
 
 def test_every_subgraph_has_candidates_and_a_usual_size():
     session = Session.open(sweep_module(60, 1))
+    offers = Offers.of(session)
     assert len(session.graph.subgraphs) >= 60
     for subgraph in session.graph.subgraphs:
-        assert session.candidates[subgraph.id].decisions
+        assert offers.candidates[subgraph.id].decisions
         assert subgraph.flops <= 3e9
         assert subgraph.nbytes <= 200 << 20
     anchors = {subgraph.anchor for subgraph in session.graph.subgraphs}
@@ -30,7 +32,8 @@ def test_every_subgraph_has_candidates_and_a_usual_size():
 
 def test_units_tell_of_their_code():
     session = Session.open(sweep_module(10, 2))
-    for work in session.workloads.values():
+    offers = Offers.of(session)
+    for work in offers.workloads.values():
         assert set(work.hints)
         assert all(
             any(name.startswith(("kernel_", "primitives")) for name in hints)
@@ -50,11 +53,12 @@ def test_every_kind_keeps_within_the_limits(kind):
 
 def test_every_kind_can_be_priced():
     session = Session.open(sweep_module(100, 11, tuple((1.0, kind) for _, kind in KINDS)))
+    offers = Offers.of(session)
     for subgraph in session.graph.subgraphs:
-        work = session.workloads[subgraph.id]
-        assert session.candidates[subgraph.id].decisions
-        for decision in session.candidates[subgraph.id].decisions:
-            price = session.learned.subgraph(work, decision)
+        work = offers.workloads[subgraph.id]
+        assert offers.candidates[subgraph.id].decisions
+        for decision in offers.candidates[subgraph.id].decisions:
+            price = offers.costs.learned.subgraph(work, decision)
             assert isfinite(price.us)
             assert price.us > 0
             assert isfinite(price.spread_us)

@@ -1,0 +1,47 @@
+"""Cost models of the machine that a session plans for; each is loaded when it is first asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from layoutsel.compile.session import Session
+from layoutsel.cost import adapt
+from layoutsel.cost.device_peaks import device_peaks
+from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
+from layoutsel.cost.peaks import machine_peaks
+from layoutsel.cost.roofline import RooflineCost
+from layoutsel.cost.samples import MachineProfile
+from layoutsel.device.machine import this_machine
+
+
+@dataclass(frozen=True)
+class CostSources:
+    """Profile, roofline and learned cost model of the machine that `session` plans for."""
+
+    session: Session
+
+    @cached_property
+    def profile(self) -> MachineProfile:
+        """The machine, and all that was measured of it by itself; this machine is probed once and remembered."""
+        session = self.session
+        if session.machine is not None:
+            return session.machine
+        return MachineProfile(
+            machine=this_machine(),
+            peaks=machine_peaks(session.threads),
+            devices={name: device_peaks(name, session.identity(name)) for name in session.devices},
+        )
+
+    @cached_property
+    def roofline(self) -> RooflineCost:
+        """Roofline of the machine and its devices, with the units' efficiencies."""
+        return RooflineCost.of(self.profile)
+
+    @cached_property
+    def learned(self) -> LearnedCost:
+        """Learned cost model, adapted to this machine where it was calibrated."""
+        model = LearnedModel.load(Path(self.session.options.cost_model or PRETRAINED))
+        adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
+        return LearnedCost(model, self.profile, adaptation)

@@ -1,0 +1,108 @@
+"""Phase after opening a model: the candidates of its sub-graphs, and all that their prices depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from layoutsel.building.in_place import InPlace
+from layoutsel.building.problem import Candidates, gather_candidates
+from layoutsel.building.workloads import workload
+from layoutsel.compile.cost_sources import CostSources
+from layoutsel.compile.session import Session
+from layoutsel.core.workload import Workload
+from layoutsel.cost.measured import Key
+from layoutsel.device.outcome import Failure
+from layoutsel.model.graph import Subgraph
+from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offers:
+    """Candidates of every sub-graph of a session, with the workloads that cost models are asked about."""
+
+    session: Session
+    candidates: Mapping[SubgraphId, Candidates]
+    """Legal decisions and declines of each sub-graph."""
+    records: Mapping[tuple[str, Decision], str]
+    """Tuning records that candidates get their code from, by structural hash and decision."""
+    workloads: Mapping[SubgraphId, Workload]
+    """Workload of each sub-graph, without tuning records."""
+    in_place: InPlace
+    """Concatenations that need not copy."""
+    costs: CostSources
+    """Cost models of the machine that is planned for."""
+    disturbed: dict[Key, Failure] = field(default_factory=dict, compare=False)
+    """Candidates whose measurement was interrupted; not measured again for these offers, and not stored."""
+
+    @classmethod
+    def of(cls, session: Session) -> Offers:
+        """Ask the units of `session` about every sub-graph."""
+        admits = partial(_admits, session, sensitive_subgraphs(session.graph))
+        with session.generating():
+            candidates = gather_candidates(session.graph, session.units, admits)
+            return cls(
+                session=session,
+                candidates=candidates,
+                records=_records(session, candidates),
+                workloads=_workloads(session, candidates),
+                in_place=InPlace.read(session.graph),
+                costs=CostSources(session),
+            )
+
+    def asked(self, subgraph: Subgraph, decision: Decision) -> Workload:
+        """Workload of a candidate; a tuning record is part of its key."""
+        work = self.workloads[subgraph.id]
+        record = self.records.get((subgraph.structural_hash, decision))
+        if record is None:
+            return work
+        return replace(work, key=f"{work.key}+{hashlib.sha256(record.encode()).hexdigest()[:12]}")
+
+
+def _admits(
+    session: Session,
+    sensitive: Mapping[SubgraphId, Sensitivity],
+    subgraph: Subgraph,
+    decision: Decision,
+) -> bool | Decline:
+    """Tell whether the mode admits a decision; sensitive sub-graphs decline precisions that it has no room for."""
+    mode, sensitivity = session.precision, sensitive.get(subgraph.id)
+    if mode.offers(decision.precision, sensitivity.felt if sensitivity else 0.0):
+        return True
+    if sensitivity is None or decision.precision not in mode.precisions:
+        return False
+    return sensitivity.decline(subgraph, decision, mode)
+
+
+def _records(
+    session: Session, candidates: Mapping[SubgraphId, Candidates]
+) -> dict[tuple[str, Decision], str]:
+    found = {}
+    for key, subgraph in _distinct(session).items():
+        function = session.graph.functions[subgraph.id]
+        for decision in candidates[subgraph.id].decisions:
+            if record := session.units[decision.unit].backend.record(function, decision):
+                found[key, decision] = record
+    return found
+
+
+def _workloads(
+    session: Session, candidates: Mapping[SubgraphId, Candidates]
+) -> dict[SubgraphId, Workload]:
+    hints = {}
+    for key, subgraph in _distinct(session).items():
+        function = session.graph.functions[subgraph.id]
+        hints[key] = {
+            str(decision): session.units[decision.unit].backend.hints(function, decision)
+            for decision in candidates[subgraph.id].decisions
+        }
+    return {one.id: workload(one, hints[one.structural_hash]) for one in session.graph.subgraphs}
+
+
+def _distinct(session: Session) -> dict[str, Subgraph]:
+    """Representative of each set of equal sub-graphs, by structural hash."""
+    return {subgraph.structural_hash: subgraph for subgraph in session.graph.subgraphs}
