@@ -13,6 +13,7 @@ from tiers import tiered
 from layoutsel.building.build import generate_code, lower_decisions
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
+from layoutsel.device.signature import signatures
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.units.base import select
 from tvm_passes.cpu.host import has_bf16, host_target
@@ -26,7 +27,7 @@ def compile_decisions(session: Session, decisions) -> CompiledModel:
     lowered = lower_decisions(session.graph, decisions)
     assert dict(lowered.decisions) == dict(decisions), "a legal candidate failed to build"
     specs = {"inputs": session.model.inputs, "outputs": session.model.outputs}
-    header = {key: [vars(spec) for spec in value] for key, value in specs.items()}
+    header = {key: [one.to_json() for one in signatures(value)] for key, value in specs.items()}
     executable = generate_code(lowered.module, lowered.target)
     return CompiledModel(executable.jit(), lowered.weights, {**header, "threads": 2})
 

@@ -17,6 +17,7 @@ from layoutsel.building import kernel_groups
 from layoutsel.building.build import generate_code
 from layoutsel.building.kernel_groups import generate_in_groups
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.virtual_machine import load_library, virtual_machine
 from layoutsel.errors import LayoutselError
@@ -42,7 +43,9 @@ def lowered(tmp_path_factory):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     cache = tmp_path_factory.mktemp("c") / "m.sqlite"
     session = Session.open(model, units=("cpu",), threads=1, cache=cache)
-    return session.lower(best_plan(session, priced_problem(session, "roofline")).decisions)
+    return session.lower(
+        best_plan(session, priced_problem(Offers.of(session), "roofline")).decisions
+    )
 
 
 def run(executable, lowered, folder) -> np.ndarray:

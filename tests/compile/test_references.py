@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import layoutsel
 from layoutsel.compile import importing, verification
 from layoutsel.compile.make_plan import best_plan, priced_problem
+from layoutsel.compile.offers import Offers
 from layoutsel.compile.plan_code import Building
 from layoutsel.compile.references import exact_results, onnxruntime_results, stock_results
 from layoutsel.compile.session import Session
@@ -119,7 +120,7 @@ def test_the_process_of_the_references_has_ended_when_a_plan_is_built():
     session = Session.open(network(), threads=1)
     assert onnxruntime_results(session, [{"x": X}]) is not None
     process = session.reference_process._child.process
-    plan = best_plan(session, priced_problem(session, "roofline"))
+    plan = best_plan(session, priced_problem(Offers.of(session), "roofline"))
     with Building(session, plan, plan.decisions) as building:
         assert process.poll() is not None
         building.model()

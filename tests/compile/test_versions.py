@@ -107,8 +107,8 @@ NOT_CODE = {
     *("normalize", "cancel_transforms", "expose_logits"),
     # Whether a candidate is possible; its code is the same where it is.
     *("amx.legality", "cpu.legality", "gpu.legality", "onednn.legality", "amx.machine", "limits"),
-    # The table of units, each of which has a scope, and the order of whole models.
-    *("backends", "order_subgraphs"),
+    # The table of units, each of which has a scope; the order of whole models, and how they are cut into stages.
+    *("backends", "order_subgraphs", "split_stages", "stages"),
     # How sub-graphs are cut out is in their hash as well.
     *("lrn", "partition"),
 }
