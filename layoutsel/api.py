@@ -90,17 +90,17 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         Path of an ONNX file, a loaded ONNX model, a Relax module, or ``light:resnet50``,
         ``arch:mobilenet_v2`` and their like.
     units
-        Compute units to choose from; every available one where None.
+        Compute units to choose from; every available one if None.
     precision
         ``f32``: f32 arithmetic only. ``f32-grade``: products of pairs of bfloat16 as well, about as exact. ``bf16``:
         bfloat16 as well. ``auto``: all three, as fast as `max_rel_error` allows. Sensitive operators (softmax,
         normalisations, the last product) stay f32 but with ``auto``.
     max_rel_error
-        With ``auto``, the largest relative L2 error of an output or its logits; 1e-3 where None.
+        With ``auto``, the largest relative L2 error of an output or its logits; 1e-3 if None.
     calib
-        An ``.npz`` file of inputs by name, samples behind each other, to measure errors on; a seeded random one where None.
+        An ``.npz`` file of inputs by name, samples behind each other, to measure errors on; a seeded random one if None.
     threads
-        Threads that the model will run on; all of this process's cores where None.
+        Threads that the model will run on; all of this process's cores if None.
     shapes
         Shape of each input with a dynamic dimension.
     strategy
@@ -110,36 +110,36 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         an answer. ``hybrid``: the same, and candidates whose uncertainty could change the plan are measured.
         ``measured``: every candidate is timed once per machine. ``roofline``: nothing but the machine is measured.
     measure_budget_s
-        Seconds that ``hybrid``, or ``learned`` beyond f32, measures for at most; 20 for f32, 60 else where None.
+        Seconds that ``hybrid``, or ``learned`` beyond f32, measures for at most; 20 for f32, 60 else if None.
     cost_model
-        Folder of a learned cost model (``layoutsel train``); the one of the package where None.
+        Folder of a learned cost model (``layoutsel train``); the one of the package if None.
     pins
         Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"s7=cpu"``.
     cache
-        File of measurements; a file in the user's cache folder where None.
+        File of measurements; a file in the user's cache folder if None.
     verify
-        Whether to compare the results with a reference before handing the model over.
+        Compare the results with a reference before handing the model over.
     verify_speed
-        Whether to time the plan against the next best ones and single-unit baselines, and keep the fastest.
+        Time the plan against the next best ones and single-unit baselines, and keep the fastest.
     progress
         Called after every measurement.
     logs
-        Folder of tuning records, as ``layoutsel tune`` writes it; one in the user's cache folder where None.
+        Folder of tuning records, as ``layoutsel tune`` writes it; one in the user's cache folder if None.
     fallback
         ``cpu``: go on without a device that is missing or fails, with warnings. The model then holds a second one,
         planned for the host's units alone, that takes over where a device is missing or fails later.
     parallel
-        Whether devices work while the host does: the plan is made for the time until all is done, not for the sum.
+        If True, devices work while the host does: the plan is made for the time until all is done, not for the sum.
     time_limit_s
         Seconds that racing plans takes at most, and each of the steps of verification: the reference, a run.
     memory_limit_mb
         Megabytes that compiling takes beyond the memory of the process before; three times the weights and 225 MB where
         None. Plans that do not fit beside the fastest one are not raced.
     allow_external_links
-        Whether links among a file's external data may lead out of its folder, or the cache that it is a link into.
+        If True, links among a file's external data may lead out of its folder, or the cache that it is a link into.
     limits
         Sizes that the import may reach (bytes of a tensor and of computed constants, nodes, depth); the defaults of
-        :class:`layoutsel.ImportLimits` where None.
+        :class:`layoutsel.ImportLimits` if None.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def compile_plan(
     Parameters
     ----------
     allow_foreign_plan
-        Whether to build a plan that was made for another machine, where this one can do what it says.
+        Build a plan that was made for another machine, where this one can do what it says.
 
     Raises
     ------

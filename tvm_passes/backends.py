@@ -34,9 +34,9 @@ class Backend:
     name: str
     """As decisions name it."""
     supports: Callable[[relax.Function, Decision], Decline | None]
-    """Whether a stage-1 sub-graph function may run under a decision; the reason where not. Fast: builds nothing."""
+    """True if a stage-1 sub-graph function may run under a decision; the reason where not. Fast: builds nothing."""
     lower: Callable[[tvm.target.Target], tvm.transform.Pass] | None = None
-    """The pass that replaces this unit's calls in `main` (stage 3 → 4); None where the CPU's does, with its `planner`."""
+    """The pass that replaces this unit's calls in `main` (stage 3 → 4); None if the CPU's does, with its `planner`."""
     planner: Planner | None = None
     """What plans kernels that TVM generates the code of."""
     hints: Callable[[relax.Function, Decision], Mapping[str, float]] = lambda _function, _decision: {}
@@ -44,7 +44,7 @@ class Backend:
     generic: Callable[[relax.Function, Decision], Decline | None] = lambda _function, _decision: (
         None
     )
-    """Why a supported decision has no kernel of the unit's own and gets generic code, which is slow; None where it has."""
+    """Why a supported decision has no kernel of the unit's own and gets generic code, which is slow; None if it has."""
     record: Callable[[relax.Function, Decision], str] = lambda _function, _decision: ""
     """The tuning record, as text, that a supported decision gets its code from; empty where it needs none."""
     codegen: str | None = None
@@ -54,12 +54,12 @@ class Backend:
     identity: Callable[[], str] = str
     """Of a device: all that measurements on it depend on."""
     unavailable: Callable[[], str | None] = _always
-    """Why it cannot be used on this machine; None where it can."""
+    """Why it cannot be used on this machine; None if it can."""
     unfit: Callable[[CrossTarget], str | None] = _everywhere
-    """Why it cannot be used on another machine; None where it can, as far as its targets tell."""
+    """Why it cannot be used on another machine; None if it can, as far as its targets tell."""
 
     def absent(self) -> str | None:
-        """Why it cannot be used on the machine that code is generated for (:mod:`tvm_passes.targets`); None where it can."""
+        """Why it cannot be used on the machine that code is generated for (:mod:`tvm_passes.targets`); None if it can."""
         machine = cross_target()
         return self.unavailable() if machine is None else self.unfit(machine)
 

@@ -39,7 +39,7 @@ _one_at_a_time = threading.RLock()
 
 @functools.cache
 def available() -> str | None:
-    """Load the run time; None where that worked, else the reason why not."""
+    """Load the run time; None if that worked, else the reason why not."""
     import tvm_ffi
 
     from tvm_passes.runtime_library import load_tvm_runtime, runtime_library
@@ -86,18 +86,18 @@ def _registered(name: str, function: Callable[..., Any]) -> Iterator[None]:
 
 
 def is_ptx(code: str) -> bool:
-    """Whether code is PTX, not source."""
+    """True if code is PTX, not source."""
     lines = (line for line in code.splitlines() if line.strip() and not line.startswith("//"))
     return next(lines, "").startswith(_PTX)
 
 
 def unavailable() -> str | None:
-    """Why no CUDA device can be used on this machine; None where one can."""
+    """Why no CUDA device can be used on this machine; None if one can."""
     return missing() or uncompilable()
 
 
 def missing() -> str | None:
-    """Why this machine cannot run what was compiled for CUDA; None where it can."""
+    """Why this machine cannot run what was compiled for CUDA; None if it can."""
     reason = available() or ask_driver("cuda")
     if reason is None and not _attribute(_EXIST):
         return "the driver finds no device"
@@ -105,7 +105,7 @@ def missing() -> str | None:
 
 
 def uncompilable() -> str | None:
-    """Why no code for CUDA can be generated on this machine; None where it can."""
+    """Why no code for CUDA can be generated on this machine; None if it can."""
     if _has_nvrtc() or shutil.which("nvcc"):
         return None
     return "there is no compiler for CUDA: install the package cuda-bindings, or nvcc (CUDA 12 or later) on PATH"

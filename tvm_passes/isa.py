@@ -57,7 +57,7 @@ _NONE = ("", "DEFAULT", "ALL")
 
 
 def isa_limit() -> IsaLimit | None:
-    """The limit that holds for this process; None where there is none.
+    """The limit that holds for this process; None if there is none.
 
     Raises
     ------

@@ -78,7 +78,7 @@ class MainRewriter:
                 self.mapping[binding.var] = value
 
     def rewrite(self, binding: relax.VarBinding) -> Expr | None:
-        """Emit what replaces `binding`; its value, or None where nothing reads it any longer."""
+        """Emit what replaces `binding`; its value, or None if nothing reads it any longer."""
         return self.copy(binding)
 
     def result(self, expr: Expr) -> Expr:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def find_plugin(name: str, folder: Path) -> Path | None:
-    """The library `name`, which lies in a package's `folder`; None where it was not built."""
+    """The library `name`, which lies in a package's `folder`; None if it was not built."""
     return next((path for path in _candidates(name, folder) if path.exists()), None)
 
 

@@ -61,7 +61,7 @@ class _Ordering(MainRewriter):
 
 
 def _called(module: tvm.IRModule, binding: relax.VarBinding) -> SubgraphId | None:
-    """The sub-graph that a binding calls; None where it calls none."""
+    """The sub-graph that a binding calls; None if it calls none."""
     callee = binding.value.op if isinstance(binding.value, Call) else None
     return subgraph_id(module[callee]) if isinstance(callee, GlobalVar) else None
 

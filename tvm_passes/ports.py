@@ -36,7 +36,7 @@ def port_layouts(
 
 
 def _filters(function: relax.Function) -> frozenset[int]:
-    """Activations that are filters of a convolution and nothing else: they are no images, so they stay plain."""
+    """Activations that are filters of a convolution alone: they are no images, so they stay plain."""
     if not str(function.attrs["layoutsel.anchor"]).startswith(_CONVOLUTION):
         return frozenset()
     reads = [

@@ -76,7 +76,7 @@ def _reducing(func: tirx.PrimFunc) -> Sequence[tirx.BufferStore]:
 
 
 def _loads(expr: tirx.Expr, stores: Sequence[tirx.BufferStore]) -> bool:
-    """Whether `expr` is what one of `stores` has accumulated so far."""
+    """True if `expr` is what one of `stores` has accumulated so far."""
     return isinstance(expr, TensorLoad) and any(
         expr.source.same_as(store.buffer) and tvm_ffi.structural_equal(expr.indices, store.indices)
         for store in stores
@@ -93,7 +93,7 @@ def _chosen(node: tirx.Max | tirx.Min) -> tirx.Expr:
 
 
 def _is_limit(value: tirx.Expr) -> bool:
-    """Whether `value` is the least or the largest finite number of its type."""
+    """True if `value` is the least or the largest finite number of its type."""
     if not isinstance(value, FloatImm) or str(value.ty.dtype) not in _FLOATS:
         return False
     dtype = str(value.ty.dtype)

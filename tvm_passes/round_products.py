@@ -98,7 +98,7 @@ def round_products(
     stored
         Numbers of the activations that lie in bfloat16.
     result
-        Whether the result does.
+        If True, the result does.
 
     Returns
     -------

@@ -50,7 +50,7 @@ _threads: ContextVar[int | None] = ContextVar("layoutsel.threads", default=None)
 
 
 def kernel_threads() -> int | None:
-    """Threads that kernels are generated for; None where that is not said: as many as the target has cores."""
+    """Threads that kernels are generated for; None if that is not said: as many as the target has cores."""
     return _threads.get()
 
 

@@ -137,7 +137,7 @@ def _arrays(ports: Ports) -> list[Constant]:
 
 
 def _fused(function: relax.Function) -> tirx.PrimFunc | None:
-    """One PrimFunc for the whole body; None where it computes nothing."""
+    """One PrimFunc for the whole body; None if it computes nothing."""
     module = legalize_operators()(tvm.IRModule({"main": function}))
     if not any(op_name(binding.value) == "call_tir" for binding in main_bindings(module["main"])):
         return None
@@ -277,7 +277,7 @@ def _access(
 
 
 def _iteration(schedule: s_tir.Schedule, block: SBlockRV, layout: str) -> tirx.IndexMap | None:
-    """The order in which a block runs over an image in `layout`; None where it stays as it is."""
+    """The order in which a block runs over an image in `layout`; None if it stays as it is."""
     statement = schedule.get(block)
     kinds = [var.iter_type for var in statement.iter_vars]
     extents = [int(var.dom.extent) for var in statement.iter_vars]

@@ -45,7 +45,7 @@ def find_record(task: Tunable, target: Target) -> TuningRecord | None:
 
 
 def fits(tuned_for: Target | None, target: Target) -> bool:
-    """Whether code tuned for one target is for the other as well: the same CPU, however many of its cores, or a GPU alike."""
+    """True if code tuned for one target is for the other as well: the same CPU, however many of its cores, or a GPU alike."""
     return tuned_for is not None and _processor(tuned_for) == _processor(target)
 
 

@@ -89,7 +89,7 @@ class Settings:
     tuning_trials: int = 2000
     """MetaSchedule trials of ``tvm-tuned`` for a whole model; two thousand take about an hour on two cores."""
     allow_external_links: bool = False
-    """Whether links among a model's external data may lead out of its folder."""
+    """True if links among a model's external data may lead out of its folder."""
 
 
 def compare(

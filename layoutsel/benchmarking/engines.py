@@ -54,7 +54,7 @@ class Engine:
     """The precision that it computes in where a mode is asked for."""
 
     def unavailable(self) -> str | None:
-        """Why the engine cannot run here; None where it can."""
+        """Why the engine cannot run here; None if it can."""
         if self.requires and find_spec(self.requires) is None:
             return f"{self.requires} is not installed; pip install 'layoutsel[bench]'"
         return None

@@ -31,7 +31,7 @@ class BroughtHome:
     machine: str
     """Of people: :meth:`layoutsel.device.machine.Machine.__str__`."""
     machine_file: Path | None
-    """The machine, as ``layoutsel plan --machine`` takes it; None where no candidates were measured."""
+    """The machine, as ``layoutsel plan --machine`` takes it; None if no candidates were measured."""
     complete: bool
     deployed: DeployedResult | None
     """The whole model, where a plan was deployed."""

@@ -44,7 +44,7 @@ class Order:
     folder: Path
     """Of the bundle that is being made."""
     compiler: str | None
-    """The C++ compiler that links; this machine's where None."""
+    """The C++ compiler that links; this machine's if None."""
 
 
 def compile_order(order: Order) -> tuple[Program, ...]:

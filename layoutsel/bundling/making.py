@@ -37,7 +37,7 @@ class Making:
     folder: Path
     """What it will hold lies here."""
     compiler: str | None = None
-    """The C++ compiler that links for the machine; this machine's where None."""
+    """The C++ compiler that links for the machine; this machine's if None."""
     on_compiled: OnCompiled | None = None
 
     def compile(

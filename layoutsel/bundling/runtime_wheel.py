@@ -61,7 +61,7 @@ class Runtime:
 
     @property
     def is_ours(self) -> bool:
-        """Whether what was built here runs there."""
+        """True if what was built here runs there."""
         return any(name.endswith(f"_{platform.machine()}") for name in self.platforms)
 
 
@@ -82,7 +82,7 @@ def write_kit(folder: Path, tvm_wheel: Path | None = None, extras: Sequence[str]
     Parameters
     ----------
     tvm_wheel
-        A wheel of apache-tvm for the device's platform; the installed one where None.
+        A wheel of apache-tvm for the device's platform; the installed one if None.
     extras
         Some of :data:`EXTRAS`.
 

@@ -21,7 +21,7 @@ _EXAMPLE = "'llvm -mcpu=skylake-avx512', 'cuda -arch=sm_80' or TVM's JSON"
 
 
 def machine_of_targets(texts: Sequence[str], threads: int | None) -> CrossTarget | None:
-    """The machine that targets describe, at most one of each kind; None where there are none.
+    """The machine that targets describe, at most one of each kind; None if there are none.
 
     Where no CPU is among them, it is this machine's.
 

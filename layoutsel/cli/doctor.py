@@ -262,7 +262,7 @@ def _told(model: dict[str, Any]) -> str:
 
 
 def _stands_in(package: str) -> bool:
-    """Whether a differently named package of the same kind is there."""
+    """True if a differently named package of the same kind is there."""
     substitutes = {"onnxruntime": ("onnxruntime-gpu",)}
     return any(_version(name) for name in substitutes.get(package, ()))
 

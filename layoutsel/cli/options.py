@@ -240,7 +240,7 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:
-    """Read ``cpu,onednn``; None where nothing is given.
+    """Read ``cpu,onednn``; None if nothing is given.
 
     Raises
     ------

@@ -17,7 +17,7 @@ _NETWORK_PREFIX = "fuse."
 
 
 def is_on_network(path: Path | str) -> bool:
-    """Whether `path` lies on a file system that several machines may share."""
+    """True if `path` lies on a file system that several machines may share."""
     kind = _kind_of(path)
     return kind in _NETWORK or kind.startswith(_NETWORK_PREFIX)
 

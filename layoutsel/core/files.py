@@ -28,7 +28,7 @@ def replacing(path: Path | str, *, executable: bool = False) -> Iterator[BinaryI
     Parameters
     ----------
     executable
-        Whether the file may be run; all other permissions are those that the process gives new files.
+        If True, the file may be run; all other permissions are those that the process gives new files.
 
     Raises
     ------

@@ -42,7 +42,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _world() -> str | None:
-    """Digest of all that process numbers depend on; None where the system does not tell."""
+    """Digest of all that process numbers depend on; None if the system does not tell."""
     try:
         text = f"{_BOOT.read_text().strip()} {_NAMESPACE.readlink()}"
     except OSError:
@@ -51,7 +51,7 @@ def _world() -> str | None:
 
 
 def _is_gone(pid: int, started: int) -> bool:
-    """Whether no process `pid` exists that started then; False in doubt."""
+    """True if no process `pid` exists that started then; False in doubt."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -63,7 +63,7 @@ def _is_gone(pid: int, started: int) -> bool:
 
 
 def _started(pid: int) -> int | None:
-    """Start of a process, in ticks since the machine's; None where the system does not tell."""
+    """Start of a process, in ticks since the machine's; None if the system does not tell."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         return int(text.rpartition(")")[2].split()[_START])

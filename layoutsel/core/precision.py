@@ -43,7 +43,7 @@ class PrecisionMode:
     for_sensitive: tuple[str, ...] = ()
     """That sensitive sub-graphs may have besides: between f32 and what is too inexact for them."""
     is_budget: bool = False
-    """Whether the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
+    """True if the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
 
     @property
     def limits(self) -> Mapping[str, float]:
@@ -52,7 +52,7 @@ class PrecisionMode:
 
     @property
     def only_f32(self) -> bool:
-        """Whether all is as if there were no other precision."""
+        """True if all is as if there were no other precision."""
         return self.precisions == (F32,)
 
     @property
@@ -61,7 +61,7 @@ class PrecisionMode:
         return tuple((*OWN, *self.precisions[1:end]) for end in range(1, len(self.precisions)))
 
     def offers(self, precision: str, felt: float = 0.0) -> bool:
-        """Whether a sub-graph may be computed in `precision` whose own rounding the outputs may feel `felt` times.
+        """True if a sub-graph may be computed in `precision` whose own rounding the outputs may feel `felt` times.
 
         Any may where the user set the tolerance; else one sub-graph may take :data:`SHARE` of it.
         """

@@ -32,7 +32,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_kept = True
-        """Whether changes reach the file; False where they last for this process only."""
+        """True if changes reach the file; False where they last for this process only."""
         self._transaction: list[Statement] | None = None
         self._file: tuple[int, int] | None = None
         """Device and inode of the open file; None for memory."""
@@ -127,7 +127,7 @@ class Database:
             return connect(self.path)
 
     def _is_replaced(self) -> bool:
-        """Whether another process has moved the open file: with a write-ahead log, SQLite would write to that one."""
+        """True if another process has moved the open file: with a write-ahead log, SQLite would write to that one."""
         return self._file is not None and _identity(self.path) != self._file
 
     def _reopened(self) -> sqlite3.Connection:
@@ -163,7 +163,7 @@ def _at_once(status: int, _remaining: int, _total: int) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file; None where there is none."""
+    """Device and inode of a file; None if there is none."""
     try:
         found = path.stat()
     except OSError:

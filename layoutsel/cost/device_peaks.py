@@ -32,7 +32,7 @@ class DevicePeaks:
     gflops: float
     """f32 GFLOP/s of multiply-adds."""
     half_gflops: float | None = None
-    """The same in f16 and bf16 on matrix units; None where it has none."""
+    """The same in f16 and bf16 on matrix units; None if it has none."""
     memory_gbps: float
     """GB/s between its compute units and its memory, read and written."""
     launch_us: float
@@ -42,7 +42,7 @@ class DevicePeaks:
     link_us: float
     """Time of the smallest such copy, microseconds."""
     target: str | None = None
-    """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind where None."""
+    """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind if None."""
 
     def __post_init__(self) -> None:
         rates = (self.gflops, self.memory_gbps, self.link_gbps, self.clock_mhz, self.compute_units)

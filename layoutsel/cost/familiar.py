@@ -33,7 +33,7 @@ class Familiar:
     """Names that one part of a trained model has seen."""
 
     machine: bool
-    """Whether it has seen the machine, or was calibrated to it."""
+    """True if it has seen the machine, or was calibrated to it."""
     anchors: frozenset[str]
     layouts: frozenset[str]
     algorithms: frozenset[str]

@@ -73,7 +73,7 @@ class Asked:
 
     @property
     def device(self) -> DevicePeaks | None:
-        """The device that the decision's unit computes on; None where that is the host."""
+        """The device that the decision's unit computes on; None if that is the host."""
         return self.profile.devices.get(self.decision.unit)
 
 

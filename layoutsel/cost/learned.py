@@ -156,7 +156,7 @@ class LearnedCost(CostModel):
 
     @property
     def knows_machine(self) -> bool:
-        """Whether it was trained on, or calibrated to, this machine."""
+        """True if it was trained on, or calibrated to, this machine."""
         cards = self.model.card.parts.values()
         return bool(self.adaptation.weights) or any(
             self.profile.name in card.machines for card in cards
@@ -195,7 +195,7 @@ class LearnedCost(CostModel):
         return Familiar.of(card, machine=self._knows_where(unit), device=device)
 
     def _knows(self, decision: Decision) -> bool:
-        """Whether its unit's part can predict `decision`: a model of one device cannot extrapolate to others."""
+        """True if its unit's part can predict `decision`: a model of one device cannot extrapolate to others."""
         card, unit = self.model.card, decision.unit
         on_device = unit in self.profile.devices
         if decision.precision not in card.parts[unit].forms:

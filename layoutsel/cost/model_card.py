@@ -32,7 +32,7 @@ class PartCard:
     fused: tuple[str, ...] = ()
     """Operators of all sub-graphs; empty where an older model does not say."""
     unhinted: tuple[str, ...] | None = None
-    """Anchor operators of sub-graphs without facts about their code; None where an older model does not say."""
+    """Anchor operators of sub-graphs without facts about their code; None if an older model does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def _reason(printed: str) -> str:
 
 
 def kept(type_: type[T], name: str, folder: Path | None = None) -> T | None:
-    """Read what :func:`remembered` has under `name`; None where there is nothing, or nothing that can be read."""
+    """Read what :func:`remembered` has under `name`; None if there is nothing, or nothing that can be read."""
     file = _file(name, folder)
     if not file.exists():
         return None

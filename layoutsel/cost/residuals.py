@@ -54,7 +54,7 @@ class ResidualRow:
     in_plan_spread_us: float = 0.0
     """Half the distance between the quartiles, microseconds."""
     merged: bool = False
-    """Whether a sub-graph was merged into one partition with a neighbour."""
+    """True if a sub-graph was merged into one partition with a neighbour."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Of a plan: what each part adds to the difference, microseconds; see :mod:`layoutsel.planning.residuals`."""
     date: str = ""

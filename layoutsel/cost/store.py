@@ -53,7 +53,7 @@ class Context:
         return [name for name, version in then.items() if self.versions.get(name) != version]
 
     def is_absent(self, name: str) -> bool:
-        """Whether the version `name` belongs to a unit that is not in use now."""
+        """True if the version `name` belongs to a unit that is not in use now."""
         return bool(scopes.scope(name)) and name not in self.versions
 
 
@@ -100,7 +100,7 @@ class Store:
 
     @property
     def is_kept(self) -> bool:
-        """Whether measurements outlive the process; False where the file cannot be written."""
+        """True if measurements outlive the process; False where the file cannot be written."""
         return self._database.is_kept
 
     def get(self, key: str, decision: Decision, kernel: str = "") -> Outcome | None:

@@ -63,7 +63,7 @@ class Tensor:
 
 
 def is_boundary(kind: str, source: Place, wanted: Place) -> bool:
-    """Whether there is a `kind` of boundary between two places; units of different memories only copy."""
+    """True if there is a `kind` of boundary between two places; units of different memories only copy."""
     if kind == "crossing" and source.memory != wanted.memory:
         return False
     return KINDS[kind](source) != KINDS[kind](wanted)

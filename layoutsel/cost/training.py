@@ -95,7 +95,7 @@ def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def _device(sample: Sample) -> str | None:
-    """Name of the device that a sample was measured on; None where that is the host."""
+    """Name of the device that a sample was measured on; None if that is the host."""
     device = sample.provenance.profile.devices.get(sample.decision.unit)
     return device.name if device is not None else None
 
@@ -167,7 +167,7 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
 
 
 def is_copy(boundary: BoundarySample) -> bool:
-    """Whether it is between memories: what that takes is the link's business."""
+    """True if it is between memories: what that takes is the link's business."""
     return not {boundary.source, boundary.destination}.isdisjoint(
         boundary.provenance.profile.devices
     )

@@ -84,7 +84,7 @@ def checksum(data: memoryview) -> str:
 
 
 def _holds(data: memoryview, entry: Mapping[str, Any]) -> bool | None:
-    """Whether a part is as it was written; None where nothing tells."""
+    """True if a part is as it was written; None if nothing tells."""
     with data:
         if "sha256" in entry:
             return checksum(data) == entry["sha256"]

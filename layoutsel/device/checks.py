@@ -34,12 +34,12 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is small enough; not if it is no number."""
+        """True if the error is small enough; not if it is no number."""
         return self.rel_l2_err <= self.tolerance
 
     @property
     def is_attained(self) -> bool:
-        """Whether the error is about as small as f32 arithmetic gets it, though above the tolerance."""
+        """True if the error is about as small as f32 arithmetic gets it, though above the tolerance."""
         return self.passed or self.rel_l2_err <= self.attainable
 
     def conceded(self) -> Check:

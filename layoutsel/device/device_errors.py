@@ -89,7 +89,7 @@ class Watch:
         self._next = 0
         self._last: dict[str, str] = {}
         self.began = False
-        """Whether there was any call."""
+        """True if there was any call."""
         self.place: Place | None = None
         """The call on a device that was begun and did not end."""
 
@@ -162,7 +162,7 @@ def located(
     calls: Sequence[Sequence[str]],
     devices: Sequence[str],
 ) -> Place | None:
-    """Where a run failed with `error`; None where it was at the host's.
+    """Where a run failed with `error`; None if it was at the host's.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def _sizes(place: Place) -> str:
 
 
 def _attribute(kind: str, number: int) -> Any:
-    """What a device says of itself; None where it is lost."""
+    """What a device says of itself; None if it is lost."""
     try:
         return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(DEVICE_TYPES[kind], 0, number)
     except Exception:  # whatever a driver raises that has lost its device

@@ -20,7 +20,7 @@ class Argument:
     place: str
     """Kind of the device that it lies on."""
     data: str | None
-    """Its values, row by row, in Base64; None where random ones will do."""
+    """Its values, row by row, in Base64; None if random ones will do."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ class Failure:
 
     @property
     def is_reproducible(self) -> bool:
-        """Whether the same candidate fails again, so that the failure is worth keeping."""
+        """True if the same candidate fails again, so that the failure is worth keeping."""
         return self.kind in _REPRODUCIBLE
 
     @property

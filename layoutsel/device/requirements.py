@@ -1,4 +1,4 @@
-"""Whether this machine can run what was built for another."""
+"""True if this machine can run what was built for another."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
 
 
 def _is_packable(unit: str) -> bool:
-    """Whether this is what `layoutsel runtime` wrote, which packs some units only where they are asked for."""
+    """True if this is what `layoutsel runtime` wrote, which packs some units only where they are asked for."""
     return unit == "onednn" and BESIDE.exists()

@@ -84,7 +84,7 @@ class CheckResult:
 
     output: str
     rel_l2_err: float | None
-    """None where it is no number."""
+    """None if it is no number."""
     tolerance: float
     attainable: float
     """See :attr:`layoutsel.device.checks.Check.attainable`."""
@@ -123,7 +123,7 @@ class Results:
     versions: Mapping[str, str]
     """What was in use where the bundle was compiled."""
     complete: bool
-    """Whether everything in the bundle was tried."""
+    """True if everything in the bundle was tried."""
     workloads: tuple[Workload, ...]
     candidates: tuple[CandidateResult, ...]
     boundaries: tuple[BoundaryResult, ...]

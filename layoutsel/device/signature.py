@@ -29,7 +29,7 @@ class ValueRange:
         return flat[self.start : self.stop : self.step]
 
     def holds(self, value: float) -> bool:
-        """Whether a value is legal; a float is one by its integral part, no number never is."""
+        """True if a value is legal; a float is one by its integral part, no number never is."""
         return self.low - 1 < value < self.high + 1
 
 

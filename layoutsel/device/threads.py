@@ -30,7 +30,7 @@ def available_cores() -> Sequence[int]:
 
 
 def shares_openmp() -> bool:
-    """Whether TVM's kernels run on OpenMP's threads, as the plugin has them do; else on a pool of TVM's own."""
+    """True if TVM's kernels run on OpenMP's threads, as the plugin has them do; else on a pool of TVM's own."""
     return onednn.available() is None
 
 

@@ -76,7 +76,7 @@ class Turn:
 
 
 def came_through_fork() -> bool:
-    """Whether the calling thread was there when this process was forked: pools that it used are not here any more."""
+    """True if the calling thread was there when this process was forked: pools that it used are not here any more."""
     return getattr(_forks.here, "came_through", False)
 
 

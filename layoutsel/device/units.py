@@ -16,7 +16,7 @@ LOADERS: Mapping[str, Callable[[], str | None]] = {
     "cuda": cuda.missing,
     "opencl": opencl_unavailable,
 }
-"""By unit: loads what it needs, and says why it cannot; None where it could."""
+"""By unit: loads what it needs, and says why it cannot; None if it could."""
 
 IDENTITIES: Mapping[str, Callable[[], str]] = {
     "cuda": cuda.identity,

@@ -102,7 +102,7 @@ class Worker:
         Parameters
         ----------
         limit_s
-            Seconds that this call may take, sending and receiving included; those of the worker where None.
+            Seconds that this call may take, sending and receiving included; those of the worker if None.
 
         Raises
         ------

@@ -19,7 +19,7 @@ class Metrics:
     mape: float
     """Mean of |predicted - measured| / measured."""
     spearman: float | None
-    """Rank correlation of predicted and measured times; None where all are equal."""
+    """Rank correlation of predicted and measured times; None if all are equal."""
     top1: float | None
     """Share of sub-graphs, of those with several candidates, whose predicted best candidate is the measured best; None
     without such sub-graphs."""

@@ -28,7 +28,7 @@ MEASURED_SHARE = 0.1
 
 Key = tuple[str, Decision]
 Price = Callable[[RecordedNode, Decision], Cost | None]
-"""A candidate's cost; None where it has none."""
+"""A candidate's cost; None if it has none."""
 PriceBoundary = Callable[[str, BoundaryTensor, str, str], float]
 """(kind, tensor, source, destination) → microseconds."""
 

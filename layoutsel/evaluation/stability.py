@@ -1,4 +1,4 @@
-"""Whether plans depend on chance: other seeds, and other noise in the measurements that were learned from."""
+"""True if plans depend on chance: other seeds, and other noise in the measurements that were learned from."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Alternative:
 
 
 def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every distinct decision of the problem but for the algorithm, the plan that takes it wherever it is legal.
+    """For every distinct decision of the problem except for the algorithm, the plan that takes it wherever it is legal.
 
     The algorithm is ``direct``: any other is for a few sub-graphs only. Where it is not legal: the same unit and precision with the plain layout, else the unit's cheapest, else the cheapest.
     Equal plans appear once, under the first name; in the order of predicted cost.

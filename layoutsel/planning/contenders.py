@@ -35,7 +35,7 @@ def contenders(
     stricter
         Sets of precisions, each of which the same plans are made with.
     narrowed_alone
-        Whether the plans of `problem` itself, without regard for stricter sets, are left out.
+        If True, the plans of `problem` itself, without regard for stricter sets, are left out.
     """
     found: dict[str, Mapping[SubgraphId, Decision]] = {}
     seen: list[dict[SubgraphId, Decision]] = []

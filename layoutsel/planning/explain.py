@@ -34,7 +34,7 @@ class Counterfactual:
     source: str
     """Where `cost_us` comes from."""
     extra_us: float | None
-    """How much more the whole plan would cost, microseconds; None where that is beyond what was told apart.
+    """How much more the whole plan would cost, microseconds; None if that is beyond what was told apart.
 
     The sum of the four parts below: those of the best plan that takes this decision, less those of the plan explained.
     Where the explanation is not exact, of the same plan with this decision alone changed.
@@ -106,7 +106,7 @@ class Explanation:
     gap: float
     """Relative gap between plan and bound."""
     exact: bool
-    """Whether the alternatives' costs allow the rest of the plan to change; else all else stays, an upper bound."""
+    """True if the alternatives' costs allow the rest of the plan to change; else all else stays, an upper bound."""
 
 
 def explain(

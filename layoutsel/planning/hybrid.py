@@ -28,7 +28,7 @@ BATCH = 6
 """Candidates measured between two plans."""
 
 Measure = Callable[[Sequence[Candidate]], Mapping[Candidate, Option | None]]
-"""Measures candidates: what each costs now, None where it turned out not to work. Fewer answers: the time is up."""
+"""Measures candidates: what each costs now, None if it turned out not to work. Fewer answers: the time is up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Refined:
     measured: int
     """Distinct candidates that were measured."""
     stable: bool
-    """Whether it stopped because the plan was stable, not because the budget was spent."""
+    """True if it stopped because the plan was stable, not because the budget was spent."""
 
 
 def refine(
@@ -83,12 +83,12 @@ def refine(
 
 
 def is_guess(option: Option) -> bool:
-    """Whether nothing is known of a candidate below f32: its kernels were neither measured nor learned from."""
+    """True if nothing is known of a candidate below f32: its kernels were neither measured nor learned from."""
     return option.source == GUESSED and option.decision.precision not in OWN
 
 
 def has_guesses(problem: PlanningProblem) -> bool:
-    """Whether some candidate is a guess."""
+    """True if some candidate is a guess."""
     return any(is_guess(option) for node in problem.nodes for option in node.options)
 
 
@@ -98,7 +98,7 @@ def without_guesses(problem: PlanningProblem) -> PlanningProblem:
 
 
 def has_estimates(problem: PlanningProblem, units: Collection[str]) -> bool:
-    """Whether nobody measured, or learned from, some candidate of these `units`."""
+    """True if nobody measured, or learned from, some candidate of these `units`."""
     return any(_is_estimate(units, option) for node in problem.nodes for option in node.options)
 
 

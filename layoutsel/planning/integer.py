@@ -20,7 +20,7 @@ class IntegerResult:
     """What branch and bound found."""
 
     choice: tuple[int, ...] | None
-    """None where the time was over before any plan was found."""
+    """None if the time was over before any plan was found."""
     bound_us: float
     """Proven lower bound, microseconds; minus infinity where there is none."""
 

@@ -1,4 +1,4 @@
-"""What every other decision would cost: the best plan that takes it, the rest decided anew around it."""
+"""What every other decision would cost: the best plan that takes it, the rest decided again around it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def forced_plans(
     Returns
     -------
     ForcedPlans or None
-        None where the network is too wide.
+        None if the network is too wide.
     """
     order = elimination_order(tables)
     deadline = time.monotonic() + time_limit_s

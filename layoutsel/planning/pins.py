@@ -58,11 +58,11 @@ class Pin:
         return cls(text=text, pattern=compiled, fields=fields)
 
     def matches(self, node: Node) -> bool:
-        """Whether the pattern names `node`."""
+        """True if the pattern names `node`."""
         return any(self.pattern.fullmatch(s) for s in (node.id, *node.names, *node.operators))
 
     def allows(self, decision: Decision) -> bool:
-        """Whether `decision` is what the pin asks for."""
+        """True if `decision` is what the pin asks for."""
         wanted = zip(_FIELDS, self.fields, strict=False)
         return all(value in (ANY, getattr(decision, name)) for name, value in wanted)
 

@@ -82,7 +82,7 @@ class Plan:
     machine: str
     """Fingerprint of the machine that the costs hold for."""
     threads: int | None
-    """Threads that the costs hold for; None where nobody said."""
+    """Threads that the costs hold for; None if nobody said."""
     versions: Mapping[str, str]
     """Versions of everything that the costs depend on."""
     strategy: str
@@ -114,13 +114,13 @@ class Plan:
     gains: Gains | None = None
     """What simpler ways to choose would cost; None for a plan that was not explained."""
     uncertainty: Uncertainty | None = None
-    """What the costs' uncertainty may hide; None where nobody asked."""
+    """What the costs' uncertainty may hide; None if nobody asked."""
     exact: bool = False
-    """Whether the alternatives' costs are those of the best plan around each; else all else stays as it is."""
+    """True if the alternatives' costs are those of the best plan around each; else all else stays as it is."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Measured alternatives by name; this plan's own entry is ``plan``."""
     residuals: Residuals | None = None
-    """Where the prediction was off; None where the plan was not measured."""
+    """Where the prediction was off; None if the plan was not measured."""
     precision: str = "f32"
     """Entry of :data:`layoutsel.core.precision.MODES`: which precisions were offered, and what error is allowed."""
     max_rel_error: float | None = None
@@ -147,7 +147,7 @@ class Plan:
 
     @property
     def gap_within_spread(self) -> float | None:
-        """Relative gap between cost and the bound that allows for uncertainty; None where that is not known."""
+        """Relative gap between cost and the bound that allows for uncertainty; None if that is not known."""
         if self.uncertainty is None:
             return None
         return max(self.cost_us - self.uncertainty.bound_us, 0.0) / max(self.cost_us, 1e-9)
@@ -329,7 +329,7 @@ def check_fits(
     ids
         Its sub-graphs.
     machine
-        Fingerprint of this machine; None where another machine's plan is welcome.
+        Fingerprint of this machine; None if another machine's plan is welcome.
     problem
         Where given, every decision must be one of its candidates.
 

@@ -180,7 +180,7 @@ class PlanningProblem:
         return PlanCost(subgraphs=costs, boundaries=tuple(boundaries))
 
     def offers(self, decisions: Mapping[SubgraphId, Decision]) -> bool:
-        """Whether every sub-graph has the candidate that `decisions` give it."""
+        """True if every sub-graph has the candidate that `decisions` give it."""
         return all(
             any(option.decision == decisions.get(node.id) for option in node.options)
             for node in self.nodes

@@ -67,11 +67,11 @@ class SubgraphResidual:
     source: str
     """Where `predicted_us` comes from."""
     in_plan_us: float | None
-    """Microseconds; 0 where it took no step of its own, as a concatenation in place; None where that is not known."""
+    """Microseconds; 0 where it took no step of its own, as a concatenation in place; None if that is not known."""
     in_plan_spread_us: float | None
     """Half the distance between the quartiles of `in_plan_us`, microseconds."""
     merged: bool
-    """Whether it was merged into one partition with a neighbour on the same unit."""
+    """True if it was merged into one partition with a neighbour on the same unit."""
 
     @property
     def error_us(self) -> float:
@@ -80,7 +80,7 @@ class SubgraphResidual:
 
     @property
     def is_fusion(self) -> bool:
-        """Whether merging, not the cost model, is what its error comes from: it was measured alone."""
+        """True if merging, not the cost model, is what its error comes from: it was measured alone."""
         return self.merged and self.source == MEASURED
 
 

@@ -73,7 +73,7 @@ def _legal(
 
 
 def are_all_numbers(uses: Mapping[str, Use]) -> bool:
-    """Whether no input is a mask or an index."""
+    """True if no input is a mask or an index."""
     return not any(use.kind in _DRAWN for use in uses.values())
 
 

@@ -26,7 +26,7 @@ MOST = 1e-3
 EXACT = "float64"
 """Name of the reference that errors are measured against where one is above its tolerance."""
 Again = Callable[[], "Sequence[np.ndarray] | None"]
-"""Gives the reference's results in another order of its arithmetic; None where it cannot."""
+"""Gives the reference's results in another order of its arithmetic; None if it cannot."""
 
 
 def tolerance_of(module: tvm.IRModule) -> float:
@@ -98,7 +98,7 @@ class Expected:
         return self._standard(names, self.reference, self.values)
 
     def in_double(self, names: Sequence[str]) -> Standard | None:
-        """The results in float64, by the same tolerances; None where there are none."""
+        """The results in float64, by the same tolerances; None if there are none."""
         values = self.exact() if self.exact is not None and self.tolerance < MOST else None
         if values is None or len(values) != len(self.values):
             return None
@@ -117,7 +117,7 @@ class Expected:
         return replace(strict, tolerances=_widened(strict.tolerances, other, self.values))
 
     def agrees(self, exact: Standard) -> bool:
-        """Whether the reference's results are about those in float64: two that agree are right.
+        """True if the reference's results are about those in float64: two that agree are right.
 
         Alone, an evaluator that is far from the reference may be what is wrong.
         """

@@ -87,7 +87,7 @@ def copy(source: Path, path: Path) -> None:
 
 
 def _append_part(file: BinaryIO, part: Part, written: dict[_Key, int]) -> dict[str, Any]:
-    """Write library and weights, but for those that are `written` already; the header with their places."""
+    """Write library and weights, except for those that are `written` already; the header with their places."""
     code = part.library.read_bytes()
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
     library = {"offset": file.tell(), "bytes": len(code), "crc": zlib.crc32(code)}

@@ -107,7 +107,7 @@ class CompiledModel:
 
     @property
     def uses_devices(self) -> bool:
-        """Whether it needs more than the host."""
+        """True if it needs more than the host."""
         return any(kind != HOST for kind in self._devices)
 
     @property
@@ -176,7 +176,7 @@ class CompiledModel:
     def _device_error(
         self, error: Exception, tensors: Sequence[tvm_ffi.Tensor]
     ) -> DeviceError | None:
-        """`error` with the sub-graph, which a second run finds; None where it is the host's."""
+        """`error` with the sub-graph, which a second run finds; None if it is the host's."""
         if not self.uses_devices:
             return None
 

@@ -49,7 +49,7 @@ def export_library(executable: Any, library: Path, *, compiler: str | None = Non
     executable
         What ``tvm.compile`` gives, or a library that was linked of it.
     compiler
-        The C++ compiler that links; this machine's where None.
+        The C++ compiler that links; this machine's if None.
 
     Raises
     ------

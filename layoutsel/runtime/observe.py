@@ -53,7 +53,7 @@ def observe(
 
 
 def _goes_on(runs: int, spent: float) -> bool:
-    """Whether to run again after so many `runs`, for which so many times the budget were `spent`."""
+    """Run again after so many `runs`, for which so many times the budget were `spent`."""
     return runs == 0 or (spent < PATIENCE and runs < (FEWEST_RUNS if spent >= 1 else RUNS))
 
 

@@ -22,7 +22,7 @@ _KERNEL = "_kernel"
 
 
 def tells_all(model: CompiledModel) -> bool:
-    """Whether `model` lets devices work while the host does, and all of them tell when they did."""
+    """True if `model` lets devices work while the host does, and all of them tell when they did."""
     is_parallel = model.plan.get("makespan") is not None
     known = tvm_ffi.get_global_func(_RECORD, allow_missing=True) is not None
     return is_parallel and known and _TELLS.issuperset(model.header.get("devices", (HOST,)))

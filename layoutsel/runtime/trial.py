@@ -31,7 +31,7 @@ class TooSlow(LayoutselError):
     at
         The sub-graph, transform or function that it was at; empty where none is known.
     goes_on
-        Whether that call goes on, in a thread that nobody waits for.
+        If True, that call goes on, in a thread that nobody waits for.
     """
 
     def __init__(self, limit_s: float, at: str, *, goes_on: bool) -> None:

@@ -147,7 +147,7 @@ def _minor(version: str) -> tuple[str, ...]:
 
 
 def _is_record(value: Any) -> bool:
-    """Whether it is ``[workload, [[instructions, decisions], seconds, target, arguments]]``."""
+    """True if it is ``[workload, [[instructions, decisions], seconds, target, arguments]]``."""
     if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], list)):
         return False
     index, record = value

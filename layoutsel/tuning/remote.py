@@ -176,7 +176,7 @@ class _Batch:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every request has its answer."""
+        """True if every request has its answer."""
         return self._open == 0
 
     def end(self) -> None:
@@ -232,7 +232,7 @@ class _Lost:
 
     reason: str
     counts: bool | int
-    """Whether the schedule was running, and may have been the cause."""
+    """True if the schedule was running, and may have been the cause."""
 
 
 def _worker() -> Worker:

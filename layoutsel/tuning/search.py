@@ -60,7 +60,7 @@ class Progress:
     best_us: float | None = None
     """The fastest schedule's time."""
     finished: bool = False
-    """Whether no more trials will be made."""
+    """True if no more trials will be made."""
     error: str | None = None
     """Why the task was given up, if it was."""
 

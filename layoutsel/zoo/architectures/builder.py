@@ -69,7 +69,7 @@ class Graph:
         operands
             Its inputs.
         channels
-            Of the result; those of the first tensor among the inputs where None.
+            Of the result; those of the first tensor among the inputs if None.
         gain
             Of a matrix to make: of :func:`layoutsel.zoo.random_weights.random_weight`.
         attributes

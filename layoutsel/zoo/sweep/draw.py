@@ -46,7 +46,7 @@ class Drawn:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is neither tiny nor huge."""
+        """True if it is neither tiny nor huge."""
         largest = max(4 * prod(shape) for shape in self.inputs)
         return FLOPS[0] <= self.flops <= FLOPS[1] and max(largest, self.weight_bytes) <= MOST_BYTES
 
