@@ -58,6 +58,19 @@ def _float_remainder(node: NodeFacts) -> str | None:
     return "got fmod 0 for floating-point numbers; expected 1"
 
 
+def _vector(*indices: int) -> Rule:
+    """Rule: each of these inputs is a list, of one dimension."""
+
+    def check(node: NodeFacts) -> str | None:
+        for index in indices:
+            shape = node.shape(index)
+            if shape is not None and len(shape) != 1:
+                return f"input {index}: got {list(shape)}; expected one dimension"
+        return None
+
+    return check
+
+
 def _scalar(*indices: int) -> Rule:
     """Inputs of one number."""
 
@@ -209,7 +222,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "LayerNormalization": _NORMALIZED,
     "Mod": (_divisor, _float_remainder),
     "PRelu": (_broadcast(1, 0),),
-    "Pad": (_one_of("mode", "constant", "reflect", "edge", "wrap"), _reflection),
+    "Pad": (_one_of("mode", "constant", "reflect", "edge", "wrap"), _vector(1, 3), _reflection),
     "QuantizeLinear": _QUANTIZED,
     "RMSNormalization": (_axis, _broadcast(1, 0)),
     "Resize": (
@@ -226,6 +239,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         ),
         _one_of("nearest_mode", "round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
         _one_of("keep_aspect_ratio_policy", "stretch", "not_larger", "not_smaller"),
+        _vector(1, 2, 3),
         _scaling,
     ),
     "RoiAlign": (_one_of("mode", "avg", "max"),),
