@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from layoutsel.benchmarking.cases import Case
-from layoutsel.benchmarking.engines import ENGINES, Job
+from layoutsel.benchmarking.engines import ENGINES, EngineJob
 from layoutsel.runtime.samples import rel_l2_err
 from layoutsel.zoo.light_models import LIGHT_MODELS
 
@@ -32,7 +32,9 @@ def bench_latency(
     if reason := ENGINES[engine].unavailable():
         pytest.skip(reason)
     case = case_of(model)
-    job = Job(model=case.model, threads=2, precision="f32", workdir=case.model.parent, options={})
+    job = EngineJob(
+        model=case.model, threads=2, precision="f32", workdir=case.model.parent, options={}
+    )
     prepare = ENGINES[engine].prepare
     if prepare is not None:
         prepare(job, lambda _text: None)

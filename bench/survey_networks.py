@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from onnx import ModelProto
 
-from layoutsel.zoo.architectures.builder import Graph, Value, ints
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 
 
-def _conv(g: Graph, x: Value, out: int, kernel: list[int], **attributes: object) -> Value:
+def _conv(
+    g: NetworkBuilder, x: TensorRef, out: int, kernel: list[int], **attributes: object
+) -> TensorRef:
     groups = int(attributes.get("group", 1))
     weight = (out, x.channels // groups, *kernel)
     return g.op("Conv", x, weight, (out,), channels=out, kernel_shape=kernel, **attributes)
 
 
-def _relu(g: Graph, x: Value) -> Value:
+def _relu(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     return g.op("Relu", x)
 
 
-def swin(g: Graph) -> None:
+def swin(g: NetworkBuilder) -> None:
     """Attention in windows of 4×4, shifted between two blocks, with a relative bias."""
     side, window, width, heads = 16, 4, 64, 4
     x = g.input("tokens", (1, width, side, side))
@@ -72,7 +74,7 @@ def swin(g: Graph) -> None:
     g.output(x, (1, side, side, width))
 
 
-def squeeze_excite(g: Graph) -> None:
+def squeeze_excite(g: NetworkBuilder) -> None:
     """Depthwise and pointwise convolutions with squeeze and excitation."""
     x = g.input("image", (1, 3, 64, 64))
     x = _conv(g, x, 32, [3, 3], strides=[2, 2], pads=[1] * 4)
@@ -85,7 +87,7 @@ def squeeze_excite(g: Graph) -> None:
     g.output(x, (1, 32, 32, 32))
 
 
-def detector(g: Graph) -> None:
+def detector(g: NetworkBuilder) -> None:
     """A pyramid with upsampling, concatenation, spatial pooling and boxes decoded per cell."""
     x = g.input("image", (1, 3, 64, 64))
     c2 = _relu(g, _conv(g, x, 32, [3, 3], strides=[2, 2], pads=[1] * 4))
@@ -102,7 +104,7 @@ def detector(g: Graph) -> None:
     g.output(g.op("Transpose", boxes, perm=[0, 1, 3, 2]), (1, 3, 1024, 8))
 
 
-def unet_transposed(g: Graph) -> None:
+def unet_transposed(g: NetworkBuilder) -> None:
     """Encoder and decoder with transposed convolutions of overlapping windows."""
     x = g.input("image", (1, 3, 64, 64))
     first = _relu(g, _conv(g, x, 16, [3, 3], pads=[1] * 4))
@@ -116,7 +118,7 @@ def unet_transposed(g: Graph) -> None:
     g.output(_conv(g, both, 1, [1, 1]), (1, 1, 64, 64))
 
 
-def volumes(g: Graph) -> None:
+def volumes(g: NetworkBuilder) -> None:
     """Convolutions and poolings in three dimensions."""
     x = g.input("volume", (1, 2, 16, 16, 16))
     x = _relu(g, _conv(g, x, 16, [3, 3, 3], pads=[1] * 6))
@@ -125,7 +127,7 @@ def volumes(g: Graph) -> None:
     g.output(g.op("GlobalAveragePool", x), (1, 32, 1, 1, 1))
 
 
-def audio(g: Graph) -> None:
+def audio(g: NetworkBuilder) -> None:
     """Dilated convolutions over time, with gates."""
     x = g.input("wave", (1, 32, 512))
     for dilation in (1, 2, 4):
@@ -137,7 +139,7 @@ def audio(g: Graph) -> None:
     g.output(pooled, (1, 32, 128))
 
 
-def vocoder(g: Graph) -> None:
+def vocoder(g: NetworkBuilder) -> None:
     """Upsampling of a spectrogram by transposed convolutions over time."""
     x = _conv(g, g.input("mel", (1, 40, 32)), 64, [7], pads=[3, 3])
     for width, stride in ((32, 8), (16, 4)):
@@ -150,7 +152,7 @@ def vocoder(g: Graph) -> None:
     g.output(g.op("Tanh", _conv(g, x, 1, [7], pads=[3, 3])), (1, 1, 1024))
 
 
-def group_normalised(g: Graph) -> None:
+def group_normalised(g: NetworkBuilder) -> None:
     """Group normalisation, as exporters spell it, between grouped convolutions with a shuffle."""
     x = _conv(g, g.input("image", (1, 3, 32, 32)), 32, [3, 3], pads=[1] * 4)
     for _ in range(2):
@@ -166,14 +168,14 @@ def group_normalised(g: Graph) -> None:
     g.output(x, (1, 32, 32, 32))
 
 
-def weight_standardised(g: Graph) -> None:
+def weight_standardised(g: NetworkBuilder) -> None:
     """Weights standardised by a batch normalisation in training mode, as exporters write it."""
     x = g.input("image", (1, 16, 32, 32))
     rng = np.random.default_rng(0)
     for _ in range(2):
         weight = rng.standard_normal((1, 16, 16 * 9)).astype(np.float32)
         ones, zeros = np.ones(16, np.float32), np.zeros(16, np.float32)
-        anchor = Value(x.name, 16)
+        anchor = TensorRef(x.name, 16)
         flat = g.op("Identity", weight, channels=16)
         normal = g.op(
             "BatchNormalization", flat, np.full(16, 0.1, np.float32), zeros, zeros, ones,
@@ -188,7 +190,7 @@ def weight_standardised(g: Graph) -> None:
     g.output(pooled, (1, 16, 1, 1))
 
 
-NETWORKS: Mapping[str, Callable[[Graph], None]] = {
+NETWORKS: Mapping[str, Callable[[NetworkBuilder], None]] = {
     "audio": audio,
     "detector": detector,
     "group_normalised": group_normalised,
@@ -204,7 +206,7 @@ NETWORKS: Mapping[str, Callable[[Graph], None]] = {
 
 def network(name: str) -> ModelProto:
     """Build a network of :data:`NETWORKS`."""
-    graph = Graph(name)
+    graph = NetworkBuilder(name)
     NETWORKS[name](graph)
     model = graph.model()
     for node in model.graph.node:

@@ -18,7 +18,7 @@ from layoutsel.compile.compiling import compiled
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
-from layoutsel.compile.verification import Reference, Sample, checks_of, reference_of
+from layoutsel.compile.verification import Reference, VerificationSample, checks_of, reference_of
 from layoutsel.errors import LayoutselError
 from layoutsel.model.graph import Subgraph
 from layoutsel.runtime.compiled import CompiledModel
@@ -127,7 +127,7 @@ def _verdict(verdict: str, detail: str, decisions: Mapping[str, str]) -> dict[st
     return {"verdict": verdict, "detail": line, "decisions": dict(decisions), "fell_back": []}
 
 
-def _is_ill_conditioned(session: Session, sample: Sample) -> bool:
+def _is_ill_conditioned(session: Session, sample: VerificationSample) -> bool:
     """Whether the reference itself exceeds a narrow mode's tolerance where only its inputs are rounded to bfloat16.
 
     So it is where results cancel, such as the mean of values whose mean was taken off.

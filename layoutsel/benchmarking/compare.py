@@ -14,7 +14,7 @@ from typing import Any
 from layoutsel import documents
 from layoutsel.benchmarking.accuracy import Accuracy, Compared, judged
 from layoutsel.benchmarking.cases import case_name, write_case
-from layoutsel.benchmarking.engines import ENGINES, Job
+from layoutsel.benchmarking.engines import ENGINES, EngineJob
 from layoutsel.benchmarking.racer import EngineError, Racer, Report, start
 from layoutsel.core.precision import PrecisionMode, precision_mode
 from layoutsel.device.machine import this_machine, versions
@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ComparisonSettings:
     """How to compare."""
 
     engines: tuple[str, ...]
@@ -93,7 +93,7 @@ class Settings:
 
 
 def compare(
-    model: str | Path, settings: Settings, report: Report = lambda _text: None
+    model: str | Path, settings: ComparisonSettings, report: Report = lambda _text: None
 ) -> list[Row]:
     """Run `model` on every engine of `settings`; an engine that fails gets a row with ``error``.
 
@@ -155,8 +155,8 @@ def save(path: Path, rows: Sequence[Row | Mapping[str, Any]]) -> None:
     documents.save({**about, "rows": entries}, path)
 
 
-def _job(file: Path, workdir: Path, settings: Settings) -> Job:
-    return Job(
+def _job(file: Path, workdir: Path, settings: ComparisonSettings) -> EngineJob:
+    return EngineJob(
         model=file,
         threads=settings.threads,
         precision=settings.precision,
@@ -167,7 +167,7 @@ def _job(file: Path, workdir: Path, settings: Settings) -> Job:
     )
 
 
-def _race(racers: Sequence[Racer], settings: Settings) -> None:
+def _race(racers: Sequence[Racer], settings: ComparisonSettings) -> None:
     for racer in racers:
         once_ms = min(racer.turn(1), default=0.0)
         if racer.error is None:
@@ -182,7 +182,9 @@ def _race(racers: Sequence[Racer], settings: Settings) -> None:
                 racer.times_ms += racer.turn(racer.runs_per_turn)
 
 
-def _finished(name: str, racer: Racer, settings: Settings, results: Sequence[Compared]) -> Row:
+def _finished(
+    name: str, racer: Racer, settings: ComparisonSettings, results: Sequence[Compared]
+) -> Row:
     peak_mb = 0.0
     if racer.error is None:
         try:
@@ -208,11 +210,11 @@ def _finished(name: str, racer: Racer, settings: Settings, results: Sequence[Com
     )
 
 
-def _mode(settings: Settings) -> PrecisionMode:
+def _mode(settings: ComparisonSettings) -> PrecisionMode:
     return precision_mode(settings.precision, settings.options.get("max_rel_error"))
 
 
-def _row(name: str, engine: str, settings: Settings, **values: Any) -> Row:
+def _row(name: str, engine: str, settings: ComparisonSettings, **values: Any) -> Row:
     return Row(
         model=name,
         engine=engine,

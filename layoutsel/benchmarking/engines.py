@@ -22,7 +22,7 @@ Run = Callable[[], Sequence[np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class EngineJob:
     """What an engine is asked to run."""
 
     model: Path
@@ -44,9 +44,9 @@ class Engine:
     """How to run a model on one engine."""
 
     name: str
-    load: Callable[[Job, Mapping[str, np.ndarray]], Run]
+    load: Callable[[EngineJob, Mapping[str, np.ndarray]], Run]
     """Make it ready; this is what ``load_s`` counts."""
-    prepare: Callable[[Job, Report], None] | None = None
+    prepare: Callable[[EngineJob, Report], None] | None = None
     """Compile ahead of time, in a process of its own; not counted."""
     requires: str | None = None
     """Module that must be installed."""
@@ -60,7 +60,7 @@ class Engine:
         return None
 
 
-def _load_onnxruntime(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+def _load_onnxruntime(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads
@@ -74,7 +74,7 @@ def _load_onnxruntime(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
     return lambda: session.run(None, feed)
 
 
-def _load_openvino(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+def _load_openvino(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
     import openvino
 
     config = {
@@ -105,7 +105,7 @@ def _openvino_hint(mode: str) -> str:
     return BF16 if mode == BF16 else F32
 
 
-def _prepare_layoutsel(job: Job, report: Report) -> None:
+def _prepare_layoutsel(job: EngineJob, report: Report) -> None:
     if job.artifact is not None:
         return
     from layoutsel.api import optimize
@@ -119,7 +119,7 @@ def _prepare_layoutsel(job: Job, report: Report) -> None:
     ).save(job.workdir / "layoutsel.so")
 
 
-def _load_layoutsel(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+def _load_layoutsel(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
     from layoutsel.runtime.loading import load
 
     model = load(job.artifact or job.workdir / "layoutsel.so")
@@ -131,7 +131,7 @@ def _load_layoutsel(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
     return lambda: model.run_all(bound)
 
 
-def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
+def _prepare_tvm(job: EngineJob, *, trials: int = 0) -> None:
     import tvm
     from tvm import relax
 
@@ -149,7 +149,7 @@ def _prepare_tvm(job: Job, *, trials: int = 0) -> None:
     export_library(tvm.compile(module, target), job.workdir / "tvm.so")
 
 
-def _load_tvm(job: Job, inputs: Mapping[str, np.ndarray]) -> Run:
+def _load_tvm(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
     import tvm
     from tvm import relax
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel.benchmarking import worker
-from layoutsel.benchmarking.engines import ENGINES, Job
+from layoutsel.benchmarking.engines import ENGINES, EngineJob
 
 PREPARE_LIMIT_S = 6 * 3600.0
 """Tuning takes hours."""
@@ -115,7 +115,7 @@ class Process:
             self.process.join()
 
 
-def start(engine: str, job: Job, data: Path, report: Report) -> Racer:
+def start(engine: str, job: EngineJob, data: Path, report: Report) -> Racer:
     """Prepare and load an engine.
 
     Raises
@@ -137,7 +137,7 @@ def start(engine: str, job: Job, data: Path, report: Report) -> Racer:
     return Racer(engine, serving, loaded)
 
 
-def _prepare(engine: str, job: Job, report: Report) -> None:
+def _prepare(engine: str, job: EngineJob, report: Report) -> None:
     report(f"preparing {engine}")
     preparing = Process(worker.prepare, engine, job)
     try:

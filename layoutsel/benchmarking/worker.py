@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.benchmarking.engines import ENGINES, Job
+from layoutsel.benchmarking.engines import ENGINES, EngineJob
 from layoutsel.runtime.samples import rel_l2_err
 
 WARM_UP_RUNS = 3
@@ -25,7 +25,7 @@ WARM_UP_S = 0.1
 """A slow engine warms up for no longer than this before a turn."""
 
 
-def prepare(connection: Connection, engine: str, job: Job) -> None:
+def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
     """Compile ahead of time and answer ``None``."""
     _be_quiet()
 
@@ -37,7 +37,7 @@ def prepare(connection: Connection, engine: str, job: Job) -> None:
     connection.send(_guarded(functools.partial(action, job, report)))
 
 
-def serve(connection: Connection, engine: str, job: Job, data: Path) -> None:
+def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> None:
     """Load, answer what loading took and how far the results are off, then run turns until told to stop.
 
     A turn is a number of runs to make; the answer is their times in milliseconds. None ends the process, after the

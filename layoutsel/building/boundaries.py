@@ -9,7 +9,7 @@ from typing import Any
 
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import BoundaryTensor
-from layoutsel.cost.measured import Progress, Request
+from layoutsel.cost.measured import PricingProgress, Request
 from layoutsel.cost.store import Store
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.outcome import Outcome, Timing
@@ -26,7 +26,7 @@ SIZES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundary:
+class BoundaryProbe:
     """A transform or a crossing to measure."""
 
     kind: str
@@ -57,7 +57,7 @@ class Boundary:
 
 def boundaries_of(
     tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
-) -> list[Boundary]:
+) -> list[BoundaryProbe]:
     """Transforms between `layouts` for a few of `tensors`, crossings between `units`.
 
     Transforms from and to other storages are those for the pairs that `tensors`, priced, have prices of.
@@ -77,7 +77,7 @@ def measure_boundaries(
     store: Store,
     worker: Worker,
     threads: int,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[PricingProgress], None] | None = None,
 ) -> None:
     """Measure what `store` lacks of :func:`boundaries_of`; what cannot be measured is left to the estimate."""
     wanted = boundaries_of(tensors, layouts, units)
@@ -90,7 +90,7 @@ def measure_conversions(
     store: Store,
     worker: Worker,
     threads: int,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[PricingProgress], None] | None = None,
 ) -> None:
     """Measure what `store` lacks of the transforms between storages that `tensors` have prices of."""
     _measure_missing(_conversions(tensors, units), store, worker, threads, on_progress)
@@ -102,18 +102,18 @@ def measure_copies(
     store: Store,
     worker: Worker,
     threads: int,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[PricingProgress], None] | None = None,
 ) -> None:
     """Measure what `store` lacks of the copies between the memories of `units`."""
     _measure_missing(_copies(tensors, units), store, worker, threads, on_progress)
 
 
 def _measure_missing(
-    wanted: Iterable[Boundary],
+    wanted: Iterable[BoundaryProbe],
     store: Store,
     worker: Worker,
     threads: int,
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Callable[[PricingProgress], None] | None,
 ) -> None:
     missing = [boundary for boundary in wanted if not _is_known(store, boundary)]
     for done, boundary in enumerate(missing, start=1):
@@ -122,18 +122,20 @@ def _measure_missing(
             request = Request(
                 key=boundary.kind, decision=Decision(unit=boundary.unit), label=boundary.label
             )
-            on_progress(Progress(done=done, total=len(missing), request=request, outcome=outcome))
+            on_progress(
+                PricingProgress(done=done, total=len(missing), request=request, outcome=outcome)
+            )
 
 
 def _transforms(
     tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
-) -> Iterator[Boundary]:
+) -> Iterator[BoundaryProbe]:
     transformer = _transformer(units)
     for tensor in _representatives(tensors):
         spec = tensor_spec(tensor)
         for source, destination in permutations(layouts, 2):
             if {source, destination} <= _legal(tensor, layouts):
-                yield Boundary(
+                yield BoundaryProbe(
                     kind="transform",
                     source=source,
                     destination=destination,
@@ -142,7 +144,7 @@ def _transforms(
                 )
 
 
-def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boundary]:
+def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:
     """Transforms from or to a storage, each for tensors that have it at both ends."""
     pairs: dict[tuple[str, str], list[Tensor]] = {}
     for tensor in tensors:
@@ -151,7 +153,7 @@ def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Bo
                 pairs.setdefault(pair, []).append(tensor)
     for (source, destination), members in sorted(pairs.items()):
         for tensor in _spread({tensor.bytes: tensor for tensor in members}):
-            yield Boundary(
+            yield BoundaryProbe(
                 kind="transform",
                 source=source,
                 destination=destination,
@@ -168,7 +170,7 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
     return next((unit for unit in host if BACKENDS[unit].codegen), next(iter(host), "cpu"))
 
 
-def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boundary]:
+def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:
     """Units of one memory pass tensors by reference: the price is that of one call more, whatever the size."""
     runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
     for source, destination in permutations(runtimes, 2):
@@ -176,20 +178,22 @@ def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boun
             yield from _at_extremes(tensors, source, destination)
 
 
-def _copies(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boundary]:
+def _copies(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:
     """Between memories, one unit of each: the price grows with the size."""
     memories = {BACKENDS[unit].device: unit for unit in reversed((HOST_UNIT, *units))}
     for source, destination in permutations(reversed(memories.values()), 2):
         yield from _at_extremes(tensors, source, destination)
 
 
-def _at_extremes(tensors: Sequence[Tensor], source: str, destination: str) -> Iterator[Boundary]:
+def _at_extremes(
+    tensors: Sequence[Tensor], source: str, destination: str
+) -> Iterator[BoundaryProbe]:
     """Of the smallest and of the largest tensor."""
     most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=64)
     largest = BoundaryTensor(shape=(1, most // 4), dtype="float32", bytes=most)
     for spec in (smallest, largest):
-        yield Boundary(
+        yield BoundaryProbe(
             kind="crossing", source=source, destination=destination, tensor=spec, unit=destination
         )
 
@@ -211,12 +215,12 @@ def _spread(by_size: Mapping[int, Tensor]) -> Iterator[Tensor]:
     yield from (ordered[index] for index in sorted(chosen) if index < len(ordered))
 
 
-def _is_known(store: Store, boundary: Boundary) -> bool:
+def _is_known(store: Store, boundary: BoundaryProbe) -> bool:
     known = store.boundary(boundary.kind, boundary.source, boundary.destination, boundary.tensor)
     return known is not None and known.source == "measured"
 
 
-def _measure(boundary: Boundary, store: Store, worker: Worker, threads: int) -> Outcome:
+def _measure(boundary: BoundaryProbe, store: Store, worker: Worker, threads: int) -> Outcome:
     reply = worker.call(boundary.payload(threads))
     if not isinstance(reply, Reply):
         return reply

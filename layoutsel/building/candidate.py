@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.ir import Call
 
 from layoutsel.building.build import generate_code
-from layoutsel.device.candidate import Candidate
+from layoutsel.device.candidate import LoadedCandidate
 from layoutsel.device.tensors import random_tensor
 from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.runtime.arrays import placed, to_tensor
@@ -65,14 +65,14 @@ class Built:
     """How often one call of `main` runs the sub-graph."""
 
     @cached_property
-    def ready(self) -> Candidate:
+    def ready(self) -> LoadedCandidate:
         """The candidate on this machine, with random inputs."""
         inputs = [
             random_tensor(ty.shape, ty.dtype, INPUT_SEED + index, self.device)
             for index, ty in enumerate(self.inputs)
         ]
         weights = [placed(to_tensor(weight), device) for weight, device in self.weights]
-        return Candidate(
+        return LoadedCandidate(
             machine=virtual_machine(runnable(self.executable), self.devices),
             arguments=(*inputs, tvm.runtime.convert(weights)),
             copies=self.copies,

@@ -15,7 +15,7 @@ Port = tuple[SubgraphId | None, int]
 
 
 @dataclass(frozen=True)
-class InPlace:
+class InPlaceConcats:
     """The concatenations of a graph as far as its structure tells; decisions may still keep a part from its place."""
 
     graph: ModelGraph
@@ -23,7 +23,7 @@ class InPlace:
     """Tensors that can be written in place, with the concatenation that each is a part of."""
 
     @classmethod
-    def read(cls, graph: ModelGraph) -> InPlace:
+    def read(cls, graph: ModelGraph) -> InPlaceConcats:
         """Find the tensors that one concatenation takes, and beside it none but element-wise sub-graphs."""
         readers: dict[Port, list[Edge]] = defaultdict(list)
         for edge in graph.edges:

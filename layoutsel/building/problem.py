@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.model.graph import Edge, ModelGraph, Subgraph
 from layoutsel.planning.prices import PriceBoundaries, price_all
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.units.base import Admits, Unit
 from tvm_passes import devices
 from tvm_passes.backends import BACKENDS, Backend
@@ -99,7 +99,7 @@ def _node(
     subgraph: Subgraph,
     candidates: Candidates,
     price: Callable[[Subgraph, Decision], Priced | Decline],
-) -> Node:
+) -> PricedSubgraph:
     function = graph.functions[subgraph.id]
     options, declines = [], [*candidates.declines, *candidates.generic]
     for decision in candidates.decisions:
@@ -120,7 +120,7 @@ def _node(
                 memory=memory_of(BACKENDS[decision.unit]),
             )
         )
-    return Node(
+    return PricedSubgraph(
         id=subgraph.id,
         options=tuple(options),
         operators=subgraph.operators,
@@ -143,7 +143,7 @@ def tensors(edges: Iterable[Edge]) -> list[Tensor]:
         Tensor(
             producer=producer,
             output_index=index,
-            uses=tuple(Use(consumer=e.consumer, input_index=e.input_index) for e in members),
+            uses=tuple(TensorUse(consumer=e.consumer, input_index=e.input_index) for e in members),
             shape=members[0].tensor.shape,
             dtype=members[0].tensor.dtype,
             bytes=members[0].tensor.nbytes,

@@ -15,7 +15,7 @@ from layoutsel.compile.offers import Offers
 from layoutsel.core.precision import OWN
 from layoutsel.cost.measured import Request
 from layoutsel.cost.tensor import Tensor
-from layoutsel.device.manifest import Boundary, Candidate, Manifest, Program, Unbuilt
+from layoutsel.device.manifest import BoundaryEntry, CandidateEntry, Manifest, ProgramEntry, Unbuilt
 from layoutsel.device.outcome import Failure
 
 _FREE = Priced(us=0.0, spread_us=0.0, source="", score_us=0.0)
@@ -41,7 +41,7 @@ def write_candidates(making: Making, path: Path) -> Manifest:
         session,
         reference=reference,
         candidates=tuple(
-            Candidate(key=r.key, decision=r.decision, label=r.label, program=outcome[0])
+            CandidateEntry(key=r.key, decision=r.decision, label=r.label, program=outcome[0])
             for r, outcome in zip(candidates, built, strict=True)
             if not isinstance(outcome, Failure)
         ),
@@ -72,7 +72,7 @@ def _candidates(offers: Offers) -> Iterator[Request]:
                 yield request
 
 
-def _boundaries(offers: Offers) -> list[boundaries.Boundary]:
+def _boundaries(offers: Offers) -> list[boundaries.BoundaryProbe]:
     layouts = {
         decision.layout
         for candidates in offers.candidates.values()
@@ -96,8 +96,10 @@ def _tensors(offers: Offers) -> Sequence[Tensor]:
         ).tensors
 
 
-def _boundary(boundary: boundaries.Boundary, programs: tuple[Program, ...]) -> Boundary:
-    return Boundary(
+def _boundary(
+    boundary: boundaries.BoundaryProbe, programs: tuple[ProgramEntry, ...]
+) -> BoundaryEntry:
+    return BoundaryEntry(
         kind=boundary.kind,
         source=boundary.source,
         destination=boundary.destination,

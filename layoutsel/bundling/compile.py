@@ -15,7 +15,7 @@ from tvm.target import Target
 from layoutsel.building.candidate import Built
 from layoutsel.building.measure import build_request
 from layoutsel.device.archive import sha256
-from layoutsel.device.manifest import Argument, Program
+from layoutsel.device.manifest import Argument, ProgramEntry
 from layoutsel.runtime import linking
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.cpu import host_target
@@ -47,7 +47,7 @@ class Order:
     """The C++ compiler that links; this machine's if None."""
 
 
-def compile_order(order: Order) -> tuple[Program, ...]:
+def compile_order(order: Order) -> tuple[ProgramEntry, ...]:
     """Build an order's programs and write their libraries into its folder, named by what is in them."""
     host = None if order.host is None else Target(dict(order.host))
     devices = {kind: Target(dict(target)) for kind, target in order.devices.items()}
@@ -57,8 +57,8 @@ def compile_order(order: Order) -> tuple[Program, ...]:
         return tuple(_program(one, order) for one in built)
 
 
-def _program(built: Built, order: Order) -> Program:
-    return Program(
+def _program(built: Built, order: Order) -> ProgramEntry:
+    return ProgramEntry(
         file=export_library(built.executable, order.folder, order.compiler),
         inputs=tuple(
             Argument(shape=ty.shape, dtype=ty.dtype, place=built.device, data=None)

@@ -15,7 +15,7 @@ from layoutsel.compile.legality import check_legal
 from layoutsel.compile.plan_code import header_of
 from layoutsel.compile.verification import Reference, reference_of
 from layoutsel.device.entry_points import result_names
-from layoutsel.device.manifest import Check, Deployed, Manifest
+from layoutsel.device.manifest import CheckEntry, Deployed, Manifest
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import bits_of
@@ -60,7 +60,7 @@ def _write_model(making: Making, plan: Plan) -> int:
         "features": list(features(lowered.target)),
         "machine": plan.machine,
     }
-    model = artifact.Part(library=library, weights=lowered.weights, header=header)
+    model = artifact.ArtifactPart(library=library, weights=lowered.weights, header=header)
     artifact.write(making.folder / _MODEL, model)
     library.unlink()
     return _results(lowered)
@@ -82,7 +82,7 @@ def _write_sample(making: Making, reference: Reference, results: int) -> Deploye
     standard = expected.portable(names)
     each = zip(names, standard.values, standard.tolerances, standard.attainable, strict=False)
     checks = tuple(
-        Check(
+        CheckEntry(
             output=name,
             dtype=str(want.dtype),
             file=_write(folder, f"output{index}", want),

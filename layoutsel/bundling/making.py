@@ -15,11 +15,11 @@ from layoutsel.compile.versions import all_versions
 from layoutsel.core.workload import Workload
 from layoutsel.device.manifest import (
     SCHEMA_VERSION,
-    Boundary,
-    Candidate,
+    BoundaryEntry,
+    CandidateEntry,
     Deployed,
     Manifest,
-    Program,
+    ProgramEntry,
     Requirements,
     Unbuilt,
 )
@@ -42,7 +42,7 @@ class Making:
 
     def compile(
         self, asked: Sequence[tuple[str, Mapping[str, Any]]]
-    ) -> tuple[Program, list[Compiled]]:
+    ) -> tuple[ProgramEntry, list[Compiled]]:
         """The reference kernel, and the programs of each of `asked`, labels and requests, or why there are none.
 
         Raises
@@ -74,9 +74,9 @@ class Making:
 def manifest_of(
     session: Session,
     *,
-    reference: Program,
-    candidates: tuple[Candidate, ...] = (),
-    boundaries: tuple[Boundary, ...] = (),
+    reference: ProgramEntry,
+    candidates: tuple[CandidateEntry, ...] = (),
+    boundaries: tuple[BoundaryEntry, ...] = (),
     unbuilt: tuple[Unbuilt, ...] = (),
     workloads: Iterable[Workload] = (),
     deployed: Deployed | None = None,

@@ -9,13 +9,13 @@ from queue import SimpleQueue
 
 from layoutsel.bundling.compile import Order
 from layoutsel.compile.measuring import CANDIDATE_LIMIT_S
-from layoutsel.device.manifest import Program
+from layoutsel.device.manifest import ProgramEntry
 from layoutsel.device.outcome import Failure
 from layoutsel.device.worker import Reply, Worker
 
 PROCESSES = 2
 
-Compiled = tuple[Program, ...] | Failure
+Compiled = tuple[ProgramEntry, ...] | Failure
 OnCompiled = Callable[[int, int, str], None]
 """Told after every order: how many are done, of how many, and its label."""
 

@@ -21,7 +21,7 @@ from rich.progress import (
 from layoutsel.report import terminal
 
 if TYPE_CHECKING:
-    from layoutsel.cost.measured import Progress as Measurement
+    from layoutsel.cost.measured import PricingProgress
 
 _BOUNDARIES = ("transform", "crossing")
 _LINE_EVERY_S = 15.0
@@ -66,7 +66,7 @@ class Activity:
         """Say what goes on now."""
         self._live.reset(self._task, total=None, description=text, label="")
 
-    def __call__(self, progress: Measurement) -> None:
+    def __call__(self, progress: PricingProgress) -> None:
         """Take the report of one measurement."""
         self.measured += 1
         what = "boundaries" if progress.request.key in _BOUNDARIES else "candidates"

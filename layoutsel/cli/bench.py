@@ -127,11 +127,17 @@ def bench_models(
     LayoutselError
         If no model can be read.
     """
-    from layoutsel.benchmarking.compare import OURS, Settings, check_engines, compare, save
+    from layoutsel.benchmarking.compare import (
+        OURS,
+        ComparisonSettings,
+        check_engines,
+        compare,
+        save,
+    )
 
     engines = tuple(dict.fromkeys([OURS, *peers]))
     check_engines(engines)
-    made = Settings(engines=engines, **settings)
+    made = ComparisonSettings(engines=engines, **settings)
     rows: list[Row] = []
     failures = 0
     with _reporting() as report:

@@ -94,7 +94,7 @@ def bundle(
         raise LayoutselError(
             "--plan and --precision exclude each other: a plan file says what precision it was made for"
         )
-    asked = Asked(
+    asked = BundleRequest(
         model=model,
         targets=tuple(target or ()),
         compiler=compiler,
@@ -119,7 +119,7 @@ def bundle(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class BundleRequest:
     """What the user asked for, as given."""
 
     model: str
@@ -162,14 +162,14 @@ class Asked:
             yield Making(session, Path(folder), self.compiler, shown.compiled)
 
 
-def _write(asked: Asked, output: Path, shown: Activity) -> Manifest:
+def _write(asked: BundleRequest, output: Path, shown: Activity) -> Manifest:
     from layoutsel.bundling.candidates import write_candidates
 
     with asked.making(shown) as making:
         return write_candidates(making, output)
 
 
-def _deploy(asked: Asked, file: Path, output: Path, shown: Activity) -> Manifest:
+def _deploy(asked: BundleRequest, file: Path, output: Path, shown: Activity) -> Manifest:
     from layoutsel.bundling.deployment import write_deployment
     from layoutsel.planning.plan import Plan
 

@@ -44,7 +44,7 @@ def train(
     """Train the cost model from logs. Equal logs and seed give equal bytes."""
     dataset = _read(data)
     from layoutsel.cost.learned import PRETRAINED
-    from layoutsel.cost.training import Options
+    from layoutsel.cost.training import TrainingOptions
     from layoutsel.cost.training import train as train_model
 
     folder = output or PRETRAINED
@@ -57,7 +57,7 @@ def train(
     with activity() as shown:
         model = train_model(
             dataset,
-            Options(seed=seed),
+            TrainingOptions(seed=seed),
             lambda name, samples: shown.phase(f"training {name} on {samples} samples"),
         )
     model.save(folder)
@@ -95,13 +95,13 @@ def evaluate(
 ) -> None:
     """Leave one model out: how well its times are predicted, and what its plans lose by that."""
     dataset = _read(data)
-    from layoutsel.cost.training import Options
+    from layoutsel.cost.training import TrainingOptions
     from layoutsel.evaluation.evaluate import evaluate as judge
 
     with activity() as shown:
         found = judge(
             dataset,
-            Options(seed=seed),
+            TrainingOptions(seed=seed),
             lambda name, number, count: shown.phase(f"holding out {name} ({number} of {count})"),
             stability,
             parse_names(only) or (),

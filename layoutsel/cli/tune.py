@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tvm.target import Target
 
     from layoutsel.tuning.devices import Device
-    from layoutsel.tuning.search import Progress
+    from layoutsel.tuning.search import TuningProgress
     from layoutsel.tuning.tasks import Task
 
 LOG_FILE = "tune.log"
@@ -149,7 +149,7 @@ def _run(
     threads: int,
     device: Device,
     folder: Path,
-) -> tuple[Progress, ...]:
+) -> tuple[TuningProgress, ...]:
     from layoutsel.report.tune_display import TuningDisplay
     from layoutsel.tuning.database import Journal
     from layoutsel.tuning.search import tune as search

@@ -16,7 +16,7 @@ from layoutsel.compile.session import Session
 from layoutsel.core.workload import Cost
 from layoutsel.cost import adapt, features
 from layoutsel.cost.learned import Adaptation, LearnedCost
-from layoutsel.cost.measured import Progress, Request, run_in
+from layoutsel.cost.measured import PricingProgress, Request, run_in
 from layoutsel.cost.model import Question
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.device.outcome import Timing
@@ -81,7 +81,9 @@ def calibrate(
             request, predicted, row = asked[position]
             outcome = run(request)
             if progress is not None:
-                progress(Progress(done=done, total=len(chosen), request=request, outcome=outcome))
+                progress(
+                    PricingProgress(done=done, total=len(chosen), request=request, outcome=outcome)
+                )
             if isinstance(outcome, Timing) and outcome.us > 0:
                 error = float(np.log(outcome.us / predicted))
                 observations.append(adapt.Observation(request.decision.unit, row, error))
@@ -136,6 +138,6 @@ def _pool(offers: Offers, plain: LearnedCost) -> list[tuple[Request, float, np.n
     prices = plain.subgraphs([Question(work, decision) for _, work, decision in offered])
     for (subgraph, work, decision), price in zip(offered, prices, strict=True):
         if isinstance(price, Cost) and price.source == "learned" and price.us < _SLOWEST_US:
-            row = features.features(features.Asked(work, decision, offers.costs.profile))
+            row = features.features(features.PricingQuestion(work, decision, offers.costs.profile))
             pool.append((request_for(offers, subgraph, decision), price.us, row))
     return pool

@@ -18,7 +18,7 @@ from layoutsel.compile.plan_code import BUILD_LIMIT_S
 from layoutsel.compile.session import Session
 from layoutsel.planning.plan import Measured, Plan
 from layoutsel.planning.problem import PlanningProblem
-from layoutsel.planning.refine import Seen
+from layoutsel.planning.refine import TimedSubgraphs
 from layoutsel.planning.residuals import SubgraphResidual, attribute
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.observe import observe
@@ -206,7 +206,7 @@ class Contest:
     def priced(self, problem: PlanningProblem) -> PlanningProblem:
         """`problem` with what sub-graphs took within the plans that were watched."""
         keys = {one.id: one.structural_hash for one in self.session.graph.subgraphs}
-        seen = Seen(problem, keys)
+        seen = TimedSubgraphs(problem, keys)
         # What is seen last stands: the better a plan, the more its successors will be like it.
         for _, subgraphs in sorted(self._watched, key=lambda watched: -watched[0]):
             seen.add(subgraphs)

@@ -14,7 +14,7 @@ from tvm_passes.weight_pool import WeightPool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class NamedWeight:
     """A weight of the pool."""
 
     digest: bytes
@@ -25,7 +25,7 @@ class Named:
     """Whether its content follows: the parent lacks it."""
 
 
-Entry = Named | np.ndarray
+Entry = NamedWeight | np.ndarray
 """A weight: by name, or a small one as it is."""
 
 
@@ -51,7 +51,7 @@ def entries(
         if is_sent:
             contents[digest] = weight.reshape(-1).view(np.uint8)
         table.append(
-            Named(
+            NamedWeight(
                 digest=digest,
                 shape=weight.shape,
                 dtype=weight.dtype.name,
@@ -80,7 +80,7 @@ def received(
 
 
 def _received(
-    entry: Named, child: Forked, pool: WeightPool, known: np.ndarray | None
+    entry: NamedWeight, child: Forked, pool: WeightPool, known: np.ndarray | None
 ) -> np.ndarray:
     """The memory of a content that was sent; that of an equal one which came from elsewhere meanwhile."""
     memory = own_pages((entry.nbytes,), "uint8")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from layoutsel.building.in_place import InPlace
+from layoutsel.building.in_place import InPlaceConcats
 from layoutsel.building.problem import Candidates, gather_candidates
 from layoutsel.building.workloads import workload
 from layoutsel.compile.cost_sources import CostSources
@@ -32,7 +32,7 @@ class Offers:
     """Tuning records that candidates get their code from, by structural hash and decision."""
     workloads: Mapping[SubgraphId, Workload]
     """Workload of each sub-graph, without tuning records."""
-    in_place: InPlace
+    in_place: InPlaceConcats
     """Concatenations that need not copy."""
     costs: CostSources
     """Cost models of the machine that is planned for."""
@@ -50,7 +50,7 @@ class Offers:
                 candidates=candidates,
                 records=_records(session, candidates),
                 workloads=_workloads(session, candidates),
-                in_place=InPlace.read(session.graph),
+                in_place=InPlaceConcats.read(session.graph),
                 costs=CostSources(session),
             )
 

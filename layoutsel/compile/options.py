@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from layoutsel.core.choices import check_cost, check_fallback
 from layoutsel.core.precision import F32, PrecisionMode, precision_mode
-from layoutsel.cost.measured import Progress
+from layoutsel.cost.measured import PricingProgress
 from layoutsel.planning.pins import check_offered
 from layoutsel.planning.strategies import STRATEGIES
 from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
@@ -19,7 +19,7 @@ from tvm_passes.limits import ImportLimits
 TIME_LIMIT_S = 300.0
 """Default limit of racing, and of each step of verification, seconds."""
 
-OnProgress: TypeAlias = Callable[[Progress], None]
+OnProgress: TypeAlias = Callable[[PricingProgress], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ _TOO_SLOW = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class VerificationSample:
     """Inputs with the results to expect."""
 
     inputs: Sequence[np.ndarray]
@@ -52,7 +52,7 @@ class Reference:
     """What to compare a session's models with; f32 arithmetic, computed once for all of them."""
 
     name: str
-    samples: tuple[Sample, ...]
+    samples: tuple[VerificationSample, ...]
     softmaxes: Collection[str]
     """Outputs that a softmax makes."""
     own_error: float
@@ -61,7 +61,12 @@ class Reference:
     """Seconds that running a model on all samples may take."""
 
     def expected(
-        self, sample: Sample, outputs: Sequence[str], tolerance: float, *, is_budget: bool
+        self,
+        sample: VerificationSample,
+        outputs: Sequence[str],
+        tolerance: float,
+        *,
+        is_budget: bool,
     ) -> Expected:
         """What a model with `outputs` is to give on `sample`.
 
@@ -101,7 +106,7 @@ def reference_of(session: Session) -> Reference:
     return Reference(
         name="stock TVM",
         samples=tuple(
-            Sample(inputs=one, expected=result)
+            VerificationSample(inputs=one, expected=result)
             for one, result in zip(inputs, expected, strict=True)
         ),
         softmaxes=outputs if len(outputs) == 1 else (),
@@ -124,7 +129,7 @@ def _onnxruntime_samples(
     session: Session,
     inputs: Sequence[Sequence[np.ndarray]],
     extremes: Sequence[Sequence[np.ndarray]],
-) -> tuple[Sample, ...] | None:
+) -> tuple[VerificationSample, ...] | None:
     assert session.model.onnx is not None, "a Relax module"
     names = [spec.name for spec in session.model.inputs]
     feeds = [dict(zip(names, one, strict=True)) for one in (*inputs, *extremes)]
@@ -140,7 +145,7 @@ def _onnxruntime_samples(
     is_single = tolerance_of(session.model.module) == TOLERANCE
     is_large = are_all_numbers(uses_of(session.model.onnx))
     return tuple(
-        Sample(
+        VerificationSample(
             inputs=one,
             expected=result,
             again=cache(partial(again, feed)),
@@ -193,7 +198,7 @@ def checks_of(
 
 
 def _checks_on(
-    sample: Sample, model: CompiledModel, reference: Reference, expected: Expected
+    sample: VerificationSample, model: CompiledModel, reference: Reference, expected: Expected
 ) -> list[Check]:
     """The checks on one sample."""
     checks = check(model, sample.inputs, expected)

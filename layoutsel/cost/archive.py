@@ -25,7 +25,7 @@ from layoutsel.cost.samples import (
     Provenance,
     RecordedModel,
     Sample,
-    Skipped,
+    SkippedPart,
 )
 from tvm_passes.errors import LayoutselError
 
@@ -176,7 +176,7 @@ def _timing_of(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in ("us", "spread_us", "runs")}
 
 
-def read_archive(file: Path | str) -> tuple[Dataset, tuple[Skipped, ...]]:
+def read_archive(file: Path | str) -> tuple[Dataset, tuple[SkippedPart, ...]]:
     """Read what :func:`write_archive` wrote, and what was skipped because it is broken.
 
     Raises
@@ -207,7 +207,7 @@ def read_archive(file: Path | str) -> tuple[Dataset, tuple[Skipped, ...]]:
         models=tuple(reader.models),
     )
     return dataset, tuple(
-        Skipped(file=str(file), reason=reason, count=count) for reason, count in skipped.items()
+        SkippedPart(file=str(file), reason=reason, count=count) for reason, count in skipped.items()
     )
 
 

@@ -9,7 +9,7 @@ from math import log2
 import numpy as np
 
 from layoutsel.core.workload import BoundaryTensor
-from layoutsel.cost.model import Step
+from layoutsel.cost.model import BoundaryPart
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.layout import order_of, storage_of
@@ -34,7 +34,7 @@ class AskedBoundary:
     @property
     def margin(self) -> float:
         """Natural logarithm of the roofline's microseconds."""
-        step = Step(self.kind, self.tensor, self.source, self.destination)
+        step = BoundaryPart(self.kind, self.tensor, self.source, self.destination)
         return float(np.log(RooflineCost.of(self.profile).step_us(step)))
 
     @property

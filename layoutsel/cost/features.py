@@ -59,7 +59,7 @@ _SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable
 
 
 @dataclass(frozen=True)
-class Asked:
+class PricingQuestion:
     """A candidate on a machine, to be priced."""
 
     workload: Workload
@@ -92,7 +92,7 @@ class _Code:
 
     @classmethod
     def of(
-        cls, asked: Sequence[Asked], work: Columns, hints: Sequence[Mapping[str, float]]
+        cls, asked: Sequence[PricingQuestion], work: Columns, hints: Sequence[Mapping[str, float]]
     ) -> _Code:
         """Read the hints and precisions of candidates."""
         return cls(
@@ -186,13 +186,13 @@ MONOTONE = frozenset(
 """More of these, all else equal, is never faster."""
 
 
-def features(asked: Asked) -> np.ndarray:
+def features(asked: PricingQuestion) -> np.ndarray:
     """Values of :data:`NAMES`, and of :data:`DEVICE_NAMES` where the unit is on a device; float32."""
     row: np.ndarray = feature_table([asked])[0][0]
     return row
 
 
-def feature_table(asked: Sequence[Asked]) -> tuple[np.ndarray, np.ndarray]:
+def feature_table(asked: Sequence[PricingQuestion]) -> tuple[np.ndarray, np.ndarray]:
     """Features by row, and the natural logarithm of the roofline's microseconds; all on devices, or none."""
     rows = np.zeros((len(asked), len(NAMES)), np.float32)
     hints = [one.hints for one in asked]
@@ -207,7 +207,7 @@ def feature_table(asked: Sequence[Asked]) -> tuple[np.ndarray, np.ndarray]:
     return np.hstack([rows, _device_columns(asked, work)]), margins(asked)
 
 
-def _work(asked: Sequence[Asked]) -> Columns:
+def _work(asked: Sequence[PricingQuestion]) -> Columns:
     """Numbers of the sub-graphs, read once for all candidates of one sub-graph."""
     numbers: dict[tuple[int, int], int] = {}
     distinct: list[tuple[Workload, MachineProfile]] = []
@@ -221,7 +221,7 @@ def _work(asked: Sequence[Asked]) -> Columns:
     return Columns.of(distinct).take(which)
 
 
-def _fill_choices(rows: np.ndarray, asked: Sequence[Asked]) -> None:
+def _fill_choices(rows: np.ndarray, asked: Sequence[PricingQuestion]) -> None:
     places = [
         (number, column)
         for number, one in enumerate(asked)
@@ -264,7 +264,7 @@ def _chosen(operator: str, decision: Decision) -> tuple[int, ...]:
     return tuple(_COLUMN[name] for name in names)
 
 
-def _device_columns(asked: Sequence[Asked], work: Columns) -> np.ndarray:
+def _device_columns(asked: Sequence[PricingQuestion], work: Columns) -> np.ndarray:
     """Values of :data:`DEVICE_NAMES` by row; no column where the units are the host's."""
     devices = [device for one in asked if (device := one.device) is not None]
     if not devices:
@@ -279,7 +279,7 @@ def _device_columns(asked: Sequence[Asked], work: Columns) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def margins(asked: Sequence[Asked]) -> np.ndarray:
+def margins(asked: Sequence[PricingQuestion]) -> np.ndarray:
     """Natural logarithm of the roofline's microseconds, by row; float32."""
     profiles = {id(one.profile): one.profile for one in asked}
     rooflines = {key: RooflineCost.of(profile) for key, profile in profiles.items()}

@@ -24,7 +24,7 @@ from layoutsel.core.workload import Cost, Estimate, Infeasible
 from layoutsel.cost import boundary_features, features
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.familiar import Familiar
-from layoutsel.cost.model import CostModel, Question, Step, under
+from layoutsel.cost.model import BoundaryPart, CostModel, Question, under
 from layoutsel.cost.model_card import ModelCard
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
@@ -43,7 +43,7 @@ _FILE = "model.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class Boosters:
     """Two boosters, as XGBoost's bytes."""
 
     point: bytes
@@ -67,7 +67,7 @@ class LearnedModel:
     """Trained boosters with their card."""
 
     card: ModelCard
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Boosters]
 
     def save(self, folder: Path) -> None:
         """Write the model's files; `model.json`, which makes them a model, last.
@@ -110,7 +110,9 @@ class LearnedModel:
             )
         try:
             parts = {
-                name: Part(*(lzma.decompress(file.read_bytes()) for file in _files(folder, name)))
+                name: Boosters(
+                    *(lzma.decompress(file.read_bytes()) for file in _files(folder, name))
+                )
                 for name in card.parts
             }
         except (OSError, lzma.LZMAError) as error:
@@ -180,7 +182,7 @@ class LearnedCost(CostModel):
         return unit if unit in self.model.parts and self._knows(question.decision) else ""
 
     def _predicted(self, unit: str, questions: Sequence[Question]) -> Iterator[Cost]:
-        asked = [features.Asked(q.workload, q.decision, self.profile) for q in questions]
+        asked = [features.PricingQuestion(q.workload, q.decision, self.profile) for q in questions]
         rows, margins = features.feature_table(asked)
         values, errors = self.model.parts[unit].predict(rows, margins)
         values = values + self._correction(unit, rows)
@@ -219,7 +221,7 @@ class LearnedCost(CostModel):
         corrections: np.ndarray = basis(rows) @ np.array(self.adaptation.weights[unit])
         return corrections
 
-    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+    def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Cost of each step of a boundary, by one call of the boundaries' boosters."""
         answers = self._roofline.steps(steps)
         numbers = [number for number, step in enumerate(steps) if self._knows_step(step)]
@@ -237,7 +239,7 @@ class LearnedCost(CostModel):
             answers[number] = under(cost, steps[number].conditions, self.conditions)
         return answers
 
-    def _knows_step(self, step: Step) -> bool:
+    def _knows_step(self, step: BoundaryPart) -> bool:
         card = self.model.card.parts.get(BOUNDARY)
         return card is not None and {step.source, step.destination} <= set(card.forms)
 
@@ -257,7 +259,7 @@ def _time(log_us: float, error: float) -> Estimate:
     return Estimate(us, us * math.expm1(error), "learned")
 
 
-def hash_of(parts: Mapping[str, Part]) -> str:
+def hash_of(parts: Mapping[str, Boosters]) -> str:
     """Short hash of all boosters."""
     digest = hashlib.sha256()
     for name in sorted(parts):

@@ -18,7 +18,7 @@ from layoutsel.cost.samples import (
     MachineProfile,
     Provenance,
     Sample,
-    Skipped,
+    SkippedPart,
     quietest,
 )
 from tvm_passes.errors import LayoutselError
@@ -34,7 +34,7 @@ _BOUNDARIES = """
     SELECT kind, source, destination, shape, dtype, bytes, machine, versions, threads,
            median_us, spread_us, runs, date FROM boundary ORDER BY date, kind, source, destination, shape"""
 
-Result = tuple[Dataset, tuple[Skipped, ...]]
+Result = tuple[Dataset, tuple[SkippedPart, ...]]
 
 
 def read_logs(files: Iterable[Path]) -> Result:
@@ -47,7 +47,7 @@ def read_logs(files: Iterable[Path]) -> Result:
     LayoutselError
         If a file is neither, or cannot be opened.
     """
-    dataset, skipped = Dataset(), list[Skipped]()
+    dataset, skipped = Dataset(), list[SkippedPart]()
     for file in files:
         more, without = _reader(file)(file)
         dataset += more
@@ -84,7 +84,7 @@ def read_store(file: Path) -> Result:
         raise LayoutselError(
             f"{file}: not a measurement store that can be read: {error}"
         ) from error
-    found = tuple(Skipped(file=str(file), reason=r, count=n) for r, n in skipped.items())
+    found = tuple(SkippedPart(file=str(file), reason=r, count=n) for r, n in skipped.items())
     return Dataset(samples=samples, boundaries=boundaries), found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from layoutsel.core.workload import INTERRUPTED, Cost, Infeasible
 from layoutsel.cost.conditions import Conditions
-from layoutsel.cost.model import CostModel, Question, Step, under
+from layoutsel.cost.model import BoundaryPart, CostModel, Question, under
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.device.outcome import Failure, FailureKind, Outcome, Timing
@@ -35,7 +35,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class PricingProgress:
     """Reported after every measurement."""
 
     done: int
@@ -95,14 +95,14 @@ class MeasuredCost(CostModel):
             return answer.with_source(INTERRUPTED)
         return answer
 
-    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+    def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Cost of each step of a boundary: as measured, else as one call of the estimate answers."""
         known = [self._measured_step(step) for step in steps]
         missing = [step for step, answer in zip(steps, known, strict=True) if answer is None]
         estimates = iter(self.estimate.steps(missing))
         return [next(estimates) if answer is None else answer for answer in known]
 
-    def _measured_step(self, step: Step) -> Cost | None:
+    def _measured_step(self, step: BoundaryPart) -> Cost | None:
         found = self.store.boundary(step.kind, step.source, step.destination, step.tensor)
         if found is None:
             return None
@@ -112,7 +112,7 @@ class MeasuredCost(CostModel):
         self,
         requests: Iterable[Request],
         runner: Runner,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[PricingProgress], None] | None = None,
     ) -> Mapping[Key, Outcome]:
         """Outcomes of all `requests`: from the store, else by `runner`, each key once.
 
@@ -135,7 +135,7 @@ class MeasuredCost(CostModel):
             self._keep(request, outcome)
             outcomes[key] = outcome
             if on_progress is not None:
-                report = Progress(
+                report = PricingProgress(
                     done=position + 1, total=len(missing), request=request, outcome=outcome
                 )
                 on_progress(report)

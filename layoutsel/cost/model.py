@@ -35,12 +35,12 @@ class BoundaryQuestion:
     conditions: Conditions = AS_MEASURED
 
     @property
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[BoundaryPart]:
         """The layout transform and the hand-over that the boundary consists of; none between equal places."""
         for kind, place in KINDS.items():
             ends = getattr(self.source, place), getattr(self.destination, place)
             if ends[0] != ends[1]:
-                yield Step(kind, self.tensor, *ends, self.conditions)
+                yield BoundaryPart(kind, self.tensor, *ends, self.conditions)
 
 
 TRANSFORM, CROSSING = "transform", "crossing"
@@ -49,7 +49,7 @@ KINDS: Mapping[str, str] = MappingProxyType({TRANSFORM: "layout", CROSSING: "uni
 
 
 @dataclass(frozen=True)
-class Step:
+class BoundaryPart:
     """Part of a boundary: a change of layout (``transform``) or of unit (``crossing``)."""
 
     kind: str
@@ -69,7 +69,7 @@ class CostModel(ABC):
         """Cost of one run of each sub-graph, boundaries excluded, in the order of `questions`."""
 
     @abstractmethod
-    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+    def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Cost of each step of a boundary, in the order of `steps`."""
 
     def boundaries(self, questions: Sequence[BoundaryQuestion]) -> list[Cost]:

@@ -30,7 +30,7 @@ from layoutsel.core.workload import (
 )
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.model import TRANSFORM, CostModel, Question, Step, under
+from layoutsel.cost.model import TRANSFORM, BoundaryPart, CostModel, Question, under
 from layoutsel.cost.peaks import MachinePeaks
 from tvm_passes.decision import Decision
 
@@ -166,7 +166,7 @@ class RooflineCost(CostModel):
         ceilings = self.devices.get(decision.unit, self.peaks)
         return complexity_score(workload, decision, ceilings, self.efficiency(decision))
 
-    def steps(self, steps: Sequence[Step]) -> list[Cost]:
+    def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Time of the bytes that each step of a boundary moves."""
         known = self.conditions
         return [
@@ -174,7 +174,7 @@ class RooflineCost(CostModel):
             for step in steps
         ]
 
-    def step_us(self, step: Step) -> float:
+    def step_us(self, step: BoundaryPart) -> float:
         """Time of one step of a boundary, microseconds."""
         if step.kind == TRANSFORM:
             return self._transform_us(step.tensor)

@@ -165,7 +165,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Skipped:
+class SkippedPart:
     """Part of a log that could not be read."""
 
     file: str

@@ -17,7 +17,7 @@ KINDS: Mapping[str, Callable[[Place], str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Use:
+class TensorUse:
     """Where a tensor goes."""
 
     consumer: SubgraphId | None
@@ -34,7 +34,7 @@ class Tensor:
     """Producing sub-graph; None for an input of the model."""
     output_index: int
     """Which output of the producer, or which input of the model."""
-    uses: tuple[Use, ...]
+    uses: tuple[TensorUse, ...]
     shape: tuple[int, ...]
     dtype: str = "float32"
     bytes: int = 0

@@ -14,8 +14,8 @@ from layoutsel.cost.learned import (
     BOUNDARY,
     FORMAT_VERSION,
     QUANTILES,
+    Boosters,
     LearnedModel,
-    Part,
     feature_names,
     hash_of,
 )
@@ -29,7 +29,7 @@ FEWEST = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class TrainingOptions:
     """How boosters are grown."""
 
     rounds: int = 700
@@ -76,7 +76,9 @@ class Table:
 
 def subgraph_table(samples: Sequence[Sample]) -> Table:
     """The samples of one unit."""
-    asked = [features.Asked(s.workload, s.decision, s.provenance.profile) for s in samples]
+    asked = [
+        features.PricingQuestion(s.workload, s.decision, s.provenance.profile) for s in samples
+    ]
     rows, margins = features.feature_table(asked)
     return Table(
         rows,
@@ -125,7 +127,7 @@ def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class SeenNames:
     """Names in the samples of a part; see :class:`~layoutsel.cost.model_card.PartCard`."""
 
     machines: tuple[str, ...]
@@ -139,14 +141,14 @@ class Seen:
     unhinted: tuple[str, ...] = ()
 
 
-def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
+def tables(dataset: Dataset) -> Iterator[tuple[str, Table, SeenNames]]:
     """Each part with its table and what that is of."""
     for unit in sorted({sample.decision.unit for sample in dataset.samples}):
         mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
         # A device that is not described has no features.
         mine = [sample for sample in mine if _device(sample) is not None] or mine
         devices = _sorted(device for sample in mine if (device := _device(sample)) is not None)
-        seen = Seen(
+        seen = SeenNames(
             machines=devices or _machines(mine),
             operators=_sorted(sample.workload.operator for sample in mine),
             forms=_sorted(sample.decision.precision for sample in mine),
@@ -158,7 +160,7 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, Seen]]:
         )
         yield unit, subgraph_table(mine), seen
     if boundaries := [boundary for boundary in dataset.boundaries if not is_copy(boundary)]:
-        seen = Seen(
+        seen = SeenNames(
             machines=_machines(boundaries),
             operators=_sorted(sample.kind for sample in boundaries),
             forms=_sorted(end for s in boundaries for end in (s.source, s.destination)),
@@ -181,7 +183,7 @@ def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str
     return _sorted(sample.provenance.profile.name for sample in samples)
 
 
-def fit_point(table: Table, options: Options) -> Any:
+def fit_point(table: Table, options: TrainingOptions) -> Any:
     """A booster of the logarithm of time."""
     import xgboost
 
@@ -197,7 +199,7 @@ def predict_point(booster: Any, table: Table) -> np.ndarray:
     return booster.inplace_predict(table.rows, base_margin=table.margins)
 
 
-def held_out_errors(table: Table, options: Options) -> np.ndarray:
+def held_out_errors(table: Table, options: TrainingOptions) -> np.ndarray:
     """Target less prediction by row, each by a booster that has not seen its group."""
     fold = np.array([zlib.crc32(group.encode()) % FOLDS for group in table.groups])
     # Where nothing can be held out, the roofline is all that is known.
@@ -210,7 +212,7 @@ def held_out_errors(table: Table, options: Options) -> np.ndarray:
     return errors
 
 
-def fit_part(table: Table, options: Options) -> tuple[Part, np.ndarray]:
+def fit_part(table: Table, options: TrainingOptions) -> tuple[Boosters, np.ndarray]:
     """Both boosters of a part, and the held-out errors that the second one learned."""
     import xgboost
 
@@ -226,12 +228,12 @@ def fit_part(table: Table, options: Options) -> tuple[Part, np.ndarray]:
     parameters.pop("monotone_constraints")
     data = xgboost.DMatrix(table.rows, label=errors, weight=table.weights)
     quantiles = xgboost.train(parameters, data, options.quantile_rounds)
-    return Part(_raw(fit_point(table, options)), _raw(quantiles)), errors
+    return Boosters(_raw(fit_point(table, options)), _raw(quantiles)), errors
 
 
 def train(
     dataset: Dataset,
-    options: Options | None = None,
+    options: TrainingOptions | None = None,
     on_part: Callable[[str, int], None] = lambda _name, _samples: None,
 ) -> LearnedModel:
     """Train every part that `dataset` has samples for; `on_part` is told which, and how many.
@@ -241,7 +243,7 @@ def train(
     LayoutselError
         If no unit has enough samples.
     """
-    options = options or Options()
+    options = options or TrainingOptions()
     parts, cards, device_features = {}, {}, {}
     for name, table, seen in tables(dataset):
         if len(table) < FEWEST:
@@ -280,7 +282,7 @@ def train(
     return LearnedModel(card, parts)
 
 
-def _parameters(table: Table, options: Options) -> dict[str, Any]:
+def _parameters(table: Table, options: TrainingOptions) -> dict[str, Any]:
     return {
         "tree_method": "hist",
         "max_depth": options.depth,

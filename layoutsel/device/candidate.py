@@ -16,7 +16,7 @@ _NO_COOLING, _NO_FLUSH, _ZERO_RUNS = (0, 1), 0, 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class LoadedCandidate:
     """A built candidate with its arguments in place."""
 
     machine: tvm_ffi.Module

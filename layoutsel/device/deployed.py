@@ -23,7 +23,7 @@ _FEWEST, _MOST, _BUDGET_S = 5, 1000, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class BundledModel:
     """A model of an unpacked bundle."""
 
     folder: Path
@@ -31,7 +31,7 @@ class Trial:
     devices: tuple[str, ...]
 
 
-def run_deployed(trial: Trial) -> DeployedResult:
+def run_deployed(trial: BundledModel) -> DeployedResult:
     """Compare every output with the reference's on the sample, then time the model.
 
     Where the model exposes as many logits as the reference, these are compared, too.

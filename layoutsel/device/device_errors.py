@@ -61,7 +61,7 @@ def check_not_forked(devices: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class FailureLocation:
     """Where a run failed."""
 
     device: str
@@ -90,7 +90,7 @@ class Watch:
         self._last: dict[str, str] = {}
         self.began = False
         """True if there was any call."""
-        self.place: Place | None = None
+        self.place: FailureLocation | None = None
         """The call on a device that was begun and did not end."""
 
     def __call__(self, _function: Any, name: str, before: bool, _result: Any, *args: Any) -> None:
@@ -103,7 +103,7 @@ class Watch:
             synchronise(self._devices)
             self.place = None
 
-    def _kernel(self, name: str, args: Sequence[Any]) -> Place | None:
+    def _kernel(self, name: str, args: Sequence[Any]) -> FailureLocation | None:
         if name.startswith("vm.builtin."):
             return None
         names = [function for function, _ in self._calls[self._next :]]
@@ -116,12 +116,12 @@ class Watch:
         self._last[device] = label
         return _on(device, label)
 
-    def _storage(self, _name: str, args: Sequence[Any]) -> Place | None:
+    def _storage(self, _name: str, args: Sequence[Any]) -> FailureLocation | None:
         _machine, shape, number, *_ = args
         device = self._devices[number] if number < len(self._devices) else HOST
         return _on(device, self._coming(), asked_bytes=math.prod(shape))
 
-    def _copy(self, _name: str, args: Sequence[Any]) -> Place | None:
+    def _copy(self, _name: str, args: Sequence[Any]) -> FailureLocation | None:
         tensor, destination, *_ = args
         device = _KINDS[destination]
         if device != HOST:
@@ -139,7 +139,7 @@ class Watch:
         return self._calls[self._next][1] if self._next < len(self._calls) else ""
 
 
-_BUILTINS: Mapping[str, Callable[[Watch, str, Sequence[Any]], Place | None]] = {
+_BUILTINS: Mapping[str, Callable[[Watch, str, Sequence[Any]], FailureLocation | None]] = {
     "vm.builtin.alloc_storage": Watch._storage,
     "vm.builtin.to_device": Watch._copy,
     "vm.builtin.reshape": Watch._reshape,
@@ -150,10 +150,10 @@ def _kind_of(device: Any) -> str:
     return _KINDS.get(device.dlpack_device_type(), HOST)
 
 
-def _on(device: str, label: str, asked_bytes: int | None = None) -> Place | None:
+def _on(device: str, label: str, asked_bytes: int | None = None) -> FailureLocation | None:
     if device == HOST:
         return None
-    return Place(device=device, labels=(label,) if label else (), asked_bytes=asked_bytes)
+    return FailureLocation(device=device, labels=(label,) if label else (), asked_bytes=asked_bytes)
 
 
 def located(
@@ -161,7 +161,7 @@ def located(
     run: Callable[[Watch], object],
     calls: Sequence[Sequence[str]],
     devices: Sequence[str],
-) -> Place | None:
+) -> FailureLocation | None:
     """Where a run failed with `error`; None if it was at the host's.
 
     Parameters
@@ -185,11 +185,11 @@ def located(
             return place if is_known else replace(place, labels=named)
         if watch.began:
             return None
-    return Place(device=next(kind for kind in devices if kind != HOST), labels=named)
+    return FailureLocation(device=next(kind for kind in devices if kind != HOST), labels=named)
 
 
 def device_error(
-    error: Exception, place: Place, subgraphs: Sequence[Mapping[str, Any]]
+    error: Exception, place: FailureLocation, subgraphs: Sequence[Mapping[str, Any]]
 ) -> DeviceError:
     """What `error` says, with the device and the sub-graph.
 
@@ -236,7 +236,7 @@ def _named(kind: str) -> str:
     return f"{kind}:0" + (f" ({name})" if name else "")
 
 
-def _sizes(place: Place) -> str:
+def _sizes(place: FailureLocation) -> str:
     total = _attribute(place.device, _MEMORY)
     parts = [f"{place.asked_bytes / 1e6:,.1f} MB asked for"] if place.asked_bytes else []
     parts += [f"the device has {int(total) / 1e6:,.1f} MB"] if total else []

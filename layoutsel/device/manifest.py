@@ -24,7 +24,7 @@ class Argument:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
+class ProgramEntry:
     """A compiled module, whose `main` takes inputs and behind them a tuple of weights."""
 
     file: str
@@ -40,18 +40,18 @@ class Program:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class CandidateEntry:
     """A sub-graph under a decision."""
 
     key: str
     """What its measurement is kept under: the sub-graph's structural hash, with its tuning record's."""
     decision: Decision
     label: str
-    program: Program
+    program: ProgramEntry
 
 
 @dataclass(frozen=True, kw_only=True)
-class Boundary:
+class BoundaryEntry:
     """A transform, or a crossing: chains of tiny sub-graphs, or a copy from one memory to another."""
 
     kind: str
@@ -61,7 +61,7 @@ class Boundary:
     label: str
     places: tuple[str, ...]
     """Of a copy, kinds of the devices where it begins and ends; none of another boundary."""
-    programs: tuple[Program, ...]
+    programs: tuple[ProgramEntry, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +101,10 @@ class Manifest:
     targets: Mapping[str, str]
     """Targets that code was generated for, as JSON, by kind."""
     requires: Requirements
-    reference: Program
+    reference: ProgramEntry
     """The kernel that tells how fast the machine is at the moment."""
-    candidates: tuple[Candidate, ...]
-    boundaries: tuple[Boundary, ...]
+    candidates: tuple[CandidateEntry, ...]
+    boundaries: tuple[BoundaryEntry, ...]
     unbuilt: tuple[Unbuilt, ...]
     workloads: tuple[Workload, ...]
     deployed: Deployed | None
@@ -112,7 +112,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class CheckEntry:
     """An output to compare, with what it may be off by."""
 
     output: str
@@ -135,4 +135,4 @@ class Deployed:
     """Files of the sample's inputs."""
     reference: str
     """Source of the values that results are compared with: float64, or an engine."""
-    checks: tuple[Check, ...]
+    checks: tuple[CheckEntry, ...]

@@ -12,9 +12,9 @@ import tvm_ffi
 from layoutsel import documents
 from layoutsel.device import results as documents_of
 from layoutsel.device.archive import Bundle
-from layoutsel.device.deployed import Trial as DeployedTrial
+from layoutsel.device.deployed import BundledModel
 from layoutsel.device.machine import this_machine
-from layoutsel.device.manifest import Boundary, Candidate, Program
+from layoutsel.device.manifest import BoundaryEntry, CandidateEntry, ProgramEntry
 from layoutsel.device.outcome import Failure, Outcome, Timing
 from layoutsel.device.peaks import memory_rates
 from layoutsel.device.reference import FLOPS
@@ -158,16 +158,16 @@ def _device(kind: str, target: str) -> DeviceFound:
     )
 
 
-def _missing(bundle: Bundle, results: Results) -> Iterator[Candidate | Boundary]:
+def _missing(bundle: Bundle, results: Results) -> Iterator[CandidateEntry | BoundaryEntry]:
     tried = {*map(_identity, results.candidates), *map(_identity, results.boundaries)}
     yield from (entry for entry in bundle.manifest.candidates if _identity(entry) not in tried)
     yield from (entry for entry in bundle.manifest.boundaries if _identity(entry) not in tried)
 
 
 def _identity(
-    entry: Candidate | Boundary | CandidateResult | BoundaryResult,
+    entry: CandidateEntry | BoundaryEntry | CandidateResult | BoundaryResult,
 ) -> tuple[object, ...]:
-    if isinstance(entry, Candidate | CandidateResult):
+    if isinstance(entry, CandidateEntry | CandidateResult):
         return entry.key, entry.decision
     return entry.kind, entry.source, entry.destination, entry.tensor
 
@@ -188,21 +188,24 @@ def _deployed(bundle: Bundle, results: Results, time_limit_s: float) -> Deployed
         return results.deployed
     devices = bundle.manifest.requires.devices
     with _worker(bundle, _DEPLOYED, time_limit_s) as worker:
-        reply = worker.call(DeployedTrial(folder=bundle.folder, deployed=deployed, devices=devices))
+        reply = worker.call(BundledModel(folder=bundle.folder, deployed=deployed, devices=devices))
     if isinstance(reply, Failure):
         raise LayoutselError(f"the model does not run here: {reply.reason}")
     found: DeployedResult = reply.value
     return found
 
 
-def _trial_of(bundle: Bundle, entry: Candidate | Boundary) -> Trial:
-    if isinstance(entry, Candidate):
+def _trial_of(bundle: Bundle, entry: CandidateEntry | BoundaryEntry) -> Trial:
+    if isinstance(entry, CandidateEntry):
         return _trial(bundle, entry.program)
     return _trial(bundle, *entry.programs, places=entry.places, shape=entry.tensor.shape)
 
 
 def _trial(
-    bundle: Bundle, *programs: Program, places: tuple[str, ...] = (), shape: tuple[int, ...] = ()
+    bundle: Bundle,
+    *programs: ProgramEntry,
+    places: tuple[str, ...] = (),
+    shape: tuple[int, ...] = (),
 ) -> Trial:
     return Trial(
         folder=bundle.folder,
@@ -222,10 +225,10 @@ def _timed(reply: Reply | Failure) -> Outcome:
     return Timing(us=us, spread_us=spread_us, runs=runs)
 
 
-def _with(results: Results, entry: Candidate | Boundary, outcome: Outcome) -> Results:
+def _with(results: Results, entry: CandidateEntry | BoundaryEntry, outcome: Outcome) -> Results:
     timing = outcome if isinstance(outcome, Timing) else None
     failure = outcome.text if isinstance(outcome, Failure) else None
-    if isinstance(entry, Candidate):
+    if isinstance(entry, CandidateEntry):
         one = CandidateResult(
             key=entry.key, decision=entry.decision, timing=timing, failure=failure
         )

@@ -16,7 +16,7 @@ from layoutsel.device.entry_points import EntryPoint, Program
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.threads import available_cores
 from layoutsel.device.turns import Turn
-from layoutsel.device.worker_jobs import LIMIT_S, Job, Settings, StageFuture
+from layoutsel.device.worker_jobs import LIMIT_S, Job, StageFuture, WorkerSettings
 from layoutsel.device.worker_loop import Loop
 from layoutsel.errors import WorkerClosed
 from tvm_passes.errors import LayoutselError
@@ -63,7 +63,7 @@ class TensorWorker:
         self._is_closed = False
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> WorkerSettings:
         """Threads, cores and limit."""
         return self._settings
 
@@ -144,7 +144,7 @@ class TensorWorker:
         return self._loop
 
 
-def _settings(threads: int, cores: Collection[int] | None, limit_s: float) -> Settings:
+def _settings(threads: int, cores: Collection[int] | None, limit_s: float) -> WorkerSettings:
     known = set(available_cores())
     if threads < 1:
         raise LayoutselError(f"a worker of {threads} threads: expected 1 or more")
@@ -154,4 +154,4 @@ def _settings(threads: int, cores: Collection[int] | None, limit_s: float) -> Se
         )
     if not 0 < limit_s <= threading.TIMEOUT_MAX:
         raise LayoutselError(f"a worker with a limit of {limit_s} s: expected a positive number")
-    return Settings(threads=threads, cores=tuple(sorted(cores or ())), limit_s=limit_s)
+    return WorkerSettings(threads=threads, cores=tuple(sorted(cores or ())), limit_s=limit_s)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from layoutsel.device.candidate import Candidate
+from layoutsel.device.candidate import LoadedCandidate
 from layoutsel.device.reference import SLOWEST, best_reference
 from layoutsel.device.tensors import copied, random_tensor
 from layoutsel.device.virtual_machine import synchronise
@@ -30,7 +30,9 @@ Measured = tuple[float, float, int]
 """Time and spread of one run, microseconds, and how many runs were made."""
 
 
-def time_candidate(candidate: Candidate, reference: Candidate, threads: int) -> Measured:
+def time_candidate(
+    candidate: LoadedCandidate, reference: LoadedCandidate, threads: int
+) -> Measured:
     """Time one run of a candidate.
 
     The candidate and the reference kernel are timed in turns. What interferes only ever adds time, so both are
@@ -49,7 +51,9 @@ def time_candidate(candidate: Candidate, reference: Candidate, threads: int) -> 
     return us, spread_us, best.runs
 
 
-def time_crossing(chains: Sequence[Candidate], reference: Candidate, threads: int) -> Measured:
+def time_crossing(
+    chains: Sequence[LoadedCandidate], reference: LoadedCandidate, threads: int
+) -> Measured:
     """Time a hand-over: a chain of tiny sub-graphs on two units by turns, less the same chain on each alone.
 
     Parameters
@@ -89,7 +93,7 @@ class _Attempt:
     runs: int
 
 
-def _attempt(candidate: Candidate, reference: Candidate) -> _Attempt:
+def _attempt(candidate: LoadedCandidate, reference: LoadedCandidate) -> _Attempt:
     candidate.run()
     start = time.perf_counter()
     candidate.run()

@@ -9,8 +9,8 @@ from typing import Any
 
 import tvm_ffi
 
-from layoutsel.device.candidate import Candidate
-from layoutsel.device.manifest import Argument, Program
+from layoutsel.device.candidate import LoadedCandidate
+from layoutsel.device.manifest import Argument, ProgramEntry
 from layoutsel.device.tensors import random_tensor, tensor_of
 from layoutsel.device.threads import set_threads
 from layoutsel.device.timing import Measured, time_candidate, time_copy, time_crossing
@@ -28,12 +28,12 @@ class Trial:
 
     folder: Path
     """Of the unpacked bundle."""
-    programs: tuple[Program, ...]
+    programs: tuple[ProgramEntry, ...]
     places: tuple[str, ...]
     """Of a copy, where it begins and ends."""
     shape: tuple[int, ...]
     """Of a copy."""
-    reference: Program
+    reference: ProgramEntry
     threads: int
     units: tuple[str, ...]
     """What has to be loaded beforehand."""
@@ -59,12 +59,12 @@ def prepare(units: tuple[str, ...], threads: int) -> None:
     set_threads(threads)
 
 
-def load_program(folder: Path, program: Program) -> Candidate:
+def load_program(folder: Path, program: ProgramEntry) -> LoadedCandidate:
     """A program of an unpacked bundle with its arguments in place."""
     module = load_library(folder / program.file, program.devices)
     inputs = [_tensor(arg, INPUT_SEED + index) for index, arg in enumerate(program.inputs)]
     weights = [_tensor(argument, index) for index, argument in enumerate(program.weights)]
-    return Candidate(
+    return LoadedCandidate(
         machine=virtual_machine(module, program.devices),
         arguments=(*inputs, tvm_ffi.convert(weights)),
         copies=program.copies,

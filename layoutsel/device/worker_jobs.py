@@ -57,7 +57,7 @@ class StageFuture(Future[Any]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class WorkerSettings:
     """What a worker computes with."""
 
     threads: int

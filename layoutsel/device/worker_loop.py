@@ -16,7 +16,7 @@ from typing import Any
 from layoutsel.device.entry_points import Program
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.turns import Turn
-from layoutsel.device.worker_jobs import Job, Settings, fail, resolve
+from layoutsel.device.worker_jobs import Job, WorkerSettings, fail, resolve
 from layoutsel.device.worker_machines import Machines
 from layoutsel.errors import RunTimeout, WorkerClosed
 from tvm_passes.errors import LayoutselError
@@ -29,7 +29,7 @@ _POLL_S = 0.05
 class Loop:
     """A worker's thread in one process, and what it alone uses. It knows nothing of the worker, which may go."""
 
-    def __init__(self, program: Program, settings: Settings) -> None:
+    def __init__(self, program: Program, settings: WorkerSettings) -> None:
         self.process = os.getpid()
         self.turn = Turn("ran a stage", FORK_WAITS_S)
         self._program, self._settings = program, settings

@@ -14,7 +14,7 @@ from layoutsel.device.device_errors import Watch, check_not_forked, device_error
 from layoutsel.device.entry_points import Program, results_of
 from layoutsel.device.threads import set_threads, shares_openmp
 from layoutsel.device.virtual_machine import virtual_machine
-from layoutsel.device.worker_jobs import Job, Settings
+from layoutsel.device.worker_jobs import Job, WorkerSettings
 from layoutsel.errors import Cancelled, DeviceError
 from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import function
@@ -29,7 +29,7 @@ class Machines:
     A context manager for the life of that thread.
     """
 
-    def __init__(self, program: Program, settings: Settings) -> None:
+    def __init__(self, program: Program, settings: WorkerSettings) -> None:
         self._program, self._settings = program, settings
         self._cache = next(_caches)
         self._is_set_up = False

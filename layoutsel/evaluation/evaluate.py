@@ -16,7 +16,7 @@ import numpy as np
 from layoutsel.core.precision import F32, MODES
 from layoutsel.core.workload import Workload
 from layoutsel.cost.samples import Dataset, RecordedModel, Sample
-from layoutsel.cost.training import FEWEST, Options, Table, subgraph_table
+from layoutsel.cost.training import FEWEST, Table, TrainingOptions, subgraph_table
 from layoutsel.evaluation.machines import machine_transfer
 from layoutsel.evaluation.metrics import Metrics, metrics
 from layoutsel.evaluation.planned import HeldOut, PlannedModel
@@ -67,7 +67,7 @@ def _shapes(work: Workload) -> tuple[object, ...]:
 
 def evaluate(
     dataset: Dataset,
-    options: Options | None = None,
+    options: TrainingOptions | None = None,
     on_model: OnModel = lambda _name, _number, _count: None,
     stability_plans: int = 0,
     only: Sequence[str] = (),
@@ -82,7 +82,7 @@ def evaluate(
     LayoutselError
         If the data set records no model with samples, or has too few samples beside a model.
     """
-    options = options or Options()
+    options = options or TrainingOptions()
     units = unit_data(dataset)
     unknown = set(only) - {model.name for model in dataset.models}
     if unknown:

@@ -11,7 +11,7 @@ import numpy as np
 from layoutsel.cost import adapt
 from layoutsel.cost.learned import Adaptation
 from layoutsel.cost.samples import RecordedModel, Sample
-from layoutsel.cost.training import Options, Table, fit_point, predict_point
+from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 from layoutsel.evaluation.metrics import metrics
 
 MEASUREMENTS = 50
@@ -21,7 +21,7 @@ MEASUREMENTS = 50
 def machine_transfer(
     units: Mapping[str, tuple[Sequence[Sample], Table]],
     models: Sequence[RecordedModel],
-    options: Options,
+    options: TrainingOptions,
 ) -> dict[str, Any]:
     """Metrics by machine and unit, before and after calibrating; empty where there is one machine only.
 
@@ -39,7 +39,7 @@ def _transfer(
     machine: str,
     units: Mapping[str, tuple[Sequence[Sample], Table]],
     in_models: frozenset[str],
-    options: Options,
+    options: TrainingOptions,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for unit, (samples, table) in units.items():

@@ -11,14 +11,14 @@ import numpy as np
 from layoutsel.core.precision import F32, MODES, PrecisionMode
 from layoutsel.core.workload import BoundaryTensor, Cost
 from layoutsel.cost import boundary_features
-from layoutsel.cost.model import Step
+from layoutsel.cost.model import BoundaryPart
 from layoutsel.cost.place import HOST
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
 from layoutsel.cost.training import (
     FEWEST,
-    Options,
     Table,
+    TrainingOptions,
     boundary_table,
     fit_point,
     is_copy,
@@ -67,7 +67,7 @@ class PlannedModel:
     """By unit."""
     others: Mapping[str, Sequence[HeldOut]]
     """Of other models, by unit: they tell how large errors are."""
-    options: Options
+    options: TrainingOptions
 
     @cached_property
     def truth(self) -> dict[Key, Cost]:
@@ -116,7 +116,7 @@ class PlannedModel:
             if kind == "crossing" and HOST in (source, destination):
                 return 0.0
             if booster is None or not {source, destination}.isdisjoint(profile.devices):
-                return roofline.step_us(Step(kind, tensor, source, destination))
+                return roofline.step_us(BoundaryPart(kind, tensor, source, destination))
             asked = boundary_features.AskedBoundary(kind, source, destination, tensor, profile)
             rows, margins = boundary_features.feature_table([asked])
             one = Table(rows, margins, margins, margins, margins, ("",), "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from layoutsel.cost import features
-from layoutsel.cost.training import Options, Table, fit_point, predict_point
+from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 
 Predict = Callable[[Table], np.ndarray]
 Fit = Callable[[Table], Predict]
@@ -17,7 +17,7 @@ _FLOPS = features.NAMES.index("flops")
 LEARNED = "xgboost"
 
 
-def boosted_trees(options: Options) -> Fit:
+def boosted_trees(options: TrainingOptions) -> Fit:
     """The learned model."""
 
     def fit(table: Table) -> Predict:

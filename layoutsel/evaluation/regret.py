@@ -16,7 +16,7 @@ from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, 
 from layoutsel.cost.store import interpolate
 from layoutsel.planning.hybrid import refine
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.backends import BACKENDS
@@ -103,7 +103,7 @@ def recorded_problem(
                     score_us=scored.us if scored else None,
                 )
             )
-        nodes.append(Node(id=node.id, options=tuple(options)))
+        nodes.append(PricedSubgraph(id=node.id, options=tuple(options)))
     return PlanningProblem(
         nodes=tuple(nodes),
         tensors=price_tensors(

@@ -9,7 +9,7 @@ import numpy as np
 
 from layoutsel.core.workload import Cost
 from layoutsel.cost.samples import RecordedModel
-from layoutsel.cost.training import Options, Table, fit_point, predict_point
+from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 from layoutsel.evaluation.regret import Key, PriceBoundary, recorded_problem
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import solve
@@ -40,7 +40,7 @@ def plan_stability(
     parts: Mapping[str, tuple[Table, Table, tuple[Key, ...]]],
     real: PlanningProblem,
     boundary: PriceBoundary,
-    options: Options,
+    options: TrainingOptions,
     plans: int,
 ) -> Stability:
     """Plan `model` again and again by cost models that were trained with other seeds on redrawn times.

@@ -15,7 +15,7 @@ KEPT, ADDED = "kept", "added"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Use:
+class InputUse:
     """The use of one input."""
 
     kind: str = NUMBERS
@@ -78,7 +78,7 @@ class _Reached:
     """Whether they went through a product of matrices."""
 
 
-def uses_of(model: onnx.ModelProto) -> dict[str, Use]:
+def uses_of(model: onnx.ModelProto) -> dict[str, InputUse]:
     """The use of each input of `model`, by name."""
     graph = _Graph(_with_shapes(model))
     return {
@@ -128,7 +128,7 @@ class _Graph:
         return None
 
 
-def _use(graph: _Graph, value: onnx.ValueInfoProto) -> Use:
+def _use(graph: _Graph, value: onnx.ValueInfoProto) -> InputUse:
     found = list(_found(graph, value))
     # An index outside its axis is an error in every network; anything else is a matter of how realistic inputs are.
     is_number = any(use.kind == NUMBERS for use in found)
@@ -137,11 +137,11 @@ def _use(graph: _Graph, value: onnx.ValueInfoProto) -> Use:
         if sizes:
             is_position = kind == INDICES and "position" in value.name.lower()
             known = [size for size in sizes if size]
-            return Use(kind=POSITIONS if is_position else kind, size=min(known, default=None))
-    return Use()
+            return InputUse(kind=POSITIONS if is_position else kind, size=min(known, default=None))
+    return InputUse()
 
 
-def _found(graph: _Graph, value: onnx.ValueInfoProto) -> Iterator[Use]:
+def _found(graph: _Graph, value: onnx.ValueInfoProto) -> Iterator[InputUse]:
     """What the consumers of an input, and of tensors that carry its elements, tell of it."""
     is_float = value.type.tensor_type.elem_type in (
         TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE,
@@ -163,23 +163,23 @@ def _found(graph: _Graph, value: onnx.ValueInfoProto) -> Iterator[Use]:
 
 def _told(
     graph: _Graph, node: NodeProto, place: int, reached: _Reached, *, is_float: bool
-) -> Iterator[Use]:
+) -> Iterator[InputUse]:
     """What one consumer tells; :data:`NUMBERS` where it computes with a float input itself."""
     rule = _RULES.get((node.op_type, place))
     if node.op_type == "Softmax" and reached.is_added and not reached.is_multiplied:
-        yield Use(kind=ADDED if is_float and not reached.is_computed else KEPT)
+        yield InputUse(kind=ADDED if is_float and not reached.is_computed else KEPT)
     elif reached.is_added:
         return
     elif is_float:
         if rule is not None and rule.kind == ADDED:
-            yield Use(kind=ADDED)
+            yield InputUse(kind=ADDED)
         elif _after(graph, node, place, reached, is_float=True) is None:
-            yield Use(kind=NUMBERS)
+            yield InputUse(kind=NUMBERS)
     elif rule is not None and rule.kind == INDICES:
         if not reached.is_computed:
-            yield Use(kind=INDICES, size=_size(graph, node, rule))
+            yield InputUse(kind=INDICES, size=_size(graph, node, rule))
     elif rule is not None:
-        yield Use(kind=KEPT if rule.kind == ADDED else rule.kind)
+        yield InputUse(kind=KEPT if rule.kind == ADDED else rule.kind)
 
 
 def _size(graph: _Graph, node: NodeProto, rule: _Rule) -> int | None:

@@ -9,7 +9,7 @@ from itertools import chain, takewhile
 from typing import TypeVar
 
 from layoutsel.cost.place import PLAIN
-from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.decision import Decision, SubgraphId
@@ -86,7 +86,7 @@ def top_plans(
 
 def best_with(
     problem: PlanningProblem,
-    keep: Callable[[Node, Option], bool],
+    keep: Callable[[PricedSubgraph, Option], bool],
     *,
     time_limit_s: float = 10.0,
 ) -> dict[SubgraphId, Decision]:
@@ -110,7 +110,7 @@ def scale_boundaries(problem: PlanningProblem, factor: float) -> PlanningProblem
     return replace(problem, tensors=tensors)
 
 
-def _nearest(node: Node, decision: Decision) -> Decision:
+def _nearest(node: PricedSubgraph, decision: Decision) -> Decision:
     def distance(option: Option) -> tuple[bool, bool, bool, bool, float]:
         mine = option.decision
         return (
@@ -171,7 +171,7 @@ def _by_force(
 
 
 def _slow_down(
-    problem: PlanningProblem, affected: Callable[[Node, Option], bool]
+    problem: PlanningProblem, affected: Callable[[PricedSubgraph, Option], bool]
 ) -> PlanningProblem:
     nodes = tuple(
         replace(
@@ -186,11 +186,11 @@ def _slow_down(
     return replace(problem, nodes=nodes)
 
 
-def _is(id_: SubgraphId, decision: Decision) -> Callable[[Node, Option], bool]:
+def _is(id_: SubgraphId, decision: Decision) -> Callable[[PricedSubgraph, Option], bool]:
     return lambda node, option: node.id == id_ and option.decision == decision
 
 
-def _has(**wanted: str) -> Callable[[Node, Option], bool]:
+def _has(**wanted: str) -> Callable[[PricedSubgraph, Option], bool]:
     return lambda _, option: all(
         getattr(option.decision, name) == value for name, value in wanted.items()
     )

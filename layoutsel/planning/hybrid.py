@@ -8,7 +8,7 @@ from functools import partial
 
 from layoutsel.core.precision import OWN
 from layoutsel.core.workload import INTERRUPTED
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import Solution, solve
 from layoutsel.planning.value_of_information import (
     MEASURED,
@@ -164,7 +164,9 @@ def _without(
     return replace(problem, nodes=nodes)
 
 
-def _node_without(node: Node, leave_out: Callable[[Option], bool], reason: tuple[str, str]) -> Node:
+def _node_without(
+    node: PricedSubgraph, leave_out: Callable[[Option], bool], reason: tuple[str, str]
+) -> PricedSubgraph:
     kept = tuple(option for option in node.options if not leave_out(option))
     if not kept:
         return node
@@ -196,7 +198,7 @@ def _most_worthwhile(found: InformationValue, key_of: Mapping[SubgraphId, str]) 
 def _known(
     known: Mapping[tuple[str, Decision], Option | None],
     key_of: Mapping[SubgraphId, str],
-    node: Node,
+    node: PricedSubgraph,
     option: Option,
 ) -> Option | None:
     key = (key_of[node.id], option.decision)

@@ -12,7 +12,7 @@ import numpy as np
 from layoutsel.cost.place import HOST, OUTSIDE, Place
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
 from layoutsel.planning.calls import reads_of
-from layoutsel.planning.problem import Node, Option, PlanningProblem, source_places
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, source_places
 from layoutsel.planning.programme import Programme, Term
 from layoutsel.planning.resources import Resources
 from tvm_passes.decision import SubgraphId
@@ -259,7 +259,7 @@ def _negative(terms: Iterable[Term]) -> list[Term]:
     return [(variable, -factor) for variable, factor in terms]
 
 
-def _least(problem: PlanningProblem, node: Node) -> dict[str, Resources]:
+def _least(problem: PlanningProblem, node: PricedSubgraph) -> dict[str, Resources]:
     """Find, by memory, the least that any candidate occupies of each resource, and the least time it takes."""
     works: dict[str, list[Resources]] = {}
     for option in node.options:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from layoutsel.planning.calls import memories_of
 from layoutsel.planning.makespan import Schedule, Scheduler
 from layoutsel.planning.makespan_bound import relaxed
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -125,7 +125,7 @@ def _kept_in(problem: PlanningProblem, memories: Mapping[SubgraphId, str]) -> Pl
         if any(o.memory == memories[node.id] for o in node.options)
     }
 
-    def keep(node: Node, option: Option) -> bool:
+    def keep(node: PricedSubgraph, option: Option) -> bool:
         return node.id not in able or option.memory == memories[node.id]
 
     return problem.restrict(keep)

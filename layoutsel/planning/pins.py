@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from layoutsel.core.precision import MODES, PrecisionMode
-from layoutsel.planning.problem import Node, PlanningProblem
+from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline, LayoutselError
 
@@ -57,7 +57,7 @@ class Pin:
             ) from error
         return cls(text=text, pattern=compiled, fields=fields)
 
-    def matches(self, node: Node) -> bool:
+    def matches(self, node: PricedSubgraph) -> bool:
         """True if the pattern names `node`."""
         return any(self.pattern.fullmatch(s) for s in (node.id, *node.names, *node.operators))
 
@@ -116,7 +116,7 @@ def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningP
     return replace(problem, nodes=nodes)
 
 
-def _pinned(node: Node, pins: list[Pin]) -> Node:
+def _pinned(node: PricedSubgraph, pins: list[Pin]) -> PricedSubgraph:
     """`node` with the candidates that `pins` allow; the others become declines that quote the pin."""
     kept, declines = [], list(node.declines)
     for option in node.options:
@@ -136,7 +136,7 @@ def _pinned(node: Node, pins: list[Pin]) -> Node:
     return replace(node, options=tuple(kept), declines=tuple(declines))
 
 
-def _check_conflict(node: Node, pins: list[Pin]) -> None:
+def _check_conflict(node: PricedSubgraph, pins: list[Pin]) -> None:
     if not any(all(pin.allows(option.decision) for pin in pins) for option in node.options):
         texts = " and ".join(repr(pin.text) for pin in pins)
         raise UnsatisfiedPin(
@@ -155,7 +155,7 @@ def _matches_nothing(problem: PlanningProblem, pin: Pin) -> str:
     )
 
 
-def _not_possible(pin: Pin, node: Node) -> str:
+def _not_possible(pin: Pin, node: PricedSubgraph) -> str:
     reasons = [str(d) for d in node.declines if pin.allows(Decision.parse(d.decision))]
     why = "; ".join(reasons) or "no unit offers it"
     return (
@@ -164,7 +164,7 @@ def _not_possible(pin: Pin, node: Node) -> str:
     )
 
 
-def _candidates(node: Node) -> str:
+def _candidates(node: PricedSubgraph) -> str:
     return ", ".join(str(option.decision) for option in node.options)
 
 

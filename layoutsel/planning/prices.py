@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
-from layoutsel.planning.problem import Node, ProblemError, source_places, wanted_places
+from layoutsel.planning.problem import PricedSubgraph, ProblemError, source_places, wanted_places
 from tvm_passes.decision import SubgraphId
 
 PriceBoundary = Callable[[Tensor, str, str], float]
@@ -34,7 +34,7 @@ PriceBoundaries = Callable[[Sequence[UnpricedBoundary]], Sequence[float]]
 
 
 def price_all(
-    tensors: Iterable[Tensor], nodes: Iterable[Node], prices: PriceBoundaries
+    tensors: Iterable[Tensor], nodes: Iterable[PricedSubgraph], prices: PriceBoundaries
 ) -> tuple[Tensor, ...]:
     """Fill in the boundary prices of `tensors` for every pair that some choice of candidates needs.
 
@@ -50,7 +50,9 @@ def price_all(
     )
 
 
-def _unpriced(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> Iterator[UnpricedBoundary]:
+def _unpriced(
+    by_id: Mapping[SubgraphId, PricedSubgraph], tensor: Tensor
+) -> Iterator[UnpricedBoundary]:
     sources = set(source_places(by_id, tensor))
     wanted = {place for use in tensor.uses for place in wanted_places(by_id, use)}
     for kind, end in KINDS.items():
@@ -80,7 +82,7 @@ def _priced(
 
 def price_tensors(
     tensors: Iterable[Tensor],
-    nodes: Iterable[Node],
+    nodes: Iterable[PricedSubgraph],
     transform_us: PriceBoundary,
     crossing_us: PriceBoundary,
     copy_us: PriceBoundary = _no_copy,

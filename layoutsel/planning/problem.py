@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from layoutsel.cost.place import HOST, OUTSIDE, Place
-from layoutsel.cost.tensor import KINDS, Tensor, Use, is_boundary
+from layoutsel.cost.tensor import KINDS, Tensor, TensorUse, is_boundary
 from layoutsel.planning.resources import HostDriven, ResourceModel
 from layoutsel.planning.values import SUM
 from tvm_passes.decision import Decision, SubgraphId
@@ -65,7 +65,7 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
+class PricedSubgraph:
     """A sub-graph as the planner sees it."""
 
     id: SubgraphId
@@ -130,7 +130,7 @@ class PlanCost:
 class PlanningProblem:
     """Every sub-graph's candidates and every tensor's boundary prices; nodes in topological order."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[PricedSubgraph, ...]
     tensors: tuple[Tensor, ...]
     model_name: str = ""
     model_hash: str = ""
@@ -147,7 +147,7 @@ class PlanningProblem:
             _check_tensor(self, tensor)
 
     @cached_property
-    def by_id(self) -> Mapping[SubgraphId, Node]:
+    def by_id(self) -> Mapping[SubgraphId, PricedSubgraph]:
         """Nodes by sub-graph id."""
         return {node.id: node for node in self.nodes}
 
@@ -186,7 +186,7 @@ class PlanningProblem:
             for node in self.nodes
         )
 
-    def restrict(self, keep: Callable[[Node, Option], bool]) -> PlanningProblem:
+    def restrict(self, keep: Callable[[PricedSubgraph, Option], bool]) -> PlanningProblem:
         """Copy the problem with only the candidates for which `keep` holds.
 
         Raises
@@ -201,14 +201,14 @@ class PlanningProblem:
         return replace(self, nodes=nodes)
 
 
-def source_places(by_id: Mapping[SubgraphId, Node], tensor: Tensor) -> list[Place]:
+def source_places(by_id: Mapping[SubgraphId, PricedSubgraph], tensor: Tensor) -> list[Place]:
     """List where `tensor` lies under each option of its producer; one place for a model's input."""
     if tensor.producer is None:
         return [OUTSIDE]
     return [option.made[tensor.output_index] for option in by_id[tensor.producer].options]
 
 
-def wanted_places(by_id: Mapping[SubgraphId, Node], use: Use) -> list[Place]:
+def wanted_places(by_id: Mapping[SubgraphId, PricedSubgraph], use: TensorUse) -> list[Place]:
     """List where each option of the consumer wants its input; one place for a model's output."""
     if use.consumer is None:
         return [OUTSIDE]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.residuals import SubgraphResidual
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -18,7 +18,7 @@ _Kind = tuple[str, str]
 
 
 @dataclass
-class Seen:
+class TimedSubgraphs:
     """What sub-graphs took within runs of plans that were built."""
 
     problem: PlanningProblem
@@ -50,7 +50,9 @@ class Seen:
         )
         return replace(self.problem, nodes=nodes)
 
-    def _option(self, node: Node, option: Option, factors: Mapping[_Kind, float]) -> Option:
+    def _option(
+        self, node: PricedSubgraph, option: Option, factors: Mapping[_Kind, float]
+    ) -> Option:
         us = self._own.get((node.id, option.decision))
         if us is None:
             us = self._alike.get((self.keys[node.id], option.decision))

@@ -28,7 +28,7 @@ class Ran:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observation:
+class TracedRuns:
     """What runs with tracing, and runs without in turns with them, gave."""
 
     runs: int
@@ -153,7 +153,7 @@ class Residuals:
         return tuple(sorted(seen, key=lambda subgraph: -abs(subgraph.error_us))[:most])
 
 
-def attribute(plan: Plan, observed: Observation, measured_us: float) -> Residuals:
+def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals:
     """Compare a plan's predictions with what was observed of it.
 
     Parameters
@@ -180,7 +180,7 @@ def attribute(plan: Plan, observed: Observation, measured_us: float) -> Residual
 
 
 def _subgraphs(
-    planned: Sequence[PlannedSubgraph], observed: Observation, scale: float
+    planned: Sequence[PlannedSubgraph], observed: TracedRuns, scale: float
 ) -> tuple[SubgraphResidual, ...]:
     """Where every step of a run is known, a sub-graph that was not seen took none: its unit merged it into others."""
     complete = set(observed.subgraphs) <= {one.id for one in planned}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from layoutsel.planning.problem import Node, Option, PlanningProblem, ProblemError
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, ProblemError
 from layoutsel.planning.solve import Solution, solve
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def choose(
     return solution
 
 
-def unit_by_score(node: Node) -> str:
+def unit_by_score(node: PricedSubgraph) -> str:
     """Name the unit whose complexity score is least for `node`; the first by name where equal."""
     return min(node.options, key=lambda o: (_score(o), o.decision.unit)).decision.unit
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from layoutsel.core.precision import LOCAL_ERRORS, REL_ERROR
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.values import WITHIN_ERROR
@@ -172,7 +172,7 @@ def weigh(problem: PlanningProblem, weight_us: float) -> PlanningProblem:
 def most_exact(problem: PlanningProblem) -> PlanningProblem:
     """Copy the problem with only the most exact candidates of each sub-graph."""
 
-    def least(node: Node) -> float:
+    def least(node: PricedSubgraph) -> float:
         return min(LOCAL_ERRORS[option.decision.precision] for option in node.options)
 
     return problem.restrict(

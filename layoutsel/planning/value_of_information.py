@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layoutsel.planning.marginals import conditional_marginals, min_marginals
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from layoutsel.planning.tables import build_tables, to_choice
 from tvm_passes.decision import Decision, SubgraphId
@@ -67,7 +67,7 @@ def value_of_information(
     return InformationValue(worth_us=worth, loss_us=loss_us, exact=exact)
 
 
-def _gains(node: Node, mine: int, deltas: np.ndarray) -> dict[int, float]:
+def _gains(node: PricedSubgraph, mine: int, deltas: np.ndarray) -> dict[int, float]:
     """Expected improvement per option of `node` whose comparison with the chosen option, `mine`, is uncertain."""
     gains = {}
     for position, option in enumerate(node.options):
@@ -106,11 +106,11 @@ def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) 
 
 
 def reprice(
-    problem: PlanningProblem, price: Callable[[Node, Option], Option | None]
+    problem: PlanningProblem, price: Callable[[PricedSubgraph, Option], Option | None]
 ) -> PlanningProblem:
     """Copy the problem with options replaced by `price`; None drops one, unless it is the last of its node."""
 
-    def options(node: Node) -> tuple[Option, ...]:
+    def options(node: PricedSubgraph) -> tuple[Option, ...]:
         priced = [price(node, option) for option in node.options]
         return tuple(option for option in priced if option is not None) or node.options[:1]
 

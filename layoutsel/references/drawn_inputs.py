@@ -16,7 +16,7 @@ LARGE_HALF = 1e2
 """The same in float16, whose range ends at 65504."""
 
 
-class Use(Protocol):
+class DrawnUse(Protocol):
     """The use of an input, as :mod:`layoutsel.model.input_use` tells it."""
 
     @property
@@ -32,7 +32,7 @@ class Use(Protocol):
 
 def drawn_inputs(
     signatures: Sequence[Signature],
-    uses: Mapping[str, Use],
+    uses: Mapping[str, DrawnUse],
     seed: int = 0,
     *,
     extreme: bool = False,
@@ -72,7 +72,7 @@ def _legal(
     return flat.reshape(value.shape)
 
 
-def are_all_numbers(uses: Mapping[str, Use]) -> bool:
+def are_all_numbers(uses: Mapping[str, DrawnUse]) -> bool:
     """True if no input is a mask or an index."""
     return not any(use.kind in _DRAWN for use in uses.values())
 

@@ -24,7 +24,7 @@ _SOFTMAX_BY_AXIS = 13
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class SpatialWindow:
     """A window over spatial axes; one entry for each axis in every field."""
 
     sizes: tuple[int, ...]
@@ -41,7 +41,7 @@ class Window:
     @classmethod
     def of(
         cls, sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]
-    ) -> Window:
+    ) -> SpatialWindow:
         """A window as the attributes of a node describe it."""
         axes = len(sizes)
         strides = tuple(attributes.get("strides") or (1,) * axes)
@@ -146,7 +146,7 @@ def _matmul(a: np.ndarray, b: np.ndarray, **_: Any) -> np.ndarray:
 
 def _conv(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: Any) -> np.ndarray:
     groups = attributes.get("group") or 1
-    window = Window.of(x.shape[2:], w.shape[2:], attributes)
+    window = SpatialWindow.of(x.shape[2:], w.shape[2:], attributes)
     filters = w.reshape(groups, -1, *w.shape[1:])
     images = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = np.zeros((x.shape[0], groups, filters.shape[1], *window.positions), x.dtype)
@@ -175,7 +175,7 @@ def _conv_transpose(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: A
     images = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = np.zeros((x.shape[0], groups, filters.shape[1], *sizes), x.dtype)
     # The adjoint of a convolution over the result: each element of the window writes what it would read.
-    window = Window.of(
+    window = SpatialWindow.of(
         sizes, w.shape[2:], {"strides": strides, "dilations": dilations, "pads": pads}
     )
     for index, places, under in window.taps():
@@ -189,7 +189,7 @@ def _conv_transpose(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: A
 def _max_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
     if len([name for name in attributes["node"].output if name]) > 1:
         raise NotImplementedError("indices of a maximum")
-    window = Window.of(x.shape[2:], attributes["kernel_shape"], attributes)
+    window = SpatialWindow.of(x.shape[2:], attributes["kernel_shape"], attributes)
     y = np.full((*x.shape[:2], *window.positions), -np.inf, x.dtype)
     for _, places, under in window.taps():
         y[places] = np.maximum(y[places], x[under])
@@ -197,7 +197,7 @@ def _max_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
 
 
 def _average_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
-    window = Window.of(x.shape[2:], attributes["kernel_shape"], attributes)
+    window = SpatialWindow.of(x.shape[2:], attributes["kernel_shape"], attributes)
     y = np.zeros((*x.shape[:2], *window.positions), x.dtype)
     for _, places, under in window.taps():
         y[places] += x[under]

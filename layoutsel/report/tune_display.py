@@ -21,7 +21,7 @@ from layoutsel.report import terminal
 from layoutsel.report.tune_tables import task_table
 
 if TYPE_CHECKING:
-    from layoutsel.tuning.search import Progress as TaskProgress
+    from layoutsel.tuning.search import TuningProgress
 
 _ROWS = 12
 """Tasks that are shown, the latest last."""
@@ -35,7 +35,7 @@ class TuningDisplay:
     def __init__(self, tasks: int, trials: int) -> None:
         self.trials = 0
         """Trials made now."""
-        self._latest: dict[str, TaskProgress] = {}
+        self._latest: dict[str, TuningProgress] = {}
         self._left: dict[str, int] = {}
         self._made: dict[str, int] = {}
         self._tasks, self._wanted = tasks, trials
@@ -67,7 +67,7 @@ class TuningDisplay:
         if self._is_live:
             self._live.stop()
 
-    def __call__(self, progress: TaskProgress) -> None:
+    def __call__(self, progress: TuningProgress) -> None:
         """Take the report of one trial, or of a task's end."""
         name = progress.task.name
         self.trials += progress.trials - self._made.get(name, 0)
@@ -84,7 +84,7 @@ class TuningDisplay:
             self._last = time.monotonic()
             self._write(progress, left)
 
-    def _write(self, progress: TaskProgress, left: int) -> None:
+    def _write(self, progress: TuningProgress, left: int) -> None:
         left_s = left * (time.monotonic() - self._start) / max(1, self.trials)
         best = "none yet" if progress.best_us is None else f"{progress.best_us:.1f} us"
         terminal.note(

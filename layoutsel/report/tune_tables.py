@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from layoutsel.report.plan_tables import microseconds, new_table
-from layoutsel.tuning.search import Progress
+from layoutsel.tuning.search import TuningProgress
 
 _COLUMNS = ("task", "×", "trials", "failed", "best µs", "GFLOP/s")
 
 
-def task_table(results: Iterable[Progress], *, title: str | None = None) -> Table:
+def task_table(results: Iterable[TuningProgress], *, title: str | None = None) -> Table:
     """One row for each task."""
     table = new_table(*_COLUMNS, "", right=_COLUMNS[1:], title=title)
     for result in results:
@@ -29,7 +29,7 @@ def task_table(results: Iterable[Progress], *, title: str | None = None) -> Tabl
     return table
 
 
-def summary(results: Sequence[Progress]) -> str:
+def summary(results: Sequence[TuningProgress]) -> str:
     """The counts, in one line."""
     new = sum(result.trials for result in results)
     found = sum(result.found for result in results)

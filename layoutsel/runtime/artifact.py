@@ -41,7 +41,7 @@ _Key = tuple[tuple[int, ...], str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ArtifactPart:
     """A model for :func:`write` to write."""
 
     library: Path
@@ -61,7 +61,7 @@ class Artifact:
     """The model that takes over where a device fails; its library has to be extracted."""
 
 
-def write(path: Path, model: Part, fallback: Part | None = None) -> None:
+def write(path: Path, model: ArtifactPart, fallback: ArtifactPart | None = None) -> None:
     """Write an artifact atomically: a reader sees the old file or the whole new one.
 
     Raises
@@ -86,7 +86,7 @@ def copy(source: Path, path: Path) -> None:
         shutil.copyfileobj(original, file)
 
 
-def _append_part(file: BinaryIO, part: Part, written: dict[_Key, int]) -> dict[str, Any]:
+def _append_part(file: BinaryIO, part: ArtifactPart, written: dict[_Key, int]) -> dict[str, Any]:
     """Write library and weights, except for those that are `written` already; the header with their places."""
     code = part.library.read_bytes()
     file.write(b"\0" * (-file.tell() % ALIGNMENT))

@@ -15,7 +15,7 @@ import tvm_ffi
 
 from layoutsel.device.artifact_header import check_name
 from layoutsel.device.device_errors import (
-    Place,
+    FailureLocation,
     Watch,
     check_not_forked,
     device_error,
@@ -209,7 +209,7 @@ class CompiledModel:
             return placed(tensor, device)
         except Exception as error:
             labels = (reader,) if reader else ()
-            place = Place(device=device, labels=labels, asked_bytes=weight.nbytes)
+            place = FailureLocation(device=device, labels=labels, asked_bytes=weight.nbytes)
             raise device_error(error, place, self.plan["subgraphs"]) from error
 
     def fall_back_to(self, other: CompiledModel) -> None:
@@ -312,6 +312,6 @@ class CompiledModel:
             artifact.write(path, model, fallback)
         return path
 
-    def _exported(self, library: Path) -> artifact.Part:
+    def _exported(self, library: Path) -> artifact.ArtifactPart:
         export_library(self._executable, library)
-        return artifact.Part(library=library, weights=self._arrays, header=self.header)
+        return artifact.ArtifactPart(library=library, weights=self._arrays, header=self.header)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from layoutsel.planning.residuals import Observation, Ran
+from layoutsel.planning.residuals import Ran, TracedRuns
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.trace import Event, Tracer
 
@@ -24,7 +24,7 @@ PATIENCE = 5.0
 
 def observe(
     model: CompiledModel, inputs: Sequence[np.ndarray], budget_s: float = BUDGET_S
-) -> Observation:
+) -> TracedRuns:
     """Run `model` on checked `inputs` with tracing and without, in turns; each after a run to warm up.
 
     No run begins after `budget_s` times :data:`PATIENCE`, beyond the first four.
@@ -42,7 +42,7 @@ def observe(
         found, us = tracer.run(len(traced_us))
         events += found
         traced_us.append(us)
-    return Observation(
+    return TracedRuns(
         runs=len(whole_us),
         whole_us=statistics.median(whole_us),
         traced_us=statistics.median(traced_us),

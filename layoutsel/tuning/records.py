@@ -40,7 +40,7 @@ class TuningRecord:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedRecords:
     """What was not read."""
 
     reason: str
@@ -52,7 +52,7 @@ class Reading:
     """What a database holds."""
 
     records: tuple[TuningRecord, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[SkippedRecords, ...]
     """The reasons, the most frequent first."""
 
 
@@ -75,7 +75,8 @@ def read_records(folder: Path | str) -> Reading:
         if reason:
             skipped[reason] += 1
     return Reading(
-        tuple(records), tuple(Skipped(reason, count) for reason, count in skipped.most_common())
+        tuple(records),
+        tuple(SkippedRecords(reason, count) for reason, count in skipped.most_common()),
     )
 
 

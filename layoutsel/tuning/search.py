@@ -45,7 +45,7 @@ _EMPTY = 3
 
 
 @dataclass(kw_only=True)
-class Progress:
+class TuningProgress:
     """Where a task stands."""
 
     task: Task
@@ -78,7 +78,7 @@ class Progress:
             self.failed += 1
 
 
-OnTrial = Callable[[Progress], None]
+OnTrial = Callable[[TuningProgress], None]
 
 
 def tune(
@@ -91,7 +91,7 @@ def tune(
     journal: Journal,
     on_trial: OnTrial | None = None,
     seed: int = 0,
-) -> tuple[Progress, ...]:
+) -> tuple[TuningProgress, ...]:
     """Bring every task to `trials` recorded trials, a batch of each in turn; those recorded before count.
 
     `threads` is how many the schedules are timed with, as far as the device can tell; the search itself, which never
@@ -102,7 +102,9 @@ def tune(
     """
     model = _cost_model()
     searches = [
-        _Search(Progress(task=task, wanted=trials), journal, target, threads, model, seed + index)
+        _Search(
+            TuningProgress(task=task, wanted=trials), journal, target, threads, model, seed + index
+        )
         for index, task in enumerate(tasks)
     ]
     under_way = [search for search in searches if search.recall()]
@@ -153,7 +155,7 @@ def _uninterrupted() -> Iterator[None]:
 class _Search:
     """The search of one task."""
 
-    progress: Progress
+    progress: TuningProgress
     journal: Journal
     target: Target
     threads: int

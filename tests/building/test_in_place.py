@@ -6,7 +6,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from layoutsel.building.in_place import InPlace
+from layoutsel.building.in_place import InPlaceConcats
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
@@ -39,7 +39,7 @@ def session() -> Session:
 
 
 def test_the_share_that_is_copied(session):
-    found = InPlace.read(session.graph)
+    found = InPlaceConcats.read(session.graph)
     concats = [s for s in session.graph.subgraphs if s.anchor == "concat"]
     for layout in ("NCHW", "NHWC", "NCHW16c"):
         decision = Decision(unit="cpu", layout=layout)

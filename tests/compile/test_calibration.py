@@ -10,7 +10,7 @@ from layoutsel.cost import adapt, features
 def test_only_a_correction_that_helps_is_kept():
     rng = np.random.default_rng(0)
     rows = [
-        features.features(features.Asked(s.workload, s.decision, s.provenance.profile))
+        features.features(features.PricingQuestion(s.workload, s.decision, s.provenance.profile))
         for s in samples(30)
     ]
     slower = [adapt.Observation("slower", row, 0.7 + rng.normal(0, 0.05)) for row in rows]

@@ -13,7 +13,7 @@ from layoutsel.cost.store import Store
 from layoutsel.device.outcome import Failure, FailureKind, Timing
 from layoutsel.device.worker import Worker
 from layoutsel.planning.hybrid import without_interrupted
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from tests.cost.test_measured import Guess
 from tests.cost.test_store import CONTEXT, NHWC
 from tvm_passes.decision import Decision, SubgraphId
@@ -61,7 +61,7 @@ def option(unit, us, source):
 def test_it_is_left_out_where_there_are_others():
     fast, slow = option("onednn", 1.0, INTERRUPTED), option("cpu", 9.0, "measured")
     nodes = tuple(
-        Node(id=SubgraphId(f"s{i}"), options=options, operators=("exp",), names=())
+        PricedSubgraph(id=SubgraphId(f"s{i}"), options=options, operators=("exp",), names=())
         for i, options in enumerate([(fast, slow), (fast,)])
     )
     problem = PlanningProblem(nodes=nodes, tensors=(), model_name="m", model_hash="0")

@@ -8,20 +8,20 @@ from layoutsel.compile.measuring import cost_model
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.pricing import priced_by
 from layoutsel.compile.session import Session
-from layoutsel.cost.learned import Part
+from layoutsel.cost.learned import Boosters
 from layoutsel.zoo.sweep import sweep_module
 
 
 @pytest.mark.parametrize("count", [3, 20])
 def test_each_part_of_the_model_is_called_once(monkeypatch, tmp_path, count):
     asked = []
-    predict = Part.predict
+    predict = Boosters.predict
 
     def counted(part, rows, margins):
         asked.append(len(rows))
         return predict(part, rows, margins)
 
-    monkeypatch.setattr(Part, "predict", counted)
+    monkeypatch.setattr(Boosters, "predict", counted)
     session = Session.open(
         sweep_module(count, 5), units=["cpu", "onednn"], threads=2, cache=tmp_path / "m.sqlite"
     )

@@ -55,7 +55,7 @@ def inputs(tmp_path) -> Path:
 
 
 def compiled(folder, path):
-    part = artifact.Part(
+    part = artifact.ArtifactPart(
         library=folder / "library.so", weights=[np.zeros(5000, np.float32)], header={}
     )
     artifact.write(path, part)

@@ -12,7 +12,7 @@ from layoutsel.cost.learned import Adaptation
 
 def rows(count=120):
     return [
-        features.features(features.Asked(s.workload, s.decision, s.provenance.profile))
+        features.features(features.PricingQuestion(s.workload, s.decision, s.provenance.profile))
         for s in samples(count)
     ]
 

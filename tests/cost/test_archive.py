@@ -12,7 +12,7 @@ from learning import boundaries, profile, samples
 
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode, quietest
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 
@@ -23,7 +23,7 @@ def dataset() -> Dataset:
     first = replace(found[0], workload=replace(found[0].workload, hints=hints))
     offer = Offer(decision=Decision(unit="cpu"), in_layouts=("NCHW",), out_layouts=("NCHW",))
     node = RecordedNode(id=SubgraphId("s0"), key=found[0].workload.key, offers=(offer,))
-    use = Use(consumer=SubgraphId("s0"), input_index=0)
+    use = TensorUse(consumer=SubgraphId("s0"), input_index=0)
     tensor = Tensor(producer=None, output_index=0, uses=(use,), shape=(1, 3, 8, 8), bytes=768)
     model = RecordedModel(name="m", machine=profile().name, nodes=(node,), tensors=(tensor,))
     return Dataset(samples=(first, *found[1:]), boundaries=boundaries(3), models=(model,))

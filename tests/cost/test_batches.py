@@ -11,7 +11,7 @@ from test_measured import Guess
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
-from layoutsel.cost.learned import LearnedCost, LearnedModel, Part
+from layoutsel.cost.learned import Boosters, LearnedCost, LearnedModel
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import BoundaryQuestion, Question
 from layoutsel.cost.place import Place
@@ -53,7 +53,7 @@ def shipped():
 def counted(shipped):
     """The shipped model, and the numbers of rows of all calls of its boosters."""
     rows = []
-    parts = {name: Part(part.point, part.quantiles) for name, part in shipped.parts.items()}
+    parts = {name: Boosters(part.point, part.quantiles) for name, part in shipped.parts.items()}
     for name, part in parts.items():
         # Instead of loading the boosters again, which takes a second.
         part.__dict__["boosters"] = tuple(
@@ -131,7 +131,9 @@ def test_measured_costs_ask_the_estimate_once_for_what_the_store_lacks(tmp_path)
 def test_features_of_one_are_its_row_in_a_table():
     here = profile()
     asked = [
-        features.Asked(work, decision, here) for work in workloads(5) for decision in DECISIONS
+        features.PricingQuestion(work, decision, here)
+        for work in workloads(5)
+        for decision in DECISIONS
     ]
     rows, margins = features.feature_table(asked)
     for one, row, margin in zip(asked, rows, margins, strict=True):
@@ -142,6 +144,6 @@ def test_features_of_one_are_its_row_in_a_table():
 
 def test_a_table_may_hold_several_machines():
     work, decision = convolution(64, 64, 28), DECISIONS[0]
-    asked = [features.Asked(work, decision, profile(cores=cores)) for cores in (1, 2)]
+    asked = [features.PricingQuestion(work, decision, profile(cores=cores)) for cores in (1, 2)]
     column = features.NAMES.index("threads")
     assert features.feature_table(asked)[0][:, column].tolist() == [1.0, 2.0]

@@ -12,11 +12,11 @@ from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
-from layoutsel.cost.training import Options, tables, train
+from layoutsel.cost.training import TrainingOptions, tables, train
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
-QUICK = Options(rounds=120, quantile_rounds=20, depth=5, rate=0.1)
+QUICK = TrainingOptions(rounds=120, quantile_rounds=20, depth=5, rate=0.1)
 CARD = DevicePeaks(
     name="a card",
     compute_units=20,
@@ -115,10 +115,13 @@ def test_the_packages_model_knows_no_device():
 def test_features_of_the_host_stay_as_they_are():
     work = workloads(1)[0]
     on_host = Decision(unit="cpu", layout="NHWC")
-    rows = [features.features(features.Asked(work, on_host, where)) for where in (HOST, MACHINE)]
+    rows = [
+        features.features(features.PricingQuestion(work, on_host, where))
+        for where in (HOST, MACHINE)
+    ]
     assert np.array_equal(*rows)
     assert len(rows[0]) == len(features.NAMES)
-    row = features.features(features.Asked(work, OPENCL, MACHINE))
+    row = features.features(features.PricingQuestion(work, OPENCL, MACHINE))
     assert len(row) == len(features.NAMES) + len(features.DEVICE_NAMES)
     assert np.isfinite(row).all()
 

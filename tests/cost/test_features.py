@@ -18,8 +18,8 @@ NHWC = Decision(unit="cpu", layout="NHWC")
 shapes = st.lists(st.integers(0, 512), max_size=5).map(tuple)
 
 
-def asked(work: Workload) -> features.Asked:
-    return features.Asked(work, NHWC, profile())
+def asked(work: Workload) -> features.PricingQuestion:
+    return features.PricingQuestion(work, NHWC, profile())
 
 
 @given(

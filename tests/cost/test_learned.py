@@ -20,11 +20,11 @@ from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedM
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
-from layoutsel.cost.training import Options, fit_part, subgraph_table, train
+from layoutsel.cost.training import TrainingOptions, fit_part, subgraph_table, train
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
-QUICK = Options(rounds=120, quantile_rounds=20, depth=5, rate=0.1)
+QUICK = TrainingOptions(rounds=120, quantile_rounds=20, depth=5, rate=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.learned import LearnedCost, LearnedModel
-from layoutsel.cost.model import Question, Step
+from layoutsel.cost.model import BoundaryPart, Question
 from layoutsel.cost.readable import read_workload
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.documents import from_json
@@ -54,7 +54,7 @@ def test_subgraphs(models, name, together):
 def test_boundaries(models, name):
     lines = [line for line in RECORDED["boundaries"] if line["profile"] == name]
     steps = [
-        Step(
+        BoundaryPart(
             line["kind"],
             from_json(BoundaryTensor, line["tensor"]),
             line["source"],

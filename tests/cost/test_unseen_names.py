@@ -16,7 +16,7 @@ from layoutsel.cost import features
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.place import Place
 from layoutsel.cost.samples import Dataset
-from layoutsel.cost.training import Options, train
+from layoutsel.cost.training import TrainingOptions, train
 from tvm_passes.decision import Decision
 
 NHWC = Decision(unit="cpu", layout="NHWC")
@@ -45,7 +45,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def trained():
-    quick = Options(rounds=60, quantile_rounds=10, depth=4, rate=0.1)
+    quick = TrainingOptions(rounds=60, quantile_rounds=10, depth=4, rate=0.1)
     data = Dataset(samples=samples(40), boundaries=boundaries())
     return LearnedCost(train(data, quick), profile())
 
@@ -82,10 +82,10 @@ def test_no_facts_about_the_code_are_less_certain(shipped, trained):
 
 def test_other_names_set_no_feature_of_their_group():
     here = profile()
-    row = features.features(features.Asked(*UNSEEN["layout"], here))
+    row = features.features(features.PricingQuestion(*UNSEEN["layout"], here))
     columns = [n for n, name in enumerate(features.NAMES) if name.startswith("layout_")]
     assert not row[columns].any()
-    known = features.features(features.Asked(WORK, NHWC, here))
+    known = features.features(features.PricingQuestion(WORK, NHWC, here))
     others = np.setdiff1d(np.arange(len(row)), columns)
     assert np.array_equal(row[others], known[others])
 

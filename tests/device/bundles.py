@@ -7,9 +7,9 @@ from pathlib import Path
 
 from layoutsel.bundling.write import write_archive
 from layoutsel.compile.versions import all_versions
-from layoutsel.device.manifest import SCHEMA_VERSION, Manifest, Program, Requirements
+from layoutsel.device.manifest import SCHEMA_VERSION, Manifest, ProgramEntry, Requirements
 
-PROGRAM = Program(
+PROGRAM = ProgramEntry(
     file="lib/reference.so", inputs=(), weights=(), devices=("llvm",), device="llvm", copies=1
 )
 

@@ -14,7 +14,7 @@ from layoutsel.bundling.compile import Order, compile_order
 from layoutsel.bundling.write import write_archive
 from layoutsel.device import measure, results
 from layoutsel.device.archive import opened
-from layoutsel.device.manifest import Boundary, BoundaryTensor, Candidate
+from layoutsel.device.manifest import BoundaryEntry, BoundaryTensor, CandidateEntry
 from layoutsel.device.measure import measure_bundle
 from layoutsel.device.outcome import Failure, Timing
 from layoutsel.device.trial import run_trial
@@ -50,11 +50,11 @@ def bundle(folder, program, tmp_path):
     lost = replace(program, file="lib/broken.so")
     names = {"broken": lost, "sound": program}
     candidates = tuple(
-        Candidate(key=name, decision=Decision(unit="cpu"), label=name, program=one)
+        CandidateEntry(key=name, decision=Decision(unit="cpu"), label=name, program=one)
         for name, one in names.items()
     )
     boundaries = tuple(
-        Boundary(
+        BoundaryEntry(
             kind="transform",
             source="NCHW",
             destination="NHWC",

@@ -10,15 +10,15 @@ import pytest
 from learning import LAYOUTS, boundaries, profile, samples
 
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode
-from layoutsel.cost.tensor import Tensor, Use
-from layoutsel.cost.training import Options
+from layoutsel.cost.tensor import Tensor, TensorUse
+from layoutsel.cost.training import TrainingOptions
 from layoutsel.evaluation.evaluate import evaluate, split, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, measured_costs, model_regret
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 
-QUICK = Options(rounds=60, quantile_rounds=10, depth=5, rate=0.15)
+QUICK = TrainingOptions(rounds=60, quantile_rounds=10, depth=5, rate=0.15)
 
 
 def recorded(name: str, found, length: int = 4, units=("cpu",)) -> RecordedModel:
@@ -37,7 +37,7 @@ def recorded(name: str, found, length: int = 4, units=("cpu",)) -> RecordedModel
         Tensor(
             producer=a,
             output_index=0,
-            uses=(Use(consumer=b, input_index=0),),
+            uses=(TensorUse(consumer=b, input_index=0),),
             shape=(1, 64, 28, 28),
             bytes=200_704,
         )

@@ -2,7 +2,7 @@
 
 from layoutsel.core.workload import Cost
 from layoutsel.cost.samples import Offer, RecordedModel, RecordedNode
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.evaluation.regret import recorded_problem
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -22,7 +22,7 @@ def test_copies_are_priced_between_memories():
         Tensor(
             producer=producer,
             output_index=0,
-            uses=(Use(consumer=consumer, input_index=0),),
+            uses=(TensorUse(consumer=consumer, input_index=0),),
             shape=(1, 8),
         )
         for producer, consumer in zip(*ends.values(), strict=True)

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from layoutsel.device.signature import Signature
-from layoutsel.model.input_use import Use, uses_of
+from layoutsel.model.input_use import InputUse, uses_of
 from layoutsel.references.drawn_inputs import drawn_inputs
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -51,7 +51,10 @@ X = (FLOAT, [1, 2, 6, 6])
 
 def test_an_additive_mask():
     nodes = [node("Unsqueeze", "mask axes", "added"), *ATTENTION]
-    assert uses(nodes, x=X, mask=(FLOAT, [1, 6])) == {"x": Use(), "mask": Use(kind="added")}
+    assert uses(nodes, x=X, mask=(FLOAT, [1, 6])) == {
+        "x": InputUse(),
+        "mask": InputUse(kind="added"),
+    }
 
 
 @pytest.mark.parametrize("kind", [INT64, BOOL, FLOAT])
@@ -63,7 +66,7 @@ def test_a_mask_that_is_made_additive(kind):
         node("Mul", "masked_out least", "added"),
         *ATTENTION,
     ]
-    assert uses(nodes, x=X, mask=(kind, [1, 6]))["mask"] == Use(kind="kept")
+    assert uses(nodes, x=X, mask=(kind, [1, 6]))["mask"] == InputUse(kind="kept")
 
 
 def test_a_mask_that_chooses():
@@ -72,7 +75,10 @@ def test_a_mask_that_chooses():
         node("Cast", "wide", "condition", to=BOOL),
         node("Where", "condition x least", "out"),
     ]
-    assert uses(nodes, x=X, mask=(INT64, [1, 6])) == {"x": Use(), "mask": Use(kind="kept")}
+    assert uses(nodes, x=X, mask=(INT64, [1, 6])) == {
+        "x": InputUse(),
+        "mask": InputUse(kind="kept"),
+    }
 
 
 def test_indices_have_the_size_of_their_axis():
@@ -85,10 +91,10 @@ def test_indices_have_the_size_of_their_axis():
     ]
     ids = (TensorProto.INT32, [1, 6])
     found = uses(nodes, x=X, ids=ids, position_ids=(INT64, [1, 6]), chosen=(INT64, [1, 2, 6, 6]))
-    assert found["ids"] == Use(kind="indices", size=30)
-    assert found["position_ids"] == Use(kind="positions", size=30)
-    assert found["chosen"] == Use(kind="indices", size=6)
-    assert found["x"] == Use()
+    assert found["ids"] == InputUse(kind="indices", size=30)
+    assert found["position_ids"] == InputUse(kind="positions", size=30)
+    assert found["chosen"] == InputUse(kind="indices", size=6)
+    assert found["x"] == InputUse()
 
 
 def test_positions_of_angles():
@@ -109,13 +115,13 @@ def test_an_image_that_is_compared_or_added_to_itself_is_none_of_them():
         node("Add", "x other", "sum"),
         node("Softmax", "sum", "out"),
     ]
-    assert uses(nodes, x=X) == {"x": Use()}
+    assert uses(nodes, x=X) == {"x": InputUse()}
 
 
 def draw(kind, shape, dtype, size=None, *, extreme=False):
     (value,) = drawn_inputs(
         [Signature(name="v", shape=shape, dtype=dtype)],
-        {"v": Use(kind=kind, size=size)},
+        {"v": InputUse(kind=kind, size=size)},
         extreme=extreme,
     )
     assert (value.shape, value.dtype) == (shape, dtype)

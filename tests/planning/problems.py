@@ -9,9 +9,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from tvm_passes.decision import Decision, SubgraphId
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
@@ -52,14 +52,16 @@ def graph_problem(
             for unit in units
             for layout in layouts
         )
-        nodes.append(Node(id=id_, options=options, operators=operators, names=(f"op_{id_}",)))
-    uses: dict[int, list[Use]] = {i: [] for i in range(-1, len(parents))}
+        nodes.append(
+            PricedSubgraph(id=id_, options=options, operators=operators, names=(f"op_{id_}",))
+        )
+    uses: dict[int, list[TensorUse]] = {i: [] for i in range(-1, len(parents))}
     for i, sources in enumerate(parents):
         for position, source in enumerate(sources):
-            uses[source].append(Use(consumer=ids[i], input_index=position))
+            uses[source].append(TensorUse(consumer=ids[i], input_index=position))
     outputs = [i for i in range(len(parents)) if not uses[i]]
     for position, i in enumerate(outputs):
-        uses[i].append(Use(consumer=None, input_index=position))
+        uses[i].append(TensorUse(consumer=None, input_index=position))
     tensors = [
         Tensor(
             producer=None if i < 0 else ids[i],
@@ -131,7 +133,7 @@ def mixed(
     )
     tensors = []
     for tensor in problem.tensors:
-        uses = tensor.uses + (Use(consumer=None, input_index=9),) * rng.choice((0, 1))
+        uses = tensor.uses + (TensorUse(consumer=None, input_index=9),) * rng.choice((0, 1))
         second = tuple(use for use in uses if tensor.producer and rng.random() < 0.3)
         first = tuple(use for use in uses if use not in second)
         tensors.append(replace(tensor, uses=first))

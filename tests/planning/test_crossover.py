@@ -13,10 +13,10 @@ from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.place import HOST, Place
 from layoutsel.cost.roofline import RooflineCost
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, Option, PlanningProblem
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -38,7 +38,7 @@ def chain(times, copy_us, parents=None):
     ids = [SubgraphId(f"s{i}") for i in range(len(times))]
     parents = parents or [[i - 1] for i in range(len(times))]
     nodes = [
-        Node(
+        PricedSubgraph(
             id=id_,
             options=tuple(
                 Option(
@@ -56,8 +56,8 @@ def chain(times, copy_us, parents=None):
     uses = {i: [] for i in range(-1, len(times))}
     for i, read in enumerate(parents):
         for position, source in enumerate(read):
-            uses[source].append(Use(consumer=ids[i], input_index=position))
-    uses[len(times) - 1].append(Use(consumer=None, input_index=0))
+            uses[source].append(TensorUse(consumer=ids[i], input_index=position))
+    uses[len(times) - 1].append(TensorUse(consumer=None, input_index=0))
     made = [
         Tensor(producer=None if i < 0 else ids[i], output_index=0, uses=tuple(used), shape=(1,))
         for i, used in uses.items()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from problems import graph_problem, option, small_problems
 
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import chains, solve_parallel
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, PlanningProblem
+from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import SubgraphId
 
@@ -144,7 +144,7 @@ def given_costs(parents, costs, copy_us: float) -> PlanningProblem:
     """Sub-graphs that read `parents` (-1 is the input), each with its µs on the CPU and on the device."""
     ids = [SubgraphId(f"s{i}") for i in range(len(parents))]
     nodes = [
-        Node(
+        PricedSubgraph(
             id=id_,
             options=tuple(
                 option(unit, "NCHW", us, inputs=len(sources))
@@ -153,11 +153,11 @@ def given_costs(parents, costs, copy_us: float) -> PlanningProblem:
         )
         for id_, sources, both in zip(ids, parents, costs, strict=True)
     ]
-    uses: dict[int, list[Use]] = {i: [] for i in range(-1, len(parents))}
+    uses: dict[int, list[TensorUse]] = {i: [] for i in range(-1, len(parents))}
     for i, sources in enumerate(parents):
         for position, source in enumerate(sources):
-            uses[source].append(Use(consumer=ids[i], input_index=position))
-    uses[len(parents) - 1].append(Use(consumer=None, input_index=0))
+            uses[source].append(TensorUse(consumer=ids[i], input_index=position))
+    uses[len(parents) - 1].append(TensorUse(consumer=None, input_index=0))
     tensors = [
         Tensor(producer=ids[i] if i >= 0 else None, output_index=0, uses=tuple(used), shape=(1,))
         for i, used in uses.items()

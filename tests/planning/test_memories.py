@@ -8,9 +8,9 @@ import pytest
 from problems import UNITS, graph_problem, option
 
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, PlanningProblem, ProblemError
+from layoutsel.planning.problem import PlanningProblem, PricedSubgraph, ProblemError
 from layoutsel.planning.solve import SOLVERS, solve
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -20,14 +20,16 @@ ALL = (*UNITS, "opencl", "cuda")
 def fan(readers: int) -> PlanningProblem:
     """One sub-graph that `readers` others read, each on any unit; boundaries have distinct prices."""
     names = [SubgraphId(f"s{i}") for i in range(readers + 1)]
-    nodes = [Node(id=n, options=tuple(option(u, "NCHW", 1.0) for u in ALL)) for n in names]
+    nodes = [
+        PricedSubgraph(id=n, options=tuple(option(u, "NCHW", 1.0) for u in ALL)) for n in names
+    ]
     made = Tensor(
         producer=names[0],
         output_index=0,
-        uses=tuple(Use(consumer=name, input_index=0) for name in names[1:]),
+        uses=tuple(TensorUse(consumer=name, input_index=0) for name in names[1:]),
         shape=(1, 8, 4, 4),
     )
-    read = replace(made, producer=None, uses=(Use(consumer=names[0], input_index=0),))
+    read = replace(made, producer=None, uses=(TensorUse(consumer=names[0], input_index=0),))
     tensors = price_tensors(
         [read, made],
         nodes,
@@ -87,8 +89,8 @@ def test_solvers_agree_where_memories_are_several(solver, seed):
 
 
 def test_a_unit_computes_in_one_memory():
-    node = Node(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))
-    other = Node(
+    node = PricedSubgraph(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))
+    other = PricedSubgraph(
         id=SubgraphId("s1"), options=(replace(option("opencl", "NCHW", 1.0), memory=HOST),)
     )
     with pytest.raises(ProblemError, match="several memories"):
@@ -96,11 +98,11 @@ def test_a_unit_computes_in_one_memory():
 
 
 def test_a_copy_without_a_price_is_an_error():
-    nodes = [Node(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))]
+    nodes = [PricedSubgraph(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))]
     tensor = Tensor(
         producer=None,
         output_index=0,
-        uses=(Use(consumer=SubgraphId("s0"), input_index=0),),
+        uses=(TensorUse(consumer=SubgraphId("s0"), input_index=0),),
         shape=(1, 8),
     )
     with pytest.raises(

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from layoutsel.planning.problem import PlanningProblem
-from layoutsel.planning.refine import IN_PLAN, Seen
+from layoutsel.planning.refine import IN_PLAN, TimedSubgraphs
 from layoutsel.planning.residuals import SubgraphResidual
 from layoutsel.planning.solve import solve
 from tests.planning.problems import graph_problem
@@ -36,7 +36,7 @@ def ran(id_: str, decision: Decision, us: float | None) -> SubgraphResidual:
 
 
 def test_what_was_seen_stands_and_what_is_alike_stands_in(problem):
-    seen = Seen(problem, KEYS)
+    seen = TimedSubgraphs(problem, KEYS)
     seen.add([ran("s0", CPU, 7.0), ran("s1", CPU, 9.0)])
     seen.add([ran("s0", CPU, 5.0), ran("s1", CPU, None)])
     priced = seen.priced()
@@ -45,7 +45,7 @@ def test_what_was_seen_stands_and_what_is_alike_stands_in(problem):
 
 
 def test_what_took_no_time_of_its_own_stands_in_for_nothing(problem):
-    seen = Seen(problem, KEYS)
+    seen = TimedSubgraphs(problem, KEYS)
     seen.add([ran("s0", CPU, 0.0)])
     priced = seen.priced()
     assert priced.by_id["s0"].option(CPU).cost_us == 0.0
@@ -55,7 +55,7 @@ def test_what_took_no_time_of_its_own_stands_in_for_nothing(problem):
 
 
 def test_the_rest_is_scaled_by_what_its_unit_took(problem):
-    seen = Seen(problem, KEYS)
+    seen = TimedSubgraphs(problem, KEYS)
     predicted = problem.by_id["s1"].option(CPU).cost_us
     seen.add([ran("s1", CPU, 3 * predicted)])
     priced = seen.priced()
@@ -70,7 +70,7 @@ def test_the_rest_is_scaled_by_what_its_unit_took(problem):
 
 def test_the_next_plan_avoids_what_turned_out_slow(problem):
     best = solve(problem).decisions
-    seen = Seen(problem, dict.fromkeys(KEYS, "") | {id_: id_ for id_ in KEYS})
+    seen = TimedSubgraphs(problem, dict.fromkeys(KEYS, "") | {id_: id_ for id_ in KEYS})
     for id_, decision in best.items():
         cost = problem.by_id[id_].option(decision).cost_us
         seen.add([ran(id_, decision, 100 * cost if id_ == "s1" else cost)])

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import Node, Option, PlanningProblem
-from layoutsel.planning.residuals import Observation, Ran, attribute
+from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
+from layoutsel.planning.residuals import Ran, TracedRuns, attribute
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision
 
@@ -35,13 +35,13 @@ def plan() -> Plan:
         decision = Decision.parse(text)
         places = {"in_layouts": (decision.layout,), "out_layouts": (decision.layout,)}
         option = Option(decision=decision, cost_us=us, spread_us=1.0, source=source, **places)
-        nodes.append(Node(id=id_, options=(option,)))
+        nodes.append(PricedSubgraph(id=id_, options=(option,)))
     ids = [None, *(node.id for node in nodes), None]
     tensors = [
         Tensor(
             producer=producer,
             output_index=0,
-            uses=(Use(consumer=consumer, input_index=0),),
+            uses=(TensorUse(consumer=consumer, input_index=0),),
             shape=(1, 8, 4, 4),
         )
         for producer, consumer in itertools.pairwise(ids)
@@ -54,9 +54,9 @@ def plan() -> Plan:
 
 
 @pytest.fixture
-def observed() -> Observation:
+def observed() -> TracedRuns:
     """s2 is done in place by its neighbours; one of the two transforms is not needed."""
-    return Observation(
+    return TracedRuns(
         runs=20,
         whole_us=300.0,
         traced_us=330.0,

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, Use
+from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import ONE_HOST, Node, PlanningProblem
+from layoutsel.planning.problem import ONE_HOST, PlanningProblem, PricedSubgraph
 from layoutsel.planning.resources import Resources
 from layoutsel.planning.solve import solve
 from tests.planning.problems import option, small_problems
@@ -73,13 +73,15 @@ def two_branches() -> PlanningProblem:
     """A stem that two sub-graphs read, each with 10 µs on either node; a copy takes 4 µs."""
     ids = [SubgraphId(f"s{i}") for i in range(3)]
     units = ("cpu", "opencl")
-    nodes = [Node(id=i, options=tuple(option(u, "NCHW", 10.0) for u in units)) for i in ids]
+    nodes = [
+        PricedSubgraph(id=i, options=tuple(option(u, "NCHW", 10.0) for u in units)) for i in ids
+    ]
     ends = [(None, [ids[0]]), (ids[0], ids[1:]), (ids[1], [None]), (ids[2], [None])]
     tensors = [
         Tensor(
             producer=producer,
             output_index=0,
-            uses=tuple(Use(consumer=reader, input_index=0) for reader in readers),
+            uses=tuple(TensorUse(consumer=reader, input_index=0) for reader in readers),
             shape=(1,),
         )
         for producer, readers in ends

@@ -40,7 +40,7 @@ def test_bfloat16_weights_in_an_artifact(tmp_path):
     library, path = tmp_path / "library.so", tmp_path / "model.so"
     library.write_bytes(b"code")
     weights = [VALUES.astype(ml_dtypes.bfloat16), VALUES.astype(np.float32)]
-    artifact.write(path, artifact.Part(library=library, weights=weights, header=HEADER))
+    artifact.write(path, artifact.ArtifactPart(library=library, weights=weights, header=HEADER))
     for got, want in zip(artifact.read(path).weights, weights, strict=True):
         assert got.dtype == want.dtype == dtype_of(want.dtype.name)
         np.testing.assert_array_equal(got, want)
@@ -51,7 +51,7 @@ def test_equal_weights_lie_once_in_an_artifact(tmp_path):
     library.write_bytes(b"code")
     one, other = VALUES.astype(np.float32), VALUES.astype(np.float32) + 1
     parts = [
-        artifact.Part(
+        artifact.ArtifactPart(
             library=library, weights=weights, header={**HEADER, "name": str(len(weights))}
         )
         for weights in ([one, other, one], [other.copy(), one.reshape(-1)])

@@ -11,8 +11,8 @@ from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.amx.machine import absent
 from tvm_passes.amx.plan import plan_amx
 from tvm_passes.cpu.host import host_target, vector_unit
-from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Subgraph, is_plain, read_subgraph
+from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.subgraph import KernelSubgraph, is_plain, read_subgraph
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import decline_of
@@ -50,7 +50,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, s
     return _unplanned(subgraph, decision)
 
 
-def _unplanned(subgraph: Subgraph, decision: Decision) -> tuple[str, str, str] | None:
+def _unplanned(subgraph: KernelSubgraph, decision: Decision) -> tuple[str, str, str] | None:
     unit = vector_unit(host_target())
     plan = plan_amx(subgraph, unit)
     if isinstance(plan, str):
@@ -61,7 +61,7 @@ def _unplanned(subgraph: Subgraph, decision: Decision) -> tuple[str, str, str] |
             "a convolution in one group, channels last, or a matrix product, of constant weights",
         )
     simplest = plan_amx(replace(subgraph, algorithm="direct"), unit)
-    assert isinstance(simplest, Plan)
+    assert isinstance(simplest, KernelPlan)
     if decision.algorithm != "direct" and plan.hints == simplest.hints:
         return subgraph.anchor, f"algorithm {decision.algorithm}, which is the same here", "direct"
     return None
@@ -71,4 +71,4 @@ def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
     """What a cost model may want to know of a supported sub-graph's kernel."""
     subgraph = read_subgraph(function, decision)
     plan = plan_amx(subgraph, vector_unit(host_target())) if subgraph else ""
-    return plan.hints if isinstance(plan, Plan) else {}
+    return plan.hints if isinstance(plan, KernelPlan) else {}

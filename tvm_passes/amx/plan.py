@@ -12,16 +12,16 @@ from tvm_passes.amx.copies import geometry_of
 from tvm_passes.amx.kernel import AmxKernel
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_products import Product, conv2d_shape, matmul_shape, read_product
-from tvm_passes.cpu.subgraph import Subgraph, as_rows, is_plain
+from tvm_passes.cpu.subgraph import KernelSubgraph, as_rows, is_plain
 from tvm_passes.layout import storage_of
 from tvm_passes.shuffle import shuffled_order
 
 Pack = Callable[[AmxKernel, np.ndarray], np.ndarray]
 
 
-def plan_amx(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_amx(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a convolution or a product with a constant matrix, or what is in the way."""
     if subgraph.anchor == "nn.conv2d":
         return _convolution(subgraph, unit)
@@ -30,7 +30,7 @@ def plan_amx(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return subgraph.anchor
 
 
-def _convolution(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def _convolution(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     product = read_product(subgraph, unit)
     if isinstance(product, str):
         return product
@@ -40,7 +40,7 @@ def _convolution(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return _plan(product, shape, lambda kernel, weights: kernel.pack(weights))
 
 
-def _matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def _matmul(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     product = read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
     if isinstance(product, str):
         return product
@@ -51,7 +51,7 @@ def _matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return plan if isinstance(plan, str) else replace(plan, subgraph=subgraph)
 
 
-def _plan(product: Product, shape: Convolution, pack: Pack) -> Plan | str:
+def _plan(product: Product, shape: Convolution, pack: Pack) -> KernelPlan | str:
     """The kernel of a product; one in groups has zeros for weights from one group to the others."""
     # A shuffle is one of the weights.
     groups, unshuffled = product.subgraph.shuffle, replace(product.subgraph, shuffle=1)

@@ -12,8 +12,8 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, splat
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Param, Subgraph, Value, as_rows, is_plain
+from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.subgraph import KernelSubgraph, Param, Value, as_rows, is_plain
 from tvm_passes.cpu.tiling import widest_tile
 from tvm_passes.cpu.view import View, view
 
@@ -190,7 +190,7 @@ class BatchedProduct:
                 self.result.store(out, result, self.result.offset(*where), one.lanes)
 
 
-def plan_batched(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_batched(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a product of matrices, leading dimensions broadcast, with what follows it."""
     anchor = subgraph.nodes[0]
     if not is_plain(subgraph):
@@ -215,7 +215,7 @@ def plan_batched(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
         unit=unit,
         epilogue=epilogue,
     )
-    return Plan(
+    return KernelPlan(
         subgraph=subgraph,
         emit=lambda buffers, out: product.emit(
             buffers, buffers[left.index], buffers[right.index], out

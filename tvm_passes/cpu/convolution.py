@@ -23,7 +23,7 @@ from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.filters import Filters, emit_packing
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.taps import Axis
-from tvm_passes.cpu.tiling import Tiling, Workload, best_tiling, row_tilings, virtual_rows
+from tvm_passes.cpu.tiling import ParallelWork, Tiling, best_tiling, row_tilings, virtual_rows
 from tvm_passes.cpu.view import View
 
 
@@ -174,7 +174,7 @@ class ConvolutionKernel:
         """The register tile and the tasks."""
         conv, geometry = self.convolution, self.geometry
         rows = geometry.images * geometry.rows
-        work = Workload(
+        work = ParallelWork(
             rows=rows,
             channel_vectors=self.channel_vectors,
             groups=conv.groups,

@@ -10,19 +10,19 @@ from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import vector_math
 from tvm_passes.cpu.emit import Buffer, TirExpr, bind, splat
-from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph, Value
+from tvm_passes.cpu.subgraph import KernelSubgraph, Literal, OperatorCall, Param, Value
 from tvm_passes.cpu.view import View, broadcast_view
 
-Evaluate = Callable[[Sequence[TirExpr], Node, int], TirExpr]
+Evaluate = Callable[[Sequence[TirExpr], OperatorCall, int], TirExpr]
 """Vectors of the operands, the operator, lanes → vector of the result."""
 
 
-def _scalar(node: Node, index: int) -> float:
+def _scalar(node: OperatorCall, index: int) -> float:
     argument = node.call.args[index]
     return float(argument.value if hasattr(argument, "value") else argument)
 
 
-def _clip(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+def _clip(args: Sequence[TirExpr], node: OperatorCall, lanes: int) -> TirExpr:
     return vector_math.clamp(args[0], _scalar(node, 1), _scalar(node, 2), lanes)
 
 
@@ -31,11 +31,11 @@ def _sloped(x: TirExpr, slope: TirExpr, lanes: int) -> TirExpr:
     return tirx.Select(x < splat(0.0, lanes), x * slope, x)
 
 
-def _leakyrelu(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+def _leakyrelu(args: Sequence[TirExpr], node: OperatorCall, lanes: int) -> TirExpr:
     return _sloped(args[0], splat(float(node.attrs.alpha), lanes), lanes)
 
 
-def _prelu(args: Sequence[TirExpr], _node: Node, lanes: int) -> TirExpr:
+def _prelu(args: Sequence[TirExpr], _node: OperatorCall, lanes: int) -> TirExpr:
     return _sloped(args[0], args[1], lanes)
 
 
@@ -45,7 +45,7 @@ def _extremum(choose: Callable[[TirExpr, TirExpr], TirExpr]) -> Evaluate:
     `choose` returns its second operand then, which has to be the one that can be none.
     """
 
-    def evaluate(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+    def evaluate(args: Sequence[TirExpr], node: OperatorCall, lanes: int) -> TirExpr:
         left, right = args
         if isinstance(node.args[1], Literal):
             left, right = right, left
@@ -57,12 +57,12 @@ def _extremum(choose: Callable[[TirExpr, TirExpr], TirExpr]) -> Evaluate:
     return evaluate
 
 
-def _power(args: Sequence[TirExpr], node: Node, lanes: int) -> TirExpr:
+def _power(args: Sequence[TirExpr], node: OperatorCall, lanes: int) -> TirExpr:
     exponent = _exponent(node)
     return vector_math.power(args[0], exponent, lanes)
 
 
-def _exponent(node: Node) -> float:
+def _exponent(node: OperatorCall) -> float:
     literal = node.args[1]
     return literal.array.item() if isinstance(literal, Literal) and literal.array.size == 1 else 0.1
 
@@ -107,7 +107,7 @@ class Epilogue:
     With no anchor it is a whole element-wise sub-graph.
     """
 
-    anchor: Node | None
+    anchor: OperatorCall | None
     result: Value
     views: Mapping[Param, View]
     """How each operand lies, strides 0 along axes that it is broadcast over."""
@@ -173,7 +173,7 @@ class Epilogue:
         return OPERATORS[item.operator]([value(arg) for arg in item.args], item, lanes)
 
 
-def _supported(node: Node, full: Sequence[int], *, is_image: bool) -> bool:
+def _supported(node: OperatorCall, full: Sequence[int], *, is_image: bool) -> bool:
     if node.operator not in OPERATORS or node.dtype != "float32" or node.shape != tuple(full):
         return False
     if node.operator == "power":
@@ -184,7 +184,9 @@ def _supported(node: Node, full: Sequence[int], *, is_image: bool) -> bool:
     return True
 
 
-def _operand_view(node: Node, param: Param, full: Sequence[int], *, is_image: bool) -> View | None:
+def _operand_view(
+    node: OperatorCall, param: Param, full: Sequence[int], *, is_image: bool
+) -> View | None:
     if param.dtype != "float32":
         return None
     shape = param.shape
@@ -196,7 +198,7 @@ def _operand_view(node: Node, param: Param, full: Sequence[int], *, is_image: bo
 
 
 def read_epilogue(
-    subgraph: Subgraph, anchor: Node | None, *, is_volume: bool = False
+    subgraph: KernelSubgraph, anchor: OperatorCall | None, *, is_volume: bool = False
 ) -> Epilogue | str:
     """The epilogue behind `anchor`, or the name of the operator that cannot be part of one.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.lrn import plan_lrn
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_pool2d
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
 from tvm_passes.cpu.plan_series import plan_conv1d
@@ -14,9 +14,9 @@ from tvm_passes.cpu.plan_transposed import plan_transposed
 from tvm_passes.cpu.plan_volumes import plan_conv3d
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
-from tvm_passes.cpu.subgraph import Subgraph, is_stored
+from tvm_passes.cpu.subgraph import KernelSubgraph, is_stored
 
-Planner = Callable[[Subgraph, VectorUnit], "Plan | str"]
+Planner = Callable[[KernelSubgraph, VectorUnit], "KernelPlan | str"]
 """The plan of a sub-graph, or the name of the operator that is in the way."""
 
 PLANNERS: Mapping[str, Planner] = {
@@ -50,7 +50,7 @@ ANY_STORAGE = frozenset(PLANNERS) - {
 """Anchors whose kernels read and write elements in whatever storage; they compute in float32."""
 
 
-def plan_subgraph(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_subgraph(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """The plan of a sub-graph, or what no kernel computes in its layout: the name of an operator, a scalar."""
     shapes = [param.shape for param in subgraph.params] + [node.shape for node in subgraph.nodes]
     if not all(shapes):

@@ -10,7 +10,7 @@ from tvm import relax
 
 from tvm_passes.cpu.host import VectorUnit, has_bf16, host_target, vector_unit
 from tvm_passes.cpu.kernels import PLANNERS, plan_subgraph
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
 from tvm_passes.cpu.winograd import OUTPUTS
 from tvm_passes.decision import Decision
@@ -89,7 +89,7 @@ def generic(function: relax.Function, decision: Decision) -> Decline | None:
         return None
     subgraph = read_subgraph(function, decision)
     plan = plan_subgraph(subgraph, _REFERENCE_UNIT) if subgraph else ""
-    if isinstance(plan, Plan):
+    if isinstance(plan, KernelPlan):
         return None
     anchor = str(function.attrs["layoutsel.anchor"])
     got = "shapes, types or attributes beyond its kernel" if anchor in PLANNERS else "no kernel"
@@ -110,7 +110,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
     if subgraph is None:
         return str(function.attrs["layoutsel.anchor"]), "a body with several results, or quantised"
     lacking = "kernel"
-    plan: Plan | str = subgraph.anchor
+    plan: KernelPlan | str = subgraph.anchor
     if decision.layout != PLAIN and decision.algorithm == "direct" and is_plain(subgraph):
         lacking = "tensor that fits"
     else:
@@ -154,9 +154,9 @@ def record(function: relax.Function, decision: Decision) -> str:
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
-    """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`Plan.hints`."""
+    """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`KernelPlan.hints`."""
     if decision.algorithm == ALGORITHM:
         return {"kernel_tuned": 1.0}
     subgraph = read_subgraph(function, decision)
     plan = plan_subgraph(subgraph, vector_unit(host_target())) if subgraph else ""
-    return plan.hints if isinstance(plan, Plan) else {"kernel_fallback": 1.0}
+    return plan.hints if isinstance(plan, KernelPlan) else {"kernel_fallback": 1.0}

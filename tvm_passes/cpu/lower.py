@@ -17,7 +17,7 @@ from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.cpu.kernels import Planner, plan_subgraph
 from tvm_passes.cpu.place import WRITERS, find_placements, reads_slices
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.pointwise import plan_concat
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
@@ -106,11 +106,11 @@ class _Lowering(MainRewriter):
             return self._tuned(function)
         else:
             plan = self._plan(function, place)
-            if isinstance(plan, Plan):
+            if isinstance(plan, KernelPlan):
                 return self._planned(plan, _unit(function))
         return self._legalised(function)
 
-    def _plan(self, function: relax.Function, place: _Place) -> Plan | str:
+    def _plan(self, function: relax.Function, place: _Place) -> KernelPlan | str:
         """Our own kernel of a sub-graph, or the reason against one."""
         subgraph = read_subgraph(function, within=place.within, reads=dict(place.reads))
         if subgraph is None:
@@ -129,13 +129,13 @@ class _Lowering(MainRewriter):
             return self._reorders(function)
         if function.attrs["layoutsel.anchor"] not in WRITERS or _is_tuned(function):
             return False
-        return isinstance(self._plan(function, _Place()), Plan)
+        return isinstance(self._plan(function, _Place()), KernelPlan)
 
     def _writes_in(self, function: relax.Function, layout: str) -> bool:
         """True if the kernel of a function can write its result in `layout`."""
         if not self._is_ours(function) or _is_tuned(function):
             return False
-        return isinstance(self._plan(function, _Place(layout=layout)), Plan)
+        return isinstance(self._plan(function, _Place(layout=layout)), KernelPlan)
 
     def _reads(self, function: relax.Function, index: int) -> bool:
         """True if the kernel of a function can read activation `index` from a slice of a larger tensor."""
@@ -146,9 +146,9 @@ class _Lowering(MainRewriter):
             return False
         (shape,) = (param.shape for param in subgraph.params if param.index == index)
         place = _Place(reads=((index, Slice(shape=shape, first=0)),))
-        return isinstance(self._plan(function, place), Plan)
+        return isinstance(self._plan(function, place), KernelPlan)
 
-    def _planned(self, plan: Plan, unit: str) -> _Kernel:
+    def _planned(self, plan: KernelPlan, unit: str) -> _Kernel:
         """Kernel of a plan of our own."""
         callee = self._add(plan.prim_func(), _kernel_name(unit, plan.subgraph.anchor))
         result = relax.TensorType(plan.result_shape, plan.result_dtype)

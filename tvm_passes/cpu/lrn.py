@@ -12,8 +12,8 @@ from tvm_passes.cpu import emit, vector_math
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, splat
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Nest, nest_for, run_nests
-from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Literal, Node, Param, Subgraph
+from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.subgraph import KernelSubgraph, Literal, OperatorCall, Param
 from tvm_passes.cpu.view import View, four_dimensional
 
 
@@ -45,7 +45,7 @@ _NODES = (
 )
 
 
-def _literals(nodes: Sequence[Node]) -> list[float]:
+def _literals(nodes: Sequence[OperatorCall]) -> list[float]:
     return [
         float(arg.array.reshape(-1)[0])
         for node in nodes
@@ -54,7 +54,7 @@ def _literals(nodes: Sequence[Node]) -> list[float]:
     ]
 
 
-def read_normalisation(subgraph: Subgraph) -> Normalisation | None:
+def read_normalisation(subgraph: KernelSubgraph) -> Normalisation | None:
     """The normalisation that a sub-graph spells out, or None."""
     nodes = subgraph.nodes
     if tuple(node.operator for node in nodes) != _NODES or not isinstance(nodes[0].args[0], Param):
@@ -77,7 +77,7 @@ def read_normalisation(subgraph: Subgraph) -> Normalisation | None:
     )
 
 
-def plan_lrn(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_lrn(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a local response normalisation."""
     found = read_normalisation(subgraph)
     if found is None:
@@ -101,7 +101,7 @@ def plan_lrn(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
         run_nests([nest], [body])
 
-    return Plan(subgraph=subgraph, emit=emit_kernel)
+    return KernelPlan(subgraph=subgraph, emit=emit_kernel)
 
 
 def _to_minus_beta(found: Normalisation, scale: TirExpr, lanes: int) -> TirExpr:

@@ -16,7 +16,7 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 
 from tvm_passes.cpu.pointwise import concat_inputs
-from tvm_passes.cpu.subgraph import Param, Subgraph, read_subgraph
+from tvm_passes.cpu.subgraph import KernelSubgraph, Param, read_subgraph
 from tvm_passes.cpu.view import Slice
 from tvm_passes.ir import Var, leaves, main_bindings
 from tvm_passes.layout import block_size
@@ -157,6 +157,6 @@ def find_placements(module: tvm.IRModule, writes: Writes, reads: Reads) -> Mappi
     return _Finder(module, writes, reads).find()
 
 
-def reads_slices(subgraph: Subgraph) -> bool:
+def reads_slices(subgraph: KernelSubgraph) -> bool:
     """Whether a kernel of the CPU reads its activations through views alone."""
     return subgraph.anchor == "elementwise"

@@ -10,7 +10,7 @@ from tvm import tirx
 
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer
-from tvm_passes.cpu.subgraph import Param, Subgraph
+from tvm_passes.cpu.subgraph import KernelSubgraph, Param
 from tvm_passes.layout import physical_dtype, physical_shape
 from tvm_passes.tunable import Pack
 
@@ -19,13 +19,13 @@ Emit = Callable[[Mapping[int, Buffer], Buffer], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class KernelPlan:
     """How a sub-graph is computed by one PrimFunc.
 
     The PrimFunc's parameters are the sub-graph's, each in the form that it has here, then the result.
     """
 
-    subgraph: Subgraph
+    subgraph: KernelSubgraph
     emit: Emit
     packs: Mapping[int, Pack] = field(default_factory=dict)
     """Weights that are packed, by index of parameter; the others are passed as they are."""

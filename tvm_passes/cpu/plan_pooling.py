@@ -8,12 +8,14 @@ from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.epilogue import read_epilogue
 from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph
+from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, Param
 from tvm_passes.cpu.window import Window
 
 
-def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorUnit) -> Plan | str:
+def window_plan(
+    subgraph: KernelSubgraph, shape: Convolution, kind: str, unit: VectorUnit
+) -> KernelPlan | str:
     """Plan of a window over each channel; in layouts whose channels are contiguous."""
     anchor = subgraph.nodes[0]
     source = anchor.args[0]
@@ -34,7 +36,7 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
         epilogue=epilogue,
         filters=convolution_filters(param.view) if param and not constant else None,
     )
-    return Plan(
+    return KernelPlan(
         subgraph=subgraph,
         emit=lambda buffers, out: window.emit(
             buffers,
@@ -49,7 +51,7 @@ def window_plan(subgraph: Subgraph, shape: Convolution, kind: str, unit: VectorU
 
 
 def _window_shape(
-    node: Node,
+    node: OperatorCall,
     kernel: Sequence[int],
     strides: Sequence[int] = (1, 1),
     dilation: Sequence[int] = (1, 1),
@@ -73,7 +75,7 @@ def _window_shape(
     )
 
 
-def plan_pool2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_pool2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a maximum or average pooling."""
     anchor = subgraph.nodes[0]
     attrs = anchor.attrs
@@ -89,7 +91,7 @@ def plan_pool2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return window_plan(subgraph, shape, "average_padded", unit)
 
 
-def plan_adaptive_pool2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_adaptive_pool2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of an adaptive average pooling whose windows all have one size."""
     anchor = subgraph.nodes[0]
     _, _, height, width = anchor.args[0].shape
@@ -101,7 +103,7 @@ def plan_adaptive_pool2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return window_plan(subgraph, shape, "average", unit)
 
 
-def plan_mean(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_mean(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a mean over height and width, which is a global average pooling."""
     anchor = subgraph.nodes[0]
     source = anchor.args[0]

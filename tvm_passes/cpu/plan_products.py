@@ -17,9 +17,16 @@ from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.filters import Filters, convolution_filters, matrix_filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.matvec import MatrixVector
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_pooling import window_plan
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain, is_stored
+from tvm_passes.cpu.subgraph import (
+    KernelSubgraph,
+    OperatorCall,
+    Param,
+    as_rows,
+    is_plain,
+    is_stored,
+)
 from tvm_passes.cpu.view import View, four_dimensional
 from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
@@ -52,8 +59,8 @@ class Kernel(Protocol):
 class Product:
     """A product of an activation and a weight, with what follows it."""
 
-    subgraph: Subgraph
-    anchor: Node
+    subgraph: KernelSubgraph
+    anchor: OperatorCall
     source: Param
     weights: Param
     epilogue: Epilogue
@@ -66,10 +73,10 @@ class Product:
 
     def plan(
         self, kernel: Kernel, pack: Callable[[np.ndarray], np.ndarray], dtype: str = "float32"
-    ) -> Plan:
+    ) -> KernelPlan:
         """The plan that runs `kernel`, whose weights, where they are constant, `pack` gives in `dtype`."""
         index = self.weights.index
-        return Plan(
+        return KernelPlan(
             subgraph=self.subgraph,
             emit=lambda buffers, out: kernel.emit(
                 buffers, buffers[self.source.index], buffers[index], out
@@ -80,7 +87,9 @@ class Product:
         )
 
 
-def read_product(subgraph: Subgraph, unit: VectorUnit, *, is_volume: bool = False) -> Product | str:
+def read_product(
+    subgraph: KernelSubgraph, unit: VectorUnit, *, is_volume: bool = False
+) -> Product | str:
     """The product that a sub-graph starts with, or the operator that is in the way; see :func:`read_epilogue`."""
     anchor = subgraph.nodes[0] if subgraph.nodes else None
     if anchor is None or len(anchor.args) != 2:
@@ -103,7 +112,7 @@ def read_product(subgraph: Subgraph, unit: VectorUnit, *, is_volume: bool = Fals
     )
 
 
-def conv2d_shape(node: Node) -> Convolution | None:
+def conv2d_shape(node: OperatorCall) -> Convolution | None:
     """Shape of a convolution; None where its layouts are not those that models are imported in."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCHW", "OIHW"):
@@ -128,7 +137,7 @@ def conv2d_shape(node: Node) -> Convolution | None:
     )
 
 
-def matmul_shape(node: Node) -> Convolution | None:
+def matmul_shape(node: OperatorCall) -> Convolution | None:
     """A product with one matrix as a pointwise convolution over one row; None for any other."""
     source, weights = (arg.shape for arg in node.args)
     if len(weights) < 2 or prod(weights[:-2]) != 1 or len(source) < 2 or len(source) == 4:
@@ -165,7 +174,7 @@ def direct_kernel(
 
 def depthwise_plan(
     product: Product, shape: Convolution, *, with_narrow: bool = True
-) -> Plan | None:
+) -> KernelPlan | None:
     """Plan of a convolution whose filters each see one channel, in plain layouts; None for any other.
 
     Parameters
@@ -186,14 +195,14 @@ def depthwise_plan(
     if not kernel.fits or (kernel.is_narrow and not with_narrow):
         return None
     source, weights = product.source.index, product.weights.index
-    return Plan(
+    return KernelPlan(
         subgraph=product.subgraph,
         emit=lambda buffers, out: kernel.emit(buffers, buffers[source], buffers[weights], out),
         hints=kernel.hints,
     )
 
 
-def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
+def _winograd_plan(product: Product, shape: Convolution) -> KernelPlan | str:
     # A shuffle is not eligible; weights are transformed in numpy, when the model is built.
     if product.computed or is_stored(product.subgraph) or not is_eligible(shape):
         return product.anchor.operator
@@ -212,7 +221,7 @@ def _winograd_plan(product: Product, shape: Convolution) -> Plan | str:
     return product.plan(kernel, kernel.pack)
 
 
-def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_conv2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a convolution with its epilogue."""
     product = read_product(subgraph, unit)
     if isinstance(product, str):
@@ -230,14 +239,14 @@ def plan_conv2d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return _direct_plan(product, shape)
 
 
-def _direct_plan(product: Product, shape: Convolution) -> Plan | str:
+def _direct_plan(product: Product, shape: Convolution) -> KernelPlan | str:
     if is_stored(product.subgraph):
         return product.anchor.operator
     kernel = direct_kernel(product, shape, convolution_filters)
     return product.plan(kernel, kernel.pack) if kernel else product.anchor.operator
 
 
-def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_matmul(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a product with one matrix, or of as many matrices as there are on the left, with its epilogue."""
     if _reads_matrices(subgraph.nodes[0]):
         return plan_batched(subgraph, unit)
@@ -249,7 +258,7 @@ def plan_matmul(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return replace(plan, subgraph=subgraph) if plan else product.anchor.operator
 
 
-def _reads_matrices(anchor: Node) -> bool:
+def _reads_matrices(anchor: OperatorCall) -> bool:
     """Whether matrices are best read as they lie: several of them, or one that is computed at run time for few rows."""
     left, right = anchor.args
     if isinstance(right, Param) and right.is_weight:
@@ -257,7 +266,7 @@ def _reads_matrices(anchor: Node) -> bool:
     return prod(right.shape[:-2]) > 1 or prod(left.shape[:-1]) <= _FEW_ROWS
 
 
-def _matmul_plan(product: Product, shape: Convolution) -> Plan | None:
+def _matmul_plan(product: Product, shape: Convolution) -> KernelPlan | None:
     if shape.out_width == 1 and not product.computed:
         row = MatrixVector(
             depth=shape.in_channels,

@@ -9,9 +9,9 @@ import numpy as np
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_products import depthwise_plan, direct_kernel, read_product
-from tvm_passes.cpu.subgraph import Node, Subgraph, is_plain, is_stored, reshaped
+from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, is_plain, is_stored, reshaped
 
 
 def as_image(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -19,7 +19,7 @@ def as_image(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], 1, shape[-1]) if len(shape) > 1 else shape
 
 
-def _image_shape(node: Node) -> Convolution | None:
+def _image_shape(node: OperatorCall) -> Convolution | None:
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCW", "OIW"):
         return None
@@ -40,7 +40,7 @@ def _image_shape(node: Node) -> Convolution | None:
     )
 
 
-def plan_conv1d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_conv1d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a convolution over one axis with its epilogue."""
     if not is_plain(subgraph) or is_stored(subgraph) or subgraph.within is not None:
         return subgraph.anchor

@@ -14,10 +14,10 @@ from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
 from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.cpu.filters import Filters, Tap
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_products import Product, read_product
 from tvm_passes.cpu.plan_series import as_image
-from tvm_passes.cpu.subgraph import Node, Subgraph, is_stored, reshaped
+from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, is_stored, reshaped
 from tvm_passes.cpu.view import View
 from tvm_passes.layout import block_size
 
@@ -107,7 +107,7 @@ def _tap(phase: _Phase, index: TirExpr) -> TirExpr:
     return taps[0] - index * (taps[0] - taps[1]) if len(taps) > 1 else taps[0]
 
 
-def plan_transposed(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_transposed(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a transposed convolution over one or two axes with its epilogue."""
     if is_stored(subgraph):
         return subgraph.anchor
@@ -126,7 +126,7 @@ def plan_transposed(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 _AS_IMPORTED = (("NCHW", "IOHW"), ("NCW", "IOW"))
 
 
-def _parts(node: Node) -> list[_Part]:
+def _parts(node: OperatorCall) -> list[_Part]:
     """The parts of a result; none where its layouts are not those that models are imported in."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) not in _AS_IMPORTED:
@@ -151,7 +151,7 @@ def _rows_and_columns(values: Sequence[int], of_rows: int) -> tuple[int, int]:
     return (int(values[-2]) if len(values) > 1 else of_rows), int(values[-1])
 
 
-def _plan(product: Product, parts: Sequence[_Part]) -> Plan:
+def _plan(product: Product, parts: Sequence[_Part]) -> KernelPlan:
     kernels: list[ConvolutionKernel] = []
     for part in parts:
         first = sum(kernel.packed_size for kernel in kernels)
@@ -172,7 +172,7 @@ def _plan(product: Product, parts: Sequence[_Part]) -> Plan:
         for kernel in kernels:
             kernel.emit(buffers, buffers[product.source.index], buffers[weights], out)
 
-    return Plan(
+    return KernelPlan(
         subgraph=product.subgraph,
         emit=emit,
         packs={} if product.computed else {weights: pack},

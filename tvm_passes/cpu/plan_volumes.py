@@ -9,14 +9,21 @@ import numpy as np
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
+from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_products import Product, depthwise_plan, direct_kernel, read_product
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph, is_plain, is_stored, reshaped
+from tvm_passes.cpu.subgraph import (
+    KernelSubgraph,
+    OperatorCall,
+    Param,
+    is_plain,
+    is_stored,
+    reshaped,
+)
 from tvm_passes.cpu.taps import Axis
 from tvm_passes.cpu.view import as_planes
 
 
-def plan_conv3d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_conv3d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a convolution over three axes with its epilogue."""
     if not is_plain(subgraph) or is_stored(subgraph) or subgraph.within is not None:
         return subgraph.anchor
@@ -38,7 +45,7 @@ def plan_conv3d(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
     return product.plan(kernel, pack)
 
 
-def _shape(node: Node) -> Convolution | None:
+def _shape(node: OperatorCall) -> Convolution | None:
     """Shape of a convolution; None where its layouts are not those that models are imported in."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCDHW", "OIDHW"):

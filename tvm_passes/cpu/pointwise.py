@@ -10,8 +10,8 @@ from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.nest import At, Body, nest_for, run_nests
-from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph
+from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, Param
 from tvm_passes.cpu.view import View, four_dimensional
 
 
@@ -36,7 +36,7 @@ def _flattened(
     return replace(epilogue, views=views), flat
 
 
-def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_elementwise(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a sub-graph of element-wise operators only."""
     epilogue = read_epilogue(subgraph, None)
     if isinstance(epilogue, str):
@@ -57,10 +57,10 @@ def plan_elementwise(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
         run_nests([nest], [body])
 
-    return Plan(subgraph=subgraph, emit=emit, hints=nest.hints)
+    return KernelPlan(subgraph=subgraph, emit=emit, hints=nest.hints)
 
 
-def concat_inputs(anchor: Node) -> list[Param]:
+def concat_inputs(anchor: OperatorCall) -> list[Param]:
     """The inputs of a concatenation of channels; none for any other."""
     rank = len(anchor.shape)
     inputs = [arg for arg in anchor.args if isinstance(arg, Param) and arg.dtype == "float32"]
@@ -69,8 +69,8 @@ def concat_inputs(anchor: Node) -> list[Param]:
 
 
 def plan_concat(
-    subgraph: Subgraph, unit: VectorUnit, absent: frozenset[int] = frozenset()
-) -> Plan | str:
+    subgraph: KernelSubgraph, unit: VectorUnit, absent: frozenset[int] = frozenset()
+) -> KernelPlan | str:
     """Plan of a concatenation of channels, with its epilogue.
 
     Parameters
@@ -124,7 +124,7 @@ def plan_concat(
         "nests": len(nests),
     }
     taken = tuple(param for param in subgraph.params if param.index not in absent)
-    return Plan(subgraph=replace(subgraph, params=taken), emit=emit, hints=hints)
+    return KernelPlan(subgraph=replace(subgraph, params=taken), emit=emit, hints=hints)
 
 
 def _packed(where: View) -> bool:

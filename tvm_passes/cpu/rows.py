@@ -11,8 +11,8 @@ from tvm_passes.cpu import emit, vector_math
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, across, bind, load, splat, store
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue
 from tvm_passes.cpu.host import VectorUnit
-from tvm_passes.cpu.plan import Plan
-from tvm_passes.cpu.subgraph import Node, Param, Subgraph, as_rows, is_plain
+from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, Param, as_rows, is_plain
 from tvm_passes.cpu.view import four_dimensional
 
 _TASK_ELEMENTS = 4096
@@ -150,16 +150,16 @@ def _softmax(row: _Row) -> None:
     row.finish(lambda column, lanes: row.reread(column, lanes) * splat(share, lanes))
 
 
-def plan_softmax(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_softmax(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a softmax over the last axis."""
     axis = int(subgraph.nodes[0].attrs.axis)
     return _plan(subgraph, unit, [axis], lambda _anchor, _buffers: _softmax)
 
 
-def plan_layer_norm(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
+def plan_layer_norm(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a layer normalisation over the last axis."""
 
-    def emitter(anchor: Node, buffers: Mapping[int, Buffer]) -> Emit:
+    def emitter(anchor: OperatorCall, buffers: Mapping[int, Buffer]) -> Emit:
         scale, shift = (buffers[arg.index] for arg in anchor.args[1:] if isinstance(arg, Param))
 
         def emit_row(row: _Row) -> None:
@@ -200,11 +200,11 @@ def plan_layer_norm(subgraph: Subgraph, unit: VectorUnit) -> Plan | str:
 
 
 def _plan(
-    subgraph: Subgraph,
+    subgraph: KernelSubgraph,
     unit: VectorUnit,
     axes: Sequence[int],
-    emitter: Callable[[Node, Mapping[int, Buffer]], Emit],
-) -> Plan | str:
+    emitter: Callable[[OperatorCall, Mapping[int, Buffer]], Emit],
+) -> KernelPlan | str:
     """Plan of what works along the last axis of plain tensors."""
     if not is_plain(subgraph) or axes not in ([-1], [len(subgraph.nodes[0].shape) - 1]):
         return subgraph.anchor
@@ -218,7 +218,7 @@ def _plan(
         return anchor.operator
     _, columns, _, rows = four_dimensional(anchor.shape)
     matrix = _Rows(rows=rows, columns=columns, unit=unit, epilogue=epilogue)
-    return Plan(
+    return KernelPlan(
         subgraph=subgraph,
         emit=lambda buffers, out: matrix.emit(
             buffers, buffers[source.index], out, emitter(anchor, buffers)

@@ -57,7 +57,7 @@ class Literal:
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class OperatorCall:
     """One operator call."""
 
     operator: str
@@ -75,17 +75,17 @@ class Node:
         return self.call.attrs
 
 
-Value = Param | Literal | Node
+Value = Param | Literal | OperatorCall
 
 
 @dataclass(frozen=True, eq=False)
-class Subgraph:
+class KernelSubgraph:
     """What a kernel has to compute, with the layouts that it has to honour."""
 
     name: str
     anchor: str
     params: tuple[Param, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[OperatorCall, ...]
     """In order of execution, without the transforms at the ports."""
     results: tuple[Value, ...]
     out_layouts: tuple[str, ...]
@@ -105,24 +105,24 @@ class Subgraph:
     @property
     def single(self) -> bool:
         """Whether there is exactly one result, and it is computed here."""
-        return len(self.results) == 1 and isinstance(self.results[0], Node)
+        return len(self.results) == 1 and isinstance(self.results[0], OperatorCall)
 
 
-def is_plain(subgraph: Subgraph) -> bool:
+def is_plain(subgraph: KernelSubgraph) -> bool:
     """Whether every tensor that comes in or goes out lies in plain order."""
     return all(order_of(layout) == PLAIN for layout in _layouts(subgraph))
 
 
-def is_stored(subgraph: Subgraph) -> bool:
+def is_stored(subgraph: KernelSubgraph) -> bool:
     """Whether any tensor that comes in or goes out is stored otherwise than in float32."""
     return any(map(storage_of, _layouts(subgraph)))
 
 
-def _layouts(subgraph: Subgraph) -> list[str]:
+def _layouts(subgraph: KernelSubgraph) -> list[str]:
     return [*(param.layout for param in subgraph.params), *subgraph.out_layouts]
 
 
-def as_rows(subgraph: Subgraph) -> Subgraph:
+def as_rows(subgraph: KernelSubgraph) -> KernelSubgraph:
     """The same sub-graph over the same memory, each plain tensor of four dimensions being rows of its last axis.
 
     ``(N, H, W, C)`` becomes ``(1, N, H, W, C)``: only four dimensions are an image, and broadcasts keep their axes.
@@ -135,16 +135,16 @@ def as_rows(subgraph: Subgraph) -> Subgraph:
 
 
 def reshaped(
-    subgraph: Subgraph, shape_of: Callable[[tuple[int, ...]], tuple[int, ...]]
-) -> Subgraph:
+    subgraph: KernelSubgraph, shape_of: Callable[[tuple[int, ...]], tuple[int, ...]]
+) -> KernelSubgraph:
     """The same sub-graph over the same memory, each tensor of the shape that `shape_of` makes of its own."""
     params = {param: replace(param, shape=shape_of(param.shape)) for param in subgraph.params}
-    nodes: dict[Node, Node] = {}
+    nodes: dict[OperatorCall, OperatorCall] = {}
 
     def flat(value: Value) -> Value:
         if isinstance(value, Param):
             return params[value]
-        return nodes[value] if isinstance(value, Node) else value
+        return nodes[value] if isinstance(value, OperatorCall) else value
 
     for node in subgraph.nodes:
         nodes[node] = replace(node, args=tuple(map(flat, node.args)), shape=shape_of(node.shape))
@@ -177,7 +177,7 @@ class _Reader:
             self.in_layouts, self.out_layouts = port_layouts(function, decision)
             self.algorithm = decision.algorithm
         self.values: dict[Expr, Value] = {}
-        self.nodes: list[Node] = []
+        self.nodes: list[OperatorCall] = []
         self.hoisted: list[Param] = []
 
     def params(self, ports: Ports) -> list[Param]:
@@ -220,11 +220,11 @@ class _Reader:
         args = tuple(value for value in map(self.value, fields) if value is not None)
         if not isinstance(var.ty, relax.TensorType):
             raise UnsupportedModel(f"{operator} has several results")
-        node = Node(operator, args, static_shape(var.ty), str(var.ty.dtype), call)
+        node = OperatorCall(operator, args, static_shape(var.ty), str(var.ty.dtype), call)
         self.nodes.append(node)
         self.values[var] = node
 
-    def read(self) -> Subgraph:
+    def read(self) -> KernelSubgraph:
         ports = read_ports(self.function)
         params = self.params(ports)
         for binding in ports.body:
@@ -239,7 +239,7 @@ class _Reader:
         if shuffle := self.shuffle():
             result = self.nodes[-len(OPERATORS)].args[0]
             self.nodes = self.nodes[: -len(OPERATORS)]
-        return Subgraph(
+        return KernelSubgraph(
             name=str(self.function.attrs["layoutsel.subgraph"]),
             anchor=str(self.function.attrs["layoutsel.anchor"]),
             params=(*params, *self.hoisted),
@@ -263,7 +263,7 @@ def read_subgraph(
     decision: Decision | None = None,
     within: Slice | None = None,
     reads: Mapping[int, Slice] = MappingProxyType({}),
-) -> Subgraph | None:
+) -> KernelSubgraph | None:
     """The graph of a stage-1 or stage-2 sub-graph function.
 
     None where the body is beyond these kernels: several results, control flow, symbolic shapes, quantised tensors.

@@ -119,7 +119,7 @@ def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workload:
+class ParallelWork:
     """What is to be shared among threads."""
 
     rows: int
@@ -131,7 +131,7 @@ class Workload:
     weight_bytes: int
 
 
-def best_tiling(row: Sequence[RowTiling], work: Workload, unit: VectorUnit) -> Tiling:
+def best_tiling(row: Sequence[RowTiling], work: ParallelWork, unit: VectorUnit) -> Tiling:
     """The tiling with the least estimated time of the slowest thread.
 
     Tasks run in the order (block of rows, tile of channels), in equal runs per thread: small blocks stream the weights
@@ -147,7 +147,7 @@ def best_tiling(row: Sequence[RowTiling], work: Workload, unit: VectorUnit) -> T
     return Tiling(widths=widths, vectors=vectors, rows=block, cycles=cycles, tasks=tasks)
 
 
-def _thread_cycles(tiling: RowTiling, block: int, work: Workload, unit: VectorUnit) -> float:
+def _thread_cycles(tiling: RowTiling, block: int, work: ParallelWork, unit: VectorUnit) -> float:
     budget = unit.l2_bytes
     channel_tiles = work.groups * -(-work.channel_vectors // tiling.vectors)
     tasks = -(-work.rows // block) * channel_tiles

@@ -12,7 +12,7 @@ from tvm.ir import Call
 from tvm_passes.ir import Expr, static_shape
 from tvm_passes.layout import PLAIN
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Node, Tensor, row_major
+from tvm_passes.onednn.graph import Primitive, StoredTensor, row_major
 from tvm_passes.onednn.halves import computed_triple, tripled_source, tripled_weight
 from tvm_passes.onednn.quantized import product, scales
 from tvm_passes.onednn.scope import Scope
@@ -76,14 +76,16 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
     finish(scope, binding.var, node)
 
 
-def _strided(scope: Scope, weight: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def _strided(scope: Scope, weight: StoredTensor) -> tuple[StoredTensor, tuple[int, ...]]:
     """`weight`, copied where strides cannot say how it lies, and its strides."""
     if weight.dense_strides is None:
         weight = scope.plain(weight)
     return weight, weight.dense_strides or row_major(weight.shape)
 
 
-def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
+def _filters(
+    scope: Scope, weight: StoredTensor, shape: Sequence[int], strides: Sequence[int]
+) -> StoredTensor:
     """`weight` with these axes, in the form that the primitive chooses.
 
     A constant is packed when the model is built, a weight that is computed at run time in front of each use. A constant
@@ -92,7 +94,7 @@ def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequen
     if weight.storage.kind == "const":
         constant = weight.view(shape, strides=strides)
         return constant if weight.dtype == scope.dtype else scope.plain_activation(constant)
-    return Tensor(
+    return StoredTensor(
         tuple(shape),
         weight.storage,
         dtype=weight.dtype if scope.splits else scope.stored(weight.dtype),
@@ -103,13 +105,15 @@ def _filters(scope: Scope, weight: Tensor, shape: Sequence[int], strides: Sequen
     )
 
 
-def _tripled(scope: Scope, source: Expr, weight: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+def _tripled(
+    scope: Scope, source: Expr, weight: StoredTensor, groups: int
+) -> tuple[StoredTensor, StoredTensor]:
     if groups > 1:
         raise scope.fail(f"{groups} groups", "one group for split-bf16")
     return tripled_source(scope, source), _tripled_filters(scope, weight, axis=1)
 
 
-def _tripled_filters(scope: Scope, weight: Tensor, axis: int) -> Tensor:
+def _tripled_filters(scope: Scope, weight: StoredTensor, axis: int) -> StoredTensor:
     """The halves of `weight`, taken apart when the model is built where it is known then."""
     if weight.storage.kind == "weight":
         return tripled_weight(weight, axis)
@@ -167,7 +171,7 @@ def _is_weight(scope: Scope, expr: Expr) -> bool:
     return expr in scope.values and scope.is_weight(expr)
 
 
-def _by_matrix(scope: Scope, left: Expr, right: Tensor) -> Node:
+def _by_matrix(scope: Scope, left: Expr, right: StoredTensor) -> Primitive:
     """All rows of `left` by one matrix: constant weights, or whatever is computed at run time."""
     rows = math.prod(static_shape(left.ty)[:-1])
     depth, columns = right.shape[-2:]
@@ -189,7 +193,7 @@ def _by_matrix(scope: Scope, left: Expr, right: Tensor) -> Node:
     return scope.node("matmul", [source, weight], result)
 
 
-def _as_matrix(scope: Scope, tensor: Tensor) -> Tensor:
+def _as_matrix(scope: Scope, tensor: StoredTensor) -> StoredTensor:
     """The one matrix that `tensor` holds, in whichever order its axes are."""
     if tensor.layout != PLAIN:
         tensor = scope.plain(tensor)
@@ -197,18 +201,20 @@ def _as_matrix(scope: Scope, tensor: Tensor) -> Tensor:
     return tensor.view(tensor.shape[-2:], strides=strides)
 
 
-def _of_activations(scope: Scope, left: Tensor, right: Tensor, binding: relax.VarBinding) -> Node:
+def _of_activations(
+    scope: Scope, left: StoredTensor, right: StoredTensor, binding: relax.VarBinding
+) -> Primitive:
     result = static_shape(binding.var.ty)
     operands = [_matrix(scope, _with_rank(scope, tensor, len(result))) for tensor in (left, right)]
     return scope.node("matmul", operands, scope.temp(result))
 
 
-def _with_rank(scope: Scope, tensor: Tensor, rank: int) -> Tensor:
+def _with_rank(scope: Scope, tensor: StoredTensor, rank: int) -> StoredTensor:
     missing = rank - len(tensor.shape)
     return scope.view(scope.plain(tensor), (1,) * missing + tensor.shape) if missing else tensor
 
 
-def _matrix(scope: Scope, tensor: Tensor) -> Tensor:
+def _matrix(scope: Scope, tensor: StoredTensor) -> StoredTensor:
     """`tensor` itself where its last two axes are dense in either order, else a row-major copy."""
     strides = tensor.dense_strides
     if strides is None or tensor.layout != "NCHW" or tensor.dtype != scope.dtype:

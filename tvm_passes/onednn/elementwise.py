@@ -10,7 +10,7 @@ from tvm.ir import Call
 
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
 from tvm_passes.layout import PLAIN
-from tvm_passes.onednn.graph import Node, PostOp, Storage, Tensor
+from tvm_passes.onednn.graph import PostOp, Primitive, Storage, StoredTensor
 from tvm_passes.onednn.scope import INTEGERS, Scope, scalar
 
 _UNBOUNDED = 1e39
@@ -108,7 +108,7 @@ def as_eltwise(value: Expr) -> tuple[Expr, Eltwise] | None:
     return None
 
 
-def aligned(scope: Scope, expr: Expr, rank: int) -> Tensor:
+def aligned(scope: Scope, expr: Expr, rank: int) -> StoredTensor:
     """`expr` with leading axes of one up to `rank`, in the sub-graph's layout where it lies so."""
     tensor = scope.tensor(expr)
     shape = (1,) * (rank - len(tensor.shape)) + tensor.shape
@@ -146,7 +146,7 @@ def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> Po
     return PostOp(kind="binary", algorithm=BINARY[operator], tensor=aligned(scope, right, rank))
 
 
-def keeping_nan(scope: Scope, function: Eltwise, source: Tensor) -> Node | None:
+def keeping_nan(scope: Scope, function: Eltwise, source: StoredTensor) -> Primitive | None:
     """A node that computes `function` of `source` and hands NaN on; None where oneDNN's own does, or could not.
 
     oneDNN's Relu, Clip and exponential lose NaN. Of its maximum and minimum, the second operand wins where either is NaN:
@@ -164,12 +164,12 @@ def keeping_nan(scope: Scope, function: Eltwise, source: Tensor) -> Node | None:
             scope.graph.nodes.append(node)
             source = node.output
         storage = Storage("const", 4, values=(limit,))
-        bound = Tensor((1,) * len(source.shape), storage)
+        bound = StoredTensor((1,) * len(source.shape), storage)
         node = limited(scope, algorithm, source, bound)
     return node
 
 
-def limited(scope: Scope, algorithm: str, source: Tensor, bound: Tensor) -> Node:
+def limited(scope: Scope, algorithm: str, source: StoredTensor, bound: StoredTensor) -> Primitive:
     """The maximum or minimum of `source` and `bound`, NaN where `source` is; see :func:`keeping_nan`."""
     result = scope.result(source.shape)
     node = scope.node("binary", [source, bound], result, {"algorithm": algorithm})

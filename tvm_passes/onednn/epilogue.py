@@ -10,7 +10,7 @@ from tvm import relax
 
 from tvm_passes.ir import Constant, Var, op_name, static_shape
 from tvm_passes.onednn.elementwise import Eltwise, as_binary_post_op, as_eltwise
-from tvm_passes.onednn.graph import Node, PostOp, Tensor
+from tvm_passes.onednn.graph import PostOp, Primitive, StoredTensor
 from tvm_passes.onednn.quantized import added, simplified, stored
 from tvm_passes.onednn.scope import Scope, Step, is_reference, scalar
 
@@ -58,7 +58,7 @@ _NUMPY = {
 }
 
 
-def finish(scope: Scope, var: Var, node: Node) -> None:
+def finish(scope: Scope, var: Var, node: Primitive) -> None:
     """Add `node`, which computes `var`, to the graph, with as much of what follows fused into it as it takes."""
     node.implementation = scope.implementation
     scope.implementation = 0
@@ -85,7 +85,9 @@ def finish(scope: Scope, var: Var, node: Node) -> None:
     scope.values[var] = scope.view(node.output, logical) if folded else node.output
 
 
-def _extended(scope: Scope, node: Node, step: Step, logical: tuple[int, ...]) -> Node | None:
+def _extended(
+    scope: Scope, node: Primitive, step: Step, logical: tuple[int, ...]
+) -> Primitive | None:
     """`node` with `step`, which is meant for a result of shape `logical`; None where it cannot be."""
     shape = node.output.shape
     folded = [_folded(scope, post_op, logical, shape) for post_op in step.post_ops]
@@ -101,7 +103,7 @@ def _extended(scope: Scope, node: Node, step: Step, logical: tuple[int, ...]) ->
     return dataclasses.replace(node, post_ops=post_ops, output=output)
 
 
-def _misreads(node: Node, post_op: PostOp) -> bool:
+def _misreads(node: Primitive, post_op: PostOp) -> bool:
     """Whether oneDNN 3.2 would read the operand wrongly: its pooling in plain layout does, unless it is per channel."""
     tensor = post_op.tensor
     if node.op != "pooling" or tensor is None:
@@ -128,7 +130,7 @@ def _keeps_speed(before: str | None, after: str | None) -> bool:
     return after is not None and (not is_reference(after) or before is None or is_reference(before))
 
 
-def _fuse_bias(scope: Scope, var: Var, node: Node) -> Var:
+def _fuse_bias(scope: Scope, var: Var, node: Primitive) -> Var:
     following = scope.only_consumer(var)
     if node.op not in _BIAS_AXIS or following is None or op_name(following.value) != "add":
         return var
@@ -147,8 +149,8 @@ def _fuse_bias(scope: Scope, var: Var, node: Node) -> Var:
 
 
 def _bias_tensor(
-    scope: Scope, operand: Var | Constant, node: Node, logical: tuple[int, ...]
-) -> Tensor | None:
+    scope: Scope, operand: Var | Constant, node: Primitive, logical: tuple[int, ...]
+) -> StoredTensor | None:
     tensor = scope.tensor(operand)
     if tensor.storage.kind not in ("weight", "const") or tensor.strides is not None:
         return None

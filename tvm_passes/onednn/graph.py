@@ -51,7 +51,7 @@ def _same_strides(shape: Sequence[int], first: Sequence[int], second: Sequence[i
 
 
 @dataclass(eq=False)
-class Tensor:
+class StoredTensor:
     """A logical tensor and how it lies in its storage."""
 
     shape: tuple[int, ...]
@@ -70,7 +70,7 @@ class Tensor:
     """The form in which the weight arrives; empty: as `shape` and `strides` say, of `plain_dtype`."""
     plain_dtype: str = "float32"
     """Type of a packable weight's elements before it is packed."""
-    tripled: tuple[Tensor, int] | None = None
+    tripled: tuple[StoredTensor, int] | None = None
     """The weight that arrives, and the axis, where this one holds its halves (:mod:`tvm_passes.onednn.halves`)."""
 
     @property
@@ -100,7 +100,7 @@ class Tensor:
         """Whether the elements lie as `layout` says, whatever this tensor's layout is called."""
         if self.layout == layout and self.strides is None:
             return True
-        wanted = Tensor(self.shape, self.storage, layout).dense_strides
+        wanted = StoredTensor(self.shape, self.storage, layout).dense_strides
         have = self.dense_strides
         return wanted is not None and have is not None and _same_strides(self.shape, have, wanted)
 
@@ -110,9 +110,9 @@ class Tensor:
         layout: str = PLAIN,
         strides: Sequence[int] | None = None,
         skipped: int = 0,
-    ) -> Tensor:
+    ) -> StoredTensor:
         """Other axes over these elements, from the one on that lies `skipped` elements behind the first."""
-        return Tensor(
+        return StoredTensor(
             tuple(shape),
             self.storage,
             layout,
@@ -135,7 +135,7 @@ class PostOp:
     algorithm: str = ""
     alpha: float = 0.0
     beta: float = 0.0
-    tensor: Tensor | None = None
+    tensor: StoredTensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,28 +144,28 @@ class Quantization:
 
     operand: str
     """``src``, ``weights`` or ``dst``."""
-    scale: Tensor
+    scale: StoredTensor
     mask: int = 0
     """Bit of each axis along which the scales differ."""
-    zero_point: Tensor | None = None
+    zero_point: StoredTensor | None = None
     """One int32; None: zero."""
 
 
 @dataclass(eq=False)
-class Node:
+class Primitive:
     """One oneDNN primitive."""
 
     op: str
     subgraph: str
     operator: str
-    inputs: list[Tensor]
-    output: Tensor
+    inputs: list[StoredTensor]
+    output: StoredTensor
     attrs: dict[str, Any]
     post_ops: list[PostOp] = field(default_factory=list)
     quantized: tuple[Quantization, ...] = ()
     implementation: int = 0
 
-    def reads(self) -> Iterator[Tensor]:
+    def reads(self) -> Iterator[StoredTensor]:
         """Every tensor that the primitive reads."""
         yield from self.inputs
         yield from (post_op.tensor for post_op in self.post_ops if post_op.tensor is not None)
@@ -174,26 +174,28 @@ class Node:
             if quantization.zero_point is not None:
                 yield quantization.zero_point
 
-    def repacks(self) -> Iterator[Tensor]:
+    def repacks(self) -> Iterator[StoredTensor]:
         """Weights computed at run time, which are brought into the primitive's form in front of it in every run."""
         return (t for t in self.inputs if t.packable and t.storage.kind != "weight")
 
 
 @dataclass(eq=False)
-class Graph:
+class PrimitiveGraph:
     """The primitives of one partition, in order of execution."""
 
     symbol: str
     num_params: int = 0
-    nodes: list[Node] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
+    nodes: list[Primitive] = field(default_factory=list)
+    outputs: list[StoredTensor] = field(default_factory=list)
 
-    def temp(self, shape: Sequence[int], layout: str = PLAIN, dtype: str = "float32") -> Tensor:
+    def temp(
+        self, shape: Sequence[int], layout: str = PLAIN, dtype: str = "float32"
+    ) -> StoredTensor:
         """A new tensor in the arena."""
         storage = Storage("temp", math.prod(shape) * ELEMENT_BYTES[dtype])
-        return Tensor(tuple(shape), storage, layout, dtype)
+        return StoredTensor(tuple(shape), storage, layout, dtype)
 
-    def set_outputs(self, results: Iterable[Tensor]) -> None:
+    def set_outputs(self, results: Iterable[StoredTensor]) -> None:
         """Let `results` be what the partition returns; copies where a result has no storage of its own."""
         for index, result in enumerate(results):
             storage = result.storage
@@ -204,27 +206,27 @@ class Graph:
                 continue
             target = Storage("output", result.bytes, index)
             layout = result.layout if result.strides is None else PLAIN
-            copy = Tensor(result.shape, target, layout, result.dtype)
-            self.nodes.append(Node("reorder", "", "copy", [result], copy, {}))
+            copy = StoredTensor(result.shape, target, layout, result.dtype)
+            self.nodes.append(Primitive("reorder", "", "copy", [result], copy, {}))
             self.outputs.append(copy)
 
-    def weights(self) -> list[Tensor]:
+    def weights(self) -> list[StoredTensor]:
         """Weight tensors in order of first use, one for each storage."""
         found = [t for node in self.nodes for t in node.reads() if t.storage.kind == "weight"]
         return list({id(tensor.storage): tensor for tensor in found}.values())
 
-    def to_json(self, nodes: Sequence[Node] | None = None) -> str:
+    def to_json(self, nodes: Sequence[Primitive] | None = None) -> str:
         """The graph, or some of its nodes, in the form that the plugin reads."""
         return self.numbered(nodes)[0]
 
-    def numbered(self, nodes: Sequence[Node] | None = None) -> tuple[str, dict[int, int]]:
+    def numbered(self, nodes: Sequence[Primitive] | None = None) -> tuple[str, dict[int, int]]:
         """:meth:`to_json`, and the number in it of each tensor, by its ``id()``."""
         writer = _Writer(self, self.nodes if nodes is None else nodes)
         return writer.text(), writer.tensors
 
 
 class _Writer:
-    def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
+    def __init__(self, graph: PrimitiveGraph, nodes: Sequence[Primitive]) -> None:
         self.graph = graph
         self.nodes = nodes
         self.tensors: dict[int, int] = {}
@@ -243,7 +245,7 @@ class _Writer:
             self.storage_items.append(item)
         return self.storages[id(storage)]
 
-    def tensor(self, tensor: Tensor) -> int:
+    def tensor(self, tensor: StoredTensor) -> int:
         if id(tensor) not in self.tensors:
             root, offset = tensor.storage.root()
             item: dict[str, Any] = {
@@ -286,7 +288,7 @@ class _Writer:
             item["zero_point"] = self.tensor(quantization.zero_point)
         return item
 
-    def node(self, node: Node) -> dict[str, Any]:
+    def node(self, node: Primitive) -> dict[str, Any]:
         return {
             "op": node.op,
             "subgraph": node.subgraph,

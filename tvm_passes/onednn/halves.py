@@ -26,7 +26,7 @@ from tvm_passes.layout import (
     stored,
     tensor_layout,
 )
-from tvm_passes.onednn.graph import PostOp, Tensor, row_major
+from tvm_passes.onednn.graph import PostOp, StoredTensor, row_major
 from tvm_passes.onednn.scope import Scope
 
 _HALF = physical_dtype("float32", stored(PLAIN, BF16))
@@ -46,7 +46,7 @@ PRODUCTS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d", "matmul"})
 """Operators that take halves, where they have one group, or one right-hand matrix."""
 
 
-def receive(scope: Scope, inputs: Mapping[Var, Tensor]) -> None:
+def receive(scope: Scope, inputs: Mapping[Var, StoredTensor]) -> None:
     """Let the activations `inputs`, in split storage, be values of the sub-graph; joined where they are not just multiplied."""
     scope.halved = inputs
     for var, tensor in inputs.items():
@@ -58,20 +58,20 @@ def receive(scope: Scope, inputs: Mapping[Var, Tensor]) -> None:
             scope.values[var] = join(scope, tensor)
 
 
-def doubled(scope: Scope, shape: Sequence[int], order: str) -> Tensor:
+def doubled(scope: Scope, shape: Sequence[int], order: str) -> StoredTensor:
     """A new tensor in split storage for values of `shape` in `order`."""
     if block_size(order):
         raise scope.fail(f"halves in {order}", "NCHW or NHWC")
     return scope.graph.temp(scaled(shape, _axis(order), 2), order, _HALF)
 
 
-def received(tensor: Tensor, order: str) -> Tensor:
+def received(tensor: StoredTensor, order: str) -> StoredTensor:
     """A parameter of a partition, of the physical shape, as a tensor in split storage."""
     shape = logical_shape(tensor.shape, stored(order, SPLIT))
     return tensor.view(scaled(shape, _axis(order), 2), order)
 
 
-def _halves(tensor: Tensor) -> list[Tensor]:
+def _halves(tensor: StoredTensor) -> list[StoredTensor]:
     axis = _axis(tensor.layout) % len(tensor.shape)
     length = tensor.shape[axis] // 2
     shape = tuple(length if i == axis else size for i, size in enumerate(tensor.shape))
@@ -80,7 +80,7 @@ def _halves(tensor: Tensor) -> list[Tensor]:
     return [tensor.view(shape, strides=strides, skipped=part * length) for part in (0, 1)]
 
 
-def join(scope: Scope, tensor: Tensor) -> Tensor:
+def join(scope: Scope, tensor: StoredTensor) -> StoredTensor:
     """The float32 values of a tensor in split storage."""
     high, low = _halves(tensor)
     values = scope.graph.temp(high.shape, tensor.layout)
@@ -89,7 +89,7 @@ def join(scope: Scope, tensor: Tensor) -> Tensor:
     return values
 
 
-def _part(scope: Scope, values: Tensor) -> list[Tensor]:
+def _part(scope: Scope, values: StoredTensor) -> list[StoredTensor]:
     high = scope.convert(values, values.layout, _HALF)
     low = scope.graph.temp(values.shape, values.layout, _HALF)
     # What rounding left, negated twice: oneDNN 3.2 is fast only where the first operand has the result's type.
@@ -98,7 +98,7 @@ def _part(scope: Scope, values: Tensor) -> list[Tensor]:
     return [high, low]
 
 
-def part(scope: Scope, values: Tensor) -> Tensor:
+def part(scope: Scope, values: StoredTensor) -> StoredTensor:
     """Float32 values in split storage."""
     axis = _axis(values.layout) % len(values.shape)
     result = scope.graph.temp(scaled(values.shape, axis, 2), values.layout, _HALF)
@@ -106,7 +106,7 @@ def part(scope: Scope, values: Tensor) -> Tensor:
     return result
 
 
-def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = None) -> Tensor:
+def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = None) -> StoredTensor:
     """``[high, high, low]`` of `expr` along its channels; as a `matrix` of these extents, along the columns."""
     known = scope.halved.get(expr)
     layout = PLAIN if matrix else tensor_layout(static_shape(expr.ty), scope.layout)
@@ -126,10 +126,10 @@ def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = No
     return result
 
 
-def tripled_weight(weight: Tensor, axis: int) -> Tensor:
+def tripled_weight(weight: StoredTensor, axis: int) -> StoredTensor:
     """A packable weight that :func:`tripled_values` fills, as the product with tripled channels reads it."""
     shape = scaled(weight.shape, axis, 3)
-    return Tensor(
+    return StoredTensor(
         shape,
         weight.storage,
         dtype=_HALF,
@@ -140,7 +140,7 @@ def tripled_weight(weight: Tensor, axis: int) -> Tensor:
     )
 
 
-def computed_triple(scope: Scope, weight: Tensor, axis: int) -> Tensor:
+def computed_triple(scope: Scope, weight: StoredTensor, axis: int) -> StoredTensor:
     """``[high, low, high]`` along `axis` of a float32 weight that is computed at run time."""
     high, low = _part(scope, scope.plain(weight))
     result = scope.graph.temp(scaled(weight.shape, axis, 3), PLAIN, _HALF)
@@ -148,7 +148,7 @@ def computed_triple(scope: Scope, weight: Tensor, axis: int) -> Tensor:
     return result
 
 
-def tripled_values(array: np.ndarray, weight: Tensor, axis: int) -> np.ndarray:
+def tripled_values(array: np.ndarray, weight: StoredTensor, axis: int) -> np.ndarray:
     """``[high, low, high]`` along `axis` of a float32 array that lies as `weight` says."""
     strides = [stride * array.itemsize for stride in weight.dense_strides or ()]
     values = np.lib.stride_tricks.as_strided(array, weight.shape, strides)

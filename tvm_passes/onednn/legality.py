@@ -13,7 +13,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import Constant, is_tensor, leaves, main_bindings, op_name, static_shape
 from tvm_passes.layout import LARGEST_BF16, STORAGES, order_of
-from tvm_passes.onednn.graph import Graph, Node, Storage, Tensor
+from tvm_passes.onednn.graph import Primitive, PrimitiveGraph, Storage, StoredTensor
 from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
 from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, implementations, is_reference
@@ -72,13 +72,13 @@ def _beyond_bfloat16(function: relax.Function) -> float:
     return 0.0
 
 
-def _needs_speed(node: Node) -> bool:
+def _needs_speed(node: Primitive) -> bool:
     """Whether a reference implementation is no choice: of f32's, the small ones may be; who asks for less wants speed."""
     narrow = node.output.dtype != "float32"
     return node.op in _NEEDS_SPEED or (narrow and node.op not in _COPIES)
 
 
-def _crawls(node: Node, name: str) -> bool:
+def _crawls(node: Primitive, name: str) -> bool:
     """Whether it is a convolution of bfloat16 by way of a matrix product with a Swish behind it.
 
     oneDNN 3.2 takes ten times as long for it as other implementations; with a sum besides, a second for 0.1 ms.
@@ -114,7 +114,7 @@ def _implementation(name: str) -> str:
     return "_".join(parts)
 
 
-def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
+def subgraph_graph(function: relax.Function, decision: Decision) -> PrimitiveGraph:
     """The primitives of one stage-1 sub-graph function under `decision`.
 
     Raises
@@ -127,7 +127,7 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
             raise Unsupported(
                 op_name(binding.value), "a scalar", "a tensor of one dimension or more"
             )
-    graph = Graph("p0", num_params=len(function.params))
+    graph = PrimitiveGraph("p0", num_params=len(function.params))
     scope = make_scope(
         graph,
         function,
@@ -159,7 +159,7 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> Graph:
     return graph
 
 
-def _port(scope: Scope, shape: Sequence[int], order: str) -> Tensor:
+def _port(scope: Scope, shape: Sequence[int], order: str) -> StoredTensor:
     if scope.splits:
         return doubled(scope, shape, order)
     return scope.graph.temp(shape, order, scope.stored(scope.element))

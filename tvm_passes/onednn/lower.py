@@ -24,7 +24,7 @@ from tvm_passes.ir import (
 )
 from tvm_passes.layout import LARGEST_BF16, PLAIN, SPLIT, logical_shape, order_of, storage_of
 from tvm_passes.main_rewriter import MainRewriter
-from tvm_passes.onednn.graph import Graph, Storage, Tensor
+from tvm_passes.onednn.graph import PrimitiveGraph, Storage, StoredTensor
 from tvm_passes.onednn.halves import received, tripled_values
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.onednn.plugin import limited_to, load
@@ -49,18 +49,18 @@ class _PartitionEmitter:
     """Emits one stage-3 function."""
 
     def __init__(self, symbol: str, function: relax.Function) -> None:
-        self.graph = Graph(symbol, num_params=len(function.params))
+        self.graph = PrimitiveGraph(symbol, num_params=len(function.params))
         self.function = function
         self.values: dict[Var, Value] = {}
         self.callees: dict[Var, relax.Function] = {}
         self.weights = _weight_params(function)
 
-    def run(self) -> Graph:
+    def run(self) -> PrimitiveGraph:
         """Graph of the whole partition."""
         for index, param in enumerate(self.function.params):
             shape = static_shape(param.ty)
             kind = "weight" if param in self.weights else "input"
-            tensor = Tensor(shape, Storage(kind, 0, index), dtype=str(param.ty.dtype))
+            tensor = StoredTensor(shape, Storage(kind, 0, index), dtype=str(param.ty.dtype))
             tensor.storage.bytes = tensor.bytes
             self.values[param] = tensor
         for binding in main_bindings(self.function):
@@ -84,9 +84,9 @@ class _PartitionEmitter:
             return fields[expr.index]
         return self.values[expr]
 
-    def tensor(self, expr: Expr) -> Tensor:
+    def tensor(self, expr: Expr) -> StoredTensor:
         value = self.value(expr)
-        assert isinstance(value, Tensor)
+        assert isinstance(value, StoredTensor)
         return value
 
     def call(self, callee: relax.Function, arguments: Sequence[Value]) -> Value:
@@ -112,15 +112,15 @@ class _PartitionEmitter:
             raise BuildError(message, subgraph=labels["subgraph"], unit=UNIT) from error
         return results if isinstance(callee.ret_ty, relax.TupleType) else results[0]
 
-    def transform(self, callee: relax.Function, params: Sequence[Tensor]) -> Tensor:
+    def transform(self, callee: relax.Function, params: Sequence[StoredTensor]) -> StoredTensor:
         destination = order_of(str(callee.attrs["layoutsel.out_layouts"][0]))
         scope = Scope(self.graph, callee, _label(callee, "transform"), operator="layout_transform")
         return scope.convert(params[0], destination, str(callee.ret_ty.dtype))
 
 
-def _in_layout(argument: Value, layout: str) -> Tensor:
+def _in_layout(argument: Value, layout: str) -> StoredTensor:
     """`argument` as its reader says that it lies; what a partition's parameter lacks."""
-    assert isinstance(argument, Tensor)
+    assert isinstance(argument, StoredTensor)
     layout, storage = order_of(layout), storage_of(layout)
     if storage == SPLIT and argument.storage.kind == "input":
         return received(argument, layout)
@@ -151,7 +151,7 @@ def _weight_params(function: relax.Function) -> set[Var]:
     return weights - activations
 
 
-def emit_partition(symbol: str, function: relax.Function) -> Graph:
+def emit_partition(symbol: str, function: relax.Function) -> PrimitiveGraph:
     """Graph of the primitives of a stage-3 function.
 
     Raises
@@ -163,12 +163,12 @@ def emit_partition(symbol: str, function: relax.Function) -> Graph:
     return _PartitionEmitter(symbol, function).run()
 
 
-def create_module(graph: Graph) -> Any:
+def create_module(graph: PrimitiveGraph) -> Any:
     """Runtime module of `graph`."""
     return plugin_function("layoutsel.onednn.create")(graph.to_json())
 
 
-def _pack(graph: Graph, constants: Mapping[int, Constant]) -> tuple[list[int], list[Expr]]:
+def _pack(graph: PrimitiveGraph, constants: Mapping[int, Constant]) -> tuple[list[int], list[Expr]]:
     """Pack the weights of `graph` and renumber its parameters.
 
     Parameters
@@ -222,7 +222,9 @@ def _held(constant: Constant) -> Constant:
     return constant_of(np.where(large, np.copysign(np.float32(LARGEST_BF16), values), values))
 
 
-def _check_halves(graph: Graph, weights: Sequence[Tensor], known: Sequence[Tensor]) -> None:
+def _check_halves(
+    graph: PrimitiveGraph, weights: Sequence[StoredTensor], known: Sequence[StoredTensor]
+) -> None:
     """Reject an unknown weight that must be split into two halves: no primitive splits one at run time."""
     for weight in weights:
         if weight.tripled is not None and weight not in known:
@@ -241,7 +243,7 @@ def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np
     return form, packed
 
 
-def _own_storages(graph: Graph) -> None:
+def _own_storages(graph: PrimitiveGraph) -> None:
     """Give every packable use of a constant weight a storage of its own: each may need another packed form."""
     seen: set[int] = set()
     for node in graph.nodes:
@@ -322,7 +324,7 @@ def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
     return external, value
 
 
-def _failed_node(graph: Graph) -> str:
+def _failed_node(graph: PrimitiveGraph) -> str:
     """Sub-graph of the first primitive of `graph` that oneDNN lacks; empty if it has them all."""
     for node in graph.nodes:
         try:

@@ -12,7 +12,7 @@ from tvm_passes.ir import static_shape
 from tvm_passes.layout import block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Tensor, row_major
+from tvm_passes.onednn.graph import StoredTensor, row_major
 from tvm_passes.onednn.quantized import in_steps_of
 from tvm_passes.onednn.scope import Scope
 
@@ -36,7 +36,7 @@ def reshape(scope: Scope, binding: relax.VarBinding) -> None:
     scope.values[binding.var] = view
 
 
-def _reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor | None:
+def _reshaped(tensor: StoredTensor, shape: Sequence[int]) -> StoredTensor | None:
     """The elements of `tensor` in another shape, without a copy; None where strides cannot say it."""
     strides = tensor.dense_strides
     strides = None if strides is None else reshaped_strides(tensor.shape, strides, shape)
@@ -112,7 +112,9 @@ def concat(scope: Scope, binding: relax.VarBinding) -> None:
     finish(scope, binding.var, scope.node("concat", parts, scope.result(shape), attrs))
 
 
-def _slice(scope: Scope, source: Tensor, axis: int, begin: int, size: int, step: int = 1) -> Tensor:
+def _slice(
+    scope: Scope, source: StoredTensor, axis: int, begin: int, size: int, step: int = 1
+) -> StoredTensor:
     """Elements ``begin``, ``begin + step``, … of `source` along `axis`, as a view."""
     strides = source.dense_strides
     shape = tuple(size if i == axis else extent for i, extent in enumerate(source.shape))

@@ -14,7 +14,7 @@ from tvm.ir import Call
 
 from tvm_passes.ir import Expr, Var, op_name, static_shape
 from tvm_passes.onednn.elementwise import Eltwise, other_operand
-from tvm_passes.onednn.graph import Node, PostOp, Quantization, Tensor
+from tvm_passes.onednn.graph import PostOp, Primitive, Quantization, StoredTensor
 from tvm_passes.onednn.scope import Integers, Scope, Step, is_reference, scalar
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
@@ -126,7 +126,7 @@ def added(scope: Scope, binding: relax.VarBinding, chain: Var) -> Step | None:
     return Step(post_ops=(_linear(1.0 / scale), sum_, back), var=binding.var)
 
 
-def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Node | None:
+def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Primitive | None:
     """The pooling `binding` on integers, where its result becomes integers at once; None where it is one of numbers."""
     integers = scope.integers.get(binding.value.args[0])
     following = scope.only_consumer(binding.var)
@@ -148,7 +148,7 @@ def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -
 
 def in_steps_of(
     scope: Scope, parts: Sequence[Expr], following: relax.VarBinding
-) -> list[Tensor] | None:
+) -> list[StoredTensor] | None:
     """`parts` as integers in the steps that `following` quantises their concatenation to; None where it does not."""
     if op_name(following.value) != "quantize":
         return None
@@ -160,7 +160,7 @@ def in_steps_of(
     return [_requantized(scope, scope.integers[part], steps) for part in parts]
 
 
-def _requantized(scope: Scope, integers: Integers, steps: tuple[float, int, str]) -> Tensor:
+def _requantized(scope: Scope, integers: Integers, steps: tuple[float, int, str]) -> StoredTensor:
     tensor = scope.activation(integers.source)
     if (scalar(integers.scale), integers.zero_point, tensor.dtype) == steps:
         return tensor

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm_passes.ir import static_shape
 from tvm_passes.onednn.contractions import ints, window
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Node
+from tvm_passes.onednn.graph import Primitive
 from tvm_passes.onednn.quantized import average
 from tvm_passes.onednn.scope import Scope
 
@@ -28,7 +28,7 @@ def _pool(scope: Scope, binding: relax.VarBinding, algorithm: str) -> None:
     finish(scope, binding.var, _pooling(scope, binding, {**sizes, "algorithm": algorithm}))
 
 
-def _pooling(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Node:
+def _pooling(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Primitive:
     on_integers = average(scope, binding, attrs) if scope.quantizes else None
     if on_integers is not None:
         return on_integers

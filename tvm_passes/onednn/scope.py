@@ -13,7 +13,14 @@ from tvm import relax
 from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, Var, leaves, static_shape
 from tvm_passes.layout import PLAIN, tensor_layout
-from tvm_passes.onednn.graph import Graph, Node, PostOp, Quantization, Storage, Tensor
+from tvm_passes.onednn.graph import (
+    PostOp,
+    Primitive,
+    PrimitiveGraph,
+    Quantization,
+    Storage,
+    StoredTensor,
+)
 from tvm_passes.onednn.plugin import function as plugin_function
 from tvm_passes.onednn.plugin import get_num_threads, limited_to
 from tvm_passes.ports import Ports, read_ports
@@ -76,7 +83,7 @@ class Step:
     """Type of the integers that the result is stored as; None: as before."""
 
 
-Value = Tensor | list[Tensor]
+Value = StoredTensor | list[StoredTensor]
 """What a variable holds: a tensor, or the fields of a tuple."""
 
 
@@ -84,7 +91,7 @@ Value = Tensor | list[Tensor]
 class Scope:
     """State of emitting one sub-graph function into `graph`."""
 
-    graph: Graph
+    graph: PrimitiveGraph
     body: relax.Function
     subgraph: str
     layout: str = PLAIN
@@ -92,7 +99,7 @@ class Scope:
     """In which activations are stored that the model types float32."""
     splits: bool = False
     """Whether what crosses the sub-graph's boundary is in split storage."""
-    halved: Mapping[Expr, Tensor] = field(default_factory=dict)
+    halved: Mapping[Expr, StoredTensor] = field(default_factory=dict)
     """Activations in split storage."""
     quantizes: bool = False
     """Whether tensors may be integers that stand for numbers."""
@@ -144,7 +151,7 @@ class Scope:
 
     # Values
 
-    def tensor(self, expr: Expr) -> Tensor:
+    def tensor(self, expr: Expr) -> StoredTensor:
         """`expr` as a tensor, in whatever form it lies."""
         if isinstance(expr, Constant):
             return self._constant(expr)
@@ -159,7 +166,7 @@ class Scope:
         """Whether `expr` is a constant, or computed already."""
         return not isinstance(expr, Var) or expr in self.values or expr in self.integers
 
-    def _numbers(self, integers: Integers) -> Tensor:
+    def _numbers(self, integers: Integers) -> StoredTensor:
         source = self.tensor(integers.source)
         if source.storage.kind == "weight":
             raise self.fail("integer weights", "a product of integers")
@@ -176,31 +183,31 @@ class Scope:
         zero_point = None
         if integers.zero_point:
             values = Storage("const", 4, values=(integers.zero_point,), dtype="int32")
-            zero_point = Tensor((1,), values, dtype="int32")
+            zero_point = StoredTensor((1,), values, dtype="int32")
         flat = scale.view((math.prod(scale.shape),))
         return Quantization(operand=operand, scale=flat, mask=mask, zero_point=zero_point)
 
-    def _constant(self, expr: Constant) -> Tensor:
+    def _constant(self, expr: Constant) -> StoredTensor:
         if str(expr.ty.dtype) != "float32":
             raise self.fail(f"a constant of type {expr.ty.dtype}", "float32")
         array = array_of(expr)
         values = tuple(float(item) for item in array.reshape(-1))
         storage = Storage("const", array.nbytes, values=values)
-        return Tensor(static_shape(expr.ty), storage)
+        return StoredTensor(static_shape(expr.ty), storage)
 
     def is_weight(self, expr: Expr) -> bool:
         """Whether `expr` is known when the partition is built."""
         return self.tensor(expr).storage.kind == "weight"
 
-    def laid_out(self, tensor: Tensor) -> str:
+    def laid_out(self, tensor: StoredTensor) -> str:
         """The layout that `tensor` takes in this sub-graph."""
         return tensor_layout(tensor.shape, self.layout)
 
-    def activation(self, expr: Expr) -> Tensor:
+    def activation(self, expr: Expr) -> StoredTensor:
         """`expr` as this sub-graph's activations are."""
         return self.conform(self.tensor(expr))
 
-    def conform(self, tensor: Tensor) -> Tensor:
+    def conform(self, tensor: StoredTensor) -> StoredTensor:
         """`tensor` in this sub-graph's layout and type of elements."""
         return self.convert(tensor, self.laid_out(tensor), self.stored(tensor.dtype))
 
@@ -208,15 +215,15 @@ class Scope:
         """Type of the elements in this sub-graph of an activation that is of `dtype` otherwise."""
         return dtype if dtype in INTEGERS else self.dtype
 
-    def plain(self, tensor: Tensor) -> Tensor:
+    def plain(self, tensor: StoredTensor) -> StoredTensor:
         """`tensor`, row-major and dense."""
         return self.convert(tensor, PLAIN)
 
-    def plain_activation(self, tensor: Tensor) -> Tensor:
+    def plain_activation(self, tensor: StoredTensor) -> StoredTensor:
         """`tensor`, row-major and dense, in this sub-graph's type of elements."""
         return self.convert(tensor, PLAIN, self.stored(tensor.dtype))
 
-    def convert(self, tensor: Tensor, layout: str, dtype: str | None = None) -> Tensor:
+    def convert(self, tensor: StoredTensor, layout: str, dtype: str | None = None) -> StoredTensor:
         """`tensor` in `layout` and, if given, of another type: itself, renamed, or copied."""
         dtype = dtype or tensor.dtype
         if tensor.dtype == dtype:
@@ -228,17 +235,17 @@ class Scope:
         self.append("reorder", [tensor], copy)
         return copy
 
-    def temp(self, shape: Sequence[int]) -> Tensor:
+    def temp(self, shape: Sequence[int]) -> StoredTensor:
         """A new row-major tensor for the result of the operator that is being emitted."""
         return self.graph.temp(shape, dtype=self.stored(self.element))
 
-    def result(self, shape: Sequence[int]) -> Tensor:
+    def result(self, shape: Sequence[int]) -> StoredTensor:
         """A new tensor in this sub-graph's layout for the result of the operator that is being emitted."""
         return self.graph.temp(shape, tensor_layout(shape, self.layout), self.stored(self.element))
 
     def view(
-        self, tensor: Tensor, shape: Sequence[int], strides: Sequence[int] | None = None
-    ) -> Tensor:
+        self, tensor: StoredTensor, shape: Sequence[int], strides: Sequence[int] | None = None
+    ) -> StoredTensor:
         """Other axes over the elements of a plain tensor."""
         assert strides is not None or tensor.strides is None
         return tensor.view(shape, strides=strides)
@@ -246,20 +253,28 @@ class Scope:
     # Nodes
 
     def node(
-        self, op: str, inputs: Sequence[Tensor], output: Tensor, attrs: dict[str, Any] | None = None
-    ) -> Node:
+        self,
+        op: str,
+        inputs: Sequence[StoredTensor],
+        output: StoredTensor,
+        attrs: dict[str, Any] | None = None,
+    ) -> Primitive:
         """A node with this sub-graph's labels, not yet part of the graph."""
-        return Node(op, self.subgraph, self.operator, list(inputs), output, attrs or {})
+        return Primitive(op, self.subgraph, self.operator, list(inputs), output, attrs or {})
 
     def append(
-        self, op: str, inputs: Sequence[Tensor], output: Tensor, attrs: dict[str, Any] | None = None
-    ) -> Node:
+        self,
+        op: str,
+        inputs: Sequence[StoredTensor],
+        output: StoredTensor,
+        attrs: dict[str, Any] | None = None,
+    ) -> Primitive:
         """Add a node to the graph."""
         node = self.node(op, inputs, output, attrs)
         self.graph.nodes.append(node)
         return node
 
-    def implementation_of(self, node: Node) -> str | None:
+    def implementation_of(self, node: Primitive) -> str | None:
         """oneDNN's implementation of `node`; None where it has none."""
         try:
             return implementations(self.graph.to_json([node]))[0]

@@ -6,16 +6,16 @@ import dataclasses
 import math
 
 from tvm_passes.layout import PLAIN, block_size
-from tvm_passes.onednn.graph import Graph, Node, PostOp, Storage, Tensor
+from tvm_passes.onednn.graph import PostOp, Primitive, PrimitiveGraph, Storage, StoredTensor
 
 
-def merge_storages(graph: Graph) -> None:
+def merge_storages(graph: PrimitiveGraph) -> None:
     """Remove the copies of `graph` that a better choice of storage makes superfluous."""
     _concat_in_place(graph)
     _sum_in_place(graph)
 
 
-def _last_first_touch(graph: Graph) -> dict[Storage, tuple[int, int]]:
+def _last_first_touch(graph: PrimitiveGraph) -> dict[Storage, tuple[int, int]]:
     """First and last node that touches each root storage."""
     touched: dict[Storage, tuple[int, int]] = {}
     for time, node in enumerate(graph.nodes):
@@ -26,7 +26,7 @@ def _last_first_touch(graph: Graph) -> dict[Storage, tuple[int, int]]:
     return touched
 
 
-def _parts_contiguous(node: Node) -> bool:
+def _parts_contiguous(node: Primitive) -> bool:
     """Whether the parts of a concatenation lie in its result one after the other."""
     result = node.output
     axis = int(node.attrs["axis"])
@@ -40,16 +40,16 @@ def _parts_contiguous(node: Node) -> bool:
     return all(part.layout == result.layout for part in node.inputs)
 
 
-def _concat_in_place(graph: Graph) -> None:
+def _concat_in_place(graph: PrimitiveGraph) -> None:
     """Let the producers of a concatenation's parts write into its result.
 
     The last concatenation comes first, so that a chain of them (DenseNet) becomes one storage.
     """
-    replacement: dict[int, list[Node]] = {}
+    replacement: dict[int, list[Primitive]] = {}
     for node in reversed(graph.nodes):
         if node.op != "concat" or not _parts_contiguous(node):
             continue
-        copies: list[Node] = []
+        copies: list[Primitive] = []
         offset = node.output.offset
         for part in node.inputs:
             alike = part.layout == node.output.layout
@@ -60,7 +60,7 @@ def _concat_in_place(graph: Graph) -> None:
     graph.nodes = [new for node in graph.nodes for new in replacement.get(id(node), [node])]
 
 
-def _move(tensor: Tensor, storage: Storage, offset: int) -> bool:
+def _move(tensor: StoredTensor, storage: Storage, offset: int) -> bool:
     own = tensor.storage
     if own.kind != "temp" or own.home is not None or not tensor.fills_storage():
         return False
@@ -70,13 +70,13 @@ def _move(tensor: Tensor, storage: Storage, offset: int) -> bool:
     return True
 
 
-def _copy_into(node: Node, part: Tensor, offset: int) -> Node:
+def _copy_into(node: Primitive, part: StoredTensor, offset: int) -> Primitive:
     result = node.output
-    target = Tensor(part.shape, result.storage, result.layout, result.dtype, offset=offset)
+    target = StoredTensor(part.shape, result.storage, result.layout, result.dtype, offset=offset)
     return dataclasses.replace(node, op="reorder", inputs=[part], output=target, attrs={})
 
 
-def _sum_in_place(graph: Graph) -> None:
+def _sum_in_place(graph: PrimitiveGraph) -> None:
     """Accumulate into a residual that nobody reads afterwards, in place of reading it beside."""
     touched = _last_first_touch(graph)
     for time, node in enumerate(graph.nodes):
@@ -96,7 +96,7 @@ def _sum_in_place(graph: Graph) -> None:
 
 
 def _may_accumulate(
-    node: Node, post_op: PostOp, time: int, touched: dict[Storage, tuple[int, int]]
+    node: Primitive, post_op: PostOp, time: int, touched: dict[Storage, tuple[int, int]]
 ) -> bool:
     residual, result = post_op.tensor, node.output
     if post_op.kind != "binary" or post_op.algorithm != "add" or residual is None:

@@ -14,7 +14,7 @@ from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
 from tvm_passes.onednn import contractions, halves, movement, quantized, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise, keeping_nan, limited
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Graph, Tensor
+from tvm_passes.onednn.graph import PrimitiveGraph, StoredTensor
 from tvm_passes.onednn.lrn import lrn_attributes
 from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, Value
 
@@ -56,7 +56,7 @@ int8, the integers that a quantised model has, whatever is between them in float
 """
 
 
-def make_scope(graph: Graph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
+def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
     """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
     precision, algorithm = labels["precision"], labels["algorithm"]
     if precision not in PRECISIONS:
@@ -86,7 +86,7 @@ def _is_quantized(function: relax.Function) -> bool:
     return any(str(ty.dtype) in INTEGERS for ty in types if isinstance(ty, relax.TensorType))
 
 
-def emit(scope: Scope, params: Sequence[Tensor], anchor: str) -> list[Tensor]:
+def emit(scope: Scope, params: Sequence[StoredTensor], anchor: str) -> list[StoredTensor]:
     """Emit the body of a stage-1 or stage-2 sub-graph function on `params`; the results in its layout.
 
     A stage-2 body's transforms are left out: `params` carry their layouts as labels.
@@ -182,7 +182,7 @@ def _emit_elementwise(scope: Scope, binding: relax.VarBinding) -> None:
 _SWAPPABLE = frozenset({"add", "multiply", "maximum", "minimum"})
 
 
-def _emit_lrn(scope: Scope) -> Tensor:
+def _emit_lrn(scope: Scope) -> StoredTensor:
     scope.operator = "lrn"
     operand, attrs = lrn_attributes(scope)
     source = scope.activation(operand)

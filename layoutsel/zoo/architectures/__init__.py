@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from onnx import ModelProto
 
 from layoutsel.errors import InvalidModel
-from layoutsel.zoo.architectures.builder import Graph
+from layoutsel.zoo.architectures.builder import NetworkBuilder
 from layoutsel.zoo.architectures.convnext import convnext_tiny
 from layoutsel.zoo.architectures.inverted_residual import (
     efficientnet_b0,
@@ -23,7 +23,7 @@ from layoutsel.zoo.architectures.yolo import yolo_tiny
 PREFIX = "arch:"
 """What the name of such a model starts with, such as ``arch:mobilenet_v2``."""
 
-ARCHITECTURES: Mapping[str, Callable[[Graph], None]] = {
+ARCHITECTURES: Mapping[str, Callable[[NetworkBuilder], None]] = {
     "bert_base_6l": bert_base_6l,
     "convnext_tiny": convnext_tiny,
     "efficientnet_b0": efficientnet_b0,
@@ -56,6 +56,6 @@ def architecture(name: str, seed: int = 0) -> ModelProto:
     """
     if name not in ARCHITECTURES:
         raise InvalidModel(f"no model {PREFIX}{name}: choose one of {', '.join(ARCHITECTURES)}")
-    graph = Graph(name, seed)
+    graph = NetworkBuilder(name, seed)
     ARCHITECTURES[name](graph)
     return graph.model()

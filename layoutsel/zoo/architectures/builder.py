@@ -15,7 +15,7 @@ _IR_VERSION = 8
 
 
 @dataclass(frozen=True)
-class Value:
+class TensorRef:
     """A tensor of the graph."""
 
     name: str
@@ -23,7 +23,7 @@ class Value:
     """Extent of the axis along which the next layer contracts."""
 
 
-Operand: TypeAlias = "Value | tuple[int, ...] | np.ndarray | float | None"
+Operand: TypeAlias = "TensorRef | tuple[int, ...] | np.ndarray | float | None"
 """A tensor; the shape of a weight to make; a constant; a float32 scalar; nothing, where an input is optional."""
 
 
@@ -32,7 +32,7 @@ def ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-class Graph:
+class NetworkBuilder:
     """A graph under construction."""
 
     def __init__(self, name: str, seed: int = 0) -> None:
@@ -43,12 +43,14 @@ class Graph:
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
 
-    def input(self, name: str, shape: tuple[int, ...], elem_type: int = TensorProto.FLOAT) -> Value:
+    def input(
+        self, name: str, shape: tuple[int, ...], elem_type: int = TensorProto.FLOAT
+    ) -> TensorRef:
         """Add an input, whose second axis holds the channels."""
         self._inputs.append(helper.make_tensor_value_info(name, elem_type, shape))
-        return Value(name, shape[1])
+        return TensorRef(name, shape[1])
 
-    def output(self, value: Value, shape: tuple[int, ...]) -> None:
+    def output(self, value: TensorRef, shape: tuple[int, ...]) -> None:
         """Declare `value` a result."""
         self._outputs.append(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
 
@@ -59,7 +61,7 @@ class Graph:
         channels: int | None = None,
         gain: float = HE_GAIN,
         **attributes: Any,
-    ) -> Value:
+    ) -> TensorRef:
         """Add an operator.
 
         Parameters
@@ -82,8 +84,8 @@ class Graph:
         ]
         self._nodes.append(helper.make_node(op_type, inputs, [f"{name}_out"], name, **attributes))
         if channels is None:
-            channels = next(value.channels for value in operands if isinstance(value, Value))
-        return Value(f"{name}_out", channels)
+            channels = next(value.channels for value in operands if isinstance(value, TensorRef))
+        return TensorRef(f"{name}_out", channels)
 
     def model(self) -> ModelProto:
         """Finish the graph."""
@@ -99,7 +101,7 @@ class Graph:
         """Name of the tensor that an input reads."""
         if operand is None:
             return ""
-        if isinstance(operand, Value):
+        if isinstance(operand, TensorRef):
             return operand.name
         if isinstance(operand, tuple):
             array = random_weight(self._rng, op_type, position, operand, gain)

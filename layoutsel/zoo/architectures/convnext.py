@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from layoutsel.zoo.architectures.builder import Graph, Value
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 from layoutsel.zoo.architectures.layers import IMAGE, classify, conv, layer_norm, mlp
 
 _STAGES = ((96, 3), (192, 3), (384, 9), (768, 3))
 
 
-def convnext_tiny(g: Graph) -> None:
+def convnext_tiny(g: NetworkBuilder) -> None:
     """ConvNeXt-T (Liu et al., 2022)."""
     x = g.input("image", IMAGE)
     for channels, count in _STAGES:
@@ -22,7 +22,7 @@ def convnext_tiny(g: Graph) -> None:
     classify(g, g.op("Flatten", x, axis=1))
 
 
-def _block(g: Graph, x: Value) -> Value:
+def _block(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Filter each channel, then mix the channels of each pixel."""
     y = conv(g, x, x.channels, 7, groups=x.channels, gain=1)
     y = layer_norm(g, g.op("Transpose", y, perm=[0, 2, 3, 1]))
@@ -30,7 +30,7 @@ def _block(g: Graph, x: Value) -> Value:
     return g.op("Add", g.op("Mul", y, (x.channels, 1, 1)), x)
 
 
-def _norm(g: Graph, x: Value) -> Value:
+def _norm(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Normalise along the channels of an image."""
     y = layer_norm(g, g.op("Transpose", x, perm=[0, 2, 3, 1]))
     return g.op("Transpose", y, perm=[0, 3, 1, 2])

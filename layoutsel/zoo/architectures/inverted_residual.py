@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from layoutsel.zoo.architectures.builder import Graph, Value
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 from layoutsel.zoo.architectures.layers import (
     IMAGE,
     SQUEEZED_GAIN,
@@ -76,7 +76,7 @@ class _Block:
     squeeze_act: Layer = relu
     gate: Layer = sigmoid
 
-    def add(self, g: Graph, x: Value) -> Value:
+    def add(self, g: NetworkBuilder, x: TensorRef) -> TensorRef:
         y, width = x, self.expanded
         if width != x.channels:
             y = conv_norm(g, y, width, act=self.act)
@@ -88,7 +88,7 @@ class _Block:
         return g.op("Add", x, y) if same else y
 
 
-def mobilenet_v2(g: Graph) -> None:
+def mobilenet_v2(g: NetworkBuilder) -> None:
     """MobileNet v2, width 1.0 (Sandler et al., 2018)."""
     x = conv_norm(g, g.input("image", IMAGE), 32, 3, 2, act=relu6)
     for expansion, channels, count, stride in _MOBILENET_V2:
@@ -99,7 +99,7 @@ def mobilenet_v2(g: Graph) -> None:
     classify(g, pooled(g, conv_norm(g, x, 1280, act=relu6)))
 
 
-def mobilenet_v3_large(g: Graph) -> None:
+def mobilenet_v3_large(g: NetworkBuilder) -> None:
     """MobileNet v3 large, width 1.0 (Howard et al., 2019)."""
     x = conv_norm(g, g.input("image", IMAGE), 16, 3, 2, act=hard_swish)
     for kernel, expanded, channels, squeezed, act, stride in _MOBILENET_V3_LARGE:
@@ -112,7 +112,7 @@ def mobilenet_v3_large(g: Graph) -> None:
     classify(g, hard_swish(g, fully_connected(g, features, 1280)))
 
 
-def efficientnet_b0(g: Graph) -> None:
+def efficientnet_b0(g: NetworkBuilder) -> None:
     """EfficientNet B0 (Tan and Le, 2019)."""
     x = conv_norm(g, g.input("image", IMAGE), 32, 3, 2, act=silu)
     for expansion, kernel, channels, count, stride in _EFFICIENTNET_B0:

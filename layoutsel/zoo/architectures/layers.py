@@ -6,47 +6,47 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-from layoutsel.zoo.architectures.builder import Graph, Value, ints
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 from layoutsel.zoo.random_weights import HE_GAIN
 
-Layer: TypeAlias = Callable[[Graph, Value], Value]
+Layer: TypeAlias = Callable[[NetworkBuilder, TensorRef], TensorRef]
 
 IMAGE = (1, 3, 224, 224)
 CLASSES = 1000
 _PATCH = 16
 
 
-def relu(g: Graph, x: Value) -> Value:
+def relu(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Rectify."""
     return g.op("Relu", x)
 
 
-def relu6(g: Graph, x: Value) -> Value:
+def relu6(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Clip to [0, 6]."""
     return g.op("Clip", x, 0.0, 6.0)
 
 
-def sigmoid(g: Graph, x: Value) -> Value:
+def sigmoid(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Logistic function."""
     return g.op("Sigmoid", x)
 
 
-def hard_sigmoid(g: Graph, x: Value) -> Value:
+def hard_sigmoid(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Its piecewise linear approximation."""
     return g.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
 
 
-def silu(g: Graph, x: Value) -> Value:
+def silu(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """``x · sigmoid(x)``."""
     return g.op("Mul", x, g.op("Sigmoid", x))
 
 
-def hard_swish(g: Graph, x: Value) -> Value:
+def hard_swish(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """``x · hard_sigmoid(x)``."""
     return g.op("HardSwish", x)
 
 
-def gelu(g: Graph, x: Value) -> Value:
+def gelu(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """``x · (1 + erf(x / √2)) / 2``."""
     shifted = g.op("Add", g.op("Erf", g.op("Div", x, math.sqrt(2))), 1.0)
     return g.op("Mul", g.op("Mul", x, shifted), 0.5)
@@ -59,8 +59,8 @@ SQUEEZED_GAIN = 4.0
 
 
 def conv(
-    g: Graph,
-    x: Value,
+    g: NetworkBuilder,
+    x: TensorRef,
     channels: int,
     size: int = 1,
     stride: int = 1,
@@ -68,7 +68,7 @@ def conv(
     *,
     bias: bool = True,
     gain: float = HE_GAIN,
-) -> Value:
+) -> TensorRef:
     """Convolve so that the extent shrinks by `stride` exactly: padded where windows overlap."""
     weight = (channels, x.channels // groups, size, size)
     pad = 0 if size == stride else (size - 1) // 2
@@ -79,8 +79,8 @@ def conv(
 
 
 def conv_norm(
-    g: Graph,
-    x: Value,
+    g: NetworkBuilder,
+    x: TensorRef,
     channels: int,
     size: int = 1,
     stride: int = 1,
@@ -88,7 +88,7 @@ def conv_norm(
     *,
     act: Layer | None = None,
     gain: float | None = None,
-) -> Value:
+) -> TensorRef:
     """Convolution, batch normalisation, activation."""
     gain = gain or (HE_GAIN if act else _LINEAR_GAIN)
     y = conv(g, x, channels, size, stride, groups, bias=False, gain=gain)
@@ -97,47 +97,47 @@ def conv_norm(
 
 
 def squeeze_excite(
-    g: Graph, x: Value, width: int, act: Layer = relu, gate: Layer = sigmoid
-) -> Value:
+    g: NetworkBuilder, x: TensorRef, width: int, act: Layer = relu, gate: Layer = sigmoid
+) -> TensorRef:
     """Scale channels by a gate that depends on their means (Hu et al., 2018)."""
     squeezed = act(g, conv(g, g.op("GlobalAveragePool", x), width))
     return g.op("Mul", x, gate(g, conv(g, squeezed, x.channels)))
 
 
-def layer_norm(g: Graph, x: Value) -> Value:
+def layer_norm(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Normalise along the last axis."""
     return g.op("LayerNormalization", x, *[(x.channels,)] * 2, axis=-1, epsilon=1e-6)
 
 
-def linear(g: Graph, x: Value, channels: int, gain: float = 1.0) -> Value:
+def linear(g: NetworkBuilder, x: TensorRef, channels: int, gain: float = 1.0) -> TensorRef:
     """Multiply the last axis of a tensor of more than two axes by a matrix."""
     y = g.op("MatMul", x, (x.channels, channels), channels=channels, gain=gain)
     return g.op("Add", y, (channels,))
 
 
-def mlp(g: Graph, x: Value, hidden: int) -> Value:
+def mlp(g: NetworkBuilder, x: TensorRef, hidden: int) -> TensorRef:
     """Two matrices with GELU between."""
     return linear(g, gelu(g, linear(g, x, hidden)), x.channels)
 
 
-def patches(g: Graph, image: Value, width: int) -> tuple[Value, int]:
+def patches(g: NetworkBuilder, image: TensorRef, width: int) -> tuple[TensorRef, int]:
     """Embed patches of 16x16 pixels; result: a tensor (1, count, `width`), and the count."""
     count = (IMAGE[2] // _PATCH) * (IMAGE[3] // _PATCH)
     y = conv(g, image, width, _PATCH, _PATCH, gain=1)
     return g.op("Transpose", g.op("Reshape", y, ints(1, width, count)), perm=[0, 2, 1]), count
 
 
-def fully_connected(g: Graph, x: Value, channels: int, gain: float = 1.0) -> Value:
+def fully_connected(g: NetworkBuilder, x: TensorRef, channels: int, gain: float = 1.0) -> TensorRef:
     """Multiply a row of features by a matrix."""
     weight = (channels, x.channels)
     return g.op("Gemm", x, weight, (channels,), channels=channels, gain=gain, transB=1)
 
 
-def classify(g: Graph, features: Value) -> None:
+def classify(g: NetworkBuilder, features: TensorRef) -> None:
     """End a network with the scores of its classes, read off a row of features."""
     g.output(fully_connected(g, features, CLASSES), (1, CLASSES))
 
 
-def pooled(g: Graph, x: Value) -> Value:
+def pooled(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Average every channel to a row of features."""
     return g.op("Flatten", g.op("GlobalAveragePool", x), axis=1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from layoutsel.zoo.architectures.builder import Graph
+from layoutsel.zoo.architectures.builder import NetworkBuilder
 from layoutsel.zoo.architectures.layers import IMAGE, classify, layer_norm, mlp, patches
 
 _WIDTH, _LAYERS = 512, 8
 
 
-def mixer_s16(g: Graph) -> None:
+def mixer_s16(g: NetworkBuilder) -> None:
     """MLP-Mixer S/16 (Tolstikhin et al., 2021)."""
     x, count = patches(g, g.input("image", IMAGE), _WIDTH)
     for _ in range(_LAYERS):

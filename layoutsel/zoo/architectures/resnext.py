@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layoutsel.zoo.architectures.builder import Graph, Value
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 from layoutsel.zoo.architectures.layers import (
     IMAGE,
     SQUEEZED_GAIN,
@@ -14,7 +14,7 @@ from layoutsel.zoo.architectures.layers import (
 )
 
 
-def resnext50_32x4d(g: Graph) -> None:
+def resnext50_32x4d(g: NetworkBuilder) -> None:
     """ResNeXt-50 of 32 groups (Xie et al., 2017)."""
     x = conv_norm(g, g.input("image", IMAGE), 64, 7, 2, act=relu)
     x = g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -25,7 +25,7 @@ def resnext50_32x4d(g: Graph) -> None:
     classify(g, pooled(g, x))
 
 
-def regnet_y(g: Graph) -> None:
+def regnet_y(g: NetworkBuilder) -> None:
     """RegNetY of 800 million multiply-adds (Radosavovic et al., 2020)."""
     x = conv_norm(g, g.input("image", IMAGE), 32, 3, 2, act=relu)
     for width, count in ((64, 1), (144, 3), (320, 8), (784, 2)):
@@ -37,8 +37,14 @@ def regnet_y(g: Graph) -> None:
 
 
 def _bottleneck(
-    g: Graph, x: Value, width: int, channels: int, stride: int, groups: int, squeezed: int = 0
-) -> Value:
+    g: NetworkBuilder,
+    x: TensorRef,
+    width: int,
+    channels: int,
+    stride: int,
+    groups: int,
+    squeezed: int = 0,
+) -> TensorRef:
     """Add to `x`, projected where its shape changes, a 1x1, a grouped 3x3 and a 1x1 convolution."""
     y = conv_norm(g, x, width, act=relu)
     y = conv_norm(g, y, width, 3, stride, groups, act=relu)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import TensorProto
 
-from layoutsel.zoo.architectures.builder import Graph, Value, ints
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 from layoutsel.zoo.architectures.layers import IMAGE, classify, layer_norm, linear, mlp, patches
 
 _HEAD_WIDTH = 64
@@ -18,7 +18,7 @@ _MASKED = -10000.0
 """Added to the score of a masked token."""
 
 
-def vit_small_16(g: Graph) -> None:
+def vit_small_16(g: NetworkBuilder) -> None:
     """Vision transformer of small width (Dosovitskiy et al., 2021; Touvron et al., 2021)."""
     width = _VIT_WIDTH
     x, count = patches(g, g.input("image", IMAGE), width)
@@ -32,7 +32,7 @@ def vit_small_16(g: Graph) -> None:
     classify(g, g.op("Gather", layer_norm(g, x), np.array(0), axis=1))
 
 
-def bert_base_6l(g: Graph) -> None:
+def bert_base_6l(g: NetworkBuilder) -> None:
     """The first six layers of BERT-base (Devlin et al., 2019), without the pooler, for 128 tokens."""
     ids, mask, types = (
         g.input(name, (1, _TOKENS), TensorProto.INT64)
@@ -49,18 +49,18 @@ def bert_base_6l(g: Graph) -> None:
     g.output(x, (1, _TOKENS, _BERT_WIDTH))
 
 
-def _embedded(g: Graph, ids: Value, rows: int) -> Value:
+def _embedded(g: NetworkBuilder, ids: TensorRef, rows: int) -> TensorRef:
     return g.op("Gather", (rows, _BERT_WIDTH), ids, channels=_BERT_WIDTH, axis=0)
 
 
-def _penalty(g: Graph, mask: Value) -> Value:
+def _penalty(g: NetworkBuilder, mask: TensorRef) -> TensorRef:
     """What is added to the scores; `mask` is one for each token to attend to."""
     rows = g.op("Unsqueeze", mask, ints(1, 2))
     masked = g.op("Sub", 1.0, g.op("Cast", rows, to=TensorProto.FLOAT))
     return g.op("Mul", masked, _MASKED)
 
 
-def _joint_heads(g: Graph, x: Value, tokens: int) -> list[Value]:
+def _joint_heads(g: NetworkBuilder, x: TensorRef, tokens: int) -> list[TensorRef]:
     """Queries, keys and values by one matrix, each (1, heads, tokens, width of a head)."""
     shape = ints(1, tokens, 3, x.channels // _HEAD_WIDTH, _HEAD_WIDTH)
     y = g.op("Reshape", linear(g, x, 3 * x.channels), shape, channels=x.channels)
@@ -68,7 +68,7 @@ def _joint_heads(g: Graph, x: Value, tokens: int) -> list[Value]:
     return [g.op("Gather", y, np.array(index), axis=0) for index in range(3)]
 
 
-def _separate_heads(g: Graph, x: Value, tokens: int) -> list[Value]:
+def _separate_heads(g: NetworkBuilder, x: TensorRef, tokens: int) -> list[TensorRef]:
     """Queries, keys and values by a matrix each, as of :func:`_joint_heads`."""
     shape = ints(1, tokens, x.channels // _HEAD_WIDTH, _HEAD_WIDTH)
     split = [g.op("Reshape", linear(g, x, x.channels), shape) for _ in range(3)]
@@ -76,8 +76,12 @@ def _separate_heads(g: Graph, x: Value, tokens: int) -> list[Value]:
 
 
 def _attend(
-    g: Graph, heads: list[Value], tokens: int, width: int, penalty: Value | None = None
-) -> Value:
+    g: NetworkBuilder,
+    heads: list[TensorRef],
+    tokens: int,
+    width: int,
+    penalty: TensorRef | None = None,
+) -> TensorRef:
     """Attention of all heads; result: (1, `tokens`, `width`)."""
     query, key, value = heads
     scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from layoutsel.zoo.architectures.builder import Graph, Value
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 from layoutsel.zoo.architectures.layers import conv, conv_norm, relu, sigmoid
 
 _SIDE = 256
 _WIDTHS = (32, 64, 128, 256, 512)
 
 
-def unet(g: Graph) -> None:
+def unet(g: NetworkBuilder) -> None:
     """U-Net of five levels for one class (Ronneberger et al., 2015; Buda et al., 2019)."""
     x = g.input("image", (1, 3, _SIDE, _SIDE))
     skips = []
@@ -22,11 +22,11 @@ def unet(g: Graph) -> None:
     g.output(sigmoid(g, conv(g, x, 1, gain=1)), (1, 1, _SIDE, _SIDE))
 
 
-def _double_conv(g: Graph, x: Value, channels: int) -> Value:
+def _double_conv(g: NetworkBuilder, x: TensorRef, channels: int) -> TensorRef:
     return conv_norm(g, conv_norm(g, x, channels, 3, act=relu), channels, 3, act=relu)
 
 
-def _joined(g: Graph, x: Value, skip: Value) -> Value:
+def _joined(g: NetworkBuilder, x: TensorRef, skip: TensorRef) -> TensorRef:
     """Double the extent of `x` and set it beside `skip`."""
     width = skip.channels
     up = g.op(

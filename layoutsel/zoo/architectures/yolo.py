@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layoutsel.zoo.architectures.builder import Graph, Value, ints
+from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 from layoutsel.zoo.architectures.layers import conv, conv_norm, sigmoid, silu
 
 _SIDE = 320
@@ -14,7 +14,7 @@ _FIELDS = 85
 _DOWN = 2
 
 
-def yolo_tiny(g: Graph) -> None:
+def yolo_tiny(g: NetworkBuilder) -> None:
     """YOLOv5n (Ultralytics, release 7.0) without the decoding of boxes."""
     x = conv_norm(g, g.input("image", (1, 3, _SIDE, _SIDE)), 16, 6, _DOWN, act=silu)
     levels = []
@@ -36,7 +36,9 @@ def yolo_tiny(g: Graph) -> None:
     g.output(g.op("Concat", *heads, axis=1), (1, boxes, _FIELDS))
 
 
-def _csp(g: Graph, x: Value, channels: int, count: int = 1, *, shortcut: bool = True) -> Value:
+def _csp(
+    g: NetworkBuilder, x: TensorRef, channels: int, count: int = 1, *, shortcut: bool = True
+) -> TensorRef:
     """Send half of the channels through `count` bottlenecks (Wang et al., 2020)."""
     half = channels // 2
     deep = conv_norm(g, x, half, act=silu)
@@ -46,7 +48,7 @@ def _csp(g: Graph, x: Value, channels: int, count: int = 1, *, shortcut: bool = 
     return conv_norm(g, _concat(g, deep, conv_norm(g, x, half, act=silu)), channels, act=silu)
 
 
-def _pyramid_pooling(g: Graph, x: Value) -> Value:
+def _pyramid_pooling(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     """Join maxima over windows of 5, 9 and 13."""
     pools = [conv_norm(g, x, x.channels // 2, act=silu)]
     for _ in range(3):
@@ -54,11 +56,11 @@ def _pyramid_pooling(g: Graph, x: Value) -> Value:
     return conv_norm(g, _concat(g, *pools), x.channels, act=silu)
 
 
-def _concat(g: Graph, *values: Value) -> Value:
+def _concat(g: NetworkBuilder, *values: TensorRef) -> TensorRef:
     return g.op("Concat", *values, channels=sum(value.channels for value in values), axis=1)
 
 
-def _upsampled(g: Graph, x: Value) -> Value:
+def _upsampled(g: NetworkBuilder, x: TensorRef) -> TensorRef:
     scales = np.array([1, 1, 2, 2], np.float32)
     return g.op(
         "Resize", x, None, scales, mode="nearest", nearest_mode="floor",
@@ -66,7 +68,7 @@ def _upsampled(g: Graph, x: Value) -> Value:
     )  # fmt: skip
 
 
-def _head(g: Graph, x: Value, side: int) -> Value:
+def _head(g: NetworkBuilder, x: TensorRef, side: int) -> TensorRef:
     """Predictions of each pixel and anchor, one per row."""
     y = conv(g, x, _ANCHORS * _FIELDS, gain=1)
     y = g.op("Reshape", y, ints(1, _ANCHORS, _FIELDS, side, side))

@@ -1,0 +1,74 @@
+"""A registry: lazy, ordered, open to other packages, closed to a second entry of one name."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from tvm_passes import registry
+from tvm_passes.errors import LayoutselError
+from tvm_passes.registry import Registry
+
+
+@dataclass(frozen=True)
+class _Colour:
+    name: str
+
+
+class _EntryPoint:
+    def __init__(self, name, value):
+        self.name, self._value = name, value
+
+    def load(self):
+        return self._value
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Groups that entries of other packages were looked up in."""
+    groups = []
+
+    def entry_points(*, group):
+        groups.append(group)
+        return [_EntryPoint("z", _Colour("green")), _EntryPoint("a", _Colour("blue"))]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    return groups
+
+
+def test_nothing_is_loaded_before_the_first_access(installed):
+    calls = []
+    colours = Registry("colour", lambda: calls.append("own") or [_Colour("red")])
+    assert calls == []
+    assert installed == []
+    assert "red" in colours
+    assert len(colours) == 3
+    assert calls == ["own"]
+    assert installed == ["layoutsel.colours"]
+
+
+def test_our_own_entries_come_first(installed):
+    colours = Registry("colour", lambda: [_Colour("white"), _Colour("black")])
+    assert list(colours) == ["white", "black", "blue", "green"]
+
+
+def test_an_entry_registered_by_hand_is_found(installed):
+    colours = Registry("colour", lambda: [])
+    pink = _Colour("pink")
+    colours.register(pink)
+    colours.register(pink)
+    assert colours.find("pink") is colours["pink"] is pink
+
+
+def test_a_second_entry_of_one_name_is_refused(installed):
+    colours = Registry("colour", lambda: [_Colour("red")])
+    with pytest.raises(LayoutselError, match="two colours are called 'blue'"):
+        colours.register(_Colour("blue"))
+    assert colours["blue"] == _Colour("blue")
+
+
+def test_an_unknown_name_is_answered_with_those_there_are(installed):
+    colours = Registry("colour", lambda: [_Colour("red")])
+    with pytest.raises(
+        LayoutselError, match="unknown colour 'reed'; expected one of red, blue, green"
+    ):
+        colours.find("reed")

@@ -1,0 +1,112 @@
+"""Registries: tables of one concept each, to which other packages add entries.
+
+An entry is one object in one file, with all that the compiler knows of a layout, a precision, an
+operator, an algorithm or a unit. Importing this does not import TVM.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Generic, Protocol, TypeVar
+
+from tvm_passes.errors import LayoutselError
+
+
+class HasName(Protocol):
+    """An object with a name."""
+
+    @property
+    def name(self) -> str:
+        """Name of the entry, unique in its registry."""
+
+
+Entry = TypeVar("Entry", bound=HasName)
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Entries of one concept by name: our own in their order, then those of other packages by name.
+
+    Entries are loaded at the first access: a registry may be defined where its entries import it.
+    """
+
+    def __init__(self, concept: str, own: Callable[[], Iterable[Entry]]) -> None:
+        """Define a registry.
+
+        Parameters
+        ----------
+        concept
+            Singular noun for messages, such as ``layout``; ``layoutsel.layouts`` is then the
+            entry-point group.
+        own
+            Produces our own entries; called once.
+        """
+        self.concept = concept
+        self._own = own
+        self._entries: dict[str, Entry] | None = None
+
+    @property
+    def group(self) -> str:
+        """Entry-point group of entries from other packages."""
+        return f"layoutsel.{self.concept}s"
+
+    def register(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises
+        ------
+        LayoutselError
+            If the name is taken by another entry.
+        """
+        _add(self._loaded(), entry, self.concept)
+
+    def find(self, name: str) -> Entry:
+        """Find an entry by name.
+
+        Raises
+        ------
+        LayoutselError
+            If there is none; it names those that there are.
+        """
+        entry = self._loaded().get(name)
+        if entry is None:
+            raise LayoutselError(
+                f"unknown {self.concept} {name!r}; expected one of {', '.join(self)}"
+            )
+        return entry
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._loaded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+    def _loaded(self) -> dict[str, Entry]:
+        if self._entries is None:
+            entries: dict[str, Entry] = {}
+            for entry in self._own():
+                _add(entries, entry, self.concept)
+            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+                _add(entries, point.load(), self.concept)
+            self._entries = entries
+        return self._entries
+
+
+def _add(entries: dict[str, Entry], entry: Entry, concept: str) -> None:
+    if entries.setdefault(entry.name, entry) is not entry:
+        raise LayoutselError(
+            f"two {concept}s are called {entry.name!r}; expected unique names: "
+            "rename or uninstall one of them"
+        )
+
+
+def entries_in(package: str, attribute: str) -> list[object]:
+    """Value of `attribute` in each module of `package` that has one, in order of module names."""
+    folder = import_module(package).__path__
+    modules = [import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder)]
+    return [vars(module)[attribute] for module in modules if attribute in vars(module)]
