@@ -10,6 +10,7 @@ from networks import arrays, merged, network, run_onednn, run_reference, weight
 from tvm import relax
 from tvm.relax import op
 
+from layoutsel.units.layouts import packed_layout
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import available
 from tvm_passes.onednn.lower import emit_partition
@@ -136,7 +137,7 @@ READ_TWICE = {
 }
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW16c"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", packed_layout()])
 @pytest.mark.parametrize("name", READ_TWICE)
 def test_a_residual_that_is_read_twice_is_not_overwritten(name, layout):
     def body(x):
@@ -153,7 +154,7 @@ def dense_block(x):
     return op.nn.relu(op.nn.max_pool2d(x, [2, 2], [2, 2]))
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NCHW16c"])
+@pytest.mark.parametrize("layout", ["NCHW", packed_layout()])
 def test_nested_concat_needs_no_copy_but_of_the_input(layout):
     module = network(dense_block, IMAGE)
     operators, _ = primitives(module, layout)
@@ -178,7 +179,7 @@ def local_response(x):
     return op.divide(x, op.power(op.add(scaled, number(2.0)), number(0.75)))
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NCHW16c"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", packed_layout()])
 def test_local_response_normalisation_is_one_primitive(layout):
     module = network(local_response, IMAGE)
     operators, _ = primitives(module, layout)

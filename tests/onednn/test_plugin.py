@@ -23,6 +23,7 @@ from networks import (
 )
 from tvm.relax import op
 
+from layoutsel.units.layouts import packed_layout
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import LowerOnednn, available, set_num_threads, supports
 from tvm_passes.onednn.lower import create_module, emit_partition
@@ -97,7 +98,7 @@ def test_weight_packed_otherwise_is_packed_again():
     module = merged(network(lambda x: op.nn.conv2d(x, weight(64, 32, 3, 3)), IMAGE), NHWC)
     graph = emit_partition("p0", module["p0"])
     (tensor,) = graph.weights()
-    plain = Decision(unit="onednn", layout="NCHW16c")
+    plain = Decision(unit="onednn", layout=packed_layout())
     other = merged(network(lambda x: op.nn.conv2d(x, weight(64, 32, 3, 3)), IMAGE), plain)
     lowered = LowerOnednn()(other)
     text = json.loads(lowered.attrs["external_mods"][0].inspect_source())

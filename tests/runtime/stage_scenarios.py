@@ -25,7 +25,7 @@ def fork(model, x: np.ndarray) -> str:
 
     def same(one) -> str:
         got = one.run("main", {"input.0": x}).result(LIMIT_S)["output.0"]
-        return OK if np.array_equal(got, want) else "wrong"
+        return OK if is_close(got, want) else "wrong"
 
     found = [child(lambda: same(worker)), child(lambda: same(model.worker())), child(lambda: OK)]
     held, go_on = threading.Event(), threading.Event()
@@ -47,6 +47,11 @@ def fork(model, x: np.ndarray) -> str:
         future.result(LIMIT_S)
     found.append(same(worker))
     return OK if found == [OK] * len(found) else str(found)
+
+
+def is_close(got: np.ndarray, want: np.ndarray) -> bool:
+    """Compare results that may come from other numbers of threads, which add in other orders."""
+    return np.allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def worker_inputs(x: np.ndarray):
@@ -84,7 +89,7 @@ def too_late(model, x: np.ndarray) -> str:
             break
         except RunTimeout:
             time.sleep(0.01)
-    right = np.array_equal(again["output.0"], model(x)) and token.cancelled
+    right = is_close(again["output.0"], model(x)) and token.cancelled
     return OK if found == [RunTimeout] * 3 and right else str(found)
 
 

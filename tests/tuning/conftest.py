@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from layoutsel.units.layouts import packed_layout
 from tests.cli.command import layoutsel, succeed
 
-LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
+LAYOUTS = ("NCHW", "NHWC", packed_layout())
 TRIALS = 3
 
 

@@ -14,9 +14,11 @@ from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.tuning.records import read_records
 from layoutsel.tuning.tasks import gather_tasks
+from layoutsel.units.layouts import packed_layout
 from tests.cli.command import refused, succeed
 from tests.tuning.conftest import LAYOUTS, TRIALS, convolution, record_lines
 from tvm_passes.decision import Decision
+from tvm_passes.layout import block_size
 from tvm_passes.tuned import current_database
 
 TUNED = [f"cpu:{layout}:f32:tuned" for layout in LAYOUTS]
@@ -36,7 +38,11 @@ def test_every_layout_gets_its_trials(tuned):
     assert not reading.skipped
     assert len({record.workload_hash for record in reading.records}) == len(LAYOUTS)
     shapes = {record.argument_shapes for record in reading.records}
-    assert ((1, 1, 8, 8, 16), (2, 1, 3, 3, 16, 16), (1, 2, 1, 1, 16), (1, 2, 8, 8, 16)) in shapes
+    block = block_size(packed_layout())
+    chunks, results = 16 // block, 32 // block
+    weight = (results, chunks, 3, 3, block, block)
+    bias, result = (1, results, 1, 1, block), (1, results, 8, 8, block)
+    assert ((1, chunks, 8, 8, block), weight, bias, result) in shapes
     assert "MetaSchedule" not in printed
     assert (folder / "tune.log").stat().st_size
 
