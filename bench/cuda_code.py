@@ -52,7 +52,7 @@ def kernels(session: Session) -> dict[str, tirx.PrimFunc]:
         for turn in range(max(map(len, offered.values()))):
             decisions = {id_: these[turn % len(these)] for id_, these in offered.items()}
             module = lower(
-                RewriteLayouts(decisions, devices=frozenset({"cuda"}))(session.graph.module)
+                RewriteLayouts(decisions, devices=frozenset({"cuda"}))(session.functions.module)
             )
             found |= {
                 gv.name_hint: code

@@ -36,7 +36,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         seen.add(subgraph.structural_hash)
         activation, weight = subgraph.inputs[0], subgraph.weights[0]
         for decision in offers.candidates[subgraph.id].decisions:
-            function = session.graph.functions[subgraph.id]
+            function = session.functions[subgraph.id]
             candidate = build_candidate(function, decision, host_target())
             times, shares = [], []
             for _ in range(TURNS):

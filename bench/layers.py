@@ -22,8 +22,8 @@ from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import BF16, F32, SPLIT_BF16
+from layoutsel.cost.graph import Subgraph
 from layoutsel.device.threads import set_threads
-from layoutsel.model.graph import Subgraph
 from tvm_passes import amx
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
@@ -62,7 +62,7 @@ def _row(
     decision: Decision,
     peaks: Mapping[str, Measure],
 ) -> dict[str, Any]:
-    function = session.graph.functions[subgraph.id]
+    function = session.functions[subgraph.id]
     candidate = build_candidate(function, decision, host_target())
     by_tiles = decision.precision != F32 and "tiles" in peaks
     work = subgraph.flops * PRODUCTS[decision.precision]

@@ -44,7 +44,7 @@ def rows(shape: str, threads: int) -> Iterator[dict[str, Any]]:
     set_threads(threads)
     session = Session.open(product(*map(int, shape.split("x"))), threads=threads, precision="auto")
     (subgraph,) = (one for one in session.graph.subgraphs if one.anchor == "matmul")
-    function = session.graph.functions[subgraph.id]
+    function = session.functions[subgraph.id]
     decisions = [
         Decision(unit=unit, precision=precision, algorithm=algorithm)
         for unit, algorithms in (("amx", tuple(ALGORITHMS)), ("onednn", ("direct",)))

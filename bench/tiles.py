@@ -16,8 +16,8 @@ from script import run
 from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
 from layoutsel.compile.session import Session
+from layoutsel.cost.graph import Subgraph
 from layoutsel.device.threads import set_threads
-from layoutsel.model.graph import Subgraph
 from tvm_passes.amx.blocking import ALGORITHMS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
@@ -48,7 +48,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
 def _rows(
     session: Session, subgraph: Subgraph, times: int, peak_gflops: float
 ) -> Iterator[dict[str, Any]]:
-    function = session.graph.functions[subgraph.id]
+    function = session.functions[subgraph.id]
     decisions = [
         Decision(unit=unit, layout=layout, precision=precision, algorithm=algorithm)
         for unit, layout, precision, algorithm in ASKED

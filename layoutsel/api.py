@@ -247,7 +247,7 @@ def build_as_planned(
     check_fits(
         chosen,
         model_hash=session.model.content_hash,
-        ids=[subgraph.id for subgraph in session.graph.subgraphs],
+        ids=session.graph.ids,
         machine=None if allow_foreign_plan else here,
     )
     if chosen.machine != here:

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tvm import relax
 
 from layoutsel.building.build import generate_code, lower_decisions
+from layoutsel.building.functions import Functions
 from layoutsel.model import import_model
-from layoutsel.model.graph import ModelGraph
 from tests.reference import run_onnx
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cancel_transforms import CancelTransforms
@@ -177,16 +177,16 @@ def infer(case: Case) -> np.ndarray:
     return run_onnx(bare.model(), zeros)[0]
 
 
-def partitioned(model: onnx.ModelProto) -> ModelGraph:
-    """The sub-graphs of a model."""
+def partitioned(model: onnx.ModelProto) -> Functions:
+    """The code of the sub-graphs of a model."""
     imported = import_model(model)
-    return ModelGraph.read(PartitionSubgraphs()(CancelTransforms()(imported.module)))
+    return Functions(PartitionSubgraphs()(CancelTransforms()(imported.module)))
 
 
-def declines(graph: ModelGraph, decision: Decision) -> list[Decline]:
+def declines(functions: Functions, decision: Decision) -> list[Decline]:
     """Why the unit of `decision` does not run products so."""
     backend = BACKENDS[decision.unit]
-    answers = (backend.supports(function, decision) for function in products(graph))
+    answers = (backend.supports(function, decision) for function in products(functions))
     return [answer for answer in answers if answer is not None]
 
 
@@ -195,9 +195,9 @@ _PRODUCTS = {"matmul", *(f"nn.conv{n}d{kind}" for n in (1, 2, 3) for kind in (""
 
 def verdicts(case: Case, unit: str, decisions: Iterable[str], *, constant: bool) -> list[str]:
     """Which of `decisions` a unit takes for a case, and which of them it has a kernel for."""
-    graph = partitioned(case.model(constant=constant))
+    functions = partitioned(case.model(constant=constant))
     backend, found = BACKENDS[unit], []
-    for function in products(graph):
+    for function in products(functions):
         for text in decisions if str(function.attrs["layoutsel.anchor"]) in _PRODUCTS else ():
             decision = Decision.parse(f"{unit}:{text}")
             if backend.supports(function, decision) is None:
@@ -207,13 +207,13 @@ def verdicts(case: Case, unit: str, decisions: Iterable[str], *, constant: bool)
     return found
 
 
-def products(graph: ModelGraph) -> list[relax.Function]:
+def products(functions: Functions) -> list[relax.Function]:
     """The sub-graphs that are more than a copy, such as that of a bias."""
-    kinds = ((f, str(f.attrs["layoutsel.anchor"])) for f in graph.functions.values())
+    kinds = ((f, str(f.attrs["layoutsel.anchor"])) for f in functions.values())
     return [function for function, anchor in kinds if anchor != "movement"]
 
 
-def build_on(graph: ModelGraph, decision: Decision) -> Callable[..., np.ndarray]:
+def build_on(functions: Functions, decision: Decision) -> Callable[..., np.ndarray]:
     """A model as a function of arrays or of tensors of TVM.
 
     Each of its sub-graphs has `decision`, or its unit's plain one where that is declined, or the CPU's.
@@ -221,9 +221,9 @@ def build_on(graph: ModelGraph, decision: Decision) -> Callable[..., np.ndarray]
     choices = (decision, Decision(unit=decision.unit), Decision(unit="cpu"))
     decisions = {
         subgraph: next(d for d in choices if BACKENDS[d.unit].supports(function, d) is None)
-        for subgraph, function in graph.functions.items()
+        for subgraph, function in functions.items()
     }
-    lowered = lower_decisions(graph, decisions)
+    lowered = lower_decisions(functions, decisions)
     assert lowered.decisions == decisions, "one fell back"
     machine = relax.VirtualMachine(generate_code(lowered.module, lowered.target), tvm.cpu())
     weights = tvm.runtime.convert([tvm.runtime.tensor(array) for array in lowered.weights])
@@ -235,9 +235,9 @@ def build_on(graph: ModelGraph, decision: Decision) -> Callable[..., np.ndarray]
     return call
 
 
-def run_on(graph: ModelGraph, decision: Decision, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+def run_on(functions: Functions, decision: Decision, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
     """The result of a model under :func:`build_on`."""
-    return build_on(graph, decision)(*feeds.values())
+    return build_on(functions, decision)(*feeds.values())
 
 
 def random_feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:

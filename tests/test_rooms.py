@@ -75,3 +75,19 @@ def test_imports_go_down(room):
         if room_of(name) not in below
     }
     assert not upward
+
+
+WITHOUT_CODE = ("cli", "report", "evaluation", "planning", "cost", "device")
+"""Rooms that see sub-graphs as shapes and edges: their code is for building and units."""
+
+
+@pytest.mark.parametrize("room", WITHOUT_CODE)
+def test_no_room_opens_code_that_needs_none(room):
+    opened = {
+        f"{file.relative_to(FOLDER)}:{node.lineno}"
+        for file in FILES
+        if file.relative_to(FOLDER).with_suffix("").parts[0] == room
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "functions"
+    }
+    assert not opened

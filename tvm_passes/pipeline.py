@@ -20,7 +20,7 @@ from tvm_passes.normalize import normalize
 from tvm_passes.order_subgraphs import OrderSubgraphs
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.place_devices import PlaceDevices, devices_of
-from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
+from tvm_passes.rewrite_layouts import RewriteLayouts, functions_of
 from tvm_passes.split_stages import StagePart, join_stages, split_stages
 from tvm_passes.stages import Stages, entry_name
 
@@ -41,8 +41,7 @@ def default_decisions(module: tvm.IRModule) -> dict[SubgraphId, Decision]:
             (p for p in preferences if BACKENDS[p.unit].supports(function, p) is None),
             PREFERENCES[-1],
         )
-        for function in module.functions.values()
-        if (subgraph := subgraph_id(function)) is not None
+        for subgraph, function in functions_of(module).items()
     }
 
 

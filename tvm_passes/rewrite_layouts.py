@@ -34,6 +34,15 @@ def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
     return SubgraphId(str(attrs["layoutsel.subgraph"])) if _has(attrs, "subgraph") else None
 
 
+def functions_of(module: tvm.IRModule) -> dict[SubgraphId, relax.Function]:
+    """Sub-graph functions of a partitioned module, by id."""
+    return {
+        subgraph: function
+        for function in module.functions.values()
+        if (subgraph := subgraph_id(function)) is not None
+    }
+
+
 def _has(attrs: tvm.ir.DictAttrs | None, key: str) -> bool:
     return attrs is not None and f"layoutsel.{key}" in attrs
 
@@ -162,11 +171,7 @@ def check_decisions(
     IllegalDecision
         If a sub-graph has no decision, or if a decision names an unknown sub-graph, layout or precision.
     """
-    functions = {
-        subgraph: function
-        for function in module.functions.values()
-        if (subgraph := subgraph_id(function)) is not None
-    }
+    functions = functions_of(module)
     for subgraph in functions.keys() - decisions.keys():
         raise IllegalDecision(
             f"sub-graph {subgraph} has no decision: got {len(decisions)} decisions "

@@ -19,8 +19,8 @@ from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.compile.verification import Reference, VerificationSample, checks_of, reference_of
+from layoutsel.cost.graph import Subgraph
 from layoutsel.errors import LayoutselError
-from layoutsel.model.graph import Subgraph
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.units.base import units
 from tvm_passes.decision import Decision

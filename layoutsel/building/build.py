@@ -12,9 +12,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from layoutsel.building.functions import Functions
 from layoutsel.device.entry_points import EntryPoint
 from layoutsel.device.signature import Signature
-from layoutsel.model.graph import ModelGraph
 from tvm_passes import cuda
 from tvm_passes.arrays import array_of
 from tvm_passes.backends import BACKENDS
@@ -67,7 +67,7 @@ class Lowered:
 
 
 def lower_decisions(
-    graph: ModelGraph,
+    functions: Functions,
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target | None = None,
     order: Sequence[SubgraphId] = (),
@@ -92,7 +92,7 @@ def lower_decisions(
     while True:
         try:
             module, entries = _lower(
-                graph.module, decisions, target, stages, frozenset(not_transforming), order
+                functions.module, decisions, target, stages, frozenset(not_transforming), order
             )
             break
         except (BuildError, Declined) as error:

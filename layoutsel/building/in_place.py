@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from layoutsel.model.graph import Edge, ModelGraph, Subgraph
+from layoutsel.building.functions import Functions
+from layoutsel.cost.graph import Edge, Graph, Subgraph
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ports import port_layouts
 
@@ -18,12 +19,13 @@ Port = tuple[SubgraphId | None, int]
 class InPlaceConcats:
     """The concatenations of a graph as far as its structure tells; decisions may still keep a part from its place."""
 
-    graph: ModelGraph
+    graph: Graph
+    functions: Functions
     parts: Mapping[Port, SubgraphId]
     """Tensors that can be written in place, with the concatenation that each is a part of."""
 
     @classmethod
-    def read(cls, graph: ModelGraph) -> InPlaceConcats:
+    def read(cls, graph: Graph, functions: Functions) -> InPlaceConcats:
         """Find the tensors that one concatenation takes, and beside it none but element-wise sub-graphs."""
         readers: dict[Port, list[Edge]] = defaultdict(list)
         for edge in graph.edges:
@@ -38,13 +40,13 @@ class InPlaceConcats:
                 and all(_follows(graph, e) for e in others)
             ):
                 parts[port] = joining[0]
-        return cls(graph, parts)
+        return cls(graph, functions, parts)
 
     def copied(self, subgraph: Subgraph, decision: Decision) -> float:
         """Share of its inputs that a sub-graph, if it is a concatenation, has to copy under `decision`."""
         if decision.unit != "cpu" or not _is_concat(subgraph):
             return 1.0
-        inputs, outputs = port_layouts(self.graph.functions[subgraph.id], decision)
+        inputs, outputs = port_layouts(self.functions[subgraph.id], decision)
         if any(layout != outputs[0] for layout in inputs):
             return 1.0
         edges = [edge for edge in self.graph.edges if edge.consumer == subgraph.id]
@@ -61,9 +63,9 @@ def _is_concat(subgraph: Subgraph) -> bool:
     return subgraph.operators == ("concat",) and channels and len(subgraph.outputs[0].shape) == 4
 
 
-def _joins(graph: ModelGraph, edge: Edge) -> bool:
+def _joins(graph: Graph, edge: Edge) -> bool:
     return edge.consumer is not None and _is_concat(graph.by_id[edge.consumer])
 
 
-def _follows(graph: ModelGraph, edge: Edge) -> bool:
+def _follows(graph: Graph, edge: Edge) -> bool:
     return edge.consumer is not None and graph.by_id[edge.consumer].anchor == "elementwise"

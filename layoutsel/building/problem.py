@@ -1,13 +1,15 @@
-"""ModelGraph + candidates + costs → PlanningProblem: the last place that knows both TVM and the planner."""
+"""Candidates and costs of a graph make a planning problem: the last place that knows both TVM and the planner."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tvm import relax
+
+from layoutsel.building.functions import Functions
+from layoutsel.cost.graph import Graph, Subgraph
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, TensorUse
-from layoutsel.model.graph import Edge, ModelGraph, Subgraph
 from layoutsel.planning.prices import PriceBoundaries, price_all
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.units.base import Admits, Unit
@@ -45,12 +47,15 @@ class Priced:
 
 
 def gather_candidates(
-    graph: ModelGraph, units: Mapping[str, Unit], admits: Admits = lambda _subgraph, _decision: True
+    graph: Graph,
+    functions: Functions,
+    units: Mapping[str, Unit],
+    admits: Admits = lambda _subgraph, _decision: True,
 ) -> dict[SubgraphId, Candidates]:
     """What every unit offers for every sub-graph, of what `admits` lets pass."""
     gathered = {}
     for subgraph in graph.subgraphs:
-        function = graph.functions[subgraph.id]
+        function = functions[subgraph.id]
         answers = [
             answer
             for unit in units.values()
@@ -68,7 +73,8 @@ def gather_candidates(
 
 
 def planning_problem(
-    graph: ModelGraph,
+    graph: Graph,
+    functions: Functions,
     candidates: Mapping[SubgraphId, Candidates],
     price: Callable[[Subgraph, Decision], Priced | Decline],
     boundaries: PriceBoundaries,
@@ -84,23 +90,23 @@ def planning_problem(
         If a sub-graph is left without a candidate.
     """
     nodes = tuple(
-        _node(graph, subgraph, candidates[subgraph.id], price) for subgraph in graph.subgraphs
+        _node(functions[subgraph.id], subgraph, candidates[subgraph.id], price)
+        for subgraph in graph.subgraphs
     )
     return PlanningProblem(
         nodes=nodes,
-        tensors=price_all(tensors(graph.edges), nodes, boundaries),
+        tensors=price_all(graph.tensors, nodes, boundaries),
         model_name=name,
         model_hash=content_hash,
     )
 
 
 def _node(
-    graph: ModelGraph,
+    function: relax.Function,
     subgraph: Subgraph,
     candidates: Candidates,
     price: Callable[[Subgraph, Decision], Priced | Decline],
 ) -> PricedSubgraph:
-    function = graph.functions[subgraph.id]
     options, declines = [], [*candidates.declines, *candidates.generic]
     for decision in candidates.decisions:
         priced = price(subgraph, decision)
@@ -132,21 +138,3 @@ def _node(
 def memory_of(backend: Backend) -> str:
     """Where a unit computes, as planning problems name it."""
     return HOST if backend.device == devices.HOST else backend.device
-
-
-def tensors(edges: Iterable[Edge]) -> list[Tensor]:
-    """The tensors of a graph with all their uses, not yet priced."""
-    grouped: dict[tuple[SubgraphId | None, int], list[Edge]] = {}
-    for edge in edges:
-        grouped.setdefault((edge.producer, edge.output_index), []).append(edge)
-    return [
-        Tensor(
-            producer=producer,
-            output_index=index,
-            uses=tuple(TensorUse(consumer=e.consumer, input_index=e.input_index) for e in members),
-            shape=members[0].tensor.shape,
-            dtype=members[0].tensor.dtype,
-            bytes=members[0].tensor.nbytes,
-        )
-        for (producer, index), members in grouped.items()
-    ]

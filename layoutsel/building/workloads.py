@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from layoutsel.core.workload import BoundaryTensor, Workload
+from layoutsel.cost.graph import Subgraph
 from layoutsel.cost.tensor import Tensor
 from layoutsel.cost.workload import Hints
-from layoutsel.model.graph import Subgraph
 
 
 def workload(subgraph: Subgraph, hints: Hints | None = None) -> Workload:

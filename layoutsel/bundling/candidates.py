@@ -88,6 +88,7 @@ def _tensors(offers: Offers) -> Sequence[Tensor]:
     with session.generating():
         return planning_problem(
             session.graph,
+            session.functions,
             offers.candidates,
             lambda _subgraph, _decision: _FREE,
             lambda boundaries: [0.0] * len(boundaries),

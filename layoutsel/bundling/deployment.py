@@ -33,7 +33,7 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
         If the plan is of another model, or decides what that machine cannot do.
     """
     session = making.session
-    ids = [subgraph.id for subgraph in session.graph.subgraphs]
+    ids = session.graph.ids
     check_fits(plan, model_hash=session.model.content_hash, ids=ids)
     check_legal(session, plan.decisions)
     reference, _ = making.compile(())

@@ -174,7 +174,7 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
         from layoutsel.planning.plan import check_fits
         from layoutsel.planning.strategies import choose
 
-        ids = [subgraph.id for subgraph in session.graph.subgraphs]
+        ids = session.graph.ids
         check_fits(made, model_hash=session.model.content_hash, ids=ids)
         shown.phase("pricing candidates")
         offers = Offers.of(session)

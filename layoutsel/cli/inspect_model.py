@@ -22,7 +22,7 @@ from layoutsel.report import terminal
 if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
-    from layoutsel.model.graph import Subgraph
+    from layoutsel.cost.graph import Subgraph
 
 SCHEMA_VERSION = 1
 

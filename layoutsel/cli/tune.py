@@ -94,7 +94,7 @@ def tune(
         shown.phase("collecting tasks")
         from layoutsel.tuning.tasks import gather_tasks
 
-        tasks = gather_tasks((one.model.name, one.graph) for one in sessions)
+        tasks = gather_tasks(sessions)
     device = _device(tracker, key, sessions[0].threads)
     from layoutsel.tuning.database import default_folder
 

@@ -33,6 +33,6 @@ def check_legal(session: Session, decisions: Mapping[SubgraphId, Decision]) -> N
             )
         supports = session.units[decision.unit].backend.supports
         with session.generating():
-            decline = supports(session.graph.functions[id_], decision)
+            decline = supports(session.functions[id_], decision)
         if decline:
             raise IllegalDecision(str(decline))

@@ -14,7 +14,6 @@ import tvm
 from layoutsel import documents
 from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
-from layoutsel.building.problem import tensors
 from layoutsel.compile.pricing import Pricing, priced_by
 from layoutsel.core.choices import check_cost
 from layoutsel.core.precision import F32, OWN
@@ -34,7 +33,7 @@ from tvm_passes.errors import Decline
 if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
-    from layoutsel.model.graph import Subgraph
+    from layoutsel.cost.graph import Subgraph
     from tvm_passes.decision import Decision
 
 CANDIDATE_LIMIT_S = 60.0
@@ -77,7 +76,7 @@ def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Reque
     """What a worker is asked to measure a candidate."""
     payload = {
         "kind": "subgraph",
-        "function": tvm.ir.save_json(offers.session.graph.functions[subgraph.id]),
+        "function": tvm.ir.save_json(offers.session.functions[subgraph.id]),
         "decision": str(decision),
         "threads": offers.session.threads,
         "record": offers.records.get((subgraph.structural_hash, decision), ""),
@@ -120,7 +119,7 @@ def measure_copies(offers: Offers, model: MeasuredCost) -> None:
     """Measure what the store lacks of the copies between the memories of the session's units."""
     with worker_of(offers.session) as worker:
         boundaries.measure_copies(
-            tensors(offers.session.graph.edges),
+            offers.session.graph.tensors,
             tuple(offers.session.units),
             model.store,
             worker,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from layoutsel.core.precision import SPLIT_BF16
-from layoutsel.model.graph import ModelGraph
+from layoutsel.cost.graph import Graph
 from tvm_passes.decision import Decision, SubgraphId
 
 WEIGHTS = 3.0
@@ -42,9 +42,7 @@ class MemoryBudget:
     """Bytes of each sub-graph's weights."""
 
     @classmethod
-    def of(
-        cls, graph: ModelGraph, before_bytes: int, limit_mb: float | None = None
-    ) -> MemoryBudget:
+    def of(cls, graph: Graph, before_bytes: int, limit_mb: float | None = None) -> MemoryBudget:
         """Budget of a model; `limit_mb` beyond the memory `before_bytes` of the process, or the default."""
         weights = {one.id: sum(spec.nbytes for spec in one.weights) for one in graph.subgraphs}
         further = WEIGHTS * sum(weights.values()) + FURTHER_BYTES

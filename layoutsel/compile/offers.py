@@ -13,9 +13,9 @@ from layoutsel.building.workloads import workload
 from layoutsel.compile.cost_sources import CostSources
 from layoutsel.compile.session import Session
 from layoutsel.core.workload import Workload
+from layoutsel.cost.graph import Subgraph
 from layoutsel.cost.measured import Key
 from layoutsel.device.outcome import Failure
-from layoutsel.model.graph import Subgraph
 from layoutsel.units.sensitive import Sensitivity, sensitive_subgraphs
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
@@ -44,13 +44,13 @@ class Offers:
         """Ask the units of `session` about every sub-graph."""
         admits = partial(_admits, session, sensitive_subgraphs(session.graph))
         with session.generating():
-            candidates = gather_candidates(session.graph, session.units, admits)
+            candidates = gather_candidates(session.graph, session.functions, session.units, admits)
             return cls(
                 session=session,
                 candidates=candidates,
                 records=_records(session, candidates),
                 workloads=_workloads(session, candidates),
-                in_place=InPlaceConcats.read(session.graph),
+                in_place=InPlaceConcats.read(session.graph, session.functions),
                 costs=CostSources(session),
             )
 
@@ -83,7 +83,7 @@ def _records(
 ) -> dict[tuple[str, Decision], str]:
     found = {}
     for key, subgraph in _distinct(session).items():
-        function = session.graph.functions[subgraph.id]
+        function = session.functions[subgraph.id]
         for decision in candidates[subgraph.id].decisions:
             if record := session.units[decision.unit].backend.record(function, decision):
                 found[key, decision] = record
@@ -95,7 +95,7 @@ def _workloads(
 ) -> dict[SubgraphId, Workload]:
     hints = {}
     for key, subgraph in _distinct(session).items():
-        function = session.graph.functions[subgraph.id]
+        function = session.functions[subgraph.id]
         hints[key] = {
             str(decision): session.units[decision.unit].backend.hints(function, decision)
             for decision in candidates[subgraph.id].decisions

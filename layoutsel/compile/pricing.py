@@ -12,10 +12,10 @@ from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import Priced, memory_of, planning_problem
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible, Workload
+from layoutsel.cost.graph import Subgraph
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import BoundaryQuestion, Question
 from layoutsel.cost.place import HOST, Place
-from layoutsel.model.graph import Subgraph
 from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from tvm_passes.backends import BACKENDS
@@ -60,6 +60,7 @@ class Pricing:
         }
         problem = planning_problem(
             session.graph,
+            session.functions,
             self.offers.candidates,
             lambda subgraph, decision: prices[subgraph.id, decision],
             self._boundaries,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from layoutsel.building.problem import tensors
 from layoutsel.cost.samples import Offer, RecordedModel, RecordedNode
 from tvm_passes.ports import port_layouts
 
@@ -17,7 +16,7 @@ def recorded_model(offers: Offers) -> RecordedModel:
     session = offers.session
     nodes = []
     for subgraph in session.graph.subgraphs:
-        function = session.graph.functions[subgraph.id]
+        function = session.functions[subgraph.id]
         found = []
         for decision in offers.candidates[subgraph.id].decisions:
             inputs, outputs = port_layouts(function, decision)
@@ -28,5 +27,5 @@ def recorded_model(offers: Offers) -> RecordedModel:
         name=session.model.name,
         machine=offers.costs.profile.name,
         nodes=tuple(nodes),
-        tensors=tuple(tensors(session.graph.edges)),
+        tensors=session.graph.tensors,
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from layoutsel.building.build import Lowered, lower_decisions
 from layoutsel.building.cross_target import cross_target_of
+from layoutsel.building.functions import Functions
 from layoutsel.compile.importing import import_aside
 from layoutsel.compile.memory import resident_bytes
 from layoutsel.compile.options import Options, objective_for
@@ -21,6 +22,7 @@ from layoutsel.compile.paging import Pages
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.choices import FALLBACKS
 from layoutsel.core.precision import PrecisionMode
+from layoutsel.cost.graph import Graph
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.scopes import DEVICE
 from layoutsel.cost.store import Context
@@ -28,7 +30,7 @@ from layoutsel.device.machine import Machine, this_machine
 from layoutsel.device.threads import available_threads
 from layoutsel.device.worker import Worker
 from layoutsel.model import ImportedModel
-from layoutsel.model.graph import ModelGraph
+from layoutsel.model.graph import read_graph
 from layoutsel.references.calibration_inputs import read_calibration
 from layoutsel.references.stored_model import StoredModel
 from layoutsel.tuning.database import tuning_records
@@ -50,7 +52,10 @@ class Session:
     """A partitioned model, the units that may run it, and the caller's options."""
 
     model: ImportedModel
-    graph: ModelGraph
+    graph: Graph
+    """Sub-graphs and tensors, without code."""
+    functions: Functions
+    """Code of the sub-graphs."""
     units: Mapping[str, Unit]
     options: Options
     precision: PrecisionMode
@@ -119,7 +124,8 @@ class Session:
         pages.evict()
         return cls(
             model=model,
-            graph=ModelGraph.read(module, model.origins),
+            graph=read_graph(module, model.origins),
+            functions=Functions(module),
             units=units,
             options=options,
             precision=options.mode,
@@ -178,7 +184,7 @@ class Session:
     ) -> Lowered:
         """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
-            lowered = lower_decisions(self.graph, decisions, order=order, stages=stages)
+            lowered = lower_decisions(self.functions, decisions, order=order, stages=stages)
         self.pages.evict()
         return lowered
 

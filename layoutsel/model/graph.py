@@ -1,17 +1,15 @@
-"""The `ModelGraph`: a partitioned module as sub-graphs, tensors and what each costs at least."""
+"""Read a partitioned module as a :class:`~layoutsel.cost.graph.Graph`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 
 import tvm
 import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from layoutsel.cost.operations import TypedShape
+from layoutsel.cost.graph import Edge, Graph, Subgraph
 from layoutsel.cost.workload import SubgraphShapes
 from layoutsel.model.work import read_operation, typed_shapes
 from tvm_passes.decision import SubgraphId
@@ -19,121 +17,24 @@ from tvm_passes.ir import Var, leaves, main_bindings, tensor_types
 from tvm_passes.rewrite_layouts import subgraph_id
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subgraph:
-    """The unit of decision: an anchor operator with what is fused around it."""
+def read_graph(module: tvm.IRModule, origins: Mapping[str, str] | None = None) -> Graph:
+    """Read the graph of a partitioned module.
 
-    id: SubgraphId
-    shapes: SubgraphShapes
-    """Its operators and tensors; a cost model is told of these alone."""
-    structural_hash: str
-    """Equal for sub-graphs that compute the same function of their inputs and weights."""
-    names: tuple[str, ...] = ()
-    """Names of the ONNX nodes that it came from, where known."""
+    Parameters
+    ----------
+    module
+        Partitioned module (stage 1).
+    origins
+        Name of the ONNX node of each binding that has one, by the name of the binding.
 
-    @property
-    def anchor(self) -> str:
-        """Anchor operator, such as ``nn.conv2d``; ``elementwise`` or ``movement`` where there is none."""
-        return self.shapes.anchor
-
-    @property
-    def operators(self) -> tuple[str, ...]:
-        """Operators in order of execution, without those that dequantise operands."""
-        return self.shapes.operators
-
-    @property
-    def inputs(self) -> tuple[TypedShape, ...]:
-        """Activations that come in."""
-        return self.shapes.inputs
-
-    @property
-    def weights(self) -> tuple[TypedShape, ...]:
-        """Constants that are parameters."""
-        return self.shapes.weights
-
-    @property
-    def outputs(self) -> tuple[TypedShape, ...]:
-        """Results that go out."""
-        return self.shapes.outputs
-
-    @cached_property
-    def flops(self) -> int:
-        """Arithmetic operations, a multiply-add counted as two."""
-        return self.shapes.flops
-
-    @cached_property
-    def attributes(self) -> Mapping[str, tuple[int, ...]]:
-        """Integer attributes of the anchor operator, such as ``strides``."""
-        return self.shapes.attributes
-
-    @property
-    def is_quantized(self) -> bool:
-        """Whether integers that stand for numbers come in or go out."""
-        return any(spec.dtype in ("int8", "uint8") for spec in (*self.inputs, *self.outputs))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes read and written at least: every input, weight and result once."""
-        return sum(spec.nbytes for spec in (*self.inputs, *self.weights, *self.outputs))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edge:
-    """One tensor's way from where it is made to where it is read."""
-
-    producer: SubgraphId | None
-    """None for a model input."""
-    output_index: int
-    """Which result of the producer, or which model input."""
-    consumer: SubgraphId | None
-    """None for a model result."""
-    input_index: int
-    """Which activation of the consumer, or which model result."""
-    tensor: TypedShape
-
-
-@dataclass(frozen=True)
-class ModelGraph:
-    """A partitioned module (stage 1) and its reading as a graph."""
-
-    module: tvm.IRModule
-    subgraphs: tuple[Subgraph, ...]
-    """In order of execution."""
-    edges: tuple[Edge, ...]
-
-    @cached_property
-    def functions(self) -> Mapping[SubgraphId, relax.Function]:
-        """The sub-graphs' functions."""
-        return {
-            subgraph: function
-            for function in self.module.functions.values()
-            if (subgraph := subgraph_id(function)) is not None
-        }
-
-    @cached_property
-    def by_id(self) -> Mapping[SubgraphId, Subgraph]:
-        """The sub-graphs by id."""
-        return {subgraph.id: subgraph for subgraph in self.subgraphs}
-
-    @classmethod
-    def read(cls, module: tvm.IRModule, origins: Mapping[str, str] | None = None) -> ModelGraph:
-        """Read the graph off a partitioned module.
-
-        Parameters
-        ----------
-        module
-            Stage 1.
-        origins
-            ONNX node of a binding, by the binding's name.
-
-        Raises
-        ------
-        UnsupportedModel
-            If `main` is not straight-line or a shape is not static.
-        """
-        calls = list(_subgraph_calls(module))
-        subgraphs = tuple(_subgraph(module[call.op], origins or {}) for _, call in calls)
-        return cls(module, subgraphs, tuple(_edges(module)))
+    Raises
+    ------
+    UnsupportedModel
+        If `main` is not straight-line or a shape is not static.
+    """
+    calls = list(_subgraph_calls(module))
+    subgraphs = tuple(_subgraph(module[call.op], origins or {}) for _, call in calls)
+    return Graph(subgraphs, tuple(_edges(module)))
 
 
 def _subgraph_calls(module: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
@@ -145,7 +46,7 @@ def _subgraph_calls(module: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
 
 
 def structural_hash(function: relax.Function) -> str:
-    """Hash of what a sub-graph function computes, whatever its id and names."""
+    """Hash of the computation of a sub-graph function, without its id and names."""
     anonymous = function.without_attr("layoutsel.subgraph")
     return f"{tvm_ffi.structural_hash(anonymous, map_free_vars=True) & (2**64 - 1):016x}"
 

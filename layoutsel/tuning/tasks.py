@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import tvm
 import tvm_ffi
 
-from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.building.functions import Functions
+from layoutsel.cost.graph import Graph, Subgraph
+from layoutsel.model import ImportedModel
 from layoutsel.units.layouts import layouts_of
 from tvm_passes.decision import Decision
 from tvm_passes.rewrite_layouts import decide_function
@@ -35,11 +38,30 @@ class Task:
     """Estimated share of the models' time, in no unit."""
 
 
-def gather_tasks(models: Iterable[tuple[str, ModelGraph]]) -> tuple[Task, ...]:
-    """Collect the distinct tasks of models, each a name and its graph; the weightiest task first."""
+class Partitioned(Protocol):
+    """A partitioned model, such as a session."""
+
+    @property
+    def model(self) -> ImportedModel:
+        """Network before its partition."""
+        ...
+
+    @property
+    def graph(self) -> Graph:
+        """Sub-graphs."""
+        ...
+
+    @property
+    def functions(self) -> Functions:
+        """Code of the sub-graphs."""
+        ...
+
+
+def gather_tasks(models: Iterable[Partitioned]) -> tuple[Task, ...]:
+    """Collect the distinct tasks of models, in descending order of weight."""
     found: dict[int, list[Task]] = {}
-    for name, graph in models:
-        for task in _tasks(name, graph):
+    for model in models:
+        for task in _tasks(model):
             bucket = found.setdefault(tvm_ffi.structural_hash(task.module), [])
             for position, known in enumerate(bucket):
                 if tvm_ffi.structural_equal(known.module, task.module):
@@ -55,20 +77,20 @@ def gather_tasks(models: Iterable[tuple[str, ModelGraph]]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: -task.weight))
 
 
-def _tasks(model: str, graph: ModelGraph) -> Iterator[Task]:
+def _tasks(model: Partitioned) -> Iterator[Task]:
     """Yield the tasks of one model, equal sub-graphs counted together."""
     equal: dict[str, list[Subgraph]] = {}
-    for subgraph in graph.subgraphs:
+    for subgraph in model.graph.subgraphs:
         equal.setdefault(subgraph.structural_hash, []).append(subgraph)
     for first, *others in equal.values():
-        function = graph.functions[first.id]
+        function = model.functions[first.id]
         for layout in layouts_of(first):
             decision = Decision(unit="cpu", layout=layout, algorithm=ALGORITHM)
             task = tunable(decide_function(function, decision))
             if isinstance(task, Tunable):
                 count = 1 + len(others)
                 yield Task(
-                    name=f"{model} {first.id} {first.anchor} {layout}",
+                    name=f"{model.model.name} {first.id} {first.anchor} {layout}",
                     module=task.module,
                     flops=first.flops,
                     occurrences=count,

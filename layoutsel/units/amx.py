@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from layoutsel.model.graph import Subgraph
+from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import is_image
 from tvm_passes.amx.blocking import ALGORITHMS

@@ -33,7 +33,7 @@ from tvm import relax
 
 from layoutsel.core.choices import FALLBACKS
 from layoutsel.core.precision import F32, MODES, PrecisionMode
-from layoutsel.model.graph import Subgraph
+from layoutsel.cost.graph import Subgraph
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layoutsel.core.precision import BF16, F32, SPLIT_BF16
-from layoutsel.model.graph import Subgraph
+from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import has_floats, layouts_of, packed_layout
 from tvm_passes.backends import BACKENDS

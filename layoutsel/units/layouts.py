@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 
 from layoutsel.core.precision import F32, OWN
-from layoutsel.model.graph import Subgraph
+from layoutsel.cost.graph import Subgraph
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.decision import Decision
 from tvm_passes.gpu.legality import ABILITIES

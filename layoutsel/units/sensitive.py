@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from layoutsel.core.precision import PrecisionMode
-from layoutsel.model.graph import ModelGraph, Subgraph
+from layoutsel.cost.graph import Graph, Subgraph
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 
@@ -47,7 +47,7 @@ class Sensitivity:
         )
 
 
-def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, Sensitivity]:
+def sensitive_subgraphs(graph: Graph) -> dict[SubgraphId, Sensitivity]:
     """The sensitive sub-graphs with what makes each so."""
     normalising = {
         subgraph.id: Sensitivity(reason=operator, felt=math.inf)
@@ -62,7 +62,7 @@ def sensitive_subgraphs(graph: ModelGraph) -> dict[SubgraphId, Sensitivity]:
     return {**heads, **normalising}
 
 
-def _felt(graph: ModelGraph, head: SubgraphId) -> float:
+def _felt(graph: Graph, head: SubgraphId) -> float:
     """What the outputs feel of a head's rounding: all of it, unless whatever reads the head averages pixels."""
     readers = [edge.consumer for edge in graph.edges if edge.producer == head]
     shares = [_remains(graph.by_id[reader]) if reader is not None else 1.0 for reader in readers]
@@ -77,7 +77,7 @@ def _remains(reader: Subgraph) -> float:
     return math.sqrt(math.prod(made) / math.prod(read))
 
 
-def _heads(graph: ModelGraph) -> set[SubgraphId]:
+def _heads(graph: Graph) -> set[SubgraphId]:
     """The products behind which no other comes, and what comes behind them."""
     before, behind = _reachable(graph, forward=True), _reachable(graph, forward=False)
     return {
@@ -87,7 +87,7 @@ def _heads(graph: ModelGraph) -> set[SubgraphId]:
     }
 
 
-def _reachable(graph: ModelGraph, *, forward: bool) -> set[SubgraphId]:
+def _reachable(graph: Graph, *, forward: bool) -> set[SubgraphId]:
     """Sub-graphs that read, through any others, what a product makes; backward, those that it reads."""
     reached: set[SubgraphId] = set()
     edges = [(edge.producer, edge.consumer) for edge in graph.edges]

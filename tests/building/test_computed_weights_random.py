@@ -66,12 +66,12 @@ def products(draw: st.DrawFn) -> Case:
 
 
 def check(case: Case, unit: str, layout: str) -> None:
-    graph, feeds = partitioned(case.model()), case.feeds()
+    functions, feeds = partitioned(case.model()), case.feeds()
     decision = Decision(unit=unit, layout=layout)
     known, computed = (verdicts(case, unit, [layout], constant=c) for c in (True, False))
     assert set(known) <= set(computed)
     (want,) = run_onnx(case.model(), feeds)
-    assert relative_error(run_on(graph, decision, feeds), want) < TOLERANCE
+    assert relative_error(run_on(functions, decision, feeds), want) < TOLERANCE
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -24,7 +24,7 @@ TOLERANCES = {"f32-grade": 1e-4, "bf16": 1e-1}
 
 
 def compile_decisions(session: Session, decisions) -> CompiledModel:
-    lowered = lower_decisions(session.graph, decisions)
+    lowered = lower_decisions(session.functions, decisions)
     assert dict(lowered.decisions) == dict(decisions), "a legal candidate failed to build"
     specs = {"inputs": session.model.inputs, "outputs": session.model.outputs}
     header = {key: [one.to_json() for one in signatures(value)] for key, value in specs.items()}

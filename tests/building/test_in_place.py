@@ -39,7 +39,7 @@ def session() -> Session:
 
 
 def test_the_share_that_is_copied(session):
-    found = InPlaceConcats.read(session.graph)
+    found = InPlaceConcats.read(session.graph, session.functions)
     concats = [s for s in session.graph.subgraphs if s.anchor == "concat"]
     for layout in ("NCHW", "NHWC", "NCHW16c"):
         decision = Decision(unit="cpu", layout=layout)

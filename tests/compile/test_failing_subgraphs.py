@@ -78,14 +78,14 @@ def broken(request) -> Iterator[str]:
 def test_errors_keep_their_fields_across_passes(session, broken):
     decisions = {FIRST: CPU, SECOND: Decision(unit=broken)}
     with pytest.raises(SubgraphError) as caught:
-        lower(session.graph.module, decisions, tvm.target.Target("llvm"))
+        lower(session.functions.module, decisions, tvm.target.Target("llvm"))
     assert (caught.value.subgraph, caught.value.unit) == (SECOND, broken)
 
 
 def test_the_failing_sub_graph_alone_goes_to_the_cpu(session, broken, caplog):
     other = Decision(unit="onednn") if onednn.available() is None else CPU
     with caplog.at_level(logging.WARNING):
-        lowered = lower_decisions(session.graph, {FIRST: other, SECOND: Decision(unit=broken)})
+        lowered = lower_decisions(session.functions, {FIRST: other, SECOND: Decision(unit=broken)})
     assert lowered.decisions == {FIRST: other, SECOND: CPU}
     assert "it falls back to the CPU in plain layout" in caplog.text
 
@@ -101,7 +101,7 @@ def test_an_error_of_the_cpu_itself_is_passed_on(session):
     )
     try:
         with pytest.raises(BuildError, match="no luck either"):
-            lower_decisions(session.graph, {FIRST: CPU, SECOND: CPU})
+            lower_decisions(session.functions, {FIRST: CPU, SECOND: CPU})
     finally:
         del backends.BACKENDS["broken"]
 
@@ -110,10 +110,10 @@ def test_an_error_of_the_cpu_itself_is_passed_on(session):
 def test_onednn_names_the_sub_graph_that_it_has_no_primitive_for(session, caplog):
     decisions = dict.fromkeys((FIRST, SECOND), Decision(unit="onednn"))
     with pytest.raises(BuildError) as caught:
-        lower(session.graph.module, decisions, tvm.target.Target("llvm"))
+        lower(session.functions.module, decisions, tvm.target.Target("llvm"))
     assert (caught.value.subgraph, caught.value.unit) == (SECOND, "onednn")
     with caplog.at_level(logging.WARNING):
-        lowered = lower_decisions(session.graph, decisions)
+        lowered = lower_decisions(session.functions, decisions)
     assert lowered.decisions == {FIRST: Decision(unit="onednn"), SECOND: CPU}
 
 

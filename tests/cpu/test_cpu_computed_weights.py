@@ -28,11 +28,11 @@ TOLERANCE = {"f32": 2e-6, "bf16": 1e-2, "split-bf16": 2e-5}
 
 def check(name, decision):
     case = CASES[name]
-    graph, feeds = partitioned(case.model()), case.feeds()
-    assert declines(graph, decision) == []
-    assert not any("kernel_fallback" in hints(f, decision) for f in products(graph))
+    functions, feeds = partitioned(case.model()), case.feeds()
+    assert declines(functions, decision) == []
+    assert not any("kernel_fallback" in hints(f, decision) for f in products(functions))
     (want,) = run_onnx(case.model(), feeds)
-    assert relative_error(run_on(graph, decision, feeds), want) < TOLERANCE[decision.precision]
+    assert relative_error(run_on(functions, decision, feeds), want) < TOLERANCE[decision.precision]
 
 
 NOT_3D = sorted(name for name in TRANSPOSED if not name.endswith("3d"))
@@ -112,11 +112,11 @@ def test_transposed_in_other_layouts(name, layout):
 def test_the_same_kernels_of_constant_weights(name):
     case = CASES[name]
     feeds, model = case.feeds(), case.model(constant=True)
-    graph = partitioned(model)
+    functions = partitioned(model)
     del feeds["w"]
-    assert not any("kernel_fallback" in hints(f, Decision(unit="cpu")) for f in products(graph))
+    assert not any("kernel_fallback" in hints(f, Decision(unit="cpu")) for f in products(functions))
     (want,) = run_onnx(model, feeds)
-    assert relative_error(run_on(graph, Decision(unit="cpu"), feeds), want) < TOLERANCE["f32"]
+    assert relative_error(run_on(functions, Decision(unit="cpu"), feeds), want) < TOLERANCE["f32"]
 
 
 def test_many_phases_stay_generic():

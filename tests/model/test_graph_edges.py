@@ -3,7 +3,7 @@
 import pytest
 from tvm import relax
 
-from layoutsel.model.graph import ModelGraph
+from layoutsel.model.graph import read_graph
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.partition import PartitionSubgraphs
 
@@ -27,7 +27,7 @@ def module(*, results, named):
 
 
 def leaving(made):
-    graph = ModelGraph.read(PartitionSubgraphs()(made))
+    graph = read_graph(PartitionSubgraphs()(made))
     edges = [edge for edge in graph.edges if edge.consumer is None]
     return [(graph.by_id[edge.producer].anchor, edge.input_index) for edge in edges]
 

@@ -25,7 +25,8 @@ from tvm import relax
 from tvm.relax import op
 
 from layoutsel.building.build import generate_code, lower_decisions
-from layoutsel.model.graph import ModelGraph
+from layoutsel.building.functions import Functions
+from layoutsel.model.graph import read_graph
 from layoutsel.runtime.arrays import to_tensor
 from tests.reference import relative_error
 from tvm_passes.backends import BACKENDS
@@ -154,17 +155,18 @@ def test_precisions_mix(layout):
 def test_units_mix(layout):
     """Bfloat16 crosses between oneDNN and the CPU's own kernels as it is."""
     module = with_rounded_constants(network(classifier, (1, 32, 8, 8)))
-    graph = ModelGraph.read(PartitionSubgraphs()(module))
+    partitioned = PartitionSubgraphs()(module)
+    graph, functions = read_graph(partitioned), Functions(partitioned)
     decisions = {}
     for subgraph in graph.subgraphs:
         choices = [bf16(layout)] if subgraph.anchor == "nn.conv2d" else []
         choices += [replace(bf16(order), unit="cpu") for order in (layout, "NCHW")]
         choices += [bf16("NCHW")]
-        function = graph.functions[subgraph.id]
+        function = functions[subgraph.id]
         legal = (d for d in choices if BACKENDS[d.unit].supports(function, d) is None)
         decisions[subgraph.id] = next(legal)
     assert {decision.unit for decision in decisions.values()} == {"cpu", "onednn"}
-    lowered = lower_decisions(graph, decisions)
+    lowered = lower_decisions(functions, decisions)
     assert lowered.decisions == decisions
     weights = tvm.runtime.convert([tvm.runtime.tensor(w) for w in lowered.weights])
     vm = relax.VirtualMachine(generate_code(lowered.module, lowered.target), tvm.cpu())

@@ -34,10 +34,10 @@ TOLERANCE = {"f32": 2e-6, "bf16": 1e-2, "split-bf16": 2e-5}
 
 def check(name, decision):
     case = CASES[name]
-    graph, feeds = partitioned(case.model()), case.feeds()
-    assert declines(graph, decision) == []
+    functions, feeds = partitioned(case.model()), case.feeds()
+    assert declines(functions, decision) == []
     (want,) = run_onnx(case.model(), feeds)
-    assert relative_error(run_on(graph, decision, feeds), want) < TOLERANCE[decision.precision]
+    assert relative_error(run_on(functions, decision, feeds), want) < TOLERANCE[decision.precision]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -111,7 +111,7 @@ def test_copies_are_in_the_hints():
     found = hints(function, Decision(unit="onednn", layout="NHWC"))
     assert found["repacked_bytes"] == 4 * np.prod(case.weight)
     assert "repacked_bytes" not in hints(
-        next(iter(partitioned(CASES["matrices"].model()).functions.values())),
+        next(iter(partitioned(CASES["matrices"].model()).values())),
         Decision(unit="onednn"),
     )
 

@@ -7,7 +7,7 @@ from tvm import relax
 from tvm.relax.op import add, maximum, multiply, nn, subtract
 
 from layoutsel.building.build import generate_code, lower_decisions
-from layoutsel.model.graph import ModelGraph
+from layoutsel.building.functions import Functions
 from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
@@ -34,15 +34,15 @@ def test_operand_of_a_pooling_is_read_rightly(pool, operator, channels, layout):
     module = builder.finalize()
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((1, channels, 9, 9)).astype("float32") for _ in range(2)]
-    graph = ModelGraph.read(PartitionSubgraphs()(module), {})
+    functions = Functions(PartitionSubgraphs()(module))
     decision = Decision(unit="onednn", layout=layout)
     decisions = {
-        s.id: decision
-        if BACKENDS["onednn"].supports(graph.functions[s.id], decision) is None
+        id_: decision
+        if BACKENDS["onednn"].supports(function, decision) is None
         else Decision(unit="cpu")
-        for s in graph.subgraphs
+        for id_, function in functions.items()
     }
-    lowered = lower_decisions(graph, decisions)
+    lowered = lower_decisions(functions, decisions)
     weights = tvm.runtime.convert([tvm.runtime.tensor(w) for w in lowered.weights])
     machine = relax.VirtualMachine(generate_code(lowered.module, lowered.target), tvm.cpu())
     got = machine["main"](*(tvm.runtime.tensor(a) for a in arrays), weights)

@@ -15,8 +15,9 @@ from tvm import relax
 from tvm.relax import op
 
 from layoutsel.building.build import generate_code, lower_decisions
+from layoutsel.building.functions import Functions
 from layoutsel.model import import_model
-from layoutsel.model.graph import ModelGraph
+from layoutsel.model.graph import read_graph
 from layoutsel.zoo.light_models import light_model
 from tests.reference import before_softmax, random_feeds, relative_error, run_onnx
 from tvm_passes.backends import BACKENDS
@@ -43,9 +44,10 @@ IMAGE = (1, 32, 8, 8)
 
 
 def read(model: onnx.ModelProto):
-    """The imported model, and its sub-graphs."""
+    """The imported model, its sub-graphs and their code."""
     imported = import_model(model)
-    return imported, ModelGraph.read(PartitionSubgraphs()(CancelTransforms()(imported.module)))
+    module = PartitionSubgraphs()(CancelTransforms()(imported.module))
+    return imported, read_graph(module), Functions(module)
 
 
 def first_legal(function: relax.Function, choices: Sequence[Decision]) -> Decision:
@@ -54,9 +56,9 @@ def first_legal(function: relax.Function, choices: Sequence[Decision]) -> Decisi
 
 def run(model: onnx.ModelProto, *choices: Decision) -> tuple[np.ndarray, np.ndarray]:
     """The only output with each sub-graph under the first of `choices` that is legal, and ONNX Runtime's."""
-    imported, graph = read(model)
-    decisions = {s.id: first_legal(graph.functions[s.id], choices) for s in graph.subgraphs}
-    lowered = lower_decisions(graph, decisions)
+    imported, graph, functions = read(model)
+    decisions = {s.id: first_legal(functions[s.id], choices) for s in graph.subgraphs}
+    lowered = lower_decisions(functions, decisions)
     assert lowered.decisions == decisions
     machine = relax.VirtualMachine(generate_code(lowered.module, lowered.target), tvm.cpu())
     feeds = random_feeds(imported.inputs)
@@ -76,11 +78,11 @@ def check(model: onnx.ModelProto, *choices: Decision) -> None:
 
 def operators(model: onnx.ModelProto, decision: Decision) -> dict[str, list[str]]:
     """oneDNN's primitives of each sub-graph, by its operators without those of quantisation."""
-    _, graph = read(model)
+    _, graph, functions = read(model)
     found = {}
     for subgraph in graph.subgraphs:
         name = " ".join(o for o in subgraph.operators if not o.endswith("quantize"))
-        nodes = subgraph_graph(graph.functions[subgraph.id], decision).nodes
+        nodes = subgraph_graph(functions[subgraph.id], decision).nodes
         found[name] = [node.op for node in nodes]
     return found
 
@@ -93,9 +95,9 @@ def test_network(kind, layout):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_runs_on_integers(kind):
-    _, graph = read(quantized(small_network(), kind))
+    _, graph, functions = read(quantized(small_network(), kind))
     for subgraph in graph.subgraphs:
-        function = graph.functions[subgraph.id]
+        function = functions[subgraph.id]
         assert supports(function, int8()) is None
         tensors = [
             tensor
@@ -122,10 +124,10 @@ def test_cpu_runs_every_subgraph():
 
 def test_units_mix():
     model = quantized(small_network(), "u8")
-    _, graph = read(model)
+    _, graph, functions = read(model)
     half = {s.id for s in graph.subgraphs[::2]}
     decisions = {s.id: int8() if s.id in half else CPU for s in graph.subgraphs}
-    lowered = lower_decisions(graph, decisions)
+    lowered = lower_decisions(functions, decisions)
     assert lowered.decisions == decisions
     imported = import_model(model)
     feeds = random_feeds(imported.inputs)
@@ -152,8 +154,8 @@ def test_residual_sums(kind):
 
 
 def test_dead_residual_is_summed_in_place():
-    _, graph = read(quantized(dense_residual(), "u8"))
-    lowered = lower_decisions(graph, dict.fromkeys(graph.functions, int8()))
+    *_, functions = read(quantized(dense_residual(), "u8"))
+    lowered = lower_decisions(functions, dict.fromkeys(functions, int8()))
     (module,) = lowered.module.attrs["external_mods"]
     nodes = json.loads(module.inspect_source())["nodes"]
     kinds = [[post_op["kind"] for post_op in node["post_ops"]] for node in nodes]
@@ -212,8 +214,8 @@ def test_small_maps():
     """Some of oneDNN's convolutions would write behind their results."""
     model = quantized(branches(), "s8")
     check(model, int8())
-    _, graph = read(model)
-    for function in graph.functions.values():
+    *_, functions = read(model)
+    for function in functions.values():
         text = subgraph_graph(function, int8()).to_json()
         assert "jit_1x1:avx512_core_amx" not in implementations(text)
 
@@ -233,8 +235,8 @@ def test_normalisations(kind):
 
 
 def test_weights_stay_integers():
-    _, graph = read(quantized(dense_residual(), "s8"))
-    lowered = lower_decisions(graph, dict.fromkeys(graph.functions, int8()))
+    *_, functions = read(quantized(dense_residual(), "s8"))
+    lowered = lower_decisions(functions, dict.fromkeys(functions, int8()))
     integers = 32 * 32 * (4 * 9 + 2 * 1)
     assert sum(array.nbytes for array in lowered.weights) < 2 * integers
 
@@ -248,10 +250,10 @@ DECLINES = {
 @pytest.mark.parametrize("name", DECLINES)
 def test_declines(name):
     decision, expected = DECLINES[name]
-    _, graph = read(quantized(dense_residual(), "s8"))
+    _, graph, functions = read(quantized(dense_residual(), "s8"))
     products = [s for s in graph.subgraphs if s.anchor == "nn.conv2d"]
     for subgraph in products:
-        decline = supports(graph.functions[subgraph.id], decision)
+        decline = supports(functions[subgraph.id], decision)
         assert decline is not None
         assert decline.expected == expected
 
@@ -270,9 +272,9 @@ def test_declines_what_is_not_quantised():
 
 
 def test_declines_on_older_processors(monkeypatch):
-    _, graph = read(quantized(dense_residual(), "s8"))
+    _, graph, functions = read(quantized(dense_residual(), "s8"))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    decline = supports(graph.functions[graph.subgraphs[1].id], int8())
+    decline = supports(functions[graph.subgraphs[1].id], int8())
     assert decline is not None
     assert decline.got == "a CPU without VNNI"
 

@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.relax.op import nn
 
 from layoutsel.building.build import lower_decisions
-from layoutsel.model.graph import ModelGraph
+from layoutsel.building.functions import Functions
 from tests.cpu.support import TARGET, model, random_array, weights
 from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
@@ -125,12 +125,11 @@ def test_what_a_device_does_not_transform_the_host_does(monkeypatch, caplog):
     monkeypatch.setattr(lowering, "legalise", no_transforms)
     body = lambda x: relax.op.exp(nn.relu(x))  # noqa: E731
     module = PartitionSubgraphs(max_operators=1)(model(body, SHAPE))
-    graph = ModelGraph.read(module, {})
     decisions = {
         SubgraphId("s0"): Decision(unit="opencl"),
         SubgraphId("s1"): Decision(unit="opencl", layout="NHWC"),
     }
-    found = lower_decisions(graph, decisions, TARGET)
+    found = lower_decisions(Functions(module), decisions, TARGET)
     assert found.decisions == decisions
     assert "the host transforms what lies on 'opencl'" in caplog.text
     functions = [function for function, label in found.calls if label == "NCHW_to_NHWC"]

@@ -55,7 +55,7 @@ def test_ctrl_c_keeps_what_was_recorded(model, tmp_path):
 
 def test_a_task_that_cannot_be_tuned_stops_no_other(model, tmp_path, monkeypatch):
     session = Session.open(str(model), units=["cpu"], threads=1)
-    good, other, *_ = gather_tasks([(session.model.name, session.graph)])
+    good, other, *_ = gather_tasks([session])
     bad = replace(other, name="bad")
     context = search.meta_schedule.TuneContext
 

@@ -58,8 +58,7 @@ def test_resuming_makes_only_what_is_missing(model, logs):
 def test_records_serve_every_model_with_the_same_sub_graph(model, tmp_path, tuned):
     other = convolution(tmp_path / "other.onnx", seed=7, head=True)
     sessions = [Session.open(str(path), units=["cpu"]) for path in (model, other)]
-    models = [(session.model.name, session.graph) for session in sessions]
-    alone, both = gather_tasks(models[:1]), gather_tasks(models)
+    alone, both = gather_tasks(sessions[:1]), gather_tasks(sessions)
     assert len(both) == len(alone) + 1
     assert sorted(task.occurrences for task in both) == [1, 2, 2, 2]
     assert set(TUNED) <= set(candidates(other, logs=tuned[0]))
