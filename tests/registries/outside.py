@@ -1,0 +1,73 @@
+"""A package from outside: one module that entry points name, installed in a folder, used by child processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = Path(__file__).parent / "packages"
+"""Modules that tests install, one file each."""
+_TIME_LIMIT_S = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsidePackage:
+    """A package that is installed in a folder of its own."""
+
+    site: Path
+    """Folder that the module and its metadata lie in."""
+
+    def run(self, script: str, *arguments: object, installed: bool = True) -> str:
+        """Run a script in a child process, with the package or without; its standard output."""
+        done = self.attempt(script, *arguments, installed=installed)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def attempt(
+        self, script: str, *arguments: object, installed: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script in a child process that may fail."""
+        folders = [str(self.site)] if installed else []
+        before = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([*folders, *([before] if before else [])])
+        return subprocess.run(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIME_LIMIT_S,
+        )
+
+
+def install(folder: Path, module: Path, entries: Mapping[str, str]) -> OutsidePackage:
+    """Install one module as a package.
+
+    Parameters
+    ----------
+    folder
+        An empty folder.
+    module
+        The file; it is copied, so that nothing else of its folder can be imported.
+    entries
+        Attribute of the module by registry, such as ``{"layouts": "LAYOUT"}`` for the entry-point
+        group ``layoutsel.layouts``.
+    """
+    site = folder / "site"
+    info = site / f"{module.stem}-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(module, site)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {module.stem.replace('_', '-')}\nVersion: 1.0\n"
+    )
+    lines = [
+        f"[layoutsel.{registry}]\n{attribute.lower()} = {module.stem}:{attribute}\n"
+        for registry, attribute in entries.items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return OutsidePackage(site=site)
