@@ -39,8 +39,7 @@ def row(model: str, batch: int, machine: Path) -> dict[str, Any]:
     problem = priced_problem(Offers.of(session), "roofline")
     plan = best_plan(session, problem)
     work = {subgraph.id: subgraph.flops for subgraph in session.graph.subgraphs}
-    memories = {unit: _memory(problem, unit) for unit in problem.units}
-    elsewhere = [id_ for id_, d in plan.decisions.items() if memories[d.unit] != HOST]
+    elsewhere = [id_ for id_, d in plan.decisions.items() if not d.device.is_host]
     return {
         "model": case_name(model),
         "batch": batch,
@@ -60,11 +59,6 @@ def _only(problem: PlanningProblem, *, on_host: bool) -> float:
     """The best plan that computes on the host, or off it wherever a sub-graph can."""
     decisions = best_with(problem, lambda _, option: (option.memory == HOST) == on_host)
     return problem.cost(decisions).total_us
-
-
-def _memory(problem: PlanningProblem, unit: str) -> str:
-    options = (option for node in problem.nodes for option in node.options)
-    return next(option.memory for option in options if option.decision.unit == unit)
 
 
 def _by_unit(decisions: Mapping[SubgraphId, Decision]) -> dict[str, list[str]]:

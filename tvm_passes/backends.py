@@ -11,7 +11,7 @@ from tvm import relax
 from tvm_passes import amx, cpu, cuda, onednn, opencl
 from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST, register_unit
 from tvm_passes.errors import Decline
 from tvm_passes.gpu import legality as device
 from tvm_passes.gpu.lower import LowerGpu
@@ -133,4 +133,5 @@ def register_backend(backend: Backend) -> None:
     """Add a compute unit, before the CPU in the order of lowering."""
     last = BACKENDS.pop("cpu")
     BACKENDS[backend.name] = backend
+    register_unit(backend.name, backend.device)
     BACKENDS["cpu"] = last

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import NewType
 
+from tvm_passes.devices import NAME, NUMBER, DeviceId, kind_of_unit
 from tvm_passes.errors import IllegalDecision
 
 SubgraphId = NewType("SubgraphId", str)
+
+_PLACED_UNIT = re.compile(rf"([^:@]+)(?:@(?:({NAME})/)?({NUMBER}))?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Decision:
     """Where and how one sub-graph runs.
 
-    Written ``unit:layout[:precision[:algorithm]]``, for example ``onednn:NHWC`` or
-    ``cpu:NCHW16c:f32:winograd``.
+    Written ``unit[@[node/]index]:layout[:precision[:algorithm]]``, for example ``onednn:NHWC``,
+    ``cpu:NCHW16c:f32:winograd`` or ``cuda@1:NCHW``.
     """
 
     unit: str
@@ -26,9 +30,13 @@ class Decision:
     """Arithmetic precision: ``f32``, ``bf16``, ``split-bf16``, or ``int8`` of a quantised model."""
     algorithm: str = "direct"
     """Algorithm within the unit, such as ``direct`` or ``winograd``."""
+    node: str = ""
+    """Name of the node that it runs on; empty for this one."""
+    index: int = 0
+    """Number among the devices of the unit's kind on the node, from 0."""
 
     def __str__(self) -> str:
-        parts = [self.unit, self.layout, self.precision, self.algorithm]
+        parts = [self.placed_unit, self.layout, self.precision, self.algorithm]
         defaults = ["", "", "f32", "direct"]
         while len(parts) > 2 and parts[-1] == defaults[len(parts) - 1]:
             parts.pop()
@@ -41,13 +49,57 @@ class Decision:
         Raises
         ------
         IllegalDecision
-            If `text` has fewer than two or more than four fields, or an empty one.
+            If `text` has fewer than two or more than four fields, an empty one, or a wrong device.
         """
-        parts = text.split(":")
-        if not 2 <= len(parts) <= 4 or not all(parts):
+        first, *others = text.split(":")
+        if not 1 <= len(others) <= 3 or not all((first, *others)):
             raise IllegalDecision(
                 f"cannot read decision {text!r}: expected unit:layout[:precision[:algorithm]], "
                 f"such as onednn:NHWC or cpu:NCHW16c"
             )
-        names = ("unit", "layout", "precision", "algorithm")
-        return cls(**dict(zip(names, parts, strict=False)))
+        unit, device = parse_placed_unit(first)
+        names = ("layout", "precision", "algorithm")
+        return cls(
+            unit=unit,
+            node=device.node,
+            index=device.index,
+            **dict(zip(names, others, strict=False)),
+        )
+
+    @property
+    def device(self) -> DeviceId:
+        """Device that it runs on."""
+        return DeviceId(self.node, kind_of_unit(self.unit), self.index)
+
+    @property
+    def placed_unit(self) -> str:
+        """The unit as decisions write it, such as ``cuda@1``; see :func:`placed_unit`."""
+        return placed_unit(self.unit, self.node, self.index)
+
+    def on(self, device: DeviceId) -> Decision:
+        """Make the same decision for another device of the unit's kind."""
+        return replace(self, node=device.node, index=device.index)
+
+
+def placed_unit(unit: str, node: str, index: int) -> str:
+    """Write a unit with its device: ``cuda`` on the first one of this node, else ``cuda@1`` or ``cpu@edge0/0``."""
+    if node:
+        return f"{unit}@{node}/{index}"
+    return f"{unit}@{index}" if index else unit
+
+
+def parse_placed_unit(text: str) -> tuple[str, DeviceId]:
+    """Read what :func:`placed_unit` writes; ``cuda@0`` is ``cuda``.
+
+    Raises
+    ------
+    IllegalDecision
+        If `text` is neither a unit nor a unit with a device.
+    """
+    found = _PLACED_UNIT.fullmatch(text)
+    if found is None:
+        raise IllegalDecision(
+            f"cannot read unit {text!r}: expected unit[@[node/]index], such as cuda, cuda@1 or cpu@edge0/0"
+        )
+    unit, node, index = found.groups()
+    return unit, DeviceId(node or "", kind_of_unit(unit), int(index or 0))

@@ -1,15 +1,105 @@
-"""Devices that modules run on, by the kind of their targets. Importing this does not import TVM."""
+"""Devices: their ids, and the kinds of targets that code is generated for. Importing this does not import TVM."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from typing import NamedTuple
+
+from tvm_passes.errors import IllegalDevice
 
 HOST = "llvm"
+"""Kind of the target that the host's code is generated for."""
 DEVICE_TYPES: Mapping[str, int] = {HOST: 1, "cuda": 2, "opencl": 4}
-"""DLPack's numbers of their types."""
+"""DLPack's numbers of the device types, by kind of target."""
+CPU = "cpu"
+"""Kind of the host's device in ids."""
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""Pattern of a node's name, and of a kind."""
+NUMBER = r"0|[1-9][0-9]{0,3}"
+"""Pattern of an index."""
+_ID = re.compile(rf"(?:({NAME})/)?({NAME})/({NUMBER})", re.ASCII)
 _asked_by: dict[str, int] = {}
 """The process that first asked the driver, by kind."""
+_kinds: dict[str, str] = {"cuda": "cuda", "opencl": "opencl"}
+"""Kind of the devices of each unit that has a memory of its own."""
+
+
+class DeviceId(NamedTuple):
+    """Where something runs, written ``cuda/1`` or ``edge0/cpu/0``."""
+
+    node: str = ""
+    """Name of the node; empty for this one."""
+    kind: str = CPU
+    """Kind of the device: ``cpu``, or the kind of its target, such as ``cuda``."""
+    # A tuple, because planners hash and compare ids often; nobody searches it by tuple.index.
+    index: int = 0  # type: ignore[assignment]
+    """Number among the devices of this kind on the node, from 0."""
+
+    def __str__(self) -> str:
+        node = f"{self.node}/" if self.node else ""
+        return f"{node}{self.kind}/{self.index}"
+
+    @classmethod
+    def parse(cls, text: str) -> DeviceId:
+        """Read what :meth:`__str__` writes.
+
+        Raises
+        ------
+        IllegalDevice
+            If `text` names no device.
+        """
+        found = _ID.fullmatch(text)
+        if found is None:
+            raise IllegalDevice(
+                f"cannot read device {text!r}: expected [node/]kind/index, such as cuda/1 or "
+                f"edge0/cpu/0"
+            )
+        node, kind, index = found.groups()
+        return cls(node or "", kind, int(index))
+
+    @property
+    def is_host(self) -> bool:
+        """True for the CPU of a node, whose memory the host's code uses."""
+        return self.kind == CPU
+
+    @property
+    def target_kind(self) -> str:
+        """Kind of the target that its code is generated for."""
+        return HOST if self.kind == CPU else self.kind
+
+    @property
+    def target_name(self) -> str:
+        """Name within its node, as artifacts and machine files have it: ``llvm``, ``opencl``, ``opencl/1``."""
+        return self.target_kind if self.index == 0 else f"{self.target_kind}/{self.index}"
+
+    @classmethod
+    def named(cls, text: str) -> DeviceId:
+        """Read what :attr:`target_name` writes; raises :class:`IllegalDevice`."""
+        kind, slash, index = text.partition("/")
+        numbered = kind != HOST and re.fullmatch(f"(?!0){NUMBER}", index, re.ASCII) is not None
+        if kind not in DEVICE_TYPES or (slash and not numbered):
+            raise IllegalDevice(
+                f"cannot read device {text!r}: expected one of {', '.join(DEVICE_TYPES)}, with an index "
+                f"unless it is the first of its kind, such as opencl/1"
+            )
+        return cls(kind=CPU if kind == HOST else kind, index=int(index or 0))
+
+
+HOST_DEVICE = DeviceId()
+"""CPU of this node."""
+
+
+def kind_of_unit(unit: str) -> str:
+    """Kind of the devices that a unit computes on; the CPU for a unit that nobody registered."""
+    return _kinds.get(unit, CPU)
+
+
+def register_unit(unit: str, target_kind: str) -> None:
+    """Tell the kind of the target that a unit's code is generated for."""
+    if target_kind != HOST:
+        _kinds[unit] = target_kind
 
 
 def ask_driver(kind: str) -> str | None:

@@ -24,6 +24,10 @@ class IllegalDecision(LayoutselError):
     """A decision that its sub-graph or unit cannot honour, or that fits no sub-graph."""
 
 
+class IllegalDevice(LayoutselError):
+    """A text that names no device."""
+
+
 class SubgraphError(LayoutselError):
     """An error of one sub-graph or transform on one unit.
 

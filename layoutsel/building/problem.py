@@ -9,12 +9,9 @@ from tvm import relax
 
 from layoutsel.building.functions import Functions
 from layoutsel.cost.graph import Graph, Subgraph
-from layoutsel.cost.place import HOST
 from layoutsel.planning.prices import PriceBoundaries, price_all
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.units.base import Admits, Unit
-from tvm_passes import devices
-from tvm_passes.backends import BACKENDS, Backend
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 from tvm_passes.ports import port_layouts
@@ -123,7 +120,6 @@ def _node(
                 score_us=priced.score_us,
                 in_layouts=inputs,
                 out_layouts=outputs,
-                memory=memory_of(BACKENDS[decision.unit]),
             )
         )
     return PricedSubgraph(
@@ -133,8 +129,3 @@ def _node(
         names=subgraph.names,
         declines=tuple(declines),
     )
-
-
-def memory_of(backend: Backend) -> str:
-    """Where a unit computes, as planning problems name it."""
-    return HOST if backend.device == devices.HOST else backend.device

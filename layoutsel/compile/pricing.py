@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from layoutsel.building.boundaries import HOST_UNIT
-from layoutsel.building.problem import Priced, memory_of, planning_problem
+from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible, Workload
 from layoutsel.cost.graph import Subgraph
@@ -20,6 +20,7 @@ from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
+from tvm_passes.devices import DeviceId, kind_of_unit
 from tvm_passes.errors import Decline
 from tvm_passes.layout import BF16
 from tvm_passes.tuned import recorded_us
@@ -148,7 +149,8 @@ class Pricing:
     def _transform(self, boundary: UnpricedBoundary) -> BoundaryQuestion:
         """Ask for a change of layout on the host."""
         spec = tensor_spec(boundary.tensor)
-        return BoundaryQuestion(spec, Place(boundary.source), Place(boundary.destination))
+        source, destination = boundary.source.layout, boundary.destination.layout
+        return BoundaryQuestion(spec, Place(source), Place(destination))
 
     def _crossing(self, boundary: UnpricedBoundary) -> BoundaryQuestion | None:
         """Ask for a hand-over within a memory.
@@ -156,9 +158,10 @@ class Pricing:
         It is free where the host hands over or takes: it does so whichever unit computes. So it is between units that
         run alike.
         """
-        if HOST in (boundary.source, boundary.destination):
+        units = boundary.source.unit, boundary.destination.unit
+        if HOST in units:
             return None
-        ends = [BACKENDS[unit].runtime for unit in (boundary.source, boundary.destination)]
+        ends = [BACKENDS[unit].runtime for unit in units]
         if ends[0] == ends[1]:
             return None
         source, destination = (Place(unit=unit) for unit in ends)
@@ -168,16 +171,16 @@ class Pricing:
         """Ask for a copy from one memory to another; only bytes matter, so f32's measurements stand for all types."""
         spec = replace(tensor_spec(boundary.tensor), dtype="float32")
         source, destination = (
-            Place(unit=self._computing_in(memory), memory=memory)
-            for memory in (boundary.source, boundary.destination)
+            Place(unit=self._copying(place.device), device=place.device)
+            for place in (boundary.source, boundary.destination)
         )
         return BoundaryQuestion(spec, source, destination)
 
-    def _computing_in(self, memory: str) -> str:
-        if memory == HOST:
+    def _copying(self, device: DeviceId) -> str:
+        """The unit whose copies stand for those of all units on a device."""
+        if device.is_host:
             return HOST_UNIT
-        units = self.offers.session.units.items()
-        return next(name for name, unit in units if memory_of(unit.backend) == memory)
+        return next(name for name in self.offers.session.units if kind_of_unit(name) == device.kind)
 
     def _joining_us(self, boundary: UnpricedBoundary) -> float:
         """Extra copy of a part of a concatenation in place that changes hands: a unit cannot write into the whole."""

@@ -44,20 +44,20 @@ class BoundaryQuestion:
 
 
 TRANSFORM, CROSSING = "transform", "crossing"
-KINDS: Mapping[str, str] = MappingProxyType({TRANSFORM: "layout", CROSSING: "unit"})
+KINDS: Mapping[str, str] = MappingProxyType({TRANSFORM: "layout", CROSSING: "placed_unit"})
 """Kinds of steps of a boundary, and the field of a place that each changes."""
 
 
 @dataclass(frozen=True)
 class BoundaryPart:
-    """Part of a boundary: a change of layout (``transform``) or of unit (``crossing``)."""
+    """Part of a boundary: a change of layout (``transform``), or of unit or device (``crossing``)."""
 
     kind: str
     tensor: BoundaryTensor
     source: str
-    """Layout or unit."""
+    """Layout, or unit as :attr:`~layoutsel.cost.place.Place.placed_unit` writes it."""
     destination: str
-    """Layout or unit, another one."""
+    """Another one."""
     conditions: Conditions = AS_MEASURED
 
 

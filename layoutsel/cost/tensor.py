@@ -10,10 +10,10 @@ from tvm_passes.decision import SubgraphId
 
 KINDS: Mapping[str, Callable[[Place], str]] = {
     "transform": lambda place: place.layout,
-    "crossing": lambda place: place.unit,
+    "crossing": lambda place: place.placed_unit,
     "copy": lambda place: place.memory,
 }
-"""Kinds of boundaries: what of two places differs."""
+"""Kinds of boundaries, and the name of what differs between two places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Tensor:
 
 
 def is_boundary(kind: str, source: Place, wanted: Place) -> bool:
-    """True if there is a `kind` of boundary between two places; units of different memories only copy."""
-    if kind == "crossing" and source.memory != wanted.memory:
+    """True if there is a `kind` of boundary between two places; units of different devices only copy."""
+    if kind == "crossing" and source.device != wanted.device:
         return False
     return KINDS[kind](source) != KINDS[kind](wanted)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from layoutsel.building.boundaries import HOST_UNIT
-from layoutsel.building.problem import memory_of
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import BoundaryTensor, Cost
 from layoutsel.cost.place import HOST
@@ -99,7 +98,6 @@ def recorded_problem(
                     source=cost.source,
                     in_layouts=offer.in_layouts,
                     out_layouts=offer.out_layouts,
-                    memory=_memory(offer.decision.unit),
                     score_us=scored.us if scored else None,
                 )
             )
@@ -123,10 +121,6 @@ def _crossing(
     """Nothing between units that run alike."""
     ends = [BACKENDS[end].runtime if end in BACKENDS else end for end in (source, destination)]
     return boundary("crossing", tensor, *ends) if ends[0] != ends[1] else 0.0
-
-
-def _memory(unit: str) -> str:
-    return memory_of(BACKENDS[unit]) if unit in BACKENDS else HOST
 
 
 def _unit(memory: str) -> str:

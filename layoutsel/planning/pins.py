@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from layoutsel.core.precision import MODES, PrecisionMode
 from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
-from tvm_passes.decision import Decision
-from tvm_passes.errors import Decline, LayoutselError
+from tvm_passes.decision import Decision, parse_placed_unit
+from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
 ANY = "*"
 """Leaves a field of a pinned decision open: ``*:NHWC`` is any unit in NHWC."""
@@ -31,10 +31,14 @@ class Pin:
     """Matched as a whole against the sub-graph's id, its operators' names in the model, and operators."""
     fields: tuple[str, ...]
     """Leading fields of a decision; :data:`ANY` leaves one open."""
+    device: tuple[str, int] | None = None
+    """Node and index of the unit's device; None leaves it open."""
 
     @classmethod
     def parse(cls, text: str) -> Pin:
-        """Read ``pattern=unit[:layout[:precision[:algorithm]]]``; the last ``=`` separates.
+        """Read ``pattern=unit[@[node/]index][:layout[:precision[:algorithm]]]``; the last ``=`` separates.
+
+        A unit without ``@`` may be on any of its devices.
 
         Raises
         ------
@@ -47,15 +51,16 @@ class Pin:
             raise UnsatisfiedPin(
                 f"cannot read pin {text!r}: expected "
                 f"pattern=unit[:layout[:precision[:algorithm]]], such as 'conv_.*=onednn:NHWC', "
-                f"'s7=cpu' or 's7=*:NHWC'"
+                f"'s7=cpu', 's7=cuda@1' or 's7=*:NHWC'"
             )
+        unit, device = _placed(text, fields[0])
         try:
             compiled = re.compile(pattern)
         except re.error as error:
             raise UnsatisfiedPin(
                 f"cannot read pin {text!r}: {pattern!r} is no regular expression: {error}"
             ) from error
-        return cls(text=text, pattern=compiled, fields=fields)
+        return cls(text=text, pattern=compiled, fields=(unit, *fields[1:]), device=device)
 
     def matches(self, node: PricedSubgraph) -> bool:
         """True if the pattern names `node`."""
@@ -63,8 +68,19 @@ class Pin:
 
     def allows(self, decision: Decision) -> bool:
         """True if `decision` is what the pin asks for."""
+        if self.device not in (None, (decision.node, decision.index)):
+            return False
         wanted = zip(_FIELDS, self.fields, strict=False)
         return all(value in (ANY, getattr(decision, name)) for name, value in wanted)
+
+
+def _placed(text: str, field: str) -> tuple[str, tuple[str, int] | None]:
+    """Read the unit of a pin, and node and index where the pin names a device."""
+    try:
+        unit, device = parse_placed_unit(field)
+    except IllegalDecision as error:
+        raise UnsatisfiedPin(f"cannot read pin {text!r}: {error}") from error
+    return unit, (device.node, device.index) if "@" in field else None
 
 
 def without_units(pins: Iterable[str], units: Container[str]) -> list[str]:

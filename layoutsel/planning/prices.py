@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from layoutsel.cost.place import Place
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
 from layoutsel.planning.problem import PricedSubgraph, ProblemError, source_places, wanted_places
 from tvm_passes.decision import SubgraphId
@@ -25,8 +26,15 @@ class UnpricedBoundary:
     kind: str
     """``transform``, ``crossing`` or ``copy``."""
     tensor: Tensor
-    source: str
-    destination: str
+    source: Place
+    """A place that the change starts from; others of the same :attr:`names` cost as much."""
+    destination: Place
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of both ends: layouts of a transform, units of a crossing, memories of a copy."""
+        end = KINDS[self.kind]
+        return end(self.source), end(self.destination)
 
 
 PriceBoundaries = Callable[[Sequence[UnpricedBoundary]], Sequence[float]]
@@ -53,17 +61,17 @@ def price_all(
 def _unpriced(
     by_id: Mapping[SubgraphId, PricedSubgraph], tensor: Tensor
 ) -> Iterator[UnpricedBoundary]:
-    sources = set(source_places(by_id, tensor))
-    wanted = {place for use in tensor.uses for place in wanted_places(by_id, use)}
+    sources = sorted(set(source_places(by_id, tensor)))
+    wanted = sorted({place for use in tensor.uses for place in wanted_places(by_id, use)})
     for kind, end in KINDS.items():
-        pairs = {
-            (end(source), end(place))
+        distinct = {
+            (end(source), end(place)): (source, place)
             for source in sources
             for place in wanted
             if is_boundary(kind, source, place)
         }
-        for source, destination in sorted(pairs):
-            yield UnpricedBoundary(kind=kind, tensor=tensor, source=source, destination=destination)
+        for _, (source, place) in sorted(distinct.items()):
+            yield UnpricedBoundary(kind=kind, tensor=tensor, source=source, destination=place)
 
 
 def _priced(
@@ -71,7 +79,7 @@ def _priced(
 ) -> Tensor:
     found: dict[str, dict[tuple[str, str], float]] = {kind: {} for kind in KINDS}
     for boundary, us in zip(boundaries, prices, strict=True):
-        found[boundary.kind][boundary.source, boundary.destination] = us
+        found[boundary.kind][boundary.names] = us
     return replace(
         tensor,
         transform_us=found["transform"],
@@ -95,5 +103,5 @@ def price_tensors(
     return price_all(
         tensors,
         nodes,
-        lambda unpriced: [ask[b.kind](b.tensor, b.source, b.destination) for b in unpriced],
+        lambda unpriced: [ask[b.kind](b.tensor, *b.names) for b in unpriced],
     )

@@ -6,8 +6,8 @@ The boundary cost belongs to a *tensor*, not to an edge: a tensor that several c
 transformed once, handed to a unit once, and copied to a memory once. With ``s`` the producer's option, a tensor costs::
 
     sum of transform_us[s.layout, l] for every distinct layout l that some consumer wants
-  + sum of crossing_us[s.unit, u]    for every distinct unit u of s.memory that some consumer runs on
-  + sum of copy_us[s.memory, m]      for every distinct memory m that some consumer's unit computes in
+  + sum of crossing_us[s.unit, u]    for every distinct unit u of s's device that some consumer runs on
+  + sum of copy_us[s.memory, m]      for every distinct memory m that some consumer's device computes in
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from layoutsel.cost.place import HOST, OUTSIDE, Place
+from layoutsel.cost.place import HOST, OUTSIDE, Place, memory_name
 from layoutsel.cost.tensor import KINDS, Tensor, TensorUse, is_boundary
 from layoutsel.planning.resources import HostDriven, ResourceModel
 from layoutsel.planning.values import SUM
@@ -50,18 +50,25 @@ class Option:
     """Uncertainty of `cost_us`, microseconds."""
     source: str = "given"
     """Where `cost_us` comes from: ``measured``, ``roofline``, ..."""
-    memory: str = HOST
-    """Where the unit computes."""
+    memory: str = field(init=False)
+    """Name of the memory that the decision's device computes in."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memory", memory_name(self.decision.device))
 
     @property
     def wanted(self) -> tuple[Place, ...]:
         """Where each activation input is wanted."""
-        return tuple(Place(layout, self.decision.unit, self.memory) for layout in self.in_layouts)
+        return self._places(self.in_layouts)
 
     @property
     def made(self) -> tuple[Place, ...]:
         """Where each output lies."""
-        return tuple(Place(layout, self.decision.unit, self.memory) for layout in self.out_layouts)
+        return self._places(self.out_layouts)
+
+    def _places(self, layouts: tuple[str, ...]) -> tuple[Place, ...]:
+        unit, device = self.decision.unit, self.decision.device
+        return tuple(Place(layout, unit, device) for layout in layouts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,9 +254,6 @@ def boundaries_of(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterab
 
 
 def _check_nodes(problem: PlanningProblem) -> None:
-    places = {(o.decision.unit, o.memory) for node in problem.nodes for o in node.options}
-    if len(places) != len({unit for unit, _ in places}):
-        raise ProblemError(f"a unit computes in several memories: {sorted(places)}")
     if len(problem.by_id) != len(problem.nodes):
         raise ProblemError("two sub-graphs of the planning problem have the same id")
     for node in problem.nodes:

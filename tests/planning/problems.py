@@ -16,8 +16,6 @@ from tvm_passes.decision import Decision, SubgraphId
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
 UNITS = ("cpu", "onednn")
-MEMORIES = {"opencl": "opencl", "cuda": "cuda"}
-"""Of units whose memory is not the host's."""
 
 
 def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int = 1) -> Option:
@@ -26,7 +24,6 @@ def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int
         cost_us=cost,
         in_layouts=(layout,) * inputs,
         out_layouts=(layout,) * outputs,
-        memory=MEMORIES.get(unit, HOST),
     )
 
 

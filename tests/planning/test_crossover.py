@@ -46,9 +46,8 @@ def chain(times, copy_us, parents=None):
                     cost_us=us,
                     in_layouts=("NCHW",) * len(read),
                     out_layouts=("NCHW",),
-                    memory=memory,
                 )
-                for (unit, memory), us in zip(PLACES, both, strict=True)
+                for (unit, _), us in zip(PLACES, both, strict=True)
             ),
         )
         for id_, both, read in zip(ids, times, parents, strict=True)

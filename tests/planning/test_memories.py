@@ -88,15 +88,6 @@ def test_solvers_agree_where_memories_are_several(solver, seed):
     assert problem.cost(solution.decisions).total_us == pytest.approx(solution.cost_us)
 
 
-def test_a_unit_computes_in_one_memory():
-    node = PricedSubgraph(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))
-    other = PricedSubgraph(
-        id=SubgraphId("s1"), options=(replace(option("opencl", "NCHW", 1.0), memory=HOST),)
-    )
-    with pytest.raises(ProblemError, match="several memories"):
-        PlanningProblem(nodes=(node, other), tensors=())
-
-
 def test_a_copy_without_a_price_is_an_error():
     nodes = [PricedSubgraph(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))]
     tensor = Tensor(

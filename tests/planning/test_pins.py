@@ -89,3 +89,33 @@ def test_quotes_the_decline(problem):
 def test_conflict(problem):
     with pytest.raises(UnsatisfiedPin, match=r"pins 's0=cpu' and 's\.=onednn' together leave"):
         apply_pins(problem, ["s0=cpu", "s.=onednn"])
+
+
+def on_devices(node):
+    """`node` with candidates on three devices of one kind."""
+    option = node.options[0]
+    decisions = [Decision.parse(f"cuda@{index}:NCHW") for index in range(3)]
+    return replace(node, options=tuple(replace(option, decision=d) for d in decisions))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("s7=cuda", ["cuda:NCHW", "cuda@1:NCHW", "cuda@2:NCHW"]),
+        ("s7=cuda@0", ["cuda:NCHW"]),
+        ("s7=cuda@2", ["cuda@2:NCHW"]),
+        ("s7=*@1:NCHW", ["cuda@1:NCHW"]),
+        ("s7=cuda@edge0/0", []),
+        ("s7=cuda@1:NHWC", []),
+    ],
+)
+def test_a_pin_names_one_device_or_leaves_it_open(problem, text, kept):
+    node = on_devices(problem.nodes[0])
+    pin = Pin.parse(text)
+    assert [str(o.decision) for o in node.options if pin.allows(o.decision)] == kept
+
+
+@pytest.mark.parametrize("text", ["s7=cuda@", "s7=cuda@x", "s7=@1", "s7=cuda@01"])
+def test_a_pin_to_a_device_that_cannot_be_read(text):
+    with pytest.raises(UnsatisfiedPin, match=r"expected unit\[@\[node/\]index\]"):
+        Pin.parse(text)
