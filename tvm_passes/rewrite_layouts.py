@@ -10,6 +10,7 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.ir import Expr, ModulePass, Var, main_bindings, static_shape, substitute
 from tvm_passes.layout import (
@@ -188,6 +189,11 @@ def check_decisions(
                 raise IllegalDecision(
                     f"sub-graph {subgraph}: unknown {field} {got!r}; expected one of {', '.join(known)}"
                 )
+        if decision != decision.on(DeviceId()):
+            raise IllegalDecision(
+                f"sub-graph {subgraph}: got device {decision.device}; expected the first {decision.device.kind} "
+                f"device of this node"
+            )
     return functions
 
 

@@ -51,7 +51,7 @@ def test_equal_data_give_equal_bytes(model, tmp_path):
     code = (
         "from learning import LAYOUTS, boundaries, samples\n"
         "from layoutsel.cost.samples import Dataset\n"
-        "from layoutsel.cost.training import Options, train\n"
+        "from layoutsel.cost.training import TrainingOptions, train\n"
         f"print(train(Dataset(samples=samples(), boundaries=boundaries()), {QUICK!r}).version)"
     )
     tests = str(PRETRAINED.parents[2] / "tests")
