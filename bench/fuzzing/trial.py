@@ -128,22 +128,29 @@ def _verdict(verdict: str, detail: str, decisions: Mapping[str, str]) -> dict[st
 
 
 def _is_ill_conditioned(session: Session, sample: VerificationSample) -> bool:
-    """Whether the reference itself exceeds a narrow mode's tolerance where only its inputs are rounded to bfloat16.
+    """Whether the reference itself exceeds the tolerance where only its inputs are rounded.
 
-    So it is where results cancel, such as the mean of values whose mean was taken off.
+    They are rounded to bfloat16 in a narrow mode; else every other input by the last bit of float32. So it is where
+    results cancel, such as the mean of values whose mean was taken off.
     """
-    if session.precision.only_f32:
-        return False
-    rounded = [
-        x.astype(ml_dtypes.bfloat16).astype(x.dtype) if x.dtype.kind == "f" else x
-        for x in sample.inputs
-    ]
-    moved = reference_of(replace(session, samples=(rounded,))).samples[0].expected
+    move = _by_one_bit if session.precision.only_f32 else _to_bfloat16
+    inputs = [move(x) if x.dtype.kind == "f" else x for x in sample.inputs]
+    moved = reference_of(replace(session, samples=(inputs,))).samples[0].expected
     tolerance = session.precision.tolerance
     return any(
         np.linalg.norm(a.astype("float64") - b) > tolerance * np.linalg.norm(a.astype("float64"))
         for a, b in zip(sample.expected, moved, strict=True)
     )
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    return values.astype(ml_dtypes.bfloat16).astype(values.dtype)
+
+
+def _by_one_bit(values: np.ndarray) -> np.ndarray:
+    moved = values.copy().reshape(-1)
+    moved[::2] = np.nextafter(moved[::2], np.inf, dtype=values.dtype)
+    return moved.reshape(values.shape)
 
 
 def _random_decisions(session: Session, seed: int) -> dict[str, str]:

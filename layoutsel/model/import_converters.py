@@ -18,6 +18,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from layoutsel.model import import_activations, import_einsum, import_indices, import_resize
 from layoutsel.model.import_padding import resolve_auto_pad, resolve_output_shape, static_shape
 from layoutsel.model.import_pooling import lp_pooling, pooling
+from layoutsel.model.import_reductions import log_sum_exp
 from layoutsel.model.import_support import Converter, array_of, constant, stock
 from tvm_passes.errors import UnsupportedModel
 
@@ -349,6 +350,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "Pad": _pad,
     "Pow": _power,
     "RMSNormalization": _rms_norm,
+    "ReduceLogSumExp": log_sum_exp,
     "Reshape": _reshape,
     "Resize": import_resize.convert,
     "RoiAlign": _only("RoiAlign", "mode", (b"avg",), b"avg"),

@@ -234,3 +234,24 @@ def test_output_called_like_the_entry_function():
     model.graph.node[0].output[0] = model.graph.output[0].name = "main"
     model.graph.node[0].name = "main"
     assert import_model(model).outputs[0].name == "main"
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [-1], [0, 2], []])
+@pytest.mark.parametrize("opset", [13, 18])
+def test_log_sum_exp(axes, keepdims, opset):
+    given = {"axes": axes} if axes and opset < 18 else {}
+    constants = {"axes": axes} if axes and opset >= 18 else None
+    model = single(
+        "ReduceLogSumExp", {"x": [2, 3, 4]}, constants, opset=opset, keepdims=keepdims, **given
+    )
+    check(model)
+
+
+def test_log_sum_exp_of_infinite_values():
+    model = single("ReduceLogSumExp", {"x": [4, 2]}, {"axes": [1]}, keepdims=0)
+    x = np.array([[np.inf, 1], [-np.inf, -np.inf], [-np.inf, 2], [1e30, 3]], dtype="float32")
+    np.testing.assert_array_equal(
+        run_relax(import_model(model).module, [x])[0],
+        np.array([np.inf, -np.inf, 2, 1e30], dtype="float32"),
+    )
