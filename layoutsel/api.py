@@ -22,6 +22,7 @@ from layoutsel.compile.session import Session
 from layoutsel.core.precision import check_budget, precision_mode
 from layoutsel.device.machine import this_machine
 from layoutsel.device.turns import Turn
+from layoutsel.planning.objectives import objectives
 from layoutsel.planning.plan import Plan, check_fits
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.units.base import with_default_units
@@ -70,6 +71,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     progress: OnProgress | None = None,
     logs: str | Path | None = None,
     fallback: str | None = None,
+    objective: str | None = None,
     parallel: bool = False,
     time_limit_s: float = TIME_LIMIT_S,
     memory_limit_mb: float | None = None,
@@ -128,6 +130,10 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     fallback
         ``cpu``: go on without a device that is missing or fails, with warnings. The model then holds a second one,
         planned for the host's units alone, that takes over where a device is missing or fails later.
+    objective
+        ``sum``: the time of all sub-graphs and boundaries, one after the other. ``makespan``: as
+        `parallel`. ``within-error``: as precision ``auto``. Other packages add further ones. If
+        None, the one that the other options ask for.
     parallel
         If True, devices work while the host does: the plan is made for the time until all is done, not for the sum.
     time_limit_s
@@ -166,6 +172,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         progress=progress,
         logs=logs,
         fallback=fallback,
+        objective=objective,
         parallel=parallel,
         time_limit_s=time_limit_s,
         memory_limit_mb=memory_limit_mb,
@@ -228,12 +235,17 @@ def compile_plan(
 
 
 def stated(plan: Plan) -> dict[str, Any]:
-    """The options of a session that a plan says: threads, precision, and units that are not used by default."""
+    """Options of a session that a plan states.
+
+    They are threads, precision, objective, and units that are not used by default.
+    """
     mode = precision_mode(plan.precision, plan.max_rel_error)
     return {
         "threads": plan.threads,
         "precision": plan.precision,
         "max_rel_error": plan.max_rel_error,
+        # Building needs no objective: one of a package that is not there is left out.
+        "objective": plan.objective if plan.objective in objectives() else None,
         "units": with_default_units({d.unit for d in plan.decisions.values()}, mode),
     }
 

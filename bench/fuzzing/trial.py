@@ -107,7 +107,7 @@ def _judged(
     if not all(np.isfinite(result).all() for result in expected if result.dtype.kind == "f"):
         # Units differ in what they make of NaN, as layoutsel.units.base says.
         return _verdict("unverified", "the reference is not finite", decisions)
-    checks = checks_of(model, reference, session.precision.tolerance)
+    checks = checks_of(model, reference, session.precision.bound)
     worst = max(checks, key=lambda check: check.rel_l2_err / check.tolerance)
     found = {"fell_back": sorted(model.header["fallbacks"]), "error": worst.rel_l2_err}
     if not worst.passed and _is_ill_conditioned(session, reference.samples[0]):

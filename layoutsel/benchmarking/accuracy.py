@@ -95,7 +95,7 @@ def worst_by_kind(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
 
 
 def _is_conditioned(one: Compared, mode: PrecisionMode) -> bool:
-    return one.kind == PROBABILITIES and one.largest_logit > 1 and not mode.is_budget
+    return one.kind == PROBABILITIES and one.largest_logit > 1 and not mode.bound.is_strict
 
 
 def _tolerance(one: Compared, mode: PrecisionMode) -> float:
@@ -103,7 +103,7 @@ def _tolerance(one: Compared, mode: PrecisionMode) -> float:
 
 
 def _reason(one: Compared, mode: PrecisionMode) -> str:
-    promise = f"the {'budget' if mode.is_budget else 'promise'} of {mode.name}"
+    promise = f"the {'budget' if mode.bound.is_strict else 'promise'} of {mode.name}"
     if not _is_conditioned(one, mode):
         return promise
     return f"{promise} times the largest logit, {one.largest_logit:.3g}: a softmax magnifies errors by that"

@@ -75,9 +75,9 @@ def _results(lowered: Lowered) -> int:
 def _write_sample(making: Making, reference: Reference, results: int) -> Deployed:
     session, folder = making.session, making.folder / _DATA
     folder.mkdir()
-    sample, mode = reference.samples[0], session.precision
+    sample = reference.samples[0]
     outputs = [spec.name for spec in session.model.outputs]
-    expected = reference.expected(sample, outputs, mode.tolerance, is_budget=mode.is_budget)
+    expected = reference.expected(sample, outputs, session.precision.bound)
     names = expected.names(results)
     standard = expected.portable(names)
     each = zip(names, standard.values, standard.tolerances, standard.attainable, strict=False)

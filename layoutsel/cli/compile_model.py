@@ -22,6 +22,7 @@ from layoutsel.cli.options import (
     MaxErrorOption,
     MemoryLimitOption,
     ModelArgument,
+    ObjectiveOption,
     ParallelFlag,
     PinsOption,
     PrecisionOption,
@@ -83,6 +84,7 @@ def compile_model(
     cache: CacheOption = None,
     logs: LogsOption = None,
     fallback: FallbackOption = None,
+    objective: ObjectiveOption = None,
     parallel: ParallelFlag = False,
     time_limit: TimeLimitOption = None,
     memory_limit: MemoryLimitOption = None,
@@ -108,6 +110,11 @@ def compile_model(
         raise LayoutselError(
             "--plan and --precision exclude each other: a plan file says what precision it was made for"
         )
+    if plan is not None and (objective is not None or parallel):
+        raise LayoutselError(
+            "--plan excludes --objective and --parallel: a plan file says what objective it was "
+            "made for"
+        )
     if allow_foreign_plan and plan is None:
         raise LayoutselError("--allow-foreign-plan: expected --plan, the plan to build")
     check_budget(precision_mode(precision, max_rel_error), verify=verify)
@@ -126,6 +133,7 @@ def compile_model(
         cache=cache,
         logs=logs,
         fallback=fallback,
+        objective=objective,
         parallel=parallel,
         time_limit=time_limit,
         memory_limit=memory_limit,

@@ -17,6 +17,7 @@ from layoutsel.cli.options import (
     LinksFlag,
     LogsOption,
     MachineOption,
+    ObjectiveOption,
     ShapeOption,
     ThreadsOption,
 )
@@ -75,12 +76,15 @@ def explain(
     cache: CacheOption = None,
     logs: LogsOption = None,
     machine: MachineOption = None,
+    objective: ObjectiveOption = None,
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
     check_output(dot)
+    if objective is not None and model is None:
+        raise LayoutselError("--objective: expected --model, which prices the plan for it")
     made = load_plan(plan)
     if model is not None:
         made = _price_again(
@@ -91,6 +95,7 @@ def explain(
                 threads=threads or made.threads,
                 precision=made.precision,
                 max_rel_error=made.max_rel_error,
+                objective=objective or made.objective,
                 cache=cache,
                 logs=logs,
                 machine=machine,
@@ -172,7 +177,7 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
         from layoutsel.compile.offers import Offers
         from layoutsel.compile.pricing import priced_by
         from layoutsel.planning.plan import check_fits
-        from layoutsel.planning.strategies import choose
+        from layoutsel.planning.solve import solve
 
         ids = session.graph.ids
         check_fits(made, model_hash=session.model.content_hash, ids=ids)
@@ -182,7 +187,7 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
             problem = priced_by(offers, costs, cost)
         shown.phase("explaining")
         solution = replace(
-            choose(problem),
+            solve(problem),
             decisions=made.decisions,
             cost_us=problem.cost(made.decisions).total_us,
             solver=made.solver,

@@ -167,6 +167,17 @@ MachineOption = Annotated[
         show_default="this one",
     ),
 ]
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        metavar="sum|makespan|within-error",
+        help="Value to plan for: the time one after the other, the time with devices and host at "
+        "once (--parallel), or the time within an error budget (--precision auto). Other packages "
+        "may add further ones.",
+        show_default="sum, or what other options ask for",
+    ),
+]
 ParallelFlag = Annotated[
     bool,
     typer.Option(

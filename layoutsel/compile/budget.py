@@ -25,7 +25,6 @@ from layoutsel.planning.trade_off import (
     curve,
     most_exact,
     squared_error,
-    trade_offs,
     weigh,
 )
 from layoutsel.runtime.compiled import CompiledModel
@@ -47,11 +46,11 @@ class _Search:
 
     def checks(self, model: CompiledModel) -> list[Check]:
         """Measure `model` against the budget."""
-        return checks_of(model, self.reference, self.session.precision.tolerance, is_budget=True)
+        return checks_of(model, self.reference, self.session.precision.bound)
 
     def f32_checks(self, model: CompiledModel) -> list[Check]:
         """Measure `model` as one of f32."""
-        checks = checks_of(model, self.reference, MODES[F32].tolerance)
+        checks = checks_of(model, self.reference, MODES[F32].bound)
         return [one.conceded() for one in checks]
 
     def fit(self, chosen: Plan) -> tuple[CompiledModel, bool]:
@@ -79,13 +78,17 @@ class _Search:
 
 
 def within_budget(
-    session: Session, chosen: Plan, problem: PlanningProblem, *, verify_speed: bool
+    session: Session,
+    chosen: Plan,
+    problem: PlanningProblem,
+    plans: tuple[Weighed, ...],
+    *,
+    verify_speed: bool,
 ) -> CompiledModel:
-    """The fastest plan of `problem` whose measured error is within the budget; the most exact one where none is.
+    """Build the first of `plans` whose measured error is within the budget; else the last one.
 
     Its plan holds the whole trade-off. With `verify_speed` it is raced against rivals, which must be within as well.
     """
-    plans = trade_offs(problem, strategy=chosen.strategy)
     search = _Search(session, problem, plans, reference_of(session))
     model, fits = search.fit(chosen)
     found = search.tried[-1]

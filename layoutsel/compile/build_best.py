@@ -25,6 +25,7 @@ from layoutsel.device.checks import (
 )
 from layoutsel.planning.alternatives import single_plans
 from layoutsel.planning.contenders import within
+from layoutsel.planning.objectives import objective_of
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.runtime.compiled import CompiledModel
@@ -51,7 +52,8 @@ def finish(
     """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over.
 
     The first contender is kept whose error is within the tolerance of the mode. Plans of a single decision come last,
-    however slow. With a budget of error, the fastest plan is looked for whose measured error is within.
+    however slow. If the problem's objective has limits of measured quantities, plans are built
+    until one keeps them.
 
     Raises
     ------
@@ -60,9 +62,11 @@ def finish(
     """
     gc.collect()  # candidates and cost models, which only pricing needed
     give_back()
-    if session.precision.is_budget:
-        check_budget(session.precision, verify=verify)
-        return within_budget(session, chosen, problem, verify_speed=verify_speed)
+    check_budget(session.precision, verify=verify)
+    attempts = objective_of(problem.objective).attempts
+    if attempts is not None:
+        plans = attempts(problem, chosen.strategy)
+        return within_budget(session, chosen, problem, plans, verify_speed=verify_speed)
     contenders = _contenders(session, chosen, problem, verify_speed=verify_speed)
     reference = reference_of(session) if verify else None
     winner, checks = _first_exact(session, contenders, reference)
@@ -159,8 +163,7 @@ def _conceded(checks: Sequence[Check]) -> list[Check]:
 
 
 def _checks(session: Session, model: CompiledModel, reference: Reference) -> list[Check]:
-    mode = session.precision
-    return checks_of(model, reference, mode.tolerance, is_budget=mode.is_budget)
+    return checks_of(model, reference, session.precision.bound)
 
 
 def _require(session: Session, checks: Sequence[Check]) -> None:

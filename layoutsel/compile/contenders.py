@@ -1,4 +1,4 @@
-"""The chosen plan against its rivals: the fastest is kept, and its prediction is compared with what was measured.
+"""The chosen plan against its rivals: the best is kept, its prediction compared with measurement.
 
 Among the rivals are plans made anew of what the sub-graphs took within the others.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from layoutsel import documents
@@ -21,9 +21,10 @@ from layoutsel.core.precision import OWN, PrecisionMode
 from layoutsel.device.signature import signatures
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.contenders import contenders, narrowings
+from layoutsel.planning.objectives import answer, objective_of, unlimited
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem
-from layoutsel.planning.solve import Solution, solve
+from layoutsel.planning.solve import Solution
 from layoutsel.planning.trade_off import squared_error
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
@@ -31,12 +32,14 @@ from tvm_passes.decision import Decision, SubgraphId
 
 logger = logging.getLogger(__name__)
 
+Decisions = Mapping[SubgraphId, Decision]
+
 REFINED = "refined"
 """Names of plans that were made of what sub-graphs took within others begin with it."""
 REFINEMENTS = 3
 """Most refined plans, for each set of precisions."""
 GAIN = 0.02
-"""Share of the best one's time that a refined plan must promise to save."""
+"""Share of the best one's value that a refined plan must promise to save."""
 REFINE_LIMIT_S = 5.0
 """Time to solve for a refined plan."""
 
@@ -49,9 +52,10 @@ def raced(
     built: CompiledModel | None = None,
     below: float = math.inf,
 ) -> list[Contender]:
-    """Build `chosen` and its rivals, and race them; the fastest first, each with all that was measured.
+    """Build `chosen` and its rivals, and race them; the best first, each with all measurements.
 
-    Takes at most the session's time limit, and beyond it what was begun then: one build, and one run of each contender.
+    The objective of `problem` says which one is better. The race takes at most the session's time
+    limit, and what was begun by then: one build, and one run of each contender.
 
     Parameters
     ----------
@@ -66,6 +70,7 @@ def raced(
     """
     contest = Contest(
         session,
+        problem,
         random_inputs(signatures(session.model.inputs)),
         time.monotonic() + session.options.time_limit_s,
         MemoryBudget.of(session.graph, session.before_bytes, session.options.memory_limit_mb),
@@ -97,18 +102,27 @@ def _refine(
     for number in range(1, REFINEMENTS + 1):
         if contest.is_over():
             return
-        priced = contest.priced(narrowed)
+        # Limits are of measured quantities, which the race does not know: `below` stands for them.
+        priced = unlimited(contest.priced(narrowed))
         # Rivals may have precisions that a refined plan shall not.
         legal = [decisions for decisions in contest.tried if priced.offers(decisions)]
-        best_us = min((priced.cost(decisions).total_us for decisions in legal), default=math.inf)
-        found = solve(priced, time_limit_s=REFINE_LIMIT_S)
+        found = answer(priced, time_limit_s=REFINE_LIMIT_S).solution
         is_known = dict(found.decisions) in contest.tried
-        if found.cost_us > (1 - GAIN) * best_us or is_known:
+        if is_known or not _is_promising(priced, found.decisions, legal):
             return
         if squared_error(found.decisions) >= below:
             return
         name = f"{REFINED} {number}{where}"
         contest.enter({name: plan_of(chosen, problem, found.decisions, name)})
+
+
+def _is_promising(
+    problem: PlanningProblem, decisions: Decisions, tried: Sequence[Decisions]
+) -> bool:
+    """True if a plan is better by :data:`GAIN` than each of those that were tried."""
+    objective = objective_of(problem.objective)
+    best = min((objective.rank(problem, one) for one in tried), default=(0.0, math.inf))[1]
+    return objective.rank(problem, decisions)[1] <= best - GAIN * abs(best)
 
 
 def _same_precisions(
@@ -138,7 +152,7 @@ def crowned(
 
 
 def announce(winner: Contender) -> None:
-    """Say that another plan than the chosen one is kept, where it was faster."""
+    """Say that another plan than the chosen one is kept, if it was faster."""
     own, theirs = winner.plan.measured[winner.name], winner.plan.measured[CHOSEN]
     if winner.name != CHOSEN and own.median_us < theirs.median_us:
         # That a plan can be refined is the usual case; that a rule of thumb beats it is not.

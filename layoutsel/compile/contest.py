@@ -16,6 +16,7 @@ from layoutsel.compile.compiling import compiled, compiled_all
 from layoutsel.compile.memory import MemoryBudget
 from layoutsel.compile.plan_code import BUILD_LIMIT_S
 from layoutsel.compile.session import Session
+from layoutsel.planning.objectives import Objective, objective_of
 from layoutsel.planning.plan import Measured, Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.refine import TimedSubgraphs
@@ -47,7 +48,7 @@ DROP_AFTER = 4
 WATCH_S = 0.5
 """Seconds to watch a plan at work."""
 TIE = 0.01
-"""A rival must be faster than the chosen plan by more than this share of its time to replace it."""
+"""Share by which a rival must be faster than the chosen plan to replace it, if times decide."""
 
 
 _NO_TIME = "the time limit is reached; a longer one (time_limit_s, --time-limit) takes more plans"
@@ -81,10 +82,12 @@ class Contest:
     """The race of a chosen plan with its rivals.
 
     No rival is built, watched or raced after the session's time limit. Those that fit into the session's memory limit
-    are raced at once; then the fastest stays, and the others make room.
+    are raced at once; then the best by the problem's objective stays, and the others make room.
     """
 
     session: Session
+    problem: PlanningProblem
+    """Prices of all contenders; its objective says which one is the best."""
     inputs: Sequence[np.ndarray]
     deadline: float
     """By :func:`time.monotonic`."""
@@ -182,7 +185,7 @@ class Contest:
         logger.warning(
             "the plan is dropped from the race: a run took %.1f s, predicted were %.1f ms",
             seconds,
-            plan.cost_us / 1e3,
+            plan.run_us / 1e3,
         )
         self.measured[name] = Measured(median_us=1e6 * seconds, spread_us=0.0, runs=1)
         self.entered[name].retire()
@@ -213,7 +216,10 @@ class Contest:
         return seen.priced()
 
     def ranked(self) -> list[Contender]:
-        """All that were built, the fastest first, each with all that was measured; warns of those that were left out."""
+        """All that were built, the best first, each with all measurements.
+
+        A warning names those that were left out.
+        """
         for reason, names in self._left_out.items():
             if names:
                 logger.warning(
@@ -226,28 +232,40 @@ class Contest:
     def _with_measured(self, contender: Contender) -> Contender:
         return replace(contender, plan=replace(contender.plan, measured=dict(self.measured)))
 
-    def _score(self, name: str) -> tuple[bool, float]:
-        """Those of the last heat come first: they beat the others."""
+    def _score(self, name: str) -> tuple[bool, float, float]:
+        """Sort key of a contender, the least for the best.
+
+        Those of the last heat come first, as they beat the others; then the objective decides.
+        """
         allowance = 1 - TIE if name == CHOSEN else 1.0
-        return name not in self._alive, self.measured[name].median_us * allowance
+        time_us = self.measured[name].median_us * allowance
+        rank = self._objective.measured_rank(
+            self.problem, self.entered[name].plan.decisions, time_us
+        )
+        return name not in self._alive, *rank
+
+    @property
+    def _objective(self) -> Objective:
+        return objective_of(self.problem.objective)
 
     def _heat(self) -> None:
-        """Race those that are in memory; the fastest alone stays there."""
+        """Race those that are in memory; the best alone stays there."""
         calls = {name: self.entered[name].model.timed_call(self.inputs) for name in self._alive}
         if calls:
             left_s = max(self.deadline - time.monotonic(), 0.0)
-            self.measured |= race(calls, drop_after=DROP_AFTER, limit_s=left_s)
+            is_time = self._objective.is_run_time
+            drop_after = DROP_AFTER if is_time else None
+            self.measured |= race(calls, drop_after=drop_after, limit_s=left_s)
         calls.clear()
-        fastest = min(self._alive, key=self._score, default=None)
+        best = min(self._alive, key=self._score, default=None)
         for name in self._alive:
-            if name != fastest:
+            if name != best:
                 self.entered[name].retire()
-        self._alive = [name for name in self._alive if name == fastest]
+        self._alive = [name for name in self._alive if name == best]
         gc.collect()
         give_back()
 
 
 def _limit_s(plan: Plan) -> float:
     """Seconds that a run of `plan` may take."""
-    predicted_us = plan.makespan.us if plan.makespan else plan.cost_us
-    return SLOWER * predicted_us / 1e6 + ALLOWED_S
+    return SLOWER * plan.run_us / 1e6 + ALLOWED_S

@@ -24,7 +24,7 @@ from layoutsel.planning.hybrid import (
     without_guesses,
     without_interrupted,
 )
-from layoutsel.planning.objectives import decide
+from layoutsel.planning.objectives import decide, objective_of, timed
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
@@ -112,6 +112,7 @@ def explained_plan(
 ) -> Plan:
     """Write down `solution` with its reasons; `strategy` names the way in which it was chosen."""
     explanation = explain(problem, solution.decisions)
+    compared = timed(objective_of(problem.objective).comparable(problem, solution.decisions))
     made = make_plan(
         problem,
         solution,
@@ -123,7 +124,7 @@ def explained_plan(
         explanation=explanation,
         uncertainty=Uncertainty(
             bound_us=min(bound_within_spread(problem), solution.bound_us),
-            loss_us=value_of_information(problem, solution.decisions).loss_us,
+            loss_us=value_of_information(compared, solution.decisions).loss,
         ),
     )
     mode = session.precision

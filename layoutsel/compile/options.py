@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from layoutsel.core.choices import check_cost, check_fallback
-from layoutsel.core.precision import F32, PrecisionMode, precision_mode
+from layoutsel.core.precision import F32, REL_ERROR, PrecisionMode, precision_mode
 from layoutsel.cost.measured import PricingProgress
+from layoutsel.planning.objectives import objective_of
 from layoutsel.planning.pins import check_offered
 from layoutsel.planning.strategies import STRATEGIES
 from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
@@ -62,6 +63,11 @@ class Options:
     """File of another machine to plan for; nothing is measured or built then."""
     fallback: str | None = None
     """Unit that takes over from a missing or failing device; an error where None."""
+    objective: str | None = None
+    """Entry of :func:`layoutsel.planning.objectives.objectives`.
+
+    Where None, the one that other options ask for.
+    """
     parallel: bool = False
     """Whether to plan for the makespan, with devices and host at work at once, instead of the sum of times."""
     time_limit_s: float = TIME_LIMIT_S
@@ -92,7 +98,18 @@ class Options:
         check_offered(self.pins, mode)
         _check_positive("time_limit_s", self.time_limit_s)
         _check_positive("memory_limit_mb", self.memory_limit_mb)
-        objective_for(parallel=self.parallel, mode=mode)
+        _ = self.objective_name
+
+    @property
+    def objective_name(self) -> str:
+        """Name of the objective that the options ask for; the sum of costs where none does.
+
+        Raises
+        ------
+        LayoutselError
+            If they ask for two, for an unknown one, or for one whose limits they do not give.
+        """
+        return objective_for(self.objective, parallel=self.parallel, mode=self.mode)
 
     @property
     def mode(self) -> PrecisionMode:
@@ -100,24 +117,34 @@ class Options:
         return precision_mode(self.precision, self.max_rel_error)
 
 
-def objective_for(*, parallel: bool, mode: PrecisionMode) -> str:
-    """Name the objective that the options ask for.
+def objective_for(objective: str | None, *, parallel: bool, mode: PrecisionMode) -> str:
+    """Name the objective that `objective`, ``--parallel`` and the precision mode ask for."""
+    asked = {
+        f"--objective {objective}": objective,
+        "--parallel": MAKESPAN if parallel else None,
+        f"--precision {mode.name}": WITHIN_ERROR if mode.limits else None,
+    }
+    named = {how: name for how, name in asked.items() if name is not None}
+    if len(set(named.values())) > 1:
+        got = " and ".join(f"{how} (objective {name})" for how, name in named.items())
+        raise LayoutselError(f"got {got}; expected options that ask for one objective")
+    name = next(iter(named.values()), SUM)
+    _check_limits(name, mode)
+    return name
 
-    Raises
-    ------
-    LayoutselError
-        If they ask for two.
-    """
-    asked = [
-        name
-        for name, is_asked in ((MAKESPAN, parallel), (WITHIN_ERROR, mode.is_budget))
-        if is_asked
-    ]
-    if len(asked) > 1:
+
+_LIMITED_BY: Mapping[str, str] = {REL_ERROR: "--precision auto --max-rel-error 1e-3"}
+"""Options that limit a quantity, by its name."""
+
+
+def _check_limits(objective: str, mode: PrecisionMode) -> None:
+    missing = [limit for limit in objective_of(objective).limits if limit not in mode.limits]
+    if missing:
+        how = " ".join(_LIMITED_BY[name] for name in missing if name in _LIMITED_BY)
         raise LayoutselError(
-            f"--parallel does not go with precision {mode.name!r}, which weighs sums of time: expected another one"
+            f"objective {objective!r}: got no limit of {', '.join(missing)}; expected one"
+            f"{f', such as {how}' if how else ''}"
         )
-    return asked[0] if asked else SUM
 
 
 def _check_positive(name: str, limit: float | None) -> None:

@@ -152,7 +152,8 @@ class Session:
     @property
     def objective(self) -> str:
         """Objective that plans are chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
-        return objective_for(parallel=self.options.parallel, mode=self.precision)
+        asked = self.options
+        return objective_for(asked.objective, parallel=asked.parallel, mode=self.precision)
 
     @contextmanager
     def generating(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import onnx
 
 from layoutsel.compile.references import exact_results, onnxruntime_results, stock_results
 from layoutsel.compile.session import Session
+from layoutsel.core.precision import ErrorBound
 from layoutsel.device.checks import Check, VerificationError
 from layoutsel.device.signature import signatures
 from layoutsel.model.input_use import uses_of
@@ -64,23 +65,21 @@ class Reference:
         self,
         sample: VerificationSample,
         outputs: Sequence[str],
-        tolerance: float,
-        *,
-        is_budget: bool,
+        bound: ErrorBound,
     ) -> Expected:
-        """What a model with `outputs` is to give on `sample`.
+        """Results to expect of a model with `outputs` on `sample`.
 
-        A tolerance that `is_budget` holds as it stands; any other is widened for softmaxes, for what the reference
-        itself moves, and for a model whose own types are narrower.
+        A bound that is not strict is widened for softmaxes, for what the reference itself moves,
+        and for a model whose own types are narrower.
         """
         is_extreme = sample.slack > 1
-        is_strict = is_budget or is_extreme
+        is_strict = bound.is_strict or is_extreme
         return Expected(
             outputs=outputs,
             values=sample.expected,
             reference=f"{self.name} on extreme inputs" if is_extreme else self.name,
-            softmaxes=() if is_budget else self.softmaxes,
-            tolerance=sample.slack * (tolerance if is_budget else max(tolerance, self.own_error)),
+            softmaxes=() if bound.is_strict else self.softmaxes,
+            tolerance=sample.slack * bound.with_own(self.own_error),
             again=None if is_strict else sample.again,
             exact=None if is_strict else sample.exact,
         )
@@ -164,9 +163,7 @@ def _is_finite(value: np.ndarray) -> bool:
     return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
-def checks_of(
-    model: CompiledModel, reference: Reference, tolerance: float, *, is_budget: bool = False
-) -> list[Check]:
+def checks_of(model: CompiledModel, reference: Reference, bound: ErrorBound) -> list[Check]:
     """Measure `model` against `reference`, as of :meth:`Reference.expected`; of each output, the check of the worst sample.
 
     Raises
@@ -187,7 +184,7 @@ def checks_of(
                 f"the model cannot be verified: got {len(reference.samples)} samples, of which {index} took "
                 f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s, --time-limit)"
             )
-        expected = reference.expected(sample, outputs, tolerance, is_budget=is_budget)
+        expected = reference.expected(sample, outputs, bound)
         for one in _checks_on(sample, model, reference, expected):
             if sample.slack > 1 and one.passed:
                 continue  # its error says nothing of usual inputs

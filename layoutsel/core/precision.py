@@ -30,6 +30,20 @@ REL_ERROR = "rel_error"
 
 
 @dataclass(frozen=True, kw_only=True)
+class ErrorBound:
+    """Largest relative L2 error of an output."""
+
+    error: float
+    """Relative L2 error."""
+    is_strict: bool = False
+    """True if it holds as it stands; else softmaxes, and uncertain references, widen it."""
+
+    def with_own(self, own_error: float) -> float:
+        """Widen the bound to the error of the model's own arithmetic, unless it is strict."""
+        return self.error if self.is_strict else max(self.error, own_error)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrecisionMode:
     """What a mode offers, and what it promises."""
 
@@ -49,6 +63,11 @@ class PrecisionMode:
     def limits(self) -> Mapping[str, float]:
         """Limits that plans must keep by prediction, by name."""
         return {REL_ERROR: self.tolerance} if self.is_budget else {}
+
+    @property
+    def bound(self) -> ErrorBound:
+        """Bound on the measured error of an output."""
+        return ErrorBound(error=self.tolerance, is_strict=self.is_budget)
 
     @property
     def only_f32(self) -> bool:

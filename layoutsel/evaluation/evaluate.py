@@ -210,7 +210,7 @@ def _modes(models: Sequence[RecordedModel]) -> list[str]:
     return [
         mode.name
         for mode in MODES.values()
-        if not mode.is_budget and (mode.only_f32 or recorded & (set(mode.precisions) - {F32}))
+        if not mode.limits and (mode.only_f32 or recorded & (set(mode.precisions) - {F32}))
     ]
 
 

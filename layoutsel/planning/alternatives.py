@@ -57,7 +57,7 @@ def precision_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
     return _distinct(
         problem,
         (
-            (f"only {precision}", best_with(problem, _has(precision=precision)))
+            (f"only {precision}", best_with(problem, has_decision(precision=precision)))
             for precision in problem.precisions
         ),
     )
@@ -90,10 +90,16 @@ def best_with(
     *,
     time_limit_s: float = 10.0,
 ) -> dict[SubgraphId, Decision]:
-    """Decide best where a node keeps only the options with `keep`, or all if it has none of them."""
+    """Find the plan with the least sum of costs of a problem that is :func:`narrowed`."""
+    return dict(solve(narrowed(problem, keep), time_limit_s=time_limit_s).decisions)
+
+
+def narrowed(
+    problem: PlanningProblem, keep: Callable[[PricedSubgraph, Option], bool]
+) -> PlanningProblem:
+    """Copy the problem with only the candidates that `keep` admits, where a sub-graph has any."""
     able = {node.id: any(keep(node, option) for option in node.options) for node in problem.nodes}
-    narrowed = problem.restrict(lambda node, option: not able[node.id] or keep(node, option))
-    return dict(solve(narrowed, time_limit_s=time_limit_s).decisions)
+    return problem.restrict(lambda node, option: not able[node.id] or keep(node, option))
 
 
 def scale_boundaries(problem: PlanningProblem, factor: float) -> PlanningProblem:
@@ -136,18 +142,21 @@ def _by_belief(
         yield f"boundaries x{factor:g}", solve(scaled, time_limit_s=time_limit_s).decisions
     for field, values in (("unit", problem.units), ("layout", problem.layouts)):
         for value in values:
-            slower = _slow_down(problem, _has(**{field: value}))
+            slower = _slow_down(problem, has_decision(**{field: value}))
             yield f"{value} slower", solve(slower, time_limit_s=time_limit_s).decisions
     yield from _by_unit(problem, time_limit_s)
     for layout in problem.layouts:
-        yield f"only {layout}", best_with(problem, _has(layout=layout), time_limit_s=time_limit_s)
+        yield (
+            f"only {layout}",
+            best_with(problem, has_decision(layout=layout), time_limit_s=time_limit_s),
+        )
 
 
 def _by_unit(
     problem: PlanningProblem, time_limit_s: float
 ) -> Iterator[tuple[str, Mapping[SubgraphId, Decision]]]:
     for unit in problem.units:
-        yield f"only {unit}", best_with(problem, _has(unit=unit), time_limit_s=time_limit_s)
+        yield f"only {unit}", best_with(problem, has_decision(unit=unit), time_limit_s=time_limit_s)
 
 
 def _by_force(
@@ -190,7 +199,8 @@ def _is(id_: SubgraphId, decision: Decision) -> Callable[[PricedSubgraph, Option
     return lambda node, option: node.id == id_ and option.decision == decision
 
 
-def _has(**wanted: str) -> Callable[[PricedSubgraph, Option], bool]:
+def has_decision(**wanted: str) -> Callable[[PricedSubgraph, Option], bool]:
+    """Make the condition that fields of a decision have the `wanted` values."""
     return lambda _, option: all(
         getattr(option.decision, name) == value for name, value in wanted.items()
     )

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-
-import numpy as np
+from typing import Any
 
 from layoutsel.cost.tensor import KINDS
-from layoutsel.planning.alternatives import best_with, single_plans
-from layoutsel.planning.marginals import conditional_marginals, forced_plans
+from layoutsel.documents import OPTIONAL
+from layoutsel.planning.gains import Gains, gains_of
+from layoutsel.planning.objectives import objective_of
+from layoutsel.planning.other_plans import OtherPlans
 from layoutsel.planning.problem import Boundary, PlanningProblem, boundaries_of
-from layoutsel.planning.solve import solve
-from layoutsel.planning.strategies import choose
-from layoutsel.planning.tables import build_tables, to_choice
+from layoutsel.planning.tables import to_choice, to_decisions
+from layoutsel.planning.values import SUM
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 
@@ -34,10 +34,10 @@ class Counterfactual:
     source: str
     """Where `cost_us` comes from."""
     extra_us: float | None
-    """How much more the whole plan would cost, microseconds; None if that is beyond what was told apart.
+    """Sum of costs of the whole plan with this decision, less that of the plan explained.
 
-    The sum of the four parts below: those of the best plan that takes this decision, less those of the plan explained.
-    Where the explanation is not exact, of the same plan with this decision alone changed.
+    In microseconds; the sum of the four parts below. None if the plan with this decision was not
+    told apart from far worse ones.
     """
     own_us: float
     """What the sub-graph itself would cost more, microseconds."""
@@ -49,11 +49,20 @@ class Counterfactual:
     """What the sub-graphs that would then decide otherwise cost more by themselves, microseconds."""
     others: int | None
     """How many other sub-graphs would then decide otherwise."""
+    loss: float | None = field(default=None, metadata=OPTIONAL)
+    """How much worse the plan's own objective would be, in its unit; None if that is `extra_us`."""
+    excess: float = field(default=0.0, metadata=OPTIONAL)
+    """By how much the plan with this decision would exceed the limits."""
 
     @property
-    def order_us(self) -> float:
-        """`extra_us` as a number to sort and compare by."""
-        return math.inf if self.extra_us is None else self.extra_us
+    def extra(self) -> float | None:
+        """How much worse the whole plan would be, in the unit of its objective; None if unknown."""
+        return self.extra_us if self.loss is None else self.loss
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Sort key, the least for the best: the excess, then the extra."""
+        return self.excess, math.inf if self.extra is None else self.extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,29 +78,8 @@ class ExplainedSubgraph:
     source: str
     """Where `cost_us` comes from."""
     alternatives: tuple[Counterfactual, ...]
-    """Every other candidate, the least costly for the whole plan first."""
+    """Every other candidate, the best for the whole plan first."""
     declines: tuple[Decline, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gains:
-    """Predicted costs, microseconds, of simpler ways to choose; the differences are what each freedom brings."""
-
-    plan_us: float
-    """The explained plan."""
-    joint_us: float
-    """Unit and layout together."""
-    score_us: float
-    """Unit by complexity score, then layout."""
-    layouts_alone_us: float
-    """Best single unit with free layouts (where a sub-graph cannot run on it: wherever it is best)."""
-    layouts_alone_unit: str
-    units_alone_us: float
-    """Best single layout with free units (where a sub-graph does not have it: whichever is best)."""
-    units_alone_layout: str
-    single_us: float
-    """Best single decision for everything."""
-    single_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +90,6 @@ class Explanation:
     boundaries: tuple[Boundary, ...]
     """Transforms, crossings and copies that the plan pays for, the costliest first."""
     gains: Gains
-    bound_us: float
-    gap: float
-    """Relative gap between plan and bound."""
     exact: bool
     """True if the alternatives' costs allow the rest of the plan to change; else all else stays, an upper bound."""
 
@@ -115,14 +100,14 @@ def explain(
     *,
     time_limit_s: float = 10.0,
 ) -> Explanation:
-    """Explain `decisions`, which may come from any strategy, or be edited by hand."""
+    """Explain `decisions`, of any strategy or edited by hand, by the problem's objective."""
     cost = problem.cost(decisions)
-    joint = solve(problem, time_limit_s=time_limit_s / 3)
-    ways = _ways(problem, decisions, joint.cost_us, time_limit_s / 3)
+    others = objective_of(problem.objective).other_plans(problem, decisions, time_limit_s / 3)
+    ways = _Ways(problem=problem, choice=tuple(to_choice(problem, decisions)), others=others)
     subgraphs = []
     for position, node in enumerate(problem.nodes):
         chosen = node.options[ways.choice[position]]
-        others = [
+        alternatives = [
             _counterfactual(ways, position, number)
             for number in range(len(node.options))
             if number != ways.choice[position]
@@ -135,18 +120,15 @@ def explain(
                 cost_us=chosen.cost_us,
                 spread_us=chosen.spread_us,
                 source=chosen.source,
-                alternatives=tuple(sorted(others, key=lambda other: other.order_us)),
+                alternatives=tuple(sorted(alternatives, key=lambda other: other.rank)),
                 declines=node.declines,
             )
         )
-    gap = max(cost.total_us - joint.bound_us, 0.0) / max(cost.total_us, _SAME_US)
     return Explanation(
         subgraphs=tuple(subgraphs),
         boundaries=tuple(sorted(cost.boundaries, key=lambda boundary: -boundary.cost_us)),
-        gains=_gains(problem, cost.total_us, joint.cost_us, time_limit_s / 3),
-        bound_us=joint.bound_us,
-        gap=gap if cost.total_us - joint.bound_us > _SAME_US else 0.0,
-        exact=ways.exact,
+        gains=gains_of(problem, decisions, 2 * time_limit_s / 3),
+        exact=others.exact,
     )
 
 
@@ -156,12 +138,11 @@ class _Ways:
 
     problem: PlanningProblem
     choice: tuple[int, ...]
-    total_us: float
-    totals_us: list[np.ndarray]
-    """Per node and option, cost of the plan that takes it; infinite where not told apart."""
-    with_option: Callable[[int, int], tuple[int, ...]]
-    """(node, option) → that plan's choice."""
-    exact: bool
+    others: OtherPlans
+
+    def loss(self, position: int, number: int) -> float:
+        """How much worse the plan is that takes an option of a sub-graph; infinite if not known."""
+        return float(self.others.losses[position][number])
 
     @cached_property
     def tensors_of(self) -> Mapping[SubgraphId, tuple[int, ...]]:
@@ -174,52 +155,39 @@ class _Ways:
         return {id_: tuple(numbers) for id_, numbers in found.items()}
 
 
-def _ways(
-    problem: PlanningProblem,
-    decisions: Mapping[SubgraphId, Decision],
-    best_us: float,
-    time_limit_s: float,
-) -> _Ways:
-    tables = build_tables(problem)
-    choice = tuple(to_choice(problem, decisions))
-    total_us = tables.total(choice)
-    forced = forced_plans(tables, best_us, time_limit_s=time_limit_s)
-    if forced is not None:
-        totals_us, with_option = forced.costs, forced.choice
-    else:
-        totals_us = conditional_marginals(tables, choice, total_us)
-
-        def with_option(node: int, option: int) -> tuple[int, ...]:
-            return (*choice[:node], option, *choice[node + 1 :])
-
-    return _Ways(
-        problem=problem,
-        choice=choice,
-        total_us=total_us,
-        totals_us=totals_us,
-        with_option=with_option,
-        exact=forced is not None,
-    )
-
-
 def _counterfactual(ways: _Ways, position: int, number: int) -> Counterfactual:
     node = ways.problem.nodes[position]
     option, chosen = node.options[number], node.options[ways.choice[position]]
-    extra_us = float(ways.totals_us[position][number]) - ways.total_us
-    told_apart = math.isfinite(extra_us)
-    parts = _parts(ways, position, ways.with_option(position, number)) if told_apart else None
+    own_us = option.cost_us - chosen.cost_us
+    known: dict[str, Any] = dict.fromkeys(
+        ("extra_us", "transforms_us", "crossings_us", "others_us", "others")
+    )
+    loss = ways.loss(position, number)
+    if math.isfinite(loss):
+        then = ways.others.choice(position, number)
+        parts = _parts(ways, position, then)
+        known = {
+            **vars(parts),
+            "extra_us": own_us + parts.more_us,
+            **_by_objective(ways, loss, then),
+        }
     return Counterfactual(
         decision=option.decision,
         cost_us=option.cost_us,
         spread_us=option.spread_us,
         source=option.source,
-        extra_us=extra_us if told_apart else None,
-        own_us=option.cost_us - chosen.cost_us,
-        transforms_us=parts.transforms_us if parts else None,
-        crossings_us=parts.crossings_us if parts else None,
-        others_us=parts.others_us if parts else None,
-        others=parts.others if parts else None,
+        own_us=own_us,
+        **known,
     )
+
+
+def _by_objective(ways: _Ways, loss: float, then: tuple[int, ...]) -> dict[str, float]:
+    """Loss and excess, if the objective is not the sum of costs."""
+    problem = ways.problem
+    if problem.objective == SUM:
+        return {}
+    excess = objective_of(problem.objective).excess(problem, to_decisions(problem, then))
+    return {"loss": loss, "excess": excess}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +198,11 @@ class _Parts:
     crossings_us: float
     others_us: float
     others: int
+
+    @property
+    def more_us(self) -> float:
+        """Sum of all parts, microseconds."""
+        return self.transforms_us + self.crossings_us + self.others_us
 
 
 def _parts(ways: _Ways, position: int, then: tuple[int, ...]) -> _Parts:
@@ -252,33 +225,4 @@ def _parts(ways: _Ways, position: int, then: tuple[int, ...]) -> _Parts:
         crossings_us=more_us["crossing"] + more_us["copy"],
         others_us=sum(others_us),
         others=len(others_us),
-    )
-
-
-def _gains(problem: PlanningProblem, plan_us: float, joint_us: float, time_limit_s: float) -> Gains:
-    each_s = time_limit_s / (1 + len(problem.units) + len(problem.layouts))
-
-    def best_of(field: str, values: tuple[str, ...]) -> tuple[float, str]:
-        costs = []
-        for value in values:
-            narrowed = best_with(
-                problem,
-                lambda _, option, value=value: getattr(option.decision, field) == value,  # type: ignore[misc]
-                time_limit_s=each_s,
-            )
-            costs.append((problem.cost(narrowed).total_us, value))
-        return min(costs, default=(0.0, ""))
-
-    layouts_alone, units_alone = best_of("unit", problem.units), best_of("layout", problem.layouts)
-    singles = single_plans(problem)
-    return Gains(
-        plan_us=plan_us,
-        joint_us=joint_us,
-        score_us=choose(problem, strategy="score", time_limit_s=each_s).cost_us,
-        layouts_alone_us=layouts_alone[0],
-        layouts_alone_unit=layouts_alone[1],
-        units_alone_us=units_alone[0],
-        units_alone_layout=units_alone[1],
-        single_us=singles[0].cost_us if singles else 0.0,
-        single_name=singles[0].name if singles else "",
     )

@@ -8,8 +8,9 @@ from functools import partial
 
 from layoutsel.core.precision import OWN
 from layoutsel.core.workload import INTERRUPTED
+from layoutsel.planning.objectives import answer, objective_of, unlimited
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
-from layoutsel.planning.solve import Solution, solve
+from layoutsel.planning.solve import Solution
 from layoutsel.planning.value_of_information import (
     MEASURED,
     Candidate,
@@ -23,7 +24,7 @@ from tvm_passes.errors import Decline, LayoutselError
 GUESSED = "roofline"
 """Source of a cost that follows from the work alone."""
 STABLE = 0.001
-"""The plan is stable where uncertainty is expected to cost it less than this share of its time."""
+"""The plan is stable where uncertainty is expected to cost it less than this share of its value."""
 BATCH = 6
 """Candidates measured between two plans."""
 
@@ -53,6 +54,9 @@ def refine(
 ) -> Refined:
     """Measure candidates of `problem` until its best plan is stable, or `measure` answers no more.
 
+    The best plan is that by the problem's objective without limits: a limit is often one of a
+    measured quantity.
+
     Parameters
     ----------
     problem
@@ -64,10 +68,12 @@ def refine(
     """
     measured = 0
     while True:
-        solution = solve(problem, time_limit_s=time_limit_s)
-        found = value_of_information(problem, solution.decisions)
+        free = unlimited(problem)
+        solution = answer(free, time_limit_s=time_limit_s).solution
+        found = value_of_information(free, solution.decisions)
         wanted = _most_worthwhile(found, key_of)
-        stable = found.loss_us <= STABLE * solution.cost_us or not wanted
+        value = objective_of(free.objective).assess(free, solution.decisions).value
+        stable = found.loss <= STABLE * abs(value) or not wanted
         answers = {} if stable else measure(wanted)
         if not answers:
             return Refined(
@@ -187,7 +193,7 @@ def _node_without(
 def _most_worthwhile(found: InformationValue, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
     worth: dict[tuple[str, object], float] = {}
     first: dict[tuple[str, object], Candidate] = {}
-    for candidate, gain in found.worth_us.items():
+    for candidate, gain in found.worth.items():
         key = (key_of[candidate[0]], candidate[1])
         worth[key] = worth.get(key, 0.0) + gain
         first.setdefault(key, candidate)

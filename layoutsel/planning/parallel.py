@@ -189,7 +189,12 @@ def _moved(
     drawn = rng.choice(nodes[0].options)
     if len(nodes) == 1:
         return {nodes[0].id: drawn.decision}
-    there = {node.id: [o for o in node.options if o.memory == drawn.memory] for node in nodes}
+    return cheapest_in(drawn.memory, nodes)
+
+
+def cheapest_in(memory: str, nodes: Iterable[PricedSubgraph]) -> dict[SubgraphId, Decision]:
+    """Decide the sub-graphs that can compute in a memory by their cheapest candidates there."""
+    there = {node.id: [o for o in node.options if o.memory == memory] for node in nodes}
     return {
         id_: min(options, key=lambda option: option.cost_us).decision
         for id_, options in there.items()

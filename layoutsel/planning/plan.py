@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
-from layoutsel.planning.explain import Counterfactual, Explanation, Gains
+from layoutsel.planning.explain import Counterfactual, Explanation
+from layoutsel.planning.gains import Gains
 from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.makespan import Makespan
-from layoutsel.planning.objectives import state
+from layoutsel.planning.objectives import objectives, state
 from layoutsel.planning.old_plans import UPGRADES
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
@@ -59,7 +60,10 @@ class Uncertainty:
     bound_us: float
     """Lower bound on every plan, microseconds, if no cost is lower than its spread allows."""
     loss_us: float
-    """Expected gain of knowing every cost, microseconds; see :mod:`layoutsel.planning.value_of_information`."""
+    """Expected gain of time of a run from knowing every cost, microseconds.
+
+    See :mod:`layoutsel.planning.value_of_information`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +167,25 @@ class Plan:
             cause = subgraph.decision.unit if subgraph.source == GUESSED else subgraph.id
             spreads[cause] = spreads.get(cause, 0.0) + subgraph.spread_us
         return math.hypot(*spreads.values())
+
+    @property
+    def unit(self) -> str:
+        """Unit of the plan's own objective, such as ``us``."""
+        return self._own_value.unit
+
+    @property
+    def _own_value(self) -> Value:
+        """Value of the plan's own objective.
+
+        Plans of version 3 with an error budget state that of the sum alone.
+        """
+        return self.values.get(self.objective, self.values[SUM])
+
+    @property
+    def run_us(self) -> float:
+        """Predicted time of a whole run, microseconds: its objective's, or the sum of costs."""
+        own = objectives().get(self.objective)
+        return self._own_value.value if own and own.is_run_time else self.cost_us
 
     @property
     def own_measurement(self) -> Measured | None:

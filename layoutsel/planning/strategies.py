@@ -28,21 +28,24 @@ def choose(
 ) -> Solution:
     """Decide every sub-graph of `problem` by an entry of :data:`STRATEGIES`, with the least sum of costs.
 
-    The bound of the solution holds for the whole problem, even for plans that the strategy does not consider. A warning
-    says if no exact solver finished in time.
+    The bound of the solution holds for the whole problem, even for plans that the strategy does not
+    consider.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)
         raise ProblemError(f"unknown strategy {strategy!r}; expected one of {known}")
-    solution = STRATEGIES[strategy](problem, solver, time_limit_s)
+    return STRATEGIES[strategy](problem, solver, time_limit_s)
+
+
+def announce_gap(solution: Solution) -> None:
+    """Warn if no exact solver finished in time."""
     if solution.gap > 0 and solution.solver not in _EXACT:
         _LOG.warning(
-            "no exact plan within %g s: fell back to %s; the plan is at most %.2g %% from the best",
-            time_limit_s,
+            "no exact plan within the time limit: fell back to %s; the plan is at most %.2g %% "
+            "from the best",
             solution.solver,
             100 * solution.gap,
         )
-    return solution
 
 
 def unit_by_score(node: PricedSubgraph) -> str:

@@ -1,8 +1,9 @@
 """Value of information: the candidates whose cost is worth measuring, because knowing it could change the plan.
 
-For every sub-graph, the chosen candidate and another are compared: `delta` is how much more the best plan with the other
-one costs, `sigma` how uncertain the difference of the two candidates' costs is. With a normal error, knowing the
-difference is worth the expected improvement::
+For every sub-graph, the chosen candidate and another are compared. By the problem's objective,
+`delta` is how much worse the best plan with the other one is, and `sigma` how uncertain that
+difference is, because the two candidates' costs are. With a normal error, knowing the difference is
+worth the expected improvement::
 
     sigma * (pdf(u) - u * (1 - cdf(u))),  u = delta / sigma
 
@@ -12,15 +13,16 @@ Jones, Schonlau, Welch, "Efficient global optimization of expensive black-box fu
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layoutsel.planning.marginals import conditional_marginals, min_marginals
+from layoutsel.planning.objectives import objective_of
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
-from layoutsel.planning.tables import build_tables, to_choice
+from layoutsel.planning.tables import to_choice
 from tvm_passes.decision import Decision, SubgraphId
 
 MEASURED = "measured"
@@ -28,17 +30,20 @@ MEASURED = "measured"
 _TO_SIGMA = 1 / 0.6745
 """Standard deviation of a normal distribution, in half distances of its quartiles."""
 
+TIME_LIMIT_S = 2.0
+"""Seconds to compare a plan with others."""
+
 Candidate = tuple[SubgraphId, Decision]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InformationValue:
-    """Expected gain of knowing uncertain costs exactly, for one plan."""
+    """Expected gain of knowing uncertain costs exactly, for one plan, in its objective's unit."""
 
-    worth_us: Mapping[Candidate, float]
-    """Expected improvement from knowing one candidate's cost, microseconds; candidates without any are absent."""
-    loss_us: float
-    """Expected improvement from knowing every cost, microseconds: the loss that uncertainty may cause."""
+    worth: Mapping[Candidate, float]
+    """Expected improvement from knowing one candidate's cost; candidates without any are absent."""
+    loss: float
+    """Expected improvement from knowing every cost: the loss that uncertainty may cause."""
     exact: bool
     """True if the rest of the plan was optimised around each candidate; False if it was kept, so values are too low."""
 
@@ -47,36 +52,79 @@ def value_of_information(
     problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]
 ) -> InformationValue:
     """Compute the value of knowing each uncertain cost of `problem`, given its best plan, `decisions`."""
-    tables = build_tables(problem)
-    choice = tuple(to_choice(problem, decisions))
-    best_us = tables.total(choice)
-    marginals = min_marginals(tables, best_us, time_limit_s=2.0)
-    exact = marginals is not None
-    if marginals is None:
-        marginals = conditional_marginals(tables, choice, best_us)
+    others = objective_of(problem.objective).other_plans(problem, decisions, TIME_LIMIT_S)
+    shares = _Shares.of(problem, decisions)
     worth: dict[Candidate, float] = {}
-    loss_us = 0.0
-    for node, mine, totals in zip(problem.nodes, choice, marginals, strict=True):
-        gains = _gains(node, mine, np.asarray(totals) - best_us)
-        loss_us += max(gains.values(), default=0.0)
+    loss = 0.0
+    for node, mine, losses in zip(
+        problem.nodes, to_choice(problem, decisions), others.losses, strict=True
+    ):
+        gains = _gains(node, mine, losses, shares.of_node(node))
+        loss += max(gains.values(), default=0.0)
         for position, gain in gains.items():
             for option in (node.options[position], node.options[mine]):
                 if option.source != MEASURED:
                     key = (node.id, option.decision)
                     worth[key] = worth.get(key, 0.0) + gain
-    return InformationValue(worth_us=worth, loss_us=loss_us, exact=exact)
+    return InformationValue(worth=worth, loss=loss, exact=others.exact)
 
 
-def _gains(node: PricedSubgraph, mine: int, deltas: np.ndarray) -> dict[int, float]:
-    """Expected improvement per option of `node` whose comparison with the chosen option, `mine`, is uncertain."""
+def _gains(node: PricedSubgraph, mine: int, losses: np.ndarray, share: float) -> dict[int, float]:
+    """Expected improvement per option of `node` that may be better than the chosen one, `mine`.
+
+    The objective feels a `share` of a change of their costs.
+    """
     gains = {}
     for position, option in enumerate(node.options):
-        sigma = _TO_SIGMA * math.hypot(_unknown_us(option), _unknown_us(node.options[mine]))
-        if position != mine and sigma > 0 and math.isfinite(deltas[position]):
-            gain = expected_improvement(max(float(deltas[position]), 0.0), sigma)
+        unknown_us = math.hypot(_unknown_us(option), _unknown_us(node.options[mine]))
+        sigma = share * _TO_SIGMA * unknown_us
+        if position != mine and sigma > 0 and math.isfinite(losses[position]):
+            gain = expected_improvement(max(float(losses[position]), 0.0), sigma)
             if gain > 0:
                 gains[position] = gain
     return gains
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Shares of a change of a sub-graph's cost that the objective feels.
+
+    A makespan feels none of it if another path is longer.
+    """
+
+    problem: PlanningProblem
+    decisions: Mapping[SubgraphId, Decision]
+    value: float
+    """Value of the plan."""
+    deadline: float
+    """By :func:`time.monotonic`; from then on, everything is taken as felt."""
+
+    @classmethod
+    def of(cls, problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> _Shares:
+        """Make the shares of one plan."""
+        value = objective_of(problem.objective).assess(problem, decisions).value
+        return cls(problem, decisions, value, time.monotonic() + TIME_LIMIT_S)
+
+    def of_node(self, node: PricedSubgraph) -> float:
+        """Largest change of the value in terms of a change of the sub-graph's cost."""
+        unknown_us = max(map(_unknown_us, node.options))
+        is_additive = objective_of(self.problem.objective).is_additive
+        if is_additive or unknown_us == 0 or time.monotonic() >= self.deadline:
+            return 1.0
+        cost_us = node.option(self.decisions[node.id]).cost_us
+        return max(self._felt(node, more) for more in (unknown_us, max(-unknown_us, -cost_us)))
+
+    def _felt(self, node: PricedSubgraph, more_us: float) -> float:
+        """Change of the value, in terms of the cost's, if the sub-graph takes `more_us`."""
+        mine = node.option(self.decisions[node.id])
+        changed = replace(mine, cost_us=mine.cost_us + more_us)
+        nodes = tuple(
+            replace(other, options=tuple(changed if o is mine else o for o in other.options))
+            for other in self.problem.nodes
+        )
+        problem = replace(self.problem, nodes=nodes)
+        value = objective_of(problem.objective).assess(problem, self.decisions).value
+        return abs(value - self.value) / abs(more_us) if more_us else 0.0
 
 
 def _unknown_us(option: Option) -> float:

@@ -13,6 +13,8 @@ from layoutsel.planning.plan import Plan, PlannedSubgraph
 from layoutsel.planning.problem import Boundary
 from layoutsel.report import terminal
 from layoutsel.report.plan_tables import (
+    US,
+    amount,
     change,
     measured_table,
     microseconds,
@@ -91,21 +93,30 @@ def reason(plan: Plan, subgraph: PlannedSubgraph) -> str:
             "the only candidate" if declined or plan.gains else "not explained: --model MODEL does"
         )
     best = others[0]
-    if best.extra_us is None:
+    if best.extra is None:
         return "every other decision costs far more"
-    faster = min(others, key=lambda other: other.cost_us)
-    gain_us = subgraph.cost_us - faster.cost_us
-    if best.extra_us < 0:
-        return f"{best.decision} would save {microseconds(-best.extra_us)} µs"
-    text = f"next best {best.decision} costs {microseconds(best.extra_us)} µs more"
-    if best.extra_us <= subgraph.spread_us:
+    if best.excess > 0:
+        return "every other decision exceeds the limits"
+    if best.extra < 0:
+        return f"{best.decision} would save {amount(-best.extra, plan.unit)}"
+    text = f"next best {best.decision} costs {amount(best.extra, plan.unit)} more"
+    if plan.unit == US and best.extra <= subgraph.spread_us:
         text += ", within the spread"
-    if gain_us > 0 and faster.order_us > 0:
-        text += (
-            f"; {faster.decision} alone is {microseconds(gain_us)} µs faster, "
-            f"but the whole is {microseconds(faster.extra_us)} µs slower"
-        )
-    return text
+    return text + _faster_alone(plan, subgraph)
+
+
+def _faster_alone(plan: Plan, subgraph: PlannedSubgraph) -> str:
+    """Name the fastest candidate, if it is faster alone and the plan with it is no better."""
+    faster = min(subgraph.alternatives, key=lambda other: other.cost_us)
+    gain_us = subgraph.cost_us - faster.cost_us
+    if gain_us <= 0 or faster.rank <= (0.0, 0.0):
+        return ""
+    text = f"; {faster.decision} alone is {microseconds(gain_us)} µs faster, but the whole "
+    if faster.excess > 0:
+        return f"{text}exceeds the limits"
+    if faster.extra is None:
+        return f"{text}is far slower"
+    return f"{text}is {amount(faster.extra, plan.unit)} {'slower' if plan.unit == US else 'worse'}"
 
 
 def boundary_table(boundaries: Sequence[Boundary]) -> Table:
@@ -157,14 +168,15 @@ def measured_lines(plan: Plan) -> Iterator[str]:
     own = plan.own_measurement
     if own is None:
         yield (
-            f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}; "
+            f"predicted {milliseconds(plan.run_us)} ± {milliseconds(plan.spread_us)}; "
             f"the whole model was not measured"
         )
     else:
-        off = 100 * (plan.cost_us / own.median_us - 1)
+        off = 100 * (plan.run_us / own.median_us - 1)
         yield (
-            f"predicted {milliseconds(plan.cost_us)} ± {milliseconds(plan.spread_us)}, measured {milliseconds(own.median_us)} "
-            f"± {milliseconds(own.spread_us)}: the prediction is {off:+.1f} % off"
+            f"predicted {milliseconds(plan.run_us)} ± {milliseconds(plan.spread_us)}, measured "
+            f"{milliseconds(own.median_us)} ± {milliseconds(own.spread_us)}: "
+            f"the prediction is {off:+.1f} % off"
         )
     if plan.gains is not None and plan.gains.score_us:
         gain = 100 * (1 - plan.gains.joint_us / plan.gains.score_us)
@@ -176,7 +188,7 @@ def measured_lines(plan: Plan) -> Iterator[str]:
         yield "the alternatives' extra costs are upper bounds: all else stays as it is"
 
 
-def candidates_table(subgraph: PlannedSubgraph) -> Table:
+def candidates_table(plan: Plan, subgraph: PlannedSubgraph) -> Table:
     """What each other candidate of a sub-graph takes, and what forcing it would cost the whole plan, by part."""
     numbers = ("alone µs", "±", "whole plan", "itself", "transforms", "hand-overs", "others")
     table = new_table("other candidates", *numbers[:2], "from", *numbers[2:], right=numbers)
@@ -186,13 +198,21 @@ def candidates_table(subgraph: PlannedSubgraph) -> Table:
             microseconds(other.cost_us),
             microseconds(other.spread_us),
             source_text(other.source),
-            "far more" if other.extra_us is None else f"{other.extra_us:+,.1f} µs",
+            _whole(other, plan.unit),
             change(other.own_us),
             change(other.transforms_us),
             change(other.crossings_us),
             _others(other),
         )
     return table
+
+
+def _whole(other: Counterfactual, unit: str) -> str:
+    """What a candidate would cost the whole plan."""
+    if other.extra is None:
+        return "far more"
+    number = f"{other.extra:+,.1f} {'µs' if unit == US else unit}"
+    return f"{number}, exceeds the limits" if other.excess > 0 else number
 
 
 def _others(other: Counterfactual) -> str:
@@ -217,7 +237,7 @@ def show_subgraph(plan: Plan, id_: str) -> None:
         for line in in_plan_lines(plan.residuals, id_):
             terminal.show_text(line)
     if subgraph.alternatives:
-        terminal.show("", candidates_table(subgraph))
+        terminal.show("", candidates_table(plan, subgraph))
         terminal.show_text(SPLIT_EXACT if plan.exact else SPLIT_BOUND)
     prefix = f"{id_}."
     around = [b for b in plan.boundaries if b.tensor.startswith(prefix) or id_ in b.consumers]

@@ -11,11 +11,14 @@ from rich.console import Group
 from rich.table import Table
 
 from layoutsel.core.precision import F32, precision_mode
+from layoutsel.planning.explain import Counterfactual
 from layoutsel.planning.objectives import objectives
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.value_of_information import MEASURED
 from layoutsel.planning.values import SUM
 
+US = "us"
+"""Unit of objectives that are times, as plan files have it."""
 DIRECT = "direct"
 """The algorithm that goes without saying."""
 _SHOWN_OPERATORS = 4
@@ -38,6 +41,16 @@ def change(us: float | None) -> str:
     if us is None:
         return "–"
     return "0" if abs(us) < 0.05 else f"{us:+,.1f}"
+
+
+def amount(number: float, unit: str) -> str:
+    """Write a number with its unit and about three digits."""
+    return f"{microseconds(number)} {'µs' if unit == US else unit}"
+
+
+def _extra(other: Counterfactual) -> str:
+    """How much worse the whole plan is with another decision."""
+    return "exceeds the limits" if other.excess > 0 else change(other.extra)
 
 
 def source_text(source: str) -> str:
@@ -70,10 +83,11 @@ def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None
 def plan_table(plan: Plan) -> Table:
     """One row for each sub-graph, in order of execution."""
     precise = ("precision",) if plan.precision != F32 else ()
+    extra = f"extra {'µs' if plan.unit == US else plan.unit}"
     table = new_table(
         *("id", "operators", "name", "unit", "layout", *precise, "algorithm", "µs", "±", "from"),
-        *("next best", "extra µs"),
-        right=("µs", "±", "extra µs"),
+        *("next best", extra),
+        right=("µs", "±", extra),
     )
     for subgraph in plan.subgraphs:
         best = subgraph.alternatives[0] if subgraph.alternatives else None
@@ -90,7 +104,7 @@ def plan_table(plan: Plan) -> Table:
             microseconds(subgraph.spread_us),
             source_text(subgraph.source),
             str(best.decision) if best else "",
-            change(best.extra_us) if best else "",
+            _extra(best) if best else "",
         )
     return table
 
@@ -140,7 +154,7 @@ def objective_lines(plan: Plan) -> Iterator[str]:
 
 
 def _in_unit(number: float, unit: str) -> str:
-    return milliseconds(number) if unit == "us" else f"{number:g} {unit}"
+    return milliseconds(number) if unit == US else f"{number:g} {unit}"
 
 
 def uncertainty_lines(plan: Plan) -> Iterator[str]:

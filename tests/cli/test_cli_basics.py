@@ -131,6 +131,10 @@ def test_a_bad_model_file(tmp_path, model, content, expected):
         (["--shape", "x=1,a"], "--shape 'x=1,a'"),
         (["--shape", "z=1,16,12,12"], "no such input; expected one of x"),
         (["--threads", "0"], "got 0 threads"),
+        (["--objective", "beauty"], "unknown objective 'beauty'; expected one of makespan, sum"),
+        (["--objective", "within-error"], "such as --precision auto --max-rel-error 1e-3"),
+        (["--objective", "sum", "--parallel"], "got --objective sum (objective sum) and --par"),
+        (["--parallel", "--precision", "auto"], "expected options that ask for one objective"),
         (["-o", "/nowhere/plan.json"], "there is no directory /nowhere"),
     ],
 )

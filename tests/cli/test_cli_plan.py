@@ -85,6 +85,29 @@ def test_plan_and_pins_exclude_each_other(model, plan_file, tmp_path):
     assert "exclude each other" in refused("compile", model, "-o", tmp_path / "x.so", *options)
 
 
+def test_a_plan_for_an_objective_says_so_and_is_explained_by_it(model, tmp_path):
+    path = tmp_path / "plan.json"
+    text = succeed("plan", model, "-o", path, "--cost", "roofline", "--objective", "makespan")
+    assert "devices and host at once: " in text
+    document = json.loads(path.read_text())
+    assert (document["objective"], set(document["values"])) == ("makespan", {"sum", "makespan"})
+    losses = [o["loss"] for s in document["subgraphs"] for o in s["alternatives"]]
+    assert losses
+    again = json.loads(succeed("explain", path, "--model", model, "--json"))
+    assert again["objective"] == "makespan"
+    other = ("--model", model, "--objective", "sum", "--json")
+    summed = json.loads(succeed("explain", path, *other))
+    assert summed["objective"] == "sum"
+    assert not any("loss" in o for s in summed["subgraphs"] for o in s["alternatives"])
+
+
+def test_where_an_objective_cannot_be_chosen_it_is_refused(model, plan_file, tmp_path):
+    options = ("--plan", plan_file, "--objective", "makespan")
+    line = refused("compile", model, "-o", tmp_path / "x.so", *options)
+    assert "a plan file says what objective it was made for" in line
+    assert "--objective: expected --model" in refused("explain", plan_file, "--objective", "sum")
+
+
 @pytest.mark.nightly
 def test_compile_measures_verifies_and_remembers(model, tmp_path):
     path, cache = tmp_path / "measured.so", tmp_path / "cache.sqlite"

@@ -24,6 +24,8 @@ from layoutsel.compile.memory import MemoryBudget
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.errors import LayoutselError
+from layoutsel.planning.objectives import Answer, Assessed, Objective, objectives
+from layoutsel.planning.plan import Plan
 from layoutsel.runtime.race import race
 from layoutsel.runtime.trial import TooSlow, run_within
 from layoutsel.units import base
@@ -116,9 +118,8 @@ def test_a_rival_slower_than_predicted_is_dropped_and_named(session, toy, caplog
     plan, problem = on(session, "cpu")
     assert SLOW not in plan.decisions.values()
     toy["seconds"] = 0.2
-    contest = Contest(
-        session, VALUES, time.monotonic() + 60, MemoryBudget.of(session.graph, 1 << 40)
-    )
+    memory = MemoryBudget.of(session.graph, 1 << 40)
+    contest = Contest(session, problem, VALUES, time.monotonic() + 60, memory)
     contest.enter_chosen(plan, None)
     rival = dict(plan.decisions) | {"s0": SLOW}
     with caplog.at_level(logging.WARNING):
@@ -142,6 +143,54 @@ def test_a_chosen_plan_slower_than_predicted_gives_way(session, toy, caplog, mon
     assert "toy" not in model.header["units"]
 
 
+def bought(problem, decisions) -> Assessed:
+    del problem
+    return Assessed(value=float(list(decisions.values()).count(SLOW)))
+
+
+def most_bought(problem, strategy, time_limit_s):
+    del strategy, time_limit_s
+    decisions = {
+        node.id: max((o.decision for o in node.options), key=lambda decision: decision == SLOW)
+        for node in problem.nodes
+    }
+    best = bought(problem, decisions).value
+    return Answer.of(problem, decisions, bound=best, solver="all", time_s=0.0)
+
+
+@pytest.fixture
+def by_price(monkeypatch) -> str:
+    """An objective from outside: as many sub-graphs as possible on the toy unit."""
+    objective = Objective(
+        name="bought",
+        unit="sub-graphs",
+        about="on the toy unit",
+        assess=bought,
+        solvers={"all": most_bought},
+        bound=lambda problem, _: float(len(problem.nodes)),
+        maximised=True,
+    )
+    monkeypatch.setitem(objectives(), objective.name, objective)
+    return objective.name
+
+
+def test_the_race_is_won_by_the_objective_not_by_time(session, toy, by_price, caplog):
+    """The toy unit takes far longer than the CPU, and is kept: the objective counts something else."""
+    session = replace(session, options=replace(session.options, objective=by_price))
+    _, problem = on(session, "cpu")
+    assert problem.objective == by_price
+    summed = best_plan(session, replace(problem, objective="sum"))
+    assert SLOW not in summed.decisions.values()
+    toy["seconds"] = 0.01
+    with caplog.at_level(logging.WARNING):
+        model = finish(session, summed, problem)
+    made = Plan.read(dict(model.plan), file="plan")
+    assert list(made.decisions.values()).count(SLOW) == 2
+    times = {name: one.median_us for name, one in made.measured.items()}
+    assert times[made.strategy] > 10 * times[CHOSEN]
+    assert made.values[by_price].value == 2
+
+
 def test_where_all_are_too_slow_the_chosen_one_is_kept(session, toy, monkeypatch):
     monkeypatch.setattr(contests, "ALLOWED_S", 0.05)
     plan, problem = on(session, "toy", ("nn.relu=toy",))
@@ -161,7 +210,7 @@ def test_a_chosen_plan_that_does_not_end_is_an_error(session, toy, monkeypatch):
 def test_rivals_are_left_out_when_the_time_is_up(session, caplog):
     plan, problem = on(session, "cpu")
     memory = MemoryBudget.of(session.graph, 1 << 40)
-    contest = Contest(session, VALUES, time.monotonic() - 1, memory)
+    contest = Contest(session, problem, VALUES, time.monotonic() - 1, memory)
     contest.enter_chosen(plan, None)
     rival = dict(plan.decisions) | {"s0": SLOW}
     with caplog.at_level(logging.WARNING):
@@ -191,7 +240,7 @@ def test_memory_decides_how_many_are_raced_at_once(session, room, caplog):
             super()._heat()
 
     memory = Memory(limit_bytes=0, weights=dict.fromkeys(plan.decisions, 1))
-    contest = Counted(session, VALUES, time.monotonic() + 60, memory)
+    contest = Counted(session, problem, VALUES, time.monotonic() + 60, memory)
     contest.enter_chosen(plan, None)
     with caplog.at_level(logging.WARNING):
         contest.enter({"other": other, "third": third})

@@ -19,6 +19,7 @@ from layoutsel.compile.offers import Offers
 from layoutsel.compile.plan_code import Building
 from layoutsel.compile.references import exact_results, onnxruntime_results, stock_results
 from layoutsel.compile.session import Session
+from layoutsel.core.precision import F32, MODES
 from layoutsel.device.checks import VerificationError
 from layoutsel.references.onnx_reference import onnxruntime_reference
 from layoutsel.references.stored_arrays import ArrayFile
@@ -146,9 +147,9 @@ def test_a_model_that_onnx_runtime_refuses_goes_to_stock_tvm(opened, caplog):
 def test_verification_has_a_limit_for_the_samples(opened):
     model = layoutsel.optimize(network(), threads=1, cost="roofline", verify_speed=False)
     reference = verification.reference_of(replace(opened, samples=([X],) * 3))
-    assert len(verification.checks_of(model, reference, 1e-5)) == 2
+    assert len(verification.checks_of(model, reference, MODES[F32].bound)) == 2
     with pytest.raises(VerificationError, match=r"cannot be verified: a run took longer .* Pin"):
-        verification.checks_of(model, replace(reference, limit_s=0.0), 1e-5)
+        verification.checks_of(model, replace(reference, limit_s=0.0), MODES[F32].bound)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "float16", ml_dtypes.bfloat16, "int8"])

@@ -139,8 +139,8 @@ def test_worth_is_of_candidates_that_are_not_measured(problem, seed):
         lambda _, o: replace(o, source="measured") if rng.random() < 0.5 else o,
     )
     found = value_of_information(mixed, solve(mixed).decisions)
-    assert found.loss_us >= 0
-    for (id_, decision), gain in found.worth_us.items():
+    assert found.loss >= 0
+    for (id_, decision), gain in found.worth.items():
         assert gain > 0
         assert mixed.by_id[id_].option(decision).source != "measured"
 
@@ -160,8 +160,8 @@ def test_what_cannot_come_close_is_worth_nothing(problem, seed):
         ),
     )
     found = value_of_information(far, fast)
-    assert not found.worth_us
-    assert found.loss_us == 0
+    assert not found.worth
+    assert found.loss == 0
 
 
 @given(delta=st.floats(0, 1e12), sigma=st.floats(1e-12, 1e12))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from layoutsel.planning.dual_bound import ascend
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
 from layoutsel.planning.integer import solve_integer
+from layoutsel.planning.objectives import decide
 from layoutsel.planning.presolve import eliminate_dead_ends
 from layoutsel.planning.problem import ProblemError
 from layoutsel.planning.solve import SOLVERS, solve
-from layoutsel.planning.strategies import choose
 from layoutsel.planning.tables import build_tables, restrict_tables
 from tests.planning.problems import (
     LAYOUTS,
@@ -84,7 +84,7 @@ def test_a_thousand_subgraphs(reach, caplog):
     problem = graph_problem(parents, rng, layouts=(*LAYOUTS, "NCHW8c"))
     assert {len(node.options) for node in problem.nodes} == {8}
     with caplog.at_level(logging.WARNING):
-        solution = choose(problem, time_limit_s=10)
+        solution = decide(problem, time_limit_s=10).solution
     assert solution.gap <= 0.01
     assert solution.time_s < 30  # 10 on an idle machine
     assert bool(caplog.records) == (solution.gap > 0)

@@ -53,7 +53,7 @@ def test_expected_improvement_is_its_integral(delta, sigma):
 
 def test_nothing_is_worth_measuring_where_all_is_measured():
     found = problem(0, 0.3, source="measured")
-    assert not value_of_information(found, solve(found).decisions).worth_us
+    assert not value_of_information(found, solve(found).decisions).worth
 
 
 @settings(max_examples=20, deadline=None)
@@ -63,7 +63,7 @@ def test_less_uncertainty_costs_less(seed):
     for spread in (0.3, 0.1, 0.01, 0.0):
         found = problem(seed, spread)
         solution = solve(found)
-        losses.append(value_of_information(found, solution.decisions).loss_us)
+        losses.append(value_of_information(found, solution.decisions).loss)
         assert bound_within_spread(found) <= solution.bound_us + 1e-6
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] == 0

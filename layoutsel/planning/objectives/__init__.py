@@ -1,16 +1,29 @@
 """Objectives: the quantities that plans are chosen by, one file per entry of the table."""
 
-from layoutsel.planning.objectives.base import Answer, Assessed, Objective, Solver
-from layoutsel.planning.objectives.table import decide, objective_of, objectives, register, state
+from layoutsel.planning.objectives.base import Answer, Assessed, Objective, Solver, time_of_runs
+from layoutsel.planning.objectives.table import (
+    answer,
+    decide,
+    objective_of,
+    objectives,
+    register,
+    state,
+    timed,
+    unlimited,
+)
 
 __all__ = [
     "Answer",
     "Assessed",
     "Objective",
     "Solver",
+    "answer",
     "decide",
     "objective_of",
     "objectives",
     "register",
     "state",
+    "time_of_runs",
+    "timed",
+    "unlimited",
 ]

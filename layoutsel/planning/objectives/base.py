@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from layoutsel.planning.other_plans import Loss, OtherPlans, changed
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.solve import Solution, solve
-from layoutsel.planning.trade_off import TradeOff
+from layoutsel.planning.trade_off import TradeOff, Weighed
 from layoutsel.planning.values import Value
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -65,9 +66,24 @@ The strategy is an entry of :data:`~layoutsel.planning.strategies.STRATEGIES`, f
 """
 
 
+Measured = Callable[[PlanningProblem, Decisions, float], float]
+"""(problem, decisions, median time of whole runs in microseconds) → measured value."""
+
+
+def time_of_runs(problem: PlanningProblem, decisions: Decisions, time_us: float) -> float:
+    """Take the time of whole runs, in which devices work as the plan lets them."""
+    del problem, decisions
+    return time_us
+
+
 def _no_excess(problem: PlanningProblem, decisions: Decisions) -> float:
     del problem, decisions
     return 0.0
+
+
+def _itself(problem: PlanningProblem, decisions: Decisions) -> PlanningProblem:
+    del decisions
+    return problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +110,65 @@ class Objective:
     """Names of the limits of a problem that its solvers keep, and need."""
     excess: Callable[[PlanningProblem, Decisions], float] = _no_excess
     """(problem, decisions) → by how much that plan exceeds the limits; 0 if it keeps them."""
+    unlimited: str = ""
+    """Name of the objective with the same values and no limits; empty for one that has none."""
+    comparable: Callable[[PlanningProblem, Decisions], PlanningProblem] = _itself
+    """(problem, decisions) → problem whose plans all keep the limits as well as that plan does."""
+    measured: Measured | None = None
+    """Value of a plan that was run, which contenders are compared by; None if runs do not tell it.
+
+    The predicted value decides then, and the time of runs only between equal ones.
+    """
+    attempts: Callable[[PlanningProblem, str], tuple[Weighed, ...]] | None = None
+    """(problem, strategy) → plans to build in turn until one keeps the limits as measured.
+
+    The best comes first.
+    None if no limit is one of a measured quantity.
+    """
+    others: Callable[[PlanningProblem, Decisions, float], OtherPlans] | None = None
+    """(problem, decisions, time limit in seconds) → plans that take other candidates.
+
+    None for the plan with single decisions changed.
+    """
+    is_additive: bool = False
+    """True if a cost that is lower by some amount always lowers the value by that amount."""
 
     def rank(self, problem: PlanningProblem, decisions: Decisions) -> tuple[float, float]:
         """Sort key of a plan, the least for the best: the excess over limits, then the value."""
         value = self.assess(problem, decisions).value
         return self.excess(problem, decisions), -value if self.maximised else value
+
+    def measured_rank(
+        self, problem: PlanningProblem, decisions: Decisions, time_us: float
+    ) -> tuple[float, float]:
+        """Sort key of a plan whose whole runs took `time_us`: the value, then the time.
+
+        The least key is the best.
+        """
+        if self.measured is not None:
+            value = self.measured(problem, decisions, time_us)
+        else:
+            value = self.assess(problem, decisions).value
+        return -value if self.maximised else value, time_us
+
+    @property
+    def is_run_time(self) -> bool:
+        """True if its value is the time of a whole run."""
+        return self.measured is time_of_runs
+
+    def loss(self, problem: PlanningProblem, decisions: Decisions) -> Loss:
+        """Make the function that tells how much worse than `decisions` a plan's value is."""
+        sign = -1.0 if self.maximised else 1.0
+        value = self.assess(problem, decisions).value
+        return lambda other: sign * (self.assess(problem, other).value - value)
+
+    def other_plans(
+        self, problem: PlanningProblem, decisions: Decisions, time_limit_s: float
+    ) -> OtherPlans:
+        """Find, for every candidate that `decisions` do not take, a plan that does."""
+        if self.others is not None:
+            return self.others(problem, decisions, time_limit_s)
+        return changed(problem, decisions, self.loss(problem, decisions), time_limit_s)
 
     def is_better(self, problem: PlanningProblem, one: Decisions, other: Decisions) -> bool:
         """Compare two plans: True if `one` is better than `other`."""

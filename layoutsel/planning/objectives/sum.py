@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from layoutsel.planning.objectives.base import Answer, Assessed, Decisions, Objective
+from layoutsel.planning.objectives.base import (
+    Answer,
+    Assessed,
+    Decisions,
+    Objective,
+    time_of_runs,
+)
+from layoutsel.planning.other_plans import least_sums
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import SOLVERS, solve
 from layoutsel.planning.strategies import choose
@@ -31,4 +38,7 @@ OBJECTIVE = Objective(
     assess=_assess,
     solvers={name: partial(_solve, name) for name in SOLVERS},
     bound=_bound,
+    measured=time_of_runs,
+    others=least_sums,
+    is_additive=True,
 )

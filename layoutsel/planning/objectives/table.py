@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from layoutsel.planning.objectives.base import Answer, Decisions, Objective
 from layoutsel.planning.problem import PlanningProblem, ProblemError
+from layoutsel.planning.strategies import announce_gap
 from layoutsel.planning.values import SUM, Value
 from tvm_passes.decision import SubgraphId
 
@@ -63,7 +65,24 @@ def decide(
     solver: str | None = None,
     time_limit_s: float | None = None,
 ) -> Answer:
-    """Decide every sub-graph of `problem` for its objective.
+    """Decide every sub-graph for the problem's objective; parameters and errors of :func:`answer`.
+
+    A warning says if no exact solver finished in time.
+    """
+    found = answer(problem, strategy=strategy, solver=solver, time_limit_s=time_limit_s)
+    if objective_of(problem.objective).is_additive:
+        announce_gap(found.solution)
+    return found
+
+
+def answer(
+    problem: PlanningProblem,
+    *,
+    strategy: str = "joint",
+    solver: str | None = None,
+    time_limit_s: float | None = None,
+) -> Answer:
+    """Decide every sub-graph of `problem` for its objective, without a warning of a gap.
 
     Parameters
     ----------
@@ -85,6 +104,19 @@ def decide(
     objective.check(problem)
     limit_s = objective.time_limit_s if time_limit_s is None else time_limit_s
     return objective.solver(solver)(problem, strategy, limit_s)
+
+
+def unlimited(problem: PlanningProblem) -> PlanningProblem:
+    """Copy the problem without limits; its plans have the same values."""
+    name = objective_of(problem.objective).unlimited
+    return replace(problem, objective=name, limits={}) if name else problem
+
+
+def timed(problem: PlanningProblem) -> PlanningProblem:
+    """Copy the problem without limits; with the sum of costs unless the objective times runs."""
+    if not objective_of(problem.objective).is_run_time:
+        return replace(problem, objective=SUM, limits={})
+    return unlimited(problem)
 
 
 def state(
