@@ -7,12 +7,7 @@ from tvm import relax
 
 from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name
 from tvm_passes.main_rewriter import MainRewriter
-
-SOFTMAX = ("nn.softmax", "nn.log_softmax")
-"""Operators whose inputs are logits."""
-
-RENAMING = ("reshape", "flatten", "squeeze", "expand_dims")
-"""Operators after a softmax that keep its values."""
+from tvm_passes.operators import Trait, has_trait
 
 
 def logits(main: relax.Function) -> list[Expr]:
@@ -21,7 +16,7 @@ def logits(main: relax.Function) -> list[Expr]:
 
     def producer(expr: Expr) -> Expr:
         value: Expr = values.get(expr)
-        while isinstance(value, relax.Var) or op_name(value) in RENAMING:
+        while isinstance(value, relax.Var) or has_trait(op_name(value), Trait.RENAMES):
             value = values.get(value if isinstance(value, relax.Var) else value.args[0])
         return value
 
@@ -35,7 +30,7 @@ def logits(main: relax.Function) -> list[Expr]:
         dict.fromkeys(
             value.args[0]
             for value in producers
-            if op_name(value) in SOFTMAX and value.args[0] in values
+            if has_trait(op_name(value), Trait.READS_LOGITS) and value.args[0] in values
         )
     )
 

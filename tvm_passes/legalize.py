@@ -1,4 +1,4 @@
-"""The code of operators that TVM's own code computes inexactly; all units that TVM generates code for legalise by it.
+"""Legalisation of operators that TVM's own code computes inexactly, and the pass that all units with TVM's code use.
 
 Means and variances are of differences from the first element of those that are averaged. A mean that is far above the
 deviation would be rounded to its own last place, and ``mean(x²) - mean(x)²`` would lose all digits.
@@ -6,7 +6,7 @@ deviation would be rounded to its own last place, and ``mean(x²) - mean(x)²`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import tvm
@@ -14,6 +14,7 @@ from tvm import relax, te, tirx, topi
 from tvm.ir import Call
 
 from tvm_passes.ir import Expr, static_shape
+from tvm_passes.operators import OPERATORS
 
 Legalize = Callable[[relax.BlockBuilder, Call], Expr]
 
@@ -86,7 +87,8 @@ def _moment(finish: Callable[[tirx.Expr], tirx.Expr], name: str) -> Legalize:
     return rule
 
 
-def _layer_norm(builder: relax.BlockBuilder, call: Call) -> Expr:
+def layer_norm(builder: relax.BlockBuilder, call: Call) -> Expr:
+    """Normalisation over the last axes, of differences from the first element."""
     attrs = call.attrs
     axes, epsilon = [int(axis) for axis in attrs.axes], float(attrs.epsilon)
 
@@ -122,15 +124,13 @@ def _index(name: str) -> Legalize:
     return rule
 
 
-_RULES: Mapping[str, Legalize] = {
-    "relax.argmax": _index("relax.argmax"),
-    "relax.argmin": _index("relax.argmin"),
-    "relax.nn.layer_norm": _layer_norm,
-    "relax.std": _moment(tirx.sqrt, "std"),
-    "relax.variance": _moment(lambda variance: variance, "variance"),
-}
+argmax = _index("relax.argmax")
+argmin = _index("relax.argmin")
+std = _moment(tirx.sqrt, "std")
+variance = _moment(lambda variance: variance, "variance")
 
 
 def legalize_operators() -> tvm.transform.Pass:
-    """TVM's pass ``LegalizeOps`` with these rules in place of its own."""
-    return relax.transform.LegalizeOps(dict(_RULES))
+    """TVM's pass ``LegalizeOps`` with the rules of operators' entries in place of its own."""
+    rules = {f"relax.{name}": entry.legalize for name, entry in OPERATORS.items()}
+    return relax.transform.LegalizeOps({name: rule for name, rule in rules.items() if rule})

@@ -5,19 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import layoutsel
 import tvm_passes
 from layoutsel.compile.code_digest import ALL, Code
 from layoutsel.device.machine import versions
-from tvm_passes.backends import BACKENDS, Backend
+from tvm_passes.backends import BACKENDS
 from tvm_passes.native import plugin_source
+from tvm_passes.operators import OPERATORS
+from tvm_passes.operators.deferred import defining_module
 
 MEASURING = ("layoutsel.building.measure:run_request",)
 """What a process that measures runs: the code that all candidates have in common."""
 
-_DEVICE = ("tvm_passes.gpu.lower:LowerGpu", "tvm_passes.gpu.target:device_target")
+_LEGALISATION = "tvm_passes.legalize"
+"""Module with the legalisation of our own operators."""
+
+_DEVICE = (
+    "tvm_passes.gpu.lower:LowerGpu",
+    "tvm_passes.gpu.target:device_target",
+    f"{_LEGALISATION}:{ALL}",
+)
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu": ("tvm_passes.cpu.lower:LowerCpu",),
@@ -26,7 +36,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "tvm_passes.cpu.plan_series:plan_conv1d",
         "tvm_passes.cpu.plan_volumes:plan_conv3d",
     ),
-    "cpu.generic": ("tvm_passes.cpu.fallback:legalise",),
+    "cpu.generic": ("tvm_passes.cpu.fallback:legalise", f"{_LEGALISATION}:{ALL}"),
     "cpu.lrn": ("tvm_passes.cpu.lrn:plan_lrn",),
     "cpu.pointwise": (
         "tvm_passes.cpu.pointwise:plan_concat",
@@ -39,7 +49,11 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu.reorder": ("tvm_passes.cpu.reorder:reorder",),
     "cpu.rows": ("tvm_passes.cpu.rows:plan_layer_norm", "tvm_passes.cpu.rows:plan_softmax"),
     "cpu.transposed": ("tvm_passes.cpu.plan_transposed:plan_transposed",),
-    "cpu.tuned": ("tvm_passes.tuned:tuned_code", "tvm_passes.tunable:tunable"),
+    "cpu.tuned": (
+        "tvm_passes.tuned:tuned_code",
+        "tvm_passes.tunable:tunable",
+        f"{_LEGALISATION}:{ALL}",
+    ),
     "cpu.window": ("tvm_passes.cpu.window:Window", "tvm_passes.cpu.depthwise:Depthwise"),
     "cpu.winograd": ("tvm_passes.cpu.winograd:WinogradKernel",),
     "amx": ("tvm_passes.amx:plan_amx",),
@@ -48,6 +62,9 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "opencl": _DEVICE,
 }
 """Where the code of each scope starts. That of a unit ends where one of its families starts."""
+
+_GENERATED = ("cpu.generic", "cpu.tuned", "cuda", "opencl")
+"""Scopes of code that TVM generates of legalised operators."""
 
 ELSEWHERE = (
     # The table names every unit; each has a scope of its own.
@@ -96,17 +113,28 @@ def stops_of(scope: str) -> tuple[str, ...]:
 
 
 def _foreign_versions() -> dict[str, str]:
-    """Digests of the units that other packages add."""
-    return {
-        f"{name}:code": _foreign_version(backend)
+    """Digests of the units and operators that other packages add."""
+    units = {
+        f"{name}:code": _module_version(
+            (backend.lower or backend.planner or backend.supports).__module__
+        )
         for name, backend in BACKENDS.items()
         if name not in ROOTS
     }
+    rules = {name: entry.legalize for name, entry in OPERATORS.items() if entry.legalize}
+    modules = {name: defining_module(rule) for name, rule in rules.items()}
+    operators = {
+        f"{scope}:{name}": _module_version(module)
+        for name, module in modules.items()
+        if module != _LEGALISATION
+        for scope in _GENERATED
+    }
+    return {**units, **operators}
 
 
-def _foreign_version(backend: Backend) -> str:
-    """Digest of what the module reaches, within its package, that lowers for a unit."""
-    module = (backend.lower or backend.planner or backend.supports).__module__
+def _module_version(module: str) -> str:
+    """Digest of what a module reaches within its package."""
+    import_module(module)
     top = sys.modules[module.partition(".")[0]]
     if top.__file__ is None:  # a folder without __init__.py
         folder = Path(next(iter(top.__path__)))

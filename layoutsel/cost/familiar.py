@@ -9,7 +9,7 @@ from layoutsel.core.workload import Workload
 from layoutsel.cost.features import VOCABULARY
 from layoutsel.cost.model_card import PartCard
 from tvm_passes.decision import Decision
-from tvm_passes.operators import ELEMENTWISE, MOVEMENT, QUANTIZATION
+from tvm_passes.operators import OPERATORS
 
 _MACHINE, _OPERATOR, _LAYOUT, _ALGORITHM, _FUSED, _CODE = 0.2, 0.4, 0.3, 0.3, 0.2, 0.7
 """Further half distance of the quartiles, as a logarithm, where the model has not seen this.
@@ -22,8 +22,9 @@ _ALGORITHMS = frozenset(
     # Hints alone tell the last four apart, so they have no feature of their own.
     {*VOCABULARY["algorithm"], "channels", "rows", "pixels-first", "weights-first"}
 )
-# A sub-graph of local response normalisation consists of a pooling, among others.
-_OPERATORS = ELEMENTWISE | MOVEMENT | QUANTIZATION | {*VOCABULARY["anchor"], "nn.avg_pool3d"}
+_OPERATORS = frozenset(
+    {*VOCABULARY["anchor"], *(name for name, entry in OPERATORS.items() if entry.encoding)}
+)
 _UNHINTED = ("lrn",)
 """The CPU states nothing about its kernel for local response normalisation; devices state nothing about any."""
 

@@ -19,15 +19,24 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.workload_features import MACHINE, WORK, Columns, log_of
 from tvm_passes.decision import Decision
+from tvm_passes.operators import OPERATORS
 
 VERSION = 4
 """Of the meaning of the names below; a trained model states the one that it was trained with."""
 
-_ANCHORS = (
-    *("nn.conv2d", "matmul", "nn.max_pool2d", "nn.avg_pool2d", "nn.adaptive_avg_pool2d", "mean"),
-    *("elementwise", "concat", "nn.softmax", "nn.layer_norm", "lrn", "movement"),
-    *("nn.conv2d_transpose", "image.resize2d", "take", "strided_slice", "split", "sum", "variance"),
-)
+_KINDS: Mapping[str, int] = MappingProxyType({"elementwise": 6, "lrn": 10, "movement": 11})
+"""Positions of the sub-graphs among the anchors that no single operator starts."""
+
+
+def _anchors() -> tuple[str, ...]:
+    """Anchors with a feature of their own, in order."""
+    encodings = {name: entry.encoding for name, entry in OPERATORS.items() if entry.encoding}
+    places = {name: one.anchor for name, one in encodings.items() if one.anchor is not None}
+    positions = {**places, **_KINDS}
+    return tuple(sorted(positions, key=positions.__getitem__))
+
+
+_ANCHORS = _anchors()
 _LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
 _PRECISIONS = ("bf16", "split-bf16", "int8")
 _ALGORITHMS = ("direct", "winograd", "winograd2", "tuned", "square", "tall", "wide")

@@ -10,7 +10,7 @@ from functools import cached_property
 from layoutsel.core.workload import Workload
 from layoutsel.cost.operations import Operation, TypedShape
 from tvm_passes.errors import LayoutselError
-from tvm_passes.operators import Role, role
+from tvm_passes.operators import Role, Trait, has_trait, role
 
 Hints = Mapping[str, Mapping[str, float]]
 """Facts about the code that units would generate, by decision."""
@@ -90,7 +90,8 @@ class SubgraphShapes:
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that a run reads: of a table, the rows that it takes."""
-        return _bytes(self.outputs if self.anchor == "take" else self.weights)
+        reads_rows = has_trait(self.anchor, Trait.READS_ROWS)
+        return _bytes(self.outputs if reads_rows else self.weights)
 
     @property
     def key(self) -> str:

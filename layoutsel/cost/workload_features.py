@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,13 +14,8 @@ import numpy as np
 
 from layoutsel.core.workload import Workload
 from layoutsel.cost.samples import MachineProfile
+from tvm_passes.operators import CountedAs, find_operator
 
-_TRANSCENDENTAL = frozenset(
-    {"nn.silu", "nn.gelu", "nn.gelu_tanh", "sigmoid", "tanh", "exp", "erf", "nn.softmax", "power"}
-)
-_VIEWS = frozenset({"reshape", "squeeze", "expand_dims"})
-_CLIPS = frozenset({"clip", "nn.relu", "maximum", "minimum"})
-_ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide"})
 _SMALLEST = 1e-3
 """Stands for 0 in logarithms."""
 
@@ -138,17 +134,17 @@ def log_of(values: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _counts(operators: tuple[str, ...]) -> _Counts:
-    def count(names: frozenset[str]) -> int:
-        return sum(operator in names for operator in operators)
-
+    encodings = [find_operator(operator).encoding for operator in operators]
+    kinds = Counter(encoding.counted_as for encoding in encodings if encoding is not None)
+    views = kinds[CountedAs.VIEW]
     return _Counts(
         operators=len(operators),
-        transcendental=count(_TRANSCENDENTAL),
-        reshapes=count(_VIEWS),
-        views=float(_VIEWS.issuperset(operators)),
-        permutes=count(frozenset({"permute_dims"})),
-        clips=count(_CLIPS),
-        arithmetic=count(_ARITHMETIC),
+        transcendental=kinds[CountedAs.TRANSCENDENTAL],
+        reshapes=views,
+        views=float(views == len(operators)),
+        permutes=kinds[CountedAs.PERMUTATION],
+        clips=kinds[CountedAs.CLIP],
+        arithmetic=kinds[CountedAs.ARITHMETIC],
     )
 
 

@@ -21,26 +21,13 @@ from layoutsel.model.import_pooling import lp_pooling, pooling
 from layoutsel.model.import_reductions import log_sum_exp
 from layoutsel.model.import_support import Converter, array_of, constant, stock
 from tvm_passes.errors import UnsupportedModel
-
-WRONG_IN_TVM = frozenset({"AllClassNMS", "NonMaxSuppression"})
-"""Operators whose stock converters fail ONNX's own tests."""
-
-
-_MICROSOFT = frozenset(
-    {"Attention", "BiasGelu", "EmbedLayerNormalization", "FastGelu", "SkipLayerNormalization"}
-)
-"""Operators of the domain ``com.microsoft`` that TVM's importer knows, and takes for ONNX's own."""
-
-_STANDARD_DOMAINS = ("", "ai.onnx")
+from tvm_passes.operators import find_onnx
 
 
 def has_converter(op_type: str, domain: str = "") -> bool:
     """Whether an operator of a domain can be imported."""
-    if domain == "com.microsoft":
-        return op_type in _MICROSOFT or op_type == "Gelu"
-    if domain not in _STANDARD_DOMAINS or op_type in WRONG_IN_TVM | _MICROSOFT:
-        return False
-    return op_type in CONVERTERS or op_type in onnx_frontend._get_convert_map()
+    entry = find_onnx(op_type, domain)
+    return entry is not None and entry.is_imported
 
 
 def convert(

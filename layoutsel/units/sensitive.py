@@ -9,20 +9,7 @@ from layoutsel.core.precision import PrecisionMode
 from layoutsel.cost.graph import Graph, Subgraph
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
-
-PRODUCTS = frozenset(
-    ("nn.conv1d", "nn.conv2d", "nn.conv3d", "nn.conv1d_transpose", "nn.conv2d_transpose", "matmul")
-)
-"""Operators that multiply and add up."""
-
-NORMALISING = frozenset(
-    f"nn.{name}"
-    for name in ("softmax", "log_softmax", "layer_norm", "group_norm", "instance_norm", "rms_norm")
-)
-"""Operators that magnify an error of what they read, or sum up squares of it."""
-
-AVERAGING = frozenset({"mean", "nn.avg_pool2d", "nn.adaptive_avg_pool2d"})
-"""Operators whose result has less of the rounding of what they read, where its errors are independent."""
+from tvm_passes.operators import Trait, has_trait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +40,7 @@ def sensitive_subgraphs(graph: Graph) -> dict[SubgraphId, Sensitivity]:
         subgraph.id: Sensitivity(reason=operator, felt=math.inf)
         for subgraph in graph.subgraphs
         for operator in subgraph.operators
-        if operator in NORMALISING
+        if has_trait(operator, Trait.NORMALISES)
     }
     heads = {
         id_: Sensitivity(reason="the last product before an output", felt=_felt(graph, id_))
@@ -71,7 +58,7 @@ def _felt(graph: Graph, head: SubgraphId) -> float:
 
 def _remains(reader: Subgraph) -> float:
     """Share of an error of independent signs that is left after a sub-graph."""
-    if reader.anchor not in AVERAGING:
+    if not has_trait(reader.anchor, Trait.AVERAGES):
         return 1.0
     read, made = reader.inputs[0].shape, reader.outputs[0].shape
     return math.sqrt(math.prod(made) / math.prod(read))
@@ -104,4 +91,4 @@ def _reachable(graph: Graph, *, forward: bool) -> set[SubgraphId]:
 
 
 def _multiplies(subgraph: Subgraph) -> bool:
-    return not PRODUCTS.isdisjoint(subgraph.operators)
+    return any(has_trait(operator, Trait.MULTIPLIES) for operator in subgraph.operators)

@@ -32,6 +32,7 @@ from tvm_passes.cpu import host_target
 from tvm_passes.cpu.kernels import PLANNERS
 from tvm_passes.cpu.legality import ALGORITHMS
 from tvm_passes.decision import Decision
+from tvm_passes.operators import OPERATORS, Operator
 from tvm_passes.partition import PartitionSubgraphs
 
 FOLDERS = {one.__name__: Path(one.__file__).parent for one in (layoutsel, tvm_passes)}
@@ -75,6 +76,13 @@ def test_documentation_and_formatting_change_nothing():
         ("tvm_passes/onednn/elementwise.py", "return ", "return 1 and ", {"onednn"}),
         ("tvm_passes/gpu/wmma.py", "return ", "return 1 and ", {"cuda", "opencl"}),
         ("tvm_passes/cpu/lower.py", "return ", "return 1 and ", {"cpu"}),
+        (
+            "tvm_passes/legalize.py",
+            "return ",
+            "return 1 and ",
+            {"cpu.generic", "cpu.tuned", "cuda", "opencl"},
+        ),
+        ("tvm_passes/operators/reductions.py", "per_input(3)", "per_input(4)", set()),
         ("layoutsel/device/timing.py", "return ", "return 1 and ", {""}),
         ("tvm_passes/partition.py", "return ", "return 1 and ", set()),
         ("layoutsel/cost/features.py", "return ", "return 1 and ", set()),
@@ -111,6 +119,8 @@ NOT_CODE = {
     *("backends", "order_subgraphs", "split_stages", "stages"),
     # How sub-graphs are cut out is in their hash as well.
     *("lrn", "partition"),
+    # Facts about operators; the rules of legalisation that they name have scopes.
+    "operators",
 }
 """Modules of `tvm_passes` that no candidate's code comes from."""
 
@@ -176,6 +186,28 @@ def test_units_of_other_packages_are_known_by_their_code(tmp_path, monkeypatch):
     first = version("return 1")
     assert version('"""Said."""\n    return 1  # so') == first
     assert version("return 2") != first
+
+
+def test_operators_of_other_packages_are_known_by_their_code(tmp_path, monkeypatch):
+    file = tmp_path / "some_operator.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entries = {**OPERATORS}
+    monkeypatch.setattr(OPERATORS, "_entries", entries)
+
+    def found(text):
+        file.write_text(f"def legalize(builder, call):\n    {text}\n")
+        monkeypatch.delitem(sys.modules, "some_operator", raising=False)
+        importlib.invalidate_caches()
+        rule = importlib.import_module("some_operator").legalize
+        entries["some"] = Operator(name="some", documentation="Some.", legalize=rule)
+        return {name: text for name, text in all_versions().items() if name.endswith(":some")}
+
+    first = found("return 1")
+    assert set(first) == {
+        f"{scope}:some" for scope in ("cpu.generic", "cpu.tuned", "cuda", "opencl")
+    }
+    assert found("return 1  # so") == first
+    assert set(found("return 2").values()).isdisjoint(first.values())
 
 
 def convolution(groups=1, kernel=3):

@@ -17,7 +17,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
 from tvm_passes.layout import PLAIN, order_of, storage_of
-from tvm_passes.operators import QUANTIZATION
+from tvm_passes.operators import Trait, has_trait
 from tvm_passes.ports import Ports, decided_layouts, port_layouts, read_ports
 from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
@@ -214,7 +214,7 @@ class _Reader:
 
     def read_call(self, var: Var, call: Call) -> None:
         operator = op_name(call)
-        if operator in QUANTIZATION:
+        if has_trait(operator, Trait.QUANTIZES):
             raise UnsupportedModel(f"{operator} has no kernel")
         fields = [f for arg in call.args for f in (arg.fields if isinstance(arg, Tuple) else [arg])]
         args = tuple(value for value in map(self.value, fields) if value is not None)

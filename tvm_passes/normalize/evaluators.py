@@ -1,9 +1,8 @@
-"""Values of operators of constants, in numpy."""
+"""Values in numpy of operators of constants that have attributes; entries of operators name them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import erf
 from typing import Literal
 
 import numpy as np
@@ -12,14 +11,13 @@ from tvm.ir import Call
 
 from tvm_passes.arrays import own_pages
 from tvm_passes.normalize._expressions import dtype_of, integers, shape_of
+from tvm_passes.operators.entry import Evaluator
 
 _FEW = 16
 """Elements of a constant that is no weight to any unit."""
 
 _STRIP = 128
 """Rows of a matrix that are transposed at a time."""
-
-Evaluator = Callable[[Call, list[np.ndarray]], "np.ndarray | list[np.ndarray]"]
 
 
 def _result_shape(call: Call) -> tuple[int, ...]:
@@ -28,11 +26,13 @@ def _result_shape(call: Call) -> tuple[int, ...]:
     return shape
 
 
-def _shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The same elements in the shape of the result."""
     return arrays[0].reshape(_result_shape(call))
 
 
-def _transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The same elements with axes in another order."""
     axes = call.attrs.axes
     if arrays[0].ndim == 2 and (axes is None or [int(axis) for axis in axes] == [1, 0]):
         return _transposed_matrix(arrays[0])
@@ -56,22 +56,21 @@ def _reducer(function: Callable[..., np.ndarray]) -> Evaluator:
     return evaluate
 
 
-def _elementwise(function: Callable[..., np.ndarray]) -> Evaluator:
-    return lambda _call, arrays: function(*arrays)
-
-
-def _broadcast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def broadcast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The operand repeated along axes of size 1."""
     return np.broadcast_to(arrays[0], _result_shape(call))
 
 
-def _taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """Slices at indices along an axis."""
     modes: Mapping[str, Literal["clip", "wrap"]] = {"clip": "clip", "wrap": "wrap"}
     axis = None if call.attrs.axis is None else int(call.attrs.axis)
     mode = modes.get(str(call.attrs.mode))
     return np.take(arrays[0], arrays[1], axis=axis, mode=mode or "raise")
 
 
-def _sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """Part of the operand, each axis in steps."""
     axes, begins, ends = (integers(resolved_argument) for resolved_argument in call.args[1:4])
     strides = integers(call.args[4]) if len(call.args) > 4 else (1,) * len(axes or ())
     if axes is None or begins is None or ends is None or strides is None:
@@ -84,17 +83,19 @@ def _sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0][tuple(index)]
 
 
-def _split(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def parts(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Parts of the operand along an axis."""
     sections = call.attrs.indices_or_sections
     cuts = int(sections) if isinstance(sections, tvm.tirx.IntImm) else [int(s) for s in sections]
     return np.split(arrays[0], cuts, axis=int(call.attrs.axis))
 
 
-def _full(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def filled(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """A tensor of one value."""
     return np.full(_result_shape(call), arrays[0])
 
 
-def _dequantized(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def dequantized_constant(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
     """Numbers of a vector, or a few; matrices and filters stay integers, for units that multiply those."""
     array, scale, zero_point = arrays
     is_matrix = array.size > _FEW and sum(size > 1 for size in array.shape) > 1
@@ -114,19 +115,21 @@ def dequantized(
     return (array.astype("int32") - zero_point).astype("float32") * scale
 
 
-def _clipped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def clipped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The operand between two limits."""
     low, high = (argument.value for argument in call.args[1:3])
     return np.clip(arrays[0], low, high)
 
 
-def _cumulative(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+def cumulative_sum(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """Running sum along an axis."""
     if call.attrs.exclusive:
         raise NotImplementedError
     axis = None if call.attrs.axis is None else int(call.attrs.axis)
     return np.cumsum(arrays[0], axis=axis, dtype=dtype_of(call))
 
 
-def _batch_normalized(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def batch_normalized(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """In training, by the data's own statistics: exporters write weight standardisation so."""
     data, gamma, beta, mean, variance = arrays
     attrs = call.attrs
@@ -145,86 +148,40 @@ def _batch_normalized(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [part.astype(data.dtype, copy=False) for part in (value, mean, variance)]
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+def cast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The operand in another element type."""
+    return arrays[0].astype(dtype_of(call))
 
 
-_ELEMENTWISE: Mapping[str, Callable[..., np.ndarray]] = {
-    "abs": np.abs,
-    "acos": np.arccos,
-    "acosh": np.arccosh,
-    "add": np.add,
-    "asin": np.arcsin,
-    "asinh": np.arcsinh,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
-    "ceil": np.ceil,
-    "cos": np.cos,
-    "cosh": np.cosh,
-    "divide": np.divide,
-    "equal": np.equal,
-    "erf": np.vectorize(erf),
-    "exp": np.exp,
-    "floor": np.floor,
-    "floor_divide": np.floor_divide,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "log": np.log,
-    "logical_and": np.logical_and,
-    "logical_not": np.logical_not,
-    "logical_or": np.logical_or,
-    "matmul": np.matmul,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "mod": np.mod,
-    "multiply": np.multiply,
-    "negative": np.negative,
-    "not_equal": np.not_equal,
-    "power": np.power,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "sigmoid": _sigmoid,
-    "sign": np.sign,
-    "sin": np.sin,
-    "sinh": np.sinh,
-    "sqrt": np.sqrt,
-    "square": np.square,
-    "subtract": np.subtract,
-    "tan": np.tan,
-    "tanh": np.tanh,
-    "trunc": np.trunc,
-    "where": np.where,
-}
+def concatenated(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The operands, joined along an axis."""
+    return np.concatenate(arrays, axis=int(call.attrs.axis or 0))
 
-EVALUATORS: Mapping[str, Evaluator] = {
-    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
-    "astype": lambda call, arrays: arrays[0].astype(dtype_of(call)),
-    "broadcast_to": _broadcast,
-    "clip": _clipped,
-    "concat": lambda call, arrays: np.concatenate(arrays, axis=int(call.attrs.axis or 0)),
-    "cumsum": _cumulative,
-    "dequantize": _dequantized,
-    "expand_dims": _shaped,
-    "flatten": _shaped,
-    "full": _full,
-    "max": _reducer(np.max),
-    "mean": _reducer(np.mean),
-    "min": _reducer(np.min),
-    "nn.batch_norm": _batch_normalized,
-    "permute_dims": _transposed,
-    "prod": _reducer(np.prod),
-    "reshape": _shaped,
-    "split": _split,
-    "squeeze": _shaped,
-    "std": _reducer(np.std),
-    "stack": lambda call, arrays: np.stack(arrays, axis=int(call.attrs.axis)),
-    "strided_slice": _sliced,
-    "sum": _reducer(np.sum),
-    "take": _taken,
-    "tile": lambda call, arrays: np.tile(arrays[0], [int(r) for r in call.attrs.repeats]),
-    "variance": _reducer(np.var),
-    "zeros": lambda call, _arrays: np.zeros(_result_shape(call), dtype_of(call)),
-    "ones": lambda call, _arrays: np.ones(_result_shape(call), dtype_of(call)),
-}
-"""Operator → its evaluation; what raises `NotImplementedError` is left to TVM's own code."""
+
+def stacked(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The operands, joined along a new axis."""
+    return np.stack(arrays, axis=int(call.attrs.axis))
+
+
+def tiled(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
+    """The operand, several times along axes."""
+    return np.tile(arrays[0], [int(repeat) for repeat in call.attrs.repeats])
+
+
+def zeros(call: Call, _arrays: list[np.ndarray]) -> np.ndarray:
+    """A tensor of zeros."""
+    return np.zeros(_result_shape(call), dtype_of(call))
+
+
+def ones(call: Call, _arrays: list[np.ndarray]) -> np.ndarray:
+    """A tensor of ones."""
+    return np.ones(_result_shape(call), dtype_of(call))
+
+
+deviation = _reducer(np.std)
+maximum = _reducer(np.max)
+mean = _reducer(np.mean)
+minimum = _reducer(np.min)
+product = _reducer(np.prod)
+total = _reducer(np.sum)
+variance = _reducer(np.var)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -36,20 +35,13 @@ from tvm_passes.normalize._expressions import (
     rewrite_functions,
     shape_of,
 )
-from tvm_passes.normalize.evaluators import EVALUATORS
+from tvm_passes.operators import find_operator
 
 GROWTH_BYTES = 1 << 20
 """Maximum growth of a folded result over its arguments; an operator with a larger result stays."""
 
 WEIGHT_BYTES = 1 << 28
 """Maximum size of a weight computed from smaller constants: no unit has fast code for weights computed at run time."""
-
-_WEIGHTS: Mapping[str, int] = {
-    "matmul": 1,
-    **{f"nn.conv{rank}d": 1 for rank in (1, 2, 3)},
-    **{f"nn.conv{rank}d_transpose": 1 for rank in (1, 2, 3)},
-}
-"""Position of the argument that units pack before the first run."""
 
 _SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm, tvm.tirx.FloatImm)
 
@@ -66,7 +58,7 @@ def evaluate(
     if arrays is None or not _is_worth_folding(call, arrays, growth):
         return None
     budget.take(_growth(call, arrays), f"operator {op_name(call)}")
-    evaluator = EVALUATORS.get(op_name(call))
+    evaluator = find_operator(op_name(call)).evaluate
     value = None
     if evaluator is not None:
         with (
@@ -138,7 +130,7 @@ class _Folder(PyExprMutator):
         if op_name(call) == "shape_to_tensor":
             return self._shape_as_tensor(call)
         arguments = [self._constant(argument) for argument in call.args]
-        weight = _WEIGHTS.get(op_name(call))
+        weight = find_operator(op_name(call)).packed_operand
         if weight is not None:
             forced = self._forced(arguments[weight], {})
             arguments[weight] = forced if isinstance(forced, Constant) else arguments[weight]
@@ -215,7 +207,7 @@ class _Folder(PyExprMutator):
 @tvm.transform.module_pass(opt_level=0, name="FoldConstants")
 @dataclass(frozen=True)
 class FoldConstants(ModulePass):
-    """Evaluate operators of constants, in numpy if :data:`EVALUATORS` has them, else by TVM's own code.
+    """Evaluate operators of constants, in numpy where their entries can, else by TVM's own code.
 
     Before::
 

@@ -21,28 +21,7 @@ from tvm_passes.normalize._expressions import (
     shape_of,
 )
 from tvm_passes.normalize.evaluators import dequantized
-from tvm_passes.operators import BINARY, QUANTIZATION
-
-_TRANSPARENT = frozenset(
-    {
-        "concat",
-        "expand_dims",
-        "flatten",
-        "nn.max_pool1d",
-        "nn.max_pool2d",
-        "nn.max_pool3d",
-        "permute_dims",
-        "reshape",
-        "squeeze",
-        "strided_slice",
-        "take",
-    }
-)
-"""Operators whose results are elements of their operands."""
-
-_PRODUCTS = frozenset(
-    {"matmul", *(f"nn.conv{rank}d{kind}" for rank in (1, 2, 3) for kind in ("", "_transpose"))}
-)
+from tvm_passes.operators import Trait, find_operator, has_trait
 
 Steps = tuple[float, float, str]
 """Scale, zero point and integer type of a tensor quantised as a whole."""
@@ -69,13 +48,14 @@ class _Folder(PyExprMutator):
         if not isinstance(call, Call):
             return call
         simpler: Expr | None = None
-        if op_name(call) in _PRODUCTS:
+        traits = find_operator(op_name(call)).traits
+        if Trait.MULTIPLIES in traits:
             simpler = self._by_numbers(call)
-        elif op_name(call) in BINARY:
+        elif Trait.BROADCASTS in traits:
             simpler = self._of_numbers(call)
         elif op_name(call) == "permute_dims":
             simpler = self._of_permuted_integers(call)
-        elif op_name(call) in QUANTIZATION:
+        elif Trait.QUANTIZES in traits:
             call = self._with_numbers(call)
             simpler = self._on_integers(call) if op_name(call) == "quantize" else None
         return call if simpler is None else simpler
@@ -129,7 +109,9 @@ class _Folder(PyExprMutator):
     def _on_integers(self, call: Call) -> Expr | None:
         steps = _steps(call, dtype_of(call))
         inner = resolved(self, call.args[0])
-        if steps is None or not isinstance(inner, Call) or op_name(inner) not in _TRANSPARENT:
+        if steps is None or not isinstance(inner, Call):
+            return None
+        if not has_trait(op_name(inner), Trait.COMMUTES_WITH_QUANTIZATION):
             return None
         source = resolved(self, inner.args[0])
         fields = list(source.fields) if isinstance(source, Tuple) else [inner.args[0]]

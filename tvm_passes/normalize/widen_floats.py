@@ -15,22 +15,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, constant_of, op_name
 from tvm_passes.normalize._expressions import dtype_of, resolved, rewrite_functions
-from tvm_passes.operators import MOVEMENT, NARROW_FLOATS
-
-_KEEPS_ELEMENTS = MOVEMENT | {
-    "broadcast_to",
-    "concat",
-    "flip",
-    "gather_elements",
-    "gather_nd",
-    "repeat",
-    "split",
-    "stack",
-    "strided_slice",
-    "take",
-    "tile",
-}
-"""Operators without arithmetic: their operands stay narrow unless one is widened already."""
+from tvm_passes.operators import NARROW_FLOATS, Trait, has_trait
 
 _OPAQUE = ("call_", "builtin.", "memory.", "vm.", "shape_of", "to_vdevice", "hint_on_device")
 """Prefixes of the names of calls whose callee fixes the types of its operands."""
@@ -131,7 +116,8 @@ class _Widener(PyExprMutator):
         name = op_name(call)
         if not isinstance(call.op, Op) or name.startswith(_OPAQUE):
             return False
-        if name in _KEEPS_ELEMENTS:
+        if has_trait(name, Trait.KEEPS_ELEMENTS):
+            # Without arithmetic, operands stay narrow unless one is widened already.
             return any(self._has_wide(argument) for argument in call.args)
         return any(self._types.is_narrow(value.ty) for value in (*call.args, call))
 

@@ -1,0 +1,99 @@
+"""The table of operators: one entry each, with all that the compiler knows of it apart from kernels.
+
+Each module of this package holds a family. A package from outside adds an :class:`Operator` through
+the entry-point group ``layoutsel.operators``. Importing this does not import TVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
+from typing import cast
+
+from tvm_passes.errors import LayoutselError
+from tvm_passes.operators.entry import (
+    CountedAs,
+    Encoding,
+    Operator,
+    Role,
+    Trait,
+)
+from tvm_passes.operators.flops import SizedCall, SizedTensor
+from tvm_passes.operators.onnx_operator import OnnxOperator
+from tvm_passes.registry import Registry, entries_in
+
+__all__ = [
+    "NARROW_FLOATS",
+    "OPERATORS",
+    "CountedAs",
+    "Encoding",
+    "OnnxOperator",
+    "Operator",
+    "Role",
+    "SizedCall",
+    "SizedTensor",
+    "Trait",
+    "find_onnx",
+    "find_operator",
+    "has_trait",
+    "names_with",
+    "role",
+]
+
+NARROW_FLOATS = frozenset(["float16", "bfloat16"])
+"""Types that values are stored in, and that no sum may be taken in."""
+
+
+def _own() -> Iterator[Operator]:
+    families = cast("list[tuple[Operator, ...]]", entries_in(__name__, "ENTRIES"))
+    return chain.from_iterable(families)
+
+
+OPERATORS: Registry[Operator] = Registry("operator", _own)
+"""Operators by name. An operator that is missing here is an anchor: see :func:`find_operator`."""
+
+
+def find_operator(name: str) -> Operator:
+    """Entry of an operator named without the ``relax.`` prefix; a default one where it has none."""
+    return OPERATORS.get(name) or Operator(name=name, documentation="No entry.")
+
+
+def role(name: str) -> Role:
+    """Role of an operator named without the ``relax.`` prefix."""
+    return find_operator(name).role
+
+
+def find_onnx(name: str, domain: str = "") -> OnnxOperator | None:
+    """Operator of ONNX by name and domain; None if no entry has it.
+
+    Raises
+    ------
+    LayoutselError
+        If two entries have it.
+    """
+    return _onnx_operators(tuple(OPERATORS)).get(("" if domain == "ai.onnx" else domain, name))
+
+
+@lru_cache(maxsize=1)
+def _onnx_operators(entries: tuple[str, ...]) -> Mapping[tuple[str, str], OnnxOperator]:
+    """Operators of ONNX of the named entries, by domain and name."""
+    found: dict[tuple[str, str], OnnxOperator] = {}
+    for entry in entries:
+        for one in OPERATORS[entry].onnx:
+            if found.setdefault((one.domain, one.name), one) is not one:
+                raise LayoutselError(
+                    f"two entries have the operator {one.name} of domain {one.domain or 'ai.onnx'!r} "
+                    f"of ONNX, one of them {entry!r}; expected one: uninstall one of them"
+                )
+    return found
+
+
+def has_trait(name: str, trait: Trait) -> bool:
+    """True if the operator of this name has a trait."""
+    return trait in find_operator(name).traits
+
+
+def names_with(trait: Trait) -> frozenset[str]:
+    """Names of all operators that have a trait."""
+    return frozenset(name for name, entry in OPERATORS.items() if trait in entry.traits)

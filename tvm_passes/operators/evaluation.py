@@ -1,0 +1,22 @@
+"""Values of operators of constants in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tvm_passes.operators.deferred import Deferred
+from tvm_passes.operators.entry import Evaluator
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def by_elements(function: Callable[..., np.ndarray]) -> Evaluator:
+    """Evaluator of an operator that is a function of numpy of the same operands."""
+    return lambda _call, arrays: function(*arrays)
+
+
+def evaluator(name: str) -> Evaluator:
+    """Evaluator of :mod:`tvm_passes.normalize.evaluators`, which reads attributes of the call."""
+    return Deferred(f"tvm_passes.normalize.evaluators:{name}")

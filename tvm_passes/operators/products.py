@@ -1,0 +1,91 @@
+"""Sums of products: matrix products, convolutions, attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_passes.operators import flops
+from tvm_passes.operators.entry import Encoding, Operator, Role, Trait, composition
+from tvm_passes.operators.evaluation import by_elements
+from tvm_passes.operators.flops import FlopCount
+from tvm_passes.operators.onnx_operator import MICROSOFT, OnnxOperator, onnx
+
+
+def _product(
+    name: str,
+    documentation: str,
+    count: FlopCount,
+    imported: tuple[OnnxOperator, ...] = (),
+    *,
+    encoding: Encoding | None = None,
+) -> Operator:
+    return Operator(
+        name=name,
+        documentation=documentation,
+        traits=frozenset([Trait.MULTIPLIES]),
+        flops=count,
+        encoding=encoding,
+        packed_operand=1,
+        evaluate=by_elements(np.matmul) if name == "matmul" else None,
+        onnx=imported,
+    )
+
+
+def _checked(name: str, documentation: str) -> Operator:
+    return Operator(
+        name=name,
+        documentation=documentation,
+        role=Role.COMPOSITION,
+        onnx=(OnnxOperator(name=name, is_imported=False),),
+    )
+
+
+ENTRIES = (
+    _product(
+        "matmul",
+        "Matrix product, for each place of the leading axes.",
+        flops.matmul,
+        onnx("MatMul", "Gemm"),
+        encoding=Encoding(anchor=1),
+    ),
+    _product(
+        "nn.conv1d",
+        "Products of a filter and a window that moves along one axis, summed up.",
+        flops.convolution,
+    ),
+    _product(
+        "nn.conv2d",
+        "Products of a filter and a window that moves along two axes, summed up.",
+        flops.convolution,
+        onnx("Conv"),
+        encoding=Encoding(anchor=0),
+    ),
+    _product(
+        "nn.conv3d",
+        "Products of a filter and a window that moves along three axes, summed up.",
+        flops.convolution,
+    ),
+    _product(
+        "nn.conv1d_transpose",
+        "Adjoint of nn.conv1d: each element adds its products with the filter to a window.",
+        flops.transposed_convolution,
+    ),
+    _product(
+        "nn.conv2d_transpose",
+        "Adjoint of nn.conv2d: each element adds its products with the filter to a window.",
+        flops.transposed_convolution,
+        onnx("ConvTranspose"),
+        encoding=Encoding(anchor=12),
+    ),
+    _product(
+        "nn.conv3d_transpose",
+        "Adjoint of nn.conv3d: each element adds its products with the filter to a window.",
+        flops.transposed_convolution,
+    ),
+    composition("Attention", "Attention of packed projections.", domain=MICROSOFT),
+    composition("Einsum", "Sums of products over the letters that an equation leaves out."),
+    composition("MatMulInteger", "Matrix product of integers, less their zero points."),
+    composition("MatMulInteger16", "Matrix product of 16-bit integers."),
+    _checked("ConvInteger", "Convolution of integers, less their zero points."),
+    _checked("QLinearConv", "Convolution of quantised numbers, quantised again."),
+)
