@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import (
     BuildError,
     Decline,
@@ -74,14 +75,16 @@ class DeviceError(LayoutselError):
     what
         The sub-graph, the device, and what it says, in one sentence.
     device
-        Kind of the device's target.
+        The device.
     cause
         Name of the entry of :data:`layoutsel.device.device_errors.CAUSES`.
     subgraph
         Id of the sub-graph that it failed at; empty where none can be named.
     """
 
-    def __init__(self, what: str, *, device: str, cause: str = "other", subgraph: str = "") -> None:
+    def __init__(
+        self, what: str, *, device: DeviceId, cause: str = "other", subgraph: str = ""
+    ) -> None:
         super().__init__(f"{what}. Compile with --fallback cpu to go on without the device")
         self.what = what
         self.device = device

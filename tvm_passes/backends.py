@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import tvm
 from tvm import relax
@@ -11,7 +12,7 @@ from tvm import relax
 from tvm_passes import amx, cpu, cuda, onednn, opencl
 from tvm_passes.cpu.kernels import Planner
 from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST, register_unit
+from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId, count_devices, register_unit
 from tvm_passes.errors import Decline
 from tvm_passes.gpu import legality as device
 from tvm_passes.gpu.lower import LowerGpu
@@ -51,8 +52,10 @@ class Backend:
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
     device: str = HOST
     """Kind of the target whose memory it computes in; where it is not the host's, tensors are copied there and back."""
-    identity: Callable[[], str] = str
-    """Of a device: all that measurements on it depend on."""
+    identity: Callable[[int], str] = lambda _index: ""
+    """All that measurements on a device depend on, by the device's number."""
+    count: Callable[[], int] = lambda: 1
+    """Number of its devices on this machine, where it can be used."""
     unavailable: Callable[[], str | None] = _always
     """Why it cannot be used on this machine; None if it can."""
     unfit: Callable[[CrossTarget], str | None] = _everywhere
@@ -63,6 +66,16 @@ class Backend:
         machine = cross_target()
         return self.unavailable() if machine is None else self.unfit(machine)
 
+    def devices(self) -> tuple[DeviceId, ...]:
+        """Its devices on the machine that code is generated for."""
+        if self.device == HOST:
+            return (HOST_DEVICE,)
+        machine = cross_target()
+        if machine is None:
+            return tuple(DeviceId.of_target(self.device, index) for index in range(self.count()))
+        named = map(DeviceId.named, machine.devices)
+        return tuple(sorted(one for one in named if one.target_kind == self.device))
+
     @property
     def runtime(self) -> str:
         """The unit that its kernels run like: all that TVM generates code for are the CPU's threads."""
@@ -72,16 +85,17 @@ class Backend:
 def _device(
     kind: str,
     unavailable: Callable[[], str | None],
-    identity: Callable[[], str],
+    identity: Callable[[int], str],
 ) -> Backend:
     """A unit of the same name as the kind of its target."""
     return Backend(
         name=kind,
         supports=device.supports,
         record=device.record,
-        lower=lambda host: LowerGpu(kind, device_target(kind, host)),
+        lower=lambda host: LowerGpu(kind, partial(device_target, kind, host)),
         device=kind,
         identity=identity,
+        count=partial(count_devices, kind),
         unavailable=unavailable,
         unfit=lambda _machine: absent_on_cross_target(kind),
     )

@@ -165,13 +165,14 @@ def _has_nvrtc() -> bool:
     return False
 
 
-def identity() -> str:
-    """All that measurements on the first device depend on: its name, what it can, its memory and its driver."""
-    name, version, memory, driver = map(_attribute, (_NAME, _COMPUTE_VERSION, _MEMORY, _DRIVER))
+def identity(index: int = 0) -> str:
+    """All that measurements on a device depend on: its name, what it can, its memory and its driver."""
+    told = (_NAME, _COMPUTE_VERSION, _MEMORY, _DRIVER)
+    name, version, memory, driver = (_attribute(number, index) for number in told)
     return f"{name}, compute capability {version}, {memory} bytes, driver {driver}"
 
 
-def _attribute(number: int) -> object:
+def _attribute(number: int, index: int = 0) -> object:
     import tvm_ffi
 
-    return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(_CUDA, 0, number)
+    return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(_CUDA, index, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 NUMBER = r"0|[1-9][0-9]{0,3}"
 """Pattern of an index."""
 _ID = re.compile(rf"(?:({NAME})/)?({NAME})/({NUMBER})", re.ASCII)
+_EXIST = 0
+"""TVM's number of the attribute that tells if there is such a device."""
 _asked_by: dict[str, int] = {}
 """The process that first asked the driver, by kind."""
 _kinds: dict[str, str] = {"cuda": "cuda", "opencl": "opencl"}
@@ -69,6 +72,11 @@ class DeviceId(NamedTuple):
         """Kind of the target that its code is generated for."""
         return HOST if self.kind == CPU else self.kind
 
+    @classmethod
+    def of_target(cls, kind: str, index: int = 0) -> DeviceId:
+        """Make the id of a device of this node by the kind of its target."""
+        return cls(kind=CPU if kind == HOST else kind, index=index)
+
     @property
     def target_name(self) -> str:
         """Name within its node, as artifacts and machine files have it: ``llvm``, ``opencl``, ``opencl/1``."""
@@ -84,11 +92,37 @@ class DeviceId(NamedTuple):
                 f"cannot read device {text!r}: expected one of {', '.join(DEVICE_TYPES)}, with an index "
                 f"unless it is the first of its kind, such as opencl/1"
             )
-        return cls(kind=CPU if kind == HOST else kind, index=int(index or 0))
+        return cls.of_target(kind, int(index or 0))
 
 
 HOST_DEVICE = DeviceId()
 """CPU of this node."""
+
+
+def count_devices(kind: str) -> int:
+    """Number of devices of a kind of target that TVM's run time finds, which asks the driver."""
+    import tvm_ffi
+
+    attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
+    found = (attribute(DEVICE_TYPES[kind], index, _EXIST) for index in itertools.count())
+    return sum(1 for _ in itertools.takewhile(bool, found))
+
+
+def is_direct(source: DeviceId, destination: DeviceId) -> bool:
+    """True if run times copy between two devices of a node in one step: one is the host, or both are of one kind."""
+    return source.kind == destination.kind or source.is_host or destination.is_host
+
+
+def kernel_prefix(unit: str, index: int) -> str:
+    """Start of the names of kernels that are for one device of a unit: ``opencl_`` or ``opencl_at1_``."""
+    return f"{unit}_at{index}_" if index else f"{unit}_"
+
+
+def unit_of_kernel(name: str) -> str:
+    """Read the unit of a kernel, with its device as decisions write it, such as ``opencl@1``."""
+    unit, _, rest = name.partition("_")
+    found = re.match(r"at(\d+)_", rest)
+    return f"{unit}@{found[1]}" if found else unit
 
 
 def kind_of_unit(unit: str) -> str:

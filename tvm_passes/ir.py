@@ -24,6 +24,7 @@ __all__ = [
     "Var",
     "constant_of",
     "decline_of",
+    "device_index",
     "entry_points",
     "is_tensor",
     "leaves",
@@ -32,8 +33,11 @@ __all__ = [
     "static_shape",
     "substitute",
     "tensor_types",
+    "with_device_index",
 ]
 
+DEVICE_INDEX = "layoutsel.device_index"
+"""Attribute of functions for other devices than the first of their kind: the device's number."""
 ENTRY = "layoutsel.entry"
 """Attribute of functions that are called from outside, in a module of several: their number, from 0."""
 
@@ -166,3 +170,13 @@ class ModulePass:
         def __call__(self, module: tvm.IRModule) -> tvm.IRModule:
             """Run the pass on `module`."""
             ...
+
+
+def device_index(function: tvm.ir.BaseFunc) -> int:
+    """Number of the device, among those of its kind, that a function was decided or lowered for."""
+    return int(function.attrs.get(DEVICE_INDEX, 0)) if function.attrs else 0
+
+
+def with_device_index(function: tvm.ir.BaseFunc, index: int) -> tvm.ir.BaseFunc:
+    """Note the device of a function; the first one of a kind needs no note."""
+    return function.with_attr(DEVICE_INDEX, index) if index else function

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.ir import (
     Constant,
     Expr,
@@ -20,6 +20,7 @@ from tvm_passes.ir import (
     op_name,
 )
 from tvm_passes.main_rewriter import MainRewriter
+from tvm_passes.place_devices import device_of_value
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,18 @@ class Weight:
     constant: Constant
     """The values."""
 
-    device: str
-    """Kind of the device's target; not the host's where `main` copies the constant to another device in every run."""
+    device: DeviceId
+    """Not the host where `main` copies the constant to another device in every run."""
 
 
 def weights_of(expr: Expr) -> Iterator[Weight]:
     """Constants in a value of `main`; for a copy to a device, the constant that it copies."""
     if op_name(expr) == "to_vdevice" and isinstance(expr.args[0], Constant):
-        yield Weight(expr.args[0], str(expr.attrs.dst_vdevice.target.kind.name))
+        yield Weight(expr.args[0], device_of_value(expr.attrs.dst_vdevice))
         return
     for leaf in leaves(expr):
         if isinstance(leaf, Constant):
-            yield Weight(leaf, HOST)
+            yield Weight(leaf, HOST_DEVICE)
 
 
 def _weight_types(module: tvm.IRModule) -> dict[Weight, relax.Type]:
@@ -48,7 +49,7 @@ def _weight_types(module: tvm.IRModule) -> dict[Weight, relax.Type]:
     types: dict[Weight, relax.Type] = {}
     for binding in (b for name in entry_points(module) for b in main_bindings(module[name])):
         for weight in weights_of(binding.value):
-            own = weight.constant.ty if weight.device == HOST else binding.var.ty
+            own = weight.constant.ty if weight.device == HOST_DEVICE else binding.var.ty
             types.setdefault(weight, own)
     return types
 
@@ -75,13 +76,13 @@ class _Lifting(MainRewriter):
             if weight not in read:
                 continue
             self.fields[weight] = self.builder.emit(relax.TupleGetItem(self.packed, index))
-            if weight.device == HOST:
+            if weight.device == HOST_DEVICE:
                 self.mapping[weight.constant] = self.fields[weight]
         super().body(bindings)
 
     def rewrite(self, binding: relax.VarBinding) -> Expr:
         weight = next(weights_of(binding.value), None)
-        if weight is None or weight.device == HOST:
+        if weight is None or weight.device == HOST_DEVICE:
             return self.copy(binding)
         return self.fields[weight]
 

@@ -13,7 +13,7 @@ from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.check import check_decided, check_lowered
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
 from tvm_passes.errors import whole_errors
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.normalize import normalize
@@ -129,7 +129,7 @@ def decide(
 
 
 def lower_units(
-    module: tvm.IRModule, target: tvm.target.Target, outside: str = HOST
+    module: tvm.IRModule, target: tvm.target.Target, outside: DeviceId = HOST_DEVICE
 ) -> tvm.IRModule:
     """Take merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
     used = {str(f.attrs.get("layoutsel.unit")) for f in module.functions.values() if f.attrs}

@@ -10,49 +10,56 @@ from tvm import relax
 from tvm.ir import Call
 from tvm.relax.global_info import VDevice
 
-from tvm_passes.devices import HOST
-from tvm_passes.ir import Constant, Expr, ModulePass, Var, op_name, substitute
+from tvm_passes.devices import HOST_DEVICE, DeviceId, is_direct
+from tvm_passes.ir import Constant, Expr, ModulePass, Var, device_index, op_name, substitute
 from tvm_passes.main_rewriter import MainRewriter
 
 
-def device_of(function: tvm.ir.BaseFunc | None) -> str:
-    """Kind of a PrimFunc's target; the host's for a function without one."""
+def device_of(function: tvm.ir.BaseFunc | None) -> DeviceId:
+    """Device of a PrimFunc's target; the host for a function without one."""
     target = function.attrs.get("target") if function is not None and function.attrs else None
-    return str(target.kind.name) if target is not None else HOST
+    if target is None:
+        return HOST_DEVICE
+    return DeviceId.of_target(str(target.kind.name), device_index(function))
 
 
-def devices_of(module: tvm.IRModule) -> tuple[str, ...]:
-    """Kinds of the devices that a module runs on, the host first, in the order that its virtual machine expects."""
-    found = sorted({device_of(function) for function in module.functions.values()} - {HOST})
-    return (HOST, *found)
+def device_of_value(vdevice: VDevice) -> DeviceId:
+    """Device that TVM's types of values name."""
+    return DeviceId.of_target(str(vdevice.target.kind.name), int(vdevice.vdevice_id))
 
 
-def _arch(module: tvm.IRModule, kind: str) -> str:
-    """Architecture of the kernels of a kind; empty where they have none."""
-    targets = (f.attrs["target"] for f in module.functions.values() if device_of(f) == kind != HOST)
-    arch = next((target.attrs.get("arch") for target in targets), None)
+def devices_of(module: tvm.IRModule) -> tuple[DeviceId, ...]:
+    """Devices that a module runs on, the host first, in the order that its virtual machine expects."""
+    found = {device_of(function) for function in module.functions.values()}
+    return (HOST_DEVICE, *sorted(found - {HOST_DEVICE}))
+
+
+def _arch(module: tvm.IRModule, device: DeviceId) -> str:
+    """Architecture of the kernels of a device; empty where they have none."""
+    kernels = (f for f in module.functions.values() if device_of(f) == device != HOST_DEVICE)
+    arch = next((kernel.attrs["target"].attrs.get("arch") for kernel in kernels), None)
     return str(arch or "")
 
 
 @cache
-def _vdevice(kind: str, arch: str) -> VDevice:
+def _vdevice(device: DeviceId, arch: str) -> VDevice:
     """Device of the types of values; one object, by which TVM knows it, for all modules that are joined later.
 
     Without an architecture TVM would look for a GPU on this machine.
     """
+    kind = device.target_kind
     target = tvm.target.Target({"kind": kind, "arch": arch} if arch else kind)
-    return VDevice(target, 0, "global")
+    return VDevice(target, device.index, "global")
 
 
 class _Placing(MainRewriter):
-    def __init__(self, module: tvm.IRModule, outside: str) -> None:
+    def __init__(self, module: tvm.IRModule, outside: DeviceId) -> None:
         super().__init__(module)
         self.outside = outside
-        names = devices_of(module)
-        self.vdevices = {name: _vdevice(name, _arch(module, name)) for name in names}
-        self.devices: dict[Expr, str] = {}
+        self.vdevices = {one: _vdevice(one, _arch(module, one)) for one in devices_of(module)}
+        self.devices: dict[Expr, DeviceId] = {}
         """Device of each value of the new `main`."""
-        self.copies: dict[tuple[Expr, str], Expr] = {}
+        self.copies: dict[tuple[Expr, DeviceId], Expr] = {}
         """Copy of a value on a device."""
 
     def params(self) -> list[Var]:
@@ -78,7 +85,7 @@ class _Placing(MainRewriter):
         if isinstance(source, relax.Tuple):
             return source.fields[value.index]
         result = self.copy(binding)
-        self.devices[result] = self.devices.get(source, HOST)
+        self.devices[result] = self.devices.get(source, HOST_DEVICE)
         return result
 
     def _computed(self, binding: relax.VarBinding, value: Expr) -> Expr:
@@ -94,33 +101,33 @@ class _Placing(MainRewriter):
         self.devices[result] = device
         return result
 
-    def _at(self, value: Expr, device: str) -> Expr:
-        """`value`, of the new `main`, on `device`; copied at most once, by way of the host."""
+    def _at(self, value: Expr, device: DeviceId) -> Expr:
+        """`value`, of the new `main`, on `device`; copied at most once, between different kinds by way of the host."""
         if isinstance(value, relax.Tuple):
             return relax.Tuple([self._at(field, device) for field in value.fields])
-        source = self.devices.get(value, HOST)
+        source = self.devices.get(value, HOST_DEVICE)
         if source == device:
             return value
-        if HOST not in (source, device):
-            return self._at(self._at(value, HOST), device)
+        if not is_direct(source, device):
+            return self._at(self._at(value, HOST_DEVICE), device)
         if (value, device) not in self.copies:
             copied = self.builder.emit(relax.op.to_vdevice(value, self.vdevices[device]))
             self.copies[value, device] = copied
             self.devices[copied] = device
         return self.copies[value, device]
 
-    def _all_at(self, expr: Expr, device: str) -> Expr:
+    def _all_at(self, expr: Expr, device: DeviceId) -> Expr:
         """`expr` of the old `main` with all its operands on `device`."""
 
         def replace(leaf: Expr) -> Expr | None:
             if isinstance(leaf, Var):
                 return self._at(self.mapping.get(leaf, leaf), device)
-            is_elsewhere = isinstance(leaf, Constant) and device != HOST
+            is_elsewhere = isinstance(leaf, Constant) and device != HOST_DEVICE
             return self._at(leaf, device) if is_elsewhere else None
 
         return substitute(expr, replace)
 
-    def _placed(self, ty: relax.Type, device: str) -> relax.Type:
+    def _placed(self, ty: relax.Type, device: DeviceId) -> relax.Type:
         if isinstance(ty, relax.TupleType):
             return relax.TupleType([self._placed(field, device) for field in ty.fields])
         return relax.TensorType(ty.shape, ty.dtype, self.vdevices[device])
@@ -138,8 +145,8 @@ class PlaceDevices(ModulePass):
     results of `main` are `outside`. A module of the host alone stays unchanged.
     """
 
-    outside: str = HOST
-    """Kind of the target of the device that callers of `main` work on."""
+    outside: DeviceId = HOST_DEVICE
+    """Device that callers of `main` work on."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext

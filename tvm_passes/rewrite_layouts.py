@@ -9,10 +9,17 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
-from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import DeviceId
+from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
 from tvm_passes.errors import IllegalDecision
-from tvm_passes.ir import Expr, ModulePass, Var, main_bindings, static_shape, substitute
+from tvm_passes.ir import (
+    Expr,
+    ModulePass,
+    Var,
+    main_bindings,
+    static_shape,
+    substitute,
+    with_device_index,
+)
 from tvm_passes.layout import (
     BF16,
     LAYOUTS,
@@ -118,7 +125,7 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
     values = [mapping[param] for param in function.params[:count]]
     decided = with_ports(decided, values, logical)
     attrs = {key: function.attrs[key] for key in function.attrs.keys()}  # noqa: SIM118 - TVM's attributes do not iterate
-    return decided.with_attrs(
+    decided = decided.with_attrs(
         {
             **attrs,
             "layoutsel.unit": decision.unit,
@@ -129,6 +136,7 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
             "layoutsel.out_layouts": list(outputs),
         }
     )
+    return with_device_index(decided, decision.index)
 
 
 def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Sequence[str]) -> Expr:
@@ -142,9 +150,10 @@ def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Seque
 
 
 def transform_function(
-    logical: relax.TensorType, source: str, destination: str, unit: str
+    logical: relax.TensorType, source: str, destination: str, where: str
 ) -> relax.Function:
-    """Function that transforms the layout of a tensor of type `logical` on `unit`."""
+    """Function that transforms the layout of a tensor of type `logical` on the placed unit `where`."""
+    unit, device = parse_placed_unit(where)
     param = relax.Var("x", _physical_type(logical, source))
     builder = relax.BlockBuilder()
     with builder.function("transform", [param]):
@@ -152,7 +161,7 @@ def transform_function(
             result = builder.emit_output(_emit_transform(builder, param, source, destination))
         builder.emit_func_output(result)
     function = builder.get()["transform"].without_attr("global_symbol")
-    return function.with_attrs(
+    function = function.with_attrs(
         {
             "layoutsel.transform": f"{source}>{destination}",
             "layoutsel.unit": unit,
@@ -160,6 +169,7 @@ def transform_function(
             "layoutsel.out_layouts": [destination],
         }
     )
+    return with_device_index(function, device.index)
 
 
 def check_decisions(
@@ -189,12 +199,17 @@ def check_decisions(
                 raise IllegalDecision(
                     f"sub-graph {subgraph}: unknown {field} {got!r}; expected one of {', '.join(known)}"
                 )
-        if decision != decision.on(DeviceId()):
+        if decision.node:
             raise IllegalDecision(
-                f"sub-graph {subgraph}: got device {decision.device}; expected the first {decision.device.kind} "
-                f"device of this node"
+                f"sub-graph {subgraph}: got {decision} for node {decision.node!r}; expected a decision for one node, "
+                f"without the node's name"
             )
     return functions
+
+
+def _unit_of(where: str) -> str:
+    """The unit of a placed unit; empty where there is none."""
+    return where.partition("@")[0]
 
 
 class _Laying(MainRewriter):
@@ -212,9 +227,9 @@ class _Laying(MainRewriter):
         self.layouts: dict[Var, tuple[str, ...]] = {}
         """Layout of each value of the new `main`; of a tuple, of each field."""
         self.units: dict[Var, str] = {}
-        """Unit that computes each value of the new `main`."""
+        """Placed unit that computes each value of the new `main`."""
         self.converted: dict[tuple[Var, str, str], Var] = {}
-        """A value in another layout, by value, layout and device; the device is empty for the host."""
+        """A value in another layout, by value, layout and placed unit; that is empty for the host."""
         self.transforms: dict[tuple[object, ...], GlobalVar] = {}
         """Transform functions by their properties."""
 
@@ -239,13 +254,13 @@ class _Laying(MainRewriter):
         inputs = [str(layout) for layout in decided.attrs["layoutsel.in_layouts"]]
         count = len(inputs)
         arguments = [
-            self._value_in(argument, layout, decision.unit)
+            self._value_in(argument, layout, decision.placed_unit)
             for argument, layout in zip(call.args[:count], inputs, strict=True)
         ]
         weights = [self.mapping.get(weight, weight) for weight in call.args[count:]]
         result = self.builder.emit(Call(callee, [*arguments, *weights]))
         self.layouts[result] = tuple(str(item) for item in decided.attrs["layoutsel.out_layouts"])
-        self.units[result] = decision.unit
+        self.units[result] = decision.placed_unit
         return result
 
     def _field(self, value: relax.TupleGetItem) -> Var:
@@ -268,7 +283,7 @@ class _Laying(MainRewriter):
         if source == wanted:
             return new
         where = self._transformer((self.units.get(new, ""), unit), source, wanted)
-        key = (new, wanted, where if where in self.devices else "")
+        key = (new, wanted, where if self._is_on_device(where) else "")
         if key not in self.converted:
             callee = self._transform(ty, source, wanted, where)
             converted = self.builder.emit(Call(callee, [new]))
@@ -278,25 +293,29 @@ class _Laying(MainRewriter):
         return self.converted[key]
 
     def _transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
-        """Unit that transforms a tensor between the units of its producer and its consumer."""
+        """Placed unit that transforms a tensor between the placed units of its producer and its consumer."""
         ends = storage_of(source), storage_of(destination)
         if SPLIT in ends:
             return "cpu"
-        # On a device only between two of its own values: the host would have to copy the result back for other consumers.
-        if units[0] == units[1] and units[0] in self.devices:
+        # On a device only between values of its unit: the host would have to copy the result back for other consumers.
+        if _unit_of(units[0]) == _unit_of(units[1]) and self._is_on_device(units[0]):
             return units[0]
         # The CPU rounds to bfloat16: oneDNN makes infinities of the large finite numbers in masks.
         rounds = ends[1] == BF16 != ends[0]
         partitions = [unit for unit in reversed(units) if unit in self.byoc and not rounds]
         return partitions[0] if partitions else "cpu"
 
+    def _is_on_device(self, where: str) -> bool:
+        """True if a placed unit has a memory of its own."""
+        return _unit_of(where) in self.devices
+
     def _transform(
-        self, ty: relax.TensorType, source: str, destination: str, unit: str
+        self, ty: relax.TensorType, source: str, destination: str, where: str
     ) -> GlobalVar:
         """The transform function of these properties, added to the module once."""
-        key = (static_shape(ty), str(ty.dtype), source, destination, unit)
+        key = (static_shape(ty), str(ty.dtype), source, destination, where)
         if key not in self.transforms:
-            function = transform_function(ty, source, destination, unit)
+            function = transform_function(ty, source, destination, where)
             name = f"transform_{source}_{destination}"
             self.transforms[key] = self.builder.add_func(function, name)
         return self.transforms[key]

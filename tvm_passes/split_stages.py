@@ -15,7 +15,7 @@ from tvm_passes.errors import IllegalDecision
 from tvm_passes.inlining import redirect
 from tvm_passes.ir import ENTRY, Expr, Var, leaves, main_bindings
 from tvm_passes.main_rewriter import MainRewriter
-from tvm_passes.place_devices import devices_of
+from tvm_passes.place_devices import device_of_value, devices_of
 from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.stages import Stages, check_reads, check_stages, entry_name
 
@@ -232,8 +232,8 @@ def join_stages(parts: Sequence[StagePart]) -> tvm.IRModule:
         devices += [device for device in placed if device not in devices]
     joined = builder.get()
     if devices:
-        kinds = devices_of(joined)
+        order = devices_of(joined)
         joined.update_global_info(
-            "vdevice", sorted(devices, key=lambda device: kinds.index(device.target.kind.name))
+            "vdevice", sorted(devices, key=lambda one: order.index(device_of_value(one)))
         )
     return joined.with_attrs(attrs)

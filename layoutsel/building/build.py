@@ -20,7 +20,7 @@ from tvm_passes.arrays import array_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import KERNEL_PIPELINE, host_target
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
 from tvm_passes.errors import BuildError, Declined
 from tvm_passes.ir import (
     Expr,
@@ -56,9 +56,9 @@ class Lowered:
     calls: tuple[tuple[str, str], ...] = ()
     """What `main` calls, in order: the function, and the sub-graph or transform that it computes (empty for a
     partition, which knows itself)."""
-    devices: tuple[str, ...] = (HOST,)
-    """Kinds of the devices that its virtual machine needs, in that order."""
-    places: tuple[str, ...] = ()
+    devices: tuple[DeviceId, ...] = (HOST_DEVICE,)
+    """Devices that its virtual machine needs, in that order."""
+    places: tuple[DeviceId, ...] = ()
     """Where each of the weights is read, …"""
     readers: tuple[str, ...] = ()
     """… and the sub-graph or transform that does so first; empty for a partition."""
@@ -150,7 +150,8 @@ def _entry_point(part: StagePart) -> EntryPoint:
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
-    compiling = cuda.compiling() if "cuda" in devices_of(module) else nullcontext()
+    is_cuda = any(device.kind == "cuda" for device in devices_of(module))
+    compiling = cuda.compiling() if is_cuda else nullcontext()
     with build_context(module), compiling:
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE

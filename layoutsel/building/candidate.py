@@ -19,8 +19,8 @@ from layoutsel.runtime.arrays import placed, to_tensor
 from layoutsel.runtime.linking import runnable
 from tvm_passes.arrays import array_of
 from tvm_passes.backends import BACKENDS
-from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST
+from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.ir import Expr, static_shape, tensor_types
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.merge_partitions import MergePartitions
@@ -55,12 +55,12 @@ class Built:
     executable: relax.VMExecutable
     inputs: tuple[TensorType, ...]
     """Any values will do."""
-    weights: tuple[tuple[np.ndarray, str], ...]
-    """Behind the inputs, each with the kind of the device that reads it."""
-    devices: tuple[str, ...]
-    """Kinds of the devices that its virtual machine needs, in that order."""
-    device: str
-    """Kind of the device that the inputs lie on."""
+    weights: tuple[tuple[np.ndarray, DeviceId], ...]
+    """Arguments after the inputs, each with the device that reads it."""
+    devices: tuple[DeviceId, ...]
+    """Devices that its virtual machine needs, in that order."""
+    device: DeviceId
+    """Device that the inputs lie on."""
     copies: int
     """How often one call of `main` runs the sub-graph."""
 
@@ -78,11 +78,6 @@ class Built:
             copies=self.copies,
             device=self.device,
         )
-
-
-def device_called(kind: str) -> tvm.runtime.Device:
-    """The first device of a kind of target."""
-    return tvm.device("cpu" if kind == HOST else kind)
 
 
 def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:
@@ -121,12 +116,11 @@ def _calls_module(function: relax.Function, activations: int, copies: int) -> tv
 
 
 def _finish(
-    module: tvm.IRModule, target: tvm.target.Target, copies: int, unit: str = "cpu"
+    module: tvm.IRModule, target: tvm.target.Target, copies: int, device: DeviceId = HOST_DEVICE
 ) -> Built:
-    """Build a module whose callers work on the device of `unit`, so that no copies are timed."""
+    """Build a module whose callers work on `device`, so that no copies are timed."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    kind = BACKENDS[unit].device
-    module = lower_units(MergePartitions(codegen)(module), target, kind)
+    module = lower_units(MergePartitions(codegen)(module), target, device)
     types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
     return Built(
         executable=generate_code(LiftWeights()(module), target),
@@ -135,7 +129,7 @@ def _finish(
             (array_of(weight.constant), weight.device) for weight in collect_weights(module)
         ),
         devices=devices_of(module),
-        device=kind,
+        device=device,
         copies=copies,
     )
 
@@ -161,7 +155,7 @@ def build_candidate(
     copies = copies or copies_for(function)
     decided = decide_function(function, decision)
     activations = int(function.attrs["layoutsel.num_activations"])
-    return _finish(_calls_module(decided, activations, copies), target, copies, decision.unit)
+    return _finish(_calls_module(decided, activations, copies), target, copies, decision.device)
 
 
 def build_transform(
@@ -169,12 +163,12 @@ def build_transform(
     dtype: str,
     source: str,
     destination: str,
-    unit: str,
+    where: str,
     target: tvm.target.Target,
 ) -> Built:
-    """Build a layout change alone; `shape` is the logical one."""
-    function = transform_function(relax.TensorType(shape, dtype), source, destination, unit)
-    return _finish(_calls_module(function, 1, 1), target, 1, unit)
+    """Build a layout change on the placed unit `where` alone; `shape` is the logical one."""
+    function = transform_function(relax.TensorType(shape, dtype), source, destination, where)
+    return _finish(_calls_module(function, 1, 1), target, 1, parse_placed_unit(where)[1])
 
 
 def build_chain(units: Sequence[str], target: tvm.target.Target) -> Built:

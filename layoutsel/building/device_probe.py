@@ -1,4 +1,4 @@
-"""What the first device of a kind can do at best, by small kernels that TVM generates; run in a process of its own."""
+"""What a device can do at best, by small kernels that TVM generates; run in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import tvm
 from tvm.tirx.script import builder as T
 
 from layoutsel import documents
-from layoutsel.building.candidate import device_called
 from layoutsel.cost.device_peaks import DevicePeaks
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import emit, host_target
+from tvm_passes.decision import parse_placed_unit
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 from tvm_passes.gpu.target import device_target
 
@@ -38,25 +39,26 @@ _CLOCK, _COMPUTE_UNITS = "max_clock_rate", "multi_processor_count"
 """TVM's attributes of devices."""
 
 
-def measure(unit: str) -> DevicePeaks:
-    """The peaks of the device that `unit` computes on; takes a few seconds.
+def measure(where: str) -> DevicePeaks:
+    """The peaks of the device of a placed unit; takes a few seconds.
 
     Raises
     ------
     LayoutselError
         If there is none.
     """
+    unit, place = parse_placed_unit(where)
     backend = BACKENDS[unit]
     if reason := backend.unavailable():
-        raise LayoutselError(f"cannot measure the device of {unit!r}: {reason}")
-    device = device_called(backend.device)
-    launch_us = _seconds(_kernel(backend.device, 1, lambda x: x + 1.0), _LAUNCHES) * 1e6
+        raise LayoutselError(f"cannot measure the device of {where!r}: {reason}")
+    device = tvm.device(place.kind, place.index)
+    launch_us = _seconds(_kernel(place, 1, lambda x: x + 1.0), _LAUNCHES) * 1e6
     items = _LARGE_BYTES // 4
-    moved_s = _seconds(_kernel(backend.device, items, lambda x: x + 1.0), 1)
-    computed_s = _seconds(_kernel(backend.device, _RESULTS, _multiply_adds), 1)
+    moved_s = _seconds(_kernel(place, items, lambda x: x + 1.0), 1)
+    computed_s = _seconds(_kernel(place, _RESULTS, _multiply_adds), 1)
     link_us, link_gbps = _link(device)
     return DevicePeaks(
-        name=backend.identity(),
+        name=backend.identity(place.index),
         compute_units=int(getattr(device, _COMPUTE_UNITS)),
         clock_mhz=float(getattr(device, _CLOCK)) / 1e3,
         gflops=2 * _CHAINS * _DEPTH * _RESULTS / computed_s / 1e9,
@@ -78,9 +80,10 @@ def _multiply_adds(x: Any) -> Any:
     return functools.reduce(operator.add, (emit.load(each, 0) for each in sums))
 
 
-def _kernel(kind: str, items: int, body: Callable[[Any], Any]) -> Callable[[int], None]:
+def _kernel(place: DeviceId, items: int, body: Callable[[Any], Any]) -> Callable[[int], None]:
     """Make what runs the element-wise kernel `body` over `items` f32 a number of times, and waits for the last."""
-    target, device = device_target(kind, host_target()), device_called(kind)
+    target = device_target(place.target_kind, host_target(), place.index)
+    device = tvm.device(place.kind, place.index)
     group = min(items, _GROUP)
 
     def code(buffers: list[emit.Buffer]) -> None:
@@ -140,6 +143,6 @@ def _seconds(run: Callable[[int], None], times: int) -> float:
     return statistics.quantiles(seconds, n=4)[0]
 
 
-def report(unit: str) -> None:
-    """Print the peaks of the unit's device as JSON: the last line of a child process."""
-    print(json.dumps(documents.to_json(measure(unit))))
+def report(where: str) -> None:
+    """Print the peaks of a placed unit's device as JSON: the last line of a child process."""
+    print(json.dumps(documents.to_json(measure(where))))

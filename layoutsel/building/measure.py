@@ -12,10 +12,9 @@ from layoutsel.building.reference import reference_kernel
 from layoutsel.device import timing
 from layoutsel.device.threads import set_threads
 from layoutsel.device.timing import CHAIN, Measured, time_copy
-from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
-from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST
+from tvm_passes.decision import Decision, parse_placed_unit
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.targets import for_threads
 from tvm_passes.tuned import database_of
 
@@ -46,9 +45,10 @@ def build_request(request: Mapping[str, Any], target: tvm.target.Target) -> tupl
     return _BUILDERS[request["kind"]](request, target)
 
 
-def places_of(request: Mapping[str, Any]) -> tuple[str, str]:
-    """Kinds of the devices in whose memory a crossing begins and ends."""
-    return BACKENDS[request["source"]].device, BACKENDS[request["destination"]].device
+def places_of(request: Mapping[str, Any]) -> tuple[DeviceId, DeviceId]:
+    """Devices in whose memory a crossing begins and ends."""
+    source, destination = (parse_placed_unit(request[end])[1] for end in ("source", "destination"))
+    return source, destination
 
 
 def time_candidate(built: Built, threads: int) -> Measured:
@@ -71,7 +71,7 @@ def _transform(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[B
 
 def _crossing(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[Built, ...]:
     source, destination = request["source"], request["destination"]
-    if places_of(request) != (HOST, HOST):
+    if places_of(request) != (HOST_DEVICE, HOST_DEVICE):
         return ()
     return tuple(
         build_chain([units[index % len(units)] for index in range(CHAIN)], target)

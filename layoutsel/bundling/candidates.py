@@ -97,6 +97,10 @@ def _tensors(offers: Offers) -> Sequence[Tensor]:
         ).tensors
 
 
+def _places(boundary: boundaries.BoundaryProbe) -> tuple[str, ...]:
+    return tuple(device.target_name for device in places_of(boundary.payload(1)))
+
+
 def _boundary(
     boundary: boundaries.BoundaryProbe, programs: tuple[ProgramEntry, ...]
 ) -> BoundaryEntry:
@@ -106,6 +110,6 @@ def _boundary(
         destination=boundary.destination,
         tensor=boundary.tensor,
         label=boundary.label,
-        places=() if programs else places_of(boundary.payload(1)),
+        places=() if programs else _places(boundary),
         programs=programs,
     )

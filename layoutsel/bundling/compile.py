@@ -40,7 +40,7 @@ class Order:
     host: Mapping[str, Any] | None
     """Target of another machine's CPU; None for this one."""
     devices: Mapping[str, Mapping[str, Any]]
-    """Targets of its devices by kind."""
+    """Targets of its devices by :attr:`~tvm_passes.devices.DeviceId.target_name`."""
     folder: Path
     """Of the bundle that is being made."""
     compiler: str | None
@@ -61,12 +61,12 @@ def _program(built: Built, order: Order) -> ProgramEntry:
     return ProgramEntry(
         file=export_library(built.executable, order.folder, order.compiler),
         inputs=tuple(
-            Argument(shape=ty.shape, dtype=ty.dtype, place=built.device, data=None)
+            Argument(shape=ty.shape, dtype=ty.dtype, place=built.device.target_name, data=None)
             for ty in built.inputs
         ),
-        weights=tuple(_argument(weight, place) for weight, place in built.weights),
-        devices=built.devices,
-        device=built.device,
+        weights=tuple(_argument(weight, place.target_name) for weight, place in built.weights),
+        devices=tuple(device.target_name for device in built.devices),
+        device=built.device.target_name,
         copies=built.copies,
     )
 

@@ -15,7 +15,6 @@ from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.trial import run_within
-from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
 
@@ -101,7 +100,7 @@ def _failed(
     DeviceError
         The same, where the device shall not be done without, or a plan of the host's units is better.
     """
-    theirs = [id_ for id_, d in decisions.items() if BACKENDS[d.unit].device == error.device]
+    theirs = [id_ for id_, decision in decisions.items() if decision.device == error.device]
     goes_on = session.options.fallback is not None or error.cause == BUILD
     if goes_on and alone and error.cause != LOST and error.subgraph in theirs:
         return [SubgraphId(error.subgraph)]

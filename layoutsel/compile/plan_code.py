@@ -23,6 +23,7 @@ from layoutsel.building.kernel_groups import generate_in_groups
 from layoutsel.compile.handing_over import entries, received
 from layoutsel.compile.session import Session
 from layoutsel.compile.versions import all_versions
+from layoutsel.device.artifact_header import devices_of
 from layoutsel.device.forked import CopyFailed, Forked, Limits, Stuck
 from layoutsel.device.machine import this_machine
 from layoutsel.device.outcome import FailureKind
@@ -31,10 +32,8 @@ from layoutsel.device.virtual_machine import load_library
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.linking import Linked, link_of, runnable
-from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu.kernel_pipeline import forget_kernels
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST
 from tvm_passes.errors import BuildError
 from tvm_passes.isa import EXTENSIONS, cpu_flags
 
@@ -141,7 +140,7 @@ class Building:
         weights: list[np.ndarray] = received(table, child, self._session.weights, self._held)
         assert self._folder is not None
         library = Path(self._folder.name) / "library.so"
-        module = load_library(library, header["devices"])
+        module = load_library(library, devices_of(header))
         return CompiledModel(module, weights, header, executable=Linked(library))
 
     def _built_here(self) -> CompiledModel:
@@ -163,9 +162,10 @@ _ADVICE = {
 
 def _why_here(decisions: Decisions) -> str | None:
     """Why a plan has to be built in this process; None where a copy of it can do that."""
-    devices = {d.unit for d in decisions.values() if BACKENDS[d.unit].device != HOST}
-    if devices:
-        return f"it uses {', '.join(sorted(devices))}"
+    devices = {decision.device for decision in decisions.values()}
+    used = [device.target_name for device in sorted(devices) if not device.is_host]
+    if used:
+        return f"it uses {', '.join(used)}"
     if cc.get_cc() is None:
         return "there is no C++ compiler to link with"
     return None
@@ -186,8 +186,8 @@ def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
         "outputs": [one.to_json() for one in signatures(session.model.outputs)],
         "threads": session.threads,
         "units": sorted({decision.unit for decision in lowered.decisions.values()}),
-        "devices": list(lowered.devices),
-        "places": list(lowered.places),
+        "devices": [device.target_name for device in lowered.devices],
+        "places": [place.target_name for place in lowered.places],
         "readers": list(lowered.readers),
         "features": sorted(cpu_flags() & {*EXTENSIONS, *this_machine().isa}),
         "plan": documents.to_json(plan),

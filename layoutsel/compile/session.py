@@ -206,7 +206,7 @@ class Session:
         """Name a device of the machine that is planned for, as its measurements are kept under."""
         if self.machine is not None:
             return self.machine.devices[device].name
-        return self.units[device].backend.identity()
+        return self.units[device].backend.identity(0)
 
     @property
     def described(self) -> Machine:

@@ -11,7 +11,7 @@ from layoutsel.core.workload import Workload
 from layoutsel.cost.probing import ask, kept, remembered
 from layoutsel.documents import from_json
 from layoutsel.errors import DeviceError
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.errors import LayoutselError
 
 RESULTS_PER_UNIT = 2048
@@ -109,7 +109,7 @@ def probe_device(unit: str) -> DevicePeaks:
     try:
         found = ask(code, f"the device of {unit!r}", {})
     except LayoutselError as error:
-        raise DeviceError(str(error), device=unit) from error
+        raise DeviceError(str(error), device=parse_placed_unit(unit)[1]) from error
     return from_json(DevicePeaks, found, file="probe")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel.device.artifact_parts import ArtifactError, check_parts
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 SUFFIX = ".so"
 MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
@@ -67,3 +68,14 @@ def read_header(path: Path) -> Mapping[str, Any]:
         )
     check_parts(path, header, offset)
     return header
+
+
+def devices_of(header: Mapping[str, Any]) -> tuple[DeviceId, ...]:
+    """Devices that a model runs on, in its virtual machine's order; the oldest artifacts know the host alone."""
+    return tuple(map(DeviceId.named, header.get("devices", ()))) or (HOST_DEVICE,)
+
+
+def places_of(header: Mapping[str, Any]) -> tuple[DeviceId, ...]:
+    """Device that each weight is read on; the host where the header does not tell."""
+    named = tuple(map(DeviceId.named, header.get("places") or ()))
+    return named or (HOST_DEVICE,) * len(header["weights"])

@@ -14,8 +14,8 @@ from typing import Any
 import tvm_ffi
 
 from layoutsel.device.tensors import nbytes_of
-from tvm_passes.devices import DEVICE_TYPES
-from tvm_passes.errors import LayoutselError
+from tvm_passes.devices import DEVICE_TYPES, DeviceId
+from tvm_passes.errors import IllegalDevice, LayoutselError
 
 _MOST_AXES = 64
 """More than any tensor of TVM has."""
@@ -168,8 +168,15 @@ def _is_library(value: object) -> bool:
     return isinstance(value, dict) and all(_is_count(value.get(key)) for key in keys)
 
 
-def _are_kinds(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) and v in DEVICE_TYPES for v in value)
+def _is_device(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(DeviceId.named(value))
+    except IllegalDevice:
+        return False
+
+
+def _are_devices(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_device, value))
 
 
 def _are_names(value: object) -> bool:
@@ -178,6 +185,7 @@ def _are_names(value: object) -> bool:
 
 _THREADS = f"a number of threads up to {_MOST_THREADS:,}"
 _NAMES = "a list of names"
+_DEVICES = f"devices among {', '.join(DEVICE_TYPES)}, with an index unless it is the first"
 _REQUIRED = ("inputs", "outputs", "weights", "threads")
 _SIGNATURES = "names, shapes and element types"
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -190,10 +198,10 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "threads": (lambda value: _is_count(value) and 0 < value <= _MOST_THREADS, _THREADS),
     "library": (_is_library, "offset, bytes and checksum of the code"),
     "devices": (
-        lambda value: _are_kinds(value) and bool(value),
-        f"kinds of devices among {', '.join(DEVICE_TYPES)}",
+        lambda value: _are_devices(value) and bool(value),
+        _DEVICES,
     ),
-    "places": (_are_kinds, f"kinds of devices among {', '.join(DEVICE_TYPES)}"),
+    "places": (_are_devices, _DEVICES),
     "readers": (_are_names, _NAMES),
     "features": (_are_names, _NAMES),
     "units": (_are_names, _NAMES),

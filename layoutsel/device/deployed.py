@@ -16,6 +16,7 @@ from layoutsel.device.outcome import Timing
 from layoutsel.device.results import CheckResult, DeployedResult
 from layoutsel.device.tensors import bytes_of, tensor_of
 from layoutsel.device.virtual_machine import synchronise
+from tvm_passes.devices import DeviceId
 
 _WARM_UP_RUNS = 2
 _FEWEST, _MOST, _BUDGET_S = 5, 1000, 2.0
@@ -59,10 +60,12 @@ def run_deployed(trial: BundledModel) -> DeployedResult:
             )
         )
 
+    devices = tuple(map(DeviceId.named, trial.devices))
+
     def run() -> float:
         start = time.perf_counter()
         model.run_all(*inputs)
-        synchronise(trial.devices)
+        synchronise(devices)
         return 1e6 * (time.perf_counter() - start)
 
     return DeployedResult(timing=_timed(run), checks=tuple(checks))

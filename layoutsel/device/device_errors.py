@@ -11,7 +11,7 @@ import tvm_ffi
 
 from layoutsel.device.virtual_machine import synchronise
 from layoutsel.errors import DeviceError
-from tvm_passes.devices import DEVICE_TYPES, HOST, ask_driver
+from tvm_passes.devices import DEVICE_TYPES, HOST, HOST_DEVICE, DeviceId, ask_driver
 
 MEMORY, BUILD, LOST, OTHER = "memory", "build", "lost", "other"
 
@@ -53,19 +53,19 @@ CAUSES: Mapping[str, Cause] = {
 """By name; the first one with a sign in the message is taken."""
 
 
-def check_not_forked(devices: Sequence[str]) -> None:
-    """Refuse kinds of devices that were in use before this process was forked; raises :class:`DeviceError`."""
-    for kind in devices:
-        if kind != HOST and (reason := ask_driver(kind)):
-            raise DeviceError(f"device {kind!r}: {reason}", device=kind, cause=LOST)
+def check_not_forked(devices: Sequence[DeviceId]) -> None:
+    """Refuse devices that were in use before this process was forked; raises :class:`DeviceError`."""
+    for device in devices:
+        if not device.is_host and (reason := ask_driver(device.kind)):
+            what = f"device {device.target_name!r}: {reason}"
+            raise DeviceError(what, device=device, cause=LOST)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureLocation:
     """Where a run failed."""
 
-    device: str
-    """Kind of the device's target."""
+    device: DeviceId
     labels: tuple[str, ...] = ()
     """The sub-graph or transform that it was at; several where it is one of these."""
     asked_bytes: int | None = None
@@ -80,14 +80,14 @@ class Watch:
     calls
         What `main` calls, in order: the function, and the sub-graph or transform that it computes.
     devices
-        Kinds of the devices, as the machine numbers them.
+        In the order of the machine's numbers.
     """
 
-    def __init__(self, calls: Sequence[Sequence[str]], devices: Sequence[str]) -> None:
+    def __init__(self, calls: Sequence[Sequence[str]], devices: Sequence[DeviceId]) -> None:
         self._calls = calls
         self._devices = devices
         self._next = 0
-        self._last: dict[str, str] = {}
+        self._last: dict[DeviceId, str] = {}
         self.began = False
         """True if there was any call."""
         self.place: FailureLocation | None = None
@@ -112,21 +112,21 @@ class Watch:
             self._next += names.index(name) + 1
             label = self._calls[self._next - 1][1]
         tensors = [value for value in args if isinstance(value, tvm_ffi.Tensor)]
-        device = _kind_of(tensors[-1].device) if tensors else HOST
+        device = _id_of(tensors[-1].device) if tensors else HOST_DEVICE
         self._last[device] = label
         return _on(device, label)
 
     def _storage(self, _name: str, args: Sequence[Any]) -> FailureLocation | None:
         _machine, shape, number, *_ = args
-        device = self._devices[number] if number < len(self._devices) else HOST
+        device = self._devices[number] if number < len(self._devices) else HOST_DEVICE
         return _on(device, self._coming(), asked_bytes=math.prod(shape))
 
     def _copy(self, _name: str, args: Sequence[Any]) -> FailureLocation | None:
-        tensor, destination, *_ = args
-        device = _KINDS[destination]
-        if device != HOST:
+        tensor, destination, index, *_ = args
+        device = DeviceId.of_target(_KINDS[destination], index)
+        if not device.is_host:
             return _on(device, self._coming())
-        source = _kind_of(tensor.device)
+        source = _id_of(tensor.device)
         return _on(source, self._last.get(source, ""))
 
     def _reshape(self, _name: str, _args: Sequence[Any]) -> None:
@@ -146,12 +146,13 @@ _BUILTINS: Mapping[str, Callable[[Watch, str, Sequence[Any]], FailureLocation | 
 }
 
 
-def _kind_of(device: Any) -> str:
-    return _KINDS.get(device.dlpack_device_type(), HOST)
+def _id_of(device: Any) -> DeviceId:
+    kind = _KINDS.get(device.dlpack_device_type())
+    return HOST_DEVICE if kind in (None, HOST) else DeviceId.of_target(kind, device.index)
 
 
-def _on(device: str, label: str, asked_bytes: int | None = None) -> FailureLocation | None:
-    if device == HOST:
+def _on(device: DeviceId, label: str, asked_bytes: int | None = None) -> FailureLocation | None:
+    if device.is_host:
         return None
     return FailureLocation(device=device, labels=(label,) if label else (), asked_bytes=asked_bytes)
 
@@ -160,7 +161,7 @@ def located(
     error: Exception,
     run: Callable[[Watch], object],
     calls: Sequence[Sequence[str]],
-    devices: Sequence[str],
+    devices: Sequence[DeviceId],
 ) -> FailureLocation | None:
     """Where a run failed with `error`; None if it was at the host's.
 
@@ -185,7 +186,7 @@ def located(
             return place if is_known else replace(place, labels=named)
         if watch.began:
             return None
-    return FailureLocation(device=next(kind for kind in devices if kind != HOST), labels=named)
+    return FailureLocation(device=next(one for one in devices if not one.is_host), labels=named)
 
 
 def device_error(
@@ -231,9 +232,10 @@ def _described(labels: Sequence[str], subgraphs: Sequence[Mapping[str, Any]]) ->
     return " or ".join(texts) or "the model"
 
 
-def _named(kind: str) -> str:
-    name = _attribute(kind, _NAME)
-    return f"{kind}:0" + (f" ({name})" if name else "")
+def _named(device: DeviceId) -> str:
+    """As drivers' messages name it."""
+    name = _attribute(device, _NAME)
+    return f"{device.kind}:{device.index}" + (f" ({name})" if name else "")
 
 
 def _sizes(place: FailureLocation) -> str:
@@ -243,17 +245,18 @@ def _sizes(place: FailureLocation) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _attribute(kind: str, number: int) -> Any:
+def _attribute(device: DeviceId, number: int) -> Any:
     """What a device says of itself; None if it is lost."""
     try:
-        return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(DEVICE_TYPES[kind], 0, number)
+        kind, index = DEVICE_TYPES[device.target_kind], device.index
+        return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(kind, index, number)
     except Exception:  # whatever a driver raises that has lost its device
         return None
 
 
-def _quoted(text: str, kind: str) -> str:
+def _quoted(text: str, device: DeviceId) -> str:
     """A driver's message without the device, which is named already, and without the code of a kernel."""
     text = " ".join(text.partition("\nof\n")[0].split())
-    if text.startswith(f"{kind}:0 (") and "): " in text:
+    if text.startswith(f"{device.kind}:{device.index} (") and "): " in text:
         text = text.split("): ", 1)[1]
     return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."

@@ -10,6 +10,7 @@ import tvm_ffi
 
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature, ValueRange
+from tvm_passes.devices import DeviceId
 
 MAIN = "main"
 _OUTPUT = "output."
@@ -50,8 +51,8 @@ class Program:
     """Code and weights of a model, for virtual machines of any number."""
 
     module: tvm_ffi.Module
-    devices: Sequence[str]
-    """Kinds of the devices that it runs on, in the module's own order."""
+    devices: Sequence[DeviceId]
+    """Devices that it runs on, in the module's own order."""
     entries: Sequence[EntryPoint]
     weights: Any
     """The tuple that every function takes after its inputs."""

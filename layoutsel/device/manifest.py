@@ -18,7 +18,7 @@ class Argument:
     shape: tuple[int, ...]
     dtype: str
     place: str
-    """Kind of the device that it lies on."""
+    """Device that it lies on; see :attr:`~tvm_passes.devices.DeviceId.target_name`."""
     data: str | None
     """Its values, row by row, in Base64; None if random ones will do."""
 
@@ -32,9 +32,9 @@ class ProgramEntry:
     inputs: tuple[Argument, ...]
     weights: tuple[Argument, ...]
     devices: tuple[str, ...]
-    """Kinds of the devices that its virtual machine needs, in that order."""
+    """Devices that its virtual machine needs, in that order, named as places are."""
     device: str
-    """Kind of the device that the inputs lie on."""
+    """Device that the inputs lie on."""
     copies: int
     """How often one call runs what is timed."""
 
@@ -60,7 +60,7 @@ class BoundaryEntry:
     tensor: BoundaryTensor
     label: str
     places: tuple[str, ...]
-    """Of a copy, kinds of the devices where it begins and ends; none of another boundary."""
+    """Of a copy, devices where it begins and ends; none of another boundary."""
     programs: tuple[ProgramEntry, ...]
 
 
@@ -85,7 +85,7 @@ class Requirements:
     """Instruction sets, as the kernel names them."""
     units: tuple[str, ...]
     devices: tuple[str, ...]
-    """Kinds of devices, beside the host."""
+    """Devices other than the host."""
     threads: int
     versions: Mapping[str, str]
     """What was in use where it was compiled."""

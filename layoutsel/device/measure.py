@@ -29,7 +29,7 @@ from layoutsel.device.results import (
 from layoutsel.device.trial import Trial
 from layoutsel.device.units import IDENTITIES
 from layoutsel.device.worker import Reply, Worker
-from tvm_passes.devices import DEVICE_TYPES
+from tvm_passes.devices import DEVICE_TYPES, DeviceId
 from tvm_passes.errors import LayoutselError
 
 _CLOCK_KHZ, _COMPUTE_UNITS = 6, 7
@@ -139,19 +139,20 @@ def _machine(bundle: Bundle, worker: Worker) -> MachineFound:
         memory_gbps=memory_gbps,
         cache_gbps=cache_gbps,
         devices={
-            kind: _device(kind, bundle.manifest.targets[kind])
-            for kind in bundle.manifest.requires.devices
+            name: _device(DeviceId.named(name), bundle.manifest.targets[name])
+            for name in bundle.manifest.requires.devices
         },
     )
 
 
-def _device(kind: str, target: str) -> DeviceFound:
+def _device(device: DeviceId, target: str) -> DeviceFound:
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
     clock_khz, units = (
-        attribute(DEVICE_TYPES[kind], 0, number) for number in (_CLOCK_KHZ, _COMPUTE_UNITS)
+        attribute(DEVICE_TYPES[device.target_kind], device.index, number)
+        for number in (_CLOCK_KHZ, _COMPUTE_UNITS)
     )
     return DeviceFound(
-        identity=IDENTITIES[kind](),
+        identity=IDENTITIES[device.kind](device.index),
         target=target,
         compute_units=max(int(units or 1), 1),
         clock_mhz=max(float(clock_khz or 0) / 1e3, 1.0),

@@ -11,20 +11,20 @@ import tvm_ffi
 
 from layoutsel.device import archive
 from layoutsel.device.archive import BundleError
-from layoutsel.device.artifact_header import SUFFIX, read_header
+from layoutsel.device.artifact_header import SUFFIX, devices_of, places_of, read_header
 from layoutsel.device.artifact_parts import verify as verify_parts
 from layoutsel.device.device_errors import check_not_forked
 from layoutsel.device.entry_points import Program, entries_of, results_of, whole
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
-from layoutsel.device.requirements import check, check_features, check_units
+from layoutsel.device.requirements import check, check_devices, check_features, check_units
 from layoutsel.device.signature import Signature
 from layoutsel.device.stage_worker import TensorWorker
 from layoutsel.device.tensors import copied, elements_of, ends, nbytes_of, tensor_of
 from layoutsel.device.virtual_machine import load_library, virtual_machine
 from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import InputError
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.onednn.plugin import available as load_thread_pool
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -43,15 +43,16 @@ class Model:
         header = read_header(path)
         check_features(str(path), header.get("features", ()))
         check_units(str(path), header.get("units", ()))
+        check_devices(str(path), devices_of(header))
         load_tvm_runtime()
         load_thread_pool()  # must be in place before kernels are loaded
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
-        self._devices = tuple(header.get("devices", (HOST,)))
+        self._devices = devices_of(header)
         module = load_library(path, self._devices)
         machine = virtual_machine(module, self._devices)
-        places = header.get("places") or [HOST] * len(header["weights"])
+        places = places_of(header)
         weights = list(_weights(path, header, places))
         self._program = Program(
             module=module,
@@ -59,7 +60,7 @@ class Model:
             entries=entries_of(header),
             weights=tvm_ffi.convert(weights),
             ownership=Ownership(
-                weight for weight, place in zip(weights, places, strict=True) if place == HOST
+                weight for weight, place in zip(weights, places, strict=True) if place.is_host
             ),
             calls=header.get("calls", ()),
             subgraphs=header["plan"]["subgraphs"],
@@ -153,11 +154,11 @@ def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
         )
     if signature.ranges:
         signature.check_values(elements_of(tensor), ends)
-    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else copied(tensor, HOST)
+    return tensor if tensor.data_ptr() % ALIGNMENT == 0 else copied(tensor, HOST_DEVICE)
 
 
 def _weights(
-    path: Path, header: Mapping[str, Any], places: Sequence[str]
+    path: Path, header: Mapping[str, Any], places: Sequence[DeviceId]
 ) -> Iterator[tvm_ffi.Tensor]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         for entry, place in zip(header["weights"], places, strict=True):

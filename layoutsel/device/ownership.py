@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import tvm_ffi
 
 from layoutsel.device.tensors import copied
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST_DEVICE
 
 _Region = tuple[int, int]
 """First address, and the one after the last."""
@@ -40,7 +40,7 @@ class Ownership:
         for result in results:
             region = _region(result)
             if self._in_weights(region) or any(_overlap(region, other) for other in taken):
-                result = copied(result, HOST)  # noqa: PLW2901 - the copy takes its place
+                result = copied(result, HOST_DEVICE)  # noqa: PLW2901 - the copy takes its place
                 region = _region(result)
             taken.append(region)
             owned.append(result)

@@ -10,6 +10,7 @@ import tvm_ffi
 
 from layoutsel.device.manifest import Requirements
 from layoutsel.device.units import LOADERS
+from tvm_passes.devices import DeviceId, count_devices
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.isa import cpu_flags
 from tvm_passes.runtime_library import BESIDE, runtime_version
@@ -42,6 +43,7 @@ def check(what: str, requires: Requirements) -> None:
         )
     check_features(what, requires.features)
     check_units(what, requires.units)
+    check_devices(what, map(DeviceId.named, requires.devices))
 
 
 def check_features(what: str, features: Iterable[str]) -> None:
@@ -60,6 +62,29 @@ def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
         if unit in LOADERS and (reason := LOADERS[unit]()):
             hint = f"; or pack it: layoutsel runtime --with {unit}" if _is_packable(unit) else ""
             raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}{hint}{advice}")
+
+
+def check_devices(what: str, devices: Iterable[DeviceId], advice: str = "") -> None:
+    """Refuse what needs more devices of a kind than this machine has; raises :class:`UnitUnavailable`.
+
+    The first device of a kind is :func:`check_units`' part.
+    """
+    needed: dict[str, int] = {}
+    for device in devices:
+        needed[device.kind] = max(needed.get(device.kind, 0), device.index)
+    for kind, last in needed.items():
+        if last and (count := count_devices(kind)) <= last:
+            found = (
+                f"{kind}/0"
+                if count == 1
+                else f"{kind}/0 to {kind}/{count - 1}"
+                if count
+                else "none"
+            )
+            raise UnitUnavailable(
+                f"{what} needs the device {kind}/{last}: this machine has {found}; compile the model again with "
+                f"the devices at hand{advice}"
+            )
 
 
 def _is_packable(unit: str) -> bool:

@@ -75,7 +75,7 @@ class MachineFound:
     cache_gbps: float
     """The same from the caches of their cores."""
     devices: Mapping[str, DeviceFound]
-    """By kind of target."""
+    """By :attr:`~tvm_passes.devices.DeviceId.target_name`."""
 
 
 @dataclass(frozen=True, kw_only=True)

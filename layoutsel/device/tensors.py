@@ -13,7 +13,7 @@ from functools import cache
 
 import tvm_ffi
 
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 _PERIOD = 4099
 """Random values are drawn this often, and repeated; a prime number, so that rows of a tensor differ."""
@@ -21,20 +21,24 @@ _SCALE = 0.1
 """Standard deviation: small, so that products of many stay finite in narrow types."""
 
 
-def device_of_kind(kind: str) -> tvm_ffi.Device:
-    """The first device of a kind of target."""
-    return tvm_ffi.device("cpu" if kind == HOST else kind, 0)
+def runtime_device(device: DeviceId) -> tvm_ffi.Device:
+    """A device of this node as TVM's runtime has it."""
+    return tvm_ffi.device(device.kind, device.index)
 
 
-def empty_tensor(shape: Sequence[int], dtype: str, kind: str = HOST) -> tvm_ffi.Tensor:
-    """A tensor on the first device of a kind of target, its values undefined."""
+def empty_tensor(
+    shape: Sequence[int], dtype: str, device: DeviceId = HOST_DEVICE
+) -> tvm_ffi.Tensor:
+    """A tensor on a device, its values undefined."""
     allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")
-    return allocate(tvm_ffi.Shape(tuple(shape)), tvm_ffi.dtype(dtype), device_of_kind(kind), None)
+    return allocate(tvm_ffi.Shape(tuple(shape)), tvm_ffi.dtype(dtype), runtime_device(device), None)
 
 
-def tensor_of(data: bytes, shape: Sequence[int], dtype: str, kind: str = HOST) -> tvm_ffi.Tensor:
-    """A tensor with the values that `data` has, row by row."""
-    tensor = empty_tensor(shape, dtype, kind)
+def tensor_of(
+    data: bytes, shape: Sequence[int], dtype: str, device: DeviceId = HOST_DEVICE
+) -> tvm_ffi.Tensor:
+    """A tensor on a device with the values that `data` has, row by row."""
+    tensor = empty_tensor(shape, dtype, device)
     if data:
         copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
         copy(tensor, ctypes.c_void_p(_address(data)), len(data))
@@ -50,18 +54,20 @@ def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
     return buffer.raw
 
 
-def random_tensor(shape: Sequence[int], dtype: str, seed: int, kind: str = HOST) -> tvm_ffi.Tensor:
+def random_tensor(
+    shape: Sequence[int], dtype: str, seed: int, device: DeviceId = HOST_DEVICE
+) -> tvm_ffi.Tensor:
     """Seeded random values: normal for floats, 0 or 1 for integers, which are legal indices.
 
     ``uint16`` and ``uint32`` are taken for the bits of bfloat16 and of pairs of them, as kernels declare them.
     """
     block, nbytes = _block(dtype, seed), nbytes_of(shape, dtype)
-    return tensor_of((block * (nbytes // len(block) + 1))[:nbytes], shape, dtype, kind)
+    return tensor_of((block * (nbytes // len(block) + 1))[:nbytes], shape, dtype, device)
 
 
-def copied(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
-    """A copy of `tensor` on the first device of a kind of target."""
-    there = empty_tensor(tensor.shape, str(tensor.dtype), kind)
+def copied(tensor: tvm_ffi.Tensor, device: DeviceId) -> tvm_ffi.Tensor:
+    """A copy of `tensor` on a device."""
+    there = empty_tensor(tensor.shape, str(tensor.dtype), device)
     tvm_ffi.get_global_func("runtime.TVMTensorCopyFromTo")(tensor, there)
     return there
 

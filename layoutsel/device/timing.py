@@ -11,6 +11,7 @@ from layoutsel.device.candidate import LoadedCandidate
 from layoutsel.device.reference import SLOWEST, best_reference
 from layoutsel.device.tensors import copied, random_tensor
 from layoutsel.device.virtual_machine import synchronise
+from tvm_passes.devices import DeviceId
 
 ROUNDS = 12
 """Turns of a candidate and the reference kernel."""
@@ -68,8 +69,8 @@ def time_crossing(
     return max(alternating - sum(alone) / 2, 0.0) / (CHAIN - 1), spread_us, runs
 
 
-def time_copy(places: Sequence[str], shape: Sequence[int]) -> Measured:
-    """Time a copy of float32 of that shape from the memory of one kind of device to that of another."""
+def time_copy(places: Sequence[DeviceId], shape: Sequence[int]) -> Measured:
+    """Time a copy of float32 of that shape from the memory of one device to that of another."""
     source, destination = places
     there = random_tensor(shape, "float32", 0, source)
     times_us = []

@@ -16,6 +16,7 @@ from layoutsel.device.threads import set_threads
 from layoutsel.device.timing import Measured, time_candidate, time_copy, time_crossing
 from layoutsel.device.units import LOADERS
 from layoutsel.device.virtual_machine import load_library, virtual_machine
+from tvm_passes.devices import DeviceId
 from tvm_passes.runtime_library import load_tvm_runtime
 
 INPUT_SEED = 1000
@@ -43,7 +44,7 @@ def run_trial(trial: Trial) -> Measured:
     """Time and spread of one run, microseconds, and how many runs were made: see :mod:`layoutsel.device.timing`."""
     prepare(trial.units, trial.threads)
     if not trial.programs:
-        return time_copy(trial.places, trial.shape)
+        return time_copy(tuple(map(DeviceId.named, trial.places)), trial.shape)
     candidates = [load_program(trial.folder, program) for program in trial.programs]
     reference = load_program(trial.folder, trial.reference)
     if len(candidates) > 1:
@@ -61,19 +62,21 @@ def prepare(units: tuple[str, ...], threads: int) -> None:
 
 def load_program(folder: Path, program: ProgramEntry) -> LoadedCandidate:
     """A program of an unpacked bundle with its arguments in place."""
-    module = load_library(folder / program.file, program.devices)
+    devices = tuple(map(DeviceId.named, program.devices))
+    module = load_library(folder / program.file, devices)
     inputs = [_tensor(arg, INPUT_SEED + index) for index, arg in enumerate(program.inputs)]
     weights = [_tensor(argument, index) for index, argument in enumerate(program.weights)]
     return LoadedCandidate(
-        machine=virtual_machine(module, program.devices),
+        machine=virtual_machine(module, devices),
         arguments=(*inputs, tvm_ffi.convert(weights)),
         copies=program.copies,
-        device=program.device,
+        device=DeviceId.named(program.device),
     )
 
 
 def _tensor(argument: Argument, seed: int) -> Any:
+    place = DeviceId.named(argument.place)
     if argument.data is None:
-        return random_tensor(argument.shape, argument.dtype, seed, argument.place)
+        return random_tensor(argument.shape, argument.dtype, seed, place)
     data = base64.b64decode(argument.data)
-    return tensor_of(data, argument.shape, argument.dtype, argument.place)
+    return tensor_of(data, argument.shape, argument.dtype, place)

@@ -18,8 +18,8 @@ LOADERS: Mapping[str, Callable[[], str | None]] = {
 }
 """By unit: loads what it needs, and says why it cannot; None if it could."""
 
-IDENTITIES: Mapping[str, Callable[[], str]] = {
+IDENTITIES: Mapping[str, Callable[[int], str]] = {
     "cuda": cuda.identity,
     "opencl": opencl_identity,
 }
-"""By unit on a device: all that measurements on the device depend on."""
+"""By unit on devices: all that measurements on a device depend on, by its number."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import tvm_ffi
 
 from layoutsel.device.turns import Turn
 from tvm_passes import cuda
-from tvm_passes.devices import DEVICE_TYPES, HOST
+from tvm_passes.devices import DEVICE_TYPES, HOST_DEVICE, DeviceId
 
 CUDA = "cuda"
 POOLED_ALLOCATOR = 2
@@ -21,9 +22,10 @@ _loading = Turn("loaded a model", fork_waits_s=10.0)
 """Held while the dynamic linker and TVM's runtime hold locks of their own."""
 
 
-def load_library(file: Path, devices: Collection[str]) -> tvm_ffi.Module:
+def load_library(file: Path, devices: Iterable[DeviceId]) -> tvm_ffi.Module:
     """The module in a shared library that was built for `devices`; CUDA's code in it is PTX, which TVM alone does not take."""
-    hook = cuda.taking_ptx() if CUDA in devices else nullcontext()
+    is_cuda = any(device.kind == CUDA for device in devices)
+    hook = cuda.taking_ptx() if is_cuda else nullcontext()
     with _loading, hook, _spelled(file) as name:
         return tvm_ffi.load_module(name)
 
@@ -43,27 +45,31 @@ def _spelled(file: Path) -> Iterator[str]:
         yield name
 
 
-def virtual_machine(module: tvm_ffi.Module, devices: Sequence[str] = (HOST,)) -> tvm_ffi.Module:
+def virtual_machine(
+    module: tvm_ffi.Module, devices: Sequence[DeviceId] = (HOST_DEVICE,)
+) -> tvm_ffi.Module:
     """TVM's virtual machine for `module`.
 
     Parameters
     ----------
     devices
-        Kinds of the devices that it runs on, in the module's own order.
+        Devices that it runs on, in the module's own order.
     """
     # The machine takes the last device for the host.
-    wanted = [*devices, HOST] if devices[-1] != HOST else devices
+    wanted = [*devices, HOST_DEVICE] if devices[-1] != HOST_DEVICE else devices
     with _loading:
         machine = module["vm_load_executable"]()
         machine["vm_initialization"](
-            *(number for kind in wanted for number in (DEVICE_TYPES[kind], 0, POOLED_ALLOCATOR))
+            *itertools.chain.from_iterable(
+                (DEVICE_TYPES[one.target_kind], one.index, POOLED_ALLOCATOR) for one in wanted
+            )
         )
     return machine
 
 
-def synchronise(devices: Sequence[str]) -> None:
-    """Wait for what runs on devices beside the host."""
-    for kind in devices:
-        if kind != HOST:
+def synchronise(devices: Iterable[DeviceId]) -> None:
+    """Wait for what runs on devices other than the host."""
+    for device in devices:
+        if not device.is_host:
             wait = tvm_ffi.get_global_func("runtime.Device_StreamSync")
-            wait(tvm_ffi.device(kind, 0), 0)
+            wait(tvm_ffi.device(device.kind, device.index), 0)

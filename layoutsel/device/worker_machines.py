@@ -16,7 +16,6 @@ from layoutsel.device.threads import set_threads, shares_openmp
 from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.device.worker_jobs import Job, WorkerSettings
 from layoutsel.errors import Cancelled, DeviceError
-from tvm_passes.devices import HOST
 from tvm_passes.onednn.plugin import function
 
 _caches = itertools.count(1)
@@ -74,7 +73,7 @@ class Machines:
     def _device_error(self, error: Exception, job: Job) -> DeviceError | None:
         """`error` with the device and the sub-graph, which a second run finds; None if it is the host's."""
         program = self._program
-        if all(kind == HOST for kind in program.devices):
+        if all(device.is_host for device in program.devices):
             return None
 
         def run(watch: Watch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tvm_ffi
 
 from layoutsel.device.tensors import copied
-from tvm_passes.devices import HOST
+from tvm_passes.devices import DeviceId
 
 TENSOR_ALIGNMENT = 64
 """Bytes; what TVM's generated code assumes of a tensor's address."""
@@ -38,9 +38,9 @@ def to_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
     return tvm_ffi.from_dlpack(_Bfloat16(array) if array.dtype.name == "bfloat16" else array)
 
 
-def placed(tensor: tvm_ffi.Tensor, kind: str) -> tvm_ffi.Tensor:
-    """`tensor` where a device of that kind of target reads it: itself on the host, else a copy on the device."""
-    return tensor if kind == HOST else copied(tensor, kind)
+def placed(tensor: tvm_ffi.Tensor, device: DeviceId) -> tvm_ffi.Tensor:
+    """`tensor` where a device reads it: itself on the host, else a copy on the device."""
+    return tensor if device.is_host else copied(tensor, device)
 
 
 def to_array(tensor: tvm_ffi.Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tvm_ffi
 
-from layoutsel.device.artifact_header import check_name
+from layoutsel.device.artifact_header import check_name, devices_of
 from layoutsel.device.device_errors import (
     FailureLocation,
     Watch,
@@ -33,7 +33,7 @@ from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.binding import bind
 from layoutsel.runtime.linking import export_library
 from layoutsel.runtime.stages import StageWorker
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST, DeviceId
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ class CompiledModel:
         self._fallback = fallback
         self._successor: CompiledModel | None = None
         self._arrays = tuple(weights)
-        self._devices = tuple(header.get("devices", (HOST,)))
+        self._devices = devices_of(header)
         uploaded = self._uploaded()
         self._weights = tvm_ffi.convert(uploaded)
         places = zip(uploaded, self._places, strict=True)
-        self._ownership = Ownership(weight for weight, place in places if place == HOST)
+        self._ownership = Ownership(weight for weight, place in places if place.is_host)
         self.stages = entries_of(header)
         self._machine = virtual_machine(module, self._devices)
         self._main = whole(self._machine, self.stages)
@@ -108,7 +108,7 @@ class CompiledModel:
     @property
     def uses_devices(self) -> bool:
         """True if it needs more than the host."""
-        return any(kind != HOST for kind in self._devices)
+        return any(not device.is_host for device in self._devices)
 
     @property
     def running(self) -> CompiledModel:
@@ -199,11 +199,12 @@ class CompiledModel:
         return [self._placed(*each) for each in weights]
 
     @property
-    def _places(self) -> Sequence[str]:
-        """Kinds of the devices that the weights lie on."""
-        return self.header.get("places") or [HOST] * len(self._arrays)
+    def _places(self) -> Sequence[DeviceId]:
+        """Devices that the weights lie on."""
+        named = self.header.get("places") or [HOST] * len(self._arrays)
+        return tuple(map(DeviceId.named, named))
 
-    def _placed(self, weight: np.ndarray, device: str, reader: str) -> tvm_ffi.Tensor:
+    def _placed(self, weight: np.ndarray, device: DeviceId, reader: str) -> tvm_ffi.Tensor:
         tensor = to_tensor(weight)
         try:
             return placed(tensor, device)

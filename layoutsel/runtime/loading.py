@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel.core.choices import check_fallback
-from layoutsel.device.artifact_header import check_name, read_header
+from layoutsel.device.artifact_header import check_name, devices_of, read_header
 from layoutsel.device.artifact_parts import Verified
 from layoutsel.device.artifact_parts import verify as verify_parts
-from layoutsel.device.requirements import check_features, check_units
+from layoutsel.device.requirements import check_devices, check_features, check_units
 from layoutsel.device.virtual_machine import load_library
 from layoutsel.errors import DeviceError
 from layoutsel.runtime.artifact import Artifact, extracted, read
 from layoutsel.runtime.compiled import CompiledModel
 from tvm_passes import onednn
-from tvm_passes.devices import HOST
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.runtime_library import load_tvm_runtime
 
@@ -87,9 +86,10 @@ def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
     header = opened.header
     advice = "; compiled with --fallback cpu, it would run without" if _needs_device(header) else ""
     check_units(str(path), header.get("units", ()), advice)
+    check_devices(str(path), devices_of(header), advice)
     load_tvm_runtime()
     onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
-    module = load_library(library, header.get("devices", (HOST,)))
+    module = load_library(library, devices_of(header))
     other = opened.fallback
     fallback = partial(_opened_fallback, path, other) if other is not None else None
     return CompiledModel(module, opened.weights, dict(header), path, fallback=fallback)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import tvm_ffi
 
-from tvm_passes.devices import HOST
+from layoutsel.device.artifact_header import devices_of
+from tvm_passes.devices import CPU
 
 if TYPE_CHECKING:
     from layoutsel.runtime.compiled import CompiledModel
 
 _RECORD, _RECORDED = "layoutsel.opencl.record", "layoutsel.opencl.recorded"
-_TELLS = frozenset({HOST, "opencl"})
+_TELLS = frozenset({CPU, "opencl"})
 """Kinds of devices whose run time tells when kernels ran."""
 _KERNEL = "_kernel"
 """What TVM calls the kernels of a function: its name with this, and a number."""
@@ -25,7 +26,8 @@ def tells_all(model: CompiledModel) -> bool:
     """True if `model` lets devices work while the host does, and all of them tell when they did."""
     is_parallel = model.plan.get("makespan") is not None
     known = tvm_ffi.get_global_func(_RECORD, allow_missing=True) is not None
-    return is_parallel and known and _TELLS.issuperset(model.header.get("devices", (HOST,)))
+    kinds = {device.kind for device in devices_of(model.header)}
+    return is_parallel and known and kinds <= _TELLS
 
 
 class Recorded:

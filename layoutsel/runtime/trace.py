@@ -15,6 +15,7 @@ import tvm_ffi
 
 from layoutsel.runtime import timeline
 from layoutsel.runtime.compiled import CompiledModel
+from tvm_passes.devices import unit_of_kernel
 
 _KIND_PREFIX = "layoutsel_"
 """Of the kinds of runtime modules that units generate; the unit's name follows."""
@@ -155,7 +156,8 @@ def _recorder(calls: list[_Call], synchronise: Callable[[], None]) -> Callable[.
         synchronise()
         label = name
         if name == _COPY:
-            label = f"{args[0].device.type}>{tvm_ffi.device(args[1]).type}"
+            ends = args[0].device, tvm_ffi.device(*args[1:3])
+            label = ">".join(end.type + (f"/{end.index}" if end.index else "") for end in ends)
         calls.append(_Call(len(calls), label, started.pop(), time.perf_counter_ns()))
 
     return instrument
@@ -182,7 +184,7 @@ def _kernel_event(model: CompiledModel, call: _Call, label: str, run: int, origi
     return Event(
         name=name or call.function,
         kind="transform" if is_transform else "subgraph",
-        unit=call.function.split("_")[0] if is_transform or not label else _unit(model, label),
+        unit=unit_of_kernel(call.function) if is_transform or not label else _unit(model, label),
         start_us=(call.start_ns - origin_ns) / 1e3,
         duration_us=(call.end_ns - call.start_ns) / 1e3,
         run=run,

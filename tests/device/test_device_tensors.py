@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from layoutsel.device.compare import rel_l2_err
 from layoutsel.device.tensors import bytes_of, copied, elements_of, ends, random_tensor, tensor_of
 from layoutsel.runtime import samples
+from tvm_passes.devices import HOST_DEVICE
 from tvm_passes.runtime_library import load_tvm_runtime
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -61,7 +62,7 @@ def test_values_survive(shape):
     values = np.random.default_rng(0).standard_normal(shape).astype("float32")
     tensor = tensor_of(values.tobytes(), shape, "float32")
     assert np.array_equal(as_array(tensor), values)
-    assert np.array_equal(as_array(copied(tensor, "llvm")), values)
+    assert np.array_equal(as_array(copied(tensor, HOST_DEVICE)), values)
 
 
 numbers = arrays.arrays(

@@ -10,6 +10,7 @@ from tvm import relax
 
 from layoutsel.device.virtual_machine import load_library, virtual_machine
 from tvm_passes import cuda
+from tvm_passes.devices import DeviceId
 
 
 @pytest.fixture
@@ -35,6 +36,6 @@ def test_the_hook_is_for_cuda_alone(library, devices, times, monkeypatch):
         return nullcontext()
 
     monkeypatch.setattr(cuda, "taking_ptx", taking_ptx)
-    module = load_library(library, devices)
+    module = load_library(library, map(DeviceId.named, devices))
     assert len(hooked) == times
     assert virtual_machine(module)["main"](tvm.runtime.empty((4,), "float32")) is not None

@@ -10,7 +10,7 @@ from layoutsel.device.tensors import copied
 from layoutsel.runtime.arrays import to_array
 from tests.cpu.support import TARGET, model, weights
 from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST_DEVICE
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.rewrite_layouts import subgraph_id
 
@@ -32,4 +32,4 @@ def test_every_copy_runs_on_the_device(copies):
     assert len(results) == copies
     for result in results:
         assert result.device.type == "opencl"
-        assert np.isfinite(to_array(copied(result, HOST))).all()
+        assert np.isfinite(to_array(copied(result, HOST_DEVICE))).all()

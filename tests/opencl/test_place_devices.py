@@ -19,18 +19,20 @@ from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import KERNEL_PIPELINE
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.gpu import lower as lowering
 from tvm_passes.gpu.schedule import legalise
 from tvm_passes.ir import main_bindings, op_name
 from tvm_passes.lift_weights import LiftWeights, collect_weights
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import build_context, decide, layoutsel_pipeline, lower
-from tvm_passes.place_devices import PlaceDevices, devices_of
+from tvm_passes.place_devices import PlaceDevices, device_of_value, devices_of
 from tvm_passes.rewrite_layouts import subgraph_id
 
 pytestmark = needs_device
 
 SHAPE = (1, 16, 10, 10)
+OPENCL = DeviceId("", "opencl", 0)
 
 
 def branches(x):
@@ -53,7 +55,7 @@ def lowered(units):
 def copies(module):
     """Destinations of the copies in `main`, counted."""
     return Counter(
-        str(binding.value.attrs.dst_vdevice.target.kind.name)
+        device_of_value(binding.value.attrs.dst_vdevice).target_name
         for binding in main_bindings(module["main"])
         if op_name(binding.value) == "to_vdevice"
     )
@@ -64,13 +66,13 @@ def run(module, x):
         executable = tvm.compile(
             module, TARGET, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE
         )
-    devices = [tvm.cpu(), tvm.opencl(0)] if len(devices_of(module)) > 1 else [tvm.cpu()]
+    devices = [tvm.device(one.kind, one.index) for one in devices_of(module)]
     return relax.VirtualMachine(executable, devices)["main"](tvm.runtime.tensor(x)).numpy()
 
 
 def test_a_module_of_the_host_stays_as_it_is():
     module = lowered(["cpu"])
-    assert devices_of(module) == ("llvm",)
+    assert devices_of(module) == (HOST_DEVICE,)
     tvm.ir.assert_structural_equal(PlaceDevices()(module), module)
 
 
@@ -91,11 +93,11 @@ def test_what_two_read_is_copied_once():
 def test_weights_are_handed_over_where_they_are_read():
     module = lowered(["opencl", "cpu"])
     found = collect_weights(module)
-    assert {weight.device for weight in found} == {"llvm", "opencl"}
+    assert {weight.device for weight in found} == {HOST_DEVICE, OPENCL}
     types = LiftWeights()(module)["main"].params[-1].ty.fields
     assert len(types) == len(found)
     for ty, weight in zip(types, found, strict=True):
-        place = "llvm" if ty.vdevice is None else str(ty.vdevice.target.kind.name)
+        place = HOST_DEVICE if ty.vdevice is None else device_of_value(ty.vdevice)
         assert place == weight.device
 
 

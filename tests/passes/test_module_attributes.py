@@ -90,7 +90,7 @@ def on_device(module: tvm.IRModule) -> tvm.IRModule:
     """A device's kernels, without the device."""
     target = tvm.target.Target("opencl", host=host_target())
     with targeting(CrossTarget(host=host_target(), devices={"opencl": target})):
-        return LowerGpu("opencl", target)(module)
+        return LowerGpu("opencl", lambda _index: target)(module)
 
 
 def unit_of(name: str) -> Callable[[tvm.IRModule], tvm.IRModule]:

@@ -16,7 +16,7 @@ from tvm.ir import GlobalVar
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
 from tvm_passes.cpu.emit import EMITTED
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST_DEVICE
 from tvm_passes.place_devices import device_of
 
 NAME = "layoutsel"
@@ -71,7 +71,7 @@ def _pipeline() -> tuple[Any, Any, Any]:
     @tvm.transform.module_pass(opt_level=0, name="LowerKernels")
     def lower(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         # A kernel of another device comes back as two functions: what runs there, and what launches it.
-        devices = {gv: f for gv, f in module.functions.items() if device_of(f) != HOST}
+        devices = {gv: f for gv, f in module.functions.items() if device_of(f) != HOST_DEVICE}
         own = {gv: f for gv, f in module.functions.items() if gv not in devices}
         functions = {gv: _memory.get(function) for gv, function in own.items()}
         missing = {gv: own[gv] for gv, after in functions.items() if after is None}

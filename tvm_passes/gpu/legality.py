@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tvm import relax
 from tvm.ir import Call
+from tvm.target import Target
 
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
@@ -61,7 +62,7 @@ def record(function: relax.Function, decision: Decision) -> str:
     if decision.algorithm != ALGORITHM:
         return ""
     task = tunable(decide_function(function, decision))
-    return "" if isinstance(task, str) else record_text(task, device_target(decision.unit))
+    return "" if isinstance(task, str) else record_text(task, _target(decision))
 
 
 def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
@@ -85,6 +86,10 @@ def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstac
         yield from _untuned(function, decision)
 
 
+def _target(decision: Decision) -> Target:
+    return device_target(decision.unit, index=decision.index)
+
+
 def _unknown_operators(function: relax.Function, abilities: Abilities) -> Iterator[_Obstacle]:
     for binding in main_bindings(function):
         operator = op_name(binding.value)
@@ -98,7 +103,7 @@ def _unknown_operators(function: relax.Function, abilities: Abilities) -> Iterat
 
 def _rounding(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
     anchor = str(function.attrs["layoutsel.anchor"])
-    capability = compute_capability(device_target(decision.unit))
+    capability = compute_capability(_target(decision))
     if capability < CAPABILITY:
         found, needed = capability / 10, CAPABILITY / 10
         yield anchor, f"bf16 at compute capability {found}", f"{needed} or more"
@@ -114,5 +119,5 @@ def _untuned(function: relax.Function, decision: Decision) -> Iterator[_Obstacle
     task = tunable(decide_function(function, decision))
     if isinstance(task, str):
         yield anchor, task, "a tuning record for it"
-    elif find_record(task, device_target(decision.unit)) is None:
+    elif find_record(task, _target(decision)) is None:
         yield anchor, "none in the database at hand", "a tuning record for it"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import tvm
@@ -12,10 +13,11 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
+from tvm_passes.devices import kernel_prefix
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise, schedule
 from tvm_passes.inlining import inline, label_of, redirect
-from tvm_passes.ir import Expr, ModulePass, constant_of
+from tvm_passes.ir import Expr, ModulePass, constant_of, device_index, with_device_index
 from tvm_passes.layout import PLAIN
 from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.tunable import Pack, Tunable, tunable
@@ -36,10 +38,10 @@ class _Code:
 
 
 class _Lowering(MainRewriter):
-    def __init__(self, module: tvm.IRModule, unit: str, target: Target) -> None:
+    def __init__(self, module: tvm.IRModule, unit: str, target_of: Callable[[int], Target]) -> None:
         super().__init__(module, keep=lambda function: not _belongs(function, unit))
         self.unit = unit
-        self.target = target
+        self.target_of = cache(target_of)
         self.codes: dict[tvm_ffi.StructuralKey, _Code] = {}
 
     def rewrite(self, binding: relax.VarBinding) -> Expr:
@@ -74,19 +76,20 @@ class _Lowering(MainRewriter):
 
     def _generate(self, function: relax.Function) -> _Code:
         """One PrimFunc for a convolution and for decided layouts; else TVM's own code, of one PrimFunc or more."""
-        attrs = function.attrs
+        attrs, target = function.attrs, self.target_of(device_index(function))
         is_convolution = "conv" in str(attrs.get("layoutsel.anchor", ""))
         if attrs.get("layoutsel.algorithm", "") == ALGORITHM:
             task = tunable(function)
-            code = tuned_code(task, self.target).with_attr("target", self.target)
+            code = tuned_code(task, target).with_attr("target", target)
             return self._single(function, task, tvm.IRModule({"main": code}))
         task = tunable(function) if _is_particular(function) or is_convolution else "plain"
         if not isinstance(task, str):
-            scheduled = schedule(task.module, self.target, is_convolution=is_convolution)
+            scheduled = schedule(task.module, target, is_convolution=is_convolution)
             return self._single(function, task, scheduled)
-        legalised = legalise(function, self.target, is_convolution=is_convolution)
+        legalised = legalise(function, target, is_convolution=is_convolution)
         kernels = {gv: code for gv, code in legalised.functions.items() if gv.name_hint != "main"}
-        added = {gv: self._add(code, gv.name_hint) for gv, code in kernels.items()}
+        index = device_index(function)
+        added = {gv: self._add(code, gv.name_hint, index) for gv, code in kernels.items()}
         return _Code(body=redirect(legalised["main"], added))
 
     def _single(self, function: relax.Function, task: Tunable | str, module: tvm.IRModule) -> _Code:
@@ -94,7 +97,7 @@ class _Lowering(MainRewriter):
         assert not isinstance(task, str), "it has code"
         code = module["main"]
         anchor = str(function.attrs["layoutsel.anchor"]).rsplit(".", maxsplit=1)[-1]
-        callee = self._add(code, anchor)
+        callee = self._add(code, anchor, device_index(function))
         params = [
             relax.Var(f"p{index}", relax.TensorType([int(n) for n in buffer.shape], buffer.dtype))
             for index, buffer in enumerate(code.params[:-1])
@@ -103,11 +106,11 @@ class _Lowering(MainRewriter):
         body = relax.Function(params, _bound(called, task.result), task.result)
         return _Code(body=body, packs=task.packs, constants=task.constants)
 
-    def _add(self, code: tvm.ir.BaseFunc, name: str) -> GlobalVar:
-        """Add a kernel under a name made of its content, in place of any name that a schedule gave it."""
-        code = code.without_attr("global_symbol")
+    def _add(self, code: tvm.ir.BaseFunc, name: str, index: int) -> GlobalVar:
+        """Add a kernel of a device under a name made of its content, in place of any name that a schedule gave it."""
+        code = with_device_index(code.without_attr("global_symbol"), index)
         digest = tvm_ffi.structural_hash(code) % 16**8
-        return self.builder.add_func(code, f"{self.unit}_{name}_{digest:08x}")
+        return self.builder.add_func(code, f"{kernel_prefix(self.unit, index)}{name}_{digest:08x}")
 
 
 def _bound(value: Expr, ty: relax.Type) -> relax.SeqExpr:
@@ -132,7 +135,7 @@ def _is_particular(function: relax.Function) -> bool:
 @tvm.transform.module_pass(opt_level=0, name="LowerGpu")
 @dataclass(frozen=True)
 class LowerGpu(ModulePass):
-    """Replace calls of one device's sub-graphs by calls of its kernels.
+    """Replace calls of the sub-graphs of one unit's devices by calls of their kernels.
 
     ``s3(x, w)`` → ``call_tir(opencl_conv2d, (x, packed w))``; that PrimFunc has the device's target.
 
@@ -143,8 +146,8 @@ class LowerGpu(ModulePass):
     unit: str
     """Name of the unit in decisions."""
 
-    target: Target
-    """Target of the device, with its host."""
+    target_of: Callable[[int], Target]
+    """Target of each of the unit's devices, by index, with its host."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -152,4 +155,4 @@ class LowerGpu(ModulePass):
         """Lower `module`."""
         if not any(_belongs(function, self.unit) for function in module.functions.values()):
             return module
-        return _Lowering(module, self.unit, self.target).run()
+        return _Lowering(module, self.unit, self.target_of).run()

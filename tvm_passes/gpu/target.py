@@ -9,14 +9,16 @@ import tvm
 from tvm.target import Target
 
 from tvm_passes import cuda, opencl
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import UnitUnavailable
 from tvm_passes.targets import cross_target
 
 
-def device_target(kind: str, host: Target | None = None) -> Target:
-    """The target of the first device of a kind; of another machine's where code is generated for one."""
+def device_target(kind: str, host: Target | None = None, index: int = 0) -> Target:
+    """The target of a device; of another machine's where code is generated for one."""
     other = cross_target()
-    described = other.devices[kind].export() if other else _DESCRIBED[kind]()
+    name = DeviceId.of_target(kind, index).target_name
+    described = other.devices[name].export() if other else _DESCRIBED[kind](index)
     return Target(described, host=host) if host else Target(described)
 
 
@@ -26,12 +28,12 @@ def compute_capability(target: Target) -> int:
     return int(digits) if digits else 0
 
 
-def _opencl() -> dict[str, Any]:
+def _opencl(index: int) -> dict[str, Any]:
     """TVM's own limits, or the device's where those are lower."""
     if reason := opencl.unavailable():
         raise UnitUnavailable(f"unit 'opencl' cannot be used here: {reason}")
     usual = Target("opencl").attrs
-    device = tvm.opencl(0)
+    device = tvm.opencl(index)
     threads = min(int(usual["max_num_threads"]), device.max_threads_per_block)
     shared = min(int(usual["max_shared_memory_per_block"]), device.max_shared_memory_per_block)
     return {
@@ -42,11 +44,11 @@ def _opencl() -> dict[str, Any]:
     }
 
 
-def _cuda() -> dict[str, Any]:
+def _cuda(index: int) -> dict[str, Any]:
     if reason := cuda.unavailable():
         raise UnitUnavailable(f"unit 'cuda' cannot be used here: {reason}")
-    return Target.from_device(tvm.cuda(0)).export()
+    return Target.from_device(tvm.cuda(index)).export()
 
 
-_DESCRIBED: Mapping[str, Callable[[], dict[str, Any]]] = {"opencl": _opencl, "cuda": _cuda}
-"""What a device of this machine can, as TVM describes targets."""
+_DESCRIBED: Mapping[str, Callable[[int], dict[str, Any]]] = {"opencl": _opencl, "cuda": _cuda}
+"""Abilities of a device of this machine, as TVM describes targets, by kind; each takes the device's number."""

@@ -19,8 +19,8 @@ def unavailable() -> str | None:
     return reason
 
 
-def identity() -> str:
-    """Platform, device and driver of the first device, with their versions."""
+def identity(index: int = 0) -> str:
+    """Platform, device and driver of a device, with their versions."""
     from tvm_passes.opencl import plugin
 
-    return plugin.identity()
+    return plugin.identity(index)

@@ -69,12 +69,12 @@ def has_device() -> bool:
     return bool(attribute(_OPENCL, 0, _EXIST))
 
 
-def identity() -> str:
-    """All that measurements on the first device depend on: platform, device and driver, with their versions."""
+def identity(index: int = 0) -> str:
+    """All that measurements on a device depend on: platform, device and driver, with their versions."""
     import tvm_ffi
 
     told = tvm_ffi.get_global_func("layoutsel.opencl.identity", allow_missing=True)
-    return str(told(0)) if told is not None else "a device of TVM's own"
+    return str(told(index)) if told is not None else "a device of TVM's own"
 
 
 def devices() -> tuple[str, ...]:
