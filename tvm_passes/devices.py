@@ -21,8 +21,8 @@ NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 NUMBER = r"0|[1-9][0-9]{0,3}"
 """Pattern of an index."""
 _ID = re.compile(rf"(?:({NAME})/)?({NAME})/({NUMBER})", re.ASCII)
-_EXIST = 0
-"""TVM's number of the attribute that tells if there is such a device."""
+_EXIST, _NAME = 0, 5
+"""TVM's numbers of the attributes that tell if there is such a device, and its name."""
 _asked_by: dict[str, int] = {}
 """The process that first asked the driver, by kind."""
 _kinds: dict[str, str] = {"cuda": "cuda", "opencl": "opencl"}
@@ -106,6 +106,14 @@ def count_devices(kind: str) -> int:
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
     found = (attribute(DEVICE_TYPES[kind], index, _EXIST) for index in itertools.count())
     return sum(1 for _ in itertools.takewhile(bool, found))
+
+
+def device_name(device: DeviceId) -> str:
+    """Name that the driver of a device gives it; empty if it tells none."""
+    import tvm_ffi
+
+    attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
+    return str(attribute(DEVICE_TYPES[device.target_kind], device.index, _NAME) or "")
 
 
 def is_direct(source: DeviceId, destination: DeviceId) -> bool:

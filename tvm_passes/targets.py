@@ -22,7 +22,7 @@ class CrossTarget:
     host: Target
     """Its CPU, with the number of its cores."""
     devices: Mapping[str, Target] = field(default_factory=dict)
-    """Its devices by kind of target, such as ``cuda``."""
+    """Targets of its devices by :attr:`~tvm_passes.devices.DeviceId.target_name`, such as ``cuda`` or ``cuda/1``."""
 
 
 _cross_target: ContextVar[CrossTarget | None] = ContextVar("layoutsel.cross_target", default=None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from tvm.target import Target
 
+from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.cpu.host import generation
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 from tvm_passes.targets import CrossTarget
 
@@ -23,7 +25,7 @@ def cross_target_of(profile: MachineProfile) -> CrossTarget:
     """
     return CrossTarget(
         host=_host(profile),
-        devices={unit: _target(unit, d.target or unit) for unit, d in profile.devices.items()},
+        devices={name: _target(name, device) for name, device in profile.devices.items()},
     )
 
 
@@ -38,16 +40,18 @@ def _host(profile: MachineProfile) -> Target:
     return Target({**config, "num-cores": profile.threads})
 
 
-def _target(unit: str, text: str) -> Target:
+def _target(name: str, device: DevicePeaks) -> Target:
+    kind = DeviceId.named(name).target_kind
+    text = device.target or kind
     try:
         target = Target(text)
     except Exception as error:  # TVM's parser raises whatever comes
         raise LayoutselError(
-            f"device {unit!r} of the machine: got target {text!r}; expected one that TVM knows, such as 'opencl' "
+            f"device {name!r} of the machine: got target {text!r}; expected one that TVM knows, such as 'opencl' "
             f"or 'nvidia/nvidia-a100'"
         ) from error
-    if target.kind.name != unit:
+    if target.kind.name != kind:
         raise LayoutselError(
-            f"device {unit!r} of the machine: got a target of kind {target.kind.name!r}; expected {unit!r}"
+            f"device {name!r} of the machine: got a target of kind {target.kind.name!r}; expected {kind!r}"
         )
     return target

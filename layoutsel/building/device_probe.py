@@ -29,7 +29,7 @@ _RESULTS = 1 << 20
 """Work-items of the kernel of multiply-adds: enough for any device."""
 _GROUP = 256
 """Work-items of a group."""
-_LARGE_BYTES = 64 << 20
+LARGE_BYTES = 64 << 20
 """Array that no device's cache holds."""
 _BUDGET_S = 0.3
 """Time for each of the measurements."""
@@ -52,20 +52,17 @@ def measure(where: str) -> DevicePeaks:
     if reason := backend.unavailable():
         raise LayoutselError(f"cannot measure the device of {where!r}: {reason}")
     device = tvm.device(place.kind, place.index)
-    launch_us = _seconds(_kernel(place, 1, lambda x: x + 1.0), _LAUNCHES) * 1e6
-    items = _LARGE_BYTES // 4
-    moved_s = _seconds(_kernel(place, items, lambda x: x + 1.0), 1)
-    computed_s = _seconds(_kernel(place, _RESULTS, _multiply_adds), 1)
-    link_us, link_gbps = _link(device)
+    launch_us = seconds(_kernel(place, 1, lambda x: x + 1.0), _LAUNCHES) * 1e6
+    items = LARGE_BYTES // 4
+    moved_s = seconds(_kernel(place, items, lambda x: x + 1.0), 1)
+    computed_s = seconds(_kernel(place, _RESULTS, _multiply_adds), 1)
     return DevicePeaks(
         name=backend.identity(place.index),
         compute_units=int(getattr(device, _COMPUTE_UNITS)),
         clock_mhz=float(getattr(device, _CLOCK)) / 1e3,
         gflops=2 * _CHAINS * _DEPTH * _RESULTS / computed_s / 1e9,
-        memory_gbps=2 * _LARGE_BYTES / moved_s / 1e9,
+        memory_gbps=2 * LARGE_BYTES / moved_s / 1e9,
         launch_us=launch_us,
-        link_gbps=link_gbps,
-        link_us=link_us,
     )
 
 
@@ -107,31 +104,7 @@ def _kernel(place: DeviceId, items: int, body: Callable[[Any], Any]) -> Callable
     return repeated
 
 
-def _link(device: tvm.runtime.Device) -> tuple[float, float]:
-    """Microseconds of a small copy and GB/s of a large one, the slower way of the two."""
-    small, large = (_copies(device, nbytes) for nbytes in (64, _LARGE_BYTES))
-    latency_s = max(_seconds(copy, 1) for copy in small)
-    whole_s = max(_seconds(copy, 1) for copy in large)
-    return latency_s * 1e6, _LARGE_BYTES / max(whole_s - latency_s, 1e-9) / 1e9
-
-
-def _copies(device: tvm.runtime.Device, nbytes: int) -> list[Callable[[int], None]]:
-    """Make what copies so many bytes to the device, and back."""
-    value = np.zeros(nbytes // 4, np.float32)
-    here, there = (tvm.runtime.tensor(value, end) for end in (tvm.cpu(), device))
-
-    def copier(source: tvm.runtime.Tensor, result: tvm.runtime.Tensor) -> Callable[[int], None]:
-        def run(times: int) -> None:
-            for _ in range(times):
-                source.copyto(result)
-            device.sync()
-
-        return run
-
-    return [copier(here, there), copier(there, here)]
-
-
-def _seconds(run: Callable[[int], None], times: int) -> float:
+def seconds(run: Callable[[int], None], times: int) -> float:
     """Of one of `times` runs in a row: the lower quartile, as what interferes only ever adds time."""
     run(1)
     seconds: list[float] = []

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.core.precision import BF16, F32
 from layoutsel.core.workload import Workload
 from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.cost.links import Link, Links
+from layoutsel.cost.model import CROSSING
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.device.results import Results
 from tvm_passes.backends import BACKENDS
-from tvm_passes.devices import HOST
+from tvm_passes.decision import parse_placed_unit
+from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
 
-Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks)
+Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks, Link)
 
 _LEVEL_2 = 1 << 20
 """Bytes of a second-level cache that a machine does not tell of."""
@@ -36,19 +38,30 @@ def machine_profile(found: Results) -> MachineProfile:
             memory_gbps=machine.memory_gbps,
             cache_bytes=machine.described.caches.get("L2", _LEVEL_2) * found.threads,
         ),
-        devices={kind: _device_peaks(found, kind) for kind in machine.devices},
+        devices={name: _device_peaks(found, name) for name in machine.devices},
+        links=tuple(_links(found)),
     )
 
 
 def combined(known: MachineProfile, found: MachineProfile) -> MachineProfile:
     """What both tell of one machine: it can do at least the better of the two."""
     devices = dict(found.devices)
-    for unit, device in known.devices.items():
-        if unit in devices and devices[unit].name != device.name:
-            continue  # another one by now
-        devices[unit] = _better(device, devices.get(unit, device))
+    replaced = set()
+    for name, device in known.devices.items():
+        if name in devices and devices[name].name != device.name:
+            replaced.add(DeviceId.named(name))  # another one by now
+            continue
+        devices[name] = _better(device, devices.get(name, device))
+    links = Links.of(found.links).table
+    for link in known.links:
+        pair = link.source, link.destination
+        if replaced.isdisjoint(pair):
+            links = {**links, pair: _better(link, links.get(pair, link))}
     return MachineProfile(
-        machine=found.machine, peaks=_better(known.peaks, found.peaks), devices=devices
+        machine=found.machine,
+        peaks=_better(known.peaks, found.peaks),
+        devices=devices,
+        links=tuple(links.values()),
     )
 
 
@@ -64,64 +77,79 @@ def _better(one: Peaks, other: Peaks) -> Peaks:
     return replace(other, **chosen)
 
 
-def _device_peaks(found: Results, kind: str) -> DevicePeaks:
+def _device_peaks(found: Results, name: str) -> DevicePeaks:
     """Ceilings as far as measurements tell: a device attained at least this much."""
-    device = found.machine.devices[kind]
-    times_us = [us for _, us in _timed(found, kind)]
-    link_us, link_gbps = _link(found, kind)
+    device = found.machine.devices[name]
+    times_us = [us for _, us in _timed(found, name)]
     return DevicePeaks(
         name=device.identity,
         compute_units=device.compute_units,
         clock_mhz=device.clock_mhz,
-        gflops=_attained(found, kind),
+        gflops=_attained(found, name),
         half_gflops=max(
-            (work.flops / us / 1e3 for work, us in _timed(found, kind, BF16)), default=None
+            (work.flops / us / 1e3 for work, us in _timed(found, name, BF16)), default=None
         ),
         memory_gbps=max(
             (
                 (work.weight_bytes + work.activation_bytes) / us / 1e3
-                for work, us in _timed(found, kind)
+                for work, us in _timed(found, name)
             ),
             default=_SLOWEST,
         ),
         launch_us=max(min(times_us, default=_SLOWEST), _SLOWEST),
-        link_gbps=link_gbps,
-        link_us=link_us,
         target=device.target,
     )
 
 
-def _attained(found: Results, kind: str) -> float:
-    return max((work.flops / us / 1e3 for work, us in _timed(found, kind)), default=_SLOWEST)
+def _attained(found: Results, name: str) -> float:
+    return max((work.flops / us / 1e3 for work, us in _timed(found, name)), default=_SLOWEST)
 
 
-def _timed(found: Results, kind: str, precision: str = F32) -> Iterator[tuple[Workload, float]]:
-    """What ran in that precision on devices of that kind, and its microseconds."""
+def _timed(found: Results, name: str, precision: str = F32) -> Iterator[tuple[Workload, float]]:
+    """What ran in that precision on the device called `name`, and its microseconds."""
     works = {work.key: work for work in found.workloads}
     for one in found.candidates:
-        backend = BACKENDS.get(one.decision.unit)
-        if backend is None or backend.device != kind or one.decision.precision != precision:
+        decision = one.decision
+        is_there = decision.unit in BACKENDS and decision.device.target_name == name
+        if not is_there or decision.precision != precision:
             continue
         if one.timing is not None and one.timing.us > 0 and one.key in works:
             yield works[one.key], one.timing.us
 
 
-def _link(found: Results, kind: str) -> tuple[float, float]:
-    """Microseconds of the smallest copy from or to the host, and GB/s beyond it; the slower direction of each."""
-    copies: dict[tuple[str, str], list[tuple[int, float]]] = {}
+def _links(found: Results) -> Iterator[Link]:
+    """Links between the host and the devices, and between devices where copies were measured.
+
+    A direction that was not measured is taken to be like the other one.
+    """
+    devices = sorted(map(DeviceId.named, found.machine.devices))
+    copies = _copies(found, {HOST_DEVICE, *devices})
+    of_host = [pair for one in devices for pair in ((HOST_DEVICE, one), (one, HOST_DEVICE))]
+    for source, destination in dict.fromkeys([*of_host, *copies]):
+        back = copies.get((destination, source), [])
+        latency_us, gbps = _line(copies.get((source, destination)) or back)
+        yield Link(source=source, destination=destination, latency_us=latency_us, gbps=gbps)
+
+
+def _copies(
+    found: Results, devices: Collection[DeviceId]
+) -> dict[tuple[DeviceId, DeviceId], list[tuple[int, float]]]:
+    """Bytes and microseconds of the measured copies between `devices`, by their ends."""
+    copies: dict[tuple[DeviceId, DeviceId], list[tuple[int, float]]] = {}
     for one in found.boundaries:
-        if (
-            one.kind == "crossing"
-            and {one.source, one.destination} == {HOST_UNIT, kind}
-            and one.timing
-        ):
+        if one.kind != CROSSING or one.timing is None:
+            continue
+        source, destination = (parse_placed_unit(end)[1] for end in (one.source, one.destination))
+        if source != destination and {source, destination} <= set(devices):
             point = (one.tensor.bytes, one.timing.us)
-            copies.setdefault((one.source, one.destination), []).append(point)
-    links = [(min(points), max(points)) for points in copies.values()]
-    smallest_us = max((first[1] for first, _ in links), default=_SLOWEST)
-    rates = [
-        (last[0] - first[0]) / max(last[1] - first[1], 1e-3) / 1e3
-        for first, last in links
-        if last[0] > first[0]
-    ]
-    return smallest_us, max(min(rates, default=_SLOWEST), _SLOWEST)
+            copies.setdefault((source, destination), []).append(point)
+    return copies
+
+
+def _line(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Microseconds of the smallest copy, and GB/s beyond it, from (bytes, microseconds)."""
+    if not points:
+        return _SLOWEST, _SLOWEST
+    (least, latency_us), (most, us) = min(points), max(points)
+    gbps = (most - least) / max(us - latency_us, 1e-3) / 1e3  # 0 where one size was measured
+    return max(latency_us, _SLOWEST), max(gbps, _SLOWEST)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from layoutsel.cli.doctor_devices import examine_devices, shown
 from layoutsel.cli.options import CacheOption, JsonFlag
 from layoutsel.report import terminal
 
@@ -133,6 +134,7 @@ def examine() -> dict[str, Any]:
         "units": units,
         "target": _target(),
         "packages": packages,
+        "devices": examine_devices(),
         "native": _native(units),
         "tools": tools,
         "caches": _caches(),
@@ -191,17 +193,8 @@ def _native(units: dict[str, dict[str, Any]]) -> dict[str, str]:
     known = units.get("onednn", {}).get("available")
     return {
         **({"oneDNN": plugin.version()} if known else {}),
-        "OpenCL": "; ".join([", ".join(found), *_measured_peaks()]) if found else "no device",
+        "OpenCL": ", ".join(found) or "no device",
     }
-
-
-def _measured_peaks() -> list[str]:
-    """What was measured of the first OpenCL device before; nothing where it was not."""
-    from layoutsel.cost.device_peaks import known_device_peaks
-    from tvm_passes.opencl.plugin import identity
-
-    peaks = known_device_peaks("opencl", identity())
-    return [str(peaks)] if peaks is not None else []
 
 
 def _caches() -> dict[str, Any]:
@@ -291,6 +284,8 @@ def _show(report: dict[str, Any]) -> None:
         table.add_row(
             f"unit {name}", "available" if unit["available"] else f"unavailable: {unit['reason']}"
         )
+    for name, device in report["devices"].items():
+        table.add_row(f"device {name}", shown(device))
     for name, found in {**report["packages"], **report["native"]}.items():
         if found or OPTIONAL.get(name, "required"):
             table.add_row(name, found or "not installed")

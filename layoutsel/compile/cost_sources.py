@@ -8,12 +8,15 @@ from pathlib import Path
 
 from layoutsel.compile.session import Session
 from layoutsel.cost import adapt
-from layoutsel.cost.device_peaks import device_peaks
+from layoutsel.cost.device_peaks import DevicePeaks, device_peaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
+from layoutsel.cost.link_probing import machine_links
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.device.machine import this_machine
+from tvm_passes.decision import placed_unit
+from tvm_passes.devices import DeviceId, kind_of_unit
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,17 @@ class CostSources:
         return MachineProfile(
             machine=this_machine(),
             peaks=machine_peaks(session.threads),
-            devices={name: device_peaks(name, session.identity(name)) for name in session.devices},
+            devices={device.target_name: self._peaks(device) for device in session.identities},
+            links=machine_links(session.identities),
         )
+
+    def _peaks(self, device: DeviceId) -> DevicePeaks:
+        """Peaks of a device, as measured on the first one that is alike."""
+        units = self.session.devices
+        unit = next(unit for unit in units if kind_of_unit(unit) == device.kind)
+        measured = self.session.alike[device]
+        where = placed_unit(unit, measured.node, measured.index)
+        return device_peaks(where, self.session.identities[measured])
 
     @cached_property
     def roofline(self) -> RooflineCost:

@@ -22,6 +22,7 @@ from layoutsel.compile.paging import Pages
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.choices import FALLBACKS
 from layoutsel.core.precision import PrecisionMode
+from layoutsel.cost.alike import first_alike
 from layoutsel.cost.graph import Graph
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.scopes import DEVICE
@@ -36,8 +37,8 @@ from layoutsel.references.stored_model import StoredModel
 from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, present_units, select
 from tvm_passes.cancel_transforms import CancelTransforms
-from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST
+from tvm_passes.decision import Decision, SubgraphId, placed_unit
+from tvm_passes.devices import HOST, DeviceId, kind_of_unit
 from tvm_passes.errors import LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.freed_memory import give_back
@@ -198,15 +199,32 @@ class Session:
     def context(self) -> Context:
         """What measurements hold for."""
         machine = self.described.fingerprint
-        devices = {f"{name}:{DEVICE}": self.identity(name) for name in self.devices}
-        versions = {**all_versions(), **devices}
+        versions = {**all_versions(), **self._device_versions()}
         return Context(machine=machine, versions=versions, threads=self.threads)
 
-    def identity(self, device: str) -> str:
-        """Name a device of the machine that is planned for, as its measurements are kept under."""
+    @cached_property
+    def identities(self) -> Mapping[DeviceId, str]:
+        """Everything that measurements depend on, by device with a memory of its own."""
         if self.machine is not None:
-            return self.machine.devices[device].name
-        return self.units[device].backend.identity(0)
+            named = {DeviceId.named(name): one for name, one in self.machine.devices.items()}
+            kinds = {kind_of_unit(unit) for unit in self.devices}
+            return {device: one.name for device, one in named.items() if device.kind in kinds}
+        backends = [self.units[name].backend for name in self.devices]
+        return {one: b.identity(one.index) for b in backends for one in b.devices()}
+
+    @cached_property
+    def alike(self) -> Mapping[DeviceId, DeviceId]:
+        """By device, the first one that is alike: their prices are the same."""
+        return first_alike(self.identities)
+
+    def _device_versions(self) -> dict[str, str]:
+        """Identity of each device that measurements are kept of, by placed unit."""
+        return {
+            f"{placed_unit(unit, device.node, device.index)}:{DEVICE}": self.identities[device]
+            for unit in self.devices
+            for device in sorted(set(self.alike.values()))
+            if device.kind == kind_of_unit(unit)
+        }
 
     @property
     def described(self) -> Machine:

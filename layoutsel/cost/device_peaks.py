@@ -1,4 +1,4 @@
-"""What a device with a memory of its own can do at best, and what its link to the host takes."""
+"""What a device with a memory of its own can do at best."""
 
 from __future__ import annotations
 
@@ -37,24 +37,19 @@ class DevicePeaks:
     """GB/s between its compute units and its memory, read and written."""
     launch_us: float
     """Time of starting a kernel, microseconds."""
-    link_gbps: float
-    """GB/s of a copy from or to the host's memory."""
-    link_us: float
-    """Time of the smallest such copy, microseconds."""
     target: str | None = None
     """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind if None."""
 
     def __post_init__(self) -> None:
-        rates = (self.gflops, self.memory_gbps, self.link_gbps, self.clock_mhz, self.compute_units)
-        least = min(*rates, self.launch_us, self.link_us, self.half_gflops or self.gflops)
+        rates = (self.gflops, self.memory_gbps, self.clock_mhz, self.compute_units)
+        least = min(*rates, self.launch_us, self.half_gflops or self.gflops)
         if not (least > 0 and self.half_gflops != 0):
             raise LayoutselError(f"not a device's peaks: {self}")
 
     def __str__(self) -> str:
         return (
             f"{self.compute_units} compute units of {self.clock_mhz:,.0f} MHz, {self.gflops:,.0f} GFLOP/s, "
-            f"{self.memory_gbps:,.0f} GB/s, launch {self.launch_us:,.1f} µs, link {self.link_gbps:,.1f} GB/s and "
-            f"{self.link_us:,.1f} µs"
+            f"{self.memory_gbps:,.0f} GB/s, launch {self.launch_us:,.1f} µs"
         )
 
     @property
@@ -74,44 +69,42 @@ class DevicePeaks:
         half = self.half_gflops if decision.precision in _HALF else None
         return busy * (half or self.gflops)
 
-    def copy_us(self, nbytes: float) -> float:
-        """Microseconds of copying `nbytes` from or to the host."""
-        return self.link_us + nbytes / self.link_gbps * 1e-3
 
-
-def device_peaks(unit: str, identity: str, *, folder: Path | None = None) -> DevicePeaks:
-    """Peaks of this machine's device for `unit`: measured the first time, read from `folder` afterwards.
+def device_peaks(where: str, identity: str, *, folder: Path | None = None) -> DevicePeaks:
+    """Peaks of the device of a placed unit: measured the first time, read from `folder` afterwards.
 
     Raises
     ------
     DeviceError
         If the measuring process fails.
     """
-    return remembered(DevicePeaks, _name(unit, identity), lambda: probe_device(unit), folder)
+    return remembered(DevicePeaks, _name(where, identity), lambda: probe_device(where), folder)
 
 
 def known_device_peaks(
-    unit: str, identity: str, *, folder: Path | None = None
+    where: str, identity: str, *, folder: Path | None = None
 ) -> DevicePeaks | None:
     """The same where they were measured before, else None."""
-    return kept(DevicePeaks, _name(unit, identity), folder)
+    return kept(DevicePeaks, _name(where, identity), folder)
 
 
-def probe_device(unit: str) -> DevicePeaks:
-    """Measure the peaks of the device that `unit` computes on; takes about ten seconds.
+def probe_device(where: str) -> DevicePeaks:
+    """Measure the peaks of the device of a placed unit; takes about ten seconds.
 
     Raises
     ------
     DeviceError
         If the measuring process fails.
     """
-    code = f"from layoutsel.building.device_probe import report; report({unit!r})"
+    code = f"from layoutsel.building.device_probe import report; report({where!r})"
     try:
-        found = ask(code, f"the device of {unit!r}", {})
+        found = ask(code, f"the device of {where!r}", {})
     except LayoutselError as error:
-        raise DeviceError(str(error), device=parse_placed_unit(unit)[1]) from error
+        raise DeviceError(str(error), device=parse_placed_unit(where)[1]) from error
     return from_json(DevicePeaks, found, file="probe")
 
 
-def _name(unit: str, identity: str) -> str:
-    return f"device-{unit}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+def _name(where: str, identity: str) -> str:
+    """Name of the file; alike devices of one kind share it."""
+    kind = parse_placed_unit(where)[1].kind
+    return f"device-peaks-{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

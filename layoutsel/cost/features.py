@@ -82,8 +82,8 @@ class PricingQuestion:
 
     @property
     def device(self) -> DevicePeaks | None:
-        """The device that the decision's unit computes on; None if that is the host."""
-        return self.profile.devices.get(self.decision.unit)
+        """The device that the decision is for; None if that is the host."""
+        return self.profile.device(self.decision.device)
 
 
 @dataclass(frozen=True)

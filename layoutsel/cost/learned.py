@@ -28,7 +28,8 @@ from layoutsel.cost.model import BoundaryPart, CostModel, Question, under
 from layoutsel.cost.model_card import ModelCard
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, parse_placed_unit
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 
 FORMAT_VERSION = 2
@@ -167,51 +168,53 @@ class LearnedCost(CostModel):
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
         """Cost of one run of each sub-graph; less certain where the model has seen nothing like it.
 
-        Each unit's boosters are called once for all of its questions.
+        A unit's boosters are called once for all questions of one device.
         """
         answers: dict[int, Cost | Infeasible] = {}
-        for unit, numbers in _grouped(questions, self._unit_of).items():
+        for where, numbers in _grouped(questions, self._placed_unit_of).items():
             asked = [questions[number] for number in numbers]
-            priced = self._predicted(unit, asked) if unit else self._roofline.subgraphs(asked)
+            priced = self._predicted(where, asked) if where else self._roofline.subgraphs(asked)
             answers.update(zip(numbers, priced, strict=True))
         return [answers[number] for number in range(len(questions))]
 
-    def _unit_of(self, question: Question) -> str:
-        """The unit whose boosters answer; empty where the roofline does."""
-        unit = question.decision.unit
-        return unit if unit in self.model.parts and self._knows(question.decision) else ""
+    def _placed_unit_of(self, question: Question) -> str:
+        """The placed unit whose boosters answer; empty where the roofline does."""
+        decision = question.decision
+        is_known = decision.unit in self.model.parts and self._knows(decision)
+        return decision.placed_unit if is_known else ""
 
-    def _predicted(self, unit: str, questions: Sequence[Question]) -> Iterator[Cost]:
+    def _predicted(self, where: str, questions: Sequence[Question]) -> Iterator[Cost]:
+        unit, device = parse_placed_unit(where)
         asked = [features.PricingQuestion(q.workload, q.decision, self.profile) for q in questions]
         rows, margins = features.feature_table(asked)
         values, errors = self.model.parts[unit].predict(rows, margins)
         values = values + self._correction(unit, rows)
-        familiar = self._familiar(unit)
+        familiar = self._familiar(unit, device)
         for question, value, error in zip(questions, values, errors, strict=True):
             doubt = math.hypot(error, *familiar.doubts(question.workload, question.decision))
             cost = question.workload.cost(_time(value, doubt), question.decision)
             yield under(cost, question.conditions, self.conditions)
 
-    def _familiar(self, unit: str) -> Familiar:
-        card, device = self.model.card.parts[unit], unit in self.model.card.device_features
-        return Familiar.of(card, machine=self._knows_where(unit), device=device)
+    def _familiar(self, unit: str, device: DeviceId) -> Familiar:
+        card, on_device = self.model.card.parts[unit], unit in self.model.card.device_features
+        return Familiar.of(card, machine=self._knows_where(unit, device), device=on_device)
 
     def _knows(self, decision: Decision) -> bool:
         """True if its unit's part can predict `decision`: a model of one device cannot extrapolate to others."""
         card, unit = self.model.card, decision.unit
-        on_device = unit in self.profile.devices
+        on_device = self.profile.device(decision.device) is not None
         if decision.precision not in card.parts[unit].forms:
             return False
         if on_device != (unit in card.device_features):
             return False
         several = len(card.parts[unit].machines) > 1
-        return not on_device or several or self._knows_where(unit)
+        return not on_device or several or self._knows_where(unit, decision.device)
 
-    def _knows_where(self, unit: str) -> bool:
-        device = self.profile.devices.get(unit)
-        if device is None:
+    def _knows_where(self, unit: str, device: DeviceId) -> bool:
+        peaks = self.profile.device(device)
+        if peaks is None:
             return self.knows_machine
-        return device.name in self.model.card.parts[unit].machines
+        return peaks.name in self.model.card.parts[unit].machines
 
     def _correction(self, unit: str, rows: np.ndarray) -> np.ndarray | float:
         if unit not in self.adaptation.weights:

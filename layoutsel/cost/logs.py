@@ -103,7 +103,9 @@ def _machines(
         try:
             described = json.loads(text)
             parts = {
-                part: described.pop(part) for part in ("peaks", "devices") if part in described
+                part: described.pop(part)
+                for part in ("peaks", "devices", "links")
+                if part in described
             }
             profiles[fingerprint, threads] = MachineProfile.read({"machine": described, **parts})
         except UNREADABLE:

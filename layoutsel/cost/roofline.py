@@ -30,9 +30,10 @@ from layoutsel.core.workload import (
 )
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.cost.links import Links
 from layoutsel.cost.model import TRANSFORM, BoundaryPart, CostModel, Question, under
 from layoutsel.cost.peaks import MachinePeaks
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, parse_placed_unit
 
 if TYPE_CHECKING:
     from layoutsel.cost.samples import MachineProfile
@@ -130,12 +131,15 @@ class RooflineCost(CostModel):
     peaks: MachinePeaks
     efficiencies: Mapping[tuple[str, str], Efficiency] = field(default_factory=lambda: EFFICIENCIES)
     devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
-    """By the unit that computes on them."""
+    """By :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    links: Links = field(default_factory=Links)
+    """Links between the memories of the host and the devices."""
 
     @classmethod
     def of(cls, profile: MachineProfile) -> RooflineCost:
         """The roofline of a machine and its devices."""
-        return cls(peaks=profile.peaks, devices=profile.devices)
+        links = Links.of(profile.links)
+        return cls(peaks=profile.peaks, devices=profile.devices, links=links)
 
     def efficiency(self, decision: Decision) -> Efficiency:
         """Pick the most specific entry for the decision's unit and layout."""
@@ -163,7 +167,7 @@ class RooflineCost(CostModel):
 
     def time_us(self, workload: Workload, decision: Decision) -> float:
         """Complexity score of a sub-graph, microseconds."""
-        ceilings = self.devices.get(decision.unit, self.peaks)
+        ceilings = self.devices.get(decision.device.target_name, self.peaks)
         return complexity_score(workload, decision, ceilings, self.efficiency(decision))
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
@@ -186,9 +190,10 @@ class RooflineCost(CostModel):
         return 2 * tensor.bytes / (0.5 * gbps) * 1e-3 + self.peaks.launch_us
 
     def _crossing_us(self, tensor: BoundaryTensor, source: str, destination: str) -> float:
-        """A copy over the link of each device that is an end; else a launch: one CPU's units pass by reference."""
-        links = [self.devices[unit] for unit in (source, destination) if unit in self.devices]
-        return sum(link.copy_us(tensor.bytes) for link in links) or self.peaks.launch_us
+        """A copy over the links between two devices; else a launch: one CPU's units pass by reference."""
+        here, there = parse_placed_unit(source)[1], parse_placed_unit(destination)[1]
+        copy_us = self.links.copy_us(here, there, tensor.bytes)
+        return self.peaks.launch_us if copy_us is None else copy_us
 
 
 def _estimate(us: float, spread: float = _SPREAD) -> Estimate:

@@ -9,11 +9,15 @@ from typing import Any
 
 from layoutsel import documents
 from layoutsel.core.workload import BoundaryTensor, Workload
+from layoutsel.cost import old_machines
 from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.cost.links import Link, missing_links
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.machine import Machine
-from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
+from tvm_passes.devices import HOST_DEVICE, DeviceId
+from tvm_passes.errors import LayoutselError
 
 _NOISE = 0.05
 """Relative spread at which a sample counts half as much as a quiet one."""
@@ -26,11 +30,26 @@ class MachineProfile:
     machine: Machine
     peaks: MachinePeaks
     devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
-    """Devices with a memory of their own, by the unit that computes on them, such as ``opencl``."""
+    """Devices with a memory of their own, by :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    links: tuple[Link, ...] = ()
+    """Links between the memories of the host and the devices, in both directions; between devices if they have any."""
+
+    def __post_init__(self) -> None:
+        known = {HOST_DEVICE, *map(DeviceId.named, self.devices)}
+        for link in self.links:
+            if not {link.source, link.destination} <= known:
+                raise LayoutselError(f"link {link}: got a device that the machine does not have")
+        for source, destination in missing_links(sorted(known - {HOST_DEVICE}), self.links):
+            raise LayoutselError(
+                f"the machine has no link from {source} to {destination}: expected links in both directions "
+                f"between the host and each device"
+            )
 
     @classmethod
     def read(cls, value: Any, *, file: str = "document") -> MachineProfile:
-        """Read what JSON has of a profile; ``devices``, and what may be None of them, may be absent.
+        """Read what JSON has of a profile; ``devices``, what may be None of them, and ``links`` may be absent.
+
+        Older files have the link to the host as fields of each device.
 
         Raises
         ------
@@ -38,16 +57,22 @@ class MachineProfile:
             At the first thing that does not fit.
         """
         if isinstance(value, dict):
-            devices = value.get("devices", {})
-            if isinstance(devices, dict):
-                devices = {unit: _with_all_fields(device) for unit, device in devices.items()}
-            value = {**value, "devices": devices}
-        return documents.from_json(cls, value, file=file)
+            value = old_machines.upgraded({"devices": {}, "links": [], **value}, file)
+        try:
+            return documents.from_json(cls, value, file=file)
+        except documents.DocumentError:
+            raise
+        except LayoutselError as error:
+            raise LayoutselError(f"{file}: {error}") from error
 
     @classmethod
     def load(cls, file: Path) -> MachineProfile:
         """Read a machine's file; errors as of :meth:`read`."""
         return cls.read(documents.load_json(file), file=str(file))
+
+    def device(self, device: DeviceId) -> DevicePeaks | None:
+        """Peaks of a device with a memory of its own; None for others."""
+        return self.devices.get(device.target_name)
 
     @property
     def threads(self) -> int:
@@ -183,11 +208,13 @@ def quietest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(best.values())
 
 
-def _with_all_fields(device: Any) -> Any:
-    return {"half_gflops": None, "target": None, **device} if isinstance(device, dict) else device
-
-
 def noise_weight(us: float, spread_us: float) -> float:
     """1 for a quiet sample, less for a noisy one, by :data:`_NOISE`."""
     relative = spread_us / us if us > 0 else 1.0
     return 1.0 / (1.0 + (relative / _NOISE) ** 2)
+
+
+def joins_device(profile: MachineProfile, *placed_units: str) -> bool:
+    """True if any of some placed units has a memory of its own on a machine."""
+    devices = (parse_placed_unit(unit)[1] for unit in placed_units)
+    return any(profile.device(device) is not None for device in devices)

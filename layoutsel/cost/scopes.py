@@ -1,8 +1,8 @@
 """Which versions a measurement depends on.
 
 A version's name may start with a scope, such as ``onednn:plugin`` or ``cpu.winograd:code``: it matters to what runs
-within that scope alone. A scope is a compute unit, or a family of kernels within one. A name without a scope, such as
-``apache-tvm``, matters to everything.
+within that scope alone. A scope is a compute unit, a unit on one of its devices (``cuda@1``), or a family of kernels
+within a unit. A name without a scope, such as ``apache-tvm``, matters to everything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from layoutsel.core.workload import Workload
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, parse_placed_unit
 
 DEPTHWISE = "depthwise"
 """Kernel of a convolution whose filters each see one channel; the other kernels are named by their anchor."""
@@ -67,7 +67,7 @@ def kernel_of(work: Workload) -> str:
 
 def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
     """Scopes of a sub-graph under a decision; `kernel` as of :func:`kernel_of`, empty where it is unknown."""
-    units = {decision.unit, *HOSTED.get(decision.unit, ())}
+    units = {decision.unit, decision.placed_unit, *HOSTED.get(decision.unit, ())}
     if decision.unit != "cpu":
         return frozenset(units)
     if decision.algorithm in ALGORITHMS:
@@ -78,8 +78,11 @@ def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
 
 
 def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
-    """Scopes of a ``transform`` between two layouts, or of a ``crossing`` between two units."""
-    return TRANSFORM if kind == "transform" else frozenset({source, destination})
+    """Scopes of a ``transform`` between two layouts, or of a ``crossing`` between two placed units."""
+    if kind == "transform":
+        return TRANSFORM
+    ends = source, destination
+    return frozenset({*ends, *(parse_placed_unit(end)[0] for end in ends)})
 
 
 def within(versions: Mapping[str, str], scopes: frozenset[str]) -> dict[str, str]:

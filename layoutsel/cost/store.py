@@ -19,7 +19,7 @@ from typing import Any
 import platformdirs
 
 from layoutsel.core.workload import BoundaryTensor, Cost, Infeasible, Workload
-from layoutsel.cost import residuals, scopes
+from layoutsel.cost import old_machines, residuals, scopes
 from layoutsel.cost.database import Database
 from layoutsel.cost.residuals import ResidualRow
 from layoutsel.device.outcome import Failure, Outcome, Timing
@@ -154,21 +154,27 @@ class Store:
 
     def describe_machine(self, description: Mapping[str, Any]) -> None:
         """Keep what the machine of this context is; devices that were described before stay described."""
-        devices = {**self._described_devices(), **description.get("devices", {})}
-        described = json.dumps({**description, "devices": devices})
+        before = self._described()
+        devices = {**before.get("devices", {}), **description.get("devices", {})}
+        links = [*before.get("links", []), *description.get("links", [])]
+        distinct = {(link["source"], link["destination"]): link for link in links}
+        parts = {"devices": devices, "links": list(distinct.values())}
+        described = json.dumps({**description, **parts})
         self._query(
             "INSERT OR REPLACE INTO machine VALUES (?,?,?)",
             (self.context.machine, self.context.threads, described),
         )
 
-    def _described_devices(self) -> dict[str, Any]:
+    def _described(self) -> dict[str, Any]:
+        """What was kept of the machine before, with links in the present form."""
         rows = self._query(
             "SELECT description FROM machine WHERE machine=? AND threads=?",
             (self.context.machine, self.context.threads),
         )
         try:
-            return dict(json.loads(rows[0][0])["devices"])
-        except (IndexError, KeyError, TypeError, ValueError):
+            kept = {"devices": {}, "links": [], **json.loads(rows[0][0])}
+            return old_machines.upgraded(kept, str(self.path))
+        except (IndexError, KeyError, TypeError, ValueError, LayoutselError):
             return {}  # none before, or nothing that can be read
 
     def cost(self, key: str, decision: Decision, kernel: str = "") -> Cost | Infeasible | None:

@@ -19,8 +19,9 @@ from layoutsel.cost.learned import (
     feature_names,
     hash_of,
 )
+from layoutsel.cost.model import CROSSING
 from layoutsel.cost.model_card import ModelCard, PartCard
-from layoutsel.cost.samples import BoundarySample, Dataset, Sample
+from layoutsel.cost.samples import BoundarySample, Dataset, Sample, joins_device
 from tvm_passes.errors import LayoutselError
 
 FOLDS = 5
@@ -98,7 +99,7 @@ def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
 
 def _device(sample: Sample) -> str | None:
     """Name of the device that a sample was measured on; None if that is the host."""
-    device = sample.provenance.profile.devices.get(sample.decision.unit)
+    device = sample.provenance.profile.device(sample.decision.device)
     return device.name if device is not None else None
 
 
@@ -170,9 +171,8 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, SeenNames]]:
 
 def is_copy(boundary: BoundarySample) -> bool:
     """True if it is between memories: what that takes is the link's business."""
-    return not {boundary.source, boundary.destination}.isdisjoint(
-        boundary.provenance.profile.devices
-    )
+    ends = boundary.source, boundary.destination
+    return boundary.kind == CROSSING and joins_device(boundary.provenance.profile, *ends)
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from layoutsel.core.files import write_text
 from tvm_passes.decision import Decision
-from tvm_passes.errors import IllegalDecision, LayoutselError
+from tvm_passes.devices import DeviceId
+from tvm_passes.errors import IllegalDecision, IllegalDevice, LayoutselError
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class DocumentError(LayoutselError):
 
 def to_json(value: Any) -> Any:
     """Turn `value`, made of dataclasses, mappings, tuples and scalars, into JSON's types."""
-    if isinstance(value, Decision):
+    if isinstance(value, Decision | DeviceId):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
@@ -100,8 +101,8 @@ def _refuse_constant(name: str) -> float:
 
 def _read(type_: Any, value: Any, file: str, path: str) -> Any:
     origin = typing.get_origin(type_)
-    if type_ is Decision:
-        return _read_decision(value, file, path)
+    if type_ in _TEXTS:
+        return _read_text(type_, value, file, path)
     if dataclasses.is_dataclass(type_):
         return _read_dataclass(type_, value, file, path)
     if origin in (typing.Union, types.UnionType):
@@ -122,14 +123,14 @@ def _read(type_: Any, value: Any, file: str, path: str) -> Any:
     return float(value) if type_ is float else value
 
 
-def _read_decision(value: Any, file: str, path: str) -> Decision:
-    _require(isinstance(value, str), value, "a decision such as 'onednn:NHWC'", file, path)
+def _read_text(type_: Any, value: Any, file: str, path: str) -> Any:
+    """Read a value that documents write as one string."""
+    example, form = _TEXTS[type_]
+    _require(isinstance(value, str), value, example, file, path)
     try:
-        return Decision.parse(value)
-    except IllegalDecision as error:
-        raise DocumentError(
-            file, path, repr(value), "unit:layout[:precision[:algorithm]]"
-        ) from error
+        return type_.parse(value)
+    except (IllegalDecision, IllegalDevice) as error:
+        raise DocumentError(file, path, repr(value), form) from error
 
 
 def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
@@ -186,6 +187,14 @@ def is_number(value: Any) -> bool:
         return False
 
 
+_TEXTS: dict[Any, tuple[str, str]] = {
+    Decision: (
+        "a decision such as 'onednn:NHWC'",
+        "unit[@[node/]index]:layout[:precision[:algorithm]]",
+    ),
+    DeviceId: ("a device such as 'cuda/1'", "[node/]kind/index"),
+}
+"""Types that are written as one string: an example and the form of it."""
 _SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a string", lambda v: isinstance(v, str)),
     int: ("an integer", _is_integer),

@@ -14,7 +14,7 @@ from layoutsel.cost import boundary_features
 from layoutsel.cost.model import BoundaryPart
 from layoutsel.cost.place import HOST
 from layoutsel.cost.roofline import RooflineCost
-from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample
+from layoutsel.cost.samples import Dataset, MachineProfile, RecordedModel, Sample, joins_device
 from layoutsel.cost.training import (
     FEWEST,
     Table,
@@ -115,7 +115,8 @@ class PlannedModel:
         def price(kind: str, tensor: BoundaryTensor, source: str, destination: str) -> float:
             if kind == "crossing" and HOST in (source, destination):
                 return 0.0
-            if booster is None or not {source, destination}.isdisjoint(profile.devices):
+            is_copied = kind == "crossing" and joins_device(profile, source, destination)
+            if booster is None or is_copied:
                 return roofline.step_us(BoundaryPart(kind, tensor, source, destination))
             asked = boundary_features.AskedBoundary(kind, source, destination, tensor, profile)
             rows, margins = boundary_features.feature_table([asked])

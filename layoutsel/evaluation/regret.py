@@ -10,11 +10,11 @@ import numpy as np
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import BoundaryTensor, Cost
-from layoutsel.cost.place import HOST
+from layoutsel.cost.place import HOST, Place
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate
 from layoutsel.planning.hybrid import refine
-from layoutsel.planning.prices import price_tensors
+from layoutsel.planning.prices import UnpricedBoundary, price_all
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
@@ -104,28 +104,31 @@ def recorded_problem(
         nodes.append(PricedSubgraph(id=node.id, options=tuple(options)))
     return PlanningProblem(
         nodes=tuple(nodes),
-        tensors=price_tensors(
-            model.tensors,
-            nodes,
-            lambda tensor, s, d: boundary("transform", tensor_spec(tensor), s, d),
-            lambda tensor, s, d: _crossing(boundary, tensor_spec(tensor), s, d),
-            lambda tensor, s, d: boundary("crossing", tensor_spec(tensor), _unit(s), _unit(d)),
+        tensors=price_all(
+            model.tensors, nodes, lambda unpriced: [_priced(boundary, one) for one in unpriced]
         ),
         model_name=model.name,
     )
 
 
-def _crossing(
-    boundary: PriceBoundary, tensor: BoundaryTensor, source: str, destination: str
-) -> float:
-    """Nothing between units that run alike."""
-    ends = [BACKENDS[end].runtime if end in BACKENDS else end for end in (source, destination)]
-    return boundary("crossing", tensor, *ends) if ends[0] != ends[1] else 0.0
+def _priced(boundary: PriceBoundary, asked: UnpricedBoundary) -> float:
+    """Microseconds; nothing between units that run alike."""
+    tensor = tensor_spec(asked.tensor)
+    if asked.kind == "transform":
+        return boundary("transform", tensor, *asked.names)
+    end = _runtime if asked.kind == "crossing" else _copying_unit
+    source, destination = end(asked.source), end(asked.destination)
+    return boundary("crossing", tensor, source, destination) if source != destination else 0.0
 
 
-def _unit(memory: str) -> str:
-    """Whose copies stand for those of a memory: measured devices are named as their units are."""
-    return HOST_UNIT if memory == HOST else memory
+def _runtime(place: Place) -> str:
+    """The unit that a place's unit runs like."""
+    return BACKENDS[place.unit].runtime if place.unit in BACKENDS else place.unit
+
+
+def _copying_unit(place: Place) -> str:
+    """The placed unit whose copies stand for those of a memory."""
+    return HOST_UNIT if place.device.is_host else place.placed_unit
 
 
 def measured_costs(samples: Iterable[Sample]) -> dict[Key, Cost]:

@@ -36,7 +36,7 @@ from layoutsel.core.precision import F32, MODES, PrecisionMode
 from layoutsel.cost.graph import Subgraph
 from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST
+from tvm_passes.devices import HOST, DeviceId, kind_of_unit
 from tvm_passes.errors import Decline, UnitUnavailable
 from tvm_passes.targets import cross_target
 
@@ -116,8 +116,9 @@ def select(
         If a named unit is unknown, the machine lacks it or it offers none of the precisions.
     """
     known = units()
-    named = set(machine.devices) if (machine := cross_target()) else set()
-    if absent := sorted(named - set(known)):
+    machine = cross_target()
+    named = {DeviceId.named(name).kind for name in machine.devices} if machine else set()
+    if absent := sorted(named - {kind_of_unit(unit) for unit in known}):
         raise UnitUnavailable(
             f"the machine has a device {absent[0]!r}: expected those of units, {', '.join(known)}"
         )
@@ -125,7 +126,7 @@ def select(
         return {
             name: unit
             for name, unit in known.items()
-            if (unit.by_default or name in named)
+            if (unit.by_default or kind_of_unit(name) in named)
             and not _idle(unit, mode)
             and unit.unavailable() is None
         }

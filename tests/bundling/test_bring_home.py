@@ -12,6 +12,7 @@ from layoutsel.compile.versions import all_versions
 from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import store as store_of
 from layoutsel.cost import store_file
+from layoutsel.cost.links import Links
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.store import Context, Store
@@ -26,6 +27,7 @@ from layoutsel.device.results import (
     Results,
 )
 from tvm_passes.decision import Decision
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
 
 MACHINE = Machine(cpu="a board", cores=4, isa=("asimd",), caches={"L2": 1 << 19}, memory_gib=4)
@@ -42,6 +44,7 @@ WORK = Workload(
 TENSOR = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=64)
 LARGE = BoundaryTensor(shape=(1, 1 << 18), dtype="float32", bytes=1 << 20)
 CPU, OPENCL = Decision(unit="cpu"), Decision(unit="opencl")
+DEVICE = DeviceId("", "opencl", 0)
 IDENTITIES = {"opencl:device": CARD.identity}
 
 
@@ -153,8 +156,11 @@ def test_its_machine_can_be_planned_for(file, cache):
     card = profile.devices["opencl"]
     assert card.name == CARD.identity
     assert card.gflops == pytest.approx(4e6 / 50 / 1e3)
-    assert card.link_us == 20.0
-    assert card.link_gbps == pytest.approx(((1 << 20) - 64) / 500 / 1e3)
+    links = Links.of(profile.links).table
+    assert set(links) == {(HOST_DEVICE, DEVICE), (DEVICE, HOST_DEVICE)}
+    for link in links.values():  # one direction was measured, which stands for both
+        assert link.latency_us == 20.0
+        assert link.gbps == pytest.approx(((1 << 20) - 64) / 500 / 1e3)
 
 
 def test_devices_that_a_model_did_not_use_stay_known(file, cache):

@@ -101,8 +101,9 @@ def test_what_was_measured_there_is_used(model, machine, tmp_path):
 @pytest.mark.parametrize(
     ("devices", "expected"),
     [
-        ({"npu": {}}, "device 'npu' of the machine: got target 'npu'"),
-        ({"vulkan": {}}, "has a device 'vulkan': expected those of units, cpu, "),
+        ({"npu": {}}, "cannot read device 'npu': expected one of llvm, cuda, opencl"),
+        ({"cuda/0": {}}, "cannot read device 'cuda/0': expected one of llvm, cuda, opencl"),
+        ({"cuda/1": {"target": "nvidia/nothing"}}, "device 'cuda/1' of the machine: got target"),
         ({"cuda": {"target": "nvidia/nothing"}}, "got target 'nvidia/nothing'"),
         ({"cuda": {"target": "opencl"}}, "got a target of kind 'opencl'; expected 'cuda'"),
     ],

@@ -10,10 +10,12 @@ from learning import boundaries, profile, samples, workloads
 from layoutsel.cost import features
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
+from layoutsel.cost.links import both_ways
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.training import TrainingOptions, tables, train
 from tvm_passes.decision import Decision
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
 
 QUICK = TrainingOptions(rounds=120, quantile_rounds=20, depth=5, rate=0.1)
@@ -24,12 +26,12 @@ CARD = DevicePeaks(
     gflops=9000.0,
     memory_gbps=700.0,
     launch_us=6.0,
-    link_gbps=12.0,
-    link_us=9.0,
 )
 HOST = profile()
-MACHINE = replace(HOST, devices={"opencl": CARD})
-ELSEWHERE = replace(HOST, devices={"opencl": replace(CARD, name="another card", gflops=18_000.0)})
+LINKS = both_ways(HOST_DEVICE, DeviceId("", "opencl", 0), latency_us=9.0, gbps=12.0)
+MACHINE = replace(HOST, devices={"opencl": CARD}, links=LINKS)
+OTHER_CARD = replace(CARD, name="another card", gflops=18_000.0)
+ELSEWHERE = replace(MACHINE, devices={"opencl": OTHER_CARD})
 OPENCL = Decision(unit="opencl", layout="NCHW")
 
 
@@ -76,7 +78,7 @@ def test_a_device_that_nobody_measured_is_the_rooflines(model):
 def test_several_devices_tell_of_another():
     both = measured() + measured(ELSEWHERE, seed=5)
     cost = LearnedCost(train(Dataset(samples=both), QUICK), MACHINE)
-    third = replace(HOST, devices={"opencl": replace(CARD, name="a third card")})
+    third = replace(MACHINE, devices={"opencl": replace(CARD, name="a third card")})
     work = workloads(1, seed=9)[0]
     known, unknown = (
         LearnedCost(cost.model, where).subgraph(work, OPENCL) for where in (MACHINE, third)

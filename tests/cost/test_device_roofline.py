@@ -9,9 +9,11 @@ from learning import convolution, profile
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
+from layoutsel.cost.links import Link, Links, both_ways
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost
-from tvm_passes.decision import Decision
+from tvm_passes.decision import Decision, parse_placed_unit
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 
 CARD = DevicePeaks(
@@ -22,17 +24,23 @@ CARD = DevicePeaks(
     half_gflops=80_000.0,
     memory_gbps=1000.0,
     launch_us=5.0,
-    link_gbps=10.0,
-    link_us=8.0,
 )
-OTHER = dataclasses.replace(CARD, link_us=2.0, half_gflops=None)
+OTHER = dataclasses.replace(CARD, half_gflops=None)
+HOST, FIRST, SECOND, CUDA = map(DeviceId.parse, ("cpu/0", "opencl/0", "opencl/1", "cuda/0"))
+LINKS = (
+    *both_ways(HOST, FIRST, latency_us=8.0, gbps=10.0),
+    *both_ways(HOST, SECOND, latency_us=8.0, gbps=10.0),
+    *both_ways(HOST, CUDA, latency_us=2.0, gbps=10.0),
+)
 WHOLE = {(ANY, ANY): Efficiency(compute=1.0, bandwidth=1.0, spread=2.0)}
 OPENCL = Decision(unit="opencl", layout="NCHW")
 
 
-def model(**changed):
-    devices = {"opencl": dataclasses.replace(CARD, **changed), "cuda": OTHER}
-    return RooflineCost(peaks=profile().peaks, devices=devices, efficiencies=WHOLE)
+def model(links=LINKS, **changed):
+    devices = {"opencl": dataclasses.replace(CARD, **changed), "opencl/1": CARD, "cuda": OTHER}
+    return RooflineCost(
+        peaks=profile().peaks, devices=devices, efficiencies=WHOLE, links=Links.of(links)
+    )
 
 
 def us(work, decision=OPENCL, **changed):
@@ -71,12 +79,14 @@ def test_an_estimate_is_as_uncertain_as_its_efficiency():
     assert cost.source == "roofline"
 
 
+def crossing(nbytes, *ends, links=LINKS):
+    spec = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=nbytes)
+    places = (Place("NCHW", *parse_placed_unit(end)) for end in ends)
+    return model(links).boundary(spec, *places).us
+
+
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
 def test_links(one, other):
-    def crossing(nbytes, *ends):
-        spec = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=nbytes)
-        return model().boundary(spec, *(Place(unit=unit) for unit in ends)).us
-
     assert crossing(one, "opencl", "opencl") == 0
     assert crossing(one, "cpu", "onednn") == profile().peaks.launch_us
     assert crossing(one, "cpu", "opencl") == pytest.approx(8 + one * 1e-4)
@@ -86,8 +96,43 @@ def test_links(one, other):
     assert (crossing(one, "cpu", "cuda") <= crossing(other, "cpu", "cuda")) == (one <= other)
 
 
-@pytest.mark.parametrize("field", ["gflops", "memory_gbps", "launch_us", "link_us", "half_gflops"])
+@pytest.mark.parametrize("field", ["gflops", "memory_gbps", "launch_us", "half_gflops"])
 def test_peaks_are_above_nothing(field):
     for value in (0.0, -1.0):
         with pytest.raises(LayoutselError, match="not a device's peaks"):
             dataclasses.replace(CARD, **{field: value})
+
+
+@given(st.integers(0, 2**40))
+def test_copies_between_devices_of_a_kind_take_the_direct_link_if_there_is_one(nbytes):
+    ends = ("opencl", "opencl@1")
+    through = crossing(nbytes, "opencl", "cpu") + crossing(nbytes, "cpu", "opencl@1")
+    assert crossing(nbytes, *ends) == pytest.approx(through)
+    direct = (*LINKS, Link(source=FIRST, destination=SECOND, latency_us=1.0, gbps=100.0))
+    assert crossing(nbytes, *ends, links=direct) == pytest.approx(1.0 + nbytes * 1e-5)
+    assert crossing(nbytes, *reversed(ends), links=direct) == pytest.approx(through)
+
+
+def test_links_have_two_directions():
+    there = Link(source=HOST, destination=FIRST, latency_us=1.0, gbps=1.0)
+    back = Link(source=FIRST, destination=HOST, latency_us=3.0, gbps=2.0)
+    assert crossing(1000, "cpu", "opencl", links=(there, back)) == pytest.approx(2.0)
+    assert crossing(1000, "opencl", "cpu", links=(there, back)) == pytest.approx(3.5)
+
+
+def test_every_device_has_its_own_ceilings():
+    work = convolution(256, 256, 56, 3)
+    slower = model(gflops=5_000.0)
+    assert slower.estimate(work, OPENCL).us - 5 == pytest.approx(work.flops / 5_000 * 1e-3)
+    second = Decision.parse("opencl@1:NCHW")
+    assert slower.estimate(work, second).us - 5 == pytest.approx(work.flops / 10_000 * 1e-3)
+
+
+@pytest.mark.parametrize("field", ["latency_us", "gbps"])
+def test_links_take_time(field):
+    link = Link(source=HOST, destination=FIRST, latency_us=1.0, gbps=1.0)
+    for value in (0.0, -1.0):
+        with pytest.raises(LayoutselError, match="not a link"):
+            dataclasses.replace(link, **{field: value})
+    with pytest.raises(LayoutselError, match="not a link"):
+        dataclasses.replace(link, destination=HOST)

@@ -9,9 +9,11 @@ from learning import profile, samples
 from layoutsel import documents
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.cost.links import Links, both_ways
 from layoutsel.cost.logs import read_store
 from layoutsel.cost.samples import Dataset, MachineProfile
 from layoutsel.cost.store import Context, Store, Timing
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
 
 DEVICE = DevicePeaks(
@@ -21,10 +23,10 @@ DEVICE = DevicePeaks(
     gflops=15000.0,
     memory_gbps=1200.0,
     launch_us=5.0,
-    link_gbps=20.0,
-    link_us=10.0,
 )
-MACHINE = dataclasses.replace(profile(), devices={"opencl": DEVICE})
+OPENCL = DeviceId("", "opencl", 0)
+LINKS = both_ways(HOST_DEVICE, OPENCL, latency_us=10.0, gbps=20.0)
+MACHINE = dataclasses.replace(profile(), devices={"opencl": DEVICE}, links=LINKS)
 
 
 def written(tmp_path, change=lambda document: None):
@@ -42,15 +44,62 @@ def test_a_file_says_what_the_profile_is(tmp_path):
 def test_what_is_optional_may_be_absent(tmp_path):
     without = written(tmp_path, lambda d: d["devices"]["opencl"].pop("half_gflops"))
     assert MachineProfile.load(without) == MACHINE
-    older = written(tmp_path, lambda d: d.pop("devices"))
+    older = written(tmp_path, lambda d: (d.pop("devices"), d.pop("links")))
     assert MachineProfile.load(older) == profile()
+
+
+def as_older(document):
+    """The form of files from before links were a table."""
+    del document["links"]
+    document["devices"]["opencl"] |= {"link_us": 10.0, "link_gbps": 20.0}
+
+
+def test_older_files_are_read(tmp_path):
+    assert MachineProfile.load(written(tmp_path, as_older)) == MACHINE
+
+
+def with_second(document):
+    """Two devices of one kind, with a direct link in one direction."""
+    document["devices"]["opencl/1"] = document["devices"]["opencl"]
+    ends = [("cpu/0", "opencl/1"), ("opencl/1", "cpu/0"), ("opencl/0", "opencl/1")]
+    for source, destination in ends:
+        link = {"source": source, "destination": destination, "latency_us": 1.0, "gbps": 50.0}
+        document["links"].append(link)
+
+
+def test_several_devices_of_one_kind(tmp_path):
+    machine = MachineProfile.load(written(tmp_path, with_second))
+    second = DeviceId("", "opencl", 1)
+    assert machine.device(second) == machine.device(OPENCL) == DEVICE
+    assert machine.device(HOST_DEVICE) is machine.device(DeviceId("", "cuda", 0)) is None
+    links = Links.of(machine.links)
+    assert links.copy_us(OPENCL, second, 1000) == pytest.approx(1.02)
+    assert links.copy_us(second, OPENCL, 1000) == pytest.approx(1.02 + 10.05)
+    again = json.loads(json.dumps(documents.to_json(machine)))
+    assert MachineProfile.read(again) == machine
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (lambda d: d.pop("peaks"), r"\$\.peaks: got nothing"),
-        (lambda d: d["devices"]["opencl"].pop("link_us"), r"\$\.devices\.opencl\.link_us"),
+        (
+            lambda d: (as_older(d), d["devices"]["opencl"].pop("link_us")),
+            r"\$\.devices\.opencl\.link_us: got nothing; expected this field, or entries of \$\.links",
+        ),
+        (lambda d: d.pop("links"), "no link from cpu/0 to opencl/0: expected links in both direct"),
+        (lambda d: d["links"].pop(), "no link from opencl/0 to cpu/0"),
+        (lambda d: d["links"][0].pop("gbps"), r"\$\.links\[0\]\.gbps: got nothing"),
+        (
+            lambda d: d["links"][0].update(source="gpu"),
+            r"\$\.links\[0\]\.source: got 'gpu'; expected",
+        ),
+        (lambda d: d["links"][0].update(gbps=0), "not a link"),
+        (
+            lambda d: d["links"][0].update(source="cuda/0"),
+            "a device that the machine does not have",
+        ),
+        (lambda d: d.update(links={}), r"\$\.links: got \{\}"),
         (lambda d: d["devices"]["opencl"].update(gflops="fast"), r"opencl\.gflops: got \"fast\""),
         (lambda d: d["devices"].update(cuda=7), r"\$\.devices\.cuda: got 7"),
         (lambda d: d.update(devices=[]), r"\$\.devices: got \[\]"),

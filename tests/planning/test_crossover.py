@@ -11,6 +11,7 @@ from problems import brute_force
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import DevicePeaks
+from layoutsel.cost.links import Links, both_ways
 from layoutsel.cost.place import HOST, Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.tensor import Tensor, TensorUse
@@ -19,6 +20,7 @@ from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 GPU = DevicePeaks(
     name="a card",
@@ -27,8 +29,6 @@ GPU = DevicePeaks(
     gflops=40_000.0,
     memory_gbps=800.0,
     launch_us=5.0,
-    link_gbps=10.0,
-    link_us=10.0,
 )
 PLACES = (("cpu", HOST), ("cuda", "cuda"))
 
@@ -75,9 +75,11 @@ def alone(problem, memory):
     return problem.cost(decisions).total_us
 
 
-def rooflines(batch, peaks=GPU):
+def rooflines(batch, link_gbps=10.0):
     """A network of four convolutions at a batch, on a CPU and a GPU."""
-    model = RooflineCost(peaks=profile().peaks, devices={"cuda": peaks})
+    cuda = DeviceId("", "cuda", 0)
+    links = Links.of(both_ways(HOST_DEVICE, cuda, latency_us=10.0, gbps=link_gbps))
+    model = RooflineCost(peaks=profile().peaks, devices={"cuda": GPU}, links=links)
     layers = [convolution(*sizes) for sizes in ((16, 16, 14), (16, 32, 7, 3), (32, 32, 7))]
     works = [
         replace(
@@ -93,7 +95,8 @@ def rooflines(batch, peaks=GPU):
         for w in works
     ]
     spec = BoundaryTensor(shape=(batch, 32, 7, 7), dtype="float32", bytes=batch * 4 * 32 * 49)
-    return times, model.boundary(spec, Place(unit="cpu"), Place(unit="cuda")).us
+    there = Place(unit="cuda", device=cuda)
+    return times, model.boundary(spec, Place(unit="cpu"), there).us
 
 
 time_us = st.floats(0.1, 1000.0)
@@ -157,5 +160,4 @@ def test_modelled_machines_cross_over():
     assert (gone[0], gone[-1]) == (0, 4)
     for problem in problems.values():
         assert solve(problem).cost_us == pytest.approx(brute_force(problem))
-    slower = replace(GPU, link_gbps=0.01)
-    assert not on_gpu(chain(*rooflines(256, slower)))
+    assert not on_gpu(chain(*rooflines(256, link_gbps=0.01)))

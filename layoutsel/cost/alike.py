@@ -1,0 +1,29 @@
+"""Devices that are alike: of one kind and identity, so that what is measured on one holds for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm_passes.devices import DeviceId
+
+
+def first_alike(identities: Mapping[DeviceId, str]) -> dict[DeviceId, DeviceId]:
+    """Map each device to the first one that is alike, by the identity of each."""
+    firsts: dict[tuple[str, str], DeviceId] = {}
+    for device in sorted(identities):
+        firsts.setdefault((device.kind, identities[device]), device)
+    return {device: firsts[device.kind, name] for device, name in identities.items()}
+
+
+def pair_alike(
+    source: DeviceId, destination: DeviceId, alike: Mapping[DeviceId, DeviceId]
+) -> tuple[DeviceId, DeviceId]:
+    """Choose the pair whose copies stand for those between two devices.
+
+    `alike` is as of :func:`first_alike`; a device that it lacks, such as the host, stands for itself.
+    """
+    ends = alike.get(source, source), alike.get(destination, destination)
+    if ends[0] != ends[1]:
+        return ends
+    second = min(d for d, first in alike.items() if first == ends[0] != d)
+    return ends[0], second

@@ -1,0 +1,61 @@
+"""Machine files of older versions, turned into documents of the present form.
+
+A damaged document stays damaged: reading it names the first thing that does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from layoutsel.documents import DocumentError
+from tvm_passes.devices import HOST_DEVICE, DeviceId
+from tvm_passes.errors import IllegalDevice
+
+_OPTIONAL: Mapping[str, Any] = {"half_gflops": None, "target": None}
+"""Fields of a device that files may leave out."""
+_LINK = {"link_us": "latency_us", "link_gbps": "gbps"}
+"""Fields of a device in older files, which hold for both directions, and the field of a link for each."""
+
+
+def upgraded(document: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Add what may be absent, and make the links of devices entries of ``links``.
+
+    Raises
+    ------
+    DocumentError
+        If a device has half of a link.
+    """
+    devices, links = document["devices"], document["links"]
+    if not isinstance(devices, dict) or not isinstance(links, list):
+        return dict(document)
+    known = {(one.get("source"), one.get("destination")) for one in links if isinstance(one, dict)}
+    made, found = {}, list(links)
+    for name, device in devices.items():
+        made[name] = device
+        if isinstance(device, dict):
+            made[name] = {**_OPTIONAL, **{k: v for k, v in device.items() if k not in _LINK}}
+            own = _links_of(name, device, file)
+            found += [one for one in own if (one["source"], one["destination"]) not in known]
+    return {**document, "devices": made, "links": found}
+
+
+def _links_of(name: str, device: Mapping[str, Any], file: str) -> list[dict[str, Any]]:
+    """Links to the host and back by the fields of an older file; none where it has no such field."""
+    present = [field for field in _LINK if field in device]
+    if not present:
+        return []
+    for field in _LINK:
+        if field not in device:
+            path = f"$.devices.{name}.{field}"
+            raise DocumentError(file, path, "nothing", "this field, or entries of $.links")
+    try:
+        there = str(DeviceId.named(name))
+    except IllegalDevice:
+        return []  # the profile itself refuses it
+    rates = {new: device[old] for old, new in _LINK.items()}
+    here = str(HOST_DEVICE)
+    return [
+        {"source": source, "destination": destination, **rates}
+        for source, destination in ((here, there), (there, here))
+    ]
