@@ -31,6 +31,12 @@ def check_legal(session: Session, decisions: Mapping[SubgraphId, Decision]) -> N
                 f"sub-graph {id_} is decided as {decision}: got unit {decision.unit!r}; "
                 f"expected one of {', '.join(session.units)}"
             )
+        present = session.devices_of(decision.unit)
+        if decision.device not in present:
+            raise IllegalDecision(
+                f"sub-graph {id_} is decided as {decision}: got device {decision.device}; expected one of "
+                f"{', '.join(map(str, present))}, which the machine has"
+            )
         supports = session.units[decision.unit].backend.supports
         with session.generating():
             decline = supports(session.functions[id_], decision)

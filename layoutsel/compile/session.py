@@ -38,7 +38,7 @@ from layoutsel.tuning.database import tuning_records
 from layoutsel.units.base import Unit, present_units, select
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.decision import Decision, SubgraphId, placed_unit
-from tvm_passes.devices import HOST, DeviceId, kind_of_unit
+from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId, kind_of_unit
 from tvm_passes.errors import LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.freed_memory import give_back
@@ -201,6 +201,13 @@ class Session:
         machine = self.described.fingerprint
         versions = {**all_versions(), **self._device_versions()}
         return Context(machine=machine, versions=versions, threads=self.threads)
+
+    def devices_of(self, unit: str) -> tuple[DeviceId, ...]:
+        """Devices of a unit on the machine that is planned for."""
+        if unit not in self.devices:
+            return (HOST_DEVICE,)
+        kind = kind_of_unit(unit)
+        return tuple(sorted(device for device in self.identities if device.kind == kind))
 
     @cached_property
     def identities(self) -> Mapping[DeviceId, str]:
