@@ -19,7 +19,7 @@ from layoutsel.building.candidate import build_candidate
 from layoutsel.building.measure import time_candidate
 from layoutsel.compile.session import Session
 from layoutsel.device.threads import set_threads
-from tvm_passes.amx.blocking import ALGORITHMS
+from tvm_passes.algorithms import algorithms_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
@@ -47,7 +47,10 @@ def rows(shape: str, threads: int) -> Iterator[dict[str, Any]]:
     function = session.functions[subgraph.id]
     decisions = [
         Decision(unit=unit, precision=precision, algorithm=algorithm)
-        for unit, algorithms in (("amx", tuple(ALGORITHMS)), ("onednn", ("direct",)))
+        for unit, algorithms in (
+            ("amx", tuple(one.name for one in algorithms_of("amx"))),
+            ("onednn", ("direct",)),
+        )
         for precision in ("bf16", "split-bf16")
         for algorithm in algorithms
     ]

@@ -18,13 +18,14 @@ from layoutsel.building.measure import time_candidate
 from layoutsel.compile.session import Session
 from layoutsel.cost.graph import Subgraph
 from layoutsel.device.threads import set_threads
-from tvm_passes.amx.blocking import ALGORITHMS
+from tvm_passes.algorithms import algorithms_of
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 
 TURNS = 5
 PRECISIONS = ("bf16", "split-bf16")
+ALGORITHMS = tuple(one.name for one in algorithms_of("amx"))
 ASKED = (
     *product(("amx",), ("NHWC", "NCHW32c"), PRECISIONS, ALGORITHMS),
     *product(("onednn",), ("NHWC", "NCHW32c", "NCHW16c"), PRECISIONS, ("direct",)),

@@ -11,6 +11,9 @@ from tvm_passes.errors import IllegalDecision
 
 SubgraphId = NewType("SubgraphId", str)
 
+DIRECT = "direct"
+"""Default algorithm, which every unit has."""
+
 _PLACED_UNIT = re.compile(rf"([^:@]+)(?:@(?:({NAME})/)?({NUMBER}))?", re.ASCII)
 
 
@@ -28,8 +31,8 @@ class Decision:
     """Name of a layout of :mod:`tvm_passes.layout`."""
     precision: str = "f32"
     """Arithmetic precision: ``f32``, ``bf16``, ``split-bf16``, or ``int8`` of a quantised model."""
-    algorithm: str = "direct"
-    """Algorithm within the unit, such as ``direct`` or ``winograd``."""
+    algorithm: str = DIRECT
+    """Name of an algorithm of :mod:`tvm_passes.algorithms`, such as ``direct`` or ``winograd``."""
     node: str = ""
     """Name of the node that it runs on; empty for this one."""
     index: int = 0
@@ -37,7 +40,7 @@ class Decision:
 
     def __str__(self) -> str:
         parts = [self.placed_unit, self.layout, self.precision, self.algorithm]
-        defaults = ["", "", "f32", "direct"]
+        defaults = ["", "", "f32", DIRECT]
         while len(parts) > 2 and parts[-1] == defaults[len(parts) - 1]:
             parts.pop()
         return ":".join(parts)

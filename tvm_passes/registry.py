@@ -91,9 +91,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             entries: dict[str, Entry] = {}
             for entry in self._own():
                 _add(entries, entry, self.concept)
-            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-                _add(entries, point.load(), self.concept)
+            # Other packages may read our own entries while they are imported.
             self._entries = entries
+            try:
+                for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+                    _add(entries, point.load(), self.concept)
+            except BaseException:
+                self._entries = None
+                raise
         return self._entries
 
 

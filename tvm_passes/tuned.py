@@ -21,8 +21,6 @@ from tvm.target import Target
 from tvm_passes.errors import BuildError
 from tvm_passes.tunable import Tunable
 
-ALGORITHM = "tuned"
-
 SCHEDULED = "tirx.is_scheduled"
 """TVM's attribute of code that no rule is to schedule any more."""
 

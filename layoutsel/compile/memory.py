@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from layoutsel.core.precision import SPLIT_BF16
 from layoutsel.cost.graph import Graph
+from tvm_passes.algorithms import algorithm_of
 from tvm_passes.decision import Decision, SubgraphId
 
 WEIGHTS = 3.0
@@ -18,8 +19,8 @@ FURTHER_BYTES = 234 << 20
 """… and this. Python, TVM and ONNX take some 245 MB before."""
 CODE_BYTES = 128 << 20
 """Memory of a plan besides its weights: mostly that of the process which generates its code, a few kernels at a time."""
-LARGER: Mapping[str, float] = {"winograd": 36 / 9, "winograd2": 16 / 9, SPLIT_BF16: 3 / 2}
-"""Size of packed weights in terms of their own, by algorithm or precision; 1 for all others."""
+LARGER: Mapping[str, float] = {SPLIT_BF16: 3 / 2}
+"""Size of packed weights relative to the plain ones, by precision; 1 for all others."""
 _STATUS = Path("/proc/self/statm")
 
 
@@ -52,7 +53,8 @@ class MemoryBudget:
 
     def packed_bytes(self, subgraph: SubgraphId, decision: Decision) -> int:
         """Bytes of a sub-graph's weights as a decision packs them, at most."""
-        larger = max(LARGER.get(word, 1.0) for word in (decision.algorithm, decision.precision))
+        by_algorithm = algorithm_of(decision.algorithm).packed_size
+        larger = max(by_algorithm, LARGER.get(decision.precision, 1.0))
         return int(larger * self.weights[subgraph])
 
     def has_room(

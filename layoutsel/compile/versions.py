@@ -6,12 +6,14 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import layoutsel
 import tvm_passes
-from layoutsel.compile.code_digest import ALL, Code
+from layoutsel.compile.code_digest import ALL, Code, Definition
 from layoutsel.device.machine import versions
+from tvm_passes.algorithms import ALGORITHMS, Algorithm
 from tvm_passes.backends import BACKENDS
 from tvm_passes.native import plugin_source
 from tvm_passes.operators import OPERATORS
@@ -49,25 +51,20 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu.reorder": ("tvm_passes.cpu.reorder:reorder",),
     "cpu.rows": ("tvm_passes.cpu.rows:plan_layer_norm", "tvm_passes.cpu.rows:plan_softmax"),
     "cpu.transposed": ("tvm_passes.cpu.plan_transposed:plan_transposed",),
-    "cpu.tuned": (
-        "tvm_passes.tuned:tuned_code",
-        "tvm_passes.tunable:tunable",
-        f"{_LEGALISATION}:{ALL}",
-    ),
     "cpu.window": ("tvm_passes.cpu.window:Window", "tvm_passes.cpu.depthwise:Depthwise"),
-    "cpu.winograd": ("tvm_passes.cpu.winograd:WinogradKernel",),
     "amx": ("tvm_passes.amx:plan_amx",),
     "onednn": ("tvm_passes.onednn:LowerOnednn",),
     "cuda": (*_DEVICE, "tvm_passes.cuda:compiling"),
     "opencl": _DEVICE,
 }
-"""Where the code of each scope starts. That of a unit ends where one of its families starts."""
+"""Where the code of units and of the kernels of default algorithms starts, by scope."""
 
 _GENERATED = ("cpu.generic", "cpu.tuned", "cuda", "opencl")
 """Scopes of code that TVM generates of legalised operators."""
 
 ELSEWHERE = (
-    # The table names every unit; each has a scope of its own.
+    # These tables name every unit and algorithm; each has a scope of its own.
+    "tvm_passes.algorithms:ALGORITHMS",
     "tvm_passes.backends:BACKENDS",
     # A sub-graph's structural hash, which is part of every key, says how it was partitioned.
     "tvm_passes.partition:PartitionSubgraphs",
@@ -87,7 +84,18 @@ def all_versions() -> dict[str, str]:
         **{f"{unit}:plugin": plugin_source(name, unit) for unit, name in PLUGINS.items()},
         **code_versions(),
         **_foreign_versions(),
+        **_foreign_algorithms(),
     }
+
+
+def roots() -> dict[str, tuple[str, ...]]:
+    """Where the code of each of our scopes starts. That of a unit ends where one of its families starts."""
+    found = dict(ROOTS)
+    for algorithm in ALGORITHMS.values():
+        if not _is_foreign(algorithm):
+            for family in _families(algorithm):
+                found[family] = (*found.get(family, ()), *algorithm.roots)
+    return found
 
 
 @cache
@@ -101,15 +109,16 @@ def code_versions() -> Mapping[str, str]:
 def code_digests(code: Code) -> dict[str, str]:
     """Digests by the name of a version: ``code`` matters to everything, ``cpu.winograd:code`` to one family."""
     return {
-        f"{scope}:code" if scope else "code": code.digest(roots, stops_of(scope))
-        for scope, roots in {"": MEASURING, **ROOTS}.items()
+        f"{scope}:code" if scope else "code": code.digest(starts, stops_of(scope))
+        for scope, starts in {"": MEASURING, **roots()}.items()
     }
 
 
 def stops_of(scope: str) -> tuple[str, ...]:
     """Where the code of a scope ends; that of the empty scope, which is common to all, where any other starts."""
     prefix = f"{scope}." if scope else ""
-    return (*ELSEWHERE, *(r for inner in ROOTS if inner.startswith(prefix) for r in ROOTS[inner]))
+    inner = [starts for one, starts in roots().items() if one.startswith(prefix)]
+    return (*ELSEWHERE, *chain.from_iterable(inner))
 
 
 def _foreign_versions() -> dict[str, str]:
@@ -132,8 +141,41 @@ def _foreign_versions() -> dict[str, str]:
     return {**units, **operators}
 
 
+def _foreign_algorithms() -> dict[str, str]:
+    """Digests of the algorithms that other packages add: their code, and what it takes of ours."""
+    return {
+        f"{family}:{algorithm.name}": _foreign_algorithm(algorithm)
+        for algorithm in ALGORITHMS.values()
+        if _is_foreign(algorithm)
+        for family in _families(algorithm)
+    }
+
+
+def _foreign_algorithm(algorithm: Algorithm) -> str:
+    modules = [Definition.parse(root).module for root in algorithm.roots]
+    packages = dict(map(_package_of, (*modules, "tvm_passes")))
+    return Code(packages).digest([f"{module}:{ALL}" for module in modules], ELSEWHERE)
+
+
+def _families(algorithm: Algorithm) -> list[str]:
+    return list(chain.from_iterable(map(algorithm.families, algorithm.units)))
+
+
+def _is_foreign(algorithm: Algorithm) -> bool:
+    """True if its code lies in another package."""
+    return any(not root.startswith(_OURS) for root in algorithm.roots)
+
+
+_OURS = ("tvm_passes.", "layoutsel.")
+
+
 def _module_version(module: str) -> str:
     """Digest of what a module reaches within its package."""
+    return Code(dict([_package_of(module)])).digest((f"{module}:{ALL}",))
+
+
+def _package_of(module: str) -> tuple[str, Path]:
+    """Name and folder of the package of a module."""
     import_module(module)
     top = sys.modules[module.partition(".")[0]]
     if top.__file__ is None:  # a folder without __init__.py
@@ -141,4 +183,4 @@ def _module_version(module: str) -> str:
     else:
         file = Path(top.__file__)
         folder = file.parent if file.name == "__init__.py" else file.with_suffix("")
-    return Code({top.__name__: folder}).digest((f"{module}:{ALL}",))
+    return top.__name__, folder

@@ -19,12 +19,24 @@ from layoutsel import documents
 from layoutsel.cost import features
 from layoutsel.cost.learned import Adaptation
 from layoutsel.cost.samples import MachineProfile
+from tvm_passes.algorithms import ALGORITHMS
 
 _NOISE = 0.2
 """Standard deviation of a prediction's error that no correction explains, as a logarithm."""
 _ROUNDS = 8
 """Of reweighting: a few predictions are far off, and must not bend the correction of all others (Huber, 1964)."""
 _INDEX = {name: position for position, name in enumerate(features.NAMES)}
+
+
+def _algorithm_terms() -> list[tuple[str, float, float]]:
+    """Terms of the algorithms that ask for one, and that features have a word for."""
+    words = features.VOCABULARY["algorithm"]
+    asking = (one for one in ALGORITHMS.values() if one.name in words)
+    return [
+        (f"algorithm_{one.name}", 0.0, one.calibration_scale)
+        for one in asking
+        if one.calibration_scale is not None
+    ]
 
 
 _BASIS: tuple[tuple[str, float, float], ...] = (
@@ -35,8 +47,7 @@ _BASIS: tuple[tuple[str, float, float], ...] = (
     ("intensity", 4.0, 20.0),
     ("layout_NCHW", 0.0, 4.0),
     ("layout_NHWC", 0.0, 5.0),
-    ("algorithm_winograd", 0.0, 4.0),
-    ("algorithm_winograd2", 0.0, 4.0),
+    *_algorithm_terms(),
     ("anchor_nn.conv2d", 0.0, 3.0),
     ("anchor_matmul", 0.0, 3.0),
     ("anchor_nn.max_pool2d", 0.0, 4.0),

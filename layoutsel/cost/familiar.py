@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from layoutsel.core.workload import Workload
 from layoutsel.cost.features import VOCABULARY
 from layoutsel.cost.model_card import PartCard
+from tvm_passes.algorithms import ALGORITHMS
 from tvm_passes.decision import Decision
 from tvm_passes.operators import OPERATORS
 
@@ -18,10 +19,6 @@ The last is the median error of the shipped model's predictions for the CPU with
 """
 
 _LAYOUTS = frozenset({*VOCABULARY["layout"], "NCHW4c"})
-_ALGORITHMS = frozenset(
-    # Hints alone tell the last four apart, so they have no feature of their own.
-    {*VOCABULARY["algorithm"], "channels", "rows", "pixels-first", "weights-first"}
-)
 _OPERATORS = frozenset(
     {*VOCABULARY["anchor"], *(name for name, entry in OPERATORS.items() if entry.encoding)}
 )
@@ -54,7 +51,7 @@ class Familiar:
             machine=machine,
             anchors=frozenset(card.operators),
             layouts=frozenset(card.layouts) or _LAYOUTS,
-            algorithms=frozenset(card.algorithms) or _ALGORITHMS,
+            algorithms=frozenset(card.algorithms) or _algorithms(),
             fused=frozenset(card.fused) or _OPERATORS,
             unhinted=frozenset(older if card.unhinted is None else card.unhinted),
         )
@@ -73,3 +70,9 @@ class Familiar:
             yield _ALGORITHM
         if any(name not in self.fused and name != workload.operator for name in workload.operators):
             yield _FUSED
+
+
+def _algorithms() -> frozenset[str]:
+    """Algorithms that features tell apart: by a word of their own, or by facts about their code."""
+    told = (name for name, entry in ALGORITHMS.items() if entry.has_telling_hints)
+    return frozenset({*VOCABULARY["algorithm"], *told})

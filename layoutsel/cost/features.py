@@ -18,6 +18,7 @@ from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.workload_features import MACHINE, WORK, Columns, log_of
+from tvm_passes.algorithms import algorithm_of
 from tvm_passes.decision import Decision
 from tvm_passes.operators import OPERATORS
 
@@ -267,7 +268,7 @@ def _chosen(operator: str, decision: Decision) -> tuple[int, ...]:
         "anchor": operator,
         "layout": decision.layout,
         "precision": decision.precision,
-        "algorithm": decision.algorithm,
+        "algorithm": algorithm_of(decision.algorithm).word,
     }
     names = [f"{group}_{name}" for group, name in choice.items() if name in VOCABULARY[group]]
     return tuple(_COLUMN[name] for name in names)

@@ -71,7 +71,7 @@ class ResidualRow:
         """Scopes of the versions that it depends on: of a plan, those of all units and kernels."""
         if self.kind == SUBGRAPH:
             return scopes.candidate_scopes("", Decision.parse(self.decision))
-        return scopes.TRANSFORM if self.kind == TRANSFORM else scopes.EVERY_UNIT
+        return scopes.TRANSFORM if self.kind == TRANSFORM else scopes.every_unit()
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> ResidualRow:

@@ -33,6 +33,7 @@ from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.links import Links
 from layoutsel.cost.model import TRANSFORM, BoundaryPart, CostModel, Question, under
 from layoutsel.cost.peaks import MachinePeaks
+from tvm_passes.algorithms import algorithm_of
 from tvm_passes.decision import Decision, parse_placed_unit
 
 if TYPE_CHECKING:
@@ -80,15 +81,11 @@ EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
 )
 """By (unit, layout); the most specific entry holds."""
 
-SPEEDUPS: Mapping[tuple[str, str], float] = MappingProxyType(
-    {
-        ("f32", "winograd"): 1.5,
-        ("bf16", "direct"): 8.0,
-        ("int8", "direct"): 12.0,
-        ("split-bf16", "direct"): 2.0,
-    }
-)
-"""A CPU's arithmetic rate relative to direct f32, by (precision, algorithm); 1 where absent. From FACTS.md's layers."""
+SPEEDUPS: Mapping[str, float] = MappingProxyType({"bf16": 8.0, "int8": 12.0, "split-bf16": 2.0})
+"""A CPU's arithmetic rate by the default algorithm relative to f32, by precision; 1 where absent.
+
+From FACTS.md's layers. Other algorithms state theirs (:mod:`tvm_passes.algorithms`).
+"""
 
 
 Ceilings = MachinePeaks | DevicePeaks
@@ -121,7 +118,9 @@ def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:
     """GFLOP/s at best."""
     if isinstance(peaks, DevicePeaks):
         return peaks.rate(workload, decision)
-    return peaks.gflops * SPEEDUPS.get((decision.precision, decision.algorithm), 1.0)
+    algorithm = algorithm_of(decision.algorithm)
+    by_precision = SPEEDUPS.get(decision.precision, 1.0)
+    return peaks.gflops * (by_precision if algorithm.is_default else algorithm.speedup)
 
 
 @dataclass(frozen=True)

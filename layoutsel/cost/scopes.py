@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from layoutsel.core.workload import Workload
+from tvm_passes.algorithms import algorithm_of, algorithms_of
 from tvm_passes.decision import Decision, parse_placed_unit
 
 DEPTHWISE = "depthwise"
@@ -42,18 +43,19 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 _CONVOLUTIONS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d"})
 GENERIC = "cpu.generic"
 """Family of the code that TVM generates where no kernel fits; possible in the plain layout."""
-ALGORITHMS: Mapping[str, tuple[str, ...]] = {
-    "tuned": ("cpu.tuned",),
-    "winograd": ("cpu.winograd",),
-    "winograd2": ("cpu.winograd",),
-}
-"""Families of algorithms that replace those of :data:`FAMILIES`."""
-EVERY_FAMILY = frozenset({GENERIC, "cpu.reorder"}).union(*FAMILIES.values(), *ALGORITHMS.values())
-"""All families of the CPU's kernels."""
-EVERY_UNIT = frozenset({"cpu", "amx", "onednn", "cuda", "opencl"}) | EVERY_FAMILY
-"""All scopes of our own units."""
 TRANSFORM = frozenset({"cpu", "cpu.reorder", GENERIC, "onednn"})
 """Scopes of layout transforms: which of these units makes one depends on the units at hand."""
+
+
+def every_family() -> frozenset[str]:
+    """All families of the CPU's kernels."""
+    algorithms = (entry.families("cpu") for entry in algorithms_of("cpu"))
+    return frozenset({GENERIC, "cpu.reorder"}).union(*FAMILIES.values(), *algorithms)
+
+
+def every_unit() -> frozenset[str]:
+    """All scopes of our own units."""
+    return frozenset({"cpu", "amx", "onednn", "cuda", "opencl"}) | every_family()
 
 
 def kernel_of(work: Workload) -> str:
@@ -68,12 +70,11 @@ def kernel_of(work: Workload) -> str:
 def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
     """Scopes of a sub-graph under a decision; `kernel` as of :func:`kernel_of`, empty where it is unknown."""
     units = {decision.unit, decision.placed_unit, *HOSTED.get(decision.unit, ())}
-    if decision.unit != "cpu":
-        return frozenset(units)
-    if decision.algorithm in ALGORITHMS:
-        return frozenset(units).union(ALGORITHMS[decision.algorithm])
+    families = algorithm_of(decision.algorithm).families(decision.unit)
+    if families or decision.unit != "cpu":
+        return frozenset(units).union(families)
     if not kernel:
-        return frozenset(units) | EVERY_FAMILY
+        return frozenset(units) | every_family()
     return frozenset({*units, *FAMILIES.get(kernel, ()), GENERIC})
 
 

@@ -12,7 +12,7 @@ from layoutsel.cost.place import PLAIN
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
-from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.decision import DIRECT, Decision, SubgraphId
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
     Equal plans appear once, under the first name; in the order of predicted cost.
     """
     offered = {option.decision for node in problem.nodes for option in node.options}
-    direct = {replace(decision, algorithm="direct") for decision in offered}
+    direct = {replace(decision, algorithm=DIRECT) for decision in offered}
     decisions = sorted(direct & offered or offered)
     plans = (
         (f"{decision} everywhere", {n.id: _nearest(n, decision) for n in problem.nodes})

@@ -16,11 +16,10 @@ from layoutsel.planning.objectives import objectives
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.value_of_information import MEASURED
 from layoutsel.planning.values import SUM
+from tvm_passes.decision import DIRECT
 
 US = "us"
 """Unit of objectives that are times, as plan files have it."""
-DIRECT = "direct"
-"""The algorithm that goes without saying."""
 _SHOWN_OPERATORS = 4
 
 

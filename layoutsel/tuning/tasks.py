@@ -13,10 +13,10 @@ from layoutsel.building.functions import Functions
 from layoutsel.cost.graph import Graph, Subgraph
 from layoutsel.model import ImportedModel
 from layoutsel.units.layouts import layouts_of
+from tvm_passes.algorithms.tuned import ALGORITHM
 from tvm_passes.decision import Decision
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
-from tvm_passes.tuned import ALGORITHM
 
 _FLOP_PER_BYTE = 10
 """About where CPUs stand between computing and moving data; orders tasks, decides nothing else."""
@@ -85,7 +85,7 @@ def _tasks(model: Partitioned) -> Iterator[Task]:
     for first, *others in equal.values():
         function = model.functions[first.id]
         for layout in layouts_of(first):
-            decision = Decision(unit="cpu", layout=layout, algorithm=ALGORITHM)
+            decision = Decision(unit="cpu", layout=layout, algorithm=ALGORITHM.name)
             task = tunable(decide_function(function, decision))
             if isinstance(task, Tunable):
                 count = 1 + len(others)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import is_image
-from tvm_passes.amx.blocking import ALGORITHMS
+from layoutsel.units.layouts import is_image, offers
 from tvm_passes.amx.legality import PRECISIONS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
@@ -21,8 +20,7 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
         return
     for layout in ("NHWC", "NCHW32c") if is_image(subgraph) else (PLAIN,):
         for precision in PRECISIONS:
-            for algorithm in ALGORITHMS:
-                yield Decision(unit="amx", layout=layout, precision=precision, algorithm=algorithm)
+            yield from offers("amx", subgraph, precision, (layout,))
 
 
 UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)

@@ -7,13 +7,12 @@ from math import prod
 
 from layoutsel.core.precision import F32, OWN
 from layoutsel.cost.graph import Subgraph
+from tvm_passes.algorithms import CandidateContext, algorithms_of
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.decision import Decision
 from tvm_passes.gpu.legality import ABILITIES
 from tvm_passes.gpu.legality import LAYOUTS as DEVICE_LAYOUTS
 from tvm_passes.layout import PLAIN
-from tvm_passes.tuned import ALGORITHM as TUNED
-from tvm_passes.tuned import current_database
 
 STORED_BLOCK = "NCHW32c"
 """The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
@@ -46,13 +45,26 @@ def has_floats(subgraph: Subgraph) -> bool:
     return any(spec.dtype == "float32" for spec in (*subgraph.inputs, *subgraph.outputs))
 
 
+def offers(
+    unit: str, subgraph: Subgraph, precision: str, layouts: tuple[str, ...]
+) -> Iterator[Decision]:
+    """Decisions worth asking about, by algorithm: in those of `layouts` that each asks for."""
+    context = CandidateContext(
+        unit=unit,
+        anchor=subgraph.anchor,
+        weights=tuple(weight.shape for weight in subgraph.weights),
+        precision=precision,
+        layouts=layouts,
+        packed=packed_layout(),
+    )
+    for algorithm in algorithms_of(unit):
+        for layout in algorithm.layouts(context):
+            yield Decision(unit=unit, layout=layout, precision=precision, algorithm=algorithm.name)
+
+
 def device_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
     """What a GPU may do with a sub-graph."""
     precisions = ABILITIES[unit].precisions
     layouts = DEVICE_LAYOUTS if is_image(subgraph) else (PLAIN,)
     for precision in precisions if has_floats(subgraph) else (F32,):
-        for layout in layouts:
-            yield Decision(unit=unit, layout=layout, precision=precision)
-    if current_database() is not None:
-        for layout in layouts:
-            yield Decision(unit=unit, layout=layout, algorithm=TUNED)
+        yield from offers(unit, subgraph, precision, layouts)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from layoutsel.core.precision import BF16, F32, INT8, SPLIT_BF16
 from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import has_floats, layouts_of
+from layoutsel.units.layouts import has_floats, layouts_of, offers
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 
@@ -15,8 +15,7 @@ from tvm_passes.decision import Decision
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     own = INT8 if subgraph.is_quantized else F32
     for precision in (own, BF16, SPLIT_BF16) if has_floats(subgraph) else (own,):
-        for layout in layouts_of(subgraph, precision):
-            yield Decision(unit="onednn", layout=layout, precision=precision)
+        yield from offers("onednn", subgraph, precision, layouts_of(subgraph, precision))
 
 
 UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))

@@ -9,7 +9,7 @@ from tvm import relax
 from tests.amx.support import TOLERANCES, answers, error, needs_amx, run
 from tests.cpu.support import model, random_array, shuffled, weights
 from tvm_passes import amx
-from tvm_passes.amx.blocking import ALGORITHMS
+from tvm_passes.algorithms import algorithms_of
 from tvm_passes.decision import Decision
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.rewrite_layouts import subgraph_id
@@ -86,7 +86,7 @@ def test_convolution_over_channels_that_fill_no_blocks(case, precision):
 
 
 @pytest.mark.parametrize("precision", TOLERANCES)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [one.name for one in algorithms_of("amx")])
 @pytest.mark.parametrize("shape", [(1, 64, 3, 3), (1, 64, 12, 12), (1, 64, 1, 1)])
 def test_register_blocks(shape, algorithm, precision):
     body = _convolution((shape, 112, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)))

@@ -20,17 +20,17 @@ from layoutsel.compile.code_digest import Code, Definition
 from layoutsel.compile.versions import (
     MEASURING,
     PLUGINS,
-    ROOTS,
     all_versions,
     code_digests,
     code_versions,
+    roots,
     stops_of,
 )
 from layoutsel.cost import scopes
+from tvm_passes.algorithms import ALGORITHMS
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import host_target
 from tvm_passes.cpu.kernels import PLANNERS
-from tvm_passes.cpu.legality import ALGORITHMS
 from tvm_passes.decision import Decision
 from tvm_passes.operators import OPERATORS, Operator
 from tvm_passes.partition import PartitionSubgraphs
@@ -106,7 +106,7 @@ def test_what_kernels_share_changes_all_that_use_it():
 
     now, before = code_digests(Edited(edit)), code_versions()
     changed = {scopes.scope(name) for name in now if now[name] != before[name]}
-    families = {scope for scope in ROOTS if scope.startswith("cpu.")}
+    families = {scope for scope in roots() if scope.startswith("cpu.")}
     assert changed == {"amx", "cpu", *families} - {"cpu.generic", "cpu.tuned"}
 
 
@@ -121,6 +121,8 @@ NOT_CODE = {
     *("lrn", "partition"),
     # Facts about operators; the rules of legalisation that they name have scopes.
     "operators",
+    # Tables of entries, and entries that choose among the code of others.
+    *("registry", "algorithms.alt1", "algorithms.direct", "algorithms.tuned"),
 }
 """Modules of `tvm_passes` that no candidate's code comes from."""
 
@@ -128,8 +130,8 @@ NOT_CODE = {
 def reached():
     code = Code(FOLDERS)
     return {
-        scope: code.reached(roots, stops_of(scope))
-        for scope, roots in {"": MEASURING, **ROOTS}.items()
+        scope: code.reached(starts, stops_of(scope))
+        for scope, starts in {"": MEASURING, **roots()}.items()
     }
 
 
@@ -156,10 +158,13 @@ def test_every_import_of_our_own_is_followed():
 
 
 def test_every_unit_kernel_and_algorithm_has_a_scope():
-    assert set(BACKENDS) <= set(ROOTS)
+    assert set(BACKENDS) <= set(roots())
     assert set(scopes.FAMILIES) == {*PLANNERS, scopes.DEPTHWISE}
-    assert set(scopes.ALGORITHMS) == {name for name in ALGORITHMS if name != "direct"}
-    assert {*scopes.EVERY_UNIT} == set(ROOTS)
+    for algorithm in ALGORITHMS.values():
+        families = {f for unit in algorithm.units for f in algorithm.families(unit)}
+        assert families <= set(roots())
+        assert families or algorithm.is_default
+    assert scopes.every_unit() == set(roots())
 
 
 def test_plugins_are_known_by_their_sources():
@@ -286,6 +291,8 @@ LOOKING = {
         "tvm_passes.backends:_device",
     ),
     *("tvm_passes.backends:_always", "tvm_passes.amx.machine:unavailable"),
+    *("tvm_passes.registry:Registry", "tvm_passes.registry:_add"),
+    *("tvm_passes.registry:entries_in", "tvm_passes.algorithms:_own"),
 }
 """Units at hand look whether anything in a module is theirs, whoever computes it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tvm_passes.amx.geometry import Geometry
@@ -43,26 +42,13 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What an algorithm says of the blocking; the rest is by rule."""
+    """Departures of an algorithm from the rules of blocking; None follows the rule."""
 
     block: Block | None = None
     by_channels: bool | None = None
     """Whether threads share the output channels, rather than the rows."""
     pixels_first: bool | None = None
     """See :class:`Blocking`."""
-
-
-ALGORITHMS: Mapping[str, Cut] = {
-    "direct": Cut(),
-    "square": Cut(block=Block(pixels=2, channels=2)),
-    "tall": Cut(block=Block(pixels=4, channels=1)),
-    "wide": Cut(block=Block(pixels=1, channels=4)),
-    "rows": Cut(by_channels=False),
-    "channels": Cut(by_channels=True),
-    "pixels-first": Cut(pixels_first=True),
-    "weights-first": Cut(pixels_first=False),
-}
-"""By algorithm of a decision: each departs from the rules in one way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +67,14 @@ class Blocking:
     pixels."""
 
 
-def choose(geometry: Geometry, channels: int, algorithm: str, threads: int) -> Blocking:
-    """The cut for `channels` output channels, on so many `threads`."""
+def choose(geometry: Geometry, channels: int, cut: Cut, threads: int) -> Blocking:
+    """Block a product of `channels` output channels for so many `threads`, by the rules and a `cut`."""
     columns = -(-channels // LANES)
     conv = geometry.convolution
     weight_bytes = 2 * geometry.halves * geometry.steps * geometry.depth * columns * LANES
     source_bytes = (
         2 * geometry.halves * conv.batch * conv.in_channels * conv.in_height * conv.in_width
     )
-    cut = ALGORITHMS[algorithm]
     by_channels = (
         weight_bytes > _SHARED * source_bytes if cut.by_channels is None else cut.by_channels
     )

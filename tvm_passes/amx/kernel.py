@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from tvm import tirx
 
-from tvm_passes.amx.blocking import Blocking, choose
+from tvm_passes.amx.blocking import Blocking, Cut, choose
 from tvm_passes.amx.copies import geometry_of
 from tvm_passes.amx.emitter import Emitter
 from tvm_passes.amx.geometry import Geometry
@@ -35,7 +35,8 @@ class AmxKernel:
     result: View
     unit: VectorUnit
     epilogue: Epilogue
-    algorithm: str = "direct"
+    cut: Cut
+    """Departures from the rules of blocking."""
     groups: int = 1
     """Groups of channels that see only each other: weights from one to another are zero."""
 
@@ -49,9 +50,7 @@ class AmxKernel:
     @cached_property
     def blocking(self) -> Blocking:
         """Blocks and tasks."""
-        return choose(
-            self.geometry, self.convolution.out_channels, self.algorithm, self.unit.threads
-        )
+        return choose(self.geometry, self.convolution.out_channels, self.cut, self.unit.threads)
 
     @property
     def columns(self) -> int:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from tvm import relax
 
-from tvm_passes.amx.blocking import ALGORITHMS
+from tvm_passes.algorithms import algorithms_of
 from tvm_passes.amx.machine import absent
 from tvm_passes.amx.plan import plan_amx
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.subgraph import KernelSubgraph, is_plain, read_subgraph
-from tvm_passes.decision import Decision
+from tvm_passes.decision import DIRECT, Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import decline_of
 from tvm_passes.layout import PLAIN
@@ -37,7 +37,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, s
     for field, known in (
         ("layout", LAYOUTS),
         ("precision", PRECISIONS),
-        ("algorithm", tuple(ALGORITHMS)),
+        ("algorithm", tuple(entry.name for entry in algorithms_of("amx"))),
     ):
         value = getattr(decision, field)
         if value not in known:
@@ -60,10 +60,10 @@ def _unplanned(subgraph: KernelSubgraph, decision: Decision) -> tuple[str, str, 
             got,
             "a convolution in one group, channels last, or a matrix product, of constant weights",
         )
-    simplest = plan_amx(replace(subgraph, algorithm="direct"), unit)
+    simplest = plan_amx(replace(subgraph, algorithm=DIRECT), unit)
     assert isinstance(simplest, KernelPlan)
-    if decision.algorithm != "direct" and plan.hints == simplest.hints:
-        return subgraph.anchor, f"algorithm {decision.algorithm}, which is the same here", "direct"
+    if decision.algorithm != DIRECT and plan.hints == simplest.hints:
+        return subgraph.anchor, f"algorithm {decision.algorithm}, which is the same here", DIRECT
     return None
 
 

@@ -8,6 +8,8 @@ from functools import partial
 
 import numpy as np
 
+from tvm_passes.algorithms import algorithm_of
+from tvm_passes.amx.blocking import Cut
 from tvm_passes.amx.copies import geometry_of
 from tvm_passes.amx.kernel import AmxKernel
 from tvm_passes.cpu.convolution import Convolution
@@ -15,6 +17,7 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_products import Product, conv2d_shape, matmul_shape, read_product
 from tvm_passes.cpu.subgraph import KernelSubgraph, as_rows, is_plain
+from tvm_passes.decision import DIRECT
 from tvm_passes.layout import storage_of
 from tvm_passes.shuffle import shuffled_order
 
@@ -22,36 +25,52 @@ Pack = Callable[[AmxKernel, np.ndarray], np.ndarray]
 
 
 def plan_amx(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a convolution or a product with a constant matrix, or what is in the way."""
+    """Plan a sub-graph by its algorithm, or name what is in the way."""
+    if subgraph.algorithm == DIRECT:
+        return plan_tiles(subgraph, unit, Cut())
+    plan = algorithm_of(subgraph.algorithm).plan
+    return plan(subgraph, unit) if plan else subgraph.anchor
+
+
+def plan_tiles(subgraph: KernelSubgraph, unit: VectorUnit, cut: Cut) -> KernelPlan | str:
+    """Plan a convolution or a product with a constant matrix on tiles, or name what is in the way.
+
+    Parameters
+    ----------
+    cut
+        Departures from the rules of blocking.
+    """
     if subgraph.anchor == "nn.conv2d":
-        return _convolution(subgraph, unit)
+        return _convolution(subgraph, unit, cut)
     if subgraph.anchor == "matmul":
-        return _matmul(subgraph, unit)
+        return _matmul(subgraph, unit, cut)
     return subgraph.anchor
 
 
-def _convolution(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
+def _convolution(subgraph: KernelSubgraph, unit: VectorUnit, cut: Cut) -> KernelPlan | str:
     product = read_product(subgraph, unit)
     if isinstance(product, str):
         return product
     shape = conv2d_shape(product.anchor)
     if shape is None:
         return product.anchor.operator
-    return _plan(product, shape, lambda kernel, weights: kernel.pack(weights))
+    return _plan(product, shape, cut, lambda kernel, weights: kernel.pack(weights))
 
 
-def _matmul(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
+def _matmul(subgraph: KernelSubgraph, unit: VectorUnit, cut: Cut) -> KernelPlan | str:
     product = read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
     if isinstance(product, str):
         return product
     shape = matmul_shape(product.anchor)
     if shape is None or len(product.weights.shape) > 2:
         return product.anchor.operator
-    plan = _plan(product, shape, lambda kernel, matrix: kernel.pack(matrix.T[:, :, None, None]))
+    plan = _plan(
+        product, shape, cut, lambda kernel, matrix: kernel.pack(matrix.T[:, :, None, None])
+    )
     return plan if isinstance(plan, str) else replace(plan, subgraph=subgraph)
 
 
-def _plan(product: Product, shape: Convolution, pack: Pack) -> KernelPlan | str:
+def _plan(product: Product, shape: Convolution, cut: Cut, pack: Pack) -> KernelPlan | str:
     """The kernel of a product; one in groups has zeros for weights from one group to the others."""
     # A shuffle is one of the weights.
     groups, unshuffled = product.subgraph.shuffle, replace(product.subgraph, shuffle=1)
@@ -73,7 +92,7 @@ def _plan(product: Product, shape: Convolution, pack: Pack) -> KernelPlan | str:
         result=result,
         unit=product.unit,
         epilogue=product.epilogue,
-        algorithm=product.subgraph.algorithm,
+        cut=cut,
         groups=shape.groups if groups == 1 else 1,
     )
     if shape.groups == 1:

@@ -1,9 +1,10 @@
-"""Which kernel computes which sub-graph: one table, by anchor."""
+"""Kernels of sub-graphs by the default algorithm: one table, by anchor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tvm_passes.algorithms import algorithm_of
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.lrn import plan_lrn
 from tvm_passes.cpu.plan import KernelPlan
@@ -15,6 +16,7 @@ from tvm_passes.cpu.plan_volumes import plan_conv3d
 from tvm_passes.cpu.pointwise import plan_concat, plan_elementwise
 from tvm_passes.cpu.rows import plan_layer_norm, plan_softmax
 from tvm_passes.cpu.subgraph import KernelSubgraph, is_stored
+from tvm_passes.decision import DIRECT
 
 Planner = Callable[[KernelSubgraph, VectorUnit], "KernelPlan | str"]
 """The plan of a sub-graph, or the name of the operator that is in the way."""
@@ -58,6 +60,6 @@ def plan_subgraph(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | st
     planner = PLANNERS.get(subgraph.anchor)
     if is_stored(subgraph) and subgraph.anchor not in ANY_STORAGE:
         return subgraph.anchor
-    if subgraph.algorithm != "direct" and subgraph.anchor != "nn.conv2d":
-        return subgraph.anchor
+    if subgraph.algorithm != DIRECT:
+        planner = algorithm_of(subgraph.algorithm).plan
     return planner(subgraph, unit) if planner else subgraph.anchor

@@ -8,21 +8,20 @@ from collections.abc import Mapping
 import tvm_ffi
 from tvm import relax
 
+from tvm_passes.algorithms import algorithm_of, algorithms_of
 from tvm_passes.cpu.host import VectorUnit, has_bf16, host_target, vector_unit
 from tvm_passes.cpu.kernels import PLANNERS, plan_subgraph
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
-from tvm_passes.cpu.winograd import OUTPUTS
-from tvm_passes.decision import Decision
+from tvm_passes.decision import DIRECT, Decision
 from tvm_passes.errors import Decline
 from tvm_passes.layout import LAYOUTS, PLAIN, STORAGES
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
-from tvm_passes.tuned import ALGORITHM, current_database, find_record, record_text
+from tvm_passes.tuned import current_database, find_record, record_text
 
 CPU_LAYOUTS = tuple(layout for layout in LAYOUTS if layout != "NCHW4c")
 """A block of four, which GPUs load at once, would leave most of a vector register empty."""
-ALGORITHMS = ("direct", *OUTPUTS, ALGORITHM)
 PRECISIONS = tuple(precision for precision in STORAGES if precision != "int8")
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
@@ -73,9 +72,9 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     anchor = str(attrs["layoutsel.anchor"])
     if unknown := _unknown(decision):
         return decline(anchor, *unknown)
-    if (decision.layout, decision.algorithm, decision.precision) == (PLAIN, "direct", "f32"):
+    if (decision.layout, decision.algorithm, decision.precision) == (PLAIN, DIRECT, "f32"):
         return None
-    if decision.algorithm == ALGORITHM:
+    if algorithm_of(decision.algorithm).recorded:
         reason = _untuned(function, decision)
         return decline(anchor, reason, "a tuning record for it") if reason else None
     if obstacle := _obstacle(function, decision):
@@ -85,7 +84,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 def generic(function: relax.Function, decision: Decision) -> Decline | None:
     """Why a supported decision gets TVM's own code under the generic schedule; None where it gets a kernel."""
-    if decision.algorithm == ALGORITHM:
+    if algorithm_of(decision.algorithm).recorded:
         return None
     subgraph = read_subgraph(function, decision)
     plan = plan_subgraph(subgraph, _REFERENCE_UNIT) if subgraph else ""
@@ -111,7 +110,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
         return str(function.attrs["layoutsel.anchor"]), "a body with several results, or quantised"
     lacking = "kernel"
     plan: KernelPlan | str = subgraph.anchor
-    if decision.layout != PLAIN and decision.algorithm == "direct" and is_plain(subgraph):
+    if decision.layout != PLAIN and decision.algorithm == DIRECT and is_plain(subgraph):
         lacking = "tensor that fits"
     else:
         plan = plan_subgraph(subgraph, _REFERENCE_UNIT)
@@ -125,7 +124,7 @@ def _unknown(decision: Decision) -> tuple[str, str] | None:
     for field, known in (
         ("layout", CPU_LAYOUTS),
         ("precision", PRECISIONS),
-        ("algorithm", ALGORITHMS),
+        ("algorithm", tuple(entry.name for entry in algorithms_of("cpu"))),
     ):
         value = getattr(decision, field)
         if value not in known:
@@ -147,7 +146,7 @@ def _untuned(function: relax.Function, decision: Decision) -> str | None:
 
 def record(function: relax.Function, decision: Decision) -> str:
     """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
-    if decision.algorithm != ALGORITHM:
+    if not algorithm_of(decision.algorithm).recorded:
         return ""
     task = _tasks.get(function, decision)
     return "" if isinstance(task, str) else record_text(task, host_target())
@@ -155,7 +154,7 @@ def record(function: relax.Function, decision: Decision) -> str:
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
     """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`KernelPlan.hints`."""
-    if decision.algorithm == ALGORITHM:
+    if algorithm_of(decision.algorithm).recorded:
         return {"kernel_tuned": 1.0}
     subgraph = read_subgraph(function, decision)
     plan = plan_subgraph(subgraph, vector_unit(host_target())) if subgraph else ""

@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
+from tvm_passes.algorithms import algorithm_of
 from tvm_passes.cpu.absorb import find_absorbed
 from tvm_passes.cpu.fallback import legalise
 from tvm_passes.cpu.host import vector_unit
@@ -28,7 +29,7 @@ from tvm_passes.ir import Expr, ModulePass, Var, constant_of, static_shape
 from tvm_passes.layout import logical_shape, physical_dtype, physical_shape
 from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.tunable import Pack, tunable
-from tvm_passes.tuned import ALGORITHM, tuned_code
+from tvm_passes.tuned import tuned_code
 from tvm_passes.weight_pool import packed_by
 
 UNIT = "cpu"
@@ -274,7 +275,7 @@ def _unit(function: relax.Function) -> str:
 
 
 def _is_tuned(function: relax.Function) -> bool:
-    return str(function.attrs["layoutsel.algorithm"]) == ALGORITHM
+    return algorithm_of(str(function.attrs["layoutsel.algorithm"])).recorded
 
 
 def _kernel_name(unit: str, anchor: str) -> str:

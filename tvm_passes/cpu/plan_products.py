@@ -28,7 +28,6 @@ from tvm_passes.cpu.subgraph import (
     is_stored,
 )
 from tvm_passes.cpu.view import View, four_dimensional
-from tvm_passes.cpu.winograd import OUTPUTS, WinogradKernel, is_eligible
 from tvm_passes.layout import block_size
 
 _FEW_ROWS = 48
@@ -202,25 +201,6 @@ def depthwise_plan(
     )
 
 
-def _winograd_plan(product: Product, shape: Convolution) -> KernelPlan | str:
-    # A shuffle is not eligible; weights are transformed in numpy, when the model is built.
-    if product.computed or is_stored(product.subgraph) or not is_eligible(shape):
-        return product.anchor.operator
-    source = product.source.view
-    result = product.subgraph.result_view
-    if source.c != 1 or result.c != 1:
-        return product.anchor.operator
-    kernel = WinogradKernel(
-        convolution=shape,
-        algorithm=product.subgraph.algorithm,
-        source=source,
-        result=result,
-        unit=product.unit,
-        epilogue=product.epilogue,
-    )
-    return product.plan(kernel, kernel.pack)
-
-
 def plan_conv2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     """Plan of a convolution with its epilogue."""
     product = read_product(subgraph, unit)
@@ -229,8 +209,6 @@ def plan_conv2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
     shape = conv2d_shape(product.anchor)
     if shape is None:
         return product.anchor.operator
-    if subgraph.algorithm in OUTPUTS:
-        return _winograd_plan(product, shape)
     has_window = shape.groups == shape.in_channels == shape.out_channels > 1
     if plan := depthwise_plan(product, shape, with_narrow=not has_window):
         return plan

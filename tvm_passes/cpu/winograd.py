@@ -25,13 +25,11 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.view import View
 from tvm_passes.cpu.winograd_matrices import TAPS, WinogradMatrices, apply_matrix, winograd_matrices
 
-OUTPUTS = {"winograd": 4, "winograd2": 2}
-"""Outputs per tile and axis, by name of the algorithm."""
 _CHANNEL_BLOCK = 16
 
 
 def is_eligible(convolution: Convolution) -> bool:
-    """Whether a convolution has the shape that these algorithms compute."""
+    """True for a convolution of the shape that these kernels compute."""
     conv = convolution
     return (
         conv.kernel == (TAPS, TAPS)
@@ -47,7 +45,8 @@ class WinogradKernel:
     """A convolution by Winograd's algorithm: packs its weights and emits its code."""
 
     convolution: Convolution
-    algorithm: str
+    outputs: int
+    """Outputs per tile and axis."""
     source: View
     result: View
     unit: VectorUnit
@@ -56,7 +55,7 @@ class WinogradKernel:
     @cached_property
     def matrices(self) -> WinogradMatrices:
         """Those of F(m, 3)."""
-        return winograd_matrices(OUTPUTS[self.algorithm])
+        return winograd_matrices(self.outputs)
 
     @property
     def points(self) -> int:

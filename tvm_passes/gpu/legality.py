@@ -9,6 +9,7 @@ from tvm import relax
 from tvm.ir import Call
 from tvm.target import Target
 
+from tvm_passes.algorithms import algorithm_of, algorithms_of
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.gpu.target import compute_capability, device_target
@@ -18,11 +19,10 @@ from tvm_passes.layout import PLAIN, order_of
 from tvm_passes.ports import port_layouts
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import tunable
-from tvm_passes.tuned import ALGORITHM, current_database, find_record, record_text
+from tvm_passes.tuned import current_database, find_record, record_text
 
 LAYOUTS = (PLAIN, "NHWC", "NCHW4c")
 """A block of four is what one work-item loads at once."""
-ALGORITHMS = ("direct", ALGORITHM)
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
 """Their kernels count on work-items that run in lock step, which CPUs' drivers do not have."""
 
@@ -59,7 +59,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 def record(function: relax.Function, decision: Decision) -> str:
     """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
-    if decision.algorithm != ALGORITHM:
+    if not algorithm_of(decision.algorithm).recorded:
         return ""
     task = tunable(decide_function(function, decision))
     return "" if isinstance(task, str) else record_text(task, _target(decision))
@@ -71,7 +71,7 @@ def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstac
     for field, known in (
         ("layout", LAYOUTS),
         ("precision", abilities.precisions),
-        ("algorithm", ALGORITHMS),
+        ("algorithm", _algorithms(decision.unit)),
     ):
         if (value := getattr(decision, field)) not in known:
             yield anchor, f"{field} {value}", f"one of {', '.join(known)}"
@@ -82,12 +82,17 @@ def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstac
         yield anchor, f"no tensor that has a {decision.layout} form", f"layout {PLAIN}"
     if decision.precision == "bf16":
         yield from _rounding(function, decision)
-    if decision.algorithm == ALGORITHM:
+    if algorithm_of(decision.algorithm).recorded:
         yield from _untuned(function, decision)
 
 
 def _target(decision: Decision) -> Target:
     return device_target(decision.unit, index=decision.index)
+
+
+def _algorithms(unit: str) -> list[str]:
+    """Those whose code TVM's rules or records give: no kernels are planned for devices."""
+    return [one.name for one in algorithms_of(unit) if one.is_default or one.recorded]
 
 
 def _unknown_operators(function: relax.Function, abilities: Abilities) -> Iterator[_Obstacle]:

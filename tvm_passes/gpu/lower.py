@@ -13,6 +13,8 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 from tvm.target import Target
 
+from tvm_passes.algorithms import algorithm_of
+from tvm_passes.decision import DIRECT
 from tvm_passes.devices import kernel_prefix
 from tvm_passes.errors import BuildError
 from tvm_passes.gpu.schedule import legalise, schedule
@@ -21,7 +23,7 @@ from tvm_passes.ir import Expr, ModulePass, constant_of, device_index, with_devi
 from tvm_passes.layout import PLAIN
 from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.tunable import Pack, Tunable, tunable
-from tvm_passes.tuned import ALGORITHM, tuned_code
+from tvm_passes.tuned import tuned_code
 from tvm_passes.weight_pool import packed_by
 
 
@@ -78,7 +80,7 @@ class _Lowering(MainRewriter):
         """One PrimFunc for a convolution and for decided layouts; else TVM's own code, of one PrimFunc or more."""
         attrs, target = function.attrs, self.target_of(device_index(function))
         is_convolution = "conv" in str(attrs.get("layoutsel.anchor", ""))
-        if attrs.get("layoutsel.algorithm", "") == ALGORITHM:
+        if algorithm_of(str(attrs.get("layoutsel.algorithm", DIRECT))).recorded:
             task = tunable(function)
             code = tuned_code(task, target).with_attr("target", target)
             return self._single(function, task, tvm.IRModule({"main": code}))

@@ -8,6 +8,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
+from tvm_passes.algorithms import algorithms_of
 from tvm_passes.cpu.host import has_bf16, has_vnni, host_target
 from tvm_passes.ir import is_tensor, op_name, static_shape, tensor_types
 from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
@@ -30,13 +31,6 @@ EMITTERS: Mapping[str, Emitter] = {
 
 _OF_INTEGERS = frozenset(movement.EMITTERS) | {f"nn.max_pool{rank}d" for rank in (1, 2, 3)}
 """Operators that also take quantised tensors as they are: their results are among their operands' elements."""
-
-ALGORITHMS = {"direct": 0, "alt1": 1}
-"""Algorithms of a decision: how many of oneDNN's implementations the anchor skips.
-
-Measured on the convolutions of ResNet-50 with AVX-512: the second one (``alt1``) takes 0.9 to 1.3 times as long as
-the first in NHWC, 1.1 to 1.7 times in NCHW16c; those after it, twice as long.
-"""
 
 _Obstacle = tuple[Callable[[tvm.target.Target], bool], str, str]
 
@@ -61,8 +55,9 @@ def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[
     precision, algorithm = labels["precision"], labels["algorithm"]
     if precision not in PRECISIONS:
         raise Unsupported("precision", f"precision {precision}", " or ".join(PRECISIONS))
-    if algorithm not in ALGORITHMS:
-        raise Unsupported("algorithm", f"algorithm {algorithm}", " or ".join(ALGORITHMS))
+    known = {entry.name: entry.skips for entry in algorithms_of("onednn")}
+    if algorithm not in known:
+        raise Unsupported("algorithm", f"algorithm {algorithm}", " or ".join(known))
     anchor = str(function.attrs["layoutsel.anchor"])
     needs = PRECISIONS[precision]
     if needs is not None and not needs[0](host_target()):
@@ -76,7 +71,7 @@ def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[
     scope.splits = STORAGES[precision] == SPLIT
     if not scope.splits:
         scope.dtype = physical_dtype("float32", stored(PLAIN, STORAGES[precision]))
-    scope.implementation = ALGORITHMS[algorithm]
+    scope.implementation = known[algorithm]
     return scope
 
 
