@@ -15,12 +15,13 @@ from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
 from layoutsel.errors import InvalidModel, LayoutselError, UnsupportedModel
-from layoutsel.model import import_converters, import_resize
+from layoutsel.model import import_converters
 from layoutsel.model.import_evaluation import BOUNDED, padded_elements
 from layoutsel.model.import_facts import REAL_NUMBERS
 from layoutsel.model.import_types import infer_types
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize.fold_constants import GROWTH_BYTES
+from tvm_passes.onnx import resize
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def _convert_version(model: ir.Model) -> None:
         for node in model.graph:
             if node.op_type == "Resize" and "coordinate_transformation_mode" not in node.attributes:
                 node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
-                node.attributes.add(ir.AttrString("nearest_mode", import_resize.SIMPLE))
+                node.attributes.add(ir.AttrString("nearest_mode", resize.SIMPLE))
 
 
 class _Simplifier:

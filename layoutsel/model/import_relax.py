@@ -227,7 +227,13 @@ class _Importer(stock.ONNXGraphImporter):
         }
         inputs = stock.onnx_input([self._input(node, value) for value in node.input])
         value = import_converters.convert(
-            node.op_type, self.bb, inputs, attributes, [self._nodes, self._params], self.opset
+            node.op_type,
+            node.domain,
+            self.bb,
+            inputs,
+            attributes,
+            [self._nodes, self._params],
+            self.opset,
         )
         if isinstance(value, relax.Tuple) and len(node.output) == 1:
             value = value.fields[0]

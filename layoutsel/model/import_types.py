@@ -18,8 +18,6 @@ from layoutsel.errors import InvalidModel, ModelTooLarge
 from layoutsel.model import import_converters
 from layoutsel.model.import_evaluation import SMALL, evaluate
 from layoutsel.model.import_facts import (
-    NodeFacts,
-    TensorFacts,
     attribute_values,
     facts_bytes,
     facts_of_stored,
@@ -32,6 +30,7 @@ from layoutsel.model.import_facts import (
 )
 from layoutsel.model.import_rules import broken_rule
 from tvm_passes.limits import HINT, ImportLimits, format_bytes
+from tvm_passes.onnx.facts import NodeFacts, TensorFacts
 
 _ADVICE = "Correct the model or export it again"
 
@@ -219,7 +218,8 @@ class _Walk:
             raise InvalidModel(f"{what}{given_text(inputs)}: {_reason(error)}. {_ADVICE}") from None
         results = [facts_of_type(types.get(name)) for name in proto.output]
         facts = NodeFacts(
-            op=node.op_type if not domain else f"{domain}.{node.op_type}",
+            op=node.op_type,
+            domain=domain,
             version=version,
             attributes=attribute_values(proto),
             inputs=tuple(inputs),

@@ -119,8 +119,8 @@ NOT_CODE = {
     *("backends", "order_subgraphs", "split_stages", "stages"),
     # How sub-graphs are cut out is in their hash as well.
     *("lrn", "partition"),
-    # Facts about operators; the rules of legalisation that they name have scopes.
-    "operators",
+    # Facts about operators; the rules of legalisation that they name have scopes. Converters.
+    *("onnx", "operators"),
     # Tables of entries, and entries that choose among the code of others.
     *("registry", "algorithms.alt1", "algorithms.direct", "algorithms.tuned"),
 }

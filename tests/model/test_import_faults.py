@@ -13,12 +13,12 @@ from tvm import relax
 from layoutsel.errors import ImporterFault, InvalidModel, LayoutselError, UnsupportedModel
 from layoutsel.model import (
     import_converters,
-    import_indices,
     import_model,
     import_onnx,
     import_prepare,
 )
 from tests.model.graphs import INT64, Input, ints, single
+from tvm_passes.onnx import indices
 
 X = Input(1, 8)
 
@@ -56,7 +56,7 @@ def test_converter_without_memory_or_room(monkeypatch, error):
 
 def test_fault_of_ours_is_no_fault_of_the_model(monkeypatch):
     # The converter then takes the length of nothing.
-    monkeypatch.setattr(import_indices, "static_shape", lambda _expr: None)
+    monkeypatch.setattr(indices, "static_shape", lambda _expr: None)
     with pytest.raises(
         ImporterFault, match=r"'node' .*by a fault of layoutsel: TypeError"
     ) as caught:

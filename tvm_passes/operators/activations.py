@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tvm_passes.onnx import rules
 from tvm_passes.operators.entry import CountedAs, Encoding, Evaluator, Operator, Role, composition
 from tvm_passes.operators.evaluation import evaluator
-from tvm_passes.operators.onnx_operator import MICROSOFT, OnnxOperator, onnx
+from tvm_passes.operators.onnx_operator import MICROSOFT, OnnxOperator, onnx, own
 
 
 def _activation(
@@ -25,13 +26,14 @@ def _activation(
     )
 
 
+_APPROXIMATE = (rules.one_of("approximate", "none", "tanh"),)
 _CLIP, _SLOW = CountedAs.CLIP, CountedAs.TRANSCENDENTAL
 
 ENTRIES = (
     _activation(
         "clip",
         "x, at least the lower limit and at most the upper one.",
-        onnx("Clip"),
+        onnx(own("Clip", "arithmetic:clip", rules=(rules.scalar(1, 2),))),
         counted_as=_CLIP,
         evaluate=evaluator("clipped"),
     ),
@@ -39,28 +41,48 @@ ENTRIES = (
     _activation(
         "nn.gelu",
         "x · Φ(x), Φ being the normal distribution.",
-        (*onnx("Gelu"), OnnxOperator(name="Gelu", domain=MICROSOFT)),
+        onnx(own("Gelu", rules=_APPROXIMATE), own("Gelu", domain=MICROSOFT)),
         counted_as=_SLOW,
     ),
     _activation("nn.gelu_tanh", "nn.gelu with Φ approximated by tanh.", counted_as=_SLOW),
     _activation("nn.leakyrelu", "x where positive, alpha · x elsewhere.", onnx("LeakyRelu")),
     _activation(
-        "nn.prelu", "x where positive, slope · x elsewhere, a slope per channel.", onnx("PRelu")
+        "nn.prelu",
+        "x where positive, slope · x elsewhere, a slope per channel.",
+        onnx(own("PRelu", rules=(rules.broadcast(1, 0),))),
     ),
     _activation("nn.relu", "The larger of x and 0.", onnx("Relu"), counted_as=_CLIP),
     _activation("nn.relu6", "x, at least 0 and at most 6."),
     _activation(
-        "nn.selu", "gamma · x where positive, gamma · alpha · (e^x - 1) elsewhere.", onnx("Selu")
+        "nn.selu",
+        "gamma · x where positive, gamma · alpha · (e^x - 1) elsewhere.",
+        onnx(own("Selu", "activations:selu")),
     ),
     _activation("nn.silu", "x · sigmoid(x).", counted_as=_SLOW),
     _activation("nn.softplus", "ln(1 + e^x).", onnx("Softplus")),
-    composition("BiasGelu", "nn.gelu of x + bias.", domain=MICROSOFT),
-    composition("Elu", "x where positive, alpha · (e^x - 1) elsewhere."),
-    composition("FastGelu", "nn.gelu_tanh of x, or of x + bias.", domain=MICROSOFT),
-    composition("HardSigmoid", "alpha · x + beta, at least 0 and at most 1."),
-    composition("HardSwish", "x · (x/6 + 1/2), the factor at least 0 and at most 1."),
+    composition("BiasGelu", "nn.gelu of x + bias.", own("BiasGelu", domain=MICROSOFT)),
+    composition(
+        "Elu", "x where positive, alpha · (e^x - 1) elsewhere.", own("Elu", "activations:elu")
+    ),
+    composition(
+        "FastGelu", "nn.gelu_tanh of x, or of x + bias.", own("FastGelu", domain=MICROSOFT)
+    ),
+    composition(
+        "HardSigmoid",
+        "alpha · x + beta, at least 0 and at most 1.",
+        own("HardSigmoid", "activations:hard_sigmoid"),
+    ),
+    composition(
+        "HardSwish",
+        "x · (x/6 + 1/2), the factor at least 0 and at most 1.",
+        own("HardSwish", "activations:hard_swish"),
+    ),
     composition("Mish", "x · tanh(softplus(x))."),
     composition("Shrink", "0 within lambda of 0, x towards 0 by bias elsewhere."),
     composition("Softsign", "x / (1 + |x|)."),
-    composition("ThresholdedRelu", "x above alpha, 0 elsewhere."),
+    composition(
+        "ThresholdedRelu",
+        "x above alpha, 0 elsewhere.",
+        own("ThresholdedRelu", "activations:thresholded_relu"),
+    ),
 )

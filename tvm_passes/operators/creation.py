@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from tvm_passes.onnx import rules_indices
 from tvm_passes.operators.entry import Evaluator, Operator, composition
 from tvm_passes.operators.evaluation import evaluator
-from tvm_passes.operators.onnx_operator import onnx
+from tvm_passes.operators.onnx_operator import OnnxOperator, onnx, own
 
 
 def _creation(
-    name: str, documentation: str, *imported: str, evaluate: Evaluator | None = None
+    name: str, documentation: str, *imported: str | OnnxOperator, evaluate: Evaluator | None = None
 ) -> Operator:
     return Operator(name=name, documentation=documentation, evaluate=evaluate, onnx=onnx(*imported))
 
 
 ENTRIES = (
-    _creation("arange", "Numbers from a start in equal steps.", "Range"),
+    _creation(
+        "arange", "Numbers from a start in equal steps.", own("Range", rules=(rules_indices.step,))
+    ),
     _creation("eye", "1 on a diagonal, 0 elsewhere."),
     _creation("eye_like", "1 on a diagonal, 0 elsewhere, in the shape of x.", "EyeLike"),
     _creation("full", "A tensor of one value.", "ConstantOfShape", evaluate=evaluator("filled")),

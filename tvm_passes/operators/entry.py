@@ -107,11 +107,17 @@ class Operator:
     """Operators of ONNX that compute this, whichever operators their nodes import as."""
 
 
-def composition(name: str, documentation: str, *, domain: str = "") -> Operator:
-    """Entry of an operator of ONNX that imports as several others by TVM's converter."""
+def composition(name: str, documentation: str, imported: OnnxOperator | None = None) -> Operator:
+    """Entry of an operator of ONNX that imports as several others.
+
+    Parameters
+    ----------
+    imported
+        The operator; one of ONNX's own domain of this name, by TVM's converter, where None.
+    """
     return Operator(
         name=name,
         documentation=documentation,
         role=Role.COMPOSITION,
-        onnx=(OnnxOperator(name=name, domain=domain),),
+        onnx=(imported or OnnxOperator(name=name),),
     )

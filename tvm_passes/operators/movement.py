@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvm_passes.onnx import rules, rules_indices
 from tvm_passes.operators import flops
 from tvm_passes.operators.entry import (
     CountedAs,
@@ -14,16 +15,21 @@ from tvm_passes.operators.entry import (
 )
 from tvm_passes.operators.evaluation import evaluator
 from tvm_passes.operators.flops import FlopCount
-from tvm_passes.operators.onnx_operator import onnx
+from tvm_passes.operators.onnx_operator import OnnxOperator, onnx, own
 
 _KEEPS, _COMMUTES = Trait.KEEPS_ELEMENTS, Trait.COMMUTES_WITH_QUANTIZATION
+_PADDING = (
+    rules.one_of("mode", "constant", "reflect", "edge", "wrap"),
+    rules.vector(1, 3),
+    rules.reflection,
+)
 _RENAMES = (_KEEPS, _COMMUTES, Trait.RENAMES)
 
 
 def _movement(
     name: str,
     documentation: str,
-    *imported: str,
+    *imported: str | OnnxOperator,
     traits: tuple[Trait, ...] = _RENAMES,
     counted_as: CountedAs = CountedAs.OTHER,
     evaluate: Evaluator | None = None,
@@ -44,7 +50,7 @@ def _movement(
 def _copy(
     name: str,
     documentation: str,
-    *imported: str,
+    *imported: str | OnnxOperator,
     traits: tuple[Trait, ...] = (_KEEPS,),
     count: FlopCount = flops.one_per_result,
     encoding: Encoding | None = None,
@@ -75,7 +81,7 @@ ENTRIES = (
     _movement(
         "permute_dims",
         "x with its axes in another order.",
-        "Transpose",
+        own("Transpose", rules=(rules_indices.permutation,)),
         traits=(_KEEPS, _COMMUTES),
         counted_as=CountedAs.PERMUTATION,
         evaluate=evaluator("transposed"),
@@ -83,7 +89,7 @@ ENTRIES = (
     _movement(
         "reshape",
         "x in another shape.",
-        "Reshape",
+        own("Reshape", "movement:reshape", rules=(rules_indices.elements,)),
         counted_as=CountedAs.VIEW,
         evaluate=evaluator("shaped"),
     ),
@@ -110,12 +116,17 @@ ENTRIES = (
         evaluate=evaluator("concatenated"),
     ),
     _copy("flip", "x in reverse along an axis."),
-    _copy("nn.pad", "x with elements around it.", "Pad", traits=()),
+    _copy(
+        "nn.pad",
+        "x with elements around it.",
+        own("Pad", "movement:pad", rules=_PADDING),
+        traits=(),
+    ),
     _copy("repeat", "Each element of x, several times."),
     _copy(
         "split",
         "Parts of x along an axis.",
-        "Split",
+        own("Split", rules=(rules_indices.split,)),
         count=flops.no_work,
         encoding=Encoding(anchor=16),
         evaluate=evaluator("parts"),
@@ -130,11 +141,20 @@ ENTRIES = (
         encoding=Encoding(anchor=15),
         evaluate=evaluator("sliced"),
     ),
-    _copy("tile", "x, several times along axes.", "Tile", evaluate=evaluator("tiled")),
+    _copy(
+        "tile",
+        "x, several times along axes.",
+        own("Tile", "movement:tile"),
+        evaluate=evaluator("tiled"),
+    ),
     _copy("tril", "Lower triangle of x, 0 elsewhere.", traits=()),
     _copy("triu", "Upper triangle of x, 0 elsewhere.", "Trilu", traits=()),
     composition("ConcatFromSequence", "Tensors of a sequence, joined."),
-    composition("DepthToSpace", "Channels moved into blocks of pixels."),
+    composition(
+        "DepthToSpace",
+        "Channels moved into blocks of pixels.",
+        own("DepthToSpace", rules=(rules.one_of("mode", "DCR", "CRD"), rules.blocks)),
+    ),
     Operator(
         name="Identity",
         documentation="x.",
@@ -142,6 +162,10 @@ ENTRIES = (
         traits=frozenset([Trait.RENAMES]),
         onnx=onnx("Identity"),
     ),
-    composition("SpaceToDepth", "Blocks of pixels moved into channels."),
+    composition(
+        "SpaceToDepth",
+        "Blocks of pixels moved into channels.",
+        own("SpaceToDepth", "limited:space_to_depth", rules=(rules.blocks,)),
+    ),
     composition("SplitToSequence", "Parts of x, as a sequence."),
 )

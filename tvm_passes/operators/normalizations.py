@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tvm_passes.onnx import rules
 from tvm_passes.operators import flops
 from tvm_passes.operators.deferred import Deferred
 from tvm_passes.operators.entry import (
@@ -17,13 +18,13 @@ from tvm_passes.operators.entry import (
 )
 from tvm_passes.operators.evaluation import evaluator
 from tvm_passes.operators.flops import FlopCount
-from tvm_passes.operators.onnx_operator import MICROSOFT, onnx
+from tvm_passes.operators.onnx_operator import MICROSOFT, OnnxOperator, onnx, own
 
 
 def _normalization(
     name: str,
     documentation: str,
-    *imported: str,
+    *imported: str | OnnxOperator,
     count: FlopCount = flops.one_per_result,
     traits: tuple[Trait, ...] = (Trait.NORMALISES,),
     encoding: Encoding | None = None,
@@ -49,38 +50,48 @@ ENTRIES = (
     _normalization(
         "nn.batch_norm",
         "x less a mean, over a deviation, scaled and shifted per channel.",
-        "BatchNormalization",
+        own("BatchNormalization", exact="batch_norm"),
         traits=(),
         evaluate=evaluator("batch_normalized"),
     ),
     _normalization(
         "nn.group_norm",
         "x normalised over groups of channels, scaled and shifted.",
-        "GroupNormalization",
+        own("GroupNormalization", rules=(rules.groups_of_channels,)),
         count=_EIGHT,
     ),
     _normalization(
         "nn.instance_norm",
         "x normalised over each channel, scaled and shifted.",
-        "InstanceNormalization",
+        own("InstanceNormalization", rules=(rules.per_channel(1, 2),)),
         count=_EIGHT,
     ),
     _normalization(
         "nn.layer_norm",
         "x normalised over its last axes, scaled and shifted.",
-        "LayerNormalization",
+        own("LayerNormalization", "normalizations:layer_norm", rules=rules.NORMALIZED),
         count=_EIGHT,
         encoding=Encoding(anchor=9),
         legalize=Deferred("tvm_passes.legalize:layer_norm"),
     ),
     _normalization(
-        "nn.log_softmax", "Logarithm of nn.softmax.", "LogSoftmax", count=_FIVE, traits=_SOFTMAX
+        "nn.log_softmax",
+        "Logarithm of nn.softmax.",
+        own("LogSoftmax", exact="log_softmax"),
+        count=_FIVE,
+        traits=_SOFTMAX,
     ),
-    _normalization("nn.rms_norm", "x over its root mean square, scaled.", "RMSNormalization"),
+    _normalization(
+        "nn.rms_norm",
+        "x over its root mean square, scaled.",
+        own(
+            "RMSNormalization", "normalizations:rms_norm", rules=(rules.axis, rules.broadcast(1, 0))
+        ),
+    ),
     _normalization(
         "nn.softmax",
         "e^x over its sum along an axis.",
-        "Softmax",
+        own("Softmax", exact="softmax"),
         count=_FIVE,
         traits=_SOFTMAX,
         encoding=Encoding(anchor=8, counted_as=CountedAs.TRANSCENDENTAL),
@@ -88,13 +99,17 @@ ENTRIES = (
     composition(
         "EmbedLayerNormalization",
         "Sum of embeddings, normalised over its last axis.",
-        domain=MICROSOFT,
+        own("EmbedLayerNormalization", domain=MICROSOFT),
     ),
-    composition("LRN", "x over a power of the sum of squares of neighbouring channels."),
+    composition(
+        "LRN",
+        "x over a power of the sum of squares of neighbouring channels.",
+        own("LRN", "normalizations:lrn", rules=(rules.positive("size"),), exact="lrn"),
+    ),
     composition("MeanVarianceNormalization", "x normalised over some axes."),
     composition(
         "SkipLayerNormalization",
         "Sum of two tensors, normalised over its last axis.",
-        domain=MICROSOFT,
+        own("SkipLayerNormalization", domain=MICROSOFT),
     ),
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tvm_passes.onnx import rules, rules_windows
+from tvm_passes.onnx.facts import Rule
 from tvm_passes.operators import flops
-from tvm_passes.operators.entry import Encoding, Operator, Role, Trait, composition
+from tvm_passes.operators.entry import Encoding, Operator, Trait, composition
 from tvm_passes.operators.evaluation import by_elements
 from tvm_passes.operators.flops import FlopCount
-from tvm_passes.operators.onnx_operator import MICROSOFT, OnnxOperator, onnx
+from tvm_passes.operators.onnx_operator import MICROSOFT, OnnxOperator, onnx, own
 
 
 def _product(
@@ -31,12 +33,9 @@ def _product(
     )
 
 
-def _checked(name: str, documentation: str) -> Operator:
-    return Operator(
-        name=name,
-        documentation=documentation,
-        role=Role.COMPOSITION,
-        onnx=(OnnxOperator(name=name, is_imported=False),),
+def _checked(name: str, documentation: str, rules_: tuple[Rule, ...]) -> Operator:
+    return composition(
+        name, documentation, OnnxOperator(name=name, is_imported=False, rules=rules_)
     )
 
 
@@ -45,7 +44,10 @@ ENTRIES = (
         "matmul",
         "Matrix product, for each place of the leading axes.",
         flops.matmul,
-        onnx("MatMul", "Gemm"),
+        onnx(
+            own("MatMul", exact="matmul"),
+            own("Gemm", "products:gemm", rules=(rules.broadcast(2),)),
+        ),
         encoding=Encoding(anchor=1),
     ),
     _product(
@@ -57,7 +59,7 @@ ENTRIES = (
         "nn.conv2d",
         "Products of a filter and a window that moves along two axes, summed up.",
         flops.convolution,
-        onnx("Conv"),
+        onnx(own("Conv", "products:conv", rules=rules_windows.CONVOLUTION, exact="conv")),
         encoding=Encoding(anchor=0),
     ),
     _product(
@@ -74,7 +76,14 @@ ENTRIES = (
         "nn.conv2d_transpose",
         "Adjoint of nn.conv2d: each element adds its products with the filter to a window.",
         flops.transposed_convolution,
-        onnx("ConvTranspose"),
+        onnx(
+            own(
+                "ConvTranspose",
+                "products:conv_transpose",
+                rules=rules_windows.TRANSPOSED_CONVOLUTION,
+                exact="conv_transpose",
+            )
+        ),
         encoding=Encoding(anchor=12),
     ),
     _product(
@@ -82,10 +91,24 @@ ENTRIES = (
         "Adjoint of nn.conv3d: each element adds its products with the filter to a window.",
         flops.transposed_convolution,
     ),
-    composition("Attention", "Attention of packed projections.", domain=MICROSOFT),
-    composition("Einsum", "Sums of products over the letters that an equation leaves out."),
+    composition(
+        "Attention", "Attention of packed projections.", own("Attention", domain=MICROSOFT)
+    ),
+    composition(
+        "Einsum",
+        "Sums of products over the letters that an equation leaves out.",
+        own("Einsum", "einsum:convert", rules=(rules.equation,)),
+    ),
     composition("MatMulInteger", "Matrix product of integers, less their zero points."),
     composition("MatMulInteger16", "Matrix product of 16-bit integers."),
-    _checked("ConvInteger", "Convolution of integers, less their zero points."),
-    _checked("QLinearConv", "Convolution of quantised numbers, quantised again."),
+    _checked(
+        "ConvInteger",
+        "Convolution of integers, less their zero points.",
+        rules_windows.INTEGER_CONVOLUTION,
+    ),
+    _checked(
+        "QLinearConv",
+        "Convolution of quantised numbers, quantised again.",
+        rules_windows.QUANTIZED_CONVOLUTION,
+    ),
 )

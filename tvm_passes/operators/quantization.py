@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tvm_passes.onnx import rules
 from tvm_passes.operators import flops
 from tvm_passes.operators.entry import Encoding, Operator, Role, Trait
 from tvm_passes.operators.evaluation import evaluator
-from tvm_passes.operators.onnx_operator import onnx
+from tvm_passes.operators.onnx_operator import onnx, own
 
 _QUANTIZES = frozenset([Trait.QUANTIZES])
 
@@ -18,7 +19,7 @@ ENTRIES = (
         flops=flops.no_work,
         encoding=Encoding(),
         evaluate=evaluator("dequantized_constant"),
-        onnx=onnx("DequantizeLinear"),
+        onnx=onnx(own("DequantizeLinear", rules=rules.QUANTIZED)),
     ),
     Operator(
         name="quantize",
@@ -27,7 +28,7 @@ ENTRIES = (
         traits=_QUANTIZES,
         flops=flops.no_work,
         encoding=Encoding(),
-        onnx=onnx("QuantizeLinear"),
+        onnx=onnx(own("QuantizeLinear", rules=rules.QUANTIZED)),
     ),
     Operator(
         name="DynamicQuantizeLinear",

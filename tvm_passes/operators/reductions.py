@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tvm_passes.onnx import rules_indices
 from tvm_passes.operators import flops
 from tvm_passes.operators.deferred import Deferred
 from tvm_passes.operators.entry import (
@@ -16,13 +17,13 @@ from tvm_passes.operators.entry import (
 )
 from tvm_passes.operators.evaluation import evaluator
 from tvm_passes.operators.flops import FlopCount
-from tvm_passes.operators.onnx_operator import onnx
+from tvm_passes.operators.onnx_operator import OnnxOperator, onnx, own
 
 
 def _reduction(
     name: str,
     documentation: str,
-    *imported: str,
+    *imported: str | OnnxOperator,
     count: FlopCount = flops.one_per_result,
     encoding: Encoding | None = None,
     evaluate: Evaluator | None = None,
@@ -52,7 +53,10 @@ ENTRIES = (
     _reduction("argsort", "Indices that sort along an axis."),
     _reduction("cumprod", "Running product along an axis."),
     _reduction(
-        "cumsum", "Running sum along an axis.", "CumSum", evaluate=evaluator("cumulative_sum")
+        "cumsum",
+        "Running sum along an axis.",
+        own("CumSum", "reductions:cumulative_sum", rules=(rules_indices.axis_value,)),
+        evaluate=evaluator("cumulative_sum"),
     ),
     _reduction(
         "max", "Maximum along axes.", "ReduceMax", count=_ONE, evaluate=evaluator("maximum")
@@ -87,7 +91,11 @@ ENTRIES = (
         encoding=Encoding(anchor=17),
         evaluate=evaluator("total"),
     ),
-    _reduction("topk", "The largest elements along an axis, and their indices.", "TopK"),
+    _reduction(
+        "topk",
+        "The largest elements along an axis, and their indices.",
+        own("TopK", "limited:top_k", rules=(rules_indices.top_k,)),
+    ),
     _reduction(
         "variance",
         "Mean square of the differences from the mean along axes.",
@@ -100,6 +108,10 @@ ENTRIES = (
     composition("ReduceL1", "Sum of magnitudes along axes."),
     composition("ReduceL2", "Root of the sum of squares along axes."),
     composition("ReduceLogSum", "Logarithm of the sum along axes."),
-    composition("ReduceLogSumExp", "Logarithm of the sum of e^x along axes."),
+    composition(
+        "ReduceLogSumExp",
+        "Logarithm of the sum of e^x along axes.",
+        own("ReduceLogSumExp", "reductions:log_sum_exp"),
+    ),
     composition("ReduceSumSquare", "Sum of squares along axes."),
 )

@@ -11,9 +11,9 @@ from tvm import relax
 from tvm.relax import Expr
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from layoutsel.model.import_padding import static_shape
-from layoutsel.model.import_support import array_of, constant, stock
 from tvm_passes.errors import UnsupportedModel
+from tvm_passes.onnx.padding import static_shape
+from tvm_passes.onnx.support import array_of, constant, stock
 
 _IN_TVM = frozenset({"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"})
 """Coordinate transformations that TVM's operator gets right, where the scale is output size / input size."""

@@ -9,10 +9,10 @@ from typing import Any
 from tvm import relax
 from tvm.relax import Expr
 
-from layoutsel.model.import_padding import resolve_auto_pad, static_shape
-from layoutsel.model.import_support import Converter, stock
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.normalize.windows import WindowAxis, pooled_extent
+from tvm_passes.onnx.padding import resolve_auto_pad, static_shape
+from tvm_passes.onnx.support import Converter, stock
 
 _CLIPPED_COUNTS_OPSET = 19
 """From here on padding that no attribute declares does not count, even in windows larger than the padded input."""
@@ -64,6 +64,10 @@ def lp_pooling(
     size = relax.const(float(prod(axis.kernel for axis in axes)), dtype)
     total = builder.emit(relax.op.multiply(builder.emit(average), size))
     return relax.op.power(total, relax.const(1 / power, dtype))
+
+
+average_pool = pooling("AveragePool")
+max_pool = pooling("MaxPool")
 
 
 def _window_axes(inputs: Sequence[Any], attributes: dict[str, Any]) -> list[WindowAxis]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layoutsel.model.import_facts import NodeFacts, Rule
+from tvm_passes.onnx.facts import NodeFacts, Rule
 
 _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
@@ -125,25 +125,33 @@ def _pool_pads(node: NodeFacts) -> str | None:
     return f"got pads {list(pads)} for windows of {list(window)}; expected less than the window"
 
 
-_POOL: tuple[Rule, ...] = (_auto_pad, _pool_pads, _room)
+POOLING: tuple[Rule, ...] = (_auto_pad, _pool_pads, _room)
+"""Rules of poolings."""
 
-RULES = {
-    "AveragePool": _POOL,
-    "Conv": (_auto_pad, _kernel_shape(1), _groups(1), _bias(2, 1), _room),
-    "ConvInteger": (_auto_pad, _kernel_shape(1), _groups(1), _room),
-    "ConvTranspose": (
-        _auto_pad,
-        _kernel_shape(1),
-        _transposed_groups,
-        _bias(2, 1, grouped=True),
-        _transposed_room,
-        _room,
-    ),
-    "GlobalAveragePool": (_spatial,),
-    "GlobalLpPool": (_spatial,),
-    "GlobalMaxPool": (_spatial,),
-    "LpPool": _POOL,
-    "MaxPool": _POOL,
-    "QLinearConv": (_auto_pad, _kernel_shape(3), _groups(3), _bias(8, 3), _room),
-}
-"""Rules by operator."""
+CONVOLUTION: tuple[Rule, ...] = (_auto_pad, _kernel_shape(1), _groups(1), _bias(2, 1), _room)
+"""Rules of convolutions."""
+
+INTEGER_CONVOLUTION: tuple[Rule, ...] = (_auto_pad, _kernel_shape(1), _groups(1), _room)
+"""Rules of convolutions of integers."""
+
+QUANTIZED_CONVOLUTION: tuple[Rule, ...] = (
+    _auto_pad,
+    _kernel_shape(3),
+    _groups(3),
+    _bias(8, 3),
+    _room,
+)
+"""Rules of convolutions of quantised numbers."""
+
+TRANSPOSED_CONVOLUTION: tuple[Rule, ...] = (
+    _auto_pad,
+    _kernel_shape(1),
+    _transposed_groups,
+    _bias(2, 1, grouped=True),
+    _transposed_room,
+    _room,
+)
+"""Rules of transposed convolutions."""
+
+SPATIAL: tuple[Rule, ...] = (_spatial,)
+"""Rules of poolings of all pixels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from layoutsel.model.import_facts import NodeFacts, Rule
+from tvm_passes.onnx.facts import NodeFacts
 
 
 def _outside(indices: np.ndarray, size: int) -> str | None:
@@ -15,7 +15,7 @@ def _outside(indices: np.ndarray, size: int) -> str | None:
     return f"got index {int(wrong.flat[0])}; expected -{size} to {size - 1}"
 
 
-def _indices_of_axis(node: NodeFacts) -> str | None:
+def indices_of_axis(node: NodeFacts) -> str | None:
     """Constant indices into one axis of the first input."""
     data, indices = node.shape(0), node.value(1)
     axis = node.attributes.get("axis", 0)
@@ -28,7 +28,7 @@ def _indices_of_axis(node: NodeFacts) -> str | None:
     return _outside(indices, data[axis])
 
 
-def _coordinates(node: NodeFacts) -> str | None:
+def coordinates(node: NodeFacts) -> str | None:
     """Constant coordinates into the first axes of the first input, after the batch."""
     data, indices = node.shape(0), node.value(1)
     batch = node.attributes.get("batch_dims", 0)
@@ -39,7 +39,7 @@ def _coordinates(node: NodeFacts) -> str | None:
     return next(filter(None, found), None)
 
 
-def _elements_fit(node: NodeFacts) -> str | None:
+def elements_fit(node: NodeFacts) -> str | None:
     """Indices that lie beside the data: of its rank, and no larger except along the axis."""
     data, indices = node.shape(0), node.shape(1)
     if data is None or indices is None:
@@ -56,14 +56,16 @@ def _elements_fit(node: NodeFacts) -> str | None:
     return f"got indices of {list(indices)}; expected at most the data's {list(data)} outside axis {axis}"
 
 
-def _updates_like_indices(node: NodeFacts) -> str | None:
+def updates_like_indices(node: NodeFacts) -> str | None:
+    """Updates have the shape of the indices."""
     indices, updates = node.shape(1), node.shape(2)
     if indices is None or updates is None or indices == updates:
         return None
     return f"got updates of {list(updates)}; expected {list(indices)}, as of the indices"
 
 
-def _updates_of_slices(node: NodeFacts) -> str | None:
+def updates_of_slices(node: NodeFacts) -> str | None:
+    """Updates are a slice for each coordinate."""
     data, indices, updates = node.shape(0), node.shape(1), node.shape(2)
     if data is None or indices is None or updates is None or not indices:
         return None
@@ -73,7 +75,7 @@ def _updates_of_slices(node: NodeFacts) -> str | None:
     return None if updates == wanted else f"got updates of {list(updates)}; expected {list(wanted)}"
 
 
-def _axis_value(node: NodeFacts) -> str | None:
+def axis_value(node: NodeFacts) -> str | None:
     """An axis that is an input."""
     data, axis = node.shape(0), node.value(1)
     if data is None or axis is None:
@@ -86,7 +88,8 @@ def _axis_value(node: NodeFacts) -> str | None:
     )
 
 
-def _split(node: NodeFacts) -> str | None:
+def split(node: NodeFacts) -> str | None:
+    """Sizes of the parts add up to the axis."""
     data, axis, count = node.shape(0), node.attributes.get("axis", 0), len(node.outputs)
     stated = node.attributes.get("num_outputs")
     if stated is not None and stated != count:
@@ -100,7 +103,8 @@ def _split(node: NodeFacts) -> str | None:
     return f"got sizes {sizes} of {count} parts; expected {count} that add up to {data[axis]}"
 
 
-def _top_k(node: NodeFacts) -> str | None:
+def top_k(node: NodeFacts) -> str | None:
+    """No more elements are asked for than the axis has."""
     data, axis = node.shape(0), node.attributes.get("axis", -1)
     value = node.value(1) if node.version >= 10 else node.attributes.get("k")
     if value is None or data is None or not -len(data) <= axis < len(data):
@@ -111,19 +115,21 @@ def _top_k(node: NodeFacts) -> str | None:
     return f"got k {count}; expected 0 to {data[axis]}"
 
 
-def _permutation(node: NodeFacts) -> str | None:
+def permutation(node: NodeFacts) -> str | None:
+    """Each axis is named once."""
     data, perm = node.shape(0), node.attributes.get("perm")
     if data is None or perm is None or sorted(perm) == list(range(len(data))):
         return None
     return f"got perm {list(perm)}; expected each of 0 to {len(data) - 1} once"
 
 
-def _step(node: NodeFacts) -> str | None:
+def step(node: NodeFacts) -> str | None:
+    """A constant step is not 0."""
     step = node.value(2)
     return "got delta 0; expected another step" if step is not None and not step.any() else None
 
 
-def _new_axis(node: NodeFacts) -> str | None:
+def new_axis(node: NodeFacts) -> str | None:
     """An axis of a result that has one more than the first input."""
     data, axis = node.shape(0), node.attributes.get("axis", -1)
     if data is None or -len(data) - 1 <= axis <= len(data):
@@ -131,7 +137,7 @@ def _new_axis(node: NodeFacts) -> str | None:
     return f"got axis {axis}; expected -{len(data) + 1} to {len(data)}"
 
 
-def _elements(node: NodeFacts) -> str | None:
+def elements(node: NodeFacts) -> str | None:
     """Reshape of a known size."""
     data, result = node.shape(0), node.result()
     if data is None or result is None:
@@ -139,23 +145,3 @@ def _elements(node: NodeFacts) -> str | None:
     if int(np.prod(data, dtype=object)) == int(np.prod(result, dtype=object)):
         return None
     return f"got {list(data)} as {list(result)}; expected the same number of elements"
-
-
-_AXIS: tuple[Rule, ...] = (_indices_of_axis,)
-
-RULES: dict[str, tuple[Rule, ...]] = {
-    "CumSum": (_axis_value,),
-    "Gather": _AXIS,
-    "GatherElements": (_elements_fit, _indices_of_axis),
-    "GatherND": (_coordinates,),
-    "OneHot": (_new_axis,),
-    "Range": (_step,),
-    "Reshape": (_elements,),
-    "Scatter": (_elements_fit, _updates_like_indices, _indices_of_axis),
-    "ScatterElements": (_elements_fit, _updates_like_indices, _indices_of_axis),
-    "ScatterND": (_updates_of_slices, _coordinates),
-    "Split": (_split,),
-    "TopK": (_top_k,),
-    "Transpose": (_permutation,),
-}
-"""Rules by operator."""

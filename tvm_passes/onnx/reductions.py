@@ -1,4 +1,4 @@
-"""Converter of ``ReduceLogSumExp``."""
+"""Converters of reductions and running sums."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 from tvm import relax
 from tvm.relax import Expr
+from tvm.relax.frontend.onnx import onnx_frontend
 
-from layoutsel.model.import_support import array_of, constant, stock
+from tvm_passes.errors import UnsupportedModel
+from tvm_passes.onnx.support import array_of, constant, stock
 
 _NAME = "ReduceLogSumExp"
 
@@ -38,3 +40,15 @@ def log_sum_exp(
     total = builder.emit(relax.op.log(relax.op.sum(powers, axes, keepdims=True)))
     result = builder.emit(relax.op.add(total, shift))
     return result if attributes.get("keepdims", 1) else relax.op.squeeze(result, axes)
+
+
+def cumulative_sum(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
+    """Stock form forwards; backwards between two flips."""
+    if not attributes.pop("reverse", 0):
+        return stock("CumSum")(builder, inputs, attributes, state, opset)
+    axis = array_of(inputs[1])
+    if axis is None:
+        raise UnsupportedModel("its axis is computed from data; expected a constant")
+    flipped = [builder.emit(relax.op.flip(inputs[0], int(axis.item()))), inputs[1]]
+    total = stock("CumSum")(builder, onnx_frontend.onnx_input(flipped), attributes, state, opset)
+    return relax.op.flip(builder.emit(total), int(axis.item()))

@@ -9,8 +9,8 @@ from typing import Any
 from tvm import relax
 from tvm.relax import Expr
 
-from layoutsel.model.import_padding import static_shape
 from tvm_passes.errors import UnsupportedModel
+from tvm_passes.onnx.padding import static_shape
 
 _SPARE = "αβγδεζηθικλμ"
 """What the dimensions of an ellipsis are called; equations have Latin letters only."""

@@ -15,8 +15,8 @@ from tvm import relax
 from tvm.relax import Expr
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from layoutsel.model.import_padding import static_shape
-from layoutsel.model.import_support import Converter, array_of, constant, stock
+from tvm_passes.onnx.padding import static_shape
+from tvm_passes.onnx.support import Converter, array_of, constant, stock
 
 
 def _inside(builder: relax.BlockBuilder, indices: Expr, sizes: Any) -> Expr:
@@ -118,3 +118,9 @@ def one_hot(
     is_there = builder.emit(relax.op.equal(column, constant(places, dtype)))
     off, on = (constant(value, values.dtype) for value in values)
     return relax.op.where(is_there, on, off)
+
+
+gather_elements = along_axis("GatherElements")
+gather_nd = coordinates("GatherND")
+scatter_elements = along_axis("ScatterElements")
+scatter_nd = coordinates("ScatterND")
