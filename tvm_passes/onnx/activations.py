@@ -1,4 +1,4 @@
-"""Converters of activations, in the type of their input: those of TVM's importer compute some in float32 alone."""
+"""Converters of activations, in the type of their input; TVM's convert some to float32."""
 
 from __future__ import annotations
 

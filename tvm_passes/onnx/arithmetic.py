@@ -1,4 +1,4 @@
-"""Converters of arithmetic: plain operators where TVM's converters stack their inputs or know fewer types."""
+"""Converters of arithmetic: plain operators, which later passes can read."""
 
 from __future__ import annotations
 

@@ -99,7 +99,10 @@ def _permute(builder: relax.BlockBuilder, letters: str, value: Expr, order: Sequ
 def _multiply(
     builder: relax.BlockBuilder, left: _Operand, right: _Operand, later: Collection[str]
 ) -> _Operand:
-    """One batched matrix product: letters of both that are read later are its batch, the other common ones its sum."""
+    """Multiply two operands by one batched matrix product.
+
+    Common letters that are read later are its batch; the other common ones are summed over.
+    """
     left = _keep(builder, *left, {*later, *right[0]})
     right = _keep(builder, *right, {*later, *left[0]})
     sizes = [

@@ -64,7 +64,8 @@ def conv_transpose(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: An
     filters = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)
     images = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
     y = np.zeros((x.shape[0], groups, filters.shape[1], *sizes), x.dtype)
-    # The adjoint of a convolution over the result: each element of the window writes what it would read.
+    # The adjoint of a convolution over the result: each element of the window writes where it
+    # would read.
     window = SpatialWindow.of(
         sizes, w.shape[2:], {"strides": strides, "dilations": dilations, "pads": pads}
     )

@@ -68,9 +68,9 @@ class SpatialWindow:
         return count - (begins >= self.sizes[axis] + self.before[axis])
 
     def taps(self) -> Iterator[tuple[Index, Index, Index]]:
-        """Indices for each element of the window: its own, its places on the tensor, and the elements under it.
+        """Indices for each element of the window into the last axes of three tensors.
 
-        They index the last axes of a filter, a result and a tensor.
+        Into a filter: its own; into a result: its places; into the tensor: the elements under it.
         """
         along = [list(self._along(axis)) for axis in range(len(self.sizes))]
         for tap in itertools.product(*along):
@@ -92,7 +92,10 @@ class SpatialWindow:
                 yield index, slice(first, end + 1), under
 
     def extents(self, *, with_padding: bool) -> list[np.ndarray]:
-        """Number of elements of the window that lie on the tensor, or on its padding too, by place, of each axis."""
+        """Number of elements of the window on the tensor, by place, for each axis.
+
+        Elements on the padding count too `with_padding`.
+        """
         found = []
         for axis, count in enumerate(self.positions):
             before, after = (self.before[axis], self.after[axis]) if with_padding else (0, 0)

@@ -1,4 +1,4 @@
-"""Facts about one node of ONNX that its rules are checked on: attributes, shapes, small constants."""
+"""Facts about a node of ONNX that rules are checked on: attributes, shapes, small constants."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Converters of operators that read or write at indices.
 
-An index counts from the end where it is negative. A constant one that is outside is refused before. So is one that an input
-holds, at run time: see :mod:`layoutsel.model.input_ranges`. One that the network computes from data wraps around: it is
+An index counts from the end where it is negative. A constant one that is outside is refused before
+the conversion; one that an input holds is refused at run time. One that the network computes is
 taken modulo the size, so that nothing outside of a tensor is ever read or written.
 """
 
@@ -103,7 +103,10 @@ def one_hot(
     state: Any,
     opset: int,
 ) -> Expr:
-    """OneHot by comparison with each place: an index outside is at none of them. The stock form loses the values' type."""
+    """OneHot by comparison with each place: an index outside is at none of them.
+
+    TVM's converter loses the type of the values.
+    """
     indices, depth, values = inputs[0], array_of(inputs[1]), array_of(inputs[2])
     if depth is None or values is None:
         return stock("OneHot")(builder, inputs, attributes, state, opset)

@@ -23,7 +23,7 @@ def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -
 
 
 def top_k(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Stock converter, in order: where the model leaves the order open, that is as right as any other."""
+    """TVM's converter, sorted: any order is right where the model leaves it open."""
     attributes["sorted"] = 1
     return stock("TopK")(builder, inputs, attributes, state, opset)
 

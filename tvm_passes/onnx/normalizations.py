@@ -25,7 +25,7 @@ def rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN0
 def lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
     """Stock form for odd windows; an even window reaches further after a channel than before it.
 
-    Windows are clipped to the channels that there are; the divisor stays the size that the model states.
+    Windows are clipped to the channels; the divisor stays the size that the model states.
     """
     data, size = inputs[0], attributes["size"]
     alpha = attributes.get("alpha", 0.0001) / size

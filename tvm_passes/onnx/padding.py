@@ -1,4 +1,4 @@
-"""Explicit padding of convolutions and pooling, in place of ONNX's ``auto_pad`` and ``output_shape``."""
+"""Explicit padding of windows in place of ONNX's ``auto_pad`` and ``output_shape``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def resolve_auto_pad(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
 
 
 def resolve_output_shape(inputs: Sequence[Any], attributes: dict[str, Any]) -> None:
-    """Replace ``output_shape`` of a transposed convolution by ``pads``, in place (ONNX, ConvTranspose)."""
+    """Replace ``output_shape`` of a transposed convolution by ``pads``, in place."""
     wanted = attributes.pop("output_shape", None)
     if wanted is None:
         return
@@ -65,7 +65,7 @@ def _same_pads(
     *,
     lower: bool,
 ) -> tuple[int, ...]:
-    """Explicit padding of ``auto_pad`` SAME_UPPER or SAME_LOWER (ONNX operator specification, Conv)."""
+    """Explicit padding of ``auto_pad`` SAME_UPPER or SAME_LOWER (ONNX specification, Conv)."""
     begins, ends = [], []
     for size, window, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         outputs = -(-size // stride)

@@ -1,4 +1,4 @@
-"""Converters of poolings: extents as ONNX Runtime counts them, windows no larger than the padded input."""
+"""Converters of poolings: extents of ONNX Runtime, windows within the padded input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tvm_passes.onnx.padding import resolve_auto_pad, static_shape
 from tvm_passes.onnx.support import Converter, stock
 
 _CLIPPED_COUNTS_OPSET = 19
-"""From here on padding that no attribute declares does not count, even in windows larger than the padded input."""
+"""Operator set from which padding that no attribute declares never counts in an average."""
 
 
 def pooling(name: str) -> Converter:
-    """Stock converter of an average or maximum, called with explicit padding and windows that have room."""
+    """TVM's converter of an average or maximum, with explicit padding and windows with room."""
 
     def convert(
         builder: relax.BlockBuilder,
@@ -98,15 +98,16 @@ def _window_axes(inputs: Sequence[Any], attributes: dict[str, Any]) -> list[Wind
         outputs = pooled_extent(axis, ceil_mode=bool(attributes.get("ceil_mode", 0)))
         if outputs < 1:
             raise UnsupportedModel(
-                f"a window of {axis.kernel} with dilation {axis.dilation} and stride {axis.stride} has no room on "
-                f"axis {place + 2} of extent {axis.size}, padded by {axis.before} and {axis.after}"
+                f"a window of {axis.kernel} with dilation {axis.dilation} and stride "
+                f"{axis.stride} has no room on axis {place + 2} of extent {axis.size}, padded by "
+                f"{axis.before} and {axis.after}"
             )
         axes.append(axis.with_outputs(outputs))
     return axes
 
 
 def _make_room(axes: Sequence[WindowAxis], attributes: dict[str, Any], *, pad: bool) -> None:
-    """Shrink the only window of an axis to the padded input, or pad the input up to it, in place."""
+    """Shrink the only window of an axis to the padded input, or pad the input, in place."""
     rank = len(axes)
     kernel, pads = list(attributes["kernel_shape"]), list(attributes["pads"])
     strides = list(attributes.get("strides", (1,) * rank))

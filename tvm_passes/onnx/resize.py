@@ -1,4 +1,4 @@
-"""Resize: TVM's own operator where it does what ONNX says, and one matrix or index list per axis elsewhere."""
+"""Converter of Resize: TVM's operator where it is exact, else a matrix or indices per axis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvm_passes.onnx.padding import static_shape
 from tvm_passes.onnx.support import array_of, constant, stock
 
 _IN_TVM = frozenset({"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"})
-"""Coordinate transformations that TVM's operator gets right, where the scale is output size / input size."""
+"""Coordinate transformations that TVM's operator gets right where sizes give the scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ _COORDINATES: Mapping[str, Callable[[_Axis, np.ndarray], np.ndarray]] = {
 """Where in the input a position of the output lies (ONNX operator specification, Resize)."""
 
 SIMPLE = "simple"
-"""What a Resize of operator set 10 does without saying so: up where it shrinks an axis, down where it enlarges one."""
+"""Rounding of a Resize of operator set 10: up where an axis shrinks, down where it grows."""
 
 _ROUNDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "ceil": np.ceil,
@@ -119,7 +119,7 @@ class _Resize:
         return np.clip(nearest, 0, axis.before - 1).astype("int64")
 
     def matrix(self, axis: _Axis) -> np.ndarray:
-        """Weights of shape (before, after): what each input position adds to each output position."""
+        """Weights of shape (before, after) of input positions in output positions."""
         taps, weight = _KERNELS[self.mode]
         positions = self.positions(axis).astype("float64")
         first = np.floor(positions).astype("int64") - taps // 2 + 1
@@ -223,7 +223,7 @@ def _resized_axes(inputs: Sequence[Any], attributes: Mapping[str, Any], opset: i
         after, factors = _from_sizes(before, known_sizes, attributes)
     elif known_scales is not None and known_scales.size:
         factors = [float(scale) for scale in known_scales]
-        # In single precision, as ONNX Runtime: 2.6 × 5 is 13 there and a little less in double precision.
+        # In single precision, as ONNX Runtime: 2.6 × 5 is 13 there, and less in double precision.
         after = [int(np.floor(np.float32(f) * b)) for f, b in zip(factors, before, strict=True)]
     else:
         raise UnsupportedModel("its scales or sizes are computed from data; expected constants")

@@ -1,4 +1,4 @@
-"""Rules of operators that are told places: indices, axes and sizes that are constants have to be inside."""
+"""Rules of indices, axes and sizes: constants have to be inside."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def elements_fit(node: NodeFacts) -> str | None:
     )
     if fits:
         return None
-    return f"got indices of {list(indices)}; expected at most the data's {list(data)} outside axis {axis}"
+    return (
+        f"got indices of {list(indices)}; expected at most the data's {list(data)} outside axis "
+        f"{axis}"
+    )
 
 
 def updates_like_indices(node: NodeFacts) -> str | None:

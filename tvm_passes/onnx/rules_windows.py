@@ -26,8 +26,8 @@ def _room(node: NodeFacts) -> str | None:
     }
     how = "".join(f", {name} {value}" for name, value in used.items())
     return (
-        f"got a window of {list(window)}{how} on data of {list((data or ())[2:])}, which leaves a result of "
-        f"{list(result)}; expected room for at least one window"
+        f"got a window of {list(window)}{how} on data of {list((data or ())[2:])}, which leaves a "
+        f"result of {list(result)}; expected room for at least one window"
     )
 
 
@@ -52,11 +52,14 @@ def _groups(weight: int) -> Rule:
             return None
         if data[1] != weights[1] * group:
             return (
-                f"got {data[1]} input channels in {group} groups with weights for {weights[1]} each; "
-                f"expected {weights[1] * group} input channels"
+                f"got {data[1]} input channels in {group} groups with weights for {weights[1]} "
+                f"each; expected {weights[1] * group} input channels"
             )
         if weights[0] % group:
-            return f"got {weights[0]} output channels in {group} groups; expected a multiple of {group}"
+            return (
+                f"got {weights[0]} output channels in {group} groups; expected a multiple of "
+                f"{group}"
+            )
         return None
 
     return check
@@ -95,8 +98,8 @@ def _transposed_room(node: NodeFacts) -> str | None:
     dilations = node.attributes.get("dilations", [1] * rank)
     if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=False)):
         return (
-            f"got output_padding {list(extra)}; expected less than the strides {list(strides)} or dilations "
-            f"{list(dilations)}"
+            f"got output_padding {list(extra)}; expected less than the strides {list(strides)} or "
+            f"dilations {list(dilations)}"
         )
     data, wanted = node.shape(0), node.attributes.get("output_shape")
     if wanted is None or data is None:

@@ -1,4 +1,4 @@
-"""The table of operators: one entry each, with all that the compiler knows of it apart from kernels.
+"""The table of operators: one entry each, with all that the compiler knows except kernels.
 
 Each module of this package holds a family. A package from outside adds an :class:`Operator` through
 the entry-point group ``layoutsel.operators``. Importing this does not import TVM.
@@ -83,8 +83,8 @@ def _onnx_operators(entries: tuple[str, ...]) -> Mapping[tuple[str, str], OnnxOp
         for one in OPERATORS[entry].onnx:
             if found.setdefault((one.domain, one.name), one) is not one:
                 raise LayoutselError(
-                    f"two entries have the operator {one.name} of domain {one.domain or 'ai.onnx'!r} "
-                    f"of ONNX, one of them {entry!r}; expected one: uninstall one of them"
+                    f"two entries have the operator {one.name} of domain "
+                    f"{one.domain or 'ai.onnx'!r} of ONNX, one of them {entry!r}; expected one: uninstall one of them"
                 )
     return found
 

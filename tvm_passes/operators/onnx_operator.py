@@ -1,4 +1,4 @@
-"""An operator of ONNX that imports to an entry of the table. Importing this does not import ONNX."""
+"""An operator of ONNX, as entries of the table name it. Importing this does not import ONNX."""
 
 from __future__ import annotations
 
