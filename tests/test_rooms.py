@@ -2,11 +2,13 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import layoutsel
+import tvm_passes
 
 ROOMS = (
     "cli",
@@ -91,3 +93,65 @@ def test_no_room_opens_code_that_needs_none(room):
         if isinstance(node, ast.Attribute) and node.attr == "functions"
     }
     assert not opened
+
+
+def modules_of(package: Path) -> dict[str, Path]:
+    """Every file of a package by its module's name."""
+    names = {}
+    for file in sorted(package.rglob("*.py")):
+        parts = file.relative_to(package.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return names
+
+
+def files_imported(file: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules among `modules` that a file imports anywhere, within functions and for types as well."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: expected absolute imports"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if names <= set(modules) else {node.module, *names}
+    return found & set(modules)
+
+
+def circle_of(modules: dict[str, Path]) -> list[str]:
+    """Files that import each other in a circle; none where there is no circle."""
+    imports = {name: files_imported(file, modules) - {name} for name, file in modules.items()}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    folders = (FOLDER, Path(tvm_passes.__file__).parent)
+    modules = {name: file for folder in folders for name, file in modules_of(folder).items()}
+    assert len(modules) > 400
+    assert not circle_of(modules)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from package.b import thing",
+        "from package import b",
+        "import package.b",
+        "def late():\n    from package.b import thing",
+        "if TYPE_CHECKING:\n    from package.b import thing",
+    ],
+)
+def test_a_circle_is_found_however_a_file_imports(tmp_path, text):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "a.py").write_text(text)
+    (package / "b.py").write_text("from package.c import x")
+    (package / "c.py").write_text("")
+    assert not circle_of(modules_of(package))
+    (package / "c.py").write_text("import package.a")
+    circle = circle_of(modules_of(package))
+    assert set(circle) == {"package.a", "package.b", "package.c"}

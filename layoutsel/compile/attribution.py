@@ -10,8 +10,9 @@ from layoutsel.compile.session import Session
 from layoutsel.cost import residuals as rows
 from layoutsel.cost.residuals import ResidualRow
 from layoutsel.cost.store import Store
+from layoutsel.planning.attribute import attribute
 from layoutsel.planning.plan import Plan
-from layoutsel.planning.residuals import Residuals, attribute
+from layoutsel.planning.residuals import Residuals
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.observe import observe
 

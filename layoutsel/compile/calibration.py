@@ -15,7 +15,8 @@ from layoutsel.compile.options import OnProgress
 from layoutsel.compile.session import Session
 from layoutsel.core.workload import Cost
 from layoutsel.cost import adapt, features
-from layoutsel.cost.learned import Adaptation, LearnedCost
+from layoutsel.cost.corrections import Adaptation, basis
+from layoutsel.cost.learned import LearnedCost
 from layoutsel.cost.measured import PricingProgress, Request, run_in
 from layoutsel.cost.model import Question
 from layoutsel.cost.peaks import machine_peaks
@@ -122,7 +123,7 @@ def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
     for position, observation in enumerate(observations):
         others = [o for n, o in enumerate(observations) if n != position]
         weights = adapt.fit(others).weights.get(observation.unit)
-        correction = float(adapt.basis(observation.row) @ np.array(weights)) if weights else 0.0
+        correction = float(basis(observation.row) @ np.array(weights)) if weights else 0.0
         left.append(abs(observation.error - correction))
     return left
 

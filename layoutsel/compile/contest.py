@@ -16,11 +16,12 @@ from layoutsel.compile.compiling import compiled, compiled_all
 from layoutsel.compile.memory import MemoryBudget
 from layoutsel.compile.plan_code import BUILD_LIMIT_S
 from layoutsel.compile.session import Session
+from layoutsel.planning.attribute import attribute
 from layoutsel.planning.objectives import Objective, objective_of
 from layoutsel.planning.plan import Measured, Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.refine import TimedSubgraphs
-from layoutsel.planning.residuals import SubgraphResidual, attribute
+from layoutsel.planning.residuals import SubgraphResidual
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.observe import observe
 from layoutsel.runtime.race import race

@@ -9,7 +9,6 @@ from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
-import layoutsel
 import tvm_passes
 from layoutsel.compile.code_digest import ALL, Code, Definition
 from layoutsel.device.machine import versions
@@ -30,11 +29,12 @@ _DEVICE = (
     "tvm_passes.gpu.target:device_target",
     f"{_LEGALISATION}:{ALL}",
 )
+_LAYOUTSEL = Path(__file__).parents[1]
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu": ("tvm_passes.cpu.lower:LowerCpu",),
     "cpu.convolution": (
-        "tvm_passes.cpu.convolution:ConvolutionKernel",
+        "tvm_passes.cpu.convolution_kernel:ConvolutionKernel",
         "tvm_passes.cpu.plan_series:plan_conv1d",
         "tvm_passes.cpu.plan_volumes:plan_conv3d",
     ),
@@ -102,7 +102,7 @@ def roots() -> dict[str, tuple[str, ...]]:
 def code_versions() -> Mapping[str, str]:
     """Digests of the code that generates kernels and measures them, by scope."""
     return code_digests(
-        Code({one.__name__: Path(str(one.__file__)).parent for one in (layoutsel, tvm_passes)})
+        Code({"layoutsel": _LAYOUTSEL, "tvm_passes": Path(str(tvm_passes.__file__)).parent})
     )
 
 

@@ -17,60 +17,13 @@ import platformdirs
 
 from layoutsel import documents
 from layoutsel.cost import features
-from layoutsel.cost.learned import Adaptation
+from layoutsel.cost.corrections import TERMS, Adaptation, basis
 from layoutsel.cost.samples import MachineProfile
-from tvm_passes.algorithms import ALGORITHMS
 
 _NOISE = 0.2
 """Standard deviation of a prediction's error that no correction explains, as a logarithm."""
 _ROUNDS = 8
 """Of reweighting: a few predictions are far off, and must not bend the correction of all others (Huber, 1964)."""
-_INDEX = {name: position for position, name in enumerate(features.NAMES)}
-
-
-def _algorithm_terms() -> list[tuple[str, float, float]]:
-    """Terms of the algorithms that ask for one, and that features have a word for."""
-    words = features.VOCABULARY["algorithm"]
-    asking = (one for one in ALGORITHMS.values() if one.name in words)
-    return [
-        (f"algorithm_{one.name}", 0.0, one.calibration_scale)
-        for one in asking
-        if one.calibration_scale is not None
-    ]
-
-
-_BASIS: tuple[tuple[str, float, float], ...] = (
-    # feature, centre, scale: the prior of its coefficient has a standard deviation of 1 / scale
-    ("compute_us", 6.0, 20.0),
-    ("weights_in_l2", -3.0, 25.0),
-    ("activations_in_l2", -3.0, 25.0),
-    ("intensity", 4.0, 20.0),
-    ("layout_NCHW", 0.0, 4.0),
-    ("layout_NHWC", 0.0, 5.0),
-    *_algorithm_terms(),
-    ("anchor_nn.conv2d", 0.0, 3.0),
-    ("anchor_matmul", 0.0, 3.0),
-    ("anchor_nn.max_pool2d", 0.0, 4.0),
-    ("anchor_elementwise", 0.0, 4.0),
-    ("anchor_concat", 0.0, 4.0),
-    ("groups", 0.0, 20.0),
-    ("kernel_fallback", 0.0, 3.0),
-    ("convolution_x64_gemm_jit", 0.0, 4.0),
-)
-_OFFSET_SCALE = 1.5
-"""A machine may as a whole be off by a factor of two."""
-
-
-_COLUMNS = [_INDEX[name] for name, _, _ in _BASIS]
-_CENTRES = np.array([centre for _, centre, _ in _BASIS])
-_SCALES = np.array([scale for _, _, scale in _BASIS])
-
-
-def basis(rows: np.ndarray) -> np.ndarray:
-    """Terms of a correction, scaled so that every coefficient has a standard normal prior; of one row or of many."""
-    offset = np.full((*rows.shape[:-1], 1), 1.0 / _OFFSET_SCALE)
-    terms = (rows[..., _COLUMNS].astype(np.float64) - _CENTRES) / _SCALES
-    return np.concatenate([offset, terms], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -165,6 +118,6 @@ def load(model_version: str, file: Path) -> Adaptation:
         return Adaptation()
     if (found.model, found.features_version) != (model_version, features.VERSION):
         return Adaptation()
-    if any(len(weights) != len(_BASIS) + 1 for weights in found.weights.values()):
+    if any(len(weights) != TERMS for weights in found.weights.values()):
         return Adaptation()
     return Adaptation(found.weights)

@@ -23,6 +23,7 @@ from layoutsel.core.files import replacing
 from layoutsel.core.workload import Cost, Estimate, Infeasible
 from layoutsel.cost import boundary_features, features
 from layoutsel.cost.conditions import Conditions
+from layoutsel.cost.corrections import Adaptation, basis
 from layoutsel.cost.familiar import Familiar
 from layoutsel.cost.model import BoundaryPart, CostModel, Question, under
 from layoutsel.cost.model_card import ModelCard
@@ -133,14 +134,6 @@ class LearnedModel:
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """What calibration found out about a machine: factors on the predicted time. See :mod:`layoutsel.cost.adapt`."""
-
-    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By unit, coefficients of :func:`layoutsel.cost.adapt.basis`."""
-
-
-@dataclass(frozen=True)
 class LearnedCost(CostModel):
     """Prices candidates and boundaries of one machine; a unit or precision without training data by the roofline."""
 
@@ -219,8 +212,6 @@ class LearnedCost(CostModel):
     def _correction(self, unit: str, rows: np.ndarray) -> np.ndarray | float:
         if unit not in self.adaptation.weights:
             return 0.0
-        from layoutsel.cost.adapt import basis
-
         corrections: np.ndarray = basis(rows) @ np.array(self.adaptation.weights[unit])
         return corrections
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layoutsel.cost import adapt
-from layoutsel.cost.learned import Adaptation
+from layoutsel.cost.corrections import Adaptation, basis
 from layoutsel.cost.samples import RecordedModel, Sample
 from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 from layoutsel.evaluation.metrics import metrics
@@ -53,7 +53,7 @@ def _transfer(
         asked = table[judged]
         before = predict_point(booster, asked)
         weights = np.array(adaptation.weights[unit])
-        after = before + np.array([adapt.basis(row) @ weights for row in asked.rows])
+        after = before + np.array([basis(row) @ weights for row in asked.rows])
         found[unit] = {
             "before": asdict(metrics(before, asked.targets, asked.groups)),
             "after": asdict(metrics(after, asked.targets, asked.groups)),

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tvm_ffi
@@ -33,11 +33,9 @@ from layoutsel.runtime.arrays import placed, to_array, to_tensor
 from layoutsel.runtime.binding import bind
 from layoutsel.runtime.linking import export_library
 from layoutsel.runtime.stages import StageWorker
+from layoutsel.runtime.trace import Event, trace
 from tvm_passes.devices import HOST, DeviceId
 from tvm_passes.errors import LayoutselError
-
-if TYPE_CHECKING:
-    from layoutsel.runtime.trace import Event
 
 logger = logging.getLogger(__name__)
 
@@ -229,8 +227,6 @@ class CompiledModel:
 
     def trace(self, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
         """Run on checked inputs and tell when every sub-graph and transform began and how long it took."""
-        from layoutsel.runtime.trace import trace
-
         return trace(self.running, inputs, runs)
 
     def instrumented_call(

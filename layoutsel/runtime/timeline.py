@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import tvm_ffi
 
 from layoutsel.device.artifact_header import devices_of
+from layoutsel.runtime.traceable import Traceable
 from tvm_passes.devices import CPU
-
-if TYPE_CHECKING:
-    from layoutsel.runtime.compiled import CompiledModel
 
 _RECORD, _RECORDED = "layoutsel.opencl.record", "layoutsel.opencl.recorded"
 _TELLS = frozenset({CPU, "opencl"})
@@ -22,7 +19,7 @@ _KERNEL = "_kernel"
 """What TVM calls the kernels of a function: its name with this, and a number."""
 
 
-def tells_all(model: CompiledModel) -> bool:
+def tells_all(model: Traceable) -> bool:
     """True if `model` lets devices work while the host does, and all of them tell when they did."""
     is_parallel = model.plan.get("makespan") is not None
     known = tvm_ffi.get_global_func(_RECORD, allow_missing=True) is not None

@@ -14,7 +14,7 @@ import numpy as np
 import tvm_ffi
 
 from layoutsel.runtime import timeline
-from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.traceable import Traceable
 from tvm_passes.devices import unit_of_kernel
 
 _KIND_PREFIX = "layoutsel_"
@@ -56,7 +56,7 @@ class _Call:
     end_ns: int
 
 
-def trace(model: CompiledModel, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
+def trace(model: Traceable, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
     """Run `model` and tell when everything ran, in order of time.
 
     Within a partition, steps are laid end to end up to its end: their durations are measured, their starts follow.
@@ -81,7 +81,7 @@ class Tracer:
     for before the next call.
     """
 
-    def __init__(self, model: CompiledModel, inputs: Sequence[np.ndarray]) -> None:
+    def __init__(self, model: Traceable, inputs: Sequence[np.ndarray]) -> None:
         self.model = model
         self._partitions = _partitions(model)
         self._calls: list[_Call] = []
@@ -129,7 +129,7 @@ def _do_not_wait() -> None:
 
 
 def subgraph_times(
-    model: CompiledModel, inputs: Sequence[np.ndarray], runs: int = 15
+    model: Traceable, inputs: Sequence[np.ndarray], runs: int = 15
 ) -> dict[str, float]:
     """Median time of each sub-graph over `runs` runs, microseconds."""
     sums: dict[tuple[str, int], float] = {}
@@ -177,7 +177,7 @@ def _labels(calls: Sequence[_Call], known: Sequence[Sequence[str]]) -> list[str]
     return labels
 
 
-def _kernel_event(model: CompiledModel, call: _Call, label: str, run: int, origin_ns: int) -> Event:
+def _kernel_event(model: Traceable, call: _Call, label: str, run: int, origin_ns: int) -> Event:
     is_transform = "_to_" in label
     # A variable's name has no dot, as layouts with a storage have.
     name = label.replace("_to_", ">").replace("_", ".") if is_transform else label
@@ -206,7 +206,7 @@ def _copy_event(call: _Call, run: int, origin_ns: int) -> Event:
     )
 
 
-def _unit(model: CompiledModel, subgraph: str) -> str:
+def _unit(model: Traceable, subgraph: str) -> str:
     decision = model.header.get("fallbacks", {}).get(subgraph)
     if decision is None:
         entries = model.plan["subgraphs"]
@@ -214,7 +214,7 @@ def _unit(model: CompiledModel, subgraph: str) -> str:
     return str(decision).split(":")[0]
 
 
-def _partitions(model: CompiledModel) -> dict[str, tvm_ffi.Module]:
+def _partitions(model: Traceable) -> dict[str, tvm_ffi.Module]:
     """The partitions that can tell of their steps, by symbol."""
     found = {}
     for module in model.modules():
@@ -226,7 +226,7 @@ def _partitions(model: CompiledModel) -> dict[str, tvm_ffi.Module]:
     return found
 
 
-def _steps(model: CompiledModel, module: tvm_ffi.Module, symbol: str) -> list[dict[str, Any]]:
+def _steps(model: Traceable, module: tvm_ffi.Module, symbol: str) -> list[dict[str, Any]]:
     """Of the primitives for the model's number of threads."""
     return json.loads(model.own_threads.run(module[f"{symbol}.steps"]))
 

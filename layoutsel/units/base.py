@@ -27,6 +27,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 
 from tvm import relax
@@ -80,6 +81,8 @@ class Unit:
                 yield answer
 
 
+_OWN = ("cpu", "onednn", "amx", "cuda", "opencl")
+"""Our own units, in the order of the table; each is a module of this package."""
 _UNITS: dict[str, Unit] = {}
 
 
@@ -93,10 +96,8 @@ def register(unit: Unit) -> None:
 def units() -> dict[str, Unit]:
     """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
     if not _UNITS:
-        from layoutsel.units import amx, cpu, cuda, onednn, opencl
-
-        for unit in (cpu.UNIT, onednn.UNIT, amx.UNIT, cuda.UNIT, opencl.UNIT):
-            register(unit)
+        for name in _OWN:
+            register(import_module(f"layoutsel.units.{name}").UNIT)
         for entry in sorted(entry_points(group="layoutsel.units"), key=lambda entry: entry.name):
             register(entry.load())
     return _UNITS

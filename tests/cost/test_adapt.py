@@ -7,7 +7,7 @@ import pytest
 from learning import profile, samples
 
 from layoutsel.cost import adapt, features
-from layoutsel.cost.learned import Adaptation
+from layoutsel.cost.corrections import Adaptation, basis
 
 
 def rows(count=120):
@@ -18,7 +18,7 @@ def rows(count=120):
 
 
 def corrected(adaptation, unit, row):
-    return float(adapt.basis(row) @ np.array(adaptation.weights[unit]))
+    return float(basis(row) @ np.array(adaptation.weights[unit]))
 
 
 def test_a_factor_per_unit_and_layout_is_found_from_fifty_observations():
@@ -49,7 +49,7 @@ def test_chosen_measurements_tell_more_than_random_ones():
     found = rows()
 
     def information(indices):
-        inputs = np.stack([adapt.basis(found[i]) for i in indices])
+        inputs = np.stack([basis(found[i]) for i in indices])
         return np.linalg.slogdet(np.eye(inputs.shape[1]) + inputs.T @ inputs / 0.08**2)[1]
 
     chosen = adapt.most_informative(found, ["cpu"] * len(found), 20)

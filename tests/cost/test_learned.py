@@ -16,7 +16,8 @@ from learning import LAYOUTS, boundaries, convolution, profile, samples
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
-from layoutsel.cost.learned import PRETRAINED, Adaptation, LearnedCost, LearnedModel
+from layoutsel.cost.corrections import Adaptation
+from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from layoutsel.cost.tensor import Tensor, TensorUse
+from layoutsel.planning.attribute import attribute
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
-from layoutsel.planning.residuals import Ran, TracedRuns, attribute
+from layoutsel.planning.residuals import Ran, TracedRuns
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import Decision
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from tvm_passes.amx import tiles
+from tvm_passes.amx.tiled_product import TiledProduct
 from tvm_passes.amx.tiles import LANES, ROW_BYTES, ROWS, Operands
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer, TirExpr, bind
 from tvm_passes.cpu.view import View
-
-if TYPE_CHECKING:
-    from tvm_passes.amx.kernel import AmxKernel
 
 _TILE = ROWS * ROW_BYTES // 2
 _LINE = ROW_BYTES // 2
@@ -59,7 +56,7 @@ class Emitter:
 
     def __init__(
         self,
-        kernel: AmxKernel,
+        kernel: TiledProduct,
         buffers: Mapping[int, Buffer],
         source: Buffer,
         weights: Buffer,

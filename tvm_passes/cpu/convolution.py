@@ -1,4 +1,4 @@
-"""Direct convolution, 1×1 and matrix products included, for every layout: a register-tiled kernel.
+"""Blocking of direct convolutions, 1×1 and matrix products included, for every layout.
 
 A register tile is ``width`` pixels of one row times ``vectors`` vectors of output channels. The reduction runs over
 (channel block, kernel column, kernel row, channel); pixels whose tap lies in the horizontal padding are left out when the
@@ -14,13 +14,10 @@ from functools import cached_property
 from math import gcd
 
 import numpy as np
-from tvm.tirx.script import builder as T
 
 from tvm_passes.arrays import own_pages
-from tvm_passes.cpu.convolution_emitter import ConvolutionEmitter
-from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue
-from tvm_passes.cpu.filters import Filters, emit_packing
+from tvm_passes.cpu.filters import Filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.taps import Axis
 from tvm_passes.cpu.tiling import ParallelWork, Tiling, best_tiling, row_tilings, virtual_rows
@@ -116,8 +113,8 @@ def channel_block(convolution: Convolution, source: View) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvolutionKernel:
-    """A convolution with its blocking: packs its weights, beforehand or at run time, and emits its code."""
+class BlockedConvolution:
+    """A convolution with its blocking, and its packed weights."""
 
     convolution: Convolution
     source: View
@@ -245,25 +242,3 @@ class ConvolutionKernel:
     def packed_size(self) -> int:
         """Elements of the packed weights."""
         return self.convolution.groups * self.channel_vectors * self.unit.lanes * self.steps
-
-    def emit(
-        self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
-    ) -> None:
-        """Emit the kernel.
-
-        Parameters
-        ----------
-        buffers
-            Flat buffer of each parameter by its index, for the epilogue.
-        source
-            The input.
-        weights
-            What :meth:`pack` yields, or weights that are computed at run time as :attr:`filters` says.
-        out
-            The result.
-        """
-        if self.filters is not None:
-            packed = T.alloc_buffer((self.packed_size,), "float32")
-            emit_packing(self, self.filters, weights, packed)
-            weights = packed
-        ConvolutionEmitter(self, buffers, source, weights, out).emit()

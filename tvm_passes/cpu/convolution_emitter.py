@@ -7,16 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
-from typing import TYPE_CHECKING
 
 from tvm.tirx.script import builder as T
 
 from tvm_passes.cpu import emit
+from tvm_passes.cpu.convolution import BlockedConvolution
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.taps import Reach, enter_taps, reach_at
-
-if TYPE_CHECKING:
-    from tvm_passes.cpu.convolution import ConvolutionKernel
 
 _BODY = 20
 """Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
@@ -54,7 +51,7 @@ class ConvolutionEmitter:
 
     def __init__(
         self,
-        kernel: ConvolutionKernel,
+        kernel: BlockedConvolution,
         buffers: Mapping[int, Buffer],
         source: Buffer,
         weights: Buffer,

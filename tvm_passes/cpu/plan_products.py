@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from tvm_passes.cpu.batched import plan_batched
-from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.convolution import Convolution
+from tvm_passes.cpu.convolution_kernel import ConvolutionKernel
 from tvm_passes.cpu.depthwise import Depthwise
 from tvm_passes.cpu.emit import Buffer
 from tvm_passes.cpu.epilogue import Epilogue, read_epilogue

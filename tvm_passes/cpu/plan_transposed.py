@@ -10,7 +10,8 @@ from math import gcd
 import numpy as np
 
 from tvm_passes.arrays import own_pages
-from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.convolution import Convolution
+from tvm_passes.cpu.convolution_kernel import ConvolutionKernel
 from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.cpu.filters import Filters, Tap
 from tvm_passes.cpu.host import VectorUnit

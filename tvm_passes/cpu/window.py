@@ -20,8 +20,9 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.convolution import Convolution
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.epilogue import Epilogue
-from tvm_passes.cpu.filters import Filters, emit_depthwise_packing
+from tvm_passes.cpu.filters import Filters
 from tvm_passes.cpu.host import VectorUnit
+from tvm_passes.cpu.packing import emit_depthwise_packing
 from tvm_passes.cpu.tiling import even_split
 from tvm_passes.cpu.view import View
 from tvm_passes.layout import BF16
@@ -188,7 +189,7 @@ class Window:
         """Emit the kernel; `weights` are those of :meth:`pack`, or as :attr:`filters` says."""
         if self.filters is not None and self.repacks:
             packed = T.alloc_buffer((self.packed_size,), "float32")
-            emit_depthwise_packing(self, self.filters, weights, packed)
+            emit_depthwise_packing(self.shape, self.lanes, self.filters, weights, packed)
             weights = packed
         _Emitter(self, buffers, source, weights, out).emit()
 

@@ -18,7 +18,8 @@ from tvm.tirx.script import builder as T
 
 from tvm_passes.arrays import own_pages
 from tvm_passes.cpu import emit
-from tvm_passes.cpu.convolution import Convolution, ConvolutionKernel
+from tvm_passes.cpu.convolution import Convolution
+from tvm_passes.cpu.convolution_kernel import ConvolutionKernel
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
 from tvm_passes.cpu.epilogue import Epilogue
 from tvm_passes.cpu.host import VectorUnit

@@ -1,0 +1,94 @@
+"""Attribution of a plan's prediction error to its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from layoutsel.planning.plan import Plan, PlannedSubgraph
+from layoutsel.planning.problem import Boundary
+from layoutsel.planning.residuals import (
+    Ran,
+    Residuals,
+    SubgraphResidual,
+    TracedRuns,
+    TransformResidual,
+)
+
+
+def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals:
+    """Compare a plan's predictions with what was observed of it.
+
+    Parameters
+    ----------
+    plan
+        With its predictions.
+    observed
+        The plan at work.
+    measured_us
+        Time of the whole; that of `observed` is only compared with its own steps.
+    """
+    scale = observed.fit * measured_us / observed.whole_us
+    crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind != "transform")
+    return Residuals(
+        predicted_us=plan.cost_us,
+        measured_us=measured_us,
+        runs=observed.runs,
+        tracing_us=observed.traced_us - observed.whole_us,
+        scale=scale,
+        crossings_us=crossings_us,
+        subgraphs=_subgraphs(plan.subgraphs, observed, scale),
+        transforms=_transforms(plan.boundaries, observed.transforms, scale),
+    )
+
+
+def _subgraphs(
+    planned: Sequence[PlannedSubgraph], observed: TracedRuns, scale: float
+) -> tuple[SubgraphResidual, ...]:
+    """Where every step of a run is known, a sub-graph that was not seen took none: its unit merged it into others."""
+    complete = set(observed.subgraphs) <= {one.id for one in planned}
+    merging = {one.decision.unit for one in planned if one.id in observed.merged}
+    found = []
+    for one in planned:
+        ran = observed.subgraphs.get(one.id)
+        if ran is None and complete:
+            ran = Ran(us=0.0, spread_us=0.0, count=0)
+        vanished = ran is not None and ran.count == 0 and one.decision.unit in merging
+        found.append(
+            SubgraphResidual(
+                id=one.id,
+                decision=one.decision,
+                predicted_us=one.cost_us,
+                spread_us=one.spread_us,
+                source=one.source,
+                in_plan_us=scale * ran.us if ran else None,
+                in_plan_spread_us=scale * ran.spread_us if ran else None,
+                merged=one.id in observed.merged or vanished,
+            )
+        )
+    return tuple(found)
+
+
+def _transforms(
+    boundaries: Sequence[Boundary], observed: Mapping[str, Ran], scale: float
+) -> tuple[TransformResidual, ...]:
+    """By layouts: which of several equal transforms a step is cannot be told from a trace."""
+    planned: dict[str, list[float]] = {}
+    for boundary in boundaries:
+        if boundary.kind == "transform":
+            name = f"{boundary.source}>{boundary.destination}"
+            planned.setdefault(name, []).append(boundary.cost_us)
+    found = []
+    for name in dict.fromkeys([*planned, *observed]):
+        source, _, destination = name.partition(">")
+        costs_us, ran = planned.get(name, []), observed.get(name)
+        found.append(
+            TransformResidual(
+                source=source,
+                destination=destination,
+                predicted=len(costs_us),
+                ran=ran.count if ran else 0,
+                predicted_us=sum(costs_us),
+                in_plan_us=scale * ran.us if ran else 0.0,
+            )
+        )
+    return tuple(found)
