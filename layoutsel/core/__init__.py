@@ -1,1 +1,1 @@
-"""Errors, files, child processes and names that every room uses; the standard library alone."""
+"""Files, child processes, exit codes and cost vectors, on the standard library alone."""

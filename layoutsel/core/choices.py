@@ -1,14 +1,17 @@
-"""Names that options of the library and of the command line take."""
+"""Legal values of options that the library and the command line share."""
 
 from __future__ import annotations
 
 from tvm_passes.errors import LayoutselError
 
 COSTS = ("learned", "hybrid", "measured", "roofline")
-"""Cost models: predicted by the learned model; the same with what could change the plan measured; everything measured;
-the roofline of the machine alone."""
+"""Names of the cost models.
+
+`learned` predicts with the trained model. `hybrid` also measures candidates that could change the
+plan. `measured` times every candidate. `roofline` computes from the machine's peak rates alone.
+"""
 FALLBACKS = ("cpu",)
-"""Units that take over where a device is missing or fails."""
+"""Units that may take over when a device is missing or fails."""
 
 
 def check_cost(name: str) -> None:

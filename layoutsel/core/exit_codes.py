@@ -1,12 +1,13 @@
-"""How the command line ends where it does not succeed."""
+"""Exit codes of the command line, and operating-system errors that a user can correct."""
 
 from __future__ import annotations
 
 import errno
 
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130
+"""Exit codes: an error that the user can correct, a bug of layoutsel, Ctrl-C."""
 
-_OF_THE_PLACE = frozenset(
+_PLACE_ERRNOS = frozenset(
     {
         *(
             errno.ENOSPC,
@@ -21,12 +22,12 @@ _OF_THE_PLACE = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.EBADF, errno.ESTALE),
     }
 )
-"""Errors of the operating system that tell of disks, permissions and names, which are the user's to change."""
+"""Error numbers about disks, permissions and file names."""
 
 
 def place_error(error: OSError) -> str | None:
-    """Say what is wrong with a file or a disk; None for an error of another kind."""
-    if error.errno not in _OF_THE_PLACE:
+    """Explain an error about a file or a disk; None for any other error."""
+    if error.errno not in _PLACE_ERRNOS:
         return None
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}; make room, or choose another place"

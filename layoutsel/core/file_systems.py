@@ -1,4 +1,4 @@
-"""Kinds of file systems, as far as files that several processes share depend on them."""
+"""Detection of network file systems, where locks and file sharing work differently."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _NETWORK = frozenset(
         *("beegfs", "9p", "virtiofs", "fuse"),
     }
 )
-"""File systems that several machines may share; Linux's names."""
+"""Linux's names of file systems that several machines may share."""
 _NETWORK_PREFIX = "fuse."
-"""Start of the names of those that programs provide, such as sshfs: most of them lead elsewhere."""
+"""Start of the names of file systems that user programs provide, such as sshfs; most are remote."""
 
 
 def is_on_network(path: Path | str) -> bool:
@@ -23,7 +23,7 @@ def is_on_network(path: Path | str) -> bool:
 
 
 def _kind_of(path: Path | str) -> str:
-    """Linux's name of the file system of `path`; empty where it cannot be told."""
+    """Linux's name of the file system of `path`; empty if it is unknown."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
         parts = Path(path).absolute().resolve().parts

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,32 +15,40 @@ from tvm_passes.errors import LayoutselError
 
 
 class WriteError(LayoutselError):
-    """A file that cannot be written."""
+    """A file cannot be written."""
 
 
 @contextmanager
 def replacing(path: Path | str, *, executable: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that becomes `path` when the block ends well; else `path` stays as it was.
+    """Open a temporary file that replaces `path` if the block ends without an error.
 
-    Its temporary name, for child processes to write to, is its attribute ``name``. A link is followed: the file that it
-    leads to is replaced. Temporary files that killed processes left in its folder are removed.
+    After an error, `path` stays as it was. The stream's attribute ``name`` is the temporary name,
+    for child processes to write to. A symbolic link is followed, and its target is replaced.
+    Temporary files that killed processes left in the target's folder are removed.
 
     Parameters
     ----------
+    path
+        File to create or replace.
     executable
-        If True, the file may be run; all other permissions are those that the process gives new files.
+        True to set the execute permission; the umask of the process still applies.
+
+    Yields
+    ------
+    BinaryIO
+        The temporary file, open for reading and writing.
 
     Raises
     ------
     WriteError
-        If the file cannot be written whole.
+        If the file cannot be written completely.
     """
     wanted = Path(path)
     check_output(wanted)
     target = Path(os.path.realpath(wanted))
     remove_leftovers(target.parent)
     temporary = target.with_name(temporary_name())
-    # The kernel takes the umask from this mode. To read the mask is to change it, in all threads.
+    # The kernel applies the umask to this mode. Reading the umask would change it in all threads.
     opener = partial(os.open, mode=0o777 if executable else 0o666)
     try:
         with open(temporary, "x+b", opener=opener) as stream:
@@ -56,23 +64,26 @@ def replacing(path: Path | str, *, executable: bool = False) -> Iterator[BinaryI
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text file whole or not at all; raises :class:`WriteError` if it cannot be written."""
+    """Write a text file atomically; raises :class:`WriteError` if it cannot be written."""
     with replacing(path) as stream:
-        stream.write(text.encode(errors="backslashreplace"))  # file names that are no text
+        # File names that are not valid text appear in messages: escape them.
+        stream.write(text.encode(errors="backslashreplace"))
 
 
 def check_output(path: Path | None, least_bytes: int = 1) -> None:
-    """Find out before the work whether its result can be written.
+    """Check before long work that its result can be written.
 
     Parameters
     ----------
+    path
+        Output file; None means no output, and passes.
     least_bytes
-        What there has to be room for.
+        Free space that the file needs, bytes.
 
     Raises
     ------
     WriteError
-        Says what is in the way.
+        If the folder is missing, read-only or full, or `path` is not a regular file.
     """
     if path is None:
         return
@@ -95,7 +106,7 @@ def check_output(path: Path | None, least_bytes: int = 1) -> None:
 
 
 def _reserve(folder: Path, count: int) -> None:
-    """Take up so many bytes in `folder`, and give them back."""
+    """Allocate `count` bytes in `folder` and free them again."""
     with tempfile.TemporaryFile(dir=folder, prefix=".layoutsel-", buffering=0) as stream:
         os.posix_fallocate(stream.fileno(), 0, count)
 

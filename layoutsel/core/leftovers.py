@@ -1,7 +1,8 @@
-"""Names of temporary files that tell who writes them, so that those of killed processes can be removed.
+"""Temporary files named after their writer, so that files of killed processes can be removed.
 
-Process numbers mean the same only on one machine, since it was started, in one namespace: a name holds a digest of these.
-Files of other machines and containers, which may share a folder, are left alone.
+A process number is valid only on one machine, since its start, in one PID namespace. The name
+therefore holds a digest of these three. Files of other machines and containers that share a folder
+are kept.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ from contextlib import suppress
 from pathlib import Path
 
 _NAME = re.compile(r"\.layoutsel-([0-9a-f]{8})-([0-9]{1,7})-([0-9]{1,19})-[0-9a-f]{16}\.tmp")
-"""World, process number and start of the writer, and a random number."""
+"""Groups: digest of the machine, process number and start time of the writer; a random number."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Random id of the machine's current start."""
 _NAMESPACE = Path("/proc/self/ns/pid")
+"""Link that names the PID namespace of this process."""
 _START = 19
-"""Place of the start among the fields of ``/proc/PID/stat`` that follow the program's name."""
+"""Index of the start time among the fields of ``/proc/PID/stat`` that follow the program's name."""
 
 
 def temporary_name() -> str:
-    """A new name for a file that this process writes."""
+    """Make a new name for a temporary file of this process."""
     pid = os.getpid()
     return f".layoutsel-{_world() or '0' * 8}-{pid}-{_started(pid) or 0}-{secrets.token_hex(8)}.tmp"
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in `folder` whose writers no longer exist; those that cannot be removed stay."""
+    """Remove temporary files in `folder` whose writers have ended; ignore removal errors."""
     world = _world()
     if world is None:
         return
@@ -42,7 +45,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _world() -> str | None:
-    """Digest of all that process numbers depend on; None if the system does not tell."""
+    """Digest of the machine's start and the PID namespace; None if the system does not tell."""
     try:
         text = f"{_BOOT.read_text().strip()} {_NAMESPACE.readlink()}"
     except OSError:
@@ -51,7 +54,7 @@ def _world() -> str | None:
 
 
 def _is_gone(pid: int, started: int) -> bool:
-    """True if no process `pid` exists that started then; False in doubt."""
+    """True if no process `pid` with this start time exists; False in doubt."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -63,7 +66,7 @@ def _is_gone(pid: int, started: int) -> bool:
 
 
 def _started(pid: int) -> int | None:
-    """Start of a process, in ticks since the machine's; None if the system does not tell."""
+    """Start time of a process, in clock ticks since the machine's start; None if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         return int(text.rpartition(")")[2].split()[_START])

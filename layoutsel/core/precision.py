@@ -1,4 +1,4 @@
-"""How exact a model shall be: the modes of ``--precision``, in one table. Imports nothing that takes time."""
+"""Precision modes of ``--precision``, in one table; imports nothing slow."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tvm_passes.errors import LayoutselError
 F32, SPLIT_BF16, BF16, INT8 = "f32", "split-bf16", "bf16", "int8"
 
 OWN = (F32, INT8)
-"""A model's own arithmetic, offered in every mode: the integers are those of a quantised model."""
+"""Precisions that every mode offers: f32, and int8 for the integers of a quantised model."""
 
 LOCAL_ERRORS: Mapping[str, float] = {F32: 1e-7, INT8: 1e-7, SPLIT_BF16: 5e-6, BF16: 2e-3}
-"""Relative L2 error that one sub-graph adds, by precision of its decision: some one rounding of its result. A bfloat16
-keeps 8 bits of the significand, a pair of them 16."""
+"""Relative L2 error that one sub-graph adds, by precision: a few roundings of its result.
+A bfloat16 keeps 8 bits of the significand, a pair of bfloat16 keeps 16."""
 
 SHARE = 1 / 32
-"""Part of a mode's tolerance that the rounding of one sensitive sub-graph may take up; with more, a last product in bfloat16
-would have results twice as inexact as those of other engines in bfloat16."""
+"""Part of a mode's tolerance that the rounding of one sensitive sub-graph may use.
+With a larger share, a last product in bfloat16 would double other engines' error."""
 
 DEFAULT_BUDGET = 1e-3
-"""Relative L2 error that ``auto`` allows where nothing else is said."""
+"""Relative L2 error that ``auto`` allows by default."""
 
 
 REL_ERROR = "rel_error"
-"""Limit of a plan: largest predicted relative L2 error."""
+"""Name of the limit on a plan's predicted relative L2 error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +45,24 @@ class ErrorBound:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionMode:
-    """What a mode offers, and what it promises."""
+    """Offered precisions and promised accuracy of one ``--precision`` mode."""
 
     name: str
+    """Name on the command line."""
     precisions: tuple[str, ...]
-    """That candidates may have, the most exact first; beside them, :data:`OWN`."""
+    """Precisions of candidates, most exact first; every mode offers :data:`OWN` as well."""
     tolerance: float
-    """Relative L2 error that an output, and the logits behind it, may have."""
+    """Largest relative L2 error of an output and of the logits that it is computed from."""
     measure_budget_s: float = 60.0
-    """Seconds that measuring takes at most where nothing else is said: no cost model knows what is not f32."""
+    """Default time limit for measuring, seconds. Cost models are reliable only for f32."""
     for_sensitive: tuple[str, ...] = ()
-    """That sensitive sub-graphs may have besides: between f32 and what is too inexact for them."""
+    """Further precisions for sensitive sub-graphs, where those of the mode are too inexact."""
     is_budget: bool = False
-    """True if the tolerance is the user's, and holds as it stands: the fastest plan within it is looked for."""
+    """True if the user sets the tolerance; the planner then seeks the fastest plan within it."""
 
     @property
     def limits(self) -> Mapping[str, float]:
-        """Limits that plans must keep by prediction, by name."""
+        """Limits on predicted quantities of a plan, by name."""
         return {REL_ERROR: self.tolerance} if self.is_budget else {}
 
     @property
@@ -71,28 +72,37 @@ class PrecisionMode:
 
     @property
     def only_f32(self) -> bool:
-        """True if all is as if there were no other precision."""
+        """True if f32 is the only floating-point precision."""
         return self.precisions == (F32,)
 
     @property
     def stricter(self) -> tuple[tuple[str, ...], ...]:
-        """The sets of precisions that are more exact than all that it offers, the most exact first."""
+        """Subsets of the offered precisions that leave out the least exact, most exact first."""
         return tuple((*OWN, *self.precisions[1:end]) for end in range(1, len(self.precisions)))
 
-    def offers(self, precision: str, felt: float = 0.0) -> bool:
-        """True if a sub-graph may be computed in `precision` whose own rounding the outputs may feel `felt` times.
+    def offers(self, precision: str, amplification: float = 0.0) -> bool:
+        """True if a sub-graph may be computed in `precision`.
 
-        Any may where the user set the tolerance; else one sub-graph may take :data:`SHARE` of it.
+        Parameters
+        ----------
+        precision
+            Precision of the candidate.
+        amplification
+            Error of the outputs per rounding error of this sub-graph; 0 if it is not sensitive.
+            In a mode without a budget, one sub-graph may use :data:`SHARE` of the tolerance.
         """
         if precision in OWN:
             return True
-        if precision not in self.precisions and not (felt and precision in self.for_sensitive):
+        is_for_sensitive = amplification > 0 and precision in self.for_sensitive
+        if precision not in self.precisions and not is_for_sensitive:
             return False
-        return self.is_budget or felt * LOCAL_ERRORS[precision] <= SHARE * self.tolerance
+        if self.is_budget:
+            return True
+        return amplification * LOCAL_ERRORS[precision] <= SHARE * self.tolerance
 
     @property
     def offered(self) -> tuple[str, ...]:
-        """All precisions that some sub-graph may be computed in."""
+        """All precisions that at least one kind of sub-graph may use."""
         return tuple(dict.fromkeys((*self.precisions, *self.for_sensitive, *OWN)))
 
 
@@ -101,7 +111,7 @@ MODES: Mapping[str, PrecisionMode] = {
     for mode in (
         PrecisionMode(name="f32", precisions=(F32,), tolerance=1e-5, measure_budget_s=20.0),
         PrecisionMode(name="f32-grade", precisions=(F32, SPLIT_BF16), tolerance=2e-5),
-        # Some ten of bfloat16's rounding errors: what deep networks of independent roundings stay below.
+        # Ten times bfloat16's rounding error: deep networks of independent roundings stay below.
         PrecisionMode(
             name="bf16", precisions=(F32, BF16), tolerance=3e-2, for_sensitive=(SPLIT_BF16,)
         ),
@@ -113,16 +123,23 @@ MODES: Mapping[str, PrecisionMode] = {
         ),
     )
 }
-"""By name, as ``--precision`` takes them."""
+"""Precision modes by their name on the command line."""
 
 
 def precision_mode(name: str, max_rel_error: float | None = None) -> PrecisionMode:
-    """The mode called `name`, with its budget.
+    """Look up a mode, with the user's error budget if one is given.
+
+    Parameters
+    ----------
+    name
+        A key of :data:`MODES`.
+    max_rel_error
+        Largest relative L2 error, for ``auto`` only; the mode's own tolerance if None.
 
     Raises
     ------
     LayoutselError
-        If there is no such mode, or it takes no budget, or the budget is no positive number.
+        If the mode is unknown or takes no budget, or the budget is not a positive number.
     """
     if name not in MODES:
         raise LayoutselError(f"unknown precision {name!r}: expected one of {', '.join(MODES)}")
@@ -131,25 +148,27 @@ def precision_mode(name: str, max_rel_error: float | None = None) -> PrecisionMo
         return mode
     if not mode.is_budget:
         raise LayoutselError(
-            f"a largest relative error is given with precision {name!r}: expected it with 'auto' alone "
+            f"got a largest relative error with precision {name!r}; expected it with 'auto' alone "
             f"(--precision auto --max-rel-error 1e-3)"
         )
     if not (math.isfinite(max_rel_error) and max_rel_error > 0):
         raise LayoutselError(
-            f"got a largest relative error of {max_rel_error:g}; expected a number above 0, such as 1e-3"
+            f"got a largest relative error of {max_rel_error:g}; expected a number above 0, "
+            f"such as 1e-3"
         )
     return replace(mode, tolerance=max_rel_error)
 
 
 def check_budget(mode: PrecisionMode, *, verify: bool) -> None:
-    """Refuse to keep a budget of error without measuring any.
+    """Reject an error budget without verification.
 
     Raises
     ------
     LayoutselError
-        If `mode` has one, and nothing will be verified.
+        If `mode` has a budget and `verify` is False.
     """
     if mode.is_budget and not verify:
         raise LayoutselError(
-            f"precision {mode.name!r} keeps a budget of measured error: it needs verification, leave out --no-verify"
+            f"precision {mode.name!r} keeps a budget of measured error, which needs verification: "
+            f"leave out --no-verify"
         )

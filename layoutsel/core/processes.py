@@ -1,4 +1,4 @@
-"""Child processes with a limit of time, which their own children do not outlive."""
+"""Child processes with a time limit that also ends their own children."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ from pathlib import Path
 from tvm_passes.errors import LayoutselError
 
 _ERROR = re.compile(r"error|fatal|failed|cannot", re.IGNORECASE)
+"""Words that mark the line of an output which names the error."""
 _LAST_WORDS_S = 5.0
-"""How long to wait for a killed process to close its pipes."""
+"""Longest wait for a killed process to end, seconds."""
 
 
 class ProcessError(LayoutselError):
-    """A child process that failed, could not be started or took too long; says what it was for."""
+    """A child process failed, could not be started or took too long.
+
+    Parameters
+    ----------
+    what
+        Failed purpose of the process, such as ``cannot link``.
+    problem
+        Reason of the failure.
+    printed
+        Standard error of the process.
+    """
 
     def __init__(self, what: str, problem: str, printed: str = "") -> None:
         super().__init__(f"{what}: {problem}")
         self.printed = printed
-        """Everything that it wrote."""
+        """Standard error of the process."""
 
 
 def run_limited(
@@ -33,16 +44,18 @@ def run_limited(
     limit_s: float,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Run `command` without input, and return what it writes to standard output.
+    """Run `command` without input and return its standard output.
 
     Parameters
     ----------
+    command
+        Program and its arguments.
     what
-        What fails if it does, such as ``cannot link``.
+        Start of the error message, such as ``cannot link``.
     limit_s
-        Seconds after which it is killed with all that it started.
+        Time limit, seconds; then the process and all its children are killed.
     environment
-        Variables in addition to those of this process.
+        Variables to set in addition to those of this process.
 
     Raises
     ------
@@ -74,7 +87,7 @@ def run_limited(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a process and of those that it started."""
+    """Kill the remaining processes of the group and close the pipes."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -85,7 +98,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(code: int, printed: str) -> str:
-    """Say how a process failed: the first line that names an error, else the last that it wrote."""
+    """Reason of a failure: first line that names an error, last line, or exit code."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     named = next((line for line in lines if _ERROR.search(line)), None)
     how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

@@ -1,4 +1,4 @@
-"""Questions and answers about costs as values: workloads, tensors at boundaries, cost vectors."""
+"""Inputs and results of cost models: workloads, tensors at boundaries, cost vectors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import MappingProxyType
 from tvm_passes.decision import Decision
 
 INTERRUPTED = "interrupted"
-"""Source of an estimate whose candidate could not be measured for a reason that may not be its own, such as a time-out."""
+"""Source of an estimate whose measurement failed for outside reasons, such as a time-out."""
 FROM_WORKLOAD = "workload"
-"""Source of quantities that follow from shapes and types alone."""
+"""Source of quantities that follow from shapes and element types alone."""
 
 STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
-"""Bytes of a tensor relative to f32, by precision; 1 where absent."""
+"""Stored size of a tensor relative to f32, by precision; 1 for precisions that are absent."""
 
 REPACKED = "repacked_bytes"
-"""Hint of a unit: bytes of weights that it brings into another form in each run."""
+"""Name of a unit's hint: bytes of weights that it repacks in each run."""
 
 
 @dataclass(frozen=True)
@@ -26,33 +26,35 @@ class Estimate:
     """One number with its uncertainty and its origin."""
 
     value: float
-    """In the unit that the name of the field says."""
+    """The number, in the unit that the name of the field states."""
     spread: float = 0.0
-    """Half the distance between the quartiles, or an estimate of the error, in the same unit."""
+    """Half the interquartile range, or an estimate of the error, in the same unit."""
     source: str = FROM_WORKLOAD
-    """``measured``, ``interpolated``, ``learned``, ``tuned``, ``roofline``, ``workload`` or :data:`INTERRUPTED`."""
+    """Origin of the number: ``measured``, ``interpolated``, ``learned``, ``tuned``, ``roofline``,
+    ``workload`` or :data:`INTERRUPTED`."""
 
     def __add__(self, other: Estimate) -> Estimate:
+        """Sum of both; the source is that of the less certain one."""
         source = self.source if self.spread >= other.spread else other.source
         return Estimate(self.value + other.value, self.spread + other.spread, source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A vector of costs of one run; an unknown component is None."""
+    """Costs of one run; an unknown component is None."""
 
     time_us: Estimate
-    """Time, microseconds."""
+    """Run time, microseconds."""
     energy_mj: Estimate | None = None
     """Energy, millijoules."""
     bytes_moved: Estimate | None = None
-    """Bytes read and written, each tensor once."""
+    """Bytes read and written; each tensor counts once."""
     memory_bytes: Estimate | None = None
-    """Bytes of all tensors that have to be in memory at the same time."""
+    """Bytes of all tensors that must be in memory at the same time."""
 
     @classmethod
     def timed(cls, us: float, spread_us: float, source: str) -> Cost:
-        """Make a cost of which only the time is known."""
+        """Make a cost with a known time only."""
         return cls(time_us=Estimate(us, spread_us, source))
 
     @property
@@ -75,7 +77,7 @@ class Cost:
         return replace(self, time_us=replace(self.time_us, source=source))
 
     def widened(self, half_width: float) -> Cost:
-        """Copy the cost with a time that is less certain by `half_width`, a logarithm."""
+        """Copy the cost and widen the spread of its time by the factor exp(`half_width`)."""
         if not half_width:
             return self
         time = self.time_us
@@ -83,7 +85,7 @@ class Cost:
         return replace(self, time_us=replace(time, spread=spread))
 
     def __add__(self, other: Cost) -> Cost:
-        """Cost of both, one after the other."""
+        """Cost of two runs, one after the other."""
         return Cost(
             time_us=self.time_us + other.time_us,
             energy_mj=_sum(self.energy_mj, other.energy_mj),
@@ -104,21 +106,25 @@ def _largest(one: Estimate | None, other: Estimate | None) -> Estimate | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Infeasible:
-    """A candidate that turned out not to work; becomes a decline."""
+    """A candidate that failed when it was priced; it becomes a decline."""
 
     reason: str
+    """Reason of the failure, for the decline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Everything that a cost model knows of a sub-graph; built by :mod:`layoutsel.cost.workload` from shapes alone."""
+    """Features of a sub-graph for a cost model.
+
+    Built by :mod:`layoutsel.cost.workload` from shapes alone.
+    """
 
     key: str
-    """Structural hash: equal sub-graphs, at different places of a network, share it."""
+    """Structural hash; equal sub-graphs of one or several networks share it."""
     operator: str
     """Anchor operator, such as ``nn.conv2d``."""
     flops: float
-    """Floating-point operations; a multiply-add counts two."""
+    """Number of floating-point operations; a multiply-add counts as two."""
     weight_bytes: float
     """Bytes of weights, read from memory once per run."""
     activation_bytes: float
@@ -134,14 +140,15 @@ class Workload:
     attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Integer attributes of the anchor, such as ``strides``."""
     hints: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
-    """Facts about the code that units would generate, by decision; see :attr:`tvm_passes.backends.Backend.hints`."""
+    """Facts about the code that units would generate, by decision: see
+    :attr:`tvm_passes.backends.Backend.hints`."""
 
     def hints_of(self, decision: Decision) -> Mapping[str, float]:
-        """Facts about the code under `decision`; none where its unit states none."""
+        """Facts about the code under `decision`; empty if its unit states none."""
         return self.hints.get(str(decision), {}) if self.hints else {}
 
     def cost(self, time_us: Estimate, decision: Decision) -> Cost:
-        """Make the cost vector of a run under `decision` that takes `time_us`."""
+        """Cost vector of a run under `decision` that takes `time_us`."""
         stored = STORED.get(decision.precision, 1.0) * (self.weight_bytes + self.activation_bytes)
         repacked = self.hints_of(decision).get(REPACKED, 0.0)
         return Cost(
@@ -158,9 +165,11 @@ class BoundaryTensor:
     shape: tuple[int, ...]
     """Logical NCHW shape."""
     dtype: str
+    """Element type, as numpy spells it."""
     bytes: int
+    """Size of the tensor, bytes."""
 
     def cost(self, time_us: Estimate) -> Cost:
-        """Make the cost vector of rewriting or copying the tensor in `time_us`: read once, written once."""
+        """Cost vector of a layout transform or copy in `time_us`: one read and one write."""
         twice = Estimate(2.0 * self.bytes if time_us.value else 0.0)
         return Cost(time_us=time_us, bytes_moved=twice, memory_bytes=twice)

@@ -1,6 +1,7 @@
-"""Dataclasses as JSON documents: strict in both directions.
+"""Frozen dataclasses as JSON documents, read and written strictly.
 
-Every malformed thing is one error with the file, the path inside the document, what it got and what it expected.
+A malformed document is one error with the file, the path inside the document, the value it got and
+the value it expected.
 """
 
 from __future__ import annotations
@@ -21,21 +22,33 @@ from tvm_passes.devices import DeviceId
 from tvm_passes.errors import IllegalDecision, IllegalDevice, LayoutselError
 
 T = TypeVar("T")
-
+"""Dataclass that a document is read as."""
 
 OPTIONAL: Mapping[str, Any] = {"optional": True}
-"""Metadata of a dataclass field that documents leave out while it has its default."""
+"""Metadata of a dataclass field that documents omit while it has its default value."""
 
 
 class DocumentError(LayoutselError):
-    """A file that is not the document it should be."""
+    """A file that is not a document of the expected type.
+
+    Parameters
+    ----------
+    file
+        Name of the file.
+    path
+        Place inside the document, such as ``$.nodes[3].unit``.
+    got
+        The value at that place.
+    expected
+        The legal values.
+    """
 
     def __init__(self, file: str, path: str, got: str, expected: str) -> None:
         super().__init__(f"{file}: at {path}: got {got}; expected {expected}")
 
 
 def to_json(value: Any) -> Any:
-    """Turn `value`, made of dataclasses, mappings, tuples and scalars, into JSON's types."""
+    """Convert `value`, made of dataclasses, mappings, tuples and scalars, to JSON's types."""
     if isinstance(value, Decision | DeviceId):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -49,34 +62,45 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(type_: type[T], value: Any, *, file: str = "document", path: str = "$") -> T:
-    """Read `value` as the dataclass `type_`.
+    """Read parsed JSON as the dataclass `type_`.
+
+    Parameters
+    ----------
+    type_
+        Dataclass of the document.
+    value
+        Parsed JSON.
+    file
+        Name of the file, for error messages.
+    path
+        Place of `value` inside the document, for error messages.
 
     Raises
     ------
     DocumentError
-        At the first thing that does not fit.
+        At the first value that does not fit.
     """
     return typing.cast(T, _read(type_, value, file, path))
 
 
 def as_text(value: Any) -> str:
-    """The document of `value`."""
+    """Text of the JSON document for `value`."""
     return json.dumps(to_json(value), indent=2, allow_nan=False) + "\n"
 
 
 def save(value: Any, file: Path | str) -> None:
-    """Write `value` to `file` in one step: a reader sees the old document or the new one, whole.
+    """Write `value` to `file` atomically: readers see the old document or the complete new one.
 
     Raises
     ------
     WriteError
-        If it cannot be written.
+        If the file cannot be written.
     """
     write_text(file, as_text(value))
 
 
 def load_json(file: Path | str) -> Any:
-    """Parse `file`; an unreadable file and bad JSON are a :class:`DocumentError`."""
+    """Parse a JSON file; raises :class:`DocumentError` if it is unreadable or not valid JSON."""
     file = Path(file)
     try:
         text = file.read_text(encoding="utf-8")
@@ -85,7 +109,7 @@ def load_json(file: Path | str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(str(file), "$", str(error), "a readable UTF-8 file") from error
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise DocumentError(str(file), where, error.msg, "valid JSON") from error
@@ -95,11 +119,13 @@ def load_json(file: Path | str) -> Any:
         raise DocumentError(str(file), "$", "endless nesting", "valid JSON") from error
 
 
-def _refuse_constant(name: str) -> float:
+def _reject_constant(name: str) -> float:
+    """Reject ``NaN`` and ``Infinity``, which JSON does not have."""
     raise ValueError(name)
 
 
 def _read(type_: Any, value: Any, file: str, path: str) -> Any:
+    """Read `value` as any type that a field of a document may have."""
     origin = typing.get_origin(type_)
     if type_ in _TEXTS:
         return _read_text(type_, value, file, path)
@@ -116,7 +142,7 @@ def _read(type_: Any, value: Any, file: str, path: str) -> Any:
         _require(isinstance(value, dict), value, "an object", file, path)
         inner = typing.get_args(type_)[1]
         return {k: _read(inner, v, file, f"{path}.{k}") for k, v in value.items()}
-    while hasattr(type_, "__supertype__"):
+    while hasattr(type_, "__supertype__"):  # a NewType reads as the type below it
         type_ = type_.__supertype__
     expected, holds = _SCALARS[type_]
     _require(holds(value), value, expected, file, path)
@@ -148,6 +174,7 @@ def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
         n: _read(hints[n], value[n], file, f"{path}.{n}") if n in value else field.default
         for n, field in fields.items()
     }
+    # Computed fields are written for other programs; check that they agree with the rest.
     made = type_(**{name: read[name] for name, field in fields.items() if field.init})
     for name, field in fields.items():
         if not field.init and getattr(made, name) != read[name]:
@@ -173,12 +200,12 @@ def _require(holds: bool, value: Any, expected: str, file: str, path: str) -> No
 
 
 def _is_integer(value: Any) -> bool:
-    """Of 64 bits: products of a few of them are still finite as floats."""
+    """True for an integer of 64 bits; products of a few of them are still finite as floats."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def is_number(value: Any) -> bool:
-    """Finite as a float too: JSON's integers may be larger than any float."""
+    """True for a number that is finite as a float; JSON's integers may exceed every float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:
@@ -201,3 +228,4 @@ _SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda v: isinstance(v, bool)),
     float: ("a finite number", is_number),
 }
+"""Name and check of a parsed value, by type of its field."""
