@@ -1,4 +1,7 @@
-"""What runs on a device that has TVM's runtime alone: needs Python's standard library and ``tvm_ffi``, nothing else."""
+"""Loading, running and measuring models on a device with TVM's runtime alone.
+
+Needs Python's standard library and ``tvm_ffi``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ __all__ = ["Model", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: the command's help needs no ``tvm_ffi``."""
+    """Import a public name on first use, as the command's help needs no ``tvm_ffi``."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from layoutsel.device import model

@@ -1,4 +1,4 @@
-"""``python -m layoutsel.device``: ``layoutsel-measure``."""
+"""Entry point of ``python -m layoutsel.device``, the same as ``layoutsel-measure``."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""A bundle's file: a plain tar archive of a manifest, what it names, and checksums that `sha256sum -c` reads too."""
+"""Bundle files: tar archives of a manifest, the files it names, and their SHA-256 checksums.
+
+The checksum file is in the format of ``sha256sum -c``.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +21,37 @@ from layoutsel.device.manifest import SCHEMA_VERSION, Manifest
 from tvm_passes.errors import LayoutselError
 
 SUMS, MANIFEST = "SHA256SUMS", "bundle.json"
-"""Members that every bundle begins with, in this order."""
+"""First members of every bundle, in this order."""
 _NAME = re.compile(r"(data/|lib/)?[\w][\w.-]*")
+"""Legal member names; they cannot lead out of the folder that a bundle is unpacked into."""
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
+"""Line of the checksum file: checksum and member."""
 
 
 class BundleError(LayoutselError):
-    """A file that is no bundle, or a damaged one."""
+    """A file that is not a bundle, or a damaged one."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was unpacked and found whole."""
+    """A bundle, unpacked and checked."""
 
     folder: Path
+    """Temporary folder with the unpacked members."""
     manifest: Manifest
+    """Parsed ``bundle.json``."""
     digest: str
-    """SHA-256 of the manifest, which names all other members by their contents."""
+    """SHA-256 of the manifest, which lists the checksum of every other member."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Bundle]:
-    """Unpack and check a bundle; the folder vanishes behind the block.
+    """Unpack and check a bundle; its folder exists until the block ends.
 
     Raises
     ------
     BundleError
-        If it is none, cut off, damaged, or of another version.
+        If the file is not a bundle, truncated, damaged, or of another version.
     """
     with tempfile.TemporaryDirectory(prefix="layoutsel-") as name:
         folder = Path(name)
@@ -52,7 +59,8 @@ def opened(path: Path) -> Iterator[Bundle]:
             _unpack(path, folder)
         except (tarfile.TarError, EOFError) as error:
             raise BundleError(
-                f"{path}: not a bundle, or cut off ({error}); expected what `layoutsel bundle` wrote: copy it again"
+                f"{path}: not a bundle, or truncated ({error}); expected a file that "
+                "`layoutsel bundle` wrote: copy it again"
             ) from error
         except OSError as error:
             raise BundleError(f"cannot unpack {path}: {error.strerror or error}") from error
@@ -65,7 +73,7 @@ def _unpack(path: Path, folder: Path) -> None:
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None
             if content is None or not _NAME.fullmatch(member.name):
-                raise BundleError(f"{path}: not a bundle: it has a member {member.name!r}")
+                raise BundleError(f"{path}: not a bundle: unexpected member {member.name!r}")
             target = folder / member.name
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as file:
@@ -73,7 +81,7 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _checked(path: Path, folder: Path) -> Mapping[str, str]:
-    """Checksums of all members, which are those that the archive states."""
+    """Checksums of the members, after comparing them with those of the archive."""
     stated = folder / SUMS
     if not stated.is_file():
         raise BundleError(f"{path}: not a bundle: expected a member {SUMS}")
@@ -96,14 +104,14 @@ def _manifest(path: Path, folder: Path) -> Manifest:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
-            f"{path}: a bundle of version {json.dumps(version)}; expected {SCHEMA_VERSION}, which this layoutsel reads: "
-            "use the same layoutsel at home and on the device"
+            f"{path}: got a bundle of version {json.dumps(version)}; expected {SCHEMA_VERSION}: "
+            "use the same layoutsel on the host and on the device"
         )
     return documents.from_json(Manifest, document, file=f"{path}:{MANIFEST}")
 
 
 def sha256(file: Path) -> str:
-    """The checksum of a file, in hexadecimal digits."""
+    """SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):

@@ -1,4 +1,4 @@
-"""The header of an artifact, which lies behind its library and weights: see :mod:`layoutsel.runtime.artifact`."""
+"""Header of an artifact, stored at its end; see :mod:`layoutsel.runtime.artifact`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from layoutsel.device.artifact_parts import ArtifactError, check_parts
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 SUFFIX = ".so"
+"""File suffix of artifacts, which the loader of shared libraries requires."""
 MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
+"""First bytes of the footer, with the format version."""
 FOOTER = struct.Struct("<16sQQI4x")
-"""Magic, offset and length of the header, its CRC-32."""
+"""Magic, offset and length of the header in bytes, CRC-32 of the header."""
 LEAST_BYTES = 5 * 4096
-"""No artifact is smaller: four pages of a shared library, and the header."""
+"""Minimum size of an artifact: four pages of a shared library, and the header."""
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name that the loader of shared libraries does not know; raises :class:`ArtifactError`."""
+    """Reject a file name without the suffix :data:`SUFFIX`; raises :class:`ArtifactError`."""
     if path.suffix != SUFFIX:
         raise ArtifactError(
-            f"{path}: got the suffix {path.suffix!r}; expected {SUFFIX!r}, which the loader of shared libraries goes "
-            f"by. Call it {path.with_suffix(SUFFIX).name}"
+            f"{path}: got the suffix {path.suffix!r}; expected {SUFFIX!r}, which the loader of "
+            f"shared libraries requires. Rename it to {path.with_suffix(SUFFIX).name}"
         )
 
 
 def read_header(path: Path) -> Mapping[str, Any]:
-    """Read what an artifact tells of itself.
+    """Read and check the header of an artifact.
 
     Raises
     ------
     ArtifactError
-        If the file is missing, none of ours, truncated or damaged.
+        If the file is missing, not an artifact, truncated or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -45,8 +47,8 @@ def read_header(path: Path) -> Mapping[str, Any]:
             tail = file.read()
             if len(tail) < FOOTER.size or not tail.startswith(MAGIC):
                 raise ArtifactError(
-                    f"{path} is no layoutsel artifact, or is cut off: expected the footer that "
-                    f"`layoutsel compile -o {path.name}` writes; compile the model again"
+                    f"{path} is not a layoutsel artifact, or is truncated: expected the footer "
+                    f"that `layoutsel compile -o {path.name}` writes; compile the model again"
                 )
             _, offset, length, crc = FOOTER.unpack(tail)
             is_whole = offset + length + FOOTER.size == size
@@ -60,11 +62,11 @@ def read_header(path: Path) -> Mapping[str, Any]:
         header = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(
-            f"{path} is damaged: its header is no JSON ({error}); compile again"
+            f"{path} is damaged: its header is not JSON ({error}); compile again"
         ) from error
     if not isinstance(header, dict):
         raise ArtifactError(
-            f"{path} is damaged: its header is no object of JSON; compile the model again"
+            f"{path} is damaged: its header is not a JSON object; compile the model again"
         )
     check_parts(path, header, offset)
     return header

@@ -1,4 +1,4 @@
-"""The parts of an artifact, its code and its weights: whether they lie in the file, and whether their checksums hold."""
+"""Checks of an artifact's code and weights: position in the file, types and checksums."""
 
 from __future__ import annotations
 
@@ -18,48 +18,61 @@ from tvm_passes.devices import DEVICE_TYPES, DeviceId
 from tvm_passes.errors import IllegalDevice, LayoutselError
 
 _MOST_AXES = 64
-"""More than any tensor of TVM has."""
+"""Maximum rank of a tensor, above that of any TVM tensor."""
 _MOST_THREADS = 4096
+"""Maximum number of threads."""
 _QUOTED = 80
-"""Characters of a wrong value that are quoted."""
+"""Maximum length of a wrong value in a message, characters."""
 
 
 class ArtifactError(LayoutselError):
-    """A file that is no artifact, or a damaged one."""
+    """A file that is not an artifact, or a damaged one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What :func:`verify` found to be as it was written."""
+    """Result of :func:`verify` for an intact artifact."""
 
     code_bytes: int
+    """Size of the code, bytes."""
     weight_bytes: int
+    """Size of the weights, bytes."""
     unchecked: int
-    """Parts without a checksum, as older versions wrote them."""
+    """Number of parts without a checksum, from older versions."""
 
 
 def check_parts(path: Path, header: Mapping[str, Any], end: int) -> None:
-    """Refuse a header whose code and weights do not lie in the first `end` bytes, or whose entries have other types.
+    """Check the types of a header's entries, and that code and weights lie before its start.
+
+    Parameters
+    ----------
+    path
+        The artifact, for error messages.
+    header
+        Parsed header.
+    end
+        Offset of the header in the file, bytes.
 
     Raises
     ------
     ArtifactError
-        Says where in the header, what it got and what it expected.
+        Names the place in the header, the value there and the legal ones.
     """
     for where, got, expected in _problems(header, end):
         raise ArtifactError(
-            f"{path} is damaged: at {where} of its header: got {repr(got)[:_QUOTED]}; expected {expected}; "
+            f"{path} is damaged: at {where} of its header: got {repr(got)[:_QUOTED]}; "
+            f"expected {expected}; "
             "compile the model again"
         )
 
 
 def verify(path: Path, header: Mapping[str, Any]) -> Verified:
-    """Read all code and weights, and compare them with their checksums.
+    """Compare all code and weights with their checksums.
 
     Raises
     ------
     ArtifactError
-        Names the first part that is not as it was written.
+        Names the first part that differs.
     """
     sizes = {"code": 0, "weight": 0}
     unchecked, seen = 0, set()
@@ -73,18 +86,19 @@ def verify(path: Path, header: Mapping[str, Any]) -> Verified:
             unchecked += holds is None
             if holds is False:
                 raise ArtifactError(
-                    f"{path} is damaged: {where} ({nbytes:,} bytes) fails its checksum; copy it again, or compile again"
+                    f"{path} is damaged: {where} ({nbytes:,} bytes) fails its checksum; "
+                    "copy it again, or compile again"
                 )
     return Verified(code_bytes=sizes["code"], weight_bytes=sizes["weight"], unchecked=unchecked)
 
 
 def checksum(data: memoryview) -> str:
-    """The checksum of a weight, as the header has it."""
+    """Checksum of a weight, as the header stores it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _holds(data: memoryview, entry: Mapping[str, Any]) -> bool | None:
-    """True if a part is as it was written; None if nothing tells."""
+    """True if a part matches its checksum; None if it has none."""
     with data:
         if "sha256" in entry:
             return checksum(data) == entry["sha256"]
@@ -94,7 +108,7 @@ def _holds(data: memoryview, entry: Mapping[str, Any]) -> bool | None:
 def _parts(
     header: Mapping[str, Any], model: str = "its"
 ) -> Iterator[tuple[str, str, Mapping[str, Any], int]]:
-    """Kind, name, entry and bytes of all parts."""
+    """Kind, name, header entry and size in bytes of every part."""
     if "library" in header:
         yield "code", f"{model} code", header["library"], header["library"]["bytes"]
     for index, entry in enumerate(header["weights"]):
@@ -105,7 +119,7 @@ def _parts(
 
 
 _Problem = tuple[str, object, str]
-"""Where, got, expected."""
+"""Place in the header, value there, legal values."""
 
 
 def _problems(header: Mapping[str, Any], end: int, prefix: str = "$") -> Iterator[_Problem]:
@@ -208,4 +222,4 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "plan": (lambda value: isinstance(value, dict), "a plan"),
     "fallback": (lambda value: isinstance(value, dict), "a model's header"),
 }
-"""Of a model's header: whether an entry is as a loader needs it, and what it should be."""
+"""Check of the value and legal values, by key of a model's header."""

@@ -1,4 +1,4 @@
-"""A token that stops runs between two sub-graphs."""
+"""Tokens that cancel runs between two sub-graphs."""
 
 from __future__ import annotations
 
@@ -16,46 +16,49 @@ from tvm_passes.onednn.plugin import function
 tvm_ffi.register_error("Cancelled", Cancelled)
 
 _BUILTIN = "vm.builtin."
+"""Start of the names of the virtual machine's own functions, which are not sub-graphs."""
 _IS_CANCELLED, _BEGUN, _MOST = range(3)
+"""Positions in a token's state: cancelled or not, sub-graphs begun, their maximum or -1."""
 
 
 class CancelToken:
-    """Stops the runs that it is given to, queued ones and running ones.
+    """A cancel switch for queued and active runs.
 
-    A running one ends before its next sub-graph: what has begun is finished. A token stays cancelled.
+    An active run finishes its current sub-graph and ends before the next. A token stays cancelled.
 
     Parameters
     ----------
     after
-        Number of sub-graphs, layout transforms among them, after which the token cancels itself; None for no limit.
+        Number of sub-graphs and layout transforms after which the token cancels itself; None for
+        no limit.
     """
 
     def __init__(self, after: int | None = None) -> None:
-        # The plugin reads and writes these while a run goes on: see cmake/onednn/cancellation.h.
+        # The plugin reads and writes this state during a run: see cmake/onednn/cancellation.h.
         self._state = (ctypes.c_int64 * 3)(0, 0, -1 if after is None else after)
 
     def cancel(self) -> None:
-        """Stop the runs; safe from any thread, and does not wait for their end."""
+        """Cancel the runs; returns at once, and is safe from any thread."""
         self._state[_IS_CANCELLED] = 1
 
     @property
     def cancelled(self) -> bool:
-        """True once it is cancelled."""
+        """True after cancellation."""
         return bool(self._state[_IS_CANCELLED])
 
     @property
     def begun(self) -> int:
-        """Number of sub-graphs, layout transforms among them, that its runs have begun."""
+        """Number of sub-graphs and layout transforms that its runs have begun."""
         return int(self._state[_BEGUN])
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` where it is cancelled."""
+        """Raise :class:`Cancelled` if the token is cancelled."""
         if self.cancelled:
             raise Cancelled(f"the run was cancelled after {self.begun} sub-graphs")
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Let the token stop what the calling thread runs within, on a machine that has :func:`instrument`."""
+        """Apply the token to the calling thread's runs on a machine with :func:`instrument`."""
         if not shares_openmp():
             yield
             return
@@ -66,7 +69,7 @@ class CancelToken:
             function("layoutsel.watch")(0)
 
     def begin(self) -> None:
-        """Count a sub-graph that is about to begin; raises :class:`Cancelled` in its place."""
+        """Count the next sub-graph, or raise :class:`Cancelled` instead."""
         if 0 <= self._state[_MOST] <= self.begun:
             self.cancel()
         self.check()
@@ -74,14 +77,15 @@ class CancelToken:
 
 
 def instrument(token: Callable[[], CancelToken]) -> Callable[..., None]:
-    """An instrument for a virtual machine whose runs tokens may stop.
+    """Make an instrument that lets tokens cancel the runs of a virtual machine.
 
-    The plugin has a native one, which also looks between the steps of a partition; without it there are no partitions.
+    The plugin's native instrument also checks the token between the steps of a partition. Without
+    the plugin there are no partitions.
 
     Parameters
     ----------
     token
-        Gives the token of the run that goes on.
+        Returns the token of the current run.
     """
     if shares_openmp():
         native: Callable[..., None] = function("layoutsel.cancelling_instrument")()

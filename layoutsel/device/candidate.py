@@ -1,4 +1,4 @@
-"""A candidate in place: what is timed."""
+"""Loaded candidates, ready to be timed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from layoutsel.device.virtual_machine import synchronise
 from tvm_passes.devices import DEVICE_TYPES, DeviceId
 
 _NO_COOLING, _NO_FLUSH, _ZERO_RUNS = (0, 1), 0, 100
-"""Of TVM's time evaluator: pauses, what to flush from the caches, and tries where the clock shows no time."""
+"""Arguments of TVM's time evaluator: pauses, bytes to flush from caches, retries when the clock
+shows no time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedCandidate:
-    """A built candidate with its arguments in place."""
+    """A built candidate with its arguments in device memory."""
 
     machine: tvm_ffi.Module
+    """Virtual machine whose `main` runs the candidate."""
     arguments: tuple[Any, ...]
+    """Arguments of `main`."""
     copies: int
-    """How often one call of `main` runs the sub-graph."""
+    """Number of runs of the sub-graph in one call of `main`."""
     device: DeviceId
-    """Device that the arguments lie on."""
+    """Device that holds the arguments."""
 
     def run(self) -> Any:
-        """Call `main` once, and wait for it."""
+        """Call `main` once and wait for its end."""
         result = self.machine["main"](*self.arguments)
         synchronise((self.device,))
         return result
 
     def seconds(self, number: int) -> float:
-        """Seconds of one of `number` calls of `main` in a row, behind one that is not counted."""
+        """Mean seconds of one call of `main`, over `number` calls after an untimed one."""
         kind, index = DEVICE_TYPES[self.device.target_kind], self.device.index
         evaluator = tvm_ffi.get_global_func("runtime.RPCTimeEvaluator")(
             *(

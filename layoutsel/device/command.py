@@ -1,4 +1,4 @@
-"""``layoutsel-measure``: time what a bundle holds, or check and time the model that it deploys."""
+"""Measure the candidates of a bundle, or check and time the model that it deploys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = "layoutsel-measure"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, 2 for an error of the user's, 130 for Ctrl-C, 1 for an error of ours."""
+    """Run ``layoutsel-measure``; returns 0, or 2 (user error), 130 (Ctrl-C) or 1 (bug)."""
     options = _parser().parse_args(arguments)
     try:
         _measure(options.bundle, options.output, options.time_limit)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"error: {error}")
         return USER_ERROR
     except KeyboardInterrupt:
-        kept = f"; what was measured is in {options.output}, the same command goes on"
+        kept = f"; partial results are in {options.output}, the same command continues"
         _say(f"interrupted{kept if options.output.exists() else ''}")
         return INTERRUPTED
     except OSError as error:
@@ -46,20 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Send what standard output has no room for nowhere: the interpreter would try again while it ends."""
+    """Redirect standard output to nowhere, as the interpreter flushes the rest again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_NAME, description=__doc__)
-    parser.add_argument("bundle", type=Path, help="as `layoutsel bundle` writes it")
+    parser.add_argument("bundle", type=Path, help="file that `layoutsel bundle` wrote")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="results.json")
     parser.add_argument(
         "--time-limit",
         type=_positive,
         default=60.0,
         metavar="S",
-        help="seconds that one candidate may take (default: 60)",
+        help="time limit of one candidate, seconds (default: 60)",
     )
     return parser
 
@@ -88,7 +88,7 @@ def _measure(path: Path, output: Path, time_limit_s: float) -> None:
 
 
 def _show(deployed: DeployedResult, output: Path) -> None:
-    """Print what became of a model.
+    """Print checks and time of a deployed model.
 
     Raises
     ------
@@ -101,11 +101,13 @@ def _show(deployed: DeployedResult, output: Path) -> None:
     require(conceded(checks), ". Report it")
     for one in checks:
         print(
-            f"verified {one.output!r} against {one.reference}: relative L2 error {one.rel_l2_err:.1e}"
+            f"verified {one.output!r} against {one.reference}: "
+            f"relative L2 error {one.rel_l2_err:.1e}"
         )
     timing = deployed.timing
     print(
-        f"{timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms, median of {timing.runs} runs, written to {output}"
+        f"{timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms, "
+        f"median of {timing.runs} runs, written to {output}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The error of results, without numpy."""
+"""Error of results against a reference, without numpy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 
 
 def rel_l2_err(got: bytes, got_dtype: str, expected: bytes, expected_dtype: str) -> float:
-    """Relative L2 error of `got`; infinite where it is not finite and the expected value is.
+    """Relative L2 error of `got`; infinite if a value is not finite where the expected one is.
 
-    The same as :func:`layoutsel.runtime.samples.rel_l2_err`, of values row by row.
+    Equals :func:`layoutsel.runtime.samples.rel_l2_err`.
+
+    Parameters
+    ----------
+    got, expected
+        Values, row by row.
+    got_dtype, expected_dtype
+        Element types, as numpy spells them.
     """
     values, wanted = _decoded(got, got_dtype), _decoded(expected, expected_dtype)
     if len(values) != len(wanted):
@@ -27,11 +34,12 @@ def rel_l2_err(got: bytes, got_dtype: str, expected: bytes, expected_dtype: str)
 
 
 def _differ(one: float, other: float) -> bool:
+    # Two NaN values count as equal.
     return one != other and not (math.isnan(one) and math.isnan(other))
 
 
 def _square(value: float) -> float:
-    """Infinite for what is no number, which a sum then is too."""
+    """Square of a value; infinite for NaN, so that the sum becomes infinite."""
     return value * value if math.isfinite(value) else math.inf
 
 
@@ -44,6 +52,7 @@ def _as(code: str) -> Callable[[bytes], Iterable[float]]:
 
 
 def _bfloat16(data: bytes) -> Iterable[float]:
+    # A bfloat16 is the upper half of a float32.
     wide = b"".join(b"\0\0" + data[start : start + 2] for start in range(0, len(data), 2))
     return array("f", wide)
 
@@ -55,4 +64,4 @@ _DECODERS: Mapping[str, Callable[[bytes], Iterable[float]]] = {
     "bool": _as("B"),
     "float16": lambda data: struct.unpack(f"<{len(data) // 2}e", data),
 }
-"""Values by element type; all machines that TVM's runtime knows are little-endian."""
+"""Decoders by element type; every platform of TVM's runtime is little-endian."""

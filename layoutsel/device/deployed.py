@@ -1,4 +1,4 @@
-"""A model that a bundle deploys: checked on this machine, and timed. Runs in a child process, which calls it by name."""
+"""Check and timing of a bundle's model on this machine; a child process calls them by name."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ from layoutsel.device.virtual_machine import synchronise
 from tvm_passes.devices import DeviceId
 
 _WARM_UP_RUNS = 2
+"""Untimed runs before the timed ones."""
 _FEWEST, _MOST, _BUDGET_S = 5, 1000, 2.0
-"""Timed runs: at least, at most, and seconds after which no more begin."""
+"""Minimum and maximum number of timed runs, and their time limit in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundledModel:
-    """A model of an unpacked bundle."""
+    """A model in an unpacked bundle."""
 
     folder: Path
+    """Folder of the unpacked bundle."""
     deployed: Deployed
+    """Entry of the model in the manifest."""
     devices: tuple[str, ...]
+    """Kinds of the devices that it needs, other than the host."""
 
 
 def run_deployed(trial: BundledModel) -> DeployedResult:
-    """Compare every output with the reference's on the sample, then time the model.
+    """Compare every output with the reference on the bundled sample, then time the model.
 
-    Where the model exposes as many logits as the reference, these are compared, too.
+    Logits are compared too, if the model exposes as many as the reference.
     """
     model = Model(trial.folder / trial.deployed.file)
     inputs = [

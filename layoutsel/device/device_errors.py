@@ -1,4 +1,4 @@
-"""What failed on a device, in one sentence: the sub-graph, the device, and what its driver says."""
+"""Errors of devices, explained in one sentence: sub-graph, device and the driver's message."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from layoutsel.errors import DeviceError
 from tvm_passes.devices import DEVICE_TYPES, HOST, HOST_DEVICE, DeviceId, ask_driver
 
 MEMORY, BUILD, LOST, OTHER = "memory", "build", "lost", "other"
+"""Names of the causes."""
 
 _NAME, _MEMORY = 5, 14
-"""TVM's numbers of the attributes."""
+"""TVM's numbers of the device attributes name and memory size."""
 _QUOTED = 600
-"""Characters of a driver's message that are quoted; the exception's cause has all of it."""
+"""Maximum length of a quoted driver message, characters; the exception's cause holds the full
+text."""
 _KINDS = {number: kind for kind, number in DEVICE_TYPES.items()}
+"""Kind of device by its DLPack type."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A way in which devices fail."""
+    """One cause of device failures."""
 
     sentence: str
+    """Explanation for the user."""
     signs: tuple[str, ...]
-    """What drivers' messages have in them then, in lower case."""
+    """Lower-case fragments of driver messages that reveal the cause."""
 
 
 CAUSES: Mapping[str, Cause] = {
@@ -50,11 +54,14 @@ CAUSES: Mapping[str, Cause] = {
     ),
     OTHER: Cause("the device reports an error", ("",)),
 }
-"""By name; the first one with a sign in the message is taken."""
+"""Causes by name; the first one with a sign in the message applies."""
 
 
 def check_not_forked(devices: Sequence[DeviceId]) -> None:
-    """Refuse devices that were in use before this process was forked; raises :class:`DeviceError`."""
+    """Reject devices that were in use before this process was forked.
+
+    Raises :class:`DeviceError`.
+    """
     for device in devices:
         if not device.is_host and (reason := ask_driver(device.kind)):
             what = f"device {device.target_name!r}: {reason}"
@@ -63,24 +70,24 @@ def check_not_forked(devices: Sequence[DeviceId]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureLocation:
-    """Where a run failed."""
+    """Place of a failure within a run."""
 
     device: DeviceId
     labels: tuple[str, ...] = ()
-    """The sub-graph or transform that it was at; several where it is one of these."""
+    """The failed sub-graph or transform; several if any of these may be the one."""
     asked_bytes: int | None = None
-    """Memory that was asked for."""
+    """Requested memory, bytes; None if the failed call was no allocation."""
 
 
 class Watch:
-    """An instrument of the virtual machine that knows what it was at when it failed.
+    """An instrument of the virtual machine that records the call in progress.
 
     Parameters
     ----------
     calls
-        What `main` calls, in order: the function, and the sub-graph or transform that it computes.
+        Calls of `main`, in order: function name, and the sub-graph or transform that it computes.
     devices
-        In the order of the machine's numbers.
+        Devices, in the machine's numbering.
     """
 
     def __init__(self, calls: Sequence[Sequence[str]], devices: Sequence[DeviceId]) -> None:
@@ -89,17 +96,17 @@ class Watch:
         self._next = 0
         self._last: dict[DeviceId, str] = {}
         self.began = False
-        """True if there was any call."""
+        """True after the first call."""
         self.place: FailureLocation | None = None
-        """The call on a device that was begun and did not end."""
+        """Location of the device call in progress; None outside such calls."""
 
     def __call__(self, _function: Any, name: str, before: bool, _result: Any, *args: Any) -> None:
-        """Take note of a call, before and after it."""
+        """Record a call; the machine calls this before and after each function."""
         if before:
             self.began = True
             self.place = _BUILTINS.get(name, Watch._kernel)(self, name, args)
         elif self.place is not None:
-            # What a device fails at now belongs to this call.
+            # Devices work asynchronously: wait, so that an error is raised within its own call.
             synchronise(self._devices)
             self.place = None
 
@@ -130,12 +137,12 @@ class Watch:
         return _on(source, self._last.get(source, ""))
 
     def _reshape(self, _name: str, _args: Sequence[Any]) -> None:
-        # TVM puts it in place of a kernel.
+        # TVM replaces some kernels by this function.
         if self._next < len(self._calls) and "reshape" in self._calls[self._next][0]:
             self._next += 1
 
     def _coming(self) -> str:
-        """What the next kernel computes: memory and copies come right before who needs them."""
+        """Label of the next kernel, for which TVM allocates and copies just before it."""
         return self._calls[self._next][1] if self._next < len(self._calls) else ""
 
 
@@ -163,25 +170,27 @@ def located(
     calls: Sequence[Sequence[str]],
     devices: Sequence[DeviceId],
 ) -> FailureLocation | None:
-    """Where a run failed with `error`; None if it was at the host's.
+    """Location of a failure, found by a second run; None if the host failed.
 
     Parameters
     ----------
+    error
+        Exception of the first run.
     run
-        Runs once more with an instrument. Where that works, only the kernel's name in `error` tells, which may serve
-        several sub-graphs.
+        Runs the model again with an instrument. If this run succeeds, the kernel name in `error`
+        decides, which several sub-graphs may share.
     calls, devices
-        As :class:`Watch` takes them.
+        As for :class:`Watch`.
     """
     text = str(error)
     named = tuple(dict.fromkeys(label for function, label in calls if label and function in text))
     watch = Watch(calls, devices)
     try:
         run(watch)
-    except Exception:  # of the same kind, most likely; `error` is what counts
+    except Exception:  # most likely the same failure; `error` is the one to report
         place = watch.place
         if place is not None:
-            # A lost device fails at once, wherever it was lost.
+            # A lost device fails at its next call, wherever it was lost.
             is_known = not named or set(place.labels) & set(named)
             return place if is_known else replace(place, labels=named)
         if watch.began:
@@ -192,16 +201,16 @@ def located(
 def device_error(
     error: Exception, place: FailureLocation, subgraphs: Sequence[Mapping[str, Any]]
 ) -> DeviceError:
-    """What `error` says, with the device and the sub-graph.
+    """Make the user's error from a driver's error.
 
     Parameters
     ----------
     error
-        As the device's run time raised it.
+        Exception of the device's runtime.
     place
-        Where.
+        Location of the failure.
     subgraphs
-        Those of the plan, as JSON data.
+        Sub-graphs of the plan, as JSON data.
     """
     text = str(error)
     cause = next(
@@ -218,7 +227,7 @@ def device_error(
 
 
 def _described(labels: Sequence[str], subgraphs: Sequence[Mapping[str, Any]]) -> str:
-    """The sub-graphs with their operators and their names in the model."""
+    """Text for the sub-graphs, with their operators and their names in the model."""
     known = {str(entry["id"]): entry for entry in subgraphs}
     texts = []
     for label in labels:
@@ -240,22 +249,22 @@ def _named(device: DeviceId) -> str:
 
 def _sizes(place: FailureLocation) -> str:
     total = _attribute(place.device, _MEMORY)
-    parts = [f"{place.asked_bytes / 1e6:,.1f} MB asked for"] if place.asked_bytes else []
+    parts = [f"{place.asked_bytes / 1e6:,.1f} MB requested"] if place.asked_bytes else []
     parts += [f"the device has {int(total) / 1e6:,.1f} MB"] if total else []
     return f" ({', '.join(parts)})" if parts else ""
 
 
 def _attribute(device: DeviceId, number: int) -> Any:
-    """What a device says of itself; None if it is lost."""
+    """Attribute of a device; None if the device is lost."""
     try:
         kind, index = DEVICE_TYPES[device.target_kind], device.index
         return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(kind, index, number)
-    except Exception:  # whatever a driver raises that has lost its device
+    except Exception:  # a driver without its device may raise anything
         return None
 
 
 def _quoted(text: str, device: DeviceId) -> str:
-    """A driver's message without the device, which is named already, and without the code of a kernel."""
+    """Shortened driver message without the device, which is named already, or kernel code."""
     text = " ".join(text.partition("\nof\n")[0].split())
     if text.startswith(f"{device.kind}:{device.index} (") and "): " in text:
         text = text.split("): ", 1)[1]

@@ -1,4 +1,4 @@
-"""Functions of a compiled model that are called from outside: one for the whole, or one for each stage."""
+"""Entry points of a compiled model: one function for the whole model or one per stage."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from layoutsel.device.signature import Signature, ValueRange
 from tvm_passes.devices import DeviceId
 
 MAIN = "main"
+"""Name of the function that computes the whole model."""
 _OUTPUT = "output."
+"""Start of the names of the model's outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EntryPoint:
-    """One stage's function in the virtual machine.
+    """Function of one stage in the virtual machine.
 
-    Its tensors are named as in plans: ``input.1`` is input 1 of the model, ``output.0`` output 0, ``s3.0`` output 0 of
-    sub-graph s3. The last are in the layout and element type that the plan chose for them.
+    Tensors have the names of a plan: ``input.1`` is input 1 of the model, ``output.0`` is output 0,
+    ``s3.0`` is output 0 of sub-graph s3. Tensors of sub-graphs have the layout and element type
+    that the plan chose.
     """
 
     name: str
     """Name of the stage."""
     function: str
-    """Name of the function, which takes the inputs and then the tuple of all weights of the model."""
+    """Name of the function; its arguments are the inputs and the tuple of all weights."""
     inputs: tuple[Signature, ...]
+    """Inputs of the stage, in order."""
     outputs: tuple[Signature, ...]
+    """Outputs of the stage, in order."""
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> EntryPoint:
-        """From an artifact's header."""
+        """Read an entry point of an artifact's header."""
         return cls(
             name=entry["name"],
             function=entry["function"],
@@ -42,30 +47,32 @@ class EntryPoint:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For an artifact's header."""
+        """Entry of an artifact's header."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
-    """Code and weights of a model, for virtual machines of any number."""
+    """Code and weights of a model, which several virtual machines may share."""
 
     module: tvm_ffi.Module
+    """Loaded module with the code."""
     devices: Sequence[DeviceId]
-    """Devices that it runs on, in the module's own order."""
+    """Devices, in the module's numbering."""
     entries: Sequence[EntryPoint]
+    """Entry points, in a valid execution order."""
     weights: Any
-    """The tuple that every function takes after its inputs."""
+    """Tuple of weights, the last argument of every function."""
     ownership: Ownership
-    """Keeps results apart from inputs and weights."""
+    """Copies results that share memory with inputs or weights."""
     calls: Sequence[Sequence[str]] = ()
-    """What the stages call: the function, and the sub-graph or transform that it computes."""
+    """Calls of the stages: function name, and the sub-graph or transform that it computes."""
     subgraphs: Sequence[Mapping[str, Any]] = ()
-    """Those of the plan, as JSON data; errors of devices name them."""
+    """Sub-graphs of the plan, as JSON data, for messages about device errors."""
 
 
 def entries_of(header: Mapping[str, Any]) -> tuple[EntryPoint, ...]:
-    """The stages of an artifact, in an order in which they can run; older artifacts are one stage, as most are."""
+    """Stages of an artifact, in a valid execution order; one if the header lists none."""
     if header.get("stages"):
         inputs = [Signature.read(entry) for entry in header["inputs"]]
         ranges = {f"input.{index}": one.ranges for index, one in enumerate(inputs)}
@@ -81,20 +88,20 @@ def entries_of(header: Mapping[str, Any]) -> tuple[EntryPoint, ...]:
 
 
 def _with_ranges(entry: EntryPoint, ranges: Mapping[str, tuple[ValueRange, ...]]) -> EntryPoint:
-    """`entry` with the legal values of the model's inputs."""
+    """Copy an entry point with the legal values of the model's inputs."""
     inputs = (replace(one, ranges=ranges.get(one.name, ())) for one in entry.inputs)
     return replace(entry, inputs=tuple(inputs))
 
 
 def results_of(result: Any) -> list[tvm_ffi.Tensor]:
-    """The tensors that a function of the virtual machine gives: one, or a tuple."""
+    """Result of a function of the virtual machine as a list: one tensor, or the tuple's."""
     return [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
 
 
 def whole(machine: tvm_ffi.Module, entries: Sequence[EntryPoint]) -> Callable[..., Any]:
-    """A function of a machine that computes the whole model: takes its inputs and the weights.
+    """Make a function of inputs and weights that computes the whole model.
 
-    Several stages run one after the other; tensors go from one to the next as they are.
+    Several stages run one after the other and pass their tensors on without copies.
     """
     if len(entries) == 1 and entries[0].function == MAIN:
         return machine[MAIN]
@@ -114,6 +121,6 @@ def whole(machine: tvm_ffi.Module, entries: Sequence[EntryPoint]) -> Callable[..
 
 
 def result_names(entries: Sequence[EntryPoint]) -> list[str]:
-    """Names of the results of the whole model, in order; those that are exposed for verification come last."""
+    """Names of the whole model's results, in order; outputs for verification alone come last."""
     found = [one.name for entry in entries for one in entry.outputs if one.name.startswith(_OUTPUT)]
     return [f"{_OUTPUT}{index}" for index in range(len(found))]

@@ -1,9 +1,10 @@
-"""Work in a copy of this process, within limits of time and memory: its memory goes back to the system when it ends.
+"""Work in a forked copy of this process, within limits of time and memory.
 
-The copy inherits all that the work needs, such as a session, its weights and units that were registered at run time, and
-shares their memory until it writes there. It runs the work on a new thread: OpenMP's pool is dead in the thread that
-forked. Another thread of the caller may have held a lock when the process was copied, which nobody gives back in the copy.
-The copy then stops using the processor, which is noticed (:class:`Stuck`).
+The system reclaims the copy's memory when it ends. The copy inherits everything that the work
+needs, such as a session, its weights and registered units, and shares this memory until it writes
+to it. The work runs on a new thread, because OpenMP's pool does not work in the thread that forked.
+A lock that another thread held at the fork is never released in the copy. The copy then uses no
+processor time, which raises :class:`Stuck`.
 """
 
 from __future__ import annotations
@@ -35,34 +36,35 @@ from tvm_passes.errors import LayoutselError
 logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
-"""Time between two looks at a copy's processor time, and at whether its parent still lives."""
+"""Time between two checks of the copy's processor time and of its parent, seconds."""
 _STUCK_S = 20.0
-"""Time without any use of the processor after which a copy waits for a lock that nobody gives back."""
+"""Time without processor use after which a copy counts as blocked by a lost lock, seconds."""
 
 Work = Callable[[Connection], None]
-"""What a copy does; it sends its results."""
+"""Function that a copy runs; it sends its results through the connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a copy may take."""
+    """Limits of a copy."""
 
     time_s: float
+    """Longest time of the work, seconds."""
     memory_bytes: int
-    """Memory beyond that of the process that is copied."""
+    """Memory beyond that of the original process, bytes."""
 
 
 class Stuck(Exception):
-    """A copy that cannot go on, or that cannot be made: the work has to be done in this process."""
+    """A copy is blocked or cannot be created; the work has to run in this process."""
 
 
 class CopyFailed(Exception):
-    """A copy that met a limit, crashed, or raised an error that is not layoutsel's own.
+    """A copy exceeded a limit, crashed, or raised an error that is not layoutsel's own.
 
     Parameters
     ----------
     failure
-        Kind and reason.
+        Kind and reason of the failure.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -71,12 +73,19 @@ class CopyFailed(Exception):
 
 
 class Forked:
-    """A copy of this process at work. A context manager, which ends it.
+    """A forked copy of this process at work; a context manager that ends the copy.
+
+    Parameters
+    ----------
+    work
+        Function to run in the copy.
+    limits
+        Limits of the copy.
 
     Raises
     ------
     Stuck
-        If the system does not let this process be copied.
+        If the system refuses to fork.
     """
 
     def __init__(self, work: Work, limits: Limits) -> None:
@@ -86,7 +95,7 @@ class Forked:
         parent = os.getpid()
         try:
             with warnings.catch_warnings():
-                # Newer Pythons warn of threads in general; the work uses none of those that are here.
+                # Newer Pythons warn about forks of threaded processes; the work uses none of them.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._process = os.fork()
         except OSError as error:
@@ -94,7 +103,7 @@ class Forked:
             theirs.close()
             raise Stuck(f"no process can be started: {error.strerror}") from error
         if self._process == 0:
-            _be_the_copy(work, theirs, limits, parent)
+            _run_copy(work, theirs, limits, parent)
         theirs.close()
 
     def __enter__(self) -> Forked:
@@ -109,22 +118,22 @@ class Forked:
         self._end()
 
     def receive(self) -> Any:
-        """Wait for the first object that the work sends; what it logged is logged here.
+        """Wait for the first object that the work sends, and log its records in this process.
 
         Raises
         ------
         LayoutselError
-            The one that the work raised.
+            The error that the work raised.
         CopyFailed
-            If it met a limit, crashed, or raised another error.
+            If the copy exceeded a limit, crashed, or raised another error.
         Stuck
-            If it does not use the processor any more.
+            If the copy stopped using the processor.
         """
         self._wait()
         try:
             kind, value, records = self._connection.recv()
         except (EOFError, OSError):
-            raise CopyFailed(self._obituary()) from None
+            raise CopyFailed(self._exit_failure()) from None
         for record in records:
             logging.getLogger(record.name).handle(record)
         if kind == "sent":
@@ -138,10 +147,10 @@ class Forked:
                 raise CopyFailed(self._timed_out())
             self._connection.recv_bytes_into(buffer)
         except (EOFError, OSError):
-            raise CopyFailed(self._obituary()) from None
+            raise CopyFailed(self._exit_failure()) from None
 
     def _wait(self) -> None:
-        """Return once there is something to read, or the copy ended."""
+        """Wait until there is data to read, or the copy has ended."""
         used, since = -1, time.monotonic()
         while not self._connection.poll(_POLL_S):
             now = time.monotonic()
@@ -157,14 +166,17 @@ class Forked:
         reason = f"it took longer than {self._limits.time_s:.3g} s"
         return Failure(kind=FailureKind.TIMEOUT, reason=reason)
 
-    def _obituary(self) -> Failure:
+    def _exit_failure(self) -> Failure:
+        """Failure of a copy that ended without an answer."""
         with contextlib.suppress(ChildProcessError):
             _, status = os.waitpid(self._process, 0)
             self._process = 0
             code = os.waitstatus_to_exitcode(status)
-            if code == -signal.SIGABRT:  # LLVM ends a process that has no memory left
+            if code == -signal.SIGABRT:  # LLVM aborts a process that has no memory left
                 room = f"{self._limits.memory_bytes / 1e6:,.0f} MB"
-                reason = f"its process aborted, perhaps for want of more than {room} of memory"
+                reason = (
+                    f"its process aborted, perhaps because it needed more than {room} of memory"
+                )
                 return Failure(kind=FailureKind.CRASH, reason=reason)
             return Failure.of_exit(code, "")
         return Failure(kind=FailureKind.ENVIRONMENT, reason="its process ended")
@@ -180,7 +192,7 @@ class Forked:
 
 
 def _processor_time(process: int) -> int:
-    """Clock ticks that a process and its finished children used."""
+    """Clock ticks of processor time of a process and its finished children; -1 if unknown."""
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -188,11 +200,11 @@ def _processor_time(process: int) -> int:
     return sum(map(int, text.rpartition(")")[2].split()[11:15]))
 
 
-def _be_the_copy(work: Work, connection: Connection, limits: Limits, parent: int) -> NoReturn:
-    """Do the work and end, whatever happens; with the parent at the latest."""
+def _run_copy(work: Work, connection: Connection, limits: Limits, parent: int) -> NoReturn:
+    """Run the work in the copy; exit after it, or when the parent exits."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-        gc.freeze()  # a collection would write into all pages that are shared
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process on Ctrl-C
+        gc.freeze()  # a garbage collection would write to, and so copy, all shared pages
         _limit_memory(limits.memory_bytes)
         records = _logged()
         arguments = (work, _Sender(connection, records), limits)
@@ -206,7 +218,7 @@ def _be_the_copy(work: Work, connection: Connection, limits: Limits, parent: int
 
 
 class _Sender(Connection):
-    """A connection whose first object travels with what was logged before."""
+    """A connection that sends the log records so far together with the first object."""
 
     def __init__(self, connection: Connection, records: SimpleQueue[logging.LogRecord]) -> None:
         super().__init__(os.dup(connection.fileno()), readable=False)
@@ -214,11 +226,11 @@ class _Sender(Connection):
         self.has_answered = False
 
     def send(self, obj: Any) -> None:
-        """Send what the work found."""
+        """Send a result of the work."""
         self.answer("sent", obj)
 
     def answer(self, kind: str, value: Any) -> None:
-        """Send the first object, and say of which kind it is."""
+        """Send the first object with its kind: ``sent`` or ``raised``."""
         self.has_answered = True
         records = [self._records.get() for _ in range(self._records.qsize())]
         super().send((kind, value, records))
@@ -227,15 +239,15 @@ class _Sender(Connection):
 def _answer(work: Work, sender: _Sender, limits: Limits) -> None:
     try:
         work(sender)
-    except Exception as error:  # whatever it is, the parent tells of it
+    except Exception as error:  # the parent reports it, whatever it is
         if not sender.has_answered:
             sender.answer("raised", _portable(error, limits))
 
 
 def _portable(error: Exception, limits: Limits) -> LayoutselError | Failure:
-    """An error of layoutsel as it is, any other as a reason."""
+    """A picklable error: layoutsel's own unchanged, any other as a failure."""
     if isinstance(error, LayoutselError):
-        with contextlib.suppress(Exception):  # such as one whose class takes other arguments
+        with contextlib.suppress(Exception):  # classes with other arguments do not unpickle
             pickle.loads(pickle.dumps(error))
             return error
     logger.debug("%s", traceback.format_exc())
@@ -248,7 +260,7 @@ def _portable(error: Exception, limits: Limits) -> LayoutselError | Failure:
 
 
 def _limit_memory(further_bytes: int) -> None:
-    """Let this process have so much more memory than now."""
+    """Limit the memory of this process to its present size plus `further_bytes`."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     now = next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmData")), None)
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
@@ -259,7 +271,7 @@ def _limit_memory(further_bytes: int) -> None:
 
 
 def _logged() -> SimpleQueue[logging.LogRecord]:
-    """All that is logged from now on, in place of the handlers that are there."""
+    """Redirect all logging from now on into a queue."""
     records: SimpleQueue[logging.LogRecord] = SimpleQueue()
     handler = QueueHandler(records)
     for one in logging.root.manager.loggerDict.values():

@@ -1,4 +1,4 @@
-"""What machine this is, and which versions run on it: both are part of every measurement's key."""
+"""Description of this machine and its software versions, for the keys of measurements."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ _ISA_FLAGS = (
     *("avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2"),
 )
+"""Instruction-set extensions that affect speed, by their names in Linux."""
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi")
-"""Packages whose version changes what every candidate costs."""
+"""Packages whose versions affect the cost of every candidate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What of a machine decides how fast a sub-graph runs on it."""
+    """Properties of a machine that determine its speed."""
 
     cpu: str
     """Model name with family, model and stepping."""
     cores: int
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     isa: tuple[str, ...]
-    """Instruction-set extensions that matter here."""
+    """Instruction-set extensions that affect speed, by their names in Linux."""
     caches: Mapping[str, int]
-    """Bytes by level, such as ``L2``."""
+    """Size in bytes by level, such as ``L2``."""
     memory_gib: int
+    """Size of the main memory, GiB."""
 
     @property
     def fingerprint(self) -> str:
-        """Short and stable; equal for equal machines."""
+        """Short stable hash; equal machines have equal fingerprints."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -50,7 +52,7 @@ class Machine:
 
 @cache
 def this_machine() -> Machine:
-    """Describe the machine that this process runs on, as far as it may be used (:mod:`tvm_passes.isa`)."""
+    """Describe the machine of this process, as far as it is usable (:mod:`tvm_passes.isa`)."""
     info = cpuinfo()
     name = info.get("model name") or platform.processor() or platform.machine()
     details = [info[key] for key in ("cpu family", "model", "stepping") if key in info]
@@ -65,7 +67,7 @@ def this_machine() -> Machine:
 
 
 def versions(packages: Iterable[str] = PACKAGES, scope: str = "") -> dict[str, str]:
-    """Installed versions by package, after a `scope` if one is given; ``absent`` for a missing package."""
+    """Installed versions by package, prefixed with `scope:` if given; ``absent`` if missing."""
     found = {}
     for package in packages:
         name = f"{scope}:{package}" if scope else package

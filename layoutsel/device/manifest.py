@@ -1,4 +1,4 @@
-"""What a bundle says of itself: ``bundle.json``, read and written by :mod:`layoutsel.documents`."""
+"""Types of a bundle's manifest, ``bundle.json``, read and written by :mod:`layoutsel.documents`."""
 
 from __future__ import annotations
 
@@ -9,130 +9,160 @@ from layoutsel.core.workload import BoundaryTensor, Workload
 from tvm_passes.decision import Decision
 
 SCHEMA_VERSION = 2
+"""Version of the document; readers reject any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """What a program is called with."""
+    """One argument of a program."""
 
     shape: tuple[int, ...]
+    """Dimensions."""
     dtype: str
+    """Element type, as numpy spells it."""
     place: str
-    """Device that it lies on; see :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    """Device that holds it, as :attr:`~tvm_passes.devices.DeviceId.target_name`."""
     data: str | None
-    """Its values, row by row, in Base64; None if random ones will do."""
+    """Values, row by row, in Base64; None for random values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramEntry:
-    """A compiled module, whose `main` takes inputs and behind them a tuple of weights."""
+    """A compiled module; the arguments of its `main` are the inputs and a tuple of weights."""
 
     file: str
-    """The shared library, within the bundle."""
+    """Path of the shared library within the bundle."""
     inputs: tuple[Argument, ...]
+    """Inputs, in order."""
     weights: tuple[Argument, ...]
+    """Weights, in order."""
     devices: tuple[str, ...]
-    """Devices that its virtual machine needs, in that order, named as places are."""
+    """Names of the devices, in the module's numbering."""
     device: str
-    """Device that the inputs lie on."""
+    """Name of the device that holds the inputs."""
     copies: int
-    """How often one call runs what is timed."""
+    """Number of runs of the timed sub-graph in one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateEntry:
-    """A sub-graph under a decision."""
+    """A sub-graph under a decision, to be timed."""
 
     key: str
-    """What its measurement is kept under: the sub-graph's structural hash, with its tuning record's."""
+    """Key of its measurement: structural hash of the sub-graph, with that of its tuning record."""
     decision: Decision
+    """Unit, layout and precision."""
     label: str
+    """Name for progress messages."""
     program: ProgramEntry
+    """Compiled candidate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryEntry:
-    """A transform, or a crossing: chains of tiny sub-graphs, or a copy from one memory to another."""
+    """A boundary to be timed: a layout transform, a hand-over, or a copy between devices."""
 
     kind: str
+    """Kind of boundary."""
     source: str
+    """Layout, unit or device of the producer."""
     destination: str
+    """Layout, unit or device of the consumer."""
     tensor: BoundaryTensor
+    """The tensor that crosses it."""
     label: str
+    """Name for progress messages."""
     places: tuple[str, ...]
-    """Of a copy, devices where it begins and ends; none of another boundary."""
+    """Source and destination devices of a copy; empty for other boundaries."""
     programs: tuple[ProgramEntry, ...]
+    """One program for a transform, three chains for a hand-over, none for a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unbuilt:
-    """A candidate that could not be built, and why."""
+    """A candidate that could not be built."""
 
     key: str
+    """Key of its measurement."""
     decision: Decision
+    """Unit, layout and precision."""
     label: str
+    """Name for progress messages."""
     reason: str
     """:attr:`layoutsel.device.outcome.Failure.text`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What a device needs in order to run a bundle."""
+    """Properties that a device needs in order to run a bundle."""
 
     architecture: str
-    """As ``uname -m`` has it, such as ``aarch64``."""
+    """Processor architecture, as ``uname -m`` prints it, such as ``aarch64``."""
     features: tuple[str, ...]
-    """Instruction sets, as the kernel names them."""
+    """Instruction-set extensions, by their names in Linux."""
     units: tuple[str, ...]
+    """Compute units."""
     devices: tuple[str, ...]
     """Devices other than the host."""
     threads: int
+    """Number of threads that the code was built for."""
     versions: Mapping[str, str]
-    """What was in use where it was compiled."""
+    """Package versions at compile time, by package."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """``bundle.json``."""
+    """Contents of ``bundle.json``."""
 
     schema_version: int
+    """Always :data:`SCHEMA_VERSION`."""
     model: str
+    """Name of the model."""
     model_hash: str
+    """Content hash of the model."""
     targets: Mapping[str, str]
-    """Targets that code was generated for, as JSON, by kind."""
+    """Code-generation targets as TVM's JSON, by kind of device."""
     requires: Requirements
+    """Properties that the device needs."""
     reference: ProgramEntry
-    """The kernel that tells how fast the machine is at the moment."""
+    """Reference kernel, whose time shows the machine's present speed."""
     candidates: tuple[CandidateEntry, ...]
+    """Candidates to time."""
     boundaries: tuple[BoundaryEntry, ...]
+    """Boundaries to time."""
     unbuilt: tuple[Unbuilt, ...]
+    """Candidates that could not be built."""
     workloads: tuple[Workload, ...]
+    """Features of the sub-graphs, for training a cost model."""
     deployed: Deployed | None
-    """The whole model, by a plan."""
+    """The whole model under a plan; None in a bundle of candidates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckEntry:
-    """An output to compare, with what it may be off by."""
+    """Expected values and tolerance of one output."""
 
     output: str
+    """Name of the output."""
     dtype: str
+    """Element type of the expected values, as numpy spells it."""
     file: str
-    """The reference's values, within the bundle."""
+    """Path of the expected values within the bundle."""
     tolerance: float
-    """Relative L2 error that it may have."""
+    """Largest relative L2 error that passes."""
     attainable: float
-    """See :attr:`layoutsel.device.checks.Check.attainable`."""
+    """Error that f32 arithmetic may have; see :attr:`layoutsel.device.checks.Check.attainable`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """A model with a sample and what the reference makes of it."""
+    """A compiled model with a sample and the reference's results for it."""
 
     file: str
-    """The artifact, within the bundle."""
+    """Path of the artifact within the bundle."""
     inputs: tuple[str, ...]
-    """Files of the sample's inputs."""
+    """Paths of the sample's inputs within the bundle."""
     reference: str
-    """Source of the values that results are compared with: float64, or an engine."""
+    """Source of the expected values: float64, or an engine."""
     checks: tuple[CheckEntry, ...]
+    """Expected values of the outputs."""

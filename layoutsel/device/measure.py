@@ -1,4 +1,4 @@
-"""Everything in a bundle, timed: each in a child process, what is known kept at once."""
+"""Timing of everything in a bundle, in child processes, with partial results saved."""
 
 from __future__ import annotations
 
@@ -33,37 +33,51 @@ from tvm_passes.devices import DEVICE_TYPES, DeviceId
 from tvm_passes.errors import LayoutselError
 
 _CLOCK_KHZ, _COMPUTE_UNITS = 6, 7
-"""TVM's numbers of a device's attributes."""
+"""TVM's numbers of the device attributes clock rate and number of compute units."""
 _SAVE_EVERY_S = 2.0
+"""Shortest time between two saves of partial results, seconds."""
 _TRIAL = "layoutsel.device.trial:run_trial"
+"""Function of the child process that times candidates and boundaries."""
 _DEPLOYED = "layoutsel.device.deployed:run_deployed"
-"""What child processes run."""
+"""Function of the child process that checks and times a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Reported after every measurement."""
+    """Report after one measurement."""
 
     done: int
+    """Number of finished measurements."""
     total: int
+    """Number of measurements to do."""
     label: str
+    """Name of the candidate or boundary."""
     outcome: Outcome
+    """Time or failure."""
 
 
 def measure_bundle(
     bundle: Bundle, output: Path, time_limit_s: float, on_progress: Callable[[Progress], None]
 ) -> Results:
-    """Time what `output` does not know yet; it is written while measuring, and whole at any moment.
+    """Time everything in a bundle that `output` has no result for.
+
+    The file is saved regularly and is a complete document at any time.
 
     Parameters
     ----------
+    bundle
+        Unpacked bundle.
+    output
+        File of the results; an existing one from the same bundle is continued.
     time_limit_s
-        What one candidate may take, loading included.
+        Time limit of one candidate, including loading, seconds.
+    on_progress
+        Called after every measurement.
 
     Raises
     ------
     LayoutselError
-        If `output` holds something else, or cannot be written.
+        If `output` holds other data or cannot be written, or the bundle does not run here.
     """
     with _worker(bundle, _TRIAL, time_limit_s) as worker:
         results = _begun(bundle, output, worker)
@@ -88,13 +102,14 @@ def measure_bundle(
 
 
 def _begun(bundle: Bundle, output: Path, worker: Worker) -> Results:
-    """What is known already, or results without any."""
+    """Results so far, from `output` if it exists."""
     if output.exists():
         known = documents_of.load(output)
         if known.bundle == bundle.digest and known.machine.described == this_machine():
             return _worth_keeping(known)
         raise LayoutselError(
-            f"{output} holds the results of another bundle, or of another machine: choose another place"
+            f"{output} holds the results of another bundle or another machine: "
+            "choose another output file"
         )
     manifest = bundle.manifest
     return Results(
@@ -116,7 +131,7 @@ def _begun(bundle: Bundle, output: Path, worker: Worker) -> Results:
 
 
 def _worth_keeping(known: Results) -> Results:
-    """`known` without failures that need not happen again, so that those are tried again."""
+    """Copy `known` without failures that may not happen again; those are measured again."""
 
     def is_kept(one: CandidateResult | BoundaryResult) -> bool:
         return isinstance(one.outcome, Timing) or one.outcome.is_reproducible
@@ -131,7 +146,7 @@ def _worth_keeping(known: Results) -> Results:
 def _machine(bundle: Bundle, worker: Worker) -> MachineFound:
     reference = _timed(worker.call(_trial(bundle, bundle.manifest.reference)))
     if isinstance(reference, Failure):
-        raise LayoutselError(f"not even the reference kernel runs here: {reference.reason}")
+        raise LayoutselError(f"the reference kernel does not run here: {reference.reason}")
     memory_gbps, cache_gbps = memory_rates(bundle.manifest.requires.threads)
     return MachineFound(
         described=this_machine(),
@@ -183,7 +198,7 @@ def _worker(bundle: Bundle, function: str, time_limit_s: float) -> Worker:
 
 
 def _deployed(bundle: Bundle, results: Results, time_limit_s: float) -> DeployedResult | None:
-    """The check and the time of the whole model, where the bundle has one."""
+    """Check and time of the whole model; None if the bundle has none."""
     deployed = bundle.manifest.deployed
     if deployed is None or results.deployed is not None:
         return results.deployed

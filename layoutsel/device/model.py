@@ -1,4 +1,4 @@
-"""A compiled model where there is no numpy: called on whatever speaks DLPack."""
+"""Compiled models without numpy, called on tensors of any library that supports DLPack."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from tvm_passes.onednn.plugin import available as load_thread_pool
 from tvm_passes.runtime_library import load_tvm_runtime
 
 ALIGNMENT = 64
-"""Bytes; what TVM's generated code assumes of a tensor's address."""
+"""Alignment of tensors that TVM's generated code assumes, bytes."""
 
 
 class Model:
-    """A model ready to run. Calls from several threads are safe: they run one after the other.
+    """A loaded model. Calls from several threads are safe and run one after the other.
 
-    It computes on threads of its own: the number of threads and the affinity of the caller stay as they are.
+    It computes on its own threads, and leaves the caller's thread count and affinity unchanged.
     """
 
     def __init__(self, path: Path) -> None:
-        """Load an artifact; errors as of :func:`load`."""
+        """Load an artifact; raises the errors of :func:`load`."""
         header = read_header(path)
         check_features(str(path), header.get("features", ()))
         check_units(str(path), header.get("units", ()))
         check_devices(str(path), devices_of(header))
         load_tvm_runtime()
-        load_thread_pool()  # must be in place before kernels are loaded
+        load_thread_pool()  # kernels look the pool up when they are loaded
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
         self.outputs = tuple(Signature.read(entry) for entry in header["outputs"])
         self.threads = int(header["threads"])
@@ -70,31 +70,32 @@ class Model:
         self.own_threads = OwnThreads(self.threads)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run on inputs in the model's order; one tensor, or a tuple of them, which speak DLPack.
+        """Run on inputs in the model's order; returns one tensor, or a tuple of several.
 
-        The tensors are the caller's own. A result that would share memory with an input, a weight or another result is
-        copied.
+        The results support DLPack and belong to the caller. A result that would share memory with
+        an input, a weight or another result is copied.
 
         Parameters
         ----------
-        arguments
-            Tensors in the host's memory, contiguous, of the shapes and element types in :attr:`inputs`; their memory is
-            read in place where it is aligned to :data:`ALIGNMENT` bytes, and copied where not.
+        *arguments
+            Contiguous tensors in host memory with the shapes and element types of :attr:`inputs`.
+            Tensors aligned to :data:`ALIGNMENT` bytes are read in place, others are copied.
 
         Raises
         ------
         InputError
-            If one is missing, of another shape or element type, or holds an index that is outside of its axis.
+            If an input is missing, has another shape or element type, or holds an index out of
+            range.
         DeviceError
             If a device was in use before this process was forked.
         ForkedError
-            If the process was forked while another thread ran a call that did not end.
+            If another thread ran a call when this process was forked, and did not end in time.
         """
         results = self.run_all(*arguments)[: len(self.outputs)]
         return results[0] if len(results) == 1 else tuple(results)
 
     def run_all(self, *arguments: Any) -> list[tvm_ffi.Tensor]:
-        """Run; the results, and behind them what is exposed for verification only."""
+        """Run and return all results; outputs for verification alone come last."""
         if len(arguments) != len(self.inputs):
             names = ", ".join(signature.name for signature in self.inputs)
             raise InputError(f"got {len(arguments)} inputs; expected {len(self.inputs)}: {names}")
@@ -106,28 +107,32 @@ class Model:
     def worker(
         self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
     ) -> TensorWorker:
-        """Make a worker that runs stages on threads of its own; see :class:`~layoutsel.device.stage_worker.TensorWorker`."""
+        """Make a worker with its own threads.
+
+        See :class:`~layoutsel.device.stage_worker.TensorWorker`.
+        """
         return TensorWorker(self._program, threads=threads, cores=cores, limit_s=limit_s)
 
 
 def load(path: str | Path, *, verify: bool = False) -> Model:
     """Load a compiled model: an artifact, or a bundle that deploys one.
 
-    Both are native code, which runs with this process's rights: load only what you compiled yourself, or trust.
+    Both contain native code with this process's rights: load only files from a trusted source.
 
     Parameters
     ----------
     path
         The artifact or the bundle.
     verify
-        Read all of an artifact, and refuse it where code or weights are not as they were written; a bundle always is.
+        True to compare all code and weights of an artifact with their checksums; a bundle's are
+        always compared.
 
     Raises
     ------
     ArtifactError, BundleError
-        If the file is missing, none of ours or damaged.
+        If the file is missing, damaged or of another kind.
     UnitUnavailable
-        If this machine lacks an instruction set or a unit that it was built for.
+        If this machine lacks an instruction set or a unit that the code needs.
     """
     path = Path(path)
     if path.suffix == SUFFIX:
@@ -138,19 +143,20 @@ def load(path: str | Path, *, verify: bool = False) -> Model:
         deployed = bundle.manifest.deployed
         if deployed is None:
             raise BundleError(
-                f"{path} holds candidates; expected a model, as `layoutsel bundle --plan` writes it"
+                f"{path} holds candidates; expected a model, from `layoutsel bundle --plan`"
             )
         check(str(path), bundle.manifest.requires)
         return Model(bundle.folder / deployed.file)
 
 
 def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
+    """Check an input and make it a tensor that kernels can read."""
     tensor = value if isinstance(value, tvm_ffi.Tensor) else tvm_ffi.from_dlpack(value)
     shape, dtype = tuple(tensor.shape), str(tensor.dtype)
     if shape != signature.shape or dtype != signature.dtype or not tensor.is_contiguous():
         raise InputError(
-            f"input {signature.name!r}: got {dtype} of shape {shape}; expected contiguous {signature.dtype} of shape "
-            f"{signature.shape}"
+            f"input {signature.name!r}: got {dtype} of shape {shape}; "
+            f"expected contiguous {signature.dtype} of shape {signature.shape}"
         )
     if signature.ranges:
         signature.check_values(elements_of(tensor), ends)

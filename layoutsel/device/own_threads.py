@@ -1,4 +1,4 @@
-"""A model's calls: one at a time, on as many threads as it was compiled for, in this process and in forked ones."""
+"""Threads of a model: one call at a time, with the thread count that it was compiled for."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from layoutsel.device.turns import Turn, came_through_fork
 from tvm_passes.onednn.plugin import limited_to
 
 FORK_WAITS_S = 10.0
-"""Longest time that a fork waits for a call to end."""
+"""Longest wait of a fork for a call to end, seconds."""
 
 
 class OwnThreads:
-    """The threads that a model computes on. The caller's settings, its affinity included, stay as they are.
+    """Threads that a model computes on; the caller's settings and affinity stay unchanged.
 
-    TVM's own pool, which computes where there is no plugin, belongs to the thread that calls it, pins it, and cannot be ended
-    in a forked process. OpenMP's pool is dead in the thread that forked. In both cases calls run on a thread of the model's
-    own, for which new pools are started.
+    Calls run on a separate thread with its own pools in two cases. Without the plugin, TVM's pool
+    belongs to the calling thread, pins it, and cannot be ended in a forked process. In a forked
+    process, OpenMP's pool does not work in the thread that forked.
 
     Parameters
     ----------
     count
-        How many they are.
+        Number of threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -35,12 +35,12 @@ class OwnThreads:
         self._process = os.getpid()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call `function` once no other call runs.
+        """Call `function` after any other call has ended.
 
         Raises
         ------
         ForkedError
-            If the process was forked while another thread ran a call that did not end in time.
+            If another thread ran a call when this process was forked, and did not end in time.
         """
         with self.turn:
             if shares_openmp() and not came_through_fork():
@@ -49,7 +49,7 @@ class OwnThreads:
             return self._own_thread().submit(function, *arguments).result()
 
     def _own_thread(self) -> ThreadPoolExecutor:
-        """A thread whose pools and affinity are the model's; that of a parent process is not here."""
+        """Thread for the model's calls, made again in a forked process."""
         if self._thread is None or self._process != os.getpid():
             self._thread = ThreadPoolExecutor(
                 1, "layoutsel", initializer=set_threads, initargs=(self.count,)

@@ -1,4 +1,4 @@
-"""Results that are the caller's own: none shares memory with an input, a weight or another result."""
+"""Separate memory for results: none shares memory with an input, a weight or another result."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from layoutsel.device.tensors import copied
 from tvm_passes.devices import HOST_DEVICE
 
 _Region = tuple[int, int]
-"""First address, and the one after the last."""
+"""First address, and the address after the last."""
 
 
 class Ownership:
-    """Gives results memory of their own.
+    """Detection and copying of results that share memory.
 
-    The virtual machine returns an input, a reshaped input or a weight as it is, and one tensor twice where a model lists
-    it twice. Such results are found by their addresses, and copied. Nothing else is.
+    The virtual machine may return an input, a reshaped input or a weight itself, or one tensor
+    twice. Addresses reveal such results, and only those are copied.
 
     Parameters
     ----------
     weights
-        The model's weights, constants among them, that lie in the host's memory.
+        Weights and constants of the model in host memory.
     """
 
     def __init__(self, weights: Iterable[tvm_ffi.Tensor]) -> None:
@@ -34,7 +34,7 @@ class Ownership:
     def own(
         self, inputs: Sequence[tvm_ffi.Tensor], results: Sequence[tvm_ffi.Tensor]
     ) -> list[tvm_ffi.Tensor]:
-        """Copy the `results`, in the host's memory, that lie in an input, a weight or an earlier result."""
+        """Copy results in host memory that overlap inputs, weights or earlier results."""
         taken = [_region(tensor) for tensor in inputs]
         owned = []
         for result in results:
@@ -48,7 +48,7 @@ class Ownership:
 
     def _in_weights(self, region: _Region) -> bool:
         start, end = region
-        # The last weight that begins before the result ends reaches furthest: merged regions are ascending.
+        # Merged regions ascend: the last one that starts before the result's end reaches furthest.
         place = bisect_right(self._starts, end - 1) - 1
         return start < end and place >= 0 and self._ends[place] > start
 
@@ -63,7 +63,7 @@ def _overlap(one: _Region, other: _Region) -> bool:
 
 
 def _merged(regions: Iterable[_Region]) -> list[_Region]:
-    """Ascending regions without empty ones, those that overlap made one."""
+    """Ascending disjoint regions: empty ones dropped, overlapping ones joined."""
     merged: list[_Region] = []
     for start, end in regions:
         if merged and start < merged[-1][1]:

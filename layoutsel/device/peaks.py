@@ -1,4 +1,4 @@
-"""What a machine's memory gives, measured with Python's standard library alone."""
+"""Bandwidth of a machine's memory and caches, measured with the standard library alone."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 _MEMORY_BYTES = 64 << 20
-"""Each thread has two blocks of this size: beyond most caches."""
+"""Size of each of a thread's two blocks for main memory, bytes; exceeds most caches."""
 _CACHE_BYTES = 1 << 18
-"""The same within a second-level cache."""
+"""Size of each of a thread's two blocks for caches, bytes; fits in a second-level cache."""
 _BUDGET_S = 0.25
+"""Time of one measurement, seconds."""
 _REPEATS = 64
-"""Passes in a row within the cache: the start of a thread's work shall not count."""
+"""Passes in a row within the cache, so that the start of a thread's work does not count."""
 
 _Pass = Callable[[int, int, int], object]
-"""Goes through two blocks, given by their addresses and their length."""
+"""Function that reads or writes two blocks, given their addresses and their size in bytes."""
 
 
 def memory_rates(threads: int) -> tuple[float, float]:
-    """GB/s that `threads` threads together move from memory, and from their caches.
+    """Bandwidth of memory and of caches, GB/s, of `threads` threads together.
 
-    The C library's comparing or copying, whichever is faster; both go through two blocks to their ends.
+    The faster of the C library's ``memcmp`` and ``memmove`` counts; both touch two blocks entirely.
     """
     compare = ctypes.CDLL(None).memcmp
     compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
@@ -38,7 +39,7 @@ def _rate(go_through: _Pass, threads: int, nbytes: int, repeats: int) -> float:
         for _ in range(threads)
     ]
     for block in (block for pair in blocks for block in pair):
-        ctypes.memset(block, 1, nbytes)  # or the system may lend one page of zeros for all
+        ctypes.memset(block, 1, nbytes)  # untouched blocks may all map to one page of zeros
 
     def work(pair: tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]) -> None:
         one, other = map(ctypes.addressof, pair)

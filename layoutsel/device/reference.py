@@ -1,7 +1,8 @@
-"""A kernel of known speed, timed beside every candidate: how fast the machine is at the moment.
+"""A kernel of known speed that is timed with every candidate and shows the machine's speed.
 
-A shared machine drifts by several per cent within minutes. The same small convolution is therefore timed in turns with
-the candidate, and the candidate's time is scaled to what it would be with the machine at the best that was ever seen.
+A shared machine drifts by several per cent within minutes. The same small convolution is therefore
+timed in alternation with the candidate. The candidate's time is then scaled to the best speed ever
+seen on the machine.
 """
 
 from __future__ import annotations
@@ -15,23 +16,32 @@ from layoutsel.device.machine import this_machine
 from tvm_passes.cache_folder import user_cache
 
 CHANNELS, SIDE = 64, 28
-"""Of its images: 115 MFLOP on 350 kB, bound by arithmetic, inside the second-level cache."""
+"""Channels and side of its images: 115 MFLOP on 350 kB, compute-bound in a second-level cache."""
 FLOPS = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
+"""Floating-point operations of one run."""
 SLOWEST = 0.75
-"""A correction below this says that something else is computing: the rest is uncertainty."""
+"""Lowest correction factor; below it other processes compute, and the rest is uncertainty."""
 
 
 class BestReference:
-    """The least time of the reference kernel that was ever seen on this machine; kept in the user's cache folder."""
+    """Lowest time of the reference kernel on this machine, kept in the user's cache folder.
+
+    Parameters
+    ----------
+    threads
+        Number of threads; each number has a time of its own.
+    folder
+        Folder of the file; the user's cache folder if None.
+    """
 
     def __init__(self, threads: int, folder: Path | None = None) -> None:
         folder = folder or user_cache()
-        # Files of an older name hold times of a kernel that was blocked for the cores.
+        # Files with an older name hold times of a kernel whose blocking depended on the cores.
         self._file = folder / f"reference-{this_machine().fingerprint}-{threads}-threads.json"
         self._best_us: float | None = None
 
     def speed(self, reference_us: float) -> float:
-        """Part of the machine's best speed that it has where the reference takes `reference_us`; at most 1."""
+        """Speed of the machine relative to its best, at most 1, from the kernel's time."""
         best_us = self._best()
         if best_us is None or reference_us < best_us:
             self._keep(reference_us)
@@ -52,10 +62,10 @@ class BestReference:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._file, json.dumps({"us": reference_us}))
         except (OSError, WriteError):
-            return  # without the file, each process starts from its own best
+            return  # without the file, each process uses its own best time
 
 
 @cache
 def best_reference(threads: int) -> BestReference:
-    """The one of this process."""
+    """Best reference time of this process, for one number of threads."""
     return BestReference(threads)

@@ -1,4 +1,4 @@
-"""True if this machine can run what was built for another."""
+"""Checks that this machine can run code from another machine."""
 
 from __future__ import annotations
 
@@ -17,29 +17,37 @@ from tvm_passes.runtime_library import BESIDE, runtime_version
 
 
 def check(what: str, requires: Requirements) -> None:
-    """Refuse what cannot run here.
+    """Check a bundle's requirements against this machine, and load its units.
+
+    Parameters
+    ----------
+    what
+        Name of the file, for error messages.
+    requires
+        Requirements of its code.
 
     Raises
     ------
     LayoutselError
-        Says what `what`, a file, needs, and what is here.
+        Names the first unmet requirement and this machine's property.
     """
     if platform.machine() != requires.architecture:
         raise LayoutselError(
-            f"{what} was built for {requires.architecture}: this machine is {platform.machine()}; bundle the model "
-            "with --target for it"
+            f"{what} was built for {requires.architecture}: this machine is {platform.machine()}; "
+            "bundle the model with --target for it"
         )
     present = {"apache-tvm": runtime_version(), "apache-tvm-ffi": tvm_ffi.__version__}
     for name, version in present.items():
         if requires.versions.get(name) != version:
             raise LayoutselError(
-                f"{what} was built with {name} {requires.versions.get(name)}: this is {version}; use the same on both"
+                f"{what} was built with {name} {requires.versions.get(name)}: this is {version}; "
+                "use the same on both"
             )
     cores = len(os.sched_getaffinity(0))
     if requires.threads > cores:
         raise LayoutselError(
-            f"{what} was built for {requires.threads} threads: this process may use {cores} cores; bundle the model "
-            f"with --threads {cores}"
+            f"{what} was built for {requires.threads} threads: this process may use {cores} cores; "
+            f"bundle the model with --threads {cores}"
         )
     check_features(what, requires.features)
     check_units(what, requires.units)
@@ -47,7 +55,7 @@ def check(what: str, requires: Requirements) -> None:
 
 
 def check_features(what: str, features: Iterable[str]) -> None:
-    """Refuse what was built for instruction sets that this machine lacks; raises :class:`UnitUnavailable`."""
+    """Check for the instruction sets `features`; raises :class:`UnitUnavailable`."""
     missing = sorted(set(features) - cpu_flags())
     if missing:
         raise UnitUnavailable(
@@ -57,7 +65,7 @@ def check_features(what: str, features: Iterable[str]) -> None:
 
 
 def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
-    """Load what `units` need; raises :class:`UnitUnavailable`, with `advice`, where one of them cannot be used."""
+    """Load the libraries of `units`; raises :class:`UnitUnavailable` that ends with `advice`."""
     for unit in units:
         if unit in LOADERS and (reason := LOADERS[unit]()):
             hint = f"; or pack it: layoutsel runtime --with {unit}" if _is_packable(unit) else ""
@@ -88,5 +96,5 @@ def check_devices(what: str, devices: Iterable[DeviceId], advice: str = "") -> N
 
 
 def _is_packable(unit: str) -> bool:
-    """True if this is what `layoutsel runtime` wrote, which packs some units only where they are asked for."""
+    """True for a unit that `layoutsel runtime` packs on request, in a runtime that it wrote."""
     return unit == "onednn" and BESIDE.exists()

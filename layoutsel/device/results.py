@@ -1,4 +1,4 @@
-"""What comes back from a device: ``results.json``, with whatever is needed to keep it at home."""
+"""Types of a device's results, ``results.json``, with everything needed to import them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 2
+"""Version of the document; readers reject any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Result:
+    """Fields that all results share; either the timing or the failure is None."""
+
     timing: Timing | None
+    """Time of one run; None after a failure."""
     failure: str | None
-    """:attr:`layoutsel.device.outcome.Failure.text`."""
+    """:attr:`layoutsel.device.outcome.Failure.text`; None after a success."""
 
     def __post_init__(self) -> None:
         if (self.timing is None) == (self.failure is None):
@@ -30,69 +34,82 @@ class _Result:
 
     @property
     def outcome(self) -> Outcome:
-        """What is kept of it."""
+        """The timing, or the parsed failure."""
         return self.timing or Failure.parse(self.failure or "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateResult(_Result):
-    """What a candidate took; one of both is None."""
+    """Result of a candidate."""
 
     key: str
+    """Key of its measurement; see :attr:`layoutsel.device.manifest.CandidateEntry.key`."""
     decision: Decision
+    """Unit, layout and precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryResult(_Result):
-    """What a boundary took; one of both is None."""
+    """Result of a boundary; see :class:`layoutsel.device.manifest.BoundaryEntry`."""
 
     kind: str
+    """Kind of boundary."""
     source: str
+    """Layout, unit or device of the producer."""
     destination: str
+    """Layout, unit or device of the consumer."""
     tensor: BoundaryTensor
+    """The tensor that crosses it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceFound:
-    """A device with a memory of its own."""
+    """A device with its own memory, as found on the machine."""
 
     identity: str
+    """Hardware and driver, on which measurements depend."""
     target: str
-    """What its code was generated for, as TVM's JSON."""
+    """Code-generation target, as TVM's JSON."""
     compute_units: int
+    """Number of compute units (streaming multiprocessors)."""
     clock_mhz: float
+    """Clock rate, MHz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFound:
-    """The machine, and what its memory gives."""
+    """Description and peak rates of the machine."""
 
     described: Machine
+    """Properties of the machine."""
     gflops: float
-    """f32 GFLOP/s that the reference kernel attains."""
+    """f32 rate of the reference kernel, GFLOP/s."""
     memory_gbps: float
-    """GB/s that all threads together read from memory."""
+    """Memory bandwidth of all threads together, GB/s."""
     cache_gbps: float
-    """The same from the caches of their cores."""
+    """Cache bandwidth of all threads together, GB/s."""
     devices: Mapping[str, DeviceFound]
-    """By :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    """Devices other than the host, by :attr:`~tvm_passes.devices.DeviceId.target_name`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """One output compared on the device."""
+    """Comparison of one output on the device."""
 
     output: str
+    """Name of the output."""
     rel_l2_err: float | None
-    """None if it is no number."""
+    """Relative L2 error; None if it is not finite."""
     tolerance: float
+    """Largest error that passes."""
     attainable: float
-    """See :attr:`layoutsel.device.checks.Check.attainable`."""
+    """Error that f32 arithmetic may have; see :attr:`layoutsel.device.checks.Check.attainable`."""
     reference: str
+    """Source of the expected values."""
 
     @property
     def check(self) -> Check:
-        """The same as at home."""
+        """Equivalent check, with an infinite error in place of None."""
         return Check(
             output=self.output,
             rel_l2_err=math.inf if self.rel_l2_err is None else self.rel_l2_err,
@@ -104,47 +121,58 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class DeployedResult:
-    """A whole model, checked and timed."""
+    """Checks and time of a whole model."""
 
     timing: Timing
+    """Time of one inference."""
     checks: tuple[CheckResult, ...]
+    """Comparisons of the outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The whole document."""
+    """Contents of ``results.json``."""
 
     schema_version: int
+    """Always :data:`SCHEMA_VERSION`."""
     bundle: str
     """SHA-256 of the bundle's manifest."""
     model: str
+    """Name of the model."""
     machine: MachineFound
+    """The machine that measured."""
     threads: int
+    """Number of threads."""
     versions: Mapping[str, str]
-    """What was in use where the bundle was compiled."""
+    """Package versions when the bundle was compiled, by package."""
     complete: bool
-    """True if everything in the bundle was tried."""
+    """True if everything in the bundle was measured."""
     workloads: tuple[Workload, ...]
+    """Features of the sub-graphs, for training a cost model."""
     candidates: tuple[CandidateResult, ...]
+    """Results of the candidates."""
     boundaries: tuple[BoundaryResult, ...]
+    """Results of the boundaries."""
     deployed: DeployedResult | None
+    """Result of the whole model; None if the bundle has none, or it was not run yet."""
 
 
 def load(file: Path) -> Results:
-    """Read results.
+    """Read a file of results.
 
     Raises
     ------
     LayoutselError
-        If the file is none of ours, damaged or of another version.
+        If the file is not a file of results, damaged, or of another version.
     """
     document = documents.load_json(file)
     version = document.get("schema_version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or "bundle" not in document:
-        raise LayoutselError(f"{file}: not results; expected what layoutsel-measure wrote")
+        raise LayoutselError(f"{file}: not results; expected a file that layoutsel-measure wrote")
     if version != SCHEMA_VERSION:
         raise LayoutselError(
-            f"{file}: results of version {version}; expected {SCHEMA_VERSION}: measure with the same layoutsel"
+            f"{file}: results of version {version}; expected {SCHEMA_VERSION}: "
+            "measure with the same layoutsel"
         )
     try:
         return documents.from_json(Results, document, file=str(file))

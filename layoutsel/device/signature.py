@@ -1,4 +1,4 @@
-"""Inputs and outputs of a model: names, shapes, element types, and the values that its indices may have."""
+"""Signatures of a model's inputs and outputs: names, shapes, element types, legal indices."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from layoutsel.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class ValueRange:
-    """Legal values of some elements of an input that the network reads as indices."""
+    """Legal values of some elements of an input that the network uses as indices."""
 
     low: int
+    """Smallest legal value."""
     high: int
-    """The largest legal value."""
+    """Largest legal value."""
     start: int
-    """First of the elements, counted row by row."""
+    """Position of the first element, counted row by row."""
     stop: int
-    """End of the elements, itself outside."""
+    """Position after the last element."""
     step: int = 1
     """Distance between the elements."""
 
     def of(self, flat: Any) -> Any:
-        """The elements, of an input that is `flat`."""
+        """Select the elements from the flattened input `flat`."""
         return flat[self.start : self.stop : self.step]
 
     def holds(self, value: float) -> bool:
-        """True if a value is legal; a float is one by its integral part, no number never is."""
+        """True if the integral part of `value` is legal; False for NaN."""
         return self.low - 1 < value < self.high + 1
 
 
@@ -38,21 +39,24 @@ class Signature:
     """Name, shape and element type of a model's input or output."""
 
     name: str
+    """Name of the input or output."""
     shape: tuple[int, ...]
+    """Dimensions."""
     dtype: str
+    """Element type, as numpy spells it."""
     ranges: tuple[ValueRange, ...] = ()
-    """Legal values of an input's elements; others may have any."""
+    """Legal values of an input's elements; elements outside these ranges may have any value."""
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Signature:
-        """From an artifact's header; older ones hold no ranges."""
+        """Read a signature of an artifact's header; older headers have no ranges."""
         ranges = tuple(ValueRange(**one) for one in entry.get("ranges", ()))
         return cls(
             name=entry["name"], shape=tuple(entry["shape"]), dtype=entry["dtype"], ranges=ranges
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For an artifact's header."""
+        """Entry of an artifact's header."""
         return asdict(self)
 
     def check_values(self, flat: Any, ends: Callable[[Any], tuple[float, float]]) -> None:
@@ -61,14 +65,14 @@ class Signature:
         Parameters
         ----------
         flat
-            The input's elements, row by row.
+            Elements of the input, row by row.
         ends
-            Gives the least and the largest of some of them; no number where there is one.
+            Returns the minimum and the maximum of some elements; NaN if any of them is NaN.
 
         Raises
         ------
         InputError
-            If a value is outside.
+            If a value is out of range.
         """
         for one in self.ranges:
             if not all(map(one.holds, ends(one.of(flat)))):
@@ -80,43 +84,44 @@ class Signature:
         )
         position = _position(legal.start + place * legal.step, self.shape)
         return (
-            f"input {self.name!r}: got {value} at position {position}; expected {legal.low} to {legal.high}, as the "
-            f"network reads it as an index. Correct the value, or compile with a table that is large enough"
+            f"input {self.name!r}: got {value} at position {position}; expected {legal.low} to "
+            f"{legal.high}, as the network uses it as an index. Correct the value, or compile "
+            f"with a table that is large enough"
         )
 
 
 def _position(element: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """Coordinates of an element that is counted row by row."""
+    """Coordinates of an element, given its position row by row."""
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     return tuple(element // stride % size for stride, size in zip(strides, shape, strict=True))
 
 
 class Named(Protocol):
-    """An input or output of a model."""
+    """Protocol for an input or output of an imported model."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the input or output."""
         ...
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its dimensions."""
+        """Dimensions."""
         ...
 
     @property
     def dtype(self) -> str:
-        """Its element type, as numpy spells it."""
+        """Element type, as numpy spells it."""
         ...
 
     @property
     def ranges(self) -> tuple[ValueRange, ...]:
-        """Legal values of its elements."""
+        """Legal values of the elements."""
         ...
 
 
 def signatures(specs: Iterable[Named]) -> list[Signature]:
-    """The signatures of inputs or outputs of an imported model."""
+    """Signatures of inputs or outputs of an imported model."""
     return [
         Signature(name=spec.name, shape=spec.shape, dtype=spec.dtype, ranges=spec.ranges)
         for spec in specs

@@ -1,4 +1,4 @@
-"""Workers that run stages of a model: threads, affinity, primitives and a virtual machine of their own."""
+"""Workers that run stages of a model with their own threads, affinity, primitives and machine."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ from tvm_passes.errors import LayoutselError
 
 
 class TensorWorker:
-    """Runs stages of one model, one after the other, on threads of its own. Several workers run at once.
+    """A worker that runs stages of one model in order, on its own threads.
 
-    The caller's threads, OpenMP settings and affinity stay as they are. A context manager: its end is :meth:`close`. In a
-    forked process it starts threads of its own; runs that the parent had given to it end there alone.
+    Several workers run at the same time. The caller's threads, OpenMP settings and affinity stay
+    unchanged. The end of a ``with`` block closes the worker. In a forked process, the worker
+    starts new threads; runs of the parent end only in the parent.
 
     Parameters
     ----------
     program
-        The model's code and weights.
+        Code and weights of the model.
     threads
-        Number of threads that it computes on.
+        Number of threads.
     cores
-        Cores that these may use; None for all of this process.
+        Cores that the threads may use; all cores of this process if None.
     limit_s
-        Longest time of a run, seconds. A run with a token is then cancelled. One without goes on, as compiled code cannot
-        be interrupted: its future fails, and the worker takes no other run until it ends.
+        Time limit of a run, seconds. A run with a token is then cancelled. A run without a token
+        continues, as compiled code cannot be interrupted: its future fails, and the worker rejects
+        other runs until it ends.
 
     Raises
     ------
     LayoutselError
-        If the number of threads, the cores or the limit make no sense here.
+        If the number of threads, the cores or the limit are out of range.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class TensorWorker:
     ) -> None:
         self._settings = _settings(threads, cores, limit_s)
         self.stages = {entry.name: entry for entry in program.entries}
-        """The stages that it can run, by name."""
+        """Stages of the model, by name."""
         self._program = program
         self._turn = Turn("gave a run to a worker", FORK_WAITS_S)
         self._loop: Loop | None = None
@@ -64,7 +66,7 @@ class TensorWorker:
 
     @property
     def settings(self) -> WorkerSettings:
-        """Threads, cores and limit."""
+        """Threads, cores and time limit."""
         return self._settings
 
     def start(
@@ -74,38 +76,38 @@ class TensorWorker:
         token: CancelToken | None = None,
         finish: Callable[[list[tvm_ffi.Tensor]], Any] = list,
     ) -> StageFuture:
-        """Run a stage after the runs before it; does not wait.
+        """Queue a run of a stage and return at once.
 
         Parameters
         ----------
         stage
-            Its name.
+            Name of the stage.
         inputs
-            In the host's memory, in the order of the stage's inputs, of their shapes and types.
+            Tensors in host memory, with the order, shapes and types of the stage's inputs.
         token
-            Stops the run between two sub-graphs, or before it begins.
+            Cancels the run between two sub-graphs, or before its start.
         finish
-            Makes the future's result of the stage's results, in the worker's thread.
+            Converts the stage's results to the future's result, on the worker's thread.
 
         Raises
         ------
         LayoutselError
             If the model has no such stage.
         WorkerClosed
-            If the worker was closed.
+            If the worker is closed.
         RunTimeout
-            If a run that took too long still goes on.
+            If an overdue run still occupies the worker.
         """
         entry = self.entry(stage)
         job = Job(entry=entry, inputs=inputs, token=token, finish=finish)
         with self._turn:
             if self._is_closed:
-                raise WorkerClosed("the worker was closed: make another one")
+                raise WorkerClosed("the worker is closed: make another one")
             self._loop_here().put(job)
         return job.future
 
     def entry(self, stage: str) -> EntryPoint:
-        """The stage of that name; raises :class:`LayoutselError` where there is none."""
+        """Look up a stage; raises :class:`LayoutselError` if there is none of that name."""
         if stage not in self.stages:
             raise LayoutselError(
                 f"the model has no stage {stage!r}; expected one of {', '.join(self.stages)}"
@@ -118,7 +120,8 @@ class TensorWorker:
         Parameters
         ----------
         cancel
-            Cancel the token of the run that goes on, if any, and fail those that wait with :class:`WorkerClosed`.
+            True to cancel the active run's token and to fail waiting runs with
+            :class:`WorkerClosed`.
         """
         with self._turn:
             self._is_closed = True
@@ -137,9 +140,10 @@ class TensorWorker:
         self.close()
 
     def _loop_here(self) -> Loop:
-        """The threads in this process; those of a parent are not here."""
+        """Threads of this process; a forked process has none of its parent's."""
         if self._loop is None or self._loop.process != os.getpid():
             self._loop = Loop(self._program, self._settings)
+            # Threads hold no reference to the worker: a forgotten worker ends its threads.
             weakref.finalize(self, self._loop.leave).atexit = False
         return self._loop
 
@@ -150,7 +154,8 @@ def _settings(threads: int, cores: Collection[int] | None, limit_s: float) -> Wo
         raise LayoutselError(f"a worker of {threads} threads: expected 1 or more")
     if cores is not None and (not cores or not known.issuperset(cores)):
         raise LayoutselError(
-            f"a worker on cores {sorted(cores)}: expected some of {sorted(known)}, which this process may use"
+            f"a worker on cores {sorted(cores)}: expected some of {sorted(known)}, "
+            "which this process may use"
         )
     if not 0 < limit_s <= threading.TIMEOUT_MAX:
         raise LayoutselError(f"a worker with a limit of {limit_s} s: expected a positive number")

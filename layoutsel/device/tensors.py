@@ -1,4 +1,4 @@
-"""Tensors of TVM's runtime, made without numpy: of given bytes, or of random values."""
+"""Tensors of TVM's runtime without numpy, from bytes or random values."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ import tvm_ffi
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 _PERIOD = 4099
-"""Random values are drawn this often, and repeated; a prime number, so that rows of a tensor differ."""
+"""Number of random values that are drawn and then repeated; prime, so that rows of a tensor
+differ."""
 _SCALE = 0.1
-"""Standard deviation: small, so that products of many stay finite in narrow types."""
+"""Standard deviation of random values; small, so that long products stay finite."""
 
 
 def runtime_device(device: DeviceId) -> tvm_ffi.Device:
-    """A device of this node as TVM's runtime has it."""
+    """Device of this node, for TVM's runtime."""
     return tvm_ffi.device(device.kind, device.index)
 
 
 def empty_tensor(
     shape: Sequence[int], dtype: str, device: DeviceId = HOST_DEVICE
 ) -> tvm_ffi.Tensor:
-    """A tensor on a device, its values undefined."""
+    """Allocate a tensor on a device, with undefined values."""
     allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")
     return allocate(tvm_ffi.Shape(tuple(shape)), tvm_ffi.dtype(dtype), runtime_device(device), None)
 
@@ -37,7 +38,7 @@ def empty_tensor(
 def tensor_of(
     data: bytes, shape: Sequence[int], dtype: str, device: DeviceId = HOST_DEVICE
 ) -> tvm_ffi.Tensor:
-    """A tensor on a device with the values that `data` has, row by row."""
+    """Make a tensor on a device from its values `data`, row by row."""
     tensor = empty_tensor(shape, dtype, device)
     if data:
         copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
@@ -46,7 +47,7 @@ def tensor_of(
 
 
 def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
-    """The values of `tensor`, row by row."""
+    """Values of `tensor`, row by row."""
     buffer = ctypes.create_string_buffer(nbytes_of(tensor.shape, str(tensor.dtype)))
     if len(buffer):
         copy = tvm_ffi.get_global_func("runtime.TVMTensorCopyToBytes")
@@ -57,16 +58,17 @@ def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
 def random_tensor(
     shape: Sequence[int], dtype: str, seed: int, device: DeviceId = HOST_DEVICE
 ) -> tvm_ffi.Tensor:
-    """Seeded random values: normal for floats, 0 or 1 for integers, which are legal indices.
+    """Tensor of seeded random values: normal for floats, 0 or 1 for integers (legal indices).
 
-    ``uint16`` and ``uint32`` are taken for the bits of bfloat16 and of pairs of them, as kernels declare them.
+    Kernels declare bfloat16 and pairs of bfloat16 as ``uint16`` and ``uint32``; both are filled
+    with the bits of normal values.
     """
     block, nbytes = _block(dtype, seed), nbytes_of(shape, dtype)
     return tensor_of((block * (nbytes // len(block) + 1))[:nbytes], shape, dtype, device)
 
 
 def copied(tensor: tvm_ffi.Tensor, device: DeviceId) -> tvm_ffi.Tensor:
-    """A copy of `tensor` on a device."""
+    """Copy `tensor` to a device."""
     there = empty_tensor(tensor.shape, str(tensor.dtype), device)
     tvm_ffi.get_global_func("runtime.TVMTensorCopyFromTo")(tensor, there)
     return there
@@ -77,20 +79,20 @@ _FORMATS = {
     "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q",
     "float32": "f", "float64": "d",
 }  # fmt: skip
-"""Element types of numbers as :mod:`struct` spells them."""
+"""Format characters of :mod:`struct` by element type."""
 
 
 def elements_of(tensor: tvm_ffi.Tensor) -> memoryview:
-    """The elements of a contiguous tensor in the host's memory, row by row; they are read in place, while it is alive."""
+    """Elements of a contiguous tensor in host memory, row by row; valid while the tensor lives."""
     dtype = str(tensor.dtype)
     data = (ctypes.c_byte * nbytes_of(tensor.shape, dtype)).from_address(tensor.data_ptr())
     return memoryview(data).cast("B").cast(_FORMATS[dtype])  # type: ignore[call-overload]
 
 
 def ends(values: memoryview) -> tuple[float, float]:
-    """The least and the largest of some numbers; no number where there is one.
+    """Minimum and maximum of some numbers; NaN if any of them is NaN.
 
-    By numpy where the caller has imported it, which is some hundred times as fast.
+    Uses numpy if the caller has imported it, which is about a hundred times as fast.
     """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -106,7 +108,7 @@ def _address(data: bytes) -> int | None:
 
 
 def nbytes_of(shape: Sequence[int], dtype: str) -> int:
-    """Bytes of a tensor."""
+    """Size of a tensor, bytes."""
     count = tvm_ffi.dtype(dtype).itemsize
     for extent in shape:
         count *= int(extent)
@@ -124,7 +126,7 @@ def _block(dtype: str, seed: int) -> bytes:
 
 
 def _upper_halves(values: Sequence[float]) -> bytes:
-    """Of bfloat16: the upper two bytes of each float, whose last bits do not matter here."""
+    """Values as bfloat16: the upper two bytes of each float, without rounding."""
     data = array("f", values).tobytes()
     return b"".join(data[start + 2 : start + 4] for start in range(0, len(data), 4))
 
@@ -137,4 +139,4 @@ _FLOATS: Mapping[str, Callable[[Sequence[float]], bytes]] = {
     "uint16": _upper_halves,
     "uint32": _upper_halves,
 }
-"""Packs values of a floating-point type; all machines that TVM's runtime knows are little-endian."""
+"""Packing of floating-point values by type; every platform of TVM's runtime is little-endian."""

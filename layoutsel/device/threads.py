@@ -1,4 +1,4 @@
-"""How many threads compute: one pool for TVM's kernels and oneDNN's, with one setting."""
+"""Number of threads of kernels: one setting for TVM's and oneDNN's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from tvm_passes import onednn
 from tvm_passes.runtime_library import load_tvm_runtime
 
 SHARE_ALL_CORES = -3
-"""TVM's affinity mode that pins no thread to a core. Its default pins the calling thread, and every thread that this
-one starts later, OpenMP's included, would inherit the single core."""
+"""TVM's affinity mode without pinning.
+
+TVM's default pins the calling thread to one core. Every thread that this one starts later, such as
+those of OpenMP, would inherit that core.
+"""
 
 _CORES = sorted(os.sched_getaffinity(0))
+"""Cores of this process, read before TVM can change the affinity."""
 _configured = threading.local()
+"""Last setting of the calling thread's TVM pool."""
 
 
 def available_threads() -> int:
@@ -30,22 +35,24 @@ def available_cores() -> Sequence[int]:
 
 
 def shares_openmp() -> bool:
-    """True if TVM's kernels run on OpenMP's threads, as the plugin has them do; else on a pool of TVM's own."""
+    """True if TVM's kernels run on OpenMP's threads through the plugin, not on TVM's own pool."""
     return onednn.available() is None
 
 
 def set_threads(count: int, cores: Collection[int] | None = None) -> None:
-    """Make the kernels that the calling thread runs use `count` threads from now on.
+    """Set the number of threads for kernels that the calling thread runs from now on.
 
-    This is for threads of our own, in measuring processes for instance: without the plugin, TVM's pool lets the calling
-    thread run on the cores of this process, and never ends in a process that was forked. A model's calls go through
-    :class:`~layoutsel.device.own_threads.OwnThreads`.
+    Only for threads that layoutsel owns, such as those of measuring processes. Without the plugin,
+    TVM's pool widens the calling thread's affinity, and never ends in a forked process. Calls of a
+    model go through :class:`~layoutsel.device.own_threads.OwnThreads` instead.
 
     Parameters
     ----------
+    count
+        Number of threads.
     cores
-        Where TVM's own pool computes; on all cores of this process where None. OpenMP's threads inherit the affinity of the
-        calling thread.
+        Cores of TVM's own pool; all cores of this process if None. OpenMP's threads inherit the
+        affinity of the calling thread instead.
     """
     if shares_openmp():
         onednn.set_num_threads(count)

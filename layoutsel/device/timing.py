@@ -1,4 +1,4 @@
-"""How anything is timed: a candidate in turns with a reference kernel, at home and on a device alike."""
+"""Timing of candidates, in alternation with a reference kernel, on hosts and devices."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from layoutsel.device.virtual_machine import synchronise
 from tvm_passes.devices import DeviceId
 
 ROUNDS = 12
-"""Turns of a candidate and the reference kernel."""
+"""Number of alternations between a candidate and the reference kernel."""
 ATTEMPTS = 2
+"""Maximum number of attempts; the one with the least scatter counts."""
 QUIET = 0.05
-"""Scatter, as a share of the time, up to which one attempt is enough."""
+"""Relative scatter below which one attempt is enough."""
 FEWEST, SLOW_BUDGET_S = 3, 0.5
-"""A slow candidate gets fewer turns."""
+"""Minimum number of alternations for slow candidates, and the time they are reduced to, seconds."""
 CHAIN = 9
-"""Sub-graphs in the chain that measures a hand-over."""
+"""Number of sub-graphs in a chain that measures a hand-over."""
 COPIES = 40
-"""Copies of a tensor from one device to another."""
+"""Number of timed copies of a tensor between two devices."""
 BUDGET_S = 0.08
-"""Seconds of timing per candidate, warm-up excluded; building takes longer than that."""
+"""Time of timing one candidate without warm-up, seconds; building takes longer."""
 
 Measured = tuple[float, float, int]
-"""Time and spread of one run, microseconds, and how many runs were made."""
+"""Time and spread of one run in microseconds, and the number of runs."""
 
 
 def time_candidate(
@@ -36,9 +37,19 @@ def time_candidate(
 ) -> Measured:
     """Time one run of a candidate.
 
-    The candidate and the reference kernel are timed in turns. What interferes only ever adds time, so both are
-    taken at their lower quartile, and the candidate's is scaled to the machine's best speed. Where the times scatter,
-    everything is done once more, and the quietest attempt counts.
+    The candidate and the reference kernel are timed in alternation. Disturbances only add time, so
+    both are taken at their lower quartile. The candidate's time is scaled to the machine's best
+    speed. If the times scatter, the measurement is repeated, and the attempt with the least scatter
+    counts.
+
+    Parameters
+    ----------
+    candidate
+        Candidate to time.
+    reference
+        Reference kernel; see :mod:`layoutsel.device.reference`.
+    threads
+        Number of threads of both.
     """
     attempts: list[_Attempt] = []
     while len(attempts) < ATTEMPTS:
@@ -55,12 +66,19 @@ def time_candidate(
 def time_crossing(
     chains: Sequence[LoadedCandidate], reference: LoadedCandidate, threads: int
 ) -> Measured:
-    """Time a hand-over: a chain of tiny sub-graphs on two units by turns, less the same chain on each alone.
+    """Time a hand-over between two units.
+
+    The result is the time per hand-over of a chain that alternates between the units, minus the
+    mean of chains on each unit alone.
 
     Parameters
     ----------
     chains
-        The alternating one, then those of each unit alone; :data:`CHAIN` sub-graphs each.
+        The alternating chain, then one for each unit alone; :data:`CHAIN` tiny sub-graphs each.
+    reference
+        Reference kernel.
+    threads
+        Number of threads.
     """
     times = [time_candidate(chain, reference, threads) for chain in chains]
     alternating, *alone = (us for us, _, _ in times)
@@ -70,7 +88,7 @@ def time_crossing(
 
 
 def time_copy(places: Sequence[DeviceId], shape: Sequence[int]) -> Measured:
-    """Time a copy of float32 of that shape from the memory of one device to that of another."""
+    """Time a copy of a float32 tensor between the memories of two devices."""
     source, destination = places
     there = random_tensor(shape, "float32", 0, source)
     times_us = []
@@ -88,10 +106,13 @@ class _Attempt:
     """Lower quartiles of a candidate and of the reference kernel, timed in turns."""
 
     us: float
+    """Time of one run of the candidate, microseconds."""
     reference_us: float
+    """Time of one run of the reference kernel, microseconds."""
     scatter: float
-    """Half the distance of the candidate's quartiles, as a share of `us`."""
+    """Half the interquartile range of the candidate, as a share of `us`."""
     runs: int
+    """Number of timed runs of the candidate."""
 
 
 def _attempt(candidate: LoadedCandidate, reference: LoadedCandidate) -> _Attempt:

@@ -1,4 +1,4 @@
-"""What a measuring process on a device runs: load what was built elsewhere, time it. Called by name, in a child process."""
+"""Timing of one candidate or boundary of a bundle; a child process calls it by name."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ from tvm_passes.devices import DeviceId
 from tvm_passes.runtime_library import load_tvm_runtime
 
 INPUT_SEED = 1000
-"""Of the first input; the next ones follow. Weights begin at 0."""
+"""Seed of the first input; further inputs count up. Weights count up from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A candidate, a transform (one program), a hand-over (three) or a copy (none) to be timed."""
+    """A measurement of a candidate or transform (one program), hand-over (three) or copy (none)."""
 
     folder: Path
-    """Of the unpacked bundle."""
+    """Folder of the unpacked bundle."""
     programs: tuple[ProgramEntry, ...]
+    """Programs to time."""
     places: tuple[str, ...]
-    """Of a copy, where it begins and ends."""
+    """Source and destination device of a copy; empty otherwise."""
     shape: tuple[int, ...]
-    """Of a copy."""
+    """Dimensions of the tensor of a copy."""
     reference: ProgramEntry
+    """Reference kernel."""
     threads: int
+    """Number of threads."""
     units: tuple[str, ...]
-    """What has to be loaded beforehand."""
+    """Units to load first."""
 
 
 def run_trial(trial: Trial) -> Measured:
-    """Time and spread of one run, microseconds, and how many runs were made: see :mod:`layoutsel.device.timing`."""
+    """Time a trial, as :mod:`layoutsel.device.timing` does."""
     prepare(trial.units, trial.threads)
     if not trial.programs:
         return time_copy(tuple(map(DeviceId.named, trial.places)), trial.shape)
@@ -53,7 +56,7 @@ def run_trial(trial: Trial) -> Measured:
 
 
 def prepare(units: tuple[str, ...], threads: int) -> None:
-    """Load TVM's runtime and what the units need, and set the number of threads."""
+    """Load TVM's runtime and the libraries of the units, and set the number of threads."""
     load_tvm_runtime()
     for unit in units:
         LOADERS.get(unit, lambda: None)()
@@ -61,7 +64,7 @@ def prepare(units: tuple[str, ...], threads: int) -> None:
 
 
 def load_program(folder: Path, program: ProgramEntry) -> LoadedCandidate:
-    """A program of an unpacked bundle with its arguments in place."""
+    """Load a program of an unpacked bundle with its arguments."""
     devices = tuple(map(DeviceId.named, program.devices))
     module = load_library(folder / program.file, devices)
     inputs = [_tensor(arg, INPUT_SEED + index) for index, arg in enumerate(program.inputs)]

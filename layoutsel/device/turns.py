@@ -1,7 +1,8 @@
-"""Locks that do not outlive their holders: a fork waits for them, and the child never waits for a thread that it lacks.
+"""Locks that survive forks.
 
-A fork copies the calling thread alone. A lock that another thread holds stays locked in the child for ever, and what it
-guards stays half done.
+A fork copies the calling thread alone. A lock that another thread holds would stay locked in the
+child for ever, and the data that it guards would stay half-written. A fork therefore waits for the
+locks of this module. A child never waits for a thread of its parent.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from layoutsel.errors import ForkedError
 
 
 class Turn:
-    """A lock for use in a ``with`` statement; the thread that holds it may take it again.
+    """A reentrant lock for ``with`` statements that a fork waits for.
 
     Parameters
     ----------
     what
-        What the holder does, for the error's message: "ran the model".
+        Activity of the holder in the past tense, for the error message: "ran the model".
     fork_waits_s
-        Longest time that a fork waits for the holder. If that does not suffice, the child cannot take the lock.
+        Longest wait of a fork for the holder, seconds. After it, the child cannot take the lock.
     """
 
     def __init__(self, what: str, fork_waits_s: float) -> None:
@@ -31,7 +32,7 @@ class Turn:
         self.fork_waits_s = fork_waits_s
         self._lock = threading.RLock()
         self._is_lost = False
-        with _forks.gate:  # a fork walks through them
+        with _forks.gate:  # a fork iterates over the set
             _forks.turns.add(self)
 
     def __enter__(self) -> None:
@@ -40,13 +41,14 @@ class Turn:
         Raises
         ------
         ForkedError
-            If a thread held it when this process was forked, which is not in this process.
+            If another thread held the lock when this process was forked.
         """
         with _forks.gate:
-            pass  # a fork that waits for its turn comes first
+            pass  # a fork that waits for the locks goes first
         if self._is_lost:
             raise ForkedError(
-                f"this process was forked while another thread {self.what}, and cannot go on with what it left: "
+                f"this process was forked while another thread {self.what}, and cannot continue "
+                "from its unfinished state: "
                 "fork before that or after it, or start the process with 'spawn'"
             )
         self._lock.acquire()
@@ -57,31 +59,31 @@ class Turn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         self._lock.release()
 
     def wait(self, since_s: float) -> bool:
-        """Take the lock for a fork; whether it was free in time."""
+        """Take the lock for a fork that began waiting at `since_s`; True if it was free in time."""
         left_s = since_s + self.fork_waits_s - time.monotonic()
         return self._lock.acquire(timeout=max(left_s, 0.0))
 
     def go_on(self) -> None:
-        """Give the lock back after the fork."""
+        """Release the lock after the fork."""
         self._lock.release()
 
     def renew(self, *, is_free: bool) -> None:
-        """Begin in a forked process: only what was free can be taken."""
+        """Reset the lock in a forked process; a lock that was not free stays unusable."""
         self._lock = threading.RLock()
         self._is_lost = self._is_lost or not is_free
 
 
 def came_through_fork() -> bool:
-    """True if the calling thread was there when this process was forked: pools that it used are not here any more."""
+    """True if the calling thread is the one that forked; the thread pools that it used are gone."""
     return getattr(_forks.here, "came_through", False)
 
 
 class _Forks:
-    """All turns when the process forks."""
+    """Fork handlers for all turns of the process."""
 
     def __init__(self) -> None:
         self.turns: weakref.WeakSet[Turn] = weakref.WeakSet()
@@ -90,20 +92,20 @@ class _Forks:
         self._free: list[Turn] = []
 
     def before(self) -> None:
-        """Wait for those that are taken."""
+        """Wait for turns that are taken."""
         self.gate.acquire()
         since_s = time.monotonic()
         self._free = [turn for turn in list(self.turns) if turn.wait(since_s)]
 
     def after_in_parent(self) -> None:
-        """Go on."""
+        """Release the turns in the parent."""
         for turn in self._free:
             turn.go_on()
         self._free = []
         self.gate.release()
 
     def after_in_child(self) -> None:
-        """Replace the locks, whose other holders are not here."""
+        """Replace the locks, whose other holders do not exist in the child."""
         free = set(map(id, self._free))
         for turn in list(self.turns):
             turn.renew(is_free=id(turn) in free)

@@ -1,4 +1,4 @@
-"""What a process has to ask for, or to load, before the code of a unit runs."""
+"""Libraries and permissions that the code of a unit needs in a process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOADERS: Mapping[str, Callable[[], str | None]] = {
     "cuda": cuda.missing,
     "opencl": opencl_unavailable,
 }
-"""By unit: loads what it needs, and says why it cannot; None if it could."""
+"""Loaders by unit: return the reason of a failure, or None."""
 
 IDENTITIES: Mapping[str, Callable[[int], str]] = {
     "cuda": cuda.identity,
     "opencl": opencl_identity,
 }
-"""By unit on devices: all that measurements on a device depend on, by its number."""
+"""Identity of hardware and driver, which measurements depend on, by unit and device number."""

@@ -1,4 +1,4 @@
-"""TVM's modules and virtual machine, and waiting for devices, without TVM's Python package."""
+"""TVM's modules and virtual machine, and device synchronisation, without TVM's Python package."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from tvm_passes import cuda
 from tvm_passes.devices import DEVICE_TYPES, HOST_DEVICE, DeviceId
 
 CUDA = "cuda"
+"""Kind of NVIDIA's devices."""
 POOLED_ALLOCATOR = 2
-"""Of TVM's virtual machine: keeps what a run has freed for the next one."""
+"""TVM's number of the allocator that keeps freed memory for the next run."""
 
 _loading = Turn("loaded a model", fork_waits_s=10.0)
-"""Held while the dynamic linker and TVM's runtime hold locks of their own."""
+"""Lock for loading, as the dynamic linker and TVM's runtime hold locks meanwhile."""
 
 
 def load_library(file: Path, devices: Iterable[DeviceId]) -> tvm_ffi.Module:
-    """The module in a shared library that was built for `devices`; CUDA's code in it is PTX, which TVM alone does not take."""
+    """Load the module of a shared library that was built for `devices`."""
+    # CUDA code in the library is PTX, which TVM alone does not load.
     is_cuda = any(device.kind == CUDA for device in devices)
     hook = cuda.taking_ptx() if is_cuda else nullcontext()
     with _loading, hook, _spelled(file) as name:
@@ -32,7 +34,7 @@ def load_library(file: Path, devices: Iterable[DeviceId]) -> tvm_ffi.Module:
 
 @contextmanager
 def _spelled(file: Path) -> Iterator[str]:
-    """A name of `file` that TVM can take: its own, or where that is no text, that of a link for the time being."""
+    """Name of `file` as valid text: its own, or that of a temporary link."""
     name = str(file.resolve())
     try:
         name.encode()
@@ -48,14 +50,16 @@ def _spelled(file: Path) -> Iterator[str]:
 def virtual_machine(
     module: tvm_ffi.Module, devices: Sequence[DeviceId] = (HOST_DEVICE,)
 ) -> tvm_ffi.Module:
-    """TVM's virtual machine for `module`.
+    """Make a virtual machine for `module`.
 
     Parameters
     ----------
+    module
+        A loaded module.
     devices
-        Devices that it runs on, in the module's own order.
+        Devices, in the module's numbering.
     """
-    # The machine takes the last device for the host.
+    # TVM's machine treats the last device as the host.
     wanted = [*devices, HOST_DEVICE] if devices[-1] != HOST_DEVICE else devices
     with _loading:
         machine = module["vm_load_executable"]()
@@ -68,7 +72,7 @@ def virtual_machine(
 
 
 def synchronise(devices: Iterable[DeviceId]) -> None:
-    """Wait for what runs on devices other than the host."""
+    """Wait until devices other than the host have finished their work."""
     for device in devices:
         if not device.is_host:
             wait = tvm_ffi.get_global_func("runtime.Device_StreamSync")

@@ -1,8 +1,9 @@
-"""A child process that does dangerous work: candidates may crash, hang or print without harming the planner.
+"""Child processes for work that may crash, hang or print without harming the planner.
 
-One worker serves many calls, since starting one (importing TVM) takes seconds; after a crash or a time-out the next
-call starts a fresh one. The function is named ``module:function``, takes one picklable payload and returns a picklable
-value. What it prints goes to a file, whose end is quoted when it fails.
+One worker serves many calls, because starting one (importing TVM) takes seconds. After a crash or a
+time-out, the next call starts a new process. The function is named ``module:function``, takes one
+picklable payload and returns a picklable value. Its output goes to a file, and errors quote the end
+of it.
 """
 
 from __future__ import annotations
@@ -29,26 +30,27 @@ from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.errors import LayoutselError
 
 _TAIL_BYTES = 600
-"""How much of a failed worker's output is quoted."""
+"""Maximum length of quoted output and of an error's text."""
 _POLL_S = 2.0
-"""How often a worker looks whether its parent still lives."""
+"""Time between two checks by a child that its parent still lives, seconds."""
 
 
 class WorkerError(LayoutselError):
-    """A worker that cannot start at all: the fault is not with the candidates."""
+    """A worker that cannot start, for reasons other than a candidate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What the function returned."""
+    """Result of a call."""
 
     value: Any
+    """Return value of the function."""
     seconds: float
     """Wall time of the call."""
 
 
 class Worker:
-    """Runs ``module:function`` in a child process, one call at a time. A context manager."""
+    """A child process that runs ``module:function``, one call at a time; a context manager."""
 
     def __init__(
         self,
@@ -58,18 +60,18 @@ class Worker:
         start_limit_s: float = 120.0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare; the process starts with the first call.
+        """Prepare a worker; the first call starts the process.
 
         Parameters
         ----------
         function
             ``module:function``, importable in the child.
         time_limit_s
-            Seconds that one call may take.
+            Time limit of one call, seconds.
         start_limit_s
-            Seconds that starting, which imports the module, may take.
+            Time limit of the start with the import of the module, seconds.
         environment
-            Variables set for the child in addition, such as ``OMP_NUM_THREADS``.
+            Additional variables for the child, such as ``OMP_NUM_THREADS``.
         """
         self.function = function
         self.time_limit_s, self.start_limit_s = time_limit_s, start_limit_s
@@ -89,7 +91,7 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """End the child process, if there is one."""
+        """End the child process, if any."""
         if self._child is not None:
             self._child.end()
             self._child = None
@@ -97,31 +99,32 @@ class Worker:
     def call(self, payload: Any, limit_s: float | None = None) -> Reply | Failure:
         """Run the function on `payload`.
 
-        An exception, a crash and a time-out are a :class:`~layoutsel.device.outcome.Failure` with the reason.
+        An exception, a crash or a time-out is a :class:`~layoutsel.device.outcome.Failure`.
 
         Parameters
         ----------
+        payload
+            Picklable argument of the function.
         limit_s
-            Seconds that this call may take, sending and receiving included; those of the worker if None.
+            Time limit of this call with its communication, seconds; the worker's own if None.
 
         Raises
         ------
         WorkerError
-            If the worker cannot start.
+            If the process cannot start.
         """
         child = self._running()
         started = time.monotonic()
         limit_s = self.time_limit_s if limit_s is None else limit_s
         clock = _Clock(child, limit_s)
         try:
-            with clock:  # a child that reads nothing, or stops amid its answer, blocks the pipe
+            with clock:  # a child that stops reading or answering would block the pipe for ever
                 child.connection.send(payload)
                 kind, value = child.connection.recv()
         except (EOFError, OSError):
             kind, value = ("hung" if clock.is_over else "died"), None
-        except (
-            BaseException
-        ):  # Ctrl-C amid a call, or an unpicklable payload: the pipe is out of step
+        except BaseException:
+            # After Ctrl-C or an unpicklable payload, the pipe may hold half a message.
             self.close()
             raise
         if kind == "returned":
@@ -129,7 +132,7 @@ class Worker:
         if kind == "raised":
             return Failure.parse(str(value))
         if kind == "died":
-            failure = child.obituary()
+            failure = child.exit_failure()
         else:
             failure = Failure(kind=FailureKind.TIMEOUT, reason=f"ran longer than {limit_s:g} s")
         self.close()
@@ -145,7 +148,7 @@ class Worker:
             answered = child.connection.poll(self.start_limit_s)
             kind, value = child.connection.recv() if answered else ("hung", None)
         except (EOFError, ConnectionError):
-            kind, value = "died", child.obituary().reason
+            kind, value = "died", child.exit_failure().reason
         except BaseException:
             self.close()
             raise
@@ -157,7 +160,7 @@ class Worker:
 
 
 class _Clock:
-    """Kills a child after some seconds of a block: whoever waits for its pipe goes on then."""
+    """A context manager that kills a child after a time limit, which unblocks its pipe."""
 
     def __init__(self, child: _Child, limit_s: float) -> None:
         self._child = child
@@ -178,10 +181,11 @@ class _Clock:
 
 
 class _Child:
-    """One child process with its pipe and the file that its output goes to."""
+    """One child process with its pipe and the file of its output."""
 
     def __init__(self, function: str, environment: Mapping[str, str]) -> None:
-        self.output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        # The file lives as long as the child.
+        self.output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.connection, theirs = Pipe()
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self.process = subprocess.Popen(
@@ -197,21 +201,22 @@ class _Child:
         self._owner = os.getpid()
 
     def end(self) -> None:
-        """Kill the child and whatever it started."""
+        """Kill the child and all processes that it started."""
         self.kill()
         self.process.wait()
         self.connection.close()
         self.output.close()
 
     def kill(self) -> None:
-        """Send the signal alone; a fork of the process that started the child has no say in it."""
+        """Send SIGKILL to the child's process group."""
+        # A fork of the process that started the child does not own it.
         if os.getpid() != self._owner:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def obituary(self) -> Failure:
-        """The cause of the child's death, and its last words."""
+    def exit_failure(self) -> Failure:
+        """Failure that describes the exit of the child and the end of its output."""
         try:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -225,15 +230,16 @@ class _Child:
 _BOOT = (
     "import sys; from layoutsel.device.worker import serve; serve(int(sys.argv[1]), sys.argv[2])"
 )
+"""Program of the child process."""
 
 
 def serve(descriptor: int, name: str) -> None:
-    """Be the child: import the function, then answer payloads until the pipe closes."""
+    """Main function of the child: import the function and answer payloads until the pipe closes."""
     connection = Connection(descriptor)
     threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
     try:
         function = _resolve(name)
-    except Exception as error:  # anything may go wrong while importing: the parent reports it
+    except Exception as error:  # an import may fail in any way: the parent reports it
         connection.send(("failed", _describe(error)))
         return
     connection.send(("ready", None))
@@ -247,7 +253,7 @@ def _answer(function: Callable[[Any], Any], payload: bytes) -> tuple[str, Any]:
     try:
         value = function(pickle.loads(payload))
         pickle.dumps(value)
-    except Exception as error:  # the candidate's failure, whatever it is, is data
+    except Exception as error:  # any failure of a candidate is a result
         return "raised", Failure.of_exception(error, _describe(error)).text
     return "returned", value
 
@@ -260,7 +266,7 @@ def _resolve(name: str) -> Callable[[Any], Any]:
 
 
 def _describe(error: Exception) -> str:
-    """One line with the type, the message's first lines and the innermost place."""
+    """One line with the error's type, the start of its message, and the innermost code line."""
     text = " / ".join(str(error).strip().splitlines()[:4])[:_TAIL_BYTES]
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
@@ -268,7 +274,7 @@ def _describe(error: Exception) -> str:
 
 
 def _follow_parent(parent: int) -> None:
-    """End this process, and what it started, soon after its parent."""
+    """End this process and its children soon after the parent ends."""
     while os.getppid() == parent:
         time.sleep(_POLL_S)
     os.killpg(os.getpgrp(), signal.SIGKILL)

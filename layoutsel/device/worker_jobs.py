@@ -1,4 +1,4 @@
-"""Runs that a worker was asked for, and what it computes them with."""
+"""Queued runs of a worker, their futures, and the worker's settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from layoutsel.device.entry_points import EntryPoint
 from layoutsel.errors import ForkedError
 
 LIMIT_S = 600.0
-"""Longest time of a run, seconds, unless a worker is told another."""
+"""Default time limit of a run, seconds."""
 
 
 class StageFuture(Future[Any]):
-    """The results of a run. In a forked process, where no worker makes them, asking for them is an error."""
+    """Results of a run. A forked process cannot wait for them, as the worker is its parent's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class StageFuture(Future[Any]):
         Raises
         ------
         Cancelled
-            If the run's token was cancelled in time.
+            If the run's token was cancelled.
         RunTimeout
-            If the run took longer than its worker allows.
+            If the run exceeded its worker's time limit.
         ForkedError
             If the run did not end before this process was forked.
         """
@@ -43,51 +43,62 @@ class StageFuture(Future[Any]):
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end of the run: the error, or None; raises as :meth:`result` in a forked process."""
+        """Wait for the end of the run and return its error, or None.
+
+        Raises :class:`ForkedError` as :meth:`result` does.
+        """
         self._check_process()
         return super().exception(timeout)
 
     def _check_process(self) -> None:
-        # Without a lock: another thread of the parent may have held it.
+        # No lock here: a thread of the parent may have held it at the fork.
         if self._process != os.getpid() and self._state != "FINISHED":
             raise ForkedError(
-                "this process was forked before the run of a stage ended, and does not get its results: "
-                "give the run to the worker again"
+                "this process was forked before the run of a stage ended, and does not get its "
+                "results: give the run to the worker again"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """What a worker computes with."""
+    """Threads, cores and time limit of a worker."""
 
     threads: int
+    """Number of threads."""
     cores: tuple[int, ...]
-    """Cores that its threads may use; empty: all of this process."""
+    """Cores that the threads may use; empty for all cores of this process."""
     limit_s: float
+    """Time limit of a run, seconds."""
 
 
 @dataclass(eq=False)
 class Job:
-    """A run that was asked for."""
+    """A queued run."""
 
     entry: EntryPoint
+    """Stage to run."""
     inputs: Sequence[tvm_ffi.Tensor]
+    """Inputs of the stage, in host memory."""
     token: CancelToken | None
+    """Token that may cancel the run."""
     finish: Callable[[list[tvm_ffi.Tensor]], Any]
+    """Conversion of the stage's results to the future's result."""
     future: StageFuture = field(default_factory=StageFuture)
+    """Future of the run."""
     deadline_s: float = 0.0
+    """Time limit as a value of the monotonic clock, seconds; set when the run begins."""
 
     def release(self) -> None:
-        """Let go of the tensors, and of all that the caller gave."""
+        """Drop the references to the caller's tensors and function."""
         self.inputs, self.finish = (), list
 
 
 def resolve(future: StageFuture, work: Callable[[], Any]) -> None:
-    """Give a future the result or error of `work`, unless its time was up before."""
+    """Set a future to the result or error of `work`, unless it has ended already."""
     try:
         result = work()
     except BaseException as error:
-        # Its frames may hold results, and the future may be kept for long.
+        # The frames may hold large results, and the caller may keep the future.
         traceback.clear_frames(error.__traceback__)
         del work
         fail(future, error)
@@ -97,6 +108,6 @@ def resolve(future: StageFuture, work: Callable[[], Any]) -> None:
 
 
 def fail(future: StageFuture, error: BaseException) -> None:
-    """Give a future an error, unless it has ended."""
+    """Set a future to an error, unless it has ended already."""
     with contextlib.suppress(InvalidStateError):
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The thread of a worker in one process: its queue, its limit of time, and its end."""
+"""Thread of a worker in one process: queue, time limit and shutdown."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from tvm_passes.errors import LayoutselError
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.05
+"""Time between two checks for an overdue run while closing, seconds."""
 
 
 class Loop:
-    """A worker's thread in one process, and what it alone uses. It knows nothing of the worker, which may go."""
+    """A worker's thread in one process; holds no reference to the worker, which may be freed."""
 
     def __init__(self, program: Program, settings: WorkerSettings) -> None:
         self.process = os.getpid()
@@ -46,22 +47,22 @@ class Loop:
         _living.add(self)
 
     def put(self, job: Job) -> None:
-        """Have a job done after those before it."""
+        """Queue a job; raises :class:`RunTimeout` while an overdue run occupies the thread."""
         if (overdue := self._overdue) is not None and overdue is self._current:
             raise RunTimeout(self._still_busy(overdue))
         self._jobs.put(job)
 
     def leave(self) -> None:
-        """Have the threads end once all jobs are done; does not wait."""
+        """Tell the threads to end after all jobs; returns at once."""
         if self.process == os.getpid():
             self._jobs.put(None)
 
     def stop(self, *, cancel: bool) -> None:
-        """End the threads, if they are of this process, and wait for that; see :meth:`TensorWorker.close`."""
+        """End this process's threads and wait for them; see :meth:`TensorWorker.close`."""
         if self.process != os.getpid() or self._ended.is_set():
             return
         if cancel:
-            self._empty(WorkerClosed("the worker was closed before it began the run"))
+            self._empty(WorkerClosed("the worker was closed before the run began"))
             if (job := self._current) is not None and job.token is not None:
                 job.token.cancel()
         self._jobs.put(None)
@@ -69,7 +70,7 @@ class Loop:
         while worker.is_alive():
             worker.join(_POLL_S)
             if (overdue := self._overdue) is not None and overdue is self._current:
-                logger.warning("%s; its thread is left alone", self._still_busy(overdue))
+                logger.warning("%s; its thread is abandoned", self._still_busy(overdue))
                 return
         watch.join()
 
@@ -80,7 +81,7 @@ class Loop:
                     if job.future.set_running_or_notify_cancel():
                         with self.turn:
                             self._do(job, machines.run)
-                    del job  # its tensors may go while the next is waited for
+                    del job  # frees its tensors while the thread waits for the next job
         finally:
             self._ended.set()
 
@@ -91,11 +92,14 @@ class Loop:
             resolve(job.future, lambda: run(job))
         finally:
             self._current = self._overdue = None
-            # An error's traceback refers to the job, in a circle that only the garbage collector ends.
+            # The error's traceback refers to the job: a cycle that only the collector would free.
             job.release()
 
     def _watch(self) -> None:
-        """Give up runs that take too long. A run that begins while this sleeps has at least as long to go."""
+        """Abandon overdue runs.
+
+        A run that begins during the wait has its whole limit left when the wait ends.
+        """
         limit_s = self._settings.limit_s
         delay_s = limit_s
         while not self._ended.wait(delay_s):
@@ -106,42 +110,44 @@ class Loop:
                 self._give_up(job)
 
     def _give_up(self, job: Job) -> None:
-        """Fail an overdue job, and those that wait for it."""
+        """Fail an overdue job and all waiting ones."""
         self._overdue = job
         if job.token is not None:
             job.token.cancel()
         limit_s = self._settings.limit_s
         error = RunTimeout(
             f"stage {job.entry.name!r} ran longer than {limit_s:g} s, the limit of its worker: "
-            f"give the worker a longer one, or the run a token"
+            f"set a higher limit, or give the run a token"
         )
         fail(job.future, error)
         self._empty(RunTimeout(self._still_busy(job)))
 
     def _empty(self, error: LayoutselError) -> None:
-        """Fail the jobs that wait."""
+        """Fail the waiting jobs."""
         waiting = []
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.append(self._jobs.get_nowait())
         for job in waiting:
             if job is None:
-                self._jobs.put(None)  # the end stays the end
+                self._jobs.put(None)  # keep the request to end
             else:
                 fail(job.future, error)
 
     def _still_busy(self, job: Job) -> str:
         return (
-            f"the worker still runs stage {job.entry.name!r}, which took longer than {self._settings.limit_s:g} s: "
+            f"the worker still runs stage {job.entry.name!r}, which exceeded "
+            f"{self._settings.limit_s:g} s: "
             f"use another worker"
         )
 
 
 _living: weakref.WeakSet[Loop] = weakref.WeakSet()
+"""Loops to stop at exit."""
 
 
 @atexit.register
 def _end_all() -> None:
-    """No thread may compute while the interpreter and its libraries go."""
+    """Stop all threads before the interpreter unloads the libraries that they use."""
     for loop in list(_living):
         loop.stop(cancel=True)

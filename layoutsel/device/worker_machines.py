@@ -1,4 +1,4 @@
-"""What a worker's thread computes with: affinity, number of threads, primitives and virtual machines of its own."""
+"""Execution state of a worker's thread: affinity, thread count, primitives, virtual machines."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from layoutsel.errors import Cancelled, DeviceError
 from tvm_passes.onednn.plugin import function
 
 _caches = itertools.count(1)
-"""Numbers of primitive caches; 0 is the one of all other threads."""
+"""Numbers of primitive caches; all other threads share cache 0."""
 
 
 class Machines:
-    """Virtual machines of one thread, made on use: one that tokens stop, and one that never asks a token.
+    """Virtual machines of one thread, created on use: one with cancellation, one without.
 
     A context manager for the life of that thread.
     """
@@ -46,7 +46,7 @@ class Machines:
             function("layoutsel.onednn.drop_cache")(self._cache)
 
     def run(self, job: Job) -> Any:
-        """The results of a job."""
+        """Run a job and return its result."""
         self._set_up()
         check_not_forked(self._program.devices)
         try:
@@ -71,7 +71,7 @@ class Machines:
             return main(*job.inputs, self._program.weights)
 
     def _device_error(self, error: Exception, job: Job) -> DeviceError | None:
-        """`error` with the device and the sub-graph, which a second run finds; None if it is the host's."""
+        """Device error that names the sub-graph, found by a second run; None if the host failed."""
         program = self._program
         if all(device.is_host for device in program.devices):
             return None
@@ -85,12 +85,12 @@ class Machines:
         return device_error(error, place, program.subgraphs) if place else None
 
     def _set_up(self) -> None:
-        """Set affinity and threads of the calling thread, before OpenMP starts others, which inherit them."""
+        """Set affinity and thread count of the calling thread; OpenMP's threads inherit them."""
         if self._is_set_up:
             return
         cores = self._settings.cores
         if cores:
-            os.sched_setaffinity(0, cores)  # of this thread alone
+            os.sched_setaffinity(0, cores)  # 0 is the calling thread, not the process
         set_threads(self._settings.threads, cores or None)
         self._is_set_up = True
 

@@ -172,7 +172,7 @@ def test_older_artifacts_load(artifact, caplog):
 
 
 def test_doctor_of_an_artifact(artifact):
-    assert "is whole" in succeed("doctor", str(artifact))
+    assert "is intact" in succeed("doctor", str(artifact))
     told = json.loads(succeed("doctor", str(artifact), "--json"))
     assert told["unchecked"] == 0
     assert told["weight_bytes"] > 0

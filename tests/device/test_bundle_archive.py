@@ -72,7 +72,7 @@ def repacked(bundle, **more):
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "lib/../../outside", "a/b/c"])
 def test_members_stay_inside(bundle, tmp_path, name):
-    with pytest.raises(BundleError, match="not a bundle: it has a member"):
+    with pytest.raises(BundleError, match="not a bundle: unexpected member"):
         opened(repacked(bundle, **{name: b"x"})).__enter__()
     assert not (tmp_path / "outside").exists()
 
@@ -82,7 +82,7 @@ def test_links_are_refused(bundle):
         member = tarfile.TarInfo("lib/link.so")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
-    with pytest.raises(BundleError, match=r"it has a member 'lib/link\.so'"), opened(bundle):
+    with pytest.raises(BundleError, match=r"unexpected member 'lib/link\.so'"), opened(bundle):
         pass
 
 
