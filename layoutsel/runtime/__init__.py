@@ -1,1 +1,1 @@
-"""Loading, running, verifying and tracing what was built."""
+"""Loading, running, timing and tracing of compiled models."""

@@ -1,4 +1,4 @@
-"""Between numpy's arrays and the tensors of TVM's runtime, without TVM's Python package."""
+"""Conversion between numpy arrays and tensors of TVM's runtime, without TVM's Python package."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from layoutsel.device.tensors import copied
 from tvm_passes.devices import DeviceId
 
 TENSOR_ALIGNMENT = 64
-"""Bytes; what TVM's generated code assumes of a tensor's address."""
+"""Alignment of tensors that TVM's generated code assumes, bytes."""
 
 _BFLOAT = 4
-"""DLPack's code of bfloat16's kind, in DLDataType.code."""
+"""DLPack's type code of bfloat16."""
 _UNSIGNED = 1
-"""That of unsigned integers."""
+"""DLPack's type code of unsigned integers."""
 _CODE_OFFSET = 20
-"""Of that code in a DLTensor: behind the data pointer, the device and the number of axes."""
+"""Offset of the type code in a DLTensor, bytes: after data pointer, device and rank."""
 
 _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype = ctypes.c_void_p
@@ -27,7 +27,10 @@ _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 def to_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
-    """A tensor on the memory of `array`, or of a copy where that is not aligned, contiguous and writeable."""
+    """Make a tensor on the memory of `array`.
+
+    An array that is not aligned, contiguous and writeable is copied.
+    """
     aligned = array.ctypes.data % TENSOR_ALIGNMENT == 0
     if not (aligned and array.flags.c_contiguous and array.flags.writeable):
         buffer = np.empty(array.nbytes + TENSOR_ALIGNMENT, dtype=np.uint8)
@@ -39,12 +42,12 @@ def to_tensor(array: np.ndarray) -> tvm_ffi.Tensor:
 
 
 def placed(tensor: tvm_ffi.Tensor, device: DeviceId) -> tvm_ffi.Tensor:
-    """`tensor` where a device reads it: itself on the host, else a copy on the device."""
+    """Return `tensor` itself for the host, or its copy on a device."""
     return tensor if device.is_host else copied(tensor, device)
 
 
 def to_array(tensor: tvm_ffi.Tensor) -> np.ndarray:
-    """An array on the memory of `tensor`, or a copy where that is not writeable."""
+    """Make an array on the memory of `tensor`; read-only memory is copied."""
     if str(tensor.dtype) == "bfloat16":
         array = np.from_dlpack(_Bits(tensor)).view(dtype_of("bfloat16"))
     else:
@@ -53,12 +56,12 @@ def to_array(tensor: tvm_ffi.Tensor) -> np.ndarray:
 
 
 def bits_of(array: np.ndarray) -> np.ndarray:
-    """`array`, or its bits where numpy does not know its elements."""
+    """Return `array` itself, or its bits as integers for bfloat16, which numpy lacks."""
     return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """The element type called `name`; numpy does not know bfloat16 by itself."""
+    """Element type of that name, including bfloat16, which numpy lacks."""
     if name != "bfloat16":
         return np.dtype(name)
     import ml_dtypes
@@ -67,7 +70,7 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 
 class _Bits:
-    """Exports a tensor of bfloat16 through DLPack as integers, the only elements of that size that numpy takes."""
+    """DLPack export of a bfloat16 tensor as 16-bit integers, which numpy can read."""
 
     def __init__(self, tensor: tvm_ffi.Tensor) -> None:
         self._tensor = tensor
@@ -83,7 +86,10 @@ class _Bits:
 
 
 class _Bfloat16:
-    """Exports an array of bfloat16 through DLPack, which numpy refuses to: as integers, whose type is then put right."""
+    """DLPack export of a bfloat16 array, which numpy refuses to export.
+
+    The array is exported as integers, and the type code is corrected afterwards.
+    """
 
     def __init__(self, array: np.ndarray) -> None:
         self._bits = bits_of(array)

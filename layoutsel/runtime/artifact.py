@@ -1,12 +1,13 @@
-"""One file that holds everything: a shared library with the weights and a JSON header behind it.
+"""Artifacts: one file with a shared library, its weights and a JSON header.
 
 ::
 
     [ELF shared library] [padding] [weights, each aligned] [header, JSON] [footer]
 
-A loader of shared libraries ignores what follows the library, so the file stays loadable by TVM; the weights are mapped,
-not read, so that loading costs no copy and several processes share one. A model that takes over where a device fails lies
-behind the weights: its library and its weights, its header within the first one's as ``fallback``.
+A loader of shared libraries ignores all data after the library, so TVM can load the file directly.
+Weights are mapped, not read: loading copies nothing, and several processes share one copy. A
+fallback model's library and weights follow the first model's weights. Its header is the entry
+``fallback`` of the first one.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from layoutsel.device.artifact_parts import ArtifactError, checksum
 from layoutsel.runtime.arrays import bits_of, dtype_of
 
 ALIGNMENT = 4096
+"""Alignment of libraries and weights within the file, bytes; one page, for mapping."""
 
 _Key = tuple[tuple[int, ...], str, str]
 """Shape, element type and checksum of a weight."""
@@ -42,27 +44,41 @@ _Key = tuple[tuple[int, ...], str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactPart:
-    """A model for :func:`write` to write."""
+    """A model in the form that :func:`write` takes."""
 
     library: Path
+    """Shared library with the code."""
     weights: Sequence[np.ndarray]
+    """Weights, in the order of the functions' tuple."""
     header: Mapping[str, Any]
+    """Signatures, plan, checks and provenance."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What :func:`write` wrote."""
+    """An opened artifact."""
 
     path: Path
+    """File of the artifact."""
     header: Mapping[str, Any]
+    """Parsed header."""
     weights: tuple[np.ndarray, ...]
-    """Mapped copy-on-write from the file."""
+    """Weights, mapped copy-on-write from the file."""
     fallback: Artifact | None = None
-    """The model that takes over where a device fails; its library has to be extracted."""
+    """Model that takes over after a device failure; its library must be extracted first."""
 
 
 def write(path: Path, model: ArtifactPart, fallback: ArtifactPart | None = None) -> None:
-    """Write an artifact atomically: a reader sees the old file or the whole new one.
+    """Write an artifact atomically.
+
+    Parameters
+    ----------
+    path
+        File to create or replace.
+    model
+        The model.
+    fallback
+        Model of host units that takes over after a device failure.
 
     Raises
     ------
@@ -87,7 +103,7 @@ def copy(source: Path, path: Path) -> None:
 
 
 def _append_part(file: BinaryIO, part: ArtifactPart, written: dict[_Key, int]) -> dict[str, Any]:
-    """Write library and weights, except for those that are `written` already; the header with their places."""
+    """Append a library and its weights, without repeating any, and return the complete header."""
     code = part.library.read_bytes()
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
     library = {"offset": file.tell(), "bytes": len(code), "crc": zlib.crc32(code)}
@@ -109,7 +125,7 @@ def _append(file: BinaryIO, weight: np.ndarray, written: dict[_Key, int]) -> dic
 
 
 def read(path: Path) -> Artifact:
-    """Open an artifact; errors as of :func:`~layoutsel.device.artifact_header.read_header`."""
+    """Open an artifact; raises as :func:`~layoutsel.device.artifact_header.read_header` does."""
     header = read_header(path)
     try:
         with path.open("rb") as file:
@@ -127,12 +143,12 @@ def _part(path: Path, mapped: mmap.mmap, header: Mapping[str, Any]) -> Artifact:
 
 @contextmanager
 def extracted(part: Artifact) -> Iterator[Path]:
-    """The library of a fallback as a file of its own, which may go once it is loaded.
+    """Extract the library of a fallback to a temporary file, needed only while it is loaded.
 
     Raises
     ------
     ArtifactError
-        If it is damaged, or there is no room for it.
+        If the library is damaged, or the disk is full.
     """
     place = part.header["library"]
     try:
@@ -141,7 +157,8 @@ def extracted(part: Artifact) -> Iterator[Path]:
             code = file.read(place["bytes"])
         if zlib.crc32(code) != place["crc"]:
             raise ArtifactError(
-                f"{part.path} is damaged: the code of its fallback fails its checksum; compile again"
+                f"{part.path} is damaged: the code of its fallback fails its checksum; "
+                "compile again"
             )
         with tempfile.NamedTemporaryFile(prefix="layoutsel-", suffix=SUFFIX) as library:
             library.write(code)

@@ -1,4 +1,4 @@
-"""What a caller gives, checked against what a model takes."""
+"""Checks of a caller's inputs against a model's signatures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ def bind(
     arguments: Sequence[np.ndarray],
     named: Mapping[str, np.ndarray],
 ) -> list[np.ndarray]:
-    """Inputs in the order of `signatures`, checked and contiguous.
+    """Order and check inputs, and make them contiguous.
+
+    Parameters
+    ----------
+    signatures
+        Inputs of the model, in order.
+    arguments
+        Inputs by position.
+    named
+        Inputs by name.
 
     Raises
     ------
     InputError
-        If one is missing, unknown, of another shape or element type, or holds an index that is outside of its axis.
+        If an input is missing, unknown, of another shape or element type, or holds an index out of
+        range.
     """
     names = [signature.name for signature in signatures]
     if len(arguments) > len(names):
@@ -35,7 +45,8 @@ def bind(
     for signature in signatures:
         if signature.name not in given:
             raise InputError(
-                f"input {signature.name!r} is missing: expected {signature.dtype} of shape {signature.shape}"
+                f"input {signature.name!r} is missing: expected {signature.dtype} of shape "
+                f"{signature.shape}"
             )
         value = np.asarray(given[signature.name])
         if value.shape != signature.shape or str(value.dtype) != signature.dtype:
@@ -49,5 +60,5 @@ def bind(
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
-    """The least and the largest."""
+    """Minimum and maximum."""
     return values.min(), values.max()

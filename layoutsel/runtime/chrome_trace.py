@@ -1,4 +1,4 @@
-"""Events of runs as a file for chrome://tracing and Perfetto."""
+"""Export of run events in the file format of chrome://tracing and Perfetto."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from layoutsel.runtime.trace import Event, trace
 def write_trace(
     model: CompiledModel, inputs: Sequence[np.ndarray], path: str | Path, runs: int = 3
 ) -> None:
-    """Write a Chrome trace of `runs` runs to `path`, whole or not at all: one row per unit.
+    """Write a Chrome trace of `runs` runs to `path` atomically, with one row per unit.
 
     Raises
     ------
     LayoutselError
-        If it cannot be written.
+        If the file cannot be written.
     """
     documents.save(chrome_trace(model.header, trace(model, inputs, runs)), path)
 
 
 def chrome_trace(header: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
-    """`events` in the Trace Event Format (JSON object form, complete events)."""
+    """Convert `events` to the Trace Event Format (JSON object form, complete events)."""
     units = sorted({event.unit for event in events})
     rows = {unit: number for number, unit in enumerate(units, start=1)}
     known = {subgraph["id"]: subgraph for subgraph in header["plan"]["subgraphs"]}

@@ -1,4 +1,4 @@
-"""A compiled model: called on numpy arrays, saved to one file, loaded without planning."""
+"""Compiled models: called on numpy arrays, saved to one file, loaded without planning."""
 
 from __future__ import annotations
 
@@ -41,32 +41,31 @@ logger = logging.getLogger(__name__)
 
 
 class CompiledModel:
-    """A model ready to run. Calls from several threads are safe: they run one after the other.
+    """A compiled model. Calls from several threads are safe and run one after the other.
 
-    It computes on threads of its own: the number of threads and the affinity of the caller stay as they are. A forked
-    process can go on using it, and a fork waits for the calls that run.
-
-    Where a device fails, the model of host units that it was compiled with takes over, if any, from the same call on.
+    It computes on its own threads, and leaves the caller's thread count and affinity unchanged. A
+    forked process can continue to use it; a fork waits for active calls. After a device failure,
+    the fallback model of host units, if any, repeats the failed call and answers all later ones.
 
     Parameters
     ----------
     module
         The runnable module.
     weights
-        In the order of the tuple that `main` takes behind its inputs.
+        Weights, in the order of the tuple that is the last argument of `main`.
     header
-        What the artifact tells of itself: signatures, plan, checks, provenance.
+        Header of the artifact: signatures, plan, checks, provenance.
     source
         The artifact that it was loaded from.
     executable
-        What :meth:`save` exports where there is no `source`: `module` may be linked already.
+        Module that :meth:`save` exports if there is no `source`; `module` may be linked already.
     fallback
-        Makes the model of host units that takes over where a device fails.
+        Makes the model of host units that takes over after a device failure.
 
     Raises
     ------
     DeviceError
-        If a device has no room for the weights.
+        If a device has too little memory for the weights.
     """
 
     def __init__(
@@ -100,46 +99,47 @@ class CompiledModel:
 
     @property
     def plan(self) -> Mapping[str, Any]:
-        """The plan that was built, as JSON data."""
+        """The built plan, as JSON data."""
         return self.header["plan"]
 
     @property
     def uses_devices(self) -> bool:
-        """True if it needs more than the host."""
+        """True if the model needs a device other than the host."""
         return any(not device.is_host for device in self._devices)
 
     @property
     def running(self) -> CompiledModel:
-        """What answers calls: this model, or the one that took over when a device failed."""
+        """Model that answers calls: this one, or its fallback after a device failure."""
         return self._successor or self
 
     @property
     def checks(self) -> Sequence[Mapping[str, Any]]:
-        """What was verified before the model was handed over."""
+        """Results of the verification at compile time."""
         return self.header.get("checks", [])
 
     def __call__(
         self, /, *arguments: np.ndarray, **named: np.ndarray
     ) -> np.ndarray | tuple[np.ndarray, ...]:
-        """Run on inputs given by position or by name; one array, or a tuple of them in the model's order.
+        """Run on inputs by position or by name; returns one array, or a tuple in model order.
 
-        The arrays are the caller's own. Writing into one changes no input, no weight and no other result. A result that
-        would share memory with one of these is copied.
+        The results belong to the caller. A result that would share memory with an input, a weight
+        or another result is copied.
 
         Raises
         ------
         InputError
-            If an input is missing, unknown, of another shape or element type, or holds an index that is outside of its axis.
+            If an input is missing, unknown, of another shape or element type, or holds an index
+            out of range.
         DeviceError
-            If a device fails, and there is no model to go on with.
+            If a device fails and there is no fallback.
         ForkedError
-            If the process was forked while another thread ran a call that did not end.
+            If another thread ran a call when this process was forked, and did not end in time.
         """
         results = self.run_all(bind(self.inputs, arguments, named))[: len(self.outputs)]
         return results[0] if len(results) == 1 else tuple(results)
 
     def run_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Run on checked inputs; the results, and behind them what is exposed for verification only."""
+        """Run on checked inputs; outputs for verification alone come last in the results."""
         return [to_array(tensor) for tensor in self.own_threads.run(self._results, inputs)]
 
     def _results(self, inputs: Sequence[np.ndarray]) -> list[tvm_ffi.Tensor]:
@@ -148,17 +148,17 @@ class CompiledModel:
         return self.running._ownership.own(tensors, results_of(result))
 
     def _answer(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
-        """What `main` gives; where a device fails, and from then on, what the fallback's does."""
+        """Results of `main`, or of the fallback's after a device failure."""
         if self._successor is None:
             try:
                 return self._call(self._main, tensors)
             except DeviceError as error:
                 if self._fallback is None:
                     raise
-                logger.warning("%s; the model of host units takes over", error.what)
+                logger.warning("%s; the fallback model of host units takes over", error.what)
                 self._successor = self._fallback()
                 self._successor.own_threads = self.own_threads
-                # What lies on the device stays: freeing it may fail as well.
+                # The device's memory is not freed, as that may fail as well.
         return self._successor._answer(tensors)
 
     def _call(self, main: Callable[..., Any], tensors: Sequence[tvm_ffi.Tensor]) -> Any:
@@ -174,7 +174,7 @@ class CompiledModel:
     def _device_error(
         self, error: Exception, tensors: Sequence[tvm_ffi.Tensor]
     ) -> DeviceError | None:
-        """`error` with the sub-graph, which a second run finds; None if it is the host's."""
+        """Device error that names the sub-graph, found by a second run; None if the host failed."""
         if not self.uses_devices:
             return None
 
@@ -185,20 +185,20 @@ class CompiledModel:
         return device_error(error, place, self.plan["subgraphs"]) if place else None
 
     def _instrumented(self, instrument: Callable[..., None]) -> Callable[..., Any]:
-        """What computes the whole on a virtual machine of its own."""
+        """Function that computes the whole model on a new, instrumented virtual machine."""
         machine = virtual_machine(self._module, self._devices)
         machine["set_instrument"](instrument)
         return whole(machine, self.stages)
 
     def _uploaded(self) -> list[tvm_ffi.Tensor]:
-        """The weights, each where it is read."""
+        """Weights on the devices of their consumers."""
         readers = self.header.get("readers") or [""] * len(self._arrays)
         weights = zip(self._arrays, self._places, readers, strict=True)
         return [self._placed(*each) for each in weights]
 
     @property
     def _places(self) -> Sequence[DeviceId]:
-        """Devices that the weights lie on."""
+        """Devices that hold the weights."""
         named = self.header.get("places") or [HOST] * len(self._arrays)
         return tuple(map(DeviceId.named, named))
 
@@ -212,35 +212,35 @@ class CompiledModel:
             raise device_error(error, place, self.plan["subgraphs"]) from error
 
     def fall_back_to(self, other: CompiledModel) -> None:
-        """Have `other`, a model of host units, take over where a device fails."""
+        """Set `other`, a model of host units, as the fallback after a device failure."""
         self._fallback = lambda: other
         self.header["fallback"] = other.header
 
     def bind(self, /, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
-        """Inputs in the model's order, checked and contiguous."""
+        """Check inputs, order them as the model does, and make them contiguous."""
         return bind(self.inputs, arguments, named)
 
     def timed_call(self, inputs: Sequence[np.ndarray]) -> Any:
-        """A zero-argument function that runs the model once on `inputs`, for timing loops; results may share memory."""
+        """Function without arguments that runs once on `inputs`, for timing loops."""
         tensors = [to_tensor(value) for value in inputs]
         return lambda: self.own_threads.run(self._answer, tensors)
 
     def trace(self, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
-        """Run on checked inputs and tell when every sub-graph and transform began and how long it took."""
+        """Run on checked inputs; returns start and duration of every sub-graph and transform."""
         return trace(self.running, inputs, runs)
 
     def instrumented_call(
         self, inputs: Sequence[np.ndarray], instrument: Callable[..., None]
     ) -> Callable[[], float]:
-        """Make a function that runs once, on a virtual machine of its own, and returns how many microseconds that took.
+        """Function that runs once on its own virtual machine and returns the microseconds.
 
         Parameters
         ----------
         inputs
             Checked inputs.
         instrument
-            Called around every call that the machine makes, with (function, name, whether before the call, result,
-            arguments...); what it takes counts.
+            Called before and after each call of the machine, with (function, name, True if before
+            the call, result, arguments...). Its own time is part of the result.
         """
         main = self._instrumented(instrument)
         tensors = [to_tensor(value) for value in inputs]
@@ -255,7 +255,10 @@ class CompiledModel:
     def worker(
         self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
     ) -> StageWorker:
-        """Make a worker that runs stages of this model on threads of its own; see :class:`~layoutsel.device.stage_worker.TensorWorker`."""
+        """Make a worker with its own threads for stages of this model.
+
+        See :class:`~layoutsel.device.stage_worker.TensorWorker`.
+        """
         program = Program(
             module=self._module,
             devices=self._devices,
@@ -268,11 +271,11 @@ class CompiledModel:
         return StageWorker(program, threads=threads, cores=cores, limit_s=limit_s)
 
     def synchronise(self) -> None:
-        """Wait for what runs on devices beside the host."""
+        """Wait until devices other than the host have finished their work."""
         synchronise(self._devices)
 
     def modules(self) -> Iterator[tvm_ffi.Module]:
-        """The runtime modules that it consists of."""
+        """All runtime modules of the model."""
         waiting = [self._module]
         while waiting:
             module = waiting.pop()
@@ -289,7 +292,7 @@ class CompiledModel:
         ArtifactError
             If its name does not end in ``.so``.
         LayoutselError
-            If no linker (a C++ compiler) is at hand.
+            If no C++ compiler is installed, which links the file.
         """
         path = Path(path)
         check_name(path)
@@ -298,7 +301,8 @@ class CompiledModel:
             return path
         if not any(shutil.which(tool) for tool in ("g++", "clang++", "c++")):
             raise LayoutselError(
-                "saving links a shared library: got no C++ compiler on PATH; expected g++ or clang++. "
+                "saving links a shared library: got no C++ compiler on PATH; expected g++ or "
+                "clang++. "
                 "Install one (Debian: g++), or run the model in this process"
             )
         with tempfile.TemporaryDirectory() as folder:

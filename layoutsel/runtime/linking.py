@@ -1,4 +1,4 @@
-"""Shared libraries from compiled modules: object code, packed modules and the linker's work, with limits."""
+"""Shared libraries from compiled modules: object code, packed modules and limited linking."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.freed_memory import give_back
 
 _LINK_LIMIT_S = 300.0
+"""Time limit of the linker, seconds."""
 _NEEDS_LINKING = ("c", "static_library")
-"""Kinds of modules that cannot run as they are."""
+"""Kinds of modules that cannot run before they are linked."""
 _WHAT = "cannot link a shared library"
+"""Start of the error messages."""
 
 
 class Linked:
-    """A shared library that has no name any more: a file that goes with this object.
+    """A linked shared library without a file name; its disk space is freed with this object.
 
     Parameters
     ----------
     file
-        The library under its name, which may go then.
+        File of the library, which may be removed afterwards.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("rb")
 
     def copy(self, path: Path) -> None:
-        """Write it under a name."""
+        """Write the library to a file."""
         shutil.copyfile(f"/proc/self/fd/{self._file.fileno()}", path)
 
 
@@ -47,14 +49,16 @@ def export_library(executable: Any, library: Path, *, compiler: str | None = Non
     Parameters
     ----------
     executable
-        What ``tvm.compile`` gives, or a library that was linked of it.
+        Result of ``tvm.compile``, or a library that was linked from it.
+    library
+        File to write.
     compiler
-        The C++ compiler that links; this machine's if None.
+        C++ compiler that links; this machine's if None.
 
     Raises
     ------
     LayoutselError
-        If there is no room, or no compiler, or it fails or takes too long.
+        If the disk is full, there is no compiler, or linking fails or exceeds its time limit.
     """
     if isinstance(executable, Linked):
         with _explained():
@@ -64,9 +68,9 @@ def export_library(executable: Any, library: Path, *, compiler: str | None = Non
 
 
 def link_of(take: Callable[[], Any], library: Path, *, compiler: str | None = None) -> None:
-    """Link the compiled module that `take` gives; errors as of :func:`export_library`.
+    """Link the compiled module that `take` returns; raises as :func:`export_library` does.
 
-    Where nobody else holds the module, its memory goes back before the linker takes some.
+    If `take` returns the only reference, the module is freed before the linker needs memory.
     """
     orders: list[tuple[str, Sequence[str], Sequence[str]]] = []
 
@@ -83,17 +87,19 @@ def link_of(take: Callable[[], Any], library: Path, *, compiler: str | None = No
 
 
 def object_code(module: Any, functions: Sequence[str]) -> Any:
-    """Object code of a module of LLVM, to be linked with others; LLVM's memory can go back then.
+    """Object code of an LLVM module, to be linked with others; LLVM's own memory can be freed.
 
     Parameters
     ----------
+    module
+        Module of kind ``llvm``.
     functions
-        Names of those that it defines.
+        Names of the functions that it defines.
 
     Raises
     ------
     LayoutselError
-        If there is no room.
+        If the disk is full.
     """
     import tvm
 
@@ -105,7 +111,7 @@ def object_code(module: Any, functions: Sequence[str]) -> Any:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Errors of the system as errors of linking."""
+    """Turn errors of the operating system into errors of linking."""
     try:
         yield
     except OSError as error:
@@ -113,7 +119,7 @@ def _explained() -> Iterator[None]:
 
 
 def runnable(executable: Any) -> Any:
-    """What ``executable.jit()`` gives; what has to be linked for that is linked as by :func:`export_library`."""
+    """Result of ``executable.jit()``; modules that need linking are linked first."""
     import tvm
 
     if not executable.mod._collect_from_import_tree(lambda part: part.kind in _NEEDS_LINKING):
@@ -126,11 +132,14 @@ def runnable(executable: Any) -> Any:
 
 @contextlib.contextmanager
 def _workspace(module: Any) -> Iterator[str]:
-    """A folder whose object files lie in memory: where a disk is full, LLVM would end the whole process."""
+    """Temporary folder whose object files are in memory.
+
+    LLVM aborts the whole process when it cannot write an object file to a full disk.
+    """
     parts = module._collect_dso_modules()
     _check_file_size(module, parts)
     names = (*(f"lib{index}.o" for index in range(len(parts))), "devc.o")
-    del module, parts  # their memory may go back while this goes on
+    del module, parts  # allows their memory to be freed while the block runs
     with contextlib.ExitStack() as files:
         folder = files.enter_context(tempfile.TemporaryDirectory(prefix="layoutsel-"))
         for name in names:
@@ -141,7 +150,7 @@ def _workspace(module: Any) -> Iterator[str]:
 
 
 def _check_file_size(module: Any, parts: Sequence[Any]) -> None:
-    """Raise where this process may not write files of such a size, in memory either."""
+    """Raise OSError if the object files may exceed this process's limit of file sizes."""
     most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if most == resource.RLIM_INFINITY:
         return
@@ -150,7 +159,7 @@ def _check_file_size(module: Any, parts: Sequence[Any]) -> None:
     if module.imports:
         pack = tvm_ffi.get_global_func("runtime.ModulePackImportsToLLVM")
         code.append(pack(module, False, target, ""))
-    # Assembly takes more room than the object code that is made of it.
+    # Assembly is longer than its object code, so this never lets a file through that is too large.
     if any(len(part.inspect_source("asm")) > most for part in code):
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 

@@ -1,4 +1,4 @@
-"""Compiled models from their files."""
+"""Loading of compiled models from their files."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ logger = logging.getLogger(__name__)
 
 
 def load(path: str | Path, *, fallback: str | None = None, verify: bool = False) -> CompiledModel:
-    """Open a saved model, in any process; nothing is planned or compiled.
+    """Open a saved model in any process, without planning or compiling.
 
-    An artifact is native code, which runs with this process's rights: load only what you compiled yourself, or trust.
-    Where a device is missing, the model of host units is opened that it was compiled with, if any.
+    An artifact contains native code with this process's rights: load only files from a trusted
+    source. If a device is missing, the artifact's fallback model of host units is opened, if any.
 
     Parameters
     ----------
     path
-        What :meth:`CompiledModel.save` wrote.
+        File that :meth:`CompiledModel.save` wrote.
     fallback
-        ``cpu``: refuse a model that needs a device and could not go on without it.
+        ``cpu`` to reject a model that needs a device and has no fallback.
     verify
-        Read all of the file, and refuse it where code or weights are not as they were written. Its size and header
-        are always checked.
+        True to compare all code and weights with their checksums. Size and header are always
+        checked.
 
     Raises
     ------
     ArtifactError
-        If the file is missing, none of ours or damaged.
+        If the file is missing, not an artifact, or damaged.
     UnitUnavailable
-        If this machine lacks an instruction set or a unit that the artifact was built for.
+        If this machine lacks an instruction set or a unit that the code needs.
     DeviceError
-        If a device has no room for the weights.
+        If a device has too little memory for the weights.
     """
     path = Path(path)
     check_fallback(fallback)
@@ -58,7 +58,7 @@ def load(path: str | Path, *, fallback: str | None = None, verify: bool = False)
     check_features(str(path), opened.header.get("features", ()))
     if fallback is not None and _needs_device(opened.header):
         raise LayoutselError(
-            f"{path} holds no model to go on with where a device fails; compile it with --fallback {fallback}"
+            f"{path} needs a device and has no fallback; compile it with --fallback {fallback}"
         )
     try:
         return _opened(path, opened, path)
@@ -66,7 +66,7 @@ def load(path: str | Path, *, fallback: str | None = None, verify: bool = False)
         if opened.fallback is None:
             raise
         what = error.what if isinstance(error, DeviceError) else str(error)
-        logger.warning("%s; its model of host units is loaded instead", what)
+        logger.warning("%s; the fallback model of host units is loaded instead", what)
         return _opened_fallback(path, opened.fallback)
 
 
@@ -75,7 +75,7 @@ def check_whole(path: Path) -> Verified:
     found = verify_parts(path, read_header(path))
     if found.unchecked:
         logger.warning(
-            "%s: %d of its parts have no checksum, as older versions wrote them: they are not verified",
+            "%s: %d parts have no checksum, as in artifacts of older versions: not verified",
             path,
             found.unchecked,
         )
@@ -84,11 +84,12 @@ def check_whole(path: Path) -> Verified:
 
 def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
     header = opened.header
-    advice = "; compiled with --fallback cpu, it would run without" if _needs_device(header) else ""
+    advice = "; a model compiled with --fallback cpu runs without it"
+    advice = advice if _needs_device(header) else ""
     check_units(str(path), header.get("units", ()), advice)
     check_devices(str(path), devices_of(header), advice)
     load_tvm_runtime()
-    onednn.available()  # its thread pool, where there is one, must be in place before kernels are loaded
+    onednn.available()  # kernels look up its thread pool when they are loaded
     module = load_library(library, devices_of(header))
     other = opened.fallback
     fallback = partial(_opened_fallback, path, other) if other is not None else None

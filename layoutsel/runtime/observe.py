@@ -1,4 +1,4 @@
-"""A compiled model at work: how long every step takes within it, and what watching costs."""
+"""Time of each step within whole runs of a compiled model, with the overhead of tracing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,29 @@ from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.trace import Event, Tracer
 
 RUNS = 20
-"""Runs of each kind, …"""
+"""Number of traced and of untraced runs, unless they exceed the time budget."""
 FEWEST_RUNS = 5
+"""Minimum number of runs of each kind, unless they exceed the patience."""
 BUDGET_S = 2.0
-"""… but no more than fit into this, and :data:`FEWEST_RUNS` at least, …"""
+"""Default time budget, seconds."""
 PATIENCE = 5.0
-"""… unless they take so many times as long: then one of each kind does."""
+"""Multiple of the time budget after which no run begins, except the first of each kind."""
 
 
 def observe(
     model: CompiledModel, inputs: Sequence[np.ndarray], budget_s: float = BUDGET_S
 ) -> TracedRuns:
-    """Run `model` on checked `inputs` with tracing and without, in turns; each after a run to warm up.
+    """Run a model in alternation with and without tracing, each after a warm-up run.
 
-    No run begins after `budget_s` times :data:`PATIENCE`, beyond the first four.
+    Parameters
+    ----------
+    model
+        Model to run.
+    inputs
+        Checked inputs.
+    budget_s
+        Time budget, seconds; after :data:`PATIENCE` times as long, no run begins except the first
+        four.
     """
     tracer, call = Tracer(model, inputs), model.timed_call(inputs)
     whole_us: list[float] = []
@@ -53,7 +62,7 @@ def observe(
 
 
 def _goes_on(runs: int, spent: float) -> bool:
-    """Run again after so many `runs`, for which so many times the budget were `spent`."""
+    """True to run again after `runs` runs, in which `spent` time budgets have passed."""
     return runs == 0 or (spent < PATIENCE and runs < (FEWEST_RUNS if spent >= 1 else RUNS))
 
 
@@ -78,7 +87,7 @@ def _ran(times_us: list[float], count: int) -> Ran:
 
 
 def _merged(events: Iterable[Event]) -> frozenset[str]:
-    """Sub-graphs that shared one call of one run with others."""
+    """Sub-graphs that shared a call of the virtual machine with others."""
     members: dict[tuple[int, int], set[str]] = {}
     for event in events:
         if event.kind == "subgraph":

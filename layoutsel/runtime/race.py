@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from layoutsel.planning.plan import Measured
 
 WARM_UP_RUNS = 2
+"""Untimed runs before each turn."""
 
 
 def race(
@@ -20,20 +21,21 @@ def race(
     drop_after: int | None = None,
     limit_s: float = math.inf,
 ) -> dict[str, Measured]:
-    """Time `calls` in turns, so that noise of the machine hits all alike.
+    """Time functions in alternation, so that disturbances affect all alike.
 
     Parameters
     ----------
     calls
         Functions by name.
     rounds
-        Turns of each.
+        Number of turns of each function.
     turn_s
-        Seconds of one turn, warm-up excluded; a slow function runs once per turn.
+        Duration of one turn without warm-up, seconds; a slow function runs once per turn.
     drop_after
-        Turns after which those are left out that cannot win: whose fastest quarter is slower than the best median.
+        Number of turns after which functions are dropped whose lower quartile exceeds the best
+        median; None to keep all.
     limit_s
-        Seconds after which no turn begins, beyond the first of each.
+        Time limit, seconds; after it, no turn begins except the first of each function.
     """
     deadline = time.monotonic() + limit_s
     runs = {}

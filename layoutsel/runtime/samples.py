@@ -1,4 +1,4 @@
-"""Random inputs and the error of results; needs numpy alone, so that an engine's process stays small."""
+"""Random inputs and errors of results; imports numpy alone, to keep engine processes small."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from layoutsel.device.signature import Signature
 
 
 def random_inputs(signatures: Sequence[Signature], seed: int = 0) -> list[np.ndarray]:
-    """Seeded inputs: standard normal for floats, 0 or 1 for integers and booleans, indices within their ranges."""
+    """Seeded inputs: normal floats, integers and booleans of 0 or 1, indices within range."""
     generator = np.random.default_rng(seed)
     drawn = [
         generator.standard_normal(signature.shape).astype(signature.dtype)
@@ -22,7 +22,7 @@ def random_inputs(signatures: Sequence[Signature], seed: int = 0) -> list[np.nda
 
 
 def within(signature: Signature, value: np.ndarray) -> np.ndarray:
-    """`value`, indices that would be illegal replaced by the nearest legal ones."""
+    """Copy `value` with illegal indices replaced by the nearest legal ones."""
     if not signature.ranges:
         return value
     flat = value.reshape(-1).copy()
@@ -33,7 +33,7 @@ def within(signature: Signature, value: np.ndarray) -> np.ndarray:
 
 
 def rel_l2_err(got: np.ndarray, expected: np.ndarray) -> float:
-    """Relative L2 error of `got`; infinite where it is not finite and the expected value is."""
+    """Relative L2 error of `got`; infinite if a value is not finite where the expected one is."""
     got = np.asarray(got, dtype=np.float64).ravel()
     expected = np.asarray(expected, dtype=np.float64).ravel()
     if got.shape != expected.shape:

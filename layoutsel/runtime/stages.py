@@ -1,4 +1,4 @@
-"""Workers of compiled models, on numpy's arrays."""
+"""Workers of compiled models on numpy arrays."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from layoutsel.runtime.binding import bind
 
 
 class StageWorker(TensorWorker):
-    """A worker whose runs take and give arrays by name."""
+    """A worker with inputs and results as arrays by name."""
 
     def run(
         self, stage: str, inputs: Mapping[str, np.ndarray], token: CancelToken | None = None
     ) -> StageFuture:
-        """Run a stage after the runs before it; does not wait.
+        """Queue a run of a stage and return at once.
 
-        Results of one stage are inputs of the next, and are not copied.
+        Results of one stage are inputs of the next, without a copy.
 
         Parameters
         ----------
         stage
-            Its name, such as ``main`` for a model of one stage.
+            Name of the stage; ``main`` for a model of one stage.
         inputs
-            Arrays by the names in the stage's inputs; others are left out.
+            Arrays by the names of the stage's inputs; other entries are ignored.
         token
-            Stops the run between two sub-graphs, or before it begins.
+            Cancels the run between two sub-graphs, or before its start.
 
         Returns
         -------
-        future
-            Arrays by the names in the stage's outputs.
+        StageFuture
+            Arrays by the names of the stage's outputs.
 
         Raises
         ------
         InputError
-            If an input is missing, of another shape or element type, or holds an index that is outside of its axis.
+            If an input is missing, has another shape or element type, or holds an index out of
+            range.
         LayoutselError
             If the model has no such stage.
         WorkerClosed
-            If the worker was closed.
+            If the worker is closed.
         RunTimeout
-            If a run that took too long still goes on.
+            If an overdue run still occupies the worker.
         """
         entry = self.entry(stage)
         wanted = {one.name: inputs[one.name] for one in entry.inputs if one.name in inputs}

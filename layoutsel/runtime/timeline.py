@@ -1,4 +1,4 @@
-"""When kernels ran on devices, as the devices tell, by the clock of :func:`time.perf_counter_ns`."""
+"""Execution times of kernels from device timestamps, on :func:`time.perf_counter_ns`'s clock."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from layoutsel.runtime.traceable import Traceable
 from tvm_passes.devices import CPU
 
 _RECORD, _RECORDED = "layoutsel.opencl.record", "layoutsel.opencl.recorded"
+"""Functions of the plugin that switch recording and return the records."""
 _TELLS = frozenset({CPU, "opencl"})
-"""Kinds of devices whose run time tells when kernels ran."""
+"""Kinds of devices whose runtime reports timestamps."""
 _KERNEL = "_kernel"
-"""What TVM calls the kernels of a function: its name with this, and a number."""
+"""Suffix of TVM's kernel names, after the function's name and before a number."""
 
 
 def tells_all(model: Traceable) -> bool:
-    """True if `model` lets devices work while the host does, and all of them tell when they did."""
+    """True if host and devices overlap in `model`, and all devices report timestamps."""
     is_parallel = model.plan.get("makespan") is not None
     known = tvm_ffi.get_global_func(_RECORD, allow_missing=True) is not None
     kinds = {device.kind for device in devices_of(model.header)}
@@ -28,18 +29,21 @@ def tells_all(model: Traceable) -> bool:
 
 
 class Recorded:
-    """Kernels with their times, in the order in which they were launched."""
+    """Recorded kernels with their times, in launch order."""
 
     def __init__(self) -> None:
         self._left: deque[tuple[str, int, int]] = deque()
 
     def read(self) -> None:
-        """Take what has run; waits for it."""
+        """Wait for the kernels and read their records."""
         found = tvm_ffi.get_global_func(_RECORDED)()
         self._left.extend((str(name), int(start), int(end)) for name, start, end in found)
 
     def take(self, function: str) -> tuple[int, int] | None:
-        """Start and end of the next launches of `function`; those before, of other models, are passed over."""
+        """Remove and return start and end of the next launches of `function`, nanoseconds.
+
+        Earlier launches are of other models and are dropped. None if there is no launch.
+        """
         taken: list[tuple[int, int]] = []
         if any(_is_kernel_of(kernel, function, is_first=True) for kernel, _, _ in self._left):
             while not _is_kernel_of(self._left[0][0], function, is_first=True):
@@ -50,14 +54,14 @@ class Recorded:
 
 
 def _is_kernel_of(kernel: str, function: str, *, is_first: bool) -> bool:
-    """The first of a function's kernels has no number: where it comes again, that is another call."""
+    """True for a kernel of `function`; only the first kernel of a call has no number."""
     name, _, number = kernel.rpartition(_KERNEL)
     return name == function and is_first == (number == "")
 
 
 @contextlib.contextmanager
 def recording(*, is_on: bool) -> Iterator[Recorded]:
-    """Record the kernels that are launched within, if `is_on`."""
+    """Record the kernels that are launched within the block, if `is_on`."""
     recorded = Recorded()
     if not is_on:
         yield recorded

@@ -1,4 +1,4 @@
-"""When every sub-graph, transform and copy between devices ran: as events, and as medians."""
+"""Start and duration of every sub-graph, transform and copy: as events, and as medians."""
 
 from __future__ import annotations
 
@@ -18,67 +18,84 @@ from layoutsel.runtime.traceable import Traceable
 from tvm_passes.devices import unit_of_kernel
 
 _KIND_PREFIX = "layoutsel_"
-"""Of the kinds of runtime modules that units generate; the unit's name follows."""
+"""Start of the kinds of runtime modules that units generate; the unit's name follows."""
 _BUILTIN = "vm.builtin."
+"""Start of the names of the virtual machine's own functions."""
 _COPY = "vm.builtin.to_device"
+"""Function of the virtual machine that copies between devices."""
 _COPIES = "copies"
-"""What stands for the unit of copies between devices."""
+"""Name in place of a unit for copies between devices."""
 _PROFILE = "layoutsel.onednn.set_profiling"
+"""Function of the plugin that switches the timing of partition steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One sub-graph or transform of one run."""
+    """Execution of one sub-graph, transform or copy in one run."""
 
     name: str
-    """Sub-graph id; for a transform its layouts, such as ``NCHW>NHWC``; for a copy its devices, such as ``cpu>opencl``."""
+    """Sub-graph id, layouts of a transform (``NCHW>NHWC``), or devices (``cpu>opencl``)."""
     kind: str
     """``subgraph``, ``transform`` or ``copy``."""
     unit: str
+    """Compute unit; ``copies`` for a copy."""
     start_us: float
-    """Since the start of the first run, microseconds."""
+    """Time since the tracer was created, microseconds."""
     duration_us: float
+    """Duration, microseconds."""
     run: int
     """Number of the run, from 0."""
     call: int
-    """Number, within the run, of the virtual machine's call that it was done by: one for all steps of a partition."""
+    """Number of the virtual machine's call within the run; all steps of a partition share one."""
     detail: str
-    """Kernel or implementation that ran."""
+    """Name of the kernel or implementation."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that the virtual machine made."""
+    """One call of the virtual machine."""
 
     number: int
+    """Number within the run, from 0."""
     function: str
+    """Name of the called function; source and destination for a copy."""
     start_ns: int
+    """Start, nanoseconds of :func:`time.perf_counter_ns`."""
     end_ns: int
+    """End, nanoseconds of :func:`time.perf_counter_ns`."""
 
 
 def trace(model: Traceable, inputs: Sequence[np.ndarray], runs: int = 1) -> list[Event]:
-    """Run `model` and tell when everything ran, in order of time.
+    """Run a model and return the events in order of time.
 
-    Within a partition, steps are laid end to end up to its end: their durations are measured, their starts follow.
+    The steps of a partition have measured durations and derived starts: they are placed one after
+    the other up to the partition's end.
 
     Parameters
     ----------
     model
-        What to run; warmed up first.
+        Model to run, after a warm-up run.
     inputs
-        Checked, as :meth:`CompiledModel.bind` returns them.
+        Checked inputs, from :meth:`CompiledModel.bind`.
     runs
-        How often to run.
+        Number of traced runs.
     """
     tracer = Tracer(model, inputs)
     return [event for run in range(runs) for event in tracer.run(run)[0]]
 
 
 class Tracer:
-    """Runs `model` on checked `inputs` and tells when everything ran.
+    """Traced runs of one model on the same inputs.
 
-    Where devices work while the host does, kernels of devices have the times that they themselves tell. Else each is waited
-    for before the next call.
+    If host and devices overlap, the times of device kernels are the devices' own timestamps.
+    Otherwise the host waits for each call before the next.
+
+    Parameters
+    ----------
+    model
+        Model to run.
+    inputs
+        Checked inputs.
     """
 
     def __init__(self, model: Traceable, inputs: Sequence[np.ndarray]) -> None:
@@ -91,7 +108,7 @@ class Tracer:
         self._origin_ns = time.perf_counter_ns()
 
     def run(self, number: int = 0) -> tuple[list[Event], float]:
-        """Run once, directly after a run to warm up: the events, and the microseconds that all of it took."""
+        """Run once after a warm-up run; returns the events and the run's microseconds."""
         before = self._steps()
         self._call()
         self._calls.clear()
@@ -120,12 +137,12 @@ class Tracer:
 
 
 def _timed(call: _Call, times_ns: tuple[int, int] | None) -> _Call:
-    """`call` with start and end of what a device did of it."""
+    """Copy `call` with the start and end of its work on a device."""
     return call if times_ns is None else replace(call, start_ns=times_ns[0], end_ns=times_ns[1])
 
 
 def _do_not_wait() -> None:
-    """Devices go on while the host does."""
+    """Let devices work while the host continues."""
 
 
 def subgraph_times(
@@ -144,7 +161,7 @@ def subgraph_times(
 
 
 def _recorder(calls: list[_Call], synchronise: Callable[[], None]) -> Callable[..., None]:
-    """Make an instrument of the virtual machine that appends to `calls`; devices finish each before the next."""
+    """Instrument of the virtual machine that appends each call to `calls`."""
     started: list[int] = []
 
     def instrument(_function: Any, name: str, before: bool, _result: Any, *args: Any) -> None:
@@ -164,7 +181,7 @@ def _recorder(calls: list[_Call], synchronise: Callable[[], None]) -> Callable[.
 
 
 def _labels(calls: Sequence[_Call], known: Sequence[Sequence[str]]) -> list[str]:
-    """What each call computes, by the order in which `main` makes them; passes may have dropped some."""
+    """Label of each call, found by the order of `main`'s calls; passes may have removed some."""
     labels, position = [], 0
     for call in calls:
         names = [function for function, _ in known[position:]]
@@ -179,7 +196,7 @@ def _labels(calls: Sequence[_Call], known: Sequence[Sequence[str]]) -> list[str]
 
 def _kernel_event(model: Traceable, call: _Call, label: str, run: int, origin_ns: int) -> Event:
     is_transform = "_to_" in label
-    # A variable's name has no dot, as layouts with a storage have.
+    # Labels are names of variables, which have "_" for the dot of layouts with a storage type.
     name = label.replace("_to_", ">").replace("_", ".") if is_transform else label
     return Event(
         name=name or call.function,
@@ -215,7 +232,7 @@ def _unit(model: Traceable, subgraph: str) -> str:
 
 
 def _partitions(model: Traceable) -> dict[str, tvm_ffi.Module]:
-    """The partitions that can tell of their steps, by symbol."""
+    """Partitions that report the times of their steps, by symbol."""
     found = {}
     for module in model.modules():
         if module.kind.startswith(_KIND_PREFIX):
@@ -227,7 +244,7 @@ def _partitions(model: Traceable) -> dict[str, tvm_ffi.Module]:
 
 
 def _steps(model: Traceable, module: tvm_ffi.Module, symbol: str) -> list[dict[str, Any]]:
-    """Of the primitives for the model's number of threads."""
+    """Step times of a partition's primitives for the model's number of threads."""
     return json.loads(model.own_threads.run(module[f"{symbol}.steps"]))
 
 

@@ -1,7 +1,7 @@
-"""One run of a compiled model with a limit of time: it is stopped between two calls, or given up amid one.
+"""One run of a compiled model with a time limit.
 
-Compiled code cannot be interrupted. The virtual machine asks an instrument around each call that it makes, which raises
-once the time is up. A call that goes on beyond that is left to a thread of its own.
+Compiled code cannot be interrupted. The virtual machine calls an instrument around each of its
+calls, which raises after the limit. A call that continues beyond that is abandoned in its thread.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from layoutsel.runtime.compiled import CompiledModel
 from tvm_passes.errors import LayoutselError
 
 GRACE_S = 60.0
-"""Seconds that one call may go on beyond the limit of the run."""
+"""Longest wait for a call that exceeds the run's limit, seconds."""
 _BUILTIN = "vm.builtin."
+"""Start of the names of the virtual machine's own functions."""
 
 
 class TooSlow(LayoutselError):
-    """A run that was stopped, or given up, because its time was up.
+    """A run was stopped or abandoned after its time limit.
 
     Parameters
     ----------
     limit_s
-        Seconds that the run had.
+        Time limit of the run, seconds.
     at
-        The sub-graph, transform or function that it was at; empty where none is known.
+        Sub-graph, transform or function that ran at the limit; empty if unknown.
     goes_on
-        If True, that call goes on, in a thread that nobody waits for.
+        True if that call still runs in an abandoned thread.
     """
 
     def __init__(self, limit_s: float, at: str, *, goes_on: bool) -> None:
         where = f" at {at}" if at else ""
-        end = f"; it did not end {GRACE_S:g} s later, and goes on" if goes_on else ""
-        super().__init__(f"a run took longer than {limit_s:,.1f} s, and was{where} then{end}")
+        end = f"; it still runs {GRACE_S:g} s later" if goes_on else ""
+        super().__init__(f"a run took longer than {limit_s:,.1f} s{where}{end}")
         self.limit_s = limit_s
         self.at = at
         self.goes_on = goes_on
 
 
 class _Clock:
-    """An instrument of the virtual machine that ends the run after a deadline, and knows what it is at."""
+    """Instrument of the virtual machine that ends a run after a deadline and records its call."""
 
     def __init__(self, calls: Sequence[Sequence[str]], limit_s: float) -> None:
         self._calls = calls
@@ -72,12 +73,23 @@ class _Clock:
 def run_within(
     model: CompiledModel, inputs: Sequence[np.ndarray], limit_s: float, grace_s: float = GRACE_S
 ) -> float:
-    """Seconds of one run of `model` on checked `inputs`. The whole takes at most `limit_s` and `grace_s`.
+    """Run a model once within a time limit and return the seconds.
+
+    Parameters
+    ----------
+    model
+        Model to run.
+    inputs
+        Checked inputs.
+    limit_s
+        Time limit of the run, seconds.
+    grace_s
+        Further wait for a call that cannot be interrupted, seconds.
 
     Raises
     ------
     TooSlow
-        If the run takes longer than `limit_s`; names the call that it was at.
+        If the run exceeds `limit_s`; names the call at that time.
     """
     clock = _Clock(model.header.get("calls", ()), limit_s)
     call = model.instrumented_call(inputs, clock)
@@ -95,7 +107,7 @@ def run_within(
 
 
 class _Run:
-    """A call, and what came of it."""
+    """A call that stores its result or its error."""
 
     def __init__(self, call: Callable[[], float]) -> None:
         self._call = call

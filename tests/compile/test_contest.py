@@ -107,7 +107,7 @@ def test_a_call_that_does_not_end_is_given_up(session, toy):
     model = compiled(session, plan)
     toy["seconds"] = 4.0
     started = time.monotonic()
-    with pytest.raises(TooSlow, match="goes on") as caught:
+    with pytest.raises(TooSlow, match="it still runs") as caught:
         run_within(model, VALUES, 0.1, grace_s=0.2)
     assert caught.value.goes_on
     assert time.monotonic() - started < 4.0
@@ -127,7 +127,7 @@ def test_a_rival_slower_than_predicted_is_dropped_and_named(session, toy, caplog
     assert (
         "the rival plan 'slow' is dropped from the race: a run took longer than 0." in caplog.text
     )
-    assert "and was at toy.relu then" in caplog.text
+    assert " s at toy.relu" in caplog.text
     assert [contender.name for contender in contest.ranked()] == [CHOSEN]
     assert rival in contest.tried
 

@@ -130,7 +130,7 @@ class TestThreads:
         assert future.done()
         wait_for(lambda: not tasks() - before)
         assert not tasks() - before
-        with pytest.raises(LayoutselError, match="worker was closed"):
+        with pytest.raises(LayoutselError, match="the worker is closed"):
             worker.run("trunk", {"input.0": image()})
 
     def test_a_worker_that_nobody_holds_ends(self, compiled):
