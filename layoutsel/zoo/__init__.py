@@ -1,1 +1,1 @@
-"""Networks to try on: light models with random weights, published architectures, sweeps of single operators."""
+"""Networks for tests and training: light models, published architectures, operator sweeps."""

@@ -1,4 +1,4 @@
-"""The nine real networks inside the ``onnx`` package, with seeded random weights: no download."""
+"""Nine real networks from the ``onnx`` package, with seeded random weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from layoutsel.errors import InvalidModel
 from layoutsel.zoo.random_weights import random_weight
 
 PREFIX = "light:"
-"""What the name of a model of the zoo starts with, such as ``light:resnet50``."""
+"""Start of the names of these models, such as ``light:resnet50``."""
 _BATCH = "@"
-"""What the batch follows, where it is not 1: ``light:resnet50@8``."""
+"""Separator between a name and a batch size: ``light:resnet50@8``."""
 
 LIGHT_MODELS = (
     "bvlc_alexnet",
@@ -28,36 +28,36 @@ LIGHT_MODELS = (
     "vgg19",
     "zfnet512",
 )
-"""Names that :func:`light_model` takes."""
+"""Names of the models."""
 
 _FILES = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+"""Folder of the models' files."""
 _IR_VERSION = 8
+"""Version of ONNX's file format."""
 
 
 def light_model(name: str, seed: int = 0) -> ModelProto:
-    """Build a network of the zoo.
-
-    The weights are those of :func:`layoutsel.zoo.random_weights.random_weight`.
+    """Build a network with weights of :func:`layoutsel.zoo.random_weights.random_weight`.
 
     Parameters
     ----------
     name
-        One of :data:`LIGHT_MODELS`, with ``@`` and a batch behind it where that is not to be 1.
+        One of :data:`LIGHT_MODELS`, optionally followed by ``@`` and a batch size.
     seed
-        Of the weights; equal seeds give equal models.
+        Seed of the weights; equal seeds give equal models.
 
     Raises
     ------
     InvalidModel
-        If there is no such network, or the batch is no positive number.
+        If there is no network of that name, or the batch size is not a positive number.
     """
     name, has_batch, batch = name.partition(_BATCH)
     if name not in LIGHT_MODELS:
         raise InvalidModel(f"no model {PREFIX}{name}: choose one of {', '.join(LIGHT_MODELS)}")
     if has_batch and not (batch.isdecimal() and int(batch) > 0):
         raise InvalidModel(
-            f"model {PREFIX}{name}{_BATCH}{batch}: got batch {batch!r}; expected a positive number, such as "
-            f"{PREFIX}{name}{_BATCH}8"
+            f"model {PREFIX}{name}{_BATCH}{batch}: got batch {batch!r}; expected a positive "
+            f"number, such as {PREFIX}{name}{_BATCH}8"
         )
     source = onnx.load(_FILES / f"light_{name}.onnx")
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in source.graph.initializer}
@@ -79,7 +79,7 @@ def light_model(name: str, seed: int = 0) -> ModelProto:
 
 
 def set_batch(graph: onnx.GraphProto, batch: int) -> None:
-    """Give inputs and outputs another batch; reshapes that state one keep what comes in."""
+    """Change the batch size of inputs and outputs; reshapes to one of 1 keep their input's."""
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = batch
     targets = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
@@ -107,7 +107,7 @@ def _add_weights(
     placeholders: Mapping[str, tuple[int, ...]],
     seed: int,
 ) -> None:
-    """Write random weights where they stay: one of vgg19's takes 411 MB."""
+    """Append random weights one by one; vgg19 has one of 411 MB, which must not be copied."""
     rng = np.random.default_rng(seed)
     roles: dict[str, tuple[str, int]] = {}
     for node in graph.node:

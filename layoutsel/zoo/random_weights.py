@@ -1,4 +1,4 @@
-"""Seeded random weights with which activations neither vanish nor overflow."""
+"""Seeded random weights that let activations neither vanish nor overflow."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 HE_GAIN = 2.0
-"""What keeps the power of activations through a matrix and the ReLU behind it (He et al., 2015)."""
+"""Gain that preserves the power of activations through a matrix and a ReLU (He et al., 2015)."""
 
 _NEAR_ONE = {("BatchNormalization", 1), ("BatchNormalization", 4), ("LayerNormalization", 1)}
-"""Scales and variances: operator and position of the input."""
+"""Operators and input positions of scales and variances."""
 
 _FAN_IN: Mapping[str, Callable[[tuple[int, ...]], int]] = {
     "Conv": lambda shape: int(np.prod(shape[1:])),
@@ -18,7 +18,10 @@ _FAN_IN: Mapping[str, Callable[[tuple[int, ...]], int]] = {
     "Gemm": lambda shape: int(np.prod(shape[1:])),
     "MatMul": lambda shape: shape[0],
 }
-"""Summands of an output element; a transposed convolution's windows are side by side, a ``Gemm``'s matrix transposed."""
+"""Number of summands of an output element, by operator.
+
+Windows of a ``ConvTranspose`` do not overlap here, and the matrix of a ``Gemm`` is transposed.
+"""
 
 
 def random_weight(
@@ -28,10 +31,23 @@ def random_weight(
     shape: tuple[int, ...],
     gain: float = HE_GAIN,
 ) -> np.ndarray:
-    """Weights of `shape` for the input at `position` of an operator.
+    """Random weights for one input of an operator.
 
-    Matrices have a variance of `gain` over the fan-in, scales and variances of a normalisation lie in [0.8, 1.2],
-    all other weights have a standard deviation of 0.1.
+    Matrices have a variance of `gain` over the fan-in. Scales and variances of a normalisation
+    are in [0.8, 1.2]. All other weights have a standard deviation of 0.1.
+
+    Parameters
+    ----------
+    rng
+        Source of random numbers.
+    op_type
+        Name of the ONNX operator.
+    position
+        Position of the input.
+    shape
+        Dimensions of the weight.
+    gain
+        Gain of a matrix.
     """
     if (op_type, position) in _NEAR_ONE:
         return rng.uniform(0.8, 1.2, shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Published networks at full size, written node by node, with seeded random weights: no download, no PyTorch."""
+"""Published networks at full size with seeded random weights, without downloads or PyTorch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from layoutsel.zoo.architectures.unet import unet
 from layoutsel.zoo.architectures.yolo import yolo_tiny
 
 PREFIX = "arch:"
-"""What the name of such a model starts with, such as ``arch:mobilenet_v2``."""
+"""Start of the names of these models, such as ``arch:mobilenet_v2``."""
 
 ARCHITECTURES: Mapping[str, Callable[[NetworkBuilder], None]] = {
     "bert_base_6l": bert_base_6l,
@@ -36,7 +36,7 @@ ARCHITECTURES: Mapping[str, Callable[[NetworkBuilder], None]] = {
     "vit_small_16": vit_small_16,
     "yolo_tiny": yolo_tiny,
 }
-"""What writes the network of a name."""
+"""Function that builds each network, by name."""
 
 
 def architecture(name: str, seed: int = 0) -> ModelProto:
@@ -45,14 +45,14 @@ def architecture(name: str, seed: int = 0) -> ModelProto:
     Parameters
     ----------
     name
-        One of :data:`ARCHITECTURES`.
+        A key of :data:`ARCHITECTURES`.
     seed
-        Of the weights; equal seeds give equal models.
+        Seed of the weights; equal seeds give equal models.
 
     Raises
     ------
     InvalidModel
-        If there is no such network.
+        If there is no network of that name.
     """
     if name not in ARCHITECTURES:
         raise InvalidModel(f"no model {PREFIX}{name}: choose one of {', '.join(ARCHITECTURES)}")

@@ -1,4 +1,4 @@
-"""Writes an ONNX graph operator by operator; weights are made where they are read."""
+"""Builder of ONNX graphs, operator by operator, that creates random weights on use."""
 
 from __future__ import annotations
 
@@ -11,29 +11,41 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from layoutsel.zoo.random_weights import HE_GAIN, random_weight
 
 _OPSET = 17
+"""Version of ONNX's operators."""
 _IR_VERSION = 8
+"""Version of ONNX's file format."""
 
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor of the graph."""
+    """Reference to a tensor of the graph."""
 
     name: str
+    """Name of the tensor."""
     channels: int
-    """Extent of the axis along which the next layer contracts."""
+    """Extent of the axis that the next layer contracts."""
 
 
 Operand: TypeAlias = "TensorRef | tuple[int, ...] | np.ndarray | float | None"
-"""A tensor; the shape of a weight to make; a constant; a float32 scalar; nothing, where an input is optional."""
+"""A tensor, the shape of a new weight, a constant, a float32 scalar, or None for an absent optional
+input."""
 
 
 def ints(*values: int) -> np.ndarray:
-    """Constant that operators take for shapes and axes."""
+    """Integer constant, for shapes and axes."""
     return np.array(values, np.int64)
 
 
 class NetworkBuilder:
-    """A graph under construction."""
+    """An ONNX graph under construction.
+
+    Parameters
+    ----------
+    name
+        Name of the graph.
+    seed
+        Seed of the weights.
+    """
 
     def __init__(self, name: str, seed: int = 0) -> None:
         self._name = name
@@ -46,12 +58,12 @@ class NetworkBuilder:
     def input(
         self, name: str, shape: tuple[int, ...], elem_type: int = TensorProto.FLOAT
     ) -> TensorRef:
-        """Add an input, whose second axis holds the channels."""
+        """Add an input; its second axis holds the channels."""
         self._inputs.append(helper.make_tensor_value_info(name, elem_type, shape))
         return TensorRef(name, shape[1])
 
     def output(self, value: TensorRef, shape: tuple[int, ...]) -> None:
-        """Declare `value` a result."""
+        """Add `value` to the outputs, with its shape."""
         self._outputs.append(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
 
     def op(
@@ -62,20 +74,20 @@ class NetworkBuilder:
         gain: float = HE_GAIN,
         **attributes: Any,
     ) -> TensorRef:
-        """Add an operator.
+        """Add an operator and return its result.
 
         Parameters
         ----------
         op_type
-            Of ONNX.
-        operands
-            Its inputs.
+            Name of the ONNX operator.
+        *operands
+            Inputs of the operator.
         channels
-            Of the result; those of the first tensor among the inputs if None.
+            Channels of the result; those of the first tensor among the inputs if None.
         gain
-            Of a matrix to make: of :func:`layoutsel.zoo.random_weights.random_weight`.
-        attributes
-            Its attributes.
+            Gain of a new matrix; see :func:`layoutsel.zoo.random_weights.random_weight`.
+        **attributes
+            Attributes of the operator.
         """
         name = f"{op_type}_{len(self._nodes)}"
         inputs = [
@@ -88,17 +100,17 @@ class NetworkBuilder:
         return TensorRef(f"{name}_out", channels)
 
     def model(self) -> ModelProto:
-        """Finish the graph."""
+        """Make the ONNX model."""
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs)
         opsets = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
-        model.graph.initializer.extend(self._weights)  # each of ONNX's helpers would copy them
+        model.graph.initializer.extend(self._weights)  # ONNX's helpers would copy the weights
         return model
 
     def _operand(
         self, node: str, op_type: str, position: int, operand: Operand, gain: float
     ) -> str:
-        """Name of the tensor that an input reads."""
+        """Name of an operand's tensor; new weights and constants become initializers."""
         if operand is None:
             return ""
         if isinstance(operand, TensorRef):

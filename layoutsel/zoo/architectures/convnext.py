@@ -6,6 +6,7 @@ from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 from layoutsel.zoo.architectures.layers import IMAGE, classify, conv, layer_norm, mlp
 
 _STAGES = ((96, 3), (192, 3), (384, 9), (768, 3))
+"""Channels and number of blocks of each stage."""
 
 
 def convnext_tiny(g: NetworkBuilder) -> None:
@@ -23,7 +24,7 @@ def convnext_tiny(g: NetworkBuilder) -> None:
 
 
 def _block(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Filter each channel, then mix the channels of each pixel."""
+    """Depthwise convolution, then an MLP over the channels of each pixel, with a residual."""
     y = conv(g, x, x.channels, 7, groups=x.channels, gain=1)
     y = layer_norm(g, g.op("Transpose", y, perm=[0, 2, 3, 1]))
     y = g.op("Transpose", mlp(g, y, 4 * x.channels), perm=[0, 3, 1, 2])
@@ -31,6 +32,6 @@ def _block(g: NetworkBuilder, x: TensorRef) -> TensorRef:
 
 
 def _norm(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Normalise along the channels of an image."""
+    """Layer normalisation over the channels of an image."""
     y = layer_norm(g, g.op("Transpose", x, perm=[0, 2, 3, 1]))
     return g.op("Transpose", y, perm=[0, 3, 1, 2])

@@ -22,7 +22,7 @@ from layoutsel.zoo.architectures.layers import (
     squeeze_excite,
 )
 
-# Expansion, channels, blocks, stride of the first (Sandler et al., 2018, table 2).
+# Expansion, channels, blocks, stride of the first block (Sandler et al., 2018, table 2).
 _MOBILENET_V2 = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -32,7 +32,8 @@ _MOBILENET_V2 = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# Kernel, expanded channels, channels, squeezed channels, activation, stride (Howard et al., 2019, table 1).
+# Kernel, expanded channels, channels, squeezed channels, activation, stride
+# (Howard et al., 2019, table 1).
 _MOBILENET_V3_LARGE = (
     (3, 16, 16, 0, relu, 1),
     (3, 64, 24, 0, relu, 2),
@@ -50,7 +51,7 @@ _MOBILENET_V3_LARGE = (
     (5, 960, 160, 240, hard_swish, 1),
     (5, 960, 160, 240, hard_swish, 1),
 )
-# Expansion, kernel, channels, blocks, stride of the first (Tan and Le, 2019, table 1).
+# Expansion, kernel, channels, blocks, stride of the first block (Tan and Le, 2019, table 1).
 _EFFICIENTNET_B0 = (
     (1, 3, 16, 1, 1),
     (6, 3, 24, 2, 2),
@@ -64,19 +65,27 @@ _EFFICIENTNET_B0 = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Widen by a 1x1 convolution, filter each channel, project to fewer channels."""
+    """Block of a widening 1x1, a depthwise and a narrowing 1x1 convolution."""
 
     expanded: int
+    """Channels of the depthwise convolution."""
     channels: int
+    """Channels of the result."""
     act: Layer
+    """Activation after the first two convolutions."""
     kernel: int = 3
+    """Size of the depthwise kernel."""
     stride: int = 1
+    """Stride of the depthwise convolution."""
     squeezed: int = 0
-    """Channels inside the squeeze-and-excitation; 0 where there is none."""
+    """Channels inside the squeeze-and-excitation; 0 for a block without one."""
     squeeze_act: Layer = relu
+    """Activation inside the squeeze-and-excitation."""
     gate: Layer = sigmoid
+    """Gate of the squeeze-and-excitation."""
 
     def add(self, g: NetworkBuilder, x: TensorRef) -> TensorRef:
+        """Add the block to a network; equal shapes get a residual connection."""
         y, width = x, self.expanded
         if width != x.channels:
             y = conv_norm(g, y, width, act=self.act)

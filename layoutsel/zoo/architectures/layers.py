@@ -1,4 +1,4 @@
-"""Layers that several architectures share, spelled as PyTorch's exporter spells them."""
+"""Layers of several architectures, in the operators that PyTorch's exporter writes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 from layoutsel.zoo.random_weights import HE_GAIN
 
 Layer: TypeAlias = Callable[[NetworkBuilder, TensorRef], TensorRef]
+"""Function that adds a layer to a network and returns the result."""
 
 IMAGE = (1, 3, 224, 224)
+"""Shape of the input images, NCHW."""
 CLASSES = 1000
+"""Number of classes."""
 _PATCH = 16
+"""Side of a patch, pixels."""
 
 
 def relu(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Rectify."""
+    """``max(x, 0)``."""
     return g.op("Relu", x)
 
 
 def relu6(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Clip to [0, 6]."""
+    """``min(max(x, 0), 6)``."""
     return g.op("Clip", x, 0.0, 6.0)
 
 
 def sigmoid(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Logistic function."""
+    """``1 / (1 + exp(-x))``."""
     return g.op("Sigmoid", x)
 
 
 def hard_sigmoid(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Its piecewise linear approximation."""
+    """``max(0, min(1, x / 6 + 1/2))``."""
     return g.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
 
 
@@ -53,9 +57,15 @@ def gelu(g: NetworkBuilder, x: TensorRef) -> TensorRef:
 
 
 _LINEAR_GAIN = 0.5
-"""Of a convolution that no activation follows: it ends a residual branch, which adds less than it is added to."""
+"""Gain of a convolution at the end of a residual branch, which has no activation.
+
+It keeps the branch smaller than the tensor that the branch is added to.
+"""
 SQUEEZED_GAIN = 4.0
-"""Of such a convolution behind a squeeze-and-excitation: gates around a half leave a quarter of the power."""
+"""Gain of such a convolution after a squeeze-and-excitation.
+
+Gates of about one half leave a quarter of the power.
+"""
 
 
 def conv(
@@ -69,7 +79,7 @@ def conv(
     bias: bool = True,
     gain: float = HE_GAIN,
 ) -> TensorRef:
-    """Convolve so that the extent shrinks by `stride` exactly: padded where windows overlap."""
+    """Convolution that divides the image side by `stride`; overlapping windows are padded."""
     weight = (channels, x.channels // groups, size, size)
     pad = 0 if size == stride else (size - 1) // 2
     return g.op(
@@ -89,7 +99,7 @@ def conv_norm(
     act: Layer | None = None,
     gain: float | None = None,
 ) -> TensorRef:
-    """Convolution, batch normalisation, activation."""
+    """Convolution, batch normalisation and activation."""
     gain = gain or (HE_GAIN if act else _LINEAR_GAIN)
     y = conv(g, x, channels, size, stride, groups, bias=False, gain=gain)
     y = g.op("BatchNormalization", y, *[(channels,)] * 4, epsilon=1e-5)
@@ -99,45 +109,45 @@ def conv_norm(
 def squeeze_excite(
     g: NetworkBuilder, x: TensorRef, width: int, act: Layer = relu, gate: Layer = sigmoid
 ) -> TensorRef:
-    """Scale channels by a gate that depends on their means (Hu et al., 2018)."""
+    """Scaling of channels by a gate of their means (Hu et al., 2018)."""
     squeezed = act(g, conv(g, g.op("GlobalAveragePool", x), width))
     return g.op("Mul", x, gate(g, conv(g, squeezed, x.channels)))
 
 
 def layer_norm(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Normalise along the last axis."""
+    """Normalisation over the last axis."""
     return g.op("LayerNormalization", x, *[(x.channels,)] * 2, axis=-1, epsilon=1e-6)
 
 
 def linear(g: NetworkBuilder, x: TensorRef, channels: int, gain: float = 1.0) -> TensorRef:
-    """Multiply the last axis of a tensor of more than two axes by a matrix."""
+    """Linear layer over the last axis of a tensor of three or more axes."""
     y = g.op("MatMul", x, (x.channels, channels), channels=channels, gain=gain)
     return g.op("Add", y, (channels,))
 
 
 def mlp(g: NetworkBuilder, x: TensorRef, hidden: int) -> TensorRef:
-    """Two matrices with GELU between."""
+    """Two linear layers with GELU between them."""
     return linear(g, gelu(g, linear(g, x, hidden)), x.channels)
 
 
 def patches(g: NetworkBuilder, image: TensorRef, width: int) -> tuple[TensorRef, int]:
-    """Embed patches of 16x16 pixels; result: a tensor (1, count, `width`), and the count."""
+    """Embed patches of 16x16 pixels; returns a tensor (1, count, `width`) and the count."""
     count = (IMAGE[2] // _PATCH) * (IMAGE[3] // _PATCH)
     y = conv(g, image, width, _PATCH, _PATCH, gain=1)
     return g.op("Transpose", g.op("Reshape", y, ints(1, width, count)), perm=[0, 2, 1]), count
 
 
 def fully_connected(g: NetworkBuilder, x: TensorRef, channels: int, gain: float = 1.0) -> TensorRef:
-    """Multiply a row of features by a matrix."""
+    """Linear layer over a row of features."""
     weight = (channels, x.channels)
     return g.op("Gemm", x, weight, (channels,), channels=channels, gain=gain, transB=1)
 
 
 def classify(g: NetworkBuilder, features: TensorRef) -> None:
-    """End a network with the scores of its classes, read off a row of features."""
+    """Add the output: scores of the classes, from a row of features."""
     g.output(fully_connected(g, features, CLASSES), (1, CLASSES))
 
 
 def pooled(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Average every channel to a row of features."""
+    """Average of each channel, as a row of features."""
     return g.op("Flatten", g.op("GlobalAveragePool", x), axis=1)

@@ -6,6 +6,7 @@ from layoutsel.zoo.architectures.builder import NetworkBuilder
 from layoutsel.zoo.architectures.layers import IMAGE, classify, layer_norm, mlp, patches
 
 _WIDTH, _LAYERS = 512, 8
+"""Features of a token, and number of layers."""
 
 
 def mixer_s16(g: NetworkBuilder) -> None:

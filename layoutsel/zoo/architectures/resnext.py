@@ -15,7 +15,7 @@ from layoutsel.zoo.architectures.layers import (
 
 
 def resnext50_32x4d(g: NetworkBuilder) -> None:
-    """ResNeXt-50 of 32 groups (Xie et al., 2017)."""
+    """ResNeXt-50 with 32 groups (Xie et al., 2017)."""
     x = conv_norm(g, g.input("image", IMAGE), 64, 7, 2, act=relu)
     x = g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     for stage, count in enumerate((3, 4, 6, 3)):
@@ -26,7 +26,7 @@ def resnext50_32x4d(g: NetworkBuilder) -> None:
 
 
 def regnet_y(g: NetworkBuilder) -> None:
-    """RegNetY of 800 million multiply-adds (Radosavovic et al., 2020)."""
+    """RegNetY with 800 million multiply-adds (Radosavovic et al., 2020)."""
     x = conv_norm(g, g.input("image", IMAGE), 32, 3, 2, act=relu)
     for width, count in ((64, 1), (144, 3), (320, 8), (784, 2)):
         for index in range(count):
@@ -45,7 +45,10 @@ def _bottleneck(
     groups: int,
     squeezed: int = 0,
 ) -> TensorRef:
-    """Add to `x`, projected where its shape changes, a 1x1, a grouped 3x3 and a 1x1 convolution."""
+    """Bottleneck of 1x1, grouped 3x3 and 1x1 convolutions, with a residual.
+
+    The residual is projected if its shape changes.
+    """
     y = conv_norm(g, x, width, act=relu)
     y = conv_norm(g, y, width, 3, stride, groups, act=relu)
     if squeezed:

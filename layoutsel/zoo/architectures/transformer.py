@@ -11,15 +11,19 @@ from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 from layoutsel.zoo.architectures.layers import IMAGE, classify, layer_norm, linear, mlp, patches
 
 _HEAD_WIDTH = 64
+"""Features of one attention head."""
 _VIT_WIDTH, _VIT_LAYERS = 384, 12
+"""Features of a token and number of layers of ViT."""
 _BERT_WIDTH, _BERT_LAYERS = 768, 6
+"""Features of a token and number of layers of BERT."""
 _VOCABULARY, _TOKENS = 30522, 128
+"""Size of the vocabulary and number of tokens of BERT."""
 _MASKED = -10000.0
-"""Added to the score of a masked token."""
+"""Value that is added to the score of a masked token."""
 
 
 def vit_small_16(g: NetworkBuilder) -> None:
-    """Vision transformer of small width (Dosovitskiy et al., 2021; Touvron et al., 2021)."""
+    """ViT-S/16 (Dosovitskiy et al., 2021; Touvron et al., 2021)."""
     width = _VIT_WIDTH
     x, count = patches(g, g.input("image", IMAGE), width)
     tokens = 1 + count
@@ -33,7 +37,7 @@ def vit_small_16(g: NetworkBuilder) -> None:
 
 
 def bert_base_6l(g: NetworkBuilder) -> None:
-    """The first six layers of BERT-base (Devlin et al., 2019), without the pooler, for 128 tokens."""
+    """First six layers of BERT-base without the pooler, for 128 tokens (Devlin et al., 2019)."""
     ids, mask, types = (
         g.input(name, (1, _TOKENS), TensorProto.INT64)
         for name in ("input_ids", "attention_mask", "token_type_ids")
@@ -54,14 +58,14 @@ def _embedded(g: NetworkBuilder, ids: TensorRef, rows: int) -> TensorRef:
 
 
 def _penalty(g: NetworkBuilder, mask: TensorRef) -> TensorRef:
-    """What is added to the scores; `mask` is one for each token to attend to."""
+    """Value to add to attention scores; `mask` is 1 for tokens to attend to, 0 for others."""
     rows = g.op("Unsqueeze", mask, ints(1, 2))
     masked = g.op("Sub", 1.0, g.op("Cast", rows, to=TensorProto.FLOAT))
     return g.op("Mul", masked, _MASKED)
 
 
 def _joint_heads(g: NetworkBuilder, x: TensorRef, tokens: int) -> list[TensorRef]:
-    """Queries, keys and values by one matrix, each (1, heads, tokens, width of a head)."""
+    """Queries, keys and values from one matrix, each (1, heads, tokens, features of a head)."""
     shape = ints(1, tokens, 3, x.channels // _HEAD_WIDTH, _HEAD_WIDTH)
     y = g.op("Reshape", linear(g, x, 3 * x.channels), shape, channels=x.channels)
     y = g.op("Transpose", y, perm=[2, 0, 3, 1, 4])
@@ -69,7 +73,7 @@ def _joint_heads(g: NetworkBuilder, x: TensorRef, tokens: int) -> list[TensorRef
 
 
 def _separate_heads(g: NetworkBuilder, x: TensorRef, tokens: int) -> list[TensorRef]:
-    """Queries, keys and values by a matrix each, as of :func:`_joint_heads`."""
+    """Queries, keys and values from three matrices, as in :func:`_joint_heads`."""
     shape = ints(1, tokens, x.channels // _HEAD_WIDTH, _HEAD_WIDTH)
     split = [g.op("Reshape", linear(g, x, x.channels), shape) for _ in range(3)]
     return [g.op("Transpose", y, perm=[0, 2, 1, 3]) for y in split]
@@ -82,7 +86,7 @@ def _attend(
     width: int,
     penalty: TensorRef | None = None,
 ) -> TensorRef:
-    """Attention of all heads; result: (1, `tokens`, `width`)."""
+    """Attention of all heads; returns (1, `tokens`, `width`)."""
     query, key, value = heads
     scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))
     scores = g.op("Div", scores, math.sqrt(_HEAD_WIDTH))

@@ -1,4 +1,4 @@
-"""U-Net."""
+"""U-Net, a network for image segmentation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 from layoutsel.zoo.architectures.layers import conv, conv_norm, relu, sigmoid
 
 _SIDE = 256
+"""Side of the image, pixels."""
 _WIDTHS = (32, 64, 128, 256, 512)
+"""Channels of each level."""
 
 
 def unet(g: NetworkBuilder) -> None:
-    """U-Net of five levels for one class (Ronneberger et al., 2015; Buda et al., 2019)."""
+    """U-Net with five levels and one class (Ronneberger et al., 2015; Buda et al., 2019)."""
     x = g.input("image", (1, 3, _SIDE, _SIDE))
     skips = []
     for width in _WIDTHS[:-1]:
@@ -27,7 +29,7 @@ def _double_conv(g: NetworkBuilder, x: TensorRef, channels: int) -> TensorRef:
 
 
 def _joined(g: NetworkBuilder, x: TensorRef, skip: TensorRef) -> TensorRef:
-    """Double the extent of `x` and set it beside `skip`."""
+    """Up-sample `x` to twice its side and concatenate it with `skip`."""
     width = skip.channels
     up = g.op(
         "ConvTranspose", x, (x.channels, width, 2, 2), (width,), channels=width, gain=1,

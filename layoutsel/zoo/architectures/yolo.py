@@ -1,4 +1,4 @@
-"""A one-stage detector: CSP backbone, pyramid with nearest-neighbour upsampling, heads of three anchors."""
+"""A one-stage detector: CSP backbone, feature pyramid, three heads with three anchors each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef, ints
 from layoutsel.zoo.architectures.layers import conv, conv_norm, sigmoid, silu
 
 _SIDE = 320
+"""Side of the image, pixels."""
 _ANCHORS = 3
+"""Number of anchors per pixel."""
 _FIELDS = 85
-"""Of a prediction: box, objectness, 80 classes."""
+"""Values of a prediction: box, objectness and 80 classes."""
 _DOWN = 2
+"""Stride of the convolutions between two levels."""
 
 
 def yolo_tiny(g: NetworkBuilder) -> None:
@@ -39,7 +42,7 @@ def yolo_tiny(g: NetworkBuilder) -> None:
 def _csp(
     g: NetworkBuilder, x: TensorRef, channels: int, count: int = 1, *, shortcut: bool = True
 ) -> TensorRef:
-    """Send half of the channels through `count` bottlenecks (Wang et al., 2020)."""
+    """Cross-stage partial block, half of it through bottlenecks (Wang et al., 2020)."""
     half = channels // 2
     deep = conv_norm(g, x, half, act=silu)
     for _ in range(count):
@@ -49,7 +52,7 @@ def _csp(
 
 
 def _pyramid_pooling(g: NetworkBuilder, x: TensorRef) -> TensorRef:
-    """Join maxima over windows of 5, 9 and 13."""
+    """Concatenation of maxima over windows of 5, 9 and 13 pixels."""
     pools = [conv_norm(g, x, x.channels // 2, act=silu)]
     for _ in range(3):
         pools.append(g.op("MaxPool", pools[-1], kernel_shape=[5, 5], strides=[1, 1], pads=[2] * 4))
@@ -69,7 +72,7 @@ def _upsampled(g: NetworkBuilder, x: TensorRef) -> TensorRef:
 
 
 def _head(g: NetworkBuilder, x: TensorRef, side: int) -> TensorRef:
-    """Predictions of each pixel and anchor, one per row."""
+    """Predictions for each anchor and pixel, one per row."""
     y = conv(g, x, _ANCHORS * _FIELDS, gain=1)
     y = g.op("Reshape", y, ints(1, _ANCHORS, _FIELDS, side, side))
     y = sigmoid(g, g.op("Transpose", y, perm=[0, 1, 3, 4, 2]))

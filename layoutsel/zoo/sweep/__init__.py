@@ -1,7 +1,7 @@
-"""Sub-graphs with shapes drawn from the space that real networks use: what a cost model learns from beside networks.
+"""Random sub-graphs with the shapes of real networks, as training data for cost models.
 
-A sweep is an ordinary module, of many sub-graphs that have nothing to do with each other, so that it is imported,
-partitioned and measured like any model. Equal seeds give equal sweeps.
+A sweep is an ordinary module of many independent sub-graphs. It is imported, partitioned and
+measured like any model. Equal seeds give equal sweeps.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from layoutsel.zoo.sweep import images, products, tokens
 from layoutsel.zoo.sweep.draw import Draw, Drawn
 
 Kind = Callable[[Draw], Drawn]
+"""Function that draws a sub-graph of one kind."""
 
 KINDS: tuple[tuple[float, Kind], ...] = (
     (0.26, products.convolution),
@@ -47,11 +48,11 @@ KINDS: tuple[tuple[float, Kind], ...] = (
     (0.01, tokens.taking),
     (0.01, tokens.class_token),
 )
-"""How often each kind is drawn."""
+"""Share and drawing function of each kind of sub-graph."""
 
 
 def usual(draw: Draw, kind: Kind) -> Drawn:
-    """Draw until it is neither tiny nor huge."""
+    """Draw a sub-graph of a kind, again until it is neither tiny nor huge."""
     while not (one := kind(draw)).is_usual:
         pass
     return one
@@ -60,7 +61,17 @@ def usual(draw: Draw, kind: Kind) -> Drawn:
 def sweep_module(
     count: int, seed: int = 0, kinds: tuple[tuple[float, Kind], ...] = KINDS
 ) -> tvm.IRModule:
-    """Make a module of `count` independent sub-graphs."""
+    """Make a module of `count` independent sub-graphs.
+
+    Parameters
+    ----------
+    count
+        Number of sub-graphs.
+    seed
+        Seed of the shapes and weights.
+    kinds
+        Share and drawing function of each kind.
+    """
     draw = Draw(seed)
     shares = np.array([share for share, _ in kinds])
     chosen = draw.rng.choice(len(kinds), size=count, p=shares / shares.sum())

@@ -1,4 +1,4 @@
-"""What the kinds of sub-graphs are drawn with: extents that real networks use, constants, tails."""
+"""Random shapes, constants and tails of sub-graphs, as in real networks."""
 
 from __future__ import annotations
 
@@ -16,54 +16,69 @@ _CHANNELS = (
     *(16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 120, 128, 144, 160, 192, 224, 240, 256, 288, 320),
     *(384, 448, 480, 512, 576, 640, 672, 768, 832, 960, 1024, 1152, 1280, 1536, 2048),
 )
+"""Numbers of channels."""
 SIDES = (
     *(7, 8, 10, 13, 14, 14, 16, 17, 20, 24, 26, 27, 28, 28, 32, 35, 40, 48, 52, 56, 56, 64, 80),
     *(104, 112, 128, 160, 224),
 )
+"""Sides of feature maps, pixels."""
 TOKENS = (16, 49, 50, 64, 128, 128, 196, 197, 256, 384)
+"""Numbers of tokens."""
 HEADS = (3, 6, 8, 12)
+"""Numbers of attention heads."""
 FLOPS = (1e5, 2.5e9)
+"""Smallest and largest number of floating-point operations of a product."""
 WIDTH = (600, 32_000)
-"""Channels times side: networks have many channels where images are small."""
+"""Smallest and largest product of channels and side; small images have many channels."""
 MOST_BYTES = 24 << 20
-"""Of the weights, and of each input; concatenating and up-sampling give several times that."""
+"""Largest size of the weights and of each input; results may be several times as large."""
 
 Emit = Callable[[relax.BlockBuilder, Sequence[Expr]], Expr]
-"""Emits operators over the inputs; returns the result."""
+"""Function that emits operators over the inputs and returns the result."""
 Operator = Callable[..., Expr]
+"""Relax operator."""
 _Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One sub-graph."""
+    """One random sub-graph."""
 
     inputs: tuple[tuple[int, ...], ...]
+    """Shapes of the inputs."""
     emit: Emit
+    """Function that emits the operators."""
     weight_bytes: int = 0
+    """Size of the weights, bytes."""
     flops: float = FLOPS[0]
-    """Of products and convolutions; others do as they are."""
+    """Floating-point operations of a product; other sub-graphs keep the minimum."""
 
     @property
     def is_usual(self) -> bool:
-        """True if it is neither tiny nor huge."""
+        """True if the sub-graph is neither tiny nor huge."""
         largest = max(4 * prod(shape) for shape in self.inputs)
         return FLOPS[0] <= self.flops <= FLOPS[1] and max(largest, self.weight_bytes) <= MOST_BYTES
 
 
 def apply(operator: Operator, *arguments: object, **options: object) -> Emit:
-    """One operator over all inputs."""
+    """Function that emits one operator over all inputs."""
     return lambda b, values: b.emit(operator(*values, *arguments, **options))
 
 
 class Draw:
-    """Draws extents and constants; one per generator state."""
+    """Source of random shapes, choices and constants.
+
+    Parameters
+    ----------
+    seed
+        Seed of the generator.
+    """
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
     def pick(self, choices: Sequence[_Choice]) -> _Choice:
-        """One of them, all equally often."""
+        """Draw one of `choices` with equal probability."""
         return choices[int(self.rng.integers(len(choices)))]
 
     def often(self, share: float) -> bool:
@@ -71,7 +86,7 @@ class Draw:
         return bool(self.rng.random() < share)
 
     def channels(self, most: int = 2048) -> int:
-        """What networks use, or any multiple of eight."""
+        """Number of channels of a network, or any multiple of eight."""
         if self.often(0.7):
             return self.pick([c for c in _CHANNELS if c <= most])
         return 8 * round(float(np.exp(self.rng.uniform(0, np.log(most / 8)))))
@@ -85,15 +100,15 @@ class Draw:
                 return shape
 
     def constant(self, *shape: int) -> Expr:
-        """Random weights."""
+        """Constant of random weights."""
         return relax.const(self.rng.standard_normal(shape, dtype=np.float32) * np.float32(0.1))
 
     def per_channel(self, shape: Sequence[int]) -> Expr:
-        """Weights that a feature map's channels, or tokens' features, are scaled or shifted by."""
+        """Weights to scale or shift the channels of a feature map, or the features of tokens."""
         return self.constant(*((1, shape[1], 1, 1) if len(shape) == 4 else (shape[-1],)))
 
     def tail(self, shape: tuple[int, ...]) -> tuple[Emit, int]:
-        """What follows a product of `shape`, and how many further inputs of that shape it reads."""
+        """Operators after a product of `shape`, and their number of further inputs."""
         bias = self.per_channel(shape)
         weights = np.array([weight for weight, _, _ in _TAILS])
         chosen = int(self.rng.choice(len(_TAILS), p=weights / weights.sum()))
@@ -106,19 +121,19 @@ class Draw:
 
 
 def hard_sigmoid(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
-    """As ONNX's operator is imported."""
+    """Hard sigmoid as ONNX's operator is imported."""
     sixth, half = relax.const(1 / 6, "float32"), relax.const(0.5, "float32")
     line = b.emit(relax.op.add(b.emit(relax.op.multiply(values[0], sixth)), half))
     return b.emit(relax.op.clip(line, 0.0, 1.0))
 
 
 def hard_swish(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
-    """As ONNX's operator is imported."""
+    """Hard swish as ONNX's operator is imported."""
     return b.emit(relax.op.multiply(values[0], hard_sigmoid(b, values)))
 
 
 def hard_swish_of_six(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
-    """As exporters write it that lack the operator."""
+    """Hard swish as written by exporters that lack the operator."""
     shifted = b.emit(relax.op.add(values[0], relax.const(3.0, "float32")))
     gate = b.emit(
         relax.op.multiply(b.emit(relax.op.clip(shifted, 0, 6)), relax.const(1 / 6, "float32"))
@@ -127,10 +142,12 @@ def hard_swish_of_six(b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
 
 
 def _bare(_b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
+    """No bias and no activation."""
     return values[0]
 
 
 def _biased(_b: relax.BlockBuilder, values: Sequence[Expr]) -> Expr:
+    """Bias without an activation."""
     return values[0]
 
 
@@ -155,4 +172,4 @@ _TAILS: tuple[tuple[float, Emit, int], ...] = (
     (0.09, _residual_relu, 1),
     (0.02, _silu_residual, 1),
 )
-"""How often, what follows the bias, and how many further inputs it reads."""
+"""Share, operators after the bias, and number of further inputs."""

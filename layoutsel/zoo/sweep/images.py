@@ -1,4 +1,4 @@
-"""What networks do to feature maps beside convolving them."""
+"""Random operators on feature maps, other than convolutions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _RESIZES = (
     ("linear", "half_pixel"),
     ("linear", "align_corners"),
 )
-"""Methods, and how positions map, as networks have them."""
+"""Methods and coordinate transformations of resizing, as in real networks."""
 
 
 def pooling(draw: Draw) -> Drawn:
-    """Small windows."""
+    """Pooling over small windows."""
     size, stride = draw.pick((2, 3, 3)), draw.pick((1, 2, 2))
     pool = relax.op.nn.max_pool2d if draw.often(0.6) else relax.op.nn.avg_pool2d
     padding, ceil = draw.pick((0, 1)) if size == 3 else 0, draw.often(0.3)
@@ -28,12 +28,12 @@ def pooling(draw: Draw) -> Drawn:
 
 
 def global_pooling(draw: Draw) -> Drawn:
-    """Down to one pixel."""
+    """Average over all pixels."""
     return Drawn((draw.image(2048),), apply(relax.op.mean, [2, 3], keepdims=True))
 
 
 def upsampling(draw: Draw) -> Drawn:
-    """To twice the height and width."""
+    """Resizing to twice the height and width."""
     n, c, h, w = draw.image(512)
     method, positions = draw.pick(_RESIZES)
     twice = apply(
@@ -48,7 +48,7 @@ def upsampling(draw: Draw) -> Drawn:
 
 
 def elementwise(draw: Draw) -> Drawn:
-    """One operator or two over all elements of images, tokens, or a vector of channels."""
+    """One or two elementwise operators on images, tokens or a vector of channels."""
     op = relax.op
     shape: tuple[int, ...] = draw.image()
     if draw.often(0.25):
@@ -72,7 +72,7 @@ def elementwise(draw: Draw) -> Drawn:
 
 
 def scaling(draw: Draw) -> Drawn:
-    """By weights of each channel: a normalization that no convolution takes in, alone or before an activation."""
+    """Normalisation by channel that no convolution absorbs, alone or before an activation."""
     shape = draw.image()
     return Drawn((shape,), _normalized(draw, shape))
 
@@ -91,7 +91,7 @@ def _normalized(draw: Draw, shape: Sequence[int]) -> Emit:
 
 
 def scaled_residual(draw: Draw) -> Drawn:
-    """As in ConvNeXt: one branch is scaled by channel, the other added."""
+    """Residual with a branch scaled by channel, as in ConvNeXt."""
     shape = draw.image()
     scale = draw.per_channel(shape)
     op = relax.op
@@ -101,13 +101,13 @@ def scaled_residual(draw: Draw) -> Drawn:
 
 
 def gating(draw: Draw) -> Drawn:
-    """The end of squeeze-and-excitation: each channel times its gate."""
+    """Multiplication of channels by their gates, the end of squeeze-and-excitation."""
     shape = draw.image(1280)
     return Drawn((shape, (*shape[:2], 1, 1)), apply(relax.op.multiply))
 
 
 def response_normalization(draw: Draw) -> Drawn:
-    """Local, over neighbouring channels, as ONNX's operator is imported."""
+    """Local response normalisation over channels, as ONNX's operator is imported."""
     op, size = relax.op, draw.pick((3, 5, 5))
     alpha, bias, beta = (relax.const(value, "float32") for value in (1e-4, 1.0, 0.75))
 
@@ -125,7 +125,7 @@ def response_normalization(draw: Draw) -> Drawn:
 
 
 def concat(draw: Draw) -> Drawn:
-    """Of branches, or of all that came before and a little more; perhaps with an activation."""
+    """Concatenation of branches or of a dense block, perhaps with an activation."""
     first = draw.image(896)
     if draw.often(0.4):
         others = [draw.pick((12, 24, 32, 32, 32, 48))]
@@ -142,7 +142,7 @@ def concat(draw: Draw) -> Drawn:
 
 
 def shuffle(draw: Draw) -> Drawn:
-    """Of channels, between groups."""
+    """Shuffling of channels between groups."""
     n, c, h, w = draw.image()
     groups = draw.pick((2, 3, 4, 8))
     c = groups * max(c // groups, 2)
@@ -157,7 +157,7 @@ def shuffle(draw: Draw) -> Drawn:
 
 
 def reshaping(draw: Draw) -> Drawn:
-    """That moves nothing where the layout is plain."""
+    """Reshape that moves no data in a plain layout."""
     shape = (1, draw.channels(), 1, 1) if draw.often(0.4) else draw.image()
     n, c, h, w = shape
     results = ((1, prod(shape)), (n, c, h * w), (n, 1, c, h, w))
@@ -165,7 +165,7 @@ def reshaping(draw: Draw) -> Drawn:
 
 
 def detection_head(draw: Draw) -> Drawn:
-    """From anchors and their values in the channels to values last."""
+    """Move of anchors and their values from the channels to the last axis."""
     anchors, values, side = 3, draw.pick((85, 85, 25)), draw.pick((10, 13, 20, 26, 40, 52))
     split, axes = (1, anchors, values, side, side), (0, 1, 3, 4, 2)
 

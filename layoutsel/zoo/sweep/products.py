@@ -1,4 +1,4 @@
-"""Convolutions and matrix products."""
+"""Random convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tvm_passes.ir import Expr
 
 
 def convolution(draw: Draw) -> Drawn:
-    """Any kernel, with many or few channels."""
+    """Dense convolution with any kernel size, with many or few channels."""
     kernel = draw.pick((1, 1, 1, 1, 3, 3, 3, 3, 5, 7))
     return _convolution(draw, draw.channels() if draw.often(0.95) else 3, draw.channels(), kernel)
 
 
 def depthwise(draw: Draw) -> Drawn:
-    """One channel per group."""
+    """Depthwise convolution."""
     channels = draw.channels(1152)
     return _convolution(draw, channels, channels, draw.pick((3, 3, 5, 7)), channels)
 
 
 def grouped(draw: Draw) -> Drawn:
-    """Few groups, of several channels each."""
+    """Grouped convolution with several channels per group."""
     groups = draw.pick((2, 3, 4, 8, 16, 32))
     inputs, outputs = (groups * draw.pick((4, 8, 16, 24, 32, 64)) for _ in range(2))
     return _convolution(draw, inputs, outputs, draw.pick((1, 3, 3)), groups)
@@ -48,6 +48,7 @@ def _convolution(draw: Draw, inputs: int, outputs: int, kernel: int, groups: int
     weight_shape = (outputs, inputs // groups, kernel, kernel)
     flops = 2.0 * prod(result) * prod(weight_shape[1:])
     usual = all(c == 3 or WIDTH[0] <= c * s <= WIDTH[1] for _, c, _, s in (shape, result))
+    # The caller draws again when it sees 0 FLOP; constants for illegal sizes may be huge.
     if not usual or not FLOPS[0] <= flops <= FLOPS[1]:
         return Drawn((shape,), lambda _, values: values[0], flops=0.0)
     tail, more = draw.tail(result)
@@ -63,7 +64,7 @@ def _convolution(draw: Draw, inputs: int, outputs: int, kernel: int, groups: int
 
 
 def excitation(draw: Draw) -> Drawn:
-    """The convolutions of squeeze-and-excitation: one pixel, few channels on one side."""
+    """Convolution of squeeze-and-excitation: one pixel, few channels on one side."""
     wide = draw.channels(1280)
     narrow = max(8, 8 * round(wide / draw.pick((4, 4, 16, 24)) / 8))
     inputs, outputs = draw.pick(((wide, narrow), (narrow, wide)))
@@ -79,7 +80,7 @@ def excitation(draw: Draw) -> Drawn:
 
 
 def transposed_convolution(draw: Draw) -> Drawn:
-    """Doubles height and width, as decoders do."""
+    """Transposed convolution that doubles height and width, as in decoders."""
     n, c, h, w = draw.image(512)
     outputs = max(c // 2, 8)
     weight, bias = draw.constant(c, outputs, 2, 2), draw.constant(1, outputs, 1, 1)
@@ -92,7 +93,7 @@ def transposed_convolution(draw: Draw) -> Drawn:
 
 
 def product(draw: Draw) -> Drawn:
-    """A linear layer over one row, or over tokens."""
+    """Linear layer over one row or over tokens."""
     rows = 1 if draw.often(0.25) else draw.pick(TOKENS)
     depth, columns = draw.channels(4096), draw.channels(4096)
     shape = (1, rows, depth) if rows > 1 else (1, depth)
@@ -100,7 +101,7 @@ def product(draw: Draw) -> Drawn:
 
 
 def pixel_product(draw: Draw) -> Drawn:
-    """A linear layer over the channels of an image that lies channels last, as in ConvNeXt."""
+    """Linear layer over the channels of an NHWC image, as in ConvNeXt."""
     side, depth, columns = draw.pick((7, 14, 28, 56)), draw.channels(1024), draw.channels(2048)
     return _linear(draw, (1, side, side, depth), columns)
 
@@ -109,7 +110,7 @@ def _linear(draw: Draw, shape: tuple[int, ...], columns: int) -> Drawn:
     depth, result = shape[-1], (*shape[:-1], columns)
     weight = draw.constant(depth, columns)
     flops = 2.0 * prod(result) * depth
-    if len(shape) == 4:  # channels last: its bias is no feature map's
+    if len(shape) == 4:  # NHWC: its bias is not that of a feature map
         bias, op = draw.constant(columns), relax.op
         activation = draw.pick((None, op.nn.gelu))
 
@@ -127,7 +128,7 @@ def _linear(draw: Draw, shape: tuple[int, ...], columns: int) -> Drawn:
 
 
 def batched_product(draw: Draw) -> Drawn:
-    """Of attention: queries with keys, perhaps scaled, or weights with values."""
+    """Product of attention: queries with keys, perhaps scaled, or weights with values."""
     heads, tokens, depth = draw.pick(HEADS), draw.pick(TOKENS), draw.pick((32, 64))
     flops = 2.0 * heads * tokens * tokens * depth
     if draw.often(0.5):

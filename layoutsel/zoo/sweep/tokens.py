@@ -1,4 +1,4 @@
-"""What transformers do to tokens beside multiplying them."""
+"""Random operators on tokens, other than products."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from layoutsel.zoo.sweep.draw import HEADS, TOKENS, Draw, Drawn, apply
 from tvm_passes.ir import Expr
 
 _WIDTHS = (96, 192, 384, 512, 768, 1024)
+"""Numbers of features."""
 
 
 def softmax(draw: Draw) -> Drawn:
-    """Of attention, or over classes."""
+    """Softmax of attention scores, or over classes."""
     tokens = draw.pick(TOKENS)
     classes = int(np.exp(draw.rng.uniform(np.log(10), np.log(22_000))))
     shape = (1, draw.pick(HEADS), tokens, tokens) if draw.often(0.5) else (1, classes)
@@ -22,7 +23,7 @@ def softmax(draw: Draw) -> Drawn:
 
 
 def normalization(draw: Draw) -> Drawn:
-    """Over the features of tokens, or of pixels that lie channels last."""
+    """Layer normalisation over the features of tokens or of NHWC pixels."""
     width, side = draw.pick(_WIDTHS), draw.pick((1, 7, 14, 28, 56))
     shape = (1, draw.pick(TOKENS), width) if draw.often(0.6) else (1, side, side, width)
     scale, shift = draw.constant(width), draw.constant(width)
@@ -30,12 +31,12 @@ def normalization(draw: Draw) -> Drawn:
 
 
 def token_mean(draw: Draw) -> Drawn:
-    """Over all tokens."""
+    """Mean over all tokens."""
     return Drawn(((1, draw.pick(TOKENS), draw.channels(1024)),), apply(relax.op.mean, [1]))
 
 
 def permutation(draw: Draw) -> Drawn:
-    """Of tokens and features, of heads, or between channels first and last."""
+    """Permutation of tokens and features, of heads, or between NCHW and NHWC."""
     n, c, h, w = draw.image()
     heads, tokens, depth = draw.pick(HEADS), draw.pick(TOKENS), draw.pick((32, 64))
     shape, axes = draw.pick(
@@ -51,7 +52,7 @@ def permutation(draw: Draw) -> Drawn:
 
 
 def splitting(draw: Draw) -> Drawn:
-    """Features into heads, features into queries, keys and values, or an image into tokens."""
+    """Split of features into heads or into queries, keys and values, or of images into tokens."""
     heads, tokens, depth = draw.pick(HEADS), draw.pick(TOKENS), draw.pick((32, 64))
     n, c, h, w = draw.image(768)
     width = heads * depth
@@ -72,7 +73,7 @@ def splitting(draw: Draw) -> Drawn:
 
 
 def joining(draw: Draw) -> Drawn:
-    """Heads into features, or tokens into an image."""
+    """Join of heads into features, or of tokens into an image."""
     heads, tokens, depth = draw.pick(HEADS), draw.pick(TOKENS), draw.pick((32, 64))
     n, c, h, w = draw.image(768)
     shape, axes, result = draw.pick(
@@ -90,7 +91,7 @@ def joining(draw: Draw) -> Drawn:
 
 
 def taking(draw: Draw) -> Drawn:
-    """The queries, keys or values of all three, or one token."""
+    """Selection of the queries, keys or values, or of one token."""
     heads, tokens, depth = draw.pick(HEADS), draw.pick(TOKENS), draw.pick((32, 64))
     index = relax.const(np.array(draw.pick((0, 1, 2)), "int64"))
     if draw.often(0.6):
@@ -99,7 +100,7 @@ def taking(draw: Draw) -> Drawn:
 
 
 def class_token(draw: Draw) -> Drawn:
-    """Put before the others, perhaps with the positions added."""
+    """Concatenation of a class token with the others, perhaps with positions added."""
     tokens, width = draw.pick(TOKENS), draw.pick(_WIDTHS)
     token, positions = draw.constant(1, 1, width), draw.constant(1, tokens + 1, width)
 
