@@ -1,1 +1,1 @@
-"""Interleaved comparison with other engines: the code behind `layoutsel bench` and the suite in bench/."""
+"""Interleaved comparison with other engines, for `layoutsel bench` and the suite in bench/."""

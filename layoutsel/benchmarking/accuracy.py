@@ -1,4 +1,4 @@
-"""Errors of an engine's results, by kind: logits, the probabilities that a softmax makes of them, and other outputs."""
+"""Errors of an engine's results by kind: logits, probabilities and other outputs."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from layoutsel.core.precision import PrecisionMode
 from layoutsel.references.onnx_reference import onnx_softmaxes
 
 LOGITS, PROBABILITIES, OUTPUT = "logits", "probabilities", "output"
-"""Kinds of results."""
+"""Kinds of results: inputs of a final softmax, its outputs, and other outputs of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A result that engines are compared by."""
+    """A result that is compared between engines."""
 
     name: str
-    """Of the ONNX tensor."""
+    """Name of the ONNX tensor."""
     kind: str
     """One of :data:`LOGITS`, :data:`PROBABILITIES` and :data:`OUTPUT`."""
     largest_logit: float
-    """Largest absolute value of the logits that it is or that it is made of; 0 for others."""
+    """Largest absolute value of the logits, or of a softmax's inputs; 0 for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """The error of one result."""
+    """Error of one result."""
 
     output: str
+    """Name of the ONNX tensor."""
     kind: str
+    """One of :data:`LOGITS`, :data:`PROBABILITIES` and :data:`OUTPUT`."""
     rel_l2_err: float
-    """Against ONNX Runtime's results in f32."""
+    """Relative L2 error against ONNX Runtime in f32."""
     tolerance: float
-    """Error that layoutsel's precision mode allows."""
+    """Largest error that layoutsel's precision mode allows."""
     reason: str
     """Origin of the tolerance."""
 
@@ -46,7 +48,7 @@ class Accuracy:
 
 
 def compared(model: onnx.ModelProto, expected: Sequence[np.ndarray]) -> tuple[Compared, ...]:
-    """Describe the `expected` results of `model`: its outputs, then the logits of final softmaxes."""
+    """Describe the results `expected` of `model`: outputs first, then logits of final softmaxes."""
     softmaxes = onnx_softmaxes(model)
     outputs = [value.name for value in model.graph.output]
     names = [*outputs, *dict.fromkeys(softmaxes.values())]
@@ -71,7 +73,7 @@ def _kind(name: str, softmaxes: dict[str, str], *, is_output: bool) -> str:
 def judged(
     results: Sequence[Compared], errors: Sequence[float], mode: PrecisionMode
 ) -> tuple[Accuracy, ...]:
-    """The errors of `results`, each with what `mode` allows and why."""
+    """Errors of `results`, each with the tolerance of `mode` and its origin."""
     return tuple(
         Accuracy(
             output=one.name,
@@ -85,7 +87,7 @@ def judged(
 
 
 def worst_by_kind(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
-    """Of each kind, the error that is the largest in terms of its tolerance."""
+    """Error of each kind that is largest relative to its tolerance."""
     worst: dict[str, Accuracy] = {}
     for one in accuracies:
         known = worst.get(one.kind)
@@ -95,6 +97,7 @@ def worst_by_kind(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
 
 
 def _is_conditioned(one: Compared, mode: PrecisionMode) -> bool:
+    # The relative error of a softmax is the absolute error of its logits.
     return one.kind == PROBABILITIES and one.largest_logit > 1 and not mode.bound.is_strict
 
 
@@ -106,4 +109,7 @@ def _reason(one: Compared, mode: PrecisionMode) -> str:
     promise = f"the {'budget' if mode.bound.is_strict else 'promise'} of {mode.name}"
     if not _is_conditioned(one, mode):
         return promise
-    return f"{promise} times the largest logit, {one.largest_logit:.3g}: a softmax magnifies errors by that"
+    return (
+        f"{promise} times the largest logit, {one.largest_logit:.3g}: a softmax magnifies errors "
+        "by that"
+    )

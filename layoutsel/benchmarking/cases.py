@@ -1,4 +1,4 @@
-"""What all engines get: one ONNX file with static shapes, the same inputs, and the results to expect."""
+"""Common input of all engines: an ONNX file with static shapes, its inputs, expected results."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ class Case:
     """A model on disk with its inputs and expected results."""
 
     model: Path
-    """The ONNX file; behind the model's outputs it returns the logits of final softmaxes."""
+    """ONNX file, with the logits of final softmaxes as additional outputs."""
     data: Path
-    """:attr:`inputs` (``in:name``) and :attr:`expected` (``out000``, …), as ``.npz``."""
+    """File ``.npz`` of :attr:`inputs` (``in:name``) and :attr:`expected` (``out000``, …)."""
     inputs: Mapping[str, np.ndarray]
+    """Inputs by name."""
     expected: tuple[np.ndarray, ...]
-    """Results of ONNX Runtime; empty where it is missing or cannot run the model."""
+    """Results of ONNX Runtime; empty if it is missing or cannot run the model."""
     compared: tuple[Compared, ...]
-    """What each of :attr:`expected` is."""
+    """Description of each expected result."""
 
 
 def case_name(model: str | Path) -> str:
-    """What rows call a model."""
+    """Name of a model in the rows of results."""
     return import_load.model_name(model)
 
 
@@ -47,12 +48,23 @@ def write_case(
     *,
     allow_external_links: bool = False,
 ) -> Case:
-    """Read `model`, fix its shapes, make inputs and run the reference. Needs no import into TVM.
+    """Read a model, fix its shapes, draw inputs and run the reference, without TVM.
+
+    Parameters
+    ----------
+    model
+        Path of an ONNX file, or a name such as ``light:resnet50``.
+    shapes
+        Shape of each input with a dynamic dimension.
+    folder
+        Folder for the files.
+    allow_external_links
+        True if links among a model's external data may lead out of its folder.
 
     Raises
     ------
     InvalidModel, InvalidShape, UnsupportedModel
-        If the file is no model, or its shapes stay open.
+        If the file is not a model, or a shape stays dynamic.
     """
     loaded = import_load.load_model(model, allow_external_links=allow_external_links)
     import_shapes.fix_inputs(loaded, shapes)
@@ -80,7 +92,7 @@ def _signature(value: onnx.ValueInfoProto) -> Signature:
 
 
 def _expected(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Results of the reference; none where it cannot run the model."""
+    """Results of the reference; empty if it cannot run the model."""
     try:
         return onnxruntime_reference(model, feed)
     except ImportError:
@@ -101,6 +113,6 @@ def _expose_logits(model: onnx.ModelProto) -> None:
 
 
 def _save(model: onnx.ModelProto, file: Path) -> None:
-    """Write `model`; weights beyond the format's limit of 2 GB go beside it."""
+    """Write a model; weights above the format's limit of 2 GB go to a separate file."""
     large = model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF
     onnx.save(model, file, save_as_external_data=large)

@@ -1,4 +1,4 @@
-"""Interleaved comparison: one process per engine, turns in rotation, so that noise hits all alike."""
+"""Interleaved comparison: one process per engine, in rotation, so that noise affects all alike."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from layoutsel.device.machine import this_machine, versions
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
+"""Version of the document of results."""
 _PACKAGES = (
     "layoutsel",
     "apache-tvm",
@@ -29,65 +30,81 @@ _PACKAGES = (
     "onnxruntime",
     "openvino",
 )
-"""Whose versions results are kept with."""
+"""Packages whose versions are stored with results."""
 
 OURS = "layoutsel"
-"""The engine that the others are compared with."""
+"""Engine that the others are compared with."""
 
 SETTLE_S = 0.02
-"""Pause between turns: thread pools of the engine before stop spinning."""
+"""Pause between turns, in which the previous engine's threads stop spinning, seconds."""
 STOP_LIMIT_S = 30.0
+"""Time limit for the end of an engine's process, seconds."""
 MOST_RUNS = 500
+"""Maximum number of runs per turn."""
 LEAST_RUNS = 3
-"""A slow engine makes at least so many runs, and no more turns than…"""
+"""Minimum number of runs of a slow engine."""
 SLOW_FACTOR = 4
-"""…so many times what its turns should take."""
+"""Multiple of the turns' expected time after which a slow engine gets no more turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One engine on one model; ``error`` where it could not run it."""
+    """Result of one engine on one model."""
 
     model: str
+    """Name of the model."""
     engine: str
+    """Name of the engine."""
     precision: str
-    """What the engine computes in, as it was asked to."""
+    """Precision that the engine was configured for."""
     threads: int
+    """Number of threads."""
     median_ms: float | None = None
+    """Median time of an inference, milliseconds."""
     p10_ms: float | None = None
+    """10th percentile of the times, milliseconds."""
     p90_ms: float | None = None
+    """90th percentile of the times, milliseconds."""
     runs: int = 0
+    """Number of timed runs."""
     rel_l2_err: float | None = None
-    """Worst relative L2 error over the outputs and the logits before a final softmax, against ONNX Runtime."""
+    """Largest relative L2 error of outputs and logits, against ONNX Runtime."""
     accuracy: tuple[Accuracy, ...] = ()
-    """The error of each of them, with its tolerance."""
+    """Error of each output and of the logits, with its tolerance."""
     load_s: float | None = None
+    """Time to load the model, seconds."""
     peak_rss_mb: float | None = None
+    """Largest resident memory of the engine's process, MB."""
     error: str | None = None
+    """Reason of a failure; None if the engine ran the model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Without ``error`` where there is none."""
+        """Fields of the row, without ``error`` if there is none."""
         return {key: value for key, value in asdict(self).items() if key != "error" or value}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings:
-    """How to compare."""
+    """Settings of a comparison."""
 
     engines: tuple[str, ...]
+    """Names of the engines."""
     precision: str = "f32"
+    """Precision mode."""
     threads: int = 2
+    """Number of threads of each engine."""
     rounds: int = 12
-    """Turns per engine."""
+    """Number of turns of each engine."""
     turn_s: float = 0.25
-    """Seconds of one turn, warm-up excluded."""
+    """Duration of one turn without warm-up, seconds."""
     shapes: Mapping[str, tuple[int, ...]] | None = None
+    """Shape of each input with a dynamic dimension."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``optimize`` for the engine layoutsel."""
     artifact: Path | None = None
-    """A compiled model for the engine layoutsel to load, instead of compiling one."""
+    """Compiled model for the engine layoutsel; compiled first if None."""
     tuning_trials: int = 2000
-    """MetaSchedule trials of ``tvm-tuned`` for a whole model; two thousand take about an hour on two cores."""
+    """MetaSchedule trials of ``tvm-tuned`` for a model; 2000 take about an hour on two cores."""
     allow_external_links: bool = False
     """True if links among a model's external data may lead out of its folder."""
 
@@ -95,7 +112,16 @@ class ComparisonSettings:
 def compare(
     model: str | Path, settings: ComparisonSettings, report: Report = lambda _text: None
 ) -> list[Row]:
-    """Run `model` on every engine of `settings`; an engine that fails gets a row with ``error``.
+    """Run a model on every engine; an engine that fails gets a row with ``error``.
+
+    Parameters
+    ----------
+    model
+        Path of an ONNX file, or a name such as ``light:resnet50``.
+    settings
+        Engines and their settings.
+    report
+        Called with short texts about the progress.
 
     Raises
     ------
@@ -131,12 +157,12 @@ def compare(
 
 
 def check_engines(engines: Sequence[str]) -> None:
-    """Refuse an engine that is not in the table.
+    """Reject an unknown engine name.
 
     Raises
     ------
     LayoutselError
-        Names it.
+        Names the engine.
     """
     for engine in engines:
         if engine not in ENGINES:
@@ -144,7 +170,7 @@ def check_engines(engines: Sequence[str]) -> None:
 
 
 def save(path: Path, rows: Sequence[Row | Mapping[str, Any]]) -> None:
-    """Write `rows` as JSON, whole or not at all, with machine, versions and date."""
+    """Write `rows` as JSON atomically, with machine, versions and date."""
     about = {
         "schema_version": SCHEMA_VERSION,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

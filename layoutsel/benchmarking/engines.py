@@ -1,4 +1,4 @@
-"""The engines that `layoutsel bench` compares: one loader each, in a table."""
+"""Engines that `layoutsel bench` compares, in one table."""
 
 from __future__ import annotations
 
@@ -15,46 +15,49 @@ from layoutsel.references.reference_engine import import_onnxruntime
 from tvm_passes.errors import LayoutselError
 
 Report = Callable[[str], None]
-"""Takes what is going on, in a few words."""
+"""Function that receives short texts about the progress."""
 
 Run = Callable[[], Sequence[np.ndarray]]
-"""Runs the model once on the inputs it was loaded with, numpy in and numpy out."""
+"""Function that runs the model once on the inputs of its loading."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineJob:
-    """What an engine is asked to run."""
+    """A model for an engine to run."""
 
     model: Path
-    """An ONNX file with static shapes."""
+    """ONNX file with static shapes."""
     threads: int
+    """Number of threads."""
     precision: str
+    """Precision mode."""
     workdir: Path
-    """Where :attr:`Engine.prepare` leaves what :attr:`Engine.load` opens."""
+    """Folder for files that :attr:`Engine.prepare` writes and :attr:`Engine.load` reads."""
     options: Mapping[str, Any]
-    """Options of :func:`layoutsel.optimize`, by name; other engines ignore them."""
+    """Options of :func:`layoutsel.optimize` for the engine layoutsel."""
     artifact: Path | None = None
-    """A compiled model for layoutsel to load, instead of compiling one."""
+    """Compiled model for the engine layoutsel; compiled first if None."""
     tuning_trials: int = 0
     """MetaSchedule trials of ``tvm-tuned`` for the whole model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How to run a model on one engine."""
+    """Functions and properties of one engine."""
 
     name: str
+    """Name on the command line."""
     load: Callable[[EngineJob, Mapping[str, np.ndarray]], Run]
-    """Make it ready; this is what ``load_s`` counts."""
+    """Loads a model and its inputs; ``load_s`` is the time of this call."""
     prepare: Callable[[EngineJob, Report], None] | None = None
-    """Compile ahead of time, in a process of its own; not counted."""
+    """Compiles ahead of time in a separate process, untimed; None if not needed."""
     requires: str | None = None
     """Module that must be installed."""
     computes_in: Callable[[str], str] = str
-    """The precision that it computes in where a mode is asked for."""
+    """Returns the engine's precision for a precision mode."""
 
     def unavailable(self) -> str | None:
-        """Why the engine cannot run here; None if it can."""
+        """Reason why the engine cannot run here; None if it can."""
         if self.requires and find_spec(self.requires) is None:
             return f"{self.requires} is not installed; pip install 'layoutsel[bench]'"
         return None
@@ -66,7 +69,8 @@ def _load_onnxruntime(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
     options.intra_op_num_threads = job.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A path, as users give it: it is the file that `write_case` wrote, which holds all weights or lies with them alone.
+    # A path, as users pass it. The file that `write_case` wrote holds all weights, or they are next
+    # to it.
     session = onnxruntime.InferenceSession(
         str(job.model), options, providers=["CPUExecutionProvider"]
     )
@@ -96,12 +100,12 @@ def _load_openvino(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
 
 
 def _always_f32(_mode: str) -> str:
-    """It has no other, and stands there for reference."""
+    """Precision of an engine that has f32 alone and runs for comparison."""
     return F32
 
 
 def _openvino_hint(mode: str) -> str:
-    """It knows no budget of error: what is to be more exact than bfloat16 is f32."""
+    """OpenVINO's hint for a mode; it has no error budget, so stricter modes than bf16 mean f32."""
     return BF16 if mode == BF16 else F32
 
 
@@ -198,4 +202,4 @@ ENGINES: dict[str, Engine] = {
         ),
     )
 }
-"""By name, as ``--against`` takes them."""
+"""Engines by the names that ``--against`` takes."""

@@ -1,4 +1,4 @@
-"""An engine's process, seen from the outside: asked for turns, and given up when it dies or hangs."""
+"""Control of an engine's process: requests for turns, with time limits."""
 
 from __future__ import annotations
 
@@ -15,33 +15,41 @@ from layoutsel.benchmarking import worker
 from layoutsel.benchmarking.engines import ENGINES, EngineJob
 
 PREPARE_LIMIT_S = 6 * 3600.0
-"""Tuning takes hours."""
+"""Time limit of the preparation, seconds; tuning takes hours."""
 LOAD_LIMIT_S = 900.0
+"""Time limit of loading, seconds."""
 TURN_LIMIT_S = 900.0
+"""Time limit of a turn, seconds."""
 
 Report = Callable[[str], None]
+"""Function that receives short texts about the progress."""
 
 
 class EngineError(Exception):
-    """What an engine's process said before it ended, or how it ended."""
+    """An engine's process reported an error, died or exceeded a time limit."""
 
 
 @dataclass
 class Racer:
-    """A loaded engine and its times so far."""
+    """A loaded engine with its times so far."""
 
     engine: str
+    """Name of the engine."""
     process: Process
+    """Process that runs the model."""
     loaded: dict[str, Any]
+    """Answer of :func:`layoutsel.benchmarking.worker.serve` after loading."""
     times_ms: list[float] = field(default_factory=list)
+    """Times of all runs, milliseconds."""
     runs_per_turn: int = 1
+    """Number of runs in a turn."""
     spent_s: float = 0.0
-    """Wall time of its turns."""
+    """Wall time of all turns, seconds."""
     error: str | None = None
-    """Why it takes no further part."""
+    """Reason why the engine left the comparison; None if it did not."""
 
     def turn(self, runs: int) -> list[float]:
-        """Times of `runs` runs, milliseconds; none, and `error` set, where it fails."""
+        """Run `runs` times; returns milliseconds, or sets `error` and returns an empty list."""
         start = time.perf_counter()
         try:
             return list(self.process.ask(runs, TURN_LIMIT_S))
@@ -53,7 +61,15 @@ class Racer:
 
 
 class Process:
-    """A spawned process that answers over a pipe. Close it when done."""
+    """A spawned process that answers over a pipe; close it after use.
+
+    Parameters
+    ----------
+    target
+        Function of the process; its first argument is the process's end of the pipe.
+    *arguments
+        Further arguments of the function.
+    """
 
     def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -66,7 +82,7 @@ class Process:
         theirs.close()
 
     def ask(self, question: Any, limit_s: float, report: Report | None = None) -> Any:
-        """Send `question` and wait for the answer."""
+        """Send `question` and wait for the answer; raises as :meth:`answer` does."""
         try:
             self.connection.send(question)
         except OSError:
@@ -74,12 +90,12 @@ class Process:
         return self.answer(limit_s, report)
 
     def answer(self, limit_s: float, report: Report | None = None) -> Any:
-        """Wait for an answer; texts of progress on the way go to `report`.
+        """Wait for an answer and pass progress texts to `report`.
 
         Raises
         ------
         EngineError
-            If it answers with an error, dies, or takes longer than `limit_s`.
+            If the answer is an error, the process dies, or `limit_s` seconds pass.
         """
         deadline = time.monotonic() + limit_s
         while self._has_answer(deadline):
@@ -107,7 +123,7 @@ class Process:
         return EngineError(f"the engine's process died with exit code {self.process.exitcode}")
 
     def close(self) -> None:
-        """End the process, if it has not ended."""
+        """End the process if it still runs."""
         self.connection.close()
         self.process.join(0.5)
         if self.process.is_alive():
@@ -118,10 +134,21 @@ class Process:
 def start(engine: str, job: EngineJob, data: Path, report: Report) -> Racer:
     """Prepare and load an engine.
 
+    Parameters
+    ----------
+    engine
+        Name of the engine.
+    job
+        The model to run.
+    data
+        File of the inputs and expected results; see :attr:`layoutsel.benchmarking.cases.Case.data`.
+    report
+        Called with short texts about the progress.
+
     Raises
     ------
     EngineError
-        If it cannot run the model; says why.
+        If the engine cannot run the model; the message is the reason.
     """
     if reason := ENGINES[engine].unavailable():
         raise EngineError(reason)

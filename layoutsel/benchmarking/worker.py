@@ -1,6 +1,7 @@
-"""The process of one engine: loads the model once, then runs it in turns when told to.
+"""Process of one engine, which loads a model once and then runs it on request.
 
-What it sends is ``(kind, value)``: ``progress`` with a text, ``error`` with a text, or ``done`` with the answer.
+It sends pairs ``(kind, value)``: ``progress`` with a text, ``error`` with a text, or ``done`` with
+the answer.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from layoutsel.benchmarking.engines import ENGINES, EngineJob
 from layoutsel.runtime.samples import rel_l2_err
 
 WARM_UP_RUNS = 3
+"""Number of untimed runs before a turn."""
 WARM_UP_S = 0.1
-"""A slow engine warms up for no longer than this before a turn."""
+"""Time limit of the warm-up, seconds; a slow engine makes fewer runs."""
 
 
 def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
-    """Compile ahead of time and answer ``None``."""
+    """Compile ahead of time and answer None."""
     _be_quiet()
 
     def report(text: str) -> None:
@@ -38,10 +40,10 @@ def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
 
 
 def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> None:
-    """Load, answer what loading took and how far the results are off, then run turns until told to stop.
+    """Load, answer load time and errors of the results, then run turns until told to stop.
 
-    A turn is a number of runs to make; the answer is their times in milliseconds. None ends the process, after the
-    answer of its peak memory in MB.
+    A request is a number of runs, and its answer is their times in milliseconds. The request None
+    ends the process, and its answer is the peak memory in MB.
     """
     _be_quiet()
     with np.load(data) as arrays:
@@ -66,7 +68,7 @@ def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> No
 
 
 def _be_quiet() -> None:
-    """Leave Ctrl-C to the parent, which ends this process; engines' chatter goes nowhere, errors over the pipe."""
+    """Leave Ctrl-C to the parent, and discard the output of the engine's libraries."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -75,7 +77,7 @@ def _be_quiet() -> None:
 
 
 def _errors(results: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> list[float]:
-    """The error of each expected result; empty where there is no reference."""
+    """Error of each expected result; empty if there is no reference."""
     if len(results) < len(expected):
         raise ValueError(f"got {len(results)} outputs; expected {len(expected)}")
     return [rel_l2_err(got, want) for got, want in zip(results, expected, strict=False)]
@@ -95,7 +97,7 @@ def _turn(run: Callable[[], object], runs: int) -> list[float]:
 
 
 def peak_rss_mb() -> float:
-    """The largest resident set of this process so far, MB."""
+    """Largest resident memory of this process so far, MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -103,7 +105,7 @@ def peak_rss_mb() -> float:
 
 
 def _guarded(action: Callable[[], Any]) -> tuple[str, Any]:
-    """The result of `action`, or the first line of its error: an engine's failure is a row, not an end."""
+    """Result of `action`, or the first line of its error, which becomes a row of the results."""
     try:
         return "done", action()
     except Exception as error:

@@ -1,1 +1,1 @@
-"""How good a cost model is on models that it has not seen: splits, measures, baselines, and what plans lose by it."""
+"""Evaluation of cost models on unseen models: splits, metrics, baselines, losses of plans."""

@@ -1,7 +1,8 @@
-"""Leave one model out: train on everything else, predict its candidates, and plan it by the predictions.
+"""Leave-one-model-out evaluation: train on all else, predict a model's candidates, plan it.
 
-A sample is held out if its workload occurs in the model, and left out of the training, whatever machine it is of, if its
-shapes or its features equal those of a held-out one: no split sees a shape that it is asked about.
+A sample is held out if its workload occurs in the model. Samples of any machine with the shapes or
+the features of a held-out one are excluded from training. No shape is thus both learned and
+predicted.
 """
 
 from __future__ import annotations
@@ -25,21 +26,24 @@ from layoutsel.evaluation.regret import Key, Regret
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
+"""Version of the document of results."""
 
 OnModel = Callable[[str, int, int], None]
-"""(model, number from 1, how many)."""
+"""Function that receives a model's name, its number from 1, and the number of models."""
 
 
 @dataclass(frozen=True)
 class UnitData:
-    """All samples of one unit as numbers."""
+    """Samples of one unit, also as numbers."""
 
     samples: tuple[Sample, ...]
+    """The samples."""
     table: Table
+    """Features and targets of the samples, in the same order."""
 
 
 def split(data: UnitData, model: RecordedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Which samples are held out, and which may be learned from."""
+    """Masks (samples,) of the held-out samples and of those to learn from."""
     mine = model.keys
     held = np.array(
         [
@@ -61,7 +65,7 @@ def split(data: UnitData, model: RecordedModel) -> tuple[np.ndarray, np.ndarray]
 
 
 def _shapes(work: Workload) -> tuple[object, ...]:
-    """All that is known of a workload but its hash, which may differ for the same shapes."""
+    """All properties of a workload except its hash, which may differ for equal shapes."""
     return work.operators, work.inputs, work.weights, work.outputs, *sorted(work.attributes.items())
 
 
@@ -72,22 +76,39 @@ def evaluate(
     stability_plans: int = 0,
     only: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Judge the learned cost model on every recorded model of `dataset`; the document that the command prints.
+    """Evaluate the learned cost model on every recorded model.
 
-    With `stability_plans`, each model is also planned that often by cost models of other seeds and redrawn times. With
-    `only`, models of other names are learned from, but not judged.
+    Parameters
+    ----------
+    dataset
+        Samples and recorded models.
+    options
+        Training options; the defaults if None.
+    on_model
+        Called before each model.
+    stability_plans
+        Number of further plans of each model, from cost models of other seeds and redrawn times.
+    only
+        Names of the models to evaluate; all if empty. The others are still learned from.
+
+    Returns
+    -------
+    dict
+        Document of the results, as the command prints it.
 
     Raises
     ------
     LayoutselError
-        If the data set records no model with samples, or has too few samples beside a model.
+        If no recorded model has samples, or too few samples remain without a model.
     """
     options = options or TrainingOptions()
     units = unit_data(dataset)
     unknown = set(only) - {model.name for model in dataset.models}
     if unknown:
         known = ", ".join(model.name for model in dataset.models)
-        raise LayoutselError(f"the data set records no model {unknown.pop()!r}: choose of {known}")
+        raise LayoutselError(
+            f"the data set records no model {unknown.pop()!r}; expected one of {known}"
+        )
     models = _distinct(
         model
         for model in dataset.models
@@ -148,7 +169,7 @@ def evaluate(
 
 
 def unit_data(dataset: Dataset) -> dict[str, UnitData]:
-    """The samples of each unit."""
+    """Samples by unit."""
     units = sorted({sample.decision.unit for sample in dataset.samples})
     found = {}
     for unit in units:
@@ -158,7 +179,7 @@ def unit_data(dataset: Dataset) -> dict[str, UnitData]:
 
 
 def _distinct(models: Iterable[RecordedModel]) -> list[RecordedModel]:
-    """Each model once for each machine, by names that tell them apart; of several, the last."""
+    """Last recording of each model and machine, with unique names."""
     found = {(model.name, model.machine): model for model in models}
     machines = Counter(name for name, _ in found)
     return [
@@ -181,8 +202,9 @@ def _hold_out(data: UnitData, model: RecordedModel, fits: Mapping[str, Fit]) -> 
     held, learned = split(data, model)
     if learned.sum() < FEWEST:
         raise LayoutselError(
-            f"without {model.name} there are {learned.sum()} samples of {data.samples[0].decision.unit} to "
-            f"learn from; expected at least {FEWEST}: profile other models too, or a sweep"
+            f"without {model.name} there are {learned.sum()} samples of "
+            f"{data.samples[0].decision.unit} to learn from; expected at least {FEWEST}: profile "
+            "other models too, or a sweep"
         )
     train, asked = data.table[learned], data.table[held]
     return HeldOut(
@@ -203,7 +225,7 @@ def _pooled(held: Mapping[str, Mapping[str, HeldOut]], unit: str, predictor: str
 
 
 def _modes(models: Sequence[RecordedModel]) -> list[str]:
-    """f32, and the modes of which a candidate was recorded."""
+    """Mode f32, and the modes with recorded candidates of their own precisions."""
     recorded = {
         offer.decision.precision for m in models for node in m.nodes for offer in node.offers
     }
@@ -217,7 +239,7 @@ def _modes(models: Sequence[RecordedModel]) -> list[str]:
 def _by_precision(
     held: Mapping[str, Mapping[str, HeldOut]], units: Iterable[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The metrics of each unit's precisions."""
+    """Metrics of each unit by precision."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for unit in units:
         parts = [by_unit[unit] for by_unit in held.values()]
@@ -242,7 +264,7 @@ def _mean_regret(regrets: Sequence[Regret]) -> dict[str, float]:
 def _others(
     held: Mapping[str, Mapping[str, HeldOut]], model: RecordedModel
 ) -> dict[str, list[HeldOut]]:
-    """What other models' held-out predictions were, by unit."""
+    """Held-out predictions for the other models, by unit."""
     others: dict[str, list[HeldOut]] = {}
     for name, by_unit in held.items():
         for unit, found in by_unit.items():
@@ -253,7 +275,7 @@ def _others(
 def _parts(
     units: Mapping[str, UnitData], model: RecordedModel
 ) -> dict[str, tuple[Table, Table, tuple[Key, ...]]]:
-    """By unit: what may be learned from, what is asked, and which candidates those are."""
+    """Training table, table of held-out candidates and the keys of its rows, by unit."""
     parts = {}
     for unit, data in units.items():
         held, learned = split(data, model)

@@ -1,4 +1,4 @@
-"""Leave one machine out: how well times on it are predicted, before and after a calibration of fifty measurements."""
+"""Leave-one-machine-out evaluation: predictions before and after a short calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_p
 from layoutsel.evaluation.metrics import metrics
 
 MEASUREMENTS = 50
-"""What ``layoutsel calibrate`` takes, of all units together."""
+"""Number of measurements of ``layoutsel calibrate``, over all units."""
 
 
 def machine_transfer(
@@ -23,10 +23,19 @@ def machine_transfer(
     models: Sequence[RecordedModel],
     options: TrainingOptions,
 ) -> dict[str, Any]:
-    """Metrics by machine and unit, before and after calibrating; empty where there is one machine only.
+    """Metrics by machine and unit, before and after calibration; empty for a single machine.
 
-    The boosters have seen no sample of the machine. Calibrated on workloads that no recorded model has, judged on
-    those that the models have.
+    The boosters have seen no sample of the machine. Workloads outside the recorded models serve
+    for calibration, those of the models for the metrics.
+
+    Parameters
+    ----------
+    units
+        Samples and their table, by unit.
+    models
+        Recorded models.
+    options
+        Training options.
     """
     machines = sorted({s.provenance.profile.name for samples, _ in units.values() for s in samples})
     if len(machines) < 2:

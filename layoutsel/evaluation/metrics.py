@@ -1,4 +1,4 @@
-"""Measures of a prediction: shares within an error, mean error, rank correlation, and whether the best is found."""
+"""Metrics of predictions: shares within an error, mean error, rank correlation, best choices."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Of all held-out predictions of one unit; shares and errors as fractions."""
+    """Metrics of one unit's held-out predictions; shares and errors as fractions."""
 
     samples: int
+    """Number of predictions."""
     within_10: float
-    """Share predicted within 10 % of the measured time."""
+    """Share within 10 % of the measured time."""
     within_20: float
+    """Share within 20 % of the measured time."""
     mape: float
     """Mean of |predicted - measured| / measured."""
     spearman: float | None
     """Rank correlation of predicted and measured times; None if all are equal."""
     top1: float | None
-    """Share of sub-graphs, of those with several candidates, whose predicted best candidate is the measured best; None
-    without such sub-graphs."""
+    """Share of sub-graphs whose predicted best candidate is the measured best.
+
+    Counts sub-graphs with several candidates; None if there are none.
+    """
     top1_loss: float | None
-    """How much longer the predicted best takes than the measured best, in the mean over those sub-graphs."""
+    """Mean relative loss of the predicted best against the measured best of these sub-graphs."""
 
 
 def metrics(predicted: np.ndarray, measured: np.ndarray, choices: Sequence[object]) -> Metrics:
-    """Compare logarithms of times.
+    """Compute the metrics of predicted times.
 
     Parameters
     ----------
     predicted, measured
-        (samples,) natural logarithms.
+        (samples,) natural logarithms of times.
     choices
-        (samples,) equal for the candidates of one sub-graph.
+        (samples,) equal for candidates of the same sub-graph.
     """
     from scipy.stats import spearmanr
 

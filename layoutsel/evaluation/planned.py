@@ -1,4 +1,4 @@
-"""One held-out model with its true and its predicted costs: what its plans lose, and whether they depend on chance."""
+"""A held-out model with true and predicted costs: losses and stability of its plans."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ from layoutsel.evaluation.regret import (
 from layoutsel.evaluation.stability import Stability, plan_stability
 
 _FEWEST = 10
-"""Other models' errors of one kind that are needed to speak of their size."""
+"""Minimum number of other models' errors of one kind for an estimate of their size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Predictions of one model's candidates on one unit, by predictors that have not seen them."""
+    """Predictions for one model's candidates on one unit, none of which was learned from."""
 
     samples: tuple[Sample, ...]
+    """Measured candidates."""
     predicted: Mapping[str, np.ndarray]
-    """Logarithms of microseconds, by predictor."""
+    """(samples,) natural logarithms of microseconds, by predictor."""
 
     def only(self, precision: str) -> HeldOut:
-        """Those of one precision."""
+        """Predictions for candidates of one precision."""
         kept = np.array([s.decision.precision == precision for s in self.samples], dtype=bool)
         return HeldOut(
             samples=tuple(s for s, keep in zip(self.samples, kept, strict=True) if keep),
@@ -59,24 +60,27 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A held-out model."""
+    """A held-out model with the data for its plans."""
 
     dataset: Dataset
+    """All samples."""
     model: RecordedModel
+    """The model to plan."""
     held: Mapping[str, HeldOut]
-    """By unit."""
+    """Predictions for the model, by unit."""
     others: Mapping[str, Sequence[HeldOut]]
-    """Of other models, by unit: they tell how large errors are."""
+    """Predictions for other models, by unit; their errors are the uncertainty."""
     options: TrainingOptions
+    """Training options."""
 
     @cached_property
     def truth(self) -> dict[Key, Cost]:
-        """Measured costs."""
+        """Measured costs of the candidates."""
         return {k: v for one in self.held.values() for k, v in measured_costs(one.samples).items()}
 
     @cached_property
     def learned(self) -> dict[Key, Cost]:
-        """Predicted costs, with their uncertainty."""
+        """Predicted costs of the candidates, with their uncertainty."""
         return {
             key: cost
             for unit, one in self.held.items()
@@ -85,7 +89,7 @@ class PlannedModel:
 
     @cached_property
     def rooflines(self) -> dict[Key, Cost]:
-        """What the roofline says."""
+        """Roofline costs of the candidates."""
         return {
             (sample.workload.key, sample.decision): RooflineCost.of(
                 sample.provenance.profile
@@ -96,7 +100,7 @@ class PlannedModel:
 
     @cached_property
     def measured_boundary(self) -> PriceBoundary:
-        """Prices from measurements on the model's machine."""
+        """Boundary prices from measurements on the model's machine."""
         mine = [
             s for s in self.dataset.boundaries if s.provenance.profile.name == self.model.machine
         ]
@@ -104,7 +108,10 @@ class PlannedModel:
 
     @cached_property
     def learned_boundary(self) -> PriceBoundary:
-        """Prices by a booster that has seen no tensor of the model's shapes; by the roofline where too few are left."""
+        """Boundary prices of a booster trained without tensors of the model's shapes.
+
+        The roofline replaces a booster that would have too few samples.
+        """
         shapes = {tensor.shape for tensor in self.model.tensors}
         others = [s for s in self.dataset.boundaries if s.tensor.shape not in shapes]
         table = boundary_table([sample for sample in others if not is_copy(sample)])
@@ -130,7 +137,7 @@ class PlannedModel:
         return next(s.provenance.profile for one in self.held.values() for s in one.samples)
 
     def regret(self, mode: str = F32) -> Regret:
-        """What its plans lose in a mode of precision."""
+        """Losses of the model's plans in one precision mode."""
         return model_regret(
             _narrowed(self.model, MODES[mode]),
             self.truth,
@@ -144,7 +151,7 @@ class PlannedModel:
     def stability(
         self, parts: Mapping[str, tuple[Table, Table, tuple[Key, ...]]], plans: int
     ) -> Stability:
-        """How far plans by cost models of other seeds and redrawn times differ."""
+        """Variation of plans from cost models of other seeds and redrawn times."""
         real = recorded_problem(
             self.model,
             lambda node, decision: self.truth.get((node.key, decision)),
@@ -154,7 +161,7 @@ class PlannedModel:
 
 
 def _narrowed(model: RecordedModel, mode: PrecisionMode) -> RecordedModel:
-    """`model` with what `mode` offers."""
+    """Copy `model` with only the candidates that `mode` offers."""
     nodes = tuple(
         replace(node, offers=tuple(o for o in node.offers if mode.offers(o.decision.precision)))
         for node in model.nodes
@@ -163,7 +170,7 @@ def _narrowed(model: RecordedModel, mode: PrecisionMode) -> RecordedModel:
 
 
 def learned_costs(found: HeldOut, others: Sequence[HeldOut]) -> dict[Key, Cost]:
-    """Predictions, as uncertain as other models' held-out ones were wrong: by operator and decision."""
+    """Predicted costs; the spread is the median error of other models' similar candidates."""
     errors: dict[tuple[str, str], list[float]] = {}
     for other in others:
         for sample, value in zip(other.samples, other.predicted[LEARNED], strict=True):

@@ -1,4 +1,4 @@
-"""What is compared: the boosted trees, and simpler ways to predict a time. All predict logarithms of microseconds."""
+"""Predictors to compare: boosted trees and simpler baselines, in logarithms of microseconds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from layoutsel.cost import features
 from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 
 Predict = Callable[[Table], np.ndarray]
+"""Function that predicts the targets of a table."""
 Fit = Callable[[Table], Predict]
-"""Learns from a table; what it returns predicts another's targets."""
+"""Function that learns a predictor from a table."""
 
 _FLOPS = features.NAMES.index("flops")
+"""Column of the logarithm of FLOPs."""
 LEARNED = "xgboost"
+"""Name of the learned cost model."""
 
 
 def boosted_trees(options: TrainingOptions) -> Fit:
-    """The learned model."""
+    """Make the learning function of the learned cost model."""
 
     def fit(table: Table) -> Predict:
         booster = fit_point(table, options)
@@ -28,19 +31,19 @@ def boosted_trees(options: TrainingOptions) -> Fit:
 
 
 def roofline(_table: Table) -> Predict:
-    """The roofline by itself: nothing is learned."""
+    """Predict the roofline itself, without learning."""
     return lambda asked: asked.margins.astype(float)
 
 
 def flops_regression(table: Table) -> Predict:
-    """A straight line through log(time) over log(FLOPs)."""
+    """Fit a straight line through log(time) over log(FLOPs)."""
     inputs = table.rows[:, _FLOPS].astype(float)
     slope, offset = np.polyfit(inputs, table.targets, 1, w=np.sqrt(table.weights))
     return lambda asked: offset + slope * asked.rows[:, _FLOPS].astype(float)
 
 
 def nearest_neighbour(table: Table) -> Predict:
-    """As far from its roofline as the sample whose standardised features are nearest."""
+    """Predict the roofline ratio of the sample with the nearest standardised features."""
     from scipy.spatial import cKDTree
 
     center, scale = table.rows.mean(axis=0), table.rows.std(axis=0)
@@ -60,3 +63,4 @@ BASELINES: Mapping[str, Fit] = {
     "flops_regression": flops_regression,
     "nearest_neighbour": nearest_neighbour,
 }
+"""Learning functions of the baselines, by name."""

@@ -1,4 +1,4 @@
-"""What plans lose by a cost model: the measured time of its plan, against that of the plan made from measurements."""
+"""Losses of plans from a cost model: their measured time against that of the best plan."""
 
 from __future__ import annotations
 
@@ -22,36 +22,46 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
 
 RANDOM_PLANS = 20
+"""Number of random plans for each model."""
 MEASURED_SHARE = 0.1
 """Share of all candidates that the hybrid may measure."""
 
 Key = tuple[str, Decision]
+"""Workload key and decision of a candidate."""
 Price = Callable[[RecordedNode, Decision], Cost | None]
-"""A candidate's cost; None if it has none."""
+"""Function that returns a candidate's cost; None for a candidate without one."""
 PriceBoundary = Callable[[str, BoundaryTensor, str, str], float]
-"""(kind, tensor, source, destination) → microseconds."""
+"""Function of kind, tensor, source and destination that returns microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regret:
-    """Of one model, as fractions of the time of the plan made from measurements."""
+    """Losses of one model's plans, as fractions of the time of the best plan by measurements."""
 
     model: str
+    """Name of the model."""
     cold: float
-    """Learned, without a measurement."""
+    """Loss with learned costs alone."""
     hybrid: float
+    """Loss with learned costs and a few measurements."""
     hybrid_measured: float
     """Share of the candidates that the hybrid measured."""
     random: float
-    """Mean of :data:`RANDOM_PLANS`."""
+    """Mean loss of :data:`RANDOM_PLANS` random plans."""
     score: float
-    """Unit by complexity score, then layout, with measured layouts and boundaries."""
+    """Loss with units by complexity score, and measured layouts and boundaries."""
     roofline: float
-    """Planned by the roofline alone."""
+    """Loss with roofline costs alone."""
 
 
 class MeasuredBoundaries:
-    """Boundary prices as a store answers them: measured for a shape, else interpolated by bytes."""
+    """Boundary prices from samples: measured for equal shapes, else interpolated by size.
+
+    Parameters
+    ----------
+    samples
+        Measured boundaries of one machine.
+    """
 
     def __init__(self, samples: Iterable[BoundarySample]) -> None:
         self._points: dict[tuple[str, str, str], dict[int, tuple[float, float]]] = {}
@@ -63,7 +73,7 @@ class MeasuredBoundaries:
             self._exact[pair, shape] = sample.us
 
     def price(self, kind: str, tensor: BoundaryTensor, source: str, destination: str) -> float:
-        """Microseconds; a launch where nothing was measured."""
+        """Price of a boundary, microseconds; 1 (a launch) if nothing was measured."""
         if kind == "crossing" and HOST in (source, destination):
             return 0.0
         pair = (kind, source, destination)
@@ -81,7 +91,19 @@ def recorded_problem(
     boundary: PriceBoundary,
     score: Price | None = None,
 ) -> PlanningProblem:
-    """Make the planning problem of a recorded model, with costs from anywhere."""
+    """Make the planning problem of a recorded model.
+
+    Parameters
+    ----------
+    model
+        The recorded model.
+    price
+        Costs of candidates; candidates without one are left out.
+    boundary
+        Prices of boundaries.
+    score
+        Complexity scores of candidates; none if None.
+    """
     nodes = []
     for node in model.nodes:
         options = []
@@ -112,7 +134,7 @@ def recorded_problem(
 
 
 def _priced(boundary: PriceBoundary, asked: UnpricedBoundary) -> float:
-    """Microseconds; nothing between units that run alike."""
+    """Price of a boundary, microseconds; 0 between units that share a runtime."""
     tensor = tensor_spec(asked.tensor)
     if asked.kind == "transform":
         return boundary("transform", tensor, *asked.names)
@@ -122,17 +144,17 @@ def _priced(boundary: PriceBoundary, asked: UnpricedBoundary) -> float:
 
 
 def _runtime(place: Place) -> str:
-    """The unit that a place's unit runs like."""
+    """Runtime of a place's unit."""
     return BACKENDS[place.unit].runtime if place.unit in BACKENDS else place.unit
 
 
 def _copying_unit(place: Place) -> str:
-    """The placed unit whose copies stand for those of a memory."""
+    """Unit whose copies were measured for a place's memory."""
     return HOST_UNIT if place.device.is_host else place.placed_unit
 
 
 def measured_costs(samples: Iterable[Sample]) -> dict[Key, Cost]:
-    """What was measured, by workload and decision."""
+    """Measured costs by workload and decision."""
     return {
         (sample.workload.key, sample.decision): Cost.timed(sample.us, sample.spread_us, "measured")
         for sample in samples
@@ -148,7 +170,25 @@ def model_regret(
     rooflines: Mapping[Key, Cost],
     seed: int = 0,
 ) -> Regret:
-    """Plan `model` in every way, and look up what each plan really takes."""
+    """Plan a model from each kind of costs, and evaluate the plans with the true costs.
+
+    Parameters
+    ----------
+    model
+        The recorded model.
+    truth
+        Measured costs of the candidates.
+    truth_boundary
+        Measured prices of the boundaries.
+    learned
+        Predicted costs of the candidates.
+    learned_boundary
+        Predicted prices of the boundaries.
+    rooflines
+        Roofline costs of the candidates.
+    seed
+        Seed of the random plans.
+    """
 
     def looked_up(costs: Mapping[Key, Cost]) -> Price:
         return lambda node, decision: (
@@ -179,7 +219,7 @@ def model_regret(
 def _hybrid(
     model: RecordedModel, predicted: PlanningProblem, real: PlanningProblem
 ) -> tuple[Mapping[SubgraphId, Decision], float]:
-    """Replace predictions by what was measured, the most worthwhile first, within the budget."""
+    """Plan after replacing the most valuable predictions by measurements; returns their share."""
     key_of = {node.id: node.key for node in model.nodes}
     total = len({(key_of[node.id], o.decision) for node in predicted.nodes for o in node.options})
     left = [int(MEASURED_SHARE * total)]

@@ -1,4 +1,4 @@
-"""True if plans depend on chance: other seeds, and other noise in the measurements that were learned from."""
+"""Stability of plans against chance: other seeds and other noise in the training data."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import solve
 
 _TO_SIGMA = 1 / 0.6745
+"""Standard deviation of a normal distribution per half interquartile range."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
-    """Measured times of one model's plans, each by a cost model of its own."""
+    """Variation of the measured times of one model's plans, each from another cost model."""
 
     plans: int
+    """Number of plans."""
     spread: float
-    """Slowest over fastest, less one."""
+    """Slowest over fastest time, minus one."""
     deviation: float
     """Standard deviation, as a share of the mean."""
 
@@ -43,22 +45,22 @@ def plan_stability(
     options: TrainingOptions,
     plans: int,
 ) -> Stability:
-    """Plan `model` again and again by cost models that were trained with other seeds on redrawn times.
+    """Plan a model repeatedly with cost models of other seeds and redrawn times.
 
     Parameters
     ----------
     model
-        What is planned.
+        Model to plan.
     parts
-        By unit: what may be learned from, what is asked, and which candidate each row of that is.
+        Training table, table of candidates and the keys of its rows, by unit.
     real
-        The problem with measured costs, by which plans are judged.
+        Planning problem with measured costs, which evaluates the plans.
     boundary
         Prices of boundaries.
     options
-        How boosters are grown; the seed is counted up from there.
+        Training options; seeds count up from theirs.
     plans
-        How many.
+        Number of plans.
     """
     times = []
     for number in range(plans):

@@ -126,7 +126,7 @@ def test_a_machine_left_out_is_predicted_better_after_calibration(dataset):
 
 def test_only_some_models_are_judged(dataset):
     assert set(evaluate(dataset, QUICK, only=["b"])["models"]) == {"b"}
-    with pytest.raises(LayoutselError, match="choose of a, b"):
+    with pytest.raises(LayoutselError, match="expected one of a, b"):
         evaluate(dataset, QUICK, only=["c"])
 
 
