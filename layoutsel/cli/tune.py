@@ -1,4 +1,4 @@
-"""``layoutsel tune``: search for schedules of a model's sub-graphs; those that win are used from then on."""
+"""``layoutsel tune``: search for schedules of a model's sub-graphs, for later plans to use."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from tvm.target import Target
 
     from layoutsel.tuning.devices import Device
-    from layoutsel.tuning.search import TuningProgress
+    from layoutsel.tuning.progress import TuningProgress
     from layoutsel.tuning.tasks import Task
 
 LOG_FILE = "tune.log"
+"""Name of the log in the folder of records."""
 
 
 def tune(
@@ -41,7 +42,8 @@ def tune(
             "--trials",
             metavar="N",
             min=1,
-            help="Schedules to try for every distinct sub-graph in every layout; those recorded before count.",
+            help="Number of schedules for every distinct sub-graph and layout, including recorded "
+            "ones.",
         ),
     ] = 64,
     logs: LogsOption = None,
@@ -50,7 +52,7 @@ def tune(
         typer.Option(
             "--tracker",
             metavar="HOST:PORT",
-            help="Measure on the servers of this TVM RPC tracker instead of here.",
+            help="TVM RPC tracker whose servers measure, instead of this machine.",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +61,7 @@ def tune(
         typer.Option(
             "--key",
             metavar="KEY",
-            help="Which servers of the tracker; wants --tracker.",
+            help="Key of the tracker's servers; needs --tracker.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +70,7 @@ def tune(
         typer.Option(
             "--target",
             metavar="TARGET",
-            help="TVM target of the servers; wants --tracker.",
+            help="TVM target of the servers; needs --tracker.",
             show_default="this machine's",
         ),
     ] = None,
@@ -77,9 +79,9 @@ def tune(
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
-    """Tune the CPU's sub-graphs of models with MetaSchedule, resumably.
+    """Tune the CPU sub-graphs of models with MetaSchedule; the search can be continued.
 
-    Plans offer what was found as the algorithm 'tuned', and use it where it measures faster.
+    Plans offer the results as the algorithm 'tuned', and use them where they measure faster.
     """
     _check(tracker, key, target)
     with activity() as shown:
@@ -109,12 +111,12 @@ def tune(
 
 
 def _check(tracker: str | None, key: str | None, target: str | None) -> None:
-    """Refuse options that make no sense together."""
+    """Reject contradictory options."""
     if (tracker is None) != (key is None):
         given, missing = ("--tracker", "--key") if key is None else ("--key", "--tracker")
         raise LayoutselError(f"{given} without {missing}: expected both or none")
     if target is not None and tracker is None:
-        raise LayoutselError("--target without --tracker: what is tuned here is for this machine")
+        raise LayoutselError("--target without --tracker: tuning here is for this machine")
 
 
 def _device(tracker: str | None, key: str | None, threads: int) -> Device:
@@ -127,7 +129,7 @@ def _device(tracker: str | None, key: str | None, threads: int) -> Device:
 
 
 def _target(text: str | None, threads: int) -> Target:
-    """The target of the schedules, with the number of threads that they are made for."""
+    """Target of the schedules, with their number of threads."""
     from tvm.target import Target
 
     from tvm_passes.cpu import host_target
@@ -136,7 +138,7 @@ def _target(text: str | None, threads: int) -> Target:
         target = host_target() if text is None else Target(text)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise LayoutselError(f"--target {text!r}: TVM does not know it: {reason}") from error
+        raise LayoutselError(f"--target {text!r}: TVM rejects it: {reason}") from error
     if text is not None and target.attrs.get("num-cores"):
         return target
     return Target({**dict(target.export()), "num-cores": threads})
@@ -169,25 +171,25 @@ def _run(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; {shown.trials} new trials are kept in {folder}, the same command "
-                f"goes on from there"
+                f"continues from there"
             ) from None
 
 
 class _Convenience(logging.FileHandler):
-    """A log that may have gaps: where there is no room for a line, tuning goes on."""
+    """A log that drops lines when the disk is full, so that tuning continues."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing; the records themselves report a full disk."""
+        """Ignore errors, as writing the records reports a full disk."""
 
     def close(self) -> None:
-        """Close the file, whatever does not fit in any more."""
+        """Close the file, and ignore errors of the last write."""
         with suppress(OSError):
             super().close()
 
 
 @contextmanager
 def _logged(file: Path) -> Iterator[None]:
-    """Send what MetaSchedule tells, and why schedules failed, to a file."""
+    """Send MetaSchedule's messages and the reasons of failed schedules to a file."""
     handler = _Convenience(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     metaschedule = logging.getLogger("tvm.s_tir.meta_schedule")

@@ -1,4 +1,4 @@
-"""Tuning while it goes on, on standard error: a bar with the time left, and the best so far of the latest tasks."""
+"""Progress of tuning on standard error: a bar with the time left, and the latest tasks."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ from layoutsel.report import terminal
 from layoutsel.report.tune_tables import task_table
 
 if TYPE_CHECKING:
-    from layoutsel.tuning.search import TuningProgress
+    from layoutsel.tuning.progress import TuningProgress
 
 _ROWS = 12
-"""Tasks that are shown, the latest last."""
+"""Maximum number of tasks on display."""
 _LINE_EVERY_S = 15.0
-"""How often a line is written where standard error is no terminal."""
+"""Time between two lines if standard error is not a terminal, seconds."""
 
 
 class TuningDisplay:
-    """A live display on a terminal, a line now and then elsewhere. A context manager."""
+    """A live display on a terminal, or a regular line elsewhere; a context manager.
+
+    Parameters
+    ----------
+    tasks
+        Number of tasks.
+    trials
+        Number of trials for each task.
+    """
 
     def __init__(self, tasks: int, trials: int) -> None:
         self.trials = 0
-        """Trials made now."""
+        """Number of trials so far, without recorded ones."""
         self._latest: dict[str, TuningProgress] = {}
         self._left: dict[str, int] = {}
         self._made: dict[str, int] = {}
@@ -68,7 +76,7 @@ class TuningDisplay:
             self._live.stop()
 
     def __call__(self, progress: TuningProgress) -> None:
-        """Take the report of one trial, or of a task's end."""
+        """Show the report about one trial, or about the end of a task."""
         name = progress.task.name
         self.trials += progress.trials - self._made.get(name, 0)
         self._latest.pop(name, None)

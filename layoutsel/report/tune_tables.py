@@ -1,4 +1,4 @@
-"""What tuning brought, as a table."""
+"""Tables about tuning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from layoutsel.report.plan_tables import microseconds, new_table
-from layoutsel.tuning.search import TuningProgress
+from layoutsel.tuning.progress import TuningProgress
 
 _COLUMNS = ("task", "×", "trials", "failed", "best µs", "GFLOP/s")
+"""Headings; a column without one holds errors."""
 
 
 def task_table(results: Iterable[TuningProgress], *, title: str | None = None) -> Table:
-    """One row for each task."""
+    """Table of tuning tasks."""
     table = new_table(*_COLUMNS, "", right=_COLUMNS[1:], title=title)
     for result in results:
         best = result.best_us
@@ -30,12 +31,12 @@ def task_table(results: Iterable[TuningProgress], *, title: str | None = None) -
 
 
 def summary(results: Sequence[TuningProgress]) -> str:
-    """The counts, in one line."""
+    """Total counts in one line."""
     new = sum(result.trials for result in results)
     found = sum(result.found for result in results)
     failed = sum(result.failed for result in results)
     given_up = sum(result.error is not None for result in results)
     return (
-        f"{len(results)} tasks, {new} new trials, {found} recorded before, {failed} schedules failed"
-        + (f", {given_up} tasks given up" if given_up else "")
+        f"{len(results)} tasks, {new} new trials, {found} recorded before, "
+        f"{failed} schedules failed" + (f", {given_up} tasks given up" if given_up else "")
     )

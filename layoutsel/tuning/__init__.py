@@ -1,1 +1,1 @@
-"""Schedules found by search: the tasks of models, the search, the devices that measure, and the records that remain."""
+"""Schedule search: tasks of models, the search itself, measuring devices, records."""

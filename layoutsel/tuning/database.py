@@ -1,4 +1,4 @@
-"""The folder of tuning records: found, opened for planning and building, appended to while tuning."""
+"""Folder of tuning records: read for planning and building, appended to while tuning."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ _LOG = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """Where tuning records lie unless told otherwise: in the user's cache folder."""
+    """Default folder of tuning records, in the user's cache folder."""
     return Path(platformdirs.user_cache_dir("layoutsel")) / "tuning"
 
 
 def tuning_records(folder: Path | None = None) -> AbstractContextManager[Any]:
-    """Make what is recorded in `folder` visible to the passes, within the context that this is.
+    """Context in which TVM passes see the records of a folder.
 
-    Where no folder is given, the default one is taken if it exists.
+    Parameters
+    ----------
+    folder
+        Folder of the records; the default one, if it exists, if None.
 
     Raises
     ------
@@ -50,12 +53,12 @@ def tuning_records(folder: Path | None = None) -> AbstractContextManager[Any]:
 
 
 def open_database(folder: Path) -> Database:
-    """The fastest record of each workload and target in `folder`; skipped lines are counted in a warning.
+    """Read the fastest record of each workload and target; skipped lines are logged.
 
     Raises
     ------
     LayoutselError
-        If there is no database.
+        If the folder has no records.
     """
     if not (folder / RECORDS).is_file():
         raise LayoutselError(
@@ -92,21 +95,26 @@ def _fastest(lines: Lines) -> dict[tuple[int, str], RecordLine]:
 
 
 def _mean(line: RecordLine) -> float:
-    """TVM orders records by their mean time."""
+    """Mean time, by which TVM orders records, seconds."""
     return sum(line.seconds) / len(line.seconds)
 
 
 def _parse(line: RecordLine, workload: Workload) -> TuningRecord | None:
     try:
         return TuningRecord.from_json(line.json, workload)
-    except Exception:  # whatever TVM makes of a damaged record
+    except Exception:  # TVM raises anything for a damaged record
         return None
 
 
 class Journal:
-    """The folder while it is tuned into: one process at a time, every record on disk when it is made.
+    """A folder of tuning records, open for one tuning process; a context manager.
 
-    A context manager.
+    Every record is on disk as soon as it is made.
+
+    Parameters
+    ----------
+    folder
+        Folder to create or continue.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -122,7 +130,8 @@ class Journal:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LayoutselError(
-                f"another process is tuning into {self.folder}: wait for it, or choose another folder"
+                f"another process is tuning into {self.folder}: wait for it, or choose another "
+                "folder"
             ) from None
         except OSError as error:
             raise LayoutselError(
@@ -148,14 +157,14 @@ class Journal:
         return self._known.setdefault(tvm_ffi.structural_hash(module), [])
 
     def _index(self, module: tvm.IRModule) -> int | None:
-        """Line of a workload; None if it has none."""
+        """Line number of a workload; None if it is not recorded."""
         for known, index in self._bucket(module):
             if tvm_ffi.structural_equal(known, module):
                 return index
         return None
 
     def known(self, module: tvm.IRModule, target: Any) -> list[RecordLine]:
-        """What was recorded of a workload on a target before this process, schedules that failed included."""
+        """Records of a workload and target from before this process, including failures."""
         index = self._index(module)
         return [
             line
@@ -164,7 +173,7 @@ class Journal:
         ]
 
     def append(self, record: TuningRecord) -> None:
-        """Write one record."""
+        """Append one record."""
         module = record.workload.mod
         index = self._index(module)
         if index is None:
@@ -176,20 +185,20 @@ class Journal:
 
 
 def _append(path: Path, value: Any) -> None:
-    """Add a line in one write, so that another process sees all of it or nothing."""
+    """Append a line in one write, so that other processes see all of it or nothing."""
     line = (json.dumps(value, separators=(", ", ": ")) + "\n").encode()
     try:
         with path.open("ab", buffering=0) as stream:
             before = stream.seek(0, os.SEEK_END)
             if stream.write(line) != len(line):
-                stream.truncate(before)  # no room; the lock makes this process the only writer
+                stream.truncate(before)  # the disk is full; the lock excludes other writers
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise LayoutselError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _end_last_line(path: Path) -> None:
-    """Keep what comes next apart from a line that a crash cut short."""
+    """Add a newline after a last line that a crash cut short."""
     with contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         if stream.seek(0, os.SEEK_END):
             stream.seek(-1, os.SEEK_END)

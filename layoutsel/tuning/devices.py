@@ -1,4 +1,4 @@
-"""Where schedules are timed: in a process here, or on the servers of TVM's RPC tracker."""
+"""Devices that time schedules: a process on this machine, or servers of TVM's RPC tracker."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from layoutsel.device.outcome import Failure
 from layoutsel.device.worker import Reply, Worker
 
 TRIAL_LIMIT_S = 60.0
-"""Building and timing a schedule takes a second; what takes longer hangs."""
+"""Time limit of building and timing one schedule, seconds; a second is usual."""
 
 Request = Mapping[str, Any]
+"""One schedule: module, target, arguments and number of threads, as JSON data."""
 Times = tuple[float, ...]
+"""Times of one schedule, seconds; empty if it failed."""
 
 
 class Device(Protocol):
-    """Times schedules. A context manager."""
+    """Protocol for devices that time schedules; a context manager."""
 
     def __enter__(self) -> Device:
-        """Get ready."""
+        """Prepare the device."""
         ...
 
     def __exit__(
@@ -29,16 +31,24 @@ class Device(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End every process that was started."""
+        """End all processes that the device started."""
         ...
 
     def measure(self, requests: Sequence[Request]) -> Iterator[tuple[int, Times | Failure]]:
-        """The outcome of each request, by its index, as they come."""
+        """Yield index and outcome of each request, in order of completion."""
         ...
 
 
 class LocalDevice:
-    """The machine itself: one schedule after the other, in one child process. Building never runs beside timing."""
+    """Timing on this machine: a child process builds and times one schedule after the other.
+
+    Building and timing never overlap.
+
+    Parameters
+    ----------
+    threads
+        Number of threads of the schedules.
+    """
 
     def __init__(self, threads: int) -> None:
         count = str(threads)
@@ -60,7 +70,7 @@ class LocalDevice:
         self._worker.close()
 
     def measure(self, requests: Sequence[Request]) -> Iterator[tuple[int, Times | Failure]]:
-        """The outcome of each request, in order."""
+        """Yield index and outcome of each request, in order."""
         for index, request in enumerate(requests):
             answer = self._worker.call(request)
             yield index, answer.value if isinstance(answer, Reply) else answer

@@ -1,4 +1,4 @@
-"""TVM's tensor intrinsics, imported in a tenth of the time."""
+"""Fast import of TVM's tensor intrinsics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from unittest import mock
 
 
 def import_intrinsics() -> None:
-    """Import what every tuning context needs.
+    """Import the intrinsics that every tuning context needs.
 
-    TVM looks at the whole call stack for each of 500 functions that it parses there, and Python compares every frame
-    with every module to do so: 25 s. Within this import, each file is looked up once.
+    TVM inspects the whole call stack for each of 500 functions that it parses during this import.
+    Python compares every frame with every module for that, which takes 25 s. Here each file is
+    looked up once.
     """
     known: dict[tuple[str, str | None], ModuleType | None] = {}
     search = inspect.getmodule

@@ -1,4 +1,4 @@
-"""The lines of a MetaSchedule database, whatever state its two files are in. Knows nothing of TVM but the format."""
+"""Lines of a MetaSchedule database, read without TVM from files that may be damaged."""
 
 from __future__ import annotations
 
@@ -14,64 +14,67 @@ from pathlib import Path
 from typing import Any
 
 WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
+"""File names of the workloads and of the records."""
 UNTIMED_S = 1e9
-"""TVM writes 1e10 seconds for a schedule that did not build or run."""
+"""Lowest time that stands for a failure, seconds; TVM writes 1e10 for failed schedules."""
 
 TRUNCATED = "truncated last line"
-BROKEN = "line that is no JSON"
+BROKEN = "line that is not JSON"
 FORM = "line of an unknown form or version"
 VERSION = "workload of an unknown version"
-MISSING = "record that points at a missing workload"
+MISSING = "record of a missing workload"
 UNREADABLE = "record whose workload cannot be read"
 UNTIMED = "schedule that did not build or run"
-TIMES = "times that are no times"
+TIMES = "record with invalid times"
 NO_FILE = "missing file"
 
 _VERSION_KEY = re.compile(rb'"tvm_version"\s*:\s*"([^"]*)"')
+"""Entry of a workload with TVM's version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadLine:
-    """One workload."""
+    """One readable line of the workloads."""
 
     index: int
-    """Its line, by which records name it."""
+    """Number of the line; records refer to it."""
     hash: str
     """Structural hash, as written."""
     json: Any
-    """What TVM reads."""
+    """Parsed line, for TVM."""
     version: str
-    """TVM's version that wrote it; empty where it does not say."""
+    """Version of the TVM that wrote it; empty if not stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordLine:
-    """One measured schedule."""
+    """One readable line of the records."""
 
     workload: WorkloadLine
+    """Workload of the schedule."""
     json: Any
-    """What TVM reads: trace, seconds, target, arguments."""
+    """Trace, seconds, target and arguments, for TVM."""
     seconds: tuple[float, ...]
-    """Time of each run; empty where it did not build or run."""
+    """Time of each run, seconds; empty if the schedule did not build or run."""
 
     @property
     def target(self) -> Any:
-        """Target that it was tuned for, as JSON."""
+        """Target of the schedule, as JSON."""
         return self.json[2]
 
 
 class Lines:
-    """The readable lines of the database in a folder, and how many were skipped for which reason."""
+    """Readable lines of a folder's database, with counts of skipped lines by reason."""
 
     def __init__(self, folder: Path, version: str) -> None:
-        """Read.
+        """Read both files.
 
         Parameters
         ----------
         folder
-            Where the two files lie.
+            Folder of the database.
         version
-            The version of TVM that is to understand the workloads, such as ``0.27.0``.
+            Version of TVM that has to read the workloads, such as ``0.27.0``.
         """
         self.skipped: Counter[str] = Counter()
         self._version = _minor(version)
@@ -79,7 +82,7 @@ class Lines:
         self.records = tuple(self._read_records(folder / RECORDS))
 
     def _lines(self, path: Path) -> Iterator[tuple[int, Any]]:
-        """Number and JSON of every line; None for one that is none, so that the others keep their numbers."""
+        """Number and JSON of every line; None in place of a broken line."""
         try:
             content = path.read_bytes()
         except OSError:
@@ -142,12 +145,12 @@ class Lines:
 
 
 def _minor(version: str) -> tuple[str, ...]:
-    """Major and minor version: what decides on the format."""
+    """Major and minor version, which determine the format."""
     return tuple(version.split(".")[:2])
 
 
 def _is_record(value: Any) -> bool:
-    """True if it is ``[workload, [[instructions, decisions], seconds, target, arguments]]``."""
+    """True for ``[workload, [[instructions, decisions], seconds, target, arguments]]``."""
     if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], list)):
         return False
     index, record = value
@@ -157,12 +160,12 @@ def _is_record(value: Any) -> bool:
 
 
 def _seconds(value: Any) -> tuple[float, ...]:
-    """The times of a record; none where it was not timed.
+    """Times of a record; empty if it was not timed.
 
     Raises
     ------
     ValueError, TypeError
-        If they are no times.
+        If the value is not a list of positive numbers.
     """
     times = tuple(float(second) for second in value or ())
     if any(math.isnan(second) or second <= 0 for second in times):

@@ -1,4 +1,4 @@
-"""What a measuring process runs: build one schedule, time it. Called by name, in a child process."""
+"""Building and timing of one schedule; a child process calls it by name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from layoutsel.device.threads import set_threads
 from tvm_passes.cpu import KERNEL_PIPELINE
 
 REPEATS = 3
-"""Times that are taken of each schedule…"""
+"""Number of measured times of each schedule."""
 REPEAT_MS = 30
-"""… each over at least this long."""
+"""Minimum duration of one measured time, over several runs, milliseconds."""
 
 
 def build(request: Mapping[str, Any]) -> Any:
@@ -25,7 +25,7 @@ def build(request: Mapping[str, Any]) -> Any:
 
 
 def measure_here(request: Mapping[str, Any]) -> tuple[float, ...]:
-    """Build and time the schedule that `request` describes; seconds of a run, each a mean over several."""
+    """Build and time a schedule; returns seconds of a run, each the mean of several."""
     set_threads(int(request["threads"]))
     code = build(request).jit()
     arguments = [_argument(shape, dtype) for _, dtype, shape in request["arguments"]]

@@ -1,4 +1,4 @@
-"""A MetaSchedule database as plain data, for whoever learns from it: any target, any state of its files."""
+"""Records of a MetaSchedule database as plain data, for learning."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import tvm
 from layoutsel.tuning.lines import FORM, UNREADABLE, UNTIMED, Lines, RecordLine
 
 _QUARTERS = 4
+"""Number of parts that quartiles separate; fewer times have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,42 +23,45 @@ class TuningRecord:
     """One timed schedule."""
 
     workload_hash: str
-    """Structural hash of the workload, as the database has it."""
+    """Structural hash of the workload, as stored in the database."""
     target: str
-    """Target that it was tuned for, as JSON."""
+    """Target of the schedule, as JSON."""
     median_us: float
-    """Microseconds of one run."""
+    """Median time of one run, microseconds."""
     spread_us: float
-    """Half the distance between the quartiles, microseconds."""
+    """Half the interquartile range, microseconds."""
     runs: int
-    """How many times the median is taken over."""
+    """Number of measured times."""
     flops: float
     """Floating-point operations of the workload."""
     argument_shapes: tuple[tuple[int, ...], ...]
-    """Shapes of the arguments as they lie in memory, the result last."""
+    """Shapes of the arguments in memory, the result last."""
     trace_json: str
-    """The schedule: instructions and decisions."""
+    """Instructions and decisions of the schedule, as JSON."""
 
 
 @dataclass(frozen=True)
 class SkippedRecords:
-    """What was not read."""
+    """Number of records that were skipped for one reason."""
 
     reason: str
+    """Reason, as a noun phrase."""
     count: int
+    """Number of records."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a database holds."""
+    """Contents of a database."""
 
     records: tuple[TuningRecord, ...]
+    """Timed records."""
     skipped: tuple[SkippedRecords, ...]
-    """The reasons, the most frequent first."""
+    """Skipped lines by reason, most frequent first."""
 
 
 def read_records(folder: Path | str) -> Reading:
-    """Every timed record of the MetaSchedule database in `folder`; whatever cannot be read is counted by reason."""
+    """Read all timed records of a MetaSchedule database; unreadable lines are counted."""
     lines = Lines(Path(folder), tvm.__version__)
     skipped = lines.skipped
 
@@ -83,7 +87,7 @@ def read_records(folder: Path | str) -> Reading:
 def _append(
     records: list[TuningRecord], line: RecordLine, flops: Callable[[int], float | None]
 ) -> str | None:
-    """Add the record of `line`, or say why it is none."""
+    """Add the record of a line; returns a reason instead if it is not readable."""
     count = flops(line.workload.index)
     if count is None:
         return UNREADABLE
@@ -115,16 +119,16 @@ def _spread(times: list[float]) -> float:
 
 
 def _flops(workload: Any) -> float | None:
-    """Operations of a workload; None if TVM cannot read it."""
+    """Floating-point operations of a workload; None if TVM cannot read it."""
     module = parse_workload(workload)
     return None if module is None else float(tvm.s_tir.analysis.estimate_tir_flops(module))
 
 
 def parse_workload(workload: Any) -> tvm.IRModule | None:
-    """The module of a workload's JSON; None if TVM cannot read it."""
+    """Module of a workload's JSON; None if TVM cannot read it."""
     from tvm.s_tir.meta_schedule.database import Workload
 
     try:
         return Workload.from_json(workload).mod
-    except Exception:  # whatever TVM makes of a damaged graph
+    except Exception:  # TVM raises anything for a damaged graph
         return None

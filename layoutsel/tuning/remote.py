@@ -1,4 +1,4 @@
-"""Timing on the servers of TVM's RPC tracker. A server that is lost costs the schedule another try, not its life."""
+"""Timing on servers of TVM's RPC tracker; schedules of lost servers are tried again."""
 
 from __future__ import annotations
 
@@ -20,31 +20,36 @@ from layoutsel.tuning.devices import TRIAL_LIMIT_S, Request, Times
 from tvm_passes.errors import LayoutselError
 
 SESSION_LIMIT_S = 30
-"""How long a server gives one schedule."""
+"""Time limit of one schedule on a server, seconds."""
 TRIES = 3
-"""Runs of one schedule that end with its session, after which the schedule is to blame."""
+"""Number of lost sessions after which the schedule counts as their cause."""
 PATIENCE_S = 60.0
-"""How long to go on without any server."""
+"""Longest wait without any server, seconds."""
 _LOOK_EVERY_S = 2.0
+"""Time between two checks for servers, seconds."""
 _ANSWER_S = 5.0
+"""Longest wait for the tracker's answer, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tracker:
-    """Where servers announce themselves, and which of them to use."""
+    """Address of an RPC tracker and key of the servers to use."""
 
     host: str
+    """Host name or address."""
     port: int
+    """Port number."""
     key: str
+    """Key under which the servers are registered."""
 
     @classmethod
     def parse(cls, address: str, key: str) -> Tracker:
-        """Read ``HOST:PORT``.
+        """Parse ``HOST:PORT``.
 
         Raises
         ------
         LayoutselError
-            If it is something else.
+            If `address` has another form.
         """
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
@@ -54,7 +59,7 @@ class Tracker:
         return cls(host=host.strip("[]"), port=int(port), key=key)
 
     def servers(self) -> int:
-        """How many servers of the key the tracker knows.
+        """Number of the key's servers.
 
         Raises
         ------
@@ -64,7 +69,7 @@ class Tracker:
         from tvm.rpc import TrackerSession
 
         try:
-            # TVM itself would try for a minute.
+            # Check the port first, as TVM itself would try to connect for a minute.
             socket.create_connection((self.host, self.port), timeout=_ANSWER_S).close()
             summary = TrackerSession((self.host, self.port)).summary()
         except Exception as error:  # sockets and TVM fail in many ways
@@ -76,16 +81,22 @@ class Tracker:
         return sum(server["key"] == f"server:{self.key}" for server in summary["server_info"])
 
     def none_left(self) -> LayoutselError:
-        """What to say where no server remains."""
+        """Make the error for a tracker without servers."""
         return LayoutselError(
             f"no server of key {self.key!r} at the tracker {self.host}:{self.port}: start one with "
             f"'python -m tvm.exec.rpc_server --tracker={self.host}:{self.port} --key={self.key}'; "
-            f"what was recorded is kept"
+            f"records so far are kept"
         )
 
 
 class RemoteDevice:
-    """The servers of one key: as many schedules at a time as there are servers."""
+    """Servers of one key, which time as many schedules at once as there are servers.
+
+    Parameters
+    ----------
+    tracker
+        Address of the tracker and key of the servers.
+    """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -107,12 +118,12 @@ class RemoteDevice:
         self._workers.clear()
 
     def measure(self, requests: Sequence[Request]) -> Iterator[tuple[int, Times | Failure]]:
-        """The outcome of each request, as the servers answer.
+        """Yield index and outcome of each request, in order of completion.
 
         Raises
         ------
         LayoutselError
-            If no server was left for a while.
+            If no server was available for :data:`PATIENCE_S`.
         """
         servers = max(1, min(self._wait_for_servers(), len(requests)))
         while len(self._workers) < servers:
@@ -162,7 +173,7 @@ class RemoteDevice:
 
 
 class _Batch:
-    """Requests that several threads, each with its worker, bring to an answer."""
+    """Requests that several threads answer, each with its own worker."""
 
     def __init__(self, tracker: Tracker, requests: Sequence[Request]) -> None:
         self._tracker = {"host": tracker.host, "port": tracker.port, "key": tracker.key}
@@ -176,25 +187,24 @@ class _Batch:
 
     @property
     def is_complete(self) -> bool:
-        """True if every request has its answer."""
+        """True if every request has an answer."""
         return self._open == 0
 
     def end(self) -> None:
-        """Start nothing more."""
+        """Start no further requests."""
         self._ended.set()
 
     def run(self, worker: Worker) -> None:
-        """Be one of the threads."""
+        """Main function of a thread."""
         try:
             self.serve(worker)
-        except (
-            Exception
-        ) as error:  # the main thread is to fail of it, unless it has ended the worker itself
+        except Exception as error:
+            # The main thread raises it, unless it ended the worker itself.
             if not self._ended.is_set():
                 self.answers.put((-1, error))
 
     def serve(self, worker: Worker) -> None:
-        """Take requests until all are answered."""
+        """Process requests until all are answered."""
         while not self._ended.is_set() and not self.is_complete:
             try:
                 index, request, tries = self._waiting.get(timeout=0.1)
@@ -231,8 +241,9 @@ class _Lost:
     """A session that ended early."""
 
     reason: str
+    """Reason of the end."""
     counts: bool | int
-    """True if the schedule was running, and may have been the cause."""
+    """True if the schedule was running and may be the cause."""
 
 
 def _worker() -> Worker:
@@ -240,15 +251,16 @@ def _worker() -> Worker:
 
 
 _NUMBERS = itertools.count()
+"""Numbers for unique file names on the servers."""
 
 
 def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
-    """Build a schedule here, time it on a server that the tracker gives.
+    """Build a schedule here and time it on a server.
 
     Returns
     -------
     tuple
-        How far it came (``timed``, ``run``, ``sent``, ``built``), and the seconds or the reason.
+        Last phase (``built``, ``sent``, ``run`` or ``timed``), and the seconds or the error.
     """
     from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RPCConfig
     from tvm.s_tir.meta_schedule.runner import rpc_runner as tvm_runner
@@ -279,6 +291,6 @@ def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
             return "timed", tvm_runner.default_run_evaluator(
                 session, module, device, timing, arguments
             )
-    except Exception as error:  # a schedule's failure or a server's, whatever it is, is data
+    except Exception as error:  # any failure of a schedule or a server is a result
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return phase, lines[-1]

@@ -1,4 +1,4 @@
-"""The search for schedules: MetaSchedule proposes, a device times, every trial is on disk before the next one counts."""
+"""Schedule search: MetaSchedule proposes, a device times, and every trial is recorded at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,59 +26,24 @@ from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import Device, Request, Times
 from layoutsel.tuning.intrinsics import import_intrinsics
 from layoutsel.tuning.lines import RecordLine
+from layoutsel.tuning.progress import OnTrial, TuningProgress
 from layoutsel.tuning.tasks import Task
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
 
 FAILED_S = 1e10
-"""What TVM writes for a schedule that did not build or run."""
+"""Time that TVM records for a schedule that did not build or run, seconds."""
 _MOST_PER_BATCH = 64
+"""Maximum number of schedules per batch."""
 _BATCHES = 4
-"""Batches of a task: after each one the cost model learns."""
+"""Number of batches per task; the cost model learns after each."""
 _POPULATION_PER_TRIAL, _POPULATION = 16, (32, 512)
-"""How many schedules the evolution keeps for each one that is timed, and between which bounds."""
+"""Size of the evolution's population per timed schedule, and its lower and upper limit."""
 _WARM_UP = 32
-"""Trials before which the cost model knows too little to be asked."""
+"""Number of trials after which the cost model is used."""
 _EMPTY = 3
-"""Batches without a new schedule after which a task has no more of them."""
-
-
-@dataclass(kw_only=True)
-class TuningProgress:
-    """Where a task stands."""
-
-    task: Task
-    wanted: int
-    """Trials that it shall have."""
-    found: int = 0
-    """Trials that were recorded before."""
-    trials: int = 0
-    """Trials made now."""
-    failed: int = 0
-    """Schedules that did not build or run, of all."""
-    best_us: float | None = None
-    """The fastest schedule's time."""
-    finished: bool = False
-    """True if no more trials will be made."""
-    error: str | None = None
-    """Why the task was given up, if it was."""
-
-    @property
-    def left(self) -> int:
-        """Trials still to make."""
-        return 0 if self.finished else self.wanted - self.found - self.trials
-
-    def count(self, times: Times) -> None:
-        """Take the times of one schedule; none if it failed."""
-        if times:
-            us = 1e6 * sum(times) / len(times)
-            self.best_us = us if self.best_us is None else min(self.best_us, us)
-        else:
-            self.failed += 1
-
-
-OnTrial = Callable[[TuningProgress], None]
+"""Number of batches without a new schedule after which a task ends."""
 
 
 def tune(
@@ -92,13 +57,30 @@ def tune(
     on_trial: OnTrial | None = None,
     seed: int = 0,
 ) -> tuple[TuningProgress, ...]:
-    """Bring every task to `trials` recorded trials, a batch of each in turn; those recorded before count.
+    """Complete every task to `trials` recorded trials, one batch of each in turn.
 
-    `threads` is how many the schedules are timed with, as far as the device can tell; the search itself, which never
-    runs beside the timing, takes every core.
+    A task that cannot be tuned is abandoned with its error; the others continue. An interrupt
+    (Ctrl-C) is passed on and loses at most the active trial.
 
-    A task that cannot be tuned is given up with its error, and does not stop the others. An interrupt (Ctrl-C, which
-    is passed on) loses at most the trial that was running.
+    Parameters
+    ----------
+    tasks
+        Functions to tune.
+    trials
+        Number of trials for each task, including recorded ones.
+    target
+        Target of the schedules.
+    threads
+        Number of threads of the schedules. The search itself uses all cores, as it never overlaps
+        with timing.
+    device
+        Device that times the schedules.
+    journal
+        Folder of the records.
+    on_trial
+        Called after each trial.
+    seed
+        Seed of the first task; further tasks count up.
     """
     model = _cost_model()
     searches = [
@@ -116,8 +98,8 @@ def tune(
             try:
                 search.run_batch(device, report)
             except LayoutselError:
-                raise  # the device's fault, or the disk's
-            except Exception as error:  # TVM fails in many ways: the task is given up, and says why
+                raise  # an error of the device or the disk concerns all tasks
+            except Exception as error:  # TVM raises anything: abandon this task alone
                 search.give_up(error)
                 report(search.progress)
         under_way = [search for search in under_way if search.progress.left]
@@ -137,7 +119,7 @@ def _cost_model() -> CostModel:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back for some seconds: its exception must not cross TVM's native code."""
+    """Defer Ctrl-C for some seconds, as its exception must not cross TVM's native code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -153,23 +135,33 @@ def _uninterrupted() -> Iterator[None]:
 
 @dataclass(eq=False)
 class _Search:
-    """The search of one task."""
+    """Search for schedules of one task."""
 
     progress: TuningProgress
+    """State of the task."""
     journal: Journal
+    """Folder of the records."""
     target: Target
+    """Target of the schedules."""
     threads: int
+    """Number of threads of the schedules."""
     model: CostModel
+    """Cost model, shared by all tasks."""
     seed: int
+    """Seed of the evolution."""
     database: MemoryDatabase = field(default_factory=MemoryDatabase)
+    """Timed records, for the evolution."""
     context: meta_schedule.TuneContext | None = None
+    """TVM's state of the search; None before the first batch and after the last."""
     lines: list[RecordLine] = field(default_factory=list)
+    """Records from before this process."""
     seen: set[int] = field(default_factory=set)
-    """Hashes of the scheduled modules that were timed."""
+    """Structural hashes of the timed modules."""
     empty: int = 0
+    """Number of batches in a row without a new schedule."""
 
     def recall(self) -> bool:
-        """Count what was recorded before; whether trials are missing."""
+        """Count earlier records; returns True if trials are missing."""
         self.lines = self.journal.known(self.progress.task.module, self.target_json())
         self.progress.found = len(self.lines)
         for line in self.lines:
@@ -178,23 +170,23 @@ class _Search:
         return not self.progress.finished
 
     def target_json(self) -> Any:
-        """The target as records hold it."""
+        """Target as stored in records."""
         return json.loads(str(self.target))
 
     @property
     def batch(self) -> int:
-        """Schedules that are proposed at once."""
+        """Number of schedules per batch."""
         return max(1, min(_MOST_PER_BATCH, -(-self.progress.wanted // _BATCHES)))
 
     def give_up(self, error: Exception) -> None:
-        """Make no more trials."""
+        """Abandon the task."""
         self.progress.error = str(error).strip().splitlines()[-1] if str(error) else repr(error)
         self.progress.finished = True
         self.context = None
-        _LOG.info("task %s is given up: %s", self.progress.task.name, error)
+        _LOG.info("task %s is abandoned: %s", self.progress.task.name, error)
 
     def run_batch(self, device: Device, report: OnTrial) -> None:
-        """Propose, time, record, learn."""
+        """Propose, time and record a batch of schedules, then train the cost model."""
         with _uninterrupted():
             context = self.context or self._start()
             candidates = context.generate_measure_candidates()
@@ -240,16 +232,15 @@ class _Search:
         return context
 
     def _remember(self, context: meta_schedule.TuneContext) -> None:
-        """Start from what was recorded before."""
+        """Load earlier records into the database and the cost model."""
         workload = self.database.commit_workload(self.progress.task.module)
         candidates, results = [], []
         for line in self.lines:
             try:
                 record = TuningRecord.from_json(line.json, workload)
                 candidate = record.as_measure_candidate()
-            except (
-                Exception
-            ) as error:  # whatever TVM makes of a damaged record: it counts, and teaches nothing
+            except Exception as error:
+                # TVM raises anything for a damaged record. It counts as a trial all the same.
                 _LOG.info("task %s: a record is not read: %s", self.progress.task.name, error)
                 continue
             self.seen.add(tvm_ffi.structural_hash(candidate.sch.mod))
@@ -261,7 +252,7 @@ class _Search:
             self.model.update(context, candidates, results)
 
     def _new(self, candidates: Sequence[Any]) -> Iterator[Any]:
-        """Those that were not timed yet."""
+        """Candidates that were not timed yet."""
         for candidate in candidates:
             digest = tvm_ffi.structural_hash(candidate.sch.mod)
             if digest not in self.seen:
@@ -277,7 +268,7 @@ class _Search:
         }
 
     def _record(self, candidate: Any, outcome: Times | Failure, report: OnTrial) -> RunnerResult:
-        """Keep the outcome of one trial."""
+        """Record the outcome of one trial."""
         times = () if isinstance(outcome, Failure) else outcome
         record = TuningRecord(
             candidate.sch.trace,

@@ -1,4 +1,4 @@
-"""What there is to tune in models: the CPU's sub-graphs in each of its layouts, equal ones once."""
+"""Tuning tasks of models: distinct CPU sub-graphs in each of their layouts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
 
 _FLOP_PER_BYTE = 10
-"""About where CPUs stand between computing and moving data; orders tasks, decides nothing else."""
+"""Approximate balance of computing and moving data on CPUs, used only to order tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,15 @@ class Task:
     """One function to tune."""
 
     name: str
-    """For people: where it occurs first, its anchor and layout."""
+    """Model, sub-graph, anchor and layout of the first occurrence, for messages."""
     module: tvm.IRModule
-    """What is tuned, and what its records are kept under."""
+    """Function to tune; records are stored under it."""
     flops: float
     """Floating-point operations of one run."""
     occurrences: int
-    """Sub-graphs of all models that it would serve."""
+    """Number of equal sub-graphs in all models."""
     weight: float
-    """Estimated share of the models' time, in no unit."""
+    """Estimated share of the models' time, without a unit."""
 
 
 class Partitioned(Protocol):
@@ -78,7 +78,7 @@ def gather_tasks(models: Iterable[Partitioned]) -> tuple[Task, ...]:
 
 
 def _tasks(model: Partitioned) -> Iterator[Task]:
-    """Yield the tasks of one model, equal sub-graphs counted together."""
+    """Yield the tasks of one model, with equal sub-graphs merged."""
     equal: dict[str, list[Subgraph]] = {}
     for subgraph in model.graph.subgraphs:
         equal.setdefault(subgraph.structural_hash, []).append(subgraph)
