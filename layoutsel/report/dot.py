@@ -1,4 +1,4 @@
-"""A plan as a graph for graphviz: colour says unit and layout, red edges are boundaries that are paid for."""
+"""Graphviz drawing of a plan: colours show unit and layout, red edges cost time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from layoutsel.report import terminal
 from layoutsel.report.plan_tables import microseconds, name_text, operators_text
 
 _HUES = (0.58, 0.09, 0.33, 0.80, 0.16, 0.95)
-"""Of the units in order of name: blue, orange, green, violet, yellow, rose."""
+"""Hues of the units in order of name: blue, orange, green, violet, yellow, rose."""
 _LIGHTEST, _DARKEST = 0.90, 0.66
-"""Of the layouts of a unit."""
+"""Lightness range of the layouts of a unit."""
 _RENDER_LIMIT_S = 60.0
+"""Time limit of graphviz, seconds."""
 
 
 def write_dot(plan: Plan, path: Path) -> None:
-    """Write the graph of `plan` to `path`, and beside it as SVG where graphviz is there.
+    """Write the graph of a plan, and next to it an SVG file if graphviz is installed.
 
     Raises
     ------
     LayoutselError
-        If it cannot be written.
+        If a file cannot be written.
     """
     write_text(path, "\n".join(dot_lines(plan)) + "\n")
     terminal.note("written", str(path))
@@ -49,14 +50,15 @@ def write_dot(plan: Plan, path: Path) -> None:
 
 
 def dot_lines(plan: Plan) -> Iterator[str]:
-    """The graph in graphviz's language."""
+    """Lines of the graph in graphviz's language."""
     colours = _colours(plan.subgraphs)
     yield f"digraph {_quoted(plan.model_name)} {{"
     yield '  node [shape=box, style="filled,rounded", fontname="sans-serif", fontsize=10];'
     yield '  edge [fontname="sans-serif", fontsize=9];'
     for subgraph in plan.subgraphs:
         colour = colours[subgraph.decision.unit, subgraph.decision.layout]
-        yield f"  {_quoted(subgraph.id)} [label={_quoted(_label(subgraph))}, fillcolor={_quoted(colour)}];"
+        attributes = f"label={_quoted(_label(subgraph))}, fillcolor={_quoted(colour)}"
+        yield f"  {_quoted(subgraph.id)} [{attributes}];"
     paid = _paid(plan.boundaries)
     outside = set()
     for tensor, consumer in _edges(plan):
@@ -64,7 +66,8 @@ def dot_lines(plan: Plan) -> Iterator[str]:
         if producer == "input":
             outside.add(tensor)
             producer = tensor
-        yield f"  {_quoted(producer)} -> {_quoted(consumer)}{_edge_attributes(paid.get((tensor, consumer), ()))};"
+        attributes = _edge_attributes(paid.get((tensor, consumer), ()))
+        yield f"  {_quoted(producer)} -> {_quoted(consumer)}{attributes};"
     for tensor in sorted(outside):
         yield f'  {_quoted(tensor)} [shape=ellipse, fillcolor="white"];'
     if plan.results:
@@ -104,7 +107,7 @@ def _edge_attributes(boundaries: Sequence[Boundary]) -> str:
 
 
 def _colours(subgraphs: Sequence[PlannedSubgraph]) -> dict[tuple[str, str], str]:
-    """A colour per (unit, layout): the unit is the hue, the layout the lightness."""
+    """Colour of each (unit, layout): the hue shows the unit, the lightness the layout."""
     places = sorted({(s.decision.unit, s.decision.layout) for s in subgraphs})
     units = sorted({unit for unit, _ in places})
     colours = {}
@@ -119,7 +122,8 @@ def _colours(subgraphs: Sequence[PlannedSubgraph]) -> dict[tuple[str, str], str]
 
 
 def _legend(colours: Mapping[tuple[str, str], str]) -> Iterator[str]:
-    yield '  subgraph cluster_legend {\n    label="unit and layout"; fontname="sans-serif"; fontsize=10;'
+    yield '  subgraph cluster_legend {\n    label="unit and layout";'
+    yield '    fontname="sans-serif"; fontsize=10;'
     for (unit, layout), colour in colours.items():
         name = _quoted(f"legend {unit} {layout}")
         yield f"    {name} [label={_quoted(f'{unit} {layout}')}, fillcolor={_quoted(colour)}];"

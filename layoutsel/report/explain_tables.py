@@ -1,4 +1,4 @@
-"""The explanation of a plan as text and tables."""
+"""Explanation of a plan as text and tables."""
 
 from __future__ import annotations
 
@@ -30,19 +30,22 @@ from layoutsel.report.residual_tables import in_plan_lines, residual_lines, wors
 from tvm_passes.errors import Decline
 
 _SHOWN_IDS = 10
+"""Maximum number of sub-graph ids in a line about declines."""
 SPLIT_EXACT = (
-    "whole plan: the best plan with that decision, against this one; where the extra comes from: the sub-graph "
-    "itself, all layout transforms, all hand-overs between units, and sub-graphs that would then decide otherwise"
+    "whole plan: the best plan with that decision, against this one; where the extra comes from: "
+    "the sub-graph itself, all layout transforms, all hand-overs between units, and sub-graphs "
+    "that would then decide otherwise"
 )
+"""Legend of :func:`candidates_table` for exact costs."""
 SPLIT_BOUND = (
-    "whole plan: this plan with that decision alone changed, an upper bound; where the extra comes from: the "
-    "sub-graph itself, its layout transforms, and its hand-overs between units"
+    "whole plan: this plan with that decision alone changed, an upper bound; where the extra comes "
+    "from: the sub-graph itself, its layout transforms, and its hand-overs between units"
 )
-"""What the columns of :func:`candidates_table` mean."""
+"""Legend of :func:`candidates_table` for upper bounds."""
 
 
 def show_explanation(plan: Plan, measured_us: Mapping[str, float]) -> None:
-    """Print everything: sub-graphs with reasons, boundaries, declines, gains, predicted against measured."""
+    """Print sub-graphs with reasons, boundaries, declines, gains and measurements."""
     terminal.show(subgraph_table(plan, measured_us), summary(plan))
     terminal.show_text("")
     paid = [b for b in plan.boundaries if b.kind == "transform" or b.cost_us > 0]
@@ -63,7 +66,7 @@ def show_explanation(plan: Plan, measured_us: Mapping[str, float]) -> None:
 
 
 def subgraph_table(plan: Plan, measured_us: Mapping[str, float]) -> Table:
-    """One row per sub-graph with the reason for its decision."""
+    """Table of sub-graphs with the reasons of their decisions."""
     columns = ["id", "operators", "name", "decision", "µs", "±", "from"]
     if measured_us:
         columns.append("measured µs")
@@ -85,7 +88,7 @@ def subgraph_table(plan: Plan, measured_us: Mapping[str, float]) -> Table:
 
 
 def reason(plan: Plan, subgraph: PlannedSubgraph) -> str:
-    """Why a sub-graph has its decision, in a few words."""
+    """Short reason for a sub-graph's decision."""
     others = subgraph.alternatives
     if not others:
         declined = any(decline.subgraph == subgraph.id for decline in plan.declines)
@@ -120,7 +123,7 @@ def _faster_alone(plan: Plan, subgraph: PlannedSubgraph) -> str:
 
 
 def boundary_table(boundaries: Sequence[Boundary]) -> Table:
-    """What is paid between sub-graphs, the costliest first."""
+    """Table of boundary costs, most expensive first."""
     table = new_table("boundary", "from", "to", "tensor", "for", "µs", right=("µs",))
     for boundary in sorted(boundaries, key=lambda boundary: -boundary.cost_us):
         cells = (boundary.kind, boundary.source, boundary.destination, boundary.tensor)
@@ -129,7 +132,7 @@ def boundary_table(boundaries: Sequence[Boundary]) -> Table:
 
 
 def decline_lines(declines: tuple[Decline, ...]) -> Iterator[str]:
-    """Why candidates were declined, equal reasons together."""
+    """Reasons of declined candidates, with equal reasons merged."""
 
     def key(decline: Decline) -> tuple[str, str, str, str]:
         return decline.decision, decline.operator, decline.got, decline.expected
@@ -143,7 +146,7 @@ def decline_lines(declines: tuple[Decline, ...]) -> Iterator[str]:
 
 
 def gains_table(plan: Plan) -> Table:
-    """What simpler ways to choose would cost, as predicted."""
+    """Table of predicted times of simpler strategies."""
     gains = plan.gains
     assert gains is not None
     table = new_table(
@@ -164,7 +167,7 @@ def gains_table(plan: Plan) -> Table:
 
 
 def measured_lines(plan: Plan) -> Iterator[str]:
-    """Predicted against measured, and what joint choosing gained over score."""
+    """Predicted against measured time, and the gain of joint choosing over score."""
     own = plan.own_measurement
     if own is None:
         yield (
@@ -182,14 +185,15 @@ def measured_lines(plan: Plan) -> Iterator[str]:
         gain = 100 * (1 - plan.gains.joint_us / plan.gains.score_us)
         yield (
             f"choosing jointly gains {gain:.1f} % over choosing the unit by score first "
-            f"({milliseconds(plan.gains.score_us)} to {milliseconds(plan.gains.joint_us)}, predicted)"
+            f"({milliseconds(plan.gains.score_us)} to {milliseconds(plan.gains.joint_us)}, "
+            f"predicted)"
         )
     if not plan.exact and plan.gains is not None:
         yield "the alternatives' extra costs are upper bounds: all else stays as it is"
 
 
 def candidates_table(plan: Plan, subgraph: PlannedSubgraph) -> Table:
-    """What each other candidate of a sub-graph takes, and what forcing it would cost the whole plan, by part."""
+    """Table of a sub-graph's other candidates, with the extra cost of the whole plan by part."""
     numbers = ("alone µs", "±", "whole plan", "itself", "transforms", "hand-overs", "others")
     table = new_table("other candidates", *numbers[:2], "from", *numbers[2:], right=numbers)
     for other in subgraph.alternatives:
@@ -223,7 +227,7 @@ def _others(other: Counterfactual) -> str:
 
 
 def show_subgraph(plan: Plan, id_: str) -> None:
-    """Print all that is known of one sub-graph."""
+    """Print all known facts about one sub-graph."""
     (subgraph,) = (subgraph for subgraph in plan.subgraphs if subgraph.id == id_)
     names = f" ({', '.join(subgraph.names)})" if subgraph.names else ""
     terminal.show_text(

@@ -1,4 +1,4 @@
-"""What ``layoutsel evaluate`` prints for people."""
+"""Tables of ``layoutsel evaluate``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich.table import Table
 from layoutsel.report.plan_tables import new_table
 
 _REGRETS = ("cold", "hybrid", "score", "roofline", "random")
+"""Ways to choose plans, as keys of the evaluation."""
 
 
 def accuracy_table(found: Mapping[str, Any]) -> Table:
-    """One row for each unit and predictor."""
+    """Table of prediction errors, one row for each unit and predictor."""
     numbers = ("samples", "within 10 %", "within 20 %", "mean error", "rank corr.", "best found")
     table = new_table("unit", "predictor", *numbers, right=numbers)
     for unit in found["units"]:
@@ -33,7 +34,7 @@ def accuracy_table(found: Mapping[str, Any]) -> Table:
 
 
 def regret_table(found: Mapping[str, Any]) -> Table:
-    """One row for each model: what plans lose against the plan made from measurements."""
+    """Table of losses against plans from measurements, one row for each model."""
     table = new_table("plans lose", *_REGRETS, right=_REGRETS)
     for name, model in found["models"].items():
         table.add_row(name, *(_percent(model["regret"][key]) for key in _REGRETS))

@@ -1,4 +1,4 @@
-"""Plans as tables."""
+"""Tables and texts about plans."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from tvm_passes.decision import DIRECT
 US = "us"
 """Unit of objectives that are times, as plan files have it."""
 _SHOWN_OPERATORS = 4
+"""Maximum number of operators in a table cell."""
 
 
 def microseconds(value: float | None) -> str:
-    """`value` with about three digits."""
+    """Text of `value` with about three digits."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def milliseconds(us: float) -> str:
-    """Microseconds `us`, written in milliseconds."""
+    """Text of `us` microseconds in milliseconds."""
     return f"{us / 1e3:.3f} ms"
 
 
 def change(us: float | None) -> str:
-    """A difference of `us` microseconds, with its sign."""
+    """Text of a difference of `us` microseconds, with its sign."""
     if us is None:
         return "–"
     return "0" if abs(us) < 0.05 else f"{us:+,.1f}"
@@ -53,12 +54,12 @@ def _extra(other: Counterfactual) -> str:
 
 
 def source_text(source: str) -> str:
-    """Where a cost comes from; what was measured stands out from what was predicted."""
+    """Text of a cost's source, in upper case for measured costs."""
     return source.upper() if source == MEASURED else source
 
 
 def operators_text(operators: Sequence[str]) -> str:
-    """Operators of a sub-graph in short, such as ``conv2d+add+relu``."""
+    """Short text of operators, such as ``conv2d+add+relu``."""
     names = [operator.removeprefix("nn.") for operator in operators]
     if len(names) > _SHOWN_OPERATORS:
         names = [*names[: _SHOWN_OPERATORS - 1], f"{len(names) - _SHOWN_OPERATORS + 1} more"]
@@ -66,12 +67,12 @@ def operators_text(operators: Sequence[str]) -> str:
 
 
 def name_text(names: Sequence[str]) -> str:
-    """The source model's name for a sub-graph: that of its first operator."""
+    """Name of a sub-graph in the source model: that of its first operator."""
     return names[0] if names else ""
 
 
 def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    """An empty table; the columns in `right` are aligned to the right."""
+    """Make an empty table; columns in `right` are right-aligned."""
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     aligned = set(right)
     for column in columns:
@@ -80,7 +81,7 @@ def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None
 
 
 def plan_table(plan: Plan) -> Table:
-    """One row for each sub-graph, in order of execution."""
+    """Table of sub-graphs in execution order."""
     precise = ("precision",) if plan.precision != F32 else ()
     extra = f"extra {'µs' if plan.unit == US else plan.unit}"
     table = new_table(
@@ -109,13 +110,13 @@ def plan_table(plan: Plan) -> Table:
 
 
 def shares(plan: Plan) -> str:
-    """How many sub-graphs run where."""
+    """Number of sub-graphs per decision, as text."""
     places = Counter(str(replace(s.decision, algorithm=DIRECT)) for s in plan.subgraphs)
     return ", ".join(f"{count} on {place}" for place, count in places.most_common())
 
 
 def summary(plan: Plan) -> Group:
-    """Summarise the plan: shares of units and layouts, cost, bound, gap."""
+    """Summary of a plan: shares of decisions, cost, lower bound, gap."""
     boundary_us = sum(boundary.cost_us for boundary in plan.boundaries)
     kinds = Counter(boundary.kind for boundary in plan.boundaries)
     copies = f"{kinds['copy']} copies, " if kinds["copy"] else ""
@@ -139,7 +140,7 @@ def summary(plan: Plan) -> Group:
 
 
 def objective_lines(plan: Plan) -> Iterator[str]:
-    """Describe the plan's own objective, with its certificate; nothing if that is the sum of costs."""
+    """Values of objectives other than the sum of costs, with their certificates."""
     for name, value in plan.values.items():
         if name == SUM:
             continue
@@ -157,21 +158,22 @@ def _in_unit(number: float, unit: str) -> str:
 
 
 def uncertainty_lines(plan: Plan) -> Iterator[str]:
-    """What the certificate is worth where costs are predicted; nothing where every cost is certain."""
+    """Effect of uncertain costs on the certificate; empty if all costs are certain."""
     if plan.uncertainty is None or plan.gap_within_spread is None:
         return
     if plan.uncertainty.loss_us <= 0 and plan.gap_within_spread <= plan.gap:
         return
     loss = 100 * plan.uncertainty.loss_us / max(plan.cost_us, 1e-9)
     yield (
-        f"if costs are as low as their ± allows: lower bound {milliseconds(plan.uncertainty.bound_us)}, "
-        f"gap {100 * plan.gap_within_spread:.2f} %; knowing every cost exactly is expected to save at most "
-        f"{milliseconds(plan.uncertainty.loss_us)} ({loss:.2f} %)"
+        "if costs are as low as their ± allows: lower bound "
+        f"{milliseconds(plan.uncertainty.bound_us)}, "
+        f"gap {100 * plan.gap_within_spread:.2f} %; knowing every cost exactly is expected to save "
+        f"at most {milliseconds(plan.uncertainty.loss_us)} ({loss:.2f} %)"
     )
 
 
 def precision_lines(plan: Plan) -> Iterator[str]:
-    """What precisions the plan takes of those that its mode offers; nothing where there is f32 alone."""
+    """Number of sub-graphs per precision and the tolerance; empty for plans in f32 alone."""
     if plan.precision == F32:
         return
     counts = Counter(subgraph.decision.precision for subgraph in plan.subgraphs)
@@ -184,7 +186,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def trade_off_tables(plan: Plan) -> Iterator[Table | str]:
-    """Time against error, plan by plan; nothing where the plan keeps no budget."""
+    """Time against error of alternative plans; empty for plans without an error budget."""
     if not plan.trade_off:
         return
     numbers = ("predicted", "measured", "error, predicted", "error, measured")
@@ -203,7 +205,7 @@ def trade_off_tables(plan: Plan) -> Iterator[Table | str]:
 
 
 def fallback_lines(header: Mapping[str, Any]) -> Iterator[str]:
-    """What takes over in a compiled model where a device fails; nothing where that is an error."""
+    """Description of a compiled model's fallback; empty if there is none."""
     other = header.get("fallback")
     if other is None:
         return
@@ -213,7 +215,7 @@ def fallback_lines(header: Mapping[str, Any]) -> Iterator[str]:
 
 
 def check_lines(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """How far a compiled model's outputs are from the reference."""
+    """Errors of a compiled model's outputs against the reference."""
     for check in checks:
         samples = check.get("samples", 1)
         on = f" on {samples} samples, the worst" if samples > 1 else ""
@@ -224,7 +226,7 @@ def check_lines(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def measured_table(plan: Plan) -> Table:
-    """The plan beside what it was measured against, fastest first."""
+    """Table of the plan's and its contenders' measured times, fastest first."""
     table = new_table("measured", "median", "±", "runs", "×", right=("median", "±", "runs", "×"))
     ordered = sorted(plan.measured.items(), key=lambda item: item[1].median_us)
     for name, measured in ordered:

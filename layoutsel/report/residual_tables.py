@@ -1,4 +1,4 @@
-"""Predicted against measured, part by part, as text and tables."""
+"""Differences between predicted and measured times, as text and tables."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from layoutsel.planning.residuals import Residuals
 from layoutsel.report.plan_tables import change, microseconds, milliseconds, new_table, source_text
 
 _WORST = 8
-"""Sub-graphs listed."""
+"""Number of sub-graphs in the table."""
 _NAMED = 3
-"""Sub-graphs named in a line."""
+"""Number of sub-graphs named in the text."""
 
 
 def residual_lines(plan: Plan, residuals: Residuals) -> Iterator[str]:
-    """Where the difference between prediction and measurement comes from, in a few lines."""
+    """Short text about the origins of the difference between prediction and measurement."""
     parts = ", ".join(f"{name} {us / 1e3:+.3f} ms" for name, us in residuals.parts.items() if us)
     yield (
-        f"measured {milliseconds(residuals.measured_us)}, predicted {milliseconds(residuals.predicted_us)} "
+        f"measured {milliseconds(residuals.measured_us)}, "
+        f"predicted {milliseconds(residuals.predicted_us)} "
         f"± {milliseconds(plan.spread_us)}: {parts}"
     )
     worst = ", ".join(
@@ -37,13 +38,13 @@ def _merged(residuals: Residuals) -> str:
     error_us = sum(subgraph.error_us for subgraph in merged)
     alone = sum(subgraph.is_fusion for subgraph in merged)
     return (
-        f"{len(merged)} merged with neighbours: {change(error_us)} µs, {alone} of them measured alone, "
-        f"whose share is fusion"
+        f"{len(merged)} merged with neighbours: {change(error_us)} µs, "
+        f"{alone} of them measured alone, whose share is fusion"
     )
 
 
 def worst_table(residuals: Residuals) -> Table:
-    """The sub-graphs whose prediction was off the most, and all transforms."""
+    """Table of the sub-graphs with the largest differences, and of all transforms."""
     numbers = ("predicted µs", "±", "in the plan µs", "± ", "off µs")
     table = new_table(
         *("furthest off", "decision", *numbers[:2], "from", *numbers[2:], "merged"), right=numbers
@@ -73,11 +74,12 @@ def worst_table(residuals: Residuals) -> Table:
 
 
 def in_plan_lines(residuals: Residuals, id_: str) -> Iterator[str]:
-    """How one sub-graph ran in the plan."""
+    """Measured time of one sub-graph within the plan."""
     for subgraph in residuals.subgraphs:
         if subgraph.id == id_ and subgraph.in_plan_us is not None:
             merged = ", merged with its neighbours" if subgraph.merged else ""
             yield (
-                f"took {microseconds(subgraph.in_plan_us)} ± {microseconds(subgraph.in_plan_spread_us)} µs "
+                f"took {microseconds(subgraph.in_plan_us)} "
+                f"± {microseconds(subgraph.in_plan_spread_us)} µs "
                 f"in the plan{merged}: {change(subgraph.error_us)} µs off"
             )

@@ -1,4 +1,4 @@
-"""Where the command line writes: results to standard output, everything else to standard error."""
+"""Output of the command line: results on standard output, all else on standard error."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ from rich.text import Text
 from tvm_passes.errors import LayoutselError
 
 _PIPED_WIDTH = 200
-"""Columns of a table that goes to a file or pipe, unless COLUMNS says otherwise."""
+"""Width of a table in a file or pipe, columns; COLUMNS overrides it."""
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
+"""Colours by kind of note."""
 
 _FILTER_LIMIT_S = 5.0
-"""How long a filter may write on when there is nothing more to come."""
+"""Longest wait for the filter of standard error to end, seconds."""
 
 _ALLOCATOR = ("PooledAllocator got", "Trying to release all unused memory")
-"""In the lines that TVM's allocator writes when a device has no room."""
+"""Parts of the lines that TVM's allocator writes when a device is out of memory."""
 
 _results: list[TextIO] = []
+"""Streams of results, the current one last; empty while standard output is not reserved."""
 
 
 class OutputError(LayoutselError):
-    """Standard output that has no room, or is closed."""
+    """Standard output is full or closed."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(
-            f"cannot write to standard output: {error.strerror}; redirect it to a file with room, or to {os.devnull}"
+            f"cannot write to standard output: {error.strerror}; redirect it to a file with room, "
+            f"or to {os.devnull}"
         )
 
 
 @contextlib.contextmanager
 def reserved_stdout() -> Iterator[None]:
-    """Keep standard output for results: what libraries and native code print on it goes to standard error."""
+    """Reserve standard output for results, and send the output of libraries to standard error."""
     sys.stdout.flush()
     kept = os.dup(1)
     stream = os.fdopen(kept, "w", encoding="utf-8", errors="replace")
@@ -53,7 +56,7 @@ def reserved_stdout() -> Iterator[None]:
     try:
         yield
     finally:
-        # Text that did not reach its place was reported when it was written: `flush` raises.
+        # `flush` has reported any text that could not be written.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         _results.pop()
@@ -64,9 +67,10 @@ def reserved_stdout() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_allocator(*, with_devices: bool) -> Iterator[None]:
-    """Leave out what TVM's allocator says of a device's lack of memory: the error that follows says it better.
+    """Remove lines of TVM's allocator about a full device, as a clearer error follows.
 
-    Native code writes on standard error by itself; a process that filters it loses nothing where this one crashes.
+    Native code writes to standard error directly. A separate process filters it, so that nothing
+    is lost if this process crashes.
     """
     grep = shutil.which("grep")
     if grep is None or not with_devices:
@@ -95,7 +99,7 @@ def quiet_allocator(*, with_devices: bool) -> Iterator[None]:
 
 
 def results() -> TextIO:
-    """The stream that results go to."""
+    """Stream of the results."""
     return _results[-1] if _results else sys.stdout
 
 
@@ -117,27 +121,27 @@ def _console(stream: TextIO) -> Console:
 
 
 def show(*what: Any) -> None:
-    """Write results: rich renderables or text with markup, one below the other; errors as of :func:`flush`."""
+    """Write renderables or text with markup to the results; raises as :func:`flush` does."""
     with _reported():
         for part in what:
             stdout().print(part)
 
 
 def show_text(text: str) -> None:
-    """Write a line of the results as it is; errors as of :func:`flush`."""
+    """Write a line to the results without markup; raises as :func:`flush` does."""
     with _reported():
         print(text, file=results(), flush=True)
 
 
 def flush() -> None:
-    """Hand over what was written to the results.
+    """Flush the results.
 
     Raises
     ------
     OutputError
-        If standard output has no room, or is closed.
+        If standard output is full or closed.
     BrokenPipeError
-        If nobody reads it any more.
+        If the reader has ended.
     """
     with _reported():
         results().flush()
@@ -154,17 +158,17 @@ def _reported() -> Iterator[None]:
 
 
 def open_standard_streams() -> None:
-    """Put nothing in the place of standard streams that are closed: a file that is opened later would become one.
+    """Open closed standard streams on the null device, as the next opened file would replace them.
 
     Raises
     ------
     OutputError
-        If standard output is one of them: there is no place for results.
+        If standard output is closed: results would be lost.
     """
     is_closed = sys.stdout is None
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # The lowest free descriptor, which is the stream's own.
+            # The lowest free descriptor is that of the closed stream.
             stream = os.fdopen(os.open(os.devnull, os.O_RDWR), mode, closefd=False)
             setattr(sys, name, stream)
     if is_closed:
@@ -172,27 +176,27 @@ def open_standard_streams() -> None:
 
 
 def give_up_stdout() -> None:
-    """Drop what standard output has no room for, so that the interpreter does not try again while it ends."""
+    """Redirect standard output to nowhere, as the interpreter flushes the rest again at exit."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.close(nothing)
 
 
 def show_json(value: Any) -> None:
-    """Write results for machines."""
+    """Write a result as JSON."""
     import json
 
     show_text(json.dumps(value, indent=1, allow_nan=False))
 
 
 def note(kind: str, message: str) -> None:
-    """Write one line to standard error, such as a warning."""
+    """Write one line to standard error, of a kind such as ``warning``."""
     line = Text("layoutsel: ").append(kind, _STYLES.get(kind, "")).append(": ")
-    # Where standard error has no room, the exit code alone tells.
+    # If standard error is full, the exit code alone reports the failure.
     with contextlib.suppress(OSError):
         stderr().print(line.append(" ".join(message.split())), soft_wrap=True)
 
 
 def error(message: str) -> None:
-    """Write the one line that an error is."""
+    """Write an error in one line to standard error."""
     note("error", message)
