@@ -1,1 +1,1 @@
-"""Reference engines and checks, which tell whether a compiled model is right."""
+"""Reference engines and checks for the correctness of compiled models."""

@@ -1,4 +1,4 @@
-"""Calibration inputs: an ``.npz`` file with one array for each input, many samples behind each other."""
+"""Calibration inputs: an ``.npz`` file with one array of many samples per input."""
 
 from __future__ import annotations
 
@@ -16,19 +16,26 @@ from tvm_passes.errors import LayoutselError
 
 
 class CalibrationError(LayoutselError):
-    """A file of calibration inputs that cannot be read, or does not fit the model."""
+    """A file of calibration inputs that is unreadable or does not fit the model."""
 
 
 def read_calibration(file: Path | str, inputs: Sequence[Named]) -> tuple[list[np.ndarray], ...]:
-    """Read the samples in `file`: each a list of arrays in the order of the model's `inputs`.
+    """Read the samples of a file, each a list of arrays in the order of the model's inputs.
 
-    The leading axis of an array holds the samples behind each other: for an input of shape (2, 3, 8, 8), twenty samples
-    are an array of shape (40, 3, 8, 8); for a scalar, of shape (20,).
+    Samples are concatenated along the first axis. For an input of shape (2, 3, 8, 8), twenty
+    samples are an array of shape (40, 3, 8, 8). For a scalar, they are one of shape (20,).
+
+    Parameters
+    ----------
+    file
+        An ``.npz`` file with an array for each input, by name.
+    inputs
+        Inputs of the model, in order.
 
     Raises
     ------
     CalibrationError
-        Names the first thing that does not fit.
+        Names the first fault.
     """
     arrays = _read_arrays(Path(file))
     names = [spec.name for spec in inputs]
@@ -41,7 +48,7 @@ def read_calibration(file: Path | str, inputs: Sequence[Named]) -> tuple[list[np
     counts = {name: len(samples) for name, samples in parts.items()}
     if len(set(counts.values())) > 1:
         stated = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
-        raise CalibrationError(f"{file}: got samples {stated}; expected as many of each input")
+        raise CalibrationError(f"{file}: got samples {stated}; expected equal numbers")
     samples = tuple(list(sample) for sample in zip(*parts.values(), strict=True))
     for number, sample in enumerate(samples):
         try:
@@ -63,11 +70,11 @@ def _read_arrays(file: Path) -> Mapping[str, np.ndarray]:
         raise CalibrationError(f"cannot read {file}: {reason}") from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
-        raise CalibrationError(f"{file} is no whole .npz file of numbers: {reason}") from error
+        raise CalibrationError(f"{file} is not a valid .npz file of numbers: {reason}") from error
 
 
 def _samples(file: Path | str, arrays: Mapping[str, np.ndarray], spec: Named) -> np.ndarray:
-    """The samples of one input, on a leading axis of their own."""
+    """Samples of one input, stacked along a new first axis."""
     if spec.name not in arrays:
         raise CalibrationError(
             f"{file}: no array for the input {spec.name!r}: got {', '.join(arrays) or 'none'}"
@@ -77,7 +84,7 @@ def _samples(file: Path | str, arrays: Mapping[str, np.ndarray], spec: Named) ->
     if not fits or not len(array) or len(array) % batch or str(array.dtype) != spec.dtype:
         wanted = ", ".join(map(str, (f"{batch}·N", *rest)))
         raise CalibrationError(
-            f"{file}: array {spec.name!r}: got {array.dtype} of shape {array.shape}; expected {spec.dtype} "
-            f"of shape ({wanted}), N samples"
+            f"{file}: array {spec.name!r}: got {array.dtype} of shape {array.shape}; "
+            f"expected {spec.dtype} of shape ({wanted}), N samples"
         )
     return np.ascontiguousarray(array).reshape(-1, *spec.shape)

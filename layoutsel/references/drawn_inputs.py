@@ -1,4 +1,4 @@
-"""Seeded inputs as a network uses them: masks that keep something, indices within their axes, extremes. Needs numpy alone."""
+"""Seeded inputs that fit their use in a network, with optional extremes; needs numpy alone."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from layoutsel.device.signature import Signature
 from layoutsel.runtime.samples import random_inputs, within
 
 LARGE = 1e4
-"""Magnitude of the large numbers among extreme inputs."""
+"""Magnitude of large numbers among extreme inputs."""
 LARGE_HALF = 1e2
-"""The same in float16, whose range ends at 65504."""
+"""Magnitude of large float16 numbers, whose range ends at 65504."""
 
 
 class DrawnUse(Protocol):
-    """The use of an input, as :mod:`layoutsel.model.input_use` tells it."""
+    """Protocol for the use of an input, which :mod:`layoutsel.model.input_use` finds."""
 
     @property
     def kind(self) -> str:
-        """A key of the table of this module; others are plain numbers."""
+        """Key of this module's table; other kinds are plain numbers."""
         ...
 
     @property
     def size(self) -> int | None:
-        """Of the axis that indices count along, where known."""
+        """Extent of the axis that indices refer to, if known."""
         ...
 
 
@@ -37,10 +37,22 @@ def drawn_inputs(
     *,
     extreme: bool = False,
 ) -> list[np.ndarray]:
-    """Seeded inputs, each by its use.
+    """Draw seeded inputs, each according to its use.
 
-    Masks and indices are `extreme` with a row that is masked as a whole, and at the ends of their ranges. Numbers are so,
-    with zeros and large magnitudes, where there are no others: large ones magnify any rounding.
+    Extreme masks have one row that is masked entirely. Extreme indices are at the ends of their
+    ranges. Extreme numbers contain zeros and large magnitudes, but only in networks without masks
+    and indices, as large numbers magnify any rounding error.
+
+    Parameters
+    ----------
+    signatures
+        Inputs of the model, in order.
+    uses
+        Use of each input, by name; others are plain numbers.
+    seed
+        Seed of the values.
+    extreme
+        True for extreme values.
     """
     are_numbers = extreme and are_all_numbers(uses)
     plain = random_inputs(signatures, seed)
@@ -62,7 +74,10 @@ def drawn_inputs(
 def _legal(
     generator: np.random.Generator, signature: Signature, value: np.ndarray, extreme: bool
 ) -> np.ndarray:
-    """`value` with indices from all of their ranges, or from their ends; negative ones where no others are legal."""
+    """Copy `value` with legal indices, non-negative where possible.
+
+    Indices are uniform in their ranges, or the ends of these if `extreme`.
+    """
     flat = value.reshape(-1).copy()
     for one in signature.ranges:
         part = one.of(flat)
@@ -78,7 +93,7 @@ def are_all_numbers(uses: Mapping[str, DrawnUse]) -> bool:
 
 
 def _large(generator: np.random.Generator, plain: np.ndarray) -> np.ndarray:
-    """One number of sixteen large, and a fourth of them zero."""
+    """Copy `plain` with one number of sixteen large and one of four zero."""
     large = LARGE_HALF if plain.dtype == np.float16 else LARGE
     kinds = generator.integers(0, 16, plain.shape)
     value = plain.astype(np.float64)
@@ -108,7 +123,7 @@ def _positions(
 def _kept(
     generator: np.random.Generator, plain: np.ndarray, _size: int | None, extreme: bool
 ) -> np.ndarray:
-    """Something of each row is kept; the last row is masked as a whole where they are extreme."""
+    """Mask that keeps at least one element of each row; extreme masks keep none of the last."""
     kept = generator.integers(0, 2, plain.shape)
     if not plain.size or not plain.ndim:
         return kept | 1
@@ -122,7 +137,10 @@ def _kept(
 def _added(
     generator: np.random.Generator, plain: np.ndarray, size: int | None, extreme: bool
 ) -> np.ndarray:
-    """0 at what is kept, and elsewhere one of the numbers that exporters write; -inf where rows keep something."""
+    """Additive mask: 0 for kept elements, otherwise a number that exporters use.
+
+    Extreme masks contain -inf in rows with kept elements.
+    """
     kept = _kept(generator, plain, size, extreme)
     least = _least(plain.dtype)
     masked = generator.choice([least, -np.inf] if extreme else [least, -LARGE], plain.shape)
@@ -132,20 +150,21 @@ def _added(
 
 
 def _least(dtype: np.dtype) -> float:
-    """The least finite number of a type; numpy does not know bfloat16's, whose range is that of float32."""
+    """Lowest finite number of a type; for bfloat16, which numpy lacks, almost that of float32."""
     return float(np.finfo(dtype if dtype.kind == "f" else np.float32).min) * (
         1 if dtype.kind == "f" else 0.99
     )
 
 
 _ORDERED = frozenset({"kept", "positions"})
-"""Uses whose values are drawn as they are, and only kept within their ranges."""
+"""Uses whose values need no further drawing within their ranges."""
 
 _Draw = Callable[[np.random.Generator, np.ndarray, "int | None", bool], np.ndarray]
+"""Function of generator, plain values, axis extent and extremeness that draws an input."""
 _DRAWN: Mapping[str, _Draw] = {
     "added": _added,
     "indices": _indices,
     "kept": _kept,
     "positions": _positions,
 }
-"""By the kind of use."""
+"""Drawing functions by kind of use."""

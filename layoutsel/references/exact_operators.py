@@ -1,4 +1,4 @@
-"""Operators of ONNX's reference evaluator whose results the entries of operators give, in float64."""
+"""Float64 operators for ONNX's reference evaluator, from the table of operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tvm_passes.operators import OPERATORS, OnnxOperator
 
 
 def operators() -> list[type[OpRun]]:
-    """Classes for :class:`onnx.reference.ReferenceEvaluator`: one for each reference of an entry."""
+    """Operator classes for :class:`onnx.reference.ReferenceEvaluator`."""
     entries = (one for entry in OPERATORS.values() for one in entry.onnx)
     return [_class(one, one.reference) for one in entries if one.reference is not None]
 

@@ -1,4 +1,4 @@
-"""Results of an ONNX model in float64, by ONNX's reference evaluator: slow, and independent of the import and of TVM."""
+"""Results of an ONNX model in float64 from ONNX's reference evaluator, independent of TVM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from layoutsel.references.exact_operators import operators
 
 _CONSTANTS = frozenset({"Constant", "ConstantOfShape"})
-"""Operators that may give float32: their values are those of the model."""
+"""Operators whose float32 results are exact, as they are values of the model."""
 
 
 class NotExact(Exception):
@@ -21,7 +21,7 @@ class NotExact(Exception):
 
 
 class _InDouble(ReferenceEvaluator):
-    """Widens float32 where it is read, and forgets a tensor after its last use; functions are evaluated likewise."""
+    """Evaluator that widens float32 when it is read, and frees tensors after their last use."""
 
     def run(
         self, output_names: Any, feed_inputs: dict[str, Any], *rest: Any, **options: Any
@@ -52,12 +52,16 @@ class _InDouble(ReferenceEvaluator):
 def exact_results(
     model: onnx.ModelProto, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """Results of `model` in float64.
+    """Compute the results of a model in float64.
 
     Parameters
     ----------
+    model
+        The ONNX model.
     weights
-        Values of the initializers that `model` only names.
+        Values of initializers that `model` only names.
+    inputs
+        Inputs by name.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def exact_results(
     kept = [one for one in bare.graph.initializer if one.name not in weights]
     del bare.graph.initializer[:]
     bare.graph.initializer.extend(kept)
-    # Types that are written down are those of float32.
+    # The stored types of intermediate tensors are those of float32.
     del bare.graph.value_info[:]
     evaluator = _InDouble(bare, new_ops=list(operators()))
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""ONNX Runtime's results for a model and the logits of its final softmaxes. Importing this does not import TVM."""
+"""ONNX Runtime's results for a model and the logits of its final softmaxes, without TVM."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import onnx
 from layoutsel.references.reference_engine import import_onnxruntime, open_session
 
 SOFTMAX = ("Softmax", "LogSoftmax")
+"""Operators whose inputs are logits."""
 RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+"""Operators that may follow a final softmax without changing its values."""
 
 
 def onnx_softmaxes(model: onnx.ModelProto) -> dict[str, str]:
-    """What a final softmax makes and what it reads: logits by output, as ``ExposeLogits`` finds them."""
+    """Logits by output of final softmaxes; equal to the findings of the pass ``ExposeLogits``."""
     maker = {name: node for node in model.graph.node for name in node.output}
     found: dict[str, str] = {}
     for output in model.graph.output:
@@ -28,20 +30,20 @@ def onnx_softmaxes(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def onnx_logits(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors that final softmaxes read, each once."""
+    """Names of the inputs of final softmaxes, without repetition."""
     return list(dict.fromkeys(onnx_softmaxes(model).values()))
 
 
 def onnxruntime_reference(
     model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, optimised: bool = True
 ) -> list[np.ndarray]:
-    """Results of ONNX Runtime, then the logits of final softmaxes: in this process, and without a limit."""
+    """Run ONNX Runtime in this process without limits; logits of final softmaxes come last."""
     session = open_session(expose_logits(model), session_options(optimised=optimised))
     return list(session.run(None, dict(inputs)))
 
 
 def session_options(*, optimised: bool) -> Any:
-    """Options of ONNX Runtime as a reference: silent, and with its optimisations or without."""
+    """Options of ONNX Runtime as a silent reference, with or without its optimisations."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -51,7 +53,7 @@ def session_options(*, optimised: bool) -> Any:
 
 
 def expose_logits(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of `model` with the logits of final softmaxes as further outputs."""
+    """Copy `model` with the logits of final softmaxes as additional outputs."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in onnx_logits(model))

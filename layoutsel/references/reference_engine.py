@@ -1,6 +1,6 @@
-"""ONNX Runtime, as everything here uses it: without telemetry, and given models in memory, never their paths.
+"""ONNX Runtime without telemetry, for models in memory.
 
-A model in memory names no files, so nothing that a model says decides what ONNX Runtime opens.
+A model in memory names no files, so a model's content cannot make ONNX Runtime open any.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import onnx
 from google.protobuf.message import Message
 
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
-"""Environment variable that ONNX Runtime reads once, while it is imported."""
+"""Environment variable that ONNX Runtime reads once, during its import."""
 MOST_SERIALIZED_BYTES = 2**31 - 1
-"""Bytes of a serialized protocol buffer."""
+"""Largest size of a serialized protocol buffer, bytes."""
 _LEAST_APART_BYTES = 4096
-"""Size from which a weight is handed over apart; shapes and axes stay, which types are inferred from."""
+"""Smallest weight that is passed separately, bytes; type inference needs shapes and axes in the
+model."""
 
 
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry off.
 
-    Otherwise it keeps an identifier in the user's cache, leaves a file in the temporary folder, and prints a warning
-    where it cannot. The caller's environment is afterwards as it was.
+    Its telemetry stores an identifier in the user's cache, leaves a temporary file, and warns if it
+    cannot. The environment variables of the process are restored afterwards.
 
     Raises
     ------
@@ -53,12 +54,16 @@ def _environment(name: str, value: str) -> Iterator[None]:
 def open_session(
     model: onnx.ModelProto, options: Any, *, most_bytes: int = MOST_SERIALIZED_BYTES
 ) -> Any:
-    """Open a session of ONNX Runtime for a model whose tensors are all within it.
+    """Open a session of ONNX Runtime for a model with all tensors in memory.
 
     Parameters
     ----------
+    model
+        The ONNX model.
     options
-        ``onnxruntime.SessionOptions``; weights of a model of more than `most_bytes` are added to them.
+        Object ``onnxruntime.SessionOptions``; large weights are added to it if needed.
+    most_bytes
+        Size above which weights are passed separately, bytes.
     """
     onnxruntime = import_onnxruntime()
     weights: dict[str, Any] = {}
@@ -68,12 +73,12 @@ def open_session(
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    session.weights = weights  # the session reads them where they lie
+    session.weights = weights  # keeps them alive, as the session does not copy them
     return session
 
 
 def _with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Copy of `model` without its large weights, and those."""
+    """Copy of `model` without its large weights, and these weights by name."""
     value_of = import_onnxruntime().OrtValue.ortvalue_from_numpy_with_onnx_type
     weights: dict[str, Any] = {}
     small = onnx.ModelProto()
@@ -93,7 +98,7 @@ def _with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[s
 
 
 def copy_without(source: Message, target: Message, *, skipped: str) -> None:
-    """Copy all fields but one, which may be too large to copy twice."""
+    """Copy all fields except `skipped`, which may be too large to copy twice."""
     for field, value in source.ListFields():
         if field.name == skipped:
             continue

@@ -1,4 +1,4 @@
-"""What a process computes that runs a reference. Called by name, in a child process."""
+"""Computation of reference results in a child process, which calls it by name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from layoutsel.references.reference_engine import import_onnxruntime
 from layoutsel.references.stored_model import open_stored
 
 REFUSED, MISSING, RESULTS = "refused", "missing", "results"
-"""What becomes of a reference that can be told of; anything else is the process's end."""
+"""Kinds of answers: the model is refused, the engine is missing, or results."""
 
 
 def compute(payload: Mapping[str, Any]) -> tuple[str, Any]:
-    """Results of the reference that `payload` names, for each of its samples; or why there are none."""
+    """Compute the reference's results for each sample of a payload, or the reason of a failure."""
     return _REFERENCES[payload["reference"]](payload)
 
 
@@ -34,7 +34,7 @@ def _onnxruntime(payload: Mapping[str, Any]) -> tuple[str, Any]:
             expose_logits(model), payload["names"], payload["arrays"], options
         )
         return RESULTS, [session.run(None, feed) for feed in payload["samples"]]
-    except Exception as error:  # whatever ONNX Runtime refuses a model with
+    except Exception as error:  # ONNX Runtime may raise anything for a model
         return REFUSED, str(error)
 
 
@@ -59,10 +59,11 @@ def _exact(payload: Mapping[str, Any]) -> tuple[str, Any]:
         return RESULTS, [exact_results(model, weights, feed) for feed in payload["samples"]]
     except MemoryError:
         return REFUSED, f"more than {payload['most_bytes'] / 1e9:.1f} GB of memory"
-    except Exception as error:  # whatever the evaluator, which knows few limits, stumbles over
+    except Exception as error:  # the evaluator may raise anything for a model
         return REFUSED, f"{type(error).__name__}: {error}"
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (before, most))  # the next one has its own
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))  # the next call sets its own
 
 
 _REFERENCES = {"onnxruntime": _onnxruntime, "tvm": _stock_tvm, "float64": _exact}
+"""Functions by name of the reference."""

@@ -1,4 +1,4 @@
-"""Stock TVM's results for a Relax module: slow, and independent of our passes."""
+"""Results of a Relax module from unmodified TVM: slow, and independent of layoutsel's passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run_stock(
     samples: Iterable[Sequence[np.ndarray]],
     weights: Sequence[np.ndarray],
 ) -> list[list[np.ndarray]]:
-    """Results of a module that takes its `weights` as a tuple after its inputs, for each of `samples`."""
+    """Run a module, whose last argument is the tuple of `weights`, on each of `samples`."""
     machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
     lifted = tvm.runtime.convert([*map(tvm.runtime.tensor, weights)])
     found = []

@@ -1,4 +1,4 @@
-"""Arrays in a temporary file, which another process maps: weights reach it without a second copy in memory."""
+"""Arrays in a temporary file that other processes map, without a second copy in memory."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ import numpy as np
 from layoutsel.runtime.arrays import bits_of, dtype_of
 
 _ALIGNMENT = 64
+"""Alignment of arrays within the file, bytes."""
 _FILE = "weights"
+"""Name of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where an array lies in the file."""
+    """Position and type of an array in the file."""
 
     shape: tuple[int, ...]
+    """Dimensions."""
     dtype: str
+    """Element type, as numpy spells it."""
     offset: int
+    """Offset in the file, bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredArrays:
-    """Arrays in a file, in the order in which they were stored. Picklable."""
+    """Picklable reference to arrays in a file, in their original order."""
 
     file: str
+    """Path of the file."""
     places: tuple[_Place, ...]
+    """Position and type of each array."""
 
     def mapped(self) -> list[np.ndarray]:
-        """The arrays, on the memory of the file; writing into one does not change it."""
+        """Map the arrays copy-on-write."""
         size = Path(self.file).stat().st_size
         data = np.memmap(self.file, np.uint8, "c") if size else np.empty(0, np.uint8)
         arrays = []
@@ -44,12 +51,17 @@ class StoredArrays:
 
 
 class ArrayFile:
-    """Keeps :class:`StoredArrays` in a folder of its own, which goes with the object.
+    """Owner of a temporary file of arrays, which is removed with this object.
+
+    Parameters
+    ----------
+    arrays
+        Arrays to store; each is freed before the next is made.
 
     Raises
     ------
     OSError
-        If there is no room for them.
+        If the disk is full.
     """
 
     def __init__(self, arrays: Iterable[np.ndarray]) -> None:
@@ -63,5 +75,5 @@ class ArrayFile:
                     _Place(shape=array.shape, dtype=array.dtype.name, offset=stream.tell())
                 )
                 stream.write(np.ascontiguousarray(bits_of(array)).data)
-                del array  # before the next one is made
+                del array  # frees it before the iterator makes the next
         self.arrays = StoredArrays(file=str(file), places=tuple(places))

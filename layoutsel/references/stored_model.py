@@ -1,4 +1,4 @@
-"""An ONNX model with its large weights in a file, for ONNX Runtime in another process."""
+"""ONNX models with their large weights in a file, for ONNX Runtime in another process."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ from layoutsel.references.reference_engine import copy_without, import_onnxrunti
 from layoutsel.references.stored_arrays import ArrayFile, StoredArrays
 
 _LEAST_BYTES = 4096
-"""Size from which a weight is stored; shapes and axes stay in the model, which types are inferred from."""
-_STORED_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16,
-                           TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64})  # fmt: skip
-"""Types that weights have; rarer ones stay in the model."""
+"""Smallest weight that is stored, bytes; type inference needs shapes and axes in the model."""
+_STORED_TYPES = frozenset(
+    {
+        *(TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16),
+        *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64),
+    }
+)
+"""Element types of stored weights; weights of rarer types stay in the model."""
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Bytes of the weights that would be stored."""
+    """Size of the weights that would be stored, bytes."""
     return sum(_nbytes(tensor) for tensor in model.graph.initializer if _is_stored(tensor))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredModel:
-    """A model without its large weights, and these."""
+    """A model without its large weights, and the file of these."""
 
     skeleton: onnx.ModelProto
+    """Model that names the stored weights."""
     names: tuple[tuple[str, int], ...]
     """Name and ONNX type of each stored weight."""
     file: ArrayFile
+    """Stored weights, in the same order."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> StoredModel:
-        """Store the weights of `model`; raises :class:`OSError` where there is no room."""
+        """Store the weights of `model`; raises :class:`OSError` if the disk is full."""
         skeleton = onnx.ModelProto()
         copy_without(model, skeleton, skipped="graph")
         copy_without(model.graph, skeleton.graph, skipped="initializer")
@@ -55,7 +61,7 @@ class StoredModel:
         return cls(skeleton=skeleton, names=tuple(names), file=ArrayFile(stored))
 
     def payload(self) -> dict[str, Any]:
-        """What :func:`open_stored` takes, picklable."""
+        """Picklable arguments for :func:`open_stored`."""
         return {
             "model": self.skeleton.SerializeToString(),
             "names": self.names,
@@ -66,7 +72,7 @@ class StoredModel:
 def open_stored(
     model: onnx.ModelProto, names: tuple[tuple[str, int], ...], arrays: StoredArrays, options: Any
 ) -> tuple[Any, list[np.ndarray]]:
-    """A session of ONNX Runtime, and the arrays that it reads, which have to live as long."""
+    """Open a session of ONNX Runtime; returns also the arrays, which must outlive it."""
     onnxruntime = import_onnxruntime()
     mapped = arrays.mapped()
     value_of = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type
@@ -83,5 +89,5 @@ def _is_stored(tensor: TensorProto) -> bool:
 
 
 def _nbytes(tensor: TensorProto) -> int:
-    """Bytes of the values of `tensor`; protocol buffers would write it out, twice, to tell its size."""
+    """Size of a tensor's values, bytes; protocol buffers would serialize them for the answer."""
     return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

@@ -1,4 +1,4 @@
-"""Never wrong: a compiled model against ONNX Runtime, stock TVM or float64, on the same inputs."""
+"""Verification of compiled models against ONNX Runtime, unmodified TVM or float64."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from tvm_passes.ir import main_bindings, tensor_types
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-5
-"""Relative L2 error that an f32 result may have."""
+"""Largest relative L2 error of an f32 result."""
 NARROW_TOLERANCES = {"bfloat16": 3e-2, "float16": 5e-3, "int8": 3e-2, "uint8": 3e-2}
-"""The same for a model that computes in such a type itself: some ten of its rounding errors; of a quantised one, what
-ONNX Runtime's results differ by from its own without optimisation."""
+"""Largest relative L2 error of a model that computes in such a type.
+
+Ten times the type's rounding error; for quantised models, the difference between ONNX Runtime's
+results with and without optimisation.
+"""
 MOST = 1e-3
-"""Largest error that is conceded. A reference that moves further from itself, or is no number, verifies nothing."""
+"""Largest widened tolerance; a reference that deviates more from itself verifies nothing."""
 EXACT = "float64"
-"""Name of the reference that errors are measured against where one is above its tolerance."""
+"""Name of the reference that is used when an error exceeds its tolerance."""
 Again = Callable[[], "Sequence[np.ndarray] | None"]
-"""Gives the reference's results in another order of its arithmetic; None if it cannot."""
+"""Function that recomputes the reference's results in another way; None if it cannot."""
 
 
 def tolerance_of(module: tvm.IRModule) -> float:
-    """Relative L2 error that results of `module` may have, by the narrowest type that it computes in."""
+    """Largest relative L2 error of `module`'s results, by the narrowest type that it uses."""
     types = {
         str(ty.dtype)
         for binding in main_bindings(module["main"])
@@ -41,16 +44,19 @@ def tolerance_of(module: tvm.IRModule) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Standard:
-    """Results to compare with, and the error that each may have."""
+    """Expected results with tolerances."""
 
     reference: str
+    """Source of the values."""
     values: Sequence[np.ndarray]
+    """Expected results."""
     tolerances: Sequence[float]
+    """Largest relative L2 error of each result."""
     attainable: Sequence[float]
-    """See :attr:`layoutsel.device.checks.Check.attainable`; 0 where nothing is known of it."""
+    """See :attr:`layoutsel.device.checks.Check.attainable`; 0 if unknown."""
 
     def checks(self, names: Sequence[str], results: Sequence[np.ndarray]) -> list[Check]:
-        """The error of each result, called as in `names`."""
+        """Compare results, called `names`, with the expected ones."""
         each = zip(names, results, self.values, self.tolerances, self.attainable, strict=False)
         return [
             Check(
@@ -66,39 +72,44 @@ class Standard:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What results are expected, and how far they may be off.
+    """Expected results of a model, and ways to compute them again.
 
-    Softmax turns an absolute error of its input into a relative one of its result: behind logits of size m, a relative
-    error of ε becomes one of up to m·ε. So the outputs named in `softmaxes` may be off by `tolerance` times the
-    largest logit; the logits themselves, like every other output, by `tolerance`.
+    A softmax turns an absolute error of its input into a relative error of its result. With logits
+    of size m, a relative error of ε becomes at most m·ε. The tolerance of outputs in `softmaxes` is
+    therefore `tolerance` times the largest logit. All other outputs, and the logits themselves,
+    have `tolerance`.
     """
 
     outputs: Sequence[str]
-    """Names of the model's outputs; logits may follow them."""
+    """Names of the model's outputs; logits may follow them in results."""
     values: Sequence[np.ndarray]
-    """The reference's results."""
+    """Results of the reference."""
     reference: str
+    """Name of the reference."""
     softmaxes: Collection[str] = ()
+    """Names of outputs that are results of a softmax."""
     tolerance: float = TOLERANCE
+    """Largest relative L2 error of a result."""
     again: Again | None = None
-    """Gives the reference's results in another order of its arithmetic."""
+    """Recomputes the reference's results in another order of its arithmetic."""
     exact: Again | None = None
-    """Gives the results in float64."""
+    """Computes the results in float64."""
 
     def names(self, results: int) -> list[str]:
-        """Names of what is compared of so many results: outputs, and the logits behind them.
+        """Names for a number of results: outputs first, then logits.
 
-        The reference and our passes look for logits each in its own way: without agreement, only outputs are compared.
+        The reference and the compiled model find logits independently. If their numbers differ,
+        only outputs are compared.
         """
         exposed = results - len(self.outputs) if results == len(self.values) else 0
         return [*self.outputs, *(f"logits of output {index}" for index in range(exposed))]
 
     def strict(self, names: Sequence[str]) -> Standard:
-        """The reference's own results."""
+        """Standard of the reference's own results."""
         return self._standard(names, self.reference, self.values)
 
     def in_double(self, names: Sequence[str]) -> Standard | None:
-        """The results in float64, by the same tolerances; None if there are none."""
+        """Standard of the results in float64, with the same tolerances; None without them."""
         values = self.exact() if self.exact is not None and self.tolerance < MOST else None
         if values is None or len(values) != len(self.values):
             return None
@@ -106,9 +117,10 @@ class Expected:
         return replace(self._standard(names, EXACT, values), attainable=attainable)
 
     def widened(self, names: Sequence[str]) -> Standard:
-        """The reference's own results, tolerances widened by what these move by in another order of arithmetic.
+        """Standard of the reference's results, with tolerances for the reference's own error.
 
-        Where they move by δ, a result may be off by :data:`SPREAD` times δ, never by more than :data:`MOST`.
+        If the results change by δ in another order of arithmetic, the tolerance is at least
+        :data:`SPREAD` times δ, but at most :data:`MOST`.
         """
         strict = self.strict(names)
         other = self.again() if self.again is not None else None
@@ -117,15 +129,15 @@ class Expected:
         return replace(strict, tolerances=_widened(strict.tolerances, other, self.values))
 
     def agrees(self, exact: Standard) -> bool:
-        """True if the reference's results are about those in float64: two that agree are right.
+        """True if the reference's results are close to those in float64.
 
-        Alone, an evaluator that is far from the reference may be what is wrong.
+        A float64 evaluator that disagrees with the reference may itself be wrong.
         """
         pairs = zip(self.values, exact.values, strict=True)
         return all(rel_l2_err(one, two) <= MOST for one, two in pairs)
 
     def portable(self, names: Sequence[str]) -> Standard:
-        """The standard for a machine where nobody can be asked: float64 where that is to be trusted."""
+        """Standard for another machine: float64 if it agrees with the reference, else widened."""
         exact = self.in_double(names)
         return exact if exact is not None and self.agrees(exact) else self.widened(names)
 
@@ -145,16 +157,25 @@ class Expected:
 
 
 def check(model: CompiledModel, inputs: Sequence[np.ndarray], expected: Expected) -> list[Check]:
-    """Measure the error of every output of `model`, and of the logits behind them.
+    """Measure the error of every output of `model`, and of exposed logits.
 
-    The reference has an error of its own, which some networks magnify. So where an error is too large, all are measured
-    against the results in float64, with the same tolerances. Without these, the tolerances are those of
-    :meth:`Expected.widened`; a warning says so.
+    The reference has an error of its own, which some networks magnify. If an error is too large,
+    all results are compared with those in float64, with the same tolerances. Without float64
+    results, the tolerances are those of :meth:`Expected.widened`, and a warning is logged.
+
+    Parameters
+    ----------
+    model
+        Compiled model.
+    inputs
+        Checked inputs.
+    expected
+        Results of the reference for these inputs.
 
     Raises
     ------
     VerificationError
-        If there is less to compare with than the model gives.
+        If the reference has fewer results than the model has outputs.
     """
     results = model.run_all(inputs)
     if len(expected.values) < len(expected.outputs):
@@ -190,7 +211,7 @@ def _warn_of_widened(checks: Iterable[Check], tolerance: float) -> None:
 def _widened(
     allowed: Sequence[float], other: Sequence[np.ndarray], expected: Sequence[np.ndarray]
 ) -> list[float]:
-    """Tolerances where results, computed otherwise, move from `expected` to `other`; see :meth:`Expected.widened`."""
+    """Tolerances that cover the change from `expected` to `other`; see :meth:`Expected.widened`."""
     return [
         max(most, min(MOST, SPREAD * rel_l2_err(one, two)))
         for most, one, two in zip(allowed, other, expected, strict=False)

@@ -46,7 +46,7 @@ def test_samples_in_the_order_of_the_inputs(tmp_path):
         ({"x": np.float32(1)}, "of shape (); expected"),
         ({"x": np.zeros((4, 3, 4), np.float32)}, "got samples 2 of 'x', 3 of 'scale/0'"),
         ({"z": np.zeros(3)}, "array 'z' is no input of the model, which takes x, scale/0"),
-        ({"x": np.array([{}])}, "no whole .npz file of numbers"),
+        ({"x": np.array([{}])}, "not a valid .npz file of numbers"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, changed, expected):
