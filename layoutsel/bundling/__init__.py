@@ -1,1 +1,1 @@
-"""Devices that cannot be reached from here: what is compiled for them, what they run it with, and what comes back."""
+"""Support for devices out of reach: bundles for them, a runtime, and import of their results."""

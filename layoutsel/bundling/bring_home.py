@@ -1,4 +1,4 @@
-"""What a device measured, into the store here: under that machine, as if it had been measured there by this program."""
+"""Import of a device's results into the local store of measurements."""
 
 from __future__ import annotations
 
@@ -23,33 +23,44 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class BroughtHome:
-    """What was kept, and where."""
+    """Summary of an import."""
 
     model: str
+    """Name of the model."""
     measurements: int
+    """Number of successful measurements."""
     failures: int
+    """Number of failed measurements."""
     machine: str
-    """Of people: :meth:`layoutsel.device.machine.Machine.__str__`."""
+    """Description of the device, as :meth:`layoutsel.device.machine.Machine.__str__`."""
     machine_file: Path | None
-    """The machine, as ``layoutsel plan --machine`` takes it; None if no candidates were measured."""
+    """File for ``layoutsel plan --machine``; None if no candidates were measured."""
     complete: bool
+    """True if everything in the bundle was measured."""
     deployed: DeployedResult | None
-    """The whole model, where a plan was deployed."""
+    """Result of the whole model; None if the bundle had none."""
 
 
 def bring_home(file: Path, cache: Path | None = None) -> BroughtHome:
-    """Put the results in `file` into the store `cache`, all or none; the same again changes nothing.
+    """Store all results of a file, or none; a repeated import changes nothing.
+
+    Parameters
+    ----------
+    file
+        File that ``layoutsel-measure`` wrote.
+    cache
+        File of the store; the default one if None.
 
     Raises
     ------
     LayoutselError
-        If the file is none of ours or damaged, or the store cannot be written.
+        If the file is not a file of results or damaged, or the store cannot be written.
     """
     found = results_of.load(file)
     if changed := _changed(found):
         logger.warning(
-            "%s: measured with other versions of %s than plans here are made with, which will not use it: bundle the "
-            "model again",
+            "%s: measured with other versions of %s than those here, whose plans will not use it: "
+            "bundle the model again",
             file,
             ", ".join(changed),
         )
@@ -73,7 +84,7 @@ def _changed(found: Results) -> list[str]:
 
 
 def _kept(found: Results, path: Path) -> Path:
-    """Keep what was measured in the store at `path`, and its machine in a file beside it, which is returned."""
+    """Store the measurements, and the machine in a file in the same folder; returns that file."""
     profile = machine_profile(found)
     described = path.with_name(f"machine-{profile.machine.fingerprint}-{found.threads}.json")
     if described.exists():
@@ -84,14 +95,14 @@ def _kept(found: Results, path: Path) -> Path:
             documents.save(profile, described)
         if not store.is_kept:
             raise LayoutselError(
-                f"cannot keep the measurements of {found.model} in {path}: it cannot be written, or another process "
-                "keeps it locked; try again when that has ended"
+                f"cannot keep the measurements of {found.model} in {path}: the file is not "
+                "writable, or another process holds its lock; try again after that has ended"
             )
     return described
 
 
 def _context(found: Results, profile: MachineProfile) -> Context:
-    """The machine with all its devices."""
+    """Context of the store for the machine with all its devices."""
     identities = {f"{kind}:{DEVICE}": device.name for kind, device in profile.devices.items()}
     return Context(
         machine=found.machine.described.fingerprint,
@@ -101,7 +112,7 @@ def _context(found: Results, profile: MachineProfile) -> Context:
 
 
 def _keep(found: Results, profile: MachineProfile, store: Store) -> None:
-    """Keep what units on the host and on the machine's devices took."""
+    """Store the measurements of units on the host and on the machine's devices."""
     devices = tuple(profile.devices)
     described = documents.to_json(profile)
     store.describe_machine({**described.pop("machine"), **described})

@@ -1,4 +1,4 @@
-"""A bundle of candidates: everything that a device has to measure so that its plans can be made here."""
+"""Bundles of candidates: everything that a device must measure for planning elsewhere."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ from layoutsel.device.manifest import BoundaryEntry, CandidateEntry, Manifest, P
 from layoutsel.device.outcome import Failure
 
 _FREE = Priced(us=0.0, spread_us=0.0, source="", score_us=0.0)
+"""Cost for a problem that is built only for its tensors."""
 
 
 def write_candidates(making: Making, path: Path) -> Manifest:
-    """Compile every candidate and boundary of a session's model, and write them to `path`.
+    """Compile every candidate and boundary of a model, and write them to a bundle.
 
-    What cannot be built is in the bundle as a reason.
+    Candidates that fail to build are listed in the bundle with the reason.
+
+    Parameters
+    ----------
+    making
+        Session and folder of the bundle.
+    path
+        File to write.
 
     Raises
     ------
     LayoutselError
-        If not even the reference kernel can be built.
+        If the reference kernel fails to build, or the file cannot be written.
     """
     session, offers = making.session, Offers.of(making.session)
     candidates, crossed = list(_candidates(offers)), _boundaries(offers)
@@ -62,7 +70,7 @@ def write_candidates(making: Making, path: Path) -> Manifest:
 
 
 def _candidates(offers: Offers) -> Iterator[Request]:
-    """Every candidate once, whatever number of sub-graphs it is of."""
+    """Requests for all candidates; equal sub-graphs share one."""
     seen = set()
     for subgraph in offers.session.graph.subgraphs:
         for decision in offers.candidates[subgraph.id].decisions:
@@ -83,7 +91,7 @@ def _boundaries(offers: Offers) -> list[boundaries.BoundaryProbe]:
 
 
 def _tensors(offers: Offers) -> Sequence[Tensor]:
-    """The model's tensors with the layouts that candidates have at both of their ends; all prices are nought."""
+    """Tensors of the model with the layouts of all candidates on both sides, without prices."""
     session = offers.session
     with session.generating():
         return planning_problem(

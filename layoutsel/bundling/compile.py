@@ -1,4 +1,4 @@
-"""What a compiling process runs: build what is asked for and write it as shared libraries. Called by name."""
+"""Compilation of a bundle's programs in a child process, which calls it by name."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from tvm_passes.targets import CrossTarget, for_threads, targeting
 LIBRARIES = "lib"
 """Folder of a bundle's shared libraries."""
 _SMALL_BYTES = 4096
-"""Weights up to this size travel as they are: tables and scales may decide what a kernel does…"""
+"""Largest weight whose values are bundled, bytes; small tables and scales may steer a kernel."""
 _ANY_VALUES = frozenset(
     {"float32", "float16", "bfloat16", "uint16", "uint32", "int8", "uint8"},
 )
-"""… and larger ones unless they are of these types, of which random values do as well."""
+"""Types of larger weights that random values may replace."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to compile."""
+    """A program to compile."""
 
     request: Mapping[str, Any]
-    """As of :func:`layoutsel.building.measure.run_request`."""
+    """Request for :func:`layoutsel.building.measure.run_request`."""
     host: Mapping[str, Any] | None
-    """Target of another machine's CPU; None for this one."""
+    """Target of another machine's CPU; None for this machine."""
     devices: Mapping[str, Mapping[str, Any]]
-    """Targets of its devices by :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    """Targets of the other machine's devices, by their names."""
     folder: Path
-    """Of the bundle that is being made."""
+    """Folder of the bundle."""
     compiler: str | None
-    """The C++ compiler that links; this machine's if None."""
+    """C++ compiler that links; this machine's if None."""
 
 
 def compile_order(order: Order) -> tuple[ProgramEntry, ...]:
-    """Build an order's programs and write their libraries into its folder, named by what is in them."""
+    """Build an order's programs and write their libraries, named by content, into its folder."""
     host = None if order.host is None else Target(dict(order.host))
     devices = {kind: Target(dict(target)) for kind, target in order.devices.items()}
     there = None if host is None else CrossTarget(host=host, devices=devices)
@@ -72,7 +72,7 @@ def _program(built: Built, order: Order) -> ProgramEntry:
 
 
 def export_library(executable: Any, folder: Path, compiler: str | None) -> str:
-    """Link `executable` as a shared library of the bundle in `folder`; returns its name there."""
+    """Link a shared library in a bundle's folder; returns its path within the bundle."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         library = Path(place) / "library.so"
         linking.export_library(executable, library, compiler=compiler)

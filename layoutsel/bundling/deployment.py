@@ -1,4 +1,4 @@
-"""A bundle that deploys a plan: the whole model, with a sample and the results that are expected of it."""
+"""Bundles that deploy a plan: the whole model, a sample and its expected results."""
 
 from __future__ import annotations
 
@@ -22,15 +22,25 @@ from layoutsel.runtime.arrays import bits_of
 from tvm_passes.ir import tensor_types
 
 _MODEL, _DATA = "lib/model.so", "data"
+"""Artifact and folder of the sample within the bundle."""
 
 
 def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
-    """Build `plan` for the machine of a session, and write it to `path`; the machine itself is to verify it.
+    """Build a plan for the session's machine and write a bundle, which verifies itself there.
+
+    Parameters
+    ----------
+    making
+        Session and folder of the bundle.
+    plan
+        Plan to build.
+    path
+        File to write.
 
     Raises
     ------
     PlanMismatch, IllegalDecision
-        If the plan is of another model, or decides what that machine cannot do.
+        If the plan is for another model, or holds a decision that the machine does not support.
     """
     session = making.session
     ids = session.graph.ids
@@ -49,7 +59,7 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
 
 
 def _write_model(making: Making, plan: Plan) -> int:
-    """Write the artifact into the bundle's folder; returns how many results it gives, exposed logits included."""
+    """Write the artifact into the bundle's folder; returns its number of results with logits."""
     session = making.session
     lowered = session.lower(plan.decisions, plan.order, plan.held_by_stages)
     with session.generating():

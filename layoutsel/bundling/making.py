@@ -1,4 +1,4 @@
-"""A bundle that is being made: what all kinds have in common."""
+"""Common steps of making bundles."""
 
 from __future__ import annotations
 
@@ -31,24 +31,36 @@ from tvm_passes.gpu.target import device_target
 
 @dataclass(frozen=True)
 class Making:
-    """Where a bundle is made, and for whom."""
+    """A bundle in the making."""
 
     session: Session
+    """Session of the model and of the bundle's machine."""
     folder: Path
-    """What it will hold lies here."""
+    """Folder for the bundle's members."""
     compiler: str | None = None
-    """The C++ compiler that links for the machine; this machine's if None."""
+    """C++ compiler that links for the machine; this machine's if None."""
     on_compiled: OnCompiled | None = None
+    """Called after each compiled program."""
 
     def compile(
         self, asked: Sequence[tuple[str, Mapping[str, Any]]]
     ) -> tuple[ProgramEntry, list[Compiled]]:
-        """The reference kernel, and the programs of each of `asked`, labels and requests, or why there are none.
+        """Compile the reference kernel, and the programs of labelled requests.
+
+        Parameters
+        ----------
+        asked
+            Label and request of each program.
+
+        Returns
+        -------
+        tuple
+            The reference kernel, and the programs or the failure of each request.
 
         Raises
         ------
         LayoutselError
-            If not even the reference kernel can be built.
+            If the reference kernel fails to build.
         """
         labels = ["the reference kernel"]
         requests = [{"kind": "reference", "threads": self.session.threads}]
@@ -82,7 +94,7 @@ def manifest_of(
     deployed: Deployed | None = None,
     units: Collection[str] | None = None,
 ) -> Manifest:
-    """A manifest, with what the machine of `session` needs for `units`, all of its own by default."""
+    """Make a manifest with the requirements of `units`; all units of the session if None."""
     used = [session.units[unit].backend for unit in units or session.units]
     devices = sorted({b.device for b in used if b.name in session.devices})
     with session.generating():

@@ -1,4 +1,4 @@
-"""Several processes that compile at once; what crashes, hangs or refuses in one harms no other."""
+"""Parallel compilation in child processes that fail independently."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from layoutsel.device.outcome import Failure
 from layoutsel.device.worker import Reply, Worker
 
 PROCESSES = 2
+"""Number of processes."""
 
 Compiled = tuple[ProgramEntry, ...] | Failure
+"""Programs of an order, or its failure."""
 OnCompiled = Callable[[int, int, str], None]
-"""Told after every order: how many are done, of how many, and its label."""
+"""Function that receives the number of finished orders, of all orders, and the last label."""
 
 
 def compile_all(
     orders: Sequence[Order], labels: Sequence[str], on_compiled: OnCompiled | None = None
 ) -> list[Compiled]:
-    """The programs of each of `orders`, or why there are none."""
+    """Compile orders; returns the programs or the failure of each."""
     outcomes: list[Compiled] = []
     idle: SimpleQueue[Worker] = SimpleQueue()
     with ThreadPoolExecutor(PROCESSES) as pool, ExitStack() as workers:
@@ -46,7 +48,7 @@ def compile_all(
                 outcomes.append(outcome)
                 if on_compiled is not None:
                     on_compiled(len(outcomes), len(orders), label)
-        except BaseException:  # Ctrl-C: the processes end, and nothing new is begun
+        except BaseException:  # after Ctrl-C, waiting orders must not start
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return outcomes

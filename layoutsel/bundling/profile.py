@@ -1,4 +1,4 @@
-"""What a machine can do, as its results tell: what was measured there, and the most that a candidate attained."""
+"""Peak rates of a machine from its results: measured rates, and the best of all candidates."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from tvm_passes.decision import parse_placed_unit
 from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
 
 Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks, Link)
+"""Peak rates of a host, a device or a link."""
 
 _LEVEL_2 = 1 << 20
-"""Bytes of a second-level cache that a machine does not tell of."""
+"""Size of a second-level cache if the machine does not report it, bytes."""
 _SLOWEST = 1e-3
-"""A rate in G/s, or microseconds, where nothing was measured that tells."""
+"""Rate in G/s, or time in microseconds, if no measurement shows it."""
 
 
 def machine_profile(found: Results) -> MachineProfile:
-    """The machine of `found` with its peaks and those of its devices."""
+    """Make the profile of the machine and its devices."""
     machine = found.machine
     return MachineProfile(
         machine=machine.described,
@@ -44,12 +45,12 @@ def machine_profile(found: Results) -> MachineProfile:
 
 
 def combined(known: MachineProfile, found: MachineProfile) -> MachineProfile:
-    """What both tell of one machine: it can do at least the better of the two."""
+    """Merge two profiles of one machine; the higher rates apply."""
     devices = dict(found.devices)
     replaced = set()
     for name, device in known.devices.items():
         if name in devices and devices[name].name != device.name:
-            replaced.add(DeviceId.named(name))  # another one by now
+            replaced.add(DeviceId.named(name))  # the device was exchanged
             continue
         devices[name] = _better(device, devices.get(name, device))
     links = Links.of(found.links).table
@@ -66,7 +67,7 @@ def combined(known: MachineProfile, found: MachineProfile) -> MachineProfile:
 
 
 def _better(one: Peaks, other: Peaks) -> Peaks:
-    """The higher rates and the lower times of two peaks; the rest is of `other`."""
+    """Copy `other` with the higher rates and lower times of both."""
     names = [field.name for field in fields(one)]
     best = {name: max for name in names if name.endswith(("gbps", "gflops"))}
     best |= {name: min for name in names if name.endswith("_us")}
@@ -78,7 +79,7 @@ def _better(one: Peaks, other: Peaks) -> Peaks:
 
 
 def _device_peaks(found: Results, name: str) -> DevicePeaks:
-    """Ceilings as far as measurements tell: a device attained at least this much."""
+    """Peak rates of a device, as far as its measurements show them."""
     device = found.machine.devices[name]
     times_us = [us for _, us in _timed(found, name)]
     return DevicePeaks(
@@ -106,7 +107,7 @@ def _attained(found: Results, name: str) -> float:
 
 
 def _timed(found: Results, name: str, precision: str = F32) -> Iterator[tuple[Workload, float]]:
-    """What ran in that precision on the device called `name`, and its microseconds."""
+    """Workloads that ran in a precision on a device, with their microseconds."""
     works = {work.key: work for work in found.workloads}
     for one in found.candidates:
         decision = one.decision
@@ -120,7 +121,7 @@ def _timed(found: Results, name: str, precision: str = F32) -> Iterator[tuple[Wo
 def _links(found: Results) -> Iterator[Link]:
     """Links between the host and the devices, and between devices where copies were measured.
 
-    A direction that was not measured is taken to be like the other one.
+    A direction without measurements is assumed to equal the other one.
     """
     devices = sorted(map(DeviceId.named, found.machine.devices))
     copies = _copies(found, {HOST_DEVICE, *devices})
@@ -134,7 +135,7 @@ def _links(found: Results) -> Iterator[Link]:
 def _copies(
     found: Results, devices: Collection[DeviceId]
 ) -> dict[tuple[DeviceId, DeviceId], list[tuple[int, float]]]:
-    """Bytes and microseconds of the measured copies between `devices`, by their ends."""
+    """Bytes and microseconds of measured copies between `devices`, by source and destination."""
     copies: dict[tuple[DeviceId, DeviceId], list[tuple[int, float]]] = {}
     for one in found.boundaries:
         if one.kind != CROSSING or one.timing is None:

@@ -1,4 +1,4 @@
-"""The wheel for a device: the runner with TVM's runtime, without TVM's compiler and Python package."""
+"""Wheel for devices: the runner with TVM's runtime, without TVM's compiler and Python package."""
 
 from __future__ import annotations
 
@@ -27,69 +27,83 @@ from tvm_passes.runtime_library import BESIDE, VERSION_FILE, runtime_library
 logger = logging.getLogger(__name__)
 
 NAME = "layoutsel_measure"
+"""Name of the wheel."""
 MOST_BYTES = 64 << 20
-"""What a device may be asked to hold: this wheel unpacked, and the only package that it needs."""
+"""Largest size of the unpacked wheel and its only dependency on a device, bytes."""
 EXTRAS = ("onednn",)
-"""Units whose libraries are packed where they are asked for."""
+"""Units whose libraries are packed on request."""
 
 _OWNERS = {"onednn": "onednn-cpu-gomp"}
-"""Packages that extras are taken from."""
+"""Packages of the extras' libraries."""
 _TVM_LICENSES = ("tvm/LICENSE", "tvm/NOTICE", "tvm/licenses/LICENSE.builtin_fp16.txt")
+"""Licences in TVM's wheel."""
 _REQUIRED, _OPTIONAL = "libtvm_runtime.so", ("libtvm_runtime_cuda.so",)
+"""Libraries in TVM's wheel."""
 _FFI = "apache-tvm-ffi"
+"""Package that the wheel depends on."""
 _TOOL_LIMIT_S = 120.0
+"""Time limit of a tool, seconds."""
 _CLOSURE = """
 import importlib, json, pkgutil, sys
 import layoutsel.device as runner
 for module in pkgutil.iter_modules(runner.__path__, runner.__name__ + "."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-ours = {n: m.__file__ for n, m in sys.modules.items() if n.split(".")[0] in ("layoutsel", "tvm_passes")}
+ours = ("layoutsel", "tvm_passes")
+files = {n: m.__file__ for n, m in sys.modules.items() if n.split(".")[0] in ours}
 heavy = [name for name in ("tvm", "typer", "rich", "scipy", "onnx") if name in sys.modules]
-print(json.dumps([ours, heavy]))
+print(json.dumps([files, heavy]))
 """
+"""Program that prints the files which importing the runner loads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """TVM's runtime libraries of one platform."""
+    """TVM's runtime libraries for one platform."""
 
     libraries: Mapping[str, bytes]
+    """Contents by file name."""
     licenses: Mapping[str, bytes]
+    """Texts of the licences by file name."""
     version: str
+    """Version of TVM."""
     platforms: tuple[str, ...]
+    """Platform tags of the wheel."""
 
     @property
     def is_ours(self) -> bool:
-        """True if what was built here runs there."""
+        """True if plugins that were built on this machine run on the platform."""
         return any(name.endswith(f"_{platform.machine()}") for name in self.platforms)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kit:
-    """A wheel that was written."""
+    """A written wheel."""
 
     path: Path
+    """File of the wheel."""
     unpacked_bytes: int
-    """With ``tvm_ffi``."""
+    """Unpacked size including ``tvm_ffi``, bytes."""
     without: tuple[str, ...]
-    """What was left out, and why."""
+    """Omitted parts, with reasons."""
 
 
 def write_kit(folder: Path, tvm_wheel: Path | None = None, extras: Sequence[str] = ()) -> Kit:
-    """Write the wheel into `folder`, under the name that installers expect.
+    """Write the wheel into a folder, with the file name that installers expect.
 
     Parameters
     ----------
+    folder
+        Folder for the wheel.
     tvm_wheel
-        A wheel of apache-tvm for the device's platform; the installed one if None.
+        A wheel of apache-tvm for the device's platform; the installed package if None.
     extras
-        Some of :data:`EXTRAS`.
+        Units from :data:`EXTRAS` to pack.
 
     Raises
     ------
     LayoutselError
-        If a library is missing, or the whole is larger than a device may be asked to hold.
+        If a library is missing, or the wheel exceeds :data:`MOST_BYTES`.
     """
     runtime = _installed() if tvm_wheel is None else _of_wheel(tvm_wheel)
     plugins, without = _plugins(runtime, extras)
@@ -103,8 +117,9 @@ def write_kit(folder: Path, tvm_wheel: Path | None = None, extras: Sequence[str]
     size = sum(map(len, files.values())) + _ffi_bytes()
     if size > MOST_BYTES:
         raise LayoutselError(
-            f"the kit would take {size / 2**20:.0f} MiB with {_FFI}; expected at most {MOST_BYTES >> 20}: install "
-            "binutils, whose `strip` makes libraries smaller, or leave out --with"
+            f"the kit would take {size / 2**20:.0f} MiB with {_FFI}; expected at most "
+            f"{MOST_BYTES >> 20}: install binutils, whose `strip` makes libraries smaller, "
+            "or leave out --with"
         )
     wheel = Wheel(
         name=NAME,
@@ -143,13 +158,13 @@ def _of_wheel(wheel: Path) -> Runtime:
             )
     except (OSError, zipfile.BadZipFile, StopIteration, IndexError) as error:
         raise LayoutselError(
-            f"--tvm-wheel {wheel}: not a wheel that can be read ({error}); expected one of apache-tvm for the device's "
-            "platform"
+            f"--tvm-wheel {wheel}: not a readable wheel ({error}); expected one of apache-tvm for "
+            "the device's platform"
         ) from error
 
 
 def _runtime(read: Callable[[str], bytes | None], version: str, described: str) -> Runtime:
-    """The runtime in an installation or a wheel, whose files `read` gives."""
+    """Runtime from an installation or a wheel, whose files `read` returns."""
     wanted = {name: f"tvm/lib/{name}" for name in (_REQUIRED, *_OPTIONAL)}
     found = {name: content for name, path in wanted.items() if (content := read(path))}
     if _REQUIRED not in found:
@@ -176,12 +191,12 @@ def _platforms(described: str) -> tuple[str, ...]:
 
 
 def _plugins(runtime: Runtime, extras: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
-    """Libraries of ours, and of units that were asked for; what is left out, and why."""
+    """Plugins for the device and for requested units; also the omitted parts with reasons."""
     if not runtime.is_ours:
         if extras:
             raise LayoutselError(
-                f"--with {extras[0]}: its libraries are for {platform.machine()}; expected a kit for "
-                "this platform"
+                f"--with {extras[0]}: its libraries are for {platform.machine()}; expected a kit "
+                "for this platform"
             )
         return {}, [f"the OpenCL run time: it was built for {platform.machine()}"]
     wanted = {"opencl": "liblayoutsel_opencl.so"}
@@ -204,7 +219,7 @@ def _plugins(runtime: Runtime, extras: Sequence[str]) -> tuple[dict[str, bytes],
 
 
 def _stripped(library: Path) -> bytes:
-    """A library without symbols that only debuggers want, where `strip` is at hand."""
+    """Contents of a library without debug symbols, if `strip` is installed."""
     tool = shutil.which("strip")
     if tool is None:
         return library.read_bytes()
@@ -220,7 +235,7 @@ def _stripped(library: Path) -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    """What importing the runner imports of ours; an interpreter of its own tells."""
+    """Files of layoutsel's modules that the runner imports, found in a separate process."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     printed = run_limited(
         [sys.executable, "-c", _CLOSURE],
@@ -246,7 +261,7 @@ def _ffi_bytes() -> int:
 
 
 def _licenses(*packages: str) -> dict[str, bytes]:
-    """The licenses of installed packages whose code is packed."""
+    """Licences of installed packages whose code is packed."""
     return {
         f"{package}.{file.name}": Path(str(file.locate())).read_bytes()
         for package in packages

@@ -1,4 +1,4 @@
-"""Targets as the command line has them, and what machine they make together."""
+"""Targets from the command line, and the machine that they describe."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ from tvm_passes.isa import EXTENSIONS
 from tvm_passes.targets import CrossTarget
 
 _EXAMPLE = "'llvm -mcpu=skylake-avx512', 'cuda -arch=sm_80' or TVM's JSON"
+"""Examples of targets, for error messages."""
 
 
 def machine_of_targets(texts: Sequence[str], threads: int | None) -> CrossTarget | None:
-    """The machine that targets describe, at most one of each kind; None if there are none.
+    """Make a machine from targets, at most one of each kind; None without targets.
 
-    Where no CPU is among them, it is this machine's.
+    Without a CPU target, the CPU is this machine's.
+
+    Parameters
+    ----------
+    texts
+        Targets for :func:`parse_target`.
+    threads
+        Number of cores if the CPU target does not state it.
 
     Raises
     ------
     LayoutselError
-        If a text is no target, or a machine's number of cores is not known.
+        If a text is not a target, or the number of cores is unknown.
     """
     if not texts:
         return None
@@ -58,16 +66,16 @@ def _with_cores(host: Target | None, threads: int | None) -> Target:
 
 
 def parse_target(text: str) -> Target:
-    """Read TVM's JSON, or ``kind -name=value ...``; commas make a list of the features in ``-mattr``.
+    """Parse TVM's JSON, or ``kind -name=value ...`` with features in ``-mattr`` after commas.
 
     Raises
     ------
     LayoutselError
-        If it is neither, or TVM knows no such target.
+        If the text has another form, or TVM rejects the target.
     """
     try:
         return Target(json.loads(text) if text.lstrip().startswith("{") else _words(text))
-    except Exception as error:  # TVM raises whatever its parsers do
+    except Exception as error:  # TVM's parsers raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise LayoutselError(
             f"--target {text!r}: {reason}; expected something like {_EXAMPLE}"
@@ -89,12 +97,12 @@ def _words(text: str) -> dict[str, object]:
 
 
 def check_compilers(machine: CrossTarget | None, compiler: str | None) -> None:
-    """Find out before anything is compiled whether it can be linked.
+    """Check before compilation that a linker for the machine is installed.
 
     Raises
     ------
     LayoutselError
-        Says which compiler is missing, and what Debian calls it.
+        Names the missing compiler and its Debian package.
     """
     if machine and "cuda" in machine.devices and (reason := cuda.uncompilable()):
         raise LayoutselError(f"cannot compile for CUDA: {reason}")
@@ -102,7 +110,8 @@ def check_compilers(machine: CrossTarget | None, compiler: str | None) -> None:
         if shutil.which(compiler) is None:
             package = Path(compiler).name.rpartition("-")
             raise LayoutselError(
-                f"--cc {compiler}: there is no such compiler on PATH; install it (Debian: {package[2]}-{package[0]})"
+                f"--cc {compiler}: there is no such compiler on PATH; install it "
+                f"(Debian: {package[2]}-{package[0]})"
                 if package[0]
                 else f"--cc {compiler}: there is no such compiler on PATH"
             )
@@ -115,18 +124,19 @@ def check_compilers(machine: CrossTarget | None, compiler: str | None) -> None:
         )
     if not any(shutil.which(tool) for tool in ("g++", "clang++", "c++")):
         raise LayoutselError(
-            "a bundle's libraries are linked: got no C++ compiler on PATH; install one (Debian: g++)"
+            "a bundle's libraries are linked: got no C++ compiler on PATH; "
+            "install one (Debian: g++)"
         )
 
 
 def architecture(host: Target) -> str:
-    """As ``uname -m`` has it; this machine's where the target does not say."""
+    """Processor architecture as ``uname -m`` prints it; this machine's if not stated."""
     triple = str(host.attrs.get("mtriple") or "")
     return triple.partition("-")[0] or platform.machine()
 
 
 def features(host: Target) -> tuple[str, ...]:
-    """Instruction sets that code for `host` may use, as the kernel names them."""
+    """Instruction-set extensions for code on `host`, by their names in Linux."""
     if architecture(host) != "x86_64":
         return ()
     return tuple(

@@ -1,4 +1,4 @@
-"""A wheel, written without a build system: what is in it is not built here."""
+"""Writing of wheels from finished files, without a build system."""
 
 from __future__ import annotations
 
@@ -17,30 +17,34 @@ class Wheel:
     """Name, contents and metadata of a wheel."""
 
     name: str
-    """As files have it, such as ``layoutsel_measure``."""
+    """Name in the form of file names, such as ``layoutsel_measure``."""
     version: str
+    """Version number."""
     summary: str
+    """Description in one line."""
     platforms: tuple[str, ...]
-    """Such as ``manylinux_2_28_x86_64``."""
+    """Platform tags, such as ``manylinux_2_28_x86_64``."""
     requires: tuple[str, ...]
+    """Dependencies with their versions."""
     scripts: Mapping[str, str]
-    """Commands, and the functions that they call."""
+    """Entry-point function of each command."""
     files: Mapping[str, bytes]
-    """By their paths below ``site-packages``."""
+    """Contents by path below ``site-packages``."""
     licenses: Mapping[str, bytes]
+    """Texts of the licences by file name."""
 
     @property
     def filename(self) -> str:
-        """What installers expect it to be called."""
+        """File name that installers expect."""
         return f"{self.name}-{self.version}-py3-none-{'.'.join(self.platforms)}.whl"
 
     def write(self, folder: Path) -> Path:
-        """Write it in one step, without dates, so that equal wheels are equal files.
+        """Write the wheel atomically and without dates, so that equal wheels are equal files.
 
         Raises
         ------
         WriteError
-            If it cannot be written.
+            If the file cannot be written.
         """
         path = folder / self.filename
         with (
@@ -54,7 +58,7 @@ class Wheel:
         return path
 
     def _members(self) -> Iterator[tuple[str, bytes]]:
-        """Everything, the metadata last and the record behind it."""
+        """Paths and contents of all members: files, metadata, then the record of checksums."""
         folder = f"{self.name}-{self.version}.dist-info"
         members = dict(sorted(self.files.items()))
         members |= {f"{folder}/licenses/{name}": text for name, text in self.licenses.items()}

@@ -1,4 +1,4 @@
-"""The file of a bundle: members in a fixed order, without dates and owners, so that equal bundles are equal files."""
+"""Writing of bundle files; equal bundles are equal files, as dates and owners are left out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,21 @@ from layoutsel.device.manifest import Manifest
 
 
 def write_archive(folder: Path, manifest: Manifest, path: Path) -> None:
-    """Write what lies in `folder`, with its manifest and checksums, to `path`, whole or not at all.
+    """Write a bundle atomically from a folder of members.
+
+    Parameters
+    ----------
+    folder
+        Members; manifest and checksums are added.
+    manifest
+        Contents of ``bundle.json``.
+    path
+        File to write.
 
     Raises
     ------
     WriteError
-        If it cannot be written.
+        If the file cannot be written.
     """
     documents.save(manifest, folder / MANIFEST)
     files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -144,7 +144,7 @@ def test_a_store_that_stays_locked_is_an_error(file, cache, monkeypatch):
     monkeypatch.setattr(store_file, "BUSY_S", 0.1)
     other = sqlite3.connect(cache, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LayoutselError, match=r"cannot keep the measurements of .* keeps it locked"):
+    with pytest.raises(LayoutselError, match=r"cannot keep the measurements of .* holds its lock"):
         bring_home(file, cache)
     other.close()
 
