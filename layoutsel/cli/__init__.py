@@ -1,4 +1,4 @@
-"""The command line: ``layoutsel inspect | plan | compile | run | bench | explain | doctor | demo``."""
+"""Command line: ``layoutsel inspect | plan | compile | run | bench | explain | doctor | demo``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0, 2 for an error of the user's, 130 for Ctrl-C, 1 for one of ours."""
+    """Run the command line and exit: 0, 2 after a user error, 130 after Ctrl-C, 1 after a bug."""
     from layoutsel.core.exit_codes import USER_ERROR
     from layoutsel.report import terminal
 
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(arguments)
     except terminal.OutputError as error:
         terminal.error(str(error))
-    except OSError as error:  # in the text of --help and --version; commands report theirs
+    except OSError as error:  # from --help and --version; commands report their own errors
         terminal.give_up_stdout()
         terminal.error(str(terminal.OutputError(error)))
     else:

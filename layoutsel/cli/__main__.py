@@ -1,4 +1,4 @@
-"""``python -m layoutsel.cli``."""
+"""Entry point of ``python -m layoutsel.cli``."""
 
 from layoutsel.cli import main
 

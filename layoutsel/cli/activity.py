@@ -1,4 +1,4 @@
-"""What is going on, on standard error: the phase, and a bar with the time left while candidates are measured."""
+"""Progress on standard error: the phase, and a bar with the time left while measuring."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from layoutsel.cost.measured import PricingProgress
 
 _BOUNDARIES = ("transform", "crossing")
+"""Keys of requests that measure boundaries."""
 _LINE_EVERY_S = 15.0
-"""How often a line is written where standard error is no terminal."""
+"""Time between two lines if standard error is not a terminal, seconds."""
 
 
 class Activity:
-    """A live display on a terminal, a line now and then elsewhere. A context manager."""
+    """A live display on a terminal, or a regular line elsewhere; a context manager."""
 
     def __init__(self) -> None:
         self.measured = 0
-        """Measurements made so far."""
+        """Number of measurements so far."""
         self._live = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -63,17 +64,17 @@ class Activity:
         self._live.stop()
 
     def phase(self, text: str) -> None:
-        """Say what goes on now."""
+        """Show the present phase."""
         self._live.reset(self._task, total=None, description=text, label="")
 
     def __call__(self, progress: PricingProgress) -> None:
-        """Take the report of one measurement."""
+        """Show the report about one measurement."""
         self.measured += 1
         what = "boundaries" if progress.request.key in _BOUNDARIES else "candidates"
         self._step("measuring", what, progress.done, progress.total, progress.request.label)
 
     def compiled(self, done: int, total: int, label: str) -> None:
-        """Take the report that a candidate, or a boundary, was compiled."""
+        """Show the report about one compiled candidate or boundary."""
         self._step("compiling", "candidates", done, total, label)
 
     def _step(self, doing: str, what: str, done: int, total: int, label: str) -> None:
@@ -94,12 +95,13 @@ class Activity:
 
 @contextmanager
 def activity() -> Iterator[Activity]:
-    """Show an :class:`Activity`; Ctrl-C within it says what was kept."""
+    """Show an :class:`Activity`; after Ctrl-C, the message states the kept measurements."""
     with Activity() as shown:
         try:
             yield shown
         except KeyboardInterrupt:
             kept = (
-                f"; {shown.measured} new measurements are kept, the same command goes on from there"
+                f"; {shown.measured} new measurements are kept, the same command continues from "
+                f"there"
             )
             raise KeyboardInterrupt(f"interrupted{kept if shown.measured else ''}") from None

@@ -1,4 +1,4 @@
-"""The table of commands. Importing it imports none of the libraries that do the work: help is instant."""
+"""Table of commands; importing it loads no heavy library, so that help is instant."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": learn.evaluate,
     "calibrate": learn.calibrate,
 }
+"""Functions of the commands, by name."""
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(guarded(_command))
@@ -68,7 +69,7 @@ def root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
     _debug: Annotated[
-        bool, typer.Option(DEBUG_FLAG, help="Show the trace of an error; may stand anywhere.")
+        bool, typer.Option(DEBUG_FLAG, help="Show the traceback of an error; allowed anywhere.")
     ] = False,
 ) -> None:
-    """Choose compute unit and data layout of every part of a neural network, together, and build it."""
+    """Choose unit, layout and precision for every part of a neural network, and build it."""

@@ -1,11 +1,11 @@
-"""``layoutsel bench``: time models beside other engines."""
+"""``layoutsel bench``: time models on layoutsel and other engines."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from layoutsel.benchmarking.compare import Row
 
 DEFAULT_THREADS = 2
+"""Default number of threads of each engine."""
 DEFAULT_PEERS = "onnxruntime,openvino"
+"""Engines to compare with by default."""
 
 
 def bench(
@@ -48,20 +50,22 @@ def bench(
     against: Annotated[
         str,
         typer.Option(
-            "--against", metavar="ENGINES", help="Of onnxruntime, openvino, tvm, tvm-tuned."
+            "--against",
+            metavar="ENGINES",
+            help="Engines among onnxruntime, openvino, tvm, tvm-tuned.",
         ),
     ] = DEFAULT_PEERS,
     precision: PrecisionOption = "f32",
     max_rel_error: MaxErrorOption = None,
     threads: Annotated[
-        int, typer.Option("--threads", min=1, metavar="N", help="Threads of each engine.")
+        int, typer.Option("--threads", min=1, metavar="N", help="Number of threads of each engine.")
     ] = DEFAULT_THREADS,
     json: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write the rows as JSON.", show_default=False),
     ] = None,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, metavar="N", help="Turns of each engine.")
+        int, typer.Option("--rounds", min=1, metavar="N", help="Number of turns of each engine.")
     ] = 12,
     cost: CostOption = "learned",
     strategy: StrategyOption = "joint",
@@ -115,17 +119,28 @@ def bench_models(
     json: Path | None = None,
     **settings: Any,
 ) -> tuple[list[Row], int]:
-    """Compare one model after the other; a model that cannot be read is left out with an error.
+    """Compare engines on each model; unreadable models among several are skipped with an error.
+
+    Parameters
+    ----------
+    models
+        Paths of ONNX files, or names such as ``light:resnet50``.
+    peers
+        Engines to compare with.
+    json
+        File for the rows; written after every model.
+    **settings
+        Fields of :class:`layoutsel.benchmarking.compare.ComparisonSettings`.
 
     Returns
     -------
     tuple
-        The rows, and how many models were left out.
+        The rows, and the number of skipped models.
 
     Raises
     ------
     LayoutselError
-        If no model can be read.
+        If no model is readable.
     """
     from layoutsel.benchmarking.compare import (
         OURS,
@@ -144,7 +159,7 @@ def bench_models(
         for index, model in enumerate(models):
             place = f"{index + 1} of {len(models)}: " if len(models) > 1 else ""
             try:
-                rows += compare(model, made, lambda text: report(f"{place}{model}: {text}"))  # noqa: B023
+                rows += compare(model, made, _prefixed(report, f"{place}{model}: "))
             except LayoutselError as error:
                 if len(models) == 1:
                     raise
@@ -157,9 +172,14 @@ def bench_models(
     return rows, failures
 
 
+def _prefixed(report: Callable[[str], None], prefix: str) -> Callable[[str], None]:
+    """Function that reports a text after a prefix."""
+    return lambda text: report(f"{prefix}{text}")
+
+
 @contextlib.contextmanager
 def _reporting() -> Iterator[Any]:
-    """A line on a terminal that says what goes on; nothing elsewhere."""
+    """Show progress in one line on a terminal; show nothing elsewhere."""
     console = terminal.stderr()
     if not console.is_terminal:
         yield lambda _text: None
@@ -169,7 +189,7 @@ def _reporting() -> Iterator[Any]:
 
 
 def show_rows(rows: Sequence[Row]) -> None:
-    """Print the rows with their ratios, and what they amount to over all models."""
+    """Print the rows with their ratios, and conclusions over all models."""
     from layoutsel.benchmarking.compare import OURS
     from layoutsel.report.plan_tables import new_table
 
@@ -221,7 +241,7 @@ def _cells(row: Row, ours: Row | None) -> list[str]:
 
 
 def _accuracies(rows: Sequence[Row]) -> Iterator[str]:
-    """The errors of each engine, those of logits and of probabilities apart."""
+    """Errors of each engine, by kind of result."""
     from layoutsel.benchmarking.accuracy import worst_by_kind
 
     for row in rows:
@@ -231,7 +251,7 @@ def _accuracies(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _conclusions(rows: Sequence[Row]) -> Iterator[str]:
-    """Ratios to the fastest peer of each model, and to each peer over all models."""
+    """Ratios to the fastest engine of each model, and to each engine over all models."""
     from layoutsel.benchmarking.compare import OURS
 
     against_fastest: dict[str, float] = {}
@@ -248,9 +268,11 @@ def _conclusions(rows: Sequence[Row]) -> Iterator[str]:
             yield f"{model}: {ratios[fastest]:.2f}× as fast as the fastest peer, {fastest}"
     if len(against_fastest) > 1:
         mean = statistics.geometric_mean(against_fastest.values())
-        yield f"geometric mean over {len(against_fastest)} models: {mean:.2f}× the fastest peer of each"
+        count = len(against_fastest)
+        yield f"geometric mean over {count} models: {mean:.2f}× the fastest peer of each"
         for name, ratios_of in against.items():
-            yield f"  against {name}: {statistics.geometric_mean(ratios_of):.2f}× ({len(ratios_of)} models)"
+            mean = statistics.geometric_mean(ratios_of)
+            yield f"  against {name}: {mean:.2f}× ({len(ratios_of)} models)"
 
 
 def _median(members: Mapping[str, Row], engine: str) -> float | None:

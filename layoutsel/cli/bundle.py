@@ -1,4 +1,4 @@
-"""``layoutsel bundle``: compile for a device that cannot be reached from here."""
+"""``layoutsel bundle``: compile for a device that is out of reach."""
 
 from __future__ import annotations
 
@@ -40,17 +40,15 @@ def bundle(
     model: ModelArgument,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to write it.", show_default=False
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Bundle to write.", show_default=False),
     ],
     target: Annotated[
         list[str] | None,
         typer.Option(
             "--target",
             metavar="TARGET",
-            help="What the machine has, such as 'llvm -mcpu=skylake-avx512' or 'cuda -arch=sm_80', or TVM's JSON. "
-            "Repeatable, once per kind.",
+            help="Target of the machine, such as 'llvm -mcpu=skylake-avx512' or 'cuda "
+            "-arch=sm_80', or TVM's JSON. Repeatable, once per kind.",
             show_default="this machine",
         ),
     ] = None,
@@ -68,7 +66,7 @@ def bundle(
         typer.Option(
             "--plan",
             metavar="FILE",
-            help="Deploy this plan: the whole model instead of all candidates.",
+            help="Plan to deploy; the bundle then holds the whole model, not all candidates.",
         ),
     ] = None,
     machine: MachineOption = None,
@@ -81,18 +79,18 @@ def bundle(
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
-    """Compile a model, all of its candidates or a plan, into a bundle for a device without a compiler.
+    """Compile all candidates of a model, or a plan, into a bundle for a device without a compiler.
 
-    There, `layoutsel-measure` times and checks what it holds; `layoutsel runtime` writes what that needs.
+    There, `layoutsel-measure` times and checks the contents; `layoutsel runtime` writes its wheel.
     """
     check_output(output)
     if machine is not None and target:
         raise LayoutselError(
-            "--machine and --target exclude each other: both say what to compile for"
+            "--machine and --target exclude each other: both describe the machine to compile for"
         )
     if plan is not None and (precision != "f32" or max_rel_error is not None):
         raise LayoutselError(
-            "--plan and --precision exclude each other: a plan file says what precision it was made for"
+            "--plan and --precision exclude each other: a plan file states its precision"
         )
     asked = BundleRequest(
         model=model,
@@ -120,24 +118,36 @@ def bundle(
 
 @dataclass(frozen=True, kw_only=True)
 class BundleRequest:
-    """What the user asked for, as given."""
+    """Options of the command, as given."""
 
     model: str
+    """Path of an ONNX file, or a name such as ``light:resnet50``."""
     targets: tuple[str, ...]
+    """Targets of the machine."""
     compiler: str | None
+    """C++ compiler that links for the machine."""
     machine: Path | None
+    """File that describes the machine."""
     precision: str
+    """Precision mode."""
     max_rel_error: float | None
+    """Largest relative L2 error of an output, for ``auto``."""
     units: str | None
+    """Names of the compute units."""
     threads: int | None
+    """Number of threads."""
     shapes: list[str] | None
+    """Shapes of inputs with dynamic dimensions."""
     logs: Path | None
+    """Folder of tuning records."""
     allow_external_links: bool
+    """True if links among external data may lead out of the model's folder."""
     import_limit: list[str] | None
+    """Limits of the import."""
 
     @contextmanager
     def making(self, shown: Activity) -> Iterator[Making]:
-        """A folder to make a bundle in, for the model on that machine."""
+        """Open a session for the machine, and a temporary folder for the bundle."""
         from layoutsel.bundling.making import Making
         from layoutsel.bundling.targets import check_compilers, machine_of_targets
         from layoutsel.compile.session import Session

@@ -53,21 +53,21 @@ def compile_model(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write the compiled model.",
+            help="Compiled model to write.",
             show_default=False,
         ),
     ],
     plan: Annotated[
         Path | None,
         typer.Option(
-            "--plan", metavar="FILE", help="Build this plan, perhaps edited, instead of making one."
+            "--plan", metavar="FILE", help="Plan to build, perhaps edited, instead of planning."
         ),
     ] = None,
     allow_foreign_plan: Annotated[
         bool,
         typer.Option(
             "--allow-foreign-plan",
-            help="Build a plan that was made for another machine, where this one can do what it says.",
+            help="Accept a plan for another machine, if this one supports its decisions.",
         ),
     ] = False,
     strategy: StrategyOption = "joint",
@@ -97,7 +97,7 @@ def compile_model(
         bool,
         typer.Option(
             "--verify-speed/--no-verify-speed",
-            help="Time the plan against the next best ones, and keep the fastest.",
+            help="Time the plan against alternatives, and keep the fastest.",
         ),
     ] = True,
 ) -> None:
@@ -108,7 +108,7 @@ def compile_model(
         raise LayoutselError("--plan and --pin exclude each other: a plan file is built as it is")
     if plan is not None and (precision != "f32" or max_rel_error is not None):
         raise LayoutselError(
-            "--plan and --precision exclude each other: a plan file says what precision it was made for"
+            "--plan and --precision exclude each other: a plan file states its precision"
         )
     if plan is not None and (objective is not None or parallel):
         raise LayoutselError(
@@ -116,7 +116,7 @@ def compile_model(
             "made for"
         )
     if allow_foreign_plan and plan is None:
-        raise LayoutselError("--allow-foreign-plan: expected --plan, the plan to build")
+        raise LayoutselError("--allow-foreign-plan without --plan: expected a plan to build")
     check_budget(precision_mode(precision, max_rel_error), verify=verify)
     options = options_of(
         shape=shape,
@@ -142,7 +142,7 @@ def compile_model(
         verify=verify,
         verify_speed=verify_speed,
     )
-    # Devices take part where units are named, or a plan names them.
+    # Devices take part only if the user or the plan names them.
     named = units is not None or plan is not None
     with terminal.quiet_allocator(with_devices=named), activity() as shown:
         if plan is not None:
@@ -157,7 +157,7 @@ def compile_model(
 
 
 def build(model: str, options: Options, shown: Activity) -> CompiledModel:
-    """Plan and build."""
+    """Plan and build a model."""
     from layoutsel.compile.fallback import with_fallback
 
     def finished(session: Session) -> CompiledModel:
@@ -176,7 +176,7 @@ def build(model: str, options: Options, shown: Activity) -> CompiledModel:
 def build_plan(
     model: str, options: Options, file: Path, shown: Activity, *, allow_foreign_plan: bool = False
 ) -> CompiledModel:
-    """Build what the plan in `file` says."""
+    """Build the plan in `file`."""
     from layoutsel.planning.plan import Plan
 
     made = Plan.load(file)
@@ -193,7 +193,7 @@ def build_plan(
 
 
 def show_compiled(compiled: CompiledModel, where: str) -> None:
-    """Print what was built, how it was checked and where it is."""
+    """Print plan, measurements and checks of a compiled model, and the line `where`."""
     from layoutsel.planning.plan import Plan
     from layoutsel.report.plan_tables import (
         check_lines,

@@ -1,4 +1,4 @@
-"""``layoutsel demo``: the main job on ResNet-50, start to end."""
+"""``layoutsel demo``: the whole workflow on ResNet-50."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from layoutsel.cli.options import (
 from layoutsel.report import terminal
 
 MODEL = "light:resnet50"
+"""Default model."""
 PEERS = ("onnxruntime", "tvm")
+"""Engines to compare with."""
 
 
 def demo(
@@ -29,12 +31,12 @@ def demo(
     max_rel_error: MaxErrorOption = None,
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Another model.")] = MODEL,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, metavar="N", help="Turns per engine.")
+        int, typer.Option("--rounds", min=1, metavar="N", help="Number of turns of each engine.")
     ] = 8,
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
-    """Plan, compile, verify and time a model beside ONNX Runtime and stock TVM."""
+    """Plan, compile, verify and time a model, and compare with ONNX Runtime and unmodified TVM."""
     from layoutsel.cli.activity import activity
     from layoutsel.cli.bench import bench_models, show_rows
     from layoutsel.cli.compile_model import build, show_compiled

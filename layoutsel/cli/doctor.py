@@ -1,4 +1,4 @@
-"""``layoutsel doctor``: what this machine and installation can do, and what is missing."""
+"""``layoutsel doctor``: capabilities of this machine and installation, and missing parts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from layoutsel.cli.options import CacheOption, JsonFlag
 from layoutsel.report import terminal
 
 SCHEMA_VERSION = 1
+"""Version of the JSON output."""
 
 ArtifactArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="[ARTIFACT]",
-        help="A compiled model to verify, instead of the machine.",
+        help="Compiled model to verify, instead of examining the machine.",
         show_default=False,
     ),
 ]
@@ -30,7 +31,7 @@ ForgetFlag = Annotated[
     bool,
     typer.Option(
         "--forget-failures",
-        help="Forget candidates that failed while they were measured, so that they are tried again.",
+        help="Forget failed measurements, so that their candidates are tried again.",
     ),
 ]
 
@@ -45,20 +46,23 @@ REQUIRED = (
     "typer",
     "rich",
 )
+"""Packages that layoutsel needs."""
 OPTIONAL = {
-    "onnxruntime": "results are verified against slow stock TVM, and `bench` cannot compare; "
+    "onnxruntime": "results are verified against slow unmodified TVM, and `bench` cannot compare; "
     "pip install 'layoutsel[bench]'",
     "openvino": "`bench` cannot compare with it; pip install 'layoutsel[bench]'",
     "onnxruntime-gpu": "",
     "onednn-cpu-gomp": "the unit onednn is off; pip install onednn-cpu-gomp",
 }
-"""Packages that are not needed, and what is lost without."""
+"""Optional packages, with the consequence of their absence."""
 
 TOOLS = {
     "g++": "compiled models cannot be saved; install it (Debian: apt install g++)",
     "dot": "`explain --dot` writes no SVG; install it (Debian: apt install graphviz)",
 }
+"""Optional tools, with the consequence of their absence."""
 ALTERNATIVES = {"g++": ("g++", "clang++", "c++"), "dot": ("dot",)}
+"""Programs that provide each tool."""
 
 
 def doctor(
@@ -67,9 +71,9 @@ def doctor(
     cache: CacheOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Report machine, instruction sets, units, versions, caches, and what is missing. Fails if nothing can run.
+    """Report machine, units, versions, caches and missing parts; fails if no unit is available.
 
-    With an ARTIFACT, verify that its code and weights are as they were written, without loading it.
+    With an ARTIFACT, compare its code and weights with their checksums, without loading it.
     """
     if forget_failures:
         _forget_failures(cache, as_json=json)
@@ -94,8 +98,8 @@ def _show_artifact(path: Path, *, as_json: bool) -> None:
         terminal.show_json({"schema_version": SCHEMA_VERSION, "artifact": str(path), **vars(found)})
         return
     sizes = f"{found.code_bytes:,} bytes of code and {found.weight_bytes:,} bytes of weights"
-    told = f", but for {found.unchecked} parts without a checksum" if found.unchecked else ""
-    terminal.show_text(f"{path} is whole: {sizes} are as they were written{told}")
+    told = f", except {found.unchecked} parts without a checksum" if found.unchecked else ""
+    terminal.show_text(f"{path} is intact: {sizes} are as they were written{told}")
 
 
 def _forget_failures(cache: Path | None, *, as_json: bool) -> None:
@@ -111,7 +115,7 @@ def _forget_failures(cache: Path | None, *, as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Everything that ``doctor`` tells, as JSON data."""
+    """Collect everything that ``doctor`` prints, as JSON data."""
     from layoutsel.device.machine import this_machine
 
     machine = this_machine()
@@ -209,7 +213,7 @@ def _caches() -> dict[str, Any]:
 
 
 def _cost_model(fingerprint: str, threads: int) -> dict[str, Any]:
-    """What the shipped cost model knows of this machine with all its cores."""
+    """Version of the shipped cost model, and its relation to this machine with all cores."""
     from layoutsel.cost.adapt import adaptation_path
     from layoutsel.cost.learned import LearnedModel
     from tvm_passes.errors import LayoutselError
@@ -255,7 +259,7 @@ def _told(model: dict[str, Any]) -> str:
 
 
 def _stands_in(package: str) -> bool:
-    """True if a differently named package of the same kind is there."""
+    """True if another package provides the same module."""
     substitutes = {"onnxruntime": ("onnxruntime-gpu",)}
     return any(_version(name) for name in substitutes.get(package, ()))
 

@@ -1,4 +1,4 @@
-"""``layoutsel explain``: who runs what, in which layout, and why."""
+"""``layoutsel explain``: decisions of a plan with their reasons."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ if TYPE_CHECKING:
     from layoutsel.planning.plan import Plan
 
 _ELF = b"\x7fELF"
+"""First bytes of a compiled model."""
 
 
 def explain(
     plan: Annotated[
         Path,
-        typer.Argument(
-            metavar="PLAN", help="A plan file, or a compiled model.", show_default=False
-        ),
+        typer.Argument(metavar="PLAN", help="Plan file or compiled model.", show_default=False),
     ],
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Price the plan, perhaps edited, anew for this model.",
+            help="Model to price the plan for again, perhaps after edits.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +53,7 @@ def explain(
         typer.Option(
             "--subgraph",
             metavar="ID",
-            help="Tell everything about one sub-graph.",
+            help="Sub-graph to describe in full.",
             show_default=False,
         ),
     ] = None,
@@ -63,13 +62,13 @@ def explain(
         typer.Option(
             "--dot",
             metavar="FILE",
-            help="Write the graph, coloured by unit and layout, and an SVG beside it where graphviz is there.",
+            help="Graph to write, coloured by unit and layout; also as SVG if graphviz is there.",
             show_default=False,
         ),
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Run a compiled model and compare sub-graph by sub-graph."),
+        typer.Option("--measure", help="Run a compiled model, and compare times by sub-graph."),
     ] = False,
     shape: ShapeOption = None,
     threads: ThreadsOption = None,
@@ -81,7 +80,7 @@ def explain(
     import_limit: LimitOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Explain a plan: reasons, alternatives, boundaries, declines, and what choosing jointly gained."""
+    """Explain a plan: reasons, alternatives, boundaries, declines, and gain of joint choosing."""
     check_output(dot)
     if objective is not None and model is None:
         raise LayoutselError("--objective: expected --model, which prices the plan for it")
@@ -129,12 +128,12 @@ def explain(
 
 
 def load_plan(file: Path) -> Plan:
-    """Read the plan in a plan file, or in a compiled model.
+    """Read the plan of a plan file or of a compiled model.
 
     Raises
     ------
     LayoutselError
-        If it is neither.
+        If the file is neither.
     """
     from layoutsel.planning.plan import Plan
 
@@ -145,7 +144,7 @@ def load_plan(file: Path) -> Plan:
 
 
 def _header(file: Path) -> Mapping[str, Any] | None:
-    """What a compiled model tells of itself; None for any other file."""
+    """Header of a compiled model; None for any other file."""
     try:
         with file.open("rb") as stream:
             is_artifact = stream.read(len(_ELF)) == _ELF
@@ -159,7 +158,7 @@ def _header(file: Path) -> Mapping[str, Any] | None:
 
 
 def show_checks(file: Path) -> None:
-    """Print the errors that were measured of a compiled model, and its fallback; nothing for a plan file."""
+    """Print errors and fallback of a compiled model; nothing for a plan file."""
     from layoutsel.report.plan_tables import check_lines, fallback_lines
 
     header = _header(file) or {}
@@ -168,7 +167,7 @@ def show_checks(file: Path) -> None:
 
 
 def _price_again(made: Plan, model: str, options: Options) -> Plan:
-    """The plan's decisions with today's costs, and what every other decision would cost."""
+    """Price the plan's decisions again, and all alternatives."""
     with activity() as shown:
         cost = "roofline" if all(s.source == "roofline" for s in made.subgraphs) else "learned"
         session = opened(model, options, shown)
@@ -206,7 +205,7 @@ def _measure(file: Path) -> dict[str, float]:
 
     compiled = load(file)
     inputs = random_inputs(compiled.inputs)
-    compiled.run_all(inputs)  # finds out whether its devices work
+    compiled.run_all(inputs)  # switches to the fallback if a device fails
     return subgraph_times(compiled.running, inputs)
 
 
@@ -215,8 +214,8 @@ def _note_edits(made: Plan) -> None:
         if any(other.decision == subgraph.decision for other in subgraph.alternatives):
             terminal.note(
                 "warning",
-                f"{subgraph.id} was edited to {subgraph.decision}; its cost is still that of the decision "
-                f"before: --model MODEL prices the plan anew",
+                f"{subgraph.id} was edited to {subgraph.decision}; its cost is still that of the "
+                f"decision before: --model MODEL prices the plan again",
             )
 
 

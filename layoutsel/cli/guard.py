@@ -1,4 +1,4 @@
-"""What surrounds every command: errors become one line and an exit code, standard output belongs to the results."""
+"""Wrapper of every command: errors in one line with an exit code, results on standard output."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 DEBUG_FLAG = "--debug"
+"""Option that shows tracebacks."""
 
 _debug: list[bool] = [False]
+"""True as the only element if tracebacks are shown."""
 
 
 def set_debug(on: bool) -> None:
-    """Show the trace of every error from now on."""
+    """Switch the tracebacks of errors."""
     _debug[0] = on
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap `command`: no trace reaches the user unless they ask for it."""
+    """Wrap `command` so that errors become one line, without a traceback unless requested."""
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
@@ -48,7 +50,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             except MemoryError as error:
                 needed = f" ({_shortened(str(error))})" if str(error) else ""
                 _fail(
-                    f"out of memory{needed}; give the process more, or choose a smaller model",
+                    f"out of memory{needed}; give the process more memory, or choose a smaller "
+                    f"model",
                     USER_ERROR,
                 )
             except Exception as error:
@@ -58,7 +61,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _unexpected(error: Exception) -> str:
-    hint = "" if _debug[0] else f" ({DEBUG_FLAG} shows the trace)"
+    hint = "" if _debug[0] else f" ({DEBUG_FLAG} shows the traceback)"
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"unexpected {_shortened(what)}{hint}"
 
@@ -76,7 +79,7 @@ def _shortened(text: str, most: int = 300) -> str:
 
 
 class _Lines(logging.Handler):
-    """The library's warnings as lines on standard error."""
+    """Log handler that writes the library's warnings as lines to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         terminal.note(record.levelname.lower(), record.getMessage())

@@ -1,4 +1,4 @@
-"""``layoutsel inspect``: the sub-graphs of a model, what they cost at least, and which unit can run them."""
+"""``layoutsel inspect``: sub-graphs of a model, their lowest costs, and units that can run them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from layoutsel.cost.graph import Subgraph
 
 SCHEMA_VERSION = 1
+"""Version of the JSON output."""
 
 
 def inspect_model(
@@ -37,7 +38,7 @@ def inspect_model(
     import_limit: LimitOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Print the sub-graphs of a model: operators, shapes, work, complexity score and coverage per unit."""
+    """Print a model's sub-graphs: operators, shapes, work, complexity score, coverage per unit."""
     with activity() as shown:
         options = options_of(
             shape=shape,
@@ -218,7 +219,7 @@ def _show_declines(report: Mapping[str, Any]) -> None:
 
 
 def _show_generic(report: Mapping[str, Any]) -> None:
-    """Name the sub-graphs that only generic code can run, with their share of the work."""
+    """Print the sub-graphs that only generic code can run, with their share of the work."""
     total = max(1, report["totals"]["flops"])
     lines = []
     for row in report["subgraphs"]:

@@ -1,4 +1,4 @@
-"""``layoutsel train``, ``evaluate`` and ``calibrate``: the learned cost model's life."""
+"""``layoutsel train``, ``evaluate`` and ``calibrate``: commands for the learned cost model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DataArgument = Annotated[
         show_default="the repository's data set",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0)]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the training.")]
 
 
 def train(
@@ -35,8 +35,8 @@ def train(
             "--output",
             "-o",
             metavar="DIR",
-            help="Where to write the model.",
-            show_default="the package's own place",
+            help="Folder for the model.",
+            show_default="the package's own folder",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -52,7 +52,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LayoutselError(
-            f"cannot write {folder}: it is no directory ({error.strerror}); choose another place"
+            f"cannot write {folder}: it is not a folder ({error.strerror}); choose another place"
         ) from error
     with activity() as shown:
         model = train_model(
@@ -84,16 +84,15 @@ def evaluate(
             "--stability",
             min=0,
             metavar="N",
-            help="Plan each model N times, by cost models of other seeds and redrawn times.",
+            help="Number of further plans per model, from other seeds and redrawn times.",
         ),
     ] = 0,
     only: Annotated[
-        str | None,
-        typer.Option("--only", metavar="NAMES", help="Judge these recorded models only."),
+        str | None, typer.Option("--only", metavar="NAMES", help="Recorded models to evaluate.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Leave one model out: how well its times are predicted, and what its plans lose by that."""
+    """Evaluate the cost model on left-out models: prediction errors, and losses of their plans."""
     dataset = _read(data)
     from layoutsel.cost.training import TrainingOptions
     from layoutsel.evaluation.evaluate import evaluate as judge
@@ -118,15 +117,15 @@ def calibrate(
     threads: ThreadsOption = None,
     units: UnitsOption = None,
     most: Annotated[
-        int, typer.Option("--most", min=4, metavar="N", help="Measurements at most.")
+        int, typer.Option("--most", min=4, metavar="N", help="Maximum number of measurements.")
     ] = 50,
     limit: Annotated[
-        str, typer.Option("--limit", metavar="TIME", help="How long to measure at most.")
+        str, typer.Option("--limit", metavar="TIME", help="Time limit for measuring.")
     ] = "45s",
     cost_model: CostModelOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Adapt the learned cost model to this machine with the most informative few measurements."""
+    """Adapt the learned cost model to this machine with a few informative measurements."""
     from layoutsel.cli.options import parse_seconds
     from layoutsel.compile.calibration import calibrate as adapt_model
 

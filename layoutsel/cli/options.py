@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their text means."""
+"""Options that several commands share, and their parsing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="ONNX file, light:<name> of the networks inside the onnx package, such as light:resnet50, "
-        "or arch:<name> of further ones, such as arch:mobilenet_v2.",
+        help="ONNX file, light:<name> for a network of the onnx package, such as light:resnet50, "
+        "or arch:<name> for other networks, such as arch:mobilenet_v2.",
         show_default=False,
     ),
 ]
@@ -41,14 +41,14 @@ UnitsOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", help="Threads to run on.", show_default="all cores"),
+    typer.Option("--threads", metavar="N", help="Number of threads.", show_default="all cores"),
 ]
 StrategyOption = Annotated[
     str,
     typer.Option(
         "--strategy",
         metavar="joint|score",
-        help="Unit and layout together, or the unit by complexity score first.",
+        help="Choose unit and layout together, or the unit by complexity score first.",
     ),
 ]
 CostOption = Annotated[
@@ -56,7 +56,8 @@ CostOption = Annotated[
     typer.Option(
         "--cost",
         metavar="|".join(COSTS),
-        help="Predict times by the learned model; measure what could change the plan; measure everything; or nothing.",
+        help="Predict times with the learned model; also measure candidates that could change the "
+        "plan; measure everything; or use peak rates alone.",
     ),
 ]
 BudgetOption = Annotated[
@@ -64,7 +65,8 @@ BudgetOption = Annotated[
     typer.Option(
         "--measure-budget",
         metavar="TIME",
-        help="How long --cost hybrid measures, or learned beyond f32, such as 20s or 2m.",
+        help="Time limit for measuring with --cost hybrid, or learned beyond f32, such as 20s or "
+        "2m.",
         show_default="20s, beyond f32 60s",
     ),
 ]
@@ -73,7 +75,7 @@ TimeLimitOption = Annotated[
     typer.Option(
         "--time-limit",
         metavar="TIME",
-        help="How long racing plans takes at most, and each step of verification, such as 90s or 10m.",
+        help="Time limit for racing plans, and for each step of verification, such as 90s or 10m.",
         show_default="300s",
     ),
 ]
@@ -82,7 +84,7 @@ MemoryLimitOption = Annotated[
     typer.Option(
         "--memory-limit",
         metavar="MB",
-        help="Memory that compiling takes beyond that of the program itself.",
+        help="Memory that compilation may use beyond that of the program itself.",
         show_default="three times the weights and 225",
     ),
 ]
@@ -91,7 +93,7 @@ CostModelOption = Annotated[
     typer.Option(
         "--cost-model",
         metavar="DIR",
-        help="A learned cost model, as layoutsel train writes it.",
+        help="Folder of a learned cost model that layoutsel train wrote.",
         show_default="the package's",
     ),
 ]
@@ -100,8 +102,8 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="|".join(MODES),
-        help="f32 arithmetic only; products of pairs of bfloat16 too, about as exact; bfloat16 too; or all of them, as "
-        "fast as --max-rel-error allows.",
+        help="f32 arithmetic only; also products of pairs of bfloat16, about as exact; also "
+        "bfloat16; or all of them, as fast as --max-rel-error allows.",
     ),
 ]
 MaxErrorOption = Annotated[
@@ -118,7 +120,7 @@ CalibOption = Annotated[
     typer.Option(
         "--calib",
         metavar="DATA.npz",
-        help="Inputs to measure errors on: arrays named like the inputs, samples behind each other.",
+        help="Inputs to measure errors on: an array per input, samples along the first axis.",
         show_default="one random input",
     ),
 ]
@@ -127,7 +129,7 @@ PinsOption = Annotated[
     typer.Option(
         "--pin",
         metavar="PATTERN=DECISION",
-        help="A decision to honour, such as 'conv_.*=onednn:NHWC' or 's7=cpu'. Repeatable.",
+        help="Decision to honour, such as 'conv_.*=onednn:NHWC' or 's7=cpu'. Repeatable.",
         show_default=False,
     ),
 ]
@@ -145,7 +147,7 @@ LogsOption = Annotated[
     typer.Option(
         "--logs",
         metavar="DIR",
-        help="Folder of tuning records, as layoutsel tune writes it.",
+        help="Folder of tuning records that layoutsel tune wrote.",
         show_default="in the user's cache folder",
     ),
 ]
@@ -154,8 +156,8 @@ FallbackOption = Annotated[
     typer.Option(
         "--fallback",
         metavar="cpu",
-        help="Go on with the host's units where a device is missing or fails, with a warning.",
-        show_default="an error",
+        help="Continue with the host's units, with a warning, if a device is missing or fails.",
+        show_default="error",
     ),
 ]
 MachineOption = Annotated[
@@ -163,7 +165,8 @@ MachineOption = Annotated[
     typer.Option(
         "--machine",
         metavar="FILE",
-        help="Another machine to plan for (JSON): its peaks, and those of its devices. Nothing is measured then.",
+        help="Machine to plan for (JSON): its peak rates and those of its devices. Nothing is "
+        "measured.",
         show_default="this one",
     ),
 ]
@@ -182,15 +185,16 @@ ParallelFlag = Annotated[
     bool,
     typer.Option(
         "--parallel",
-        help="Let devices work while the host does: plan for the time until all is done, not for the sum.",
+        help="Let host and devices work at the same time: minimise the time until all are done, "
+        "not the sum.",
     ),
 ]
 LinksFlag = Annotated[
     bool,
     typer.Option(
         "--allow-external-links",
-        help="Follow links among a model's external data wherever they lead; else within its folder, or the cache that "
-        "the model itself is a link into.",
+        help="Follow links among a model's external data anywhere; by default only within its "
+        "folder, or the cache that the model itself is a link into.",
     ),
 ]
 LimitOption = Annotated[
@@ -198,21 +202,22 @@ LimitOption = Annotated[
     typer.Option(
         "--import-limit",
         metavar="NAME=SIZE",
-        help="Raise or lower a limit of the import: tensor=8GiB (bytes of one tensor that is no stored weight), "
-        "constants=2GiB (bytes of constants computed at import), nodes=200000, depth=100. Repeatable.",
+        help="Limit of the import: tensor=8GiB (bytes of one tensor that is not a stored weight), "
+        "constants=2GiB (bytes of constants computed at import), nodes=200000, depth=100. "
+        "Repeatable.",
         show_default="tensor=4GiB, constants=512MiB, nodes=50000, depth=50",
     ),
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
-    """Read ``x=1,3,224,224``.
+    """Parse ``x=1,3,224,224``.
 
     Raises
     ------
     LayoutselError
-        If a text is something else, or an input is named twice.
+        If a text has another form, or an input is named twice.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts or ():
@@ -224,19 +229,20 @@ def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
         if not separator or not name or name in shapes:
             problem = "given twice" if name in shapes and separator else "not a shape"
             raise LayoutselError(
-                f"--shape {text!r}: {problem}; expected NAME=DIMS once per input, such as x=1,3,224,224"
+                f"--shape {text!r}: {problem}; expected NAME=DIMS once per input, "
+                f"such as x=1,3,224,224"
             )
         shapes[name] = shape
     return shapes
 
 
 def parse_seconds(text: str) -> float:
-    """Read ``20s``, ``1.5m`` or ``20``.
+    """Parse ``20s``, ``1.5m`` or ``20``.
 
     Raises
     ------
     LayoutselError
-        If it is something else, or below zero.
+        If the text has another form, or is below zero.
     """
     number, unit = text.strip(), "s"
     if number.endswith(("s", "m")):
@@ -251,16 +257,16 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:
-    """Read ``cpu,onednn``; None if nothing is given.
+    """Parse ``cpu,onednn``; None for None.
 
     Raises
     ------
     LayoutselError
-        If a name is empty or stands there twice.
+        If a name is empty or repeated.
     """
     if text is None:
         return None
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(set(names)) != len(names):
-        raise LayoutselError(f"got names {text!r}; expected distinct names with commas between")
+        raise LayoutselError(f"got names {text!r}; expected distinct names, separated by commas")
     return names

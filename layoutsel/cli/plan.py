@@ -1,4 +1,4 @@
-"""``layoutsel plan``: choose unit and layout of every sub-graph."""
+"""``layoutsel plan``: choose unit, layout and precision of every sub-graph."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan(
     model: ModelArgument,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to write the plan (JSON)."),
+        typer.Option("--output", "-o", metavar="FILE", help="Plan to write (JSON)."),
     ] = None,
     strategy: StrategyOption = "joint",
     cost: CostOption = "learned",
@@ -57,7 +57,7 @@ def plan(
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
-    """Choose compute unit, layout and precision of every sub-graph; print the plan and write it to a file."""
+    """Choose unit, layout and precision of every sub-graph; print the plan, or write it too."""
     check_output(output)
     options = options_of(
         shape=shape,

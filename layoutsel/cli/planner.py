@@ -1,4 +1,4 @@
-"""From the options of the command line to a session and its plan."""
+"""Sessions and plans from options of the command line."""
 
 from __future__ import annotations
 
@@ -27,12 +27,19 @@ def options_of(
     import_limit: Sequence[str] | None = None,
     **others: Any,
 ) -> Options:
-    """Read the options of a command; `others` are fields of :class:`Options` that need no reading.
+    """Parse the options of a command.
+
+    Parameters
+    ----------
+    shape, units, pin, measure_budget, time_limit, memory_limit, import_limit
+        Options as given on the command line.
+    **others
+        Fields of :class:`Options` that need no parsing.
 
     Raises
     ------
     LayoutselError
-        If a text cannot be read, or a choice is not possible: names the option, what it got and what it expects.
+        Names the option, the value and the legal values.
     """
     from layoutsel.compile.options import TIME_LIMIT_S, Options
 
@@ -57,7 +64,7 @@ def opened(model: str, options: Options, activity: Activity) -> Session:
 
 
 def planned(session: Session, activity: Activity) -> tuple[PlanningProblem, Plan]:
-    """Price the candidates and choose."""
+    """Price the candidates and make the plan."""
     from layoutsel.compile.generic import offered
     from layoutsel.compile.make_plan import best_plan, priced_problem
 

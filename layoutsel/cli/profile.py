@@ -1,4 +1,4 @@
-"""``layoutsel profile``: fill the log of measurements that cost models are learned from."""
+"""``layoutsel profile``: fill the log of measurements for training cost models."""
 
 from __future__ import annotations
 
@@ -26,33 +26,37 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
 SWEEP_PART = 40
-"""Sub-graphs of a sweep that are held in memory at once."""
+"""Number of a sweep's sub-graphs in memory at once."""
 
 
 def profile(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="As of the other commands.")
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Models, as for other commands."),
     ] = None,
     sweep: Annotated[
         int,
         typer.Option(
-            "--sweep", min=0, metavar="N", help="Sub-graphs with shapes as networks have them."
+            "--sweep",
+            min=0,
+            metavar="N",
+            help="Number of random sub-graphs with the shapes of real networks.",
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sweep.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sweep.")] = 0,
     results: Annotated[
         list[Path] | None,
         typer.Option(
             "--import",
             metavar="FILE",
-            help="Results of layoutsel-measure on another machine, to be kept here. Repeatable.",
+            help="Results of layoutsel-measure on another machine, to import. Repeatable.",
             show_default=False,
         ),
     ] = None,
     save: Annotated[
         Path | None,
         typer.Option(
-            "--save", metavar="FILE", help="Write what is known of them all as a data set."
+            "--save", metavar="FILE", help="Data set to write, with all known measurements."
         ),
     ] = None,
     units: UnitsOption = None,
@@ -65,8 +69,8 @@ def profile(
 ) -> None:
     """Measure every candidate and boundary of models, or of a sweep, into the log of measurements.
 
-    What is there already is not measured again; Ctrl-C keeps everything, and the same command goes on. A machine with
-    other cores or older instruction sets is imitated by `taskset` and ONEDNN_MAX_CPU_ISA=AVX2.
+    Known candidates are not measured again. Ctrl-C keeps everything, and the same command
+    continues. To imitate other machines, use `taskset` and ONEDNN_MAX_CPU_ISA=AVX2.
     """
     if not models and not sweep and not results:
         raise LayoutselError("nothing to profile: give a MODEL, --sweep N or --import FILE")
@@ -113,16 +117,17 @@ def _import(files: list[Path], cache: Path | None) -> None:
     for file in files:
         kept = bring_home(file, cache)
         if not kept.complete:
-            terminal.note("warning", f"{file}: measuring was interrupted, and can go on")
+            terminal.note("warning", f"{file}: measuring was interrupted and can be continued")
         if kept.deployed is not None:
             timing = kept.deployed.timing
             terminal.show_text(
-                f"{kept.model}: {timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms on {kept.machine}"
+                f"{kept.model}: {timing.us / 1e3:.3f} ± {timing.spread_us / 1e3:.3f} ms "
+                f"on {kept.machine}"
             )
         if kept.machine_file is not None:
             terminal.show_text(
-                f"{kept.model}: {kept.measurements} measurements and {kept.failures} failures on {kept.machine} are in "
-                f"the log; plan for it with --machine {kept.machine_file}"
+                f"{kept.model}: {kept.measurements} measurements and {kept.failures} failures on "
+                f"{kept.machine} are in the log; plan for it with --machine {kept.machine_file}"
             )
 
 

@@ -24,7 +24,7 @@ def run(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL.so", help="What `layoutsel compile` wrote.", show_default=False
+            metavar="MODEL.so", help="File that `layoutsel compile` wrote.", show_default=False
         ),
     ],
     input_: Annotated[
@@ -32,7 +32,7 @@ def run(
         typer.Option(
             "--input",
             metavar="NAME=FILE.npy",
-            help="An input. Repeatable; what is not given is random.",
+            help="Input of the model. Repeatable; other inputs are random.",
             show_default=False,
         ),
     ] = None,
@@ -41,17 +41,19 @@ def run(
         typer.Option(
             "--output-dir",
             metavar="DIR",
-            help="Write every output there, as <name>.npy.",
+            help="Folder for the outputs, one <name>.npy each.",
             show_default=False,
         ),
     ] = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, metavar="N", help="Runs to time.")] = 10,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, metavar="N", help="Number of timed runs.")
+    ] = 10,
     trace: Annotated[
         Path | None,
         typer.Option(
             "--trace",
             metavar="FILE",
-            help="Write a Chrome trace (chrome://tracing, ui.perfetto.dev) of one more run.",
+            help="Chrome trace to write (chrome://tracing, ui.perfetto.dev), of one more run.",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +62,7 @@ def run(
         typer.Option(
             "--fallback",
             metavar="cpu",
-            help="Refuse a model that could not go on without its devices; one compiled with --fallback does anyway.",
+            help="Reject a model that needs a device and was compiled without --fallback.",
             show_default=False,
         ),
     ] = None,
@@ -110,9 +112,9 @@ def _read_inputs(texts: Sequence[str]) -> dict[str, np.ndarray]:
         except OSError as error:
             raise LayoutselError(f"--input {name}: cannot read {file}: {error.strerror}") from error
         except (ValueError, EOFError) as error:
-            raise LayoutselError(f"--input {name}: {file} is no .npy file: {error}") from error
+            raise LayoutselError(f"--input {name}: {file} is not an .npy file: {error}") from error
         if not isinstance(value, np.ndarray):
-            raise LayoutselError(f"--input {name}: got an archive {file}; expected a .npy file")
+            raise LayoutselError(f"--input {name}: got an archive {file}; expected an .npy file")
         found[name] = value
     return found
 

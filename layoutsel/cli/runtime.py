@@ -1,4 +1,4 @@
-"""``layoutsel runtime``: the wheel that a device needs in order to run bundles."""
+"""``layoutsel runtime``: write the wheel that a device needs to run bundles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def runtime(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder to write it to; its name says what it is.",
+            help="Folder for the wheel, whose file name is fixed.",
         ),
     ] = Path(),
     tvm_wheel: Annotated[
@@ -33,10 +33,13 @@ def runtime(
     ] = None,
     extras: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="UNIT", help="Pack the libraries of onednn, too."),
+        typer.Option("--with", metavar="UNIT", help="Unit whose libraries to pack: onednn."),
     ] = None,
 ) -> None:
-    """Write the wheel for a device: `layoutsel-measure` with TVM's runtime, under 64 MiB; it needs apache-tvm-ffi alone."""
+    """Write the wheel for a device: `layoutsel-measure` with TVM's runtime, under 64 MiB.
+
+    It depends on apache-tvm-ffi alone.
+    """
     check_output(output / "wheel")
     from layoutsel.bundling.runtime_wheel import EXTRAS, write_kit
 
@@ -47,6 +50,6 @@ def runtime(
     for what in kit.without:
         terminal.note("without", what)
     terminal.show_text(
-        f"written to {kit.path} ({kit.path.stat().st_size / 1e6:,.1f} MB; unpacked, with apache-tvm-ffi, "
-        f"{kit.unpacked_bytes / 2**20:,.1f} MiB)"
+        f"written to {kit.path} ({kit.path.stat().st_size / 1e6:,.1f} MB; unpacked, "
+        f"with apache-tvm-ffi, {kit.unpacked_bytes / 2**20:,.1f} MiB)"
     )

@@ -155,7 +155,8 @@ def test_an_unexpected_error_is_one_line_with_a_hint(model, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert (
-        done.stderr == "layoutsel: error: unexpected KeyError: 'lost' (--debug shows the trace)\n"
+        done.stderr
+        == "layoutsel: error: unexpected KeyError: 'lost' (--debug shows the traceback)\n"
     )
     shown = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
     assert "Traceback" in shown.stderr

@@ -189,7 +189,7 @@ def test_ctrl_c_keeps_what_is_known(device, bundle, tmp_path):
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130
-    assert "the same command goes on" in rest
+    assert "the same command continues" in rest
     begun = results_of.load(output)
     assert not begun.complete
     assert len(begun.candidates) >= 3

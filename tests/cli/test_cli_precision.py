@@ -193,7 +193,7 @@ def test_bad_calibration_inputs(model, tmp_path):
     line = refused("compile", model, *out, *QUICK, "--calib", file, run=layoutsel)
     assert "got float32 of shape (1, 16, 12, 13)" in line
     file.write_bytes(file.read_bytes()[:50])
-    assert "no whole .npz file" in refused("compile", model, *out, *QUICK, "--calib", file)
+    assert "not a valid .npz file" in refused("compile", model, *out, *QUICK, "--calib", file)
     missing = refused("compile", model, *out, *QUICK, "--calib", tmp_path / "none.npz")
     assert "No such file" in missing
 

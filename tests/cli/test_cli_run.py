@@ -77,19 +77,19 @@ def test_an_unreadable_input_option(artifact, text):
 
 def test_an_unreadable_input_file(artifact, tmp_path):
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY but cut")
-    assert "is no .npy file" in refused("run", artifact, "--input", f"x={tmp_path / 'x.npy'}")
+    assert "is not an .npy file" in refused("run", artifact, "--input", f"x={tmp_path / 'x.npy'}")
     assert "cannot read" in refused("run", artifact, "--input", f"x={tmp_path / 'none.npy'}")
 
 
 def test_a_truncated_artifact(artifact, tmp_path):
     path = tmp_path / "cut.so"
     path.write_bytes(artifact.read_bytes()[:-100])
-    assert "is cut off" in refused("run", path, run=layoutsel)
-    assert "is cut off" in refused("explain", path)
+    assert "is truncated" in refused("run", path, run=layoutsel)
+    assert "is truncated" in refused("explain", path)
 
 
 def test_what_is_no_artifact(model, tmp_path):
-    assert "no layoutsel artifact" in refused("run", model)
+    assert "not a layoutsel artifact" in refused("run", model)
     assert "cannot read" in refused("run", tmp_path / "none.so")
     assert "cannot read" in refused("run", tmp_path)
 
