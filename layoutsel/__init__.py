@@ -1,4 +1,4 @@
-"""layoutsel: which part of a network runs on which compute unit, in which layout — then the module that does it."""
+"""Compute unit, data layout and precision for every part of a neural network, chosen together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tvm_passes.errors import LayoutselError
     from tvm_passes.limits import ImportLimits
 
-_ROOMS = {
+_MODULES = {
     "CompiledModel": "layoutsel.runtime.compiled",
     "Decision": "tvm_passes.decision",
     "ImportLimits": "tvm_passes.limits",
@@ -41,12 +41,13 @@ _ROOMS = {
     "optimize": "layoutsel.api",
     "plan": "layoutsel.api",
 }
+"""Module of each public name, imported on first use."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: the planner and the command line's help need no TVM."""
-    if name not in _ROOMS:
+    """Import a public name on first use, as planner and command-line help work without TVM."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'layoutsel' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""``python -m layoutsel``: the command."""
+"""Entry point of ``python -m layoutsel``."""
 
 from layoutsel.cli import main
 

@@ -1,4 +1,4 @@
-"""The Python API: one call from a model to a compiled module, or its steps one by one."""
+"""Python API: one call from a model to a compiled module, and its steps one by one."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ from tvm_passes.limits import ImportLimits
 logger = logging.getLogger(__name__)
 
 Model: TypeAlias = str | PathLike[str] | onnx.ModelProto | tvm.IRModule
+"""A path of an ONNX file, a name such as ``light:resnet50``, an ONNX model or a Relax module."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _turn = Turn("compiled a model", fork_waits_s=0.0)
-"""Held while a model is imported, planned or built: TVM's block builders keep one stack for all threads of a process."""
+"""Lock of import, planning and building: all threads share one stack of TVM's block builders."""
 
 
 def _one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have calls of `function` from several threads run one after the other."""
+    """Serialise calls of `function` from several threads."""
 
     @wraps(function)
     def in_turn(*args: _P.args, **options: _P.kwargs) -> _R:
@@ -78,29 +79,31 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     allow_external_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> CompiledModel:
-    """Plan and compile a model for this machine. Calls from several threads run one after the other.
+    """Plan and compile a model for this machine; calls from several threads run one by one.
 
-    The time is bounded. After the import, solving takes some ten seconds for each plan, and measuring
-    `measure_budget_s` and one candidate's 60 s (``measured``: 60 s for each candidate and boundary). Racing takes
-    `time_limit_s` and what was begun then: one build and one run of each contender; the build of the chosen plan ten
-    minutes. Verifying takes `time_limit_s` for
-    the reference, and as much for the first run of a plan that was not raced.
+    The run time is bounded. After the import, each plan takes about ten seconds to solve. Measuring
+    takes at most `measure_budget_s` and one candidate's 60 s (``measured``: 60 s for each candidate
+    and boundary). Racing takes `time_limit_s`, plus the build or run that has begun by then. The
+    build of the chosen plan takes at most ten minutes. Verification takes `time_limit_s` for the
+    reference, and as much for the first run of a plan that was not raced.
 
     Parameters
     ----------
     model
-        Path of an ONNX file, a loaded ONNX model, a Relax module, or ``light:resnet50``,
-        ``arch:mobilenet_v2`` and their like.
+        Path of an ONNX file, a loaded ONNX model, a Relax module, or a name such as
+        ``light:resnet50`` or ``arch:mobilenet_v2``.
     units
         Compute units to choose from; every available one if None.
     precision
-        ``f32``: f32 arithmetic only. ``f32-grade``: products of pairs of bfloat16 as well, about as exact. ``bf16``:
-        bfloat16 as well. ``auto``: all three, as fast as `max_rel_error` allows. Sensitive operators (softmax,
-        normalisations, the last product) stay f32 but with ``auto``.
+        ``f32``: f32 arithmetic only. ``f32-grade``: also products of pairs of bfloat16, about as
+        exact. ``bf16``: also bfloat16. ``auto``: all three, as fast as `max_rel_error` allows.
+        Sensitive operators (softmax, normalisations, the last product) stay f32 except with
+        ``auto``.
     max_rel_error
         With ``auto``, the largest relative L2 error of an output or its logits; 1e-3 if None.
     calib
-        An ``.npz`` file of inputs by name, samples behind each other, to measure errors on; a seeded random one if None.
+        An ``.npz`` file with one array per input, samples along the first axis, to measure errors
+        on; a seeded random sample if None.
     threads
         Threads that the model will run on; all of this process's cores if None.
     shapes
@@ -108,13 +111,15 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     strategy
         ``joint``: unit and layout together. ``score``: unit by complexity score, then the layout.
     cost
-        ``learned``: predicted by the model that ships with the package (or `cost_model`), measured where the cache has
-        an answer. ``hybrid``: the same, and candidates whose uncertainty could change the plan are measured.
-        ``measured``: every candidate is timed once per machine. ``roofline``: nothing but the machine is measured.
+        ``learned``: predicted by the model that ships with the package (or `cost_model`), measured
+        where the cache has an answer. ``hybrid``: the same, and candidates whose uncertainty could
+        change the plan are measured. ``measured``: every candidate is timed once per machine.
+        ``roofline``: computed from the machine's peak rates alone.
     measure_budget_s
-        Seconds that ``hybrid``, or ``learned`` beyond f32, measures for at most; 20 for f32, 60 else if None.
+        Time limit for measuring with ``hybrid``, or with ``learned`` beyond f32, seconds; if None,
+        20 for f32 and 60 for other precisions.
     cost_model
-        Folder of a learned cost model (``layoutsel train``); the one of the package if None.
+        Folder of a learned cost model (``layoutsel train``); the package's own if None.
     pins
         Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"s7=cpu"``.
     cache
@@ -126,33 +131,44 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     progress
         Called after every measurement.
     logs
-        Folder of tuning records, as ``layoutsel tune`` writes it; one in the user's cache folder if None.
+        Folder of tuning records that ``layoutsel tune`` wrote; one in the user's cache folder if
+        None.
     fallback
-        ``cpu``: go on without a device that is missing or fails, with warnings. The model then holds a second one,
-        planned for the host's units alone, that takes over where a device is missing or fails later.
+        ``cpu``: continue without a device that is missing or fails, with warnings. The model then
+        holds a second plan for the host's units alone, which takes over if a device is missing or
+        fails later.
     objective
         ``sum``: the time of all sub-graphs and boundaries, one after the other. ``makespan``: as
         `parallel`. ``within-error``: as precision ``auto``. Other packages add further ones. If
         None, the one that the other options ask for.
     parallel
-        If True, devices work while the host does: the plan is made for the time until all is done, not for the sum.
+        If True, host and devices work at the same time, and the plan minimises the time until all
+        are done instead of the sum.
     time_limit_s
-        Seconds that racing plans takes at most, and each of the steps of verification: the reference, a run.
+        Time limit for racing plans, and for each step of verification (the reference, a run),
+        seconds.
     memory_limit_mb
-        Megabytes that compiling takes beyond the memory of the process before; three times the weights and 225 MB where
-        None. Plans that do not fit beside the fastest one are not raced.
+        Memory that compilation may use beyond that of the process before, megabytes; three times
+        the weights and 225 MB if None. Plans that do not fit in memory together with the fastest
+        one are not raced.
     allow_external_links
-        If True, links among a file's external data may lead out of its folder, or the cache that it is a link into.
+        If True, symbolic links among a file's external data may lead out of its folder, or out of
+        the cache that it is linked into.
     limits
-        Sizes that the import may reach (bytes of a tensor and of computed constants, nodes, depth); the defaults of
-        :class:`layoutsel.ImportLimits` if None.
+        Size limits of the import (bytes of a tensor and of computed constants, nodes, depth); the
+        defaults of :class:`layoutsel.ImportLimits` if None.
+
+    Returns
+    -------
+    CompiledModel
+        The compiled module with its plan.
 
     Raises
     ------
     LayoutselError
         If the model cannot be imported, a pin cannot be honoured, or the results are wrong.
     DeviceError
-        If a device fails that the model shall not do without.
+        If a device fails and there is no fallback.
     """
     options = Options(
         units=units,
@@ -191,9 +207,15 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
 
 @_one_at_a_time
 def plan(model: Model, **options: Any) -> Plan:
-    """Choose a decision for every sub-graph; options as of :func:`optimize`.
+    """Choose a decision for every sub-graph, without building.
 
-    With `machine`, the file of another machine and its devices, the plan is for that one, and nothing is measured.
+    Parameters
+    ----------
+    model
+        As for :func:`optimize`.
+    **options
+        As for :func:`optimize`, and `machine`: the file that describes another machine and its
+        devices. The plan is then for that machine, and nothing is measured.
     """
     wanted = Options(**options)
     session = Session.open(model, wanted)
@@ -210,24 +232,33 @@ def compile_plan(
     allow_foreign_plan: bool = False,
     **options: Any,
 ) -> CompiledModel:
-    """Build what a plan says, without planning; `plan` is one, or its file.
+    """Build a plan without planning.
 
-    With ``fallback="cpu"`` a second one is made for the host's units, as by :func:`optimize`; where a device is missing,
-    that alone is built.
+    With ``fallback="cpu"``, a second plan for the host's units is made and built, as by
+    :func:`optimize`; if a device is missing, only that plan is built.
 
     Parameters
     ----------
+    model
+        As for :func:`optimize`.
+    plan
+        A plan, or the path of its file.
+    verify
+        Compare the results with a reference before returning the model.
     allow_foreign_plan
-        Build a plan that was made for another machine, where this one can do what it says.
+        Accept a plan that was made for another machine, if this machine supports its decisions.
+    **options
+        As for :func:`optimize`.
 
     Raises
     ------
     PlanMismatch
-        If the plan was made for another model, or another machine without leave; names the first thing that differs.
+        If the plan was made for another model, or for another machine without `allow_foreign_plan`;
+        names the first difference.
     IllegalDecision
-        If a unit declines what the plan, perhaps edited, decides for it.
+        If a unit declines a decision of the plan.
     UnitUnavailable
-        If this machine lacks a device that the plan needs, and there is no fallback.
+        If this machine lacks a device of the plan and there is no fallback.
     """
     chosen = plan if isinstance(plan, Plan) else Plan.load(Path(plan))
     session = Session.open(model, **{**stated(chosen), **options})
@@ -235,10 +266,7 @@ def compile_plan(
 
 
 def stated(plan: Plan) -> dict[str, Any]:
-    """Options of a session that a plan states.
-
-    They are threads, precision, objective, and units that are not used by default.
-    """
+    """Options that a plan fixes: threads, precision, objective, units beyond the default."""
     mode = precision_mode(plan.precision, plan.max_rel_error)
     return {
         "threads": plan.threads,
@@ -254,7 +282,7 @@ def stated(plan: Plan) -> dict[str, Any]:
 def build_as_planned(
     session: Session, chosen: Plan, *, verify: bool = True, allow_foreign_plan: bool = False
 ) -> CompiledModel:
-    """Build `chosen`, perhaps loaded and edited, for the model of `session`; errors as of :func:`compile_plan`."""
+    """Build `chosen` for the model of `session`; raises the errors of :func:`compile_plan`."""
     here = this_machine().fingerprint
     check_fits(
         chosen,
@@ -264,20 +292,21 @@ def build_as_planned(
     )
     if chosen.machine != here:
         logger.warning(
-            "the plan was made for another machine, %s: the times that it predicts are not this one's",
+            "the plan was made for another machine, %s: its predicted times do not hold here",
             chosen.machine,
         )
 
     def build(session: Session, plan: Plan = chosen) -> CompiledModel:
         return as_planned(session, plan, verify=verify)
 
-    def anew(session: Session) -> CompiledModel:
+    def replanned(session: Session) -> CompiledModel:
         return build(session, best_plan(session, priced_problem(offered(session))))
 
     lacking = {decision.unit for decision in chosen.decisions.values()} & set(session.left_out)
     if lacking:
-        logger.warning("the plan needs %s: another one is made without", ", ".join(sorted(lacking)))
-        return anew(session)
+        missing = ", ".join(sorted(lacking))
+        logger.warning("the plan needs %s, which is missing: planning without it", missing)
+        return replanned(session)
     check_legal(session, chosen.decisions)
     offered(session)
-    return with_fallback(session, build, anew)
+    return with_fallback(session, build, replanned)

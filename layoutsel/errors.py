@@ -1,4 +1,4 @@
-"""Every error that layoutsel raises for a user to read; the command line prints it without a trace."""
+"""Errors that users see; the command line prints them without a traceback."""
 
 from __future__ import annotations
 
@@ -44,42 +44,42 @@ class InvalidShape(LayoutselError):
 
 
 class InputError(LayoutselError):
-    """An input whose name, shape, element type or indices are not what the model takes."""
+    """An input with the wrong name, shape, element type or index values for the model."""
 
 
 class ForkedError(LayoutselError):
-    """A model, or a device, that a forked process cannot use any more."""
+    """A model or device that a forked process inherited and cannot use."""
 
 
 class Cancelled(LayoutselError):
-    """A run of a stage that its cancel token stopped, or kept from beginning."""
+    """A run of a stage that its cancel token stopped or prevented."""
 
 
 class RunTimeout(LayoutselError):
-    """A run of a stage that took longer than its worker allows, or that waited for such a run."""
+    """A run that exceeded its worker's time limit, or waited for such a run."""
 
 
 class WorkerClosed(LayoutselError):
-    """A run that was given to a worker after its end, or too late before it."""
+    """A run that a closed worker received, or that waited when the worker closed."""
 
 
 class ImporterFault(Exception):
-    """A fault of the importer itself, which no change of the model has to mend."""
+    """A bug of the importer; changing the model is not the remedy."""
 
 
 class DeviceError(LayoutselError):
-    """A device that failed at work: out of memory, lost, or with kernels that its driver does not build.
+    """A failed device: out of memory, lost, or unable to build a kernel.
 
     Parameters
     ----------
     what
-        The sub-graph, the device, and what it says, in one sentence.
+        The sub-graph, the device and its driver's message, in one sentence.
     device
         The device.
     cause
-        Name of the entry of :data:`layoutsel.device.device_errors.CAUSES`.
+        Key of :data:`layoutsel.device.device_errors.CAUSES`.
     subgraph
-        Id of the sub-graph that it failed at; empty where none can be named.
+        Id of the sub-graph that failed; empty if unknown.
     """
 
     def __init__(
