@@ -272,7 +272,7 @@ def stated(plan: Plan) -> dict[str, Any]:
         "threads": plan.threads,
         "precision": plan.precision,
         "max_rel_error": plan.max_rel_error,
-        # Building needs no objective: one of a package that is not there is left out.
+        # Building needs no objective, so that of a missing package is left out.
         "objective": plan.objective if plan.objective in objectives() else None,
         "units": with_default_units({d.unit for d in plan.decisions.values()}, mode),
     }

@@ -112,8 +112,7 @@ def compile_model(
         )
     if plan is not None and (objective is not None or parallel):
         raise LayoutselError(
-            "--plan excludes --objective and --parallel: a plan file says what objective it was "
-            "made for"
+            "--plan excludes --objective and --parallel: a plan file states its objective"
         )
     if allow_foreign_plan and plan is None:
         raise LayoutselError("--allow-foreign-plan without --plan: expected a plan to build")

@@ -83,7 +83,7 @@ def explain(
     """Explain a plan: reasons, alternatives, boundaries, declines, and gain of joint choosing."""
     check_output(dot)
     if objective is not None and model is None:
-        raise LayoutselError("--objective: expected --model, which prices the plan for it")
+        raise LayoutselError("--objective without --model: expected a model to price the plan for")
     made = load_plan(plan)
     if model is not None:
         made = _price_again(

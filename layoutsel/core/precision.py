@@ -36,7 +36,7 @@ class ErrorBound:
     error: float
     """Relative L2 error."""
     is_strict: bool = False
-    """True if it holds as it stands; else softmaxes, and uncertain references, widen it."""
+    """True for a fixed bound; False for one that softmaxes and inexact references widen."""
 
     def with_own(self, own_error: float) -> float:
         """Widen the bound to the error of the model's own arithmetic, unless it is strict."""

@@ -212,7 +212,7 @@ def candidates_table(plan: Plan, subgraph: PlannedSubgraph) -> Table:
 
 
 def _whole(other: Counterfactual, unit: str) -> str:
-    """What a candidate would cost the whole plan."""
+    """Extra cost of the whole plan with another candidate."""
     if other.extra is None:
         return "far more"
     number = f"{other.extra:+,.1f} {'µs' if unit == US else unit}"

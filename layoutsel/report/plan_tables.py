@@ -19,7 +19,7 @@ from layoutsel.planning.values import SUM
 from tvm_passes.decision import DIRECT
 
 US = "us"
-"""Unit of objectives that are times, as plan files have it."""
+"""Unit of objectives that are times, in plan files."""
 _SHOWN_OPERATORS = 4
 """Maximum number of operators in a table cell."""
 
@@ -49,7 +49,7 @@ def amount(number: float, unit: str) -> str:
 
 
 def _extra(other: Counterfactual) -> str:
-    """How much worse the whole plan is with another decision."""
+    """Extra cost of the whole plan with another decision."""
     return "exceeds the limits" if other.excess > 0 else change(other.extra)
 
 

@@ -104,7 +104,7 @@ def test_a_plan_for_an_objective_says_so_and_is_explained_by_it(model, tmp_path)
 def test_where_an_objective_cannot_be_chosen_it_is_refused(model, plan_file, tmp_path):
     options = ("--plan", plan_file, "--objective", "makespan")
     line = refused("compile", model, "-o", tmp_path / "x.so", *options)
-    assert "a plan file says what objective it was made for" in line
+    assert "a plan file states its objective" in line
     assert "--objective: expected --model" in refused("explain", plan_file, "--objective", "sum")
 
 
