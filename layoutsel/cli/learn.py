@@ -52,7 +52,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LayoutselError(
-            f"cannot write {folder}: it is not a folder ({error.strerror}); choose another place"
+            f"cannot write {folder}: it is not a directory ({error.strerror}); choose another place"
         ) from error
     with activity() as shown:
         model = train_model(

@@ -175,9 +175,9 @@ ObjectiveOption = Annotated[
     typer.Option(
         "--objective",
         metavar="sum|makespan|within-error",
-        help="Value to plan for: the time one after the other, the time with devices and host at "
-        "once (--parallel), or the time within an error budget (--precision auto). Other packages "
-        "may add further ones.",
+        help="Value to minimise: time one after the other, time with host and devices at once "
+        "(--parallel), or time within an error budget (--precision auto). Other packages may add "
+        "others.",
         show_default="sum, or what other options ask for",
     ),
 ]

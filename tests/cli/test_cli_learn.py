@@ -71,7 +71,7 @@ def test_bad_input_is_one_line(arguments, said):
 def test_train_does_not_overwrite_a_file(log, tmp_path):
     taken = tmp_path / "taken"
     taken.write_text("mine")
-    assert "no directory" in refused("train", log, "-o", taken)
+    assert "not a directory" in refused("train", log, "-o", taken)
     assert taken.read_text() == "mine"
 
 

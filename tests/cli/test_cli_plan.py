@@ -105,7 +105,7 @@ def test_where_an_objective_cannot_be_chosen_it_is_refused(model, plan_file, tmp
     options = ("--plan", plan_file, "--objective", "makespan")
     line = refused("compile", model, "-o", tmp_path / "x.so", *options)
     assert "a plan file states its objective" in line
-    assert "--objective: expected --model" in refused("explain", plan_file, "--objective", "sum")
+    assert "--objective without --model" in refused("explain", plan_file, "--objective", "sum")
 
 
 @pytest.mark.nightly
