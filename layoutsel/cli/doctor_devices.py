@@ -1,4 +1,4 @@
-"""Devices with a memory of their own, as ``layoutsel doctor`` shows them."""
+"""Devices with their own memory, for ``layoutsel doctor``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def examine_devices() -> dict[str, dict[str, Any]]:
-    """Every device of the units at hand by its id, with what was measured of it before; drivers are asked."""
+    """Ask the drivers for all devices, by id, with their earlier measurements."""
     from layoutsel.cost.link_probing import known_links
     from layoutsel.units.base import units
 
@@ -28,7 +28,7 @@ def examine_devices() -> dict[str, dict[str, Any]]:
 
 
 def _described(unit: Unit, index: int) -> dict[str, Any]:
-    """Name and peaks of a device; no peaks if it was not measured."""
+    """Name and peak rates of a device; None for rates that were not measured."""
     from layoutsel.cost.device_peaks import known_device_peaks
     from tvm_passes.devices import device_name
 
@@ -39,5 +39,5 @@ def _described(unit: Unit, index: int) -> dict[str, Any]:
 
 
 def shown(device: dict[str, Any]) -> str:
-    """One device as a cell of a table."""
+    """Text of one device, for a table."""
     return "; ".join([device["name"], *filter(None, [device["peaks"]]), *device["links"]])

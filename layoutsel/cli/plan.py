@@ -57,7 +57,7 @@ def plan(
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
-    """Choose unit, layout and precision of every sub-graph; print the plan, and save it if asked."""
+    """Choose unit, layout and precision of every sub-graph; print and save the plan."""
     check_output(output)
     options = options_of(
         shape=shape,

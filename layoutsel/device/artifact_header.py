@@ -73,11 +73,11 @@ def read_header(path: Path) -> Mapping[str, Any]:
 
 
 def devices_of(header: Mapping[str, Any]) -> tuple[DeviceId, ...]:
-    """Devices that a model runs on, in its virtual machine's order; the oldest artifacts know the host alone."""
+    """Devices of a model, in its virtual machine's numbering; the host if the header has none."""
     return tuple(map(DeviceId.named, header.get("devices", ()))) or (HOST_DEVICE,)
 
 
 def places_of(header: Mapping[str, Any]) -> tuple[DeviceId, ...]:
-    """Device that each weight is read on; the host where the header does not tell."""
+    """Device of each weight's consumer; the host if the header has none."""
     named = tuple(map(DeviceId.named, header.get("places") or ()))
     return named or (HOST_DEVICE,) * len(header["weights"])

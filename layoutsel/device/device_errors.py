@@ -242,7 +242,7 @@ def _described(labels: Sequence[str], subgraphs: Sequence[Mapping[str, Any]]) ->
 
 
 def _named(device: DeviceId) -> str:
-    """As drivers' messages name it."""
+    """Name of a device in its driver's messages."""
     name = _attribute(device, _NAME)
     return f"{device.kind}:{device.index}" + (f" ({name})" if name else "")
 

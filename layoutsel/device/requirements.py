@@ -73,9 +73,9 @@ def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
 
 
 def check_devices(what: str, devices: Iterable[DeviceId], advice: str = "") -> None:
-    """Refuse what needs more devices of a kind than this machine has; raises :class:`UnitUnavailable`.
+    """Check that this machine has all `devices` of a kind, except the first.
 
-    The first device of a kind is :func:`check_units`' part.
+    :func:`check_units` checks the first. Raises :class:`UnitUnavailable` that ends with `advice`.
     """
     needed: dict[str, int] = {}
     for device in devices:
@@ -90,8 +90,8 @@ def check_devices(what: str, devices: Iterable[DeviceId], advice: str = "") -> N
                 else "none"
             )
             raise UnitUnavailable(
-                f"{what} needs the device {kind}/{last}: this machine has {found}; compile the model again with "
-                f"the devices at hand{advice}"
+                f"{what} needs the device {kind}/{last}: this machine has {found}; compile the "
+                f"model again with the devices at hand{advice}"
             )
 
 

@@ -221,7 +221,7 @@ _TEXTS: dict[Any, tuple[str, str]] = {
     ),
     DeviceId: ("a device such as 'cuda/1'", "[node/]kind/index"),
 }
-"""Types that are written as one string: an example and the form of it."""
+"""Types that documents write as one string, with an example and the form."""
 _SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a string", lambda v: isinstance(v, str)),
     int: ("an integer", _is_integer),
