@@ -12,7 +12,7 @@ from layoutsel.device.own_threads import OwnThreads
 
 
 class Traceable(Protocol):
-    """A model whose calls can be observed, such as :class:`layoutsel.runtime.compiled.CompiledModel`."""
+    """A model with observable calls, as :class:`layoutsel.runtime.compiled.CompiledModel` is."""
 
     header: dict[str, Any]
     """Description of the model in its artifact."""
