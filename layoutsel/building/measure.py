@@ -15,6 +15,7 @@ from layoutsel.device.timing import CHAIN, Measured, time_copy
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.devices import HOST_DEVICE, DeviceId
+from tvm_passes.operators.calls import declare_operators
 from tvm_passes.targets import for_threads
 from tvm_passes.tuned import database_of
 
@@ -59,6 +60,7 @@ def time_candidate(built: Built, threads: int) -> Measured:
 
 
 def _subgraph(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[Built, ...]:
+    declare_operators()
     function = tvm.ir.load_json(request["function"])
     with database_of(request.get("record")):
         return (build_candidate(function, Decision.parse(request["decision"]), target),)

@@ -80,16 +80,41 @@ def exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> list[np.n
 
 
 def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[str, Any]:
-    stored = _stored(session)
-    weights = sum(array.nbytes for array in stored.file.arrays.mapped())
-    payload = {
-        **stored.payload(),
-        "reference": "float64",
-        "samples": [dict(feed)],
-        "most_bytes": EXACT_BYTES + 2 * weights,
-    }
+    payload = _exact_payload(session, [feed])
     limit_s = min(EXACT_LIMIT_S, session.options.time_limit_s)
     return _within(session, payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
+
+
+def _exact_payload(session: Session, feeds: Feeds) -> dict[str, Any]:
+    stored = _stored(session)
+    weights = sum(array.nbytes for array in stored.file.arrays.mapped())
+    return {
+        **stored.payload(),
+        "reference": "float64",
+        "samples": [dict(feed) for feed in feeds],
+        "most_bytes": EXACT_BYTES + 2 * weights,
+    }
+
+
+def stated_results(session: Session, feeds: Feeds) -> Results:
+    """Results in float64 of a model with operators that ONNX Runtime lacks, by their entries' references.
+
+    Raises
+    ------
+    VerificationError
+        If it takes longer than the session's time limit, or fails.
+    """
+    try:
+        payload = _exact_payload(session, feeds)
+    except OSError as error:
+        raise _no_room(error) from error
+    kind, value = _computed("ONNX's reference in float64", session, payload)
+    if kind == REFUSED:
+        raise VerificationError(
+            f"the model cannot be verified: ONNX Runtime lacks operators of it, and ONNX's reference with those of "
+            f"their entries fails: {value}. Correct that reference, or leave verification out (verify=False, --no-verify)"
+        )
+    return _results(value)
 
 
 def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> Results:

@@ -10,15 +10,21 @@ from functools import cache, partial
 import numpy as np
 import onnx
 
-from layoutsel.compile.references import exact_results, onnxruntime_results, stock_results
+from layoutsel.compile.references import (
+    exact_results,
+    onnxruntime_results,
+    stated_results,
+    stock_results,
+)
 from layoutsel.compile.session import Session
 from layoutsel.core.precision import ErrorBound
 from layoutsel.device.checks import Check, VerificationError
 from layoutsel.device.signature import signatures
 from layoutsel.model.input_use import uses_of
 from layoutsel.references.drawn_inputs import are_all_numbers, drawn_inputs
+from layoutsel.references.foreign import has_foreign_operators
 from layoutsel.references.onnx_reference import onnx_softmaxes
-from layoutsel.references.verify import TOLERANCE, Again, Expected, check, tolerance_of
+from layoutsel.references.verify import EXACT, TOLERANCE, Again, Expected, check, tolerance_of
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.trial import TooSlow, run_within
@@ -86,8 +92,13 @@ class Reference:
 
 
 def reference_of(session: Session) -> Reference:
-    """ONNX Runtime's results, or those of stock TVM where there is no ONNX model or no ONNX Runtime."""
+    """ONNX Runtime's results; those of stock TVM where there is no ONNX model or no ONNX Runtime.
+
+    Those in float64, by the references of entries, for operators that ONNX Runtime lacks.
+    """
     model, module = session.model.onnx, session.model.module
+    if model is not None and has_foreign_operators(model):
+        return _stated_reference(session, model)
     if model is not None:
         samples = _onnxruntime_samples(session, *_inputs_of(session, model))
         if samples is not None:
@@ -110,6 +121,26 @@ def reference_of(session: Session) -> Reference:
         ),
         softmaxes=outputs if len(outputs) == 1 else (),
         own_error=tolerance_of(module),
+        limit_s=session.options.time_limit_s,
+    )
+
+
+def _stated_reference(session: Session, model: onnx.ModelProto) -> Reference:
+    """Results in float64 by the references of operators' entries, on usual inputs.
+
+    Extreme inputs say nothing: float64 stays finite where float32 overflows.
+    """
+    inputs, _ = _inputs_of(session, model)
+    names = [spec.name for spec in session.model.inputs]
+    results = stated_results(session, [dict(zip(names, one, strict=True)) for one in inputs])
+    return Reference(
+        name=EXACT,
+        samples=tuple(
+            VerificationSample(inputs=one, expected=result)
+            for one, result in zip(inputs, results, strict=True)
+        ),
+        softmaxes=onnx_softmaxes(model),
+        own_error=tolerance_of(session.model.module),
         limit_s=session.options.time_limit_s,
     )
 

@@ -23,6 +23,8 @@ from layoutsel.model.import_evaluation import SMALL, evaluate_within
 from layoutsel.model.import_limits import check_type
 from tvm_passes.arrays import constant_in_place, constant_of
 from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.operators import OPERATORS
+from tvm_passes.operators.calls import declare_operators
 
 _KEPT = frozenset(["DequantizeLinear"])
 """Operators of constants that say more than their values do: which integers the values are, and in which steps."""
@@ -60,6 +62,7 @@ def to_relax(
     with import_prepare.quiet():
         graph = ir.serde.serialize_graph(model.graph)
     _check_operators(graph.node, where)
+    declare_operators()
     importer = _Importer(weights, where, limits, budget)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -115,7 +118,8 @@ def _check_operators(nodes: Iterable[NodeProto], where: str) -> None:
     also = f" (also unsupported: {', '.join(others)})" if others else ""
     raise UnsupportedModel(
         f"{where}: node {first.name!r} needs operator {first.op_type} of domain {first.domain or 'ai.onnx'!r}, for "
-        f"which there is no conversion to Relax{also}. Export the model without it, or cut the model there"
+        f"which there is no conversion to Relax{also}. Export the model without it, cut the model there, or install a "
+        f"package that adds an entry for it ({OPERATORS.group})"
     )
 
 

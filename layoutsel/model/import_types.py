@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -31,6 +32,7 @@ from layoutsel.model.import_facts import (
 from layoutsel.model.import_rules import broken_rule
 from tvm_passes.limits import HINT, ImportLimits, format_bytes
 from tvm_passes.onnx.facts import NodeFacts, TensorFacts
+from tvm_passes.operators import find_onnx
 
 _ADVICE = "Correct the model or export it again"
 
@@ -193,7 +195,7 @@ class _Walk:
             return [first, *[None] * (len(node.outputs) - 1)]
         if not known:
             self._check_age(node, domain, what)
-            return None
+            return self._by_entry(node, inputs, what)
         if node.op_type in _WITH_GRAPHS:
             return None
         schema = onnx.defs.get_schema(node.op_type, version, domain)
@@ -225,10 +227,35 @@ class _Walk:
             inputs=tuple(inputs),
             outputs=tuple(results),
         )
-        problem = broken_rule(facts)
-        if problem is not None:
-            raise InvalidModel(f"{what}{given_text(inputs)}: {problem}. {_ADVICE}")
+        self._check_rules(facts, what)
         return results
+
+    def _by_entry(
+        self, node: ir.Node, inputs: Sequence[TensorFacts | None], what: str
+    ) -> list[TensorFacts | None] | None:
+        """Results of a node that ONNX does not know, by the entry of its operator; None without."""
+        entry = find_onnx(node.op_type, node.domain)
+        if entry is None:
+            return None
+        facts = NodeFacts(
+            op=node.op_type,
+            domain=node.domain,
+            version=self._opsets.get(node.domain, 0),
+            attributes=attribute_values(_detached(node)),
+            inputs=tuple(inputs),
+            outputs=(None,) * len(node.outputs),
+        )
+        pairs = zip(inputs, node.inputs, strict=True)
+        is_complete = all(known is not None for known, value in pairs if value is not None)
+        if entry.infer is not None and is_complete:
+            facts = replace(facts, outputs=tuple(entry.infer(facts)))
+        self._check_rules(facts, what)
+        return list(facts.outputs)
+
+    def _check_rules(self, node: NodeFacts, what: str) -> None:
+        problem = broken_rule(node)
+        if problem is not None:
+            raise InvalidModel(f"{what}{given_text(node.inputs)}: {problem}. {_ADVICE}")
 
     def _check_age(self, node: ir.Node, domain: str, what: str) -> None:
         """Refuse an operator that is newer than the operator set that the model imports."""

@@ -102,7 +102,10 @@ class Operator:
     """Result of a call of constants in numpy, from the call and its constants. Where it is None, or
     raises :class:`NotImplementedError`, TVM's code computes the result."""
     legalize: Callable[..., Any] | None = None
-    """Rule (block builder, call) → Relax expression that makes TensorIR of a call; None: TVM's."""
+    """Rule (block builder, call) → expression that makes TensorIR of a call; None: TVM's rule."""
+    infer_type: Callable[[Any], Any] | None = None
+    """Relax type of a call, for an operator that TVM lacks; it also needs `legalize`. See
+    :func:`tvm_passes.operators.calls.operator_call`."""
     onnx: tuple[OnnxOperator, ...] = ()
     """Operators of ONNX that compute this, whichever operators their nodes import as."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tvm_passes.onnx.facts import Rule
+from tvm_passes.onnx.facts import NodeFacts, Rule, TensorFacts
 from tvm_passes.operators.deferred import Deferred
 
 MICROSOFT = "com.microsoft"
@@ -21,7 +21,7 @@ array, or a tuple of several. Floats are float64."""
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxOperator:
-    """An operator of ONNX: its import, its rules and its reference."""
+    """An operator of ONNX, or of another domain: its import, its rules and its reference."""
 
     name: str
     """Name in its domain, such as ``Conv``."""
@@ -34,8 +34,12 @@ class OnnxOperator:
     """Conversion of a node to Relax; None: by TVM's converter of this name."""
     rules: tuple[Rule, ...] = ()
     """Rules that ONNX's own checks leave out; a model with a node that breaks one is refused."""
+    infer: Callable[[NodeFacts], Sequence[TensorFacts | None]] | None = None
+    """Types and shapes of the results, for an operator that ONNX lacks. Without it, nodes after this
+    one are checked when they are converted."""
     reference: Reference | None = None
-    """Results in float64, in numpy; None: those of ONNX's reference evaluator."""
+    """Results in float64, in numpy; None: those of ONNX's reference evaluator. A model is verified by
+    it where ONNX Runtime lacks the operator."""
 
 
 def onnx(*operators: str | OnnxOperator) -> tuple[OnnxOperator, ...]:
