@@ -80,13 +80,13 @@ def exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> list[np.n
 
 
 def _exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> tuple[str, Any]:
-    payload = _exact_payload(session, [feed])
+    stored = _stored(session)
+    payload = _exact_payload(stored, [feed])
     limit_s = min(EXACT_LIMIT_S, session.options.time_limit_s)
     return _within(session, payload, limit_s) or (REFUSED, f"they take longer than {limit_s:g} s")
 
 
-def _exact_payload(session: Session, feeds: Feeds) -> dict[str, Any]:
-    stored = _stored(session)
+def _exact_payload(stored: StoredModel, feeds: Feeds) -> dict[str, Any]:
     weights = sum(array.nbytes for array in stored.file.arrays.mapped())
     return {
         **stored.payload(),
@@ -105,9 +105,10 @@ def stated_results(session: Session, feeds: Feeds) -> Results:
         If it takes longer than the session's time limit, or fails.
     """
     try:
-        payload = _exact_payload(session, feeds)
+        stored = _stored(session)
     except OSError as error:
         raise _no_room(error) from error
+    payload = _exact_payload(stored, feeds)
     kind, value = _computed("ONNX's reference in float64", session, payload)
     if kind == REFUSED:
         raise VerificationError(

@@ -20,7 +20,10 @@ def operators() -> list[type[OpRun]]:
 def _class(operator: OnnxOperator, reference: Callable[..., Any]) -> type[OpRun]:
     def _run(self: Any, *tensors: Any, **attributes: Any) -> tuple[np.ndarray, ...]:
         opset = self.run_params["opsets"].get(operator.domain, 1)
-        results = reference(*tensors, node=self.onnx_node, opset=opset, **attributes)
+        try:
+            results = reference(*tensors, node=self.onnx_node, opset=opset, **attributes)
+        except (AttributeError, TypeError) as error:  # ONNX would hide their messages
+            raise RuntimeError(f"{operator.name}: {type(error).__name__}: {error}") from error
         return results if isinstance(results, tuple) else (results,)
 
     return type(operator.name, (OpRun,), {"op_domain": operator.domain, "_run": _run})
