@@ -17,6 +17,7 @@ from tvm_passes.errors import Decline
 from tvm_passes.gpu import legality as device
 from tvm_passes.gpu.lower import LowerGpu
 from tvm_passes.gpu.target import device_target
+from tvm_passes.onednn.orders import ORDERS
 from tvm_passes.targets import CrossTarget, absent_on_cross_target, cross_target
 
 
@@ -50,6 +51,8 @@ class Backend:
     """The tuning record, as text, that a supported decision gets its code from; empty where it needs none."""
     codegen: str | None = None
     """Name of its external code generation; where given, neighbouring sub-graphs are merged into partitions."""
+    orders: frozenset[str] = frozenset()
+    """Orders of elements between which its partitions transform; of no use without `codegen`."""
     device: str = HOST
     """Kind of the target whose memory it computes in; where it is not the host's, tensors are copied there and back."""
     identity: Callable[[int], str] = lambda _index: ""
@@ -108,6 +111,7 @@ BACKENDS: dict[str, Backend] = {
         lower=lambda _target: onednn.LowerOnednn(),
         hints=onednn.hints,
         codegen="layoutsel_onednn",
+        orders=ORDERS,
         unavailable=onednn.available,
         unfit=lambda machine: onednn.available() or amx.not_x86(machine.host),
     ),

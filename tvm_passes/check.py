@@ -10,7 +10,7 @@ from tvm.ir import Call, GlobalVar
 
 from tvm_passes.errors import BuildError
 from tvm_passes.ir import main_bindings, static_shape
-from tvm_passes.layout import PLAIN, SPLIT, block_size, order_of, storage_of
+from tvm_passes.layout import has_form
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[Call, relax.Function]]:
@@ -35,12 +35,7 @@ def check_decided(module: tvm.IRModule) -> None:
         wanted = [str(layout) for layout in function.attrs["layoutsel.in_layouts"]]
         for index, (argument, layout) in enumerate(zip(call.args, wanted, strict=False)):
             shape = static_shape(argument.ty)
-            block = block_size(layout)
-            rank = len(shape) - (storage_of(layout) == SPLIT)
-            fits = order_of(layout) == PLAIN or (
-                rank == 5 and shape[-1] == block if block else rank == 4
-            )
-            if not fits:
+            if not has_form(shape, layout):
                 raise BuildError(
                     f"sub-graph {_name(call, function)} reads activation {index} in {layout}: "
                     f"got shape {shape}; this is an error of RewriteLayouts",

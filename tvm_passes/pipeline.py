@@ -124,7 +124,7 @@ def decide(
     not_transforming: frozenset[str] = frozenset(),
 ) -> tvm.IRModule:
     """Take a partitioned module (stage 1) to decided layouts (stage 2), for the registered units."""
-    byoc = frozenset(backend.name for backend in BACKENDS.values() if backend.codegen)
+    byoc = {name: backend.orders for name, backend in BACKENDS.items() if backend.codegen}
     return RewriteLayouts(decisions, byoc, _devices() - not_transforming)(module)
 
 

@@ -10,7 +10,8 @@ from tvm.ir import Call
 
 from tvm_passes.decision import Decision
 from tvm_passes.ir import Expr, Var, main_bindings, op_name, static_shape, tensor_types
-from tvm_passes.layout import PLAIN, STORAGES, order_of, storage_of, stored, tensor_layout
+from tvm_passes.layout import PLAIN, order_of, storage_of, stored, tensor_layout
+from tvm_passes.precisions import storage_in
 
 _CONVOLUTION = "nn.conv"
 _INPUTS, _RESULT = "layoutsel.inputs", "layoutsel.result"
@@ -60,7 +61,7 @@ def decided_layouts(function: relax.Function) -> tuple[tuple[str, ...], tuple[st
 
 def decided_layout(decision: Decision) -> str:
     """The layout, storage included, that `decision` asks tensors to take."""
-    return stored(decision.layout, STORAGES[decision.precision])
+    return stored(decision.layout, storage_in(decision.precision))
 
 
 def port_layout(ty: relax.TensorType, layout: str) -> str:

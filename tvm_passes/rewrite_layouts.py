@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import tvm
 from tvm import relax
@@ -22,18 +22,19 @@ from tvm_passes.ir import (
 )
 from tvm_passes.layout import (
     BF16,
-    LAYOUTS,
     PLAIN,
-    SPLIT,
-    STORAGES,
     index_map,
     order_of,
+    parts_of,
     physical_dtype,
     physical_shape,
     storage_of,
 )
+from tvm_passes.layouts import LAYOUTS
 from tvm_passes.main_rewriter import MainRewriter
+from tvm_passes.onednn.orders import ORDERS
 from tvm_passes.ports import port_layouts, with_ports
+from tvm_passes.precisions import PRECISIONS, element_storage
 
 
 def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
@@ -66,7 +67,7 @@ def _emit_transform(
     """Emit the layout transform of `value` from `source` to `destination`."""
     if source == destination:
         return value
-    converts = storage_of(source) != storage_of(destination) or storage_of(source) == SPLIT
+    converts = storage_of(source) != storage_of(destination) or parts_of(source) > 1
     if converts:
         value = _emit_values(builder, value, storage_of(source))
     if order_of(source) != order_of(destination):
@@ -77,23 +78,29 @@ def _emit_transform(
 
 def _emit_values(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr:
     """Emit the float32 values of a tensor in `storage`."""
-    if storage == SPLIT:
-        parts = [relax.op.take(value, relax.const(part, "int64"), axis=-2) for part in (0, 1)]
-        high, low = (builder.emit(relax.op.astype(builder.emit(part), "float32")) for part in parts)
-        return builder.emit(relax.op.add(high, low))
-    return builder.emit(relax.op.astype(value, "float32")) if storage == BF16 else value
+    if not storage:
+        return value
+    parts = element_storage(storage).parts
+    if parts == 1:
+        return builder.emit(relax.op.astype(value, "float32"))
+    each = [relax.op.take(value, relax.const(part, "int64"), axis=-2) for part in range(parts)]
+    total, *others = (builder.emit(relax.op.astype(builder.emit(part), "float32")) for part in each)
+    for other in others:
+        total = builder.emit(relax.op.add(total, other))
+    return total
 
 
 def _emit_stored(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr:
     """Emit a tensor of float32 values in `storage`."""
     if not storage:
         return value
-    high = builder.emit(relax.op.astype(value, "bfloat16"))
-    if storage == BF16:
-        return high
-    rest = relax.op.subtract(value, builder.emit(relax.op.astype(high, "float32")))
-    low = builder.emit(relax.op.astype(builder.emit(rest), "bfloat16"))
-    return builder.emit(relax.op.stack([high, low], axis=-2))
+    form = element_storage(storage)
+    parts = [builder.emit(relax.op.astype(value, form.dtype))]
+    while len(parts) < form.parts:
+        rounded = builder.emit(relax.op.astype(parts[-1], "float32"))
+        value = builder.emit(relax.op.subtract(value, rounded))
+        parts.append(builder.emit(relax.op.astype(value, form.dtype)))
+    return parts[0] if form.parts == 1 else builder.emit(relax.op.stack(parts, axis=-2))
 
 
 def decide_function(function: relax.Function, decision: Decision) -> relax.Function:
@@ -194,10 +201,10 @@ def check_decisions(
             f"it has s0 to s{len(functions) - 1}"
         )
     for subgraph, decision in decisions.items():
-        for field, known in (("layout", LAYOUTS), ("precision", tuple(STORAGES))):
-            if (got := getattr(decision, field)) not in known:
+        for part, known in (("layout", LAYOUTS), ("precision", PRECISIONS)):
+            if (got := getattr(decision, part)) not in known:
                 raise IllegalDecision(
-                    f"sub-graph {subgraph}: unknown {field} {got!r}; expected one of {', '.join(known)}"
+                    f"sub-graph {subgraph}: unknown {part} {got!r}; expected one of {', '.join(known)}"
                 )
         if decision.node:
             raise IllegalDecision(
@@ -217,7 +224,7 @@ class _Laying(MainRewriter):
         self,
         module: tvm.IRModule,
         decisions: Mapping[SubgraphId, Decision],
-        byoc: frozenset[str],
+        byoc: Mapping[str, frozenset[str]],
         devices: frozenset[str],
     ) -> None:
         super().__init__(module, keep=lambda function: subgraph_id(function) is None)
@@ -295,14 +302,17 @@ class _Laying(MainRewriter):
     def _transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
         """Placed unit that transforms a tensor between the placed units of its producer and its consumer."""
         ends = storage_of(source), storage_of(destination)
-        if SPLIT in ends:
+        orders = {order_of(source), order_of(destination)}
+        if not {*ends} <= {"", BF16}:
             return "cpu"
         # On a device only between values of its unit: the host would have to copy the result back for other consumers.
         if _unit_of(units[0]) == _unit_of(units[1]) and self._is_on_device(units[0]):
             return units[0]
         # The CPU rounds to bfloat16: oneDNN makes infinities of the large finite numbers in masks.
         rounds = ends[1] == BF16 != ends[0]
-        partitions = [unit for unit in reversed(units) if unit in self.byoc and not rounds]
+        partitions = [
+            unit for unit in reversed(units) if orders <= self.byoc.get(unit, set()) and not rounds
+        ]
         return partitions[0] if partitions else "cpu"
 
     def _is_on_device(self, where: str) -> bool:
@@ -358,8 +368,8 @@ class RewriteLayouts(ModulePass):
     decisions: Mapping[SubgraphId, Decision]
     """One for each sub-graph."""
 
-    byoc: frozenset[str] = frozenset({"onednn"})
-    """Units that run layout transforms inside their partitions."""
+    byoc: Mapping[str, frozenset[str]] = field(default_factory=lambda: {"onednn": ORDERS})
+    """Orders between which units transform inside their partitions, by unit."""
 
     devices: frozenset[str] = frozenset({"cuda", "opencl"})
     """Units with a memory of their own; each transforms tensors that stay there."""

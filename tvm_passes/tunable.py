@@ -42,6 +42,7 @@ from tvm_passes.layout import (
     storage_of,
     tensor_layout,
 )
+from tvm_passes.layouts import LAYOUTS
 from tvm_passes.legalize import legalize_operators
 from tvm_passes.ports import Ports, decided_layouts, read_ports
 from tvm_passes.propagate_nan import propagating
@@ -74,6 +75,8 @@ def tunable(function: relax.Function) -> Tunable | str:
     """The tuning task of a stage-2 sub-graph function, or why there is none."""
     if not isinstance(function.ret_ty, relax.TensorType):
         return "a body with several results"
+    if reason := _unrounded(function):
+        return reason
     try:
         logical, constants = _logical(function)
         logical, halves = _rounded(function, logical)
@@ -116,6 +119,17 @@ def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray
             result = builder.emit_output(mapping[ports.result])
         builder.emit_func_output(result)
     return builder.get()["main"], tuple(array_of(array) for array in arrays)
+
+
+def _unrounded(function: relax.Function) -> str | None:
+    """Reason why products are not computed in the precision that was decided; None if they are."""
+    layouts = [layout for ports in decided_layouts(function) for layout in ports]
+    others = {storage_of(layout) for layout in layouts} - {"", BF16}
+    return (
+        f"values in the storage {min(others)}, which only kernels and copies know"
+        if others
+        else None
+    )
 
 
 def _rounded(
@@ -296,10 +310,17 @@ def _iteration(schedule: s_tir.Schedule, block: SBlockRV, layout: str) -> tirx.I
     def order(*axes: tirx.Expr) -> list[tirx.Expr]:
         outer, inner = _mapped(stored, axes[:_IMAGE_AXES]), list(axes[_IMAGE_AXES:])
         if kernel:
-            inner = _mapped(summed, (tirx.IntImm("int64", 0), *inner))[1:]
+            inner = _without_batch(summed, _mapped(summed, (tirx.IntImm("int64", 0), *inner)))
         return [*outer, *inner]
 
     return tirx.IndexMap.from_func(order, ndim=len(kinds), index_dtype="int64")
+
+
+def _without_batch(layout: str, axes: list[tirx.Expr]) -> list[tirx.Expr]:
+    """Axes in memory of an image, those of the batch left out."""
+    to_physical = LAYOUTS.find(layout).to_physical
+    first, second = to_physical(0, 0, 0, 0), to_physical(1, 0, 0, 0)
+    return [axis for axis, one, other in zip(axes, first, second, strict=True) if one == other]
 
 
 def _mapped(layout: str, axes: tuple[tirx.Expr, ...]) -> list[tirx.Expr]:

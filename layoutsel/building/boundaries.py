@@ -17,7 +17,7 @@ from layoutsel.device.worker import Reply, Worker
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST
-from tvm_passes.layout import PLAIN, SPLIT, storage_of, tensor_layout
+from tvm_passes.layout import BF16, PLAIN, order_of, storage_of, tensor_layout
 
 HOST_UNIT = "cpu"
 """Whose copies stand for those of all units that compute in the host's memory."""
@@ -130,7 +130,6 @@ def _measure_missing(
 def _transforms(
     tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
 ) -> Iterator[BoundaryProbe]:
-    transformer = _transformer(units)
     for tensor in _representatives(tensors):
         spec = tensor_spec(tensor)
         for source, destination in permutations(layouts, 2):
@@ -140,7 +139,7 @@ def _transforms(
                     source=source,
                     destination=destination,
                     tensor=spec,
-                    unit=transformer,
+                    unit=_transformer(units, source, destination),
                 )
 
 
@@ -163,11 +162,14 @@ def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Bo
 
 
 def _transformer(units: Sequence[str], *layouts: str) -> str:
-    """Who transforms in a plan of `units`: the CPU where a tensor is split, which no partition is."""
-    if SPLIT in map(storage_of, layouts) and "cpu" in units:
+    """Unit that transforms between `layouts` in a plan of `units`: the CPU where no partition does."""
+    orders = set(map(order_of, layouts))
+    if not {*map(storage_of, layouts)} <= {"", BF16} and "cpu" in units:
         return "cpu"
-    host = [unit for unit in units if BACKENDS[unit].device == HOST]
-    return next((unit for unit in host if BACKENDS[unit].codegen), next(iter(host), "cpu"))
+    host = {unit: BACKENDS[unit] for unit in units if BACKENDS[unit].device == HOST}
+    partitions = [unit for unit, one in host.items() if one.codegen and orders <= one.orders]
+    kernels = [unit for unit, one in host.items() if not one.codegen]
+    return next(iter((*partitions, *kernels)), "cpu")
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from layoutsel.core.precision import SPLIT_BF16
 from layoutsel.cost.graph import Graph
 from tvm_passes.algorithms import algorithm_of
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.precisions import PRECISIONS
 
 WEIGHTS = 3.0
 """Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
@@ -19,8 +19,6 @@ FURTHER_BYTES = 234 << 20
 """… and this. Python, TVM and ONNX take some 245 MB before."""
 CODE_BYTES = 128 << 20
 """Memory of a plan besides its weights: mostly that of the process which generates its code, a few kernels at a time."""
-LARGER: Mapping[str, float] = {SPLIT_BF16: 3 / 2}
-"""Size of packed weights relative to the plain ones, by precision; 1 for all others."""
 _STATUS = Path("/proc/self/statm")
 
 
@@ -54,7 +52,7 @@ class MemoryBudget:
     def packed_bytes(self, subgraph: SubgraphId, decision: Decision) -> int:
         """Bytes of a sub-graph's weights as a decision packs them, at most."""
         by_algorithm = algorithm_of(decision.algorithm).packed_size
-        larger = max(by_algorithm, LARGER.get(decision.precision, 1.0))
+        larger = max(by_algorithm, PRECISIONS.find(decision.precision).larger_weights)
         return int(larger * self.weights[subgraph])
 
     def has_room(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.building.workloads import tensor_spec
+from layoutsel.core.precision import relative_bytes
 from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible, Workload
 from layoutsel.cost.graph import Subgraph
 from layoutsel.cost.measured import MeasuredCost
@@ -22,7 +23,6 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.devices import DeviceId, kind_of_unit
 from tvm_passes.errors import Decline
-from tvm_passes.layout import BF16
 from tvm_passes.tuned import recorded_us
 
 if TYPE_CHECKING:
@@ -224,5 +224,5 @@ def fetching_us(work: Workload, decision: Decision) -> float:
     parts = work.hints.get(str(decision), {}).get("parts", 1.0)
     if parts == 1:
         return 0.0
-    nbytes = 2 if decision.precision == BF16 else 4
+    nbytes = 4 * relative_bytes(decision.precision)
     return prod(work.inputs[0]) * nbytes * (1 - 1 / parts) / FETCH_GBPS * 1e-3

@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tvm_passes.errors import LayoutselError
+from tvm_passes.precisions import PRECISIONS, own_precisions
 
 F32, SPLIT_BF16, BF16, INT8 = "f32", "split-bf16", "bf16", "int8"
 
-OWN = (F32, INT8)
-"""Precisions that every mode offers: f32, and int8 for the integers of a quantised model."""
-
-LOCAL_ERRORS: Mapping[str, float] = {F32: 1e-7, INT8: 1e-7, SPLIT_BF16: 5e-6, BF16: 2e-3}
-"""Relative L2 error that one sub-graph adds, by precision: a few roundings of its result.
-A bfloat16 keeps 8 bits of the significand, a pair of bfloat16 keeps 16."""
+OWN = tuple(precision.name for precision in own_precisions() if precision.is_own)
+"""A model's own arithmetic, offered in every mode: the integers are those of a quantised model."""
 
 SHARE = 1 / 32
 """Part of a mode's tolerance that the rounding of one sensitive sub-graph may use.
@@ -96,9 +93,7 @@ class PrecisionMode:
         is_for_sensitive = amplification > 0 and precision in self.for_sensitive
         if precision not in self.precisions and not is_for_sensitive:
             return False
-        if self.is_budget:
-            return True
-        return amplification * LOCAL_ERRORS[precision] <= SHARE * self.tolerance
+        return self.is_budget or amplification * local_error(precision) <= SHARE * self.tolerance
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -123,7 +118,30 @@ MODES: Mapping[str, PrecisionMode] = {
         ),
     )
 }
-"""Precision modes by their name on the command line."""
+"""Our own by name, as ``--precision`` takes them."""
+
+
+def all_modes() -> Mapping[str, PrecisionMode]:
+    """Our own modes, then those of the precisions of other packages, each with f32."""
+    others = {
+        entry.name: PrecisionMode(
+            name=entry.name, precisions=(F32, entry.name), tolerance=entry.tolerance
+        )
+        for entry in PRECISIONS.values()
+        if entry.tolerance is not None
+    }
+    return {**MODES, **{name: mode for name, mode in others.items() if name not in MODES}}
+
+
+def local_error(precision: str) -> float:
+    """Relative L2 error that one sub-graph adds in a precision: some one rounding of its result."""
+    return PRECISIONS.find(precision).local_error
+
+
+def relative_bytes(precision: str) -> float:
+    """Bytes of a tensor in a precision relative to f32; 1 for one of a package that is not installed."""
+    entry = PRECISIONS.get(precision)
+    return entry.relative_bytes if entry else 1.0
 
 
 def precision_mode(name: str, max_rel_error: float | None = None) -> PrecisionMode:
@@ -141,9 +159,10 @@ def precision_mode(name: str, max_rel_error: float | None = None) -> PrecisionMo
     LayoutselError
         If the mode is unknown or takes no budget, or the budget is not a positive number.
     """
-    if name not in MODES:
-        raise LayoutselError(f"unknown precision {name!r}: expected one of {', '.join(MODES)}")
-    mode = MODES[name]
+    modes = MODES if name in MODES else all_modes()
+    if name not in modes:
+        raise LayoutselError(f"unknown precision {name!r}: expected one of {', '.join(modes)}")
+    mode = modes[name]
     if max_rel_error is None:
         return mode
     if not mode.is_budget:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import expm1
-from types import MappingProxyType
 
+from layoutsel.core.precision import relative_bytes
 from tvm_passes.decision import Decision
 
 INTERRUPTED = "interrupted"
 """Source of an estimate whose measurement failed for outside reasons, such as a time-out."""
 FROM_WORKLOAD = "workload"
 """Source of quantities that follow from shapes and element types alone."""
-
-STORED: Mapping[str, float] = MappingProxyType({"bf16": 0.5})
-"""Stored size of a tensor relative to f32, by precision; 1 for precisions that are absent."""
 
 REPACKED = "repacked_bytes"
 """Name of a unit's hint: bytes of weights that it repacks in each run."""
@@ -148,8 +145,8 @@ class Workload:
         return self.hints.get(str(decision), {}) if self.hints else {}
 
     def cost(self, time_us: Estimate, decision: Decision) -> Cost:
-        """Cost vector of a run under `decision` that takes `time_us`."""
-        stored = STORED.get(decision.precision, 1.0) * (self.weight_bytes + self.activation_bytes)
+        """Make the cost vector of a run under `decision` that takes `time_us`."""
+        stored = relative_bytes(decision.precision) * (self.weight_bytes + self.activation_bytes)
         repacked = self.hints_of(decision).get(REPACKED, 0.0)
         return Cost(
             time_us=time_us,

@@ -13,9 +13,11 @@ from layoutsel.cost.model import BoundaryPart
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.layout import order_of, storage_of
+from tvm_passes.layouts import encoded_layouts
+from tvm_passes.precisions import encoded_precisions, storage_in
 
-_ORDERS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
-_STORAGES = ("bf16", "split")
+_ORDERS = encoded_layouts()
+_STORAGES = tuple(filter(None, map(storage_in, encoded_precisions())))
 _UNITS = ("cpu", "onednn", "amx")
 _FLOOR_US = 0.05
 """Times below this are noise: a hand-over may have measured as none."""

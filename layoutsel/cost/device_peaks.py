@@ -13,11 +13,10 @@ from layoutsel.documents import from_json
 from layoutsel.errors import DeviceError
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.errors import LayoutselError
+from tvm_passes.precisions import PRECISIONS
 
 RESULTS_PER_UNIT = 2048
 """Results that keep a compute unit busy: a work group's tile in TVM's schedule of products (dlight's Matmul, 32 × 64)."""
-_HALF = ("bf16",)
-"""Precisions that matrix units take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,8 @@ class DevicePeaks:
         """GFLOP/s of its peak that a kernel can use: few results leave compute units idle."""
         wanted = max((prod(shape) for shape in workload.outputs), default=0)
         busy = min(1.0, wanted / (self.compute_units * RESULTS_PER_UNIT)) if wanted else 1.0
-        half = self.half_gflops if decision.precision in _HALF else None
+        precision = PRECISIONS.get(decision.precision)
+        half = self.half_gflops if precision and precision.on_matrix_units else None
         return busy * (half or self.gflops)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from layoutsel.core.workload import Workload
-from layoutsel.cost.features import VOCABULARY
+from layoutsel.cost.features import DEVICE_LAYOUTS, VOCABULARY
 from layoutsel.cost.model_card import PartCard
 from tvm_passes.algorithms import ALGORITHMS
 from tvm_passes.decision import Decision
@@ -18,7 +18,7 @@ _MACHINE, _OPERATOR, _LAYOUT, _ALGORITHM, _FUSED, _CODE = 0.2, 0.4, 0.3, 0.3, 0.
 The last is the median error of the shipped model's predictions for the CPU without facts about the code.
 """
 
-_LAYOUTS = frozenset({*VOCABULARY["layout"], "NCHW4c"})
+_LAYOUTS = frozenset({*VOCABULARY["layout"], *DEVICE_LAYOUTS})
 _OPERATORS = frozenset(
     {*VOCABULARY["anchor"], *(name for name, entry in OPERATORS.items() if entry.encoding)}
 )

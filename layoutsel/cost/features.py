@@ -13,14 +13,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from layoutsel.core.workload import STORED, Workload
+from layoutsel.core.precision import relative_bytes
+from layoutsel.core.workload import Workload
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.cost.workload_features import MACHINE, WORK, Columns, log_of
 from tvm_passes.algorithms import algorithm_of
 from tvm_passes.decision import Decision
+from tvm_passes.layouts import encoded_layouts, own_layouts
 from tvm_passes.operators import OPERATORS
+from tvm_passes.precisions import encoded_precisions
 
 VERSION = 4
 """Of the meaning of the names below; a trained model states the one that it was trained with."""
@@ -38,8 +41,6 @@ def _anchors() -> tuple[str, ...]:
 
 
 _ANCHORS = _anchors()
-_LAYOUTS = ("NCHW", "NHWC", "NCHW8c", "NCHW16c", "NCHW32c")
-_PRECISIONS = ("bf16", "split-bf16", "int8")
 _ALGORITHMS = ("direct", "winograd", "winograd2", "tuned", "square", "tall", "wide")
 _KERNELS = tuple(
     f"kernel_{name}"
@@ -109,7 +110,7 @@ class _Code:
             work,
             tasks=np.array([found.get("tasks", 0.0) for found in hints]),
             cycles=np.array([found.get("cycles", 0.0) for found in hints]),
-            stored=np.array([STORED.get(one.decision.precision, 1.0) for one in asked]),
+            stored=np.array([relative_bytes(one.decision.precision) for one in asked]),
         )
 
 
@@ -148,8 +149,8 @@ _OF_STORAGE: dict[str, Callable[[_Code], np.ndarray]] = {"stored_in_l2": _stored
 VOCABULARY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "anchor": _ANCHORS,
-        "layout": _LAYOUTS,
-        "precision": _PRECISIONS,
+        "layout": encoded_layouts(),
+        "precision": encoded_precisions(),
         "algorithm": _ALGORITHMS,
     }
 )
@@ -171,6 +172,14 @@ _PLAIN_HINTS = {
 _BLOCKING_COLUMNS = list(_EXTENT_HINTS.values())
 _SHARE_COLUMNS = [_PLAIN_HINTS[name] for name in _SHARES]
 
+DEVICE_LAYOUTS = tuple(layout.name for layout in own_layouts() if layout.device_feature)
+"""Layouts that have a column of their own in models of devices, beside those of :data:`VOCABULARY`."""
+
+
+def _is_in(layout: str) -> Callable[[Columns, Mapping[str, np.ndarray]], np.ndarray]:
+    return lambda _, described: described[f"in_{layout}"]
+
+
 _OF_DEVICE: dict[str, Callable[[Columns, Mapping[str, np.ndarray]], np.ndarray]] = {
     "device_compute_us": lambda c, d: log_of(c["flops"] / d["gflops"] * 1e-3),
     "device_memory_us": lambda c, d: log_of(c["all_bytes"] / d["memory_gbps"] * 1e-3),
@@ -181,7 +190,7 @@ _OF_DEVICE: dict[str, Callable[[Columns, Mapping[str, np.ndarray]], np.ndarray]]
     "device_half_gflops": lambda _, d: log_of(d["half_gflops"]),
     "device_memory_gbps": lambda _, d: log_of(d["memory_gbps"]),
     "device_launch_us": lambda _, d: log_of(d["launch_us"]),
-    "device_layout_NCHW4c": lambda _, d: d["in_blocks_of_4"],
+    **{f"device_layout_{layout}": _is_in(layout) for layout in DEVICE_LAYOUTS},
 }
 DEVICE_NAMES = tuple(_OF_DEVICE)
 """Further columns of units on devices, after :data:`NAMES`."""
@@ -284,7 +293,8 @@ def _device_columns(asked: Sequence[PricingQuestion], work: Columns) -> np.ndarr
         for name in ("compute_units", "clock_mhz", "gflops", "memory_gbps", "launch_us")
     }
     described["half_gflops"] = np.array([device.half_gflops or device.gflops for device in devices])
-    described["in_blocks_of_4"] = np.array([one.decision.layout == "NCHW4c" for one in asked])
+    for layout in DEVICE_LAYOUTS:
+        described[f"in_{layout}"] = np.array([one.decision.layout == layout for one in asked])
     columns = [feature(work, described) for feature in _OF_DEVICE.values()]
     return np.stack(columns, axis=1).astype(np.float32)
 

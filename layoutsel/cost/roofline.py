@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from layoutsel.core.precision import relative_bytes
 from layoutsel.core.workload import (
     REPACKED,
-    STORED,
     BoundaryTensor,
     Cost,
     Estimate,
@@ -35,42 +35,22 @@ from layoutsel.cost.model import TRANSFORM, BoundaryPart, CostModel, Question, u
 from layoutsel.cost.peaks import MachinePeaks
 from tvm_passes.algorithms import algorithm_of
 from tvm_passes.decision import Decision, parse_placed_unit
+from tvm_passes.efficiency import MODERATE, Efficiency
+from tvm_passes.layouts import LAYOUTS
+from tvm_passes.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from layoutsel.cost.samples import MachineProfile
 
 ANY = "*"
-"""Stands for any layout in :data:`EFFICIENCIES`."""
+"""Any layout, or any unit."""
 
-_SPREAD = 0.5
-"""Relative uncertainty of an estimate."""
 _UNSEEN = 1.0
-"""The same, of an efficiency that nobody measured."""
+"""Relative uncertainty of an efficiency that nobody measured."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Efficiency:
-    """How much of the machine's peaks a unit attains in a layout."""
-
-    compute: float
-    """Part of the f32 peak."""
-    bandwidth: float
-    """Part of the read bandwidth."""
-    launches: float = 1.0
-    """Overhead of a call, in launches of the machine."""
-    spread: float = _SPREAD
-    """Relative uncertainty of an estimate by this."""
-
-
-EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
+_BY_UNIT: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
     {
-        # Convolutions of ResNet-50 on two Sapphire Rapids cores, FACTS.md: oneDNN one layer alone, TVM's schedules.
-        ("onednn", "NHWC"): Efficiency(compute=0.85, bandwidth=0.8),
-        ("onednn", "NCHW16c"): Efficiency(compute=0.78, bandwidth=0.8),
-        ("onednn", "NCHW8c"): Efficiency(compute=0.5, bandwidth=0.8),
-        ("onednn", "NCHW"): Efficiency(compute=0.45, bandwidth=0.7),
-        ("cpu", "NCHW16c"): Efficiency(compute=0.5, bandwidth=0.7),
-        ("cpu", "NHWC"): Efficiency(compute=0.45, bandwidth=0.7),
         ("cpu", ANY): Efficiency(compute=0.25, bandwidth=0.6),
         # Assumed, as no GPU has been measured. In TVM's schedules of products, and of convolutions as products, a work-item
         # reads 8 floats of shared memory for 16 multiply-adds: NVIDIA's SMs, with 32 and 128 a cycle, then attain half at most.
@@ -79,13 +59,21 @@ EFFICIENCIES: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
         (ANY, ANY): Efficiency(compute=0.3, bandwidth=0.5),
     }
 )
-"""By (unit, layout); the most specific entry holds."""
+"""By (unit, layout), of layouts that state none of their own."""
 
-SPEEDUPS: Mapping[str, float] = MappingProxyType({"bf16": 8.0, "int8": 12.0, "split-bf16": 2.0})
-"""A CPU's arithmetic rate by the default algorithm relative to f32, by precision; 1 where absent.
 
-From FACTS.md's layers. Other algorithms state theirs (:mod:`tvm_passes.algorithms`).
-"""
+def all_efficiencies() -> Mapping[tuple[str, str], Efficiency]:
+    """Efficiencies by (unit, layout); the most specific entry holds.
+
+    Those of layouts are of convolutions of ResNet-50 on two Sapphire Rapids cores (FACTS.md): of oneDNN by one layer
+    alone, of the CPU under TVM's schedules.
+    """
+    by_layout = {
+        (unit, layout.name): found
+        for layout in LAYOUTS.values()
+        for unit, found in layout.efficiencies.items()
+    }
+    return {**_BY_UNIT, **by_layout}
 
 
 Ceilings = MachinePeaks | DevicePeaks
@@ -97,7 +85,7 @@ def complexity_score(
 ) -> float:
     """Microseconds by the roofline; the formula is in the module's docstring."""
     gflops = _rate(workload, decision, peaks) * efficiency.compute
-    stored = STORED.get(decision.precision, 1.0)
+    stored = relative_bytes(decision.precision)
     activation_gbps = _attained_gbps(stored * workload.activation_bytes, peaks)
     compute_us = workload.flops / gflops * 1e-3
     memory_us = workload.weight_bytes / peaks.memory_gbps + (
@@ -119,8 +107,10 @@ def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:
     if isinstance(peaks, DevicePeaks):
         return peaks.rate(workload, decision)
     algorithm = algorithm_of(decision.algorithm)
-    by_precision = SPEEDUPS.get(decision.precision, 1.0)
-    return peaks.gflops * (by_precision if algorithm.is_default else algorithm.speedup)
+    if not algorithm.is_default:
+        return peaks.gflops * algorithm.speedup
+    precision = PRECISIONS.get(decision.precision)
+    return peaks.gflops * (precision.speedup if precision else 1.0)
 
 
 @dataclass(frozen=True)
@@ -128,7 +118,7 @@ class RooflineCost(CostModel):
     """A cost model that measures nothing but the machine."""
 
     peaks: MachinePeaks
-    efficiencies: Mapping[tuple[str, str], Efficiency] = field(default_factory=lambda: EFFICIENCIES)
+    efficiencies: Mapping[tuple[str, str], Efficiency] = field(default_factory=all_efficiencies)
     devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
     """By :attr:`~tvm_passes.devices.DeviceId.target_name`."""
     links: Links = field(default_factory=Links)
@@ -195,5 +185,5 @@ class RooflineCost(CostModel):
         return self.peaks.launch_us if copy_us is None else copy_us
 
 
-def _estimate(us: float, spread: float = _SPREAD) -> Estimate:
+def _estimate(us: float, spread: float = MODERATE) -> Estimate:
     return Estimate(us, spread * us, "roofline")

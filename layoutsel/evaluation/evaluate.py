@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.core.precision import F32, MODES
+from layoutsel.core.precision import F32, all_modes
 from layoutsel.core.workload import Workload
 from layoutsel.cost.samples import Dataset, RecordedModel, Sample
 from layoutsel.cost.training import FEWEST, Table, TrainingOptions, subgraph_table
@@ -231,7 +231,7 @@ def _modes(models: Sequence[RecordedModel]) -> list[str]:
     }
     return [
         mode.name
-        for mode in MODES.values()
+        for mode in all_modes().values()
         if not mode.limits and (mode.only_f32 or recorded & (set(mode.precisions) - {F32}))
     ]
 

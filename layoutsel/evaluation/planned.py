@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from layoutsel.core.precision import F32, MODES, PrecisionMode
+from layoutsel.core.precision import F32, PrecisionMode, precision_mode
 from layoutsel.core.workload import BoundaryTensor, Cost
 from layoutsel.cost import boundary_features
 from layoutsel.cost.model import BoundaryPart
@@ -139,7 +139,7 @@ class PlannedModel:
     def regret(self, mode: str = F32) -> Regret:
         """Losses of the model's plans in one precision mode."""
         return model_regret(
-            _narrowed(self.model, MODES[mode]),
+            _narrowed(self.model, precision_mode(mode)),
             self.truth,
             self.measured_boundary,
             self.learned,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from layoutsel.core.precision import MODES, PrecisionMode
+from layoutsel.core.precision import PrecisionMode, all_modes
 from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
@@ -99,7 +99,7 @@ def check_offered(pins: Iterable[str | Pin], mode: PrecisionMode) -> None:
     for pin in (Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins):
         wanted = dict(zip(_FIELDS, pin.fields, strict=False)).get("precision", ANY)
         if wanted not in (ANY, *mode.offered):
-            others = [name for name, other in MODES.items() if wanted in other.offered]
+            others = [name for name, other in all_modes().items() if wanted in other.offered]
             raise UnsatisfiedPin(
                 f"pin {pin.text!r} asks for precision {wanted}, which precision "
                 f"{mode.name!r} does not offer: expected {' or '.join(mode.precisions)}"

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from layoutsel.core.precision import LOCAL_ERRORS, REL_ERROR
+from layoutsel.core.precision import REL_ERROR, local_error
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.strategies import choose
@@ -155,14 +155,14 @@ def predicted_within(plans: Sequence[Weighed], error: float) -> Weighed:
 
 def squared_error(decisions: Mapping[SubgraphId, Decision]) -> float:
     """Predict the squared relative L2 error of a plan."""
-    return sum(LOCAL_ERRORS[decision.precision] ** 2 for decision in decisions.values())
+    return sum(local_error(decision.precision) ** 2 for decision in decisions.values())
 
 
 def weigh(problem: PlanningProblem, weight_us: float) -> PlanningProblem:
     """Copy the problem with `weight_us` times its squared error added to the cost of every candidate."""
 
     def dearer(option: Option) -> Option:
-        squared = LOCAL_ERRORS[option.decision.precision] ** 2
+        squared = local_error(option.decision.precision) ** 2
         return replace(option, cost_us=option.cost_us + weight_us * squared)
 
     nodes = tuple(replace(node, options=tuple(map(dearer, node.options))) for node in problem.nodes)
@@ -173,10 +173,10 @@ def most_exact(problem: PlanningProblem) -> PlanningProblem:
     """Copy the problem with only the most exact candidates of each sub-graph."""
 
     def least(node: PricedSubgraph) -> float:
-        return min(LOCAL_ERRORS[option.decision.precision] for option in node.options)
+        return min(local_error(option.decision.precision) for option in node.options)
 
     return problem.restrict(
-        lambda node, option: LOCAL_ERRORS[option.decision.precision] == least(node)
+        lambda node, option: local_error(option.decision.precision) == least(node)
     )
 
 

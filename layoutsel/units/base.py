@@ -39,6 +39,7 @@ from tvm_passes.backends import BACKENDS, Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST, DeviceId, kind_of_unit
 from tvm_passes.errors import Decline, UnitUnavailable
+from tvm_passes.precisions import generic_precisions
 from tvm_passes.targets import cross_target
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,11 @@ class Unit:
     def name(self) -> str:
         """As decisions name it."""
         return self.backend.name
+
+    @property
+    def all_precisions(self) -> tuple[str, ...]:
+        """Precisions that it may offer, those of other packages that its generic code takes included."""
+        return tuple(dict.fromkeys((*self.precisions, *generic_precisions(self.name))))
 
     def unavailable(self) -> str | None:
         """Why it cannot be used on the machine that code is generated for; None where it can."""
@@ -138,7 +144,7 @@ def select(
             raise UnitUnavailable(f"unit {name!r} cannot be used here: {reason}")
         if _idle(known[name], mode):
             raise UnitUnavailable(
-                f"unit {name!r} computes in {' and '.join(known[name].precisions)} alone: got precision "
+                f"unit {name!r} computes in {' and '.join(known[name].all_precisions)} alone: got precision "
                 f"{mode.name!r}; expected one that offers them"
             )
     return {name: known[name] for name in names}
@@ -168,4 +174,4 @@ def present_units(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def _idle(unit: Unit, mode: PrecisionMode) -> bool:
-    return set(unit.precisions).isdisjoint(mode.offered)
+    return set(unit.all_precisions).isdisjoint(mode.offered)

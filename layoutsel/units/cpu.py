@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from layoutsel.core.precision import BF16, F32, SPLIT_BF16
 from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
-from layoutsel.units.layouts import has_floats, layouts_of, offers
+from layoutsel.units.layouts import generic_offers, has_floats, layouts_of, offers
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 
@@ -17,6 +17,7 @@ PRECISIONS = (F32, SPLIT_BF16, BF16)
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     for precision in (F32, BF16, SPLIT_BF16) if has_floats(subgraph) else (F32,):
         yield from offers("cpu", subgraph, precision, layouts_of(subgraph, precision))
+    yield from generic_offers("cpu", subgraph)
 
 
 UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers, precisions=PRECISIONS)

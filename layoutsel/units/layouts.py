@@ -10,9 +10,10 @@ from layoutsel.cost.graph import Subgraph
 from tvm_passes.algorithms import CandidateContext, algorithms_of
 from tvm_passes.cpu.host import host_target, vector_unit
 from tvm_passes.decision import Decision
-from tvm_passes.gpu.legality import ABILITIES
-from tvm_passes.gpu.legality import LAYOUTS as DEVICE_LAYOUTS
+from tvm_passes.gpu.legality import precisions_of
 from tvm_passes.layout import PLAIN
+from tvm_passes.layouts import generic_layouts
+from tvm_passes.precisions import generic_precisions
 
 STORED_BLOCK = "NCHW32c"
 """The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
@@ -62,9 +63,19 @@ def offers(
             yield Decision(unit=unit, layout=layout, precision=precision, algorithm=algorithm.name)
 
 
+def generic_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
+    """Decisions that only generic code computes: layouts and precisions of other packages."""
+    layouts = generic_layouts(unit) if is_image(subgraph) else (PLAIN,)
+    precisions = generic_precisions(unit) if has_floats(subgraph) else (F32,)
+    for precision in precisions:
+        for layout in layouts:
+            if (layout, precision) != (PLAIN, F32):
+                yield Decision(unit=unit, layout=layout, precision=precision)
+
+
 def device_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
     """What a GPU may do with a sub-graph."""
-    precisions = ABILITIES[unit].precisions
-    layouts = DEVICE_LAYOUTS if is_image(subgraph) else (PLAIN,)
+    precisions = precisions_of(unit)
+    layouts = generic_layouts(unit) if is_image(subgraph) else (PLAIN,)
     for precision in precisions if has_floats(subgraph) else (F32,):
         yield from offers(unit, subgraph, precision, layouts)

@@ -16,7 +16,7 @@ from tests.cpu.support import (
 from tests.reference import relative_error, run_relax
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
-from tvm_passes.layout import LAYOUTS
+from tvm_passes.layouts import LAYOUTS
 
 nn = relax.op.nn
 

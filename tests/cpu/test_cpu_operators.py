@@ -14,7 +14,8 @@ from tvm_passes.cpu.legality import CPU_LAYOUTS
 from tvm_passes.cpu.matvec import FORMATS
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.decision import Decision
-from tvm_passes.layout import LAYOUTS, convert, physical_shape, tensor_layout
+from tvm_passes.layout import convert, physical_shape, tensor_layout
+from tvm_passes.layouts import LAYOUTS
 
 nn, op = relax.op.nn, relax.op
 

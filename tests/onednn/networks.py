@@ -91,7 +91,7 @@ def merged(module: tvm.IRModule, *choices: Decision) -> tvm.IRModule:
     for subgraph, function in found.items():
         decline = supports(function, decisions[subgraph])
         assert decline is None, str(decline)
-    return MergePartitions(CODEGEN)(RewriteLayouts(decisions, frozenset(CODEGEN))(partitioned))
+    return MergePartitions(CODEGEN)(RewriteLayouts(decisions)(partitioned))
 
 
 def machine(module: tvm.IRModule) -> relax.VirtualMachine:

@@ -11,7 +11,8 @@ from tvm.relax.op import layout_transform, nn, permute_dims
 
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.ir import main_bindings, op_name
-from tvm_passes.layout import LAYOUTS, PLAIN, index_map
+from tvm_passes.layout import PLAIN, index_map
+from tvm_passes.layouts import LAYOUTS
 
 SQUARE = (1, 32, 32, 32)
 """Every axis alike: NCHW and NHWC have equal shapes."""

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tvm_passes.layout import (
-    LAYOUTS,
     PLAIN,
     block_size,
     convert,
@@ -17,8 +16,9 @@ from tvm_passes.layout import (
     physical_shape,
     tensor_layout,
 )
+from tvm_passes.layouts import LAYOUTS
 
-layouts = st.sampled_from(LAYOUTS)
+layouts = st.sampled_from(tuple(LAYOUTS))
 shapes = st.tuples(
     st.integers(1, 2), st.integers(1, 3).map(lambda k: 32 * k), st.integers(1, 4), st.integers(1, 4)
 )

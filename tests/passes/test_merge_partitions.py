@@ -9,7 +9,7 @@ from modules import conv, module_of, run
 from tvm.relax.op import add, nn
 
 from tvm_passes.decision import Decision
-from tvm_passes.layout import LAYOUTS
+from tvm_passes.layouts import LAYOUTS
 from tvm_passes.merge_partitions import MergePartitions, _Quotient
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
@@ -60,7 +60,7 @@ def test_any_decisions_keep_the_results(data):
     ids = [subgraph_id(f) for f in module.functions.values() if subgraph_id(f)]
     units = st.sampled_from(["onednn", "cpu"])
     decisions = {
-        subgraph: Decision(unit=data.draw(units), layout=data.draw(st.sampled_from(LAYOUTS)))
+        subgraph: Decision(unit=data.draw(units), layout=data.draw(st.sampled_from(tuple(LAYOUTS))))
         for subgraph in ids
     }
     rewritten = RewriteLayouts(decisions)(module)

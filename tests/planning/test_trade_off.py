@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layoutsel.core.precision import LOCAL_ERRORS
+from layoutsel.core.precision import local_error
 from layoutsel.planning.alternatives import precision_plans
 from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import PlanningProblem
@@ -21,7 +21,8 @@ from layoutsel.planning.trade_off import (
     weigh,
 )
 from tests.planning.problems import graph_problem, random_parents
-from tvm_passes.layout import STORAGES, stored
+from tvm_passes.layout import stored
+from tvm_passes.precisions import storage_in
 
 ALL = 1000
 
@@ -32,7 +33,7 @@ def with_precisions(problem: PlanningProblem, rng: random.Random) -> PlanningPro
 
     def variants(option):
         for precision, factor in speed.items():
-            storage = STORAGES[precision]
+            storage = storage_in(precision)
             yield replace(
                 option,
                 decision=replace(option.decision, precision=precision),
@@ -118,7 +119,7 @@ def test_one_precision_has_nothing_to_trade():
     problem = graph_problem([[-1], [0]], random.Random(0))
     (plan,) = trade_offs(problem)
     assert plan.solution.gap == 0
-    assert plan.error == pytest.approx(2**0.5 * LOCAL_ERRORS["f32"])
+    assert plan.error == pytest.approx(2**0.5 * local_error("f32"))
 
 
 def test_the_fastest_within_the_predicted_error():
@@ -137,7 +138,7 @@ def test_weighing_leaves_f32_nearly_as_it_is():
     problem = with_precisions(graph_problem([[-1]], random.Random(1)), random.Random(1))
     weighed = weigh(problem, 1e6)
     for before, after in zip(problem.nodes[0].options, weighed.nodes[0].options, strict=True):
-        extra = 1e6 * LOCAL_ERRORS[before.decision.precision] ** 2
+        extra = 1e6 * local_error(before.decision.precision) ** 2
         assert after.cost_us == pytest.approx(before.cost_us + extra)
     assert most_exact(problem).precisions == ("f32",)
 

@@ -11,7 +11,7 @@ from tvm import relax
 from tvm.ir import Call, GlobalVar
 
 from tvm_passes.cpu.place import WRITERS
-from tvm_passes.cpu.view import view
+from tvm_passes.cpu.view import is_addressed, view
 from tvm_passes.ir import Var, leaves, main_bindings
 from tvm_passes.layout import logical_shape
 
@@ -56,6 +56,8 @@ def find_absorbed(
         if producer is None or uses[read] != 1 or read in shared or not _is_sub_graph(producer):
             continue
         source, result = str(function.attrs["layoutsel.transform"]).split(">")
+        if not (is_addressed(source) and is_addressed(result)):
+            continue
         shape = logical_shape([int(extent) for extent in function.params[0].ty.shape], source)
         # Lanes are channels: where these lie apart, a transform does it in registers.
         channels_last = all(view(shape, layout).c == 1 for layout in (source, result))

@@ -13,16 +13,23 @@ from tvm_passes.cpu.host import VectorUnit, has_bf16, host_target, vector_unit
 from tvm_passes.cpu.kernels import PLANNERS, plan_subgraph
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
+from tvm_passes.cpu.view import ORDERS
 from tvm_passes.decision import DIRECT, Decision
 from tvm_passes.errors import Decline
-from tvm_passes.layout import LAYOUTS, PLAIN, STORAGES
+from tvm_passes.generic_forms import generic_obstacle
+from tvm_passes.layout import PLAIN
+from tvm_passes.layouts import generic_layouts
+from tvm_passes.precisions import generic_precisions
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
 from tvm_passes.tuned import current_database, find_record, record_text
 
-CPU_LAYOUTS = tuple(layout for layout in LAYOUTS if layout != "NCHW4c")
-"""A block of four, which GPUs load at once, would leave most of a vector register empty."""
-PRECISIONS = tuple(precision for precision in STORAGES if precision != "int8")
+CPU_LAYOUTS = tuple(order for order in ORDERS if order != "NCHW4c")
+"""Layouts of kernels: a block of four would leave most of a vector register empty."""
+BFLOAT16 = ("bf16", "split-bf16")
+"""Precisions of kernels that convert to bfloat16."""
+PRECISIONS = ("f32", *BFLOAT16)
+"""Precisions of kernels."""
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
 """Which sub-graphs have kernels does not depend on the vector unit."""
@@ -33,14 +40,14 @@ class _Tasks:
     """The latest sub-graphs in their layouts as tuning tasks: the same one is asked about several times."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[int, str], tuple[relax.Function, Tunable | str]] = (
+        self._entries: OrderedDict[tuple[int, str, str], tuple[relax.Function, Tunable | str]] = (
             OrderedDict()
         )
 
     def get(self, function: relax.Function, decision: Decision) -> Tunable | str:
         """The task of a stage-1 sub-graph, or why there is none."""
         anonymous = function.without_attr("layoutsel.subgraph")
-        key = (tvm_ffi.structural_hash(anonymous), decision.layout)
+        key = (tvm_ffi.structural_hash(anonymous), decision.layout, decision.precision)
         known, task = self._entries.get(key, (None, ""))
         if known is None or not tvm_ffi.structural_equal(known, anonymous):
             task = tunable(decide_function(function, decision))
@@ -56,7 +63,7 @@ _tasks = _Tasks()
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
     """Why a stage-1 sub-graph cannot run as `decision` says; None if it can.
 
-    In the plain layout everything can; in the others only what has a kernel for them.
+    In the plain layout everything can, as in those that generic code takes; in the others only what has a kernel for them.
     """
     attrs = function.attrs
 
@@ -77,6 +84,9 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     if algorithm_of(decision.algorithm).recorded:
         reason = _untuned(function, decision)
         return decline(anchor, reason, "a tuning record for it") if reason else None
+    if not _is_of_kernels(decision):
+        reasons = generic_obstacle(function, decision)
+        return decline(anchor, *reasons) if reasons else None
     if obstacle := _obstacle(function, decision):
         return decline(*obstacle, "layout NCHW, algorithm direct, precision f32")
     return None
@@ -92,7 +102,9 @@ def generic(function: relax.Function, decision: Decision) -> Decline | None:
         return None
     anchor = str(function.attrs["layoutsel.anchor"])
     got = "shapes, types or attributes beyond its kernel" if anchor in PLANNERS else "no kernel"
-    if subgraph is None:
+    if not _is_of_kernels(decision):
+        got = "a layout or precision without kernels"
+    elif subgraph is None:
         got = "several results, or integers that stand for numbers"
     return Decline(
         subgraph=str(function.attrs["layoutsel.subgraph"]),
@@ -122,16 +134,21 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
 def _unknown(decision: Decision) -> tuple[str, str] | None:
     """Which part of a decision this CPU has for no sub-graph, and what it has."""
     for field, known in (
-        ("layout", CPU_LAYOUTS),
-        ("precision", PRECISIONS),
+        ("layout", dict.fromkeys((*CPU_LAYOUTS, *generic_layouts("cpu")))),
+        ("precision", dict.fromkeys((*PRECISIONS, *generic_precisions("cpu")))),
         ("algorithm", tuple(entry.name for entry in algorithms_of("cpu"))),
     ):
         value = getattr(decision, field)
         if value not in known:
             return f"{field} {value}", f"one of {', '.join(known)}"
-    if decision.precision != "f32" and not has_bf16(host_target()):
+    if decision.precision in BFLOAT16 and not has_bf16(host_target()):
         return "a CPU without AVX512_BF16", "one that converts to bfloat16"
     return None
+
+
+def _is_of_kernels(decision: Decision) -> bool:
+    """True if some kernel computes in the layout and the precision of a decision."""
+    return decision.layout in CPU_LAYOUTS and decision.precision in PRECISIONS
 
 
 def _untuned(function: relax.Function, decision: Decision) -> str | None:

@@ -22,7 +22,7 @@ from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.pointwise import plan_concat
 from tvm_passes.cpu.reorder import reorder
 from tvm_passes.cpu.subgraph import read_subgraph
-from tvm_passes.cpu.view import Slice
+from tvm_passes.cpu.view import Slice, is_addressed
 from tvm_passes.errors import BuildError
 from tvm_passes.inlining import inline, label_of, redirect
 from tvm_passes.ir import Expr, ModulePass, Var, constant_of, static_shape
@@ -185,9 +185,14 @@ class _Lowering(MainRewriter):
         return _Kernel(self._add(code, name), ty)
 
     def _reorders(self, function: relax.Function) -> bool:
-        """True if we have a kernel for a transform: one of a float tensor."""
-        source = str(function.attrs["layoutsel.transform"]).split(">")[0]
-        return str(function.params[0].ty.dtype) == physical_dtype("float32", source)
+        """True if we have a kernel for a transform: one of a float tensor between layouts that kernels address."""
+        source, result = str(function.attrs["layoutsel.transform"]).split(">")
+        dtype = str(function.params[0].ty.dtype)
+        return (
+            is_addressed(source)
+            and is_addressed(result)
+            and dtype == physical_dtype("float32", source)
+        )
 
     def _legalised(self, function: relax.Function) -> _Kernel:
         """TVM's own code, for a sub-graph without a kernel of ours."""

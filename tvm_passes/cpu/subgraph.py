@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.ir import Call, Tuple
 
 from tvm_passes.arrays import array_of
-from tvm_passes.cpu.view import Slice, View, shuffled, view
+from tvm_passes.cpu.view import Slice, View, is_addressed, shuffled, view
 from tvm_passes.decision import Decision
 from tvm_passes.errors import UnsupportedModel
 from tvm_passes.ir import Constant, Expr, Var, op_name, static_shape
@@ -225,6 +225,9 @@ class _Reader:
         self.values[var] = node
 
     def read(self) -> KernelSubgraph:
+        for layout in (*self.in_layouts, *self.out_layouts):
+            if not is_addressed(layout):
+                raise UnsupportedModel(f"no kernel addresses {layout}")
         ports = read_ports(self.function)
         params = self.params(ports)
         for binding in ports.body:
@@ -266,7 +269,8 @@ def read_subgraph(
 ) -> KernelSubgraph | None:
     """The graph of a stage-1 or stage-2 sub-graph function.
 
-    None where the body is beyond these kernels: several results, control flow, symbolic shapes, quantised tensors.
+    None where the body is beyond these kernels: several results, control flow, symbolic shapes, quantised tensors,
+    layouts that they do not address.
 
     Parameters
     ----------

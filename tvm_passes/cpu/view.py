@@ -10,6 +10,16 @@ from tvm_passes.cpu import emit
 from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.layout import BF16, PLAIN, SPLIT, block_size, order_of, storage_of
 
+ORDERS = (PLAIN, "NHWC", "NCHW4c", "NCHW8c", "NCHW16c", "NCHW32c")
+"""Orders that kernels address."""
+STORAGES = ("", BF16, SPLIT)
+"""Storages that kernels load and store."""
+
+
+def is_addressed(layout: str) -> bool:
+    """True if kernels address tensors in a layout; in any other, generic code computes."""
+    return order_of(layout) in ORDERS and storage_of(layout) in STORAGES
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:

@@ -12,17 +12,16 @@ from tvm.target import Target
 from tvm_passes.algorithms import algorithm_of, algorithms_of
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
+from tvm_passes.generic_forms import unused_layout
 from tvm_passes.gpu.target import compute_capability, device_target
 from tvm_passes.gpu.tensor_cores import CAPABILITY
 from tvm_passes.ir import decline_of, main_bindings, op_name, tensor_types
-from tvm_passes.layout import PLAIN, order_of
-from tvm_passes.ports import port_layouts
+from tvm_passes.layouts import generic_layouts
+from tvm_passes.precisions import generic_precisions
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import tunable
 from tvm_passes.tuned import current_database, find_record, record_text
 
-LAYOUTS = (PLAIN, "NHWC", "NCHW4c")
-"""A block of four is what one work-item loads at once."""
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
 """Their kernels count on work-items that run in lock step, which CPUs' drivers do not have."""
 
@@ -47,6 +46,12 @@ ABILITIES: Mapping[str, Abilities] = {
 }
 """By unit."""
 
+
+def precisions_of(unit: str) -> tuple[str, ...]:
+    """Precisions that a unit computes in: its own, then those of generic code alone."""
+    return tuple(dict.fromkeys((*ABILITIES[unit].precisions, *generic_precisions(unit))))
+
+
 _Obstacle = tuple[str, str, str]
 """Operator in the way, got, expected."""
 
@@ -69,17 +74,16 @@ def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstac
     anchor = str(function.attrs["layoutsel.anchor"])
     abilities = ABILITIES[decision.unit]
     for field, known in (
-        ("layout", LAYOUTS),
-        ("precision", abilities.precisions),
+        ("layout", generic_layouts(decision.unit)),
+        ("precision", precisions_of(decision.unit)),
         ("algorithm", _algorithms(decision.unit)),
     ):
         if (value := getattr(decision, field)) not in known:
             yield anchor, f"{field} {value}", f"one of {', '.join(known)}"
             return
     yield from _unknown_operators(function, abilities)
-    layouts = {order_of(name) for names in port_layouts(function, decision) for name in names}
-    if decision.layout not in (PLAIN, *layouts):
-        yield anchor, f"no tensor that has a {decision.layout} form", f"layout {PLAIN}"
+    if reasons := unused_layout(function, decision):
+        yield anchor, *reasons
     if decision.precision == "bf16":
         yield from _rounding(function, decision)
     if algorithm_of(decision.algorithm).recorded:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tvm_passes.layout import PLAIN, block_size
+from tvm_passes.layout import PLAIN
+from tvm_passes.layouts import LAYOUTS
 
 SCHEMA_VERSION = 2
 
@@ -88,13 +89,13 @@ class StoredTensor:
         """Strides in elements; None for a packed layout."""
         if self.strides is not None:
             return self.strides
-        if self.layout == "NHWC":
-            _, c, h, w = self.shape
-            return (h * w * c, 1, w * c, c)
-        if block_size(self.layout):
+        order = LAYOUTS.find(self.layout)
+        if order.block:
             _, _, h, w = self.shape
             return row_major(self.shape) if h * w == 1 else None
-        return row_major(self.shape)
+        axes = order.to_logical(*range(len(self.shape)))
+        strides = row_major(order.physical_shape(self.shape))
+        return tuple(strides[axes.index(axis)] for axis in range(len(self.shape)))
 
     def lies_as(self, layout: str) -> bool:
         """Whether the elements lie as `layout` says, whatever this tensor's layout is called."""

@@ -12,13 +12,14 @@ from tvm_passes.arrays import array_of
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.ir import Constant, is_tensor, leaves, main_bindings, op_name, static_shape
-from tvm_passes.layout import LARGEST_BF16, STORAGES, order_of
+from tvm_passes.layout import LARGEST_BF16, order_of
 from tvm_passes.onednn.graph import Primitive, PrimitiveGraph, Storage, StoredTensor
 from tvm_passes.onednn.halves import doubled
 from tvm_passes.onednn.plugin import available
 from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, implementations, is_reference
 from tvm_passes.onednn.subgraph import emit, make_scope
 from tvm_passes.ports import port_layouts
+from tvm_passes.precisions import PRECISIONS
 
 _NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
 """Primitives that are useless in a reference implementation."""
@@ -45,7 +46,8 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
     reason = available()
     if reason is not None:
         return decline(anchor, reason, "the oneDNN plugin")
-    if STORAGES.get(decision.precision) and (number := _beyond_bfloat16(function)):
+    known = PRECISIONS.get(decision.precision)
+    if known and known.storage and (number := _beyond_bfloat16(function)):
         return decline(anchor, f"the number {number:g}", f"at most {LARGEST_BF16:.3g} in bfloat16")
     try:
         graph = subgraph_graph(function, decision)

@@ -11,13 +11,15 @@ from tvm.ir import Call
 from tvm_passes.algorithms import algorithms_of
 from tvm_passes.cpu.host import has_bf16, has_vnni, host_target
 from tvm_passes.ir import is_tensor, op_name, static_shape, tensor_types
-from tvm_passes.layout import PLAIN, SPLIT, STORAGES, physical_dtype, stored
+from tvm_passes.layout import PLAIN, SPLIT, physical_dtype, stored
 from tvm_passes.onednn import contractions, halves, movement, quantized, reductions
 from tvm_passes.onednn.elementwise import BINARY, aligned, as_eltwise, keeping_nan, limited
 from tvm_passes.onednn.epilogue import finish
 from tvm_passes.onednn.graph import PrimitiveGraph, StoredTensor
 from tvm_passes.onednn.lrn import lrn_attributes
+from tvm_passes.onednn.orders import ORDERS
 from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, Value
+from tvm_passes.precisions import storage_in
 
 Emitter = Callable[[Scope, relax.VarBinding], None]
 
@@ -53,6 +55,8 @@ int8, the integers that a quantised model has, whatever is between them in float
 def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
     """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
     precision, algorithm = labels["precision"], labels["algorithm"]
+    if labels["layout"] not in ORDERS:
+        raise Unsupported("layout", f"layout {labels['layout']}", " or ".join(sorted(ORDERS)))
     if precision not in PRECISIONS:
         raise Unsupported("precision", f"precision {precision}", " or ".join(PRECISIONS))
     known = {entry.name: entry.skips for entry in algorithms_of("onednn")}
@@ -68,9 +72,10 @@ def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[
         raise Unsupported(anchor, "no product", "a convolution or matmul for split-bf16")
     scope = Scope(graph, function, labels["subgraph"], labels["layout"], operator=anchor)
     scope.quantizes = precision == "int8"
-    scope.splits = STORAGES[precision] == SPLIT
+    storage = storage_in(precision)
+    scope.splits = storage == SPLIT
     if not scope.splits:
-        scope.dtype = physical_dtype("float32", stored(PLAIN, STORAGES[precision]))
+        scope.dtype = physical_dtype("float32", stored(PLAIN, storage))
     scope.implementation = known[algorithm]
     return scope
 

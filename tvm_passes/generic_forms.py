@@ -1,0 +1,51 @@
+"""Layouts and precisions that generic code computes in: the body over plain float32, between copies.
+
+A decided sub-graph function is its own reference: transforms from and to its tensors in memory
+around the logical body. What TVM legalises that to is right in any layout and storage.
+"""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from tvm_passes.decision import Decision
+from tvm_passes.ir import static_shape, tensor_types
+from tvm_passes.layout import PLAIN, order_of, storage_of
+from tvm_passes.layouts import LAYOUTS, generic_layouts
+from tvm_passes.ports import activation_types, port_layouts
+from tvm_passes.precisions import generic_precisions, storage_in
+
+
+def generic_obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
+    """Reason why generic code cannot compute a stage-1 sub-graph as decided: got and expected.
+
+    None if it can.
+    """
+    known = {
+        "layout": generic_layouts(decision.unit),
+        "precision": generic_precisions(decision.unit),
+        "algorithm": ("direct",),
+    }
+    for field, names in known.items():
+        if (value := getattr(decision, field)) not in names:
+            return f"{field} {value} of generic code", f"one of {', '.join(names)}"
+    return unused_layout(function, decision) or _unused_storage(function, decision)
+
+
+def unused_layout(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
+    """Reason why no tensor of a stage-1 sub-graph takes the decided layout; None if one does."""
+    names = [name for ports in port_layouts(function, decision) for name in ports]
+    if decision.layout in (PLAIN, *map(order_of, names)):
+        return None
+    types = [*activation_types(function), *tensor_types(function.ret_ty)]
+    shapes = sorted((static_shape(ty) for ty in types), key=lambda shape: len(shape) != 4)
+    reasons = filter(None, map(LAYOUTS.find(decision.layout).obstacle, shapes))
+    why = next((f" ({reason})" for reason in reasons), "")
+    return f"no tensor that has a {decision.layout} form{why}", f"layout {PLAIN}"
+
+
+def _unused_storage(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
+    names = [name for ports in port_layouts(function, decision) for name in ports]
+    if storage_in(decision.precision) in ("", *map(storage_of, names)):
+        return None
+    return f"no float32 tensor, which {decision.precision} would store otherwise", "precision f32"
