@@ -93,9 +93,8 @@ class StoredTensor:
         if order.block:
             _, _, h, w = self.shape
             return row_major(self.shape) if h * w == 1 else None
-        axes = order.to_logical(*range(len(self.shape)))
         strides = row_major(order.physical_shape(self.shape))
-        return tuple(strides[axes.index(axis)] for axis in range(len(self.shape)))
+        return tuple(strides[place] for place in order.to_logical(*range(len(self.shape))))
 
     def lies_as(self, layout: str) -> bool:
         """Whether the elements lie as `layout` says, whatever this tensor's layout is called."""
