@@ -46,6 +46,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self.concept = concept
         self._own = own
         self._entries: dict[str, Entry] | None = None
+        self._origins: dict[str, str] = {}
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Modules of other packages that define entries, by the entries' names."""
+        self._loaded()
+        return self._origins
 
     @property
     def group(self) -> str:
@@ -95,7 +102,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             self._entries = entries
             try:
                 for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-                    _add(entries, point.load(), self.concept)
+                    entry = point.load()
+                    _add(entries, entry, self.concept)
+                    self._origins[entry.name] = point.module
             except BaseException:
                 self._entries = None
                 raise

@@ -11,15 +11,21 @@ from pathlib import Path
 
 import tvm_passes
 from layoutsel.compile.code_digest import ALL, Code, Definition
+from layoutsel.cost import scopes
 from layoutsel.device.machine import versions
 from tvm_passes.algorithms import ALGORITHMS, Algorithm
 from tvm_passes.backends import BACKENDS
+from tvm_passes.layouts import LAYOUTS
 from tvm_passes.native import plugin_source
 from tvm_passes.operators import OPERATORS
 from tvm_passes.operators.deferred import defining_module
+from tvm_passes.precisions import PRECISIONS
 
 MEASURING = ("layoutsel.building.measure:run_request",)
 """What a process that measures runs: the code that all candidates have in common."""
+
+TABLES = ("tvm_passes.layouts.", "tvm_passes.precisions.")
+"""Modules of entries, which registries load by name: they are common to all candidates as well."""
 
 _LEGALISATION = "tvm_passes.legalize"
 """Module with the legalisation of our own operators."""
@@ -110,8 +116,14 @@ def code_digests(code: Code) -> dict[str, str]:
     """Digests by the name of a version: ``code`` matters to everything, ``cpu.winograd:code`` to one family."""
     return {
         f"{scope}:code" if scope else "code": code.digest(starts, stops_of(scope))
-        for scope, starts in {"": MEASURING, **roots()}.items()
+        for scope, starts in all_roots(code).items()
     }
+
+
+def all_roots(code: Code) -> dict[str, tuple[str, ...]]:
+    """Where the code of each scope starts; the empty scope is that of all candidates."""
+    entries = [f"{module}:{ALL}" for module in code.modules if module.startswith(TABLES)]
+    return {"": (*MEASURING, *entries), **roots()}
 
 
 def stops_of(scope: str) -> tuple[str, ...]:
@@ -122,7 +134,7 @@ def stops_of(scope: str) -> tuple[str, ...]:
 
 
 def _foreign_versions() -> dict[str, str]:
-    """Digests of the units and operators that other packages add."""
+    """Digests of the units, operators, layouts and precisions that other packages add."""
     units = {
         f"{name}:code": _module_version(
             (backend.lower or backend.planner or backend.supports).__module__
@@ -138,7 +150,12 @@ def _foreign_versions() -> dict[str, str]:
         if module != _LEGALISATION
         for scope in _GENERATED
     }
-    return {**units, **operators}
+    forms = {
+        f"{scopes.entry_scope(table.concept, name)}:code": _module_version(module)
+        for table in (LAYOUTS, PRECISIONS)
+        for name, module in table.origins.items()
+    }
+    return {**units, **operators, **forms}
 
 
 def _foreign_algorithms() -> dict[str, str]:

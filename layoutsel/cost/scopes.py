@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from layoutsel.core.workload import Workload
 from tvm_passes.algorithms import algorithm_of, algorithms_of
 from tvm_passes.decision import Decision, parse_placed_unit
+from tvm_passes.layout import order_of, storage_of
+from tvm_passes.precisions import PRECISIONS
 
 DEPTHWISE = "depthwise"
 """Kernel of a convolution whose filters each see one channel; the other kernels are named by their anchor."""
@@ -69,21 +71,38 @@ def kernel_of(work: Workload) -> str:
 
 def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
     """Scopes of a sub-graph under a decision; `kernel` as of :func:`kernel_of`, empty where it is unknown."""
-    units = {decision.unit, decision.placed_unit, *HOSTED.get(decision.unit, ())}
+    common = {
+        *(decision.unit, decision.placed_unit, *HOSTED.get(decision.unit, ())),
+        entry_scope("layout", decision.layout),
+        entry_scope("precision", decision.precision),
+    }
     families = algorithm_of(decision.algorithm).families(decision.unit)
     if families or decision.unit != "cpu":
-        return frozenset(units).union(families)
+        return frozenset(common).union(families)
     if not kernel:
-        return frozenset(units) | every_family()
-    return frozenset({*units, *FAMILIES.get(kernel, ()), GENERIC})
+        return frozenset(common) | every_family()
+    return frozenset({*common, *FAMILIES.get(kernel, ()), GENERIC})
 
 
 def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
     """Scopes of a ``transform`` between two layouts, or of a ``crossing`` between two placed units."""
-    if kind == "transform":
-        return TRANSFORM
     ends = source, destination
-    return frozenset({*ends, *(parse_placed_unit(end)[0] for end in ends)})
+    if kind != "transform":
+        return frozenset({*ends, *(parse_placed_unit(end)[0] for end in ends)})
+    storages = set(map(storage_of, ends)) - {""}
+    return TRANSFORM | {
+        *(entry_scope("layout", order_of(layout)) for layout in ends),
+        *(
+            entry_scope("precision", entry.name)
+            for entry in PRECISIONS.values()
+            if entry.storage_name in storages
+        ),
+    }
+
+
+def entry_scope(concept: str, name: str) -> str:
+    """Scope of an entry of a registry; only those of other packages have versions of their own."""
+    return f"{concept}.{name}"
 
 
 def within(versions: Mapping[str, str], scopes: frozenset[str]) -> dict[str, str]:

@@ -18,8 +18,8 @@ import tvm_passes
 from layoutsel.building.candidate import build_candidate
 from layoutsel.compile.code_digest import Code, Definition
 from layoutsel.compile.versions import (
-    MEASURING,
     PLUGINS,
+    all_roots,
     all_versions,
     code_digests,
     code_versions,
@@ -115,6 +115,7 @@ NOT_CODE = {
     *("normalize", "cancel_transforms", "expose_logits"),
     # Whether a candidate is possible; its code is the same where it is.
     *("amx.legality", "cpu.legality", "gpu.legality", "onednn.legality", "amx.machine", "limits"),
+    "generic_forms",
     # The table of units, each of which has a scope; the order of whole models, and how they are cut into stages.
     *("backends", "order_subgraphs", "split_stages", "stages"),
     # How sub-graphs are cut out is in their hash as well.
@@ -130,8 +131,7 @@ NOT_CODE = {
 def reached():
     code = Code(FOLDERS)
     return {
-        scope: code.reached(starts, stops_of(scope))
-        for scope, starts in {"": MEASURING, **roots()}.items()
+        scope: code.reached(starts, stops_of(scope)) for scope, starts in all_roots(code).items()
     }
 
 
@@ -313,7 +313,9 @@ def test_all_that_runs_for_a_candidate_is_in_its_scopes(case):
     (function,) = (f for gv, f in module.functions.items() if gv.name_hint != "main")
     kernel = scopes.DEPTHWISE if case == "depthwise" else str(function.attrs["layoutsel.anchor"])
     covered = reached()
-    allowed = covered[""].union(*(covered[s] for s in scopes.candidate_scopes(kernel, decision)))
+    allowed = covered[""].union(
+        *(covered.get(s, ()) for s in scopes.candidate_scopes(kernel, decision))
+    )
 
     def build():
         build_candidate(function, decision, host_target())

@@ -15,6 +15,8 @@ class _Colour:
 
 
 class _EntryPoint:
+    module = "paints"
+
     def __init__(self, name, value):
         self.name, self._value = name, value
 
@@ -49,6 +51,11 @@ def test_nothing_is_loaded_before_the_first_access(installed):
 def test_our_own_entries_come_first(installed):
     colours = Registry("colour", lambda: [_Colour("white"), _Colour("black")])
     assert list(colours) == ["white", "black", "blue", "green"]
+
+
+def test_entries_of_other_packages_have_an_origin(installed):
+    colours = Registry("colour", lambda: [_Colour("white")])
+    assert colours.origins == {"blue": "paints", "green": "paints"}
 
 
 def test_an_entry_registered_by_hand_is_found(installed):
