@@ -13,7 +13,7 @@ from tvm_passes.ir import static_shape, tensor_types
 from tvm_passes.layout import PLAIN, order_of, storage_of
 from tvm_passes.layouts import LAYOUTS, generic_layouts
 from tvm_passes.ports import activation_types, port_layouts
-from tvm_passes.precisions import generic_precisions, storage_in
+from tvm_passes.precisions import PRECISIONS, generic_precisions
 
 
 def generic_obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
@@ -45,7 +45,17 @@ def unused_layout(function: relax.Function, decision: Decision) -> tuple[str, st
 
 
 def _unused_storage(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
-    names = [name for ports in port_layouts(function, decision) for name in ports]
-    if storage_in(decision.precision) in ("", *map(storage_of, names)):
+    storage = PRECISIONS.find(decision.precision).storage
+    if storage is None:
         return None
-    return f"no float32 tensor, which {decision.precision} would store otherwise", "precision f32"
+    # TVM takes a bfloat16 that is widened again for the float32 that it was rounded from.
+    if storage.parts > 1 and storage.dtype == "bfloat16":
+        got = f"the storage {storage.name}, of which generic code keeps the first part only"
+        return got, "one part, or parts of another type than bfloat16"
+    names = [name for ports in port_layouts(function, decision) for name in ports]
+    if storage.name not in map(storage_of, names):
+        return (
+            f"no float32 tensor, which {decision.precision} would store otherwise",
+            "precision f32",
+        )
+    return None

@@ -7,6 +7,6 @@ LAYOUT = Layout(
     documentation="Batch last: the same pixel of all images is contiguous.",
     to_physical=lambda n, c, h, w: (c, h, w, n),
     to_logical=lambda c, h, w, n: (n, c, h, w),
-    restriction=lambda shape: "a single image" if shape[0] == 1 else None,
+    restriction=lambda shape: "a batch of one" if shape[0] == 1 else None,
     generic=("cpu",),
 )
