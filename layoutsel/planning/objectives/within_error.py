@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from layoutsel.core.precision import LOCAL_ERRORS, REL_ERROR
+from layoutsel.core.precision import REL_ERROR, local_error
 from layoutsel.planning.marginals import conditional_marginals
 from layoutsel.planning.objectives.base import (
     Answer,
@@ -57,8 +57,8 @@ def _bound(problem: PlanningProblem, time_limit_s: float) -> float:
 
 def _no_less_exact(decisions: Decisions, node: PricedSubgraph, option: Option) -> bool:
     """True if a candidate adds no larger error than the decision for its sub-graph does."""
-    added = LOCAL_ERRORS[option.decision.precision]
-    return added <= LOCAL_ERRORS[decisions[node.id].precision]
+    added = local_error(option.decision.precision)
+    return added <= local_error(decisions[node.id].precision)
 
 
 def _comparable(problem: PlanningProblem, decisions: Decisions) -> PlanningProblem:
