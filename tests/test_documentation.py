@@ -10,10 +10,14 @@ import pytest
 import typer
 
 from layoutsel.cli.app import COMMANDS, app
+from tvm_passes.layouts import LAYOUTS
+from tvm_passes.precisions import PRECISIONS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+GROUPS = {"layoutsel.units", LAYOUTS.group, PRECISIONS.group}
+"""Entry-point groups, which are named like modules."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 MODULE = re.compile(r"\b(?:layoutsel|tvm_passes)(?:\.\w+)+")
