@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from layoutsel.core.precision import BF16, F32
+from layoutsel.core.precision import F32
 from layoutsel.core.workload import Workload
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.links import Link, Links
@@ -17,6 +17,7 @@ from layoutsel.device.results import Results
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import parse_placed_unit
 from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
+from tvm_passes.precisions import PRECISIONS
 
 Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks, Link)
 """Peak rates of a host, a device or a link."""
@@ -88,7 +89,13 @@ def _device_peaks(found: Results, name: str) -> DevicePeaks:
         clock_mhz=device.clock_mhz,
         gflops=_attained(found, name),
         half_gflops=max(
-            (work.flops / us / 1e3 for work, us in _timed(found, name, BF16)), default=None
+            (
+                work.flops / us / 1e3
+                for precision in PRECISIONS.values()
+                if precision.on_matrix_units
+                for work, us in _timed(found, name, precision.name)
+            ),
+            default=None,
         ),
         memory_gbps=max(
             (

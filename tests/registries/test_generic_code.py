@@ -11,14 +11,18 @@ from tvm.ir import Call
 from tests.bodies import BODIES
 from tests.cpu.support import TARGET, declines, error, finish, model, random_array, run
 from tests.cpu.test_tunable import computed
-from tests.reference import relative_error, run_relax
+from tests.reference import relative_error, run_onnx, run_relax
+from tests.registries.entries import IMAGES, network
 from tests.registries.test_entries import CHWN, HALF, PAIRED, PAIRS, THIRDS
+from tests.units.on_units import run as run_on
+from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import LowerCpu
 from tvm_passes.cpu.host import has_bf16
 from tvm_passes.cpu.legality import generic, hints
 from tvm_passes.decision import Decision
 from tvm_passes.ir import main_bindings
 from tvm_passes.layouts import LAYOUTS
+from tvm_passes.opencl import plugin as opencl
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.precisions import PRECISIONS
 from tvm_passes.rewrite_layouts import RewriteLayouts, decide_function, subgraph_id
@@ -26,6 +30,7 @@ from tvm_passes.tunable import tunable
 
 nn, op = relax.op.nn, relax.op
 SHAPE = (2, 32, 6, 5)
+UNITS = ("cpu", "opencl")
 PRECISE, ROUNDED = 5e-6, 1e-3
 """Relative error of f32, and of one rounding to 11 bits at each end."""
 
@@ -35,7 +40,7 @@ def installed(monkeypatch):
     """The tables, with entries that the CPU's generic code takes."""
     for table, entries in ((LAYOUTS, (CHWN, PAIRS)), (PRECISIONS, (HALF, PAIRED, THIRDS))):
         for one in entries:
-            monkeypatch.setitem(table._loaded(), one.name, replace(one, generic=("cpu",)))
+            monkeypatch.setitem(table._loaded(), one.name, replace(one, generic=UNITS))
 
 
 def two_images(name):
@@ -49,12 +54,12 @@ def sub_graphs(module):
 
 
 SOME = ["strided", "depthwise", "residual", "pooling", "kernel of activations"]
-IMAGES = [name for name, (_, shapes) in BODIES.items() if len(shapes[0]) == 4]
+BODIES_OF_IMAGES = [name for name, (_, shapes) in BODIES.items() if len(shapes[0]) == 4]
 
 
 @pytest.mark.parametrize(
     ("name", "layout"),
-    [*((name, CHWN.name) for name in IMAGES), *((name, PAIRS.name) for name in SOME)],
+    [*((name, CHWN.name) for name in BODIES_OF_IMAGES), *((name, PAIRS.name) for name in SOME)],
 )
 def test_the_cpu_computes_in_a_layout_by_its_index_functions(name, layout):
     body, shapes = two_images(name)
@@ -146,6 +151,20 @@ def transformers(decisions):
         for f in called
         if "layoutsel.transform" in f.attrs
     }
+
+
+@pytest.mark.skipif(not opencl.devices(), reason="no OpenCL device")
+def test_devices_compute_in_a_layout_too():
+    images = {"x": random_array(*IMAGES)}
+    source = network()
+    (got,) = run_on(source, images, Decision.parse("opencl:CHWN"))
+    assert relative_error(got, run_onnx(source, images)[0]) < PRECISE
+
+
+def test_devices_decline_elements_that_they_lack():
+    (function,) = sub_graphs(model(nn.relu, SHAPE))
+    declined = BACKENDS["opencl"].supports(function, Decision.parse("opencl:NCHW:f16-storage"))
+    assert declined.got == "float16 elements of f16-storage"
 
 
 def test_partitions_transform_only_between_orders_that_they_know():

@@ -17,7 +17,7 @@ from tvm_passes.gpu.target import compute_capability, device_target
 from tvm_passes.gpu.tensor_cores import CAPABILITY
 from tvm_passes.ir import decline_of, main_bindings, op_name, tensor_types
 from tvm_passes.layouts import generic_layouts
-from tvm_passes.precisions import generic_precisions
+from tvm_passes.precisions import PRECISIONS, generic_precisions
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import tunable
 from tvm_passes.tuned import current_database, find_record, record_text
@@ -81,6 +81,10 @@ def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstac
         if (value := getattr(decision, field)) not in known:
             yield anchor, f"{field} {value}", f"one of {', '.join(known)}"
             return
+    storage = PRECISIONS.find(decision.precision).storage
+    if storage and storage.dtype not in abilities.dtypes:
+        got = f"{storage.dtype} elements of {decision.precision}"
+        yield anchor, got, f"one of {', '.join(sorted(abilities.dtypes))}"
     yield from _unknown_operators(function, abilities)
     if reasons := unused_layout(function, decision):
         yield anchor, *reasons
