@@ -52,14 +52,14 @@ class Tensor:
 
     def price(self, kind: str, source: Place, wanted: Place) -> float:
         """Microseconds of a `kind` of boundary between two places; nothing where they do not differ in it."""
-        if not is_boundary(kind, source, wanted):
+        if kind == "crossing" and source.device != wanted.device:
             return 0.0
-        prices = {
-            "transform": self.transform_us,
-            "crossing": self.crossing_us,
-            "copy": self.copy_us,
-        }
-        return prices[kind][KINDS[kind](source), KINDS[kind](wanted)]
+        name = KINDS[kind]
+        pair = name(source), name(wanted)
+        if pair[0] == pair[1]:
+            return 0.0
+        prices: Mapping[tuple[str, str], float] = getattr(self, f"{kind}_us")
+        return prices[pair]
 
 
 def is_boundary(kind: str, source: Place, wanted: Place) -> bool:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layoutsel.cost.place import HOST, OUTSIDE, Place
+from layoutsel.cost.place import HOST, OUTSIDE, Place, memory_name
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
 from layoutsel.planning.calls import reads_of
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, source_places
 from layoutsel.planning.programme import Programme, Term
 from layoutsel.planning.resources import Resources
+from layoutsel.planning.symmetry import twins
 from tvm_passes.decision import SubgraphId
 
 _TOLERANCE = 1e-5
@@ -146,6 +147,8 @@ class _Division(Programme):
                     self._busy(part, least[memory], variable)
         for tensor in problem.tensors:
             self._tensor(tensor)
+        for group in twins(problem):
+            self._used_in_order([memory_name(device) for device in group])
         for (part, _), terms in self._work.items():
             self.row(
                 [(self._end[part[1]], 1.0), (self._ready[part[0]], -1.0), *_negative(terms)],
@@ -159,6 +162,30 @@ class _Division(Programme):
             id_: max(self._is_in[id_].items(), key=lambda place: float(values[place[1]]))[0]
             for id_ in self._least
         }
+
+    def _used_in_order(self, memories: Sequence[str]) -> None:
+        """Let no sub-graph compute in one of some interchangeable memories before any computes in the one before it.
+
+        Each plan has an equal one that keeps this. A variable tells if a memory was used so far.
+        """
+        used: dict[str, int | None] = dict.fromkeys(memories)
+        for id_ in self._least:
+            before = dict(used)
+            for earlier, memory in itertools.pairwise(memories):
+                if (variable := self._is_in[id_].get(memory)) is not None:
+                    last = before[earlier]
+                    terms = [(variable, 1.0), *([] if last is None else [(last, -1.0)])]
+                    self.row(terms, -np.inf, 0.0)
+            for memory in memories:
+                if (variable := self._is_in[id_].get(memory)) is not None:
+                    used[memory] = self._used(before[memory], variable)
+
+    def _used(self, before: int | None, variable: int) -> int:
+        """Add a variable that is no more than `before` and `variable` together."""
+        used = self.variables([0.0])
+        terms = [(used, 1.0), (variable, -1.0), *([] if before is None else [(before, -1.0)])]
+        self.row(terms, -np.inf, 0.0)
+        return used
 
     def _memories(self, memories: Iterable[str]) -> dict[str, int]:
         """Add one variable for each memory; exactly one of them is 1."""

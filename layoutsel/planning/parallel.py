@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from layoutsel.cost.place import memory_name
 from layoutsel.planning.calls import memories_of
 from layoutsel.planning.makespan import Schedule, Scheduler
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
+from layoutsel.planning.symmetry import twins
 from tvm_passes.decision import Decision, SubgraphId
 
 _LOG = logging.getLogger(__name__)
@@ -53,17 +55,23 @@ def solve_parallel(
 ) -> Parallel:
     """Search for decisions whose list schedule ends early, beginning with `first`.
 
-    Further starting plans prefer one memory, or the memories of the bound's programme. From the best of them, chains of
-    sub-graphs take the decisions of other starting plans while the makespan falls; then single sub-graphs take any
-    candidate. Simulated annealing with both kinds of moves follows, until the bound is reached.
+    Further starting plans prefer one memory, the memories of the bound's programme, or deal chains out to devices that are
+    alike. From the best of them, chains of sub-graphs take the decisions of other starting plans while the makespan
+    falls; then single sub-graphs take any candidate. Simulated annealing with both kinds of moves follows, until the
+    bound is reached.
     """
     start = time.monotonic()
     bound = relaxed(problem, time_limit_s=time_limit_s / 5)
     enough_us = bound.bound_us + _SAME_US
+    groups = [[memory_name(device) for device in group] for group in twins(problem)]
+    others = {memory for group in groups for memory in group[1:]}
     wanted: list[Mapping[SubgraphId, str]] = [
-        dict.fromkeys(problem.by_id, memory) for memory in memories_of(problem)
+        dict.fromkeys(problem.by_id, memory)
+        for memory in memories_of(problem)
+        if memory not in others
     ]
     wanted += [bound.memories] if bound.memories else []
+    wanted += [_dealt(problem, group) for group in groups]
     plans = [first, *_drawn(problem, wanted, start + time_limit_s)]
     scheduler = Scheduler(problem)
     starts = sorted((_Found(scheduler, plan) for plan in plans), key=lambda found: found.us)
@@ -115,6 +123,21 @@ def _drawn(
             return
         left_s = max(deadline - time.monotonic(), 0.1)
         yield solve(_kept_in(problem, memories), time_limit_s=left_s / 4).decisions
+
+
+def _dealt(problem: PlanningProblem, memories: Sequence[str]) -> dict[SubgraphId, str]:
+    """Deal the chains out to interchangeable memories, the longest first, each to the one with the least work."""
+    costs = {
+        node.id: min((o.cost_us for o in node.options if o.memory in memories), default=0.0)
+        for node in problem.nodes
+    }
+    loads = dict.fromkeys(memories, 0.0)
+    dealt: dict[SubgraphId, str] = {}
+    for chain in sorted(chains(problem), key=lambda chain: -sum(costs[id_] for id_ in chain)):
+        memory = min(loads, key=loads.__getitem__)
+        loads[memory] += sum(costs[id_] for id_ in chain)
+        dealt |= dict.fromkeys(chain, memory)
+    return dealt
 
 
 def _kept_in(problem: PlanningProblem, memories: Mapping[SubgraphId, str]) -> PlanningProblem:

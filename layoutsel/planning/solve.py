@@ -15,6 +15,7 @@ from layoutsel.planning.integer import solve_integer
 from layoutsel.planning.local_search import improve
 from layoutsel.planning.presolve import eliminate_dead_ends
 from layoutsel.planning.problem import PlanningProblem, ProblemError
+from layoutsel.planning.symmetry import without_twins
 from layoutsel.planning.tables import Tables, build_tables, restrict_tables, to_decisions
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -77,6 +78,7 @@ def solve(
     if solver not in SOLVERS:
         raise ProblemError(f"unknown solver {solver!r}; expected one of {', '.join(SOLVERS)}")
     started = time.monotonic()
+    problem = without_twins(problem)
     tables = build_tables(problem)
     try:
         answer = SOLVERS[solver](tables, started + time_limit_s)

@@ -139,7 +139,7 @@ def _tensor_table(
     is_output = len(uses) < len(tensor.uses)
     labels = _labels([place for wanted in places for place in wanted] + [OUTSIDE] * is_output)
     charge = np.array(
-        [[tensor.price(kind, source, place) for kind, place in labels] for source in sources]
+        [[tensor.price(kind, source, place) for kind, _, place in labels] for source in sources]
     ).reshape(len(sources), len(labels))
     always = np.zeros(len(sources))
     if is_output:
@@ -149,25 +149,30 @@ def _tensor_table(
     table = TensorTable(
         producer=-1 if tensor.producer is None else index[tensor.producer],
         charge=charge,
-        group=np.array([numbers[kind] for kind, _ in labels]),
+        group=np.array([numbers[kind] for kind, _, _ in labels]),
         consumers=tuple(index[use.consumer] for use in uses if use.consumer is not None),
         wants=tuple(np.array([_wants(place, labels) for place in wanted]) for wanted in places),
     )
     return table, always
 
 
-def _labels(wanted: Sequence[Place]) -> list[tuple[str, Place]]:
+_Label = tuple[str, str, Place]
+"""Kind of boundary, name of what it leads to, and a place of that name."""
+
+
+def _labels(wanted: Sequence[Place]) -> list[_Label]:
     """Each kind of boundary with one place for everything distinct in it that is wanted, in order."""
     return [
-        (kind, place)
+        (kind, name, place)
         for kind, of in KINDS.items()
-        for _, place in sorted({of(place): place for place in wanted}.items())
+        for name, place in sorted({of(place): place for place in wanted}.items())
     ]
 
 
-def _wants(place: Place, labels: Sequence[tuple[str, Place]]) -> np.ndarray:
+def _wants(place: Place, labels: Sequence[_Label]) -> np.ndarray:
     """(labels,) which of them `place` is like."""
-    return np.array([KINDS[kind](place) == KINDS[kind](other) for kind, other in labels])
+    names = {kind: of(place) for kind, of in KINDS.items()}
+    return np.array([names[kind] == name for kind, name, _ in labels])
 
 
 def _index(count: int, members: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -13,14 +13,16 @@ from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import DeviceId
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
 UNITS = ("cpu", "onednn")
 
 
 def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int = 1) -> Option:
+    """An option of a unit, which may be on another device than its first, such as ``cuda@1``."""
     return Option(
-        decision=Decision(unit=unit, layout=layout),
+        decision=Decision.parse(f"{unit}:{layout}"),
         cost_us=cost,
         in_layouts=(layout,) * inputs,
         out_layouts=(layout,) * outputs,
@@ -193,3 +195,36 @@ def dense_blocks(blocks: int, layers: int, *, flat: bool) -> list[list[int]]:
             concat = len(parents) - 1
         parents.append([concat])
     return parents
+
+
+def twinned(
+    problem: PlanningProblem, count: int, between_us: float | None = None
+) -> PlanningProblem:
+    """`problem` with `count` OpenCL devices like its one; copies between them take the host where no price is given."""
+    nodes = tuple(
+        replace(node, options=tuple(t for o in node.options for t in _twins(o, count)))
+        for node in problem.nodes
+    )
+
+    def copy_us(tensor: Tensor, source: str, destination: str) -> float:
+        ends = [end.partition("/")[0] for end in (source, destination)]
+        if ends[0] != ends[1]:
+            return tensor.copy_us[ends[0], ends[1]]
+        back = tensor.copy_us.get((ends[0], HOST), 5.0), tensor.copy_us.get((HOST, ends[1]), 5.0)
+        return sum(back) if between_us is None else between_us
+
+    priced = price_tensors(
+        problem.tensors,
+        nodes,
+        lambda tensor, *pair: tensor.transform_us[pair],
+        lambda tensor, *pair: tensor.crossing_us[pair],
+        copy_us,
+    )
+    return replace(problem, nodes=nodes, tensors=priced)
+
+
+def _twins(one: Option, count: int) -> list[Option]:
+    if one.decision.unit != "opencl":
+        return [one]
+    devices = (DeviceId("", "opencl", index) for index in range(count))
+    return [replace(one, decision=one.decision.on(device)) for device in devices]
