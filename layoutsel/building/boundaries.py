@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from types import MappingProxyType
 from typing import Any
 
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import BoundaryTensor
+from layoutsel.cost.alike import pair_alike
 from layoutsel.cost.measured import PricingProgress, Request
 from layoutsel.cost.store import Store
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.outcome import Outcome, Timing
 from layoutsel.device.worker import Reply, Worker
 from tvm_passes.backends import BACKENDS
-from tvm_passes.decision import Decision
-from tvm_passes.devices import HOST
+from tvm_passes.decision import Decision, parse_placed_unit, placed_unit
+from tvm_passes.devices import HOST, DeviceId
 from tvm_passes.layout import BF16, PLAIN, order_of, storage_of, tensor_layout
 
 HOST_UNIT = "cpu"
 """Whose copies stand for those of all units that compute in the host's memory."""
+NO_DEVICES: Mapping[DeviceId, DeviceId] = MappingProxyType({})
+"""Devices that are alike where there are none."""
 SIZES = 6
 """Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""
 
@@ -34,7 +38,7 @@ class BoundaryProbe:
     destination: str
     tensor: BoundaryTensor
     unit: str
-    """Who transforms, or to whom it is handed."""
+    """Placed unit that transforms, or that it is handed to."""
 
     @property
     def label(self) -> str:
@@ -56,31 +60,38 @@ class BoundaryProbe:
 
 
 def boundaries_of(
-    tensors: Sequence[Tensor], layouts: Sequence[str], units: Sequence[str]
+    tensors: Sequence[Tensor],
+    layouts: Sequence[str],
+    placed_units: Sequence[str],
+    alike: Mapping[DeviceId, DeviceId] = NO_DEVICES,
 ) -> list[BoundaryProbe]:
-    """Transforms between `layouts` for a few of `tensors`, crossings between `units`.
+    """Transforms between `layouts` for a few of `tensors`, crossings between units and copies between their devices.
 
-    Transforms from and to other storages are those for the pairs that `tensors`, priced, have prices of.
+    Transforms from and to other storages are those for the pairs that `tensors`, priced, have prices of. Of devices that
+    are `alike`, see :func:`~layoutsel.cost.alike.first_alike`, one pair is measured.
     """
+    units = tuple(dict.fromkeys(parse_placed_unit(unit)[0] for unit in placed_units))
     return [
         *_transforms(tensors, layouts, units),
         *_conversions(tensors, units),
         *_crossings(tensors, units),
-        *_copies(tensors, units),
+        *_copies(tensors, placed_units, alike),
     ]
 
 
 def measure_boundaries(
     tensors: Sequence[Tensor],
     layouts: Sequence[str],
-    units: Sequence[str],
+    placed_units: Sequence[str],
     store: Store,
     worker: Worker,
     threads: int,
     on_progress: Callable[[PricingProgress], None] | None = None,
+    *,
+    alike: Mapping[DeviceId, DeviceId] = NO_DEVICES,
 ) -> None:
     """Measure what `store` lacks of :func:`boundaries_of`; what cannot be measured is left to the estimate."""
-    wanted = boundaries_of(tensors, layouts, units)
+    wanted = boundaries_of(tensors, layouts, placed_units, alike)
     _measure_missing(wanted, store, worker, threads, on_progress)
 
 
@@ -98,14 +109,16 @@ def measure_conversions(
 
 def measure_copies(
     tensors: Sequence[Tensor],
-    units: Sequence[str],
+    placed_units: Sequence[str],
     store: Store,
     worker: Worker,
     threads: int,
     on_progress: Callable[[PricingProgress], None] | None = None,
+    *,
+    alike: Mapping[DeviceId, DeviceId] = NO_DEVICES,
 ) -> None:
-    """Measure what `store` lacks of the copies between the memories of `units`."""
-    _measure_missing(_copies(tensors, units), store, worker, threads, on_progress)
+    """Measure what `store` lacks of the copies between the memories of `placed_units`."""
+    _measure_missing(_copies(tensors, placed_units, alike), store, worker, threads, on_progress)
 
 
 def _measure_missing(
@@ -119,9 +132,9 @@ def _measure_missing(
     for done, boundary in enumerate(missing, start=1):
         outcome = _measure(boundary, store, worker, threads)
         if on_progress is not None:
-            request = Request(
-                key=boundary.kind, decision=Decision(unit=boundary.unit), label=boundary.label
-            )
+            unit, device = parse_placed_unit(boundary.unit)
+            decision = Decision(unit=unit).on(device)
+            request = Request(key=boundary.kind, decision=decision, label=boundary.label)
             on_progress(
                 PricingProgress(done=done, total=len(missing), request=request, outcome=outcome)
             )
@@ -180,11 +193,17 @@ def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boun
             yield from _at_extremes(tensors, source, destination)
 
 
-def _copies(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:
+def _copies(
+    tensors: Sequence[Tensor], placed_units: Sequence[str], alike: Mapping[DeviceId, DeviceId]
+) -> Iterator[BoundaryProbe]:
     """Between memories, one unit of each: the price grows with the size."""
-    memories = {BACKENDS[unit].device: unit for unit in reversed((HOST_UNIT, *units))}
-    for source, destination in permutations(reversed(memories.values()), 2):
-        yield from _at_extremes(tensors, source, destination)
+    found = [parse_placed_unit(unit) for unit in (HOST_UNIT, *placed_units)]
+    unit_of = {device.kind: unit for unit, device in reversed(found)}
+    devices = dict.fromkeys(device for _, device in found)
+    pairs = dict.fromkeys(pair_alike(*pair, alike) for pair in permutations(devices, 2))
+    for pair in pairs:
+        ends = (placed_unit(unit_of[one.kind], one.node, one.index) for one in pair)
+        yield from _at_extremes(tensors, *ends)
 
 
 def _at_extremes(

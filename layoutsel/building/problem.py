@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import relax
@@ -13,6 +13,7 @@ from layoutsel.planning.prices import PriceBoundaries, price_all
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.units.base import Admits, Unit
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import Decline
 from tvm_passes.ports import port_layouts
 
@@ -47,16 +48,17 @@ def gather_candidates(
     graph: Graph,
     functions: Functions,
     units: Mapping[str, Unit],
+    devices: Mapping[str, Sequence[Sequence[DeviceId]]],
     admits: Admits = lambda _subgraph, _decision: True,
 ) -> dict[SubgraphId, Candidates]:
-    """What every unit offers for every sub-graph, of what `admits` lets pass."""
+    """What every unit offers for every sub-graph, of what `admits` lets pass, on groups of its `devices` that are alike."""
     gathered = {}
     for subgraph in graph.subgraphs:
         function = functions[subgraph.id]
         answers = [
             answer
             for unit in units.values()
-            for answer in unit.candidates(subgraph, function, admits)
+            for answer in unit.candidates(subgraph, function, admits, devices[unit.name])
         ]
         decisions = tuple(answer for answer in answers if isinstance(answer, Decision))
         works = decisions if subgraph.flops else ()

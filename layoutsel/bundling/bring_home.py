@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from layoutsel.cost.store import Context, Store, default_path
 from layoutsel.device import results as results_of
 from layoutsel.device.results import DeployedResult, Results
 from tvm_passes.backends import BACKENDS
-from tvm_passes.devices import HOST
+from tvm_passes.decision import parse_placed_unit, placed_unit
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
@@ -102,8 +104,11 @@ def _kept(found: Results, path: Path) -> Path:
 
 
 def _context(found: Results, profile: MachineProfile) -> Context:
-    """Context of the store for the machine with all its devices."""
-    identities = {f"{kind}:{DEVICE}": device.name for kind, device in profile.devices.items()}
+    """The machine with all its devices."""
+    identities = {
+        f"{_placed(DeviceId.named(name))}:{DEVICE}": device.name
+        for name, device in profile.devices.items()
+    }
     return Context(
         machine=found.machine.described.fingerprint,
         versions={**found.versions, **identities},
@@ -112,15 +117,15 @@ def _context(found: Results, profile: MachineProfile) -> Context:
 
 
 def _keep(found: Results, profile: MachineProfile, store: Store) -> None:
-    """Store the measurements of units on the host and on the machine's devices."""
-    devices = tuple(profile.devices)
+    """Keep what units on the host and on the machine's devices took."""
+    devices = {HOST_DEVICE, *map(DeviceId.named, profile.devices)}
     described = documents.to_json(profile)
     store.describe_machine({**described.pop("machine"), **described})
     for work in found.workloads:
         store.describe(work)
     kernels = {work.key: kernel_of(work) for work in found.workloads}
     for one in found.candidates:
-        if _runs(devices, one.decision.unit):
+        if _runs(devices, one.decision.placed_unit):
             store.put(one.key, one.decision, one.outcome, kernels.get(one.key, ""))
     for other in found.boundaries:
         ends = (other.source, other.destination) if other.kind == "crossing" else ()
@@ -130,5 +135,11 @@ def _keep(found: Results, profile: MachineProfile, store: Store) -> None:
             )
 
 
-def _runs(devices: tuple[str, ...], *units: str) -> bool:
-    return all(unit in BACKENDS and BACKENDS[unit].device in (HOST, *devices) for unit in units)
+def _runs(devices: Collection[DeviceId], *placed_units: str) -> bool:
+    parsed = map(parse_placed_unit, placed_units)
+    return all(unit in BACKENDS and device in devices for unit, device in parsed)
+
+
+def _placed(device: DeviceId) -> str:
+    """A device as scopes name it, by the unit of its kind."""
+    return placed_unit(device.kind, device.node, device.index)

@@ -75,8 +75,8 @@ def _candidates(offers: Offers) -> Iterator[Request]:
     for subgraph in offers.session.graph.subgraphs:
         for decision in offers.candidates[subgraph.id].decisions:
             request = request_for(offers, subgraph, decision)
-            if (request.key, decision) not in seen:
-                seen.add((request.key, decision))
+            if (request.key, request.decision) not in seen:
+                seen.add((request.key, request.decision))
                 yield request
 
 
@@ -87,7 +87,9 @@ def _boundaries(offers: Offers) -> list[boundaries.BoundaryProbe]:
         for decision in candidates.decisions
         if decision.precision in OWN
     }
-    return boundaries.boundaries_of(_tensors(offers), sorted(layouts), tuple(offers.session.units))
+    return boundaries.boundaries_of(
+        _tensors(offers), sorted(layouts), offers.session.placed_units, offers.session.alike
+    )
 
 
 def _tensors(offers: Offers) -> Sequence[Tensor]:

@@ -52,7 +52,7 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
         session,
         reference=reference,
         deployed=_write_sample(making, reference_of(session), results),
-        units={decision.unit for decision in plan.decisions.values()},
+        placed_units={decision.placed_unit for decision in plan.decisions.values()},
     )
     write_archive(making.folder, manifest, path)
     return manifest

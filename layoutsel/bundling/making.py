@@ -25,6 +25,7 @@ from layoutsel.device.manifest import (
 )
 from layoutsel.device.outcome import Failure
 from tvm_passes.cpu import host_target
+from tvm_passes.decision import parse_placed_unit
 from tvm_passes.errors import LayoutselError
 from tvm_passes.gpu.target import device_target
 
@@ -92,15 +93,17 @@ def manifest_of(
     unbuilt: tuple[Unbuilt, ...] = (),
     workloads: Iterable[Workload] = (),
     deployed: Deployed | None = None,
-    units: Collection[str] | None = None,
+    placed_units: Collection[str] | None = None,
 ) -> Manifest:
-    """Make a manifest with the requirements of `units`; all units of the session if None."""
-    used = [session.units[unit].backend for unit in units or session.units]
-    devices = sorted({b.device for b in used if b.name in session.devices})
+    """A manifest, with what the machine of `session` needs for `placed_units`, all of its own by default."""
+    used = [parse_placed_unit(unit) for unit in placed_units or session.placed_units]
+    devices = sorted({device for _, device in used if not device.is_host})
     with session.generating():
         host = host_target()
         targets = {str(host.kind.name): str(host)}
-        targets |= {kind: str(device_target(kind)) for kind in devices}
+        targets |= {
+            one.target_name: str(device_target(one.target_kind, index=one.index)) for one in devices
+        }
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=session.model.name,
@@ -109,8 +112,8 @@ def manifest_of(
         requires=Requirements(
             architecture=architecture(host),
             features=features(host),
-            units=tuple(sorted(backend.name for backend in used)),
-            devices=tuple(devices),
+            units=tuple(sorted({unit for unit, _ in used})),
+            devices=tuple(device.target_name for device in devices),
             threads=session.threads,
             versions=all_versions(),
         ),

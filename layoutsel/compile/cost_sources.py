@@ -16,7 +16,7 @@ from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from layoutsel.device.machine import this_machine
 from tvm_passes.decision import placed_unit
-from tvm_passes.devices import DeviceId, kind_of_unit
+from tvm_passes.devices import DeviceId
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,8 @@ class CostSources:
 
     def _peaks(self, device: DeviceId) -> DevicePeaks:
         """Peaks of a device, as measured on the first one that is alike."""
-        units = self.session.devices
-        unit = next(unit for unit in units if kind_of_unit(unit) == device.kind)
         measured = self.session.alike[device]
-        where = placed_unit(unit, measured.node, measured.index)
+        where = placed_unit(self.session.unit_of(device), measured.node, measured.index)
         return device_peaks(where, self.session.identities[measured])
 
     @cached_property

@@ -73,7 +73,8 @@ def _describe(offers: Offers, store: Store) -> None:
 
 
 def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Request:
-    """What a worker is asked to measure a candidate."""
+    """What a worker is asked to measure a candidate, on the first device that is alike."""
+    decision = offers.measured_as(decision)
     payload = {
         "kind": "subgraph",
         "function": tvm.ir.save_json(offers.session.functions[subgraph.id]),
@@ -107,11 +108,12 @@ def measure_all(offers: Offers, model: MeasuredCost) -> None:
         measure_boundaries(
             priced_by(offers, model).tensors,
             layouts,
-            tuple(offers.session.units),
+            offers.session.placed_units,
             model.store,
             worker,
             offers.session.threads,
             offers.session.options.progress,
+            alike=offers.session.alike,
         )
 
 
@@ -120,11 +122,12 @@ def measure_copies(offers: Offers, model: MeasuredCost) -> None:
     with worker_of(offers.session) as worker:
         boundaries.measure_copies(
             offers.session.graph.tensors,
-            tuple(offers.session.units),
+            offers.session.placed_units,
             model.store,
             worker,
             offers.session.threads,
             offers.session.options.progress,
+            alike=offers.session.alike,
         )
 
 
@@ -161,7 +164,7 @@ def measure_worthwhile(
                 )
             return answers
 
-        refined = refine(problem, keys, measure)
+        refined = refine(problem, keys, measure, stand_in=offers.measured_as)
     logger.info(
         "hybrid: measured %d candidates; %s",
         refined.measured,

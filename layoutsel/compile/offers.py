@@ -44,7 +44,10 @@ class Offers:
         """Ask the units of `session` about every sub-graph."""
         admits = partial(_admits, session, sensitive_subgraphs(session.graph))
         with session.generating():
-            candidates = gather_candidates(session.graph, session.functions, session.units, admits)
+            devices = {unit: session.offered_devices(unit) for unit in session.units}
+            candidates = gather_candidates(
+                session.graph, session.functions, session.units, devices, admits
+            )
             return cls(
                 session=session,
                 candidates=candidates,
@@ -53,6 +56,11 @@ class Offers:
                 in_place=InPlaceConcats.read(session.graph, session.functions),
                 costs=CostSources(session),
             )
+
+    def measured_as(self, decision: Decision) -> Decision:
+        """The same decision on the first device that is alike, whose measurements hold for both."""
+        device = decision.device
+        return decision.on(self.session.alike.get(device, device))
 
     def asked(self, subgraph: Subgraph, decision: Decision) -> Workload:
         """Workload of a candidate; a tuning record is part of its key."""

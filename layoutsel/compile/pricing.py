@@ -13,6 +13,7 @@ from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.precision import relative_bytes
 from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible, Workload
+from layoutsel.cost.alike import pair_alike
 from layoutsel.cost.graph import Subgraph
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import BoundaryQuestion, Question
@@ -21,7 +22,6 @@ from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
-from tvm_passes.devices import DeviceId, kind_of_unit
 from tvm_passes.errors import Decline
 from tvm_passes.tuned import recorded_us
 
@@ -75,8 +75,11 @@ class Pricing:
         return self.candidates([(subgraph, decision)])[0]
 
     def candidates(self, offered: Sequence[Candidate]) -> list[Priced | Decline]:
-        """Prices in the order of `offered`; equal candidates are asked about once."""
-        asked = [Question(self.offers.asked(s, decision), decision) for s, decision in offered]
+        """Prices in the order of `offered`; equal candidates are asked about once, so are those on devices that are alike."""
+        stand_ins = [
+            (subgraph, self.offers.measured_as(decision)) for subgraph, decision in offered
+        ]
+        asked = [Question(self.offers.asked(s, decision), decision) for s, decision in stand_ins]
         keys = [(question.workload.key, question.decision) for question in asked]
         distinct = dict(zip(keys, asked, strict=True))
         scores = dict(
@@ -90,18 +93,18 @@ class Pricing:
                 zip(distinct, self.model.subgraphs(list(distinct.values())), strict=True)
             )
         return [
-            self._priced(subgraph, question, answers[key], scores[key])
-            for (subgraph, _), question, key in zip(offered, asked, keys, strict=True)
+            self._priced(candidate, question, answers[key], scores[key])
+            for candidate, question, key in zip(offered, asked, keys, strict=True)
         ]
 
     def _priced(
         self,
-        subgraph: Subgraph,
+        candidate: Candidate,
         question: Question,
         answer: Cost | Infeasible,
         score: Cost | Infeasible,
     ) -> Priced | Decline:
-        work, decision = question.workload, question.decision
+        subgraph, decision = candidate
         if self.cost != "roofline":
             answer = self._tuned(subgraph, question, answer)
         if isinstance(answer, Infeasible):
@@ -115,7 +118,7 @@ class Pricing:
         assert isinstance(score, Cost)  # a roofline refuses nothing
         copied = self.offers.in_place.copied(subgraph, decision)
         return Priced(
-            us=answer.us * copied + fetching_us(work, decision),
+            us=answer.us * copied + fetching_us(question.workload, question.decision),
             spread_us=answer.spread_us * copied,
             source=answer.source,
             score_us=score.us,
@@ -170,17 +173,13 @@ class Pricing:
     def _copy(self, boundary: UnpricedBoundary) -> BoundaryQuestion:
         """Ask for a copy from one memory to another; only bytes matter, so f32's measurements stand for all types."""
         spec = replace(tensor_spec(boundary.tensor), dtype="float32")
+        session = self.offers.session
+        devices = pair_alike(boundary.source.device, boundary.destination.device, session.alike)
         source, destination = (
-            Place(unit=self._copying(place.device), device=place.device)
-            for place in (boundary.source, boundary.destination)
+            Place(unit=HOST_UNIT if one.is_host else session.unit_of(one), device=one)
+            for one in devices
         )
         return BoundaryQuestion(spec, source, destination)
-
-    def _copying(self, device: DeviceId) -> str:
-        """The unit whose copies stand for those of all units on a device."""
-        if device.is_host:
-            return HOST_UNIT
-        return next(name for name in self.offers.session.units if kind_of_unit(name) == device.kind)
 
     def _joining_us(self, boundary: UnpricedBoundary) -> float:
         """Extra copy of a part of a concatenation in place that changes hands: a unit cannot write into the whole."""

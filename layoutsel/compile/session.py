@@ -32,6 +32,8 @@ from layoutsel.device.threads import available_threads
 from layoutsel.device.worker import Worker
 from layoutsel.model import ImportedModel
 from layoutsel.model.graph import read_graph
+from layoutsel.planning.objectives import objective_of
+from layoutsel.planning.pins import Pin
 from layoutsel.references.calibration_inputs import read_calibration
 from layoutsel.references.stored_model import StoredModel
 from layoutsel.tuning.database import tuning_records
@@ -208,6 +210,35 @@ class Session:
             return (HOST_DEVICE,)
         kind = kind_of_unit(unit)
         return tuple(sorted(device for device in self.identities if device.kind == kind))
+
+    def offered_devices(self, unit: str) -> tuple[tuple[DeviceId, ...], ...]:
+        """Devices that candidates of a unit are for, in groups that are alike.
+
+        Of a group the first device alone, unless work on several may overlap, or a pin names another one.
+        """
+        overlaps = objective_of(self.objective).overlaps
+        pinned = {Pin.parse(pin).device for pin in self.options.pins}
+        groups: dict[DeviceId, list[DeviceId]] = {}
+        for device in self.devices_of(unit):
+            group = groups.setdefault(self.alike.get(device, device), [])
+            if overlaps or not group or (device.node, device.index) in pinned:
+                group.append(device)
+        return tuple(map(tuple, groups.values()))
+
+    @property
+    def placed_units(self) -> tuple[str, ...]:
+        """The units, and again on each further device that candidates are for, as decisions write them."""
+        further = (
+            placed_unit(unit, device.node, device.index)
+            for unit in self.devices
+            for group in self.offered_devices(unit)
+            for device in group
+        )
+        return tuple(dict.fromkeys((*self.units, *further)))
+
+    def unit_of(self, device: DeviceId) -> str:
+        """The unit whose copies stand for those of all units on a device with a memory of its own."""
+        return next(unit for unit in self.devices if kind_of_unit(unit) == device.kind)
 
     @cached_property
     def identities(self) -> Mapping[DeviceId, str]:

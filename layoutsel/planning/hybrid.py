@@ -50,6 +50,7 @@ def refine(
     key_of: Mapping[SubgraphId, str],
     measure: Measure,
     *,
+    stand_in: Callable[[Decision], Decision] = lambda decision: decision,
     time_limit_s: float = 5.0,
 ) -> Refined:
     """Measure candidates of `problem` until its best plan is stable, or `measure` answers no more.
@@ -65,13 +66,15 @@ def refine(
         Equal for sub-graphs that are measured as one.
     measure
         Asked for at most :data:`BATCH` candidates at a time, one for all sub-graphs of a key.
+    stand_in
+        Equal for decisions that are measured as one, such as those on devices that are alike.
     """
     measured = 0
     while True:
         free = unlimited(problem)
         solution = answer(free, time_limit_s=time_limit_s).solution
         found = value_of_information(free, solution.decisions)
-        wanted = _most_worthwhile(found, key_of)
+        wanted = _most_worthwhile(found, key_of, stand_in)
         value = objective_of(free.objective).assess(free, solution.decisions).value
         stable = found.loss <= STABLE * abs(value) or not wanted
         answers = {} if stable else measure(wanted)
@@ -84,8 +87,10 @@ def refine(
                 stable=stable,
             )
         measured += len(answers)
-        known = {(key_of[id_], decision): option for (id_, decision), option in answers.items()}
-        problem = reprice(problem, partial(_known, known, key_of))
+        known = {
+            (key_of[id_], stand_in(decision)): option for (id_, decision), option in answers.items()
+        }
+        problem = reprice(problem, partial(_known, known, key_of, stand_in))
 
 
 def is_guess(option: Option) -> bool:
@@ -190,11 +195,15 @@ def _node_without(
     return replace(node, options=kept, declines=(*node.declines, *declines))
 
 
-def _most_worthwhile(found: InformationValue, key_of: Mapping[SubgraphId, str]) -> list[Candidate]:
+def _most_worthwhile(
+    found: InformationValue,
+    key_of: Mapping[SubgraphId, str],
+    stand_in: Callable[[Decision], Decision],
+) -> list[Candidate]:
     worth: dict[tuple[str, object], float] = {}
     first: dict[tuple[str, object], Candidate] = {}
     for candidate, gain in found.worth.items():
-        key = (key_of[candidate[0]], candidate[1])
+        key = (key_of[candidate[0]], stand_in(candidate[1]))
         worth[key] = worth.get(key, 0.0) + gain
         first.setdefault(key, candidate)
     ranked = sorted(worth, key=lambda key: (-worth[key], str(key)))
@@ -204,10 +213,11 @@ def _most_worthwhile(found: InformationValue, key_of: Mapping[SubgraphId, str]) 
 def _known(
     known: Mapping[tuple[str, Decision], Option | None],
     key_of: Mapping[SubgraphId, str],
+    stand_in: Callable[[Decision], Decision],
     node: PricedSubgraph,
     option: Option,
 ) -> Option | None:
-    key = (key_of[node.id], option.decision)
+    key = (key_of[node.id], stand_in(option.decision))
     if key not in known:
         return option
     answer = known[key]

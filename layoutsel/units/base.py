@@ -76,15 +76,23 @@ class Unit:
         return self.backend.absent()
 
     def candidates(
-        self, subgraph: Subgraph, function: relax.Function, admits: Admits
+        self,
+        subgraph: Subgraph,
+        function: relax.Function,
+        admits: Admits,
+        devices: Sequence[Sequence[DeviceId]],
     ) -> Iterator[Decision | Decline]:
-        """Each decision it offers that `admits` lets pass, or why that one is not possible."""
+        """Yield each decision that it offers and `admits` lets pass, or why that one is not possible.
+
+        `devices` are groups of devices that are alike: one answer holds for all of a group.
+        """
         for decision in self.offers(subgraph):
             answer = admits(subgraph, decision)
-            if answer is True:
-                yield self.backend.supports(function, decision) or decision
-            elif isinstance(answer, Decline):
+            if isinstance(answer, Decline):
                 yield answer
+            for group in devices if answer is True else ():
+                decline = self.backend.supports(function, decision.on(group[0]))
+                yield from (decline,) if decline else map(decision.on, group)
 
 
 _OWN = ("cpu", "onednn", "amx", "cuda", "opencl")

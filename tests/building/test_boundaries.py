@@ -1,5 +1,6 @@
 """Which transforms are measured: f32's layouts at a few sizes, storages only where a tensor has them at both ends."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from layoutsel.building.boundaries import (
 from layoutsel.cost.store import Context, Store
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.worker import Reply
+from tvm_passes.devices import DeviceId
 
 CONTEXT = Context(machine="m", versions={}, threads=1)
 
@@ -85,3 +87,32 @@ def test_copies_are_measured_once_for_each_memory(store):
     measure_boundaries([tensor(8)], [], ("onednn", "opencl", "cpu"), store, worker, 1)
     more = [(p["source"], p["destination"]) for p in worker.payloads[4:]]
     assert set(more) == {("onednn", "cpu"), ("cpu", "onednn")}
+
+
+OPENCL = tuple(DeviceId("", "opencl", index) for index in range(3))
+
+
+def copied(worker):
+    """Ends of the copies that were measured, each once though at two sizes."""
+    found = [(p["source"], p["destination"]) for p in worker.payloads]
+    assert all(found.count(pair) == 2 for pair in found)
+    return set(found)
+
+
+def test_every_device_s_copies_are_measured(store):
+    worker = Asked()
+    measure_copies([tensor(8)], ("cpu", "opencl", "opencl@1"), store, worker, 1)
+    units = ("cpu", "opencl", "opencl@1")
+    assert copied(worker) == set(itertools.permutations(units, 2))
+
+
+def test_one_pair_stands_for_devices_that_are_alike(store):
+    worker = Asked()
+    units = ("cpu", "opencl", "opencl@2")
+    alike = dict.fromkeys(OPENCL, OPENCL[0])
+    measure_copies([tensor(8)], units, store, worker, 1, alike=alike)
+    pairs = {("cpu", "opencl"), ("opencl", "cpu"), ("opencl", "opencl@1")}
+    assert copied(worker) == pairs
+    again = Asked()
+    measure_copies([tensor(8)], units, store, again, 1, alike=alike)
+    assert not again.payloads

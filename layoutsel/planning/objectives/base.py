@@ -130,6 +130,8 @@ class Objective:
 
     None for the plan with single decisions changed.
     """
+    overlaps: bool = False
+    """True if work on different devices may overlap, so that a second device like another one is of use."""
     is_additive: bool = False
     """True if a cost that is lower by some amount always lowers the value by that amount."""
 

@@ -75,4 +75,5 @@ OBJECTIVE = Objective(
     time_limit_s=40.0,
     measured=time_of_runs,
     others=_others,
+    overlaps=True,
 )
