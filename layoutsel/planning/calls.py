@@ -63,6 +63,10 @@ class Call:
             one.resources.blocks_caller for one in self.brings if one not in done
         )
 
+    def is_copied_to_device(self, done: Collection[BoundaryStep]) -> bool:
+        """True if any step that is left to do is a copy to a device."""
+        return any(one.to_device for one in self.brings if one not in done)
+
 
 class Calls:
     """Makes the calls of many plans of one problem; calls that plans have in common are made once."""

@@ -5,16 +5,18 @@ occupies and for how long. So an order of calls is a schedule: each step starts 
 resources are free and its inputs are there; the boundaries of a sub-graph's inputs come directly before its call.
 :func:`schedule` finds an order by list scheduling. Of the calls whose inputs are there, those that leave the caller free
 come first; then the one that can start first; then the one with the longest path to the end (Graham, "Bounds on
-multiprocessing timing anomalies", 1969; HEFT's ranks, Topcuoglu et al., 2002).
+multiprocessing timing anomalies", 1969; HEFT's ranks, Topcuoglu et al., 2002). The shortest of several such schedules
+counts, which differ in the calls that come before all others; see :data:`_FIRST`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from layoutsel.planning.calls import BoundaryStep, Call, Calls
+from layoutsel.cost.place import HOST
+from layoutsel.planning.calls import BoundaryStep, Call, Calls, memories_of
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.resources import Resources
 from tvm_passes.decision import Decision, SubgraphId
@@ -105,7 +107,7 @@ class _Clock:
 
 
 def schedule(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
-    """Make the shorter of two list schedules: devices first get all inputs they can, or calls come as they can start."""
+    """Make the shortest of the list schedules that :data:`_FIRST` names."""
     return Scheduler(problem).schedule(decisions)
 
 
@@ -114,15 +116,29 @@ class Scheduler:
 
     def __init__(self, problem: PlanningProblem) -> None:
         self._calls = Calls(problem)
+        devices = [memory for memory in memories_of(problem) if memory != HOST]
+        # One device needs no copies from others, and descents make schedules by the thousand.
+        self._first = tuple(_FIRST.values())[: 3 if len(devices) > 1 else 2]
 
     def schedule(self, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
         """Make a schedule in the same way as :func:`schedule`."""
         calls = self._calls.of(decisions)
-        found = [_listed(calls, devices_first=choice) for choice in (True, False)]
+        found = [_listed(calls, first) for first in self._first]
         return min(found, key=lambda one: one.makespan_us)
 
 
-def _listed(all_calls: Sequence[Call], *, devices_first: bool) -> Schedule:
+_First = Callable[[Call, _Clock], bool]
+_FIRST: Mapping[str, _First] = {
+    "devices get all inputs that they can": lambda call, _: not call.resources.blocks_caller,
+    "calls come as they can start": lambda *_: True,
+    "copies to devices begin, before their sources get more work": lambda call, clock: (
+        call.is_copied_to_device(clock.done)
+    ),
+}
+"""True for the calls that come before all others, by what that means."""
+
+
+def _listed(all_calls: Sequence[Call], first: _First) -> Schedule:
     """Schedule `all_calls`, of which the last hands over the model's results."""
     *calls, results = all_calls
     ranks = _ranks(all_calls)
@@ -136,7 +152,7 @@ def _listed(all_calls: Sequence[Call], *, devices_first: bool) -> Schedule:
 
     def urgency(call: Call) -> tuple[bool, bool, float, float]:
         return (
-            devices_first and call.resources.blocks_caller,
+            not first(call, clock),
             call.blocks_caller(clock.done),
             clock.free_us(call.first(clock.done)),
             -ranks[call.id],

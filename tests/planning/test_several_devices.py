@@ -290,3 +290,28 @@ def test_a_faster_link_is_never_worse(latency_us, gbps, faster, nbytes):
         solve(chain_over(Links.of((*HOST_LINKS, one)), nbytes)).cost_us for one in (better, link)
     ]
     assert costs[0] <= costs[1] + SLACK_US
+
+
+def test_a_copy_to_another_device_begins_before_its_source_gets_more_work():
+    """A device does what it was given in order: a copy that comes later waits for all of it."""
+    problem = branches([3, 2], copy_us=10.0)
+    first = problem.by_id[SubgraphId("s1")].options[1]
+    stem = replace(first, in_layouts=("NCHW",))
+    nodes = tuple(
+        replace(node, options=(*node.options, stem)) if node.id == "s0" else node
+        for node in problem.nodes
+    )
+    tensors = price_tensors(problem.tensors, nodes, lambda *_: 0.0, lambda *_: 0.0, lambda *_: 10.0)
+    problem = replace(problem, nodes=nodes, tensors=tensors)
+    units = {"s0": "cuda", "s6": "cpu", **dict.fromkeys(("s4", "s5"), "cuda@1")}
+    plan = {
+        node.id: next(
+            o.decision for o in node.options if o.decision.placed_unit == units.get(node.id, "cuda")
+        )
+        for node in problem.nodes
+    }
+    found = schedule(problem, plan)
+    spans = {span.name: span for span in found.spans}
+    assert spans["s4"].start_us < spans["s1"].end_us
+    # In and out of the devices, the stem and three of a branch; its copy delays the branch.
+    assert found.makespan_us == pytest.approx(10 + 100 + 10 + 300 + 10 + 1, abs=11)
