@@ -121,7 +121,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     cost_model
         Folder of a learned cost model (``layoutsel train``); the package's own if None.
     pins
-        Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"s7=cpu"``.
+        Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"conv2d_3f2a9c=cpu"``.
     cache
         File of measurements; a file in the user's cache folder if None.
     verify

@@ -284,14 +284,15 @@ class _Partitioning(MainRewriter):
 @tvm.transform.module_pass(opt_level=0, name="PartitionSubgraphs")
 @dataclass(frozen=True)
 class PartitionSubgraphs(ModulePass):
-    """Turn `main` into calls of sub-graph functions with stable ids ``s0``, ``s1`` and so on.
+    """Turn `main` into calls of sub-graph functions, numbered ``s0``, ``s1`` and so on.
 
     ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``. A sub-graph holds the quantisation of its result, and dequantises its
     operands itself.
 
     *Requires* a `main` without control flow, with static shapes. *Ensures* that every operator call of `main` is in exactly
     one sub-graph, except a dequantisation, which is in every sub-graph that reads it. Sub-graphs are convex and have one
-    result. A partitioned module stays unchanged.
+    result. A partitioned module stays unchanged. :class:`tvm_passes.name_subgraphs.NameSubgraphs` gives
+    ids that do not depend on positions.
     """
 
     max_operators: int = MAX_OPERATORS

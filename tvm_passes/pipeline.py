@@ -16,6 +16,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
 from tvm_passes.errors import whole_errors
 from tvm_passes.merge_partitions import MergePartitions
+from tvm_passes.name_subgraphs import NameSubgraphs
 from tvm_passes.normalize import normalize
 from tvm_passes.order_subgraphs import OrderSubgraphs
 from tvm_passes.partition import PartitionSubgraphs
@@ -164,12 +165,15 @@ def layoutsel_pipeline(
     Parameters
     ----------
     decisions
-        One for each id that ``PartitionSubgraphs`` assigns; None for :func:`default_decisions`.
+        One for each sub-graph, by the id that ``NameSubgraphs`` or ``PartitionSubgraphs`` assigns;
+        None for :func:`default_decisions`.
     """
 
     @tvm.transform.module_pass(opt_level=0, name="layoutsel")
     def pipeline(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         module = PartitionSubgraphs()(CancelTransforms()(normalize(module)))
+        if decisions is None or not decisions.keys() <= functions_of(module).keys():
+            module = NameSubgraphs()(module)
         chosen = default_decisions(module) if decisions is None else decisions
         module = lower(module, chosen, tvm.target.Target.current() or host_target())
         with build_context(module):

@@ -197,8 +197,8 @@ def check_decisions(
         )
     for subgraph in decisions.keys() - functions.keys():
         raise IllegalDecision(
-            f"a decision names sub-graph {subgraph}, which the model does not have: "
-            f"it has s0 to s{len(functions) - 1}"
+            f"a decision names sub-graph {subgraph}, which the model does not have: it has "
+            f"{len(functions)} sub-graphs, such as {', '.join(list(functions)[:3])}"
         )
     for subgraph, decision in decisions.items():
         for part, known in (("layout", LAYOUTS), ("precision", PRECISIONS)):

@@ -18,7 +18,7 @@ def entry_name(stage: str) -> str:
 
 def check_stages(stages: Stages, subgraphs: Iterable[SubgraphId]) -> None:
     """Refuse stages that do not hold each of `subgraphs` once; raises :class:`IllegalDecision`."""
-    known = set(subgraphs)
+    known = dict.fromkeys(subgraphs)
     stage_of: dict[SubgraphId, str] = {}
     for name, held in stages.items():
         if not name.isidentifier():
@@ -35,7 +35,7 @@ def check_stages(stages: Stages, subgraphs: Iterable[SubgraphId]) -> None:
                     f"sub-graph {id_} is in stages {stage_of[id_]!r} and {name!r}: expected one"
                 )
             stage_of[id_] = name
-    if missing := sorted(known - stage_of.keys()):
+    if missing := [id_ for id_ in known if id_ not in stage_of]:
         raise IllegalDecision(f"sub-graph {missing[0]} is in no stage: put it into one")
 
 

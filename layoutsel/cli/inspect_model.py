@@ -159,7 +159,7 @@ def _show(report: Mapping[str, Any]) -> None:
         table.add_row(
             row["id"],
             operators_text(row["operators"]),
-            name_text(row["names"]),
+            name_text(row["id"], row["names"]),
             _shapes_text(row["inputs"]),
             _shapes_text(row["outputs"]),
             f"{row['flops'] / 1e6:,.2f}",

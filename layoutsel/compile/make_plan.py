@@ -52,7 +52,7 @@ def priced_problem(
         plan are measured. With ``learned`` they are measured as well where the mode offers more than f32, which the
         learned model does not know; unmeasured ones are then left out.
     pins
-        Decisions to honour, such as ``"s7=cpu"``.
+        Decisions to honour, such as ``"conv2d_3f2a9c=cpu"``.
     measure_budget_s
         Maximum seconds of these measurements; the mode's own where None.
     """

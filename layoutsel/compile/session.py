@@ -44,6 +44,7 @@ from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId, kind_of_unit
 from tvm_passes.errors import LayoutselError
 from tvm_passes.expose_logits import ExposeLogits
 from tvm_passes.freed_memory import give_back
+from tvm_passes.name_subgraphs import NameSubgraphs, Sources
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.stages import Stages
 from tvm_passes.targets import CrossTarget, for_threads, targeting
@@ -124,6 +125,7 @@ class Session:
         calib = options.calib
         samples = read_calibration(calib, model.inputs) if calib is not None else None
         module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
+        module = NameSubgraphs(Sources(layers=model.layer_names, nodes=model.origins))(module)
         pages.evict()
         return cls(
             model=model,

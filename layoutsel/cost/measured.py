@@ -31,7 +31,7 @@ class Request:
     payload: Any = None
     """What the runner needs to build and run it; picklable where the runner is a worker."""
     label: str = ""
-    """For people, such as ``s7 (nn.conv2d)``."""
+    """For people, such as ``conv2d_3f2a9c (nn.conv2d)``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ class Tensor:
 
     @property
     def name(self) -> str:
-        """``s3.0`` (output 0 of s3) or ``input.1`` (input 1 of the model)."""
+        """``head_Gemm.0`` (output 0 of head_Gemm) or ``input.1`` (input 1 of the model)."""
         return f"{self.producer or 'input'}.{self.output_index}"
 
     def price(self, kind: str, source: Place, wanted: Place) -> float:

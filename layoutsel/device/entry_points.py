@@ -23,8 +23,8 @@ class EntryPoint:
     """Function of one stage in the virtual machine.
 
     Tensors have the names of a plan: ``input.1`` is input 1 of the model, ``output.0`` is output 0,
-    ``s3.0`` is output 0 of sub-graph s3. Tensors of sub-graphs have the layout and element type
-    that the plan chose.
+    ``head.0`` is output 0 of sub-graph ``head``. Tensors of sub-graphs have the layout and element
+    type that the plan chose.
     """
 
     name: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import tvm
-import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
@@ -14,6 +13,7 @@ from layoutsel.cost.workload import SubgraphShapes
 from layoutsel.model.work import read_operation, typed_shapes
 from tvm_passes.decision import SubgraphId
 from tvm_passes.ir import Var, leaves, main_bindings, tensor_types
+from tvm_passes.name_subgraphs import own_bindings, structural_hash, subgraph_calls
 from tvm_passes.rewrite_layouts import subgraph_id
 
 
@@ -32,23 +32,9 @@ def read_graph(module: tvm.IRModule, origins: Mapping[str, str] | None = None) -
     UnsupportedModel
         If `main` is not straight-line or a shape is not static.
     """
-    calls = list(_subgraph_calls(module))
-    subgraphs = tuple(_subgraph(module[call.op], origins or {}) for _, call in calls)
+    functions = (module[binding.value.op] for binding in subgraph_calls(module))
+    subgraphs = tuple(_subgraph(function, origins or {}) for function in functions)
     return Graph(subgraphs, tuple(_edges(module)))
-
-
-def _subgraph_calls(module: tvm.IRModule) -> Iterator[tuple[Var, Call]]:
-    for binding in main_bindings(module["main"]):
-        value = binding.value
-        called = value.op if isinstance(value, Call) else None
-        if isinstance(called, GlobalVar) and subgraph_id(module[called]) is not None:
-            yield binding.var, value
-
-
-def structural_hash(function: relax.Function) -> str:
-    """Hash of the computation of a sub-graph function, without its id and names."""
-    anonymous = function.without_attr("layoutsel.subgraph")
-    return f"{tvm_ffi.structural_hash(anonymous, map_free_vars=True) & (2**64 - 1):016x}"
 
 
 def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
@@ -62,12 +48,15 @@ def _subgraph(function: relax.Function, origins: Mapping[str, str]) -> Subgraph:
         outputs=typed_shapes(tensor_types(function.ret_ty)),
         named_anchor=str(function.attrs["layoutsel.anchor"]),
     )
-    own = bindings[len(bindings) - len(shapes.own) :]
     return Subgraph(
         id=SubgraphId(str(function.attrs["layoutsel.subgraph"])),
         shapes=shapes,
         structural_hash=structural_hash(function),
-        names=tuple(dict.fromkeys(origins[b.var.name] for b in own if b.var.name in origins)),
+        names=tuple(
+            dict.fromkeys(
+                origins[b.var.name] for b in own_bindings(function) if b.var.name in origins
+            )
+        ),
     )
 
 

@@ -76,6 +76,8 @@ class ImportedModel:
     """SHA-256 over structure, shapes and weights, in hexadecimal."""
     origins: Mapping[str, str]
     """Name of the ONNX node of each binding of `main` that has one."""
+    layer_names: Mapping[str, str]
+    """Those of `origins` that identify a layer, in contrast to an exporter's numbers."""
 
 
 def import_model(
@@ -166,6 +168,7 @@ def import_loaded(
         onnx=model,
         content_hash=content_hash,
         origins=imported.origins,
+        layer_names=imported.layer_names,
     )
 
 
@@ -226,6 +229,7 @@ def _import_relax(
         onnx=None,
         content_hash=_relax_hash(module),
         origins={},
+        layer_names={},
     )
 
 

@@ -21,6 +21,7 @@ from layoutsel.errors import ImporterFault, ModelTooLarge, UnsupportedModel
 from layoutsel.model import import_converters, import_prepare
 from layoutsel.model.import_evaluation import SMALL, evaluate_within
 from layoutsel.model.import_limits import check_type
+from layoutsel.model.source_names import identifies
 from tvm_passes.arrays import constant_in_place, constant_of
 from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.operators import OPERATORS
@@ -43,6 +44,8 @@ class ImportedGraph:
     module: IRModule
     origins: Mapping[str, str]
     """Name of the ONNX node of each named binding."""
+    layer_names: Mapping[str, str]
+    """Those of `origins` that identify a layer."""
 
 
 def to_relax(
@@ -70,7 +73,15 @@ def to_relax(
     if importer.failure is not None:
         raise importer.failure
     _check_calls(module, importer.origins, where)
-    return ImportedGraph(module=module, origins=_with_result(module, importer.origins))
+    origins = _with_result(module, importer.origins)
+    kinds = {node.name: node.op_type for node in graph.node}
+    return ImportedGraph(
+        module=module,
+        origins=origins,
+        layer_names={
+            binding: name for binding, name in origins.items() if identifies(name, kinds[name])
+        },
+    )
 
 
 def _taken_weights(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:

@@ -5,7 +5,8 @@ A damaged document stays damaged: reading it names the first thing that does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from layoutsel.documents import is_number
@@ -43,6 +44,15 @@ def _objective_of_3(document: Mapping[str, Any]) -> str:
     if document.get("makespan") is not None:
         return MAKESPAN
     return SUM if document.get("max_rel_error") is None else WITHIN_ERROR
+
+
+def renewal_of(ids: Iterable[str]) -> str:
+    """Advice on a plan of the right model whose ids the model does not have."""
+    numbered = next((id_ for id_ in ids if re.fullmatch(r"s\d+", id_)), None)
+    reason = (
+        f" It numbers sub-graphs, such as {numbered}, as earlier versions did." if numbered else ""
+    )
+    return f"{reason} Plan again with 'layoutsel plan'"
 
 
 UPGRADES: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {3: _from_3}

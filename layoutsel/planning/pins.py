@@ -1,4 +1,4 @@
-"""Pins: what the user decided beforehand, such as ``conv_.*=onednn:NCHW16c`` or ``s7=cpu``."""
+"""Pins: what the user decided beforehand, such as ``conv_.*=onednn:NCHW16c`` or ``conv2d_3f2a9c=cpu``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Pin:
             raise UnsatisfiedPin(
                 f"cannot read pin {text!r}: expected "
                 f"pattern=unit[:layout[:precision[:algorithm]]], such as 'conv_.*=onednn:NHWC', "
-                f"'s7=cpu', 's7=cuda@1' or 's7=*:NHWC'"
+                f"'conv2d_3f2a9c=cpu', 'nn.softmax=cuda@1' or 'head_.*=*:NHWC'"
             )
         unit, device = _placed(text, fields[0])
         try:

@@ -14,7 +14,7 @@ from layoutsel.planning.gains import Gains
 from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.makespan import Makespan
 from layoutsel.planning.objectives import objectives, state
-from layoutsel.planning.old_plans import UPGRADES
+from layoutsel.planning.old_plans import UPGRADES, renewal_of
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
@@ -48,7 +48,7 @@ class PlannedSubgraph:
     names: tuple[str, ...] = ()
     """Names of its operators in the source model."""
     reads: tuple[str, ...] = ()
-    """The tensors it reads: ``s3.0`` is output 0 of s3, ``input.1`` input 1 of the model."""
+    """The tensors it reads: ``head_Gemm.0`` is output 0 of head_Gemm, ``input.1`` input 1 of the model."""
     alternatives: tuple[Counterfactual, ...] = ()
     """Every other candidate and what it would cost; empty for a plan that was not explained."""
 
@@ -371,10 +371,16 @@ def check_fits(
     wanted = set(ids)
     for id_ in plan.decisions:
         if id_ not in wanted:
-            raise PlanMismatch(f"the plan decides sub-graph {id_}, which the model does not have")
+            raise PlanMismatch(
+                f"the plan decides sub-graph {id_}, which the model does not have."
+                f"{renewal_of(plan.decisions)}"
+            )
     for id_ in ids:
         if id_ not in plan.decisions:
-            raise PlanMismatch(f"the plan has no decision for sub-graph {id_} of the model")
+            raise PlanMismatch(
+                f"the plan has no decision for sub-graph {id_} of the model."
+                f"{renewal_of(plan.decisions)}"
+            )
     if machine is not None and plan.machine != machine:
         raise PlanMismatch(
             f"the plan is for another machine: got {plan.machine}, expected {machine}. "

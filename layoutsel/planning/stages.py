@@ -10,7 +10,7 @@ from tvm_passes.errors import IllegalDecision
 from tvm_passes.stages import check_reads, check_stages
 
 Reads = Mapping[SubgraphId, Sequence[str]]
-"""The tensors that each sub-graph reads: ``s3.0`` is output 0 of s3, ``input.1`` input 1 of the model."""
+"""The tensors that each sub-graph reads: ``head.0`` is output 0 of head, ``input.1`` input 1 of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class Stage:
     """Unique in its plan; letters, digits and ``_``."""
     subgraphs: tuple[SubgraphId, ...]
     inputs: tuple[str, ...]
-    """Tensors that it takes: inputs of the model such as ``input.0``, and results of earlier stages such as ``s3.0``."""
+    """Tensors that it takes: inputs of the model such as ``input.0``, and results of earlier stages such as ``head.0``."""
     outputs: tuple[str, ...]
-    """Tensors that it gives: results for later stages such as ``s3.0``, and outputs of the model such as ``output.0``."""
+    """Tensors that it gives: results for later stages such as ``head.0``, and outputs of the model such as ``output.0``."""
     worker: str = ""
     """Name of the worker that runs it, for instance of a unit; empty where that is open."""
 

@@ -85,7 +85,7 @@ def _edges(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _label(subgraph: PlannedSubgraph) -> str:
-    name = name_text(subgraph.names)
+    name = name_text(subgraph.id, subgraph.names)
     lines = [f"{subgraph.id} {name}".strip(), operators_text(subgraph.operators)]
     return "\n".join([*lines, f"{subgraph.decision}  {microseconds(subgraph.cost_us)} µs"])
 

@@ -75,7 +75,7 @@ def subgraph_table(plan: Plan, measured_us: Mapping[str, float]) -> Table:
         row = [
             subgraph.id,
             operators_text(subgraph.operators),
-            name_text(subgraph.names),
+            name_text(subgraph.id, subgraph.names),
             str(subgraph.decision),
             microseconds(subgraph.cost_us),
             microseconds(subgraph.spread_us),

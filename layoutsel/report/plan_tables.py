@@ -17,6 +17,7 @@ from layoutsel.planning.plan import Plan
 from layoutsel.planning.value_of_information import MEASURED
 from layoutsel.planning.values import SUM
 from tvm_passes.decision import DIRECT
+from tvm_passes.short_name import short_name
 
 US = "us"
 """Unit of objectives that are times, in plan files."""
@@ -66,9 +67,9 @@ def operators_text(operators: Sequence[str]) -> str:
     return "+".join(names)
 
 
-def name_text(names: Sequence[str]) -> str:
-    """Name of a sub-graph in the source model: that of its first operator."""
-    return names[0] if names else ""
+def name_text(id_: str, names: Sequence[str]) -> str:
+    """Name of a sub-graph in the source model: that of its first operator; empty if equal to the id."""
+    return "" if not names or id_ in map(short_name, names) else names[0]
 
 
 def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
@@ -76,7 +77,13 @@ def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     aligned = set(right)
     for column in columns:
-        table.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+        # Ids are copied from tables into pins, so they stay in one line.
+        table.add_column(
+            column,
+            justify="right" if column in aligned else "left",
+            overflow="fold",
+            no_wrap=column == "id",
+        )
     return table
 
 
@@ -95,7 +102,7 @@ def plan_table(plan: Plan) -> Table:
         table.add_row(
             subgraph.id,
             operators_text(subgraph.operators),
-            name_text(subgraph.names),
+            name_text(subgraph.id, subgraph.names),
             decision.unit,
             decision.layout,
             *(decision.precision for _ in precise),

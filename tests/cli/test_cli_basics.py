@@ -125,7 +125,7 @@ def test_a_bad_model_file(tmp_path, model, content, expected):
         (["--units", "npu"], "unknown unit 'npu'"),
         (["--pin", "first"], "cannot read pin 'first'"),
         (["--pin", "third=cpu"], "matches no sub-graph"),
-        (["--pin", "first=cpu:NCHW7c"], "cannot be honoured for sub-graph s0"),
+        (["--pin", "first=cpu:NCHW7c"], "cannot be honoured for sub-graph first"),
         (["--strategy", "luck"], "strategy 'luck': expected one of joint, score"),
         (["--cost", "oracle"], "cost 'oracle'"),
         (["--shape", "x=1,a"], "--shape 'x=1,a'"),

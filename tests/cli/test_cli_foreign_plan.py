@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from command import refused, run_here
+from command import refused, run_here, succeed
 
 import layoutsel
 from layoutsel.planning.plan import PlanMismatch
@@ -48,3 +48,16 @@ def test_other_mismatches_stay_errors(model, foreign, tmp_path):
 def test_it_needs_a_plan(model, tmp_path):
     line = refused("compile", model, "-o", tmp_path / "m.so", "--allow-foreign-plan")
     assert "--allow-foreign-plan: expected --plan" in line
+
+
+def test_a_plan_of_a_version_that_numbered_sub_graphs(model, plan_file, tmp_path):
+    text = plan_file.read_text()
+    ids = [subgraph["id"] for subgraph in json.loads(text)["subgraphs"]]
+    for number, id_ in enumerate(ids):
+        text = text.replace(f'"{id_}"', f'"s{number}"').replace(f'"{id_}.', f'"s{number}.')
+    old = tmp_path / "old.json"
+    old.write_text(text)
+    line = refused("compile", model, "-o", tmp_path / "m.so", "--plan", old)
+    assert "sub-graph s0, which the model does not have" in line
+    assert "as earlier versions did. Plan again with 'layoutsel plan'" in line
+    assert "s0" in succeed("explain", old)

@@ -76,7 +76,7 @@ def test_nothing_is_measured_for_it(model, machine, tmp_path, cost):
     cache = tmp_path / "cache.sqlite"
     line = refused("plan", model, "--machine", machine, "--cost", cost, "--cache", cache)
     assert "nothing is measured here" in line
-    assert "candidates, such as s0 as " in line
+    assert "candidates, such as first as " in line
 
 
 def test_what_was_measured_there_is_used(model, machine, tmp_path):

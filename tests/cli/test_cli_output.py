@@ -49,7 +49,7 @@ def test_standard_output_that_is_full(arguments):
 
 def test_results_that_find_no_room(plan_file):
     with Path("/dev/full").open("wb") as full:
-        for options in ((), ("--json",), ("--subgraph", "s0")):
+        for options in ((), ("--json",), ("--subgraph", "first")):
             done = started("explain", plan_file, *options, stdout=full)
             assert done.returncode == 2, done.stderr
             (line,) = done.stderr.splitlines()

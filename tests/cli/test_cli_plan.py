@@ -127,7 +127,7 @@ def test_compile_measures_verifies_and_remembers(model, tmp_path):
     assert "MEASURED" in text
     assert "the prediction is" in text
     assert "in the plan µs" in text
-    assert "µs in the plan" in succeed("explain", path, "--subgraph", "s0")
+    assert "µs in the plan" in succeed("explain", path, "--subgraph", "first")
     again = succeed("plan", model, *options, run=layoutsel)
     assert connection.execute("SELECT COUNT(*) FROM measurement").fetchall() == [(count,)]
     assert "measured" in again
@@ -172,7 +172,7 @@ def test_explain_tells_reasons_and_gains_from_the_file_alone(plan_file):
 
 
 def test_explain_one_subgraph(plan_file):
-    text = succeed("explain", plan_file, "--subgraph", "s0")
+    text = succeed("explain", plan_file, "--subgraph", "first")
     assert "other candidates" in text
     document = json.loads(plan_file.read_text())
     for other in document["subgraphs"][0]["alternatives"]:
@@ -193,7 +193,7 @@ def test_explain_prices_an_edited_plan_again(model, plan_file, tmp_path):
     plan = edited(plan_file, tmp_path / "edited.json", on_the_cpu)
     done = layoutsel("explain", plan)
     assert done.returncode == 0
-    assert "s0 was edited to cpu:NCHW" in done.stderr
+    assert "first was edited to cpu:NCHW" in done.stderr
     document = json.loads(succeed("explain", plan, "--model", model, "--json"))
     before = json.loads(plan_file.read_text())
     assert document["subgraphs"][0]["decision"] == "cpu:NCHW"
@@ -211,7 +211,7 @@ def test_dot_is_a_graph_with_every_subgraph(plan_file, tmp_path):
     assert text.count("{") == text.count("}")
     for subgraph in document["subgraphs"]:
         assert f'"{subgraph["id"]}" [label=' in text
-    assert '"input.0" -> "s0"' in text
+    assert '"input.0" -> "first"' in text
     assert path.with_suffix(".svg").exists() == (shutil.which("dot") is not None)
 
 

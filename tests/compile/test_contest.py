@@ -121,7 +121,7 @@ def test_a_rival_slower_than_predicted_is_dropped_and_named(session, toy, caplog
     memory = MemoryBudget.of(session.graph, 1 << 40)
     contest = Contest(session, problem, VALUES, time.monotonic() + 60, memory)
     contest.enter_chosen(plan, None)
-    rival = dict(plan.decisions) | {"s0": SLOW}
+    rival = dict(plan.decisions) | {"first": SLOW}
     with caplog.at_level(logging.WARNING):
         contest.enter({"slow": plan_of(plan, problem, rival, "slow")})
     assert (
@@ -212,7 +212,7 @@ def test_rivals_are_left_out_when_the_time_is_up(session, caplog):
     memory = MemoryBudget.of(session.graph, 1 << 40)
     contest = Contest(session, problem, VALUES, time.monotonic() - 1, memory)
     contest.enter_chosen(plan, None)
-    rival = dict(plan.decisions) | {"s0": SLOW}
+    rival = dict(plan.decisions) | {"first": SLOW}
     with caplog.at_level(logging.WARNING):
         contest.enter({"late": plan_of(plan, problem, rival, "late")})
         ranked = contest.ranked()
@@ -224,8 +224,8 @@ def test_rivals_are_left_out_when_the_time_is_up(session, caplog):
 @pytest.mark.parametrize("room", ["for all", "for two", "for none"])
 def test_memory_decides_how_many_are_raced_at_once(session, room, caplog):
     plan, problem = on(session, "cpu")
-    other = plan_of(plan, problem, dict.fromkeys(plan.decisions, CPU) | {"s0": SLOW}, "other")
-    third = plan_of(plan, problem, dict.fromkeys(plan.decisions, CPU) | {"s2": SLOW}, "third")
+    other = plan_of(plan, problem, dict.fromkeys(plan.decisions, CPU) | {"first": SLOW}, "other")
+    third = plan_of(plan, problem, dict.fromkeys(plan.decisions, CPU) | {"second": SLOW}, "third")
     heats = []
 
     class Memory(MemoryBudget):

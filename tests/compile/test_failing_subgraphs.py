@@ -18,7 +18,7 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import SubgraphError, whole_errors
 from tvm_passes.pipeline import lower
 
-FIRST, SECOND = SubgraphId("s0"), SubgraphId("s1")
+FIRST, SECOND = SubgraphId("pooled"), SubgraphId("summed")
 CPU = Decision(unit="cpu")
 
 
@@ -26,8 +26,8 @@ CPU = Decision(unit="cpu")
 def session(tmp_path_factory) -> Session:
     """Two sub-graphs: a pooling, and a sum that no unit but the CPU computes."""
     nodes = [
-        helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2]),
-        helper.make_node("CumSum", ["p", "axis"], ["y"]),
+        helper.make_node("MaxPool", ["x"], ["p"], "pooled", kernel_shape=[2, 2]),
+        helper.make_node("CumSum", ["p", "axis"], ["y"], "summed"),
     ]
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4, 5, 5]) for n in "xy")
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)

@@ -153,11 +153,12 @@ def test_a_budget_counts_what_is_there(tmp_path):
     assert now > 50e6
     large = MemoryBudget.of(session.graph, now, limit_mb=500)
     assert sum(large.weights.values()) == 2 * 64 * 64 * 4
-    assert large.packed_bytes("s0", Decision.parse("cpu:NCHW16c:f32:winograd")) == 4 * 64 * 64 * 4
-    assert large.has_room({"s0": 1 << 20})
-    assert not large.has_room({"s0": 300 << 20})
-    assert large.has_room({}, {"s0": 1 << 20})
-    assert not large.has_room({}, {"s0": 500 << 20}), "it is packed again to be recognised"
+    first = session.graph.ids[0]
+    assert large.packed_bytes(first, Decision.parse("cpu:NCHW16c:f32:winograd")) == 4 * 64 * 64 * 4
+    assert large.has_room({first: 1 << 20})
+    assert not large.has_room({first: 300 << 20})
+    assert large.has_room({}, {first: 1 << 20})
+    assert not large.has_room({}, {first: 500 << 20}), "it is packed again to be recognised"
     assert not MemoryBudget.of(session.graph, 0, limit_mb=1).has_room({})
     with pytest.raises(layoutsel.LayoutselError, match="memory_limit_mb: got -1; expected"):
         Session.open(network(2, 64), memory_limit_mb=-1)

@@ -35,12 +35,12 @@ SIDE = 8300
 FAILURES: Mapping[str, tuple[Mapping[str, str], str]] = {
     "memory": (
         {"POCL_MEMORY_LIMIT": "1"},
-        "sub-graph s1 (matmul: 'outer') failed on opencl:0 ({name}): out of memory (275.6 MB requested, the device "
+        "sub-graph outer (matmul: 'outer') failed on opencl:0 ({name}): out of memory (275.6 MB requested, the device "
         "has 1,073.7 MB): no room for a buffer of ",
     ),
     "build": (
         {"POCL_EXTRA_BUILD_FLAGS": "-bogus", "POCL_CACHE_DIR": "{fresh}"},
-        "sub-graph s1 (matmul: 'outer') failed on opencl:0 ({name}): the driver does not build its kernel: ",
+        "sub-graph outer (matmul: 'outer') failed on opencl:0 ({name}): the driver does not build its kernel: ",
     ),
     "unmeasured": (
         {"POCL_EXTRA_BUILD_FLAGS": "-bogus", "XDG_CACHE_HOME": "{fresh}"},
@@ -234,9 +234,9 @@ def test_what_a_driver_does_not_build_goes_to_the_cpu(path, values, tmp_path):
     done = run(*compiling(path, output))
     assert done.returncode == 0, done.stderr
     assert message("build") in done.stderr
-    assert "s1 runs on the CPU instead" in done.stderr
+    assert "outer runs on the CPU instead" in done.stderr
     model = layoutsel.load(output)
-    assert model.header["fallbacks"] == {"s1": "cpu:NCHW"}
+    assert model.header["fallbacks"] == {"outer": "cpu:NCHW"}
     np.testing.assert_allclose(model(values), expected(path, values), rtol=1e-4)
 
 
@@ -244,7 +244,7 @@ def test_what_a_driver_does_not_build_goes_to_the_cpu(path, values, tmp_path):
     ("failure", "said"),
     [
         ("unmeasured", "cannot measure the device of 'opencl'"),
-        ("memory", "s1 runs on the CPU instead"),
+        ("memory", "outer runs on the CPU instead"),
         ("missing", "unit 'opencl' is left out, with the pins to it: no driver finds a device"),
     ],
 )
@@ -290,7 +290,7 @@ def test_weights_without_room_are_the_readers(tmp_path):
     value = np.random.default_rng(2).standard_normal((1, side)).astype(np.float32)
     found, (line,) = ran(artifact, value, tmp_path, **environment("memory", tmp_path))
     np.testing.assert_allclose(found, value, rtol=1e-6)
-    assert "sub-graph s0 (matmul: 'wide') failed on opencl:0" in line
+    assert "sub-graph wide (matmul: 'wide') failed on opencl:0" in line
     assert "the fallback model of host units is loaded instead" in line
 
 

@@ -80,7 +80,9 @@ def test_candidates_and_copies(session, tmp_path):
 
 
 def test_a_model_on_both(session, tmp_path):
-    problem = priced_problem(Offers.of(session), "roofline", pins=["s0=opencl", "s1=cpu"])
+    first, second = session.graph.ids[:2]
+    pins = [f"{first}=opencl", f"{second}=cpu"]
+    problem = priced_problem(Offers.of(session), "roofline", pins=pins)
     found = made(write_deployment, session, tmp_path, best_plan(session, problem)).deployed
     assert found is not None
     assert all(one.rel_l2_err <= one.tolerance for one in found.checks)

@@ -152,6 +152,10 @@ def test_check_fits(plan, problem):
         check_fits(plan, model_hash="xyz", ids=ids)
     with pytest.raises(PlanMismatch, match="decides sub-graph s6, which the model does not have"):
         check_fits(plan, model_hash="abc", ids=ids[:-1])
+    with pytest.raises(
+        PlanMismatch, match=r"It numbers sub-graphs, such as s0, .*'layoutsel plan'"
+    ):
+        check_fits(plan, model_hash="abc", ids=["conv2d_07c1e2"])
     with pytest.raises(PlanMismatch, match="no decision for sub-graph s99"):
         check_fits(plan, model_hash="abc", ids=[*ids, "s99"])
     with pytest.raises(PlanMismatch, match="another machine: got m, expected n"):

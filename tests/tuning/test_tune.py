@@ -27,7 +27,8 @@ TUNED = [f"cpu:{layout}:f32:tuned" for layout in LAYOUTS]
 def candidates(model, **options) -> list[str]:
     """What the CPU offers for the convolution."""
     session = Session.open(str(model), units=["cpu"], threads=1, **options)
-    return [str(decision) for decision in Offers.of(session).candidates["s0"].decisions]
+    (offered, *_) = Offers.of(session).candidates.values()
+    return [str(decision) for decision in offered.decisions]
 
 
 def test_every_layout_gets_its_trials(tuned):
@@ -85,7 +86,7 @@ def test_tuned_builds_are_right(model, tuned, decision, tmp_path):
         units=["cpu"],
         threads=1,
         cost="roofline",
-        pins=[f"s0={decision}"],
+        pins=[f"nn.conv2d={decision}"],
         verify_speed=False,
     )
     assert [entry["decision"] for entry in compiled.plan["subgraphs"]] == [decision]
@@ -105,7 +106,7 @@ def test_a_faster_record_wins_and_the_plan_says_so(model, logs):
         line[1][1] = [1e-9]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     printed = succeed("plan", model, "--logs", logs, "--threads", 1, "--units", "cpu")
-    row = next(line for line in printed.splitlines() if line.startswith("s0 "))
+    row = next(line for line in printed.splitlines() if line.startswith("conv2d_"))
     assert "tuned" in row.split()
 
 
@@ -113,7 +114,7 @@ def test_measurements_belong_to_the_record(model, logs):
     def keys() -> dict[str, str]:
         session = Session.open(str(model), units=["cpu"], threads=1, logs=logs)
         offers = Offers.of(session)
-        subgraph = session.graph.by_id["s0"]
+        subgraph = session.graph.subgraphs[0]
         assert request_for(offers, subgraph, Decision(unit="cpu")).key == subgraph.structural_hash
         requests = [request_for(offers, subgraph, Decision.parse(decision)) for decision in TUNED]
         assert all(request.payload["record"] for request in requests)
@@ -133,9 +134,16 @@ def test_measurements_belong_to_the_record(model, logs):
 def test_tuned_candidates_are_measured(model, tuned, tmp_path):
     printed = succeed(
         *("plan", model, "--logs", tuned[0], "--threads", 1, "--units", "cpu"),
-        *("--cost", "measured", "--cache", tmp_path / "cache.sqlite", "--pin", f"s0={TUNED[1]}"),
+        *(
+            "--cost",
+            "measured",
+            "--cache",
+            tmp_path / "cache.sqlite",
+            "--pin",
+            f"nn.conv2d={TUNED[1]}",
+        ),
     )
-    row = next(line for line in printed.splitlines() if line.startswith("s0 "))
+    row = next(line for line in printed.splitlines() if line.startswith("conv2d_"))
     assert {"NHWC", "tuned", "MEASURED"} <= set(row.split())
 
 
@@ -150,7 +158,7 @@ def test_tuned_candidates_are_measured(model, tuned, tmp_path):
         (["tune", "MODEL", "--target", "llvm"], "--target without --tracker"),
         (["tune", "MODEL", "--logs", "FILE"], "cannot write tuning records"),
         (["plan", "MODEL", "--logs", "EMPTY"], "no tuning records"),
-        (["plan", "MODEL", "--pin", "s0=cpu:NHWC:f32:tuned"], "s0"),
+        (["plan", "MODEL", "--pin", "nn.conv2d=cpu:NHWC:f32:tuned"], "conv2d_"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(arguments, expected, model, tmp_path):
