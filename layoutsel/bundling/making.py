@@ -95,7 +95,7 @@ def manifest_of(
     deployed: Deployed | None = None,
     placed_units: Collection[str] | None = None,
 ) -> Manifest:
-    """A manifest, with what the machine of `session` needs for `placed_units`, all of its own by default."""
+    """Make a manifest with the requirements of `placed_units`; all of the session if None."""
     used = [parse_placed_unit(unit) for unit in placed_units or session.placed_units]
     devices = sorted({device for _, device in used if not device.is_host})
     with session.generating():

@@ -129,8 +129,8 @@ PinsOption = Annotated[
     typer.Option(
         "--pin",
         metavar="PATTERN=DECISION",
-        help="Decision to honour, such as 'conv_.*=onednn:NHWC', 'conv2d_3f2a9c=cpu', or 'head=cuda@1' "
-        "for the second device. Repeatable.",
+        help="Decision to honour, such as 'conv_.*=onednn:NHWC', 'conv2d_3f2a9c=cpu', or "
+        "'head=cuda@1' for the second device. Repeatable.",
         show_default=False,
     ),
 ]

@@ -139,7 +139,7 @@ def local_error(precision: str) -> float:
 
 
 def relative_bytes(precision: str) -> float:
-    """Bytes of a tensor in a precision relative to f32; 1 for one of a package that is not installed."""
+    """Bytes of a tensor in a precision relative to f32; 1 if its package is not installed."""
     entry = PRECISIONS.get(precision)
     return entry.relative_bytes if entry else 1.0
 

@@ -30,8 +30,8 @@ def has_foreign_operators(model: onnx.ModelProto) -> bool:
             raise VerificationError(
                 f"the model cannot be verified: node {node.name or node.output[0]!r} has operator "
                 f"{node.op_type} of domain {node.domain!r}, which ONNX Runtime lacks; expected a "
-                "reference in its entry. Add `reference` to its OnnxOperator, or leave verification "
-                "out (verify=False, --no-verify)"
+                "reference in its entry. Add `reference` to its OnnxOperator, or leave "
+                "verification out (verify=False, --no-verify)"
             )
     return bool(nodes)
 

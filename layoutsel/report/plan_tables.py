@@ -68,7 +68,7 @@ def operators_text(operators: Sequence[str]) -> str:
 
 
 def name_text(id_: str, names: Sequence[str]) -> str:
-    """Name of a sub-graph in the source model: that of its first operator; empty if equal to the id."""
+    """Name of a sub-graph's first operator in the source model; empty if equal to the id."""
     return "" if not names or id_ in map(short_name, names) else names[0]
 
 
