@@ -15,7 +15,7 @@ from layoutsel.device.timing import CHAIN, Measured, time_copy
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.devices import HOST_DEVICE, DeviceId
-from tvm_passes.operators.calls import declare_operators
+from tvm_passes.operator_calls import declare_operators
 from tvm_passes.targets import for_threads
 from tvm_passes.tuned import database_of
 

@@ -24,8 +24,8 @@ from layoutsel.model.import_limits import check_type
 from layoutsel.model.source_names import identifies
 from tvm_passes.arrays import constant_in_place, constant_of
 from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.operator_calls import declare_operators
 from tvm_passes.operators import OPERATORS
-from tvm_passes.operators.calls import declare_operators
 
 _KEPT = frozenset(["DequantizeLinear"])
 """Operators of constants that say more than their values do: which integers the values are, and in which steps."""

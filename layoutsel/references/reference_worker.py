@@ -42,7 +42,7 @@ def _stock_tvm(payload: Mapping[str, Any]) -> tuple[str, list[list[np.ndarray]]]
     import tvm
 
     from layoutsel.references.stock_tvm import run_stock
-    from tvm_passes.operators.calls import declare_operators
+    from tvm_passes.operator_calls import declare_operators
 
     declare_operators()
     module = tvm.ir.load_json(payload["module"])

@@ -105,7 +105,7 @@ class Operator:
     """Rule (block builder, call) → expression that makes TensorIR of a call; None: TVM's rule."""
     infer_type: Callable[[Any], Any] | None = None
     """Relax type of a call, for an operator that TVM lacks; it also needs `legalize`. See
-    :func:`tvm_passes.operators.calls.operator_call`."""
+    :func:`tvm_passes.operator_calls.operator_call`."""
     onnx: tuple[OnnxOperator, ...] = ()
     """Operators of ONNX that compute this, whichever operators their nodes import as."""
 

@@ -24,7 +24,7 @@ def _convert(
     _state: Any,
     _opset: int,
 ) -> relax.Expr:
-    from tvm_passes.operators.calls import operator_call
+    from tvm_passes.operator_calls import operator_call
 
     return operator_call(NAME, inputs[0], steps=attributes.get("steps", 1))
 
