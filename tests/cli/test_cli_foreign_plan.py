@@ -47,7 +47,7 @@ def test_other_mismatches_stay_errors(model, foreign, tmp_path):
 
 def test_it_needs_a_plan(model, tmp_path):
     line = refused("compile", model, "-o", tmp_path / "m.so", "--allow-foreign-plan")
-    assert "--allow-foreign-plan: expected --plan" in line
+    assert "--allow-foreign-plan without --plan: expected a plan" in line
 
 
 def test_a_plan_of_a_version_that_numbered_sub_graphs(model, plan_file, tmp_path):

@@ -120,6 +120,8 @@ NOT_CODE = {
     *("backends", "order_subgraphs", "split_stages", "stages"),
     # How sub-graphs are cut out is in their hash as well.
     *("lrn", "partition"),
+    # Names alone.
+    *("name_subgraphs", "short_name"),
     # Facts about operators; the rules of legalisation that they name have scopes. Converters.
     *("onnx", "operators"),
     # Tables of entries, and entries that choose among the code of others.

@@ -15,6 +15,7 @@ from on_opencl import needs_device, python
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
+from layoutsel.device.artifact_header import devices_of
 from layoutsel.device.device_errors import Watch
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.artifact import ArtifactError, read
@@ -368,7 +369,7 @@ def test_every_step_on_a_device_is_known_by_its_subgraph(tmp_path, host):
     names = ["conv_t0", "conv_t1", "conv_t2", "flatten", "softmax"]
     pins = tuple(f"{name}={'cpu' if name == host else 'opencl'}" for name in names)
     model = compiled(alike(tmp_path / "alike.onnx"), None, pins)
-    devices, calls = model.header["devices"], model.header["calls"]
+    devices, calls = devices_of(model.header), model.header["calls"]
     diary = _Diary(calls, devices)
     inputs = [to_tensor(value) for value in model.bind(np.ones((1, 8, 6, 6), np.float32))]
     model._instrumented(diary)(*inputs, model._weights)
