@@ -80,7 +80,7 @@ def edit(path, value):
         (edit(["subgraphs", 2], 7), r"\$\.subgraphs\[2\]: got 7; expected an object"),
         (
             edit(["subgraphs", 1, "decision"], "cpu"),
-            r"\$\.subgraphs\[1\]\.decision: got 'cpu'; expected unit:layout",
+            r"\$\.subgraphs\[1\]\.decision: got 'cpu'; expected unit\[@",
         ),
         (edit(["subgraphs", 1, "decision"], 4), r"\.decision: got 4; expected a decision such as"),
         (edit(["subgraphs", 1, "id"], "s0"), r"\$\.subgraphs\[1\]\.id: got 's0' a second time"),

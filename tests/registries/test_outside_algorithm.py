@@ -110,7 +110,8 @@ def test_the_learned_model_prices_it_as_other(package, network):
 
 def test_measurements_of_it_depend_on_its_code(package, network):
     told = json.loads(package.run(PRICE, network).splitlines()[-1])
-    assert told["prices"]["cpu:NCHW:f32:dots"]["scopes"] == ["cpu", "cpu.dots"]
+    scopes = set(told["prices"]["cpu:NCHW:f32:dots"]["scopes"])
+    assert scopes == {"cpu", "cpu.dots", "layout.NCHW", "precision.f32"}
     before = told["versions"]["cpu.dots:dots"]
     module = package.site / "dots.py"
     module.write_text(module.read_text().replace("total.zero()", "total.set(total.value * 0)"))
