@@ -250,6 +250,9 @@ class Session:
             kinds = {kind_of_unit(unit) for unit in self.devices}
             return {device: one.name for device, one in named.items() if device.kind in kinds}
         backends = [self.units[name].backend for name in self.devices]
+        if self.cross_target is not None:
+            # Its driver cannot be asked from here.
+            return {one: f"{b.name} of another machine" for b in backends for one in b.devices()}
         return {one: b.identity(one.index) for b in backends for one in b.devices()}
 
     @cached_property
