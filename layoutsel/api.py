@@ -22,8 +22,9 @@ from layoutsel.compile.session import Session
 from layoutsel.core.precision import check_budget, precision_mode
 from layoutsel.device.machine import this_machine
 from layoutsel.device.turns import Turn
+from layoutsel.planning.check_fits import check_fits
 from layoutsel.planning.objectives import objectives
-from layoutsel.planning.plan import Plan, check_fits
+from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.units.base import with_default_units
 from tvm_passes.limits import ImportLimits

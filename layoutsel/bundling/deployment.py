@@ -16,7 +16,8 @@ from layoutsel.compile.plan_code import header_of
 from layoutsel.compile.verification import Reference, reference_of
 from layoutsel.device.entry_points import result_names
 from layoutsel.device.manifest import CheckEntry, Deployed, Manifest
-from layoutsel.planning.plan import Plan, check_fits
+from layoutsel.planning.check_fits import check_fits
+from layoutsel.planning.plan import Plan
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import bits_of
 from tvm_passes.ir import tensor_types

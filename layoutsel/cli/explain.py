@@ -175,7 +175,7 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
         from layoutsel.compile.measuring import cost_model
         from layoutsel.compile.offers import Offers
         from layoutsel.compile.pricing import priced_by
-        from layoutsel.planning.plan import check_fits
+        from layoutsel.planning.check_fits import check_fits
         from layoutsel.planning.solve import solve
 
         ids = session.graph.ids

@@ -14,22 +14,18 @@ from layoutsel.planning.gains import Gains
 from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.makespan import Makespan
 from layoutsel.planning.objectives import objectives, state
-from layoutsel.planning.old_plans import UPGRADES, renewal_of
+from layoutsel.planning.old_plans import UPGRADES
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
-from layoutsel.planning.stages import Stage, check_complete, make_stages
+from layoutsel.planning.stages import Stage, make_stages
 from layoutsel.planning.trade_off import TradeOff
 from layoutsel.planning.values import MAKESPAN, SUM, Value
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.errors import Decline, LayoutselError
+from tvm_passes.errors import Decline
 
 SCHEMA_VERSION = 4
 """Version of plan files; older ones from :data:`~layoutsel.planning.old_plans.UPGRADES` are read as well."""
-
-
-class PlanMismatch(LayoutselError):
-    """A plan that was made for another model, machine or set of candidates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,65 +327,6 @@ def _uses(
     names = {id_: tuple(uses[index] for index in sorted(uses)) for id_, uses in found.items()}
     results = names.pop(None, ())
     return {id_: reads for id_, reads in names.items() if id_ is not None}, results
-
-
-def check_fits(
-    plan: Plan,
-    *,
-    model_hash: str,
-    ids: Sequence[SubgraphId],
-    machine: str | None = None,
-    problem: PlanningProblem | None = None,
-) -> None:
-    """Refuse a plan that was made for something else.
-
-    Parameters
-    ----------
-    plan
-        The plan, perhaps loaded and edited.
-    model_hash
-        Hash of the model at hand.
-    ids
-        Its sub-graphs.
-    machine
-        Fingerprint of this machine; None if another machine's plan is welcome.
-    problem
-        Where given, every decision must be one of its candidates.
-
-    Raises
-    ------
-    PlanMismatch
-        Names the first thing that differs.
-    IllegalDecision
-        If a decision is no candidate of its sub-graph, or the stages do not hold every sub-graph once.
-    """
-    if plan.model_hash != model_hash:
-        raise PlanMismatch(
-            f"the plan is for another model: got hash {plan.model_hash} ({plan.model_name}), "
-            f"expected {model_hash}. Plan again"
-        )
-    wanted = set(ids)
-    for id_ in plan.decisions:
-        if id_ not in wanted:
-            raise PlanMismatch(
-                f"the plan decides sub-graph {id_}, which the model does not have."
-                f"{renewal_of(plan.decisions)}"
-            )
-    for id_ in ids:
-        if id_ not in plan.decisions:
-            raise PlanMismatch(
-                f"the plan has no decision for sub-graph {id_} of the model."
-                f"{renewal_of(plan.decisions)}"
-            )
-    if machine is not None and plan.machine != machine:
-        raise PlanMismatch(
-            f"the plan is for another machine: got {plan.machine}, expected {machine}. "
-            f"Plan again, or accept it with --allow-foreign-plan (compile_plan: allow_foreign_plan=True)"
-        )
-    if problem is not None:
-        problem.cost(plan.decisions)
-    if plan.stages:
-        check_complete(plan.stages, plan.reads, plan.results)
 
 
 def _check_duplicates(plan: Plan, file: str) -> None:

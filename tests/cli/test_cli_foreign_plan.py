@@ -8,7 +8,7 @@ import pytest
 from command import refused, run_here, succeed
 
 import layoutsel
-from layoutsel.planning.plan import PlanMismatch
+from layoutsel.planning.check_fits import PlanMismatch
 
 
 @pytest.fixture

@@ -228,3 +228,19 @@ def _twins(one: Option, count: int) -> list[Option]:
         return [one]
     devices = (DeviceId("", "opencl", index) for index in range(count))
     return [replace(one, decision=one.decision.on(device)) for device in devices]
+
+
+def tensors_between(ids, parents):
+    """Tensors, not priced, of sub-graphs `ids` that each read the results of `parents`; -1 is the model's input.
+
+    The model returns the result of the last one.
+    """
+    uses: dict[int, list[TensorUse]] = {i: [] for i in range(-1, len(parents))}
+    for i, sources in enumerate(parents):
+        for position, source in enumerate(sources):
+            uses[source].append(TensorUse(consumer=ids[i], input_index=position))
+    uses[len(parents) - 1].append(TensorUse(consumer=None, input_index=0))
+    return [
+        Tensor(producer=ids[i] if i >= 0 else None, output_index=0, uses=tuple(used), shape=(1,))
+        for i, used in uses.items()
+    ]

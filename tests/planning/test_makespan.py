@@ -6,10 +6,9 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import graph_problem, option, small_problems
+from problems import graph_problem, option, small_problems, tensors_between
 
 from layoutsel.cost.place import HOST
-from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import chains, solve_parallel
@@ -153,15 +152,7 @@ def given_costs(parents, costs, copy_us: float) -> PlanningProblem:
         )
         for id_, sources, both in zip(ids, parents, costs, strict=True)
     ]
-    uses: dict[int, list[TensorUse]] = {i: [] for i in range(-1, len(parents))}
-    for i, sources in enumerate(parents):
-        for position, source in enumerate(sources):
-            uses[source].append(TensorUse(consumer=ids[i], input_index=position))
-    uses[len(parents) - 1].append(TensorUse(consumer=None, input_index=0))
-    tensors = [
-        Tensor(producer=ids[i] if i >= 0 else None, output_index=0, uses=tuple(used), shape=(1,))
-        for i, used in uses.items()
-    ]
+    tensors = tensors_between(ids, parents)
     free = lambda *_: 0.0  # noqa: E731 - three prices, two of them nothing
     priced = price_tensors(tensors, nodes, free, free, lambda *_: copy_us)
     return PlanningProblem(nodes=tuple(nodes), tensors=priced)

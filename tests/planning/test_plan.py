@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from layoutsel.documents import DocumentError
-from layoutsel.planning.plan import Measured, Plan, PlanMismatch, Uncertainty, check_fits, make_plan
+from layoutsel.planning.check_fits import PlanMismatch, check_fits
+from layoutsel.planning.plan import Measured, Plan, Uncertainty, make_plan
 from layoutsel.planning.solve import solve
 from tests.planning.problems import graph_problem, residual_chain
 from tvm_passes.decision import Decision

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.planning.plan import Plan, check_fits, make_plan
+from layoutsel.planning.check_fits import check_fits
+from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.solve import solve
 from layoutsel.planning.stages import Stage, check_complete, make_stages
 from tests.planning.problems import graph_problem, residual_chain

@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import graph_problem, option, random_parents, small_problems, twinned
+from problems import (
+    graph_problem,
+    option,
+    random_parents,
+    small_problems,
+    tensors_between,
+    twinned,
+)
 
 from layoutsel.cost.links import Link, Links, both_ways
 from layoutsel.cost.place import HOST
@@ -165,15 +172,7 @@ def branches(lengths, us=100.0, host_us=1000.0, copy_us=1.0, devices=2):
         )
         for i, (id_, sources) in enumerate(zip(ids, parents, strict=True))
     ]
-    uses = {i: [] for i in range(-1, len(parents))}
-    for i, sources in enumerate(parents):
-        for position, source in enumerate(sources):
-            uses[source].append(TensorUse(consumer=ids[i], input_index=position))
-    uses[len(parents) - 1].append(TensorUse(consumer=None, input_index=0))
-    tensors = [
-        Tensor(producer=ids[i] if i >= 0 else None, output_index=0, uses=tuple(used), shape=(1,))
-        for i, used in uses.items()
-    ]
+    tensors = tensors_between(ids, parents)
     free = lambda *_: 0.0  # noqa: E731 - three prices, two of them nothing
     priced = price_tensors(tensors, nodes, free, free, lambda *_: copy_us)
     return PlanningProblem(nodes=tuple(nodes), tensors=priced)

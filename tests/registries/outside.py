@@ -14,6 +14,29 @@ PACKAGES = Path(__file__).parent / "packages"
 """Modules that tests install, one file each."""
 _TIME_LIMIT_S = 300
 
+RUN = """
+import sys
+from pathlib import Path
+import numpy as np
+import layoutsel
+
+folder = Path(sys.argv[1])
+np.save(folder / "got.npy", layoutsel.load(folder / "model.so")(np.load(folder / "x.npy")))
+"""
+"""Script: load the artifact of a folder, run it on ``x.npy``, save ``got.npy``."""
+
+BUILD = """
+import sys
+from pathlib import Path
+import numpy as np
+import layoutsel
+
+folder = Path(sys.argv[1])
+model = layoutsel.compile_plan(folder / "model.onnx", folder / "plan.json")
+np.save(folder / "got.npy", model(np.load(folder / "x.npy")))
+"""
+"""Script: build the plan of a folder, run it on ``x.npy``, save ``got.npy``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutsidePackage:

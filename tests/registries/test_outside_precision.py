@@ -7,7 +7,7 @@ import pytest
 
 from tests.reference import relative_error
 from tests.registries.entries import entry, write_case
-from tests.registries.outside import PACKAGES, install
+from tests.registries.outside import BUILD, PACKAGES, RUN, install
 
 NAME = "f16-storage"
 HALF = entry("half_storage", "PRECISION")
@@ -24,27 +24,6 @@ compiled = layoutsel.optimize(
     cache=folder / "cache.db", verify_speed=False)
 compiled.save(folder / "model.so")
 (folder / "plan.json").write_text(json.dumps(compiled.plan))
-"""
-
-RUN = """
-import sys
-from pathlib import Path
-import numpy as np
-import layoutsel
-
-folder = Path(sys.argv[1])
-np.save(folder / "got.npy", layoutsel.load(folder / "model.so")(np.load(folder / "x.npy")))
-"""
-
-BUILD = """
-import sys
-from pathlib import Path
-import numpy as np
-import layoutsel
-
-folder = Path(sys.argv[1])
-model = layoutsel.compile_plan(folder / "model.onnx", folder / "plan.json")
-np.save(folder / "got.npy", model(np.load(folder / "x.npy")))
 """
 
 LEARNED = """

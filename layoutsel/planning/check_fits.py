@@ -1,0 +1,75 @@
+"""Check that a plan, loaded or edited, is for the model and the machine at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from layoutsel.planning.old_plans import renewal_of
+from layoutsel.planning.plan import Plan
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.stages import check_complete
+from tvm_passes.decision import SubgraphId
+from tvm_passes.errors import LayoutselError
+
+
+class PlanMismatch(LayoutselError):
+    """A plan that was made for another model, machine or set of candidates."""
+
+
+def check_fits(
+    plan: Plan,
+    *,
+    model_hash: str,
+    ids: Sequence[SubgraphId],
+    machine: str | None = None,
+    problem: PlanningProblem | None = None,
+) -> None:
+    """Reject a plan that was made for another model, machine or set of candidates.
+
+    Parameters
+    ----------
+    plan
+        The plan, perhaps loaded and edited.
+    model_hash
+        Hash of the model at hand.
+    ids
+        Its sub-graphs.
+    machine
+        Fingerprint of this machine; None if another machine's plan is welcome.
+    problem
+        Where given, every decision must be one of its candidates.
+
+    Raises
+    ------
+    PlanMismatch
+        Names the first thing that differs.
+    IllegalDecision
+        If a decision is no candidate of its sub-graph, or the stages do not hold every sub-graph once.
+    """
+    if plan.model_hash != model_hash:
+        raise PlanMismatch(
+            f"the plan is for another model: got hash {plan.model_hash} ({plan.model_name}), "
+            f"expected {model_hash}. Plan again"
+        )
+    wanted = set(ids)
+    for id_ in plan.decisions:
+        if id_ not in wanted:
+            raise PlanMismatch(
+                f"the plan decides sub-graph {id_}, which the model does not have."
+                f"{renewal_of(plan.decisions)}"
+            )
+    for id_ in ids:
+        if id_ not in plan.decisions:
+            raise PlanMismatch(
+                f"the plan has no decision for sub-graph {id_} of the model."
+                f"{renewal_of(plan.decisions)}"
+            )
+    if machine is not None and plan.machine != machine:
+        raise PlanMismatch(
+            f"the plan is for another machine: got {plan.machine}, expected {machine}. "
+            f"Plan again, or accept it with --allow-foreign-plan (compile_plan: allow_foreign_plan=True)"
+        )
+    if problem is not None:
+        problem.cost(plan.decisions)
+    if plan.stages:
+        check_complete(plan.stages, plan.reads, plan.results)
