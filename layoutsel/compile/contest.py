@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -256,7 +257,8 @@ class Contest:
             left_s = max(self.deadline - time.monotonic(), 0.0)
             is_time = self._objective.is_run_time
             drop_after = DROP_AFTER if is_time else None
-            self.measured |= race(calls, drop_after=drop_after, limit_s=left_s)
+            found = race(calls, drop_after=drop_after, limit_s=left_s)
+            self.measured = {**_at_speed_of(found, self.measured), **found}
         calls.clear()
         best = min(self._alive, key=self._score, default=None)
         for name in self._alive:
@@ -265,6 +267,21 @@ class Contest:
         self._alive = [name for name in self._alive if name == best]
         gc.collect()
         give_back()
+
+
+def _at_speed_of(
+    heat: Mapping[str, Measured], earlier: Mapping[str, Measured]
+) -> dict[str, Measured]:
+    """Convert earlier measurements to the speed of the machine in a later heat.
+
+    The winner of the earlier heats is timed in both, so ratios to it hold although the speed changes.
+    """
+    ratios = [heat[name].median_us / earlier[name].median_us for name in heat if name in earlier]
+    factor = statistics.median(ratios) if ratios else 1.0
+    return {
+        name: replace(one, median_us=factor * one.median_us, spread_us=factor * one.spread_us)
+        for name, one in earlier.items()
+    }
 
 
 def _limit_s(plan: Plan) -> float:

@@ -25,7 +25,7 @@ from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.errors import LayoutselError
 from layoutsel.planning.objectives import Answer, Assessed, Objective, objectives
-from layoutsel.planning.plan import Plan
+from layoutsel.planning.plan import Measured, Plan
 from layoutsel.runtime.race import race
 from layoutsel.runtime.trial import TooSlow, run_within
 from layoutsel.units import base
@@ -256,6 +256,32 @@ def test_memory_decides_how_many_are_raced_at_once(session, room, caplog):
         assert [one.name for one in ranked] == [CHOSEN]
         assert "2 plans are not raced (other, third): too little memory" in caplog.text
     assert ranked[-1].model.inputs == ranked[0].model.inputs
+
+
+def test_heats_at_different_speeds_are_on_one_scale(session, toy, monkeypatch):
+    """The machine is at half its speed in the second heat: the fastest still has the least figure."""
+    speeds = iter([1.0, 2.0])
+    takes = {CHOSEN: 100.0, "other": 50.0, "third": 49.0}
+
+    def timed(calls, **_options):
+        speed = next(speeds, 2.0)
+        return {
+            name: Measured(median_us=speed * takes[name], spread_us=speed, runs=11)
+            for name in calls
+        }
+
+    monkeypatch.setattr(contests, "race", timed)
+    plan, problem = on(session, "cpu")
+    memory = MemoryBudget.of(session.graph, 1 << 40)
+    contest = Contest(session, problem, VALUES, time.monotonic() + 60, memory)
+    contest.enter_chosen(plan, None)
+    contest.enter({"other": plan_of(plan, problem, plan.decisions, "other")})
+    contest._heat()
+    contest.enter({"third": plan_of(plan, problem, plan.decisions, "third")})
+    first, *_ = contest.ranked()
+    figures = {name: one.median_us for name, one in first.plan.measured.items()}
+    assert first.name == "third"
+    assert figures == pytest.approx({name: 2.0 * us for name, us in takes.items()})
 
 
 def test_a_race_ends_with_its_time():
