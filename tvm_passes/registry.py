@@ -9,8 +9,8 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Generic, Protocol, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, Protocol, TypeVar
 
 from tvm_passes.errors import LayoutselError
 
@@ -32,7 +32,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     Entries are loaded at the first access: a registry may be defined where its entries import it.
     """
 
-    def __init__(self, concept: str, own: Callable[[], Iterable[Entry]]) -> None:
+    def __init__(
+        self, concept: str, own: Callable[[], Iterable[Entry]], kind: type = object
+    ) -> None:
         """Define a registry.
 
         Parameters
@@ -42,9 +44,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             entry-point group.
         own
             Produces our own entries; called once.
+        kind
+            Class of every entry.
         """
         self.concept = concept
         self._own = own
+        self._kind = kind
         self._entries: dict[str, Entry] | None = None
         self._origins: dict[str, str] = {}
 
@@ -57,7 +62,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     @property
     def group(self) -> str:
         """Entry-point group of entries from other packages."""
-        return f"layoutsel.{self.concept}s"
+        return _group(self.concept)
 
     def register(self, entry: Entry) -> None:
         """Add an entry.
@@ -101,14 +106,48 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             # Other packages may read our own entries while they are imported.
             self._entries = entries
             try:
-                for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-                    entry = point.load()
+                for module, entry in installed(self.concept, self._kind):
                     _add(entries, entry, self.concept)
-                    self._origins[entry.name] = point.module
+                    self._origins[entry.name] = module
             except BaseException:
                 self._entries = None
                 raise
         return self._entries
+
+
+def installed(concept: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield the entries that other packages add, each with the module that defines it.
+
+    Raises
+    ------
+    LayoutselError
+        If an entry cannot be imported, or is no object of `kind` with a name.
+    """
+    group = _group(concept)
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        where = f"entry point {point.name!r} ({point.value}) of group {group!r}"
+        repair = f"Repair or uninstall the package that has it: {_package(point)}"
+        try:
+            entry = point.load()
+        except Exception as error:  # code of other packages raises anything
+            raise LayoutselError(
+                f"{where} cannot be loaded: got {type(error).__name__}: {error}; "
+                f"expected an object of class {kind.__name__}. {repair}"
+            ) from error
+        if not isinstance(entry, kind) or not isinstance(getattr(entry, "name", None), str):
+            raise LayoutselError(
+                f"{where}: got {entry!r:.80}; expected an object of class {kind.__name__} "
+                f"with a name. {repair}"
+            )
+        yield point.module, entry
+
+
+def _group(concept: str) -> str:
+    return f"layoutsel.{concept}s"
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "unknown"
 
 
 def _add(entries: dict[str, Entry], entry: Entry, concept: str) -> None:

@@ -28,7 +28,6 @@ import logging
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from tvm import relax
 
@@ -40,6 +39,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST, DeviceId, kind_of_unit
 from tvm_passes.errors import Decline, UnitUnavailable
 from tvm_passes.precisions import generic_precisions
+from tvm_passes.registry import installed
 from tvm_passes.targets import cross_target
 
 logger = logging.getLogger(__name__)
@@ -110,10 +110,11 @@ def register(unit: Unit) -> None:
 def units() -> dict[str, Unit]:
     """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
     if not _UNITS:
-        for name in _OWN:
-            register(import_module(f"layoutsel.units.{name}").UNIT)
-        for entry in sorted(entry_points(group="layoutsel.units"), key=lambda entry: entry.name):
-            register(entry.load())
+        # First, so that an error leaves the table empty.
+        others = [unit for _, unit in installed("unit", Unit)]
+        ours = [import_module(f"layoutsel.units.{name}").UNIT for name in _OWN]
+        for unit in (*ours, *others):
+            register(unit)
     return _UNITS
 
 

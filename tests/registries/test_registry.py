@@ -16,12 +16,16 @@ class _Colour:
 
 class _EntryPoint:
     module = "paints"
+    value = "paints:COLOUR"
+    dist = None
 
-    def __init__(self, name, value):
-        self.name, self._value = name, value
+    def __init__(self, name, loaded):
+        self.name, self._loaded = name, loaded
 
     def load(self):
-        return self._value
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
+        return self._loaded
 
 
 @pytest.fixture
@@ -79,3 +83,23 @@ def test_an_unknown_name_is_answered_with_those_there_are(installed):
         LayoutselError, match="unknown colour 'reed'; expected one of red, blue, green"
     ):
         colours.find("reed")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "got"),
+    [
+        (ImportError("no such module"), "cannot be loaded: got ImportError: no such module"),
+        (7, "got 7"),
+        (_Colour(name=None), "got _Colour"),
+    ],
+)
+def test_a_broken_entry_is_one_error_every_time(monkeypatch, loaded, got):
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: [_EntryPoint("b", loaded)])
+    colours = Registry("colour", lambda: [_Colour("red")], _Colour)
+    for _ in range(2):
+        with pytest.raises(LayoutselError) as caught:
+            colours.find("red")
+        text = str(caught.value)
+        assert "entry point 'b' (paints:COLOUR) of group 'layoutsel.colours'" in text
+        assert got in text
+        assert "Repair or uninstall" in text

@@ -28,7 +28,7 @@ def _own() -> list[Algorithm]:
     return sorted(entries, key=lambda entry: entry.rank)
 
 
-ALGORITHMS: Registry[Algorithm] = Registry("algorithm", _own)
+ALGORITHMS: Registry[Algorithm] = Registry("algorithm", _own, Algorithm)
 """All algorithms by name: ours in the order of their ranks, then those of other packages."""
 
 

@@ -23,7 +23,7 @@ def encoded_layouts() -> tuple[str, ...]:
     return tuple(sorted(places, key=lambda name: places[name]))
 
 
-LAYOUTS: Registry[Layout] = Registry("layout", own_layouts)
+LAYOUTS: Registry[Layout] = Registry("layout", own_layouts, Layout)
 """Every order that a decision may name; other packages add theirs by ``layoutsel.layouts``."""
 
 

@@ -50,7 +50,7 @@ def _own() -> Iterator[Operator]:
     return chain.from_iterable(families)
 
 
-OPERATORS: Registry[Operator] = Registry("operator", _own)
+OPERATORS: Registry[Operator] = Registry("operator", _own, Operator)
 """Operators by name. An operator that is missing here is an anchor: see :func:`find_operator`."""
 
 

@@ -21,7 +21,7 @@ def encoded_precisions() -> tuple[str, ...]:
     return tuple(sorted(places, key=lambda name: places[name]))
 
 
-PRECISIONS: Registry[Precision] = Registry("precision", own_precisions)
+PRECISIONS: Registry[Precision] = Registry("precision", own_precisions, Precision)
 """Every precision of a decision; other packages add theirs by ``layoutsel.precisions``."""
 
 

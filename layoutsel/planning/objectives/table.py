@@ -10,7 +10,6 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from layoutsel.planning.objectives.base import Answer, Decisions, Objective
@@ -18,9 +17,7 @@ from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.strategies import announce_gap
 from layoutsel.planning.values import SUM, Value
 from tvm_passes.decision import SubgraphId
-
-GROUP = "layoutsel.objectives"
-"""Entry-point group of objectives from other packages."""
+from tvm_passes.registry import installed
 
 _NO_ENTRIES = ("base", "table")
 _OBJECTIVES: dict[str, Objective] = {}
@@ -38,8 +35,8 @@ def objectives() -> Mapping[str, Objective]:
         package = __name__.rpartition(".")[0]
         names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
         ours = [import_module(f"{package}.{n}").OBJECTIVE for n in names if n not in _NO_ENTRIES]
-        found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
-        for objective in (*ours, *(entry.load() for entry in found)):
+        others = [objective for _, objective in installed("objective", Objective)]
+        for objective in (*ours, *others):
             _OBJECTIVES[objective.name] = objective
     return _OBJECTIVES
 
