@@ -39,7 +39,8 @@ def _by_halves(session: Session) -> dict[str, str]:
 def _by_branches(session: Session) -> dict[str, str]:
     """Chains between places where the network branches or joins, by turns: two branches are on two units."""
     found = chains(priced_problem(Offers.of(session), "roofline"))
-    found.sort(key=lambda chain: int(chain[0].removeprefix("s")))
+    order = {g.id: i for i, g in enumerate(session.graph.subgraphs)}
+    found.sort(key=lambda chain: order[chain[0]])
     return {id_: (DEVICE, "cpu")[i % 2] for i, chain in enumerate(found) for id_ in chain}
 
 
