@@ -207,7 +207,7 @@ def _caches() -> dict[str, Any]:
 
     path = default_path()
     size = path.stat().st_size if path.exists() else 0
-    peaks = [str(file) for file in sorted(path.parent.glob("peaks-*.json"))]
+    peaks = [str(file) for file in sorted(path.parent.glob("*peaks-*.json"))]
     tuning = str(default_folder())
     return {"measurements": str(path), "bytes": size, "peaks": peaks, "tuning": tuning}
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,14 +68,25 @@ def kept(type_: type[T], name: str, folder: Path | None = None) -> T | None:
         return None
 
 
+def _always(_value: object, _age_s: float) -> bool:
+    return True
+
+
 def remembered(
-    type_: type[T], name: str, measure: Callable[[], T], folder: Path | None = None
+    type_: type[T],
+    name: str,
+    measure: Callable[[], T],
+    folder: Path | None = None,
+    is_current: Callable[[T, float], bool] = _always,
 ) -> T:
-    """What `measure` answers: asked the first time, read from `folder` afterwards."""
-    found = kept(type_, name, folder)
-    if found is not None:
+    """Answer of `measure`: asked the first time, read from `folder` afterwards.
+
+    `is_current` tells from a kept answer and its age in seconds whether it still holds.
+    """
+    found, file = kept(type_, name, folder), _file(name, folder)
+    if found is not None and is_current(found, time.time() - file.stat().st_mtime):
         return found
-    found, file = measure(), _file(name, folder)
+    found = measure()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save(found, file)

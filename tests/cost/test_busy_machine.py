@@ -1,0 +1,53 @@
+"""Speed of a machine that was measured while other processes ran."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from layoutsel.cost import peaks
+from layoutsel.cost.peaks import MachinePeaks, machine_peaks
+from layoutsel.documents import load_json
+
+IDLE = MachinePeaks(threads=2, gflops=200, cache_gbps=100, memory_gbps=20, cache_bytes=1 << 20)
+BUSY = replace(IDLE, gflops=40, cpu_share=0.2)
+
+
+@pytest.fixture
+def probes(monkeypatch):
+    """Answers of the probe, in order; each is taken once."""
+    answers = []
+    monkeypatch.setattr(peaks, "probe", lambda threads: answers.pop(0))
+    return answers
+
+
+def test_the_speed_of_a_busy_machine_is_measured_again_later(tmp_path, probes, caplog):
+    probes += [BUSY, IDLE]
+    assert machine_peaks(2, folder=tmp_path) == BUSY
+    assert "other processes took 80 %" in caplog.text
+    assert machine_peaks(2, folder=tmp_path) == BUSY, "a busy machine is not probed at each plan"
+    (file,) = tmp_path.iterdir()
+    hour_ago = time.time() - 3600
+    os.utime(file, (hour_ago, hour_ago))
+    assert machine_peaks(2, folder=tmp_path) == IDLE
+    assert load_json(file)["gflops"] == 200
+    os.utime(file, (hour_ago, hour_ago))
+    assert machine_peaks(2, folder=tmp_path) == IDLE, "an idle machine is measured once"
+
+
+def test_the_probe_sees_other_processes():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})  # child processes inherit it
+    try:
+        loop = [sys.executable, "-c", "while True: pass"]
+        others = [subprocess.Popen(loop) for _ in range(3)]
+        share = peaks.probe(1).cpu_share
+    finally:
+        os.sched_setaffinity(0, before)
+        for other in others:
+            other.kill()
+            other.wait()
+    assert share < 0.6
