@@ -17,6 +17,7 @@ ROOMS = (
     "layoutsel/bundling",
     "layoutsel/cli",
     "layoutsel/core",
+    "layoutsel/cost",
     "layoutsel/device",
     "layoutsel/documents",
     "layoutsel/errors.py",

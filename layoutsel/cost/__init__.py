@@ -1,1 +1,1 @@
-"""What a sub-graph costs under a decision: measured, or estimated by its roofline. No TVM in here."""
+"""Costs of sub-graphs and boundaries: measured, learned, or estimated by the roofline; no TVM."""

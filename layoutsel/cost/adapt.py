@@ -1,8 +1,9 @@
-"""Adapting the learned model to a machine that it was not trained on, with a handful of measurements.
+"""Adaptation of the learned model to a new machine from a handful of measurements.
 
-The correction of a prediction's logarithm is linear in a few features, with a normal prior around none: Bayesian linear
-regression (Bishop, "Pattern Recognition and Machine Learning", section 3.3). Measurements are chosen one after the
-other where the correction is most uncertain, which is the greedy D-optimal design for it.
+The correction of a prediction's logarithm is linear in a few features, with a normal prior centred
+on no correction: Bayesian linear regression (Bishop, "Pattern Recognition and Machine Learning",
+section 3.3). Measurements are chosen one at a time where the correction is most uncertain: the
+greedy D-optimal design.
 """
 
 from __future__ import annotations
@@ -21,24 +22,25 @@ from layoutsel.cost.corrections import TERMS, Adaptation, basis
 from layoutsel.cost.samples import MachineProfile
 
 _NOISE = 0.2
-"""Standard deviation of a prediction's error that no correction explains, as a logarithm."""
+"""Standard deviation of the error that no correction explains, natural logarithm of time."""
 _ROUNDS = 8
-"""Of reweighting: a few predictions are far off, and must not bend the correction of all others (Huber, 1964)."""
+"""Rounds of reweighting, which limit the influence of outliers on the fit (Huber, 1964)."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A measured candidate beside its prediction."""
+    """A measured candidate with the error of its prediction."""
 
     unit: str
+    """Unit of the candidate."""
     row: np.ndarray
-    """Features."""
+    """Features of the candidate, float32; see :data:`layoutsel.cost.features.NAMES`."""
     error: float
-    """Logarithm of the measured time less that of the predicted."""
+    """Natural logarithm of the ratio of measured to predicted time."""
 
 
 def fit(observations: Sequence[Observation]) -> Adaptation:
-    """The most likely correction by unit."""
+    """Fit the most likely correction of each unit."""
     weights = {}
     for unit in sorted({observation.unit for observation in observations}):
         mine = [observation for observation in observations if observation.unit == unit]
@@ -49,10 +51,18 @@ def fit(observations: Sequence[Observation]) -> Adaptation:
 
 
 def _robust(inputs: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """The most likely coefficients, errors beyond the noise counting linearly instead of by their squares."""
+    """Fit the most likely coefficients; errors beyond the noise count linearly, not quadratically.
+
+    Parameters
+    ----------
+    inputs
+        Terms of each observation, (observations, terms).
+    errors
+        Errors to explain, (observations,), natural logarithm of time.
+    """
     trust = np.full(len(errors), 1 / _NOISE**2)
     solution = np.zeros(inputs.shape[1])
-    # The first guess is the median's, which a few outliers do not move.
+    # Start from the median, which a few outliers do not move.
     solution[0] = np.median(errors) / inputs[0, 0]
     for _ in range(_ROUNDS):
         left = np.abs(errors - inputs @ solution)
@@ -64,7 +74,20 @@ def _robust(inputs: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def most_informative(rows: Sequence[np.ndarray], units: Sequence[str], count: int) -> list[int]:
-    """Choose `count` of the candidates, as numbers, each where the correction of its unit is most uncertain."""
+    """Choose the `count` most informative candidates; returns their indices.
+
+    Each choice is the candidate where the correction of its unit is most uncertain, given the
+    earlier choices.
+
+    Parameters
+    ----------
+    rows
+        Features of each candidate.
+    units
+        Unit of each candidate.
+    count
+        Number of candidates to choose.
+    """
     inputs = [basis(row) for row in rows]
     covariances = {unit: np.eye(len(inputs[0])) for unit in set(units)} if inputs else {}
     chosen: list[int] = []
@@ -81,26 +104,30 @@ def most_informative(rows: Sequence[np.ndarray], units: Sequence[str], count: in
 
 
 def adaptation_file(profile: MachineProfile, folder: Path | None = None) -> Path:
-    """Where the adaptation to a machine is kept."""
+    """File of the adaptation to a machine; by default in the user's cache folder."""
     return adaptation_path(profile.machine.fingerprint, profile.threads, folder)
 
 
 def adaptation_path(fingerprint: str, threads: int, folder: Path | None = None) -> Path:
-    """The same, by what names the machine."""
+    """File of the adaptation to the machine with this fingerprint and number of threads."""
     folder = folder or Path(platformdirs.user_cache_dir("layoutsel"))
     return folder / f"calibration-{fingerprint}-{threads}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Document:
+    """File format of an adaptation."""
+
     model: str
-    """Version of the model that is adapted."""
+    """Version of the adapted model."""
     features_version: int
+    """Version of the features, :data:`layoutsel.cost.features.VERSION`."""
     weights: Mapping[str, tuple[float, ...]]
+    """Coefficients of the correction by unit."""
 
 
 def save(adaptation: Adaptation, model_version: str, file: Path) -> None:
-    """Keep an adaptation of one trained model."""
+    """Write the adaptation of one trained model to `file`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     documents.save(
         _Document(
@@ -111,7 +138,10 @@ def save(adaptation: Adaptation, model_version: str, file: Path) -> None:
 
 
 def load(model_version: str, file: Path) -> Adaptation:
-    """The adaptation of this model; none where there is no file, or it is another model's, or broken."""
+    """Read the adaptation of one trained model from `file`.
+
+    Without a file, or if it is damaged or belongs to another model, the result corrects nothing.
+    """
     try:
         found = documents.from_json(_Document, documents.load_json(file), file=str(file))
     except (documents.DocumentError, json.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""Devices that are alike: of one kind and identity, so that what is measured on one holds for all."""
+"""Groups of identical devices: measurements of one device hold for its whole group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tvm_passes.devices import DeviceId
 
 
 def first_alike(identities: Mapping[DeviceId, str]) -> dict[DeviceId, DeviceId]:
-    """Map each device to the first one that is alike, by the identity of each."""
+    """Map each device to the first one of its kind and identity."""
     firsts: dict[tuple[str, str], DeviceId] = {}
     for device in sorted(identities):
         firsts.setdefault((device.kind, identities[device]), device)
@@ -18,9 +18,10 @@ def first_alike(identities: Mapping[DeviceId, str]) -> dict[DeviceId, DeviceId]:
 def pair_alike(
     source: DeviceId, destination: DeviceId, alike: Mapping[DeviceId, DeviceId]
 ) -> tuple[DeviceId, DeviceId]:
-    """Choose the pair whose copies stand for those between two devices.
+    """Choose the pair of devices whose copies are measured for those between two devices.
 
-    `alike` is as of :func:`first_alike`; a device that it lacks, such as the host, stands for itself.
+    `alike` is a result of :func:`first_alike`; a device that it lacks, such as the host, stands for
+    itself.
     """
     ends = alike.get(source, source), alike.get(destination, destination)
     if ends[0] != ends[1]:

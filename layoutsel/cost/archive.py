@@ -1,7 +1,7 @@
-"""Data sets as files: lines of JSON, compressed with xz. Broken lines are skipped, counted and reported.
+"""Files of data sets: lines of JSON, compressed with xz.
 
-The first line names the format. Contexts (machine, threads, versions) and workloads are written once, with a number, and
-referred to.
+The first line names the format. Contexts (machine, threads, versions) and workloads are written
+once, with a number, and later lines refer to them. Broken lines are skipped, counted and reported.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from layoutsel.cost.samples import (
 from tvm_passes.errors import LayoutselError
 
 FORMAT = "layoutsel-dataset"
+"""Name of the format, in the first line of a file."""
 VERSION = 1
+"""Version of the format, in the first line of a file."""
 
 
 def write_archive(dataset: Dataset, file: Path | str) -> None:
-    """Write `dataset` to `file`, whole or not at all; equal data sets give equal bytes.
+    """Write `dataset` to `file` atomically; equal data sets give equal bytes.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def _context_key(provenance: Provenance) -> str:
 
 
 class _Reader:
-    """Reads lines, remembering what later ones refer to."""
+    """Reader of lines that remembers the contexts and workloads which later lines refer to."""
 
     def __init__(self) -> None:
         self.contexts: dict[int, Provenance] = {}
@@ -131,7 +133,7 @@ class _Reader:
         self.kinds[kind](line)
 
     def _number(self, line: dict[str, Any], kind: str) -> int:
-        """Its own; in files that have none, how many came before."""
+        """Return the number of a line; files without numbers count the lines of each kind."""
         number = line.pop("id", self.seen[kind])
         self.seen[kind] += 1
         return documents.from_json(int, number)
@@ -177,12 +179,12 @@ def _timing_of(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_archive(file: Path | str) -> tuple[Dataset, tuple[SkippedPart, ...]]:
-    """Read what :func:`write_archive` wrote, and what was skipped because it is broken.
+    """Read a file of :func:`write_archive`; returns the data set and its skipped parts.
 
     Raises
     ------
     LayoutselError
-        If `file` cannot be opened, or is no data set of this version at all.
+        If `file` cannot be opened, or is not a data set of this version.
     """
     reader, skipped = _Reader(), Counter[str]()
     lines = _read_lines(Path(file), skipped)

@@ -20,7 +20,7 @@ _ORDERS = encoded_layouts()
 _STORAGES = tuple(filter(None, map(storage_in, encoded_precisions())))
 _UNITS = ("cpu", "onednn", "amx")
 _FLOOR_US = 0.05
-"""Times below this are noise: a hand-over may have measured as none."""
+"""Minimum time that is learned, microseconds: the measured time of a hand-over may be zero."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,25 @@ class AskedBoundary:
     """A step of a boundary on a machine, to be priced."""
 
     kind: str
+    """Kind of the step, a key of :data:`layoutsel.cost.model.KINDS`."""
     source: str
+    """Layout or placed unit of the producer."""
     destination: str
+    """Layout or placed unit of the consumer."""
     tensor: BoundaryTensor
+    """Tensor that passes the boundary."""
     profile: MachineProfile
+    """Machine on which the step runs."""
 
     @property
     def margin(self) -> float:
-        """Natural logarithm of the roofline's microseconds."""
+        """Natural logarithm of the roofline's time in microseconds."""
         step = BoundaryPart(self.kind, self.tensor, self.source, self.destination)
         return float(np.log(RooflineCost.of(self.profile).step_us(step)))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor, as an image."""
+        """Shape of the tensor, extended or cut to the four extents of an image."""
         return (*self.tensor.shape, 1, 1, 1, 1)[:4]
 
 
@@ -70,17 +75,24 @@ _FEATURES: dict[str, Callable[[AskedBoundary], float]] = {
 }
 
 NAMES = tuple(_FEATURES)
+"""Names of the features, in the order of the columns of :func:`feature_table`."""
 MONOTONE = frozenset({"bytes"})
-"""More of these, all else equal, is never faster."""
+"""Features that never make a boundary faster when they grow and all others stay the same."""
 
 
 def features(asked: AskedBoundary) -> np.ndarray:
-    """Values of :data:`NAMES`, float32."""
+    """Compute the values of :data:`NAMES`, float32."""
     return np.array([feature(asked) for feature in _FEATURES.values()], dtype=np.float32)
 
 
 def feature_table(asked: Sequence[AskedBoundary]) -> tuple[np.ndarray, np.ndarray]:
-    """Features by row, and the logarithm of the roofline of each."""
+    """Compute the features of each step and the natural logarithm of its roofline's microseconds.
+
+    Returns
+    -------
+    tuple
+        Features, (steps, features) float32, and logarithms, (steps,) float32.
+    """
     if not asked:
         return np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32)
     return np.stack([features(one) for one in asked]), np.array(
@@ -89,5 +101,5 @@ def feature_table(asked: Sequence[AskedBoundary]) -> tuple[np.ndarray, np.ndarra
 
 
 def log_time(us: float) -> float:
-    """What is learned of a boundary that took `us` microseconds."""
+    """Learning target of a boundary that took `us` microseconds: a natural logarithm."""
     return float(np.log(max(us, _FLOOR_US)))

@@ -1,4 +1,4 @@
-"""The state of a machine under which a cost is asked, and how much less certain an unfamiliar state makes an answer."""
+"""State of a machine when a cost is asked, and the uncertainty that an unfamiliar state adds."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from tvm_passes.errors import LayoutselError
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """The state of a machine; a field that is None is as it was when the model's data were measured.
+    """State of a machine; None means the state in which the model's data were measured.
 
     Raises
     ------
     LayoutselError
-        If a number is not finite, not above zero (threads, frequency) or below zero (busy cores, queue).
+        If a number is not finite, not above zero (threads, frequency) or below zero (busy cores,
+        queue).
     """
 
     threads: int | None = None
-    """Threads that compute."""
+    """Number of threads that compute."""
     busy_cores: float | None = None
-    """Cores that other work keeps busy, on average."""
+    """Number of cores that other work keeps busy, on average."""
     frequency_mhz: float | None = None
-    """Clock rate of the cores."""
+    """Clock rate of the cores, MHz."""
     queue: float | None = None
-    """Runs that wait in front of this one."""
+    """Number of runs that wait in front of this one."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value >= least):
                 raise LayoutselError(
-                    f"conditions: got {name} {value}; expected a finite number of at least {least:g}, "
-                    "or None for the state in which costs were measured"
+                    f"conditions: got {name} {value}; expected a finite number of at least "
+                    f"{least:g}, or None for the state in which costs were measured"
                 )
 
 
@@ -44,10 +45,13 @@ _LEAST: Mapping[str, float] = MappingProxyType(
 )
 
 AS_MEASURED = Conditions()
-"""The state in which a model's data were measured."""
+"""The state in which a cost model's data were measured."""
 
 _UNKNOWN_FREQUENCY = 0.5
-"""Half distance of the quartiles, as a logarithm, where the clock rate of the measurements is not known."""
+"""Added uncertainty if the clock rate of the measurements is unknown.
+
+Half the interquartile range of the natural logarithm of time.
+"""
 
 
 def _threads(asked: Conditions, known: Conditions) -> float:
@@ -82,9 +86,14 @@ _DOUBTS: tuple[Callable[[Conditions, Conditions], float], ...] = (
 
 
 def uncertainty(asked: Conditions, known: Conditions) -> float:
-    """Half width, as a logarithm of time, of an answer for `asked` by a model that only knows `known`.
+    """Uncertainty that a model with data of the state `known` adds to a cost in the state `asked`.
 
-    Time at most scales with the ratio of threads and of clock rates, with the share of cores that other work takes, and
-    with the length of the queue. Each therefore adds the logarithm of its ratio.
+    Time at most scales with the ratio of threads and of clock rates, with the share of cores that
+    other work takes, and with the length of the queue. Each adds the logarithm of its ratio.
+
+    Returns
+    -------
+    float
+        Half the interquartile range of the natural logarithm of time.
     """
     return 0.0 if asked is AS_MEASURED else sum(doubt(asked, known) for doubt in _DOUBTS)

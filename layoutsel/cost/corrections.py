@@ -1,4 +1,4 @@
-"""Corrections of the learned model for one machine: what calibration found, and the terms it is linear in."""
+"""Corrections of the learned model for one machine: their linear terms, and calibrated weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INDEX = {name: position for position, name in enumerate(features.NAMES)}
 
 
 def _algorithm_terms() -> list[tuple[str, float, float]]:
-    """Terms of the algorithms that ask for one, and that features have a word for."""
+    """List the terms of algorithms that need one and have a feature of their own."""
     words = features.VOCABULARY["algorithm"]
     asking = (one for one in ALGORITHMS.values() if one.name in words)
     return [
@@ -25,7 +25,7 @@ def _algorithm_terms() -> list[tuple[str, float, float]]:
 
 
 _BASIS: tuple[tuple[str, float, float], ...] = (
-    # feature, centre, scale: the prior of its coefficient has a standard deviation of 1 / scale
+    # Feature, centre and scale; the prior of its coefficient has a standard deviation of 1 / scale.
     ("compute_us", 6.0, 20.0),
     ("weights_in_l2", -3.0, 25.0),
     ("activations_in_l2", -3.0, 25.0),
@@ -43,7 +43,7 @@ _BASIS: tuple[tuple[str, float, float], ...] = (
     ("convolution_x64_gemm_jit", 0.0, 4.0),
 )
 _OFFSET_SCALE = 1.5
-"""A machine may as a whole be off by a factor of two."""
+"""Scale of the constant term: a whole machine may be off by a factor of two."""
 
 
 _COLUMNS = [_INDEX[name] for name, _, _ in _BASIS]
@@ -52,7 +52,20 @@ _SCALES = np.array([scale for _, _, scale in _BASIS])
 
 
 def basis(rows: np.ndarray) -> np.ndarray:
-    """Terms of a correction, scaled so that every coefficient has a standard normal prior; of one row or of many."""
+    """Compute the terms of a correction from one row of features, or from many.
+
+    Terms are scaled so that each coefficient has a standard normal prior.
+
+    Parameters
+    ----------
+    rows
+        Features, (features,) or (rows, features).
+
+    Returns
+    -------
+    numpy.ndarray
+        Terms, ``(TERMS,)`` or ``(rows, TERMS)``, float64.
+    """
     offset = np.full((*rows.shape[:-1], 1), 1.0 / _OFFSET_SCALE)
     terms = (rows[..., _COLUMNS].astype(np.float64) - _CENTRES) / _SCALES
     return np.concatenate([offset, terms], axis=-1)
@@ -64,7 +77,7 @@ TERMS = len(_BASIS) + 1
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Factors on the predicted times of a machine, which calibration found; see :mod:`layoutsel.cost.adapt`."""
+    """Calibrated factors on the predicted times of a machine; see :mod:`layoutsel.cost.adapt`."""
 
     weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """By unit, coefficients of :func:`basis`."""
+    """Coefficients of the terms of :func:`basis`, by unit."""

@@ -1,6 +1,6 @@
-"""One open SQLite file of a cache, which goes on where the file breaks, is replaced or cannot be used.
+"""An open SQLite file of a cache that survives a damaged, replaced or unusable file.
 
-A cache is a convenience: a file that is of no use costs what is in it, never the work that uses it.
+A cache is a convenience: an unusable file costs its contents, never the work that uses it.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
 _SQLITE_ERROR, _SQLITE_DONE = 1, 101
-"""Numbers of SQLite; the module ``sqlite3`` names them since Python 3.11 only."""
+"""SQLite's error numbers, which the module ``sqlite3`` names only since Python 3.11."""
 
 Statement = tuple[str, Sequence[object]]
+"""An SQL statement with the values of its parameters."""
 
 
 class Database:
-    """Runs statements on the file at `path`, each in its own transaction unless one is open.
+    """Statements on the file at `path`, each in its own transaction unless one is open.
 
-    A file that is no database, or of another schema, is moved aside with a warning. Where the file cannot be used, or
-    stays locked by another process, a copy in memory takes its place, with one warning.
+    A file that is not a database, or has another schema, is moved aside with a warning. If the file
+    cannot be used, or stays locked by another process, a copy in memory replaces it, with one
+    warning.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_kept = True
-        """True if changes reach the file; False where they last for this process only."""
+        """True if changes reach the file; False if they last for this process only."""
         self._transaction: list[Statement] | None = None
         self._file: tuple[int, int] | None = None
-        """Device and inode of the open file; None for memory."""
+        """Device and inode of the open file; None for a database in memory."""
         self._connection = self._open()
 
     def close(self) -> None:
-        """Close the file; every change is in it already."""
+        """Close the file; all changes are saved already."""
         self._connection.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep all changes made within, or none where that fails."""
+        """Save all changes made within the context, or none if it fails."""
         self._transaction = []
         try:
             self.query("BEGIN IMMEDIATE")
@@ -58,9 +60,10 @@ class Database:
             self._transaction = None
 
     def query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement.
+        """Run one statement and return its rows.
 
-        A statement that fails because of the file is repeated on its replacement, after all others of its transaction.
+        If a statement fails because of the file, all statements of its transaction are repeated on
+        the replacement.
 
         Raises
         ------
@@ -119,7 +122,8 @@ class Database:
         except sqlite3.DatabaseError as error:
             aside = move_aside(self.path)
             _LOG.warning(
-                "measurement cache %s is unusable (%s): moved to %s, starting an empty one. Another file can be named (--cache)",
+                "measurement cache %s is unusable (%s): moved to %s, starting an empty one. "
+                "Another file can be named (--cache)",
                 self.path,
                 error,
                 aside,
@@ -127,18 +131,21 @@ class Database:
             return connect(self.path)
 
     def _is_replaced(self) -> bool:
-        """True if another process has moved the open file: with a write-ahead log, SQLite would write to that one."""
+        """True if another process has replaced the open file.
+
+        With a write-ahead log, SQLite would go on writing to the old file.
+        """
         return self._file is not None and _identity(self.path) != self._file
 
     def _reopened(self) -> sqlite3.Connection:
-        """Open the file again: another process may have replaced it, else it is checked and replaced here."""
+        """Open the file again; check it, and replace it unless another process has done so."""
         self._connection.close()
         return self._open(is_suspect=True)
 
     def _copied(self, error: sqlite3.Error) -> sqlite3.Connection:
-        """Copy what can be read of the file into memory, and go on with that."""
+        """Copy the readable part of the file into memory and return that database."""
         memory = self._in_memory(error)
-        with contextlib.suppress(sqlite3.Error):  # what cannot be read is measured again
+        with contextlib.suppress(sqlite3.Error):  # unreadable rows are measured again
             if self._connection.in_transaction:
                 self._connection.rollback()
             self._connection.execute("PRAGMA busy_timeout=0")
@@ -149,7 +156,8 @@ class Database:
     def _in_memory(self, error: Exception) -> sqlite3.Connection:
         self.is_kept, self._file = False, None
         _LOG.warning(
-            "cannot keep measurements in %s: %s; they last for this process only. Free it, or name another file (--cache)",
+            "cannot keep measurements in %s: %s; they last for this process only. "
+            "Free it, or name another file (--cache)",
             self.path,
             error,
         )
@@ -157,7 +165,7 @@ class Database:
 
 
 def _at_once(status: int, _remaining: int, _total: int) -> None:
-    """End a copy that has to wait: ``sqlite3`` would wait for a locked file without limit."""
+    """Abort a copy that has to wait: ``sqlite3`` would wait for a locked file without limit."""
     if status != _SQLITE_DONE:
         raise sqlite3.OperationalError("the file is locked")
 

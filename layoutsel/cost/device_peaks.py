@@ -1,4 +1,4 @@
-"""What a device with a memory of its own can do at best."""
+"""Peak rates of devices with a memory of their own."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.precisions import PRECISIONS
 
 RESULTS_PER_UNIT = 2048
-"""Results that keep a compute unit busy: a work group's tile in TVM's schedule of products (dlight's Matmul, 32 × 64)."""
+"""Number of results that keep one compute unit busy.
+
+A work group's tile in TVM's schedule of matrix products (dlight's Matmul) is 32 × 64.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DevicePeaks:
-    """Ceilings of the roofline of a device, all of its compute units together."""
+    """Roofline ceilings of a device, all compute units together."""
 
     name: str
-    """What it is: of a device at hand platform, device and driver, as its unit's backend identifies it."""
+    """Name of the device; for a local one, platform, device and driver from its unit's backend."""
     compute_units: int
-    """Streaming multiprocessors, in CUDA's words."""
+    """Number of compute units; CUDA calls them streaming multiprocessors."""
     clock_mhz: float
+    """Clock rate, MHz."""
     gflops: float
-    """f32 GFLOP/s of multiply-adds."""
+    """Peak rate of f32 multiply-adds, GFLOP/s."""
     half_gflops: float | None = None
-    """The same in f16 and bf16 on matrix units; None if it has none."""
+    """Peak rate of f16 and bf16 on matrix units, GFLOP/s; None without matrix units."""
     memory_gbps: float
-    """GB/s between its compute units and its memory, read and written."""
+    """Bandwidth between the compute units and the device's memory, read and write, GB/s."""
     launch_us: float
-    """Time of starting a kernel, microseconds."""
+    """Overhead of a kernel launch, microseconds."""
     target: str | None = None
-    """What TVM generates its code for, such as the tag ``nvidia/nvidia-a100``; any of its unit's kind if None."""
+    """TVM target, such as the tag ``nvidia/nvidia-a100``; None for any of the unit's kind."""
 
     def __post_init__(self) -> None:
         rates = (self.gflops, self.memory_gbps, self.clock_mhz, self.compute_units)
@@ -47,22 +51,23 @@ class DevicePeaks:
 
     def __str__(self) -> str:
         return (
-            f"{self.compute_units} compute units of {self.clock_mhz:,.0f} MHz, {self.gflops:,.0f} GFLOP/s, "
+            f"{self.compute_units} compute units of {self.clock_mhz:,.0f} MHz, "
+            f"{self.gflops:,.0f} GFLOP/s, "
             f"{self.memory_gbps:,.0f} GB/s, launch {self.launch_us:,.1f} µs"
         )
 
     @property
     def cache_gbps(self) -> float:
-        """That of its memory: its caches do not keep a tensor from kernel to kernel."""
+        """Memory bandwidth, GB/s: device caches do not keep a tensor between kernels."""
         return self.memory_gbps
 
     @property
     def cache_bytes(self) -> int:
-        """None that a tensor stays in."""
+        """Zero: device caches do not keep a tensor between kernels."""
         return 0
 
     def rate(self, workload: Workload, decision: Decision) -> float:
-        """GFLOP/s of its peak that a kernel can use: few results leave compute units idle."""
+        """Peak rate that a kernel can use, GFLOP/s: few results leave compute units idle."""
         wanted = max((prod(shape) for shape in workload.outputs), default=0)
         busy = min(1.0, wanted / (self.compute_units * RESULTS_PER_UNIT)) if wanted else 1.0
         precision = PRECISIONS.get(decision.precision)
@@ -71,7 +76,7 @@ class DevicePeaks:
 
 
 def device_peaks(where: str, identity: str, *, folder: Path | None = None) -> DevicePeaks:
-    """Peaks of the device of a placed unit: measured the first time, read from `folder` afterwards.
+    """Return the peaks of the device of a placed unit, measured once and then read from `folder`.
 
     Raises
     ------
@@ -84,7 +89,7 @@ def device_peaks(where: str, identity: str, *, folder: Path | None = None) -> De
 def known_device_peaks(
     where: str, identity: str, *, folder: Path | None = None
 ) -> DevicePeaks | None:
-    """The same where they were measured before, else None."""
+    """Return the peaks of a device from `folder`; None if they were not measured."""
     return kept(DevicePeaks, _name(where, identity), folder)
 
 
@@ -105,6 +110,6 @@ def probe_device(where: str) -> DevicePeaks:
 
 
 def _name(where: str, identity: str) -> str:
-    """Name of the file; alike devices of one kind share it."""
+    """Name of the file; identical devices of one kind share it."""
     kind = parse_placed_unit(where)[1].kind
     return f"device-peaks-{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""Parts of a question that a trained model has not seen: it answers all the same, and is less certain."""
+"""Uncertainty of predictions for candidates that a trained model has not seen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tvm_passes.decision import Decision
 from tvm_passes.operators import OPERATORS
 
 _MACHINE, _OPERATOR, _LAYOUT, _ALGORITHM, _FUSED, _CODE = 0.2, 0.4, 0.3, 0.3, 0.2, 0.7
-"""Further half distance of the quartiles, as a logarithm, where the model has not seen this.
+"""Added uncertainty for each unfamiliar part: half the interquartile range of log time.
 
-The last is the median error of the shipped model's predictions for the CPU without facts about the code.
+The last is the median error of the shipped model's CPU predictions without facts about the code.
 """
 
 _LAYOUTS = frozenset({*VOCABULARY["layout"], *DEVICE_LAYOUTS})
@@ -23,28 +23,41 @@ _OPERATORS = frozenset(
     {*VOCABULARY["anchor"], *(name for name, entry in OPERATORS.items() if entry.encoding)}
 )
 _UNHINTED = ("lrn",)
-"""The CPU states nothing about its kernel for local response normalisation; devices state nothing about any."""
+"""Operators without facts about their code in older models of the CPU.
+
+Units on devices state no facts about any kernel.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Familiar:
-    """Names that one part of a trained model has seen."""
+    """Names in the training data of one part of a model."""
 
     machine: bool
-    """True if it has seen the machine, or was calibrated to it."""
+    """True if the part was trained on the machine, or calibrated to it."""
     anchors: frozenset[str]
+    """Anchor operators of sub-graphs."""
     layouts: frozenset[str]
+    """Layouts of decisions."""
     algorithms: frozenset[str]
+    """Algorithms of decisions."""
     fused: frozenset[str]
-    """Operators next to the anchor."""
+    """All operators of sub-graphs, fused ones included."""
     unhinted: frozenset[str]
-    """Anchor operators that it has seen without facts about the code."""
+    """Anchor operators of sub-graphs that had no facts about their code."""
 
     @classmethod
     def of(cls, card: PartCard, *, machine: bool, device: bool = False) -> Familiar:
-        """Read the names off a card; the names that features know, where an older card does not say.
+        """Read the names from a card; those missing in an older card default to all with features.
 
-        `machine` says whether the part knows the machine, `device` whether it is of a unit on a device.
+        Parameters
+        ----------
+        card
+            Description of the part.
+        machine
+            True if the part knows the machine.
+        device
+            True if the part is of a unit on a device.
         """
         older = card.operators if device else _UNHINTED
         return cls(
@@ -57,7 +70,10 @@ class Familiar:
         )
 
     def doubts(self, workload: Workload, decision: Decision) -> Iterator[float]:
-        """Half distance of the quartiles, as a logarithm, that each unfamiliar part of a candidate adds."""
+        """Yield the uncertainty that each unfamiliar part of a candidate adds.
+
+        Each is half the interquartile range of the natural logarithm of time.
+        """
         if workload.operator not in self.unhinted and not workload.hints_of(decision):
             yield _CODE
         if not self.machine:
@@ -73,6 +89,6 @@ class Familiar:
 
 
 def _algorithms() -> frozenset[str]:
-    """Algorithms that features tell apart: by a word of their own, or by facts about their code."""
+    """List the algorithms that features distinguish, by a column or by facts about their code."""
     told = (name for name, entry in ALGORITHMS.items() if entry.has_telling_hints)
     return frozenset({*VOCABULARY["algorithm"], *told})

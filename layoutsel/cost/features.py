@@ -1,7 +1,8 @@
-"""Named, versioned features of (sub-graph, decision, machine), for learned cost models.
+"""Named, versioned features of (sub-graph, decision, machine) for learned cost models.
 
-All extents and rates are taken as base-2 logarithms: times scale with products of them. Features that follow from the
-work alone never fall when the work grows, so that a model which is monotone in them is monotone in the work.
+All extents and rates are base-2 logarithms, because times scale with products of them. Features of
+the work alone never fall when the work grows, so that a model which is monotone in them is monotone
+in the work.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from tvm_passes.operators import OPERATORS
 from tvm_passes.precisions import encoded_precisions
 
 VERSION = 4
-"""Of the meaning of the names below; a trained model states the one that it was trained with."""
+"""Version of the names and meanings of the features; a trained model states its own."""
 
 _KINDS: Mapping[str, int] = MappingProxyType({"elementwise": 6, "lrn": 10, "movement": 11})
-"""Positions of the sub-graphs among the anchors that no single operator starts."""
+"""Positions among the anchors of the sub-graphs that no single operator starts."""
 
 
 def _anchors() -> tuple[str, ...]:
-    """Anchors with a feature of their own, in order."""
+    """List the anchors with a feature of their own, in order of their features."""
     encodings = {name: entry.encoding for name, entry in OPERATORS.items() if entry.encoding}
     places = {name: one.anchor for name, one in encodings.items() if one.anchor is not None}
     positions = {**places, **_KINDS}
@@ -42,6 +43,7 @@ def _anchors() -> tuple[str, ...]:
 
 _ANCHORS = _anchors()
 _ALGORITHMS = ("direct", "winograd", "winograd2", "tuned", "square", "tall", "wide")
+"""Words of the algorithms that have a feature of their own."""
 _KERNELS = tuple(
     f"kernel_{name}"
     for name in (
@@ -58,15 +60,15 @@ _IMPLEMENTATIONS = (
     *("binary_jit", "eltwise_jit", "concat_simple", "concat_ref", "reduction_jit", "reduction_ref"),
     *("reorder_jit", "reorder_jit_blk", "reorder_simple"),
 )
-"""Hints that count primitives."""
+"""Names of hints that count primitives, by implementation."""
 _BLOCKING = (
     *("cycles", "tasks", "tile_width", "tile_vectors", "task_rows", "row", "channel_block"),
     *("lanes", "taps", "tile_block", "nests", "primitives", "read_bytes", "written_bytes"),
     *("products", "tile_pixels", "tile_channels", "tile_rows", "copied", "parts"),
 )
-"""Hints that are extents."""
+"""Names of hints that are extents; features hold their logarithms."""
 _SHARES = ("lanes_filled", "pixels_used", "fused", "across_channels", "mergeable", "pixels_first")
-"""Hints that are taken as they are."""
+"""Names of hints that features hold unchanged."""
 
 
 @dataclass(frozen=True)
@@ -74,32 +76,35 @@ class PricingQuestion:
     """A candidate on a machine, to be priced."""
 
     workload: Workload
+    """Features of the sub-graph."""
     decision: Decision
+    """Decision of the candidate."""
     profile: MachineProfile
+    """Machine that runs the candidate."""
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """Facts that the unit states about its code."""
+        """Facts that the unit states about its code, by name."""
         return self.workload.hints_of(self.decision)
 
     @property
     def device(self) -> DevicePeaks | None:
-        """The device that the decision is for; None if that is the host."""
+        """Peaks of the decision's device; None for the host."""
         return self.profile.device(self.decision.device)
 
 
 @dataclass(frozen=True)
 class _Code:
-    """Numbers about the code of candidates, one row each."""
+    """Facts about the code of candidates, one row each."""
 
     work: Columns
-    """Their sub-graphs."""
+    """Numbers of the sub-graphs."""
     tasks: np.ndarray
-    """Tasks that threads share; 0 where unknown."""
+    """Number of tasks that threads share; 0 if unknown."""
     cycles: np.ndarray
-    """The kernel's own estimate of its cycles; 0 where unknown."""
+    """Cycles as estimated by the kernel itself; 0 if unknown."""
     stored: np.ndarray
-    """Bytes of a tensor relative to f32."""
+    """Size of a stored tensor relative to f32."""
 
     @classmethod
     def of(
@@ -115,26 +120,29 @@ class _Code:
 
 
 def _balance(code: _Code) -> np.ndarray:
-    """Part of the time that threads work, tasks being equal."""
+    """Compute the share of time that threads work, if all tasks take equally long."""
     threads = code.work["threads"]
     whole = threads * np.ceil(code.tasks / threads)
     return np.divide(code.tasks, whole, out=np.ones_like(whole), where=code.tasks > 0)
 
 
 def _task_steps(code: _Code) -> np.ndarray:
-    """Multiply-adds of one task."""
+    """Compute the logarithm of the multiply-adds of one task."""
     tasks = np.where(code.tasks == 0.0, 1.0, code.tasks)
     return log_of(code.work.steps / np.maximum(tasks, 1.0))
 
 
 def _cycles_per_step(code: _Code) -> np.ndarray:
-    """The kernel's own estimate against its multiply-adds at two vectors per cycle and thread."""
+    """Compute the logarithm of the kernel's estimated cycles relative to a lower bound.
+
+    The bound is two vectors of multiply-adds per cycle and thread.
+    """
     macs = code.work.steps / (2 * code.work["lanes"] * code.work["threads"])
     return np.where(code.cycles != 0.0, log_of(code.cycles / np.maximum(macs, 1.0)), 0.0)
 
 
 def _stored_in_l2(code: _Code) -> np.ndarray:
-    """Bytes in the decision's storage against the second-level cache."""
+    """Compute the logarithm of stored bytes relative to the second-level cache."""
     nbytes = code.work["weight_bytes"] + code.work["activation_bytes"]
     return log_of(code.stored * nbytes / code.work["cache_bytes"])
 
@@ -154,7 +162,10 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "algorithm": _ALGORITHMS,
     }
 )
-"""Names that have a feature of their own, by group. Any other name encodes as "other": no feature of its group is set."""
+"""Names that have a feature of their own, by group.
+
+Any other name encodes as "other": no feature of its group is set.
+"""
 _HINTS = (*_KERNELS, *_IMPLEMENTATIONS)
 NAMES = (
     *(*WORK, *_OF_CODE, *MACHINE, *_OF_STORAGE),
@@ -162,7 +173,7 @@ NAMES = (
     *_HINTS,
     *(f"hint_{name}" for name in (*_BLOCKING, *_SHARES)),
 )
-"""In the order of the columns of :func:`feature_table`."""
+"""Names of the features of all units, in the order of the columns of :func:`feature_table`."""
 _COLUMN = {name: column for column, name in enumerate(NAMES)}
 _EXTENT_HINTS = {name: _COLUMN[f"hint_{name}"] for name in _BLOCKING}
 _PLAIN_HINTS = {
@@ -173,7 +184,7 @@ _BLOCKING_COLUMNS = list(_EXTENT_HINTS.values())
 _SHARE_COLUMNS = [_PLAIN_HINTS[name] for name in _SHARES]
 
 DEVICE_LAYOUTS = tuple(layout.name for layout in own_layouts() if layout.device_feature)
-"""Layouts that have a column of their own in models of devices, beside those of :data:`VOCABULARY`."""
+"""Layouts with a feature of their own in models of devices, in addition to :data:`VOCABULARY`."""
 
 
 def _is_in(layout: str) -> Callable[[Columns, Mapping[str, np.ndarray]], np.ndarray]:
@@ -193,7 +204,7 @@ _OF_DEVICE: dict[str, Callable[[Columns, Mapping[str, np.ndarray]], np.ndarray]]
     **{f"device_layout_{layout}": _is_in(layout) for layout in DEVICE_LAYOUTS},
 }
 DEVICE_NAMES = tuple(_OF_DEVICE)
-"""Further columns of units on devices, after :data:`NAMES`."""
+"""Names of the additional features of units on devices; their columns follow :data:`NAMES`."""
 
 MONOTONE = frozenset(
     {
@@ -202,17 +213,34 @@ MONOTONE = frozenset(
         *("device_compute_us", "device_memory_us"),
     }
 )
-"""More of these, all else equal, is never faster."""
+"""Features that never make a candidate faster when they grow and all others stay the same."""
 
 
 def features(asked: PricingQuestion) -> np.ndarray:
-    """Values of :data:`NAMES`, and of :data:`DEVICE_NAMES` where the unit is on a device; float32."""
+    """Compute the features of one candidate.
+
+    Returns
+    -------
+    numpy.ndarray
+        Values of :data:`NAMES`, and of :data:`DEVICE_NAMES` for a unit on a device, float32.
+    """
     row: np.ndarray = feature_table([asked])[0][0]
     return row
 
 
 def feature_table(asked: Sequence[PricingQuestion]) -> tuple[np.ndarray, np.ndarray]:
-    """Features by row, and the natural logarithm of the roofline's microseconds; all on devices, or none."""
+    """Compute the features of candidates and the natural logarithms of their rooflines.
+
+    Parameters
+    ----------
+    asked
+        Candidates, all on devices or all on the host.
+
+    Returns
+    -------
+    tuple
+        Features, (candidates, features) float32, and logarithms, (candidates,) float32.
+    """
     rows = np.zeros((len(asked), len(NAMES)), np.float32)
     hints = [one.hints for one in asked]
     work = _work(asked)
@@ -227,7 +255,7 @@ def feature_table(asked: Sequence[PricingQuestion]) -> tuple[np.ndarray, np.ndar
 
 
 def _work(asked: Sequence[PricingQuestion]) -> Columns:
-    """Numbers of the sub-graphs, read once for all candidates of one sub-graph."""
+    """Read the numbers of the sub-graphs, once for all candidates of one sub-graph."""
     numbers: dict[tuple[int, int], int] = {}
     distinct: list[tuple[Workload, MachineProfile]] = []
     which = []
@@ -272,7 +300,7 @@ def _assign(rows: np.ndarray, places: Sequence[tuple[int, int]], values: np.ndar
 
 @lru_cache(maxsize=4096)
 def _chosen(operator: str, decision: Decision) -> tuple[int, ...]:
-    """Columns that are 1 for a choice; a name outside :data:`VOCABULARY` has none, which means "other"."""
+    """List the columns that are 1 for a decision; a name outside :data:`VOCABULARY` has none."""
     choice = {
         "anchor": operator,
         "layout": decision.layout,
@@ -284,7 +312,7 @@ def _chosen(operator: str, decision: Decision) -> tuple[int, ...]:
 
 
 def _device_columns(asked: Sequence[PricingQuestion], work: Columns) -> np.ndarray:
-    """Values of :data:`DEVICE_NAMES` by row; no column where the units are the host's."""
+    """Compute the values of :data:`DEVICE_NAMES` by row; without columns for units of the host."""
     devices = [device for one in asked if (device := one.device) is not None]
     if not devices:
         return np.zeros((len(asked), 0), np.float32)
@@ -300,7 +328,7 @@ def _device_columns(asked: Sequence[PricingQuestion], work: Columns) -> np.ndarr
 
 
 def margins(asked: Sequence[PricingQuestion]) -> np.ndarray:
-    """Natural logarithm of the roofline's microseconds, by row; float32."""
+    """Compute the natural logarithm of each candidate's roofline in microseconds, float32."""
     profiles = {id(one.profile): one.profile for one in asked}
     rooflines = {key: RooflineCost.of(profile) for key, profile in profiles.items()}
     times = [rooflines[id(one.profile)].time_us(one.workload, one.decision) for one in asked]

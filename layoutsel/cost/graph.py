@@ -1,4 +1,4 @@
-"""A model as a graph of sub-graphs and tensors: what is planned, without code."""
+"""A model as a graph of sub-graphs and tensors: the input of planning, without code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Subgraph:
     id: SubgraphId
     """Identifier, unique within the graph."""
     shapes: SubgraphShapes
-    """Operators and tensors; all that a cost model is told of the sub-graph."""
+    """Operators and tensors of the sub-graph, as a cost model sees it."""
     structural_hash: str
-    """Equal for sub-graphs that compute the same function of their inputs and weights."""
+    """Hash of the function; sub-graphs that compute the same from inputs and weights share it."""
     names: tuple[str, ...] = ()
-    """Names of the ONNX nodes that it came from, where known."""
+    """Names of the source ONNX nodes, where known."""
 
     @property
     def anchor(self) -> str:
@@ -37,17 +37,17 @@ class Subgraph:
 
     @property
     def inputs(self) -> tuple[TypedShape, ...]:
-        """Activations that come in."""
+        """Activations that the sub-graph reads."""
         return self.shapes.inputs
 
     @property
     def weights(self) -> tuple[TypedShape, ...]:
-        """Constants that are parameters."""
+        """Constants that are parameters, such as filters and biases."""
         return self.shapes.weights
 
     @property
     def outputs(self) -> tuple[TypedShape, ...]:
-        """Results that go out."""
+        """Results of the sub-graph."""
         return self.shapes.outputs
 
     @cached_property
@@ -62,7 +62,7 @@ class Subgraph:
 
     @property
     def is_quantized(self) -> bool:
-        """True if an input or a result holds integers that stand for numbers."""
+        """True if an input or a result holds quantised integers."""
         return any(spec.dtype in ("int8", "uint8") for spec in (*self.inputs, *self.outputs))
 
     @property
@@ -116,7 +116,7 @@ class Graph:
 
 
 def _tensor(edges: Sequence[Edge]) -> Tensor:
-    """Tensor of all edges that carry it."""
+    """Merge the edges that carry one tensor."""
     first = edges[0]
     return Tensor(
         producer=first.producer,

@@ -1,7 +1,8 @@
-"""A cost model learned from logs: gradient-boosted trees on top of the roofline, with an uncertainty.
+"""A cost model learned from logs: gradient-boosted trees on the roofline, with an uncertainty.
 
-For each compute unit one booster predicts ``log(time) - log(roofline)``, and another two quantiles of the first one's
-error on workloads that it has not seen. A third kind does the same for boundaries. Chen, Guestrin, "XGBoost" (KDD 2016).
+For each compute unit, one booster predicts ``log(time) - log(roofline)``, and another predicts two
+quantiles of the first one's error on unseen workloads. The part for boundaries has the same two
+boosters. Chen, Guestrin, "XGBoost" (KDD 2016).
 """
 
 from __future__ import annotations
@@ -34,30 +35,48 @@ from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 
 FORMAT_VERSION = 2
+"""Version of the files of a model."""
 PRETRAINED = Path(__file__).parent / "pretrained"
-"""The model that ships with the package."""
+"""Folder of the model that ships with the package."""
 BOUNDARY = "boundary"
-"""Name of the boundaries' model, beside those of the units."""
+"""Name of the part for boundaries; the other parts are named by their unit."""
 QUANTILES = (0.1, 0.9)
+"""Quantiles of the error that the second booster of a part predicts: the outer deciles."""
 _TO_QUARTILE = 0.6745 / 1.2816
-"""Half the distance of the quartiles, against that of the deciles; of a normal distribution."""
+"""Ratio of the interquartile to the interdecile range of a normal distribution."""
 _FILE = "model.json"
 
 
 @dataclass(frozen=True)
 class Boosters:
-    """Two boosters, as XGBoost's bytes."""
+    """The two boosters of a part, as bytes of XGBoost."""
 
     point: bytes
+    """Booster of the logarithm of time."""
     quantiles: bytes
+    """Booster of the quantiles of its error."""
 
     @cached_property
     def boosters(self) -> tuple[Any, Any]:
-        """Both, ready to predict with one thread."""
+        """Both boosters, ready to predict with one thread."""
         return _booster(self.point), _booster(self.quantiles)
 
     def predict(self, rows: np.ndarray, margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Natural logarithm of the microseconds by row, and half the distance of the quartiles of its error."""
+        """Predict the time of each row.
+
+        Parameters
+        ----------
+        rows
+            Features, (rows, features) float32.
+        margins
+            Natural logarithms of the roofline's microseconds, (rows,).
+
+        Returns
+        -------
+        tuple
+            Natural logarithms of microseconds, and half the interquartile range of their error,
+            (rows,).
+        """
         point, quantiles = self.boosters
         values = point.inplace_predict(rows, base_margin=margins).astype(np.float64)
         deciles = quantiles.inplace_predict(rows).reshape(len(rows), -1).astype(np.float64)
@@ -66,22 +85,24 @@ class Boosters:
 
 @dataclass(frozen=True)
 class LearnedModel:
-    """Trained boosters with their card."""
+    """Trained boosters with their description."""
 
     card: ModelCard
+    """Description of the model."""
     parts: Mapping[str, Boosters]
+    """Boosters by unit, and under :data:`BOUNDARY` those of boundaries."""
 
     def save(self, folder: Path) -> None:
-        """Write the model's files; `model.json`, which makes them a model, last.
+        """Write the files of the model; ``model.json``, which makes them a model, comes last.
 
         Raises
         ------
         WriteError
-            If a file cannot be written. A model that was there before is then as it was.
+            If a file cannot be written. An earlier model then stays unchanged.
         """
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as files:
-            # Entered first, so that it takes its place last.
+            # Entered first, so that it is replaced last.
             card = files.enter_context(replacing(folder / _FILE))
             card.write(documents.as_text(self.card).encode())
             for name, part in self.parts.items():
@@ -93,12 +114,12 @@ class LearnedModel:
 
     @classmethod
     def load(cls, folder: Path = PRETRAINED) -> LearnedModel:
-        """Read what :meth:`save` wrote.
+        """Read a model that :meth:`save` wrote.
 
         Raises
         ------
         LayoutselError
-            If there is no whole model of this version.
+            If the folder has no complete model of this version.
         """
         written = documents.load_json(folder / _FILE)
         card = ModelCard.read(written, file=str(folder / _FILE))
@@ -107,8 +128,8 @@ class LearnedModel:
         is_same = set(card.device_features.values()) <= {features.DEVICE_NAMES}
         if found != expected or card.features != feature_names() or not is_same:
             raise LayoutselError(
-                f"{folder}: got a cost model of versions {found} with {len(card.features)} features; "
-                f"expected {expected} with {len(feature_names())}. Train it again"
+                f"{folder}: got a cost model of versions {found} with {len(card.features)} "
+                f"features; expected {expected} with {len(feature_names())}. Train it again"
             )
         try:
             parts = {
@@ -119,7 +140,7 @@ class LearnedModel:
             }
         except (OSError, lzma.LZMAError) as error:
             raise LayoutselError(f"{folder}: the cost model is not whole: {error}") from error
-        # XGBoost may end the process where it gets other bytes.
+        # XGBoost may end the process if it gets damaged bytes.
         if hash_of(parts) != card.version:
             raise LayoutselError(
                 f"{folder}: the cost model is not whole: got boosters {hash_of(parts)}; expected "
@@ -135,11 +156,17 @@ class LearnedModel:
 
 @dataclass(frozen=True)
 class LearnedCost(CostModel):
-    """Prices candidates and boundaries of one machine; a unit or precision without training data by the roofline."""
+    """Cost model that prices candidates and boundaries of one machine by trained boosters.
+
+    The roofline prices units and precisions without training data.
+    """
 
     model: LearnedModel
+    """Trained boosters."""
     profile: MachineProfile
+    """Machine to predict for."""
     adaptation: Adaptation = field(default_factory=Adaptation)
+    """Correction for the machine, from calibration."""
 
     @cached_property
     def _roofline(self) -> RooflineCost:
@@ -147,19 +174,19 @@ class LearnedCost(CostModel):
 
     @property
     def conditions(self) -> Conditions:
-        """The state of the machine that predictions are for."""
+        """State of the machine that predictions hold for."""
         return self._roofline.conditions
 
     @property
     def knows_machine(self) -> bool:
-        """True if it was trained on, or calibrated to, this machine."""
+        """True if the model was trained on, or calibrated to, this machine."""
         cards = self.model.card.parts.values()
         return bool(self.adaptation.weights) or any(
             self.profile.name in card.machines for card in cards
         )
 
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
-        """Cost of one run of each sub-graph; less certain where the model has seen nothing like it.
+        """Predict the cost of one run of each sub-graph; unfamiliar parts widen the uncertainty.
 
         A unit's boosters are called once for all questions of one device.
         """
@@ -171,7 +198,7 @@ class LearnedCost(CostModel):
         return [answers[number] for number in range(len(questions))]
 
     def _placed_unit_of(self, question: Question) -> str:
-        """The placed unit whose boosters answer; empty where the roofline does."""
+        """Return the placed unit whose boosters answer; empty if the roofline does."""
         decision = question.decision
         is_known = decision.unit in self.model.parts and self._knows(decision)
         return decision.placed_unit if is_known else ""
@@ -193,7 +220,10 @@ class LearnedCost(CostModel):
         return Familiar.of(card, machine=self._knows_where(unit, device), device=on_device)
 
     def _knows(self, decision: Decision) -> bool:
-        """True if its unit's part can predict `decision`: a model of one device cannot extrapolate to others."""
+        """True if the unit's part can predict `decision`.
+
+        A model trained on one device cannot extrapolate to others.
+        """
         card, unit = self.model.card, decision.unit
         on_device = self.profile.device(decision.device) is not None
         if decision.precision not in card.parts[unit].forms:
@@ -216,7 +246,7 @@ class LearnedCost(CostModel):
         return corrections
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
-        """Cost of each step of a boundary, by one call of the boundaries' boosters."""
+        """Predict the cost of each step of a boundary, with one call of the boosters."""
         answers = self._roofline.steps(steps)
         numbers = [number for number, step in enumerate(steps) if self._knows_step(step)]
         if not numbers:
@@ -241,7 +271,7 @@ class LearnedCost(CostModel):
 def _grouped(
     questions: Sequence[Question], group: Callable[[Question], str]
 ) -> dict[str, list[int]]:
-    """Numbers of the questions by group."""
+    """Map each group to the indices of its questions."""
     numbers: dict[str, list[int]] = {}
     for number, question in enumerate(questions):
         numbers.setdefault(group(question), []).append(number)
@@ -254,7 +284,7 @@ def _time(log_us: float, error: float) -> Estimate:
 
 
 def hash_of(parts: Mapping[str, Boosters]) -> str:
-    """Short hash of all boosters."""
+    """Compute a short hash of all boosters."""
     digest = hashlib.sha256()
     for name in sorted(parts):
         digest.update(parts[name].point + parts[name].quantiles)
@@ -262,12 +292,12 @@ def hash_of(parts: Mapping[str, Boosters]) -> str:
 
 
 def feature_names() -> tuple[str, ...]:
-    """Names of the sub-graphs' features, then of the boundaries'."""
+    """List the names of the features of sub-graphs, then of those of boundaries."""
     return (*features.NAMES, *boundary_features.NAMES)
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
-    """Of a part's two boosters, in XGBoost's binary JSON."""
+    """Return the files of a part's two boosters, in XGBoost's binary JSON."""
     return folder / f"{name}.ubj.xz", folder / f"{name}.quantiles.ubj.xz"
 
 

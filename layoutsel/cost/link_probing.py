@@ -1,4 +1,4 @@
-"""Links of this machine: measured once, read from the user's cache folder afterwards."""
+"""Links of this machine, measured once and then read from the user's cache folder."""
 
 from __future__ import annotations
 
@@ -17,26 +17,31 @@ from tvm_passes.devices import HOST_DEVICE, DeviceId, is_direct
 from tvm_passes.errors import LayoutselError
 
 Pair = tuple[DeviceId, DeviceId]
+"""Source and destination of a link."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredLinks:
-    """Links as a probe measured them."""
+    """Result of a probe."""
 
     links: tuple[Link, ...]
+    """Measured links."""
 
 
 def machine_links(
     identities: Mapping[DeviceId, str], *, folder: Path | None = None
 ) -> tuple[Link, ...]:
-    """Links between the host and the devices of this machine, and between devices of one kind.
+    """Return the links between the host and the devices, and between devices of one kind.
 
-    Of devices that are alike one pair is measured. The first call measures, later ones read from `folder`.
+    One pair stands for all pairs of identical devices. The first call measures; later ones read
+    from `folder`.
 
     Parameters
     ----------
     identities
-        Everything that measurements depend on, by device.
+        Identity of each device: all properties that measurements depend on.
+    folder
+        Folder of the results; by default the user's cache folder.
 
     Raises
     ------
@@ -55,13 +60,13 @@ def machine_links(
 def known_links(
     identities: Mapping[DeviceId, str], *, folder: Path | None = None
 ) -> tuple[Link, ...]:
-    """The same where they were measured before, else none."""
+    """Return the links of :func:`machine_links` if they were measured before, else none."""
     found = kept(MeasuredLinks, _name(identities), folder)
     return () if found is None else tuple(_spread(found, _stand_ins(identities)))
 
 
 def probe_links(pairs: Sequence[Pair]) -> MeasuredLinks:
-    """Measure copies in a process of their own; takes about a second for each pair.
+    """Measure copies in a separate process; takes about a second for each pair.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def probe_links(pairs: Sequence[Pair]) -> MeasuredLinks:
 
 
 def _stand_ins(identities: Mapping[DeviceId, str]) -> dict[Pair, Pair]:
-    """Each pair of devices that a link joins, with the pair to measure for it."""
+    """Map each pair of devices with a link to the pair that is measured for it."""
     alike = first_alike(identities)
     devices = (HOST_DEVICE, *sorted(identities))
     pairs = (pair for pair in itertools.permutations(devices, 2) if is_direct(*pair))
@@ -87,7 +92,7 @@ def _stand_ins(identities: Mapping[DeviceId, str]) -> dict[Pair, Pair]:
 
 
 def _spread(found: MeasuredLinks, stand_ins: Mapping[Pair, Pair]) -> Iterator[Link]:
-    """Yield the link of each pair, as measured for its stand-in."""
+    """Yield the link of each pair, with the rates of its measured pair."""
     measured = {(link.source, link.destination): link for link in found.links}
     for (source, destination), stand_in in stand_ins.items():
         yield replace(measured[stand_in], source=source, destination=destination)

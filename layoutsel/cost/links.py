@@ -1,4 +1,4 @@
-"""Links between the memories of a machine's devices: the prices of copies."""
+"""Links between the memories of a machine's devices, with the costs of copies."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from tvm_passes.errors import LayoutselError
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Direct way of tensors from the memory of one device to that of another."""
+    """Direct connection from the memory of one device to that of another."""
 
     source: DeviceId
+    """Device to copy from."""
     destination: DeviceId
+    """Device to copy to."""
     latency_us: float
     """Time of the smallest copy, microseconds."""
     gbps: float
-    """GB/s of a large copy, beyond the latency."""
+    """Bandwidth of a large copy, latency excluded, GB/s."""
 
     def __post_init__(self) -> None:
         if not min(self.latency_us, self.gbps) > 0 or self.source == self.destination:
@@ -27,10 +29,13 @@ class Link:
             )
 
     def __str__(self) -> str:
-        return f"{self.source} > {self.destination} {self.gbps:,.1f} GB/s and {self.latency_us:,.1f} µs"
+        return (
+            f"{self.source} > {self.destination} {self.gbps:,.1f} GB/s "
+            f"and {self.latency_us:,.1f} µs"
+        )
 
     def copy_us(self, nbytes: float) -> float:
-        """Microseconds of copying `nbytes`."""
+        """Compute the time of copying `nbytes`, microseconds."""
         return self.latency_us + nbytes / self.gbps * 1e-3
 
 
@@ -39,14 +44,15 @@ class Links:
     """Table of links by source and destination."""
 
     table: Mapping[tuple[DeviceId, DeviceId], Link] = field(default_factory=dict)
+    """Link by (source, destination)."""
 
     @classmethod
     def of(cls, links: Iterable[Link]) -> Links:
-        """Make the table; of two links for one pair, the last counts."""
+        """Make a table of links; of several links for one pair, the last one holds."""
         return cls({(link.source, link.destination): link for link in links})
 
     def way(self, source: DeviceId, destination: DeviceId) -> tuple[Link, ...]:
-        """List the links that a copy takes: the direct one, else those by way of the host; empty if there are none."""
+        """List the links of a copy: the direct link, else the two by way of the host, else none."""
         direct = self.table.get((source, destination))
         if direct is not None:
             return (direct,)
@@ -55,7 +61,7 @@ class Links:
         return tuple(hop for hop in hops if hop is not None) if all(hops) else ()
 
     def copy_us(self, source: DeviceId, destination: DeviceId, nbytes: float) -> float | None:
-        """Microseconds of copying `nbytes`; None if the table has no way."""
+        """Compute the time of copying `nbytes`, microseconds; None without a connection."""
         way = self.way(source, destination)
         return sum(link.copy_us(nbytes) for link in way) if way else None
 
@@ -63,7 +69,17 @@ class Links:
 def both_ways(
     one: DeviceId, other: DeviceId, *, latency_us: float, gbps: float
 ) -> tuple[Link, Link]:
-    """Make equal links in both directions."""
+    """Make equal links in both directions.
+
+    Parameters
+    ----------
+    one, other
+        Devices to connect.
+    latency_us
+        Time of the smallest copy, microseconds.
+    gbps
+        Bandwidth of a large copy, GB/s.
+    """
     return (
         Link(source=one, destination=other, latency_us=latency_us, gbps=gbps),
         Link(source=other, destination=one, latency_us=latency_us, gbps=gbps),
@@ -73,7 +89,7 @@ def both_ways(
 def missing_links(
     devices: Iterable[DeviceId], links: Iterable[Link]
 ) -> Iterator[tuple[DeviceId, DeviceId]]:
-    """Yield the pairs of the host and a device that have no link."""
+    """Yield the pairs of the host and a device, in either direction, that have no link."""
     known = {(link.source, link.destination) for link in links}
     for device in devices:
         for pair in ((HOST_DEVICE, device), (device, HOST_DEVICE)):

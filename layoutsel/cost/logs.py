@@ -1,4 +1,7 @@
-"""Reading logs of measurements: data sets and measurement stores. What cannot be read is counted, with the reason."""
+"""Readers of measurement logs: data sets and measurement stores.
+
+Unreadable parts are counted by reason.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,17 @@ _SAMPLES = """
     ORDER BY m.date, m.key, m.decision"""
 _BOUNDARIES = """
     SELECT kind, source, destination, shape, dtype, bytes, machine, versions, threads,
-           median_us, spread_us, runs, date FROM boundary ORDER BY date, kind, source, destination, shape"""
+           median_us, spread_us, runs, date FROM boundary
+           ORDER BY date, kind, source, destination, shape"""
 
 Result = tuple[Dataset, tuple[SkippedPart, ...]]
+"""A data set, and the parts of its files that could not be read."""
 
 
 def read_logs(files: Iterable[Path]) -> Result:
-    """Read and join any number of logs, each a data set (``.jsonl.xz``) or a measurement store (``.sqlite``).
+    """Read and join logs, each a data set (``.jsonl.xz``) or a measurement store (``.sqlite``).
 
-    Of a candidate that was measured several times on one machine, the quietest measurement is taken.
+    If a candidate was measured several times on one machine, the least noisy measurement is used.
 
     Raises
     ------
@@ -70,7 +75,13 @@ def _reader(file: Path) -> Callable[[Path], Result]:
 
 
 def read_store(file: Path) -> Result:
-    """Read the measurements of all contexts of a store, those of other versions included."""
+    """Read the measurements of all contexts of a store, including those of other versions.
+
+    Raises
+    ------
+    LayoutselError
+        If `file` is not a readable measurement store.
+    """
     skipped: Counter[str] = Counter()
     try:
         connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
@@ -92,7 +103,7 @@ _READERS: Mapping[bytes, Callable[[Path], Result]] = {
     b"\xfd7zXZ\x00": read_archive,
     b"SQLite format 3\x00": read_store,
 }
-"""By the bytes that a file starts with."""
+"""Readers by the first bytes of a file."""
 
 
 def _machines(

@@ -1,4 +1,4 @@
-"""Costs from measurements: ask the store, measure what it lacks, and estimate where neither has an answer."""
+"""Costs from measurements: a store of results, the measuring, and estimates for the rest."""
 
 from __future__ import annotations
 
@@ -26,55 +26,68 @@ class Request:
     key: str
     """Structural hash of the sub-graph."""
     decision: Decision
+    """Decision to measure."""
     kernel: str = ""
-    """The kernel that computes it; see :func:`layoutsel.cost.scopes.kernel_of`."""
+    """Kernel that computes the sub-graph; see :func:`layoutsel.cost.scopes.kernel_of`."""
     payload: Any = None
-    """What the runner needs to build and run it; picklable where the runner is a worker."""
+    """Input of the runner, to build and run the candidate; picklable if the runner is a worker."""
     label: str = ""
-    """For people, such as ``conv2d_3f2a9c (nn.conv2d)``."""
+    """Readable name, such as ``conv2d_3f2a9c (nn.conv2d)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PricingProgress:
-    """Reported after every measurement."""
+    """Progress report after a measurement."""
 
     done: int
+    """Number of measurements made so far."""
     total: int
-    """Measurements to make, those known before excluded."""
+    """Number of measurements to make; stored results do not count."""
     request: Request
+    """Candidate that was just measured."""
     outcome: Outcome
+    """Result of its measurement."""
 
 
 Runner = Callable[[Request], Outcome]
-"""Builds and runs one candidate. Must not raise for a candidate's own failure."""
+"""Function that builds and runs one candidate; it must not raise for a candidate's own failure."""
 
 Key = tuple[str, Decision]
+"""Structural hash of a sub-graph, and a decision."""
 
 _SURPRISING = 1.5
-"""Times the prediction at which a measurement is repeated."""
+"""Ratio of measured to predicted time from which a measurement is repeated."""
 
 
 class MeasuredCost(CostModel):
-    """A cost model that answers from `store`, and from `estimate` where nothing was measured."""
+    """A cost model that answers from `store`, and from `estimate` if nothing was measured."""
 
     def __init__(
         self, store: Store, estimate: CostModel, disturbed: dict[Key, Failure] | None = None
     ) -> None:
         """Answer from `store`, else from `estimate`.
 
-        `disturbed` holds failures that are not worth keeping, such as time-outs. They are added to it, and the prices
-        of their candidates are marked as :data:`~layoutsel.core.workload.INTERRUPTED` as long as it lives.
+        Parameters
+        ----------
+        store
+            Measurements of the present machine and versions.
+        estimate
+            Cost model for everything else.
+        disturbed
+            Failures that are not stored, such as time-outs; new ones are added to it. Prices of
+            these
+            candidates are marked as :data:`~layoutsel.core.workload.INTERRUPTED`.
         """
         self.store, self.estimate = store, estimate
         self.disturbed = {} if disturbed is None else disturbed
 
     @property
     def conditions(self) -> Conditions:
-        """The state of the machine in which was measured."""
+        """State of the machine during the measurements."""
         return Conditions(threads=self.store.context.threads)
 
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
-        """Cost of one run of each sub-graph: as measured, else as one call of the estimate answers."""
+        """Return the cost of one run of each sub-graph, measured or from a call of the estimate."""
         known = [self._measured(question) for question in questions]
         missing = [q for q, answer in zip(questions, known, strict=True) if answer is None]
         estimates = map(self._marked, missing, self.estimate.subgraphs(missing))
@@ -89,14 +102,14 @@ class MeasuredCost(CostModel):
         return under(cost, question.conditions, self.conditions)
 
     def _marked(self, question: Question, answer: Cost | Infeasible) -> Cost | Infeasible:
-        """Say of an estimate that its candidate's measurement was interrupted, where that is so."""
+        """Mark an estimate if the measurement of its candidate was interrupted."""
         key = question.workload.key, question.decision
         if key in self.disturbed and isinstance(answer, Cost):
             return answer.with_source(INTERRUPTED)
         return answer
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
-        """Cost of each step of a boundary: as measured, else as one call of the estimate answers."""
+        """Return the cost of each step of a boundary, measured or from one call of the estimate."""
         known = [self._measured_step(step) for step in steps]
         missing = [step for step, answer in zip(steps, known, strict=True) if answer is None]
         estimates = iter(self.estimate.steps(missing))
@@ -114,10 +127,19 @@ class MeasuredCost(CostModel):
         runner: Runner,
         on_progress: Callable[[PricingProgress], None] | None = None,
     ) -> Mapping[Key, Outcome]:
-        """Outcomes of all `requests`: from the store, else by `runner`, each key once.
+        """Return the outcome of each request, from the store or else from `runner`, once per key.
 
-        Every outcome is in the store before the next candidate starts, so an interrupt (Ctrl-C, which is passed on)
-        loses at most the one that was running, and the same call resumes.
+        Every outcome is stored before the next candidate starts. An interrupt (Ctrl-C, which is
+        passed on) loses at most the running measurement, and the same call resumes.
+
+        Parameters
+        ----------
+        requests
+            Candidates to measure; later requests with an earlier key are ignored.
+        runner
+            Function that measures one candidate.
+        on_progress
+            Called after every measurement.
         """
         outcomes: dict[Key, Outcome] = {}
         missing: dict[Key, Request] = {}
@@ -142,7 +164,7 @@ class MeasuredCost(CostModel):
         return outcomes
 
     def _keep(self, request: Request, outcome: Outcome) -> None:
-        """Store `outcome`, or remember a failure that need not happen again for this session only."""
+        """Store `outcome`; keep a failure that may not happen again for this session only."""
         if isinstance(outcome, Timing) or outcome.is_reproducible:
             self.store.put(request.key, request.decision, outcome, request.kernel)
             return
@@ -156,10 +178,11 @@ class MeasuredCost(CostModel):
 
 
 def confirmed(runner: Runner, expected: Callable[[Request], Cost | Infeasible | None]) -> Runner:
-    """Make a runner that asks `runner` again where the answer is much slower than `expected`, and keeps the faster.
+    """Make a runner that repeats surprisingly slow measurements and keeps the faster result.
 
-    What disturbs a measurement as a whole, such as where its buffers happen to lie, is in neither its spread nor the
-    reference kernel's time, and only ever slows it.
+    A measurement is surprising if it is much slower than `expected`. A disturbance of a whole
+    measurement, such as the addresses of its buffers, shows in neither its spread nor the reference
+    kernel's time, and only ever slows it.
     """
 
     def run(request: Request) -> Outcome:
@@ -177,8 +200,8 @@ def confirmed(runner: Runner, expected: Callable[[Request], Cost | Infeasible | 
 def run_in(worker: Worker) -> Runner:
     """Make a runner that sends each request's payload to `worker`.
 
-    The worker's function returns ``(us, spread_us, runs)``; whatever else happens is a failure. A crash is believed when
-    it happens twice: the first may be due to what ran in the process before.
+    The worker's function returns ``(us, spread_us, runs)``; anything else is a failure. A crash
+    counts only if it happens twice: the first may be due to earlier work of the process.
     """
 
     def run(request: Request) -> Outcome:
@@ -190,7 +213,7 @@ def run_in(worker: Worker) -> Runner:
         try:
             us, spread_us, runs = reply.value
             return Timing(us=float(us), spread_us=float(spread_us), runs=int(runs))
-        except Exception as error:  # the function is the caller's: say what it did wrong
+        except Exception as error:  # the caller's function may return anything
             return Failure(
                 kind=FailureKind.BUILD,
                 reason=f"got {reply.value!r} from {worker.function}; expected "

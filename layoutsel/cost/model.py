@@ -1,4 +1,4 @@
-"""The one question that every chooser asks: what does a sub-graph cost under a decision, and what does a boundary cost."""
+"""Interface of all cost models: the cost of a sub-graph under a decision, and of a boundary."""
 
 from __future__ import annotations
 
@@ -21,22 +21,29 @@ class Question:
     """A candidate to be priced: a sub-graph, a decision and the state of the machine."""
 
     workload: Workload
+    """Features of the sub-graph."""
     decision: Decision
+    """Unit, layout, precision and algorithm."""
     conditions: Conditions = AS_MEASURED
+    """State of the machine."""
 
 
 @dataclass(frozen=True)
 class BoundaryQuestion:
-    """A boundary to be priced: a tensor and the places that it goes from and to."""
+    """A boundary to be priced: a tensor with the places of its producer and its consumer."""
 
     tensor: BoundaryTensor
+    """Tensor that passes the boundary."""
     source: Place
+    """Place where the producer leaves the tensor."""
     destination: Place
+    """Place where the consumer expects the tensor."""
     conditions: Conditions = AS_MEASURED
+    """State of the machine."""
 
     @property
     def steps(self) -> Iterator[BoundaryPart]:
-        """The layout transform and the hand-over that the boundary consists of; none between equal places."""
+        """Yield the layout transform and the hand-over, as far as the places differ."""
         for kind, place in KINDS.items():
             ends = getattr(self.source, place), getattr(self.destination, place)
             if ends[0] != ends[1]:
@@ -45,35 +52,38 @@ class BoundaryQuestion:
 
 TRANSFORM, CROSSING = "transform", "crossing"
 KINDS: Mapping[str, str] = MappingProxyType({TRANSFORM: "layout", CROSSING: "placed_unit"})
-"""Kinds of steps of a boundary, and the field of a place that each changes."""
+"""Kinds of boundary steps, each with the field of a place that it changes."""
 
 
 @dataclass(frozen=True)
 class BoundaryPart:
-    """Part of a boundary: a change of layout (``transform``), or of unit or device (``crossing``)."""
+    """One step of a boundary: a layout transform, or a hand-over to another unit or device."""
 
     kind: str
+    """:data:`TRANSFORM` or :data:`CROSSING`."""
     tensor: BoundaryTensor
+    """Tensor that passes the boundary."""
     source: str
-    """Layout, or unit as :attr:`~layoutsel.cost.place.Place.placed_unit` writes it."""
+    """Layout, or unit as written by :attr:`~layoutsel.cost.place.Place.placed_unit`."""
     destination: str
-    """Another one."""
+    """Layout or unit of the same kind, different from `source`."""
     conditions: Conditions = AS_MEASURED
+    """State of the machine."""
 
 
 class CostModel(ABC):
-    """Answers the cost of (sub-graph, decision, conditions) and of boundaries, each with its uncertainty."""
+    """Answers the cost of sub-graphs under decisions and of boundaries, with uncertainties."""
 
     @abstractmethod
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
-        """Cost of one run of each sub-graph, boundaries excluded, in the order of `questions`."""
+        """Compute the cost of one run of each sub-graph, without boundaries, in order."""
 
     @abstractmethod
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
-        """Cost of each step of a boundary, in the order of `steps`."""
+        """Compute the cost of each step of a boundary, in order."""
 
     def boundaries(self, questions: Sequence[BoundaryQuestion]) -> list[Cost]:
-        """Cost of each boundary, in the order of `questions`: the sum of its steps."""
+        """Compute the cost of each boundary as the sum of its steps, in order."""
         parts = [tuple(question.steps) for question in questions]
         answers = iter(self.steps([step for some in parts for step in some]))
         costs = [list(islice(answers, len(some))) for some in parts]
@@ -82,7 +92,7 @@ class CostModel(ABC):
     def subgraph(
         self, workload: Workload, decision: Decision, conditions: Conditions = AS_MEASURED
     ) -> Cost | Infeasible:
-        """Cost of one run of the sub-graph, boundaries excluded."""
+        """Compute the cost of one run of the sub-graph without boundaries."""
         return self.subgraphs([Question(workload, decision, conditions)])[0]
 
     def boundary(
@@ -92,7 +102,7 @@ class CostModel(ABC):
         destination: Place,
         conditions: Conditions = AS_MEASURED,
     ) -> Cost:
-        """Cost of bringing `tensor` from `source` to `destination`: layout transform, hand-over, or both."""
+        """Compute the cost of a boundary: layout transform, hand-over, or both."""
         return self.boundaries([BoundaryQuestion(tensor, source, destination, conditions)])[0]
 
 
@@ -101,5 +111,5 @@ FREE = Cost(time_us=Estimate(0.0), bytes_moved=Estimate(0.0), memory_bytes=Estim
 
 
 def under(cost: Cost, asked: Conditions, known: Conditions) -> Cost:
-    """Cost under the conditions `asked` by a model that only has data of the conditions `known`."""
+    """Widen the uncertainty of a cost known under the conditions `known` for those `asked`."""
     return cost.widened(uncertainty(asked, known))

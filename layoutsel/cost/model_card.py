@@ -1,4 +1,4 @@
-"""The description that travels with a trained cost model."""
+"""Description of a trained cost model, stored in its folder."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from layoutsel import documents
 
 @dataclass(frozen=True, kw_only=True)
 class PartCard:
-    """Training data and errors of one part of a model: a unit's, or the boundaries'."""
+    """Training data and errors of one part of a model: one unit's part, or the boundaries'."""
 
     samples: int
+    """Number of training samples."""
     workloads: int
+    """Number of distinct workloads among the samples."""
     machines: tuple[str, ...]
-    """Names of their profiles, or of the devices."""
+    """Names of the profiles of the machines, or of the devices."""
     operators: tuple[str, ...]
-    """Anchor operators; kinds of boundaries."""
+    """Anchor operators; for boundaries, the kinds of steps."""
     forms: tuple[str, ...]
-    """Precisions; layouts and units of boundaries."""
+    """Precisions; for boundaries, layouts and units."""
     within_10: float
-    """Share of samples predicted within 10 %, each by a model that had not seen its workload."""
+    """Share of samples predicted within 10 %, each by a booster trained without its workload."""
     mape: float
-    """Mean absolute error of those predictions, as a share of the time."""
+    """Mean absolute error of the same predictions, as a share of the time."""
     layouts: tuple[str, ...] = ()
-    """Layouts of decisions; empty where an older model does not say."""
+    """Layouts of decisions; empty in older models."""
     algorithms: tuple[str, ...] = ()
-    """Algorithms of decisions; empty where an older model does not say."""
+    """Algorithms of decisions; empty in older models."""
     fused: tuple[str, ...] = ()
-    """Operators of all sub-graphs; empty where an older model does not say."""
+    """Operators of all sub-graphs; empty in older models."""
     unhinted: tuple[str, ...] | None = None
-    """Anchor operators of sub-graphs without facts about their code; None if an older model does not say."""
+    """Anchor operators of sub-graphs without facts about their code; None in older models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +42,28 @@ class ModelCard:
     """Description of a trained model."""
 
     format_version: int
+    """Version of the files of the model."""
     features_version: int
+    """Version of the features, :data:`layoutsel.cost.features.VERSION`."""
     version: str
     """Short hash of all boosters."""
     features: tuple[str, ...]
-    """Names of the sub-graphs' features, then of the boundaries'."""
+    """Names of the features of sub-graphs, then of those of boundaries."""
     seed: int
+    """Seed of the training."""
     parts: Mapping[str, PartCard]
-    """By unit; ``boundary`` for boundaries."""
+    """Part of each unit, by its name, and of boundaries, by ``boundary``."""
     device_features: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By unit on a device, the names of its features behind those of all sub-graphs."""
+    """Names of a unit's additional features, for units on devices."""
 
     @classmethod
     def read(cls, written: Any, *, file: str) -> ModelCard:
-        """Read a card from JSON; fields that older models lack are filled in.
+        """Read a card from JSON; fields that older models lack get defaults.
 
         Raises
         ------
         LayoutselError
-            At the first thing that does not fit.
+            If the JSON does not fit; the message names the first such field.
         """
         if isinstance(written, dict):
             parts = written.get("parts")

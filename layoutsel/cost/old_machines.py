@@ -1,6 +1,6 @@
-"""Machine files of older versions, turned into documents of the present form.
+"""Conversion of machine files of older versions to the present form.
 
-A damaged document stays damaged: reading it names the first thing that does not fit.
+A damaged document stays damaged; the reader then names its first wrong field.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import IllegalDevice
 
 _OPTIONAL: Mapping[str, Any] = {"half_gflops": None, "target": None}
-"""Fields of a device that files may leave out."""
+"""Optional fields of a device, with their defaults."""
 _LINK = {"link_us": "latency_us", "link_gbps": "gbps"}
-"""Fields of a device in older files, which hold for both directions, and the field of a link for each."""
+"""Fields of a device in older files, and the corresponding field of a link.
+
+They hold for both directions.
+"""
 
 
 def upgraded(document: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """Add what may be absent, and make the links of devices entries of ``links``.
+    """Add optional fields, and move the links of devices to ``links``.
 
     Raises
     ------
     DocumentError
-        If a device has half of a link.
+        If a device has only one field of its link.
     """
     devices, links = document["devices"], document["links"]
     if not isinstance(devices, dict) or not isinstance(links, list):
@@ -41,7 +44,7 @@ def upgraded(document: Mapping[str, Any], file: str) -> dict[str, Any]:
 
 
 def _links_of(name: str, device: Mapping[str, Any], file: str) -> list[dict[str, Any]]:
-    """Links to the host and back by the fields of an older file; none where it has no such field."""
+    """Convert a device's older fields to links to and from the host; none without such fields."""
     present = [field for field in _LINK if field in device]
     if not present:
         return []
@@ -52,7 +55,7 @@ def _links_of(name: str, device: Mapping[str, Any], file: str) -> list[dict[str,
     try:
         there = str(DeviceId.named(name))
     except IllegalDevice:
-        return []  # the profile itself refuses it
+        return []  # the profile rejects the name with a clear error
     rates = {new: device[old] for old, new in _LINK.items()}
     here = str(HOST_DEVICE)
     return [

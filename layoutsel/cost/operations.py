@@ -1,4 +1,4 @@
-"""Operator calls as shapes and attributes, and the arithmetic work of each."""
+"""Operator calls as shapes and attributes, with the arithmetic work of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from tvm_passes.errors import LayoutselError
 from tvm_passes.operators import find_operator
 
-assert ml_dtypes  # its import makes bfloat16 and the 8-bit floats known to numpy
+assert ml_dtypes  # its import registers bfloat16 and the 8-bit floats with numpy
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class TypedShape:
     """Logical shape and element type of a tensor."""
 
     shape: tuple[int, ...]
+    """Extents of the axes; empty for a scalar."""
     dtype: str = "float32"
+    """Name of the element type, in numpy's or ml_dtypes' spelling."""
 
     @property
     def elements(self) -> int:
@@ -43,7 +45,8 @@ def _item_bytes(dtype: str) -> int:
         return np.dtype(dtype).itemsize
     except TypeError as error:
         raise LayoutselError(
-            f"got element type {dtype!r}; expected one that numpy knows, such as float32 or bfloat16"
+            f"got element type {dtype!r}; expected one that numpy knows, "
+            "such as float32 or bfloat16"
         ) from error
 
 
@@ -54,33 +57,35 @@ class Operation:
     operator: str
     """Name without a prefix, such as ``nn.conv2d``."""
     inputs: tuple[TypedShape, ...]
-    """All operands that are tensors, weights and constants included, in order."""
+    """All tensor operands in order, weights and constants included."""
     outputs: tuple[TypedShape, ...]
-    """All results."""
+    """All results in order."""
     attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Integer attributes, such as ``strides``."""
 
     @property
     def flops(self) -> int:
-        """Arithmetic operations, a multiply-add counted as two.
+        """Number of arithmetic operations; a multiply-add counts as two.
 
-        The entry of the operator counts them; without one, each element of the results counts once.
+        The operator's table entry counts them; without an entry, each element of the results counts
+        once.
 
         Raises
         ------
         LayoutselError
-            If an operand or attribute is missing that the count depends on.
+            If an operand or attribute that the count needs is missing.
         """
         try:
             return find_operator(self.operator).flops(self)
         except (IndexError, KeyError) as error:
             raise LayoutselError(
                 f"cannot count the FLOPs of {self.operator}: got operands "
-                f"{', '.join(map(str, self.inputs)) or 'none'} and attributes {dict(self.attributes)}; "
+                f"{', '.join(map(str, self.inputs)) or 'none'} and attributes "
+                f"{dict(self.attributes)}; "
                 "expected those of its definition, such as data and weights, or pool_size"
             ) from error
 
     @property
     def results(self) -> int:
-        """Elements of all results."""
+        """Number of elements of all results."""
         return sum(tensor.elements for tensor in self.outputs)

@@ -1,8 +1,8 @@
-"""What the machine can do at best: measured in a second or two with numpy, kept per machine.
+"""Peak rates of the machine: measured in a second or two with numpy, then stored per machine.
 
-The probe runs in a process of its own, where BLAS is limited to one thread. Every thread of the
-probe multiplies its own matrices, or reads its own part of an array. On a busy machine the result
-is what other processes left over: it states its share of the processor, and a small share makes it
+The probe runs in a separate process with BLAS limited to one thread. Each of the probe's threads
+multiplies its own matrices, or reads its own part of an array. On a busy machine the probe measures
+only the remaining capacity: it states its share of the processor, and results with a small share
 expire after some minutes.
 """
 
@@ -27,39 +27,43 @@ from tvm_passes.isa import isa_limit
 _LOG = logging.getLogger(__name__)
 
 LAUNCH_US = 1.0
-"""Assumed time to call a kernel through TVM's virtual machine; numpy cannot measure it."""
+"""Assumed overhead of calling a kernel through TVM's virtual machine, microseconds.
+
+The probe cannot measure it with numpy.
+"""
 
 _SIDE = 768
-"""Matrices of the probe are square with this side: large enough for BLAS's best kernel."""
+"""Side of the probe's square matrices, large enough for BLAS's fastest kernel."""
 _CACHE_BYTES = 1 << 20
-"""Array that one thread reads for the cache's bandwidth: inside the second level of any current CPU."""
+"""Size of the array that one thread reads from cache, bytes; any current L2 cache holds it."""
 _MEMORY_BYTES = 192 << 20
-"""Array that all threads read for the memory's bandwidth."""
+"""Size of the array that all threads together read from memory, bytes."""
 _BUDGET_S = 0.35
-"""Time for each of the three measurements."""
+"""Time budget of each of the three measurements, seconds."""
 _IDLE_SHARE = 0.85
-"""Share of the processor from which the machine counts as idle while it was probed."""
+"""Minimum share of the processor at which the machine counts as idle during a probe."""
 _BUSY_AGE_S = 600.0
-"""Age at which the probe of a busy machine is repeated."""
+"""Age from which the probe of a busy machine is repeated, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachinePeaks:
-    """Ceilings of the roofline, all threads together."""
+    """Roofline ceilings of the host, all threads together."""
 
     threads: int
+    """Number of threads that compute."""
     gflops: float
-    """f32 GFLOP/s that a large matrix product attains."""
+    """Attained rate of a large f32 matrix product, GFLOP/s."""
     cache_gbps: float
-    """GB/s read from cache."""
+    """Read bandwidth of the cache, GB/s."""
     memory_gbps: float
-    """GB/s read from memory."""
+    """Read bandwidth of the memory, GB/s."""
     cache_bytes: int
-    """Tensors up to this size stay in cache between sub-graphs."""
+    """Maximum size of tensors that stay in cache between sub-graphs, bytes."""
     launch_us: float = LAUNCH_US
-    """Overhead of starting a kernel, microseconds."""
+    """Overhead of a kernel call, microseconds."""
     cpu_share: float = 1.0
-    """Share of its threads' time in which the probe ran: less if other processes took some."""
+    """Share of the threads' time in which the probe ran; below 1 on a busy machine."""
 
     def __post_init__(self) -> None:
         rates = (self.gflops, self.cache_gbps, self.memory_gbps)
@@ -88,9 +92,23 @@ def probe(threads: int) -> MachinePeaks:
 def machine_peaks(
     threads: int, *, folder: Path | None = None, machine: Machine | None = None
 ) -> MachinePeaks:
-    """Peaks of this machine with `threads` threads: measured once, then read from `folder`.
+    """Return the peaks of this machine, measured once and then read from `folder`.
 
-    A warning says if the machine was busy; such peaks are measured again some minutes later.
+    A warning reports a busy machine; its peaks are measured again some minutes later.
+
+    Parameters
+    ----------
+    threads
+        Number of threads.
+    folder
+        Folder of the results; by default the user's cache folder.
+    machine
+        Description of this machine; found out by default.
+
+    Raises
+    ------
+    LayoutselError
+        If the measuring process fails.
     """
     machine = machine or this_machine()
     name = f"machine-peaks-{machine.fingerprint}-{threads}"
@@ -109,14 +127,14 @@ def _is_current(peaks: MachinePeaks, age_s: float) -> bool:
 
 
 def _measure(threads: int) -> None:
-    """Run in the probe's process: print the peaks as JSON."""
+    """Measure and print the peaks as JSON; runs in the probe's process."""
     generator = np.random.default_rng(0)
     with ThreadPoolExecutor(threads) as pool:
 
         def rate(
             work: Callable[[np.ndarray], object], parts: Sequence[np.ndarray]
         ) -> tuple[float, float]:
-            """Most rounds per second within the budget, and the share of the processor then."""
+            """Measure the highest rate of rounds, 1/s, and its share of the processor."""
             best, share, end = np.inf, 0.0, time.perf_counter() + _BUDGET_S
             while best == np.inf or time.perf_counter() < end:
                 started, before = time.perf_counter(), time.process_time()
@@ -133,7 +151,7 @@ def _measure(threads: int) -> None:
             lambda a: np.matmul(a, a, out=np.empty_like(product)), list(matrices)
         )
         small = np.ones((threads, _CACHE_BYTES // 4), dtype=np.float32)
-        repeats = 16  # long enough for the start of a thread's work not to count
+        repeats = 16  # long enough to hide the start of a thread's work
         cached, _ = rate(lambda a: [np.dot(a, a) for _ in range(repeats)], list(small))
         large = np.ones(_MEMORY_BYTES // 4, dtype=np.float32)
         streamed, memory_share = rate(lambda a: np.dot(a, a), np.array_split(large, threads))

@@ -1,4 +1,4 @@
-"""Where and how a tensor lies: shared by cost models and planning problems."""
+"""Places of tensors: layout, unit and device; shared by cost models and planning problems."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from tvm_passes.decision import placed_unit
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 HOST = "host"
-"""The pseudo unit that hands over the model's inputs and takes its outputs; also the name of the host's memory."""
+"""Pseudo unit that supplies the model's inputs and takes its outputs; name of the host's memory."""
 
 PLAIN = "NCHW"
-"""The layout of the model's inputs and outputs."""
+"""Layout of the model's inputs and outputs."""
 
 
 class Place(NamedTuple):
-    """How and where a tensor lies, or is wanted."""
+    """Layout, unit and device of a tensor, as it lies or as it is wanted."""
 
     layout: str = PLAIN
+    """Layout of the tensor, as layouts are registered."""
     unit: str = HOST
+    """Name of the compute unit, or :data:`HOST`."""
     device: DeviceId = HOST_DEVICE
+    """Device whose memory holds the tensor."""
 
     @property
     def memory(self) -> str:
@@ -29,17 +32,17 @@ class Place(NamedTuple):
 
     @property
     def placed_unit(self) -> str:
-        """The unit as decisions write it, such as ``cuda@1``."""
+        """Unit as written in decisions, such as ``cuda@1``."""
         return placed_unit(self.unit, self.device.node, self.device.index)
 
 
 OUTSIDE = Place()
-"""Where the model's inputs and outputs lie."""
+"""Place of the model's inputs and outputs."""
 
 
 @cache
 def memory_name(device: DeviceId) -> str:
-    """Name the memory of a device: ``host``, ``cuda``, ``cuda/1`` or ``edge0/cpu/0``."""
+    """Return the name of a device's memory: ``host``, ``cuda``, ``cuda/1`` or ``edge0/cpu/0``."""
     if device == HOST_DEVICE:
         return HOST
     return str(device) if device.node or device.is_host else device.target_name

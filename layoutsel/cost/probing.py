@@ -1,4 +1,4 @@
-"""Probes: measured once in a process of their own, read from the user's cache folder afterwards."""
+"""Probes, run once in a separate process and then read from the user's cache folder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,27 @@ from tvm_passes.errors import LayoutselError
 _LOG = logging.getLogger(__name__)
 _ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 _TIME_LIMIT_S = 60.0
+"""Time limit of a probe's process, seconds."""
 
 T = TypeVar("T")
 
 
 def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
-    """Run `code` in a new process, and read the last line that it prints as JSON.
+    """Run Python code in a new process, and parse the last printed line as JSON.
+
+    Parameters
+    ----------
+    code
+        Python source.
+    what
+        Subject of the measurement, for the error message.
+    environment
+        Additional environment variables of the process.
 
     Raises
     ------
     LayoutselError
-        If the process fails; `what` says what could not be measured.
+        If the process fails or prints no JSON.
     """
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     try:
@@ -51,13 +61,23 @@ def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
 
 
 def _reason(printed: str) -> str:
-    """The line of a trace that names the error; what a compiler says of it may follow."""
+    """Return the line of a stack trace that names the error; compiler output may follow it."""
     lines = printed.strip().splitlines() or ["the process ended"]
     return next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
 
 
 def kept(type_: type[T], name: str, folder: Path | None = None) -> T | None:
-    """Read what :func:`remembered` has under `name`; None if there is nothing, or nothing that can be read."""
+    """Read the stored value of `name`; None if there is none, or it cannot be read.
+
+    Parameters
+    ----------
+    type_
+        Expected type of the value.
+    name
+        Name of the value, without a suffix.
+    folder
+        Folder of stored values; by default the user's cache folder.
+    """
     file = _file(name, folder)
     if not file.exists():
         return None
@@ -79,9 +99,22 @@ def remembered(
     folder: Path | None = None,
     is_current: Callable[[T, float], bool] = _always,
 ) -> T:
-    """Answer of `measure`: asked the first time, read from `folder` afterwards.
+    """Return the stored value of `name`, or call `measure` and store its result.
 
-    `is_current` tells from a kept answer and its age in seconds whether it still holds.
+    A value that cannot be stored is returned all the same, with a warning.
+
+    Parameters
+    ----------
+    type_
+        Expected type of the value.
+    name
+        Name of the value, without a suffix.
+    measure
+        Function that measures the value.
+    folder
+        Folder of stored values; by default the user's cache folder.
+    is_current
+        Function that decides from a stored value and its age in seconds if it still holds.
     """
     found, file = kept(type_, name, folder), _file(name, folder)
     if found is not None and is_current(found, time.time() - file.stat().st_mtime):

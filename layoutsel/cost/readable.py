@@ -1,4 +1,4 @@
-"""What a line or row of a log must say: read strictly, so that nothing is learned from what makes no sense."""
+"""Strict parsing of lines and rows of logs: nonsense never becomes training data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 UNREADABLE = (LayoutselError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
-"""What reading something broken raises."""
+"""Exceptions that parsing damaged data raises."""
 
 _KINDS = ("transform", "crossing")
 _MOST_US = 1e12
+"""Upper limit of plausible times, microseconds."""
 _MOST_HINT = 1e15
+"""Upper limit of plausible hints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,19 @@ class _Timing:
     def __post_init__(self) -> None:
         if not (0 <= self.us < _MOST_US and 0 <= self.spread_us < _MOST_US):
             raise LayoutselError(
-                f"got {self.us:g} +/- {self.spread_us:g} as a time; expected microseconds above zero"
+                f"got {self.us:g} +/- {self.spread_us:g} as a time; "
+                "expected microseconds above zero"
             )
 
 
 def read_workload(document: Any) -> Workload:
-    """What was measured; raises :class:`LayoutselError` where it is no workload."""
+    """Parse a workload.
+
+    Raises
+    ------
+    LayoutselError
+        If the document is not a workload.
+    """
     work = from_json(Workload, document)
     if min(work.flops, work.weight_bytes, work.activation_bytes) < 0:
         raise LayoutselError("a workload of less than nothing")
@@ -48,7 +57,26 @@ def read_sample(
     timing: Mapping[str, Any],
     provenance: Provenance,
 ) -> Sample:
-    """A measured candidate; `timing` has ``us``, ``spread_us`` and ``runs``."""
+    """Parse a measured candidate.
+
+    Parameters
+    ----------
+    work
+        Workload of the candidate.
+    decision
+        Text of the decision.
+    hints
+        Facts about the code, by name.
+    timing
+        ``us``, ``spread_us`` and ``runs``.
+    provenance
+        Origin of the measurement.
+
+    Raises
+    ------
+    LayoutselError
+        If a value is not plausible.
+    """
     decided, found = Decision.parse(from_json(str, decision)), from_json(dict[str, float], hints)
     if any(abs(value) > _MOST_HINT for value in found.values()):
         raise LayoutselError("a hint that is no extent")
@@ -72,7 +100,26 @@ def read_boundary(
     timing: Mapping[str, Any],
     provenance: Provenance,
 ) -> BoundarySample:
-    """A measured transform or crossing between two `places`, layouts or units; it may have taken no time."""
+    """Parse a measured transform or crossing.
+
+    Parameters
+    ----------
+    kind
+        ``transform`` or ``crossing``.
+    places
+        Source and destination: two layouts or two units.
+    tensor
+        Shape, element type and bytes of the tensor.
+    timing
+        ``us``, ``spread_us`` and ``runs``; the time may be zero.
+    provenance
+        Origin of the measurement.
+
+    Raises
+    ------
+    LayoutselError
+        If a value is not plausible.
+    """
     source, destination = (from_json(str, place) for place in places)
     spec = from_json(BoundaryTensor, tensor)
     if kind not in _KINDS or source == destination or spec.bytes < 0:

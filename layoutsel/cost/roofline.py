@@ -1,15 +1,16 @@
-"""The roofline: what a sub-graph costs a unit by its work alone. This is also the complexity score.
+"""The roofline model: the cost of a sub-graph from its work alone, also called complexity score.
 
-Williams, Waterman, Patterson, "Roofline" (CACM 52(4), 2009), with a launch overhead and with weights that come from
-memory every run while activations may stay in cache::
+Williams, Waterman, Patterson, "Roofline" (CACM 52(4), 2009), with two additions: a launch overhead,
+and weights that come from memory in each run while activations may stay in cache::
 
-    time = launch + max(FLOPs / attained FLOP/s, weight bytes / memory B/s + activation bytes / attained B/s)
+    time = launch + max(FLOPs / attained FLOP/s,
+                        weight bytes / memory B/s + activation bytes / attained B/s)
            + 2 * repacked bytes / attained B/s
 
-Weights that are computed at run time are activations; a unit that brings them into another form first says so in its
-hints, and writes and reads them once more before it computes.
+Weights that are computed at run time count as activations. A unit that repacks them first states
+that in its hints; it writes and reads them once more before it computes.
 
-Units on devices have the ceilings of theirs, on which few results leave compute units idle.
+Units on devices use the ceilings of their device; few results leave its compute units idle.
 """
 
 from __future__ import annotations
@@ -43,30 +44,31 @@ if TYPE_CHECKING:
     from layoutsel.cost.samples import MachineProfile
 
 ANY = "*"
-"""Any layout, or any unit."""
+"""Any layout, or any unit, as part of a key of efficiencies."""
 
 _UNSEEN = 1.0
-"""Relative uncertainty of an efficiency that nobody measured."""
+"""Relative uncertainty of an efficiency that was not measured."""
 
 
 _BY_UNIT: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
     {
         ("cpu", ANY): Efficiency(compute=0.25, bandwidth=0.6),
-        # Assumed, as no GPU has been measured. In TVM's schedules of products, and of convolutions as products, a work-item
-        # reads 8 floats of shared memory for 16 multiply-adds: NVIDIA's SMs, with 32 and 128 a cycle, then attain half at most.
+        # Assumed, as no GPU has been measured. In TVM's schedules of matrix products, and of
+        # convolutions as such, a work item reads 8 floats of shared memory for 16 multiply-adds.
+        # NVIDIA's SMs read 32 floats and do 128 multiply-adds per cycle: at most half their peak.
         ("opencl", ANY): Efficiency(compute=0.3, bandwidth=0.6, spread=_UNSEEN),
         ("cuda", ANY): Efficiency(compute=0.3, bandwidth=0.6, spread=_UNSEEN),
         (ANY, ANY): Efficiency(compute=0.3, bandwidth=0.5),
     }
 )
-"""By (unit, layout), of layouts that state none of their own."""
+"""Efficiencies by (unit, layout), for layouts without efficiencies of their own."""
 
 
 def all_efficiencies() -> Mapping[tuple[str, str], Efficiency]:
-    """Efficiencies by (unit, layout); the most specific entry holds.
+    """List all efficiencies by (unit, layout); the most specific key applies.
 
-    Those of layouts are of convolutions of ResNet-50 on two Sapphire Rapids cores (FACTS.md): of oneDNN by one layer
-    alone, of the CPU under TVM's schedules.
+    Those of layouts come from ResNet-50's convolutions on two Sapphire Rapids cores: for oneDNN
+    from single layers, for the CPU under TVM's schedules.
     """
     by_layout = {
         (unit, layout.name): found
@@ -77,13 +79,13 @@ def all_efficiencies() -> Mapping[tuple[str, str], Efficiency]:
 
 
 Ceilings = MachinePeaks | DevicePeaks
-"""Of the host, or of a device."""
+"""Roofline ceilings of the host or of a device."""
 
 
 def complexity_score(
     workload: Workload, decision: Decision, peaks: Ceilings, efficiency: Efficiency
 ) -> float:
-    """Microseconds by the roofline; the formula is in the module's docstring."""
+    """Compute the roofline's time in microseconds; see the formula of this module."""
     gflops = _rate(workload, decision, peaks) * efficiency.compute
     stored = relative_bytes(decision.precision)
     activation_gbps = _attained_gbps(stored * workload.activation_bytes, peaks)
@@ -98,12 +100,12 @@ def complexity_score(
 
 
 def _attained_gbps(nbytes: float, peaks: Ceilings) -> float:
-    """Bandwidth of what a unit has just written, or is going to: the cache's where it fits."""
+    """Return the bandwidth, GB/s, for data just written or read soon: the cache's if they fit."""
     return peaks.cache_gbps if nbytes <= peaks.cache_bytes else peaks.memory_gbps
 
 
 def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:
-    """GFLOP/s at best."""
+    """Return the peak rate for a decision, GFLOP/s."""
     if isinstance(peaks, DevicePeaks):
         return peaks.rate(workload, decision)
     algorithm = algorithm_of(decision.algorithm)
@@ -115,23 +117,25 @@ def _rate(workload: Workload, decision: Decision, peaks: Ceilings) -> float:
 
 @dataclass(frozen=True)
 class RooflineCost(CostModel):
-    """A cost model that measures nothing but the machine."""
+    """Cost model of the complexity score: it needs only the peaks of the machine."""
 
     peaks: MachinePeaks
+    """Peaks of the host."""
     efficiencies: Mapping[tuple[str, str], Efficiency] = field(default_factory=all_efficiencies)
+    """Efficiencies by (unit, layout); see :func:`all_efficiencies`."""
     devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
-    """By :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    """Peaks of devices, by :attr:`~tvm_passes.devices.DeviceId.target_name`."""
     links: Links = field(default_factory=Links)
     """Links between the memories of the host and the devices."""
 
     @classmethod
     def of(cls, profile: MachineProfile) -> RooflineCost:
-        """The roofline of a machine and its devices."""
+        """Make the roofline of a machine and its devices."""
         links = Links.of(profile.links)
         return cls(peaks=profile.peaks, devices=profile.devices, links=links)
 
     def efficiency(self, decision: Decision) -> Efficiency:
-        """Pick the most specific entry for the decision's unit and layout."""
+        """Return the most specific entry for the decision's unit and layout."""
         for key in ((decision.unit, decision.layout), (decision.unit, ANY)):
             if key in self.efficiencies:
                 return self.efficiencies[key]
@@ -139,28 +143,28 @@ class RooflineCost(CostModel):
 
     @property
     def conditions(self) -> Conditions:
-        """The state of the machine in which its peaks were measured."""
+        """State of the machine during the measurement of its peaks."""
         return Conditions(threads=self.peaks.threads)
 
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
-        """Complexity score of each sub-graph."""
+        """Compute the complexity score of each sub-graph."""
         known = self.conditions
         return [
             under(self.estimate(q.workload, q.decision), q.conditions, known) for q in questions
         ]
 
     def estimate(self, workload: Workload, decision: Decision) -> Cost:
-        """Complexity score of a sub-graph under the conditions of the peaks; always feasible."""
+        """Compute the complexity score of a sub-graph, under the conditions of the peaks."""
         spread = self.efficiency(decision).spread
         return workload.cost(_estimate(self.time_us(workload, decision), spread), decision)
 
     def time_us(self, workload: Workload, decision: Decision) -> float:
-        """Complexity score of a sub-graph, microseconds."""
+        """Compute the complexity score of a sub-graph, microseconds."""
         ceilings = self.devices.get(decision.device.target_name, self.peaks)
         return complexity_score(workload, decision, ceilings, self.efficiency(decision))
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
-        """Time of the bytes that each step of a boundary moves."""
+        """Compute the cost of each step of a boundary from the bytes that it moves."""
         known = self.conditions
         return [
             under(step.tensor.cost(_estimate(self.step_us(step))), step.conditions, known)
@@ -168,18 +172,24 @@ class RooflineCost(CostModel):
         ]
 
     def step_us(self, step: BoundaryPart) -> float:
-        """Time of one step of a boundary, microseconds."""
+        """Compute the time of one step of a boundary, microseconds."""
         if step.kind == TRANSFORM:
             return self._transform_us(step.tensor)
         return self._crossing_us(step.tensor, step.source, step.destination)
 
     def _transform_us(self, tensor: BoundaryTensor) -> float:
-        """One read and one write of the tensor, at half the bandwidth that plain reading attains."""
+        """Compute the time of a transform, microseconds.
+
+        It reads and writes the tensor once, at half the bandwidth of plain reading.
+        """
         gbps = _attained_gbps(2 * tensor.bytes, self.peaks)
         return 2 * tensor.bytes / (0.5 * gbps) * 1e-3 + self.peaks.launch_us
 
     def _crossing_us(self, tensor: BoundaryTensor, source: str, destination: str) -> float:
-        """A copy over the links between two devices; else a launch: one CPU's units pass by reference."""
+        """Compute the time of a hand-over, microseconds: a copy between devices, else a launch.
+
+        Units of one device pass tensors by reference.
+        """
         here, there = parse_placed_unit(source)[1], parse_placed_unit(destination)[1]
         copy_us = self.links.copy_us(here, there, tensor.bytes)
         return self.peaks.launch_us if copy_us is None else copy_us

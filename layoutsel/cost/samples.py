@@ -1,4 +1,4 @@
-"""What was measured, with what is needed to learn from it: workload, decision, machine and provenance."""
+"""Measured samples with their training context: workload, decision, machine and provenance."""
 
 from __future__ import annotations
 
@@ -20,19 +20,27 @@ from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
 
 _NOISE = 0.05
-"""Relative spread at which a sample counts half as much as a quiet one."""
+"""Relative spread at which a sample has half the weight of a noise-free one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineProfile:
-    """A machine with what was measured, or is documented, of it and its devices."""
+    """A machine with the measured or documented peaks of the host and its devices."""
 
     machine: Machine
+    """Description of the host."""
     peaks: MachinePeaks
+    """Peaks of the host."""
     devices: Mapping[str, DevicePeaks] = field(default_factory=dict)
-    """Devices with a memory of their own, by :attr:`~tvm_passes.devices.DeviceId.target_name`."""
+    """Peaks of devices with their own memory, by target name.
+
+    See :attr:`~tvm_passes.devices.DeviceId.target_name`.
+    """
     links: tuple[Link, ...] = ()
-    """Links between the memories of the host and the devices, in both directions; between devices if they have any."""
+    """Links between the memories of the host and the devices, in both directions.
+
+    Devices may have links between each other as well.
+    """
 
     def __post_init__(self) -> None:
         known = {HOST_DEVICE, *map(DeviceId.named, self.devices)}
@@ -41,20 +49,21 @@ class MachineProfile:
                 raise LayoutselError(f"link {link}: got a device that the machine does not have")
         for source, destination in missing_links(sorted(known - {HOST_DEVICE}), self.links):
             raise LayoutselError(
-                f"the machine has no link from {source} to {destination}: expected links in both directions "
-                f"between the host and each device"
+                f"the machine has no link from {source} to {destination}: "
+                f"expected links in both directions between the host and each device"
             )
 
     @classmethod
     def read(cls, value: Any, *, file: str = "document") -> MachineProfile:
-        """Read what JSON has of a profile; ``devices``, what may be None of them, and ``links`` may be absent.
+        """Read a profile from JSON.
 
-        Older files have the link to the host as fields of each device.
+        The fields ``devices`` and ``links``, and those of a device that may be None, are optional.
+        In older files, each device has its link to the host as fields.
 
         Raises
         ------
         LayoutselError
-            At the first thing that does not fit.
+            If the JSON does not fit; the message names the first such field.
         """
         if isinstance(value, dict):
             value = old_machines.upgraded({"devices": {}, "links": [], **value}, file)
@@ -67,84 +76,102 @@ class MachineProfile:
 
     @classmethod
     def load(cls, file: Path) -> MachineProfile:
-        """Read a machine's file; errors as of :meth:`read`."""
+        """Read the file of a machine; errors as in :meth:`read`."""
         return cls.read(documents.load_json(file), file=str(file))
 
     def device(self, device: DeviceId) -> DevicePeaks | None:
-        """Peaks of a device with a memory of its own; None for others."""
+        """Return the peaks of a device with its own memory; None for other devices."""
         return self.devices.get(device.target_name)
 
     @property
     def threads(self) -> int:
-        """Threads that compute."""
+        """Number of threads that compute."""
         return self.peaks.threads
 
     @property
     def lanes(self) -> int:
-        """Floats in a vector register."""
+        """Number of floats in a vector register."""
         isa = self.machine.isa
         return 16 if "avx512f" in isa else 8 if "avx" in isa else 4
 
     @property
     def name(self) -> str:
-        """For people and for splits, such as ``186802e58109baf5/2``."""
+        """Name for reports and for splits of training data, such as ``186802e58109baf5/2``."""
         return f"{self.machine.fingerprint}/{self.threads}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a measurement comes from."""
+    """Origin of a measurement."""
 
     profile: MachineProfile
+    """Machine of the measurement."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions that the measurement depends on; see :mod:`layoutsel.cost.scopes`."""
     date: str = ""
-    """ISO 8601, UTC; empty where unknown."""
+    """Date of the measurement, ISO 8601 in UTC; empty if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One measured candidate. `workload.hints` has at most the decision's own entry."""
+    """One measured candidate."""
 
     workload: Workload
+    """Features of the sub-graph; its hints hold at most the entry of `decision`."""
     decision: Decision
+    """Decision of the candidate."""
     us: float
+    """Time of one run, microseconds."""
     spread_us: float
+    """Uncertainty of the measured time, microseconds."""
     runs: int
+    """Number of timed runs."""
     provenance: Provenance
+    """Origin of the measurement."""
 
     @property
     def weight(self) -> float:
-        """Between 0 and 1: the wider the spread, the noisier the machine was, the less it counts."""
+        """Weight in training, 0 to 1: a wide spread shows a noisy machine and counts less."""
         return noise_weight(self.us, self.spread_us)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundarySample:
-    """One measured transform or crossing."""
+    """One measured step of a boundary."""
 
     kind: str
     """``transform`` or ``crossing``."""
     source: str
+    """Layout or placed unit of the producer."""
     destination: str
+    """Layout or placed unit of the consumer."""
     tensor: BoundaryTensor
+    """Tensor that passes the boundary."""
     us: float
+    """Time of one run, microseconds."""
     spread_us: float
+    """Uncertainty of the measured time, microseconds."""
     runs: int
+    """Number of timed runs."""
     provenance: Provenance
+    """Origin of the measurement."""
 
     @property
     def weight(self) -> float:
-        """As of :attr:`Sample.weight`."""
+        """Weight in training; see :attr:`Sample.weight`."""
         return noise_weight(self.us, self.spread_us)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """A candidate of a recorded model, not priced."""
+    """A candidate of a recorded model, without a price."""
 
     decision: Decision
+    """Decision of the candidate."""
     in_layouts: tuple[str, ...]
+    """Layouts in which the candidate takes its activations, in order."""
     out_layouts: tuple[str, ...]
+    """Layouts in which the candidate leaves its results, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,34 +179,42 @@ class RecordedNode:
     """A sub-graph of a recorded model."""
 
     id: SubgraphId
+    """Identifier of the sub-graph."""
     key: str
-    """Of its workload."""
+    """Structural hash of the sub-graph's workload."""
     offers: tuple[Offer, ...]
+    """Candidates of the sub-graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedModel:
-    """A model's sub-graphs and tensors: with costs, a planning problem."""
+    """Sub-graphs and tensors of a model; costs turn them into a planning problem."""
 
     name: str
+    """Name of the model."""
     machine: str
-    """:attr:`MachineProfile.name` of the machine whose candidates these are."""
+    """:attr:`MachineProfile.name` of the machine of the candidates."""
     nodes: tuple[RecordedNode, ...]
+    """Sub-graphs in order of execution."""
     tensors: tuple[Tensor, ...]
+    """Tensors between the sub-graphs."""
 
     @property
     def keys(self) -> frozenset[str]:
-        """Workloads that occur in it."""
+        """Structural hashes of the workloads in the model."""
         return frozenset(node.key for node in self.nodes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Everything that a cost model is trained and judged on."""
+    """Training and evaluation data of cost models."""
 
     samples: tuple[Sample, ...] = ()
+    """Measured candidates."""
     boundaries: tuple[BoundarySample, ...] = ()
+    """Measured steps of boundaries."""
     models: tuple[RecordedModel, ...] = ()
+    """Models whose sub-graphs the samples belong to."""
 
     def __add__(self, other: Dataset) -> Dataset:
         return Dataset(
@@ -194,12 +229,15 @@ class SkippedPart:
     """Part of a log that could not be read."""
 
     file: str
+    """Path of the log."""
     reason: str
+    """Reason why it could not be read."""
     count: int
+    """Number of parts with this reason."""
 
 
 def quietest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """Of several measurements of one candidate on one machine, the one whose times scatter least, in order."""
+    """Choose the least noisy of several measurements of one candidate on one machine, in order."""
     best: dict[tuple[str, Decision, str], Sample] = {}
     for sample in samples:
         key = (sample.workload.key, sample.decision, sample.provenance.profile.name)
@@ -209,12 +247,20 @@ def quietest(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def noise_weight(us: float, spread_us: float) -> float:
-    """1 for a quiet sample, less for a noisy one, by :data:`_NOISE`."""
+    """Compute the weight of a sample: 1 without noise, 1/2 at the relative spread :data:`_NOISE`.
+
+    Parameters
+    ----------
+    us
+        Measured time, microseconds.
+    spread_us
+        Half the interquartile range of the time, microseconds.
+    """
     relative = spread_us / us if us > 0 else 1.0
     return 1.0 / (1.0 + (relative / _NOISE) ** 2)
 
 
 def joins_device(profile: MachineProfile, *placed_units: str) -> bool:
-    """True if any of some placed units has a memory of its own on a machine."""
+    """True if one of the placed units has its own memory on the machine."""
     devices = (parse_placed_unit(unit)[1] for unit in placed_units)
     return any(profile.device(device) is not None for device in devices)

@@ -1,8 +1,9 @@
-"""Which versions a measurement depends on.
+"""Scopes of versions: the versions that a measurement depends on.
 
-A version's name may start with a scope, such as ``onednn:plugin`` or ``cpu.winograd:code``: it matters to what runs
-within that scope alone. A scope is a compute unit, a unit on one of its devices (``cuda@1``), or a family of kernels
-within a unit. A name without a scope, such as ``apache-tvm``, matters to everything.
+The name of a version may start with a scope, such as ``onednn:plugin`` or ``cpu.winograd:code``:
+only code within that scope depends on it. A scope is a compute unit, a unit on one of its devices
+(``cuda@1``), or a family of kernels within a unit. A name without a scope, such as ``apache-tvm``,
+affects everything.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from tvm_passes.layout import order_of, storage_of
 from tvm_passes.precisions import PRECISIONS
 
 DEPTHWISE = "depthwise"
-"""Kernel of a convolution whose filters each see one channel; the other kernels are named by their anchor."""
+"""Kernel of convolutions whose filters see one channel each; others are named by their anchor."""
 DEVICE = "device"
-"""Under this name, a unit with a memory of its own has the identity of its device among the versions."""
+"""Name of the version that identifies the device of a unit with its own memory."""
 
 HOSTED: Mapping[str, tuple[str, ...]] = {"amx": ("cpu",)}
-"""Units whose kernels are lowered by the code of another one."""
+"""Units whose kernels are lowered by the code of other units, by name."""
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "concat": ("cpu.pointwise",),
@@ -41,27 +42,27 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "nn.max_pool2d": ("cpu.window",),
     "nn.softmax": ("cpu.rows",),
 }
-"""Families of the CPU's kernels, by :func:`kernel_of`. Generic code alone computes what is not named here."""
+"""Families of the CPU's kernels, by :func:`kernel_of`; other kernels use only generic code."""
 _CONVOLUTIONS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d"})
 GENERIC = "cpu.generic"
-"""Family of the code that TVM generates where no kernel fits; possible in the plain layout."""
+"""Family of the code that TVM generates without a special kernel; possible in the plain layout."""
 TRANSFORM = frozenset({"cpu", "cpu.reorder", GENERIC, "onednn"})
-"""Scopes of layout transforms: which of these units makes one depends on the units at hand."""
+"""Scopes of layout transforms; the available units determine which of them makes one."""
 
 
 def every_family() -> frozenset[str]:
-    """All families of the CPU's kernels."""
+    """List all families of the CPU's kernels."""
     algorithms = (entry.families("cpu") for entry in algorithms_of("cpu"))
     return frozenset({GENERIC, "cpu.reorder"}).union(*FAMILIES.values(), *algorithms)
 
 
 def every_unit() -> frozenset[str]:
-    """All scopes of our own units."""
+    """List all scopes of the built-in units."""
     return frozenset({"cpu", "amx", "onednn", "cuda", "opencl"}) | every_family()
 
 
 def kernel_of(work: Workload) -> str:
-    """Name the kernel that computes a sub-graph: its anchor, or :data:`DEPTHWISE`."""
+    """Return the name of a sub-graph's kernel: its anchor, or :data:`DEPTHWISE`."""
     if work.operator in _CONVOLUTIONS and work.weights:
         groups = work.attributes.get("groups", (1,))[0]
         if groups > 1 and work.weights[0][1] == 1:
@@ -70,7 +71,15 @@ def kernel_of(work: Workload) -> str:
 
 
 def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
-    """Scopes of a sub-graph under a decision; `kernel` as of :func:`kernel_of`, empty where it is unknown."""
+    """List the scopes of a sub-graph under a decision.
+
+    Parameters
+    ----------
+    kernel
+        Name of the kernel by :func:`kernel_of`; empty if it is unknown.
+    decision
+        Decision of the sub-graph.
+    """
     common = {
         *(decision.unit, decision.placed_unit, *HOSTED.get(decision.unit, ())),
         entry_scope("layout", decision.layout),
@@ -85,7 +94,7 @@ def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
 
 
 def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
-    """Scopes of a ``transform`` between two layouts, or of a ``crossing`` between two placed units."""
+    """List the scopes of a ``transform`` between layouts or a ``crossing`` between placed units."""
     ends = source, destination
     if kind != "transform":
         return frozenset({*ends, *(parse_placed_unit(end)[0] for end in ends)})
@@ -101,18 +110,26 @@ def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
 
 
 def entry_scope(concept: str, name: str) -> str:
-    """Scope of an entry of a registry; only those of other packages have versions of their own."""
+    """Name the scope of a registry's entry; only entries of other packages have their own versions.
+
+    Parameters
+    ----------
+    concept
+        Registry, such as ``layout`` or ``precision``.
+    name
+        Name of the entry.
+    """
     return f"{concept}.{name}"
 
 
 def within(versions: Mapping[str, str], scopes: frozenset[str]) -> dict[str, str]:
-    """The versions that matter to what runs within `scopes`."""
+    """Select the versions that code within `scopes` depends on."""
     return {
         name: text for name, text in versions.items() if not scope(name) or scope(name) in scopes
     }
 
 
 def scope(name: str) -> str:
-    """The scope that the name of a version starts with; empty where it matters to everything."""
+    """Return the scope in a version's name; empty if the version affects everything."""
     before, colon, _ = name.partition(":")
     return before if colon else ""

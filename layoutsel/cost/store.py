@@ -1,7 +1,8 @@
-"""Measurements that outlive the process: one SQLite file, shared by any number of processes.
+"""Persistent measurements: one SQLite file, shared by any number of processes.
 
-A measurement holds for one structural hash, decision, machine and number of threads, and for the versions that it depends
-on (:mod:`layoutsel.cost.scopes`). Measurements of other versions stay in the file, are never used, and are announced once.
+A measurement holds for one structural hash, decision, machine, number of threads, and for the
+versions that it depends on (:mod:`layoutsel.cost.scopes`). Measurements of other versions stay in
+the file unused, and are announced once.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What all measurements of one process have in common."""
+    """Common properties of all measurements of one process."""
 
     machine: str
     """Fingerprint of the machine."""
     versions: Mapping[str, str]
-    """All that are in use; see :mod:`layoutsel.cost.scopes` for their names."""
+    """All versions in use; see :mod:`layoutsel.cost.scopes` for their names."""
     threads: int
+    """Number of threads that compute."""
 
     def row(self, within: frozenset[str]) -> tuple[str, str, int]:
-        """Machine, versions and threads as they are stored for what depends on the scopes `within`."""
+        """Return machine, versions and threads as stored, with only the versions of `within`."""
         relevant = scopes.within(self.versions, within)
         return self.machine, json.dumps(relevant, sort_keys=True), self.threads
 
     def changes(self, stored: str) -> list[str]:
-        """Names of the versions in `stored`, as :meth:`row` wrote them, that are others now."""
+        """List the names of versions in `stored`, a text of :meth:`row`, that have changed."""
         try:
             then = dict(json.loads(stored))
         except (TypeError, ValueError):
@@ -58,21 +60,31 @@ class Context:
 
 
 def default_path() -> Path:
-    """Where measurements are kept unless told otherwise: in the user's cache folder."""
+    """Default file of measurements, in the user's cache folder."""
     return Path(platformdirs.user_cache_dir("layoutsel")) / "measurements.sqlite"
 
 
 class Store:
-    """The measurements of one context, in one file. A context manager; not for use by several threads.
+    """The measurements of one context, in one file; a context manager for one thread only.
 
-    A file that is no database, or of another schema, is moved aside with a warning. Where the folder cannot be
-    written, or stays locked, measurements are kept in memory, with a warning.
+    A file that is not a database, or has another schema, is moved aside with a warning. If the
+    folder cannot be written, or stays locked, measurements are kept in memory, with a warning.
     """
 
     def __init__(
         self, context: Context, path: Path | str | None = None, *, announce: bool = True
     ) -> None:
-        """Open the file at `path`; stale measurements are announced unless that has been done."""
+        """Open the file of measurements.
+
+        Parameters
+        ----------
+        context
+            Machine, threads and versions.
+        path
+            File to open; by default :func:`default_path`.
+        announce
+            True to warn of measurements of other versions.
+        """
         self.context = context
         self.path = Path(path) if path is not None else default_path()
         self._database = Database(self.path)
@@ -91,22 +103,23 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file; every measurement is in it already."""
+        """Close the file; all measurements are saved already."""
         self._database.close()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Keep all that is put within, or nothing where that fails."""
+        """Save all measurements made within the context, or none if it fails."""
         return self._database.transaction()
 
     @property
     def is_kept(self) -> bool:
-        """True if measurements outlive the process; False where the file cannot be written."""
+        """True if measurements outlive the process; False if the file cannot be written."""
         return self._database.is_kept
 
     def get(self, key: str, decision: Decision, kernel: str = "") -> Outcome | None:
-        """Look up what was measured for sub-graph hash `key` under `decision`; None if nothing was.
+        """Look up the outcome of sub-graph hash `key` under `decision`; None without a measurement.
 
-        `kernel` is the same as was given to :meth:`put`; see :func:`layoutsel.cost.scopes.candidate_scopes`.
+        `kernel` is the name given to :meth:`put`; see
+        :func:`layoutsel.cost.scopes.candidate_scopes`.
         """
         rows = self._query(
             "SELECT median_us, spread_us, runs, failure FROM measurement "
@@ -122,9 +135,10 @@ class Store:
         return Timing(us=median_us, spread_us=spread_us, runs=runs)
 
     def put(self, key: str, decision: Decision, outcome: Outcome, kernel: str = "") -> None:
-        """Keep `outcome`, in place of an older one; on disk when this returns.
+        """Store `outcome` in place of an older one; it is on disk when this returns.
 
-        A failure that need not happen again, such as a time-out, is not kept. The outcome depends on the code of `kernel` alone where that is known, else on that of all its unit's kernels.
+        A failure that may not happen again, such as a time-out, is not stored. The outcome depends
+        only on the code of `kernel`; without a name, on all kernels of the unit.
         """
         if isinstance(outcome, Failure) and not outcome.is_reproducible:
             return
@@ -139,7 +153,7 @@ class Store:
         )
 
     def describe(self, workload: Workload) -> None:
-        """Keep what `workload` is, so that its measurements can be learned from."""
+        """Store the description of `workload`, which training needs in addition to measurements."""
         description = {**asdict(workload), "hints": {}}
         self._query(
             "INSERT OR REPLACE INTO workload VALUES (?,?)", (workload.key, json.dumps(description))
@@ -153,7 +167,7 @@ class Store:
             )
 
     def describe_machine(self, description: Mapping[str, Any]) -> None:
-        """Keep what the machine of this context is; devices that were described before stay described."""
+        """Store the description of the machine; earlier descriptions of devices remain."""
         before = self._described()
         devices = {**before.get("devices", {}), **description.get("devices", {})}
         links = [*before.get("links", []), *description.get("links", [])]
@@ -166,7 +180,7 @@ class Store:
         )
 
     def _described(self) -> dict[str, Any]:
-        """What was kept of the machine before, with links in the present form."""
+        """Return the stored description of the machine, with links in the present form."""
         rows = self._query(
             "SELECT description FROM machine WHERE machine=? AND threads=?",
             (self.context.machine, self.context.threads),
@@ -175,10 +189,10 @@ class Store:
             kept = {"devices": {}, "links": [], **json.loads(rows[0][0])}
             return old_machines.upgraded(kept, str(self.path))
         except (IndexError, KeyError, TypeError, ValueError, LayoutselError):
-            return {}  # none before, or nothing that can be read
+            return {}  # no description, or an unreadable one
 
     def cost(self, key: str, decision: Decision, kernel: str = "") -> Cost | Infeasible | None:
-        """Look up the same as :meth:`get`, as an answer of a cost model."""
+        """Look up the outcome of :meth:`get` as an answer of a cost model."""
         outcome = self.get(key, decision, kernel)
         if outcome is None:
             return None
@@ -189,7 +203,19 @@ class Store:
     def put_boundary(
         self, kind: str, source: str, destination: str, tensor: BoundaryTensor, timing: Timing
     ) -> None:
-        """Keep the time of a ``transform`` or ``crossing`` of `tensor`."""
+        """Store the time of a step of a boundary.
+
+        Parameters
+        ----------
+        kind
+            ``transform`` or ``crossing``.
+        source, destination
+            Two layouts, or two placed units.
+        tensor
+            Tensor that passes the boundary.
+        timing
+            Measured time.
+        """
         self._query(
             "INSERT OR REPLACE INTO boundary VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
@@ -203,7 +229,10 @@ class Store:
     def boundary(
         self, kind: str, source: str, destination: str, tensor: BoundaryTensor
     ) -> Cost | None:
-        """Time of a boundary: measured for this shape, else interpolated by bytes; None if nothing is near."""
+        """Return the cost of a boundary step: measured for this shape, else interpolated by bytes.
+
+        None if no tensor of this element type was measured.
+        """
         rows = self._query(
             "SELECT bytes, median_us, spread_us, shape FROM boundary WHERE kind=? AND source=? "
             "AND destination=? AND dtype=? AND machine=? AND versions=? AND threads=? "
@@ -220,33 +249,34 @@ class Store:
         return interpolate([row[:3] for row in rows], tensor.bytes)
 
     def put_residual(self, row: ResidualRow) -> None:
-        """Keep how far a prediction was off, in place of an older one of the same."""
+        """Store a prediction error in place of an older one of the same prediction."""
         where = self.context.row(row.scopes)
         self._query(residuals.INSERT, (*row.columns, *where, _now()))
 
     def residuals(self) -> tuple[ResidualRow, ...]:
-        """All that :meth:`put_residual` kept and that holds for this context, the oldest first."""
+        """Return all stored prediction errors that hold for this context, the oldest first."""
         rows = self._query(residuals.SELECT, (self.context.machine, self.context.threads))
         return tuple(
             ResidualRow.read(row) for versions, *row in rows if not self.context.changes(versions)
         )
 
     def count(self) -> int:
-        """How many measurements of sub-graphs hold for this context."""
+        """Count the measurements of sub-graphs that hold for this context."""
         rows = self._query(
-            "SELECT versions, COUNT(*) FROM measurement WHERE machine=? AND threads=? GROUP BY versions",
+            "SELECT versions, COUNT(*) FROM measurement WHERE machine=? AND threads=? "
+            "GROUP BY versions",
             (self.context.machine, self.context.threads),
         )
         return sum(count for versions, count in rows if not self.context.changes(versions))
 
     def forget_failures(self) -> int:
-        """Delete all failures in the file, so that they are tried again; returns how many there were."""
+        """Delete all failures in the file to allow new attempts; returns their number."""
         return len(
             self._query("DELETE FROM measurement WHERE failure IS NOT NULL RETURNING machine")
         )
 
     def _candidate(self, decision: Decision, kernel: str) -> tuple[str, str, int]:
-        """Machine, versions and threads of a candidate's row."""
+        """Return machine, versions and threads of a candidate's row."""
         return self.context.row(scopes.candidate_scopes(kernel, decision))
 
     def _query(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -273,7 +303,7 @@ class Store:
 
 
 def forget_failures(path: Path) -> int:
-    """Delete all failures in the file at `path`, where there is one; returns how many there were.
+    """Delete all failures in the file at `path`, if it exists; returns their number.
 
     Raises
     ------
@@ -286,14 +316,27 @@ def forget_failures(path: Path) -> int:
         count = store.forget_failures()
         if not store.is_kept:
             raise LayoutselError(
-                f"cannot forget failures in {path}: it cannot be written, or another process keeps it locked; "
-                "try again when that has ended"
+                f"cannot forget failures in {path}: it cannot be written, or another process "
+                "keeps it locked; try again when that has ended"
             )
     return count
 
 
 def interpolate(points: Sequence[tuple[int, float, float]], size: int) -> Cost | None:
-    """Linear in bytes between measured sizes, constant below the smallest, proportional above the largest."""
+    """Interpolate times by size: linear between points, constant below, proportional above.
+
+    Parameters
+    ----------
+    points
+        Bytes, time and spread in microseconds of each measurement, by size.
+    size
+        Bytes of the tensor.
+
+    Returns
+    -------
+    Cost or None
+        Interpolated time with a relative spread of at least 10 %; None without points.
+    """
     if not points:
         return None
     smallest, largest = points[0], points[-1]

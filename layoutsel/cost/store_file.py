@@ -1,7 +1,8 @@
-"""The file that measurements are kept in: its tables, opening it, and replacing one that is broken.
+"""SQLite file of measurements: its tables, opening it, and replacing a damaged one.
 
-Home folders may be network file systems. SQLite's write-ahead log needs memory that all its processes share, so that there
-a rollback journal takes its place. File locks may be missing as well.
+Home folders may be network file systems. SQLite's write-ahead log needs memory that all its
+processes share, so these file systems get a rollback journal instead. File locks may be missing as
+well.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from layoutsel.core.file_systems import is_on_network
 
 _LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
+"""Version of the tables, stored in the file."""
 BUSY_S = 30.0
-"""How long to wait for another process's write."""
+"""Time to wait for another process's write, seconds."""
 _JOURNAL_BUSY_S = 1.0
-"""How long to wait for the file alone, to change its journal: the next to open it can do that as well."""
+"""Time to wait for exclusive access to change the journal, seconds.
+
+The next process that opens the file can change it as well.
+"""
 _LOOK_EVERY_S = 0.02
+"""Time between attempts to lock a file, seconds."""
 _SQLITE_BUSY = 5
+"""SQLite's error number of a locked file."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS measurement (
@@ -43,20 +50,28 @@ CREATE TABLE IF NOT EXISTS hints (
     key TEXT, decision TEXT, machine TEXT, versions TEXT, threads INTEGER, hints TEXT NOT NULL,
     PRIMARY KEY (key, decision, machine, versions, threads)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS machine (
-    machine TEXT, threads INTEGER, description TEXT NOT NULL, PRIMARY KEY (machine, threads)) WITHOUT ROWID;
+    machine TEXT, threads INTEGER, description TEXT NOT NULL,
+    PRIMARY KEY (machine, threads)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS residual (
     kind TEXT, model TEXT, name TEXT, key TEXT NOT NULL, decision TEXT,
     machine TEXT, versions TEXT, threads INTEGER,
     predicted_us REAL NOT NULL, spread_us REAL NOT NULL, source TEXT NOT NULL,
-    in_plan_us REAL NOT NULL, in_plan_spread_us REAL NOT NULL, merged INTEGER NOT NULL, parts TEXT NOT NULL,
-    date TEXT NOT NULL,
+    in_plan_us REAL NOT NULL, in_plan_spread_us REAL NOT NULL, merged INTEGER NOT NULL,
+    parts TEXT NOT NULL, date TEXT NOT NULL,
     PRIMARY KEY (kind, model, name, decision, machine, versions, threads)) WITHOUT ROWID;
 """
 _TABLES = ("measurement", "boundary", "workload", "hints", "machine", "residual")
+"""Names of the tables in :data:`SCHEMA`."""
 
 
 def connect(path: Path | str) -> sqlite3.Connection:
-    """Open the file, with its tables; raises :class:`sqlite3.DatabaseError` for a file that is not our database."""
+    """Open the file and create missing tables.
+
+    Raises
+    ------
+    sqlite3.DatabaseError
+        If the file is not a database of this schema.
+    """
     if is_on_network(path):
         return _connect(path, "DELETE")
     try:
@@ -64,13 +79,13 @@ def connect(path: Path | str) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", None) == _SQLITE_BUSY:
             raise
-        return _connect(path, "DELETE")  # the log fails only once the file is used
+        return _connect(path, "DELETE")  # a write-ahead log fails only at the first use
 
 
 def _connect(path: Path | str, journal: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_JOURNAL_BUSY_S, isolation_level=None)
     try:
-        with contextlib.suppress(sqlite3.OperationalError):  # in use: the file keeps its journal
+        with contextlib.suppress(sqlite3.OperationalError):  # a file in use keeps its journal
             _set_journal(connection, journal)
         connection.execute("PRAGMA locking_mode=NORMAL")
         connection.execute(f"PRAGMA busy_timeout={round(BUSY_S * 1000)}")
@@ -80,7 +95,7 @@ def _connect(path: Path | str, journal: str) -> sqlite3.Connection:
         connection.executescript(SCHEMA)
         for table in _TABLES:
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
-        if not version:  # written last, and once only: to open needs no write lock then
+        if not version:  # written last and once, so that opening needs no write lock
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except BaseException:
         connection.close()
@@ -89,12 +104,12 @@ def _connect(path: Path | str, journal: str) -> sqlite3.Connection:
 
 
 def _set_journal(connection: sqlite3.Connection, wanted: str) -> None:
-    """Choose how writes are made safe.
+    """Choose the journal that makes writes safe.
 
     With a rollback journal, SQLite's default ``synchronous`` is needed against a loss of power.
     """
     if wanted == "DELETE":
-        # A log that is there already can be read without shared memory only by who has the file alone.
+        # Without shared memory, only a process with exclusive access can read an existing log.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     ((mode,),) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchall()
     if mode == "wal":
@@ -102,7 +117,13 @@ def _set_journal(connection: sqlite3.Connection, wanted: str) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Read the whole file; raises :class:`sqlite3.DatabaseError` where something in it is broken."""
+    """Read the whole file to find damage.
+
+    Raises
+    ------
+    sqlite3.DatabaseError
+        If a part of the file is damaged.
+    """
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     try:
         ((verdict,), *_) = connection.execute("PRAGMA quick_check").fetchall()
@@ -113,7 +134,7 @@ def check_whole(path: Path) -> None:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a file that is of no use, with what SQLite keeps beside it; returns the new name."""
+    """Rename an unusable file and SQLite's files next to it; returns the new name."""
     aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
     path.replace(aside)
     for suffix in ("-wal", "-shm"):
@@ -124,9 +145,9 @@ def move_aside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a file lock: of several processes that find a broken file, one replaces it.
+    """Hold a file lock, so that only one of several processes replaces a damaged file.
 
-    Where that is not to be had, the work goes on without it, with a warning.
+    If the lock is not available, the work continues without it, with a warning.
     """
     with path.open("a", encoding="utf-8") as stream:
         try:
@@ -137,7 +158,13 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def _lock(stream: IO[str]) -> None:
-    """Lock a file, within :data:`BUSY_S`."""
+    """Lock a file.
+
+    Raises
+    ------
+    TimeoutError
+        If another process holds the lock for :data:`BUSY_S`.
+    """
     deadline = time.monotonic() + BUSY_S
     while True:
         try:

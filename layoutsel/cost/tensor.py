@@ -13,45 +13,52 @@ KINDS: Mapping[str, Callable[[Place], str]] = {
     "crossing": lambda place: place.placed_unit,
     "copy": lambda place: place.memory,
 }
-"""Kinds of boundaries, and the name of what differs between two places."""
+"""Kinds of boundaries, each with the property of a place that it changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorUse:
-    """Where a tensor goes."""
+    """One use of a tensor: a consumer and its input."""
 
     consumer: SubgraphId | None
     """Consuming sub-graph; None for an output of the model."""
     input_index: int
-    """Which activation of the consumer, or which output of the model."""
+    """Index among the activations of the consumer, or among the outputs of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A tensor that leaves a sub-graph, or enters the model, with the prices of its boundaries."""
+    """A tensor of the model with all its uses and the prices of its boundaries.
+
+    A sub-graph produces it, or it is an input of the model.
+    """
 
     producer: SubgraphId | None
     """Producing sub-graph; None for an input of the model."""
     output_index: int
-    """Which output of the producer, or which input of the model."""
+    """Index among the outputs of the producer, or among the inputs of the model."""
     uses: tuple[TensorUse, ...]
+    """All uses of the tensor."""
     shape: tuple[int, ...]
+    """Logical shape."""
     dtype: str = "float32"
+    """Element type."""
     bytes: int = 0
+    """Size in bytes."""
     transform_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of a layout change, by (source, destination); equal ones cost nothing."""
+    """Price of a layout transform by (source, destination), microseconds."""
     crossing_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of handing it to another unit of one memory, by (source, destination); equal ones cost nothing."""
+    """Price of a hand-over between units of one memory by (source, destination), microseconds."""
     copy_us: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Price of copying it to another memory, by (source, destination); equal ones cost nothing."""
+    """Price of a copy between two memories by (source, destination), microseconds."""
 
     @property
     def name(self) -> str:
-        """``head_Gemm.0`` (output 0 of head_Gemm) or ``input.1`` (input 1 of the model)."""
+        """Name: ``head_Gemm.0`` is output 0 of head_Gemm, ``input.1`` is input 1 of the model."""
         return f"{self.producer or 'input'}.{self.output_index}"
 
     def price(self, kind: str, source: Place, wanted: Place) -> float:
-        """Microseconds of a `kind` of boundary between two places; nothing where they do not differ in it."""
+        """Return the price of a boundary between two places, microseconds; 0 without a boundary."""
         if kind == "crossing" and source.device != wanted.device:
             return 0.0
         name = KINDS[kind]
@@ -63,7 +70,7 @@ class Tensor:
 
 
 def is_boundary(kind: str, source: Place, wanted: Place) -> bool:
-    """True if there is a `kind` of boundary between two places; units of different devices only copy."""
+    """True if a `kind` of boundary lies between two places; between devices, only copies do."""
     if kind == "crossing" and source.device != wanted.device:
         return False
     return KINDS[kind](source) != KINDS[kind](wanted)

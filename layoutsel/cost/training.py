@@ -1,4 +1,7 @@
-"""Training the learned cost model. Equal data and seed give equal bytes: one thread, fixed folds."""
+"""Training of the learned cost model; deterministic, with one thread and fixed folds.
+
+Equal data and an equal seed give equal bytes.
+"""
 
 from __future__ import annotations
 
@@ -25,40 +28,47 @@ from layoutsel.cost.samples import BoundarySample, Dataset, Sample, joins_device
 from tvm_passes.errors import LayoutselError
 
 FOLDS = 5
+"""Number of folds of the cross-validation."""
 FEWEST = 20
-"""Samples without which a part is not worth training."""
+"""Minimum number of samples of a part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How boosters are grown."""
+    """Hyperparameters of the boosters."""
 
     rounds: int = 700
+    """Number of trees that predict time."""
     quantile_rounds: int = 150
+    """Number of trees that predict the quantiles of the error."""
     depth: int = 8
+    """Maximum depth of a tree."""
     rate: float = 0.04
+    """Learning rate."""
     least_weight: float = 2.0
-    """Of the samples in a leaf."""
+    """Minimum total weight of the samples in a leaf."""
     seed: int = 0
+    """Seed of the random sampling of rows and features."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Samples of one part as numbers."""
+    """Training samples of one part as arrays."""
 
     rows: np.ndarray
-    """(samples, features) float32."""
+    """Features, (samples, features) float32."""
     margins: np.ndarray
-    """(samples,) logarithm of the roofline."""
+    """Natural logarithms of the roofline's microseconds, (samples,)."""
     targets: np.ndarray
-    """(samples,) logarithm of the microseconds."""
+    """Natural logarithms of the measured microseconds, (samples,)."""
     weights: np.ndarray
+    """Weights of the samples, 0 to 1, (samples,)."""
     spreads: np.ndarray
-    """(samples,) relative spreads."""
+    """Relative spreads of the measurements, (samples,)."""
     groups: tuple[str, ...]
-    """Samples of one group (a workload) are never on both sides of a split."""
+    """Groups of the samples, such as workloads; a split never divides a group."""
     monotone: str
-    """XGBoost's text of the constraints."""
+    """Monotonicity constraint of each feature, in XGBoost's notation."""
 
     def __getitem__(self, kept: np.ndarray) -> Table:
         return Table(
@@ -76,7 +86,7 @@ class Table:
 
 
 def subgraph_table(samples: Sequence[Sample]) -> Table:
-    """The samples of one unit."""
+    """Make the table of one unit's samples."""
     asked = [
         features.PricingQuestion(s.workload, s.decision, s.provenance.profile) for s in samples
     ]
@@ -98,13 +108,13 @@ def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def _device(sample: Sample) -> str | None:
-    """Name of the device that a sample was measured on; None if that is the host."""
+    """Return the name of a sample's device; None for the host."""
     device = sample.provenance.profile.device(sample.decision.device)
     return device.name if device is not None else None
 
 
 def boundary_table(samples: Sequence[BoundarySample]) -> Table:
-    """All boundaries."""
+    """Make the table of all boundaries."""
     asked = [
         boundary_features.AskedBoundary(
             s.kind, s.source, s.destination, s.tensor, s.provenance.profile
@@ -132,21 +142,28 @@ class SeenNames:
     """Names in the samples of a part; see :class:`~layoutsel.cost.model_card.PartCard`."""
 
     machines: tuple[str, ...]
+    """Names of the machines' profiles, or of the devices."""
     operators: tuple[str, ...]
+    """Anchor operators, or kinds of boundary steps."""
     forms: tuple[str, ...]
+    """Precisions, or layouts and units of boundaries."""
     device_features: tuple[str, ...] = ()
-    """Names of the features after those of all sub-graphs."""
+    """Names of the unit's additional features, for units on devices."""
     layouts: tuple[str, ...] = ()
+    """Layouts of decisions."""
     algorithms: tuple[str, ...] = ()
+    """Algorithms of decisions."""
     fused: tuple[str, ...] = ()
+    """Operators of all sub-graphs."""
     unhinted: tuple[str, ...] = ()
+    """Anchor operators of sub-graphs without facts about their code."""
 
 
 def tables(dataset: Dataset) -> Iterator[tuple[str, Table, SeenNames]]:
-    """Each part with its table and what that is of."""
+    """Yield the name, the table and the seen names of each part."""
     for unit in sorted({sample.decision.unit for sample in dataset.samples}):
         mine = [sample for sample in dataset.samples if sample.decision.unit == unit]
-        # A device that is not described has no features.
+        # A sample without a description of its device lacks the features of devices.
         mine = [sample for sample in mine if _device(sample) is not None] or mine
         devices = _sorted(device for sample in mine if (device := _device(sample)) is not None)
         seen = SeenNames(
@@ -170,7 +187,7 @@ def tables(dataset: Dataset) -> Iterator[tuple[str, Table, SeenNames]]:
 
 
 def is_copy(boundary: BoundarySample) -> bool:
-    """True if it is between memories: what that takes is the link's business."""
+    """True if the boundary joins two memories; links price such copies."""
     ends = boundary.source, boundary.destination
     return boundary.kind == CROSSING and joins_device(boundary.provenance.profile, *ends)
 
@@ -184,7 +201,7 @@ def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str
 
 
 def fit_point(table: Table, options: TrainingOptions) -> Any:
-    """A booster of the logarithm of time."""
+    """Train a booster of the logarithm of time."""
     import xgboost
 
     parameters = {**_parameters(table, options), "objective": "reg:squarederror"}
@@ -195,14 +212,14 @@ def fit_point(table: Table, options: TrainingOptions) -> Any:
 
 
 def predict_point(booster: Any, table: Table) -> np.ndarray:
-    """Logarithm of time by row."""
+    """Predict the natural logarithm of time of each row."""
     return booster.inplace_predict(table.rows, base_margin=table.margins)
 
 
 def held_out_errors(table: Table, options: TrainingOptions) -> np.ndarray:
-    """Target less prediction by row, each by a booster that has not seen its group."""
+    """Compute the held-out error of each row: target minus the prediction without its group."""
     fold = np.array([zlib.crc32(group.encode()) % FOLDS for group in table.groups])
-    # Where nothing can be held out, the roofline is all that is known.
+    # Without other groups to train on, the roofline is the prediction.
     errors = table.targets - table.margins
     for number in range(FOLDS):
         held, rest = fold == number, fold != number
@@ -213,7 +230,7 @@ def held_out_errors(table: Table, options: TrainingOptions) -> np.ndarray:
 
 
 def fit_part(table: Table, options: TrainingOptions) -> tuple[Boosters, np.ndarray]:
-    """Both boosters of a part, and the held-out errors that the second one learned."""
+    """Train both boosters of a part; returns them with the held-out errors."""
     import xgboost
 
     errors = held_out_errors(table, options)
@@ -236,7 +253,16 @@ def train(
     options: TrainingOptions | None = None,
     on_part: Callable[[str, int], None] = lambda _name, _samples: None,
 ) -> LearnedModel:
-    """Train every part that `dataset` has samples for; `on_part` is told which, and how many.
+    """Train every part that has enough samples.
+
+    Parameters
+    ----------
+    dataset
+        Measurements to learn from.
+    options
+        Hyperparameters.
+    on_part
+        Called with the name and the number of samples before a part is trained.
 
     Raises
     ------

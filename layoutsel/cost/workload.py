@@ -1,4 +1,4 @@
-"""Workloads from shapes alone: operator names, shapes, types and attributes, without TVM and without a function."""
+"""Workloads from shapes alone: operators, shapes, types and attributes, without TVM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.operators import Role, Trait, has_trait, role
 
 Hints = Mapping[str, Mapping[str, float]]
-"""Facts about the code that units would generate, by decision."""
+"""Facts about the code that units would generate, by decision and name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,26 +27,26 @@ class SubgraphShapes:
     """
 
     operations: tuple[Operation, ...]
-    """In order of execution; operations that dequantise operands may come first."""
+    """Operations in order of execution; those that dequantise operands may come first."""
     inputs: tuple[TypedShape, ...]
-    """Activations that come in."""
+    """Activations that the sub-graph reads."""
     weights: tuple[TypedShape, ...] = ()
     """Constants that are parameters, such as filters and biases."""
     outputs: tuple[TypedShape, ...]
-    """Results that go out."""
+    """Results of the sub-graph."""
     named_anchor: str = ""
-    """Anchor as a partition named it; the first operation decides where it is empty."""
+    """Anchor as named by the partition; if empty, the operations determine it."""
 
     def __post_init__(self) -> None:
         if not self.operations or not self.outputs:
             raise LayoutselError(
-                f"a sub-graph of {len(self.operations)} operations and {len(self.outputs)} results; "
-                "expected at least one of each"
+                f"a sub-graph of {len(self.operations)} operations and {len(self.outputs)} "
+                "results; expected at least one of each"
             )
 
     @cached_property
     def own(self) -> tuple[Operation, ...]:
-        """Operations from the first on that does more than to dequantise an operand, if any does."""
+        """Operations after those that dequantise operands; all if there are no others."""
         for position, operation in enumerate(self.operations):
             if operation.operator != "dequantize":
                 return self.operations[position:]
@@ -54,7 +54,7 @@ class SubgraphShapes:
 
     @property
     def anchor(self) -> str:
-        """Name of the first operator that starts a sub-graph; ``elementwise`` or ``movement`` without one."""
+        """Name of the first anchor operator; ``elementwise`` or ``movement`` without one."""
         if self.named_anchor:
             return self.named_anchor
         names = [operation.operator for operation in self.own]
@@ -69,12 +69,15 @@ class SubgraphShapes:
 
     @property
     def flops(self) -> int:
-        """Arithmetic operations, a multiply-add counted as two."""
+        """Number of arithmetic operations; a multiply-add counts as two."""
         return sum(operation.flops for operation in self.operations)
 
     @property
     def attributes(self) -> dict[str, tuple[int, ...]]:
-        """Integer attributes of the first operation; of the first permutation, with the shape that it permutes."""
+        """Integer attributes of the first operation, and those of the first permutation.
+
+        A permutation adds its ``axes``, and its input shape as ``permuted``.
+        """
         found = {
             name: tuple(value)
             for name, value in self.own[0].attributes.items()
@@ -89,13 +92,13 @@ class SubgraphShapes:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights that a run reads: of a table, the rows that it takes."""
+        """Bytes of weights read in one run; for a look-up table, only the rows taken."""
         reads_rows = has_trait(self.anchor, Trait.READS_ROWS)
         return _bytes(self.outputs if reads_rows else self.weights)
 
     @property
     def key(self) -> str:
-        """Hash of the description; equal descriptions share it. It is not the structural hash of a function."""
+        """Hash of the description, shared by equal ones; not the structural hash of a function."""
         described = (
             self.anchor,
             [
@@ -107,14 +110,15 @@ class SubgraphShapes:
         return f"shapes-{hashlib.sha256(repr(described).encode()).hexdigest()[:16]}"
 
     def workload(self, *, key: str = "", hints: Hints | None = None) -> Workload:
-        """Make the description that a cost model is asked with.
+        """Make the workload, the input of cost models.
 
         Parameters
         ----------
         key
-            Structural hash of the function, under which measurements are kept; :attr:`key` where empty.
+            Structural hash of the function, the key of its measurements; by default :attr:`key`.
         hints
-            Facts about the code, where a unit has stated them. Learned predictions are less certain without.
+            Facts about the code that units stated; without them, learned predictions are less
+            certain.
         """
         return Workload(
             key=key or self.key,
@@ -132,7 +136,7 @@ class SubgraphShapes:
 
 
 ATTRIBUTES = ("strides", "padding", "dilation", "groups", "pool_size", "axis", "axes")
-"""Attributes of operators that cost models know."""
+"""Attributes of operators that cost models use."""
 
 
 def _bytes(tensors: Sequence[TypedShape]) -> int:

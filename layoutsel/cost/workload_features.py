@@ -1,4 +1,4 @@
-"""Features of sub-graphs on machines, whatever the decision: the work, its shapes, and the machine itself."""
+"""Features of sub-graphs on machines that no decision changes: work, shapes and machine."""
 
 from __future__ import annotations
 
@@ -17,77 +17,117 @@ from layoutsel.cost.samples import MachineProfile
 from tvm_passes.operators import CountedAs, find_operator
 
 _SMALLEST = 1e-3
-"""Stands for 0 in logarithms."""
+"""Substitute for 0 in logarithms."""
 
 Shape = tuple[int, ...]
+"""Shape of a tensor, or values of an attribute."""
 
 
 class _Counts(NamedTuple):
-    """Numbers of operators of each kind in a sub-graph."""
+    """Counts of operators of each kind in a sub-graph."""
 
     operators: int
+    """Number of all operators."""
     transcendental: int
+    """Number of transcendental functions, such as exponentials."""
     reshapes: int
+    """Number of reshapes and other views."""
     views: float
-    """1 where there is nothing else."""
+    """1 if all operators are views, else 0."""
     permutes: int
+    """Number of permutations."""
     clips: int
+    """Number of clips."""
     arithmetic: int
+    """Number of arithmetic operators."""
 
 
 class _Extents(NamedTuple):
-    """Numbers that the shapes and attributes of a sub-graph give."""
+    """Sizes and extents of a sub-graph, from its shapes and attributes."""
 
     flops: float
+    """Number of arithmetic operations."""
     weight_bytes: float
+    """Bytes of weights read in one run."""
     activation_bytes: float
+    """Bytes of activations read and written."""
     input_bytes: float
+    """Bytes of the activations read, as f32."""
     output_bytes: float
+    """Bytes of the results, as f32."""
     smallest_input_bytes: float
+    """Bytes of the smallest activation read, as f32."""
     all_bytes: float
+    """Bytes of all activations, weights and results, as f32."""
     inputs: int
+    """Number of activations read."""
     operands: int
+    """Number of activations read and weights."""
     rank: int
+    """Rank of the first result."""
     batch: int
+    """Batch extent of the first input, seen as an image."""
     in_channels: int
+    """Channels of the first input, seen as an image."""
     in_pixels: int
+    """Pixels of the first input, seen as an image."""
     out_batch: int
+    """Batch extent of the first result, seen as an image."""
     out_channels: int
+    """Channels of the first result, seen as an image."""
     out_height: int
+    """Height of the first result, seen as an image."""
     out_width: int
+    """Width of the first result, seen as an image."""
     kernel_height: int
+    """Height of the window; 1 without one."""
     kernel_width: int
+    """Width of the window; 1 without one."""
     stride: int
+    """First stride; 1 without one."""
     padding: int
+    """First padding; 0 without one."""
     dilation: int
+    """First dilation; 1 without one."""
     groups: int
+    """Number of groups of a convolution; 1 without groups."""
     depth: int
     """Length of the reduction of one result."""
     run: float
-    """Logarithm of the number of elements that a permutation leaves side by side; -1 without one."""
+    """Base-2 logarithm of the contiguous elements that a permutation moves; -1 without one."""
     reduced_axis: int
+    """First entry of the attribute ``axis``; 0 without one."""
     in_alignment: int
+    """Exponent of two in `in_channels`, at most 6."""
     out_alignment: int
+    """Exponent of two in `out_channels`, at most 6."""
     width_alignment: int
+    """Exponent of two in `out_width`, at most 6."""
 
 
 class _Ceilings(NamedTuple):
-    """Numbers that describe a machine."""
+    """Peaks of a machine."""
 
     threads: int
+    """Number of threads that compute."""
     lanes: int
+    """Number of floats in a vector register."""
     gflops: float
+    """Attained rate of a large f32 matrix product, GFLOP/s."""
     memory_gbps: float
+    """Read bandwidth of the memory, GB/s."""
     cache_gbps: float
+    """Read bandwidth of the cache, GB/s."""
     cache_bytes: float
+    """Maximum size of tensors that stay in cache, bytes."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Sub-graphs on machines as columns of numbers, one row each."""
+    """Numbers of sub-graphs on machines, as columns with one row each."""
 
     values: Mapping[str, np.ndarray]
-    """By the names of the fields of the tuples above."""
+    """Columns by the field names of :class:`_Extents`, :class:`_Counts` and :class:`_Ceilings`."""
 
     @classmethod
     def of(cls, subjects: Sequence[tuple[Workload, MachineProfile]]) -> Columns:
@@ -105,29 +145,30 @@ class Columns:
         return self.values[name]
 
     def take(self, rows: Sequence[int]) -> Columns:
-        """Pick rows by number, each as often as it is named."""
+        """Select rows by index; an index may repeat."""
         return Columns({name: column[rows] for name, column in self.values.items()})
 
     @property
     def results(self) -> np.ndarray:
-        """Elements of the first result."""
+        """Number of elements of the first result."""
         return self["out_batch"] * self["out_channels"] * self["out_height"] * self["out_width"]
 
     @property
     def steps(self) -> np.ndarray:
-        """Multiply-adds, or as many results."""
+        """Number of multiply-adds, or of results without a reduction."""
         return self.results * self["depth"]
 
     def log(self, name: str) -> np.ndarray:
-        """Base-2 logarithm of a column, finite for 0."""
+        """Compute the base-2 logarithm of a column, finite for 0."""
         return log_of(self[name])
 
 
 Feature = Callable[[Columns], np.ndarray]
+"""Function that computes the values of one feature, one for each row."""
 
 
 def log_of(values: np.ndarray) -> np.ndarray:
-    """Base-2 logarithms, finite for 0."""
+    """Compute base-2 logarithms, finite for 0."""
     logarithms: np.ndarray = np.log2(np.maximum(values, _SMALLEST))
     return logarithms
 
@@ -203,7 +244,10 @@ def _ceilings(profile: MachineProfile) -> _Ceilings:
 
 
 def _as_image(shape: Shape) -> tuple[int, int, int, int]:
-    """Rows of tokens are pixels: channels are the last axis of anything but an image."""
+    """Extend a shape to batch, channels, height and width.
+
+    Rows of tokens count as pixels: channels are the last axis unless the tensor is an image.
+    """
     if len(shape) == 4:
         return shape[0], shape[1], shape[2], shape[3]
     return 1, (shape[-1] if shape else 1), 1, prod(shape[:-1])
@@ -214,11 +258,11 @@ def _first(attributes: Mapping[str, Shape], name: str, default: int) -> int:
 
 
 def _kernel(work: Workload) -> tuple[int, int]:
-    """Extents of the window."""
+    """Return height and width of the window; 1 and 1 without one."""
     pool = work.attributes.get("pool_size")
     if pool:
         return pool[0], pool[-1]
-    # Weights that are computed at run time are an input.
+    # Weights computed at run time are an input.
     weights = work.weights or work.inputs[1:]
     if work.operator.startswith("nn.conv2d") and weights and len(weights[0]) == 4:
         return weights[0][2], weights[0][3]
@@ -226,7 +270,7 @@ def _kernel(work: Workload) -> tuple[int, int]:
 
 
 def _depth(work: Workload, kernel: tuple[int, int], channels: int, groups: int) -> int:
-    """Length of the reduction of one result."""
+    """Return the length of the reduction of one result."""
     if work.operator == "matmul" and work.inputs:
         return work.inputs[0][-1] if work.inputs[0] else 1
     if work.operator.startswith("nn.conv2d"):
@@ -235,7 +279,7 @@ def _depth(work: Workload, kernel: tuple[int, int], channels: int, groups: int) 
 
 
 def _run(attributes: Mapping[str, Shape]) -> float:
-    """Logarithm of the number of elements that a permutation leaves side by side; -1 without one."""
+    """Return the base-2 logarithm of the contiguous elements of a permutation; -1 without one."""
     shape, axes = attributes.get("permuted"), attributes.get("axes", ())
     if shape is None or len(axes) != len(shape):
         return -1.0
@@ -246,12 +290,12 @@ def _run(attributes: Mapping[str, Shape]) -> float:
 
 
 def _alignment(extent: int) -> int:
-    """Exponent of two in it, up to 6: aliasing and odd tails depend on that."""
+    """Return the exponent of two in an extent, at most 6: it affects aliasing and odd tails."""
     return min((extent & -extent).bit_length() - 1, 6) if extent > 0 else 0
 
 
 def _filled(channels: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Part of the lanes that is used where channels are cut into blocks."""
+    """Compute the share of lanes in use if channels are divided into blocks."""
     whole = block * np.ceil(channels / block)
     return np.divide(channels, whole, out=np.ones_like(channels), where=channels > 0)
 
