@@ -89,6 +89,11 @@ def probe(threads: int) -> MachinePeaks:
     return from_json(MachinePeaks, ask(code, "this machine", limits), file="probe")
 
 
+def kept_name(machine: Machine, threads: int) -> str:
+    """Name under which the peaks of `machine` are kept."""
+    return f"machine-peaks-{machine.fingerprint}-{threads}"
+
+
 def machine_peaks(
     threads: int, *, folder: Path | None = None, machine: Machine | None = None
 ) -> MachinePeaks:
@@ -110,8 +115,7 @@ def machine_peaks(
     LayoutselError
         If the measuring process fails.
     """
-    machine = machine or this_machine()
-    name = f"machine-peaks-{machine.fingerprint}-{threads}"
+    name = kept_name(machine or this_machine(), threads)
     found = remembered(MachinePeaks, name, lambda: probe(threads), folder, _is_current)
     if found.cpu_share < _IDLE_SHARE:
         _LOG.warning(
