@@ -29,9 +29,9 @@ demo: setup
 test: setup
 	$(PYTEST) -m "not nightly"
 
-# Everything: other seeds, exporters and networks, long measurements.
+# Everything: other seeds, examples, exporters and networks, long measurements.
 test-full: setup
-	$(PYTEST)
+	LAYOUTSEL_TEST_TIER=full $(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

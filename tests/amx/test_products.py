@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tiers import examples
 from tvm import relax
 
 from tests.amx.support import TOLERANCES, answers, error, needs_amx, run
@@ -149,7 +150,9 @@ def convolutions(draw):
     return (shape, out, kernel, strides, padding, dilation)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(
+    max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+)
 @given(convolutions(), st.sampled_from(list(TOLERANCES)))
 def test_any_convolution(case, precision):
     decision = Decision(unit="amx", layout="NHWC", precision=precision)

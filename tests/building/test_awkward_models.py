@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import product
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tiers import tiered
 
 import layoutsel
 from layoutsel.compile.offers import Offers
@@ -86,14 +87,17 @@ def test_awkward_model(on_unit, name, unit):
 
 
 ROUNDINGS = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
+COORDINATES = ["asymmetric", "half_pixel", "align_corners"]
 
 
 @pytest.mark.parametrize("unit", AVAILABLE)
 @pytest.mark.parametrize(
-    ("coordinates", "rounding"),
-    list(itertools.product(["asymmetric", "half_pixel", "align_corners"], ROUNDINGS)),
+    "case",
+    tiered(product(COORDINATES, ROUNDINGS), list(zip(COORDINATES, ROUNDINGS, strict=False))),
+    ids="-".join,
 )
-def test_nearest_resize_keeps_its_rounding(on_unit, coordinates, rounding, unit):
+def test_nearest_resize_keeps_its_rounding(on_unit, case, unit):
+    coordinates, rounding = case
     attributes = {"mode": "nearest", "coordinate_transformation_mode": coordinates, "nearest_mode": rounding}  # fmt: skip
     scales = {"s": np.asarray([1, 1, 2, 3], "float32")}
     node = ("Resize", ["x", "", "s"], ["y"], attributes)

@@ -43,7 +43,7 @@ def check(session: Session, decisions, tolerance: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("unit", AVAILABLE)
 @pytest.mark.parametrize("exporter", tiered(EXPORTERS, ("dynamo",)))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", tiered(NAMES, NAMES[::3]))
 def test_random_layouts_on_one_unit(name, exporter, unit):
     session = Session.open(exported(name, exporter), units=[unit, "cpu"], threads=2)
     offers = Offers.of(session)

@@ -174,6 +174,7 @@ assert "numpy" not in sys.modules
     np.testing.assert_allclose(y, session.run(None, {"x": x})[0].ravel(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.nightly
 def test_ctrl_c_keeps_what_is_known(device, bundle, tmp_path):
     output = tmp_path / "results.json"
     process = subprocess.Popen(

@@ -34,6 +34,7 @@ def network(channels: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("planned", [False, True], ids=["optimize", "compile_plan"])
 def test_several_at_once(planned, tmp_path):
     """Verification compares every model with ONNX Runtime; sizes tell whose parts it was made of."""

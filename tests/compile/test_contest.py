@@ -191,6 +191,7 @@ def test_the_race_is_won_by_the_objective_not_by_time(session, toy, by_price, ca
     assert made.values[by_price].value == 2
 
 
+@pytest.mark.nightly
 def test_where_all_are_too_slow_the_chosen_one_is_kept(session, toy, monkeypatch):
     monkeypatch.setattr(contests, "ALLOWED_S", 0.05)
     plan, problem = on(session, "toy", ("nn.relu=toy",))

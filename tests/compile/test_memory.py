@@ -76,6 +76,7 @@ def network(layers: int, side: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
+@pytest.mark.nightly
 def test_compiling_stays_within_three_times_the_weights_and_500_mb(tmp_path):
     path = tmp_path / "large.onnx"
     onnx.save(network(LAYERS, SIDE), path)

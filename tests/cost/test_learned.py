@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import LAYOUTS, boundaries, convolution, profile, samples
+from tiers import examples
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
@@ -78,7 +79,7 @@ def test_other_seeds_give_other_boosters(model):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     field=st.sampled_from(["flops", "weight_bytes", "activation_bytes"]),
     factor=st.floats(1.0, 1000.0),

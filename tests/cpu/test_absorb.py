@@ -8,6 +8,7 @@ import pytest
 import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 from tvm import relax
 
 from tests.amx.support import needs_amx
@@ -157,7 +158,7 @@ def _emit(chain, x):
 
 
 @needs_bf16
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(chains(), st.randoms(use_true_random=False))
 def test_any_decisions_give_the_same_values(chain, random):
     module = model(lambda x: _emit(chain, x), SHAPE)

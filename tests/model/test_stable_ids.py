@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from tiers import tiered
+from tiers import examples, tiered
 
 from layoutsel.compile.session import Session
 from layoutsel.model import import_model
@@ -124,7 +124,7 @@ def networks() -> dict[str, tuple[onnx.ModelProto, dict[Identity, str]]]:
     return {name: (model, dict(subgraphs(model))) for name, model in models.items()}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(data=st.data())
 def test_inserted_somewhere_in_a_larger_network(networks, data):
     model, before = networks[data.draw(st.sampled_from(sorted(networks)))]

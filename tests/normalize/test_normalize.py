@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from normalizing import SHAPE, batch_norm, constant, conv, module_of, operators, scalar
 from reference import TOLERANCE, relative_error, run_relax
+from tiers import examples
 from tvm import relax
 from tvm.relax.op import (
     add,
@@ -78,7 +79,7 @@ STEPS = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=7))
 def test_any_chain_keeps_its_values(steps):
     def emit(e, x):

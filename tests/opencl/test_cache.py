@@ -70,6 +70,7 @@ def test_what_is_damaged_is_built_anew(run, tmp_path, damage):
     assert run() == FOUND
 
 
+@pytest.mark.nightly
 def test_several_at_once(run, tmp_path):
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         results = [done.result() for done in [pool.submit(run) for _ in range(3)]]

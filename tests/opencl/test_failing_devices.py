@@ -262,6 +262,7 @@ def test_compiling_goes_on_without(path, values, tmp_path, failure, said):
     np.testing.assert_allclose(model(values), expected(path, values), rtol=1e-4)
 
 
+@pytest.mark.nightly
 def test_a_plan_of_a_missing_device_is_made_anew(tmp_path):
     path, plan, output = (tmp_path / name for name in ("small.onnx", "plan.json", "small.so"))
     small_model(path)
@@ -277,6 +278,7 @@ def test_a_plan_of_a_missing_device_is_made_anew(tmp_path):
     np.testing.assert_allclose(layoutsel.load(output)(value), expected(path, value), rtol=1e-4)
 
 
+@pytest.mark.nightly
 def test_weights_without_room_are_the_readers(tmp_path):
     """More of them than a buffer holds: that is found when the model is loaded."""
     side = 8200

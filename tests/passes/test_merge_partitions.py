@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modules import conv, module_of, run
+from tiers import examples
 from tvm.relax.op import add, nn
 
 from tvm_passes.decision import Decision
@@ -53,7 +54,7 @@ def residual_network():
     return module_of(emit)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(st.data())
 def test_any_decisions_keep_the_results(data):
     module = PartitionSubgraphs()(residual_network())

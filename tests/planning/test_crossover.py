@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import convolution, profile
 from problems import brute_force
+from tiers import examples
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import DevicePeaks
@@ -103,7 +104,7 @@ time_us = st.floats(0.1, 1000.0)
 
 
 @given(st.lists(st.tuples(time_us, time_us), min_size=1, max_size=8), time_us)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_a_plan_is_never_worse_than_one_side_alone(times, copy_us):
     problem = chain(times, copy_us)
     best = solve(problem).cost_us
@@ -130,7 +131,7 @@ def test_brute_force_agrees(data):
     st.floats(0, 100),
     st.floats(0, 20),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_what_goes_to_the_gpu_stays_there_as_batches_grow(rates, launch_us, link_us, byte_us):
     """Where times are linear in the batch and the GPU is the faster one for each of it."""
     before: set[str] = set()

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from tiers import examples
 
 from layoutsel.planning import marginals
 from layoutsel.planning.explain import explain
@@ -28,7 +29,7 @@ def forced(problem, id_, decision):
     return problem.restrict(lambda node, o: node.id != id_ or o.decision == decision)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems())
 def test_counterfactuals_equal_brute_force(problem):
     solution = solve(problem)
@@ -63,7 +64,7 @@ def check_split(problem, decisions, id_, other, then):
     assert other.others == sum(decisions[i] != then[i] for i in decisions if i != id_)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems())
 def test_the_forced_plans_take_their_option_and_cost_the_marginal(problem):
     tables = build_tables(problem)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from layoutsel.core.precision import REL_ERROR
 from layoutsel.cost.place import HOST
@@ -39,7 +40,7 @@ def fork() -> PlanningProblem:
     return graph_problem(parents, random.Random(7), layouts=("NCHW",), units=("cpu", "opencl"))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(small_problems())
 def test_extras_of_a_parallel_plan_are_differences_of_makespans(problem):
     problem, decisions = by_makespan(problem)
@@ -81,7 +82,7 @@ def every_plan(problem: PlanningProblem):
         yield {n.id: o.decision for n, o in zip(problem.nodes, options, strict=True)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(problem=problems_of_precisions(), limit=st.sampled_from([1e-5, 2e-3, 3e-3]))
 def test_explanations_within_an_error_budget_keep_it_or_say_so(problem, limit):
     problem = replace(problem, objective=WITHIN_ERROR, limits={REL_ERROR: limit})

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from hypothesis import given, settings
+from tiers import examples
 
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
 from layoutsel.planning.solve import solve
@@ -20,7 +21,7 @@ from tests.planning.problems import (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(small_problems())
 def test_equals_brute_force(problem):
     tables = build_tables(problem)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import brute_force, graph_problem, small_problems
+from tiers import examples
 
 from layoutsel.planning import hybrid
 from layoutsel.planning.hybrid import BATCH, refine
@@ -63,7 +64,7 @@ def each_by_itself(problem):
     return {node.id: node.id for node in problem.nodes}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems(), seeds)
 def test_with_every_cost_known_the_plan_is_the_best(problem, seed):
     real, oracle = measured(problem), Oracle(measured(problem))
@@ -75,7 +76,7 @@ def test_with_every_cost_known_the_plan_is_the_best(problem, seed):
     assert len(set(oracle.asked)) == len(oracle.asked) == refined.measured
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems(), seeds, st.integers(0, 8))
 def test_a_budget_is_kept(problem, seed, budget):
     oracle = Oracle(measured(problem), budget)
@@ -94,7 +95,7 @@ def test_a_budget_is_kept(problem, seed, budget):
     assert refined.stable or oracle.left == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems(), seeds, st.floats(0.0, 1.0))
 def test_what_fails_is_never_planned_where_anything_else_works(problem, seed, share):
     rng, real = random.Random(seed), measured(problem)
@@ -114,7 +115,7 @@ def test_what_fails_is_never_planned_where_anything_else_works(problem, seed, sh
     assert len(oracle.asked) <= sum(len(node.options) for node in real.nodes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(small_problems(), seeds)
 def test_equal_subgraphs_are_asked_about_once_and_all_learn(problem, seed):
     first = problem.nodes[0]
@@ -130,7 +131,7 @@ def test_equal_subgraphs_are_asked_about_once_and_all_learn(problem, seed):
             assert (option.source == "measured") == ((keys[node.id], option.decision) in asked)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems(), seeds)
 def test_worth_is_of_candidates_that_are_not_measured(problem, seed):
     rng = random.Random(seed)
@@ -145,7 +146,7 @@ def test_worth_is_of_candidates_that_are_not_measured(problem, seed):
         assert mixed.by_id[id_].option(decision).source != "measured"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(small_problems(), seeds)
 def test_what_cannot_come_close_is_worth_nothing(problem, seed):
     """Uncertain by a thousandth, slower by a thousand times."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import graph_problem, option, small_problems, tensors_between
+from tiers import examples
 
 from layoutsel.cost.place import HOST
 from layoutsel.planning.makespan import schedule
@@ -63,7 +64,7 @@ def test_the_host_alone_takes_the_sum(problem, seed):
     assert us == pytest.approx(problem.cost(decisions).total_us)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(problem=small_problems())
 def test_no_plan_is_shorter_than_the_bound_and_the_search_is_no_worse_than_its_start(problem):
     best_us = min(schedule(problem, decisions).makespan_us for decisions in every_plan(problem))

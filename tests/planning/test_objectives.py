@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from layoutsel.core.precision import REL_ERROR
 from layoutsel.cost.place import HOST
@@ -151,7 +152,7 @@ def planned(problem: PlanningProblem, **options) -> Plan:
 
 
 @pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(problem=small_problems())
 def test_an_objective_from_outside_plans_as_brute_force_does(toy, problem):
     problem = replace(problem, objective=toy.name)
@@ -167,7 +168,7 @@ def test_an_objective_from_outside_plans_as_brute_force_does(toy, problem):
 
 
 @pytest.mark.parametrize("name", [SUM, MAKESPAN, *(toy.name for toy in TOYS)])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(problem=small_problems())
 def test_bound_and_comparison_fit_every_plan(name, problem):
     problem = replace(problem, objective=name)
@@ -181,7 +182,7 @@ def test_bound_and_comparison_fit_every_plan(name, problem):
     assert not any(objective.is_better(problem, decisions, best) for decisions in plans)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(problem=problems_of_precisions(), limit=st.sampled_from([1e-9, 1e-5, 2e-3, 3e-3, 1.0]))
 def test_an_error_budget_is_kept_and_bounded(problem, limit):
     problem = replace(problem, objective=WITHIN_ERROR, limits={REL_ERROR: limit})

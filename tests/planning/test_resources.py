@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from layoutsel.cost.place import HOST
 from layoutsel.cost.tensor import Tensor, TensorUse
@@ -113,7 +114,7 @@ def every_plan(problem):
         yield {n.id: o.decision for n, o in zip(problem.nodes, options, strict=True)}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(problem=small_problems(), latency_us=st.sampled_from([0.0, 5.0, 200.0]))
 def test_the_bound_holds_for_any_resources(problem, latency_us):
     problem = replace(problem, resources=Network(latency_us))

@@ -15,6 +15,7 @@ from problems import (
     tensors_between,
     twinned,
 )
+from tiers import examples
 
 from layoutsel.cost.links import Link, Links, both_ways
 from layoutsel.cost.place import HOST
@@ -87,7 +88,7 @@ def test_a_link_in_one_direction_makes_a_difference():
     assert interchangeable(replace(problem, tensors=(*changed, last))) == ()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 4),
@@ -126,7 +127,7 @@ def test_pins_to_different_devices_are_honoured_and_priced():
     assert ("opencl/1", "opencl", 7.0) in [(b.source, b.destination, b.cost_us) for b in copies]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 4), between_us=st.sampled_from([None, 1.0]))
 def test_no_schedule_is_shorter_than_the_bound(seed, count, between_us):
     """The bound's order of interchangeable devices leaves a best plan in."""
@@ -139,7 +140,7 @@ def test_no_schedule_is_shorter_than_the_bound(seed, count, between_us):
     assert best_us - SLACK_US <= found.schedule.makespan_us
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(problem=small_problems())
 def test_other_problems_have_no_twins(problem):
     assert without_twins(problem) == problem
@@ -281,7 +282,7 @@ def test_a_fast_direct_link_changes_the_plan():
     faster=st.floats(1.0, 100),
     nbytes=st.integers(0, 1 << 24),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_a_faster_link_is_never_worse(latency_us, gbps, faster, nbytes):
     link = Link(source=CUDA[0], destination=CUDA[1], latency_us=latency_us, gbps=gbps)
     better = replace(link, latency_us=latency_us / faster, gbps=gbps * faster)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from layoutsel.planning.dual_bound import ascend
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
@@ -26,7 +27,7 @@ from tests.planning.problems import (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(small_problems(), st.sampled_from(sorted(SOLVERS)))
 def test_every_solver_bounds_the_best_plan(problem, solver):
     best = brute_force(problem)
@@ -38,7 +39,7 @@ def test_every_solver_bounds_the_best_plan(problem, solver):
         assert solution.gap < 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(small_problems())
 def test_dual_bound_holds_for_every_forced_option(problem):
     tables = build_tables(problem)
@@ -96,7 +97,7 @@ def test_unknown_solver():
         solve(problem, solver="magic")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(small_problems())
 def test_dead_ends_are_in_no_best_plan(problem):
     tables = build_tables(problem)

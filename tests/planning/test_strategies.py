@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from tiers import examples
 
 from layoutsel.planning.alternatives import single_plans, top_plans, unit_plans
 from layoutsel.planning.problem import ProblemError
@@ -20,7 +21,7 @@ from tests.planning.problems import (
 from tvm_passes.decision import Decision
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(small_problems())
 def test_score_takes_the_cheapest_unit_and_the_best_layouts_for_it(problem):
     solution = choose(problem, strategy="score")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiers import examples
 
 from layoutsel.core.precision import local_error
 from layoutsel.planning.alternatives import precision_plans
@@ -90,7 +91,7 @@ def _is_above(left, middle, right):
     return (x1 - x0) * (y2 - y0) >= (x2 - x0) * (y1 - y0) * (1 - 1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(problems())
 def test_the_plans_are_the_corners_of_all(problem):
     found = [(plan.solution.cost_us, plan.squared_error) for plan in trade_offs(problem, most=ALL)]
@@ -101,7 +102,7 @@ def test_the_plans_are_the_corners_of_all(problem):
         assert any(plan == pytest.approx(corner, rel=1e-6) for plan in found)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(problems())
 def test_no_plan_is_beaten_and_bounds_hold(problem):
     points = list(every_plan(problem))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import graph_problem
 from scipy import integrate, stats
+from tiers import examples
 
 from layoutsel.planning.hybrid import BATCH, refine
 from layoutsel.planning.solve import solve
@@ -56,7 +57,7 @@ def test_nothing_is_worth_measuring_where_all_is_measured():
     assert not value_of_information(found, solve(found).decisions).worth
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_less_uncertainty_costs_less(seed):
     losses = []
@@ -69,7 +70,7 @@ def test_less_uncertainty_costs_less(seed):
     assert losses[-1] == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_with_time_enough_the_plan_is_as_good_as_measured(seed):
     real = problem(seed, 0.0, source="measured")

@@ -53,6 +53,7 @@ def test_ctrl_c_keeps_what_was_recorded(model, tmp_path):
     assert len(record_lines(logs)) >= 2 * len(LAYOUTS)
 
 
+@pytest.mark.nightly
 def test_a_task_that_cannot_be_tuned_stops_no_other(model, tmp_path, monkeypatch):
     session = Session.open(str(model), units=["cpu"], threads=1)
     good, other, *_ = gather_tasks([session])

@@ -48,6 +48,7 @@ def test_every_layout_gets_its_trials(tuned):
     assert (folder / "tune.log").stat().st_size
 
 
+@pytest.mark.nightly
 def test_resuming_makes_only_what_is_missing(model, logs):
     again = ["tune", model, "--threads", 1, "--logs", logs, "--trials"]
     assert f" 0 new trials, {len(LAYOUTS) * TRIALS} recorded before" in succeed(*again, TRIALS)
@@ -131,6 +132,7 @@ def test_measurements_belong_to_the_record(model, logs):
     assert sum(after[decision] != before[decision] for decision in TUNED) == 1
 
 
+@pytest.mark.nightly
 def test_tuned_candidates_are_measured(model, tuned, tmp_path):
     printed = succeed(
         *("plan", model, "--logs", tuned[0], "--threads", 1, "--units", "cpu"),
