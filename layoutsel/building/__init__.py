@@ -1,1 +1,1 @@
-"""Plans become modules: lowering, candidates by themselves, and what measuring processes run."""
+"""Building of modules from plans: lowering, single candidates, code of measuring processes."""

@@ -1,4 +1,4 @@
-"""What boundaries cost, measured: layout transforms at a few sizes, and the hand-over between units."""
+"""Measuring of boundaries: layout transforms at a few sizes, hand-overs, and copies."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tvm_passes.devices import HOST, DeviceId
 from tvm_passes.layout import BF16, PLAIN, order_of, storage_of, tensor_layout
 
 HOST_UNIT = "cpu"
-"""Whose copies stand for those of all units that compute in the host's memory."""
+"""Unit whose copies stand for those of all units that compute in the host's memory."""
 NO_DEVICES: Mapping[DeviceId, DeviceId] = MappingProxyType({})
-"""Devices that are alike where there are none."""
+"""Empty table of identical devices."""
 SIZES = 6
-"""Tensors measured per pair of layouts; sizes between them are interpolated by bytes."""
+"""Number of tensors measured for each pair of layouts; other sizes are interpolated by bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +34,24 @@ class BoundaryProbe:
     """A transform or a crossing to measure."""
 
     kind: str
+    """``transform`` or ``crossing``."""
     source: str
+    """Layout or placed unit of the producer."""
     destination: str
+    """Layout or placed unit of the consumer."""
     tensor: BoundaryTensor
+    """Tensor that passes the boundary."""
     unit: str
-    """Placed unit that transforms, or that it is handed to."""
+    """Placed unit that makes the transform, or that receives the tensor."""
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Readable name of the probe."""
         shape = "×".join(map(str, self.tensor.shape))
         return f"{self.kind} {self.source}>{self.destination} {shape}"
 
     def payload(self, threads: int) -> Mapping[str, Any]:
-        """What the worker is asked."""
+        """Make the payload of a worker's call."""
         return {
             "kind": self.kind,
             "shape": self.tensor.shape,
@@ -65,10 +69,21 @@ def boundaries_of(
     placed_units: Sequence[str],
     alike: Mapping[DeviceId, DeviceId] = NO_DEVICES,
 ) -> list[BoundaryProbe]:
-    """Transforms between `layouts` for a few of `tensors`, crossings between units and copies between their devices.
+    """List the boundaries to measure: transforms, crossings between units, copies between devices.
 
-    Transforms from and to other storages are those for the pairs that `tensors`, priced, have prices of. Of devices that
-    are `alike`, see :func:`~layoutsel.cost.alike.first_alike`, one pair is measured.
+    Parameters
+    ----------
+    tensors
+        Tensors of the model; transforms from and to other storages are those that they have prices
+        for.
+    layouts
+        Layouts to transform between.
+    placed_units
+        Units of the session, on all their devices.
+    alike
+        First identical device of each device (:func:`~layoutsel.cost.alike.first_alike`): one pair
+        of
+        devices is measured for all identical pairs.
     """
     units = tuple(dict.fromkeys(parse_placed_unit(unit)[0] for unit in placed_units))
     return [
@@ -90,7 +105,10 @@ def measure_boundaries(
     *,
     alike: Mapping[DeviceId, DeviceId] = NO_DEVICES,
 ) -> None:
-    """Measure what `store` lacks of :func:`boundaries_of`; what cannot be measured is left to the estimate."""
+    """Measure the boundaries of :func:`boundaries_of` that `store` lacks.
+
+    Boundaries that cannot be measured keep their estimates.
+    """
     wanted = boundaries_of(tensors, layouts, placed_units, alike)
     _measure_missing(wanted, store, worker, threads, on_progress)
 
@@ -103,7 +121,7 @@ def measure_conversions(
     threads: int,
     on_progress: Callable[[PricingProgress], None] | None = None,
 ) -> None:
-    """Measure what `store` lacks of the transforms between storages that `tensors` have prices of."""
+    """Measure the transforms between storages that `tensors` have prices for and `store` lacks."""
     _measure_missing(_conversions(tensors, units), store, worker, threads, on_progress)
 
 
@@ -117,7 +135,7 @@ def measure_copies(
     *,
     alike: Mapping[DeviceId, DeviceId] = NO_DEVICES,
 ) -> None:
-    """Measure what `store` lacks of the copies between the memories of `placed_units`."""
+    """Measure the copies between the memories of `placed_units` that `store` lacks."""
     _measure_missing(_copies(tensors, placed_units, alike), store, worker, threads, on_progress)
 
 
@@ -157,7 +175,7 @@ def _transforms(
 
 
 def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:
-    """Transforms from or to a storage, each for tensors that have it at both ends."""
+    """Yield the transforms from or to a storage, for tensors that have them at both ends."""
     pairs: dict[tuple[str, str], list[Tensor]] = {}
     for tensor in tensors:
         for pair in tensor.transform_us:
@@ -175,7 +193,7 @@ def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Bo
 
 
 def _transformer(units: Sequence[str], *layouts: str) -> str:
-    """Unit that transforms between `layouts` in a plan of `units`: the CPU where no partition does."""
+    """Return the unit that transforms between `layouts`: the CPU unless a partition can."""
     orders = set(map(order_of, layouts))
     if not {*map(storage_of, layouts)} <= {"", BF16} and "cpu" in units:
         return "cpu"
@@ -186,7 +204,10 @@ def _transformer(units: Sequence[str], *layouts: str) -> str:
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:
-    """Units of one memory pass tensors by reference: the price is that of one call more, whatever the size."""
+    """Yield the hand-overs between units of one memory.
+
+    They pass tensors by reference: the price is that of one more call, whatever the size.
+    """
     runtimes = dict.fromkeys(BACKENDS[unit].runtime for unit in units)
     for source, destination in permutations(runtimes, 2):
         if BACKENDS[source].device == BACKENDS[destination].device:
@@ -196,7 +217,7 @@ def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Boun
 def _copies(
     tensors: Sequence[Tensor], placed_units: Sequence[str], alike: Mapping[DeviceId, DeviceId]
 ) -> Iterator[BoundaryProbe]:
-    """Between memories, one unit of each: the price grows with the size."""
+    """Yield the copies between memories, with one unit of each; the price grows with the size."""
     found = [parse_placed_unit(unit) for unit in (HOST_UNIT, *placed_units)]
     unit_of = {device.kind: unit for unit, device in reversed(found)}
     devices = dict.fromkeys(device for _, device in found)
@@ -209,7 +230,7 @@ def _copies(
 def _at_extremes(
     tensors: Sequence[Tensor], source: str, destination: str
 ) -> Iterator[BoundaryProbe]:
-    """Of the smallest and of the largest tensor."""
+    """Yield the crossings of the smallest and of the largest tensor."""
     most = max((tensor.bytes for tensor in tensors), default=64)
     smallest = BoundaryTensor(shape=(1, 16), dtype="float32", bytes=64)
     largest = BoundaryTensor(shape=(1, most // 4), dtype="float32", bytes=most)
@@ -224,12 +245,12 @@ def _legal(tensor: Tensor, layouts: Iterable[str]) -> set[str]:
 
 
 def _representatives(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Feature maps of distinct sizes, evenly spread from the smallest to the largest."""
+    """Yield feature maps of distinct sizes, evenly spread from the smallest to the largest."""
     yield from _spread({t.bytes: t for t in tensors if len(t.shape) == 4 and t.dtype == "float32"})
 
 
 def _spread(by_size: Mapping[int, Tensor]) -> Iterator[Tensor]:
-    """:data:`SIZES` of them, evenly spread by size."""
+    """Yield at most :data:`SIZES` tensors, evenly spread by size."""
     ordered = [by_size[size] for size in sorted(by_size)]
     step = max(1.0, (len(ordered) - 1) / (SIZES - 1))
     chosen = {round(index * step) for index in range(SIZES)}

@@ -1,4 +1,7 @@
-"""Decisions → executable: straight-line, never planning; a failed partition falls back to the CPU."""
+"""Lowering of decisions to kernels and partitions, and code generation; no planning.
+
+A partition that fails to build falls back to the CPU.
+"""
 
 from __future__ import annotations
 
@@ -46,24 +49,29 @@ CPU = Decision(unit="cpu")
 
 @dataclass(frozen=True)
 class Lowered:
-    """A module of kernels and partitions (stage 5) and what it needs beside its inputs."""
+    """A module of kernels and partitions (stage 5) with its weights."""
 
     module: tvm.IRModule
+    """Module with its weights as parameters."""
     target: tvm.target.Target
+    """Target of the host's code."""
     weights: tuple[np.ndarray, ...]
+    """Packed weights, in the order of the parameters."""
     decisions: Mapping[SubgraphId, Decision]
-    """What was lowered: the plan's decisions, but for partitions that fell back."""
+    """Lowered decisions: those of the plan, except for sub-graphs that fell back."""
     calls: tuple[tuple[str, str], ...] = ()
-    """What `main` calls, in order: the function, and the sub-graph or transform that it computes (empty for a
-    partition, which knows itself)."""
+    """Calls of `main` in order: the function, and the sub-graph or transform that it computes.
+
+    The latter is empty for a partition, which names its sub-graphs itself.
+    """
     devices: tuple[DeviceId, ...] = (HOST_DEVICE,)
-    """Devices that its virtual machine needs, in that order."""
+    """Devices of the virtual machine, in order."""
     places: tuple[DeviceId, ...] = ()
-    """Where each of the weights is read, …"""
+    """Device that reads each weight."""
     readers: tuple[str, ...] = ()
-    """… and the sub-graph or transform that does so first; empty for a partition."""
+    """First sub-graph or transform that reads each weight; empty for a partition."""
     entries: tuple[EntryPoint, ...] = ()
-    """One for each stage; empty where `main` is the only entry point."""
+    """Entry point of each stage; empty if `main` is the only entry point."""
 
 
 def lower_decisions(
@@ -73,13 +81,25 @@ def lower_decisions(
     order: Sequence[SubgraphId] = (),
     stages: Stages | None = None,
 ) -> Lowered:
-    """Give every sub-graph the code that the decisions say. Not in two threads at once: TVM's block builders share a stack.
+    """Generate the kernels and partitions that the decisions require.
 
-    They are called in the `order`, where one is given; see :func:`tvm_passes.pipeline.lower`. Each of the `stages` becomes an
-    entry point of its own.
+    A sub-graph that its unit fails to build goes to the CPU in the plain layout, with a warning
+    that names it. Transforms that a device fails to build move to the host.
 
-    A sub-graph that its unit fails to build goes to the CPU in plain layout, with a warning that names it. What a device
-    fails to transform, the host does.
+    Not for two threads at once, as TVM's block builders share a stack.
+
+    Parameters
+    ----------
+    functions
+        Functions of the sub-graphs.
+    decisions
+        Decision of each sub-graph.
+    target
+        Target of the host's code; this machine by default.
+    order
+        Order of the calls; see :func:`tvm_passes.pipeline.lower`.
+    stages
+        Stages that become separate entry points.
 
     Raises
     ------
@@ -149,7 +169,7 @@ def _entry_point(part: StagePart) -> EntryPoint:
 
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
-    """Compile a module whose units are lowered (stage 5); several threads may, each its own."""
+    """Compile a module of lowered units (stage 5); threads may compile different modules."""
     is_cuda = any(device.kind == "cuda" for device in devices_of(module))
     compiling = cuda.compiling() if is_cuda else nullcontext()
     with build_context(module), compiling:
@@ -159,12 +179,12 @@ def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMEx
 
 
 def _transforms(unit: str) -> bool:
-    """Whether a unit is a device, whose tensors the host can transform as well."""
+    """True if the unit is on a device; the host can transform its tensors as well."""
     return unit in BACKENDS and BACKENDS[unit].device != HOST
 
 
 def _bindings(module: tvm.IRModule) -> Iterator[relax.VarBinding]:
-    """Those of all entry points."""
+    """Yield the bindings of all entry points."""
     for name in entry_points(module):
         yield from main_bindings(module[name])
 
@@ -179,7 +199,7 @@ def _calls(module: tvm.IRModule) -> Iterator[tuple[str, str]]:
 
 
 def _readers(module: tvm.IRModule, weights: Sequence[Weight]) -> Iterator[str]:
-    """The label of the first call that reads each of `weights`."""
+    """Yield the label of the first call that reads each weight."""
     labels: dict[Weight, str] = {}
     copies: dict[Expr, Weight] = {}
     for binding in _bindings(module):

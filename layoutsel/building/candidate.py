@@ -1,4 +1,4 @@
-"""A candidate by itself: one sub-graph under one decision, as a module that can be timed."""
+"""Single candidates: one sub-graph under one decision, as a module to be timed."""
 
 from __future__ import annotations
 
@@ -30,43 +30,49 @@ from tvm_passes.place_devices import devices_of
 from tvm_passes.rewrite_layouts import decide_function, transform_function
 
 STREAM_BYTES = 12 << 20
-"""In a model every sub-graph has weights of its own, which are not in the cache when it starts. A candidate is therefore
-timed over as many copies with weights of their own as fill more than the second-level caches…"""
+"""Bytes of weights over which a candidate is timed: more than the second-level caches hold.
+
+Each sub-graph of a model has its own weights, which are not in the cache when it starts. A
+candidate is therefore timed over several copies with different weights.
+"""
 MAX_COPIES = 8
-"""… but no more than these, to bound the time of building."""
+"""Maximum number of copies of a candidate, to limit the time of building."""
 
 
 INPUT_SEED = 1000
-"""Of the first input; the next ones follow."""
+"""Seed of the first input; further inputs use the following seeds."""
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """What a compiled function takes."""
+    """Type of an argument of a compiled function."""
 
     shape: tuple[int, ...]
+    """Shape of the tensor, as the layout stores it."""
     dtype: str
+    """Element type of the tensor."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A candidate's code, and what it is to be called with."""
+    """Code of a candidate with its arguments."""
 
     executable: relax.VMExecutable
+    """Compiled code."""
     inputs: tuple[TensorType, ...]
-    """Any values will do."""
+    """Types of the inputs, whose values do not matter."""
     weights: tuple[tuple[np.ndarray, DeviceId], ...]
     """Arguments after the inputs, each with the device that reads it."""
     devices: tuple[DeviceId, ...]
-    """Devices that its virtual machine needs, in that order."""
+    """Devices of the virtual machine, in order."""
     device: DeviceId
-    """Device that the inputs lie on."""
+    """Device of the inputs."""
     copies: int
-    """How often one call of `main` runs the sub-graph."""
+    """Number of runs of the sub-graph in one call of `main`."""
 
     @cached_property
     def ready(self) -> LoadedCandidate:
-        """The candidate on this machine, with random inputs."""
+        """Candidate loaded on this machine, with random inputs."""
         inputs = [
             random_tensor(ty.shape, ty.dtype, INPUT_SEED + index, self.device)
             for index, ty in enumerate(self.inputs)
@@ -81,7 +87,7 @@ class Built:
 
 
 def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:
-    """Seeded random values: normal for floats, small natural numbers for integers."""
+    """Make seeded random values: normal for floats, 0 or 1 for integers."""
     generator = np.random.default_rng(seed)
     shape = static_shape(ty)
     if "float" in str(ty.dtype):
@@ -90,14 +96,17 @@ def random_array(ty: relax.TensorType, seed: int) -> np.ndarray:
 
 
 def copies_for(function: relax.Function) -> int:
-    """How many copies of a sub-graph make its weights stream from beyond the second-level cache."""
+    """Compute the number of copies whose weights exceed the second-level cache."""
     count = int(function.attrs["layoutsel.num_activations"])
     nbytes = sum(4 * int(np.prod(static_shape(param.ty))) for param in function.params[count:])
     return 1 if nbytes < (64 << 10) else min(MAX_COPIES, STREAM_BYTES // nbytes + 1)
 
 
 def _calls_module(function: relax.Function, activations: int, copies: int) -> tvm.IRModule:
-    """`main` calls a decided function `copies` times, each with random weights of its own."""
+    """Make a module whose `main` calls a decided function `copies` times.
+
+    Each call has its own random weights.
+    """
     builder = relax.BlockBuilder()
     callee = builder.add_func(function, "candidate")
     params = [relax.Var(f"x{i}", param.ty) for i, param in enumerate(function.params[:activations])]
@@ -118,7 +127,7 @@ def _calls_module(function: relax.Function, activations: int, copies: int) -> tv
 def _finish(
     module: tvm.IRModule, target: tvm.target.Target, copies: int, device: DeviceId = HOST_DEVICE
 ) -> Built:
-    """Build a module whose callers work on `device`, so that no copies are timed."""
+    """Build a module whose inputs and results are on `device`, so that no copies are timed."""
     codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
     module = lower_units(MergePartitions(codegen)(module), target, device)
     types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
@@ -140,17 +149,23 @@ def build_candidate(
     target: tvm.target.Target,
     copies: int | None = None,
 ) -> Built:
-    """Build a stage-1 sub-graph function alone under `decision`, its tensors in the layouts it wants.
+    """Build a stage-1 sub-graph function alone under `decision`, in the layouts it needs.
 
     Parameters
     ----------
+    function
+        Function of the sub-graph.
+    decision
+        Decision of the candidate.
+    target
+        Target of the host's code.
     copies
-        How often it runs, each time with weights of its own; where absent, so often that weights stream.
+        Number of runs, each with its own weights; by default :func:`copies_for`.
 
     Raises
     ------
     BuildError, Declined
-        If the unit fails or refuses.
+        If the unit fails or declines.
     """
     copies = copies or copies_for(function)
     decided = decide_function(function, decision)
@@ -166,7 +181,19 @@ def build_transform(
     where: str,
     target: tvm.target.Target,
 ) -> Built:
-    """Build a layout change on the placed unit `where` alone; `shape` is the logical one."""
+    """Build a layout transform alone.
+
+    Parameters
+    ----------
+    shape, dtype
+        Logical shape and element type of the tensor.
+    source, destination
+        Layouts to transform between.
+    where
+        Placed unit that makes the transform.
+    target
+        Target of the host's code.
+    """
     function = transform_function(relax.TensorType(shape, dtype), source, destination, where)
     return _finish(_calls_module(function, 1, 1), target, 1, parse_placed_unit(where)[1])
 

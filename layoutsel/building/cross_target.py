@@ -1,4 +1,4 @@
-"""What code for another machine is generated for, from what is known of it."""
+"""Targets of code generation for another machine, from its profile."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.targets import CrossTarget
 
 _LEAST = "x86-64"
-"""LLVM's name of the CPU whose extensions all others have."""
+"""LLVM's name of the CPU whose extensions all x86-64 CPUs have."""
 
 
 def cross_target_of(profile: MachineProfile) -> CrossTarget:
-    """The targets of a machine and its devices.
+    """Make the targets of a machine and its devices.
 
     Raises
     ------
     LayoutselError
-        If TVM knows no such target.
+        If TVM does not know the target of a device.
     """
     return CrossTarget(
         host=_host(profile),
@@ -45,13 +45,14 @@ def _target(name: str, device: DevicePeaks) -> Target:
     text = device.target or kind
     try:
         target = Target(text)
-    except Exception as error:  # TVM's parser raises whatever comes
+    except Exception as error:  # TVM's parser raises exceptions of many types
         raise LayoutselError(
-            f"device {name!r} of the machine: got target {text!r}; expected one that TVM knows, such as 'opencl' "
-            f"or 'nvidia/nvidia-a100'"
+            f"device {name!r} of the machine: got target {text!r}; expected one that TVM knows, "
+            f"such as 'opencl' or 'nvidia/nvidia-a100'"
         ) from error
     if target.kind.name != kind:
         raise LayoutselError(
-            f"device {name!r} of the machine: got a target of kind {target.kind.name!r}; expected {kind!r}"
+            f"device {name!r} of the machine: got a target of kind {target.kind.name!r}; "
+            f"expected {kind!r}"
         )
     return target

@@ -1,4 +1,4 @@
-"""What a device can do at best, by small kernels that TVM generates; run in a process of its own."""
+"""Measuring of a device's peaks with small TVM kernels, in a separate process."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.gpu.target import device_target
 
 _CHAINS, _DEPTH = 8, 256
-"""Independent chains of dependent multiply-adds by each work-item, and their length."""
+"""Number and length of the independent chains of dependent multiply-adds in each work item."""
 _RESULTS = 1 << 20
-"""Work-items of the kernel of multiply-adds: enough for any device."""
+"""Number of work items of the multiply-add kernel: enough for any device."""
 _GROUP = 256
-"""Work-items of a group."""
+"""Number of work items in a group."""
 LARGE_BYTES = 64 << 20
-"""Array that no device's cache holds."""
+"""Size of an array that exceeds any device's cache."""
 _BUDGET_S = 0.3
-"""Time for each of the measurements."""
+"""Time budget of each measurement, seconds."""
 _LAUNCHES = 200
-"""Kernels started behind each other."""
+"""Number of consecutive kernel launches."""
 _CLOCK, _COMPUTE_UNITS = "max_clock_rate", "multi_processor_count"
-"""TVM's attributes of devices."""
+"""Names of TVM's attributes of devices."""
 
 
 def measure(where: str) -> DevicePeaks:
-    """The peaks of the device of a placed unit; takes a few seconds.
+    """Measure the peaks of the device of a placed unit; takes a few seconds.
 
     Raises
     ------
     LayoutselError
-        If there is none.
+        If the device is unavailable.
     """
     unit, place = parse_placed_unit(where)
     backend = BACKENDS[unit]
@@ -67,7 +67,7 @@ def measure(where: str) -> DevicePeaks:
 
 
 def _multiply_adds(x: Any) -> Any:
-    """Chains of dependent multiply-adds, whose work counts and whose operands stay in registers."""
+    """Generate chains of dependent multiply-adds whose operands stay in registers."""
     sums = [T.alloc_buffer((1,), "float32", scope="local") for _ in range(_CHAINS)]
     for each in sums:
         emit.store(each, x, 0, 1)
@@ -78,7 +78,10 @@ def _multiply_adds(x: Any) -> Any:
 
 
 def _kernel(place: DeviceId, items: int, body: Callable[[Any], Any]) -> Callable[[int], None]:
-    """Make what runs the element-wise kernel `body` over `items` f32 a number of times, and waits for the last."""
+    """Build an element-wise kernel over `items` f32 elements.
+
+    The result runs it a given number of times and waits for the last run.
+    """
     target = device_target(place.target_kind, host_target(), place.index)
     device = tvm.device(place.kind, place.index)
     group = min(items, _GROUP)
@@ -105,7 +108,10 @@ def _kernel(place: DeviceId, items: int, body: Callable[[Any], Any]) -> Callable
 
 
 def seconds(run: Callable[[int], None], times: int) -> float:
-    """Of one of `times` runs in a row: the lower quartile, as what interferes only ever adds time."""
+    """Measure the time of one of `times` consecutive runs, seconds.
+
+    The result is the lower quartile of several rounds: disturbances only ever add time.
+    """
     run(1)
     seconds: list[float] = []
     end = time.perf_counter() + _BUDGET_S
@@ -117,5 +123,5 @@ def seconds(run: Callable[[int], None], times: int) -> float:
 
 
 def report(where: str) -> None:
-    """Print the peaks of a placed unit's device as JSON: the last line of a child process."""
+    """Print the peaks of a placed unit's device as JSON, the last output of a child process."""
     print(json.dumps(documents.to_json(measure(where))))

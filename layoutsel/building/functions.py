@@ -1,4 +1,4 @@
-"""The code of a graph's sub-graphs, apart from the graph: building and units alone open it."""
+"""Code of a graph's sub-graphs, apart from the graph; only building and units use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tvm_passes.rewrite_layouts import functions_of
 
 @dataclass(frozen=True, eq=False)
 class Functions(Mapping[SubgraphId, relax.Function]):
-    """The Relax function of each sub-graph, by id."""
+    """Relax function of each sub-graph, by id."""
 
     module: tvm.IRModule
     """Partitioned module (stage 1); `main` calls the functions."""

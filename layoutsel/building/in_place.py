@@ -1,4 +1,4 @@
-"""Which concatenations a plan need not pay for: those whose parts are written in place (:mod:`tvm_passes.cpu.place`)."""
+"""Concatenations that are free: their parts are written in place (:mod:`tvm_passes.cpu.place`)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ports import port_layouts
 
 Port = tuple[SubgraphId | None, int]
-"""Producer and number of a tensor."""
+"""Producer and output index of a tensor."""
 
 
 @dataclass(frozen=True)
 class InPlaceConcats:
-    """The concatenations of a graph as far as its structure tells; decisions may still keep a part from its place."""
+    """Concatenations of a graph whose structure allows parts in place; decisions may prevent it."""
 
     graph: Graph
+    """Graph of the model."""
     functions: Functions
+    """Functions of the sub-graphs."""
     parts: Mapping[Port, SubgraphId]
-    """Tensors that can be written in place, with the concatenation that each is a part of."""
+    """Concatenation of each tensor that can be written in place."""
 
     @classmethod
     def read(cls, graph: Graph, functions: Functions) -> InPlaceConcats:
-        """Find the tensors that one concatenation takes, and beside it none but element-wise sub-graphs."""
+        """Find the tensors that can be written in place.
+
+        Their consumers are one concatenation, and otherwise only element-wise sub-graphs.
+        """
         readers: dict[Port, list[Edge]] = defaultdict(list)
         for edge in graph.edges:
             readers[edge.producer, edge.output_index].append(edge)
@@ -43,7 +48,10 @@ class InPlaceConcats:
         return cls(graph, functions, parts)
 
     def copied(self, subgraph: Subgraph, decision: Decision) -> float:
-        """Share of its inputs that a sub-graph, if it is a concatenation, has to copy under `decision`."""
+        """Compute the share of input bytes that a sub-graph has to copy under `decision`.
+
+        It is 1 unless the sub-graph is a concatenation.
+        """
         if decision.unit != "cpu" or not _is_concat(subgraph):
             return 1.0
         inputs, outputs = port_layouts(self.functions[subgraph.id], decision)

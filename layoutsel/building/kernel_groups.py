@@ -1,6 +1,7 @@
-"""Object code of kernels, a few at a time: memory for some of them goes back before the next ones take it.
+"""Generation of object code for a few kernels at a time, which bounds the memory in use.
 
-TVM's passes and LLVM take some MB for each kernel, and keep them until the module of the kernel is linked.
+TVM's passes and LLVM take several MB for each kernel and keep them until its module is linked.
+Kernels of one group are linked, and their memory is freed, before the next group starts.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from tvm_passes.freed_memory import give_back
 from tvm_passes.pipeline import build_context
 
 GROUP = 12
-"""Kernels whose code is generated at once."""
+"""Number of kernels in a group."""
 _SYMBOL = "global_symbol"
-"""Attribute of kernels: the name that others call them by."""
+"""Attribute with the name under which other functions call a kernel."""
 _LIBRARIES = "external_mods"
-"""Attribute of modules: compiled modules that the executable is linked with."""
+"""Attribute with the compiled modules that the executable is linked with."""
 
 
 def generate_in_groups(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
-    """Compile a module whose units are lowered (stage 5) and all run on the host; the result has to be linked.
+    """Compile a module of lowered units (stage 5) on the host; the result must be linked.
 
     Raises
     ------
     LayoutselError
-        If there is no room for object code.
+        If there is no disk space for object code.
     """
     with build_context(module):
         with target:
@@ -39,11 +40,11 @@ def generate_in_groups(module: tvm.IRModule, target: tvm.target.Target) -> relax
 
 
 def _in_groups(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
-    """`module` with object code in place of most kernels; the last group stays, and says what machine this is for."""
+    """Replace most kernels by object code; the last group remains to state the machine's target."""
     functions = dict(module.functions)
     kernels = {gv: f for gv, f in functions.items() if isinstance(f, tirx.PrimFunc)}
     if not all(function.attrs and _SYMBOL in function.attrs for function in kernels.values()):
-        return module  # private functions belong to those that call them
+        return module  # private functions must stay with their callers
     libraries = []
     names = list(kernels)
     for start in range(0, len(names) - GROUP, GROUP):

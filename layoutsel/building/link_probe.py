@@ -1,4 +1,4 @@
-"""Copies between devices, timed; run in a process of its own."""
+"""Timing of copies between devices, in a separate process."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 
 _SMALL_BYTES = 64
+"""Size of the small copy, which shows the latency."""
 
 
 def measure_link(source: DeviceId, destination: DeviceId) -> Link:
@@ -25,7 +26,7 @@ def measure_link(source: DeviceId, destination: DeviceId) -> Link:
     Raises
     ------
     LayoutselError
-        If a device cannot be used.
+        If a device is unavailable.
     """
     for device in (source, destination):
         backends = (one for one in BACKENDS.values() if one.device == device.target_kind)
@@ -45,7 +46,7 @@ def measure_link(source: DeviceId, destination: DeviceId) -> Link:
 
 
 def _copy(source: DeviceId, destination: DeviceId, nbytes: int) -> Callable[[int], None]:
-    """Make what copies so many bytes a number of times, and waits for the last."""
+    """Make a function that copies `nbytes` a given number of times and waits for the last copy."""
     value = np.zeros(nbytes // 4, np.float32)
     ends = [tvm.device(end.kind, end.index) for end in (source, destination)]
     here, there = (tvm.runtime.tensor(value, end) for end in ends)
@@ -60,6 +61,6 @@ def _copy(source: DeviceId, destination: DeviceId, nbytes: int) -> Callable[[int
 
 
 def report(pairs: Sequence[Sequence[str]]) -> None:
-    """Print the links between pairs of devices as JSON: the last line of a child process."""
+    """Print the links between pairs of devices as JSON, the last output of a child process."""
     links = tuple(measure_link(*map(DeviceId.parse, pair)) for pair in pairs)
     print(json.dumps(documents.to_json(MeasuredLinks(links=links))))

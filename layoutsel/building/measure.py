@@ -1,4 +1,7 @@
-"""What a measuring process runs: build one candidate, time it. Called by name, in a child process."""
+"""Function of measuring processes: build one candidate and time it.
+
+It is called by name in a child process.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,13 @@ from tvm_passes.tuned import database_of
 
 
 def run_request(request: Mapping[str, Any]) -> Measured:
-    """Build and time what `request` describes.
+    """Build and time the candidate that `request` describes.
 
     Returns
     -------
     tuple
-        Time and spread of one run, microseconds, and how many runs were made: see :mod:`layoutsel.device.timing`.
+        Time and spread of one run in microseconds, and the number of runs; see
+        :mod:`layoutsel.device.timing`.
     """
     threads = int(request["threads"])
     set_threads(threads)
@@ -42,18 +46,18 @@ def run_request(request: Mapping[str, Any]) -> Measured:
 
 
 def build_request(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[Built, ...]:
-    """Build what is to be timed for `request`: a candidate, a transform, three chains; nothing for a copy."""
+    """Build the code to time: a candidate, a transform, or three chains; nothing for a copy."""
     return _BUILDERS[request["kind"]](request, target)
 
 
 def places_of(request: Mapping[str, Any]) -> tuple[DeviceId, DeviceId]:
-    """Devices in whose memory a crossing begins and ends."""
+    """Return the devices whose memories a crossing joins."""
     source, destination = (parse_placed_unit(request[end])[1] for end in ("source", "destination"))
     return source, destination
 
 
 def time_candidate(built: Built, threads: int) -> Measured:
-    """Time one run of a candidate on this machine; see :func:`layoutsel.device.timing.time_candidate`."""
+    """Time a candidate on this machine; see :func:`layoutsel.device.timing.time_candidate`."""
     with for_threads(threads):
         reference = reference_kernel().ready
     return timing.time_candidate(built.ready, reference, threads)

@@ -1,4 +1,4 @@
-"""Candidates and costs of a graph make a planning problem: the last place that knows both TVM and the planner."""
+"""Planning problems from candidates and costs; the last module with both TVM and the planner."""
 
 from __future__ import annotations
 
@@ -20,28 +20,33 @@ from tvm_passes.ports import port_layouts
 
 @dataclass(frozen=True)
 class Candidates:
-    """The legal decisions of one sub-graph, and the others with their reasons."""
+    """Legal decisions of one sub-graph, and the declined ones with reasons."""
 
     decisions: tuple[Decision, ...]
+    """Legal decisions."""
     declines: tuple[Decline, ...]
+    """Declined decisions with reasons."""
     generic: tuple[Decline, ...] = ()
-    """Why legal decisions have no kernel of their unit's own: they get generic code."""
+    """Reasons of legal decisions without a kernel of their unit, which get generic code."""
 
     @property
     def only_generic(self) -> bool:
-        """Whether every legal decision gets generic code."""
+        """True if every legal decision gets generic code."""
         return bool(self.decisions) and len(self.generic) == len(self.decisions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Priced:
-    """A candidate's cost."""
+    """Cost of a candidate."""
 
     us: float
+    """Time of one run, microseconds."""
     spread_us: float
+    """Uncertainty of the time, microseconds."""
     source: str
+    """Origin of the time, such as ``learned``."""
     score_us: float
-    """Complexity score of the sub-graph on the decision's unit."""
+    """Complexity score of the sub-graph on the decision's unit, microseconds."""
 
 
 def gather_candidates(
@@ -51,7 +56,21 @@ def gather_candidates(
     devices: Mapping[str, Sequence[Sequence[DeviceId]]],
     admits: Admits = lambda _subgraph, _decision: True,
 ) -> dict[SubgraphId, Candidates]:
-    """What every unit offers for every sub-graph, of what `admits` lets pass, on groups of its `devices` that are alike."""
+    """Collect the candidates and declines of every unit for every sub-graph.
+
+    Parameters
+    ----------
+    graph
+        Graph of the model.
+    functions
+        Functions of the sub-graphs.
+    units
+        Units by name.
+    devices
+        Groups of identical devices of each unit.
+    admits
+        Function that admits or rejects a decision of a sub-graph.
+    """
     gathered = {}
     for subgraph in graph.subgraphs:
         function = functions[subgraph.id]
@@ -83,10 +102,25 @@ def planning_problem(
 ) -> PlanningProblem:
     """Price every candidate and every boundary of `graph`.
 
+    Parameters
+    ----------
+    graph
+        Graph of the model.
+    functions
+        Functions of the sub-graphs.
+    candidates
+        Candidates of each sub-graph.
+    price
+        Function that prices a candidate, or declines it.
+    boundaries
+        Function that prices boundaries.
+    name, content_hash
+        Name and hash of the model.
+
     Raises
     ------
     ProblemError
-        If a sub-graph is left without a candidate.
+        If a sub-graph has no candidate left.
     """
     nodes = tuple(
         _node(functions[subgraph.id], subgraph, candidates[subgraph.id], price)

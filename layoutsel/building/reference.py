@@ -1,4 +1,4 @@
-"""The reference kernel, which is timed beside every candidate: see :mod:`layoutsel.device.reference`."""
+"""Reference kernel, timed together with every candidate; see :mod:`layoutsel.device.reference`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tvm_passes.partition import PartitionSubgraphs
 
 
 def reference_kernel() -> Built:
-    """The convolution, built once per process and target, whose number of threads is part of it."""
+    """Build the convolution, once per process and target; a target includes the threads."""
     return _kernel_for(str(host_target()))
 
 

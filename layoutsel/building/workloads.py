@@ -1,4 +1,4 @@
-"""Descriptions of sub-graphs and tensors that a cost model is asked with."""
+"""Descriptions of sub-graphs and tensors for cost models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from layoutsel.cost.workload import Hints
 
 
 def workload(subgraph: Subgraph, hints: Hints | None = None) -> Workload:
-    """Describe `subgraph` to a cost model, under the key that its measurements are kept."""
+    """Describe `subgraph` to a cost model; the key is that of its measurements."""
     return subgraph.shapes.workload(key=subgraph.structural_hash, hints=hints)
 
 

@@ -1,10 +1,10 @@
-"""Import and normalise networks; their graphs of sub-graphs, with features and complexity."""
+"""Import and normalisation of networks; their graphs of sub-graphs."""
 
 from __future__ import annotations
 
 from layoutsel.model.lazily import lazily
 
-# Arithmetic on dimensions that have names alone needs sympy, which takes 32 MB and half a second.
+# Only arithmetic on named dimensions needs sympy, which takes 32 MB and half a second to load.
 with lazily("sympy", "onnx_ir._symbolic_shapes"):
     from layoutsel.model.import_onnx import (
         ImportedModel,

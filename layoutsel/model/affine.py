@@ -1,4 +1,4 @@
-"""Values that depend on an element of an input by constants alone, and which elements give legal values."""
+"""Affine forms: values that depend on one input element and constants, and their legal elements."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TypeAlias
 import numpy as np
 
 Array: TypeAlias = "np.ndarray | float"
-"""One number for all elements of a tensor, or an array that broadcasts to it."""
+"""A number for all elements of a tensor, or an array that broadcasts to it."""
 Move: TypeAlias = Callable[[np.ndarray], Sequence[np.ndarray]]
-"""Moves the elements of a tensor; the results of an operator."""
+"""Function that moves the elements of a tensor; returns the results of an operator."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,27 @@ class Affine:
     """``clip(scale * element + offset, low, high)``, in float64: integers up to 2^53 are exact."""
 
     scale: Array = 1.0
+    """Factor of the element; never 0."""
     offset: Array = 0.0
+    """Summand after the scaling."""
     low: Array = -np.inf
+    """Lower limit of the value."""
     high: Array = np.inf
+    """Upper limit of the value."""
 
     def preimage(self, least: Array, most: Array) -> tuple[Array, Array]:
-        """The least and the largest element that gives `least` to `most`; infinite where any does."""
+        """Compute the range of elements whose values lie in a range.
+
+        Parameters
+        ----------
+        least, most
+            Range of legal values.
+
+        Returns
+        -------
+        tuple
+            Smallest and largest legal element; infinite where no element is too small or too large.
+        """
         low_is_legal, high_is_legal = self.low >= least, self.high <= most
         at_least, at_most = (least - self.offset) / self.scale, (most - self.offset) / self.scale
         rises = np.asarray(self.scale) > 0
@@ -35,24 +50,39 @@ class Affine:
         return np.ceil(low), np.floor(high)
 
     def plus(self, number: Array) -> Affine:
-        """The sum with a constant."""
+        """Add a constant."""
         return Affine(self.scale, self.offset + number, self.low + number, self.high + number)
 
     def times(self, number: Array) -> Affine:
-        """The product with a constant, no element of which is 0."""
+        """Multiply by a constant without zeros."""
         one, two = self.low * number, self.high * number
         return Affine(
             self.scale * number, self.offset * number, np.minimum(one, two), np.maximum(one, two)
         )
 
     def limited(self, least: Array = -np.inf, most: Array = np.inf) -> Affine:
-        """The value between two constants, the second of which decides."""
+        """Limit the value to two constants; if they contradict, `most` applies."""
         low = np.minimum(np.maximum(self.low, least), most)
         high = np.minimum(np.maximum(self.high, least), most)
         return Affine(self.scale, self.offset, low, high)
 
     def moved(self, shape: tuple[int, ...], move: Move, results: int) -> list[Affine]:
-        """The form of each of the results of an operator that moves the elements of a tensor of `shape`."""
+        """Move the form like the elements of a tensor.
+
+        Parameters
+        ----------
+        shape
+            Shape of the tensor.
+        move
+            Function that moves its elements.
+        results
+            Number of results of `move`.
+
+        Returns
+        -------
+        list of Affine
+            Form of each result.
+        """
         fields = [
             [one] * results
             if np.ndim(one) == 0
@@ -63,7 +93,17 @@ class Affine:
 
 
 def joined(forms: Sequence[Affine], shapes: Sequence[tuple[int, ...]], axis: int) -> Affine:
-    """The form of tensors of `shapes`, one after the other along `axis`."""
+    """Concatenate forms along an axis, as a Concat does with their tensors.
+
+    Parameters
+    ----------
+    forms
+        Form of each tensor.
+    shapes
+        Shape of each tensor.
+    axis
+        Axis of the concatenation.
+    """
     if all(form == Affine() for form in forms):
         return Affine()
     fields = zip(*map(astuple, forms), strict=True)
@@ -78,13 +118,14 @@ def joined(forms: Sequence[Affine], shapes: Sequence[tuple[int, ...]], axis: int
 
 
 def number_of(array: np.ndarray) -> Array:
-    """A constant as one number where all its elements are the same."""
+    """Return a constant as one number if all its elements are equal, else as a float64 array."""
     values = array.astype(np.float64)
     is_uniform = values.size > 0 and bool((values == values.flat[0]).all())
     return float(values.flat[0]) if is_uniform else values
 
 
 _Numbers = Sequence["Array | None"]
+"""Constant inputs of an operator; None for an omitted one."""
 
 
 def _sum(form: Affine, numbers: _Numbers, _is_left: bool) -> Affine | None:
@@ -128,5 +169,8 @@ ARITHMETIC: Mapping[str, Callable[[Affine, _Numbers, bool], Affine | None]] = {
     "Neg": lambda form, _numbers, _is_left: form.times(-1.0),
     "Sub": _difference,
 }
-"""The value after an operator of ONNX, by its name: of its form, the other inputs, and whether it is the first; None
-where it is no such form."""
+"""Functions that compute the form after an ONNX operator, by its name.
+
+Each takes the form, the other inputs, and True if the form is that of the first input. The result
+is None if the operator's result has no affine form.
+"""

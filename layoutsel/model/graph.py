@@ -1,4 +1,4 @@
-"""Read a partitioned module as a :class:`~layoutsel.cost.graph.Graph`."""
+"""Conversion of a partitioned module to a :class:`~layoutsel.cost.graph.Graph`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tvm_passes.operators import find_onnx
 
 
 def has_converter(op_type: str, domain: str = "") -> bool:
-    """Whether an operator of a domain can be imported."""
+    """True if an operator of a domain can be imported."""
     entry = find_onnx(op_type, domain)
     return entry is not None and entry.is_imported
 
@@ -27,7 +27,23 @@ def convert(
     state: Any,
     opset: int,
 ) -> Expr:
-    """Convert one operator, by its entry's converter first and by TVM's otherwise."""
+    """Convert one operator, by its entry's converter or else by TVM's.
+
+    Parameters
+    ----------
+    op_type, domain
+        Name and domain of the operator.
+    builder
+        Builder of the function.
+    inputs
+        Converted inputs; None for an omitted one.
+    attributes
+        Attributes of the node, with the importer's own under ``tvm_custom``.
+    state
+        Named values and parameters of the importer.
+    opset
+        Version of the operator set.
+    """
     entry = find_onnx(op_type, domain)
     own = None if entry is None else entry.convert
     return (own or stock(op_type))(builder, inputs, attributes, state, opset)

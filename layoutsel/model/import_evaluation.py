@@ -1,4 +1,4 @@
-"""Evaluate ONNX nodes of constants, with the size of every result known before anything is allocated."""
+"""Evaluation of ONNX nodes with constant inputs, after a check of the size of their results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tvm_passes.limits import ConstantBudget
 from tvm_passes.normalize.fold_constants import GROWTH_BYTES
 
 SMALL = 4096
-"""Elements of a constant that is worth evaluating while importing; weights are folded later."""
+"""Maximum number of elements of constants evaluated during the import; weights are folded later."""
 
 BOUNDED = frozenset({"Compress", "NonZero", "Unique"})
-"""Operators whose result's size depends on data, and is about that of their input at most."""
+"""Operators whose result size depends on data, and is at most about that of their input."""
 
 _IMPURE = frozenset(["Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"])
 _IMPURE_LIKE = frozenset(["RandomNormalLike", "RandomUniformLike"])
@@ -27,12 +27,21 @@ _IMPURE_LIKE = frozenset(["RandomNormalLike", "RandomUniformLike"])
 def evaluate(
     node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int
 ) -> list[np.ndarray] | None:
-    """Value of a node of ONNX's own domain; None where ONNX's reference has none.
+    """Evaluate a node of ONNX's own domain; None if ONNX's reference evaluator cannot.
 
     Parameters
     ----------
+    node
+        Node to evaluate; its results must be known to be small.
     arrays
-        One for each input of `node`, None where it is left out. Their results must be known to be small.
+        Value of each input of `node`; None for an omitted one.
+    opset
+        Version of the operator set.
+
+    Returns
+    -------
+    list of numpy.ndarray or None
+        Value of each result.
     """
     given = {name: array for name, array in zip(node.input, arrays, strict=True) if name}
     graph = helper.make_graph([node], "constant", _untyped(given), _untyped(node.output))
@@ -43,7 +52,7 @@ def evaluate(
     except (MemoryError, OSError):
         raise
     except Exception:
-        # ONNX's reference raises whatever its numpy code does; the node then stays as it is.
+        # ONNX's reference raises any exception of its numpy code; the node then stays unchanged.
         return None
     return values if all(isinstance(value, np.ndarray) for value in values) else None
 
@@ -51,7 +60,9 @@ def evaluate(
 def evaluate_within(
     node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int, budget: ConstantBudget
 ) -> list[np.ndarray] | None:
-    """Value of a node, like :func:`evaluate`, if its size can be told before and is little more than its arguments'.
+    """Evaluate a node like :func:`evaluate`, unless its result is much larger than its inputs.
+
+    Nodes with a result of unknown size are not evaluated either.
 
     Raises
     ------
@@ -69,7 +80,15 @@ def evaluate_within(
 
 
 def padded_elements(pads: Sequence[int], shape: Sequence[int]) -> int:
-    """Elements of data of `shape` with `pads` around its last dimensions: ONNX's reference pads before it computes."""
+    """Count the elements after padding; ONNX's reference evaluator pads before it computes.
+
+    Parameters
+    ----------
+    pads
+        Padding before, then after, each of the last dimensions.
+    shape
+        Shape of the data.
+    """
     rank = len(pads) // 2
     around = [before + after for before, after in zip(pads[:rank], pads[rank:], strict=False)]
     inner = [size + more for size, more in zip(shape[len(shape) - rank :], around, strict=False)]
@@ -83,7 +102,7 @@ def _padded_bytes(node: NodeProto, arrays: Sequence[np.ndarray | None]) -> int:
 
 
 def _result_bytes(node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int) -> int | None:
-    """Bytes of all results of a node of constants; None where ONNX cannot tell."""
+    """Compute the size of all results of a node, bytes; None if ONNX cannot infer it."""
     if not onnx.defs.has(node.op_type, opset, ""):
         return None
     data = {
@@ -109,7 +128,7 @@ def _result_bytes(node: NodeProto, arrays: Sequence[np.ndarray | None], opset: i
 
 
 def tensor_bytes(proto: onnx.TypeProto) -> int | None:
-    """Bytes of a tensor of a static shape."""
+    """Compute the size of a tensor, bytes; None for strings and shapes that are not static."""
     tensor = proto.tensor_type
     dims = tensor.shape.dim
     if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in dims):

@@ -1,4 +1,4 @@
-"""Size of an ONNX graph once its functions are expanded, found without expanding them."""
+"""Size of an ONNX graph with all functions expanded, computed without expanding them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from layoutsel.errors import InvalidModel, ModelTooLarge
 from tvm_passes.limits import HINT, ImportLimits
 
 _Key: TypeAlias = tuple[str, str, str]
+"""Domain, name and overload of a function."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expansion:
-    """Measure of a list of nodes."""
+    """Size of a list of nodes after the expansion of functions."""
 
     nodes: int
-    """Nodes in it, in its nested graphs and in the functions that it calls."""
+    """Number of nodes, including nested graphs and called functions."""
     depth: int
-    """Levels of functions and nested graphs."""
+    """Nesting depth of functions and graphs."""
 
 
 def check_expansion(model: ModelProto, where: str, limits: ImportLimits) -> None:
-    """Refuse a model whose functions call themselves, or that has too many nodes or levels.
+    """Reject a model with recursive functions, too many nodes or too deep nesting.
 
     Raises
     ------
@@ -35,24 +36,24 @@ def check_expansion(model: ModelProto, where: str, limits: ImportLimits) -> None
         If a limit is exceeded.
     """
     counter = _Counter(model, where, limits)
-    # Functions that nothing calls are looked at too: they may call themselves.
+    # Uncalled functions are checked as well: they may be recursive.
     for function in model.functions:
         counter.function(_key(function, function.name), 1)
     total = counter.expansion(model.graph.node, 0)
     if total.nodes > limits.nodes:
         raise ModelTooLarge(
-            f"{where}: got {total.nodes:,} nodes with every function expanded; expected at most {limits.nodes:,} "
-            f"(limit 'nodes'). {HINT}"
+            f"{where}: got {total.nodes:,} nodes with every function expanded; expected at most "
+            f"{limits.nodes:,} (limit 'nodes'). {HINT}"
         )
 
 
 def domain_of(item: NodeProto | OperatorSetIdProto | FunctionProto) -> str:
-    """Domain with ONNX's own in its short form."""
+    """Return the domain, with ONNX's own in its short form."""
     return "" if item.domain == "ai.onnx" else item.domain
 
 
 def nested_graphs(node: NodeProto) -> list[GraphProto]:
-    """Graphs inside a node's attributes."""
+    """List the graphs in the attributes of a node."""
     return [
         graph
         for attribute in node.attribute
@@ -65,7 +66,7 @@ def _key(item: NodeProto | FunctionProto, name: str) -> _Key:
 
 
 class _Counter:
-    """Counts each function once; the expansion of a call is looked up."""
+    """Counter that measures each function once and looks up further calls."""
 
     def __init__(self, model: ModelProto, where: str, limits: ImportLimits) -> None:
         self._functions: Mapping[_Key, FunctionProto] = {
@@ -76,7 +77,7 @@ class _Counter:
         self._known: dict[_Key, Expansion | None] = {}
 
     def expansion(self, nodes: Iterable[NodeProto], level: int) -> Expansion:
-        """Measure `nodes`, which stand `level` levels deep."""
+        """Measure `nodes` at nesting depth `level`."""
         count, depth = 0, 0
         for node in nodes:
             key = _key(node, node.op_type)
@@ -88,14 +89,14 @@ class _Counter:
         return Expansion(nodes=count, depth=depth)
 
     def function(self, key: _Key, level: int) -> Expansion:
-        """Measure the body of a function that is called `level` levels deep."""
+        """Measure the body of a function called at nesting depth `level`."""
         self._check_depth(level)
         if key in self._known:
             known = self._known[key]
             if known is None:
                 raise InvalidModel(
-                    f"{self._where}: function {key[1]!r} of domain {key[0]!r} calls itself; expected functions "
-                    f"without recursion. Export the model again"
+                    f"{self._where}: function {key[1]!r} of domain {key[0]!r} calls itself; "
+                    f"expected functions without recursion. Export the model again"
                 )
             self._check_depth(level + known.depth)
             return known
@@ -107,6 +108,6 @@ class _Counter:
     def _check_depth(self, level: int) -> None:
         if level > self._limits.depth:
             raise ModelTooLarge(
-                f"{self._where}: got functions or graphs nested more than {self._limits.depth} levels deep; expected "
-                f"at most that (limit 'depth'). {HINT}"
+                f"{self._where}: got functions or graphs nested more than {self._limits.depth} "
+                f"levels deep; expected at most that (limit 'depth'). {HINT}"
             )

@@ -1,9 +1,9 @@
-"""External data: tensors in files beside the model, read only from where the model itself lies.
+"""External data: tensors in files next to the model, read only from the model's own folder.
 
-A model may come from anywhere, and names the files that its tensors lie in. Everything that a name may do is decided here,
-before the file system is asked: an absolute path, ``..`` and a link out of the model's folder are refused unread. Caches of
-model hubs keep a model and its data as links into one folder of files. So where the model itself is a link, links into the
-folder that it leads to are followed too.
+A model of unknown origin names the files of its tensors. All names are checked before any file is
+opened: absolute paths, ``..`` and links out of the model's folder are rejected unread. Caches of
+model hubs keep a model and its data as links into one folder of files. If the model itself is a
+link, links into its target's folder are therefore allowed as well.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from layoutsel.errors import InvalidModel, ModelTooLarge
 from tvm_passes.limits import HINT, ImportLimits, format_bytes
 
 _MOST_LINKS = 40
-"""Links on the way to a file; as many as the kernel follows."""
+"""Maximum number of links on the way to a file; the kernel's limit."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
-"""An offset or a length."""
+"""Pattern of an offset or a length."""
 _KERNEL_FILES = ("/proc", "/sys")
-"""Where files are what the kernel makes up; their sizes mean nothing."""
+"""Folders of virtual files, whose sizes mean nothing."""
 _MOST_COMPRESSION = 4
-"""How many times larger than the room that it takes a file may be: disks compress."""
+"""Maximum ratio of a file's size to its space on disk: file systems may compress."""
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-"""Bits of one element, of types that share bytes."""
+"""Bits per element of types that pack several elements into a byte."""
 
 
 class _Refused(Exception):
-    """A tensor's file that may not, or cannot, be read; the message completes the sentence "its file …"."""
+    """Rejection of a tensor's file; the message completes the sentence "its file …"."""
 
 
 def tensors_of(model: Message) -> Iterator[TensorProto]:
-    """Every tensor in `model`: initializers, dense or sparse, and attributes, in sub-graphs and functions too."""
+    """Yield every tensor in `model`: initializers, dense or sparse, and attributes at any depth."""
     stack = [model]
     while stack:
         for field, value in stack.pop().ListFields():
@@ -55,31 +55,33 @@ def tensors_of(model: Message) -> Iterator[TensorProto]:
 
 
 def refuse_external_data(model: ModelProto, where: str) -> None:
-    """Reject a loaded model with tensors that lie elsewhere: nobody knows in which folder.
+    """Reject a loaded model with external data, whose folder is unknown.
 
     Raises
     ------
     InvalidModel
-        Names the first one.
+        If a tensor is external; the message names the first one.
     """
     for tensor in tensors_of(model):
         if uses_external_data(tensor):
             raise InvalidModel(
-                f"{where}: tensor {tensor.name!r} lies outside of the loaded model; expected all data within it. Load it "
-                f"with its external data, or give the path of the file"
+                f"{where}: tensor {tensor.name!r} lies outside of the loaded model; expected all "
+                f"data within it. Load it with its external data, or give the path of the file"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The part of a file that holds a tensor."""
+    """Part of a file that holds a tensor."""
 
     place: Path
+    """Path of the file."""
     offset: int
+    """Start of the part, bytes."""
     size: int
-    """Bytes."""
+    """Length of the part, bytes."""
     found: os.stat_result
-    """The file, before it is opened."""
+    """Status of the file before it is opened."""
 
 
 def load_external_data(
@@ -89,21 +91,27 @@ def load_external_data(
     allow_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> None:
-    """Read into `model` all tensors that lie in other files than `file`, the model's own.
+    """Read all tensors of `model` that lie in other files, in place.
 
     Parameters
     ----------
+    model
+        Model with references to files.
+    file
+        The model's own file.
     allow_links
-        Whether links may lead out of the model's folder.
+        True to follow links out of the model's folder.
     limits
-        Its ``tensor_bytes`` bound what tensors take beyond what the files hold; the usual ones where None.
+        Limits of the import; ``tensor_bytes`` limits the memory of tensors beyond the size of
+        files.
 
     Raises
     ------
     InvalidModel
-        If a location leads elsewhere, or is no regular file, or its part is no number or does not fit the tensor.
+        If a location leads out of the folder or to no regular file, or its part does not fit the
+        tensor.
     ModelTooLarge
-        If many tensors lie in the same bytes, or in holes of files, and take more than the limit.
+        If tensors share bytes, or lie in holes of files, and take more memory than the limit.
     """
     external = [tensor for tensor in tensors_of(model) if uses_external_data(tensor)]
     if not external:
@@ -123,8 +131,11 @@ def load_external_data(
 
 @contextmanager
 def _readable(tensor: TensorProto, file: Path) -> Iterator[None]:
-    """Name the tensor and its file in whatever is wrong with them."""
-    where = f"{file}: tensor {_shown(tensor.name)} lies in {_shown(_entries(tensor).get('location', ''))}"
+    """Name the tensor and its file in all errors within the context."""
+    where = (
+        f"{file}: tensor {_shown(tensor.name)} lies in "
+        f"{_shown(_entries(tensor).get('location', ''))}"
+    )
     try:
         yield
     except _Refused as error:
@@ -135,14 +146,14 @@ def _readable(tensor: TensorProto, file: Path) -> Iterator[None]:
 
 
 def _check_total(parts: Sequence[_Part], file: Path, limits: ImportLimits) -> None:
-    """Refuse tensors that take far more memory than their files take room."""
+    """Reject tensors that take far more memory than their files take disk space."""
     files = {(part.found.st_dev, part.found.st_ino): part.found for part in parts}
     held = sum(min(one.st_size, _MOST_COMPRESSION * 512 * one.st_blocks) for one in files.values())
     extra = sum(part.size for part in parts) - held
     if extra > limits.tensor_bytes:
         raise ModelTooLarge(
-            f"{file}: its external data takes {format_bytes(extra)} more than its files hold; expected at most "
-            f"{format_bytes(limits.tensor_bytes)} (limit 'tensor'). {HINT}"
+            f"{file}: its external data takes {format_bytes(extra)} more than its files hold; "
+            f"expected at most {format_bytes(limits.tensor_bytes)} (limit 'tensor'). {HINT}"
         )
 
 
@@ -151,7 +162,7 @@ def _entries(tensor: TensorProto) -> dict[str, str]:
 
 
 def _homes(file: Path) -> tuple[Path, ...]:
-    """Folders that data may lie in: the model's own, and the one that the model leads into if it is a link."""
+    """List the allowed folders: the model's own, and that of its target if the model is a link."""
     folders = [file.parent.resolve()]
     if file.is_symlink():
         folders.append(file.resolve().parent)
@@ -159,14 +170,15 @@ def _homes(file: Path) -> tuple[Path, ...]:
 
 
 def _part(tensor: TensorProto, file: Path, homes: tuple[Path, ...]) -> _Part:
-    """Find the part that holds `tensor`; without `homes`, links may lead anywhere."""
+    """Find the part of a file that holds `tensor`; without `homes`, links may lead anywhere."""
     entries = _entries(tensor)
     offset = _number("offset", entries.get("offset", "0"))
     size = _size(tensor)
     length = _number("length", entries["length"]) if "length" in entries else size
     if length != size:
         raise _Refused(
-            f"got a length of {length} bytes; its shape {list(tensor.dims)} takes {size}. Export it again"
+            f"got a length of {length} bytes; its shape {list(tensor.dims)} takes {size}. "
+            "Export it again"
         )
     place = _place(entries.get("location", ""), file, homes)
     try:
@@ -176,7 +188,8 @@ def _part(tensor: TensorProto, file: Path, homes: tuple[Path, ...]) -> _Part:
     _check_kind(found)
     if found.st_size < offset + size:
         raise _Refused(
-            f"expected {offset + size} bytes; it has only {found.st_size} and is cut short. Copy it again"
+            f"expected {offset + size} bytes; it has only {found.st_size} and is cut short. "
+            "Copy it again"
         )
     return _Part(place=place, offset=offset, size=size, found=found)
 
@@ -190,7 +203,7 @@ def _number(name: str, text: str) -> int:
 
 
 def _size(tensor: TensorProto) -> int:
-    """Bytes of a tensor of such type and shape."""
+    """Compute the size of a tensor from its type and shape, bytes."""
     if min(tensor.dims, default=0) < 0:
         raise _Refused(f"got the shape {list(tensor.dims)}; expected no negative dimension")
     count = math.prod(tensor.dims)
@@ -206,7 +219,7 @@ def _size(tensor: TensorProto) -> int:
 
 
 def _place(location: str, file: Path, homes: tuple[Path, ...]) -> Path:
-    """The file at `location` beside `file`, reached without leaving `homes`; without any, links may lead anywhere."""
+    """Resolve `location` relative to `file` without leaving `homes`; without these, anywhere."""
     path = PurePosixPath(location)
     if not path.parts or "\0" in location:
         raise _Refused("expected the name of a file beside the model")
@@ -217,7 +230,7 @@ def _place(location: str, file: Path, homes: tuple[Path, ...]) -> Path:
 
 
 def _followed(folder: Path, path: PurePosixPath, homes: tuple[Path, ...]) -> Path:
-    """Go from `folder` along `path` and its links; whatever lies beyond `homes` is not even looked at."""
+    """Follow `path` and its links from `folder`; nothing outside `homes` is accessed."""
     place, left, links = folder, list(reversed(path.parts)), 0
     while left:
         place /= left.pop()
@@ -228,7 +241,8 @@ def _followed(folder: Path, path: PurePosixPath, homes: tuple[Path, ...]) -> Pat
         home = next((home for home in homes if target.is_relative_to(home)), None)
         if home is None or links > _MOST_LINKS:
             raise _Refused(
-                "got a link that leads out of the model's folder; --allow-external-links follows it, if you trust the model"
+                "got a link that leads out of the model's folder; --allow-external-links "
+                "follows it, if you trust the model"
             )
         left.extend(reversed(target.relative_to(home).parts))
         place = home
@@ -236,7 +250,7 @@ def _followed(folder: Path, path: PurePosixPath, homes: tuple[Path, ...]) -> Pat
 
 
 def _read(part: _Part) -> bytes:
-    """The bytes of a part; never waits for a pipe or a device that took the file's place meanwhile."""
+    """Read the bytes of a part; never waits if a pipe or device has replaced the file meanwhile."""
     descriptor = os.open(part.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as stream:
         _check_kind(os.fstat(descriptor))
@@ -248,12 +262,12 @@ def _read(part: _Part) -> bytes:
 
 
 def _check_kind(found: os.stat_result) -> None:
-    """Reject what is no regular file of a disk."""
+    """Reject anything but a regular file on a disk."""
     made_up = {Path(root).stat().st_dev for root in _KERNEL_FILES if Path(root).exists()}
     if not stat.S_ISREG(found.st_mode) or found.st_dev in made_up:
         raise _Refused("expected a regular file. Export it again")
 
 
 def _shown(text: str, most: int = 80) -> str:
-    """A text of the model's in a message: on one line, and short."""
+    """Quote a text of the model for a message: on one line, and short."""
     return repr(text if len(text) <= most else f"{text[:most]}…")

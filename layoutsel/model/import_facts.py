@@ -1,4 +1,4 @@
-"""Facts about tensors and attributes of ONNX: read from a model, and written for messages."""
+"""Facts about ONNX tensors and attributes, read from a model or written for messages."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ REAL_NUMBERS = frozenset(
         ir.DataType.UINT8,
     }
 )
-"""Element types that code is generated for."""
+"""Element types with code generation."""
 
 
 _INDICES = (ir.DataType.INT32, ir.DataType.INT64)
+"""Element types of indices."""
 
 
 def facts_of_stored(tensor: ir.TensorProtocol) -> TensorFacts:
-    """Facts of a stored tensor; its value where it is small, or integers, which may be indices."""
+    """Read the facts of a stored tensor; with its value if it is small or may hold indices."""
     dims = tuple(int(dim) for dim in tensor.shape)
     small = math.prod(dims) <= SMALL and tensor.dtype is not ir.DataType.STRING
     value = np.asarray(tensor.numpy()) if small or tensor.dtype in _INDICES else None
@@ -45,7 +46,7 @@ def facts_of_stored(tensor: ir.TensorProtocol) -> TensorFacts:
 
 
 def facts_of_type(proto: TypeProto | None) -> TensorFacts | None:
-    """Facts of a type that ONNX inferred; None where it is no tensor's."""
+    """Read the facts of a type that ONNX inferred; None if it is not a tensor's."""
     if proto is None or not proto.HasField("tensor_type"):
         return None
     tensor = proto.tensor_type
@@ -56,12 +57,12 @@ def facts_of_type(proto: TypeProto | None) -> TensorFacts | None:
 
 
 def type_of(facts: TensorFacts) -> TypeProto:
-    """Type to infer others from."""
+    """Make a type for the inference of further types."""
     return helper.make_tensor_type_proto(facts.dtype, facts.shape)
 
 
 def attribute_values(proto: NodeProto) -> dict[str, Any]:
-    """Values of a node's attributes, texts as ``str``."""
+    """Read the attributes of a node; texts as ``str``."""
     values = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
     return {
         name: value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
@@ -70,19 +71,22 @@ def attribute_values(proto: NodeProto) -> dict[str, Any]:
 
 
 def is_small(facts: TensorFacts) -> bool:
-    """Whether a tensor is known to have few elements."""
+    """True if a tensor is known to have at most :data:`SMALL` elements."""
     if facts.shape is None or None in facts.shape:
         return False
     return math.prod(d for d in facts.shape if d is not None) <= SMALL
 
 
 def has_small_value(facts: TensorFacts) -> bool:
-    """Whether a tensor is a constant of few elements."""
+    """True if a tensor is a constant of at most :data:`SMALL` elements."""
     return facts.value is not None and facts.value.size <= SMALL
 
 
 def facts_bytes(facts: TensorFacts) -> int | None:
-    """Bytes of a tensor, unknown dimensions counted as 1; None for texts and unknown ranks."""
+    """Compute the size of a tensor, bytes; unknown dimensions count as 1.
+
+    None for texts and unknown ranks.
+    """
     if facts.shape is None or not facts.dtype or facts.dtype == ir.DataType.STRING:
         return None
     elements = math.prod(1 if dim is None else max(0, dim) for dim in facts.shape)
@@ -90,7 +94,7 @@ def facts_bytes(facts: TensorFacts) -> int | None:
 
 
 def facts_text(facts: TensorFacts) -> str:
-    """Type and shape, such as ``float[1, 3, ?]``."""
+    """Write type and shape, such as ``float[1, 3, ?]``."""
     dims = (
         "?" if facts.shape is None else ", ".join("?" if d is None else str(d) for d in facts.shape)
     )
@@ -98,7 +102,7 @@ def facts_text(facts: TensorFacts) -> str:
 
 
 def given_text(inputs: Iterable[TensorFacts | None]) -> str:
-    """Types of a node's inputs, for a message."""
+    """Write the types of a node's inputs for a message."""
     texts = [facts_text(facts) if facts else "?" for facts in inputs]
     return f" of {', '.join(texts)}" if texts else ""
 

@@ -1,4 +1,4 @@
-"""Limits on tensors of Relax modules."""
+"""Limits on the tensors of Relax modules."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from tvm_passes.limits import HINT, ImportLimits, format_bytes
 
 
 def check_type(ty: relax.Type, what: str, limits: ImportLimits) -> None:
-    """Refuse a tensor, or a tuple with one, that is too large or empty.
+    """Reject a tensor, or a tuple with one, that is too large or empty.
+
+    Parameters
+    ----------
+    ty
+        Type of the value.
+    what
+        Name of the value, for the message.
+    limits
+        Limits of the import.
 
     Raises
     ------
     ModelTooLarge
         If a tensor has more bytes than `limits` allow.
     UnsupportedModel
-        If a tensor has no elements: no unit has code for that.
+        If a tensor has no elements, for which no unit has code.
     """
     for tensor in _tensors(ty):
         dims = _dims(tensor)
@@ -36,12 +45,16 @@ def check_type(ty: relax.Type, what: str, limits: ImportLimits) -> None:
             )
         if any(size < 1 for size in dims):
             raise UnsupportedModel(
-                f"{what} is empty: got {shown}; expected positive sizes. Export the model without it"
+                f"{what} is empty: got {shown}; expected positive sizes. "
+                "Export the model without it"
             )
 
 
 def check_module(module: IRModule, where: str, limits: ImportLimits) -> None:
-    """Refuse a Relax module with a tensor that is too large or empty, or with too many bindings; see :func:`check_type`."""
+    """Reject a Relax module with too many bindings, or with a tensor that is too large or empty.
+
+    Errors are those of :func:`check_type`.
+    """
     count = 0
     for function in module.functions.values():
         if not isinstance(function, relax.Function):
@@ -53,7 +66,8 @@ def check_module(module: IRModule, where: str, limits: ImportLimits) -> None:
             check_type(binding.var.ty, f"{where}: result {binding.var.name!r}", limits)
     if count > limits.nodes:
         raise ModelTooLarge(
-            f"{where}: got {count:,} bindings; expected at most {limits.nodes:,} (limit 'nodes'). {HINT}"
+            f"{where}: got {count:,} bindings; expected at most {limits.nodes:,} "
+            f"(limit 'nodes'). {HINT}"
         )
 
 
@@ -72,7 +86,7 @@ def _tensors(ty: relax.Type) -> Iterator[relax.TensorType]:
 
 
 def _dims(ty: relax.TensorType) -> tuple[int, ...] | None:
-    """Static shape; None where it is not known."""
+    """Return a static shape; None if a dimension or the element type is unknown."""
     shape = ty.shape
     if not isinstance(shape, relax.ShapeExpr):
         return None

@@ -1,4 +1,4 @@
-"""Read an ONNX model from a file or build a named one, or say in one sentence why that cannot be done."""
+"""Reading of ONNX models from files, and building of named ones, with clear errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
     light_models.PREFIX: light_models.light_model,
     architectures.PREFIX: architectures.architecture,
 }
-"""Who builds a model that is no file, by what its name starts with."""
+"""Functions that build named models, by the prefix of the name."""
 
 _MOST_BYTES = 2**31 - 1
-"""Bytes of a serialized protocol buffer."""
+"""Maximum size of a serialised protocol buffer, bytes."""
 
 _LFS_POINTER = b"version https://git-lfs"
-"""Start of a file that git leaves in place of a large one where git-lfs is missing."""
+"""Start of a file that git checks out in place of a large one if git-lfs is missing."""
 
 
 def load_model(
@@ -34,33 +34,36 @@ def load_model(
     allow_external_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> ModelProto:
-    """Read the model at a path, external data included, or build ``light:<name>`` or ``arch:<name>``.
+    """Read a model with its external data, or build ``light:<name>`` or ``arch:<name>``.
 
     Parameters
     ----------
+    source
+        Path of an ONNX file, or name of a model.
     allow_external_links
-        Whether links among the external data may lead out of the model's folder.
+        True to follow links among the external data out of the model's folder.
     limits
-        Sizes that the model may reach; the usual ones where None.
+        Limits of the import.
 
     Raises
     ------
     InvalidModel
-        If there is no readable ONNX model at the path, its external data is missing, too short or not the model's to
-        read, or there is no model of that name.
+        If the path holds no readable ONNX model, its external data is missing, too short or outside
+        its
+        folder, or no model has that name.
     """
     prefix, name = _split(source)
     return _NAMED[prefix](name) if prefix else _read(Path(source), allow_external_links, limits)
 
 
 def model_name(source: str | os.PathLike[str]) -> str:
-    """Name of what :func:`load_model` takes, without prefix, folder and suffix."""
+    """Return the name of a source of :func:`load_model`, without prefix, folder and suffix."""
     prefix, name = _split(source)
     return name if prefix else Path(source).stem
 
 
 def _split(source: str | os.PathLike[str]) -> tuple[str, str]:
-    """Prefix of a named model, empty for a file, and what follows it."""
+    """Split a source into the prefix of a named model, empty for a file, and the rest."""
     text = os.fspath(source)
     prefix = next((prefix for prefix in _NAMED if text.startswith(prefix)), "")
     return prefix, text.removeprefix(prefix)
@@ -78,15 +81,16 @@ def _parsed(file: Path) -> ModelProto:
     data = file.read_bytes()
     if data.startswith(_LFS_POINTER):
         raise InvalidModel(
-            f"{file}: got a pointer of git-lfs; expected the model that it stands for. Run: git lfs pull"
+            f"{file}: got a pointer of git-lfs; expected the model that it stands for. "
+            "Run: git lfs pull"
         )
     model = ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError:
         raise InvalidModel(
-            f"{file}: got {len(data)} bytes that are not an ONNX model, or one cut short or damaged; "
-            f"expected a complete .onnx file. Export or download it again"
+            f"{file}: got {len(data)} bytes that are not an ONNX model, or one cut short or "
+            f"damaged; expected a complete .onnx file. Export or download it again"
         ) from None
     return model
 
@@ -109,6 +113,6 @@ def _check_file(file: Path) -> None:
         raise InvalidModel(f"{file}: got an empty file; expected an ONNX model")
     if size > _MOST_BYTES:
         raise InvalidModel(
-            f"{file}: got {size} bytes; expected at most {_MOST_BYTES}, the limit of the format. Export it with "
-            f"external data"
+            f"{file}: got {size} bytes; expected at most {_MOST_BYTES}, the limit of the format. "
+            f"Export it with external data"
         )

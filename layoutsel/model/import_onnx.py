@@ -1,4 +1,4 @@
-"""Import a network: read it, fix its shapes, bring it to normalised Relax."""
+"""Import of a network: reading, fixing of shapes, conversion to normalised Relax."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from tvm_passes.limits import ConstantBudget, ImportLimits
 from tvm_passes.normalize import normalize
 
 Source: TypeAlias = str | os.PathLike[str] | ModelProto | IRModule
+"""A path or name of an ONNX model, a loaded one, or a Relax module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,11 @@ class TensorSpec:
     """An input or output of a model."""
 
     name: str
-    """As in the ONNX model."""
+    """Name in the ONNX model."""
     shape: tuple[int, ...]
+    """Static shape."""
     dtype: str
-    """As numpy spells it, such as ``float32``."""
+    """Element type in numpy's spelling, such as ``float32``."""
     ranges: tuple[ValueRange, ...] = ()
     """Legal values of elements that the network reads as indices."""
 
@@ -52,11 +54,13 @@ class LoadedModel:
     """An ONNX model that was read and checked, before its import."""
 
     name: str
+    """Name of the model, from its file or graph."""
     proto: ModelProto
+    """The model."""
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Values of the initializers that `proto` only names."""
+    """Values of initializers that `proto` only names."""
     is_shared: bool = False
-    """Whether the caller holds `proto`, which then stays as it is."""
+    """True if the caller owns `proto`, which must then stay unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +68,21 @@ class ImportedModel:
     """A network, ready to be partitioned."""
 
     name: str
+    """Name of the model."""
     module: IRModule
     """Normalised Relax (stage 0): `main` with static shapes, weights as constants."""
     inputs: tuple[TensorSpec, ...]
-    """In the order of the parameters of `main`."""
+    """Inputs in the order of the parameters of `main`."""
     outputs: tuple[TensorSpec, ...]
-    """In the order of the fields of the result of `main`; a single one is not a tuple there."""
+    """Outputs in the order of the result's fields; a single result of `main` is not a tuple."""
     onnx: ModelProto | None
-    """The model with fixed shapes, to be run by a reference; None for a Relax module."""
+    """The ONNX model with fixed shapes, for a reference engine; None for a Relax module."""
     content_hash: str
     """SHA-256 over structure, shapes and weights, in hexadecimal."""
     origins: Mapping[str, str]
     """Name of the ONNX node of each binding of `main` that has one."""
     layer_names: Mapping[str, str]
-    """Those of `origins` that identify a layer, in contrast to an exporter's numbers."""
+    """Entries of `origins` that identify a layer, in contrast to an exporter's numbers."""
 
 
 def import_model(
@@ -92,25 +97,26 @@ def import_model(
     Parameters
     ----------
     source
-        A path of an ONNX file, ``light:<name>`` or ``arch:<name>`` of the zoos, a loaded ONNX model or a Relax module.
-        It is not changed.
+        Path of an ONNX file, ``light:<name>`` or ``arch:<name>`` of the zoos, a loaded ONNX model
+        or a
+        Relax module; it is not changed.
     shapes
         Shape of each input that has dynamic dimensions.
     allow_external_links
-        Whether links among a file's external data may lead out of its folder.
+        True to follow links among a file's external data out of its folder.
     limits
-        Sizes that the import may reach; the usual ones where None.
+        Limits of the import.
 
     Raises
     ------
     InvalidModel
         If `source` cannot be read, or contradicts the ONNX specification.
     ModelTooLarge
-        If it asks for more than `limits` allow.
+        If the model needs more than `limits` allow.
     InvalidShape
         If `shapes` does not fit the model, or leaves a dimension open.
     UnsupportedModel
-        If the model holds something that cannot be imported.
+        If a part of the model cannot be imported.
     """
     if isinstance(source, IRModule):
         return _import_relax(source, shapes, limits or ImportLimits())
@@ -124,7 +130,7 @@ def load(
     allow_external_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> LoadedModel:
-    """Read and check an ONNX model; parameters and errors as of :func:`import_model`."""
+    """Read and check an ONNX model; parameters and errors as in :func:`import_model`."""
     if isinstance(source, ModelProto):
         name = source.graph.name or "model"
         refuse_external_data(source, name)
@@ -140,9 +146,9 @@ def import_loaded(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     limits: ImportLimits | None = None,
 ) -> ImportedModel:
-    """Import what :func:`load` gives; parameters and errors as of :func:`import_model`.
+    """Import a result of :func:`load`; parameters and errors as in :func:`import_model`.
 
-    Constants lie on the memory of `loaded`'s weights where they are not changed.
+    Unchanged constants share the memory of `loaded`'s weights.
     """
     limits = limits or ImportLimits()
     model, name = loaded.proto, loaded.name
@@ -198,14 +204,14 @@ def _output_specs(names: list[str], main: relax.Function, where: str) -> tuple[T
 
 
 def _check_declared(model: ModelProto, outputs: tuple[TensorSpec, ...], where: str) -> None:
-    """Refuse an output that the file declares as another type than its node computes."""
+    """Reject an output whose declared type differs from that of its node's result."""
     for value, output in zip(model.graph.output, outputs, strict=True):
         declared = value.type.tensor_type.elem_type
         if declared and helper.tensor_dtype_to_np_dtype(declared).name != output.dtype:
             wanted = helper.tensor_dtype_to_np_dtype(declared).name
             raise InvalidModel(
-                f"{where}: output {output.name!r} is declared as {wanted}; got {output.dtype} from its node. "
-                f"Correct the model or export it again"
+                f"{where}: output {output.name!r} is declared as {wanted}; got {output.dtype} from "
+                f"its node. Correct the model or export it again"
             )
 
 
@@ -241,19 +247,20 @@ def _check_well_formed(module: IRModule) -> None:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InvalidModel(
-            f"the Relax module is not well-formed: {lines[0] if lines else type(error).__name__}. Expected one "
-            f"that relax.analysis.well_formed takes"
+            f"the Relax module is not well-formed: {lines[0] if lines else type(error).__name__}. "
+            f"Expected one that relax.analysis.well_formed takes"
         ) from None
 
 
 def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRModule:
-    """Put numbers in place of the symbolic dimensions of the named parameters of `main`."""
+    """Replace the symbolic dimensions of the named parameters of `main` by numbers."""
     params = {param.name: param for param in module["main"].params}
     symbols: dict[Any, int] = {}
     for name, shape in shapes.items():
         if name not in params:
             raise InvalidShape(
-                f"--shape {name}: the module has no such parameter; expected one of {', '.join(params)}"
+                f"--shape {name}: the module has no such parameter; expected one of "
+                f"{', '.join(params)}"
             )
         dims = params[name].ty.shape
         if dims is None or len(dims.values) != len(shape):
@@ -276,7 +283,7 @@ def _bind_shapes(module: IRModule, shapes: Mapping[str, tuple[int, ...]]) -> IRM
 
 
 def _content_hash(model: ModelProto, weights: Mapping[str, np.ndarray]) -> str:
-    """Hash of the structure and of every weight, of which those in `weights` are only named by `model`."""
+    """Hash the structure and every weight, including those in `weights` that `model` only names."""
     digest = hashlib.sha256()
     skeleton = ModelProto(ir_version=model.ir_version)
     skeleton.opset_import.extend(model.opset_import)
@@ -293,7 +300,7 @@ def _content_hash(model: ModelProto, weights: Mapping[str, np.ndarray]) -> str:
 
 
 def _bits(array: np.ndarray) -> memoryview:
-    """The bytes of an array, in order; copied only where they do not lie so."""
+    """Return the bytes of an array in order, copied only if it is not contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 

@@ -1,4 +1,4 @@
-"""Simplify an ONNX graph before Relax sees it: one operator set, constants folded, every node named."""
+"""Simplification of an ONNX graph: one operator set, folded constants, named nodes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tvm_passes.onnx import resize
 _log = logging.getLogger(__name__)
 
 OPSET = 18
-"""Older models are converted to this operator set; newer ones stay as they are."""
+"""Operator set that older models are converted to; newer ones stay unchanged."""
 
 _COORDINATES_OPSET = 11
-"""From here on a Resize says how it takes coordinates; before, what is "asymmetric" now was all there was."""
+"""First operator set in which a Resize states its coordinate mode; before, it is "asymmetric"."""
 
 _CHATTY = ("onnxscript", "onnx_ir", "onnx", "onnx_ir.passes.common")
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
@@ -43,14 +43,18 @@ def prepare(
     budget: ConstantBudget | None = None,
     weights: Mapping[str, np.ndarray] | None = None,
 ) -> ir.Model:
-    """Simplify `model`, which is left as it is; weights are shared, not copied.
+    """Simplify a copy of `model` that shares its weights.
 
     Parameters
     ----------
+    model
+        Model to simplify.
+    where
+        Name of the model, for messages.
     limits
-        Sizes that no tensor may exceed; the usual ones where None.
+        Limits of the import.
     budget
-        Bytes that constants may still take; of `limits` where None.
+        Remaining bytes for constants; by default those of `limits`.
     weights
         Values of initializers that `model` only names.
 
@@ -59,9 +63,9 @@ def prepare(
     InvalidModel
         If a node contradicts the ONNX specification.
     ModelTooLarge
-        If a tensor, or what is computed of constants, exceeds `limits`.
+        If a tensor, or a folded constant, exceeds `limits`.
     UnsupportedModel
-        If it holds control flow, operators of unknown domains, or tensors of strings.
+        If the model has control flow, operators of unknown domains, or tensors of strings.
     """
     limits = limits or ImportLimits()
     simplify = _Simplifier(budget or ConstantBudget(limits))
@@ -79,7 +83,7 @@ def prepare(
             _attempt("expand functions", where, lambda: _expand_functions(prepared))
             _attempt("fold constants", where, lambda: simplify(prepared))
         if has_branches:
-            # A branch that constants decide is part of the graph by now.
+            # Branches on constants are part of the graph now.
             infer_types(prepared, where, limits)
     name_nodes(prepared)
     _check(prepared, where)
@@ -92,7 +96,7 @@ def _deserialized(model: ModelProto, where: str) -> ir.Model:
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        # Structure and tensors were checked before; what is left is malformed in a way of its own.
+        # Structure and tensors were checked before, so this is another kind of damage.
         reason = str(_root_cause(error)).splitlines() or [type(error).__name__]
         raise InvalidModel(
             f"{where}: the model is damaged: {reason[0]}. Export or download it again"
@@ -106,19 +110,20 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _inline(model: ir.Model, where: str) -> None:
-    """Put the bodies of functions in place of their calls."""
+    """Replace function calls by the bodies of the functions."""
     try:
         common.InlinePass()(model)
     except (ValueError, ir.passes.PassError) as error:
         reason = str(_root_cause(error)).splitlines()[0]
         raise UnsupportedModel(
-            f"{where}: its functions cannot be expanded: {reason}. Export the model without functions"
+            f"{where}: its functions cannot be expanded: {reason}. "
+            "Export the model without functions"
         ) from error
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the ONNX libraries' warnings away from the user."""
+    """Suppress warnings of the ONNX libraries within the context."""
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     try:
         for name in levels:
@@ -132,7 +137,7 @@ def quiet() -> Iterator[None]:
 
 
 def _attempt(what: str, where: str, step: Callable[[], None]) -> None:
-    """Run a simplification that a model can do without."""
+    """Run an optional simplification; a failure is only logged."""
     try:
         step()
     except (LayoutselError, MemoryError, OSError):
@@ -143,7 +148,7 @@ def _attempt(what: str, where: str, step: Callable[[], None]) -> None:
 
 
 def _reraise_own(error: BaseException) -> None:
-    """Raise an error of ours that a library wrapped in its own."""
+    """Raise the layoutsel error that a library wrapped in its own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, (LayoutselError, MemoryError)):
@@ -163,7 +168,7 @@ def _convert_version(model: ir.Model) -> None:
 
 
 class _Simplifier:
-    """Fold what shapes and small constants decide; rewriting operators is left to the Relax passes."""
+    """Simplifier that folds shapes and small constants; Relax passes rewrite operators later."""
 
     def __init__(self, budget: ConstantBudget) -> None:
         self._budget = budget
@@ -181,7 +186,14 @@ class _Simplifier:
             clean(model)
 
     def _may_fold(self, node: ir.Node) -> bool | None:
-        """Leave the choice to the pass, unless the result is unknown or much larger than the arguments."""
+        """Decide whether the pass may fold a node.
+
+        Returns
+        -------
+        bool or None
+            False if the result is of unknown size or much larger than the inputs; None to let the
+            pass decide.
+        """
         if node.op_type in BOUNDED:
             return None
         sizes = [_nbytes(value.shape, value.dtype) for value in node.outputs]
@@ -195,7 +207,7 @@ class _Simplifier:
 
 
 def _padded(node: ir.Node) -> int:
-    """Bytes of the padded input of a convolution or pooling of constants."""
+    """Compute the size of the padded constant input of a convolution or pooling, bytes."""
     pads, data = node.attributes.get("pads"), node.inputs[0] if node.inputs else None
     constant = data.const_value if data is not None else None
     if pads is None or constant is None:
@@ -204,7 +216,7 @@ def _padded(node: ir.Node) -> int:
 
 
 def _nbytes(shape: ir.Shape | None, dtype: ir.DataType | None) -> int | None:
-    """Bytes of a tensor; None where its size is unknown."""
+    """Compute the size of a tensor, bytes; None if it is unknown."""
     if shape is None or dtype in (None, ir.DataType.UNDEFINED, ir.DataType.STRING):
         return None
     dims = [dim for dim in shape if isinstance(dim, int)]
@@ -220,7 +232,7 @@ def _lacks_converter(node: ir.Node) -> bool:
 
 
 def _expand_functions(model: ir.Model) -> None:
-    """Replace operators that cannot be converted by what ONNX defines them to be; weights stay aside."""
+    """Replace operators without a converter by their function bodies, without copying weights."""
     common.AddDefaultAttributesPass()(model)
     wanted = sorted({node.op_type for node in model.graph if _lacks_converter(node)})
     graph = model.graph
@@ -245,7 +257,7 @@ def _expand_functions(model: ir.Model) -> None:
 
 
 def name_nodes(model: ir.Model) -> None:
-    """Give every node a unique name, after its first output where it has none."""
+    """Give every node a unique name, by default that of its first output."""
     taken: set[str] = set()
     for node in model.graph:
         wanted = node.name or node.outputs[0].name or node.op_type
@@ -260,17 +272,19 @@ def _check(model: ir.Model, where: str) -> None:
     for node in model.graph:
         if _is_control_flow(node):
             raise UnsupportedModel(
-                f"{where}: node {node.name!r} ({node.op_type}) is control flow, decided by data at run time; "
-                f"expected a straight-line graph. Export the model with that branch or loop fixed"
+                f"{where}: node {node.name!r} ({node.op_type}) is control flow, decided by data at "
+                f"run time; expected a straight-line graph. "
+                f"Export the model with that branch or loop fixed"
             )
         for value in filter(None, (*node.inputs, *node.outputs)):
             if value.dtype == _STRINGS:
                 raise UnsupportedModel(
-                    f"{where}: node {node.name!r} ({node.op_type}) uses the string tensor {value.name!r}; "
-                    f"expected numbers. Do text processing outside the model"
+                    f"{where}: node {node.name!r} ({node.op_type}) uses the string tensor "
+                    f"{value.name!r}; expected numbers. Do text processing outside the model"
                 )
             if value.dtype is not None and value.dtype not in REAL_NUMBERS:
                 raise UnsupportedModel(
                     f"{where}: node {node.name!r} ({node.op_type}) uses tensor {value.name!r} of "
-                    f"{value.dtype.name.lower()}; expected real numbers of 8 to 64 bits. Cast it in the model"
+                    f"{value.dtype.name.lower()}; expected real numbers of 8 to 64 bits. "
+                    f"Cast it in the model"
                 )

@@ -1,4 +1,4 @@
-"""From a prepared ONNX graph to a Relax module, by TVM's importer with our converters and error messages."""
+"""Conversion of a prepared ONNX graph to Relax: TVM's importer with our converters and errors."""
 
 from __future__ import annotations
 
@@ -28,37 +28,49 @@ from tvm_passes.operator_calls import declare_operators
 from tvm_passes.operators import OPERATORS
 
 _KEPT = frozenset(["DequantizeLinear"])
-"""Operators of constants that say more than their values do: which integers the values are, and in which steps."""
+"""Operators on constants that are not folded: they also state the integers and steps of values."""
 
 _SHAPED_BY_VALUES = frozenset(["Compress", "NonZero", "Unique"])
-"""Operators whose results have a shape only once they are evaluated."""
+"""Operators whose result shapes are known only after evaluation."""
 
 _MOST = 1 << 22
-"""Elements of a constant that such an operator is evaluated for."""
+"""Maximum number of constant elements for the evaluation of :data:`_SHAPED_BY_VALUES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedGraph:
-    """A Relax module and where its bindings come from."""
+    """A Relax module with the origins of its bindings."""
 
     module: IRModule
+    """Converted module."""
     origins: Mapping[str, str]
     """Name of the ONNX node of each named binding."""
     layer_names: Mapping[str, str]
-    """Those of `origins` that identify a layer."""
+    """Entries of `origins` that identify a layer."""
 
 
 def to_relax(
     model: ir.Model, where: str, limits: ImportLimits, budget: ConstantBudget
 ) -> ImportedGraph:
-    """Import a prepared model; its initializers are taken from it.
+    """Import a prepared model; its initializers are moved out of it.
+
+    Parameters
+    ----------
+    model
+        Result of :func:`layoutsel.model.import_prepare.prepare`.
+    where
+        Name of the model, for messages.
+    limits
+        Limits of the import.
+    budget
+        Remaining bytes for constants.
 
     Raises
     ------
     ModelTooLarge
-        If a tensor, or what is computed of constants, exceeds `limits`.
+        If a tensor, or a folded constant, exceeds `limits`.
     UnsupportedModel
-        If an operator, or the way in which it is used, cannot be imported.
+        If an operator, or its use, cannot be imported.
     """
     opset = model.graph.opset_imports.get("", 1)
     weights = _taken_weights(model.graph)
@@ -85,7 +97,7 @@ def to_relax(
 
 
 def _taken_weights(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
-    """The initializers of `graph`, without a trace left there: cycles keep its values in memory for a while."""
+    """Move the initializers out of `graph`, which reference cycles keep in memory for a while."""
     weights = {}
     for name, value in graph.initializers.items():
         weights[name], value.const_value = value.const_value, None
@@ -94,20 +106,24 @@ def _taken_weights(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
 
 
 def _check_calls(module: IRModule, origins: Mapping[str, str], where: str) -> None:
-    """Refuse functions of loops, which no later pass can see through."""
+    """Reject functions of loops, which no later pass can analyse."""
     for block in module["main"].body.blocks:
         for binding in block.bindings:
             value = binding.value
             if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.call_tir":
                 node = origins.get(binding.var.name, binding.var.name)
                 raise UnsupportedModel(
-                    f"{where}: node {node!r} is imported as loops ({value.args[0].name_hint}); expected operators. "
+                    f"{where}: node {node!r} is imported as loops ({value.args[0].name_hint}); "
+                    f"expected operators. "
                     f"Export the model without it, or with constant arguments"
                 )
 
 
 def _with_result(module: IRModule, origins: Mapping[str, str]) -> dict[str, str]:
-    """`origins`, and the node of the result: canonicalisation binds it under the name of the function's output."""
+    """Add the node of the result to `origins`.
+
+    Canonicalisation binds the result under the name of the function's output.
+    """
     result = module["main"].body.body
     named = dict(origins)
     for block in module["main"].body.blocks:
@@ -128,23 +144,28 @@ def _check_operators(nodes: Iterable[NodeProto], where: str) -> None:
     others = sorted({node.op_type for node in missing} - {first.op_type})
     also = f" (also unsupported: {', '.join(others)})" if others else ""
     raise UnsupportedModel(
-        f"{where}: node {first.name!r} needs operator {first.op_type} of domain {first.domain or 'ai.onnx'!r}, for "
-        f"which there is no conversion to Relax{also}. Export the model without it, cut the model there, or install a "
+        f"{where}: node {first.name!r} needs operator {first.op_type} of domain "
+        f"{first.domain or 'ai.onnx'!r}, for which there is no conversion to Relax{also}. "
+        f"Export the model without it, cut the model there, or install a "
         f"package that adds an entry for it ({OPERATORS.group})"
     )
 
 
 def binding_name(node_name: str) -> str:
-    """Name of a node as a Relax variable: letters, digits and underscores; ``main`` is the function's own."""
+    """Convert a node's name to a name of a Relax variable: letters, digits and underscores.
+
+    ``main`` is reserved for the function.
+    """
     name = re.sub(r"\W+", "_", node_name).strip("_")
     return name if name and not name[0].isdigit() and name != "main" else f"n_{name}"
 
 
 _OWN_PACKAGES = ("layoutsel.", "tvm_passes.")
+"""Prefixes of the project's own modules."""
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether our code raised an error itself, in place of TVM on finding an argument that it cannot take."""
+    """True if our own code raised the error, in contrast to TVM's rejection of an argument."""
     trace, name = error.__traceback__, ""
     while trace is not None:
         name = trace.tb_frame.f_globals.get("__name__", "")
@@ -167,7 +188,7 @@ def _is_small_constant(value: relax.Expr, most: int) -> bool:
 
 
 class _Importer(stock.ONNXGraphImporter):
-    """TVM's importer, with weights as arrays, each node bound under its name, and located errors."""
+    """TVM's importer with weights as arrays, bindings named after nodes, and located errors."""
 
     def __init__(
         self,
@@ -189,13 +210,16 @@ class _Importer(stock.ONNXGraphImporter):
             self._nodes[name] = constant_in_place(self._weights.pop(name).numpy())
 
     def _check_for_unsupported_ops(self, graph: GraphProto) -> None:
-        """Done before, with a better message."""
+        """Skip TVM's check: an earlier one has a better message."""
 
     def _sanitize_name(self, name: str) -> str:
         return str(self._name_supply.fresh_name(binding_name(name)))
 
     def _construct_nodes(self, graph: GraphProto) -> None:
-        """Convert every node; after a failure finish the function, so that TVM has nothing to complain about."""
+        """Convert every node.
+
+        After a failure, complete the function all the same: TVM would hide the error otherwise.
+        """
         for node in graph.node:
             try:
                 self._convert_node(node)
@@ -206,13 +230,17 @@ class _Importer(stock.ONNXGraphImporter):
                 return
 
     def _located(self, node: NodeProto, error: Exception) -> Exception:
-        """Error of a node: a missing feature, unless memory ran out, a limit was met, or our own code is wrong."""
+        """Add the node to an error.
+
+        The result is a missing feature, unless memory ran out, a limit was exceeded, or layoutsel
+        has a bug.
+        """
         if isinstance(error, (ModelTooLarge, MemoryError, OSError)):
             return error
         if not isinstance(error, UnsupportedModel) and _is_ours(error):
             fault = ImporterFault(
-                f"{self._where}: the import of node {node.name!r} ({node.op_type}) failed by a fault of layoutsel: "
-                f"{type(error).__name__}: {error}. Please report it"
+                f"{self._where}: the import of node {node.name!r} ({node.op_type}) failed by "
+                f"a fault of layoutsel: {type(error).__name__}: {error}. Please report it"
             )
             fault.__cause__ = error
             return fault
@@ -222,8 +250,8 @@ class _Importer(stock.ONNXGraphImporter):
             f"{name}: {getattr(self._nodes.get(name), 'ty', '?')}" for name in node.input if name
         )
         return UnsupportedModel(
-            f"{self._where}: node {node.name!r} ({node.op_type}) cannot be imported with inputs ({inputs}): "
-            f"{reason}. Export the model without it, or with constant arguments"
+            f"{self._where}: node {node.name!r} ({node.op_type}) cannot be imported with inputs "
+            f"({inputs}): {reason}. Export the model without it, or with constant arguments"
         )
 
     def _convert_node(self, node: NodeProto) -> None:
@@ -255,7 +283,7 @@ class _Importer(stock.ONNXGraphImporter):
         self._bind(node, self.bb.normalize(value), name)
 
     def _evaluated(self, node: NodeProto) -> list[np.ndarray] | None:
-        """Evaluate a node that computes an argument (a shape, a padding) from small constants."""
+        """Evaluate a node with small constant inputs, such as one that computes a shape."""
         inputs = [self._nodes[name] if name else None for name in node.input]
         given = [value for value in inputs if value is not None]
         if node.op_type in _KEPT or not (given or node.op_type == "Constant"):
@@ -267,7 +295,7 @@ class _Importer(stock.ONNXGraphImporter):
         return evaluate_within(node, arrays, self.opset, self._budget)
 
     def _input(self, node: NodeProto, name: str) -> Any:
-        """Expression of an input, None where it is left out."""
+        """Return the expression of an input; None for an omitted one."""
         if not name:
             return None
         value = self._nodes[name]

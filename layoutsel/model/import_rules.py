@@ -1,4 +1,4 @@
-"""Rules of ONNX operators that ONNX's own checks leave out; a node that breaks one is refused."""
+"""Rules of ONNX operators that ONNX's own checks lack; nodes that break one are rejected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tvm_passes.operators import find_onnx
 
 
 def broken_rule(node: NodeFacts) -> str | None:
-    """Problem of a node as "got ...; expected ...", None where it keeps every rule of its entry."""
+    """Describe the problem of a node as "got ...; expected ..."; None if no rule is broken."""
     entry = find_onnx(node.op, node.domain)
     for rule in () if entry is None else entry.rules:
         problem = rule(node)

@@ -1,4 +1,4 @@
-"""Give every input of an ONNX model a static shape, and results whose order is left open one."""
+"""Static shapes for every input of an ONNX model, and an order for results without one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from layoutsel.errors import InvalidShape, UnsupportedModel
 from layoutsel.model.import_facts import REAL_NUMBERS
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes by the name of the input."""
 
 
 def needs_fixing(model: ModelProto) -> bool:
-    """Whether :func:`fix_inputs` or :func:`fix_orders` would change `model`."""
+    """True if :func:`fix_inputs` or :func:`fix_orders` would change `model`."""
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
     named = any(value.name in stored or None in _dims(value) for value in graph.input)
@@ -21,7 +22,7 @@ def needs_fixing(model: ModelProto) -> bool:
 
 
 def _open_orders(model: ModelProto) -> Iterator[AttributeProto]:
-    """The attribute of each TopK that may give its results in any order."""
+    """Yield the attribute ``sorted`` of each TopK without an order of its results."""
     for nodes in (model.graph.node, *(function.node for function in model.functions)):
         for node in nodes:
             if node.op_type == "TopK":
@@ -29,22 +30,24 @@ def _open_orders(model: ModelProto) -> Iterator[AttributeProto]:
 
 
 def fix_orders(model: ModelProto) -> None:
-    """Have each TopK sort its results, in place, so that every engine gives the same ones."""
+    """Make each TopK sort its results, in place: all engines then agree on them."""
     for attribute in _open_orders(model):
         attribute.i = 1
 
 
 def fix_inputs(model: ModelProto, shapes: Shapes | None) -> None:
-    """Drop initializers from the inputs of `model`, in place, and fix the dimensions that are left open.
+    """Remove initializers from the inputs of `model` and fix open dimensions, in place.
 
-    A symbolic dimension that `shapes` gives for one input holds for every other input that names it.
+    A symbolic dimension that `shapes` gives for one input holds for all inputs that name it.
 
     Raises
     ------
     InvalidShape
-        If `shapes` names an unknown input, has the wrong rank, contradicts the model, or leaves a dimension open.
+        If `shapes` names an unknown input, has the wrong rank, contradicts the model, or leaves a
+        dimension
+        open.
     UnsupportedModel
-        If an input is no tensor, or a tensor of strings.
+        If an input is not a tensor, or a tensor of strings.
     """
     graph = model.graph
     _drop_initializers(graph)
@@ -91,8 +94,8 @@ def _check_type(value: ValueInfoProto) -> None:
     if value.type.tensor_type.elem_type not in REAL_NUMBERS:
         kind = value.type.tensor_type.elem_type
         raise UnsupportedModel(
-            f"input {value.name!r} has element type {kind} ({_kind_name(kind)}); expected real numbers of 8 to 64 "
-            f"bits, such as 1 (float)"
+            f"input {value.name!r} has element type {kind} ({_kind_name(kind)}); "
+            f"expected real numbers of 8 to 64 bits, such as 1 (float)"
         )
 
 
@@ -102,7 +105,7 @@ def _kind_name(kind: int) -> str:
 
 
 def _dims(value: ValueInfoProto) -> list[int | None]:
-    """Dimensions of `value`, None where one is open."""
+    """List the dimensions of `value`; None for an open one."""
     return [
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
         for dim in value.type.tensor_type.shape.dim
@@ -115,7 +118,7 @@ def _text(value: ValueInfoProto) -> str:
 
 
 def _example(value: ValueInfoProto) -> str:
-    """Write what the command line would take for `value`, 1 in place of each open dimension."""
+    """Write a command-line option for the shape of `value`, with 1 for each open dimension."""
     return f"--shape {value.name}={','.join(str(dim or 1) for dim in _dims(value))}"
 
 
@@ -129,18 +132,19 @@ def _apply(value: ValueInfoProto, shape: tuple[int, ...]) -> None:
     declared = _dims(value)
     if len(declared) != len(shape):
         raise InvalidShape(
-            f"--shape {value.name}: got {len(shape)} dimensions {shape}; expected {len(declared)}: {_text(value)}"
+            f"--shape {value.name}: got {len(shape)} dimensions {shape}; "
+            f"expected {len(declared)}: {_text(value)}"
         )
     for position, (have, want) in enumerate(zip(declared, shape, strict=True)):
         if have is not None and have != want:
             raise InvalidShape(
-                f"--shape {value.name}: got {want} for dimension {position}, which the model fixes at {have}: "
-                f"{_text(value)}. Export it with that dimension dynamic"
+                f"--shape {value.name}: got {want} for dimension {position}, which the model "
+                f"fixes at {have}: {_text(value)}. Export it with that dimension dynamic"
             )
 
 
 def _symbols(model: ModelProto, given: Shapes) -> dict[str, int]:
-    """Values of symbolic dimensions that the given shapes imply; sets the given dimensions."""
+    """Set the given dimensions, and return the values of symbolic ones that they imply."""
     symbols: dict[str, int] = {}
     for value in model.graph.input:
         for dim, size in zip(
@@ -149,8 +153,8 @@ def _symbols(model: ModelProto, given: Shapes) -> dict[str, int]:
             if not dim.HasField("dim_value") or not dim.dim_value:
                 if dim.dim_param and symbols.setdefault(dim.dim_param, size) != size:
                     raise InvalidShape(
-                        f"--shape {value.name}: got {size} for dimension {dim.dim_param!r}, which another input "
-                        f"gives as {symbols[dim.dim_param]}; expected the same"
+                        f"--shape {value.name}: got {size} for dimension {dim.dim_param!r}, which "
+                        f"another input gives as {symbols[dim.dim_param]}; expected the same"
                     )
                 dim.dim_value = size
     return symbols
@@ -159,10 +163,11 @@ def _symbols(model: ModelProto, given: Shapes) -> dict[str, int]:
 def _check_static(value: ValueInfoProto) -> None:
     if not value.type.tensor_type.HasField("shape"):
         raise InvalidShape(
-            f"input {value.name!r} has no shape in the model; --shape {value.name}=1,3,224,224 gives it"
+            f"input {value.name!r} has no shape in the model; "
+            f"--shape {value.name}=1,3,224,224 gives it"
         )
     if None in _dims(value):
         raise InvalidShape(
-            f"input {value.name!r} has dynamic dimensions: got {_text(value)}; expected every one fixed. "
-            f"{_example(value)} gives them"
+            f"input {value.name!r} has dynamic dimensions: got {_text(value)}; "
+            f"expected every one fixed. {_example(value)} gives them"
         )

@@ -1,4 +1,4 @@
-"""Structure of an ONNX model: names, operator sets, stored tensors, order and nesting, before anything is computed."""
+"""Checks of an ONNX model's structure before any computation: names, tensors, order, nesting."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from layoutsel.model.import_tensors import check_texts, tensor_problem
 from tvm_passes.limits import ImportLimits
 
 _OLDEST_FORMAT = 3
+"""Oldest supported version of ONNX's format."""
 _NEWEST_OPSETS: Mapping[str, int] = {
     "": onnx.defs.onnx_opset_version(),
     "ai.onnx.ml": onnx.defs.onnx_ml_opset_version(),
 }
-"""Newest operator set of the domains that are versioned by ONNX."""
+"""Newest operator set of each domain that ONNX versions."""
 
 _ADVICE = "Export the model again"
 
 
 def check_model(model: ModelProto, where: str, limits: ImportLimits | None = None) -> None:
-    """Refuse a message that parses and is still no model, or that expands beyond `limits`.
+    """Reject a message that is not a valid model, or that expands beyond `limits`.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def check_model(model: ModelProto, where: str, limits: ImportLimits | None = Non
 
 
 def node_text(node: NodeProto) -> str:
-    """Name of a node, or of its first result, and its operator."""
+    """Write the name of a node, or of its first result, and its operator."""
     name = node.name or next(iter(node.output), "")
     return f"node {name!r} ({node.op_type})"
 
@@ -64,16 +65,18 @@ def _check_envelope(model: ModelProto, where: str) -> None:
     if not graph.node or not graph.output or not model.opset_import:
         raise InvalidModel(
             f"{where}: got a model with {len(graph.node)} nodes, {len(graph.output)} outputs and "
-            f"{len(model.opset_import)} operator sets; expected at least one of each. Is it an ONNX file?"
+            f"{len(model.opset_import)} operator sets; expected at least one of each. "
+            f"Is it an ONNX file?"
         )
     if model.ir_version < _OLDEST_FORMAT:
         raise InvalidModel(
-            f"{where}: got ONNX IR version {model.ir_version}; expected {_OLDEST_FORMAT} or later. Export it again"
+            f"{where}: got ONNX IR version {model.ir_version}; "
+            f"expected {_OLDEST_FORMAT} or later. Export it again"
         )
     if model.ir_version > onnx.IR_VERSION:
         raise UnsupportedModel(
-            f"{where}: got ONNX IR version {model.ir_version}; expected at most {onnx.IR_VERSION}, the newest of "
-            f"onnx {onnx.__version__}. Export it for an older version"
+            f"{where}: got ONNX IR version {model.ir_version}; expected at most {onnx.IR_VERSION}, "
+            f"the newest of onnx {onnx.__version__}. Export it for an older version"
         )
     if graph.sparse_initializer:
         name = graph.sparse_initializer[0].values.name
@@ -81,7 +84,7 @@ def _check_envelope(model: ModelProto, where: str) -> None:
 
 
 def _checked_opsets(imports: Iterable[OperatorSetIdProto], where: str) -> dict[str, int]:
-    """Version of each imported domain."""
+    """Check the operator sets, and return the version of each domain."""
     opsets: dict[str, int] = {}
     for entry in imports:
         domain, version = domain_of(entry), entry.version
@@ -89,17 +92,19 @@ def _checked_opsets(imports: Iterable[OperatorSetIdProto], where: str) -> dict[s
         shown = domain or "ai.onnx"
         if version < 1:
             raise InvalidModel(
-                f"{where}: got operator set {version} of domain {shown!r}; expected 1 or later. {_ADVICE}"
+                f"{where}: got operator set {version} of domain {shown!r}; "
+                f"expected 1 or later. {_ADVICE}"
             )
         if newest is not None and version > newest:
             raise UnsupportedModel(
-                f"{where}: got operator set {version} of domain {shown!r}; expected at most {newest}, the newest "
-                f"of onnx {onnx.__version__}. Export it for an older operator set"
+                f"{where}: got operator set {version} of domain {shown!r}; expected at most "
+                f"{newest}, the newest of onnx {onnx.__version__}. "
+                f"Export it for an older operator set"
             )
         if opsets.setdefault(domain, version) != version:
             raise InvalidModel(
-                f"{where}: got operator sets {opsets[domain]} and {version} of domain {shown!r}; expected one. "
-                f"{_ADVICE}"
+                f"{where}: got operator sets {opsets[domain]} and {version} of domain {shown!r}; "
+                f"expected one. {_ADVICE}"
             )
     return opsets
 
@@ -113,19 +118,23 @@ def _check_tensors(graph: GraphProto, where: str) -> None:
 
 @dataclass(frozen=True)
 class _Scope:
-    """Names that a graph or a function may use, and where it stands."""
+    """Names that a graph or a function may use."""
 
     where: str
+    """Location of the graph, for messages."""
     opsets: Mapping[str, int]
+    """Version of each imported domain."""
     functions: set[tuple[str, str]]
+    """Domain and name of each function of the model."""
     outer: frozenset[str] = frozenset()
-    """Values of the graphs around this one, which inner ones may hide."""
+    """Values of the enclosing graphs, which inner ones may hide."""
     in_function: bool = False
+    """True inside a function, whose attributes may be references."""
 
     def check(
         self, body: GraphProto | onnx.FunctionProto, inputs: list[str], outputs: list[str]
     ) -> None:
-        """Refuse what no ONNX graph may be: two definitions, missing ones, cycles, nodes without results."""
+        """Reject duplicate or missing definitions, cycles, and invalid nodes."""
         defined = set(self._defined_once(body, inputs))
         visible = frozenset(defined | self.outer)
         for node in body.node:
@@ -138,20 +147,20 @@ class _Scope:
         cycle = _node_of_cycle(body.node)
         if cycle is not None:
             raise InvalidModel(
-                f"{self.where}: {node_text(cycle)} needs its own result: got a cycle through {cycle.output[0]!r}; "
-                f"expected a graph without cycles. {_ADVICE}"
+                f"{self.where}: {node_text(cycle)} needs its own result: got a cycle through "
+                f"{cycle.output[0]!r}; expected a graph without cycles. {_ADVICE}"
             )
 
     def _defined_once(
         self, body: GraphProto | onnx.FunctionProto, inputs: list[str]
     ) -> Iterator[str]:
-        """Names of all values, each defined by one input, weight or node."""
+        """Yield the names of all values; each must have one defining input, weight or node."""
         makers: dict[str, str] = {}
         weights = [t.name for t in body.initializer] if isinstance(body, GraphProto) else []
         for name in inputs:
             self._claim(makers, name, "an input")
         for name in weights:
-            # Old files list each weight among the inputs as well.
+            # In old files, each weight is an input as well.
             if makers.get(name) == "an input":
                 makers.pop(name)
             self._claim(makers, name, "a weight")
@@ -166,8 +175,8 @@ class _Scope:
         other = makers.get(name)
         if other is not None:
             raise InvalidModel(
-                f"{self.where}: tensor {name!r} is defined twice: got {other} and {maker}; expected one definition. "
-                f"{_ADVICE}"
+                f"{self.where}: tensor {name!r} is defined twice: got {other} and {maker}; "
+                f"expected one definition. {_ADVICE}"
             )
         makers[name] = maker
 
@@ -175,8 +184,8 @@ class _Scope:
         for name in node.input:
             if name and name not in visible:
                 raise InvalidModel(
-                    f"{self.where}: {node_text(node)} reads tensor {name!r}, which nothing defines; expected an "
-                    f"input, an initializer or another node's output"
+                    f"{self.where}: {node_text(node)} reads tensor {name!r}, which nothing "
+                    f"defines; expected an input, an initializer or another node's output"
                 )
         problem = next(filter(None, (find(self, node) for find in _NODE_PROBLEMS)), None)
         if problem is not None:
@@ -195,7 +204,10 @@ def _operator_problem(scope: _Scope, node: NodeProto) -> str | None:
     if (domain, node.op_type) in scope.functions or domain in scope.opsets:
         return None
     known = ", ".join(repr(name or "ai.onnx") for name in scope.opsets)
-    return f"got an operator of domain {domain or 'ai.onnx'!r}; expected one that the model imports: {known}"
+    return (
+        f"got an operator of domain {domain or 'ai.onnx'!r}; "
+        f"expected one that the model imports: {known}"
+    )
 
 
 def _result_problem(_scope: _Scope, node: NodeProto) -> str | None:
@@ -217,7 +229,10 @@ def _attribute_problem(scope: _Scope, node: NodeProto) -> str | None:
         if node.op_type != "Constant" and not _is_text(attribute.s):
             return f"attribute {name}: got {attribute.s!r}; expected UTF-8"
         if attribute.ref_attr_name and not scope.in_function:
-            return f"attribute {name}: got a reference to {attribute.ref_attr_name!r}; expected a value"
+            return (
+                f"attribute {name}: got a reference to {attribute.ref_attr_name!r}; "
+                "expected a value"
+            )
         for tensor in attribute_tensors(attribute):
             problem = tensor_problem(tensor)
             if problem is not None:
@@ -249,11 +264,11 @@ _FIELDS: Mapping[int, str] = {
     AttributeProto.SPARSE_TENSORS: "sparse_tensors",
     AttributeProto.TYPE_PROTOS: "type_protos",
 }
-"""Field of the value of each kind of attribute."""
+"""Protocol-buffer field of the value of each kind of attribute."""
 
 
 def _kind_problem(attribute: AttributeProto) -> str | None:
-    """Contradiction between the kind of an attribute and its value."""
+    """Describe a contradiction between the kind of an attribute and its value; None without one."""
     wanted = _FIELDS.get(attribute.type)
     if wanted is None:
         return f"got kind {attribute.type}; expected one of ONNX's kinds, such as 7 (ints)"
@@ -272,17 +287,17 @@ _NODE_PROBLEMS: tuple[Callable[[_Scope, NodeProto], str | None], ...] = (
     _result_problem,
     _attribute_problem,
 )
-"""Checks of one node; each gives "got ...; expected ..." or nothing."""
+"""Checks of one node; each returns "got ...; expected ..." or None."""
 
 
 def attribute_tensors(attribute: AttributeProto) -> list[onnx.TensorProto]:
-    """Dense tensors that an attribute holds."""
+    """List the dense tensors of an attribute."""
     single = [attribute.t] if attribute.HasField("t") else []
     return [*single, *attribute.tensors]
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """Values that a node reads itself, or that its graphs read from outside."""
+    """List the values that a node or its nested graphs read."""
     names = set(node.input)
     for graph in nested_graphs(node):
         inner = {value.name for value in graph.output}.union(*map(_reads, graph.node))
@@ -293,7 +308,7 @@ def _reads(node: NodeProto) -> set[str]:
 
 
 def _node_of_cycle(nodes: Iterable[NodeProto]) -> NodeProto | None:
-    """Some node of a cycle; nodes may stand in any order."""
+    """Find a node on a cycle, for nodes in any order; None without a cycle."""
     ordered = list(nodes)
     maker = {name: index for index, node in enumerate(ordered) for name in node.output if name}
     needs = [{maker[name] for name in _reads(node) if name in maker} for node in ordered]
@@ -316,7 +331,7 @@ def _node_of_cycle(nodes: Iterable[NodeProto]) -> NodeProto | None:
 
 
 def _on_cycle(left: set[int], needs: list[set[int]]) -> int:
-    """Walk back through what is left until a node comes again."""
+    """Walk backwards through the remaining nodes until one repeats."""
     seen: set[int] = set()
     index = min(left)
     while index not in seen:

@@ -1,4 +1,4 @@
-"""Stored data of an ONNX model: texts are UTF-8; type, dimensions and amount of data of a tensor agree."""
+"""Checks of an ONNX model's stored data: UTF-8 texts, and type, shape and size of tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto
 from layoutsel.errors import InvalidModel
 
 _TYPES: Mapping[int, ir.DataType] = {int(dtype): dtype for dtype in ir.DataType if dtype}
-"""Element types that this version of ONNX knows."""
+"""Element types of this version of ONNX."""
 
 _WIDE_FIELDS: Mapping[ir.DataType, tuple[str, int]] = {
     ir.DataType.FLOAT: ("float_data", 1),
@@ -25,7 +25,7 @@ _WIDE_FIELDS: Mapping[ir.DataType, tuple[str, int]] = {
     ir.DataType.UINT64: ("uint64_data", 1),
     ir.DataType.STRING: ("string_data", 1),
 }
-"""Field of values and values per element; every other type is kept in ``int32_data``."""
+"""Field of the values, and values per element; all other types use ``int32_data``."""
 
 _FIELDS = (
     "raw_data",
@@ -33,16 +33,20 @@ _FIELDS = (
     *dict.fromkeys(name for name, _ in _WIDE_FIELDS.values()),
 )
 _MOST_ELEMENTS = 1 << 62
+"""Maximum number of elements of a plausible shape."""
 
 
 def tensor_problem(tensor: TensorProto) -> str | None:
-    """Contradiction inside a stored tensor as "got ...; expected ..."; None where there is none.
+    """Describe a contradiction in a stored tensor as "got ...; expected ..."; None without one.
 
-    Data in a file beside the model is not looked at.
+    Data in external files is not checked.
     """
     dtype = _TYPES.get(tensor.data_type)
     if dtype is None:
-        return f"got element type {tensor.data_type}; expected one of ONNX's types, such as 1 (float32)"
+        return (
+            f"got element type {tensor.data_type}; "
+            "expected one of ONNX's types, such as 1 (float32)"
+        )
     if tensor.data_location == TensorProto.EXTERNAL:
         return None
     dims = tuple(tensor.dims)
@@ -70,15 +74,15 @@ def _data_problem(tensor: TensorProto, dtype: ir.DataType, elements: int) -> str
 
 
 def check_texts(message: Message, where: str) -> None:
-    """Refuse a message with a text that is no UTF-8, which protocol buffers of ONNX's version let pass.
+    """Reject a message with a text that is not UTF-8, which ONNX's protocol buffers accept.
 
     Raises
     ------
     InvalidModel
-        If there is one; the message says in which field.
+        If there is such a text; the message names its field.
     """
     if isinstance(message, TensorProto):
-        # Its other fields hold values, perhaps hundreds of megabytes.
+        # The other fields hold values, perhaps hundreds of megabytes.
         _check_text(message.name, "TensorProto.name", where)
         return
     for descriptor, value in message.ListFields():
@@ -95,5 +99,6 @@ def check_texts(message: Message, where: str) -> None:
 def _check_text(text: str | bytes, name: str, where: str) -> None:
     if not isinstance(text, str):
         raise InvalidModel(
-            f"{where}: the model is damaged: got {text!r} in {name}; expected UTF-8. Export or download it again"
+            f"{where}: the model is damaged: got {text!r} in {name}; expected UTF-8. "
+            "Export or download it again"
         )

@@ -1,7 +1,8 @@
-"""Type and shape of every value of an ONNX graph, node by node, before anything large is computed.
+"""Inference of the type and shape of every value of an ONNX graph, before any large computation.
 
-Each node passes ONNX's schema and strict shape inference, our rules, and the limits. Small constants that shapes are made
-of are computed on the way, so that sizes are known however they are written.
+Each node is checked against ONNX's schema, strict shape inference, the operator table's rules, and
+the limits. Small constants that shapes are computed from are evaluated on the way, so that sizes
+are known however they are expressed.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ _OF_SHAPES = frozenset(
         "Where",
     ]
 )
-"""Operators that shapes are computed with: their work is about their result's size."""
+"""Operators that compute shapes; their work is proportional to the size of their result."""
 
 _EXCEPTIONS = (
     onnx.checker.ValidationError,
@@ -88,21 +89,25 @@ _EXCEPTIONS = (
     IndexError,
     RuntimeError,
 )
-"""Errors by which ONNX's C++ code refuses a node; the last three come from the standard library."""
+"""Exceptions of ONNX's C++ code for an invalid node; the last three are of the standard library."""
 
 _WITH_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-"""Operators of nested graphs, which are imported only where constants decide them."""
+"""Operators with nested graphs, which are imported only if constants decide them."""
 
 _USED_ANYWAY = frozenset({"GroupNormalization", "LayerNormalization"})
-"""Operators that exporters write, and engines run, in operator sets that withdrew them or do not have them yet; their
-result is like their first input."""
+"""Operators that are in use outside their operator sets; their result is like their first input.
+
+Exporters write them, and engines run them, in operator sets that withdrew or lack them.
+"""
 
 _EXPLAINED_BETTER = frozenset({"Einsum"})
-"""Operators whose converters check shapes themselves, with clearer messages."""
+"""Operators whose converters check shapes with clearer messages."""
 
 
 def infer_types(model: ir.Model, where: str, limits: ImportLimits) -> None:
-    """Give every value of `model` its true type and shape, in place; notes that the file holds on them are dropped.
+    """Set the inferred type and shape of every value of `model`, in place.
+
+    Stated types and shapes of results are dropped.
 
     Raises
     ------
@@ -118,7 +123,7 @@ def infer_types(model: ir.Model, where: str, limits: ImportLimits) -> None:
 
 
 class _Walk:
-    """What is known of each value so far."""
+    """Walk over a graph that collects facts about each value."""
 
     def __init__(self, model: ir.Model, where: str, limits: ImportLimits) -> None:
         self._where = where
@@ -135,7 +140,7 @@ class _Walk:
             self._facts[value] = facts_of_stored(value.const_value)
 
     def visit(self, node: ir.Node) -> None:
-        """Check a node whose inputs have been visited, and learn its results."""
+        """Check a node and infer its results; its inputs must have been visited."""
         for value in node.outputs:
             value.shape = value.type = None
         what = f"{self._where}: node {node.name or _first_name(node)!r} ({node.op_type})"
@@ -156,7 +161,7 @@ class _Walk:
                 self._learn(value, result, f"{what}: result {value.name!r}")
 
     def check_totals(self) -> None:
-        """Refuse inputs, or outputs, that are too large together."""
+        """Reject inputs or outputs that are too large in total."""
         for what, values in (("inputs", self._graph.inputs), ("outputs", self._graph.outputs)):
             sizes = [facts_bytes(facts) for value in values if (facts := self._facts.get(value))]
             self._check_bytes(sum(filter(None, sizes)), f"{self._where}: all {what} together")
@@ -174,14 +179,14 @@ class _Walk:
     def _check_bytes(self, nbytes: int, what: str) -> None:
         if nbytes > self._limits.tensor_bytes:
             raise ModelTooLarge(
-                f"{what}: got {format_bytes(nbytes)}; expected at most {format_bytes(self._limits.tensor_bytes)} "
-                f"(limit 'tensor'). {HINT}"
+                f"{what}: got {format_bytes(nbytes)}; expected at most "
+                f"{format_bytes(self._limits.tensor_bytes)} (limit 'tensor'). {HINT}"
             )
 
     def _inferred(
         self, node: ir.Node, inputs: Sequence[TensorFacts | None], what: str
     ) -> list[TensorFacts | None] | None:
-        """Results of a node of a known operator; None where ONNX says nothing about it."""
+        """Infer the results of a node of a known operator; None if ONNX does not know them."""
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._opsets.get(domain, 0)
         known = onnx.defs.has(node.op_type, version, domain)
@@ -216,7 +221,7 @@ class _Walk:
             if not _can_import(node, schema) or (
                 explained and isinstance(error, shape_inference.InferenceError)
             ):
-                return None  # refused later, unless it is folded
+                return None  # rejected later, unless it is folded
             raise InvalidModel(f"{what}{given_text(inputs)}: {_reason(error)}. {_ADVICE}") from None
         results = [facts_of_type(types.get(name)) for name in proto.output]
         facts = NodeFacts(
@@ -233,7 +238,7 @@ class _Walk:
     def _by_entry(
         self, node: ir.Node, inputs: Sequence[TensorFacts | None], what: str
     ) -> list[TensorFacts | None] | None:
-        """Results of a node that ONNX does not know, by the entry of its operator; None without."""
+        """Infer the results of a node by its operator's entry; None without one."""
         entry = find_onnx(node.op_type, node.domain)
         if entry is None:
             return None
@@ -258,12 +263,12 @@ class _Walk:
             raise InvalidModel(f"{what}{given_text(node.inputs)}: {problem}. {_ADVICE}")
 
     def _check_age(self, node: ir.Node, domain: str, what: str) -> None:
-        """Refuse an operator that is newer than the operator set that the model imports."""
+        """Reject an operator that is newer than the imported operator set."""
         if onnx.defs.has(node.op_type, domain):
             since = onnx.defs.get_schema(node.op_type, domain).since_version
             raise InvalidModel(
-                f"{what}: got operator set {self._opsets.get(domain)}; expected {since} or later, which has this "
-                f"operator. {_ADVICE}"
+                f"{what}: got operator set {self._opsets.get(domain)}; expected {since} or later, "
+                f"which has this operator. {_ADVICE}"
             )
 
     def _run_inference(
@@ -285,7 +290,7 @@ class _Walk:
     def _with_value(
         self, node: ir.Node, inputs: Sequence[TensorFacts | None], results: list[TensorFacts | None]
     ) -> list[TensorFacts | None]:
-        """`results`, with values where they are small and made of small constants."""
+        """Add the value to a small result of small constants."""
         result = results[0]
         if len(results) != 1 or result is None or node.domain not in ("", "ai.onnx"):
             return results
@@ -322,7 +327,7 @@ def _first_name(node: ir.Node) -> str:
 
 
 def _detached(node: ir.Node) -> NodeProto:
-    """Node whose values are named by their places."""
+    """Copy a node with values named by their positions."""
     proto = ir.serde.serialize_node(node)
     inputs = [f"i{index}" if value is not None else "" for index, value in enumerate(node.inputs)]
     del proto.input[:], proto.output[:]
@@ -334,7 +339,7 @@ def _detached(node: ir.Node) -> NodeProto:
 
 
 def _verified(proto: NodeProto, opsets: Mapping[str, int]) -> dict[str, TypeProto]:
-    """Check a node against its schema alone, where types of its inputs are unknown."""
+    """Check a node against its schema alone, if types of its inputs are unknown."""
     context = onnx.checker.C.CheckerContext()
     context.ir_version = onnx.IR_VERSION
     context.opset_imports = dict(opsets)
@@ -343,7 +348,7 @@ def _verified(proto: NodeProto, opsets: Mapping[str, int]) -> dict[str, TypeProt
 
 
 def _stated(value: ir.Value) -> TensorFacts | None:
-    """Facts of an input, whose shape was fixed before."""
+    """Return the facts of an input, whose shape is already fixed."""
     if value.dtype is None:
         return None
     dims = None if value.shape is None else tuple(_dim(dim) for dim in value.shape)
@@ -365,7 +370,7 @@ def _shape_value(node: ir.Node, data: TensorFacts | None) -> np.ndarray | None:
 
 
 def _reason(error: Exception) -> str:
-    """First line of a message of ONNX, without its own kind."""
+    """Return the first line of an ONNX message without its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return (

@@ -1,8 +1,9 @@
 """Legal values of the inputs that a network reads as indices.
 
-The indices of a Gather have to lie within its axis: ONNX Runtime raises an error otherwise. Elements of inputs are followed
-to such operators through operators that move them, and through arithmetic with constants. Indices that other operators
-compute (ArgMax, TopK, a remainder, a sum of two inputs) bound no input.
+The indices of a Gather must lie within its axis: ONNX Runtime raises an error otherwise. Input
+elements are followed to such operators through operators that move them, and through arithmetic
+with constants. Indices computed by other operators (ArgMax, TopK, a remainder, a sum of two inputs)
+restrict no input.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from layoutsel.model.import_evaluation import evaluate
 from layoutsel.model.value_pieces import pieces
 
 MOST_ELEMENTS = 1 << 22
-"""Elements up to which a tensor is followed."""
+"""Maximum number of elements of a tensor that is followed."""
 _MOST_FORMS = 4
+"""Maximum number of alternative forms of a value."""
 _NOBODY = -1
-"""In the place of an element that belongs to no input."""
+"""Marker of an element that comes from no input."""
 
 _INTEGERS = frozenset(
     {
@@ -40,16 +42,19 @@ class _Traced:
     """A tensor that holds elements of inputs."""
 
     elements: np.ndarray
-    """Number of the element that lies there, or :data:`_NOBODY`; all inputs are numbered together."""
+    """Number of the input element at each position, or :data:`_NOBODY`.
+
+    All inputs share one numbering.
+    """
     forms: tuple[Affine, ...] = (Affine(),)
-    """Ways in which the value may depend on the element's; data decides between several."""
+    """Possible dependences of the value on the element; data selects one of several."""
 
 
 _Tensors = dict[ir.Value, _Traced]
 
 
 def input_ranges(model: ir.Model) -> dict[str, tuple[ValueRange, ...]]:
-    """Legal values of the inputs of a prepared model, by name; inputs that may have any are left out."""
+    """Compute the legal values of a model's inputs, by name; unrestricted inputs are omitted."""
     needed = _needed(model.graph)
     tensors: _Tensors = {}
     starts: dict[ir.Value, int] = {}
@@ -81,13 +86,13 @@ def _representable(value: ir.Value) -> tuple[int, int]:
 
 
 def _of_axis(node: ir.Node) -> tuple[Array, Array] | None:
-    """Along one axis, negative ones from its end."""
+    """Return the legal indices along one axis; negative ones count from the end."""
     shape = _shape(node.inputs[0])
     return None if not shape else _from_end(shape[node.attributes.get_int("axis", 0)])
 
 
 def _of_coordinates(node: ir.Node) -> tuple[Array, Array] | None:
-    """Along one axis for each number of a last dimension."""
+    """Return the legal indices along one axis for each number of the last dimension."""
     shape, indices = _shape(node.inputs[0]), _shape(node.inputs[1])
     if shape is None or not indices:
         return None
@@ -100,7 +105,7 @@ def _from_end(size: Array) -> tuple[Array, Array]:
 
 
 def _of_result(node: ir.Node) -> tuple[Array, Array] | None:
-    """Into the whole result."""
+    """Return the legal indices into the whole result."""
     shape = _shape(node.outputs[0])
     return None if shape is None else (0.0, math.prod(shape) - 1.0)
 
@@ -114,26 +119,26 @@ _READERS: Mapping[str, Callable[[ir.Node], tuple[Array, Array] | None]] = {
     "ScatterElements": _of_axis,
     "ScatterND": _of_coordinates,
 }
-"""Gives the least and the largest legal index, by the operators whose second input holds indices.
+"""Functions by operator that return the least and the largest legal index in the second input.
 
-OneHot is none of them: an index outside gives a row without a one.
+OneHot is not among them: an illegal index gives a row of off values.
 """
 
 
 def _indices(node: ir.Node) -> ir.Value | None:
-    """The tensor that a node reads as indices."""
+    """Return the tensor that a node reads as indices; None without one."""
     return node.inputs[1] if node.domain == "" and node.op_type in _READERS else None
 
 
 def _narrow(node: ir.Node, tensors: _Tensors, low: np.ndarray, high: np.ndarray) -> None:
-    """Narrow the legal values of the elements that `node` reads as indices."""
+    """Restrict the legal values of the elements that `node` reads as indices."""
     indices = _indices(node)
     legal = _READERS[node.op_type](node) if indices in tensors else None
     if indices is None or legal is None:
         return
     found = tensors[indices]
     bounds = [form.preimage(*legal) for form in found.forms]
-    # Which of several forms a value takes is unknown here: one that is outside of all of them is wrong.
+    # The selected form is unknown: only a value that is illegal in all of them is excluded.
     least = reduce(np.minimum, [one for one, _ in bounds])
     most = reduce(np.maximum, [one for _, one in bounds])
     known = found.elements != _NOBODY
@@ -143,7 +148,7 @@ def _narrow(node: ir.Node, tensors: _Tensors, low: np.ndarray, high: np.ndarray)
 
 
 def _needed(graph: ir.Graph) -> set[ir.Value]:
-    """Tensors that reach the indices of an operator whose result is used."""
+    """Collect the tensors that reach the indices of an operator whose result is used."""
     used: set[ir.Value] = set(graph.outputs)
     needed: set[ir.Value] = set()
     for node in reversed(graph):
@@ -159,13 +164,13 @@ def _needed(graph: ir.Graph) -> set[ir.Value]:
 
 
 def _after(node: ir.Node, tensors: _Tensors, opset: int) -> Sequence[_Traced]:
-    """The results of `node`, as far as they hold elements of inputs; none where one is unknown."""
+    """Trace elements of inputs into the results of `node`; empty if a result is unknown."""
     rule = _RULES.get(node.op_type) if node.domain == "" else None
     return rule(node, tensors, opset) if rule is not None else ()
 
 
 def _moved(node: ir.Node, tensors: _Tensors, opset: int) -> Sequence[_Traced]:
-    """Elements of the first input, moved as constants say."""
+    """Trace elements of the first input, moved as constants determine."""
     source, constants = _parts(node, tensors)
     if source is None or tensors.get(node.inputs[0]) is not source:
         return ()
@@ -182,7 +187,10 @@ def _moved(node: ir.Node, tensors: _Tensors, opset: int) -> Sequence[_Traced]:
 
 
 def _cast(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
-    """Integers stay what they are; of a float the integral part is left, which is what is bounded."""
+    """Trace through a cast: integers keep their value, floats keep their integral part.
+
+    Only the integral part is restricted.
+    """
     given, dtype = node.inputs[0], node.outputs[0].dtype
     is_whole = given is not None and given.dtype in _INTEGERS
     keeps = dtype in _INTEGERS or (dtype in _FLOATS and is_whole)
@@ -190,7 +198,7 @@ def _cast(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
 
 
 def _concat(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
-    """Several tensors side by side."""
+    """Trace through a concatenation of several tensors."""
     axis = node.attributes.get_int("axis", 0)
     shapes = [_shape(value) for value in node.inputs]
     known = [shape for shape in shapes if shape is not None]
@@ -207,7 +215,7 @@ def _concat(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
 
 
 def _chosen(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
-    """One of two forms of the same elements, as exporters write for indices from the end."""
+    """Trace one of two forms of the same elements, as exporters write for indices from the end."""
     parts = [tensors.get(value) for value in node.inputs[1:] if value is not None]
     if len(parts) != 2 or parts[0] is None or parts[1] is None:
         return ()
@@ -218,7 +226,7 @@ def _chosen(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
 
 
 def _calculated(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Traced]:
-    """Arithmetic of one traced integer tensor with constants."""
+    """Trace through arithmetic of one traced integer tensor with constants."""
     source, constants = _parts(node, tensors)
     if source is None or node.outputs[0].dtype not in _INTEGERS:
         return ()
@@ -233,8 +241,8 @@ def _calculated(node: ir.Node, tensors: _Tensors, _opset: int) -> Sequence[_Trac
 _RULES: Mapping[str, Callable[[ir.Node, _Tensors, int], Sequence[_Traced]]] = {
     **dict.fromkeys(
         (
-            "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
-            "Unsqueeze",
+            "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze",
+            "Tile", "Transpose", "Unsqueeze",
         ),
         _moved,
     ),
@@ -246,7 +254,10 @@ _RULES: Mapping[str, Callable[[ir.Node, _Tensors, int], Sequence[_Traced]]] = {
 
 
 def _parts(node: ir.Node, tensors: _Tensors) -> tuple[_Traced | None, list[np.ndarray | None]]:
-    """The one traced input of a node and the values of the others; no traced one where another is no constant."""
+    """Split the inputs of a node into the one traced tensor and the values of the others.
+
+    There is no traced tensor if another input is not constant.
+    """
     traced = [value for value in node.inputs if value in tensors]
     others = [value for value in node.inputs if value not in tensors]
     stored = [None if value is None else value.const_value for value in others]
@@ -270,7 +281,7 @@ def _known_shape(value: ir.Value) -> tuple[int, ...]:
 
 
 def _shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """A static shape."""
+    """Return the static shape of a value; None without one."""
     if value is None or value.shape is None:
         return None
     sizes = tuple(size for size in value.shape if isinstance(size, int))

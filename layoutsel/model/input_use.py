@@ -1,4 +1,4 @@
-"""How a network uses each of its inputs, read off its ONNX graph: masks, indices, positions, plain numbers."""
+"""Use of each input of a network, found in its ONNX graph: masks, indices, positions, numbers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 NUMBERS, INDICES, POSITIONS = "numbers", "indices", "positions"
+"""Kinds of inputs: plain numbers, indices along an axis, positions in a sequence."""
 KEPT, ADDED = "kept", "added"
-"""Masks: true or 1 at what is kept; 0 or a very negative number, added before a softmax."""
+"""Kinds of masks: 1 for kept elements; 0 or very negative, added before a softmax."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputUse:
-    """The use of one input."""
+    """Use of one input."""
 
     kind: str = NUMBERS
+    """Kind of the input, such as :data:`INDICES`."""
     size: int | None = None
-    """Of the axis that indices count along, where known."""
+    """Size of the axis that indices count along, where known."""
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """What it means that an operator reads a tensor at one of its places."""
+    """Conclusion from an operator that reads a tensor as one of its inputs."""
 
     kind: str
+    """Kind of the tensor."""
     sized_by: int | None = None
-    """Input of the operator whose axis gives the size."""
+    """Index of the operator's input whose axis gives the size."""
     axis: int | None = None
-    """That axis; the attribute ``axis`` where None."""
+    """Axis that gives the size; None for the attribute ``axis``."""
 
 
 _RULES: Mapping[tuple[str, int], _Rule] = {
@@ -46,23 +49,29 @@ _RULES: Mapping[tuple[str, int], _Rule] = {
     ("Sin", 0): _Rule(POSITIONS),
     ("Cos", 0): _Rule(POSITIONS),
 }
-"""Operators that tell what one of their inputs is."""
+"""Conclusions by operator and index of its input."""
 
 _RENAMING = frozenset(
-    {"Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+    {
+        "Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
+        "Transpose", "Unsqueeze",
+    }
 )  # fmt: skip
-"""Operators that pass the elements of their first input on."""
+"""Operators that only move the elements of their first input."""
 _LOGICAL = frozenset(
     {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"}
 )
-"""Operators whose result says of elements whether they are kept."""
+"""Operators whose result may be a mask of kept elements."""
 _ARITHMETIC = frozenset({"Sub", "Mul", "Div", "Neg"})
-"""Operators that make a mask to be added of one that says what is kept."""
+"""Operators that turn a mask of kept elements into a mask to be added."""
 _PRODUCTS = frozenset({"Einsum", "MatMul"})
-"""Operators that make angles of positions."""
+"""Operators that turn positions into angles."""
 
 _MOST_BYTES = 64 << 20
-"""Size up to which shapes are inferred: the inference copies the model. Those of weights and inputs are known anyway."""
+"""Maximum size of a model for shape inference, which copies it, bytes.
+
+Larger models only have the shapes of weights and inputs.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,16 +79,17 @@ class _Reached:
     """A tensor that carries an input's elements."""
 
     tensor: str
+    """Name of the tensor."""
     is_computed: bool = False
-    """Whether arithmetic made another number of them."""
+    """True if arithmetic has changed the values."""
     is_added: bool = False
-    """Whether they were added to something that is no constant."""
+    """True if the values were added to a tensor that is not constant."""
     is_multiplied: bool = False
-    """Whether they went through a product of matrices."""
+    """True if the values passed a matrix product."""
 
 
 def uses_of(model: onnx.ModelProto) -> dict[str, InputUse]:
-    """The use of each input of `model`, by name."""
+    """Find the use of each input of `model`, by name."""
     graph = _Graph(_with_shapes(model))
     return {
         value.name: _use(graph, value)
@@ -93,18 +103,22 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     try:
         return onnx.shape_inference.infer_shapes(model)
-    except Exception:  # the inference does not follow every model
+    except Exception:  # the inference fails on some valid models
         return model
 
 
 @dataclass
 class _Graph:
-    """A model's graph with its consumers, constants and shapes."""
+    """Graph of a model with its consumers, constants and shapes."""
 
     model: onnx.ModelProto
+    """The model."""
     readers: dict[str, list[tuple[NodeProto, int]]] = field(default_factory=dict)
+    """Consumers of each tensor, with the index of the input."""
     constants: set[str] = field(default_factory=set)
+    """Names of constant tensors."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of tensors; 0 for an unknown dimension."""
 
     def __post_init__(self) -> None:
         graph = self.model.graph
@@ -121,7 +135,7 @@ class _Graph:
             self.shapes.setdefault(value.name, tuple(dim.dim_value for dim in sizes))
 
     def value(self, name: str) -> int | None:
-        """A constant integer."""
+        """Return the first element of a constant integer tensor; None if it is not stored."""
         for tensor in self.model.graph.initializer:
             if tensor.name == name and tensor.data_location != TensorProto.EXTERNAL:
                 return int(numpy_helper.to_array(tensor).reshape(-1)[0])
@@ -130,7 +144,7 @@ class _Graph:
 
 def _use(graph: _Graph, value: onnx.ValueInfoProto) -> InputUse:
     found = list(_found(graph, value))
-    # An index outside its axis is an error in every network; anything else is a matter of how realistic inputs are.
+    # An index outside its axis is always an error; other kinds only make inputs more realistic.
     is_number = any(use.kind == NUMBERS for use in found)
     for kind in () if is_number else (INDICES, POSITIONS, ADDED, KEPT):
         sizes = [use.size for use in found if use.kind == kind]
@@ -142,7 +156,7 @@ def _use(graph: _Graph, value: onnx.ValueInfoProto) -> InputUse:
 
 
 def _found(graph: _Graph, value: onnx.ValueInfoProto) -> Iterator[InputUse]:
-    """What the consumers of an input, and of tensors that carry its elements, tell of it."""
+    """Yield the uses of an input by all consumers of its elements."""
     is_float = value.type.tensor_type.elem_type in (
         TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE,
     )  # fmt: skip
@@ -164,7 +178,7 @@ def _found(graph: _Graph, value: onnx.ValueInfoProto) -> Iterator[InputUse]:
 def _told(
     graph: _Graph, node: NodeProto, place: int, reached: _Reached, *, is_float: bool
 ) -> Iterator[InputUse]:
-    """What one consumer tells; :data:`NUMBERS` where it computes with a float input itself."""
+    """Yield the use of an input by one consumer; :data:`NUMBERS` for arithmetic on floats."""
     rule = _RULES.get((node.op_type, place))
     if node.op_type == "Softmax" and reached.is_added and not reached.is_multiplied:
         yield InputUse(kind=ADDED if is_float and not reached.is_computed else KEPT)
@@ -196,7 +210,7 @@ def _size(graph: _Graph, node: NodeProto, rule: _Rule) -> int | None:
 def _after(
     graph: _Graph, node: NodeProto, place: int, reached: _Reached, *, is_float: bool
 ) -> tuple[bool, bool, bool] | None:
-    """The flags of a node's result where it carries the elements on; else None."""
+    """Return the flags of a node's result if it carries the elements; else None."""
     computed, added, multiplied = reached.is_computed, reached.is_added, reached.is_multiplied
     operator = node.op_type
     if (operator in _RENAMING and place == 0) or operator == "Concat":

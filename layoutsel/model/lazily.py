@@ -1,4 +1,4 @@
-"""Modules that others import and hardly ever use: they are loaded at their first use."""
+"""Lazy loading of modules that other packages import but rarely use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 
 
 class _Lazily(MetaPathFinder):
-    """Finds some modules as usual, and has them loaded later."""
+    """Finder that delays the loading of some modules."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
@@ -28,7 +28,10 @@ class _Lazily(MetaPathFinder):
 
 @contextmanager
 def lazily(*names: str) -> Iterator[None]:
-    """Have the modules of these `names` that are imported within it loaded at their first use."""
+    """Delay the loading of the modules `names` that are imported within the context.
+
+    They are loaded at their first use.
+    """
     finder = _Lazily(frozenset(names))
     sys.meta_path.insert(0, finder)
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 GENERIC = frozenset({"node", "val", "value", "out", "output", "onnx", "op", "tensor", "token"})
-"""Words that say nothing about a layer."""
+"""Words that do not identify a layer."""
 
 EXPORTED = "node_"
-"""Prefix of the names that PyTorch's exporter makes of operators and numbers."""
+"""Prefix of names that PyTorch's exporter builds from operators and numbers."""
 
 
 def identifies(name: str, operator: str) -> bool:

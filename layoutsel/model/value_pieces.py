@@ -1,4 +1,4 @@
-"""Legal values of single elements, put together to few ranges of evenly spaced elements."""
+"""Merging of the legal values of single elements into few ranges of evenly spaced elements."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from layoutsel.device.signature import ValueRange
 
 MOST_PIECES = 64
-"""Ranges that an input is described by; beyond, the widest of its elements holds for all of them."""
+"""Maximum number of ranges of an input; beyond it, one range covers the values of all elements."""
 
 
 def pieces(low: np.ndarray, high: np.ndarray, least: int, most: int) -> tuple[ValueRange, ...]:
-    """Ranges of the elements that may not have every value.
+    """Merge the legal values of elements into ranges; unrestricted elements are omitted.
 
     Parameters
     ----------
     low, high
-        The least and the largest legal value of each element, infinite where any is.
+        The least and the largest legal value of each element; infinite without a limit.
     least, most
-        Ends of what the element type holds.
+        Range of the element type.
     """
     low, high = np.maximum(low, least), np.minimum(high, most)
     limits = np.stack([low, high])
@@ -38,12 +38,12 @@ def pieces(low: np.ndarray, high: np.ndarray, least: int, most: int) -> tuple[Va
 
 
 def _integers(ends: np.ndarray, least: int, most: int) -> tuple[int, int]:
-    """Without the rounding of 64-bit ends to float64."""
+    """Convert limits to integers, without the rounding of 64-bit limits to float64."""
     return max(int(ends[0]), least), min(int(ends[1]), most)
 
 
 def _groups(limits: np.ndarray, bound: np.ndarray) -> list[np.ndarray]:
-    """Elements of the same limits."""
+    """Group elements by their limits."""
     _, group = np.unique(limits[:, bound], axis=1, return_inverse=True)
     order = np.argsort(group.reshape(-1), kind="stable")
     counts = np.bincount(group.reshape(-1))
@@ -51,7 +51,7 @@ def _groups(limits: np.ndarray, bound: np.ndarray) -> list[np.ndarray]:
 
 
 def _runs(elements: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Start, stop and step of evenly spaced runs of ascending `elements`."""
+    """Yield start, stop and step of evenly spaced runs of ascending `elements`."""
     first = 0
     while first < len(elements):
         gaps = np.diff(elements[first:])

@@ -1,4 +1,7 @@
-"""Operator calls of Relax read as shapes and attributes; :mod:`layoutsel.cost.operations` counts their work."""
+"""Conversion of Relax operator calls to shapes and attributes.
+
+:mod:`layoutsel.cost.operations` counts their work.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from tvm_passes.ir import op_name, static_shape, tensor_types
 
 
 def typed_shapes(types: list[relax.TensorType]) -> tuple[TypedShape, ...]:
-    """Shapes and element types of tensor types.
+    """Convert tensor types to shapes and element types.
 
     Raises
     ------
@@ -22,7 +25,7 @@ def typed_shapes(types: list[relax.TensorType]) -> tuple[TypedShape, ...]:
 
 
 def read_operation(value: relax.Expr, result: relax.Type) -> Operation:
-    """Read an expression that is bound to a variable of type `result`; only calls have a name and operands.
+    """Convert an expression bound to a variable of type `result`; only calls have operands.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def read_operation(value: relax.Expr, result: relax.Type) -> Operation:
 
 
 def _integer_attributes(value: relax.Expr) -> dict[str, tuple[int, ...]]:
-    """Those of :data:`~layoutsel.cost.workload.ATTRIBUTES` that a call has."""
+    """List the attributes of a call that are in :data:`~layoutsel.cost.workload.ATTRIBUTES`."""
     found: dict[str, tuple[int, ...]] = {}
     attrs = value.attrs if isinstance(value, Call) else None
     for name in ATTRIBUTES if attrs is not None else ():
