@@ -29,6 +29,8 @@ ROOMS = (
     "layoutsel/runtime",
     "layoutsel/tuning",
     "layoutsel/zoo",
+    "tvm_passes/onednn",
+    "tvm_passes/opencl",
 )
 """Folders and files whose docstrings keep the rules."""
 OPENINGS = re.compile(r"(What|Whether|How|Of|By)\b")

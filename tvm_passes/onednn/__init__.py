@@ -19,21 +19,24 @@ __all__ = ["LowerOnednn", "available", "hints", "load", "set_num_threads", "supp
 
 
 def supports(function: Any, decision: Decision) -> Decline | None:
-    """Why `decision` is not possible for a stage-1 sub-graph function; None where it is."""
+    """Return the reason why `decision` is impossible for a stage-1 sub-graph function, or None."""
     from tvm_passes.onednn.legality import supports as check
 
     return check(function, decision)
 
 
 def hints(function: Any, decision: Decision) -> Mapping[str, float]:
-    """Which of oneDNN's implementations compute a stage-1 sub-graph function that is supported."""
+    """Count the oneDNN implementations that compute a supported stage-1 sub-graph function.
+
+    See :func:`tvm_passes.onednn.legality.hints`.
+    """
     from tvm_passes.onednn.legality import hints as ask
 
     return ask(function, decision)
 
 
 def LowerOnednn() -> Any:
-    """The module pass of :mod:`tvm_passes.onednn.lower`."""
+    """Create the module pass of :mod:`tvm_passes.onednn.lower`."""
     from tvm_passes.onednn.lower import LowerOnednn as Pass
 
     return Pass()

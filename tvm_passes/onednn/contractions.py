@@ -1,4 +1,4 @@
-"""Convolutions and matrix products."""
+"""Emitters of convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ from tvm_passes.onednn.quantized import product, scales
 from tvm_passes.onednn.scope import Scope
 
 _DATA_LAYOUTS = ("NCW", "NCHW", "NCDHW")
+"""Layouts of activations that convolutions accept."""
 _KERNEL_LAYOUTS = ("OIW", "OIHW", "OIDHW")
+"""Layouts of filters that convolutions accept: O output channels, I input channels."""
 _TRANSPOSED_LAYOUTS = ("IOW", "IOHW", "IODHW")
+"""Layouts of filters that transposed convolutions accept."""
 
 
 def ints(values: Iterable[Any]) -> list[int]:
-    """Attribute values as Python integers."""
+    """Convert attribute values to Python integers."""
     return [int(value) for value in values]
 
 
 def window(call: Call) -> dict[str, list[int]]:
-    """The attributes that convolution and pooling share, in oneDNN's conventions."""
+    """Convert the attributes that convolution and pooling share to oneDNN's conventions.
+
+    Relax counts a dilation of one as dense, oneDNN a dilation of zero.
+    """
     padding = ints(call.attrs.padding)
     spatial = len(call.attrs.strides)
     if len(padding) == 1:
@@ -44,13 +50,14 @@ def window(call: Call) -> dict[str, list[int]]:
 
 
 def _check_layouts(scope: Scope, call: Call, kernels: Sequence[str]) -> None:
+    """Raise unless the data layout is plain and the filter layout is one of `kernels`."""
     data, kernel = str(call.attrs.data_layout), str(call.attrs.kernel_layout)
     if data not in _DATA_LAYOUTS or kernel not in kernels:
         raise scope.fail(f"layouts {data} and {kernel}", "the logical form NCHW with " + kernels[1])
 
 
 def convolution(scope: Scope, binding: relax.VarBinding) -> None:
-    """``nn.conv1d``, ``nn.conv2d``, ``nn.conv3d``."""
+    """Emit ``nn.conv1d``, ``nn.conv2d`` or ``nn.conv3d``."""
     call = binding.value
     _check_layouts(scope, call, _KERNEL_LAYOUTS)
     data, filters_ = call.args
@@ -77,7 +84,7 @@ def convolution(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _strided(scope: Scope, weight: StoredTensor) -> tuple[StoredTensor, tuple[int, ...]]:
-    """`weight`, copied where strides cannot say how it lies, and its strides."""
+    """Return `weight` and its strides in elements; a form without strides is copied first."""
     if weight.dense_strides is None:
         weight = scope.plain(weight)
     return weight, weight.dense_strides or row_major(weight.shape)
@@ -86,10 +93,10 @@ def _strided(scope: Scope, weight: StoredTensor) -> tuple[StoredTensor, tuple[in
 def _filters(
     scope: Scope, weight: StoredTensor, shape: Sequence[int], strides: Sequence[int]
 ) -> StoredTensor:
-    """`weight` with these axes, in the form that the primitive chooses.
+    """Return `weight` with the given axes, in the form that the primitive chooses.
 
-    A constant is packed when the model is built, a weight that is computed at run time in front of each use. A constant
-    of the graph's own, which is small, is read as it lies.
+    A constant weight is packed when the model is built. A weight that is computed at run time is
+    packed before each use. A small constant of the graph itself is read as it is.
     """
     if weight.storage.kind == "const":
         constant = weight.view(shape, strides=strides)
@@ -108,13 +115,14 @@ def _filters(
 def _tripled(
     scope: Scope, source: Expr, weight: StoredTensor, groups: int
 ) -> tuple[StoredTensor, StoredTensor]:
+    """Return the tripled source and filters of a split-bf16 convolution."""
     if groups > 1:
         raise scope.fail(f"{groups} groups", "one group for split-bf16")
     return tripled_source(scope, source), _tripled_filters(scope, weight, axis=1)
 
 
 def _tripled_filters(scope: Scope, weight: StoredTensor, axis: int) -> StoredTensor:
-    """The halves of `weight`, taken apart when the model is built where it is known then."""
+    """Return `weight` as halves; the halves of a constant weight are computed at build time."""
     if weight.storage.kind == "weight":
         return tripled_weight(weight, axis)
     filters = computed_triple(scope, weight, axis)
@@ -122,7 +130,7 @@ def _tripled_filters(scope: Scope, weight: StoredTensor, axis: int) -> StoredTen
 
 
 def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
-    """``nn.conv1d_transpose``, ``nn.conv2d_transpose``, ``nn.conv3d_transpose``."""
+    """Emit ``nn.conv1d_transpose``, ``nn.conv2d_transpose`` or ``nn.conv3d_transpose``."""
     call = binding.value
     _check_layouts(scope, call, _TRANSPOSED_LAYOUTS)
     weight, (by_input, by_output, *rest) = _strided(scope, scope.tensor(call.args[1]))
@@ -144,7 +152,10 @@ def transposed_convolution(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def matmul(scope: Scope, binding: relax.VarBinding) -> None:
-    """``matmul``: by one matrix (packed beforehand where it is constant), or of two activations."""
+    """Emit ``matmul``: by one matrix, or of two batches of matrices.
+
+    A constant right-hand matrix is packed at build time.
+    """
     left, right = binding.value.args
     integers = product(scope, left, right)
     if integers is not None and _is_weight(scope, integers[1].source):
@@ -168,11 +179,12 @@ def matmul(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _is_weight(scope: Scope, expr: Expr) -> bool:
+    """Return whether `expr` is a known value that is constant at build time."""
     return expr in scope.values and scope.is_weight(expr)
 
 
 def _by_matrix(scope: Scope, left: Expr, right: StoredTensor) -> Primitive:
-    """All rows of `left` by one matrix: constant weights, or whatever is computed at run time."""
+    """Emit the product of all rows of `left` and one matrix, constant or computed at run time."""
     rows = math.prod(static_shape(left.ty)[:-1])
     depth, columns = right.shape[-2:]
     result = scope.temp((rows, columns))
@@ -187,14 +199,14 @@ def _by_matrix(scope: Scope, left: Expr, right: StoredTensor) -> Primitive:
         return scope.node(
             "matmul", [source, _filters(scope, weight, weight.shape, strides)], result
         )
-    # oneDNN's products pack what they need of a plain matrix by themselves, while they compute.
+    # oneDNN's products pack a plain matrix themselves while they compute.
     if weight.dtype != source.dtype:
         weight = scope.plain_activation(weight)
     return scope.node("matmul", [source, weight], result)
 
 
 def _as_matrix(scope: Scope, tensor: StoredTensor) -> StoredTensor:
-    """The one matrix that `tensor` holds, in whichever order its axes are."""
+    """Return the only matrix that `tensor` holds; its axes may have either order in memory."""
     if tensor.layout != PLAIN:
         tensor = scope.plain(tensor)
     strides = None if tensor.strides is None else tensor.strides[-2:]
@@ -204,18 +216,20 @@ def _as_matrix(scope: Scope, tensor: StoredTensor) -> StoredTensor:
 def _of_activations(
     scope: Scope, left: StoredTensor, right: StoredTensor, binding: relax.VarBinding
 ) -> Primitive:
+    """Emit a product of two batches of matrices."""
     result = static_shape(binding.var.ty)
     operands = [_matrix(scope, _with_rank(scope, tensor, len(result))) for tensor in (left, right)]
     return scope.node("matmul", operands, scope.temp(result))
 
 
 def _with_rank(scope: Scope, tensor: StoredTensor, rank: int) -> StoredTensor:
+    """Return `tensor` with leading axes of one, up to `rank`."""
     missing = rank - len(tensor.shape)
     return scope.view(scope.plain(tensor), (1,) * missing + tensor.shape) if missing else tensor
 
 
 def _matrix(scope: Scope, tensor: StoredTensor) -> StoredTensor:
-    """`tensor` itself where its last two axes are dense in either order, else a row-major copy."""
+    """Return `tensor` if its last two axes are dense in either order, else a row-major copy."""
     strides = tensor.dense_strides
     if strides is None or tensor.layout != "NCHW" or tensor.dtype != scope.dtype:
         return scope.plain_activation(tensor)
@@ -235,3 +249,4 @@ EMITTERS = {
     "nn.conv3d_transpose": transposed_convolution,
     "matmul": matmul,
 }
+"""Emitter by Relax operator."""

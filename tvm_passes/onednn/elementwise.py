@@ -1,4 +1,4 @@
-"""Element-wise operators: as primitives of their own, and as post-ops of others."""
+"""Element-wise operators: as separate primitives, and as post-ops of other primitives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tvm_passes.onednn.graph import PostOp, Primitive, Storage, StoredTensor
 from tvm_passes.onednn.scope import INTEGERS, Scope, scalar
 
 _UNBOUNDED = 1e39
-"""As a limit, infinite: JSON has no infinity, and as float32 this is one."""
+"""An infinite limit: JSON has no infinity, and this number overflows to it in float32."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,14 @@ class Eltwise:
     """One of oneDNN's element-wise functions, with its parameters."""
 
     algorithm: str
+    """oneDNN's name of the function."""
     alpha: float = 0.0
+    """First parameter; its meaning depends on the function."""
     beta: float = 0.0
+    """Second parameter; its meaning depends on the function."""
 
     def post_op(self) -> PostOp:
-        """The same function as a post-op."""
+        """Return the same function as a post-op."""
         return PostOp(kind="eltwise", algorithm=self.algorithm, alpha=self.alpha, beta=self.beta)
 
 
@@ -55,7 +58,7 @@ UNARY: Mapping[str, Callable[[Call], Eltwise]] = {
     "square": lambda _: Eltwise("square"),
     "tanh": lambda _: Eltwise("tanh"),
 }
-"""Relax's element-wise operators of one operand."""
+"""oneDNN's function for each of Relax's element-wise operators of one operand."""
 
 _SCALAR_RIGHT: Mapping[str, Callable[[float], Eltwise | None]] = {
     "add": lambda c: Eltwise("linear", 1.0, c),
@@ -66,6 +69,7 @@ _SCALAR_RIGHT: Mapping[str, Callable[[float], Eltwise | None]] = {
     "maximum": lambda c: Eltwise("clip", c, _UNBOUNDED),
     "minimum": lambda c: Eltwise("clip", -_UNBOUNDED, c),
 }
+"""oneDNN's function for an operator of two operands whose right one is the number `c`."""
 
 _SCALAR_LEFT: Mapping[str, Callable[[float], Eltwise | None]] = {
     "add": _SCALAR_RIGHT["add"],
@@ -75,6 +79,7 @@ _SCALAR_LEFT: Mapping[str, Callable[[float], Eltwise | None]] = {
     "subtract": lambda c: Eltwise("linear", -1.0, c),
     "divide": lambda c: Eltwise("pow", c, -1.0),
 }
+"""oneDNN's function for an operator of two operands whose left one is the number `c`."""
 
 BINARY = {
     "add": "add",
@@ -84,13 +89,14 @@ BINARY = {
     "maximum": "max",
     "minimum": "min",
 }
-"""Relax's element-wise operators of two operands, and what oneDNN calls them."""
+"""oneDNN's name of each of Relax's element-wise operators of two operands."""
 
 COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum"})
+"""Operators of two operands that may be exchanged."""
 
 
 def as_eltwise(value: Expr) -> tuple[Expr, Eltwise] | None:
-    """The operand and the function, where `value` is an element-wise function of one operand."""
+    """Return the operand and the function if `value` is an element-wise function of one operand."""
     operator = op_name(value)
     if operator in UNARY:
         return value.args[0], UNARY[operator](value)
@@ -109,7 +115,10 @@ def as_eltwise(value: Expr) -> tuple[Expr, Eltwise] | None:
 
 
 def aligned(scope: Scope, expr: Expr, rank: int) -> StoredTensor:
-    """`expr` with leading axes of one up to `rank`, in the sub-graph's layout where it lies so."""
+    """Return `expr` with leading axes of one up to `rank`.
+
+    The result has the sub-graph's layout, unless that would copy a weight or a constant.
+    """
     tensor = scope.tensor(expr)
     shape = (1,) * (rank - len(tensor.shape)) + tensor.shape
     if shape != tensor.shape:
@@ -120,7 +129,10 @@ def aligned(scope: Scope, expr: Expr, rank: int) -> StoredTensor:
 
 
 def other_operand(scope: Scope, binding: relax.VarBinding, chain: Var) -> tuple[str, Expr] | None:
-    """The operator of two operands, one of which is `chain`, that `binding` is, and its other operand."""
+    """Return the operator and the other operand if `binding` combines `chain` with one.
+
+    `binding` must be an operator of two operands whose result has the shape of `chain`.
+    """
     operator = op_name(binding.value)
     if operator not in BINARY:
         return None
@@ -137,7 +149,7 @@ def other_operand(scope: Scope, binding: relax.VarBinding, chain: Var) -> tuple[
 
 
 def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> PostOp | None:
-    """`binding` as a binary post-op of the primitive that computes `chain`, or None."""
+    """Return `binding` as a binary post-op of the primitive that computes `chain`, or None."""
     found = other_operand(scope, binding, chain)
     if found is None:
         return None
@@ -147,10 +159,13 @@ def as_binary_post_op(scope: Scope, binding: relax.VarBinding, chain: Var) -> Po
 
 
 def keeping_nan(scope: Scope, function: Eltwise, source: StoredTensor) -> Primitive | None:
-    """A node that computes `function` of `source` and hands NaN on; None where oneDNN's own does, or could not.
+    """Return a node that computes `function` of `source` and propagates NaN.
 
-    oneDNN's Relu, Clip and exponential lose NaN. Of its maximum and minimum, the second operand wins where either is NaN:
-    ``max(max(x, low), x)`` is the larger one, and NaN where x is; so is ``max(exp(x), x)``.
+    None if oneDNN's own function propagates NaN, or if `source` holds integers.
+
+    oneDNN's Relu, Clip and exponential lose NaN. If one operand of its maximum or minimum is NaN,
+    the result is the second operand. ``max(max(x, low), x)`` is therefore the larger of both, and
+    NaN if x is NaN; the same holds for ``max(exp(x), x)``.
     """
     node = None
     if source.dtype in INTEGERS:
@@ -170,7 +185,10 @@ def keeping_nan(scope: Scope, function: Eltwise, source: StoredTensor) -> Primit
 
 
 def limited(scope: Scope, algorithm: str, source: StoredTensor, bound: StoredTensor) -> Primitive:
-    """The maximum or minimum of `source` and `bound`, NaN where `source` is; see :func:`keeping_nan`."""
+    """Return a node for the maximum or minimum of `source` and `bound` that propagates NaN.
+
+    See :func:`keeping_nan`.
+    """
     result = scope.result(source.shape)
     node = scope.node("binary", [source, bound], result, {"algorithm": algorithm})
     node.post_ops.append(PostOp(kind="binary", algorithm=algorithm, tensor=source))
@@ -178,7 +196,7 @@ def limited(scope: Scope, algorithm: str, source: StoredTensor, bound: StoredTen
 
 
 def _limits(function: Eltwise) -> Sequence[tuple[str, float]]:
-    """The bounds of a function that limits its operand."""
+    """Return the bounds of a function that limits its operand, each with ``max`` or ``min``."""
     if function.algorithm == "relu" and not function.alpha:
         return (("max", 0.0),)
     if function.algorithm != "clip":

@@ -1,4 +1,4 @@
-"""Fuse what follows a primitive into it: bias, element-wise functions, operands added or multiplied."""
+"""Fusion of the operators that follow a primitive: bias, element-wise functions, operands."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from tvm_passes.onednn.quantized import added, simplified, stored
 from tvm_passes.onednn.scope import Scope, Step, is_reference, scalar
 
 _MAX_POST_OPS = 8
+"""Maximum number of post-ops of a primitive."""
 _MAX_QUANTIZED_POST_OPS = 16
-"""Rounding to integers and back takes four."""
+"""Maximum number of post-ops of a primitive in a quantised sub-graph.
+
+Rounding to integers and back takes four of them.
+"""
 _MAX_REGION = 10
+"""Maximum number of operators in a region that is recognised as one function."""
 
 _BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1}
-"""Primitives with a bias, and the axis of the result that it runs along."""
+"""Primitives with a bias, and the axis of the result along which the bias varies."""
 
 _SAMPLES = np.concatenate([np.linspace(-8, 8, 161), np.linspace(-1, 1, 41)])
+"""Points at which a region of operators is compared with oneDNN's functions."""
 
 _NAMED_FUNCTIONS = (
     (Eltwise("swish", 1.0), _SAMPLES * special.expit(_SAMPLES)),
@@ -34,7 +40,9 @@ _NAMED_FUNCTIONS = (
     ),
     (Eltwise("mish"), _SAMPLES * np.tanh(np.log1p(np.exp(_SAMPLES)))),
 )
-"""oneDNN's functions that models often spell out in several operators, with their values at the samples."""
+"""oneDNN's functions that models often spell out in several operators, with their values at the
+samples.
+"""
 
 _NUMPY = {
     "abs": np.abs,
@@ -56,10 +64,14 @@ _NUMPY = {
     "tanh": np.tanh,
     "clip": np.clip,
 }
+"""Numpy's function for each Relax operator that a recognised region may contain."""
 
 
 def finish(scope: Scope, var: Var, node: Primitive) -> None:
-    """Add `node`, which computes `var`, to the graph, with as much of what follows fused into it as it takes."""
+    """Add `node`, which computes `var`, to the graph, with as many following operators as possible.
+
+    An operator is fused if oneDNN still has a fast implementation of the primitive.
+    """
     node.implementation = scope.implementation
     scope.implementation = 0
     baseline = scope.implementation_of(node)
@@ -88,7 +100,14 @@ def finish(scope: Scope, var: Var, node: Primitive) -> None:
 def _extended(
     scope: Scope, node: Primitive, step: Step, logical: tuple[int, ...]
 ) -> Primitive | None:
-    """`node` with `step`, which is meant for a result of shape `logical`; None where it cannot be."""
+    """Return `node` extended by `step`, or None if the step is impossible.
+
+    Parameters
+    ----------
+    logical
+        Shape of the result for which `step` was made; that of `node` may have its leading axes
+        folded.
+    """
     shape = node.output.shape
     folded = [_folded(scope, post_op, logical, shape) for post_op in step.post_ops]
     added = [post_op for post_op in folded if post_op is not None and not _misreads(node, post_op)]
@@ -104,7 +123,10 @@ def _extended(
 
 
 def _misreads(node: Primitive, post_op: PostOp) -> bool:
-    """Whether oneDNN 3.2 would read the operand wrongly: its pooling in plain layout does, unless it is per channel."""
+    """Return whether oneDNN 3.2 would read the operand of `post_op` wrongly.
+
+    Its pooling in plain layout misreads operands that are not per channel.
+    """
     tensor = post_op.tensor
     if node.op != "pooling" or tensor is None:
         return False
@@ -114,7 +136,10 @@ def _misreads(node: Primitive, post_op: PostOp) -> bool:
 def _folded(
     scope: Scope, post_op: PostOp, logical: tuple[int, ...], shape: tuple[int, ...]
 ) -> PostOp | None:
-    """`post_op`, meant for a result of shape `logical`, for one whose leading axes are folded to `shape`."""
+    """Adapt `post_op` from a result of shape `logical` to one with leading axes folded to `shape`.
+
+    None if its operand has no such view.
+    """
     tensor = post_op.tensor
     if tensor is None or shape == logical:
         return post_op
@@ -127,10 +152,12 @@ def _folded(
 
 
 def _keeps_speed(before: str | None, after: str | None) -> bool:
+    """Return whether a fused primitive exists and does not fall back to a slow reference."""
     return after is not None and (not is_reference(after) or before is None or is_reference(before))
 
 
 def _fuse_bias(scope: Scope, var: Var, node: Primitive) -> Var:
+    """Fuse a constant vector that is added to `var`; returns the last computed variable."""
     following = scope.only_consumer(var)
     if node.op not in _BIAS_AXIS or following is None or op_name(following.value) != "add":
         return var
@@ -151,6 +178,7 @@ def _fuse_bias(scope: Scope, var: Var, node: Primitive) -> Var:
 def _bias_tensor(
     scope: Scope, operand: Var | Constant, node: Primitive, logical: tuple[int, ...]
 ) -> StoredTensor | None:
+    """Return `operand` as the bias of `node`; None unless it is a constant along the bias axis."""
     tensor = scope.tensor(operand)
     if tensor.storage.kind not in ("weight", "const") or tensor.strides is not None:
         return None
@@ -163,7 +191,7 @@ def _bias_tensor(
 
 
 def _next_step(scope: Scope, var: Var) -> Step | None:
-    """What the primitive that computes `var` may compute next."""
+    """Return the next step that the primitive of `var` could compute as well, or None."""
     if var in scope.results:
         return None
     following = scope.only_consumer(var)
@@ -183,9 +211,10 @@ def _next_step(scope: Scope, var: Var) -> Step | None:
 
 
 def _named_function(scope: Scope, var: Var) -> Step | None:
-    """Recognise a function of `var` alone by its values, however it is spelled out.
+    """Recognise a function of `var` alone by its values, regardless of how it is spelled out.
 
-    The region from `var` to a single variable through which everything passes is evaluated at samples.
+    The region from `var` to a single variable that everything passes through is evaluated at
+    samples.
     """
     known = {var: _SAMPLES}
     waiting = {var}
@@ -213,6 +242,7 @@ def _named_function(scope: Scope, var: Var) -> Step | None:
 
 
 def _evaluate(binding: relax.VarBinding, known: dict[Var, np.ndarray]) -> np.ndarray | None:
+    """Evaluate an operator at the samples; None if it is not supported or has unknown operands."""
     function = _NUMPY.get(op_name(binding.value))
     if function is None:
         return None

@@ -1,4 +1,4 @@
-"""What a partition computes, as the plugin reads it: primitives on tensors in storages."""
+"""Primitive graph of a partition, as the plugin reads it: primitives on tensors in storages."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from tvm_passes.layout import PLAIN
 from tvm_passes.layouts import LAYOUTS
 
 SCHEMA_VERSION = 2
+"""Version of the JSON format that the plugin reads."""
 
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4}
-"""Types of elements, as TVM names them."""
+"""Size in bytes of each element type, by TVM's name."""
 
 
 @dataclass(eq=False)
 class Storage:
-    """A piece of memory: a parameter, a result, a constant, or part of the arena."""
+    """A region of memory: a parameter, a result, a constant, or part of the arena."""
 
     kind: str
     """``input``, ``weight``, ``output``, ``const`` or ``temp``."""
     bytes: int
+    """Size of the region."""
     index: int = -1
-    """Parameter (input, weight) or result (output)."""
+    """Index of the parameter (input, weight) or of the result (output); -1 for other kinds."""
     values: tuple[float, ...] = ()
-    """What a ``const`` holds."""
+    """Contents of a ``const``."""
     dtype: str = "float32"
-    """Type of the `values`."""
+    """Element type of `values`."""
     home: tuple[Storage, int] | None = None
-    """Storage that this one became a part of, and where in bytes."""
+    """Storage that this one became part of, and its offset there in bytes."""
 
     def root(self) -> tuple[Storage, int]:
-        """The storage that this one lies in at last, and the offset in bytes."""
+        """Return the outermost storage that contains this one, and the offset there in bytes."""
         if self.home is None:
             return self, 0
         outer, offset = self.home
@@ -43,45 +45,58 @@ class Storage:
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides, in elements, of a dense row-major tensor."""
+    """Compute the strides of a dense row-major tensor, in elements."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _same_strides(shape: Sequence[int], first: Sequence[int], second: Sequence[int]) -> bool:
+    """Return whether two strides agree along every axis that is longer than one."""
     return all(a == b for size, a, b in zip(shape, first, second, strict=True) if size != 1)
 
 
 @dataclass(eq=False)
 class StoredTensor:
-    """A logical tensor and how it lies in its storage."""
+    """A logical tensor and its place in a storage."""
 
     shape: tuple[int, ...]
+    """Logical extents."""
     storage: Storage
+    """Storage that holds the elements."""
     layout: str = PLAIN
-    """Its order alone: `dtype` says how elements are stored."""
+    """Order of the elements; their type is in `dtype`."""
     dtype: str = "float32"
-    """Type of the elements, of a packable weight as the primitive reads them."""
+    """Element type; that of a packable weight is the type which the primitive reads."""
     strides: tuple[int, ...] | None = None
-    """In elements; None where `layout` says everything."""
+    """Strides in elements; None if `layout` determines them."""
     offset: int = 0
-    """In bytes."""
+    """Offset in the storage, bytes."""
     packable: bool = False
-    """A weight whose form the primitive may choose; of one that is computed at run time, at the price of a copy."""
+    """True if the primitive may choose the form of this weight.
+
+    A weight that is computed at run time is then copied in each run.
+    """
     packed: str = ""
-    """The form in which the weight arrives; empty: as `shape` and `strides` say, of `plain_dtype`."""
+    """Form in which a packed weight arrives.
+
+    If empty, the weight has the `shape` and `strides` of this tensor, and elements of
+    `plain_dtype`.
+    """
     plain_dtype: str = "float32"
-    """Type of a packable weight's elements before it is packed."""
+    """Element type of a packable weight before it is packed."""
     tripled: tuple[StoredTensor, int] | None = None
-    """The weight that arrives, and the axis, where this one holds its halves (:mod:`tvm_passes.onednn.halves`)."""
+    """Original weight, and the axis of the halves, if this tensor holds the halves of a weight.
+
+    See :mod:`tvm_passes.onednn.halves`.
+    """
 
     @property
     def element_bytes(self) -> int:
-        """Size of one element."""
+        """Size of one element, bytes."""
         return ELEMENT_BYTES[self.dtype]
 
     @property
     def bytes(self) -> int:
-        """Size of the elements, gaps not counted."""
+        """Size of the elements in bytes, without gaps."""
         return math.prod(self.shape) * self.element_bytes
 
     @property
@@ -97,7 +112,7 @@ class StoredTensor:
         return tuple(strides[place] for place in order.to_logical(*range(len(self.shape))))
 
     def lies_as(self, layout: str) -> bool:
-        """Whether the elements lie as `layout` says, whatever this tensor's layout is called."""
+        """Return whether the elements have the order of `layout`, regardless of the label."""
         if self.layout == layout and self.strides is None:
             return True
         wanted = StoredTensor(self.shape, self.storage, layout).dense_strides
@@ -111,7 +126,19 @@ class StoredTensor:
         strides: Sequence[int] | None = None,
         skipped: int = 0,
     ) -> StoredTensor:
-        """Other axes over these elements, from the one on that lies `skipped` elements behind the first."""
+        """Return a tensor with other axes over the same elements.
+
+        Parameters
+        ----------
+        shape
+            Logical extents of the view.
+        layout
+            Order of its elements.
+        strides
+            Strides in elements; None if `layout` determines them.
+        skipped
+            Number of elements before its first one.
+        """
         return StoredTensor(
             tuple(shape),
             self.storage,
@@ -122,33 +149,38 @@ class StoredTensor:
         )
 
     def fills_storage(self) -> bool:
-        """Whether this tensor is all that its storage holds."""
+        """Return whether this tensor covers its whole storage."""
         return self.offset == 0 and self.bytes == self.storage.bytes and self.strides is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostOp:
-    """What a primitive does to its result before storing it."""
+    """An operation that a primitive applies to its result before it is stored."""
 
     kind: str
-    """``eltwise``, ``binary`` or ``sum`` (into what the destination holds)."""
+    """``eltwise``, ``binary`` or ``sum``; a sum adds to the contents of the destination."""
     algorithm: str = ""
+    """oneDNN's name of the function."""
     alpha: float = 0.0
+    """First parameter of an element-wise function."""
     beta: float = 0.0
+    """Second parameter of an element-wise function."""
     tensor: StoredTensor | None = None
+    """Second operand of a binary function."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """What the integers of an operand stand for: (integer - zero point) * scale."""
+    """Meaning of an operand's integers: (integer - zero point) * scale."""
 
     operand: str
     """``src``, ``weights`` or ``dst``."""
     scale: StoredTensor
+    """Scales, one or one per index of the axes in `mask`."""
     mask: int = 0
-    """Bit of each axis along which the scales differ."""
+    """Bits of the axes along which the scales differ."""
     zero_point: StoredTensor | None = None
-    """One int32; None: zero."""
+    """One int32; None means zero."""
 
 
 @dataclass(eq=False)
@@ -156,17 +188,26 @@ class Primitive:
     """One oneDNN primitive."""
 
     op: str
+    """oneDNN's name of the primitive."""
     subgraph: str
+    """Identifier of the sub-graph."""
     operator: str
+    """Relax operator, for messages and traces."""
     inputs: list[StoredTensor]
+    """Operands, in oneDNN's order."""
     output: StoredTensor
+    """Result after all post-ops."""
     attrs: dict[str, Any]
+    """Attributes in the plugin's format."""
     post_ops: list[PostOp] = field(default_factory=list)
+    """Operations on the result, in order."""
     quantized: tuple[Quantization, ...] = ()
+    """Scales and zero points of operands that hold integers."""
     implementation: int = 0
+    """Number of oneDNN's implementations that are skipped."""
 
     def reads(self) -> Iterator[StoredTensor]:
-        """Every tensor that the primitive reads."""
+        """Yield every tensor that the primitive reads."""
         yield from self.inputs
         yield from (post_op.tensor for post_op in self.post_ops if post_op.tensor is not None)
         for quantization in self.quantized:
@@ -175,7 +216,7 @@ class Primitive:
                 yield quantization.zero_point
 
     def repacks(self) -> Iterator[StoredTensor]:
-        """Weights computed at run time, which are brought into the primitive's form in front of it in every run."""
+        """Yield the weights that are computed at run time and packed in every run."""
         return (t for t in self.inputs if t.packable and t.storage.kind != "weight")
 
 
@@ -184,19 +225,23 @@ class PrimitiveGraph:
     """The primitives of one partition, in order of execution."""
 
     symbol: str
+    """Name of the partition's function."""
     num_params: int = 0
+    """Number of parameters of the function."""
     nodes: list[Primitive] = field(default_factory=list)
+    """Primitives in order of execution."""
     outputs: list[StoredTensor] = field(default_factory=list)
+    """Results of the function."""
 
     def temp(
         self, shape: Sequence[int], layout: str = PLAIN, dtype: str = "float32"
     ) -> StoredTensor:
-        """A new tensor in the arena."""
+        """Create a tensor in the arena."""
         storage = Storage("temp", math.prod(shape) * ELEMENT_BYTES[dtype])
         return StoredTensor(tuple(shape), storage, layout, dtype)
 
     def set_outputs(self, results: Iterable[StoredTensor]) -> None:
-        """Let `results` be what the partition returns; copies where a result has no storage of its own."""
+        """Set the results of the partition; a result without a storage of its own is copied."""
         for index, result in enumerate(results):
             storage = result.storage
             whole = result.bytes == storage.bytes and result.offset == 0
@@ -211,21 +256,23 @@ class PrimitiveGraph:
             self.outputs.append(copy)
 
     def weights(self) -> list[StoredTensor]:
-        """Weight tensors in order of first use, one for each storage."""
+        """Return the weight tensors in order of first use, one for each storage."""
         found = [t for node in self.nodes for t in node.reads() if t.storage.kind == "weight"]
         return list({id(tensor.storage): tensor for tensor in found}.values())
 
     def to_json(self, nodes: Sequence[Primitive] | None = None) -> str:
-        """The graph, or some of its nodes, in the form that the plugin reads."""
+        """Write the graph, or some of its nodes, in the format that the plugin reads."""
         return self.numbered(nodes)[0]
 
     def numbered(self, nodes: Sequence[Primitive] | None = None) -> tuple[str, dict[int, int]]:
-        """:meth:`to_json`, and the number in it of each tensor, by its ``id()``."""
+        """Return :meth:`to_json`, and the index in it of each tensor by its ``id()``."""
         writer = _Writer(self, self.nodes if nodes is None else nodes)
         return writer.text(), writer.tensors
 
 
 class _Writer:
+    """Writer of the JSON format; numbers storages and tensors in order of first use."""
+
     def __init__(self, graph: PrimitiveGraph, nodes: Sequence[Primitive]) -> None:
         self.graph = graph
         self.nodes = nodes

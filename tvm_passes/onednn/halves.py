@@ -1,10 +1,12 @@
-"""Products as exact as float32's from bfloat16 operands: of values that are stored as halves, high and low.
+"""Products with the accuracy of float32 from bfloat16 operands that are stored as two halves.
 
-``x·w ≈ high(x)·high(w) + high(x)·low(w) + low(x)·high(w)`` is one product over tripled channels: ``[high, high, low]``
-against ``[high, low, high]``. All else in such a sub-graph is float32.
+The high half is the value rounded to bfloat16, the low half the rounded remainder.
+``x·w ≈ high(x)·high(w) + high(x)·low(w) + low(x)·high(w)`` is one product over tripled channels:
+``[high, high, low]`` times ``[high, low, high]``. All other operators of such a sub-graph compute
+in float32.
 
-A tensor in split storage is a bfloat16 tensor of twice the length along one axis: of the channels in NHWC, of the last
-axis in plain order.
+A tensor in split storage is a bfloat16 tensor of twice the length along one axis: the channels in
+NHWC, the last axis in plain order.
 """
 
 from __future__ import annotations
@@ -30,24 +32,29 @@ from tvm_passes.onednn.graph import PostOp, StoredTensor, row_major
 from tvm_passes.onednn.scope import Scope
 
 _HALF = physical_dtype("float32", stored(PLAIN, BF16))
+"""Element type of a half."""
 
 
 def scaled(shape: Sequence[int], axis: int, factor: int) -> tuple[int, ...]:
-    """`shape`, `factor` times as long along `axis`."""
+    """Return `shape` with the extent of `axis` multiplied by `factor`."""
     axis %= len(shape)
     return tuple(size * factor if i == axis else size for i, size in enumerate(shape))
 
 
 def _axis(layout: str) -> int:
+    """Return the axis along which the halves of a tensor are joined."""
     return 1 if layout == "NHWC" else -1
 
 
 PRODUCTS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d", "matmul"})
-"""Operators that take halves, where they have one group, or one right-hand matrix."""
+"""Operators that take halves, if they have one group or one right-hand matrix."""
 
 
 def receive(scope: Scope, inputs: Mapping[Var, StoredTensor]) -> None:
-    """Let the activations `inputs`, in split storage, be values of the sub-graph; joined where they are not just multiplied."""
+    """Make the activations `inputs`, in split storage, values of the sub-graph.
+
+    An activation that has consumers other than products is joined to float32.
+    """
     scope.halved = inputs
     for var, tensor in inputs.items():
         readers = [reader.value for reader in scope.consumers.get(var, ())]
@@ -59,19 +66,20 @@ def receive(scope: Scope, inputs: Mapping[Var, StoredTensor]) -> None:
 
 
 def doubled(scope: Scope, shape: Sequence[int], order: str) -> StoredTensor:
-    """A new tensor in split storage for values of `shape` in `order`."""
+    """Create a tensor in split storage for values of `shape` in `order`."""
     if block_size(order):
         raise scope.fail(f"halves in {order}", "NCHW or NHWC")
     return scope.graph.temp(scaled(shape, _axis(order), 2), order, _HALF)
 
 
 def received(tensor: StoredTensor, order: str) -> StoredTensor:
-    """A parameter of a partition, of the physical shape, as a tensor in split storage."""
+    """Convert a parameter of a partition from its physical shape to a tensor in split storage."""
     shape = logical_shape(tensor.shape, stored(order, SPLIT))
     return tensor.view(scaled(shape, _axis(order), 2), order)
 
 
 def _halves(tensor: StoredTensor) -> list[StoredTensor]:
+    """Return views of the high and the low half."""
     axis = _axis(tensor.layout) % len(tensor.shape)
     length = tensor.shape[axis] // 2
     shape = tuple(length if i == axis else size for i, size in enumerate(tensor.shape))
@@ -81,7 +89,7 @@ def _halves(tensor: StoredTensor) -> list[StoredTensor]:
 
 
 def join(scope: Scope, tensor: StoredTensor) -> StoredTensor:
-    """The float32 values of a tensor in split storage."""
+    """Compute the float32 values of a tensor in split storage."""
     high, low = _halves(tensor)
     values = scope.graph.temp(high.shape, tensor.layout)
     scope.append("reorder", [high], values)
@@ -90,16 +98,18 @@ def join(scope: Scope, tensor: StoredTensor) -> StoredTensor:
 
 
 def _part(scope: Scope, values: StoredTensor) -> list[StoredTensor]:
+    """Compute the high and the low half of float32 values."""
     high = scope.convert(values, values.layout, _HALF)
     low = scope.graph.temp(values.shape, values.layout, _HALF)
-    # What rounding left, negated twice: oneDNN 3.2 is fast only where the first operand has the result's type.
+    # The remainder of rounding, negated twice: oneDNN 3.2 is fast only if the first operand has the
+    # result's type.
     difference = scope.append("binary", [high, values], low, {"algorithm": "sub"})
     difference.post_ops.append(PostOp(kind="eltwise", algorithm="linear", alpha=-1.0))
     return [high, low]
 
 
 def part(scope: Scope, values: StoredTensor) -> StoredTensor:
-    """Float32 values in split storage."""
+    """Convert float32 values to split storage."""
     axis = _axis(values.layout) % len(values.shape)
     result = scope.graph.temp(scaled(values.shape, axis, 2), values.layout, _HALF)
     scope.append("concat", _part(scope, values), result, {"axis": axis})
@@ -107,7 +117,11 @@ def part(scope: Scope, values: StoredTensor) -> StoredTensor:
 
 
 def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = None) -> StoredTensor:
-    """``[high, high, low]`` of `expr` along its channels; as a `matrix` of these extents, along the columns."""
+    """Compute ``[high, high, low]`` of `expr` along its channels.
+
+    If given, `matrix` is the extents of the matrix as which `expr` is read; the halves are then
+    joined along its columns.
+    """
     known = scope.halved.get(expr)
     layout = PLAIN if matrix else tensor_layout(static_shape(expr.ty), scope.layout)
     if known is not None and known.layout == layout:
@@ -127,7 +141,7 @@ def tripled_source(scope: Scope, expr: Expr, matrix: tuple[int, int] | None = No
 
 
 def tripled_weight(weight: StoredTensor, axis: int) -> StoredTensor:
-    """A packable weight that :func:`tripled_values` fills, as the product with tripled channels reads it."""
+    """Return the packable weight of a tripled product, filled by :func:`tripled_values`."""
     shape = scaled(weight.shape, axis, 3)
     return StoredTensor(
         shape,
@@ -141,7 +155,7 @@ def tripled_weight(weight: StoredTensor, axis: int) -> StoredTensor:
 
 
 def computed_triple(scope: Scope, weight: StoredTensor, axis: int) -> StoredTensor:
-    """``[high, low, high]`` along `axis` of a float32 weight that is computed at run time."""
+    """Compute ``[high, low, high]`` along `axis` of a float32 weight at run time."""
     high, low = _part(scope, scope.plain(weight))
     result = scope.graph.temp(scaled(weight.shape, axis, 3), PLAIN, _HALF)
     scope.append("concat", [high, low, high], result, {"axis": axis})
@@ -149,7 +163,7 @@ def computed_triple(scope: Scope, weight: StoredTensor, axis: int) -> StoredTens
 
 
 def tripled_values(array: np.ndarray, weight: StoredTensor, axis: int) -> np.ndarray:
-    """``[high, low, high]`` along `axis` of a float32 array that lies as `weight` says."""
+    """Compute ``[high, low, high]`` along `axis` of a float32 array, strided as `weight`."""
     strides = [stride * array.itemsize for stride in weight.dense_strides or ()]
     values = np.lib.stride_tricks.as_strided(array, weight.shape, strides)
     shape = list(values.shape)

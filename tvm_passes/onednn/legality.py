@@ -1,4 +1,4 @@
-"""Whether oneDNN can honour a decision: asked of oneDNN itself, without building anything."""
+"""Legality of decisions for oneDNN, asked of oneDNN itself without building anything."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NEEDS_SPEED = frozenset({"convolution", "deconvolution", "matmul", "pooling"})
 """Primitives that are useless in a reference implementation."""
 
 _COPIES = frozenset({"concat", "reorder"})
-"""Primitives whose generic implementations copy well enough."""
+"""Primitives whose generic implementations are fast enough, because they only copy."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
-    """Why `decision` is not possible for a stage-1 sub-graph function; None where it is."""
+    """Return the reason why `decision` is impossible for a stage-1 sub-graph function, or None."""
     attrs = function.attrs
     anchor = str(attrs["layoutsel.anchor"])
     subgraph = str(attrs["layoutsel.subgraph"])
@@ -64,7 +64,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 
 def _beyond_bfloat16(function: relax.Function) -> float:
-    """A finite number of a body that would be infinite in bfloat16; 0 where there is none."""
+    """Return a finite number of a body that would be infinite in bfloat16; 0 if there is none."""
     found = [leaf for binding in main_bindings(function) for leaf in leaves(binding.value)]
     arrays = [array_of(leaf) for leaf in found if isinstance(leaf, Constant)]
     for array in arrays:
@@ -75,15 +75,19 @@ def _beyond_bfloat16(function: relax.Function) -> float:
 
 
 def _needs_speed(node: Primitive) -> bool:
-    """Whether a reference implementation is no choice: of f32's, the small ones may be; who asks for less wants speed."""
+    """Return whether a reference implementation of `node` is a reason to decline.
+
+    Small primitives in float32 may use one. Reduced precision is only worth choosing for speed.
+    """
     narrow = node.output.dtype != "float32"
     return node.op in _NEEDS_SPEED or (narrow and node.op not in _COPIES)
 
 
 def _crawls(node: Primitive, name: str) -> bool:
-    """Whether it is a convolution of bfloat16 by way of a matrix product with a Swish behind it.
+    """Return whether `node` is a bfloat16 convolution via a matrix product, followed by Swish.
 
-    oneDNN 3.2 takes ten times as long for it as other implementations; with a sum besides, a second for 0.1 ms.
+    oneDNN 3.2 takes ten times as long for it as with other implementations. With an additional sum
+    it takes a second instead of 0.1 ms.
     """
     narrow = any(tensor.dtype == "bfloat16" for tensor in node.reads())
     swish = any(post_op.algorithm == "swish" for post_op in node.post_ops)
@@ -91,9 +95,11 @@ def _crawls(node: Primitive, name: str) -> bool:
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
-    """How many primitives a supported sub-graph takes, by kind and implementation, and what they read and write.
+    """Count the primitives of a supported sub-graph by kind and implementation, and their traffic.
 
-    An implementation is named without its instruction set: ``convolution_brgconv``, ``reorder_jit_blk``.
+    The name of an implementation omits its instruction set: ``convolution_brgconv``,
+    ``reorder_jit_blk``. Traffic is ``read_bytes``, ``written_bytes`` and ``repacked_bytes`` per
+    run.
     """
     graph = subgraph_graph(function, decision)
     names = implementations(graph.to_json()) if graph.nodes else ()
@@ -112,17 +118,18 @@ def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
 
 
 def _implementation(name: str) -> str:
+    """Return the name of an implementation without its instruction set."""
     parts = [part for part in name.split(":") if not part.startswith(("avx", "sse", "any", "uni"))]
     return "_".join(parts)
 
 
 def subgraph_graph(function: relax.Function, decision: Decision) -> PrimitiveGraph:
-    """The primitives of one stage-1 sub-graph function under `decision`.
+    """Build the primitive graph of one stage-1 sub-graph function under `decision`.
 
     Raises
     ------
     Unsupported
-        If an operator has no primitive, or not with these attributes.
+        If an operator has no primitive, or none with these attributes.
     """
     for binding in main_bindings(function):
         if is_tensor(binding.var) and not static_shape(binding.var.ty):
@@ -162,6 +169,7 @@ def subgraph_graph(function: relax.Function, decision: Decision) -> PrimitiveGra
 
 
 def _port(scope: Scope, shape: Sequence[int], order: str) -> StoredTensor:
+    """Create the tensor of an activation parameter."""
     if scope.splits:
         return doubled(scope, shape, order)
     return scope.graph.temp(shape, order, scope.stored(scope.element))

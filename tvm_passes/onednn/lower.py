@@ -1,4 +1,4 @@
-"""Stage 3 → 4: turn partitions into runtime modules of the plugin, with packed weights."""
+"""Stage 3 to 4: compile partitions to runtime modules of the plugin, with packed weights."""
 
 from __future__ import annotations
 
@@ -35,18 +35,21 @@ from tvm_passes.targets import kernel_threads
 from tvm_passes.weight_pool import packed_constant
 
 UNIT = "onednn"
+"""Name of the compute unit."""
 _HALF = "bfloat16"
+"""Reduced element type whose sums need clipped constants."""
 CODEGEN = "layoutsel_onednn"
 """Value of the attribute ``Codegen`` of partitions for oneDNN."""
 
 
 def _label(function: relax.Function, key: str, otherwise: str = "") -> str:
+    """Return the attribute ``layoutsel.<key>` of `function`, or `otherwise`."""
     name = f"layoutsel.{key}"
     return str(function.attrs[name]) if name in function.attrs else otherwise
 
 
 class _PartitionEmitter:
-    """Emits one stage-3 function."""
+    """Emitter of one stage-3 function."""
 
     def __init__(self, symbol: str, function: relax.Function) -> None:
         self.graph = PrimitiveGraph(symbol, num_params=len(function.params))
@@ -56,7 +59,7 @@ class _PartitionEmitter:
         self.weights = _weight_params(function)
 
     def run(self) -> PrimitiveGraph:
-        """Graph of the whole partition."""
+        """Build the graph of the whole partition."""
         for index, param in enumerate(self.function.params):
             shape = static_shape(param.ty)
             kind = "weight" if param in self.weights else "input"
@@ -119,7 +122,7 @@ class _PartitionEmitter:
 
 
 def _in_layout(argument: Value, layout: str) -> StoredTensor:
-    """`argument` as its reader says that it lies; what a partition's parameter lacks."""
+    """Return `argument` in the layout of its consumer; a partition's parameters carry no layout."""
     assert isinstance(argument, StoredTensor)
     layout, storage = order_of(layout), storage_of(layout)
     if storage == SPLIT and argument.storage.kind == "input":
@@ -134,7 +137,7 @@ def _in_layout(argument: Value, layout: str) -> StoredTensor:
 
 
 def _weight_params(function: relax.Function) -> set[Var]:
-    """Parameters that sub-graphs read as weights only."""
+    """Return the parameters that sub-graphs read as weights only."""
     callees: dict[Var, relax.Function] = {}
     weights: set[Var] = set()
     activations: set[Var] = set()
@@ -152,7 +155,7 @@ def _weight_params(function: relax.Function) -> set[Var]:
 
 
 def emit_partition(symbol: str, function: relax.Function) -> PrimitiveGraph:
-    """Graph of the primitives of a stage-3 function.
+    """Build the primitive graph of a stage-3 function.
 
     Raises
     ------
@@ -164,7 +167,7 @@ def emit_partition(symbol: str, function: relax.Function) -> PrimitiveGraph:
 
 
 def create_module(graph: PrimitiveGraph) -> Any:
-    """Runtime module of `graph`."""
+    """Create the runtime module of `graph`."""
     return plugin_function("layoutsel.onednn.create")(graph.to_json())
 
 
@@ -174,12 +177,12 @@ def _pack(graph: PrimitiveGraph, constants: Mapping[int, Constant]) -> tuple[lis
     Parameters
     ----------
     constants
-        Known values of parameters, by number.
+        Known values of parameters, by index.
 
     Returns
     -------
     activations, weights
-        Old numbers of the remaining parameters; packed weights, which follow them.
+        Old indices of the remaining parameters; packed weights, which follow them.
     """
     weights = graph.weights()
     known = [weight for weight in weights if weight.storage.index in constants]
@@ -212,7 +215,10 @@ def _pack(graph: PrimitiveGraph, constants: Mapping[int, Constant]) -> tuple[lis
 
 
 def _held(constant: Constant) -> Constant:
-    """`constant` with its finite numbers clipped to the range of bfloat16, which its sums with activations are stored in."""
+    """Clip the finite numbers of `constant` to the range of bfloat16.
+
+    Its sums with activations are stored in bfloat16, where larger numbers would be infinite.
+    """
     if str(constant.ty.dtype) != "float32":
         return constant
     values = array_of(constant)
@@ -225,17 +231,17 @@ def _held(constant: Constant) -> Constant:
 def _check_halves(
     graph: PrimitiveGraph, weights: Sequence[StoredTensor], known: Sequence[StoredTensor]
 ) -> None:
-    """Reject an unknown weight that must be split into two halves: no primitive splits one at run time."""
+    """Reject an unknown weight that must be split into halves: no primitive does so at run time."""
     for weight in weights:
         if weight.tripled is not None and weight not in known:
             raise BuildError(
-                f"partition {graph.symbol}: weight {weight.storage.index} of a split-bf16 product is a parameter; "
-                f"expected a constant. Bind the parameters, or choose f32"
+                f"partition {graph.symbol}: weight {weight.storage.index} of a split-bf16 product "
+                f"is a parameter; expected a constant. Bind the parameters, or choose f32"
             )
 
 
 def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np.ndarray]:
-    """Packed form of a weight, and the weight in that form."""
+    """Pack one weight; returns the name of its packed form and the packed weight."""
     form = str(module[f"{symbol}.packed_form"](number))
     size = int(module[f"{symbol}.packed_bytes"](number))
     packed = own_pages((-(-size // 4),), "float32")
@@ -244,7 +250,10 @@ def _packed(module: Any, symbol: str, number: int, source: Any) -> tuple[str, np
 
 
 def _own_storages(graph: PrimitiveGraph) -> None:
-    """Give every packable use of a constant weight a storage of its own: each may need another packed form."""
+    """Give every packable use of a constant weight its own storage.
+
+    Each use may need another packed form.
+    """
     seen: set[int] = set()
     for node in graph.nodes:
         for tensor in node.inputs:
@@ -256,17 +265,19 @@ def _own_storages(graph: PrimitiveGraph) -> None:
 
 @tvm.transform.module_pass(opt_level=0, name="LowerOnednn")
 class LowerOnednn(ModulePass):
-    """Compile the partitions that oneDNN runs, and call them in destination-passing style.
+    """Compile the partitions for oneDNN, and call them in destination-passing style.
 
-    ``p0(x, w)`` → ``call_dps_packed("p0", (x, packed w))``, and a module in attribute ``external_mods``.
+    ``p0(x, w)`` → ``call_dps_packed("p0", (x, packed w))``, and a module in attribute
+    ``external_mods``.
 
-    *Requires* stage 3. *Ensures* that no function has ``Codegen`` "layoutsel_onednn", and that weights are packed.
+    *Requires* stage 3. *Ensures* that no function has ``Codegen`` "layoutsel_onednn", and that
+    weights are packed.
     """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Lower every partition of `module`; raises :class:`BuildError` if oneDNN cannot build one."""
+        """Lower every partition of `module`; raises :class:`BuildError` if one cannot be built."""
         partitions = {
             gv: function for gv, function in module.functions.items() if _is_ours(function)
         }
@@ -280,6 +291,7 @@ class LowerOnednn(ModulePass):
 
 
 def _is_ours(function: tvm.ir.BaseFunc) -> bool:
+    """Return whether a function is a partition for oneDNN."""
     return (
         isinstance(function, relax.Function)
         and function.attrs is not None
@@ -289,6 +301,8 @@ def _is_ours(function: tvm.ir.BaseFunc) -> bool:
 
 
 class _Lowering(MainRewriter):
+    """Rewriter of the main function that replaces calls of partitions."""
+
     def __init__(
         self, module: tvm.IRModule, partitions: Mapping[GlobalVar, relax.Function]
     ) -> None:
@@ -307,6 +321,7 @@ class _Lowering(MainRewriter):
 
 
 def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
+    """Compile one partition; returns its runtime module and the call that replaces `call`."""
     symbol = str(function.attrs["global_symbol"])
     constants = {i: arg for i, arg in enumerate(call.args) if isinstance(arg, Constant)}
     graph = emit_partition(symbol, function)
@@ -325,7 +340,7 @@ def _lower_call(function: relax.Function, call: Call) -> tuple[Any, Expr]:
 
 
 def _failed_node(graph: PrimitiveGraph) -> str:
-    """Sub-graph of the first primitive of `graph` that oneDNN lacks; empty if it has them all."""
+    """Return the sub-graph of the first primitive that oneDNN lacks; empty if it has all."""
     for node in graph.nodes:
         try:
             implementations(graph.to_json([node]))

@@ -1,4 +1,4 @@
-"""Read the parameters of a local response normalisation that the importer has spelled out."""
+"""Parameters of a local response normalisation that the importer has spelled out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from tvm_passes.onednn.scope import Scope, scalar
 
 
 def lrn_attributes(scope: Scope) -> tuple[Expr, dict[str, float | int]]:
-    """The operand and oneDNN's attributes of ``x / (bias + alpha * mean(x², over channels))^beta``."""
+    """Return the operand and oneDNN's attributes of a spelled-out normalisation.
+
+    The normalisation is ``x / (bias + alpha * mean(x², over channels))^beta``.
+    """
     calls = {}
     for binding in scope.bindings:
         operator = op_name(binding.value)

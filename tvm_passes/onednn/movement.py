@@ -1,4 +1,4 @@
-"""Operators that move or rename elements: views where possible, copies where not."""
+"""Emitters of operators that move or rename elements: views if possible, else copies."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from tvm_passes.onednn.scope import Scope
 
 
 def reshape(scope: Scope, binding: relax.VarBinding) -> None:
-    """``reshape``, ``flatten``, ``squeeze``, ``expand_dims``: a view, or one copy into the result's layout.
+    """Emit ``reshape``, ``flatten``, ``squeeze`` or ``expand_dims``.
 
-    A channel shuffle (reshape, permute, reshape) is one copy in any unpacked layout.
+    The result is a view, or one copy into its layout. A channel shuffle (reshape, permute, reshape)
+    is one copy in any unpacked layout.
     """
     source = scope.tensor(binding.value.args[0])
     shape = static_shape(binding.var.ty)
@@ -37,7 +38,7 @@ def reshape(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _reshaped(tensor: StoredTensor, shape: Sequence[int]) -> StoredTensor | None:
-    """The elements of `tensor` in another shape, without a copy; None where strides cannot say it."""
+    """Return the elements of `tensor` in another shape without a copy; None if no strides exist."""
     strides = tensor.dense_strides
     strides = None if strides is None else reshaped_strides(tensor.shape, strides, shape)
     if strides is None:
@@ -49,9 +50,10 @@ def _reshaped(tensor: StoredTensor, shape: Sequence[int]) -> StoredTensor | None
 def reshaped_strides(
     shape: Sequence[int], strides: Sequence[int], target: Sequence[int]
 ) -> tuple[int, ...] | None:
-    """Strides under which elements at `strides` have the shape `target`; None where there are none.
+    """Compute the strides with which elements at `strides` have the shape `target`.
 
-    Runs of axes with equal products correspond; the axes of a run on the source side must be nested densely.
+    None if there are no such strides. Runs of axes with equal products correspond; the axes of a
+    run on the source side must be nested densely.
     """
     axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
     out: list[int] = []
@@ -77,7 +79,7 @@ def reshaped_strides(
 
 
 def permute(scope: Scope, binding: relax.VarBinding) -> None:
-    """``permute_dims``: a view; who reads it copies where it needs to."""
+    """Emit ``permute_dims``: a view, which a consumer copies if necessary."""
     call = binding.value
     source = scope.tensor(call.args[0])
     strides = source.dense_strides
@@ -94,7 +96,7 @@ def permute(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def concat(scope: Scope, binding: relax.VarBinding) -> None:
-    """``concat``; copies that turn out superfluous are removed when storages are merged."""
+    """Emit ``concat``; superfluous copies are removed when storages are merged."""
     call = binding.value
     shape = static_shape(binding.var.ty)
     attrs = {"axis": 0 if call.attrs.axis is None else int(call.attrs.axis) % len(shape)}
@@ -115,7 +117,7 @@ def concat(scope: Scope, binding: relax.VarBinding) -> None:
 def _slice(
     scope: Scope, source: StoredTensor, axis: int, begin: int, size: int, step: int = 1
 ) -> StoredTensor:
-    """Elements ``begin``, ``begin + step``, … of `source` along `axis`, as a view."""
+    """Return elements ``begin``, ``begin + step``, … of `source` along `axis`, as a view."""
     strides = source.dense_strides
     shape = tuple(size if i == axis else extent for i, extent in enumerate(source.shape))
     block = block_size(source.layout)
@@ -133,7 +135,7 @@ def _slice(
 
 
 def split(scope: Scope, binding: relax.VarBinding) -> None:
-    """``split``: views."""
+    """Emit ``split`` as views."""
     call = binding.value
     source = scope.tensor(call.args[0])
     axis = int(call.attrs.axis) % len(source.shape)
@@ -146,7 +148,7 @@ def split(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def strided_slice(scope: Scope, binding: relax.VarBinding) -> None:
-    """``strided_slice`` with constant bounds and positive steps: a view."""
+    """Emit ``strided_slice`` with constant bounds and positive steps as a view."""
     call = binding.value
     axes, begins, ends, *steps = (_constants(scope, argument) for argument in call.args[1:])
     tensor = scope.tensor(call.args[0])
@@ -163,10 +165,12 @@ def strided_slice(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _bound(value: int, extent: int) -> int:
+    """Resolve a bound that counts from the end if negative, and clip it to the extent."""
     return min(max(value + extent if value < 0 else value, 0), extent)
 
 
 def _constants(scope: Scope, argument: relax.Expr) -> list[int]:
+    """Return the constant integers of a tuple argument."""
     try:
         return [int(field.value) for field in argument.fields]
     except AttributeError:
@@ -183,3 +187,4 @@ EMITTERS = {
     "squeeze": reshape,
     "strided_slice": strided_slice,
 }
+"""Emitter by Relax operator."""

@@ -1,6 +1,6 @@
-"""Orders of elements that the native plugin has format tags for."""
+"""Orders of elements for which the native plugin has format tags."""
 
 from __future__ import annotations
 
 ORDERS = frozenset({"NCHW", "NHWC", "NCHW4c", "NCHW8c", "NCHW16c", "NCHW32c"})
-"""Orders of ``cmake/onednn/descriptors.cc``, by name."""
+"""Names of the orders; the same as in ``cmake/onednn/descriptors.cc``."""

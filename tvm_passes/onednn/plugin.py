@@ -1,4 +1,4 @@
-"""Find and load the native plugin, once."""
+"""Discovery and loading of the native plugin."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from tvm_passes.native import find_plugin
 from tvm_passes.runtime_library import load_tvm_runtime
 
 _PLUGIN = "liblayoutsel_onednn.so"
+"""File name of the plugin."""
 _ONEDNN = "libdnnl.so.3"
+"""File name of the oneDNN library."""
 _ONEDNN_PACKAGE = "onednn-cpu-gomp"
+"""Python package that contains the oneDNN library."""
 
 _SPIN_COUNT = "20000"
-"""How often an idle OpenMP thread looks for work before it sleeps: about 1 ms.
+"""Iterations that an idle OpenMP thread spins before it sleeps: about 1 ms.
 
-The default is over ten milliseconds: beside another busy process the spinning thread holds the core that its team
-waits for, and inference takes several times as long. Much less than this, and threads sleep between two primitives.
+The default is over ten milliseconds. If another process is busy, the spinning thread then occupies
+the core that its team waits for, and inference takes several times as long. With a much smaller
+value, threads sleep between two primitives.
 """
 
 
 def _onednn_candidates() -> Iterator[str]:
-    """Where the oneDNN library may lie, the best guess first; the bare name is the system's."""
+    """Yield possible paths of the oneDNN library, the best first; the bare name is the system's."""
     try:
         files = importlib.metadata.files(_ONEDNN_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -43,15 +47,16 @@ def _onednn_candidates() -> Iterator[str]:
 
 
 def onednn_library() -> Path | None:
-    """The file that is loaded; None where there is none, or only the system's loader knows."""
+    """Return the file of the loaded library; None if no known folder has it."""
     return next((path for path in map(Path, _onednn_candidates()) if path.is_file()), None)
 
 
 @contextlib.contextmanager
 def short_spinning() -> Iterator[None]:
-    """Let an OpenMP library that is loaded within spin briefly, unless the user has said how it shall wait.
+    """Limit the spinning of an OpenMP library that is loaded in this context.
 
-    Where PyTorch is installed, ``import tvm`` loads one: a program that wants this puts that import inside.
+    A setting of the user takes precedence. If PyTorch is installed, ``import tvm`` loads such a
+    library and belongs inside this context.
     """
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     if any(name in os.environ for name in names):
@@ -65,6 +70,7 @@ def short_spinning() -> Iterator[None]:
 
 
 def _load_onednn() -> str | None:
+    """Load the oneDNN library; returns None, or the reason of the failure."""
     errors = []
     for candidate in dict.fromkeys(_onednn_candidates()):
         try:
@@ -79,7 +85,7 @@ def _load_onednn() -> str | None:
 
 @functools.cache
 def available() -> str | None:
-    """Load the plugin; None where that worked, else the reason why not."""
+    """Load the plugin; returns None, or the reason of the failure."""
     plugin = find_plugin(_PLUGIN, Path(__file__).parent)
     if plugin is None:
         return f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel again"
@@ -110,7 +116,7 @@ def load() -> None:
 
 @functools.cache
 def function(name: str) -> Callable[..., Any]:
-    """The plugin's global function `name`."""
+    """Return the plugin's global function `name`."""
     load()
     import tvm_ffi
 
@@ -118,21 +124,25 @@ def function(name: str) -> Callable[..., Any]:
 
 
 def set_num_threads(count: int) -> int:
-    """Let what the calling thread runs use `count` threads, oneDNN's primitives and TVM's kernels alike; returns the count before.
+    """Set the number of threads for all work of the calling thread; returns the previous one.
 
-    0 leaves it to OpenMP's own setting, which is never changed.
+    It holds for oneDNN's primitives and for TVM's kernels. 0 selects OpenMP's own setting, which is
+    never changed.
     """
     return int(function("layoutsel.set_num_threads")(count))
 
 
 def get_num_threads() -> int:
-    """Threads that the calling thread's kernels and primitives use."""
+    """Return the number of threads of the calling thread's kernels and primitives."""
     return int(function("layoutsel.get_num_threads")())
 
 
 @contextlib.contextmanager
 def limited_to(count: int | None) -> Iterator[None]:
-    """Let what the calling thread runs use `count` threads within; None: as many as before."""
+    """Use `count` threads for everything that the calling thread runs in this context.
+
+    None keeps the previous number.
+    """
     before = set_num_threads(count if count is not None else get_num_threads())
     try:
         yield
@@ -141,5 +151,5 @@ def limited_to(count: int | None) -> Iterator[None]:
 
 
 def version() -> str:
-    """Version of the oneDNN library in use."""
+    """Return the version of the oneDNN library in use."""
     return str(function("layoutsel.onednn.version")())

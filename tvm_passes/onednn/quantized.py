@@ -1,7 +1,8 @@
-"""Quantised models: products of integers, and what is done with their results before they become integers again.
+"""Quantised models: products of integers, and the operators between two quantised tensors.
 
-The integers of a tensor stand for ``(integer - zero point) * scale``. Dequantising is not computed where it stands: a
-product reads the integers, oneDNN scales its sums, and post-ops work on numbers.
+The integers of a tensor represent ``(integer - zero point) * scale``. Dequantising is not a
+separate primitive: a product reads the integers, oneDNN scales its sums, and post-ops compute on
+real numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tvm_passes.onednn.graph import PostOp, Primitive, Quantization, StoredTenso
 from tvm_passes.onednn.scope import Integers, Scope, Step, is_reference, scalar
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-"""Types of quantised tensors, with their least and their greatest element."""
+"""Element types of quantised tensors, with their smallest and largest value."""
 
 
 def _linear(scale: float, shift: float = 0.0) -> PostOp:
@@ -26,7 +27,7 @@ def _linear(scale: float, shift: float = 0.0) -> PostOp:
 
 
 def _uniform(scope: Scope, call: Call) -> tuple[float, int]:
-    """Scale and zero point of a quantisation that is the same for the whole tensor."""
+    """Return the scale and the zero point of a quantisation; raises unless it is uniform."""
     scale, zero_point = (scalar(argument) for argument in call.args[1:])
     if scale is None or zero_point is None:
         raise scope.fail("a scale per channel", "one scale for the whole activation")
@@ -34,7 +35,7 @@ def _uniform(scope: Scope, call: Call) -> tuple[float, int]:
 
 
 def dequantize(scope: Scope, binding: relax.VarBinding) -> None:
-    """``dequantize``: remembered for those who read it."""
+    """Record a ``dequantize``; its consumers read the integers."""
     call = binding.value
     zero_point = scalar(call.args[2])
     if zero_point is None:
@@ -48,7 +49,7 @@ def dequantize(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def quantize(scope: Scope, binding: relax.VarBinding) -> None:
-    """``quantize`` of what no primitive before it stores as integers."""
+    """Emit ``quantize`` of a tensor that no earlier primitive stores as integers."""
     call = binding.value
     _, zero_point = _uniform(scope, call)
     source = scope.activation(call.args[0])
@@ -59,7 +60,7 @@ def quantize(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def product(scope: Scope, data: Expr, weight: Expr) -> tuple[Integers, Integers] | None:
-    """The integers of an activation and of the weights that it is multiplied with; None where a product is of numbers.
+    """Return the integers of an activation and of its weights; None for a product of real numbers.
 
     Raises
     ------
@@ -79,7 +80,10 @@ def product(scope: Scope, data: Expr, weight: Expr) -> tuple[Integers, Integers]
 def scales(
     scope: Scope, operands: tuple[Integers, Integers], mask: int
 ) -> tuple[Quantization, Quantization]:
-    """How a product scales its sums; `mask` tells the axes along which those of the weights differ, if they do."""
+    """Return the scales of a product's operands.
+
+    `mask` has the bits of the axes along which the scales of the weights differ, if they do.
+    """
     source, weight = operands
     uniform = scalar(weight.scale) is not None
     return (
@@ -89,9 +93,10 @@ def scales(
 
 
 def stored(scope: Scope, binding: relax.VarBinding) -> Step | None:
-    """`binding` as what the primitive before it does last, where it quantises.
+    """Return `binding` as the last step of the primitive before it, if `binding` quantises.
 
-    Where the only reader dequantises at once, the values are just rounded, and what follows works on numbers.
+    If the only consumer dequantises at once, the values are only rounded, and what follows computes
+    on real numbers.
     """
     if op_name(binding.value) != "quantize":
         return None
@@ -109,7 +114,10 @@ def stored(scope: Scope, binding: relax.VarBinding) -> Step | None:
 
 
 def added(scope: Scope, binding: relax.VarBinding, chain: Var) -> Step | None:
-    """`binding` where it adds a dequantised tensor: read as integers, in whose steps the sum is taken."""
+    """Return `binding` as a step that adds a dequantised tensor, or None.
+
+    The tensor is read as integers, and the sum is taken in its steps.
+    """
     found = other_operand(scope, binding, chain)
     if found is None or found[0] != "add" or found[1] in scope.values:
         return None
@@ -127,7 +135,10 @@ def added(scope: Scope, binding: relax.VarBinding, chain: Var) -> Step | None:
 
 
 def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -> Primitive | None:
-    """The pooling `binding` on integers, where its result becomes integers at once; None where it is one of numbers."""
+    """Return the pooling `binding` on integers; None if it computes on real numbers.
+
+    It computes on integers if its result is quantised at once and oneDNN has a fast implementation.
+    """
     integers = scope.integers.get(binding.value.args[0])
     following = scope.only_consumer(binding.var)
     if integers is None or following is None or attrs["algorithm"] != "avg":
@@ -149,7 +160,10 @@ def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -
 def in_steps_of(
     scope: Scope, parts: Sequence[Expr], following: relax.VarBinding
 ) -> list[StoredTensor] | None:
-    """`parts` as integers in the steps that `following` quantises their concatenation to; None where it does not."""
+    """Return `parts` as integers in the scale to which `following` quantises their concatenation.
+
+    None if `following` does not quantise, or a part has no uniform scale.
+    """
     if op_name(following.value) != "quantize":
         return None
     if any(
@@ -161,6 +175,7 @@ def in_steps_of(
 
 
 def _requantized(scope: Scope, integers: Integers, steps: tuple[float, int, str]) -> StoredTensor:
+    """Convert integers to another scale, zero point and type, if they differ."""
     tensor = scope.activation(integers.source)
     if (scalar(integers.scale), integers.zero_point, tensor.dtype) == steps:
         return tensor
@@ -173,9 +188,9 @@ def _requantized(scope: Scope, integers: Integers, steps: tuple[float, int, str]
 
 
 def simplified(post_ops: Sequence[PostOp], dtype: str | None) -> list[PostOp]:
-    """The same, neighbouring linear functions in one; without what storing as integers does anyhow.
+    """Merge neighbouring linear functions, and drop functions that storing as integers implies.
 
-    Storing as uint8 where zero stands for zero, ``relu`` before it is superfluous.
+    ``relu`` is superfluous before storing as uint8 with a zero point of zero.
     """
     merged: list[PostOp] = []
     for post_op in post_ops:
@@ -194,3 +209,4 @@ def simplified(post_ops: Sequence[PostOp], dtype: str | None) -> list[PostOp]:
 
 
 EMITTERS = {"dequantize": dequantize, "quantize": quantize}
+"""Emitter by Relax operator."""

@@ -1,4 +1,4 @@
-"""Pooling, reductions, softmax, resizing."""
+"""Emitters of pooling, reductions, softmax and resizing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def _pooling(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) 
 def _padding_after(
     extents: Sequence[int], results: Sequence[int], sizes: Mapping[str, Sequence[int]]
 ) -> list[int]:
-    """Padding with which oneDNN, which rounds down, gives `results`; negative where elements are left over."""
+    """Compute the padding with which oneDNN, which rounds down, yields `results`.
+
+    It is negative if elements are left over.
+    """
     return [
         (results[axis] - 1) * sizes["strides"][axis]
         + (sizes["kernel"][axis] - 1) * (sizes["dilation"][axis] + 1)
@@ -52,17 +55,18 @@ def _padding_after(
 
 
 def max_pool(scope: Scope, binding: relax.VarBinding) -> None:
-    """``nn.max_pool1d`` to ``nn.max_pool3d``."""
+    """Emit ``nn.max_pool1d`` to ``nn.max_pool3d``."""
     _pool(scope, binding, "max")
 
 
 def avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
-    """``nn.avg_pool1d`` to ``nn.avg_pool3d``."""
+    """Emit ``nn.avg_pool1d`` to ``nn.avg_pool3d``."""
     included = bool(binding.value.attrs.count_include_pad)
     _pool(scope, binding, "avg_include_padding" if included else "avg")
 
 
 def _global_average(shape: Sequence[int]) -> dict[str, object]:
+    """Return the attributes of an average over all spatial axes."""
     spatial = len(shape) - 2
     return {
         "algorithm": "avg",
@@ -75,7 +79,7 @@ def _global_average(shape: Sequence[int]) -> dict[str, object]:
 
 
 def adaptive_avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
-    """``nn.adaptive_avg_pool2d`` to a single element per channel."""
+    """Emit ``nn.adaptive_avg_pool2d`` to a single element per channel."""
     pooled = static_shape(binding.var.ty)
     if any(size != 1 for size in pooled[2:]):
         raise scope.fail(f"output size {pooled[2:]}", "1 along every axis")
@@ -84,7 +88,7 @@ def adaptive_avg_pool(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def reduction(scope: Scope, binding: relax.VarBinding) -> None:
-    """``mean``, ``sum``, ``max``, ``min`` over some axes."""
+    """Emit ``mean``, ``sum``, ``max`` or ``min`` over some axes."""
     call = binding.value
     full, shape = static_shape(call.args[0].ty), static_shape(binding.var.ty)
     rank = len(full)
@@ -108,7 +112,7 @@ def reduction(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def softmax(scope: Scope, binding: relax.VarBinding) -> None:
-    """``nn.softmax``, ``nn.log_softmax``."""
+    """Emit ``nn.softmax`` or ``nn.log_softmax``."""
     call = binding.value
     source = scope.activation(call.args[0])
     attrs = {
@@ -120,16 +124,16 @@ def softmax(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def layer_norm(scope: Scope, _binding: relax.VarBinding) -> None:
-    """``nn.layer_norm``: declined, as oneDNN rounds the mean before it subtracts it.
+    """Decline ``nn.layer_norm``: oneDNN rounds the mean before it subtracts it.
 
-    A mean far above the deviation costs digits: an error of 6e-4 at a mean of 1e4 deviations, where the cpu unit's kernel has
-    6e-8 and is as fast.
+    A mean far above the deviation costs digits: an error of 6e-4 at a mean of 1e4 deviations. The
+    kernel of the unit cpu has an error of 6e-8 and is as fast.
     """
     raise scope.fail("a mean that oneDNN rounds", "a mean of differences: the unit cpu has one")
 
 
 def resize(scope: Scope, binding: relax.VarBinding) -> None:
-    """``image.resize2d`` where oneDNN samples at the same points."""
+    """Emit ``image.resize2d`` if oneDNN samples at the same points."""
     call = binding.value
     source = scope.activation(call.args[0])
     result = scope.result(static_shape(binding.var.ty))
@@ -170,3 +174,4 @@ EMITTERS = {
     "nn.softmax": softmax,
     "sum": reduction,
 }
+"""Emitter by Relax operator."""

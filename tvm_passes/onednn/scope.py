@@ -1,4 +1,4 @@
-"""Where the emitters of one sub-graph work: its values so far, its layout, its labels."""
+"""State of the emitters of one sub-graph: its values so far, its layout and its labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tvm_passes.targets import kernel_threads
 
 
 class Unsupported(Exception):
-    """Raised by an emitter; becomes a :class:`~tvm_passes.errors.Decline`."""
+    """An operator that cannot be emitted; becomes a :class:`~tvm_passes.errors.Decline`."""
 
     def __init__(self, operator: str, got: str, expected: str) -> None:
         super().__init__(f"{operator}: got {got}; expected {expected}")
@@ -38,11 +38,11 @@ class Unsupported(Exception):
 
 
 INTEGERS = frozenset({"int8", "uint8"})
-"""Types of quantised tensors."""
+"""Element types of quantised tensors."""
 
 
 def implementations(text: str) -> tuple[str, ...]:
-    """oneDNN's implementation of each node of a graph in JSON; raises what oneDNN declines."""
+    """Return oneDNN's implementation of each node of a graph in JSON; raises oneDNN's errors."""
     return _implementations(text, kernel_threads() or get_num_threads())
 
 
@@ -54,37 +54,40 @@ def _implementations(text: str, threads: int) -> tuple[str, ...]:
 
 
 def is_reference(implementation: str) -> bool:
-    """Whether an implementation is one of oneDNN's slow, generic ones."""
+    """Return whether an implementation is one of oneDNN's slow, generic ones."""
     return implementation.startswith(("ref", "simple:any"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Integers:
-    """What stands for numbers: ``(integer - zero_point) * scale``."""
+    """Integers that represent the real numbers ``(integer - zero_point) * scale``."""
 
     source: Expr
-    """The integers."""
+    """Tensor of the integers."""
     scale: Expr
+    """Constant of one scale, or of one per index of `axis`."""
     zero_point: int
+    """Integer that represents zero."""
     axis: int = 0
-    """Along which scales differ, if they do."""
+    """Axis along which the scales differ, if there are several."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Operators that a primitive computes on the way to its result."""
+    """Operators that a primitive computes as part of its result."""
 
     post_ops: tuple[PostOp, ...]
+    """Post-ops that compute the operators."""
     var: Var
-    """What they yield."""
+    """Variable of the last operator."""
     skipped: Sequence[Var] = ()
-    """What they yield in between."""
+    """Variables of the operators before the last."""
     dtype: str | None = None
-    """Type of the integers that the result is stored as; None: as before."""
+    """Type of the integers that the result is stored as; None if the type stays."""
 
 
 Value = StoredTensor | list[StoredTensor]
-"""What a variable holds: a tensor, or the fields of a tuple."""
+"""Value of a variable: a tensor, or the fields of a tuple."""
 
 
 @dataclass(eq=False)
@@ -92,32 +95,39 @@ class Scope:
     """State of emitting one sub-graph function into `graph`."""
 
     graph: PrimitiveGraph
+    """Graph that receives the primitives."""
     body: relax.Function
+    """Sub-graph function."""
     subgraph: str
+    """Identifier of the sub-graph."""
     layout: str = PLAIN
+    """Order of the sub-graph's activations."""
     dtype: str = "float32"
-    """In which activations are stored that the model types float32."""
+    """Storage type of the activations that are float32 in the model."""
     splits: bool = False
-    """Whether what crosses the sub-graph's boundary is in split storage."""
+    """True if the tensors at the sub-graph's boundary are in split storage."""
     halved: Mapping[Expr, StoredTensor] = field(default_factory=dict)
     """Activations in split storage."""
     quantizes: bool = False
-    """Whether tensors may be integers that stand for numbers."""
+    """True if tensors may be integers that represent real numbers."""
     integers: dict[Expr, Integers] = field(default_factory=dict)
-    """What dequantised variables are computed from, if anybody needs them."""
+    """Integers of dequantised variables; real numbers are computed only for consumers that need
+    them.
+    """
     implementation: int = 0
-    """How many of oneDNN's implementations the anchor skips."""
+    """Number of oneDNN's implementations that the anchor skips."""
     values: dict[Var, Value] = field(default_factory=dict)
+    """Tensors of the variables that are already emitted."""
     done: set[Var] = field(default_factory=set)
-    """Variables that a fused primitive computes on the way."""
+    """Variables that an emitted primitive computes as well."""
     operator: str = ""
-    """Operator that is being emitted."""
+    """Operator that is currently emitted."""
     element: str = "float32"
-    """Type of the elements of its result."""
+    """Element type of its result."""
 
     @functools.cached_property
     def ports(self) -> Ports:
-        """The body without the transforms at its ends."""
+        """The body without the layout transforms at its ends."""
         return read_ports(self.body)
 
     @property
@@ -127,7 +137,7 @@ class Scope:
 
     @functools.cached_property
     def consumers(self) -> dict[Var, list[relax.VarBinding]]:
-        """Bindings that read each variable."""
+        """Consumers of each variable."""
         found: dict[Var, list[relax.VarBinding]] = {}
         for binding in self.bindings:
             for leaf in dict.fromkeys(leaves(binding.value)):
@@ -136,7 +146,7 @@ class Scope:
         return found
 
     def only_consumer(self, var: Var) -> relax.VarBinding | None:
-        """The one binding that reads `var`, which is no result; None where there are others."""
+        """Return the only consumer of `var`; None if there are others, or `var` is a result."""
         consumers = self.consumers.get(var, [])
         return consumers[0] if len(consumers) == 1 and var not in self.results else None
 
@@ -146,13 +156,13 @@ class Scope:
         return frozenset(leaf for leaf in leaves(self.ports.result) if isinstance(leaf, Var))
 
     def fail(self, got: str, expected: str) -> Unsupported:
-        """The error that the operator being emitted is not possible."""
+        """Create the error that the current operator is impossible."""
         return Unsupported(self.operator, got, expected)
 
     # Values
 
     def tensor(self, expr: Expr) -> StoredTensor:
-        """`expr` as a tensor, in whatever form it lies."""
+        """Return `expr` as a tensor in its present form."""
         if isinstance(expr, Constant):
             return self._constant(expr)
         if expr not in self.values and expr in self.integers:
@@ -163,10 +173,11 @@ class Scope:
         return value
 
     def known(self, expr: Expr) -> bool:
-        """Whether `expr` is a constant, or computed already."""
+        """Return whether `expr` is a constant or already emitted."""
         return not isinstance(expr, Var) or expr in self.values or expr in self.integers
 
     def _numbers(self, integers: Integers) -> StoredTensor:
+        """Emit the conversion of integers to real numbers."""
         source = self.tensor(integers.source)
         if source.storage.kind == "weight":
             raise self.fail("integer weights", "a product of integers")
@@ -178,7 +189,7 @@ class Scope:
         return numbers
 
     def quantization(self, operand: str, integers: Integers, mask: int = 0) -> Quantization:
-        """What the integers of a primitive's `operand` stand for."""
+        """Return the meaning of the integers of a primitive's `operand`."""
         scale = self.tensor(integers.scale)
         zero_point = None
         if integers.zero_point:
@@ -188,6 +199,7 @@ class Scope:
         return Quantization(operand=operand, scale=flat, mask=mask, zero_point=zero_point)
 
     def _constant(self, expr: Constant) -> StoredTensor:
+        """Return a constant of the graph as a tensor."""
         if str(expr.ty.dtype) != "float32":
             raise self.fail(f"a constant of type {expr.ty.dtype}", "float32")
         array = array_of(expr)
@@ -196,35 +208,35 @@ class Scope:
         return StoredTensor(static_shape(expr.ty), storage)
 
     def is_weight(self, expr: Expr) -> bool:
-        """Whether `expr` is known when the partition is built."""
+        """Return whether `expr` is constant when the partition is built."""
         return self.tensor(expr).storage.kind == "weight"
 
     def laid_out(self, tensor: StoredTensor) -> str:
-        """The layout that `tensor` takes in this sub-graph."""
+        """Return the layout of `tensor` in this sub-graph."""
         return tensor_layout(tensor.shape, self.layout)
 
     def activation(self, expr: Expr) -> StoredTensor:
-        """`expr` as this sub-graph's activations are."""
+        """Return `expr` in this sub-graph's layout and element type."""
         return self.conform(self.tensor(expr))
 
     def conform(self, tensor: StoredTensor) -> StoredTensor:
-        """`tensor` in this sub-graph's layout and type of elements."""
+        """Return `tensor` in this sub-graph's layout and element type."""
         return self.convert(tensor, self.laid_out(tensor), self.stored(tensor.dtype))
 
     def stored(self, dtype: str) -> str:
-        """Type of the elements in this sub-graph of an activation that is of `dtype` otherwise."""
+        """Return the element type in this sub-graph of an activation that the model types `dtype`."""
         return dtype if dtype in INTEGERS else self.dtype
 
     def plain(self, tensor: StoredTensor) -> StoredTensor:
-        """`tensor`, row-major and dense."""
+        """Return `tensor` in dense row-major order."""
         return self.convert(tensor, PLAIN)
 
     def plain_activation(self, tensor: StoredTensor) -> StoredTensor:
-        """`tensor`, row-major and dense, in this sub-graph's type of elements."""
+        """Return `tensor` in dense row-major order, with this sub-graph's element type."""
         return self.convert(tensor, PLAIN, self.stored(tensor.dtype))
 
     def convert(self, tensor: StoredTensor, layout: str, dtype: str | None = None) -> StoredTensor:
-        """`tensor` in `layout` and, if given, of another type: itself, renamed, or copied."""
+        """Return `tensor` in `layout` and, if given, in another type: itself, a view, or a copy."""
         dtype = dtype or tensor.dtype
         if tensor.dtype == dtype:
             if tensor.layout == layout and tensor.strides is None:
@@ -236,17 +248,17 @@ class Scope:
         return copy
 
     def temp(self, shape: Sequence[int]) -> StoredTensor:
-        """A new row-major tensor for the result of the operator that is being emitted."""
+        """Create a row-major tensor for the result of the current operator."""
         return self.graph.temp(shape, dtype=self.stored(self.element))
 
     def result(self, shape: Sequence[int]) -> StoredTensor:
-        """A new tensor in this sub-graph's layout for the result of the operator that is being emitted."""
+        """Create a tensor in this sub-graph's layout for the result of the current operator."""
         return self.graph.temp(shape, tensor_layout(shape, self.layout), self.stored(self.element))
 
     def view(
         self, tensor: StoredTensor, shape: Sequence[int], strides: Sequence[int] | None = None
     ) -> StoredTensor:
-        """Other axes over the elements of a plain tensor."""
+        """Return a view with other axes over the elements of a plain tensor."""
         assert strides is not None or tensor.strides is None
         return tensor.view(shape, strides=strides)
 
@@ -259,7 +271,7 @@ class Scope:
         output: StoredTensor,
         attrs: dict[str, Any] | None = None,
     ) -> Primitive:
-        """A node with this sub-graph's labels, not yet part of the graph."""
+        """Create a node with this sub-graph's labels; it is not yet part of the graph."""
         return Primitive(op, self.subgraph, self.operator, list(inputs), output, attrs or {})
 
     def append(
@@ -269,13 +281,13 @@ class Scope:
         output: StoredTensor,
         attrs: dict[str, Any] | None = None,
     ) -> Primitive:
-        """Add a node to the graph."""
+        """Create a node and add it to the graph."""
         node = self.node(op, inputs, output, attrs)
         self.graph.nodes.append(node)
         return node
 
     def implementation_of(self, node: Primitive) -> str | None:
-        """oneDNN's implementation of `node`; None where it has none."""
+        """Return the name of oneDNN's implementation of `node`, or None."""
         try:
             return implementations(self.graph.to_json([node]))[0]
         except (RuntimeError, ValueError):
@@ -283,7 +295,7 @@ class Scope:
 
 
 def scalar(expr: Expr) -> float | None:
-    """The number that `expr` is, if it is one."""
+    """Return the number that `expr` represents, or None."""
     if isinstance(expr, Constant) and math.prod(static_shape(expr.ty)) == 1:
         return float(array_of(expr).reshape(-1)[0])
     value = getattr(expr, "value", None)

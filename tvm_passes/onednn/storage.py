@@ -1,4 +1,4 @@
-"""Let tensors share storage so that copies disappear: joins in place, sums in place."""
+"""Shared storage that makes copies superfluous: concatenations and sums in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def merge_storages(graph: PrimitiveGraph) -> None:
 
 
 def _last_first_touch(graph: PrimitiveGraph) -> dict[Storage, tuple[int, int]]:
-    """First and last node that touches each root storage."""
+    """Return the indices of the first and last node that touch each root storage."""
     touched: dict[Storage, tuple[int, int]] = {}
     for time, node in enumerate(graph.nodes):
         for tensor in (*node.reads(), node.output):
@@ -27,7 +27,7 @@ def _last_first_touch(graph: PrimitiveGraph) -> dict[Storage, tuple[int, int]]:
 
 
 def _parts_contiguous(node: Primitive) -> bool:
-    """Whether the parts of a concatenation lie in its result one after the other."""
+    """Return whether the parts of a concatenation are contiguous in its result."""
     result = node.output
     axis = int(node.attrs["axis"])
     if result.strides is not None or node.post_ops or math.prod(result.shape[:axis]) != 1:
@@ -41,9 +41,10 @@ def _parts_contiguous(node: Primitive) -> bool:
 
 
 def _concat_in_place(graph: PrimitiveGraph) -> None:
-    """Let the producers of a concatenation's parts write into its result.
+    """Make the producers of a concatenation's parts write into its result.
 
-    The last concatenation comes first, so that a chain of them (DenseNet) becomes one storage.
+    The last concatenation is processed first, so that a chain of them (DenseNet) becomes one
+    storage.
     """
     replacement: dict[int, list[Primitive]] = {}
     for node in reversed(graph.nodes):
@@ -61,6 +62,7 @@ def _concat_in_place(graph: PrimitiveGraph) -> None:
 
 
 def _move(tensor: StoredTensor, storage: Storage, offset: int) -> bool:
+    """Place `tensor` inside `storage`; returns False if its own storage cannot move."""
     own = tensor.storage
     if own.kind != "temp" or own.home is not None or not tensor.fills_storage():
         return False
@@ -71,13 +73,14 @@ def _move(tensor: StoredTensor, storage: Storage, offset: int) -> bool:
 
 
 def _copy_into(node: Primitive, part: StoredTensor, offset: int) -> Primitive:
+    """Create the copy of one part into the result of a concatenation."""
     result = node.output
     target = StoredTensor(part.shape, result.storage, result.layout, result.dtype, offset=offset)
     return dataclasses.replace(node, op="reorder", inputs=[part], output=target, attrs={})
 
 
 def _sum_in_place(graph: PrimitiveGraph) -> None:
-    """Accumulate into a residual that nobody reads afterwards, in place of reading it beside."""
+    """Accumulate into a residual that has no later consumer, instead of reading it separately."""
     touched = _last_first_touch(graph)
     for time, node in enumerate(graph.nodes):
         if node.op not in ("convolution", "deconvolution", "matmul"):
@@ -98,6 +101,7 @@ def _sum_in_place(graph: PrimitiveGraph) -> None:
 def _may_accumulate(
     node: Primitive, post_op: PostOp, time: int, touched: dict[Storage, tuple[int, int]]
 ) -> bool:
+    """Return whether the addition `post_op` may overwrite its residual with the sum."""
     residual, result = post_op.tensor, node.output
     if post_op.kind != "binary" or post_op.algorithm != "add" or residual is None:
         return False
@@ -109,6 +113,6 @@ def _may_accumulate(
     if not alike or not free or result.strides is not None:
         return False
     if sum(tensor.storage.root()[0] is storage for tensor in node.reads()) > 1:
-        return False  # what is read again would be the sum by then
+        return False  # # A second read would see the sum instead of the residual.
     outer, _ = result.storage.root()
     return outer is not storage and touched[storage][1] == time

@@ -1,4 +1,4 @@
-"""Emit a sub-graph function: its operators become primitives of a graph."""
+"""Emission of a sub-graph function: its operators become primitives of a graph."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tvm_passes.onednn.scope import INTEGERS, Scope, Unsupported, Value
 from tvm_passes.precisions import storage_in
 
 Emitter = Callable[[Scope, relax.VarBinding], None]
+"""Emits one binding into a scope."""
 
 EMITTERS: Mapping[str, Emitter] = {
     **contractions.EMITTERS,
@@ -29,15 +30,19 @@ EMITTERS: Mapping[str, Emitter] = {
     **quantized.EMITTERS,
     **reductions.EMITTERS,
 }
-"""Operators that are more than element-wise; third parties may add to a copy."""
+"""Emitter by operator that is more than element-wise; third parties may extend a copy."""
 
 _OF_INTEGERS = frozenset(movement.EMITTERS) | {f"nn.max_pool{rank}d" for rank in (1, 2, 3)}
-"""Operators that also take quantised tensors as they are: their results are among their operands' elements."""
+"""Operators that also take quantised tensors, because their results are elements of their operands.
+"""
 
 _Obstacle = tuple[Callable[[tvm.target.Target], bool], str, str]
+"""A test of the target, the name of a target that fails it, and the name of one that passes."""
 
 _BF16: _Obstacle = (has_bf16, "a CPU without AVX512_BF16", "one that multiplies bfloat16")
+"""Requirement of precisions with bfloat16 products."""
 _VNNI: _Obstacle = (has_vnni, "a CPU without VNNI", "one that sums products of bytes exactly")
+"""Requirement of precisions with integer products."""
 
 PRECISIONS: Mapping[str, _Obstacle | None] = {
     "f32": None,
@@ -45,15 +50,22 @@ PRECISIONS: Mapping[str, _Obstacle | None] = {
     "split-bf16": _BF16,
     "int8": _VNNI,
 }
-"""What each needs of a CPU, what it is called not to have that, and what to have it.
+"""Requirement of each precision on the CPU.
 
-bf16 is operands and results in bfloat16, with sums in float32; split-bf16, products of halves, and the rest in float32;
-int8, the integers that a quantised model has, whatever is between them in float32.
+``bf16`` has bfloat16 operands and results, with sums in float32. ``split-bf16`` has products of
+halves, and computes all else in float32. ``int8`` has the integers of a quantised model, and
+float32 between them.
 """
 
 
 def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[str, str]) -> Scope:
-    """A scope for `function`, placed by `labels` (subgraph, layout, precision, algorithm)."""
+    """Create the scope of `function` with its `labels` (subgraph, layout, precision, algorithm).
+
+    Raises
+    ------
+    Unsupported
+        If the plugin lacks the layout, precision or algorithm, or the CPU lacks its instructions.
+    """
     precision, algorithm = labels["precision"], labels["algorithm"]
     if labels["layout"] not in ORDERS:
         raise Unsupported("layout", f"layout {labels['layout']}", " or ".join(sorted(ORDERS)))
@@ -81,15 +93,16 @@ def make_scope(graph: PrimitiveGraph, function: relax.Function, labels: Mapping[
 
 
 def _is_quantized(function: relax.Function) -> bool:
+    """Return whether an activation or a result of `function` holds integers."""
     count = int(function.attrs["layoutsel.num_activations"])
     types = [param.ty for param in function.params[:count]] + tensor_types(function.ret_ty)
     return any(str(ty.dtype) in INTEGERS for ty in types if isinstance(ty, relax.TensorType))
 
 
 def emit(scope: Scope, params: Sequence[StoredTensor], anchor: str) -> list[StoredTensor]:
-    """Emit the body of a stage-1 or stage-2 sub-graph function on `params`; the results in its layout.
+    """Emit the body of a stage-1 or stage-2 sub-graph function; returns the results in its layout.
 
-    A stage-2 body's transforms are left out: `params` carry their layouts as labels.
+    The layout transforms of a stage-2 body are omitted: the layouts of `params` already carry them.
     """
     scope.values.update(zip(scope.body.params, params, strict=True))
     inputs = {var: params[index] for var, index in scope.ports.inputs.items()}
@@ -135,7 +148,7 @@ def _emit_binding(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 def _check_types(scope: Scope, binding: relax.VarBinding) -> None:
-    """Let the operator's result be of its type, if there are primitives for that."""
+    """Set the scope's element type to that of the result; raises if no primitive has it."""
     allowed = {"float32"}
     if scope.quantizes and (scope.operator == "quantize" or scope.operator in _OF_INTEGERS):
         allowed |= INTEGERS
@@ -180,6 +193,7 @@ def _emit_elementwise(scope: Scope, binding: relax.VarBinding) -> None:
 
 
 _SWAPPABLE = frozenset({"add", "multiply", "maximum", "minimum"})
+"""Operators of two operands that may be exchanged."""
 
 
 def _emit_lrn(scope: Scope) -> StoredTensor:

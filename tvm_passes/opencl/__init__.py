@@ -1,6 +1,7 @@
-"""The run time of the compute unit ``opencl``, which TVM's wheel lacks.
+"""Runtime of the compute unit ``opencl``, which TVM's wheel lacks.
 
-It serves every user of TVM, whether of these passes or not. Importing this package does not load TVM; the functions below do.
+It serves every user of TVM, with or without these passes. Importing this package does not load TVM;
+the functions below do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ __all__ = ["identity", "unavailable"]
 
 
 def unavailable() -> str | None:
-    """Why no OpenCL device can be used on this machine; None where one can."""
+    """Return the reason why no OpenCL device can be used on this machine, or None."""
     from tvm_passes.devices import ask_driver
     from tvm_passes.opencl import plugin
 
@@ -20,7 +21,7 @@ def unavailable() -> str | None:
 
 
 def identity(index: int = 0) -> str:
-    """Platform, device and driver of a device, with their versions."""
+    """Return the platform, device and driver of a device, with their versions."""
     from tvm_passes.opencl import plugin
 
     return plugin.identity(index)

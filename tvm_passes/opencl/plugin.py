@@ -1,4 +1,4 @@
-"""Find and load the OpenCL run time, once."""
+"""Discovery and loading of the OpenCL runtime."""
 
 from __future__ import annotations
 
@@ -13,40 +13,45 @@ from tvm_passes.native import find_plugin
 from tvm_passes.runtime_library import load_tvm_runtime
 
 _PLUGIN = "liblayoutsel_opencl.so"
+"""File name of the plugin."""
 _DEVICE_API = "device_api.opencl"
-"""What TVM asks for when a device ``opencl`` is first used."""
+"""Global function through which TVM uses a device ``opencl``."""
 _OPENCL, _EXIST = 4, 0
-"""DLPack's number of the device type, and TVM's of the attribute."""
+"""DLPack's number of the device type, and TVM's number of the attribute "exists"."""
 _loading = threading.RLock()
-"""Held by who loads: names can be registered once."""
+"""Held while the plugin is loaded: its names can be registered only once."""
 os.register_at_fork(
     before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
 )
 
 
 def available() -> str | None:
-    """Load the run time; None where TVM has one, else the reason why not. No driver is asked for anything yet."""
+    """Load the runtime; returns None, or the reason of the failure. No driver is asked yet."""
     with _loading:
         return _load()
 
 
 @functools.cache
 def _load() -> str | None:
+    """Load and register the runtime, unless TVM was built with OpenCL."""
     import tvm_ffi
 
     load_tvm_runtime()
     if tvm_ffi.get_global_func(_DEVICE_API, allow_missing=True) is not None:
-        return None  # a TVM that was built with OpenCL
+        return None
     plugin = find_plugin(_PLUGIN, Path(__file__).parent)
     if plugin is None:
         return (
-            f"the plugin {_PLUGIN} was not built: install a C++ compiler and OpenCL's headers and loader (Debian: "
-            f"g++ ocl-icd-opencl-dev), and install layoutsel again"
+            f"the plugin {_PLUGIN} was not built: install a C++ compiler and OpenCL's headers and "
+            f"loader (Debian: g++ ocl-icd-opencl-dev), and install layoutsel again"
         )
     try:
         library = ctypes.CDLL(str(plugin))
     except OSError as error:
-        return f"the plugin {plugin} cannot be loaded ({error}): install OpenCL's loader (Debian: ocl-icd-libopencl1)"
+        return (
+            f"the plugin {plugin} cannot be loaded ({error}): install OpenCL's loader "
+            f"(Debian: ocl-icd-libopencl1)"
+        )
     register = library.layoutsel_register_opencl
     register.restype = ctypes.c_char_p
     problem = register()
@@ -57,12 +62,12 @@ def _load() -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where built programs are kept."""
+    """Return the folder of built programs."""
     return user_cache() / "opencl"
 
 
 def has_device() -> bool:
-    """Whether TVM finds a first device; drivers are asked now."""
+    """Return whether TVM finds a first device; this asks the drivers."""
     import tvm_ffi
 
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
@@ -70,7 +75,10 @@ def has_device() -> bool:
 
 
 def identity(index: int = 0) -> str:
-    """All that measurements on a device depend on: platform, device and driver, with their versions."""
+    """Return the platform, device and driver of a device, with their versions.
+
+    Measurements on a device depend on all of them.
+    """
     import tvm_ffi
 
     told = tvm_ffi.get_global_func("layoutsel.opencl.identity", allow_missing=True)
@@ -78,7 +86,7 @@ def identity(index: int = 0) -> str:
 
 
 def devices() -> tuple[str, ...]:
-    """Names of the devices, in the order of TVM's numbers; none without a driver."""
+    """Return the names of the devices, in the order of TVM's numbers; empty without a driver."""
     import tvm_ffi
 
     if available() is not None:
