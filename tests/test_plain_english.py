@@ -17,6 +17,7 @@ ROOMS = (
     "layoutsel/building",
     "layoutsel/bundling",
     "layoutsel/cli",
+    "layoutsel/compile",
     "layoutsel/core",
     "layoutsel/cost",
     "layoutsel/device",

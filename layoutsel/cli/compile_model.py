@@ -163,8 +163,8 @@ def build(model: str, options: Options, shown: Activity) -> CompiledModel:
         problem, made = planned(session, shown)
         from layoutsel.compile.build_best import finish
 
-        rivals = " and its rivals" if options.verify_speed else ""
-        shown.phase(f"building the plan{rivals}")
+        contenders = " and its contenders" if options.verify_speed else ""
+        shown.phase(f"building the plan{contenders}")
         return finish(
             session, made, problem, verify=options.verify, verify_speed=options.verify_speed
         )

@@ -1,1 +1,1 @@
-"""One model on one machine: imported, priced, planned, built, verified and raced."""
+"""One model on one machine: import, pricing, planning, building, verification and race."""

@@ -1,4 +1,4 @@
-"""The measured plan against its prediction: where the difference comes from, and a record of it in the store."""
+"""Attribution of a plan's prediction error to its parts, and its record in the store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,20 @@ from layoutsel.runtime.observe import observe
 def residuals_of(
     session: Session, model: CompiledModel, plan: Plan, inputs: Sequence[np.ndarray]
 ) -> Residuals | None:
-    """Watch `model`, built of `plan`, at work on checked `inputs`; keep in the store where its prediction was off.
+    """Observe a run of `model` and attribute the prediction error of its plan to the parts.
 
-    None for a plan whose whole was not measured.
+    The errors are stored. A plan without a measurement of the whole gives None.
+
+    Parameters
+    ----------
+    session
+        Session of the model.
+    model
+        Model built from `plan`.
+    plan
+        Plan with its own measurement.
+    inputs
+        Checked inputs of the model.
     """
     measured = plan.own_measurement
     if measured is None:
@@ -50,7 +61,7 @@ def _rows(
         parts=residuals.parts,
     )
     for subgraph in residuals.subgraphs:
-        # One that fell back runs another decision than was predicted.
+        # A fallback runs another decision than the predicted one.
         if subgraph.in_plan_us is not None and subgraph.id not in model.header["fallbacks"]:
             yield ResidualRow(
                 kind=rows.SUBGRAPH,

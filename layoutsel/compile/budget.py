@@ -1,4 +1,4 @@
-"""The fastest plan whose measured error is within a budget: plans are built from the fastest to the most exact."""
+"""Choice of the fastest plan within an error budget: plans are built from fast to exact."""
 
 from __future__ import annotations
 
@@ -35,26 +35,36 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Search:
-    """The plans of a trade-off, and what was found of those that were built."""
+    """Plans of a trade-off, with the measured errors of those built so far."""
 
     session: Session
+    """Session of the model."""
     problem: PlanningProblem
+    """Problem of the plans."""
     plans: tuple[Weighed, ...]
+    """Plans from the fastest to the most exact."""
     reference: Reference
+    """Results to compare with."""
     errors: list[float | None] = field(default_factory=list)
-    """Measured, of the plans tried so far; None for one that cannot be built."""
+    """Measured errors of the plans tried so far; None for a plan that cannot be built."""
 
     def checks(self, model: CompiledModel) -> list[Check]:
         """Measure `model` against the budget."""
         return checks_of(model, self.reference, self.session.precision.bound)
 
     def f32_checks(self, model: CompiledModel) -> list[Check]:
-        """Measure `model` as one of f32."""
+        """Measure `model` against the bound of f32."""
         checks = checks_of(model, self.reference, MODES[F32].bound)
         return [one.conceded() for one in checks]
 
     def fit(self, chosen: Plan) -> tuple[CompiledModel, bool]:
-        """Build plans until one is within the budget; the last one, and whether it is."""
+        """Build plans until one is within the budget.
+
+        Returns
+        -------
+        tuple
+            Model of the last plan that was built, and True if it is within the budget.
+        """
         for weighed in self.plans:
             plan = plan_of(chosen, self.problem, weighed.solution.decisions, chosen.strategy)
             try:
@@ -73,7 +83,7 @@ class _Search:
 
     @property
     def tried(self) -> tuple[Weighed, ...]:
-        """The plans that were tried; the last one is kept."""
+        """Plans that were tried; the last one is kept."""
         return self.plans[: len(self.errors)]
 
 
@@ -85,9 +95,27 @@ def within_budget(
     *,
     verify_speed: bool,
 ) -> CompiledModel:
-    """Build the first of `plans` whose measured error is within the budget; else the last one.
+    """Build the first of `plans` whose measured error is within the budget, else the last one.
 
-    Its plan holds the whole trade-off. With `verify_speed` it is raced against rivals, which must be within as well.
+    The plan of the result states the whole trade-off.
+
+    Parameters
+    ----------
+    session
+        Session of the model.
+    chosen
+        Plan to start from.
+    problem
+        Problem of the plans.
+    plans
+        Plans from the fastest to the most exact.
+    verify_speed
+        True to race the found plan with contenders, which must be within the budget as well.
+
+    Raises
+    ------
+    VerificationError
+        If no plan is within the budget, and the last one is not even as exact as f32 must be.
     """
     search = _Search(session, problem, plans, reference_of(session))
     model, fits = search.fit(chosen)
@@ -115,7 +143,8 @@ def within_budget(
 def _warn_of_none(search: _Search) -> None:
     least = min(error for error in search.errors if error is not None)
     logger.warning(
-        "no plan's error is within %.1e: the least of %d measured ones is %.1e; the most exact plan is kept",
+        "no plan's error is within %.1e: the least of %d measured ones is %.1e; "
+        "the most exact plan is kept",
         search.session.precision.tolerance,
         len(search.errors),
         least,
@@ -125,7 +154,7 @@ def _warn_of_none(search: _Search) -> None:
 def _first_within(
     search: _Search, contenders: Sequence[Contender], *, fits: bool
 ) -> tuple[Contender, list[Check]]:
-    """The first of `contenders` that is exact enough: the chosen one is."""
+    """First contender within the error budget; the chosen plan always is."""
     for contender in contenders:
         checks = search.checks(contender.model) if fits else search.f32_checks(contender.model)
         if contender.name == CHOSEN or all(one.passed for one in checks):
@@ -145,7 +174,10 @@ def _points(
     checks: Sequence[Check],
     contenders: Sequence[Contender],
 ) -> tuple[TradeOff, ...]:
-    """The trade-off with all that was measured; the winner has a point of its own where it came from elsewhere."""
+    """Complete the trade-off with all measurements.
+
+    A winner that is not among its plans gets a point of its own.
+    """
     times = [(other.plan.decisions, other.plan.measured.get(other.name)) for other in contenders]
     errors = [*search.errors, *[None] * (len(search.plans) - len(search.errors))]
     points = []

@@ -1,4 +1,4 @@
-"""From a plan to the model that is handed over: built, raced, its error measured."""
+"""Building of the delivered model from a plan: contenders are built, raced and verified."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ from tvm_passes.freed_memory import give_back
 logger = logging.getLogger(__name__)
 
 _TRY = ". Try a more exact --precision"
-"""What to do about a model that is too inexact."""
+"""Advice for a model whose error is too large."""
 
 Decisions = dict[SubgraphId, Decision]
+"""Decision of each sub-graph."""
 
 
 def finish(
@@ -49,18 +50,31 @@ def finish(
     verify: bool = True,
     verify_speed: bool = True,
 ) -> CompiledModel:
-    """Build `chosen`, or whichever of its rivals in `problem` turns out faster; verify what is handed over.
+    """Build `chosen`, or a faster contender, and verify the result.
 
-    The first contender is kept whose error is within the tolerance of the mode. Plans of a single decision come last,
-    however slow. If the problem's objective has limits of measured quantities, plans are built
-    until one keeps them.
+    The result is the first contender whose error is within the tolerance of the mode. Plans of a
+    single decision come last, however slow. If the objective has limits of measured quantities,
+    plans are built until one keeps them.
+
+    Parameters
+    ----------
+    session
+        Session of the model.
+    chosen
+        Plan to build.
+    problem
+        Problem of the plan, from which contenders are made.
+    verify
+        True to compare results with a reference.
+    verify_speed
+        True to race the plan with contenders.
 
     Raises
     ------
     VerificationError
         If no plan is exact enough.
     """
-    gc.collect()  # candidates and cost models, which only pricing needed
+    gc.collect()  # frees candidates and cost models, which only pricing needed
     give_back()
     check_budget(session.precision, verify=verify)
     attempts = objective_of(problem.objective).attempts
@@ -77,7 +91,13 @@ def finish(
 
 
 def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> CompiledModel:
-    """Build `chosen` as it is; raises :class:`VerificationError` if it is not exact enough."""
+    """Build `chosen` without contenders.
+
+    Raises
+    ------
+    VerificationError
+        If it is not exact enough.
+    """
     model = compiled(session, chosen)
     if verify:
         checks = _conceded(_checks(session, model, reference_of(session)))
@@ -89,7 +109,7 @@ def as_planned(session: Session, chosen: Plan, *, verify: bool = True) -> Compil
 def _contenders(
     session: Session, chosen: Plan, problem: PlanningProblem, *, verify_speed: bool
 ) -> Iterator[Contender]:
-    """Plans in the order in which they shall be kept; those that were not raced are built once they are asked for."""
+    """Yield contenders in order of preference; those that were not raced are built on demand."""
     tried = []
     if verify_speed:
         ranked = raced(session, chosen, problem)
@@ -107,7 +127,7 @@ def _contenders(
 def _unraced(
     session: Session, chosen: Plan, problem: PlanningProblem
 ) -> Iterator[tuple[str, Decisions]]:
-    """The chosen plan, the best one in f32, and those of single decisions, in f32 first."""
+    """Yield the chosen plan, the best one in f32, and those of single decisions, f32 first."""
     yield CHOSEN, dict(chosen.decisions)
     if not session.precision.only_f32:
         yield "only f32", dict(only_f32(problem))
@@ -118,14 +138,15 @@ def _unraced(
 def _first_exact(
     session: Session, contenders: Iterator[Contender], reference: Reference | None
 ) -> tuple[Contender, list[Check]]:
-    """The first of `contenders` whose error is within the mode's tolerance.
+    """Find the first contender whose error is within the tolerance of the mode.
 
-    Where there is none: the most exact one, if f32 arithmetic can hardly do better for this network.
+    Without one, the result is the most exact contender, if f32 arithmetic can hardly be more exact
+    for this network.
 
     Raises
     ------
     VerificationError
-        If that is not so: says how exact the first one is.
+        If there is no such contender either; the message states the error of the first one.
     """
     failure: VerificationError | BuildError | None = None
     attained: list[tuple[Contender, list[Check]]] = []
@@ -156,7 +177,7 @@ def _first_exact(
 
 
 def _conceded(checks: Sequence[Check]) -> list[Check]:
-    """:func:`layoutsel.device.checks.conceded`, with its warnings."""
+    """Apply :func:`layoutsel.device.checks.conceded` and log its warnings."""
     for warning in concessions(checks):
         logger.warning("%s", warning)
     return conceded(checks)

@@ -1,4 +1,4 @@
-"""``layoutsel calibrate``: adapt the shipped cost model to this machine within a minute."""
+"""Calibration: adaptation of the shipped cost model to this machine within a minute."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ from layoutsel.zoo.sweep import sweep_module
 from tvm_passes.errors import LayoutselError
 
 POOL = 60
-"""Sub-graphs to choose from."""
+"""Number of sub-graphs to choose candidates from."""
 _SLOWEST_US = 20_000.0
-"""Candidates that are predicted to take longer are not measured."""
+"""Maximum predicted time of measured candidates, microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What calibrating gave."""
+    """Result of a calibration."""
 
     measurements: int
+    """Number of measured candidates."""
     seconds: float
-    """Of everything: probing, choosing, measuring, fitting."""
+    """Duration of probing, choosing, measuring and fitting, seconds."""
     error_before: float
-    """Mean absolute error of the predictions, as a logarithm."""
+    """Mean absolute error of the predictions, natural logarithm of time."""
     error_after: float
-    """The same, each candidate being predicted by a correction fitted to the others."""
+    """Mean absolute error after the correction, fitted without the respective candidate."""
     file: str
-    """Where the correction is kept."""
+    """Path of the file with the correction."""
 
 
 def calibrate(
@@ -55,12 +56,29 @@ def calibrate(
     progress: OnProgress | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Measure at most `most` candidates for at most `limit_s` seconds, and keep the correction that they imply.
+    """Measure a few candidates and store the correction of the cost model that follows from them.
+
+    Parameters
+    ----------
+    threads
+        Number of threads; by default all cores of this process.
+    units
+        Units to calibrate; by default all available ones.
+    most
+        Maximum number of measurements.
+    limit_s
+        Time limit, seconds.
+    cost_model
+        Folder of the cost model; by default the shipped one.
+    progress
+        Called after every measurement.
+    seed
+        Seed of the sub-graphs.
 
     Raises
     ------
     LayoutselError
-        If hardly anything could be measured.
+        If fewer than four candidates could be measured.
     """
     started = time.monotonic()
     session = Session.open(
@@ -90,7 +108,8 @@ def calibrate(
                 observations.append(adapt.Observation(request.decision.unit, row, error))
     if len(observations) < 4:
         raise LayoutselError(
-            f"only {len(observations)} candidates could be measured in {limit_s:g} s; allow more time"
+            f"only {len(observations)} candidates could be measured in {limit_s:g} s; "
+            "allow more time"
         )
     file = adapt.adaptation_file(offers.costs.profile)
     adaptation, error_after = useful(observations)
@@ -105,7 +124,13 @@ def calibrate(
 
 
 def useful(observations: Sequence[adapt.Observation]) -> tuple[Adaptation, float]:
-    """The correction of those units whose predictions it mends, none of the others, and the mean error that it leaves."""
+    """Fit the correction, and keep it for units whose held-out errors it reduces.
+
+    Returns
+    -------
+    tuple
+        Correction, and the remaining mean absolute error, natural logarithm of time.
+    """
     before, after = [abs(o.error) for o in observations], held_out_errors(observations)
     weights, left = dict(adapt.fit(observations).weights), []
     for unit, found in weights.items():
@@ -118,7 +143,7 @@ def useful(observations: Sequence[adapt.Observation]) -> tuple[Adaptation, float
 
 
 def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
-    """Absolute error of each observation, corrected by what the others imply."""
+    """Compute the absolute error of each observation after a correction fitted to the others."""
     left = []
     for position, observation in enumerate(observations):
         others = [o for n, o in enumerate(observations) if n != position]
@@ -129,7 +154,7 @@ def held_out_errors(observations: Sequence[adapt.Observation]) -> list[float]:
 
 
 def _pool(offers: Offers, plain: LearnedCost) -> list[tuple[Request, float, np.ndarray]]:
-    """Candidates with their predictions and features."""
+    """List candidates with their predictions, microseconds, and features."""
     offered = [
         (subgraph, offers.workloads[subgraph.id], decision)
         for subgraph in offers.session.graph.subgraphs

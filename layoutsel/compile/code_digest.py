@@ -1,7 +1,8 @@
-"""Digests of Python code by what it reaches: definitions and their references, without comments and docstrings.
+"""Digests of Python code and everything it refers to, without comments and docstrings.
 
-A digest covers the definitions (functions, classes, constants) that some roots reach through names and imports. It
-changes with the code of one of these, never with its formatting, its documentation or the module that holds it.
+A digest covers the definitions (functions, classes, constants) that some roots reach through names
+and imports. It changes with the code of these definitions, never with their formatting,
+documentation or module.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 ALL = "*"
-"""As a definition's name: everything that a module defines."""
+"""Name that stands for all definitions of a module."""
 EFFECTS = ""
-"""As a definition's name: the statements of a module that define nothing, such as calls that register something."""
+"""Name of a module's statements without definitions, such as calls that register something."""
 
 
 @dataclass(frozen=True, order=True)
@@ -25,7 +26,9 @@ class Definition:
     """A name that a module defines at its top level."""
 
     module: str
+    """Full name of the module."""
     name: str
+    """Name within the module, or :data:`ALL` or :data:`EFFECTS`."""
 
     @classmethod
     def parse(cls, text: str) -> Definition:
@@ -36,18 +39,19 @@ class Definition:
 
 @dataclass
 class _Module:
-    """What one file defines and imports."""
+    """Definitions and imports of one file."""
 
     name: str
+    """Full name of the module."""
     package: str
-    """Name that its relative imports start from."""
+    """Package that relative imports start from."""
     statements: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    """By the name that they define; :data:`EFFECTS` has the rest."""
+    """Statements by the name that they define; :data:`EFFECTS` has the rest."""
     imports: dict[str, Definition] = field(default_factory=dict)
-    """By the name in this file, those within functions included."""
+    """Imported definitions by their name in this file, including imports within functions."""
 
     def read(self, tree: ast.Module) -> None:
-        """Sort the statements of a file."""
+        """Collect the definitions and imports of a file."""
         for statement in tree.body:
             if not _is_for_types(statement):
                 for inner in _statements(statement):
@@ -71,12 +75,12 @@ class _Module:
 
 
 class Code:
-    """The source files of some packages.
+    """Source files of some packages.
 
     Parameters
     ----------
     packages
-        Folder of each package, by name. Names of other packages are not followed.
+        Folder of each package, by name; names of other packages are not followed.
     """
 
     def __init__(self, packages: Mapping[str, Path]) -> None:
@@ -87,7 +91,7 @@ class Code:
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
-        """Names of all modules."""
+        """Full names of all modules."""
         return tuple(
             ".".join([package, *file.relative_to(folder).with_suffix("").parts]).removesuffix(
                 ".__init__"
@@ -97,12 +101,18 @@ class Code:
         )
 
     def digest(self, roots: Iterable[str], stops: Collection[str] = ()) -> str:
-        """Hash over all that `roots`, each ``module:name``, reach without passing through `stops`."""
+        """Hash all definitions that `roots` reach without passing through `stops`.
+
+        Parameters
+        ----------
+        roots, stops
+            Definitions, each as ``module:name``.
+        """
         texts = sorted(self._body(one).text for one in self.reached(roots, stops))
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
     def reached(self, roots: Iterable[str], stops: Collection[str] = ()) -> frozenset[Definition]:
-        """The definitions that `roots` reach, themselves included, without passing through `stops`.
+        """Find the definitions that `roots` reach without passing through `stops`, and the roots.
 
         Raises
         ------
@@ -120,16 +130,16 @@ class Code:
         return frozenset(found)
 
     def imports(self, module: str) -> Mapping[str, Definition]:
-        """Everything that a module imports, by its name there, whoever defines it."""
+        """Return the imports of a module by their name there, with the defining modules."""
         read = self._module(module)
         return read.imports if read is not None else {}
 
     def follow(self, target: Definition) -> tuple[Definition, ...]:
-        """The definitions that a name stands for where it is imported; none for a name of another package."""
+        """Find the definitions of an imported name; none for a name of another package."""
         return tuple(self._resolved(target))
 
     def source(self, file: Path) -> bytes:
-        """Content of a file."""
+        """Read a file."""
         return file.read_bytes()
 
     def _named(self, text: str) -> tuple[Definition, ...]:
@@ -159,13 +169,13 @@ class Code:
         return None
 
     def _resolved(self, target: Definition) -> Iterator[Definition]:
-        """The definitions that a name stands for; none where it belongs to another package."""
+        """Yield the definitions of a name; none if it belongs to another package."""
         module = self._module(target.module)
         if module is None:
             return
         if target.name == ALL:
             yield from (Definition(module.name, name) for name in module.statements)
-            if module.package == module.name:  # it exports what it imports
+            if module.package == module.name:  # a package exports its imports
                 for one in module.imports.values():
                     if one.module != module.name and one.name != ALL:
                         yield from self._resolved(one)
@@ -190,7 +200,10 @@ class Code:
             yield from self._meant(module, name, attribute)
 
     def _meant(self, module: _Module, name: str, attribute: str) -> Iterator[Definition]:
-        """What ``name.attribute`` in `module` refers to; `attribute` is empty for a bare name."""
+        """Yield the definitions that ``name.attribute`` in `module` refers to.
+
+        `attribute` is empty for a bare name.
+        """
         if name in module.statements:
             yield Definition(module.name, name)
         elif name in module.imports:
@@ -211,16 +224,16 @@ class Code:
 
 @dataclass(frozen=True)
 class _Body:
-    """The code of a definition."""
+    """Code of a definition."""
 
     text: str
-    """Its syntax tree; the same in all versions of Python that read the same."""
+    """Syntax tree as text, the same for all Python versions that parse it equally."""
     names: frozenset[tuple[str, str]]
-    """Every name in it, with the attribute that is asked of it, or nothing."""
+    """All names in the code, each with the attribute that is read from it, or empty."""
 
     @classmethod
     def read(cls, statements: list[ast.stmt]) -> _Body:
-        """Read statements without positions, comments, and strings that stand alone."""
+        """Read statements without positions, comments and docstrings."""
         parts: list[str] = []
         names: set[tuple[str, str]] = set()
 
@@ -247,11 +260,11 @@ class _Body:
 
 
 _IRRELEVANT = frozenset({"ctx", "kind", "type_comment"})
-"""Fields of syntax trees that follow from the others."""
+"""Fields of syntax trees that follow from other fields."""
 
 
 def _is_documentation(node: ast.AST) -> bool:
-    """Whether this is a string that stands alone: a docstring of a module, class, function or field."""
+    """True if a node is a docstring of a module, class, function or field."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -260,7 +273,7 @@ def _is_documentation(node: ast.AST) -> bool:
 
 
 def _statements(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """A statement and those within it."""
+    """Yield a statement and those within it."""
     yield statement
     for name in ("body", "orelse", "finalbody", "handlers", "cases"):
         for inner in getattr(statement, name, ()):
@@ -272,7 +285,7 @@ def _is_for_types(statement: ast.stmt) -> bool:
 
 
 def _defined_by(statement: ast.stmt) -> list[str]:
-    """The names that a statement defines; :data:`EFFECTS` for one that does something else."""
+    """List the names that a statement defines; :data:`EFFECTS` if it does something else."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return []
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

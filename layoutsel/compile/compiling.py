@@ -1,4 +1,4 @@
-"""Plans into runnable models."""
+"""Building of plans into models that run here."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tvm_passes.errors import LayoutselError
 logger = logging.getLogger(__name__)
 
 REBUILDS = 4
-"""How often a sub-graph that a device fails at goes to the CPU alone; then the device is given up."""
+"""Maximum number of sub-graphs moved off a failing device before it is abandoned."""
 
 
 def compiled(session: Session, plan: Plan) -> CompiledModel:
     """Build `plan`.
 
-    A sub-graph whose kernel a device's driver does not build goes to the CPU, with a warning; where the session has a
-    fallback, so does one that a device fails at otherwise.
+    A sub-graph whose kernel a device's driver fails to build goes to the CPU, with a warning. If
+    the session has a fallback, so does a sub-graph that fails on a device for another reason.
 
     Raises
     ------
     BuildError
         If the CPU fails as well.
     DeviceError
-        If a device fails that shall not be done without.
+        If a device fails and the session has no fallback from it.
     """
     _require_here(session)
     with Building(session, plan, plan.decisions) as building:
@@ -45,9 +45,10 @@ def compiled(session: Session, plan: Plan) -> CompiledModel:
 def compiled_all(
     session: Session, plans: Mapping[str, Plan], time_limit_s: float | None = None
 ) -> dict[str, CompiledModel]:
-    """Those of the rival `plans` that can be built, see :func:`compiled`; with a warning for each of the others.
+    """Build those of the contending `plans` that can be built; the others give a warning.
 
-    Their code is generated at the same time, each within `time_limit_s`.
+    Code is generated concurrently, for each plan within `time_limit_s` seconds. See
+    :func:`compiled`.
     """
     _require_here(session)
     models: dict[str, CompiledModel] = {}
@@ -63,7 +64,7 @@ def compiled_all(
 
 
 def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]) -> CompiledModel:
-    """What `generate` makes of `plan`, or another model without what its devices fail at."""
+    """Build the model, and again on the CPU for sub-graphs that fail on their device."""
     decisions = dict(plan.decisions)
     failures = 0
     while True:
@@ -84,7 +85,7 @@ def _built(session: Session, plan: Plan, decisions: Mapping[SubgraphId, Decision
 
 
 def _tried(session: Session, model: CompiledModel) -> CompiledModel:
-    """`model` after a run: drivers build kernels, and memory is asked for, in the first one."""
+    """Run a model on devices once: drivers build kernels and allocate memory in the first run."""
     if model.uses_devices:
         run_within(model, random_inputs(model.inputs), session.options.time_limit_s)
     return model
@@ -93,12 +94,14 @@ def _tried(session: Session, model: CompiledModel) -> CompiledModel:
 def _failed(
     session: Session, error: DeviceError, decisions: Mapping[SubgraphId, Decision], *, alone: bool
 ) -> list[SubgraphId]:
-    """The sub-graphs to take from the device of `error`: the one that it names, or all where kernels do not build.
+    """List the sub-graphs to move off a failing device.
+
+    It is the one named by `error`, or all of the device if kernels fail to build.
 
     Raises
     ------
     DeviceError
-        The same, where the device shall not be done without, or a plan of the host's units is better.
+        The same error, if the session has no fallback, or a plan of the host's units is better.
     """
     theirs = [id_ for id_, decision in decisions.items() if decision.device == error.device]
     goes_on = session.options.fallback is not None or error.cause == BUILD
@@ -110,18 +113,19 @@ def _failed(
 
 
 def _require_here(session: Session) -> None:
-    """Refuse a session that plans for another machine: what is built here runs, is raced and is verified here."""
+    """Reject a session that plans for another machine: models are built and verified here."""
     if session.cross_target is not None:
         machine = session.described.cpu if session.machine else session.cross_target.host
         raise LayoutselError(
-            f"cannot build for another machine ({machine}): expected this one. Plan for it here, build it there"
+            f"cannot build for another machine ({machine}): expected this one. "
+            "Plan for it here, build it there"
         )
 
 
 @contextlib.contextmanager
 def _doing_without(name: str) -> Iterator[None]:
-    """Warn of a rival that cannot be built."""
+    """Turn the failure to build a contender into a warning."""
     try:
         yield
     except LayoutselError as error:
-        logger.warning("the rival plan %r cannot be built: %s", name, error)
+        logger.warning("the contender %r cannot be built: %s", name, error)

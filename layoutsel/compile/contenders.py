@@ -1,6 +1,6 @@
-"""The chosen plan against its rivals: the best is kept, its prediction compared with measurement.
+"""Race of the chosen plan with its contenders.
 
-Among the rivals are plans made anew of what the sub-graphs took within the others.
+Some contenders are new plans based on the times of sub-graphs within other contenders.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 Decisions = Mapping[SubgraphId, Decision]
 
 REFINED = "refined"
-"""Names of plans that were made of what sub-graphs took within others begin with it."""
+"""Prefix of the names of plans based on times within other plans."""
 REFINEMENTS = 3
-"""Most refined plans, for each set of precisions."""
+"""Maximum number of refined plans for each set of precisions."""
 GAIN = 0.02
-"""Share of the best one's value that a refined plan must promise to save."""
+"""Minimum predicted gain of a refined plan, as a share of the best value so far."""
 REFINE_LIMIT_S = 5.0
-"""Time to solve for a refined plan."""
+"""Time limit of solving for a refined plan, seconds."""
 
 
 def raced(
@@ -52,21 +52,26 @@ def raced(
     built: CompiledModel | None = None,
     below: float = math.inf,
 ) -> list[Contender]:
-    """Build `chosen` and its rivals, and race them; the best first, each with all measurements.
+    """Build `chosen` and its contenders, and race them.
 
-    The objective of `problem` says which one is better. The race takes at most the session's time
-    limit, and what was begun by then: one build, and one run of each contender.
+    The objective of `problem` decides which one is better. The race takes at most the session's
+    time limit, plus one build and one run of each contender that began before it.
 
     Parameters
     ----------
     session, chosen, problem
-        The plan, and what it was made of.
+        The plan, and the session and problem that it comes from.
     weighed
-        The problem whose prices the rivals shall be good by, where these are not those of `problem`.
+        Problem with the prices that contenders are chosen by, if different from those of `problem`.
     built
-        The chosen plan's model, where there is one already.
+        Model of the chosen plan, if it was built before.
     below
-        Rivals of this predicted squared error or a larger one are left out: such a plan is known not to do.
+        Upper limit of a contender's predicted squared error, from a plan known to be too inexact.
+
+    Returns
+    -------
+    list of Contender
+        Contenders, the best first, each with all measurements.
     """
     contest = Contest(
         session,
@@ -76,12 +81,12 @@ def raced(
         MemoryBudget.of(session.graph, session.before_bytes, session.options.memory_limit_mb),
     )
     contest.enter_chosen(chosen, built)
-    rivals = {
+    others = {
         name: plan_of(chosen, problem, decisions, name)
-        for name, decisions in _rivals(chosen, problem, weighed, session.precision).items()
+        for name, decisions in _other_plans(chosen, problem, weighed, session.precision).items()
         if squared_error(decisions) < below
     }
-    contest.enter(rivals)
+    contest.enter(others)
     refined = narrowings(problem, session.precision.stricter)
     if weighed is not None:
         refined[""] = _same_precisions(problem, chosen.decisions)
@@ -98,13 +103,13 @@ def _refine(
     where: str,
     below: float,
 ) -> None:
-    """Enter plans of the `narrowed` problem, each made of what sub-graphs took within all before it."""
+    """Enter plans of the `narrowed` problem, each based on the times within all plans before it."""
     for number in range(1, REFINEMENTS + 1):
         if contest.is_over():
             return
-        # Limits are of measured quantities, which the race does not know: `below` stands for them.
+        # Limits concern measured quantities, unknown in the race: `below` replaces them.
         priced = unlimited(contest.priced(narrowed))
-        # Rivals may have precisions that a refined plan shall not.
+        # Contenders may have precisions that a refined plan must not have.
         legal = [decisions for decisions in contest.tried if priced.offers(decisions)]
         found = answer(priced, time_limit_s=REFINE_LIMIT_S).solution
         is_known = dict(found.decisions) in contest.tried
@@ -119,7 +124,7 @@ def _refine(
 def _is_promising(
     problem: PlanningProblem, decisions: Decisions, tried: Sequence[Decisions]
 ) -> bool:
-    """True if a plan is better by :data:`GAIN` than each of those that were tried."""
+    """True if a plan is better by :data:`GAIN` than each plan that was tried."""
     objective = objective_of(problem.objective)
     best = min((objective.rank(problem, one) for one in tried), default=(0.0, math.inf))[1]
     return objective.rank(problem, decisions)[1] <= best - GAIN * abs(best)
@@ -136,7 +141,7 @@ def _same_precisions(
 def crowned(
     session: Session, winner: Contender, chosen: Plan, problem: PlanningProblem
 ) -> CompiledModel:
-    """The model of `winner`, which holds its plan with reasons, what was measured and where it was mispredicted."""
+    """Return the winner's model, with reasons, measurements and prediction errors in its plan."""
     model, plan = winner.model, winner.plan
     if winner.name != CHOSEN:
         solution = _solution(chosen, problem, plan.decisions)
@@ -152,10 +157,10 @@ def crowned(
 
 
 def announce(winner: Contender) -> None:
-    """Say that another plan than the chosen one is kept, if it was faster."""
+    """Log that a faster contender replaces the chosen plan."""
     own, theirs = winner.plan.measured[winner.name], winner.plan.measured[CHOSEN]
     if winner.name != CHOSEN and own.median_us < theirs.median_us:
-        # That a plan can be refined is the usual case; that a rule of thumb beats it is not.
+        # Refinement often succeeds; a simple heuristic that beats the plan is unusual.
         level = logging.INFO if winner.name.startswith(REFINED) else logging.WARNING
         logger.log(
             level,
@@ -166,10 +171,10 @@ def announce(winner: Contender) -> None:
         )
 
 
-def _rivals(
+def _other_plans(
     chosen: Plan, problem: PlanningProblem, weighed: PlanningProblem | None, mode: PrecisionMode
 ) -> dict[str, Mapping[SubgraphId, Decision]]:
-    """Plans to race `chosen` with: those of the prices that it was made by, then of every stricter set of precisions."""
+    """List plans to race with `chosen`: by its prices, then of each stricter set of precisions."""
     plans = contenders(weighed or problem, () if mode.only_f32 else mode.stricter)
     if weighed is not None:
         plans |= contenders(problem, mode.stricter, narrowed_alone=True)
@@ -177,14 +182,14 @@ def _rivals(
 
 
 def only_f32(problem: PlanningProblem) -> Mapping[SubgraphId, Decision]:
-    """The best plan in f32 alone, where pins leave that."""
+    """Find the best plan in f32 alone, as far as pins allow."""
     return best_with(problem, lambda _node, option: option.decision.precision in OWN)
 
 
 def plan_of(
     chosen: Plan, problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision], name: str
 ) -> Plan:
-    """A rival of `chosen`, without reasons."""
+    """Make a contender of `chosen`, without reasons."""
     made = make_plan(
         problem,
         _solution(chosen, problem, decisions),

@@ -1,4 +1,4 @@
-"""Built plans against each other, within limits of time and memory: tried, watched, raced in heats."""
+"""Contest of built plans within limits of time and memory: trial runs and heats of a race."""
 
 from __future__ import annotations
 
@@ -34,95 +34,109 @@ from tvm_passes.freed_memory import give_back
 logger = logging.getLogger(__name__)
 
 CHOSEN = "plan"
-"""Name of the plan that the rivals are compared with."""
+"""Name of the chosen plan, which contenders are compared with."""
 SLOWER = 3.0
-"""A contender is dropped that takes more than so many times its prediction, …"""
+"""Factor in the time limit of a run: contenders slower than this are dropped.
+
+The limit is ``SLOWER`` times the predicted time plus ``ALLOWED_S``.
+"""
 ALLOWED_S = 1.0
-"""… and these seconds."""
+"""Summand in the time limit of a run, seconds."""
 FIRST_RUN_S = 10.0
-"""Seconds more for its first run: drivers build kernels in it, and memory is touched for the first time."""
+"""Additional time for a first run, in which drivers build kernels and allocate memory, seconds."""
 AT_ONCE = 2
-"""Plans that are built at once: LLVM uses one core for each."""
+"""Number of plans that are built concurrently: LLVM uses one core for each."""
 LEAST_BUILD_S = 10.0
-"""Seconds that building a rival may take even where the time limit comes sooner."""
+"""Minimum time limit for building a contender, even close to the deadline, seconds."""
 DROP_AFTER = 4
-"""Turns of the race after which the clearly slower ones are left out."""
+"""Rounds of the race after which clearly slower contenders are dropped."""
 WATCH_S = 0.5
-"""Seconds to watch a plan at work."""
+"""Time to observe a plan, seconds."""
 TIE = 0.01
-"""Share by which a rival must be faster than the chosen plan to replace it, if times decide."""
+"""Minimum gain by which a contender must be faster than the chosen plan, if time decides."""
 
 
 _NO_TIME = "the time limit is reached; a longer one (time_limit_s, --time-limit) takes more plans"
-_NO_ROOM = "too little memory beside the fastest one; a larger limit (memory_limit_mb, --memory-limit) takes more plans"
+_NO_ROOM = (
+    "too little memory beside the fastest one; a larger limit (memory_limit_mb, --memory-limit) "
+    "takes more plans"
+)
 
 
 @dataclass(kw_only=True)
 class Contender:
-    """A plan that was built; its model is built again where it had to make room."""
+    """A built plan; its model may be released and built again."""
 
     name: str
-    """:data:`CHOSEN` for the chosen one."""
+    """Name of the plan; :data:`CHOSEN` for the chosen one."""
     plan: Plan
+    """The plan."""
     build: Callable[[], CompiledModel]
+    """Function that builds the model."""
     built: CompiledModel | None = None
+    """Model in memory; None before it is built, or after it is released."""
 
     @property
     def model(self) -> CompiledModel:
-        """The model of the plan."""
+        """Model of the plan, built if it is not in memory."""
         if self.built is None:
             self.built = self.build()
         return self.built
 
     def retire(self) -> None:
-        """Give the memory of the model back."""
+        """Release the memory of the model."""
         self.built = None
 
 
 @dataclass
 class Contest:
-    """The race of a chosen plan with its rivals.
+    """Race of a chosen plan with its contenders.
 
-    No rival is built, watched or raced after the session's time limit. Those that fit into the session's memory limit
-    are raced at once; then the best by the problem's objective stays, and the others make room.
+    No contender is built, observed or raced after the session's time limit. Contenders that fit
+    into the session's memory limit race together in a heat. The best one by the problem's objective
+    stays in memory; the others are released.
     """
 
     session: Session
+    """Session of the model."""
     problem: PlanningProblem
-    """Prices of all contenders; its objective says which one is the best."""
+    """Problem with the prices of all contenders; its objective decides which one is the best."""
     inputs: Sequence[np.ndarray]
+    """Inputs of all runs."""
     deadline: float
-    """By :func:`time.monotonic`."""
+    """Deadline by :func:`time.monotonic`, seconds."""
     memory: MemoryBudget
+    """Memory that contenders may take."""
     entered: dict[str, Contender] = field(default_factory=dict)
-    """Those that were built and not dropped, and the chosen one, by name."""
+    """Built contenders by name, except dropped ones; the chosen one stays."""
     tried: list[dict[SubgraphId, Decision]] = field(default_factory=list)
-    """The decisions of all that were built, those that were dropped included."""
+    """Decisions of all plans that were built, including dropped ones."""
     measured: dict[str, Measured] = field(default_factory=dict)
+    """Measured times by the name of the contender."""
     _alive: list[str] = field(default_factory=list)
-    """Names of those that go into the next heat."""
+    """Names of the contenders in the next heat."""
     _watched: list[tuple[float, Sequence[SubgraphResidual]]] = field(default_factory=list)
     _left_out: dict[str, list[str]] = field(default_factory=lambda: {_NO_TIME: [], _NO_ROOM: []})
     """Names of plans that were not built, by reason."""
     _is_disturbed: bool = False
-    """Whether a run that nobody could stop goes on."""
+    """True if a run that cannot be stopped is still going on."""
 
     def is_over(self) -> bool:
-        """Whether no further plan may enter."""
+        """True if no further plan may enter."""
         return self._is_disturbed or time.monotonic() >= self.deadline
 
     def enter_chosen(self, plan: Plan, model: CompiledModel | None) -> None:
-        """Build the chosen plan, unless there is a `model` of it.
+        """Enter the chosen plan, and build it unless `model` is given.
 
         Raises
         ------
         LayoutselError
-            If it cannot be built, or does not end a run within the session's time limit.
+            If it cannot be built, or one run takes longer than the session's time limit.
         """
         self._take_in(CHOSEN, plan, model or compiled(self.session, plan))
 
     def enter(self, plans: Mapping[str, Plan]) -> None:
-        """Build rivals, a few at once, as long as time and memory last; the others are left out with a warning."""
+        """Build contenders, a few concurrently, within time and memory; warn of the others."""
         waiting = dict(plans)
         while waiting and not self.is_over():
             batch = self._next_batch(waiting)
@@ -140,7 +154,7 @@ class Contest:
         self._left_out[_NO_TIME] += waiting
 
     def _next_batch(self, waiting: Mapping[str, Plan]) -> dict[str, Plan]:
-        """The next plans for which there is room, after a heat if need be; none where even one is too many."""
+        """Choose the next plans that fit into memory, after a heat if needed; empty if none fit."""
         name, plan = next(iter(waiting.items()))
         if not self._has_room(plan):
             self._heat()
@@ -152,8 +166,8 @@ class Contest:
         return batch
 
     def _has_room(self, *plans: Plan) -> bool:
-        """Whether `plans` fit into memory: sub-graphs that are decided alike share their packed weights."""
-        give_back()  # what lies about free would count
+        """True if `plans` fit into memory; equal decisions share their packed weights."""
+        give_back()  # free memory of the process would count as used
         kept = [self.entered[name].plan for name in self._alive]
         shared = {(id_, decision) for one in kept for id_, decision in one.decisions.items()}
         wanted = {(id_, decision) for one in plans for id_, decision in one.decisions.items()}
@@ -164,7 +178,10 @@ class Contest:
         return self.memory.has_room(further, known, len(plans))
 
     def _take_in(self, name: str, plan: Plan, model: CompiledModel) -> None:
-        """Try a model, and watch it. A rival that takes too long is dropped; the chosen one is no longer raced then."""
+        """Try and observe a model.
+
+        A contender that takes too long is dropped; a slow chosen plan is kept without a race.
+        """
         session = self.session
         self.tried.append(dict(plan.decisions))
         try:
@@ -172,11 +189,11 @@ class Contest:
         except TooSlow as error:
             if name == CHOSEN:
                 raise LayoutselError(
-                    f"the plan is not fit to run: {error}. Pin that sub-graph to another unit or layout, or allow "
-                    f"more time (time_limit_s, --time-limit)"
+                    f"the plan is not fit to run: {error}. Pin that sub-graph to another unit or "
+                    f"layout, or allow more time (time_limit_s, --time-limit)"
                 ) from error
             self._is_disturbed |= error.goes_on
-            logger.warning("the rival plan %r is dropped from the race: %s", name, error)
+            logger.warning("the contender %r is dropped from the race: %s", name, error)
             return
         build = partial(compiled, session, plan)
         self.entered[name] = Contender(name=name, plan=plan, build=build, built=model)
@@ -193,7 +210,7 @@ class Contest:
         self.entered[name].retire()
 
     def _tried(self, name: str, plan: Plan, model: CompiledModel) -> float:
-        """Seconds of a run that is not the first one; the chosen plan has all the time that there is."""
+        """Measure the time of a run after the first, seconds; the chosen plan may take longer."""
         limit_s = self.session.options.time_limit_s if name == CHOSEN else _limit_s(plan)
         first_s = run_within(model, self.inputs, limit_s + FIRST_RUN_S)
         return min(first_s, run_within(model, self.inputs, limit_s))
@@ -209,18 +226,18 @@ class Contest:
         )
 
     def priced(self, problem: PlanningProblem) -> PlanningProblem:
-        """`problem` with what sub-graphs took within the plans that were watched."""
+        """Replace prices in `problem` by the times of sub-graphs within observed plans."""
         keys = {one.id: one.structural_hash for one in self.session.graph.subgraphs}
         seen = TimedSubgraphs(problem, keys)
-        # What is seen last stands: the better a plan, the more its successors will be like it.
+        # The last observation counts: new plans will resemble the best plan most.
         for _, subgraphs in sorted(self._watched, key=lambda watched: -watched[0]):
             seen.add(subgraphs)
         return seen.priced()
 
     def ranked(self) -> list[Contender]:
-        """All that were built, the best first, each with all measurements.
+        """Rank all built contenders, the best first, each with all measurements.
 
-        A warning names those that were left out.
+        A warning names plans that were left out.
         """
         for reason, names in self._left_out.items():
             if names:
@@ -235,9 +252,9 @@ class Contest:
         return replace(contender, plan=replace(contender.plan, measured=dict(self.measured)))
 
     def _score(self, name: str) -> tuple[bool, float, float]:
-        """Sort key of a contender, the least for the best.
+        """Compute the sort key of a contender, smallest for the best.
 
-        Those of the last heat come first, as they beat the others; then the objective decides.
+        Contenders of the last heat come first, as they beat the others; then the objective decides.
         """
         allowance = 1 - TIE if name == CHOSEN else 1.0
         time_us = self.measured[name].median_us * allowance
@@ -251,7 +268,7 @@ class Contest:
         return objective_of(self.problem.objective)
 
     def _heat(self) -> None:
-        """Race those that are in memory; the best alone stays there."""
+        """Race the contenders in memory; only the best one stays there."""
         calls = {name: self.entered[name].model.timed_call(self.inputs) for name in self._alive}
         if calls:
             left_s = max(self.deadline - time.monotonic(), 0.0)
@@ -274,7 +291,8 @@ def _at_speed_of(
 ) -> dict[str, Measured]:
     """Convert earlier measurements to the speed of the machine in a later heat.
 
-    The winner of the earlier heats is timed in both, so ratios to it hold although the speed changes.
+    The winner of the earlier heats is timed in both, so ratios to it hold although the speed
+    changes.
     """
     ratios = [heat[name].median_us / earlier[name].median_us for name in heat if name in earlier]
     factor = statistics.median(ratios) if ratios else 1.0
@@ -285,5 +303,5 @@ def _at_speed_of(
 
 
 def _limit_s(plan: Plan) -> float:
-    """Seconds that a run of `plan` may take."""
+    """Compute the time limit of a run of `plan`, seconds."""
     return SLOWER * plan.run_us / 1e6 + ALLOWED_S

@@ -1,4 +1,4 @@
-"""Cost models of the machine that a session plans for; each is loaded when it is first asked."""
+"""Cost models of the session's target machine, each loaded on demand."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from tvm_passes.devices import DeviceId
 
 @dataclass(frozen=True)
 class CostSources:
-    """Profile, roofline and learned cost model of the machine that `session` plans for."""
+    """Profile, roofline and learned cost model of the target machine."""
 
     session: Session
+    """Session of the model."""
 
     @cached_property
     def profile(self) -> MachineProfile:
-        """The machine, and all that was measured of it by itself; this machine is probed once and remembered."""
+        """The machine with its peaks and links; this machine is probed once and remembered."""
         session = self.session
         if session.machine is not None:
             return session.machine
@@ -39,7 +40,7 @@ class CostSources:
         )
 
     def _peaks(self, device: DeviceId) -> DevicePeaks:
-        """Peaks of a device, as measured on the first one that is alike."""
+        """Return the peaks of a device, measured on its first identical device."""
         measured = self.session.alike[device]
         where = placed_unit(self.session.unit_of(device), measured.node, measured.index)
         return device_peaks(where, self.session.identities[measured])
@@ -51,7 +52,7 @@ class CostSources:
 
     @cached_property
     def learned(self) -> LearnedCost:
-        """Learned cost model, adapted to this machine where it was calibrated."""
+        """Learned cost model, adapted to the machine by calibration if available."""
         model = LearnedModel.load(Path(self.session.options.cost_model or PRETRAINED))
         adaptation = adapt.load(model.version, adapt.adaptation_file(self.profile))
         return LearnedCost(model, self.profile, adaptation)

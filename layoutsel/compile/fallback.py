@@ -1,4 +1,4 @@
-"""Going on without a device that is missing, or that fails later."""
+"""Fallback to the host's units if a device is missing or fails later."""
 
 from __future__ import annotations
 
@@ -20,12 +20,21 @@ def with_fallback(
     build: Callable[[Session], CompiledModel],
     build_on_host: Callable[[Session], CompiledModel] | None = None,
 ) -> CompiledModel:
-    """What `build` makes; where it uses devices and the session has a fallback, with a model of the host's units.
+    """Build a model, and one of the host's units as a fallback if the session asks for it.
 
     Parameters
     ----------
+    session
+        Session of the model.
+    build
+        Function that builds a model for a session.
     build_on_host
-        Makes that model; `build` does where absent.
+        Function that builds the model of the host's units; by default `build`.
+
+    Raises
+    ------
+    DeviceError
+        If a device fails and the session has no fallback.
     """
     build_on_host = build_on_host or build
     try:

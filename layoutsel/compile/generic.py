@@ -1,4 +1,4 @@
-"""Sub-graphs that only generic code can run: TVM's own loops, far slower than a kernel."""
+"""Sub-graphs with generic code only: TVM's own loops, far slower than kernels."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOTABLE = 0.01
-"""Share of a network's FLOPs from which on a sub-graph in generic code is announced."""
+"""Minimum share of the network's FLOPs of a sub-graph that is announced."""
 
 _SHOWN = 3
+"""Maximum number of sub-graphs in a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenericSubgraph:
-    """A sub-graph without a kernel on any unit at hand."""
+    """A sub-graph without a kernel on any available unit."""
 
     share: float
-    """Its share of the network's FLOPs."""
+    """Share of the network's FLOPs."""
     reasons: tuple[Decline, ...]
-    """Why there is no kernel, for each legal decision."""
+    """Reasons for the missing kernel, one for each legal decision."""
 
     def __str__(self) -> str:
         first = self.reasons[0]
         return (
-            f"{first.subgraph} ({first.operator}, {100 * self.share:.1f} % of the FLOPs; {first.decision}: got "
-            f"{first.got}; expected {first.expected})"
+            f"{first.subgraph} ({first.operator}, {100 * self.share:.1f} % of the FLOPs; "
+            f"{first.decision}: got {first.got}; expected {first.expected})"
         )
 
 
 def generic_subgraphs(offers: Offers) -> Iterator[GenericSubgraph]:
-    """The sub-graphs that only generic code can run, in order of execution."""
+    """Yield the sub-graphs with generic code only, in order of execution."""
     total = max(1, sum(subgraph.flops for subgraph in offers.session.graph.subgraphs))
     for subgraph in offers.session.graph.subgraphs:
         candidates = offers.candidates[subgraph.id]
@@ -48,14 +49,14 @@ def generic_subgraphs(offers: Offers) -> Iterator[GenericSubgraph]:
 
 
 def offered(session: Session) -> Offers:
-    """Ask the units of `session` about every sub-graph, and announce those that only generic code can run."""
+    """Collect the candidates of every sub-graph, and announce those with generic code only."""
     offers = Offers.of(session)
     announce_generic(offers)
     return offers
 
 
 def announce_generic(offers: Offers) -> None:
-    """Warn, in one line, of the sub-graphs in generic code that a network spends a notable part of its work in."""
+    """Warn in one line of sub-graphs with generic code that do a notable share of the work."""
     found = [generic for generic in generic_subgraphs(offers) if generic.share > NOTABLE]
     if not found:
         return

@@ -1,4 +1,8 @@
-"""Packed weights from a copy of this process: those that lie in its pool already are told by digest, others are sent."""
+"""Hand-over of packed weights from a copy of this process.
+
+Weights that the parent's pool already holds are identified by digest; the contents of others are
+sent.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +22,39 @@ class NamedWeight:
     """A weight of the pool."""
 
     digest: bytes
+    """Digest of the content."""
     shape: tuple[int, ...]
+    """Shape of the weight."""
     dtype: str
+    """Element type of the weight."""
     nbytes: int
+    """Size of the weight, bytes."""
     is_sent: bool
-    """Whether its content follows: the parent lacks it."""
+    """True if the content is sent, because the parent lacks it."""
 
 
 Entry = NamedWeight | np.ndarray
-"""A weight: by name, or a small one as it is."""
+"""A weight: identified by its digest, or a small one as its value."""
 
 
 def entries(
     weights: Sequence[np.ndarray], pool: WeightPool, held: Mapping[bytes, np.ndarray]
 ) -> tuple[list[Entry], list[np.ndarray]]:
-    """In the copy: how `weights` are told of, and the contents to send.
+    """Describe weights for the parent; runs in the copy.
 
     Parameters
     ----------
+    weights
+        Weights of the built model.
+    pool
+        Pool of the packed weights.
     held
-        What the parent holds, by digest.
+        Contents in the parent, by digest.
+
+    Returns
+    -------
+    tuple
+        Entry of each weight, and the contents to send.
     """
     digests = {memory.ctypes.data: digest for digest, memory in pool.in_use().items()}
     table: list[Entry] = []
@@ -65,7 +82,19 @@ def entries(
 def received(
     table: Sequence[Entry], child: Forked, pool: WeightPool, held: Mapping[bytes, np.ndarray]
 ) -> list[np.ndarray]:
-    """In the parent: the weights that `table` tells of, in its pool."""
+    """Receive the weights described by `table`; runs in the parent.
+
+    Parameters
+    ----------
+    table
+        Entry of each weight.
+    child
+        Copy of this process that sends the contents.
+    pool
+        Pool of the packed weights.
+    held
+        Contents in this process, by digest.
+    """
     memory = {**pool.in_use(), **held}
     weights = []
     for entry in table:
@@ -82,7 +111,7 @@ def received(
 def _received(
     entry: NamedWeight, child: Forked, pool: WeightPool, known: np.ndarray | None
 ) -> np.ndarray:
-    """The memory of a content that was sent; that of an equal one which came from elsewhere meanwhile."""
+    """Receive a content; returns its memory, or that of an equal content that exists by now."""
     memory = own_pages((entry.nbytes,), "uint8")
     child.receive_into(memory.data)
     return pool.adopt(entry.digest, memory) if known is None else known

@@ -1,4 +1,4 @@
-"""Import a model with its large weights in files: memory holds those that are read, not those that were."""
+"""Import of a model with its large weights in files, so that memory holds only those in use."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from tvm_passes.limits import ImportLimits
 logger = logging.getLogger(__name__)
 
 STORED_BYTES = 16 << 20
-"""Weights from which those of the ONNX form of a model are kept in a file."""
+"""Minimum bytes of weights for a file with the weights of the ONNX form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """A model, and where its weights lie."""
+    """An imported model with the location of its weights."""
 
     model: ImportedModel
+    """Imported model."""
     stored: StoredModel | None
-    """Its ONNX form with the weights in a file, where they are many; that of `model` only names them then."""
+    """ONNX form with large weights in a file, which `model` then only names; None if small."""
     pages: Pages
-    """Of the weights of the Relax form."""
+    """Memory pages of the weights in the Relax form."""
 
 
 def import_aside(
@@ -38,7 +39,7 @@ def import_aside(
     allow_external_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> Imported:
-    """Import `source`; parameters and errors as of :func:`layoutsel.model.import_model`."""
+    """Import `source`; parameters and errors as in :func:`layoutsel.model.import_model`."""
     stored = None
     if isinstance(source, IRModule):
         model = import_model(source, shapes=shapes, limits=limits)
@@ -55,7 +56,7 @@ def import_aside(
 
 
 def _weights_aside(loaded: LoadedModel) -> tuple[LoadedModel, StoredModel | None]:
-    """`loaded` with its weights in a file; as it is where they are few, or cannot be written."""
+    """Move the weights of `loaded` into a file, unless they are small or cannot be written."""
     if weight_bytes(loaded.proto) < STORED_BYTES:
         return loaded, None
     try:

@@ -1,4 +1,4 @@
-"""Decisions, perhaps edited by hand, against what the units at hand offer."""
+"""Check of decisions, possibly edited by hand, against the available units."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 
 def check_legal(session: Session, decisions: Mapping[SubgraphId, Decision]) -> None:
-    """Refuse decisions, perhaps edited by hand, that a unit declines or that name no unit at hand.
+    """Reject decisions that a unit declines or that name no available unit.
 
     Raises
     ------
     IllegalDecision
-        Says what the first offending sub-graph got and expected.
+        If a decision is illegal; the message states what the first such sub-graph got and expected.
     """
     for id_, decision in decisions.items():
         if decision.precision not in session.precision.offered:
             raise IllegalDecision(
-                f"sub-graph {id_} is decided as {decision}: got precision {decision.precision}; expected "
-                f"one of {', '.join(session.precision.precisions)}, which precision {session.precision.name!r} offers"
+                f"sub-graph {id_} is decided as {decision}: got precision {decision.precision}; "
+                f"expected one of {', '.join(session.precision.precisions)}, "
+                f"which precision {session.precision.name!r} offers"
             )
         if decision.unit not in session.units:
             raise IllegalDecision(
@@ -34,8 +35,8 @@ def check_legal(session: Session, decisions: Mapping[SubgraphId, Decision]) -> N
         present = session.devices_of(decision.unit)
         if decision.device not in present:
             raise IllegalDecision(
-                f"sub-graph {id_} is decided as {decision}: got device {decision.device}; expected one of "
-                f"{', '.join(map(str, present))}, which the machine has"
+                f"sub-graph {id_} is decided as {decision}: got device {decision.device}; "
+                f"expected one of {', '.join(map(str, present))}, which the machine has"
             )
         supports = session.units[decision.unit].backend.supports
         with session.generating():

@@ -1,4 +1,4 @@
-"""From a session to its plan: what is measured before, which decisions are taken, and why."""
+"""Planning of a session: measuring, choice of decisions, explanation."""
 
 from __future__ import annotations
 
@@ -47,21 +47,25 @@ def priced_problem(
 
     Parameters
     ----------
+    offers
+        Candidates of the session.
     cost
-        One of :data:`layoutsel.core.choices.COSTS`. With ``hybrid``, candidates whose uncertainty could change the
-        plan are measured. With ``learned`` they are measured as well where the mode offers more than f32, which the
-        learned model does not know; unmeasured ones are then left out.
+        One of :data:`layoutsel.core.choices.COSTS`. With ``hybrid``, candidates whose uncertainty
+        could
+        change the plan are measured. With ``learned`` they are measured as well if the mode offers
+        more
+        than f32, which the learned model does not know; unmeasured ones are then left out.
     pins
         Decisions to honour, such as ``"conv2d_3f2a9c=cpu"``.
     measure_budget_s
-        Maximum seconds of these measurements; the mode's own where None.
+        Time limit of these measurements, seconds; by default that of the mode.
     """
     session = offers.session
     check_offered(pins, session.precision)
     pins = without_units(pins, session.left_out)
     budget_s = session.precision.measure_budget_s if measure_budget_s is None else measure_budget_s
     if pins and cost == "measured":
-        # A pin that cannot be honoured is found before anything is measured.
+        # Illegal pins are found before the measuring.
         priced_problem(offers, "roofline", pins, None)
     with cost_model(offers, cost) as model:
         if session.machine is not None:
@@ -88,9 +92,9 @@ def priced_problem(
 def _unmeasured(
     offers: Offers, model: MeasuredCost, cost: str, pins: Sequence[str]
 ) -> PlanningProblem:
-    """The planning problem of another machine: what is stored of it, predicted, or its roofline.
+    """Price the candidates for another machine by stored results, predictions or the roofline.
 
-    Nothing can be measured, so nothing is left out for want of it: guesses keep their wide uncertainty.
+    Nothing can be measured, so guesses stay in the problem with their wide uncertainty.
     """
     problem = apply_pins(priced_by(offers, model, cost), pins)
     if cost in ("measured", "hybrid"):
@@ -110,7 +114,7 @@ def best_plan(session: Session, problem: PlanningProblem, strategy: str = "joint
 def explained_plan(
     session: Session, problem: PlanningProblem, solution: Solution, strategy: str
 ) -> Plan:
-    """Write down `solution` with its reasons; `strategy` names the way in which it was chosen."""
+    """Make a plan of `solution` with its reasons; `strategy` names the way of its choice."""
     explanation = explain(problem, solution.decisions)
     compared = timed(objective_of(problem.objective).comparable(problem, solution.decisions))
     made = make_plan(

@@ -1,4 +1,4 @@
-"""Measuring a session's candidates: all of them, or those that could change the plan."""
+"""Measuring of a session's candidates: all, or those that could change the plan."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from tvm_passes.decision import Decision
 
 CANDIDATE_LIMIT_S = 60.0
-"""Limit of building and timing one candidate, seconds; both take a few."""
+"""Time limit of building and timing one candidate, seconds; both usually take a few."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def cost_model(offers: Offers, cost: str) -> Iterator[MeasuredCost]:
-    """Open the cost model with its store; ``measured`` first measures what the store lacks."""
+    """Open the cost model with its store; for ``measured``, first measure what the store lacks."""
     check_cost(cost)
     estimate = offers.costs.roofline if cost == "roofline" else offers.costs.learned
     with Store(offers.session.context, offers.session.options.cache) as store:
@@ -65,7 +65,7 @@ def worker_of(session: Session) -> Worker:
 
 
 def _describe(offers: Offers, store: Store) -> None:
-    """Keep beside the measurements what was measured, and on what."""
+    """Store descriptions of the measured candidates and of the machine."""
     for described in {work.key: work for work in offers.workloads.values()}.values():
         store.describe(described)
     described = documents.to_json(offers.costs.profile)
@@ -73,7 +73,7 @@ def _describe(offers: Offers, store: Store) -> None:
 
 
 def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Request:
-    """What a worker is asked to measure a candidate, on the first device that is alike."""
+    """Make the request to measure a candidate, on its first identical device."""
     decision = offers.measured_as(decision)
     payload = {
         "kind": "subgraph",
@@ -118,7 +118,7 @@ def measure_all(offers: Offers, model: MeasuredCost) -> None:
 
 
 def measure_copies(offers: Offers, model: MeasuredCost) -> None:
-    """Measure what the store lacks of the copies between the memories of the session's units."""
+    """Measure the copies between the memories of the session's units that the store lacks."""
     with worker_of(offers.session) as worker:
         boundaries.measure_copies(
             offers.session.graph.tensors,
@@ -134,7 +134,7 @@ def measure_copies(offers: Offers, model: MeasuredCost) -> None:
 def measure_worthwhile(
     offers: Offers, problem: PlanningProblem, model: MeasuredCost, budget_s: float
 ) -> PlanningProblem:
-    """Measure what could change the plan of `problem`, as long as the budget lasts."""
+    """Measure the candidates that could change the plan of `problem`, within the budget."""
     _describe(offers, model.store)
     deadline = time.monotonic() + budget_s
     keys = {subgraph.id: subgraph.structural_hash for subgraph in offers.session.graph.subgraphs}
@@ -176,9 +176,10 @@ def measure_worthwhile(
 def measure_unpredicted(
     offers: Offers, problem: PlanningProblem, model: MeasuredCost, budget_s: float
 ) -> None:
-    """Measure what could change the best plans of `problem` with each precision beside f32, while the budget lasts.
+    """Measure the candidates that could change the best plans with each precision beyond f32.
 
-    Behind it, what these plans pay for tensors that change their storage.
+    For each precision, the storage changes of the best plan are measured as well. `budget_s` limits
+    the total time, seconds.
     """
     deadline = time.monotonic() + budget_s
     others = [precision for precision in offers.session.precision.precisions if precision != F32]
@@ -189,8 +190,9 @@ def measure_unpredicted(
         _measure_paid(offers, refined, model, deadline)
     if time.monotonic() >= deadline:
         logger.warning(
-            "%g s did not suffice to measure all that may be faster than f32: the rest is left out; a longer "
-            "--measure-budget takes more of it, and what was measured is kept",
+            "%g s did not suffice to measure all that may be faster than f32: "
+            "the rest is left out; a longer --measure-budget takes more of it, "
+            "and what was measured is kept",
             budget_s,
         )
 
@@ -198,7 +200,7 @@ def measure_unpredicted(
 def _measure_paid(
     offers: Offers, problem: PlanningProblem, model: MeasuredCost, deadline: float
 ) -> None:
-    """Measure the changes of storage that the best plan of `problem` pays for."""
+    """Measure the storage changes that the best plan of `problem` contains."""
     paid = problem.cost(solve(problem).decisions).boundaries
     found = {tensor.name: tensor for tensor in problem.tensors}
     if time.monotonic() >= deadline:
@@ -215,7 +217,7 @@ def _measure_paid(
 
 
 def _only_paid(tensor: Tensor, boundary: Boundary) -> Tensor:
-    """`tensor` with the price of `boundary` alone."""
+    """Reduce the prices of `tensor` to that of `boundary`."""
     pair = (boundary.source, boundary.destination)
     return replace(
         tensor,
@@ -224,7 +226,10 @@ def _only_paid(tensor: Tensor, boundary: Boundary) -> Tensor:
 
 
 def _runner(offers: Offers, worker: Worker) -> Runner:
-    """Measures in `worker`, twice what a cost model that knows this machine finds implausible."""
+    """Make a runner that measures in `worker`, and repeats implausible results.
+
+    Only a cost model that knows this machine judges results.
+    """
     works = {work.key: work for work in offers.workloads.values()}
     learned = offers.costs.learned
 

@@ -1,4 +1,4 @@
-"""How much memory compiling a model may take, and how much it takes."""
+"""Memory needs and limits of compiling a model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.precisions import PRECISIONS
 
 WEIGHTS = 3.0
-"""Memory that compiling takes beyond that of the process before it: so many times the model's weights, …"""
+"""Factor of the weights in the default memory limit.
+
+The limit is ``WEIGHTS`` times the bytes of the weights plus ``FURTHER_BYTES``, beyond the memory of
+the process before the import.
+"""
 FURTHER_BYTES = 234 << 20
-"""… and this. Python, TVM and ONNX take some 245 MB before."""
+"""Summand in the default memory limit, bytes; Python, TVM and ONNX take some 245 MB in addition."""
 CODE_BYTES = 128 << 20
-"""Memory of a plan besides its weights: mostly that of the process which generates its code, a few kernels at a time."""
+"""Memory of a plan in addition to its weights, bytes.
+
+The process that generates its code takes most of it, for a few kernels at a time.
+"""
 _STATUS = Path("/proc/self/statm")
+"""File with the memory use of this process."""
 
 
 def resident_bytes() -> int:
-    """Memory that this process has now; 0 where the system does not tell."""
+    """Return the resident memory of this process, bytes; 0 if the system does not report it."""
     try:
         pages = int(_STATUS.read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -33,16 +41,26 @@ def resident_bytes() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryBudget:
-    """Memory that plans which are raced with each other may take."""
+    """Memory limit of the plans in a race."""
 
     limit_bytes: int
-    """Most memory of the whole process."""
+    """Maximum memory of the whole process, bytes."""
     weights: Mapping[SubgraphId, int]
-    """Bytes of each sub-graph's weights."""
+    """Bytes of the weights of each sub-graph."""
 
     @classmethod
     def of(cls, graph: Graph, before_bytes: int, limit_mb: float | None = None) -> MemoryBudget:
-        """Budget of a model; `limit_mb` beyond the memory `before_bytes` of the process, or the default."""
+        """Make the limit of a model.
+
+        Parameters
+        ----------
+        graph
+            Graph of the model.
+        before_bytes
+            Memory of the process before the import, bytes.
+        limit_mb
+            Maximum megabytes in addition to `before_bytes`; by default a multiple of the weights.
+        """
         weights = {one.id: sum(spec.nbytes for spec in one.weights) for one in graph.subgraphs}
         further = WEIGHTS * sum(weights.values()) + FURTHER_BYTES
         if limit_mb is not None:
@@ -50,7 +68,7 @@ class MemoryBudget:
         return cls(limit_bytes=int(before_bytes + further), weights=weights)
 
     def packed_bytes(self, subgraph: SubgraphId, decision: Decision) -> int:
-        """Bytes of a sub-graph's weights as a decision packs them, at most."""
+        """Estimate the maximum size of a sub-graph's weights as packed by a decision, bytes."""
         by_algorithm = algorithm_of(decision.algorithm).packed_size
         larger = max(by_algorithm, PRECISIONS.find(decision.precision).larger_weights)
         return int(larger * self.weights[subgraph])
@@ -61,14 +79,17 @@ class MemoryBudget:
         known: Mapping[SubgraphId, int] = MappingProxyType({}),
         plans: int = 1,
     ) -> bool:
-        """Whether `plans` fit besides.
+        """True if further plans fit into memory.
 
         Parameters
         ----------
         further
-            Bytes of packed weights that nobody has yet, by sub-graph.
+            Bytes of new packed weights, by sub-graph.
         known
-            Bytes of those that lie in memory already: each is packed once more, and recognised.
+            Bytes of packed weights that exist already, by sub-graph: each is packed again and
+            recognised.
+        plans
+            Number of plans.
         """
         passing = [self._passing_bytes(id_, further, known) for id_ in {*further, *known}]
         needed = plans * (CODE_BYTES + max(passing, default=0)) + sum(further.values())
@@ -80,6 +101,9 @@ class MemoryBudget:
         further: Mapping[SubgraphId, int],
         known: Mapping[SubgraphId, int],
     ) -> int:
-        """Bytes that are taken for a moment: the source and a known result while packing, a second copy while handing over."""
+        """Estimate the temporary memory of a sub-graph's weights, bytes.
+
+        Packing needs the source and an existing result; the hand-over needs a second copy.
+        """
         packing = self.weights[subgraph] + known.get(subgraph, 0)
         return max(packing, further.get(subgraph, 0))

@@ -1,4 +1,4 @@
-"""Phase after opening a model: the candidates of its sub-graphs, and all that their prices depend on."""
+"""Phase after opening a model: candidates of its sub-graphs, with all inputs of their prices."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from tvm_passes.errors import Decline
 
 @dataclass(frozen=True, kw_only=True)
 class Offers:
-    """Candidates of every sub-graph of a session, with the workloads that cost models are asked about."""
+    """Candidates of every sub-graph of a session, with the workloads for cost models."""
 
     session: Session
+    """Session of the model."""
     candidates: Mapping[SubgraphId, Candidates]
     """Legal decisions and declines of each sub-graph."""
     records: Mapping[tuple[str, Decision], str]
-    """Tuning records that candidates get their code from, by structural hash and decision."""
+    """Tuning records used by candidates, by structural hash and decision."""
     workloads: Mapping[SubgraphId, Workload]
     """Workload of each sub-graph, without tuning records."""
     in_place: InPlaceConcats
-    """Concatenations that need not copy."""
+    """Concatenations that need not copy their parts."""
     costs: CostSources
-    """Cost models of the machine that is planned for."""
+    """Cost models of the target machine."""
     disturbed: dict[Key, Failure] = field(default_factory=dict, compare=False)
-    """Candidates whose measurement was interrupted; not measured again for these offers, and not stored."""
+    """Interrupted measurements, neither repeated for these offers nor stored."""
 
     @classmethod
     def of(cls, session: Session) -> Offers:
-        """Ask the units of `session` about every sub-graph."""
+        """Collect the candidates of every sub-graph from the units of `session`."""
         admits = partial(_admits, session, sensitive_subgraphs(session.graph))
         with session.generating():
             devices = {unit: session.offered_devices(unit) for unit in session.units}
@@ -58,12 +59,12 @@ class Offers:
             )
 
     def measured_as(self, decision: Decision) -> Decision:
-        """The same decision on the first device that is alike, whose measurements hold for both."""
+        """Return the decision on the first identical device, whose measurements hold for both."""
         device = decision.device
         return decision.on(self.session.alike.get(device, device))
 
     def asked(self, subgraph: Subgraph, decision: Decision) -> Workload:
-        """Workload of a candidate; a tuning record is part of its key."""
+        """Return the workload of a candidate; a tuning record is part of its key."""
         work = self.workloads[subgraph.id]
         record = self.records.get((subgraph.structural_hash, decision))
         if record is None:
@@ -77,7 +78,10 @@ def _admits(
     subgraph: Subgraph,
     decision: Decision,
 ) -> bool | Decline:
-    """Tell whether the mode admits a decision; sensitive sub-graphs decline precisions that it has no room for."""
+    """Decide if the mode admits a decision.
+
+    Sensitive sub-graphs decline precisions whose error would exceed the mode's limit.
+    """
     mode, sensitivity = session.precision, sensitive.get(subgraph.id)
     if mode.offers(decision.precision, sensitivity.felt if sensitivity else 0.0):
         return True
@@ -112,5 +116,5 @@ def _workloads(
 
 
 def _distinct(session: Session) -> dict[str, Subgraph]:
-    """Representative of each set of equal sub-graphs, by structural hash."""
+    """Map each structural hash to one of its sub-graphs."""
     return {subgraph.structural_hash: subgraph for subgraph in session.graph.subgraphs}

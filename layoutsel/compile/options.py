@@ -1,4 +1,4 @@
-"""Choices that a caller may make about one model: one object from the command line to the session."""
+"""Options of compiling one model: one object from the command line to the session."""
 
 from __future__ import annotations
 
@@ -21,67 +21,68 @@ TIME_LIMIT_S = 300.0
 """Default limit of racing, and of each step of verification, seconds."""
 
 OnProgress: TypeAlias = Callable[[PricingProgress], None]
+"""Function that is called after every measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Choices about importing, planning, building and verifying one model.
+    """Options of importing, planning, building and verifying one model.
 
     Raises
     ------
     LayoutselError
-        If a choice is not possible by itself or beside another; found before anything slow starts.
+        If an option is invalid by itself or in combination; checked before any slow step.
     """
 
     shapes: Mapping[str, tuple[int, ...]] | None = None
     """Shape of each input with a dynamic dimension."""
     units: Sequence[str] | None = None
-    """Compute units to choose from; every available one where None."""
+    """Compute units to choose from; None for all available ones."""
     threads: int | None = None
-    """Threads that the model will run on; all cores of this process where None."""
+    """Number of threads that will run the model; None for all cores of this process."""
     precision: str = F32
     """Name of the precision mode."""
     max_rel_error: float | None = None
-    """Error budget of the mode ``auto``; the mode's own where None."""
+    """Error budget of the mode ``auto``; None for the mode's default."""
     calib: Path | str | None = None
-    """File of inputs that errors are measured on; seeded random inputs where None."""
+    """File of inputs for measuring errors; None for seeded random inputs."""
     strategy: str = "joint"
     """One of :data:`layoutsel.planning.strategies.STRATEGIES`."""
     cost: str = "learned"
     """One of :data:`layoutsel.core.choices.COSTS`."""
     measure_budget_s: float | None = None
-    """Maximum seconds of measuring before planning; the mode's own where None."""
+    """Time limit of measuring before planning, seconds; None for the mode's default."""
     cost_model: Path | str | None = None
-    """Folder of a learned cost model; the one of the package where None."""
+    """Folder of a learned cost model; None for the one of the package."""
     pins: Sequence[str] = ()
     """Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"``."""
     cache: Path | str | None = None
-    """File of measurements; a file in the user's cache folder where None."""
+    """File of measurements; None for a file in the user's cache folder."""
     logs: Path | str | None = None
-    """Folder of tuning records; a folder in the user's cache folder where None."""
+    """Folder of tuning records; None for a folder in the user's cache folder."""
     machine: Path | str | None = None
-    """File of another machine to plan for; nothing is measured or built then."""
+    """File of another machine to plan for; nothing is then measured or built."""
     fallback: str | None = None
-    """Unit that takes over from a missing or failing device; an error where None."""
+    """Unit that replaces a missing or failing device; None for an error."""
     objective: str | None = None
     """Entry of :func:`layoutsel.planning.objectives.objectives`.
 
-    Where None, the one that other options ask for.
+    None for the objective that other options imply.
     """
     parallel: bool = False
-    """Whether to plan for the makespan, with devices and host at work at once, instead of the sum of times."""
+    """True to plan for the makespan, with devices and host at work concurrently."""
     time_limit_s: float = TIME_LIMIT_S
-    """Maximum seconds of racing, and of each step of verification."""
+    """Time limit of racing, and of each step of verification, seconds."""
     memory_limit_mb: float | None = None
-    """Maximum megabytes beyond the memory of the process before; a multiple of the weights where None."""
+    """Maximum megabytes beyond the memory before the import; None for a multiple of the weights."""
     verify: bool = True
-    """Whether to compare results with a reference."""
+    """True to compare results with a reference."""
     verify_speed: bool = True
-    """Whether to race the plan with others, and keep the fastest."""
+    """True to race the plan with contenders, and keep the fastest."""
     allow_external_links: bool = False
-    """Whether links among external data may lead out of the model's folder."""
+    """True to follow links among external data out of the model's folder."""
     limits: ImportLimits | None = None
-    """Limits of the import; the defaults where None."""
+    """Limits of the import; None for the defaults."""
     progress: OnProgress | None = field(default=None, compare=False)
     """Called after every measurement."""
 
@@ -102,23 +103,29 @@ class Options:
 
     @property
     def objective_name(self) -> str:
-        """Name of the objective that the options ask for; the sum of costs where none does.
+        """Name of the objective that the options imply; by default the sum of costs.
 
         Raises
         ------
         LayoutselError
-            If they ask for two, for an unknown one, or for one whose limits they do not give.
+            If they imply two objectives, an unknown one, or one whose limits are missing.
         """
         return objective_for(self.objective, parallel=self.parallel, mode=self.mode)
 
     @property
     def mode(self) -> PrecisionMode:
-        """Precisions that candidates may have, and the error that a model may have."""
+        """Precisions that candidates may have, and the maximum error of the model."""
         return precision_mode(self.precision, self.max_rel_error)
 
 
 def objective_for(objective: str | None, *, parallel: bool, mode: PrecisionMode) -> str:
-    """Name the objective that `objective`, ``--parallel`` and the precision mode ask for."""
+    """Return the objective that `objective`, ``--parallel`` and the precision mode imply.
+
+    Raises
+    ------
+    LayoutselError
+        If they imply two objectives, an unknown one, or one whose limits are missing.
+    """
     asked = {
         f"--objective {objective}": objective,
         "--parallel": MAKESPAN if parallel else None,

@@ -1,6 +1,7 @@
-"""Source weights that leave memory while nobody reads them: they lie in a file that is mapped.
+"""Paging of source weights: they lie in a mapped file and leave memory between uses.
 
-A plan reads them once, to pack them. Between two plans their pages go back to the system, and come from the file again.
+A plan reads the source weights once, to pack them. Between two plans their pages return to the
+system, and are read from the file again on demand.
 """
 
 from __future__ import annotations
@@ -22,24 +23,33 @@ from tvm_passes.ir import Constant, leaves, main_bindings, substitute
 logger = logging.getLogger(__name__)
 
 PAGED_BYTES = 16 << 20
-"""Weights from which a model's are paged."""
+"""Minimum bytes of weights for the paging of a model."""
 
 
 @dataclass(frozen=True)
 class Pages:
-    """The mapped file of a model's weights; None where they stay in memory."""
+    """Mapped file of a model's weights."""
 
     mapping: mmap.mmap | None = None
+    """Mapped file; None if the weights stay in memory."""
 
     def evict(self) -> None:
-        """Give the pages back; whoever reads them gets them from the file."""
+        """Return the pages to the system; the next access reads them from the file again."""
         if self.mapping is not None:
             self.mapping.madvise(mmap.MADV_DONTNEED)
         give_back()
 
 
 def paged(model: ImportedModel) -> tuple[ImportedModel, Pages]:
-    """`model` with its large weights in a mapped file, and their pages; as it is where they are few, or do not fit there."""
+    """Move the large weights of a model into a mapped file.
+
+    Models with few weights, or whose weights cannot be written, stay unchanged.
+
+    Returns
+    -------
+    tuple
+        Model with mapped weights, and their pages.
+    """
     constants = _large_constants(model.module)
     if sum(array_of(constant).nbytes for constant in constants) < PAGED_BYTES:
         return model, Pages()
@@ -71,7 +81,7 @@ def _large_constants(module: tvm.IRModule) -> list[Constant]:
 
 
 def _with_constants(module: tvm.IRModule, moved: dict[Constant, Constant]) -> tvm.IRModule:
-    """`module` with other constants in `main`; its variables, which carry names, stay."""
+    """Replace constants in `main`; its variables, which carry names, stay."""
     main = module["main"]
     bindings = [
         relax.VarBinding(binding.var, substitute(binding.value, moved.get))

@@ -1,7 +1,8 @@
-"""The code of plans, generated in copies of this process within limits; this process alone loads it.
+"""Code of plans, generated in copies of this process within limits; only this process loads it.
 
-What LLVM and TVM's passes take goes back to the system with the copy. A plan that uses a device is built in this process,
-as drivers do not outlive a fork; so is one where no linker or no process is to be had.
+The memory of LLVM and TVM's passes returns to the system with the copy. A plan that uses a device
+is built in this process, as drivers do not survive a fork; so is a plan without a linker or a new
+process.
 """
 
 from __future__ import annotations
@@ -40,24 +41,27 @@ from tvm_passes.isa import EXTENSIONS, cpu_flags
 logger = logging.getLogger(__name__)
 
 BUILD_LIMIT_S = 600.0
-"""Seconds that lowering a plan and generating its code may take."""
+"""Time limit of lowering a plan and generating its code, seconds."""
 BUILD_BYTES = 4 << 30
-"""Memory that this may take, besides four times the model's weights."""
+"""Memory limit of the same work in addition to four times the model's weights, bytes."""
 
 Decisions = Mapping[SubgraphId, Decision]
+"""Decision of each sub-graph."""
 
 
 class Building:
-    """A plan whose code is being generated. A context manager, which ends that.
+    """A plan whose code is being generated; a context manager that stops it at the end.
 
     Parameters
     ----------
+    session
+        Session of the model.
     plan
-        What the model's header tells of.
+        Plan to state in the model's header.
     decisions
-        What is built: the plan's, or others where it fell back.
+        Decisions to build: those of the plan, or others after a fallback.
     time_limit_s
-        Seconds that it may take; :data:`BUILD_LIMIT_S` where None.
+        Time limit, seconds; by default :data:`BUILD_LIMIT_S`.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class Building:
             return
         self._folder = tempfile.TemporaryDirectory(prefix="layoutsel-")
         weights = sum(spec.nbytes for one in session.graph.subgraphs for spec in one.weights)
-        session.make_room()  # freed memory would be copied where the copy writes
+        session.make_room()  # a copy would duplicate free memory by writing to it
         limits = Limits(
             time_s=time_limit_s or BUILD_LIMIT_S, memory_bytes=BUILD_BYTES + 4 * weights
         )
@@ -96,12 +100,12 @@ class Building:
             self._folder.cleanup()
 
     def model(self) -> CompiledModel:
-        """The model, once its code is generated.
+        """Wait for the generated code and return the model.
 
         Raises
         ------
         BuildError
-            If that fails, takes too long or too much memory.
+            If the generation fails, or takes too long or too much memory.
         """
         if self._child is None:
             return self._built_here()
@@ -117,7 +121,7 @@ class Building:
             ) from error
 
     def _work(self, library: Path) -> Callable[[Connection], None]:
-        """What a copy of this process does: generate the code, and send what belongs to it."""
+        """Make the function of a process copy: generate the code, send the header and weights."""
 
         def work(connection: Connection) -> None:
             lowered = self._lowered()
@@ -157,11 +161,11 @@ _ADVICE = {
     FailureKind.TIMEOUT: "Pin the sub-graphs with the largest kernels to another unit or layout",
     FailureKind.ENVIRONMENT: "Give the process more memory, or close others",
 }
-"""What to do, by the kind of a failure."""
+"""Advice by the kind of a failure."""
 
 
 def _why_here(decisions: Decisions) -> str | None:
-    """Why a plan has to be built in this process; None where a copy of it can do that."""
+    """Explain why a plan must be built in this process; None if a copy can build it."""
     devices = {decision.device for decision in decisions.values()}
     used = [device.target_name for device in sorted(devices) if not device.is_host]
     if used:
@@ -172,7 +176,7 @@ def _why_here(decisions: Decisions) -> str | None:
 
 
 def header_of(session: Session, plan: Plan, lowered: Lowered) -> dict[str, Any]:
-    """What the artifact of a plan that was lowered tells of itself."""
+    """Make the header of the artifact of a lowered plan."""
     fallbacks = {
         id_: str(decision)
         for id_, decision in lowered.decisions.items()

@@ -31,24 +31,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TUNED_SPREAD = 0.2
-"""How far off what was measured while tuning may be, as a share of it: the weights were in the cache then."""
+"""Relative uncertainty of times measured while tuning, when the weights were in the cache."""
 FETCH_GBPS = 14.0
-"""Rate at which tiles are loaded out of another core's cache: what 20 convolutions took more within plans than alone."""
+"""Rate of loading tiles from another core's cache, GB/s.
+
+Derived from the additional time of 20 convolutions within plans, compared with single runs.
+"""
 
 
 Candidate = tuple[Subgraph, Decision]
+"""A sub-graph and its decision."""
 
 
 @dataclass(frozen=True)
 class Pricing:
-    """Prices by `model`, or with cost ``roofline`` by the machine alone; each question is asked once, all together."""
+    """Prices by a cost model; all questions are asked together, each once."""
 
     offers: Offers
+    """Candidates of the session."""
     model: MeasuredCost
+    """Cost model with the store of measurements."""
     cost: str = "learned"
+    """One of :data:`layoutsel.core.choices.COSTS`; ``roofline`` needs only the machine's peaks."""
 
     def problem(self) -> PlanningProblem:
-        """The planning problem of all candidates, with the session's objective and limits."""
+        """Make the planning problem of all candidates, with the session's objective and limits."""
         session = self.offers.session
         offered = [
             (subgraph, decision)
@@ -71,11 +78,14 @@ class Pricing:
         return replace(problem, objective=session.objective, limits=session.precision.limits)
 
     def candidate(self, subgraph: Subgraph, decision: Decision) -> Priced | Decline:
-        """Price of a sub-graph under a decision; of a concatenation, the price of what it has to copy."""
+        """Price a candidate; a concatenation costs only the copies that it needs."""
         return self.candidates([(subgraph, decision)])[0]
 
     def candidates(self, offered: Sequence[Candidate]) -> list[Priced | Decline]:
-        """Prices in the order of `offered`; equal candidates are asked about once, so are those on devices that are alike."""
+        """Price candidates, in order.
+
+        Equal candidates, and those on identical devices, are one question.
+        """
         stand_ins = [
             (subgraph, self.offers.measured_as(decision)) for subgraph, decision in offered
         ]
@@ -115,7 +125,7 @@ class Pricing:
                 got=answer.reason,
                 expected="a candidate that builds and runs",
             )
-        assert isinstance(score, Cost)  # a roofline refuses nothing
+        assert isinstance(score, Cost)  # a roofline never declines
         copied = self.offers.in_place.copied(subgraph, decision)
         return Priced(
             us=answer.us * copied + fetching_us(question.workload, question.decision),
@@ -127,7 +137,10 @@ class Pricing:
     def _tuned(
         self, subgraph: Subgraph, question: Question, answer: Cost | Infeasible
     ) -> Cost | Infeasible:
-        """The model's answer; of tuned code that it never measured, the time measured while tuning."""
+        """Replace the model's answer for tuned code by the time measured while tuning.
+
+        A measurement, or an answer marked as interrupted, stays.
+        """
         record = self.offers.records.get((subgraph.structural_hash, question.decision))
         if (
             record is None
@@ -140,7 +153,7 @@ class Pricing:
         return question.workload.cost(tuned, question.decision)
 
     def _boundaries(self, unpriced: Sequence[UnpricedBoundary]) -> list[float]:
-        """Microseconds of each boundary."""
+        """Price boundaries, microseconds."""
         asked = [_ASKED[boundary.kind](self, boundary) for boundary in unpriced]
         distinct = list(dict.fromkeys(question for question in asked if question is not None))
         found = dict(zip(distinct, self.model.boundaries(distinct), strict=True))
@@ -150,16 +163,16 @@ class Pricing:
         ]
 
     def _transform(self, boundary: UnpricedBoundary) -> BoundaryQuestion:
-        """Ask for a change of layout on the host."""
+        """Make the question for a layout transform on the host."""
         spec = tensor_spec(boundary.tensor)
         source, destination = boundary.source.layout, boundary.destination.layout
         return BoundaryQuestion(spec, Place(source), Place(destination))
 
     def _crossing(self, boundary: UnpricedBoundary) -> BoundaryQuestion | None:
-        """Ask for a hand-over within a memory.
+        """Make the question for a hand-over within a memory; None if it is free.
 
-        It is free where the host hands over or takes: it does so whichever unit computes. So it is between units that
-        run alike.
+        It is free if the host supplies or takes the tensor, whichever unit computes, and between
+        units of one runtime.
         """
         units = boundary.source.unit, boundary.destination.unit
         if HOST in units:
@@ -171,7 +184,10 @@ class Pricing:
         return BoundaryQuestion(tensor_spec(boundary.tensor), source, destination)
 
     def _copy(self, boundary: UnpricedBoundary) -> BoundaryQuestion:
-        """Ask for a copy from one memory to another; only bytes matter, so f32's measurements stand for all types."""
+        """Make the question for a copy between memories.
+
+        Only bytes matter, so measurements of f32 hold for all types.
+        """
         spec = replace(tensor_spec(boundary.tensor), dtype="float32")
         session = self.offers.session
         devices = pair_alike(boundary.source.device, boundary.destination.device, session.alike)
@@ -182,7 +198,10 @@ class Pricing:
         return BoundaryQuestion(spec, source, destination)
 
     def _joining_us(self, boundary: UnpricedBoundary) -> float:
-        """Extra copy of a part of a concatenation in place that changes hands: a unit cannot write into the whole."""
+        """Price the extra copy of a concatenation's part, microseconds.
+
+        It is needed if the producing unit cannot write into the concatenated buffer.
+        """
         tensor = boundary.tensor
         in_place = (tensor.producer, tensor.output_index) in self.offers.in_place.parts
         if boundary.kind == "transform" or not in_place:
@@ -195,16 +214,16 @@ _ASKED: Mapping[str, Callable[[Pricing, UnpricedBoundary], BoundaryQuestion | No
     "crossing": Pricing._crossing,
     "copy": Pricing._copy,
 }
-"""Question to the cost model by kind of boundary; None where the boundary is free."""
+"""Functions that make the question to the cost model, by kind of boundary; None if it is free."""
 
 
 def priced_by(offers: Offers, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
-    """Build the planning problem with the present prices of `model`; nothing is measured, no pin applied."""
+    """Make the planning problem with the present prices of `model`, without measuring or pins."""
     return Pricing(offers, model, cost).problem()
 
 
 def warn_of_unknown_machine(offers: Offers) -> None:
-    """Say that predictions are less certain where the learned cost model has no data of the machine."""
+    """Warn of larger uncertainty if the learned cost model has no data of the machine."""
     session = offers.session
     if not offers.costs.learned.knows_machine:
         logger.warning(
@@ -216,9 +235,10 @@ def warn_of_unknown_machine(offers: Offers) -> None:
 
 
 def fetching_us(work: Workload, decision: Decision) -> float:
-    """What a kernel takes more within a plan whose threads share the output channels, and each read all of the input.
+    """Compute the additional time of a kernel within a plan, if threads share output channels, µs.
 
-    All kernels before it left each core a part of that. Measured alone, every core has had all of it from the start.
+    Each thread reads the whole input, but earlier kernels left only a part of it in each core's
+    cache. In single measurements, every core has all of it from the start.
     """
     parts = work.hints.get(str(decision), {}).get("parts", 1.0)
     if parts == 1:

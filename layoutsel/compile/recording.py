@@ -1,4 +1,4 @@
-"""A session's model without its code: what data sets keep of it, to be planned again with other costs."""
+"""Record of a session's model without code, for planning again with costs from a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def recorded_model(offers: Offers) -> RecordedModel:
-    """Sub-graphs, candidates and tensors, to be planned again with costs from a data set."""
+    """Record the sub-graphs, candidates and tensors of a session."""
     session = offers.session
     nodes = []
     for subgraph in session.graph.subgraphs:

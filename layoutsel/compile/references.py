@@ -1,4 +1,4 @@
-"""Results of the references within limits of time and memory: another process computes them, which can be ended."""
+"""Results of reference engines within limits of time and memory, in a process that can be ended."""
 
 from __future__ import annotations
 
@@ -26,20 +26,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXACT_FLOPS = 5e11
-"""Work up to which a model is computed in float64 …"""
+"""Maximum FLOPs of a model for results in float64."""
 EXACT_LIMIT_S = 60.0
-"""… and the seconds that this may take."""
+"""Time limit of results in float64, seconds."""
 EXACT_BYTES = 2 << 30
-"""Memory that float64 results may take, besides twice the weights."""
+"""Memory limit of results in float64, in addition to twice the weights, bytes."""
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
+"""Inputs by name, one mapping for each sample."""
 Results = list[list[np.ndarray]]
+"""Results in order, one list for each sample."""
 
 
 def onnxruntime_results(
     session: Session, feeds: Feeds, *, optimised: bool = True
 ) -> Results | None:
-    """What ONNX Runtime computes of the session's model; None, with a warning, where it is missing or refuses it.
+    """Compute results with ONNX Runtime; warn and return None if that is not possible.
+
+    Parameters
+    ----------
+    session
+        Session of the model.
+    feeds
+        Inputs of each sample.
+    optimised
+        False to switch off its graph optimisations, which changes the order of the arithmetic.
 
     Raises
     ------
@@ -65,7 +76,7 @@ def onnxruntime_results(
 
 
 def exact_results(session: Session, feed: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
-    """Results of the session's ONNX model in float64; None, with a warning, where they are not to be had."""
+    """Compute results in float64; warn and return None if that is not possible."""
     work = _flops(session)
     kind, value = REFUSED, f"{work / 1e9:.0f} GFLOP, expected at most {EXACT_FLOPS / 1e9:.0f}"
     if work <= EXACT_FLOPS:
@@ -97,7 +108,9 @@ def _exact_payload(stored: StoredModel, feeds: Feeds) -> dict[str, Any]:
 
 
 def stated_results(session: Session, feeds: Feeds) -> Results:
-    """Results in float64 of a model with operators that ONNX Runtime lacks, by their entries' references.
+    """Compute results in float64 of a model with operators that ONNX Runtime lacks.
+
+    The operators' entries define the references.
 
     Raises
     ------
@@ -112,14 +125,15 @@ def stated_results(session: Session, feeds: Feeds) -> Results:
     kind, value = _computed("ONNX's reference in float64", session, payload)
     if kind == REFUSED:
         raise VerificationError(
-            f"the model cannot be verified: ONNX Runtime lacks operators of it, and ONNX's reference with those of "
-            f"their entries fails: {value}. Correct that reference, or leave verification out (verify=False, --no-verify)"
+            f"the model cannot be verified: ONNX Runtime lacks operators of it, and ONNX's "
+            f"reference with those of their entries fails: {value}. Correct that reference, "
+            f"or leave verification out (verify=False, --no-verify)"
         )
     return _results(value)
 
 
 def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> Results:
-    """What stock TVM computes of the session's module.
+    """Compute results with stock TVM.
 
     Raises
     ------
@@ -144,13 +158,19 @@ def stock_results(session: Session, inputs: Sequence[Sequence[np.ndarray]]) -> R
 
 
 _ADVICE = (
-    "Allow more time (time_limit_s, --time-limit), give the model as ONNX where it is a Relax module, or leave verification out "
-    "(verify=False, --no-verify)"
+    "Allow more time (time_limit_s, --time-limit), give the model as ONNX where it is a Relax "
+    "module, or leave verification out (verify=False, --no-verify)"
 )
 
 
 def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[str, Any]:
-    """What :func:`layoutsel.references.reference_worker.compute` returns, within the session's time limit."""
+    """Call :func:`layoutsel.references.reference_worker.compute` within the session's time limit.
+
+    Raises
+    ------
+    VerificationError
+        If the time limit is exceeded.
+    """
     found = _within(session, payload, session.options.time_limit_s)
     if found is None:
         raise _timed_out(name, session)
@@ -158,12 +178,12 @@ def _computed(name: str, session: Session, payload: Mapping[str, Any]) -> tuple[
 
 
 def _within(session: Session, payload: Mapping[str, Any], limit_s: float) -> tuple[str, Any] | None:
-    """The same within `limit_s` seconds; None where they are not enough."""
+    """Call the reference process within `limit_s` seconds; None if they are not enough."""
     give_back()
     worker = session.reference_process
     reply = worker.call(payload, limit_s)
     if session.stored is not None:
-        worker.close()  # its memory is as large as the model
+        worker.close()  # the process takes as much memory as the model
     if isinstance(reply, Reply):
         kind, value = reply.value
         return kind, value
@@ -175,7 +195,13 @@ def _flops(session: Session) -> int:
 
 
 def _stored(session: Session) -> StoredModel:
-    """The session's ONNX model for another process; raises :class:`OSError` where there is no room."""
+    """Return the session's ONNX model in a form for another process.
+
+    Raises
+    ------
+    OSError
+        If there is no disk space for its weights.
+    """
     assert session.model.onnx is not None, "a Relax module"
     return session.stored or StoredModel.of(session.model.onnx)
 
@@ -186,14 +212,16 @@ def _results(value: Any) -> Results:
 
 def _timed_out(name: str, session: Session) -> VerificationError:
     return VerificationError(
-        f"the model cannot be verified: {name} did not compute the reference within {session.options.time_limit_s:g} s. {_ADVICE}"
+        f"the model cannot be verified: {name} did not compute the reference within "
+        f"{session.options.time_limit_s:g} s. {_ADVICE}"
     )
 
 
 def _no_room(error: OSError) -> VerificationError:
     return VerificationError(
-        f"the model cannot be verified: its weights cannot be written for the reference ({error.strerror}). Make room "
-        f"in the folder for temporary files (TMPDIR), or leave verification out (verify=False, --no-verify)"
+        f"the model cannot be verified: its weights cannot be written for the reference "
+        f"({error.strerror}). Make room in the folder for temporary files (TMPDIR), "
+        f"or leave verification out (verify=False, --no-verify)"
     )
 
 
@@ -204,8 +232,8 @@ def _warn_missing() -> None:
 def _warn_inexact(reason: str) -> None:
     first = (reason.strip().splitlines() or [""])[0]
     logger.warning(
-        "there are no results in float64 (%s): errors are those against ONNX Runtime, and may be as large as it differs "
-        "from itself",
+        "there are no results in float64 (%s): errors are those against ONNX Runtime, "
+        "and may be as large as it differs from itself",
         first,
     )
 

@@ -1,4 +1,4 @@
-"""First phase: a model that is imported and partitioned for a machine, and the units that may run it."""
+"""First phase of compiling: a model, imported and partitioned for a machine, and its units."""
 
 from __future__ import annotations
 
@@ -56,30 +56,33 @@ class Session:
     """A partitioned model, the units that may run it, and the caller's options."""
 
     model: ImportedModel
+    """Imported model."""
     graph: Graph
     """Sub-graphs and tensors, without code."""
     functions: Functions
     """Code of the sub-graphs."""
     units: Mapping[str, Unit]
+    """Units that may run the model, by name."""
     options: Options
+    """Options of the caller."""
     precision: PrecisionMode
-    """Precisions that candidates may have, and the error that a model may have."""
+    """Precisions that candidates may have, and the maximum error of the model."""
     threads: int
-    """Threads that the model will run on."""
+    """Number of threads that will run the model."""
     samples: tuple[list[np.ndarray], ...] | None = field(default=None, compare=False)
-    """Inputs that errors are measured on; seeded random ones where None."""
+    """Inputs for measuring errors; None for seeded random inputs."""
     cross_target: CrossTarget | None = None
-    """Machine that code is generated for; this one where None."""
+    """Machine to generate code for; None for this one."""
     machine: MachineProfile | None = None
-    """Machine to plan for, where nothing is measured or built; this one where None."""
+    """Machine to plan for without measuring or building; None for this one."""
     left_out: tuple[str, ...] = ()
     """Requested units that are unavailable; they, and pins that name them, are ignored."""
     stored: StoredModel | None = field(default=None, compare=False)
-    """The ONNX model with its weights in a file, where they are many; `model` is without them then."""
+    """ONNX model with large weights in a file; `model` then lacks them. None if they are small."""
     pages: Pages = field(default=Pages(), compare=False)
     """Pages of the weights of `model`."""
     before_bytes: int = 0
-    """Memory that the process had before the model was imported."""
+    """Memory of the process before the import, bytes."""
 
     @classmethod
     def open(
@@ -95,11 +98,11 @@ class Session:
         Parameters
         ----------
         source
-            As of :func:`layoutsel.optimize`.
+            Model as in :func:`layoutsel.optimize`.
         options
-            The defaults where None.
+            Options of the caller; by default those of :class:`~layoutsel.compile.options.Options`.
         cross_target
-            Machine to generate code for; that of ``options.machine``, or this one, where None.
+            Machine to generate code for; by default that of ``options.machine``, or this one.
         changes
             Single options that differ from `options`.
         """
@@ -145,7 +148,7 @@ class Session:
         )
 
     def on_host(self) -> Session:
-        """The same without units that have a memory of their own, on the CPU where no other is left."""
+        """Make a session of the host's units; of the CPU if there are no others."""
         left = {name: unit for name, unit in self.units.items() if name not in self.devices}
         return replace(
             self,
@@ -156,13 +159,13 @@ class Session:
 
     @property
     def objective(self) -> str:
-        """Objective that plans are chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
+        """Objective of planning: a name in :func:`layoutsel.planning.objectives.objectives`."""
         asked = self.options
         return objective_for(asked.objective, parallel=asked.parallel, mode=self.precision)
 
     @contextmanager
     def generating(self) -> Iterator[None]:
-        """Within it, the units see the machine and the threads that code is for, and the tuning records at hand."""
+        """Provide machine, threads and tuning records to the units within the context."""
         with (
             targeting(self.cross_target),
             for_threads(self.threads),
@@ -173,13 +176,13 @@ class Session:
 
     @cached_property
     def weights(self) -> WeightPool:
-        """The packed weights of all plans that are built and in use."""
+        """Packed weights of all plans that are built and in use."""
         return WeightPool(self.pages.evict)
 
     @cached_property
     def _tuned(self) -> AbstractContextManager[Any]:
         if self.machine is not None and self.options.logs is None:
-            return nullcontext()  # those of this machine say nothing of another
+            return nullcontext()  # this machine's records do not hold for another
         return tuning_records(Path(self.options.logs) if self.options.logs else None)
 
     def lower(
@@ -188,7 +191,7 @@ class Session:
         order: Sequence[SubgraphId] = (),
         stages: Stages | None = None,
     ) -> Lowered:
-        """Give every sub-graph its code; see :func:`layoutsel.building.build.lower_decisions`."""
+        """Lower decisions to kernels; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
             lowered = lower_decisions(self.functions, decisions, order=order, stages=stages)
         self.pages.evict()
@@ -196,27 +199,28 @@ class Session:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Units with a memory of their own; of this machine they are measured."""
+        """Units on devices with their own memory."""
         return tuple(name for name, unit in self.units.items() if unit.backend.device != HOST)
 
     @property
     def context(self) -> Context:
-        """What measurements hold for."""
+        """Machine, threads and versions of the session's measurements."""
         machine = self.described.fingerprint
         versions = {**all_versions(), **self._device_versions()}
         return Context(machine=machine, versions=versions, threads=self.threads)
 
     def devices_of(self, unit: str) -> tuple[DeviceId, ...]:
-        """Devices of a unit on the machine that is planned for."""
+        """List the devices of a unit on the target machine."""
         if unit not in self.devices:
             return (HOST_DEVICE,)
         kind = kind_of_unit(unit)
         return tuple(sorted(device for device in self.identities if device.kind == kind))
 
     def offered_devices(self, unit: str) -> tuple[tuple[DeviceId, ...], ...]:
-        """Devices that candidates of a unit are for, in groups that are alike.
+        """List the devices of a unit's candidates, in groups of identical devices.
 
-        Of a group the first device alone, unless work on several may overlap, or a pin names another one.
+        Each group has only its first device, unless work on several may overlap or a pin names
+        another one.
         """
         overlaps = objective_of(self.objective).overlaps
         pinned = {Pin.parse(pin).device for pin in self.options.pins}
@@ -229,7 +233,7 @@ class Session:
 
     @property
     def placed_units(self) -> tuple[str, ...]:
-        """The units, and again on each further device that candidates are for, as decisions write them."""
+        """Names of the units, and of the units on further devices, as decisions write them."""
         further = (
             placed_unit(unit, device.node, device.index)
             for unit in self.devices
@@ -239,29 +243,29 @@ class Session:
         return tuple(dict.fromkeys((*self.units, *further)))
 
     def unit_of(self, device: DeviceId) -> str:
-        """The unit whose copies stand for those of all units on a device with a memory of its own."""
+        """Return the unit whose copies stand for those of all units on a device."""
         return next(unit for unit in self.devices if kind_of_unit(unit) == device.kind)
 
     @cached_property
     def identities(self) -> Mapping[DeviceId, str]:
-        """Everything that measurements depend on, by device with a memory of its own."""
+        """Identity of each device with its own memory: all that measurements depend on."""
         if self.machine is not None:
             named = {DeviceId.named(name): one for name, one in self.machine.devices.items()}
             kinds = {kind_of_unit(unit) for unit in self.devices}
             return {device: one.name for device, one in named.items() if device.kind in kinds}
         backends = [self.units[name].backend for name in self.devices]
         if self.cross_target is not None:
-            # Its driver cannot be asked from here.
+            # The other machine's driver is not available here.
             return {one: f"{b.name} of another machine" for b in backends for one in b.devices()}
         return {one: b.identity(one.index) for b in backends for one in b.devices()}
 
     @cached_property
     def alike(self) -> Mapping[DeviceId, DeviceId]:
-        """By device, the first one that is alike: their prices are the same."""
+        """First identical device of each device; their prices are equal."""
         return first_alike(self.identities)
 
     def _device_versions(self) -> dict[str, str]:
-        """Identity of each device that measurements are kept of, by placed unit."""
+        """Return the identity of each measured device, by placed unit."""
         return {
             f"{placed_unit(unit, device.node, device.index)}:{DEVICE}": self.identities[device]
             for unit in self.devices
@@ -271,12 +275,12 @@ class Session:
 
     @property
     def described(self) -> Machine:
-        """The machine that is planned for."""
+        """Machine to plan for."""
         return self.machine.machine if self.machine is not None else this_machine()
 
     @cached_property
     def reference_process(self) -> Worker:
-        """A process that computes references, one after the other; see :meth:`make_room`."""
+        """Process that computes references one after another; see :meth:`make_room`."""
         worker = Worker(
             "layoutsel.references.reference_worker:compute",
             time_limit_s=self.options.time_limit_s,
@@ -285,7 +289,7 @@ class Session:
         return worker
 
     def make_room(self) -> None:
-        """Give memory back: freed memory, and that of the process of the references, which starts again on demand."""
+        """Release free memory, and end the process of the references, which restarts on demand."""
         self.reference_process.close()
         give_back()
 
@@ -293,5 +297,6 @@ class Session:
 def _check_threads(options: Options, machine: MachineProfile) -> None:
     if options.threads not in (None, machine.threads):
         raise LayoutselError(
-            f"{options.machine}: got {options.threads} threads; expected {machine.threads}, which its peaks are of"
+            f"{options.machine}: got {options.threads} threads; expected {machine.threads}, "
+            "which its peaks are of"
         )

@@ -1,4 +1,4 @@
-"""The error of a whole model: every output, and the logits behind it, against the same reference on the same inputs."""
+"""Verification of a whole model: every output, and its logits, against a reference."""
 
 from __future__ import annotations
 
@@ -30,42 +30,46 @@ from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.trial import TooSlow, run_within
 
 SLACK, SLACK_LARGE = 30.0, 3e3
-"""Factors of a mode's tolerance on extreme inputs, and where these are large numbers: both magnify any rounding.
+"""Factors of the tolerance for extreme inputs, and for extreme inputs that are large numbers.
 
-Results that are not finite, and gross errors, remain.
+Both kinds magnify rounding errors. Non-finite results and gross errors are still found.
 """
 _TOO_SLOW = (
-    "Pin that sub-graph to another unit or layout, allow more time (time_limit_s, --time-limit), or leave verification out "
-    "(verify=False, --no-verify)"
+    "Pin that sub-graph to another unit or layout, allow more time (time_limit_s, --time-limit), "
+    "or leave verification out (verify=False, --no-verify)"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationSample:
-    """Inputs with the results to expect."""
+    """Inputs with their expected results."""
 
     inputs: Sequence[np.ndarray]
+    """Inputs of the model, in order."""
     expected: Sequence[np.ndarray]
+    """Expected results, in order."""
     again: Again | None = None
-    """Gives the reference's results in another order of its arithmetic."""
+    """Function that returns the reference's results with another order of its arithmetic."""
     exact: Again | None = None
-    """Gives the results in float64."""
+    """Function that returns the results in float64."""
     slack: float = 1.0
-    """Factor of the tolerance, see :data:`SLACK`; 1 where the inputs hold no extremes."""
+    """Factor of the tolerance, see :data:`SLACK`; 1 for usual inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What to compare a session's models with; f32 arithmetic, computed once for all of them."""
+    """Reference results for all models of a session, in f32 arithmetic, computed once."""
 
     name: str
+    """Name of the reference engine."""
     samples: tuple[VerificationSample, ...]
+    """Inputs and results; the first sample has usual inputs."""
     softmaxes: Collection[str]
-    """Outputs that a softmax makes."""
+    """Names of the outputs of softmaxes."""
     own_error: float
-    """Relative L2 error that f32 arithmetic, or the model's own narrower one, may have."""
+    """Relative L2 error of f32 arithmetic, or of narrower types in the model itself."""
     limit_s: float
-    """Seconds that running a model on all samples may take."""
+    """Time limit of running a model on all samples, seconds."""
 
     def expected(
         self,
@@ -73,10 +77,19 @@ class Reference:
         outputs: Sequence[str],
         bound: ErrorBound,
     ) -> Expected:
-        """Results to expect of a model with `outputs` on `sample`.
+        """Return the expected results of a model on `sample`, with their tolerance.
 
-        A bound that is not strict is widened for softmaxes, for what the reference itself moves,
-        and for a model whose own types are narrower.
+        A bound that is not strict is widened for softmaxes, for the reference's own rounding
+        errors, and for a model with narrower types.
+
+        Parameters
+        ----------
+        sample
+            Sample to compare on.
+        outputs
+            Names of the outputs.
+        bound
+            Bound of the precision mode.
         """
         is_extreme = sample.slack > 1
         is_strict = bound.is_strict or is_extreme
@@ -92,9 +105,15 @@ class Reference:
 
 
 def reference_of(session: Session) -> Reference:
-    """ONNX Runtime's results; those of stock TVM where there is no ONNX model or no ONNX Runtime.
+    """Compute the reference results of a session.
 
-    Those in float64, by the references of entries, for operators that ONNX Runtime lacks.
+    They come from ONNX Runtime; without it or an ONNX model, from stock TVM. Operators that ONNX
+    Runtime lacks are computed in float64 by the references of their entries.
+
+    Raises
+    ------
+    VerificationError
+        If a reference takes longer than the session's time limit, or fails.
     """
     model, module = session.model.onnx, session.model.module
     if model is not None and has_foreign_operators(model):
@@ -111,7 +130,7 @@ def reference_of(session: Session) -> Reference:
             )
     inputs = session.samples or (random_inputs(signatures(session.model.inputs)),)
     expected = stock_results(session, inputs)
-    # Which of several outputs a softmax made is not known here: then all are held to the strict bound.
+    # The outputs of softmaxes are unknown here, so several outputs all get the strict bound.
     outputs = [spec.name for spec in session.model.outputs]
     return Reference(
         name="stock TVM",
@@ -126,9 +145,9 @@ def reference_of(session: Session) -> Reference:
 
 
 def _stated_reference(session: Session, model: onnx.ModelProto) -> Reference:
-    """Results in float64 by the references of operators' entries, on usual inputs.
+    """Compute results in float64 by the references of operators' entries, on usual inputs.
 
-    Extreme inputs say nothing: float64 stays finite where float32 overflows.
+    Extreme inputs are useless here: float64 stays finite where float32 overflows.
     """
     inputs, _ = _inputs_of(session, model)
     names = [spec.name for spec in session.model.inputs]
@@ -148,7 +167,7 @@ def _stated_reference(session: Session, model: onnx.ModelProto) -> Reference:
 def _inputs_of(
     session: Session, model: onnx.ModelProto
 ) -> tuple[Sequence[Sequence[np.ndarray]], Sequence[Sequence[np.ndarray]]]:
-    """The user's inputs; without them, inputs drawn by how they are used, and extreme ones."""
+    """Return the user's inputs, or else inputs drawn by their use, and extreme ones."""
     if session.samples:
         return session.samples, ()
     takes, uses = signatures(session.model.inputs), uses_of(model)
@@ -171,7 +190,8 @@ def _onnxruntime_samples(
         other = onnxruntime_results(session, [feed], optimised=False)
         return other[0] if other else None
 
-    # Several contenders may ask for the same. A model of narrower types has its own roundings, which float64 lacks.
+    # Cached, as several contenders may ask for the same results. Results in float64 lack the
+    # rounding errors of a model with narrower types.
     is_single = tolerance_of(session.model.module) == TOLERANCE
     is_large = are_all_numbers(uses_of(session.model.onnx))
     return tuple(
@@ -185,7 +205,7 @@ def _onnxruntime_samples(
         for index, (one, feed, result) in enumerate(
             zip((*inputs, *extremes), feeds, results, strict=True)
         )
-        # Where the reference is no number itself, extremes say nothing.
+        # Extremes with a non-finite reference result are useless.
         if index < len(inputs) or all(_is_finite(value) for value in result)
     )
 
@@ -195,12 +215,14 @@ def _is_finite(value: np.ndarray) -> bool:
 
 
 def checks_of(model: CompiledModel, reference: Reference, bound: ErrorBound) -> list[Check]:
-    """Measure `model` against `reference`, as of :meth:`Reference.expected`; of each output, the check of the worst sample.
+    """Measure `model` against `reference`; for each output, return the check of the worst sample.
+
+    See :meth:`Reference.expected` for the tolerance.
 
     Raises
     ------
     VerificationError
-        If the first run, or all, take longer than the reference's limit.
+        If the first run, or all runs together, take longer than the reference's time limit.
     """
     outputs = [one.name for one in model.outputs]
     worst: dict[str, Check] = {}
@@ -212,13 +234,14 @@ def checks_of(model: CompiledModel, reference: Reference, bound: ErrorBound) -> 
     for index, sample in enumerate(reference.samples):
         if time.monotonic() >= deadline:
             raise VerificationError(
-                f"the model cannot be verified: got {len(reference.samples)} samples, of which {index} took "
-                f"{reference.limit_s:g} s; expected all within that time. Give fewer, or more time (time_limit_s, --time-limit)"
+                f"the model cannot be verified: got {len(reference.samples)} samples, of which "
+                f"{index} took {reference.limit_s:g} s; expected all within that time. "
+                "Give fewer, or more time (time_limit_s, --time-limit)"
             )
         expected = reference.expected(sample, outputs, bound)
         for one in _checks_on(sample, model, reference, expected):
             if sample.slack > 1 and one.passed:
-                continue  # its error says nothing of usual inputs
+                continue  # errors on extreme inputs do not describe usual ones
             known = worst.get(one.output)
             if known is None or _excess(one) > _excess(known):
                 worst[one.output] = replace(one, samples=len(reference.samples))
@@ -228,7 +251,7 @@ def checks_of(model: CompiledModel, reference: Reference, bound: ErrorBound) -> 
 def _checks_on(
     sample: VerificationSample, model: CompiledModel, reference: Reference, expected: Expected
 ) -> list[Check]:
-    """The checks on one sample."""
+    """Check a model on one sample."""
     checks = check(model, sample.inputs, expected)
     if sample.slack <= 1:
         return checks
@@ -241,9 +264,9 @@ def _checks_on(
 
 
 def _share_of_usual(extreme: np.ndarray, usual: np.ndarray) -> float:
-    """Norm of an output on extreme inputs in terms of its usual one, at most 1.
+    """Compute the norm of an output on extreme inputs relative to its usual norm, at most 1.
 
-    Extremes saturate: a sigmoid leaves 1e-31, of which no engine has a correct digit.
+    Extremes saturate: a sigmoid returns 1e-31, of which no engine has a correct digit.
     """
     norm, common = (
         max(float(np.linalg.norm(np.nan_to_num(one.astype(np.float64), posinf=0, neginf=0))), 1e-30)
@@ -253,17 +276,17 @@ def _share_of_usual(extreme: np.ndarray, usual: np.ndarray) -> float:
 
 
 def note(model: CompiledModel, checks: Sequence[Check]) -> None:
-    """Keep `checks` with the model."""
+    """Write `checks` into the model's header."""
     model.header["checks"] = [asdict(one) for one in checks]
 
 
 def worst_error(checks: Sequence[Check]) -> float:
-    """The largest relative L2 error."""
+    """Return the largest relative L2 error."""
     return max((one.rel_l2_err for one in checks), default=0.0)
 
 
 def worst_excess(checks: Sequence[Check]) -> float:
-    """The largest error in terms of its tolerance."""
+    """Return the largest ratio of an error to its tolerance."""
     return max((_excess(one) for one in checks), default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Versions of everything that decides what a candidate costs, each with its scope (:mod:`layoutsel.cost.scopes`)."""
+"""Versions that determine the cost of candidates, by scope (:mod:`layoutsel.cost.scopes`)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tvm_passes.operators.deferred import defining_module
 from tvm_passes.precisions import PRECISIONS
 
 MEASURING = ("layoutsel.building.measure:run_request",)
-"""What a process that measures runs: the code that all candidates have in common."""
+"""Function of measuring processes: code that all candidates share."""
 
 TABLES = ("tvm_passes.layouts.", "tvm_passes.precisions.")
-"""Modules of entries, which registries load by name: they are common to all candidates as well."""
+"""Prefixes of modules with entries that registries load by name; all candidates share them."""
 
 _LEGALISATION = "tvm_passes.legalize"
-"""Module with the legalisation of our own operators."""
+"""Module that legalises our own operators."""
 
 _DEVICE = (
     "tvm_passes.gpu.lower:LowerGpu",
@@ -36,6 +36,7 @@ _DEVICE = (
     f"{_LEGALISATION}:{ALL}",
 )
 _LAYOUTSEL = Path(__file__).parents[1]
+"""Folder of this package."""
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu": ("tvm_passes.cpu.lower:LowerCpu",),
@@ -63,26 +64,26 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cuda": (*_DEVICE, "tvm_passes.cuda:compiling"),
     "opencl": _DEVICE,
 }
-"""Where the code of units and of the kernels of default algorithms starts, by scope."""
+"""First definitions of the code of units and of default algorithms' kernels, by scope."""
 
 _GENERATED = ("cpu.generic", "cpu.tuned", "cuda", "opencl")
-"""Scopes of code that TVM generates of legalised operators."""
+"""Scopes with code that TVM generates from legalised operators."""
 
 ELSEWHERE = (
     # These tables name every unit and algorithm; each has a scope of its own.
     "tvm_passes.algorithms:ALGORITHMS",
     "tvm_passes.backends:BACKENDS",
-    # A sub-graph's structural hash, which is part of every key, says how it was partitioned.
+    # The structural hash of a sub-graph, part of every key, covers its partitioning.
     "tvm_passes.partition:PartitionSubgraphs",
 )
-"""Where code ends that belongs to no scope."""
+"""Definitions at which the search for code stops, as they belong to no scope."""
 
 PLUGINS = {"onednn": "liblayoutsel_onednn", "opencl": "liblayoutsel_opencl"}
-"""Native plugins, by the unit that they belong to; the name is that of the folder in `tvm_passes`, too."""
+"""Native plugins by unit; each has the name of its folder in `tvm_passes`."""
 
 
 def all_versions() -> dict[str, str]:
-    """Versions of everything that decides what a candidate costs, and the release, which decides nothing."""
+    """Collect all versions that determine the cost of candidates, and the release."""
     return {
         **versions(),
         **versions(("onednn-cpu-gomp",), scope="onednn"),
@@ -95,7 +96,10 @@ def all_versions() -> dict[str, str]:
 
 
 def roots() -> dict[str, tuple[str, ...]]:
-    """Where the code of each of our scopes starts. That of a unit ends where one of its families starts."""
+    """Find the first definitions of each of our scopes.
+
+    The code of a unit ends where that of one of its families starts.
+    """
     found = dict(ROOTS)
     for algorithm in ALGORITHMS.values():
         if not _is_foreign(algorithm):
@@ -106,14 +110,17 @@ def roots() -> dict[str, tuple[str, ...]]:
 
 @cache
 def code_versions() -> Mapping[str, str]:
-    """Digests of the code that generates kernels and measures them, by scope."""
+    """Compute the digests of the code that generates and measures kernels, by scope."""
     return code_digests(
         Code({"layoutsel": _LAYOUTSEL, "tvm_passes": Path(str(tvm_passes.__file__)).parent})
     )
 
 
 def code_digests(code: Code) -> dict[str, str]:
-    """Digests by the name of a version: ``code`` matters to everything, ``cpu.winograd:code`` to one family."""
+    """Compute digests by the name of a version.
+
+    ``code`` affects everything, ``cpu.winograd:code`` only one family.
+    """
     return {
         f"{scope}:code" if scope else "code": code.digest(starts, stops_of(scope))
         for scope, starts in all_roots(code).items()
@@ -121,20 +128,23 @@ def code_digests(code: Code) -> dict[str, str]:
 
 
 def all_roots(code: Code) -> dict[str, tuple[str, ...]]:
-    """Where the code of each scope starts; the empty scope is that of all candidates."""
+    """Find the first definitions of each scope; the empty scope is that of all candidates."""
     entries = [f"{module}:{ALL}" for module in code.modules if module.startswith(TABLES)]
     return {"": (*MEASURING, *entries), **roots()}
 
 
 def stops_of(scope: str) -> tuple[str, ...]:
-    """Where the code of a scope ends; that of the empty scope, which is common to all, where any other starts."""
+    """List the definitions at which the code of a scope ends.
+
+    The code of the empty scope, shared by all candidates, ends where any other scope starts.
+    """
     prefix = f"{scope}." if scope else ""
     inner = [starts for one, starts in roots().items() if one.startswith(prefix)]
     return (*ELSEWHERE, *chain.from_iterable(inner))
 
 
 def _foreign_versions() -> dict[str, str]:
-    """Digests of the units, operators, layouts and precisions that other packages add."""
+    """Compute the digests of units, operators, layouts and precisions from other packages."""
     units = {
         f"{name}:code": _module_version(
             (backend.lower or backend.planner or backend.supports).__module__
@@ -159,7 +169,7 @@ def _foreign_versions() -> dict[str, str]:
 
 
 def _foreign_algorithms() -> dict[str, str]:
-    """Digests of the algorithms that other packages add: their code, and what it takes of ours."""
+    """Compute the digests of algorithms from other packages, including our code that they use."""
     return {
         f"{family}:{algorithm.name}": _foreign_algorithm(algorithm)
         for algorithm in ALGORITHMS.values()
@@ -179,7 +189,7 @@ def _families(algorithm: Algorithm) -> list[str]:
 
 
 def _is_foreign(algorithm: Algorithm) -> bool:
-    """True if its code lies in another package."""
+    """True if the algorithm's code lies in another package."""
     return any(not root.startswith(_OURS) for root in algorithm.roots)
 
 
@@ -187,12 +197,12 @@ _OURS = ("tvm_passes.", "layoutsel.")
 
 
 def _module_version(module: str) -> str:
-    """Digest of what a module reaches within its package."""
+    """Compute the digest of a module and the code that it reaches within its package."""
     return Code(dict([_package_of(module)])).digest((f"{module}:{ALL}",))
 
 
 def _package_of(module: str) -> tuple[str, Path]:
-    """Name and folder of the package of a module."""
+    """Return name and folder of a module's package."""
     import_module(module)
     top = sys.modules[module.partition(".")[0]]
     if top.__file__ is None:  # a folder without __init__.py

@@ -124,9 +124,7 @@ def test_a_rival_slower_than_predicted_is_dropped_and_named(session, toy, caplog
     rival = dict(plan.decisions) | {"first": SLOW}
     with caplog.at_level(logging.WARNING):
         contest.enter({"slow": plan_of(plan, problem, rival, "slow")})
-    assert (
-        "the rival plan 'slow' is dropped from the race: a run took longer than 0." in caplog.text
-    )
+    assert "the contender 'slow' is dropped from the race: a run took longer than 0." in caplog.text
     assert " s at toy.relu" in caplog.text
     assert [contender.name for contender in contest.ranked()] == [CHOSEN]
     assert rival in contest.tried

@@ -99,7 +99,7 @@ def test_a_rival_beyond_the_limit_of_time_is_named_and_dropped(session, plan, mo
     monkeypatch.setattr(plan_code, "generate_in_groups", lambda *_: time.sleep(60))
     with caplog.at_level(logging.WARNING):
         assert not compiled_all(session, {"slow one": plan}, time_limit_s=0.5)
-    assert "the rival plan 'slow one' cannot be built" in caplog.text
+    assert "the contender 'slow one' cannot be built" in caplog.text
     assert "it took longer than 0.5 s" in caplog.text
 
 
