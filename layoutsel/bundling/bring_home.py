@@ -94,7 +94,7 @@ def _kept(found: Results, path: Path) -> Path:
     with Store(_context(found, profile), path, announce=False) as store:
         with store.transaction():
             _keep(found, profile, store)
-            documents.save(profile, described)
+            profile.save(described)
         if not store.is_kept:
             raise LayoutselError(
                 f"cannot keep the measurements of {found.model} in {path}: the file is not "

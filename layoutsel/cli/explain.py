@@ -135,12 +135,13 @@ def load_plan(file: Path) -> Plan:
     LayoutselError
         If the file is neither.
     """
+    from layoutsel.device.artifact_header import RENEW
     from layoutsel.planning.plan import Plan
 
     header = _header(file)
     if header is None:
         return Plan.load(file)
-    return Plan.read(header["plan"], file=str(file))
+    return Plan.read(header["plan"], file=str(file), renew=RENEW)
 
 
 def _header(file: Path) -> Mapping[str, Any] | None:

@@ -1,1 +1,1 @@
-"""Files, child processes, exit codes and cost vectors, on the standard library alone."""
+"""Files, their versions, child processes, exit codes and costs, on the standard library alone."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
+from layoutsel.core.file_versions import expected_version
 from layoutsel.core.files import replacing
 from layoutsel.core.workload import Workload
 from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
@@ -32,6 +33,8 @@ from tvm_passes.errors import LayoutselError
 FORMAT = "layoutsel-dataset"
 """Name of the format, in the first line of a file."""
 VERSION = 1
+RENEW = "Measure again with 'layoutsel profile MODEL'"
+"""Advice on a log that is too old to be read."""
 """Version of the format, in the first line of a file."""
 
 
@@ -189,11 +192,7 @@ def read_archive(file: Path | str) -> tuple[Dataset, tuple[SkippedPart, ...]]:
     reader, skipped = _Reader(), Counter[str]()
     lines = _read_lines(Path(file), skipped)
     header = _parse(next(lines, "")) or {}
-    if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
-        got = f"{header.get('format')} {header.get('version')}"
-        raise LayoutselError(
-            f"{file}: got {got}; expected a data set that starts with {FORMAT} {VERSION}"
-        )
+    _check_header(header, str(file))
     for text in lines:
         line = _parse(text)
         if line is None:
@@ -211,6 +210,19 @@ def read_archive(file: Path | str) -> tuple[Dataset, tuple[SkippedPart, ...]]:
     return dataset, tuple(
         SkippedPart(file=str(file), reason=reason, count=count) for reason, count in skipped.items()
     )
+
+
+def _check_header(header: Mapping[str, Any], file: str) -> None:
+    """Reject a file that does not start as data sets of this version do."""
+    found, version = header.get("format"), header.get("version")
+    if found != FORMAT or type(version) is not int:
+        raise LayoutselError(
+            f"{file}: got {found} {version}; "
+            f"expected a data set that starts with {FORMAT} {VERSION}"
+        )
+    if version != VERSION:
+        expected = expected_version(version, (VERSION,), RENEW)
+        raise LayoutselError(f"{file}: got a data set of version {version}; expected {expected}")
 
 
 def _parse(text: str) -> dict[str, Any] | None:

@@ -27,15 +27,13 @@ from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.corrections import Adaptation, basis
 from layoutsel.cost.familiar import Familiar
 from layoutsel.cost.model import BoundaryPart, CostModel, Question, under
-from layoutsel.cost.model_card import ModelCard
+from layoutsel.cost.model_card import RENEW, ModelCard
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
 
-FORMAT_VERSION = 2
-"""Version of the files of a model."""
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the model that ships with the package."""
 BOUNDARY = "boundary"
@@ -121,16 +119,7 @@ class LearnedModel:
         LayoutselError
             If the folder has no complete model of this version.
         """
-        written = documents.load_json(folder / _FILE)
-        card = ModelCard.read(written, file=str(folder / _FILE))
-        found = (card.format_version, card.features_version)
-        expected = (FORMAT_VERSION, features.VERSION)
-        is_same = set(card.device_features.values()) <= {features.DEVICE_NAMES}
-        if found != expected or card.features != feature_names() or not is_same:
-            raise LayoutselError(
-                f"{folder}: got a cost model of versions {found} with {len(card.features)} "
-                f"features; expected {expected} with {len(feature_names())}. Train it again"
-            )
+        card = _read_card(folder / _FILE)
         try:
             parts = {
                 name: Boosters(
@@ -144,7 +133,7 @@ class LearnedModel:
         if hash_of(parts) != card.version:
             raise LayoutselError(
                 f"{folder}: the cost model is not whole: got boosters {hash_of(parts)}; expected "
-                f"{card.version}, which were trained together. Train it again"
+                f"{card.version}, which were trained together. {RENEW}"
             )
         return cls(card, parts)
 
@@ -294,6 +283,18 @@ def hash_of(parts: Mapping[str, Boosters]) -> str:
 def feature_names() -> tuple[str, ...]:
     """List the names of the features of sub-graphs, then of those of boundaries."""
     return (*features.NAMES, *boundary_features.NAMES)
+
+
+def _read_card(file: Path) -> ModelCard:
+    """Read the card of a model with the features of this layoutsel."""
+    card = ModelCard.read(documents.load_json(file), file=str(file))
+    is_same = set(card.device_features.values()) <= {features.DEVICE_NAMES}
+    if card.features != feature_names() or not is_same:
+        raise LayoutselError(
+            f"{file}: got a cost model of {len(card.features)} features; expected the "
+            f"{len(feature_names())} features of this layoutsel. {RENEW}"
+        )
+    return card
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from layoutsel import documents
-from layoutsel.cost.archive import read_archive
+from layoutsel.core.file_versions import expected_version
+from layoutsel.cost.archive import RENEW, read_archive
 from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
 from layoutsel.cost.samples import (
     BoundarySample,
@@ -24,6 +25,7 @@ from layoutsel.cost.samples import (
     SkippedPart,
     quietest,
 )
+from layoutsel.cost.store_file import SCHEMA_VERSION
 from tvm_passes.errors import LayoutselError
 
 _SAMPLES = """
@@ -86,6 +88,7 @@ def read_store(file: Path) -> Result:
     try:
         connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
         try:
+            _check_version(connection, file)
             machines = _machines(connection, skipped)
             samples = _samples(connection, machines, skipped)
             boundaries = _boundaries(connection, machines, skipped)
@@ -97,6 +100,14 @@ def read_store(file: Path) -> Result:
         ) from error
     found = tuple(SkippedPart(file=str(file), reason=r, count=n) for r, n in skipped.items())
     return Dataset(samples=samples, boundaries=boundaries), found
+
+
+def _check_version(connection: sqlite3.Connection, file: Path) -> None:
+    """Reject a store of another version; 0 is a store whose making was interrupted."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if version not in (0, SCHEMA_VERSION):
+        expected = expected_version(version, (SCHEMA_VERSION,), RENEW)
+        raise LayoutselError(f"{file}: got measurements of version {version}; expected {expected}")
 
 
 _READERS: Mapping[bytes, Callable[[Path], Result]] = {

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from layoutsel import documents
+from layoutsel.cost import features
+
+FORMAT_VERSION = 2
+"""Version of a trained model's files."""
+RENEW = "Train it again with 'layoutsel train LOG -o FOLDER'"
+"""Advice on a model that is damaged or too old to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,9 @@ class ModelCard:
         LayoutselError
             If the JSON does not fit; the message names the first such field.
         """
+        versions = {"format_version": FORMAT_VERSION, "features_version": features.VERSION}
+        for name, version in versions.items():
+            documents.check_version(written, name, (version,), renew=RENEW, file=file)
         if isinstance(written, dict):
             parts = written.get("parts")
             known = parts if isinstance(parts, dict) else {}

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from layoutsel.documents import DocumentError
+from layoutsel.documents import DocumentError, check_version
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import IllegalDevice
 
+VERSION = 2
+"""Version of machine files; files of version 1 say nothing of it."""
+_READ = (1, VERSION)
+_RENEW = "Measure the machine again with 'layoutsel profile --import RESULTS'"
 _OPTIONAL: Mapping[str, Any] = {"half_gflops": None, "target": None}
 """Optional fields of a device, with their defaults."""
 _LINK = {"link_us": "latency_us", "link_gbps": "gbps"}
@@ -22,16 +26,18 @@ They hold for both directions.
 
 
 def upgraded(document: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """Add optional fields, and move the links of devices to ``links``.
+    """Add optional fields, move the links of devices to ``links``, and drop the version.
 
     Raises
     ------
     DocumentError
-        If a device has only one field of its link.
+        If the file is newer than this layoutsel, or a device has only one field of its link.
     """
+    check_version(document, "schema_version", _READ, renew=_RENEW, file=file)
+    document = {name: value for name, value in document.items() if name != "schema_version"}
     devices, links = document["devices"], document["links"]
     if not isinstance(devices, dict) or not isinstance(links, list):
-        return dict(document)
+        return document
     known = {(one.get("source"), one.get("destination")) for one in links if isinstance(one, dict)}
     made, found = {}, list(links)
     for name, device in devices.items():

@@ -53,6 +53,11 @@ class MachineProfile:
                 f"expected links in both directions between the host and each device"
             )
 
+    def save(self, file: Path) -> None:
+        """Write a machine's file; raises :class:`WriteError` if it cannot be written."""
+        version = {"schema_version": old_machines.VERSION}
+        documents.save({**version, **documents.to_json(self)}, file)
+
     @classmethod
     def read(cls, value: Any, *, file: str = "document") -> MachineProfile:
         """Read a profile from JSON.

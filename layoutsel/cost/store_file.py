@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from layoutsel.core.file_systems import is_on_network
+from layoutsel.core.file_versions import expected_version
 
 _LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
@@ -91,7 +92,8 @@ def _connect(path: Path | str, journal: str) -> sqlite3.Connection:
         connection.execute(f"PRAGMA busy_timeout={round(BUSY_S * 1000)}")
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         if version not in (0, SCHEMA_VERSION):
-            raise sqlite3.DatabaseError(f"schema version {version}, expected {SCHEMA_VERSION}")
+            expected = expected_version(version, (SCHEMA_VERSION,), "Measure again")
+            raise sqlite3.DatabaseError(f"got version {version}; expected {expected}")
         connection.executescript(SCHEMA)
         for table in _TABLES:
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()

@@ -15,7 +15,6 @@ import numpy as np
 from layoutsel.cost import boundary_features, features
 from layoutsel.cost.learned import (
     BOUNDARY,
-    FORMAT_VERSION,
     QUANTILES,
     Boosters,
     LearnedModel,
@@ -23,7 +22,7 @@ from layoutsel.cost.learned import (
     hash_of,
 )
 from layoutsel.cost.model import CROSSING
-from layoutsel.cost.model_card import ModelCard, PartCard
+from layoutsel.cost.model_card import FORMAT_VERSION, ModelCard, PartCard
 from layoutsel.cost.samples import BoundarySample, Dataset, Sample, joins_device
 from tvm_passes.errors import LayoutselError
 

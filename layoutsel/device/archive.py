@@ -6,7 +6,6 @@ The checksum file is in the format of ``sha256sum -c``.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import tarfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layoutsel import documents
+from layoutsel.core.file_versions import expected_version
 from layoutsel.device.manifest import SCHEMA_VERSION, Manifest
 from tvm_passes.errors import LayoutselError
 
@@ -24,6 +24,8 @@ SUMS, MANIFEST = "SHA256SUMS", "bundle.json"
 """First members of every bundle, in this order."""
 _NAME = re.compile(r"(data/|lib/)?[\w][\w.-]*")
 """Legal member names; they cannot lead out of the folder that a bundle is unpacked into."""
+_RENEW = "Bundle the model again with 'layoutsel bundle MODEL -o FILE'"
+"""Advice on a bundle that is too old to be read."""
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 """Line of the checksum file: checksum and member."""
 
@@ -102,11 +104,9 @@ def _checked(path: Path, folder: Path) -> Mapping[str, str]:
 def _manifest(path: Path, folder: Path) -> Manifest:
     document = documents.load_json(folder / MANIFEST)
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path}: got a bundle of version {json.dumps(version)}; expected {SCHEMA_VERSION}: "
-            "use the same layoutsel on the host and on the device"
-        )
+    if type(version) is int and version != SCHEMA_VERSION:
+        expected = expected_version(version, (SCHEMA_VERSION,), _RENEW)
+        raise BundleError(f"{path}: got a bundle of version {version}; expected {expected}")
     return documents.from_json(Manifest, document, file=f"{path}:{MANIFEST}")
 
 

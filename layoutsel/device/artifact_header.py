@@ -10,15 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from layoutsel.core.file_versions import expected_version
 from layoutsel.device.artifact_parts import ArtifactError, check_parts
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 
 SUFFIX = ".so"
 """File suffix of artifacts, which the loader of shared libraries requires."""
-MAGIC = b"LAYOUTSEL\x01\x00\x00\x00\x00\x00\x00"
-"""First bytes of the footer, with the format version."""
+VERSION = 1
+"""Version of the file format; readers reject any other."""
+_NAME, _VERSION_BYTES = b"LAYOUTSEL", 7
+MAGIC = _NAME + VERSION.to_bytes(_VERSION_BYTES, "little")
+"""First bytes of the footer: name and version of the format."""
 FOOTER = struct.Struct("<16sQQI4x")
 """Magic, offset and length of the header in bytes, CRC-32 of the header."""
+RENEW = "Compile the model again with 'layoutsel compile MODEL -o FILE'"
+"""Advice on an artifact that is too old to be read."""
 LEAST_BYTES = 5 * 4096
 """Minimum size of an artifact: four pages of a shared library, and the header."""
 
@@ -45,11 +51,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - FOOTER.size, 0))
             tail = file.read()
-            if len(tail) < FOOTER.size or not tail.startswith(MAGIC):
-                raise ArtifactError(
-                    f"{path} is not a layoutsel artifact, or is truncated: expected the footer "
-                    f"that `layoutsel compile -o {path.name}` writes; compile the model again"
-                )
+            _check_footer(path, tail)
             _, offset, length, crc = FOOTER.unpack(tail)
             is_whole = offset + length + FOOTER.size == size
             file.seek(offset if is_whole else 0)
@@ -70,6 +72,19 @@ def read_header(path: Path) -> Mapping[str, Any]:
         )
     check_parts(path, header, offset)
     return header
+
+
+def _check_footer(path: Path, tail: bytes) -> None:
+    """Reject a file that does not end with the footer of this format version."""
+    if len(tail) < FOOTER.size or not tail.startswith(_NAME):
+        raise ArtifactError(
+            f"{path} is not a layoutsel artifact, or is truncated: expected the footer "
+            f"that `layoutsel compile -o {path.name}` writes; compile the model again"
+        )
+    found = int.from_bytes(tail[len(_NAME) : len(MAGIC)], "little")
+    if found != VERSION:
+        expected = expected_version(found, (VERSION,), RENEW)
+        raise ArtifactError(f"{path}: got an artifact of version {found}; expected {expected}")
 
 
 def devices_of(header: Mapping[str, Any]) -> tuple[DeviceId, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layoutsel import documents
+from layoutsel.core.file_versions import expected_version
 from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.device.checks import Check
 from layoutsel.device.machine import Machine
@@ -17,6 +18,8 @@ from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 2
 """Version of the document; readers reject any other."""
+_RENEW = "Measure again with 'layoutsel-measure BUNDLE -o FILE'"
+"""Advice on results that are too old to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +172,9 @@ def load(file: Path) -> Results:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or "bundle" not in document:
         raise LayoutselError(f"{file}: not results; expected a file that layoutsel-measure wrote")
-    if version != SCHEMA_VERSION:
-        raise LayoutselError(
-            f"{file}: results of version {version}; expected {SCHEMA_VERSION}: "
-            "measure with the same layoutsel"
-        )
+    if type(version) is int and version != SCHEMA_VERSION:
+        expected = expected_version(version, (SCHEMA_VERSION,), _RENEW)
+        raise LayoutselError(f"{file}: got results of version {version}; expected {expected}")
     try:
         return documents.from_json(Results, document, file=str(file))
     except documents.DocumentError:

@@ -12,10 +12,11 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from layoutsel.core.file_versions import expected_version
 from layoutsel.core.files import write_text
 from tvm_passes.decision import Decision
 from tvm_passes.devices import DeviceId
@@ -81,6 +82,35 @@ def from_json(type_: type[T], value: Any, *, file: str = "document", path: str =
         At the first value that does not fit.
     """
     return typing.cast(T, _read(type_, value, file, path))
+
+
+def check_version(
+    document: Any, name: str, known: Sequence[int], *, renew: str, file: str = "document"
+) -> None:
+    """Reject a document of a version that is not read; one without a version is left to its reader.
+
+    Parameters
+    ----------
+    document
+        Parsed JSON.
+    name
+        Field of the version.
+    known
+        Versions that are read, in ascending order.
+    renew
+        Advice on a document that is too old.
+    file
+        Name of the file, for error messages.
+
+    Raises
+    ------
+    DocumentError
+        If the version is not in `known`.
+    """
+    found = document.get(name) if isinstance(document, dict) else None
+    if type(found) is int and found not in known:
+        expected = expected_version(found, known, renew)
+        raise DocumentError(file, f"$.{name}", str(found), expected)
 
 
 def as_text(value: Any) -> str:

@@ -26,6 +26,8 @@ from tvm_passes.errors import Decline
 
 SCHEMA_VERSION = 4
 """Version of plan files; older ones from :data:`~layoutsel.planning.old_plans.UPGRADES` are read as well."""
+RENEW = "Plan again with 'layoutsel plan MODEL -o FILE'"
+"""Advice on a plan file that is too old to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,25 +230,28 @@ class Plan:
         return cls.read(documents.load_json(file), file=str(file))
 
     @classmethod
-    def read(cls, document: Any, *, file: str) -> Plan:
-        """Read a plan from JSON's types, of this schema version or an older one; `file` is for messages.
+    def read(cls, document: Any, *, file: str, renew: str = RENEW) -> Plan:
+        """Read a plan from JSON's types, of this schema version or an older one.
+
+        Parameters
+        ----------
+        document
+            Parsed JSON.
+        file
+            Name of the file, for messages.
+        renew
+            Advice on a plan that is too old to be read.
 
         Raises
         ------
         DocumentError
             At the first thing that does not fit.
         """
+        known = (*UPGRADES, SCHEMA_VERSION)
+        documents.check_version(document, "schema_version", known, renew=renew, file=file)
         found = document.get("schema_version") if isinstance(document, dict) else None
         if type(found) is int and found in UPGRADES:
             document = UPGRADES[found](document)
-        elif type(found) is int and found != SCHEMA_VERSION:
-            known = ", ".join(map(str, (*UPGRADES, SCHEMA_VERSION)))
-            raise documents.DocumentError(
-                file,
-                "$.schema_version",
-                str(found),
-                f"{known}, the versions that this layoutsel reads; plan again with 'layoutsel plan'",
-            )
         values = document.get("values") if isinstance(document, dict) else None
         if isinstance(values, dict) and SUM not in values:
             raise documents.DocumentError(file, f"$.values.{SUM}", "nothing", "this objective")

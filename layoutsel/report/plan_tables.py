@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 
 from layoutsel.core.precision import F32, precision_mode
+from layoutsel.device.artifact_header import RENEW
 from layoutsel.planning.explain import Counterfactual
 from layoutsel.planning.objectives import objectives
 from layoutsel.planning.plan import Plan
@@ -216,7 +217,7 @@ def fallback_lines(header: Mapping[str, Any]) -> Iterator[str]:
     other = header.get("fallback")
     if other is None:
         return
-    plan = Plan.read(other["plan"], file="plan of the fallback")
+    plan = Plan.read(other["plan"], file="plan of the fallback", renew=RENEW)
     yield f"without its devices: {shares(plan)}, predicted {milliseconds(plan.cost_us)}"
     yield from (f"without its devices: {line}" for line in check_lines(other.get("checks", ())))
 

@@ -22,7 +22,7 @@ from tvm.s_tir.meta_schedule.database import (
     Workload,
 )
 
-from layoutsel.tuning.lines import RECORDS, WORKLOADS, Lines, RecordLine
+from layoutsel.tuning.lines import RECORDS, VERSION, WORKLOADS, Lines, RecordLine
 from layoutsel.tuning.records import parse_workload
 from tvm_passes.errors import LayoutselError
 
@@ -81,7 +81,8 @@ def open_database(folder: Path) -> Database:
     }
     if skipped:
         told = "; ".join(f"{count} × {reason}" for reason, count in skipped.items())
-        _LOG.warning("tuning records in %s: skipped %s", folder, told)
+        advice = "; tune again with 'layoutsel tune'" if VERSION in skipped else ""
+        _LOG.warning("tuning records in %s: skipped %s%s", folder, told, advice)
     return database
 
 

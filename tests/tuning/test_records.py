@@ -95,7 +95,7 @@ def test_a_truncated_file_loses_its_last_line(logs):
     assert read(logs) == (ALL - 1, {reasons.TRUNCATED: 1})
 
 
-def test_a_workload_of_an_unknown_version_is_told(logs):
+def test_a_workload_of_an_unknown_version_is_told(logs, caplog):
     def version(value):
         encoded = base64.b64decode(value[1])
         graph = json.loads(encoded[encoded.index(b"{") :])
@@ -106,6 +106,9 @@ def test_a_workload_of_an_unknown_version_is_told(logs):
     count, skipped = read(logs)
     assert skipped[reasons.VERSION] == 1
     assert count + skipped[reasons.UNREADABLE] == ALL
+    open_database(logs)
+    assert f"1 × {reasons.VERSION}" in caplog.text
+    assert "tune again with 'layoutsel tune'" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["{", '["1"]', '["1", "abc"]', '["1", "e30="]'])
