@@ -30,6 +30,9 @@ ROOMS = (
     "layoutsel/runtime",
     "layoutsel/tuning",
     "layoutsel/zoo",
+    "tvm_passes/amx",
+    "tvm_passes/gpu",
+    "tvm_passes/normalize",
     "tvm_passes/onednn",
     "tvm_passes/opencl",
 )

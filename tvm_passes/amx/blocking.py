@@ -1,4 +1,4 @@
-"""How a product is cut: into blocks that share loaded tiles, and into tasks for threads."""
+"""Blocking of a product: blocks that share loaded tiles, and tasks for threads."""
 
 from __future__ import annotations
 
@@ -8,29 +8,47 @@ from tvm_passes.amx.geometry import Geometry
 from tvm_passes.amx.tiles import LANES, REGISTERS
 
 _PASS_BYTES = 128 << 10
-"""Weights up to this size are read again for every block of pixels; larger ones are passed over once, and the pixels
-are read again: what is read again has to stay in the second-level cache."""
+"""Maximum size of weights that are read again for every block of pixels, bytes.
+
+Repeatedly read data must stay in the second-level cache. Larger weights are therefore traversed
+once, and the pixels are read again.
+"""
 _SHARED = 2
-"""Threads share the weights where these are so many times the source: half of what each reads of it comes from another
-core's cache, which is slower than where the weights come from."""
+"""Ratio of the weights' to the source's size above which threads share the weights.
+
+Half of the source that each thread then reads comes from another core's cache, which is slower than
+the place that the weights come from.
+"""
 _FEW_PIXELS = 4
-"""Tiles of pixels that one block takes where there are many weights to each: then every weight is loaded once."""
+"""Maximum number of pixel tiles that one block takes if each has many weights.
+
+Every weight is then loaded once.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Tiles of a register block: `pixels` times `channels` accumulators, the rest of the registers for operands."""
+    """Tiles of a register block: `pixels` times `channels` accumulators.
+
+    The remaining registers hold operands.
+    """
 
     pixels: int
+    """Tiles along the pixels."""
     channels: int
+    """Tiles along the output channels."""
 
     @property
     def accumulators(self) -> int:
-        """Registers that hold sums."""
+        """Number of registers that hold sums."""
         return self.pixels * self.channels
 
     def operands(self, halves: int) -> tuple[range, range]:
-        """Registers of pixels, and of weights: the shorter side stays, the longer one passes by."""
+        """Return the registers of pixels, and those of weights.
+
+        The operands of the shorter side stay in registers; those of the longer side are loaded in
+        turn.
+        """
         free = REGISTERS - self.accumulators
         if self.channels <= self.pixels:
             weights = min(self.channels * halves, free - halves)
@@ -45,30 +63,45 @@ class Cut:
     """Departures of an algorithm from the rules of blocking; None follows the rule."""
 
     block: Block | None = None
+    """Register block."""
     by_channels: bool | None = None
-    """Whether threads share the output channels, rather than the rows."""
+    """True if threads share the output channels, False if they share the rows."""
     pixels_first: bool | None = None
-    """See :class:`Blocking`."""
+    """Order of the loops; see :class:`Blocking`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocking:
-    """The cut of one product."""
+    """Blocks and tasks of one product."""
 
     block: Block
+    """Register block."""
     rows: int
-    """Rows of results of a task."""
+    """Rows of results of one task."""
     chunks: int
-    """Tasks that the rows of an image are divided over."""
+    """Number of tasks among which the rows of an image are divided."""
     parts: int
-    """Tasks that the output channels are divided over."""
+    """Number of tasks among which the output channels are divided."""
     pixels_first: bool
-    """Whether each block of pixels passes over all weights of its task, rather than each block of weights over all
-    pixels."""
+    """Order of the loops over a task.
+
+    If true, each block of pixels traverses all weights of its task; otherwise, each block of
+    weights traverses all pixels.
+    """
 
 
 def choose(geometry: Geometry, channels: int, cut: Cut, threads: int) -> Blocking:
-    """Block a product of `channels` output channels for so many `threads`, by the rules and a `cut`."""
+    """Choose the blocking of a product.
+
+    Parameters
+    ----------
+    channels
+        Number of output channels.
+    cut
+        Departures from the rules.
+    threads
+        Number of threads that share the tasks.
+    """
     columns = -(-channels // LANES)
     conv = geometry.convolution
     weight_bytes = 2 * geometry.halves * geometry.steps * geometry.depth * columns * LANES
@@ -101,10 +134,11 @@ def choose(geometry: Geometry, channels: int, cut: Cut, threads: int) -> Blockin
 
 
 def _rule(tiles: int, columns: int, geometry: Geometry) -> Block:
+    """Return the register block for so many tiles of pixels and columns of output channels."""
     if columns == 3:
         return Block(pixels=min(tiles, 2) if geometry.halves == 1 else 1, channels=3)
     if tiles == 1 or columns == 1:
-        # One side is a single tile: the other gets the accumulators.
+        # One side is a single tile: the other side gets the accumulators.
         return Block(pixels=min(tiles, 4), channels=max(min(columns, 4), 1))
     is_heavy = geometry.halves == 2 or geometry.copy_size(1) > 0
     if is_heavy and tiles in (3, _FEW_PIXELS):

@@ -1,4 +1,4 @@
-"""Geometries that read a copy of their rows: in blocks of channels, or as the runs of whole kernel rows."""
+"""Geometries that read a copy of their rows: blocks of channels, or runs of whole kernel rows."""
 
 from __future__ import annotations
 
@@ -17,41 +17,45 @@ from tvm_passes.cpu.emit import Buffer, TirExpr, bind
 from tvm_passes.cpu.view import View
 
 _SPREAD = 64
-"""Elements that one shuffle makes."""
+"""Maximum number of elements that one shuffle produces."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Copied(Geometry):
-    """Reads a copy of its rows."""
+    """A geometry that reads a copy of its rows."""
 
     @cached_property
     def _zeros(self) -> int:
-        """Pixels between two rows that stand for the right padding of one and the left padding of the next."""
+        """Pixels between two rows: right padding of the first and left padding of the second."""
         conv = self.convolution
         last = (conv.out_width - 1) * conv.strides[1] + (conv.kernel[1] - 1) * conv.dilation[1]
         return max(conv.pad_left, last - conv.pad_left - conv.in_width + 1, 0)
 
     def _reach(self, rows: int) -> int:
-        """Padded rows of the source that `rows` rows read."""
+        """Return the number of padded source rows that `rows` rows of results read."""
         conv = self.convolution
         return (rows - 1) * conv.strides[0] + (conv.kernel[0] - 1) * conv.dilation[0] + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks(_Copied):
-    """Kernels over channels that fill blocks of :data:`~tvm_passes.amx.tiles.DEPTH`.
+    """Kernels whose input channels fill blocks of :data:`~tvm_passes.amx.tiles.DEPTH`.
 
-    The copy is (block of channels, remainder of the coordinates by the strides, row, pixel, half, channel).
+    The copy is (block of channels, remainder of the coordinates by the strides, row, pixel, half,
+    channel).
     """
 
     @property
     def blocks(self) -> int:
-        """Blocks of channels."""
+        """Number of channel blocks."""
         return self.convolution.in_channels // DEPTH
 
     @property
     def pitch(self) -> int:
-        """Without strides, one row's zeros on the right serve the next one on the left."""
+        """Pixels from one row to the next.
+
+        Without strides, the zeros on the right of one row also pad the left of the next.
+        """
         conv = self.convolution
         stride, reach = conv.strides[1], (conv.kernel[1] - 1) * conv.dilation[1]
         if stride == 1:
@@ -60,21 +64,21 @@ class Blocks(_Copied):
 
     @property
     def pixel_stride(self) -> int:
-        """A block, high and low halves."""
+        """Elements of a pixel in a block: high and low halves."""
         return DEPTH * self.halves
 
     @property
     def depth(self) -> int:
-        """Channels of a block."""
+        """Number of channels in a block."""
         return DEPTH
 
     def low(self, rows: int) -> int:
-        """Behind the high halves of a block."""
+        """Offset of the low halves of a block: they follow its high halves."""
         return DEPTH
 
     @cached_property
     def _taps(self) -> list[tuple[int, int]]:
-        """(row, column) in the padded source of every weight of the kernel, seen from its first."""
+        """Offset (row, column) in the padded source of every kernel weight from the first one."""
         conv = self.convolution
         return [
             (y * conv.dilation[0], x * conv.dilation[1])
@@ -84,31 +88,37 @@ class Blocks(_Copied):
 
     @cached_property
     def _phases(self) -> list[tuple[int, int]]:
-        """The remainders that the kernel reads."""
+        """Remainders of coordinates by the strides that the kernel reads."""
         down, across = self.convolution.strides
         return list(dict.fromkeys((y % down, x % across) for y, x in self._taps))
 
     @property
     def steps(self) -> int:
-        """One for each block and weight of the kernel."""
+        """Steps of the reduction: one per block and kernel weight."""
         return self.blocks * len(self._taps)
 
     def _phase_rows(self, rows: int) -> int:
+        """Return the number of rows in each phase of the copy."""
         return -(-self._reach(rows) // self.convolution.strides[0])
 
     def _phase_size(self, rows: int) -> int:
+        """Return the number of elements in each phase of the copy."""
         reach = (self.convolution.kernel[1] - 1) * self.convolution.dilation[1] + 1
         return (self._phase_rows(rows) * self.pitch + reach) * self.pixel_stride
 
     def _block_size(self, rows: int) -> int:
+        """Return the number of elements in each channel block of the copy."""
         return len(self._phases) * self._phase_size(rows)
 
     def copy_size(self, rows: int) -> int:
-        """All blocks."""
+        """Return the number of elements of the copy."""
         return self.blocks * self._block_size(rows)
 
     def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
-        """A loop over the blocks around all weights of the kernel: what they share stays in the first-level cache."""
+        """Emit a loop over the blocks around all kernel weights.
+
+        Data that several kernel weights read stay in the first-level cache.
+        """
         down, across = self.convolution.strides
         with emit.serial(count) as block:
             base = bind((first + block) * self._block_size(rows))
@@ -119,13 +129,13 @@ class Blocks(_Copied):
                 step(base + offset, block * len(self._taps) + number)
 
     def arrange(self, weights: np.ndarray) -> np.ndarray:
-        """(block, weight of the kernel) by channels of the block."""
+        """Return the weights by (block, kernel weight) and channel of the block."""
         out = weights.shape[0]
         blocked = weights.reshape(out, self.blocks, DEPTH, len(self._taps))
         return blocked.transpose(0, 1, 3, 2).reshape(out, self.steps, DEPTH)
 
     def copy(self, source: Buffer, target: Buffer, image: TirExpr, row: TirExpr, rows: int) -> None:
-        """Row by row of each block and phase."""
+        """Emit the copy, row by row of each block and phase."""
         conv = self.convolution
         count, size = self._phase_rows(rows), self._phase_size(rows)
         with emit.serial(self.blocks) as block:
@@ -147,7 +157,7 @@ class Blocks(_Copied):
         place: TirExpr,
         across: int,
     ) -> None:
-        """One row of a phase: zeros, pixels, zeros."""
+        """Emit one row of a phase: zeros, pixels, zeros."""
         conv, view = self.convolution, self.source
         image, block, y = at
         stride, pixel = conv.strides[1], self.pixel_stride
@@ -178,37 +188,40 @@ class Blocks(_Copied):
 
 @dataclass(frozen=True, kw_only=True)
 class Runs(_Copied):
-    """Kernels over channels that fill no blocks, stems above all.
+    """Kernels whose input channels fill no blocks, mainly stems.
 
-    The copy is (half, row, pixel, channel), with one more channel where a run would be odd.
+    The copy is (half, row, pixel, channel). A run of odd length gets an additional channel.
     """
 
     @cached_property
     def channels(self) -> int:
-        """Of a pixel of the copy."""
+        """Number of channels per pixel of the copy."""
         conv = self.convolution
         run = conv.kernel[1] * conv.in_channels
         return conv.in_channels + int(run < DEPTH and run % 2)
 
     @property
     def by_rows(self) -> bool:
-        """Strided ones."""
+        """True if a tile stays within a row of pixels: for strided kernels."""
         return self.convolution.strides != (1, 1)
 
     @property
     def pitch(self) -> int:
-        """One row's zeros on the right serve the next one on the left."""
+        """Pixels from one row to the next.
+
+        The zeros on the right of one row also pad the left of the next.
+        """
         padded = self.convolution.in_width + self._zeros
         return padded if self.by_rows else max(padded, self.convolution.out_width)
 
     @property
     def pixel_stride(self) -> int:
-        """Channels that a stride passes over."""
+        """Elements from one pixel of results to the next: the channels that a stride skips."""
         return self.channels * self.convolution.strides[1]
 
     @property
     def line_stride(self) -> int:
-        """Elements that the strides pass over from row to row."""
+        """Elements from one row of results to the next."""
         return self.convolution.strides[0] * self.pitch * self.channels
 
     @property
@@ -217,42 +230,43 @@ class Runs(_Copied):
 
     @property
     def depth(self) -> int:
-        """Elements of a step."""
+        """Number of elements of a step."""
         return self._run.depth
 
     @property
     def steps(self) -> int:
-        """Those of a run, for each kernel row."""
+        """Number of steps: those of a run, for each kernel row."""
         return self.convolution.kernel[0] * self._run.steps
 
     def low(self, rows: int) -> int:
-        """Behind all high halves."""
+        """Return the offset of the low halves: they follow all high halves."""
         return self._half(rows)
 
     def _half(self, rows: int) -> int:
+        """Return the number of elements of one half of the copy."""
         margin = self.convolution.kernel[1] + self.convolution.pad_left
         return (self._reach(rows) * self.pitch + margin) * self.channels
 
     def copy_size(self, rows: int) -> int:
-        """Both halves."""
+        """Return the number of elements of both halves."""
         return self.halves * self._half(rows)
 
     def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
-        """Loops over kernel rows and the steps of their runs."""
+        """Emit loops over kernel rows and the steps of their runs."""
         conv = self.convolution
         with emit.serial(conv.kernel[0]) as y, emit.serial(self._run.steps) as number:
             offset = y * (conv.dilation[0] * self.pitch * self.channels)
             step(offset + self._run.start(number), y * self._run.steps + number)
 
     def arrange(self, weights: np.ndarray) -> np.ndarray:
-        """A run for each kernel row."""
+        """Return the weights as one run per kernel row."""
         out, channels, height, width = weights.shape
         wide = np.zeros((out, height, width, self.channels), weights.dtype)
         wide[..., :channels] = weights.transpose(0, 2, 3, 1)
         return self._run.arrange(wide.reshape(out, height, -1)).reshape(out, self.steps, -1)
 
     def copy(self, source: Buffer, target: Buffer, image: TirExpr, row: TirExpr, rows: int) -> None:
-        """Row by row, behind the zeros left of the first one."""
+        """Emit the copy row by row, after the zeros to the left of the first row."""
         conv, line = self.convolution, self.pitch * self.channels
         before, count = conv.pad_left * self.channels, self._reach(rows)
         rest = self._half(rows) - before - count * line
@@ -294,7 +308,10 @@ class Runs(_Copied):
     def _spread_pixels(
         self, source: Buffer, target: Buffer, begin: TirExpr, place: TirExpr
     ) -> None:
-        """Pixels whose channels lie at other distances in the copy: as many at once as registers take, then one by one."""
+        """Emit the copy of pixels whose channels have another distance in the copy.
+
+        As many pixels as registers hold are copied in one step, the remaining ones one by one.
+        """
         conv, view = self.convolution, self.source
         at_once = _SPREAD // max(view.w, self.channels)
         groups = conv.in_width // at_once if at_once > 1 else 0
@@ -304,7 +321,7 @@ class Runs(_Copied):
                 for pixel in range(at_once)
                 for channel in range(self.channels)
             ]
-            # The last pixel's other half, if there is one, may lie behind the tensor.
+            # The last pixel's other half, if there is one, may lie beyond the end of the tensor.
             size = (at_once - 1) * view.w + conv.in_channels
             with emit.serial(groups) as group:
                 first = begin + group * (at_once * view.w)
@@ -317,7 +334,7 @@ class Runs(_Copied):
 
 
 def geometry_of(convolution: Convolution, source: View) -> Geometry | None:
-    """The geometry of a convolution; None where tiles cannot follow it."""
+    """Return the geometry of a convolution; None if tiles cannot follow it."""
     conv = convolution
     in_blocks = conv.in_channels % DEPTH == 0
     loadable = in_blocks or conv.in_channels >= DEPTH or conv.in_channels % 2 == 0

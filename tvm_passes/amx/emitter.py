@@ -1,4 +1,4 @@
-"""The code of a product on tiles: tasks, copies, loops, tile products, epilogue."""
+"""Code of a product on tiles: tasks, copies, loops, tile products, epilogue."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from tvm_passes.cpu.emit import Buffer, TirExpr, bind
 from tvm_passes.cpu.view import View
 
 _TILE = ROWS * ROW_BYTES // 2
+"""Elements of a tile of weights."""
 _LINE = ROW_BYTES // 2
 """Elements of bfloat16 in a cache line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What one task computes."""
+    """Position and buffers of one task."""
 
     image: TirExpr
+    """Index of the image."""
     row: TirExpr
     """First row of results."""
     operand: Buffer
-    """Where pixels are read from."""
+    """Buffer from which pixels are read."""
     base: TirExpr
-    """Where it holds the first one."""
+    """Offset of the first pixel in `operand`."""
     sums: Buffer
-    """Where accumulators are stored before the epilogue, those of two blocks."""
+    """Accumulators of two blocks before the epilogue."""
     first: TirExpr
-    """First block of output channels."""
+    """Index of the first block of output channels."""
     blocks: TirExpr
-    """Blocks of output channels."""
+    """Number of blocks of output channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +47,15 @@ class _Block:
     """One register block of a task."""
 
     number: TirExpr
+    """Index of the block in the task."""
     tile: TirExpr
-    """First tile of pixels."""
+    """Index of the first pixel tile."""
     channels: TirExpr
-    """Number of the block of output channels."""
+    """Index of the block of output channels."""
 
 
 class Emitter:
-    """Emits one kernel."""
+    """Emitter of one kernel."""
 
     def __init__(
         self,
@@ -85,13 +88,13 @@ class Emitter:
         """Pixels of a block."""
 
     def _merges(self, view: View) -> bool:
-        """Whether pixels that are numbered through rows, or through images, follow each other at one stride."""
+        """Return whether consecutive pixels across rows or images have one stride in `view`."""
         conv = self.conv
         images = conv.batch == 1 or not self.geometry.spans_images
         return view.h == view.w * conv.out_width and (images or view.n == view.h * conv.out_height)
 
     def emit(self) -> None:
-        """Emit everything."""
+        """Emit the whole kernel: a parallel loop over the tasks."""
         blocking, geometry = self.blocking, self.geometry
         chunks = geometry.images * blocking.chunks
         blocks = self.kernel.columns // self.block.channels
@@ -108,6 +111,7 @@ class Emitter:
             )
 
     def _task(self, image: TirExpr, row: TirExpr, first: TirExpr, blocks: TirExpr) -> None:
+        """Emit one task: copy, products and epilogue."""
         geometry, rows = self.geometry, self.blocking.rows
         sums = T.alloc_buffer((2 * self.lines * self.width,), "float32")
         operand, base = self.source, 0
@@ -127,13 +131,15 @@ class Emitter:
         )
         self._configure()
         total = bind(blocks * self.pixel_blocks)
-        # The epilogue of a block runs among the products of the next one: other units of the core do it.
+        # The epilogue of a block runs among the products of the next one, because other units of
+        # the core compute it.
         with emit.serial(total + 1) as number:
             last = partial(self._finish, task, number, 0, self.lines)
             emit.when(number < total, lambda: self._block(task, number), last)
         tiles.release()
 
     def _configure(self) -> None:
+        """Emit the shapes of the tile registers."""
         depth = self.geometry.depth
         left, right = self.block.operands(self.halves)
         shapes = [(self.tiles.rows, ROW_BYTES)] * self.block.accumulators
@@ -142,7 +148,7 @@ class Emitter:
         tiles.configure(shapes)
 
     def _at(self, task: _Task, number: TirExpr) -> _Block:
-        """Block `number` of a task."""
+        """Return block `number` of a task."""
         if self.blocking.pixels_first:
             pixels, channels = number // task.blocks, number % task.blocks
         else:
@@ -155,7 +161,7 @@ class Emitter:
         )
 
     def _block(self, task: _Task, number: TirExpr) -> None:
-        """The products of one block, and the epilogue of the one before it."""
+        """Emit the products of one block, and the epilogue of the block before it."""
         block = self._at(task, number)
         cells = [
             (row, column if row % 2 == 0 else self.block.channels - 1 - column)
@@ -175,6 +181,7 @@ class Emitter:
     def _reduce(
         self, task: _Task, block: _Block, offsets: list[TirExpr], cells: list[tuple[int, int]]
     ) -> None:
+        """Emit the reduction of one block."""
         geometry = self.geometry
         size = self.block.channels * self.halves * _TILE
         steps = self.kernel.steps
@@ -195,9 +202,9 @@ class Emitter:
         geometry.reduce(self.blocking.rows, step, first, self.kernel.blocks)
 
     def _prefetch(self, block: _Block, weights: TirExpr, size: int) -> None:
-        """Ask for this block's share of the weights that the same step of the next block of channels will load.
+        """Prefetch this block's share of the weights for the same step of the next channel block.
 
-        All of a task's blocks of pixels take part, so that memory delivers while tiles are multiplied.
+        All pixel blocks of a task take part, so that memory transfers overlap with tile products.
         """
         share = -(-size // (_LINE * self.pixel_blocks))
         first = weights + block.tile // self.block.pixels * (share * _LINE)
@@ -211,7 +218,10 @@ class Emitter:
         cells: list[tuple[int, int]],
         weights: TirExpr,
     ) -> None:
-        """One step of every accumulator; of split operands all products but that of the low halves."""
+        """Emit one step of every accumulator.
+
+        Split operands need all products except that of the low halves.
+        """
         left, right = (Operands(registers) for registers in self.block.operands(self.halves))
         stride = 2 * self.geometry.pixel_stride
         low = self.geometry.low(self.blocking.rows)
@@ -232,7 +242,7 @@ class Emitter:
                 )
 
     def _finish(self, task: _Task, number: TirExpr, first: TirExpr, count: int) -> None:
-        """Epilogue and store of `count` pixels, from `first` on, of the block before `number`."""
+        """Emit epilogue and store of `count` pixels from `first` on, of the block before `number`."""
         before = bind(number - 1)
         block = self._at(task, before)
         start = bind(before % 2 * (self.lines * self.width))
@@ -255,7 +265,10 @@ class Emitter:
     def _where(
         self, task: _Task, line: TirExpr, number: TirExpr
     ) -> tuple[tuple[TirExpr, TirExpr, TirExpr], TirExpr | None]:
-        """Image, row and column of a pixel of a task, and whether it exists; None where all do."""
+        """Return image, row and column of a pixel, and the condition that it exists.
+
+        The condition is None if all pixels exist.
+        """
         geometry, conv = self.geometry, self.conv
         if geometry.by_rows:
             return (task.image, bind(task.row + line), number), None
@@ -277,7 +290,7 @@ class Emitter:
         sums: TirExpr,
         block: _Block,
     ) -> None:
-        """Epilogue and store of one pixel; of the last block, only the channels that exist."""
+        """Emit epilogue and store of one pixel; the last block stores only existing channels."""
         blocks, rest = divmod(self.conv.out_channels, self.width)
         full = partial(self._lanes, task, at, sums, block, self.width)
         if not rest:
@@ -296,6 +309,7 @@ class Emitter:
         block: _Block,
         channels: int,
     ) -> None:
+        """Emit epilogue and store of the first `channels` channels of a block."""
         image, y, x = at
         result = self.kernel.result
         for first in range(0, channels, self.piece):

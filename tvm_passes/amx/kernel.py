@@ -17,5 +17,8 @@ class AmxKernel(TiledProduct):
     def emit(
         self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
     ) -> None:
-        """Emit the kernel; arguments as those of :meth:`tvm_passes.cpu.convolution_kernel.ConvolutionKernel.emit`."""
+        """Emit the kernel.
+
+        The arguments are those of :meth:`tvm_passes.cpu.convolution_kernel.ConvolutionKernel.emit`.
+        """
         Emitter(self, buffers, source, weights, out).emit()

@@ -1,4 +1,4 @@
-"""Whether tiles can honour a decision, and what a cost model may want to know of their kernels."""
+"""Legality of decisions for tiles, and features of their kernels for cost models."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from tvm_passes.ir import decline_of
 from tvm_passes.layout import PLAIN
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW32c")
-"""Channels come last, as in matrices, which have no other layout than the plain one; or in blocks, each a tile's row."""
+"""Supported layouts.
+
+Channels come last, or in blocks that are each a tile's row. Matrices have the plain layout only.
+"""
 PRECISIONS = ("bf16", "split-bf16")
+"""Supported precisions."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
-    """Why a stage-1 sub-graph cannot run on tiles as `decision` says; None if it can."""
+    """Return the reason why a stage-1 sub-graph cannot run on tiles under `decision`, or None."""
     obstacle = _obstacle(function, decision)
     return decline_of(function, decision, obstacle) if obstacle else None
 
 
 def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, str] | None:
+    """Return the operator in the way, what was got and what was expected, or None."""
     anchor = str(function.attrs["layoutsel.anchor"])
     reason = absent()
     if reason is not None:
@@ -51,6 +56,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str, s
 
 
 def _unplanned(subgraph: KernelSubgraph, decision: Decision) -> tuple[str, str, str] | None:
+    """Return the reason why no kernel is planned, or why it equals that of the direct algorithm."""
     unit = vector_unit(host_target())
     plan = plan_amx(subgraph, unit)
     if isinstance(plan, str):
@@ -68,7 +74,7 @@ def _unplanned(subgraph: KernelSubgraph, decision: Decision) -> tuple[str, str, 
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
-    """What a cost model may want to know of a supported sub-graph's kernel."""
+    """Return the features of a supported sub-graph's kernel for cost models."""
     subgraph = read_subgraph(function, decision)
     plan = plan_amx(subgraph, vector_unit(host_target())) if subgraph else ""
     return plan.hints if isinstance(plan, KernelPlan) else {}

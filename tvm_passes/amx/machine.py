@@ -1,4 +1,4 @@
-"""Whether this process may use AMX tiles: the CPU has them, the limit allows them, and the kernel grants them."""
+"""Availability of AMX tiles: the CPU has them, the limit allows them, the kernel grants them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from tvm.target import Target
 
 _FEATURES = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
+"""Flags of the CPU that the kernels require."""
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
-"""Numbers of Linux on x86-64: the system call, ARCH_REQ_XCOMP_PERM, and the state component of tiles."""
+"""Linux on x86-64: number of the system call, ARCH_REQ_XCOMP_PERM, state component of tiles."""
 
 
 @functools.cache
 def unavailable() -> str | None:
-    """Ask the kernel for the tiles; None where this process may use them, else the reason why not."""
+    """Ask the kernel for permission to use tiles; returns None, or the reason of the refusal."""
     limit = isa_limit()
     if limit is not None:
         return f"{VARIABLE}={limit.name} leaves no AMX"
@@ -35,13 +36,16 @@ def unavailable() -> str | None:
 
 
 def absent() -> str | None:
-    """Why the machine that code is generated for (:mod:`tvm_passes.targets`) has no tiles; None where it has."""
+    """Return the reason why the machine that is compiled for has no tiles, or None.
+
+    See :mod:`tvm_passes.targets`.
+    """
     other = cross_target()
     return unavailable() if other is None else unfit(other.host)
 
 
 def unfit(target: Target) -> str | None:
-    """Why another machine, whose CPU is `target`, has no tiles; None where it has."""
+    """Return the reason why another machine, whose CPU is `target`, has no tiles, or None."""
     from tvm.target import codegen
 
     features = sorted(EXTENSIONS[flag] for flag in _FEATURES)
@@ -50,6 +54,6 @@ def unfit(target: Target) -> str | None:
 
 
 def not_x86(target: Target) -> str | None:
-    """Why code for x86 does not run on `target`; None where it does."""
+    """Return the reason why code for x86 does not run on `target`, or None."""
     triple = str(target.attrs.get("mtriple", "") or platform.machine())
     return None if triple.startswith("x86_64") else f"it is for x86-64, not {triple}"

@@ -1,4 +1,4 @@
-"""Which sub-graphs run on tiles, and under which decisions."""
+"""Plans of kernels on tiles: supported sub-graphs and decisions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from tvm_passes.layout import storage_of
 from tvm_passes.shuffle import shuffled_order
 
 Pack = Callable[[AmxKernel, np.ndarray], np.ndarray]
+"""Packs the weights of a kernel."""
 
 
 def plan_amx(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan a sub-graph by its algorithm, or name what is in the way."""
+    """Plan a sub-graph by its algorithm, or return the operator that is in the way."""
     if subgraph.algorithm == DIRECT:
         return plan_tiles(subgraph, unit, Cut())
     plan = algorithm_of(subgraph.algorithm).plan
@@ -33,12 +34,17 @@ def plan_amx(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
 
 
 def plan_tiles(subgraph: KernelSubgraph, unit: VectorUnit, cut: Cut) -> KernelPlan | str:
-    """Plan a convolution or a product with a constant matrix on tiles, or name what is in the way.
+    """Plan a convolution or a product with a constant matrix on tiles.
 
     Parameters
     ----------
     cut
         Departures from the rules of blocking.
+
+    Returns
+    -------
+    KernelPlan or str
+        The plan, or the operator that is in the way.
     """
     if subgraph.anchor == "nn.conv2d":
         return _convolution(subgraph, unit, cut)
@@ -71,10 +77,10 @@ def _matmul(subgraph: KernelSubgraph, unit: VectorUnit, cut: Cut) -> KernelPlan 
 
 
 def _plan(product: Product, shape: Convolution, cut: Cut, pack: Pack) -> KernelPlan | str:
-    """The kernel of a product; one in groups has zeros for weights from one group to the others."""
-    # A shuffle is one of the weights.
+    """Plan the kernel of a product; a grouped one gets zero weights between different groups."""
+    # A channel shuffle of the result is a permutation of the weights.
     groups, unshuffled = product.subgraph.shuffle, replace(product.subgraph, shuffle=1)
-    if product.computed:  # Tiles take their weights packed in pairs, which is done in numpy.
+    if product.computed:  # Tiles need weights packed in pairs by numpy at build time.
         return product.anchor.operator
     order = shuffled_order(shape.out_channels, groups)
     source, result = product.source.view, unshuffled.result_view
@@ -100,7 +106,7 @@ def _plan(product: Product, shape: Convolution, cut: Cut, pack: Pack) -> KernelP
     plan = product.plan(
         kernel, lambda weights: pack(kernel, _ungrouped(weights, shape)[order]), "bfloat16"
     )
-    # Channels are third to last, but of a slope of PReLU, which has nothing else.
+    # Channels are third to last, except in a slope of PReLU, which has no other axis.
     shuffles = {
         param.index: partial(np.take, indices=order, axis=max(len(param.shape) - 3, 0))
         for param in operands
@@ -111,7 +117,7 @@ def _plan(product: Product, shape: Convolution, cut: Cut, pack: Pack) -> KernelP
 
 
 def _ungrouped(weights: np.ndarray, shape: Convolution) -> np.ndarray:
-    """Weights (O, I/groups, KH, KW) as (O, I, KH, KW), with zeros from one group to the others."""
+    """Return weights (O, I/groups, KH, KW) as (O, I, KH, KW), with zeros between groups."""
     whole = np.zeros(
         (shape.groups, shape.group_out, shape.groups, *weights.shape[1:]), weights.dtype
     )

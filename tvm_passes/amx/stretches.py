@@ -1,4 +1,4 @@
-"""Moving and blanking stretches of memory that hold bfloat16."""
+"""Emission of moves and fills of contiguous bfloat16 elements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LANES = 32
 
 
 def move(source: Buffer, target: Buffer, start: TirExpr, place: TirExpr, size: int) -> None:
-    """Copy `size` elements from `start` on to `place`."""
+    """Emit the copy of `size` elements from `start` on to `place`."""
     full, rest = divmod(size, _LANES)
     if full:
         with emit.serial(full) as index:
@@ -33,7 +33,7 @@ def spread(
     picked: Sequence[int | None],
     size: int,
 ) -> None:
-    """Copy from a stretch of `size` elements those that `picked` numbers, a zero for each None."""
+    """Emit the copy of elements `picked` of a stretch of `size`; None yields a zero."""
     value = emit.load(source, start, size)
     zeros = emit.splat(tirx.const(0, "uint16"), size)
     lanes = [tirx.const(size if lane is None else lane, "int32") for lane in picked]
@@ -41,7 +41,7 @@ def spread(
 
 
 def fill(target: Buffer, place: TirExpr, size: int) -> None:
-    """Write `size` zeros from `place` on."""
+    """Emit the write of `size` zeros from `place` on."""
     zero = tirx.const(0, "uint16")
     full, rest = divmod(size, _LANES)
     if full:

@@ -30,18 +30,23 @@ class TiledProduct:
     """A convolution with its geometry and blocking."""
 
     convolution: Convolution
+    """Shape of the convolution."""
     source: View
+    """Memory layout of the source."""
     result: View
+    """Memory layout of the result."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the sums."""
     cut: Cut
     """Departures from the rules of blocking."""
     groups: int = 1
-    """Groups of channels that see only each other: weights from one to another are zero."""
+    """Number of channel groups; weights between different groups are zero."""
 
     @cached_property
     def geometry(self) -> Geometry:
-        """Which pixels are which rows of tiles."""
+        """Pixels of each row of the tiles."""
         geometry = geometry_of(self.convolution, self.source)
         assert geometry is not None, "asked before"
         return geometry
@@ -53,17 +58,17 @@ class TiledProduct:
 
     @property
     def columns(self) -> int:
-        """Tiles of output channels, in whole blocks."""
+        """Number of output channel tiles, in whole blocks."""
         size = self.blocking.block.channels
         return -(-self.convolution.out_channels // (LANES * size)) * size
 
     @property
     def width(self) -> int:
-        """Output channels of a block."""
+        """Number of output channels of a block."""
         return self.blocking.block.channels * LANES
 
     def first(self, number: TirExpr) -> TirExpr:
-        """The first block of input channels that block `number` of output channels sees."""
+        """Return the first input channel block that block `number` of output channels reads."""
         if self.blocks == self.geometry.blocks:
             return 0
         return tirx.min(self._lowest(number), self.geometry.blocks - self.blocks)
@@ -75,7 +80,7 @@ class TiledProduct:
 
     @cached_property
     def blocks(self) -> int:
-        """Blocks of input channels that each block of output channels is made of: the most that any of them sees."""
+        """Number of input channel blocks per output channel block: the maximum over all of them."""
         conv = self.convolution
         if self.geometry.blocks == 1:
             return 1
@@ -89,18 +94,19 @@ class TiledProduct:
 
     @property
     def steps(self) -> int:
-        """Steps of the reduction over these."""
+        """Number of reduction steps over these blocks."""
         return self.geometry.steps // self.geometry.blocks * self.blocks
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights."""
+        """Number of elements of the packed weights."""
         return self.columns * self.steps * self.geometry.halves * TILE
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
-        """Weights (O, I, KH, KW) as the tiles that the kernel loads, one after the other, flat, in bfloat16.
+        """Pack weights (O, I, KH, KW) as bfloat16 tiles in the order in which they are loaded.
 
-        Per block of output channels: (step, tile of channels, half, pair of inputs, channel, one of the pair).
+        The result is flat. Each block of output channels is (step, tile of channels, half, pair of
+        inputs, channel, one of the pair).
         """
         size, halves = self.blocking.block.channels, self.geometry.halves
         blocks = self.columns // size
@@ -116,7 +122,10 @@ class TiledProduct:
         return packed.reshape(-1)
 
     def _pairs(self, weights: np.ndarray, number: int) -> np.ndarray:
-        """Weights of block `number` of output channels: (step, tile of channels, pair of inputs, channel, one of the pair)."""
+        """Return the weights of block `number` of output channels.
+
+        Their axes are (step, tile of channels, pair of inputs, channel, one of the pair).
+        """
         geometry = self.geometry
         steps = np.zeros((self.width, geometry.steps, 2 * ROWS), weights.dtype)
         arranged = geometry.arrange(weights)
@@ -128,7 +137,7 @@ class TiledProduct:
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         blocking, geometry = self.blocking, self.geometry
         tiles = geometry.tiles(blocking.rows)
         tasks = geometry.images * blocking.chunks

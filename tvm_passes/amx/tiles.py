@@ -1,4 +1,4 @@
-"""AMX tiles from TIR: the instructions, and which operand lies in which of the eight registers."""
+"""AMX tiles in TIR: the instructions, and the assignment of operands to the eight registers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tvm.tirx.script import builder as T
 from tvm_passes.cpu.emit import Buffer, TirExpr
 
 REGISTERS = 8
+"""Number of tile registers."""
 ROWS = 16
 """Rows of a register."""
 ROW_BYTES = 64
 """Bytes of a row: 32 elements of bfloat16, or 16 of float32."""
 DEPTH = 32
-"""Elements of bfloat16 that a row of the left operand holds: what one product sums over."""
+"""Elements of bfloat16 in a row of the left operand: the number that one product sums over."""
 LANES = 16
 """Columns of a product."""
 
@@ -35,7 +36,10 @@ def _address(buffer: Buffer, offset: TirExpr) -> TirExpr:
 
 
 def configure(shapes: list[tuple[int, int]]) -> None:
-    """Give the registers their shapes, (rows, bytes per row) each, in the thread that executes it."""
+    """Emit the configuration of the registers in the executing thread.
+
+    `shapes` are (rows, bytes per row).
+    """
     rows = bytes(rows for rows, _ in shapes).ljust(16, b"\0")
     widths = struct.pack(f"<{len(shapes)}H", *(width for _, width in shapes)).ljust(32, b"\0")
     palette = b"\1".ljust(16, b"\0") + widths + rows
@@ -46,40 +50,43 @@ def configure(shapes: list[tuple[int, int]]) -> None:
 
 
 def release() -> None:
-    """Give the tiles' state back: contexts switch faster without it, and other code finds it as it expects."""
+    """Emit the release of the tile state.
+
+    Context switches are then faster, and other code finds the state that it expects.
+    """
     _intrinsic("tilerelease")
 
 
 def zero(register: int) -> None:
-    """Set a register to zero."""
+    """Emit the clearing of a register."""
     _intrinsic("tilezero", _register(register))
 
 
 def load(register: int, buffer: Buffer, offset: TirExpr, stride: TirExpr) -> None:
-    """Load a register from element `offset` on; `stride` bytes lead from one row to the next."""
+    """Emit the load of a register from element `offset` on; rows are `stride` bytes apart."""
     where = _address(buffer, offset)
     _intrinsic("tileloadd64", _register(register), where, tirx.const(stride, "int64"))
 
 
 def store(register: int, buffer: Buffer, offset: TirExpr, stride: int) -> None:
-    """Store a register from element `offset` on; `stride` bytes lead from one row to the next."""
+    """Emit the store of a register from element `offset` on; rows are `stride` bytes apart."""
     where = _address(buffer, offset)
     _intrinsic("tilestored64", _register(register), where, tirx.const(stride, "int64"))
 
 
 def dot(accumulator: int, left: int, right: int) -> None:
-    """Add the product of two registers of bfloat16: rows times pairs of rows, summed in float32."""
+    """Emit the product of two registers of bfloat16, added to a float32 accumulator."""
     _intrinsic("tdpbf16ps", *map(_register, (accumulator, left, right)))
 
 
 class Operands:
-    """Registers that hold operands while code is emitted; the one used longest ago makes room for the next."""
+    """Registers that hold operands while code is emitted, replaced in least recently used order."""
 
     def __init__(self, registers: range) -> None:
         self._held: dict[int, Hashable | None] = dict.fromkeys(registers)
 
     def get(self, key: Hashable, fetch: Callable[[int], Any]) -> int:
-        """The register that holds `key`; `fetch` emits its load where none does."""
+        """Return the register that holds `key`; if there is none, `fetch` emits its load."""
         register = next((r for r, held in self._held.items() if held == key), None)
         if register is None:
             register = next(iter(self._held))

@@ -1,1 +1,4 @@
-"""Compute units that TVM generates device code for: ``cuda``, on the run time of TVM's wheel, and ``opencl``, on ours."""
+"""Compute units for which TVM generates device code: ``cuda`` and ``opencl``.
+
+The runtime of ``cuda`` is part of TVM's wheel; that of ``opencl`` is in :mod:`tvm_passes.opencl`.
+"""

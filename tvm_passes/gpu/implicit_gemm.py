@@ -1,4 +1,4 @@
-"""A convolution as a matrix product whose left factor is gathered while it is loaded."""
+"""Schedule of a convolution as a matrix product whose left factor is gathered on load."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from tvm.target import Target
 
 
 class ImplicitGemm(GPUScheduleRule):
-    """Schedule a sum over windows as `product` schedules products.
+    """Schedule a sum over windows as `product` schedules matrix products.
 
-    ``C[n, h, w, o] += X[n, 2 * h + y, 2 * w + x, c] * W[y, x, c, o]`` reads ``A[n, h, w, y, x, c]`` instead, which is ``X``
-    unfolded (im2col); `product` inlines it into the loads of its tiles, so that it never lies in memory.
-    Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning" (2014), section 3.
+    ``C[n, h, w, o] += X[n, 2 * h + y, 2 * w + x, c] * W[y, x, c, o]`` reads ``A[n, h, w, y, x, c]``
+    instead: ``X`` unfolded (im2col). `product` inlines ``A`` into the loads of its tiles, so that
+    it is never stored in global memory. Chetlur et al., "cuDNN: Efficient Primitives for Deep
+    Learning" (2014), section 3.
 
     Parameters
     ----------
@@ -26,13 +27,16 @@ class ImplicitGemm(GPUScheduleRule):
         self.product = product
 
     def apply(self, func: tirx.PrimFunc, target: Target, tunable: bool) -> s_tir.Schedule | None:
-        """The schedule; None where `func` has no sum of products, or `product` does not take it."""
+        """Return the schedule; None without a sum of products, or if `product` declines it."""
         unfolded = unfold(func)
         return self.product.apply(unfolded, target, tunable) if unfolded else None
 
 
 def unfold(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-    """`func` whose only sum reads its two factors by its own iterators alone; None where there is none, or several."""
+    """Rewrite `func` such that its only sum reads its two factors by its own iterators alone.
+
+    None if it has no sum of two factors, or several.
+    """
     module = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
     schedule = s_tir.Schedule(module, error_render_level="none")
     sums = [block for block in child_blocks(schedule) if _sums(schedule, block)]
@@ -47,9 +51,10 @@ def unfold(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 
 
 def child_blocks(schedule: s_tir.Schedule) -> list[SBlockRV]:
-    """The stages of `main`."""
+    """Return the stages of `main`."""
     return list(schedule.get_child_blocks(schedule.get_sblock("root", func_name="main")))
 
 
 def _sums(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Return whether a stage sums over an axis."""
     return any(var.iter_type == tirx.IterVar.CommReduce for var in schedule.get(block).iter_vars)

@@ -1,4 +1,4 @@
-"""What devices can run: what TVM legalises and has a schedule for."""
+"""Legality of decisions for devices: TVM must legalise the operators and have a schedule."""
 
 from __future__ import annotations
 
@@ -23,47 +23,53 @@ from tvm_passes.tunable import tunable
 from tvm_passes.tuned import current_database, find_record, record_text
 
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
-"""Their kernels count on work-items that run in lock step, which CPUs' drivers do not have."""
+"""Operators whose kernels require work-items in lock step, which drivers for CPUs do not provide.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Abilities:
-    """What all devices of a kind have."""
+    """Abilities that all devices of one kind share."""
 
     dtypes: frozenset[str]
     """Element types."""
     precisions: tuple[str, ...]
+    """Precisions that generated code computes in."""
     declined: frozenset[str] = frozenset()
-    """Operators that TVM's kernels get wrong there."""
+    """Operators that TVM's kernels compute wrongly on these devices."""
 
 
 _EVERYWHERE = frozenset({"float32", "int8", "uint8", "int32", "int64", "bool"})
+"""Element types that every device supports."""
 ABILITIES: Mapping[str, Abilities] = {
     "cuda": Abilities(
         dtypes=_EVERYWHERE | {"float16", "bfloat16", "float64"}, precisions=("f32", "bf16")
     ),
     "opencl": Abilities(dtypes=_EVERYWHERE, precisions=("f32",), declined=LOCK_STEP),
 }
-"""By unit."""
+"""Abilities by unit."""
 
 
 def precisions_of(unit: str) -> tuple[str, ...]:
-    """Precisions that a unit computes in: its own, then those of generic code alone."""
+    """Return the precisions of a unit: its own, then those that only generic code computes in."""
     return tuple(dict.fromkeys((*ABILITIES[unit].precisions, *generic_precisions(unit))))
 
 
 _Obstacle = tuple[str, str, str]
-"""Operator in the way, got, expected."""
+"""Operator that is in the way, got, expected."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
-    """Why a stage-1 sub-graph function cannot run on a device as `decision` says; None if it can."""
+    """Return the reason why a device cannot run a stage-1 function under `decision`, or None."""
     obstacle = next(_obstacles(function, decision), None)
     return decline_of(function, decision, obstacle) if obstacle else None
 
 
 def record(function: relax.Function, decision: Decision) -> str:
-    """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
+    """Return the tuning record that provides the code of a stage-1 sub-graph function, as JSON.
+
+    Empty if another source provides the code.
+    """
     if not algorithm_of(decision.algorithm).recorded:
         return ""
     task = tunable(decide_function(function, decision))
@@ -71,6 +77,7 @@ def record(function: relax.Function, decision: Decision) -> str:
 
 
 def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
+    """Yield the reasons against `decision`."""
     anchor = str(function.attrs["layoutsel.anchor"])
     abilities = ABILITIES[decision.unit]
     for field, known in (
@@ -95,15 +102,20 @@ def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstac
 
 
 def _target(decision: Decision) -> Target:
+    """Return the target of the decision's device."""
     return device_target(decision.unit, index=decision.index)
 
 
 def _algorithms(unit: str) -> list[str]:
-    """Those whose code TVM's rules or records give: no kernels are planned for devices."""
+    """Return the algorithms whose code TVM's rules or tuning records provide.
+
+    No kernels are planned for devices.
+    """
     return [one.name for one in algorithms_of(unit) if one.is_default or one.recorded]
 
 
 def _unknown_operators(function: relax.Function, abilities: Abilities) -> Iterator[_Obstacle]:
+    """Yield the operators that a device computes wrongly or whose element types it lacks."""
     for binding in main_bindings(function):
         operator = op_name(binding.value)
         if operator in abilities.declined:
@@ -115,6 +127,7 @@ def _unknown_operators(function: relax.Function, abilities: Abilities) -> Iterat
 
 
 def _rounding(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
+    """Yield the reasons against bf16."""
     anchor = str(function.attrs["layoutsel.anchor"])
     capability = compute_capability(_target(decision))
     if capability < CAPABILITY:
@@ -125,6 +138,7 @@ def _rounding(function: relax.Function, decision: Decision) -> Iterator[_Obstacl
 
 
 def _untuned(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
+    """Yield the reason why no tuning record is available."""
     anchor = str(function.attrs["layoutsel.anchor"])
     if current_database() is None:
         yield anchor, "no tuning database", "a tuning record for it"

@@ -1,4 +1,4 @@
-"""Stage 4 of a device: replace calls of its sub-graph functions by calls of PrimFuncs with a schedule for it."""
+"""Stage 4 of a device: replace calls of sub-graph functions by calls of scheduled PrimFuncs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ from tvm_passes.weight_pool import packed_by
 
 @dataclass(frozen=True, kw_only=True)
 class _Code:
-    """Replacement of a sub-graph function: calls of PrimFuncs, to be inlined."""
+    """Replacement of a sub-graph function: calls of PrimFuncs that are inlined into its caller."""
 
     body: relax.Function
-    """Function of the parameters of the sub-graph function, then of `constants`."""
+    """Function of the sub-graph function's parameters, followed by `constants`."""
     packs: Mapping[int, Pack] = field(default_factory=dict)
-    """How each weight and constant that `body` expects in another form is packed, by index."""
+    """Packing of each weight and constant that `body` expects in another form, by index."""
     constants: tuple[np.ndarray, ...] = ()
     """Values of further arguments."""
 
 
 class _Lowering(MainRewriter):
+    """Rewriter of the main function that replaces calls of one unit's sub-graph functions."""
+
     def __init__(self, module: tvm.IRModule, unit: str, target_of: Callable[[int], Target]) -> None:
         super().__init__(module, keep=lambda function: not _belongs(function, unit))
         self.unit = unit
@@ -53,7 +55,7 @@ class _Lowering(MainRewriter):
         return self.copy(binding)
 
     def _call(self, call: Call) -> Expr:
-        """Emit the lowered form of a call over new values; its result."""
+        """Emit the lowered form of a call over new values; returns its result."""
         function = self.module[call.op]
         code = self._code(function)
         constants = [constant_of(constant) for constant in code.constants]
@@ -64,12 +66,12 @@ class _Lowering(MainRewriter):
         return inline(self.builder, code.body, arguments, label_of(function))
 
     def _code(self, function: relax.Function) -> _Code:
-        """Replacement of a function; functions that differ only in their weights share one."""
+        """Return the replacement of a function; functions that differ only in weights share one."""
         key = tvm_ffi.StructuralKey(function.without_attr("layoutsel.subgraph"))
         if key not in self.codes:
             try:
                 self.codes[key] = self._generate(function)
-            except Exception as error:  # TVM's rules raise many types.
+            except Exception as error:  # TVM's rules raise many types of exceptions.
                 kind = "transform" if "layoutsel.transform" in function.attrs else "subgraph"
                 name = str(function.attrs[f"layoutsel.{kind}"])
                 what = f"{kind.replace('subgraph', 'sub-graph')} {name} on {self.unit!r}"
@@ -77,7 +79,11 @@ class _Lowering(MainRewriter):
         return self.codes[key]
 
     def _generate(self, function: relax.Function) -> _Code:
-        """One PrimFunc for a convolution and for decided layouts; else TVM's own code, of one PrimFunc or more."""
+        """Generate the code of a function.
+
+        A convolution or a decided layout is one PrimFunc; everything else is TVM's own code, of one
+        or more PrimFuncs.
+        """
         attrs, target = function.attrs, self.target_of(device_index(function))
         is_convolution = "conv" in str(attrs.get("layoutsel.anchor", ""))
         if algorithm_of(str(attrs.get("layoutsel.algorithm", DIRECT))).recorded:
@@ -95,7 +101,7 @@ class _Lowering(MainRewriter):
         return _Code(body=redirect(legalised["main"], added))
 
     def _single(self, function: relax.Function, task: Tunable | str, module: tvm.IRModule) -> _Code:
-        """Call of one PrimFunc, `main` of `module`."""
+        """Return the call of one PrimFunc, `main` of `module`."""
         assert not isinstance(task, str), "it has code"
         code = module["main"]
         anchor = str(function.attrs["layoutsel.anchor"]).rsplit(".", maxsplit=1)[-1]
@@ -109,7 +115,10 @@ class _Lowering(MainRewriter):
         return _Code(body=body, packs=task.packs, constants=task.constants)
 
     def _add(self, code: tvm.ir.BaseFunc, name: str, index: int) -> GlobalVar:
-        """Add a kernel of a device under a name made of its content, in place of any name that a schedule gave it."""
+        """Add a device's kernel under a name that is made of its content.
+
+        The name replaces any name that a schedule gave it.
+        """
         code = with_device_index(code.without_attr("global_symbol"), index)
         digest = tvm_ffi.structural_hash(code) % 16**8
         return self.builder.add_func(code, f"{kernel_prefix(self.unit, index)}{name}_{digest:08x}")
@@ -121,12 +130,13 @@ def _bound(value: Expr, ty: relax.Type) -> relax.SeqExpr:
 
 
 def _belongs(function: tvm.ir.BaseFunc | None, unit: str) -> bool:
+    """Return whether a function is a sub-graph function of `unit`."""
     attrs = function.attrs if function is not None else None
     return attrs is not None and str(attrs.get("layoutsel.unit", "")) == unit
 
 
 def _is_particular(function: relax.Function) -> bool:
-    """True for a sub-graph in a layout or precision that TVM does not legalise by itself."""
+    """Return whether a sub-graph has a layout or precision that TVM does not legalise itself."""
     attrs = function.attrs
     if "layoutsel.subgraph" not in attrs:
         return False
@@ -139,22 +149,24 @@ def _is_particular(function: relax.Function) -> bool:
 class LowerGpu(ModulePass):
     """Replace calls of the sub-graphs of one unit's devices by calls of their kernels.
 
-    ``s3(x, w)`` → ``call_tir(opencl_conv2d, (x, packed w))``; that PrimFunc has the device's target.
+    ``s3(x, w)`` → ``call_tir(opencl_conv2d, (x, packed w))``; that PrimFunc has the device's
+    target.
 
-    *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
-    function of this unit. Copies between devices are left to :class:`tvm_passes.place_devices.PlaceDevices`.
+    *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that
+    `main` calls no function of this unit. :class:`tvm_passes.place_devices.PlaceDevices` inserts
+    copies between devices.
     """
 
     unit: str
     """Name of the unit in decisions."""
 
     target_of: Callable[[int], Target]
-    """Target of each of the unit's devices, by index, with its host."""
+    """Target of each of the unit's devices by index, including its host."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Lower `module`."""
+        """Replace the calls of this unit's sub-graphs in `module`."""
         if not any(_belongs(function, self.unit) for function in module.functions.values()):
             return module
         return _Lowering(module, self.unit, self.target_of).run()

@@ -1,4 +1,4 @@
-"""Schedules for devices: TVM's rules for GPUs (dlight), with convolutions as products, and products on tensor cores."""
+"""Schedules for devices: TVM's rules for GPUs (dlight), convolutions and tensor cores."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class _Tried(GPUScheduleRule):
-    """A rule that does not take what it stumbles over: another one may."""
+    """A rule that declines the functions on which it fails, so that the next rule can try."""
 
     def __init__(self, rule: GPUScheduleRule) -> None:
         self.rule = rule
 
     def apply(self, func: tirx.PrimFunc, target: Target, tunable: bool) -> s_tir.Schedule | None:
-        """The rule's schedule; None where it has none, or fails."""
+        """Return the rule's schedule; None if it has none, or fails."""
         try:
             return self.rule.apply(func, target, tunable)
-        except Exception as error:  # rules of TVM's raise whatever their primitives do, and assert
+        except Exception as error:  # TVM's rules raise many types, assertions included.
             reason = str(error).strip().splitlines() or [type(error).__name__]
             _LOGGER.info("%s does not schedule: %s", type(self.rule).__name__, reason[-1])
             return None
 
 
 _PRODUCTS = (TensorCores(), dlight.gpu.Matmul())
+"""Rules for matrix products, the fastest first."""
 _RULES = tuple(
     map(
         _Tried,
@@ -52,22 +53,27 @@ _RULES = tuple(
         ),
     )
 )
+"""Rules for all functions except convolutions, in order of preference."""
 _CONVOLUTION_RULES = tuple(map(_Tried, (*map(ImplicitGemm, _PRODUCTS), dlight.gpu.Fallback())))
-"""Behind a grouped convolution, `Reduction` of TVM 0.27 lets work-items read what others keep in registers."""
+"""Rules for convolutions.
+
+After a grouped convolution, `Reduction` of TVM 0.27 makes work-items read values that other
+work-items keep in registers.
+"""
 
 
 def _prepared(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """`func` in the form that the rules take, with NaN handed on."""
+    """Return `func` in the form that the rules accept, with NaN propagated."""
     return without_single_terms(propagating(func))
 
 
 def schedule(module: tvm.IRModule, target: Target, *, is_convolution: bool) -> tvm.IRModule:
-    """`module` with its PrimFuncs scheduled for `target`, which they know then.
+    """Schedule the PrimFuncs of `module` for `target`, and attach the target.
 
     Raises
     ------
     BuildError
-        If no rule schedules one of them: it would run on the host, with the device's pointers.
+        If no rule schedules one of them: it would run on the host with the device's pointers.
     """
     rules = _CONVOLUTION_RULES if is_convolution else _RULES
     plain = {
@@ -86,12 +92,12 @@ def schedule(module: tvm.IRModule, target: Target, *, is_convolution: bool) -> t
 
 
 def legalise(function: relax.Function, target: Target, *, is_convolution: bool) -> tvm.IRModule:
-    """A module whose `main` computes `function` by calls of PrimFuncs that are scheduled for `target`.
+    """Make a module whose `main` computes `function` by calls of PrimFuncs scheduled for `target`.
 
     Raises
     ------
     BuildError
-        As of :func:`schedule`.
+        If no rule schedules one of the PrimFuncs; see :func:`schedule`.
     """
     plain = relax.Function(function.params, function.body, function.ret_ty, is_pure=True).with_attr(
         "global_symbol", "main"

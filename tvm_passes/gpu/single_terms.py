@@ -1,7 +1,7 @@
-"""Sums of one term, as in a 1 x 1 convolution of each channel by itself, without a sum.
+"""Sums of one term, as in a depth-wise 1 x 1 convolution, without the reduction.
 
-TVM's schedule primitives (0.27) take such a stage for one that does not sum, once loops of one step are gone; what follows it is
-inlined into both of its stores then, and a bias is added twice.
+TVM's schedule primitives (0.27) do not recognise such a stage as a sum once loops of one step are
+removed. They then inline the epilogue into both of its stores, and add a bias twice.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from tvm.ir import TensorLoad
 
 
 def without_single_terms(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``C[i] = 0; C[i] = C[i] + x`` over a single x becomes ``C[i] = 0 + x``."""
+    """Replace ``C[i] = 0; C[i] = C[i] + x`` over a single x by ``C[i] = 0 + x``."""
     body = tvm_ffi.structural_map(func.body, (s_tir.SBlock, _joined))
     return func if body.same_as(func.body) else func.with_body(body)
 
 
 def _joined(block: s_tir.SBlock) -> s_tir.SBlock:
+    """Merge the start value of a block that reduces over one element into its body."""
     first, store = block.init, block.body
     if not (isinstance(first, tirx.BufferStore) and isinstance(store, tirx.BufferStore)):
         return block

@@ -1,4 +1,4 @@
-"""The targets that devices' code is generated for."""
+"""Targets of generated device code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tvm_passes.targets import cross_target
 
 
 def device_target(kind: str, host: Target | None = None, index: int = 0) -> Target:
-    """The target of a device; of another machine's where code is generated for one."""
+    """Return the target of a device of this machine, or of the machine that is compiled for."""
     other = cross_target()
     name = DeviceId.of_target(kind, index).target_name
     described = other.devices[name].export() if other else _DESCRIBED[kind](index)
@@ -23,13 +23,16 @@ def device_target(kind: str, host: Target | None = None, index: int = 0) -> Targ
 
 
 def compute_capability(target: Target) -> int:
-    """What a CUDA target can, as a number: 80 for ``sm_80``, 90 for ``sm_90a``; 0 where it does not say."""
+    """Return the capability of a CUDA target as a number: 80 for ``sm_80``, 90 for ``sm_90a``.
+
+    0 if the target does not state it.
+    """
     digits = "".join(filter(str.isdigit, str(target.attrs.get("arch", ""))))
     return int(digits) if digits else 0
 
 
 def _opencl(index: int) -> dict[str, Any]:
-    """TVM's own limits, or the device's where those are lower."""
+    """Describe an OpenCL device by TVM's default limits, or by its own if they are lower."""
     if reason := opencl.unavailable():
         raise UnitUnavailable(f"unit 'opencl' cannot be used here: {reason}")
     usual = Target("opencl").attrs
@@ -45,10 +48,11 @@ def _opencl(index: int) -> dict[str, Any]:
 
 
 def _cuda(index: int) -> dict[str, Any]:
+    """Describe a CUDA device as TVM detects it."""
     if reason := cuda.unavailable():
         raise UnitUnavailable(f"unit 'cuda' cannot be used here: {reason}")
     return Target.from_device(tvm.cuda(index)).export()
 
 
 _DESCRIBED: Mapping[str, Callable[[int], dict[str, Any]]] = {"opencl": _opencl, "cuda": _cuda}
-"""Abilities of a device of this machine, as TVM describes targets, by kind; each takes the device's number."""
+"""Description of a device of this machine in TVM's format, by kind, as a function of its index."""

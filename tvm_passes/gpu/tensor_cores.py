@@ -1,4 +1,4 @@
-"""Products of bfloat16 on CUDA's tensor cores: dlight has a rule for float16 alone."""
+"""Products of bfloat16 on CUDA's tensor cores; dlight has a rule for float16 only."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from tvm_passes.gpu.target import compute_capability
 from tvm_passes.gpu.wmma import FACTOR, SHARED, SIDE, SUM, intrinsic
 
 CAPABILITY = 80
-"""Of the first GPUs whose tensor cores take bfloat16 (Ampere)."""
+"""Compute capability of the first GPUs whose tensor cores take bfloat16 (Ampere)."""
 
 _WARP = 32
+"""Threads of a warp."""
 _WARPS = (2, 2)
-"""Warps of a block, by rows and columns."""
+"""Warps of a block, along rows and columns."""
 _FRAGMENTS = (2, 2)
-"""Fragments of a warp's sums, by rows and columns."""
+"""Fragments of a warp's sums, along rows and columns."""
 _DEPTH = 2
-"""Fragments of depth that are loaded into shared memory at once."""
+"""Fragments along the depth that are loaded into shared memory in one step."""
 _VECTOR = 4
-"""Elements that a thread copies at once."""
+"""Elements that a thread copies in one step."""
 _MOST_PADDING = 4.0
-"""How many times the work padding to whole tiles may make of it; memory bounds what is smaller."""
+"""Maximum ratio of padded to original work; below it, memory bandwidth is the limit."""
 
 
 class TensorCores(GPUScheduleRule):
-    """Schedule ``C[s, i, j] += A[s, i, k] * B[s, j, k]``, factors in bfloat16 and sums in float32.
+    """Schedule ``C[s, i, j] += A[s, i, k] * B[s, j, k]`` with bfloat16 factors and float32 sums.
 
-    A block of four warps computes 64 x 64 sums; the factors pass through shared memory, 32 deep at once.
+    A block of four warps computes 64 x 64 sums. The factors pass through shared memory, in steps of
+    32 along the depth.
     """
 
     def apply(self, func: tirx.PrimFunc, target: Target, _tunable: bool) -> s_tir.Schedule | None:
-        """The schedule; None where `func` is no such product, or the target has no such tensor cores."""
+        """Return the schedule; None for other functions, or without such tensor cores."""
         if target.kind.name != "cuda" or compute_capability(target) < CAPABILITY:
             return None
         schedule = s_tir.Schedule(func, error_render_level="none")
@@ -53,7 +55,10 @@ class TensorCores(GPUScheduleRule):
 
 
 def _product(schedule: s_tir.Schedule) -> SBlockRV | None:
-    """The block of the only product, brought into its normal form and padded to whole tiles."""
+    """Return the block of the only product, in its normal form and padded to whole tiles.
+
+    None if there is no such product, or padding would add too much work.
+    """
     found = [block for block in child_blocks(schedule) if _multiplies(schedule, block)]
     if len(found) != 1 or not get_index_map(schedule.get(found[0])):
         return None
@@ -75,6 +80,7 @@ def _product(schedule: s_tir.Schedule) -> SBlockRV | None:
 
 
 def _multiplies(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Return whether a block sums products of bfloat16 in float32."""
     statement = schedule.get(block)
     if all(var.iter_type == tirx.IterVar.DataPar for var in statement.iter_vars):
         return False
@@ -84,7 +90,7 @@ def _multiplies(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
 
 
 class _Tiling:
-    """The steps of the schedule, on the loops of one product."""
+    """Steps of the schedule on the loops of one product."""
 
     def __init__(self, schedule: s_tir.Schedule, block: SBlockRV) -> None:
         self.schedule = schedule
@@ -115,7 +121,10 @@ class _Tiling:
         self._spread(schedule.fuse(*schedule.get_loops(out)[-2:]), warps=False)
 
     def _stage(self, tile: SBlockRV, index: int, at: LoopRV) -> None:
-        """All warps copy a factor's next tiles into shared memory; what produces it is computed on the way."""
+        """Copy the next tiles of one factor into shared memory, by all warps.
+
+        The operators that produce the factor are computed as part of the copy.
+        """
         schedule = self.schedule
         copy = schedule.cache_read(tile, index, SHARED)
         schedule.compute_at(copy, at)
@@ -125,13 +134,13 @@ class _Tiling:
         auto_inline_producers(schedule, copy)
 
     def _load(self, tile: SBlockRV, index: int, at: LoopRV, name: str) -> None:
-        """A warp loads fragments."""
+        """Load fragments from shared memory, by each warp."""
         load = self.schedule.cache_read(tile, index, f"wmma.matrix_{'ab'[index]}")
         self.schedule.compute_at(load, at)
         self._tensorised(load, name)
 
     def _write(self, tile: SBlockRV, warp: LoopRV) -> SBlockRV:
-        """The sums leave their fragments through shared memory; the block that reads them there."""
+        """Store the sums through shared memory; returns the block that reads them there."""
         out = self.schedule.cache_write(tile, 0, SHARED)
         store = self.schedule.cache_write(tile, 0, "wmma.accumulator")
         self.schedule.reverse_compute_at(store, warp)
@@ -147,7 +156,7 @@ class _Tiling:
         self.schedule.tensorize(i1, intrinsic(name))
 
     def _spread(self, loop: LoopRV, *, warps: bool) -> None:
-        """Share a loop among the threads of a warp, or of all of them."""
+        """Distribute a loop over the threads of a warp, or of all warps."""
         team = [_WARPS[0] * _WARPS[1]] if warps else []
         _, *threads, lanes = self.schedule.split(loop, [None, *team, _WARP, _VECTOR])
         for thread, axis in zip(reversed(threads), "xy", strict=False):

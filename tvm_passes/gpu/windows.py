@@ -1,4 +1,4 @@
-"""Reductions of few elements, such as those of pooling windows: one work-item computes a result by itself."""
+"""Schedule of short reductions, such as pooling windows: each work-item computes one result."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tvm.target import Target
 from tvm_passes.propagate_nan import from_infinity
 
 MOST = 32
-"""Elements that a result may be of: TVM's rules for reductions spread longer ones over the work-items of a warp or more."""
+"""Maximum number of elements per result; TVM's rules spread longer reductions over a whole warp."""
 
 
 class Windows(GPUScheduleRule):
-    """Give functions with a single reduction, and a short one, what TVM gives to those without any."""
+    """Schedule functions with a single, short reduction as TVM schedules functions without any."""
 
     def apply(self, func: tirx.PrimFunc, target: Target, tunable: bool) -> s_tir.Schedule | None:
-        """The schedule; None where `func` has no reduction, a long one, or several."""
+        """Return the schedule; None if `func` has no reduction, a long one, or several."""
         blocks = normalize_prim_func(s_tir.Schedule(func)) or []
         reductions = [block for block in blocks if block.is_reduction()]
         if len(reductions) != 1 or _length(reductions[0]) > MOST:
@@ -29,4 +29,5 @@ class Windows(GPUScheduleRule):
 
 
 def _length(block: dlight.analysis.SBlockInfo) -> int:
+    """Return the number of elements per result."""
     return prod(int(axis.dom) for axis in block.iters if axis.kind == "R")

@@ -1,4 +1,4 @@
-"""What a warp does with fragments of 16 x 16 at once, for schedules: factors in bfloat16, sums in float32.
+"""Tensor intrinsics on fragments of 16 x 16 in a warp: bfloat16 factors, float32 sums.
 
 TVM has these intrinsics for float16 and int8, in a module that takes most of a minute to import.
 """
@@ -17,20 +17,28 @@ from tvm.tirx.script import builder as T
 SIDE = 16
 """Rows, columns and depth of a fragment."""
 SHARED = "shared.dyn"
+"""Memory scope of shared memory."""
 FACTOR, SUM = "bfloat16", "float32"
+"""Element types of factors and sums."""
 
 _ALIGNMENT = 64
+"""Alignment of fragments, bytes."""
 _A, _B, _C = (f"wmma.{name}" for name in ("matrix_a", "matrix_b", "accumulator"))
-"""Where fragments lie."""
+"""Memory scopes of fragments."""
 
 Buffer = Any
+"""A TIR buffer."""
 Matrix = tuple[str, str]
-"""Where a matrix lies, and the type of its elements."""
+"""Memory scope of a matrix, and its element type."""
 Body = Callable[[Sequence[Buffer]], None]
+"""Emits the statements of an intrinsic over its buffers."""
 
 
 def _function(matrices: Sequence[Matrix], body: Body, *, has_strides: bool) -> tirx.PrimFunc:
-    """Reads all of `matrices` but the last, and writes that; with products, it reads it as well."""
+    """Make the function of an intrinsic: it reads all of `matrices` but writes only the last.
+
+    Only a product also reads the last one.
+    """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         handles = [T.arg(f"p{index}", T.handle()) for index in range(len(matrices))]
         buffers = []
@@ -48,7 +56,7 @@ def _function(matrices: Sequence[Matrix], body: Body, *, has_strides: bool) -> t
                 )
             )
         with T.sblock("root"):
-            # In the order in which TVM finds them in a block that adds products up.
+            # The order in which TVM finds them in a block that accumulates products.
             read = (buffers[2], *buffers[:2]) if len(buffers) > 2 else buffers[:-1]
             T.reads(*(_all_of(buffer) for buffer in read))
             T.writes(_all_of(buffers[-1]))
@@ -61,24 +69,27 @@ def _all_of(buffer: Buffer) -> Any:
 
 
 def _fragment(buffer: Buffer) -> tirx.Expr:
-    """The number of a fragment within the buffer that holds several."""
+    """Return the index of a fragment in a buffer that holds several."""
     across = buffer.strides[0]
     row, column = buffer.elem_offset // across // SIDE, buffer.elem_offset % across // SIDE
     return row * (across // SIDE) + column
 
 
 def _each(kinds: str, body: Callable[..., None]) -> None:
-    """Call `body` with the indices of a loop nest; S: spatial, R: reduced."""
+    """Call `body` with the indices of a loop nest; `kinds` has an S (spatial) or R (reduced) for each."""
     with T.grid(*(SIDE for _ in kinds)) as loops, T.sblock("each"):
         body(*T.axis.remap(kinds, loops))
 
 
 def _copies(buffers: Sequence[Buffer]) -> None:
+    """Emit the meaning of a load or store: a copy."""
     source, target = buffers
     _each("SS", lambda i, j: T.buffer_store(target, source[i, j], [i, j]))
 
 
 def _loads(order: str) -> Body:
+    """Emit the load of a fragment whose rows or columns are contiguous."""
+
     def body(buffers: Sequence[Buffer]) -> None:
         source, fragment = buffers
         place = source.access_ptr("r", ptr_type=FACTOR)
@@ -90,6 +101,7 @@ def _loads(order: str) -> Body:
 
 
 def _stores(buffers: Sequence[Buffer]) -> None:
+    """Emit the store of a fragment."""
     fragment, target = buffers
     place = target.access_ptr("w", ptr_type=SUM)
     across = target.strides[0]
@@ -98,18 +110,20 @@ def _stores(buffers: Sequence[Buffer]) -> None:
 
 
 def _zeroes(buffers: Sequence[Buffer]) -> None:
+    """Emit the meaning of a fill: zeros."""
     (sums,) = buffers
     _each("SS", lambda i, j: T.buffer_store(sums, tirx.const(0, SUM), [i, j]))
 
 
 def _fills(buffers: Sequence[Buffer]) -> None:
+    """Emit the fill of a fragment."""
     (sums,) = buffers
     at = (sums.data, SIDE, SIDE, SIDE, _fragment(sums))
     T.evaluate(T.tvm_fill_fragment(*at, tirx.const(0, SUM), dtype="void"))
 
 
 def _multiplies(buffers: Sequence[Buffer]) -> None:
-    """The second factor lies by columns."""
+    """Emit the meaning of a product; the second factor is stored by columns."""
     a, b, sums = buffers
 
     def body(i: Any, j: Any, k: Any) -> None:
@@ -120,6 +134,7 @@ def _multiplies(buffers: Sequence[Buffer]) -> None:
 
 
 def _multiplies_at_once(buffers: Sequence[Buffer]) -> None:
+    """Emit the product of fragments."""
     a, b, sums = ((buffer.data, _fragment(buffer)) for buffer in buffers)
     T.evaluate(T.tvm_mma_sync(*sums, *a, *b, *sums, dtype="void"))
 
@@ -135,12 +150,12 @@ _INTRINSICS: Mapping[str, tuple[Sequence[Matrix], Body, Body]] = {
     "fill": (((_C, SUM),), _zeroes, _fills),
     "store": (((_C, SUM), (SHARED, SUM)), _copies, _stores),
 }
-"""By name: the matrices, what is computed, and what computes it."""
+"""Matrices of each intrinsic by name, with the emitter of its meaning and of its code."""
 
 
 @cache
 def intrinsic(name: str) -> str:
-    """What TVM knows an intrinsic as; registered when it is first asked for."""
+    """Register an intrinsic at its first use; returns TVM's name of it."""
     matrices, meaning, code = _INTRINSICS[name]
     known_as = f"layoutsel.wmma_bf16_{name}"
     TensorIntrin.register(

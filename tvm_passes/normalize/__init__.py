@@ -1,4 +1,4 @@
-"""Normalise an imported Relax module, before it is partitioned into sub-graphs."""
+"""Normalisation of an imported Relax module before it is partitioned into sub-graphs."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ __all__ = [
 def normalize(module: IRModule, budget: ConstantBudget | None = None) -> IRModule:
     """Normalise an inference module for partitioning.
 
-    *Ensures* float32 in place of narrower arithmetic, folded constants, constant weights, batch normalisation merged into
-    the weights before it, single operators in place of decomposed activations, windows clipped to their input, and no
-    binding of `main` without effect. Operators that no pass knows stay unchanged. Computed constants are charged to
-    `budget`.
+    Computed constants are charged to `budget`. Unknown operators stay unchanged.
+
+    *Ensures* float32 in place of narrower arithmetic, folded constants, constant weights, batch
+    normalisation merged into the weights before it, single operators in place of decomposed
+    activations, windows clipped to their input, and no unused binding in `main`.
     """
     drop_unused = relax.transform.DeadCodeElimination()
     passes = [

@@ -1,4 +1,4 @@
-"""Recognise small formulas of scalars and one tensor in the operators that compute them."""
+"""Recognition of small formulas of scalars and one tensor in the operators that compute them."""
 
 from __future__ import annotations
 
@@ -14,36 +14,40 @@ from tvm_passes.ir import Expr, Var, op_name
 from tvm_passes.normalize._expressions import resolved, scalar_of
 
 TOLERANCE = 1e-5
-"""Relative; exporters print constants such as sqrt(2 / pi) with six digits."""
+"""Relative tolerance; exporters print constants such as sqrt(2 / pi) with six digits."""
 
 _MAX_DEGREE = 3
+"""Maximum degree of a recognised polynomial."""
 
 Polynomial: TypeAlias = Mapping[int, float]
 """Coefficients by degree."""
 
 
 def close(a: float, b: float) -> bool:
-    """True if two constants of a formula are equal up to the digits that exporters print."""
+    """Return whether two constants of a formula agree in the digits that exporters print."""
     return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """``offset + slope * core``."""
+    """Linear form ``offset + slope * core``."""
 
     offset: float
+    """Constant term."""
     slope: float
+    """Constant factor."""
     core: Expr
+    """Expression that is scaled and shifted."""
 
 
 def call_named(mutator: PyExprMutator, expr: Expr, *names: str) -> Call | None:
-    """Call that `expr` is bound to, if its operator is one of `names`."""
+    """Return the call that `expr` is bound to, if its operator is one of `names`."""
     value = resolved(mutator, expr)
     return value if isinstance(value, Call) and op_name(value) in names else None
 
 
 def scaled(mutator: PyExprMutator, expr: Expr) -> Linear:
-    """`expr` with constant factors taken off."""
+    """Split constant factors off `expr`."""
     slope = 1.0
     while (call := call_named(mutator, expr, "multiply", "divide")) is not None:
         left, right = call.args
@@ -60,7 +64,7 @@ def scaled(mutator: PyExprMutator, expr: Expr) -> Linear:
 
 
 def linear(mutator: PyExprMutator, expr: Expr) -> Linear:
-    """`expr` with constant factors and one constant term taken off."""
+    """Split constant factors and one constant term off `expr`."""
     outer = scaled(mutator, expr)
     call = call_named(mutator, outer.core, "add", "subtract")
     if call is None:
@@ -79,7 +83,7 @@ def linear(mutator: PyExprMutator, expr: Expr) -> Linear:
 
 
 def polynomial(mutator: PyExprMutator, expr: Expr, base: Expr) -> Polynomial | None:
-    """Coefficients by degree of `expr` as a polynomial in `base`; None if it is none."""
+    """Return the coefficients by degree of `expr` as a polynomial in `base`, or None."""
     if expr.same_as(base):
         return {1: 1.0}
     value = resolved(mutator, expr)
@@ -142,10 +146,11 @@ _COMBINERS: Mapping[str, Callable[[Polynomial, Polynomial], Polynomial | None]] 
     "power": _power,
     "subtract": _difference,
 }
+"""Combination of two polynomials by Relax operator."""
 
 
 def is_polynomial(mutator: PyExprMutator, expr: Expr, base: Expr, expected: Polynomial) -> bool:
-    """True if `expr` is the polynomial of `base` with the `expected` coefficients."""
+    """Return whether `expr` is the polynomial of `base` with the `expected` coefficients."""
     found = polynomial(mutator, expr, base)
     return found is not None and all(
         close(found.get(degree, 0.0), expected.get(degree, 0.0)) for degree in {*found, *expected}
@@ -153,7 +158,7 @@ def is_polynomial(mutator: PyExprMutator, expr: Expr, base: Expr, expected: Poly
 
 
 def same_value(mutator: PyExprMutator, left: Expr, right: Expr) -> bool:
-    """True if two expressions are the same variable, or variables bound to the same expression."""
+    """Return whether two expressions are the same variable, or bound to the same expression."""
     if left.same_as(right):
         return True
     return (

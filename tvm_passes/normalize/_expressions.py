@@ -1,4 +1,4 @@
-"""Helpers shared by the normalisation passes: constants as numpy, static shapes, resolving variables."""
+"""Helpers of the normalisation passes: constants as numpy, static shapes, resolved variables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, Expr, Var, leaves
 
 MutatorFactory = Callable[[IRModule, relax.Function], PyExprMutator]
+"""Creates the mutator of one function of a module."""
 
 
 def scalar_of(expr: Expr | None) -> float | None:
-    """Value of a constant with a single element; None for anything else."""
+    """Return the value of a constant with a single element; None for anything else."""
     if not isinstance(expr, Constant):
         return None
     array = array_of(expr)
@@ -24,7 +25,7 @@ def scalar_of(expr: Expr | None) -> float | None:
 
 
 def shape_of(expr: Expr) -> tuple[int, ...] | None:
-    """Shape of a tensor as integers, None where it is unknown or symbolic."""
+    """Return the shape of a tensor as integers; None if it is unknown or symbolic."""
     ty = expr.ty
     if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
         return None
@@ -35,12 +36,12 @@ def shape_of(expr: Expr) -> tuple[int, ...] | None:
 
 
 def dtype_of(expr: Expr) -> str:
-    """Element type of a tensor, such as ``float32``; empty where it is unknown."""
+    """Return the element type of a tensor, such as ``float32``; empty if it is unknown."""
     return str(expr.ty.dtype) if isinstance(expr.ty, relax.TensorType) and expr.ty.dtype else ""
 
 
 def integers(expr: Expr) -> tuple[int, ...] | None:
-    """Integers of a shape expression or of a tuple of them; None if one is symbolic."""
+    """Return the integers of a shape expression or of a tuple; None if one is symbolic."""
     values = expr.values if isinstance(expr, relax.ShapeExpr) else getattr(expr, "fields", None)
     try:
         return None if values is None else tuple(int(value) for value in values)
@@ -49,7 +50,7 @@ def integers(expr: Expr) -> tuple[int, ...] | None:
 
 
 def use_counts(function: relax.Function) -> Counter[Var]:
-    """Number of reads of each variable of a function, including reads by its result."""
+    """Count the reads of each variable of a function, including reads by its result."""
     counts: Counter[Var] = Counter()
     for block in function.body.blocks:
         for binding in block.bindings:
@@ -59,7 +60,7 @@ def use_counts(function: relax.Function) -> Counter[Var]:
 
 
 def resolved(mutator: PyExprMutator, expr: Expr) -> Expr:
-    """Value of `expr` through any chain of variables; the last variable if its value is unknown."""
+    """Follow a chain of variables to its value; the last variable if its value is unknown."""
     while isinstance(expr, Var):
         value = mutator.lookup_binding(expr)
         if value is None:
@@ -69,7 +70,7 @@ def resolved(mutator: PyExprMutator, expr: Expr) -> Expr:
 
 
 def call_of(mutator: PyExprMutator, expr: Expr, name: str) -> Call | None:
-    """Call of operator ``relax.<name>`` that `expr` is bound to, else None."""
+    """Return the call of operator ``relax.<name>`` that `expr` is bound to, or None."""
     value = resolved(mutator, expr)
     if isinstance(value, Call) and getattr(value.op, "name", "") == f"relax.{name}":
         return value
@@ -77,7 +78,7 @@ def call_of(mutator: PyExprMutator, expr: Expr, name: str) -> Call | None:
 
 
 def rewrite_functions(mod: IRModule, make: MutatorFactory) -> IRModule:
-    """Run a mutator over each Relax function of `mod`; `mod` itself if no function changes.
+    """Run a mutator over each Relax function of `mod`; returns `mod` itself if nothing changes.
 
     The result keeps the attributes and the devices of `mod`.
     """
@@ -96,12 +97,12 @@ def rewrite_functions(mod: IRModule, make: MutatorFactory) -> IRModule:
 
 
 def normalized_axis(axis: int, ndim: int) -> int:
-    """`axis` counted from the front."""
+    """Return `axis` counted from the front."""
     return axis + ndim if axis < 0 else axis
 
 
 def is_per_channel(shape: Sequence[int], axis: int, ndim: int) -> bool:
-    """True if a constant of `shape` varies at most along `axis` of a tensor of rank `ndim`."""
+    """Return whether a constant of `shape` varies at most along `axis` of a rank-`ndim` tensor."""
     if len(shape) > ndim:
         return False
     offset = ndim - len(shape)

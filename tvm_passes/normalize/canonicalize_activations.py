@@ -1,4 +1,4 @@
-"""Recognise activation functions that exporters decompose, and write each in one form."""
+"""Recognition of activation functions that exporters decompose; each gets one form."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from tvm_passes.normalize._expressions import (
 )
 
 _ERF = {1: 1 / math.sqrt(2)}
+"""Coefficients of GELU's argument of ``erf``."""
 _TANH = {1: math.sqrt(2 / math.pi), 3: 0.044715 * math.sqrt(2 / math.pi)}
+"""Coefficients of GELU's argument of ``tanh``."""
 
 
 def _constant(value: float, like: Expr) -> Expr:
@@ -36,7 +38,10 @@ def _constant(value: float, like: Expr) -> Expr:
 
 
 def _bounds(mutator_: PyExprMutator, call: Call) -> tuple[Expr, float, float] | None:
-    """(value, least, most) of a ``clip``, ``nn.relu6``, or a minimum and a maximum with constants."""
+    """Return (value, minimum, maximum) of a ``clip``, ``nn.relu6``, or ``minimum`` and ``maximum``.
+
+    None if a bound is not constant, or if the bounds are crossed.
+    """
     name = op_name(call)
     if name == "clip":
         least, most = (float(getattr(bound, "value", math.nan)) for bound in call.args[1:3])
@@ -61,7 +66,7 @@ def _bounds(mutator_: PyExprMutator, call: Call) -> tuple[Expr, float, float] | 
 
 
 def _limit(mutator_: PyExprMutator, call: Call) -> tuple[Expr, float] | None:
-    """(value, constant) of a minimum or maximum with a constant."""
+    """Return (value, constant) of a minimum or maximum with a constant, or None."""
     if op_name(call) not in ("minimum", "maximum"):
         return None
     for data, other in (tuple(call.args), tuple(reversed(call.args))):
@@ -72,7 +77,7 @@ def _limit(mutator_: PyExprMutator, call: Call) -> tuple[Expr, float] | None:
 
 
 def _hard_sigmoid(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """``clip(x + 3, 0, 6) / 6`` → ``clip(x * (1 / 6) + 0.5, 0, 1)``."""
+    """Rewrite ``clip(x + 3, 0, 6) / 6`` → ``clip(x * (1 / 6) + 0.5, 0, 1)``."""
     outer = scaled(mutator_, call)
     clip = call_named(mutator_, outer.core, "clip", "nn.relu6", "minimum", "maximum")
     bounds = None if clip is None else _bounds(mutator_, clip)
@@ -82,7 +87,7 @@ def _hard_sigmoid(mutator_: PyExprMutator, call: Call) -> Expr | None:
 
 
 def _line_clip(mutator_: PyExprMutator, line: Linear, most: float) -> Expr:
-    """``clip((offset + slope * core) / most, 0, 1)`` in the canonical form."""
+    """Emit ``clip((offset + slope * core) / most, 0, 1)`` in the canonical form."""
     builder, data = mutator_.builder_, line.core
     product = builder.emit(relax.op.multiply(data, _constant(line.slope / most, data)))
     total = builder.emit(relax.op.add(product, _constant(line.offset / most, data)))
@@ -90,7 +95,7 @@ def _line_clip(mutator_: PyExprMutator, line: Linear, most: float) -> Expr:
 
 
 def _gated(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """Activation of the form ``coefficient * x * gate(x)``."""
+    """Rewrite an activation of the form ``coefficient * x * gate(x)``."""
     outer = scaled(mutator_, call)
     product = call_named(mutator_, outer.core, "multiply")
     if product is None:
@@ -133,7 +138,7 @@ def _gate(mutator_: PyExprMutator, data: Linear, gate: Linear, factor: float) ->
 
 
 def _hard_swish(mutator_: PyExprMutator, x: Expr, clip: Call, factor: float) -> Expr | None:
-    """``x * clip(x + 3, 0, 6) / 6`` → ``x * clip(x * (1 / 6) + 0.5, 0, 1)``."""
+    """Rewrite ``x * clip(x + 3, 0, 6) / 6`` → ``x * clip(x * (1 / 6) + 0.5, 0, 1)``."""
     bounds = _bounds(mutator_, clip)
     if bounds is None or bounds[1] != 0.0 or bounds[2] == 1.0 or not close(factor * bounds[2], 1.0):
         return None
@@ -145,7 +150,7 @@ def _hard_swish(mutator_: PyExprMutator, x: Expr, clip: Call, factor: float) -> 
 
 
 def _clip(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """``minimum(maximum(x, a), b)`` → ``clip(x, a, b)``."""
+    """Rewrite ``minimum(maximum(x, a), b)`` → ``clip(x, a, b)``."""
     bounds = _bounds(mutator_, call) if dtype_of(call).startswith("float") else None
     if bounds is None or op_name(call) == "clip":
         return None

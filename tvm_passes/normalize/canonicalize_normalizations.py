@@ -1,4 +1,4 @@
-"""Recognise layer normalisation and softmax that exporters decompose."""
+"""Recognition of layer normalisation and softmax that exporters decompose."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tvm_passes.normalize.norms_to_rows import standardized
 
 
 def _reduced_axes(call: Call, data: Expr) -> tuple[int, ...] | None:
-    """Axes of a reduction that keeps its dimensions."""
+    """Return the axes of a reduction that keeps its dimensions, or None."""
     keeps = call.attrs.keepdims and call.attrs.axis is not None
     return _plain_axes(call, data) if keeps else None
 
 
 def _plain_axes(call: Call, data: Expr) -> tuple[int, ...] | None:
-    """Axes of a reduction, in order; None where the rank is unknown."""
+    """Return the axes of a reduction, in order; None if the rank is unknown."""
     shape = shape_of(data)
     if shape is None:
         return None
@@ -45,7 +45,10 @@ def _plain_axes(call: Call, data: Expr) -> tuple[int, ...] | None:
 def _layer_norm(
     mutator_: PyExprMutator, numerator: Expr, deviation: Expr, root_name: str
 ) -> Expr | None:
-    """``(x - mean(x)) / sqrt(mean((x - mean(x))²) + epsilon)`` → ``nn.layer_norm(x, 1, 0)``."""
+    """Rewrite ``(x - mean(x)) / sqrt(variance(x) + epsilon)`` → ``nn.layer_norm(x, 1, 0)``.
+
+    The variance is ``mean((x - mean(x))²)``, or the operator itself.
+    """
     root = call_named(mutator_, deviation, root_name)
     centred = _centred(mutator_, numerator)
     if root is None or centred is None:
@@ -63,7 +66,7 @@ def _layer_norm(
 
 
 def _centred(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, tuple[int, ...]] | None:
-    """(x, axes) of ``x - mean(x, axes)``."""
+    """Return (x, axes) of ``x - mean(x, axes)``, or None."""
     difference = call_named(mutator_, expr, "subtract")
     if difference is None:
         return None
@@ -77,7 +80,7 @@ def _centred(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, tuple[int, ...]
 def _variance(
     mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]
 ) -> float | None:
-    """Epsilon of ``mean((data - mean(data))²) + epsilon``; 0 where none is added."""
+    """Return epsilon of ``mean((data - mean(data))²) + epsilon``; 0 if none is added."""
     if _is_variance(mutator_, expr, data, axes):
         return 0.0
     total = call_named(mutator_, expr, "add")
@@ -91,7 +94,7 @@ def _variance(
 
 
 def _spelled_variance(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """``mean(x²) - mean(x)²``, which cancels where the mean is large → ``variance(x)``."""
+    """Rewrite ``mean(x²) - mean(x)²``, which cancels for a large mean → ``variance(x)``."""
     square = call_named(mutator_, call.args[0], "mean")
     if square is None:
         return None
@@ -108,12 +111,13 @@ def _spelled_variance(mutator_: PyExprMutator, call: Call) -> Expr | None:
 
 
 def _factors(mutator_: PyExprMutator, expr: Expr) -> tuple[Expr, ...]:
-    """The first operand of a power, square or product."""
+    """Return the first operand of a power, square or product."""
     call = call_named(mutator_, expr, "power", "multiply", "square")
     return () if call is None else (call.args[0],)
 
 
 def _is_variance(mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[int, ...]) -> bool:
+    """Return whether `expr` is the variance of `data` over `axes`."""
     mean = call_named(mutator_, expr, "mean", "variance")
     if mean is None or _reduced_axes(mean, mean.args[0]) != axes:
         return False
@@ -130,7 +134,7 @@ def _is_variance(mutator_: PyExprMutator, expr: Expr, data: Expr, axes: tuple[in
 
 
 def _softmax(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """``e / sum(e)`` with ``e = exp(x - max(x))`` → ``nn.softmax(x)``."""
+    """Rewrite ``e / sum(e)`` with ``e = exp(x - max(x))`` → ``nn.softmax(x)``."""
     exponential, divisor = call.args
     exp = call_named(mutator_, exponential, "exp")
     total = call_named(mutator_, divisor, "sum")
@@ -186,7 +190,7 @@ class _NormalizationMatcher(PyExprMutator):
         return call
 
     def _into_layer_norm(self, call: Call) -> Expr | None:
-        """Move a constant factor or term after ``nn.layer_norm`` into its parameters."""
+        """Move a constant factor or term that follows ``nn.layer_norm`` into its parameters."""
         for data, other in (tuple(call.args), tuple(reversed(call.args))):
             norm, value = call_named(self, data, "nn.layer_norm"), resolved(self, other)
             if norm is None or not isinstance(data, Var) or data.name not in self._read_once:

@@ -1,4 +1,4 @@
-"""Clip the windows of poolings and convolutions to the input that they slide over."""
+"""Windows of poolings and convolutions, clipped to the input that they slide over."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from tvm_passes.normalize._expressions import (
 from tvm_passes.normalize.windows import WindowAxis
 
 _POOLINGS = frozenset(f"nn.{kind}_pool{rank}d" for kind in ("avg", "max") for rank in (1, 2, 3))
+"""Pooling operators."""
 _CONVOLUTIONS = frozenset(f"nn.conv{rank}d" for rank in (1, 2, 3))
+"""Convolution operators."""
 _SPATIAL = "DHW"
+"""Letters of spatial axes in layouts."""
 
 
 def _places(layout: str) -> list[int]:
-    """Spatial axes of a layout."""
+    """Return the spatial axes of a layout."""
     return [place for place, name in enumerate(layout) if name in _SPATIAL]
 
 
 def _window_axes(
     call: Call, kernel: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]
 ) -> list[WindowAxis]:
+    """Return the geometry of each spatial axis."""
     attrs, rank = call.attrs, len(kernel)
     padding = [int(width) for width in attrs.padding]
     return [
@@ -52,7 +56,7 @@ def _window_axes(
 
 
 def _is_oversized(axis: WindowAxis) -> bool:
-    """True if some taps never meet the input, or if the padding exceeds the need of every window."""
+    """Return whether some taps never meet the input, or the padding exceeds every window's need."""
     clipped = axis.clipped
     reach = (axis.kernel - 1) * axis.dilation
     return clipped.kernel < axis.kernel or max(axis.before, axis.after) > max(reach, axis.stride)
@@ -101,7 +105,10 @@ class _Clipper(PyExprMutator):
     def _pool(
         self, call: Call, data: Expr, axes: Sequence[WindowAxis], *, with_padding: bool = True
     ) -> Expr:
-        """The pooling with windows that fit; its outputs follow from padding alone, without rounding up."""
+        """Emit the pooling with windows that fit.
+
+        Padding alone determines its number of outputs; nothing is rounded up.
+        """
         attrs = call.attrs
         if all(axis.kernel == axis.stride == 1 and not axis.before + axis.after for axis in axes):
             return data
@@ -121,7 +128,7 @@ class _Clipper(PyExprMutator):
     def _average(
         self, call: Call, data: Expr, axes: Sequence[WindowAxis], counts: Sequence[np.ndarray]
     ) -> Expr:
-        """The average whose divisor is the product of `counts`, by the plainest operator that has it."""
+        """Emit the average whose divisor is the product of `counts`, as the simplest operator."""
         pairs = list(zip(axes, counts, strict=True))
         if all((count == axis.kernel).all() for axis, count in pairs):
             return self._pool(call, data, axes)
@@ -139,7 +146,7 @@ class _Clipper(PyExprMutator):
         return relax.op.multiply(pooled, constant_of(factor.astype(dtype_of(call))))
 
     def _gathered(self, data: Expr, place: int, axis: WindowAxis, *, averages: bool) -> Expr:
-        """Each window of one axis reduced to a sum or maximum of the elements that it reads."""
+        """Reduce each window of one axis to the sum or maximum of the elements that it reads."""
         emit, rank = self.builder_.emit, len(shape_of(data) or ())
         neutral = 0.0 if averages else float(np.finfo(_numpy_float(dtype_of(data))).min)
         widths = [0] * (2 * rank)
@@ -183,7 +190,7 @@ class _Clipper(PyExprMutator):
         return self._widened(value, len(result), places, axes, trimmed)
 
     def _cropped(self, weight: Expr, places: list[int], kept: Sequence[slice]) -> Expr | None:
-        """The taps of a convolution that are kept; None where integers stand for its weights."""
+        """Return the kept taps of a convolution; None if its weights are quantised."""
         shape = shape_of(weight) or ()
         if all((k.start, k.stop) == (0, shape[p]) for k, p in zip(kept, places, strict=True)):
             return weight
@@ -222,7 +229,7 @@ class _Clipper(PyExprMutator):
         axes: Sequence[WindowAxis],
         trimmed: Sequence[WindowAxis],
     ) -> Expr:
-        """Zeros around the outputs that were computed."""
+        """Pad the computed outputs with zeros to the original extent."""
         if all(a.outputs == b.outputs for a, b in zip(axes, trimmed, strict=True)):
             return value
         widths = [0] * (2 * rank)
@@ -233,23 +240,23 @@ class _Clipper(PyExprMutator):
 
 
 def _numpy_float(dtype: str) -> str:
-    """A type whose lowest number `dtype` can hold too, and that numpy knows."""
+    """Return a type that numpy knows and whose lowest number `dtype` can represent."""
     return "float16" if dtype == "float16" else "float32"
 
 
 def _single(axis: WindowAxis) -> WindowAxis:
-    """Remaining pooling along an axis whose windows are reduced already."""
+    """Return the remaining pooling along an axis whose windows are already reduced."""
     return replace(axis, size=axis.outputs, kernel=1, stride=1, dilation=1, before=0, after=0)
 
 
 def _is_mostly_dead(axis: WindowAxis) -> bool:
-    """True if at least half of the outputs read only padding."""
+    """Return whether at least half of the outputs read only padding."""
     live = axis.live
     return 2 * (live.stop - live.start) <= axis.outputs
 
 
 def _trimmed(axis: WindowAxis) -> WindowAxis:
-    """The axis without outputs that see nothing of the input, where these are the most."""
+    """Return the axis without outputs that read only padding, if these are the majority."""
     live = axis.live
     if not _is_mostly_dead(axis):
         return axis
@@ -263,7 +270,7 @@ def _trimmed(axis: WindowAxis) -> WindowAxis:
 
 @tvm.transform.module_pass(opt_level=0, name="ClipWindows")
 class ClipWindows(ModulePass):
-    """Crop windows that reach beyond the input, so that nothing outside of it is padded or looped over.
+    """Crop windows that reach beyond the input: nothing outside of it is padded or looped over.
 
     Before::
 
@@ -275,15 +282,17 @@ class ClipWindows(ModulePass):
 
         lv = R.nn.avg_pool2d(x, pool_size=[7, 7], strides=[1, 1])
 
-    Taps of a convolution that only ever meet padding are cut from its weights. An average whose divisor counts other
-    elements than the smaller window has is multiplied by their ratio. Windows along an axis that mostly span padding
-    even so (strides larger than the input, outputs by the thousand) are gathered from the elements that they read.
+    Taps of a convolution that only ever meet padding are cut from its weights. If the divisor of an
+    average counts other elements than the smaller window has, the result is multiplied by their
+    ratio. Some clipped windows still span mostly padding along an axis (strides larger than the
+    input, outputs by the thousand). They are gathered from the elements that they read.
 
     Requires
         Nothing.
+
     Ensures
-        The same values. The padded extent of an axis is at most ``SPARSE`` times its own. No average pooling rounds its extent
-        up while it counts padding.
+        The same values. The padded extent of an axis is at most ``SPARSE`` times its own. No
+        average pooling rounds its extent up while it counts padding.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

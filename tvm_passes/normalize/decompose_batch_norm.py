@@ -1,4 +1,4 @@
-"""Replace inference batch normalisation by a multiplication and an addition of constants."""
+"""Inference batch normalisation as a multiplication and an addition of constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values in numpy of operators of constants that have attributes; entries of operators name them."""
+"""Numpy evaluators of operators with attributes; the table of operators refers to them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tvm_passes.normalize._expressions import dtype_of, integers, shape_of
 from tvm_passes.operators.entry import Evaluator
 
 _FEW = 16
-"""Elements of a constant that is no weight to any unit."""
+"""Maximum number of elements of a constant that no unit treats as a weight."""
 
 _STRIP = 128
-"""Rows of a matrix that are transposed at a time."""
+"""Rows of a matrix that are transposed in one step."""
 
 
 def _result_shape(call: Call) -> tuple[int, ...]:
@@ -27,12 +27,12 @@ def _result_shape(call: Call) -> tuple[int, ...]:
 
 
 def shaped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The same elements in the shape of the result."""
+    """Return the same elements in the shape of the result."""
     return arrays[0].reshape(_result_shape(call))
 
 
 def transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The same elements with axes in another order."""
+    """Return the same elements with their axes in another order."""
     axes = call.attrs.axes
     if arrays[0].ndim == 2 and (axes is None or [int(axis) for axis in axes] == [1, 0]):
         return _transposed_matrix(arrays[0])
@@ -40,7 +40,7 @@ def transposed(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _transposed_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Transpose in strips: on a weight of hundreds of megabytes three times as fast as numpy's own copy."""
+    """Transpose in strips: three times as fast as numpy for weights of hundreds of megabytes."""
     result = own_pages(matrix.shape[::-1], matrix.dtype)
     for start in range(0, matrix.shape[0], _STRIP):
         result[:, start : start + _STRIP] = matrix[start : start + _STRIP].T
@@ -48,6 +48,8 @@ def _transposed_matrix(matrix: np.ndarray) -> np.ndarray:
 
 
 def _reducer(function: Callable[..., np.ndarray]) -> Evaluator:
+    """Make the evaluator of a reduction from numpy's function."""
+
     def evaluate(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
         axis = call.attrs.axis
         axes = None if axis is None else tuple(int(a) for a in axis)
@@ -57,12 +59,12 @@ def _reducer(function: Callable[..., np.ndarray]) -> Evaluator:
 
 
 def broadcast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The operand repeated along axes of size 1."""
+    """Repeat the operand along axes of size 1."""
     return np.broadcast_to(arrays[0], _result_shape(call))
 
 
 def taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Slices at indices along an axis."""
+    """Take slices at indices along an axis."""
     modes: Mapping[str, Literal["clip", "wrap"]] = {"clip": "clip", "wrap": "wrap"}
     axis = None if call.attrs.axis is None else int(call.attrs.axis)
     mode = modes.get(str(call.attrs.mode))
@@ -70,7 +72,7 @@ def taken(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Part of the operand, each axis in steps."""
+    """Take a part of the operand, with a step along each axis."""
     axes, begins, ends = (integers(resolved_argument) for resolved_argument in call.args[1:4])
     strides = integers(call.args[4]) if len(call.args) > 4 else (1,) * len(axes or ())
     if axes is None or begins is None or ends is None or strides is None:
@@ -84,19 +86,22 @@ def sliced(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def parts(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Parts of the operand along an axis."""
+    """Split the operand along an axis."""
     sections = call.attrs.indices_or_sections
     cuts = int(sections) if isinstance(sections, tvm.tirx.IntImm) else [int(s) for s in sections]
     return np.split(arrays[0], cuts, axis=int(call.attrs.axis))
 
 
 def filled(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """A tensor of one value."""
+    """Make a tensor of one value."""
     return np.full(_result_shape(call), arrays[0])
 
 
 def dequantized_constant(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Numbers of a vector, or a few; matrices and filters stay integers, for units that multiply those."""
+    """Dequantise a vector or a small constant.
+
+    Matrices and filters stay integers, for units that multiply integers.
+    """
     array, scale, zero_point = arrays
     is_matrix = array.size > _FEW and sum(size > 1 for size in array.shape) > 1
     if array.dtype.itemsize == 1 and is_matrix:
@@ -107,7 +112,10 @@ def dequantized_constant(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 def dequantized(
     array: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, axis: int
 ) -> np.ndarray:
-    """The numbers that integers stand for; scales and zero points, if there are several, vary along `axis`."""
+    """Compute the real numbers that integers represent.
+
+    If there are several scales and zero points, they vary along `axis`.
+    """
     shape = [1] * array.ndim
     if max(scale.size, zero_point.size) > 1:
         shape[axis] = max(scale.size, zero_point.size)
@@ -116,13 +124,13 @@ def dequantized(
 
 
 def clipped(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The operand between two limits."""
+    """Limit the operand to an interval."""
     low, high = (argument.value for argument in call.args[1:3])
     return np.clip(arrays[0], low, high)
 
 
 def cumulative_sum(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """Running sum along an axis."""
+    """Compute the running sum along an axis."""
     if call.attrs.exclusive:
         raise NotImplementedError
     axis = None if call.attrs.axis is None else int(call.attrs.axis)
@@ -130,7 +138,10 @@ def cumulative_sum(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def batch_normalized(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """In training, by the data's own statistics: exporters write weight standardisation so."""
+    """Normalise by the given statistics or, in training mode, by those of the data.
+
+    Exporters express weight standardisation as batch normalisation in training mode.
+    """
     data, gamma, beta, mean, variance = arrays
     attrs = call.attrs
     axis, momentum = int(attrs.axis) % data.ndim, float(attrs.momentum)
@@ -149,39 +160,46 @@ def batch_normalized(call: Call, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def cast(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The operand in another element type."""
+    """Convert the operand to another element type."""
     return arrays[0].astype(dtype_of(call))
 
 
 def concatenated(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The operands, joined along an axis."""
+    """Join the operands along an axis."""
     return np.concatenate(arrays, axis=int(call.attrs.axis or 0))
 
 
 def stacked(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The operands, joined along a new axis."""
+    """Join the operands along a new axis."""
     return np.stack(arrays, axis=int(call.attrs.axis))
 
 
 def tiled(call: Call, arrays: list[np.ndarray]) -> np.ndarray:
-    """The operand, several times along axes."""
+    """Repeat the operand along its axes."""
     return np.tile(arrays[0], [int(repeat) for repeat in call.attrs.repeats])
 
 
 def zeros(call: Call, _arrays: list[np.ndarray]) -> np.ndarray:
-    """A tensor of zeros."""
+    """Make a tensor of zeros."""
     return np.zeros(_result_shape(call), dtype_of(call))
 
 
 def ones(call: Call, _arrays: list[np.ndarray]) -> np.ndarray:
-    """A tensor of ones."""
+    """Make a tensor of ones."""
     return np.ones(_result_shape(call), dtype_of(call))
 
 
 deviation = _reducer(np.std)
+"""Standard deviation over some axes."""
 maximum = _reducer(np.max)
+"""Maximum over some axes."""
 mean = _reducer(np.mean)
+"""Mean over some axes."""
 minimum = _reducer(np.min)
+"""Minimum over some axes."""
 product = _reducer(np.prod)
+"""Product over some axes."""
 total = _reducer(np.sum)
+"""Sum over some axes."""
 variance = _reducer(np.var)
+"""Variance over some axes."""

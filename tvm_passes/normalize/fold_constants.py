@@ -1,4 +1,4 @@
-"""Evaluate operators whose arguments are all constants."""
+"""Evaluation of operators whose arguments are all constants."""
 
 from __future__ import annotations
 
@@ -38,21 +38,25 @@ from tvm_passes.normalize._expressions import (
 from tvm_passes.operators import find_operator
 
 GROWTH_BYTES = 1 << 20
-"""Maximum growth of a folded result over its arguments; an operator with a larger result stays."""
+"""Maximum growth of a folded result over its arguments, bytes; larger results stay operators."""
 
 WEIGHT_BYTES = 1 << 28
-"""Maximum size of a weight computed from smaller constants: no unit has fast code for weights computed at run time."""
+"""Maximum size of a weight that is computed from smaller constants, bytes.
+
+The limit is high because no unit has fast code for weights that are computed at run time.
+"""
 
 _SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm, tvm.tirx.FloatImm)
+"""Types of arguments that are part of an operator's definition."""
 
 
 def evaluate(
     call: Call, arguments: list[Expr], budget: ConstantBudget, growth: int = GROWTH_BYTES
 ) -> Constant | Tuple | None:
-    """Value of `call` on constant `arguments`, charged to `budget`; None if the call stays.
+    """Evaluate `call` on constant `arguments`, charged to `budget`; None if the call stays.
 
-    A call stays if an argument is not constant, if TVM does not know the operator, if it needs too many steps, or if its
-    results exceed its arguments by more than `growth` bytes.
+    A call stays if an argument is not constant, if TVM does not know the operator, if it needs too
+    many steps, or if its results exceed its arguments by more than `growth` bytes.
     """
     arrays = _constant_arrays(arguments)
     if arrays is None or not _is_worth_folding(call, arrays, growth):
@@ -79,6 +83,7 @@ def evaluate(
 
 
 def _constant_arrays(arguments: list[Expr]) -> list[np.ndarray] | None:
+    """Return the arrays of all constant arguments; None if an argument is not constant."""
     arrays: list[np.ndarray] = []
     for argument in arguments:
         fields = list(argument.fields) if isinstance(argument, Tuple) else [argument]
@@ -91,7 +96,7 @@ def _constant_arrays(arguments: list[Expr]) -> list[np.ndarray] | None:
 
 
 def _is_worth_folding(call: Call, arrays: list[np.ndarray], growth: int) -> bool:
-    """True if every result is a tensor of known size, and their total is small enough."""
+    """Return whether every result is a tensor of known size, and their total is small enough."""
     results = tensor_types(call.ty)
     shapes = [_known_shape(result) for result in results]
     if not results or not all(result.dtype for result in results):
@@ -109,7 +114,7 @@ def _known_shape(ty: relax.TensorType) -> tuple[int, ...] | None:
 
 
 def _growth(call: Call, arrays: list[np.ndarray]) -> int:
-    """Bytes of the results less those of the arguments."""
+    """Return the size of the results minus that of the arguments, bytes."""
     given = sum(array.nbytes for array in arrays)
     results = tensor_types(call.ty)
     return sum(prod(static_shape(ty)) * tvm_ffi.dtype(ty.dtype).itemsize for ty in results) - given
@@ -151,14 +156,14 @@ class _Folder(PyExprMutator):
         return item
 
     def _shape_as_tensor(self, call: Call) -> Expr:
-        """The integers of a shape that is known, as a constant."""
+        """Return the extents of a known shape as a constant."""
         shape = resolved(self, call.args[0])
         of = call_of(self, shape, "shape_of")
         dims = integers(shape) if of is None else shape_of(of.args[0])
         return call if dims is None else constant_of(np.asarray(dims, "int64"))
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
-        """Remember a variable that depends only on constants although its operator stays."""
+        """Record a variable that depends only on constants although its operator stays."""
         super().visit_var_binding_(binding)
         var = self.visit_expr(binding.var)
         value = self.lookup_binding(var) if isinstance(var, relax.Var) else None
@@ -167,7 +172,7 @@ class _Folder(PyExprMutator):
             self._large.add(var)
 
     def _forced(self, argument: Expr, known: dict[relax.Var, Expr]) -> Expr:
-        """Value of a weight of up to :data:`WEIGHT_BYTES`; `argument` itself if it is not constant.
+        """Evaluate a weight up to :data:`WEIGHT_BYTES`; returns `argument` if it is not constant.
 
         `known` holds the values computed so far, as several operators may read one variable.
         """
@@ -181,7 +186,7 @@ class _Folder(PyExprMutator):
         return value if isinstance(value, (Constant, Tuple)) else argument
 
     def _computed(self, value: Expr, known: dict[relax.Var, Expr]) -> Expr:
-        """Value of an expression of constants; the expression itself if it is not folded."""
+        """Evaluate an expression of constants; returns the expression if it is not folded."""
         if isinstance(value, Tuple):
             return Tuple([self._forced(field, known) for field in value.fields])
         if isinstance(value, TupleGetItem):
@@ -195,7 +200,7 @@ class _Folder(PyExprMutator):
         return value if folded is None else folded
 
     def _constant(self, argument: Expr) -> Expr:
-        """Constant that `argument` is bound to; `argument` itself if it is not constant."""
+        """Return the constant that `argument` is bound to, or `argument` itself."""
         value = resolved(self, argument)
         if isinstance(value, Constant):
             return value
@@ -223,13 +228,14 @@ class FoldConstants(ModulePass):
     Requires
         Nothing.
     Ensures
-        No pure operator has only constant arguments, with these exceptions: the result exceeds its arguments by more than
-        ``GROWTH_BYTES`` (for a weight: ``WEIGHT_BYTES``), the operator needs more than ``run_constants.MOST_STEPS`` steps,
-        or it dequantises a matrix, as units multiply its integers. Unused bindings are left to dead-code elimination.
+        No pure operator has only constant arguments, with these exceptions: the result exceeds its
+        arguments by more than ``GROWTH_BYTES`` (for a weight: ``WEIGHT_BYTES``), the operator needs
+        more than ``run_constants.MOST_STEPS`` steps, or it dequantises a matrix, as units multiply
+        its integers. Unused bindings are left to dead-code elimination.
     """
 
     budget: ConstantBudget | None = None
-    """Limit that computed constants are charged to; None for a new one of the usual size."""
+    """Limit to which computed constants are charged; None for a new one of the default size."""
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
         """Rewrite every function of `mod`."""

@@ -1,4 +1,4 @@
-"""Make explicit zero padding part of the convolution or pooling that follows."""
+"""Explicit zero padding as part of the convolution or pooling that follows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LAYOUT: Mapping[str, tuple[str, str]] = {
     "nn.avg_pool2d": ("layout", "NCHW"),
     "nn.avg_pool3d": ("layout", "NCDHW"),
 }
-"""Attribute and value of the data layout in which the padding is understood."""
+"""Attribute of the data layout, and the layout for which the padding is folded."""
 
 
 def _spatial_padding(pad: Call) -> tuple[list[int], list[int]] | None:
-    """(before, after) of each spatial axis, if `pad` adds zeros to those only."""
+    """Return (before, after) of each spatial axis, if `pad` adds zeros to those only."""
     if pad.attrs.pad_mode != "constant" or float(pad.attrs.pad_value) != 0.0:
         return None
     widths = [int(width) for width in pad.attrs.pad_width]
@@ -34,6 +34,7 @@ def _spatial_padding(pad: Call) -> tuple[list[int], list[int]] | None:
 
 
 def _rebuild(call: Call, data: Expr, padding: list[int]) -> Expr:
+    """Return `call` on other data with another padding."""
     attrs = call.attrs
     name = op_name(call)
     function = getattr(relax.op.nn, name.removeprefix("nn."))

@@ -1,4 +1,4 @@
-"""Run operators that only select or move values on quantised integers."""
+"""Operators that only select or move values, on quantised integers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Steps = tuple[float, float, str]
 
 
 def _uniform(parameter: Expr) -> Expr:
-    """A scale or zero point with equal elements, as a scalar; any other one unchanged."""
+    """Return a scale or zero point with equal elements as a scalar, any other one unchanged."""
     if not isinstance(parameter, Constant):
         return parameter
     array = array_of(parameter)
@@ -37,6 +37,7 @@ def _uniform(parameter: Expr) -> Expr:
 
 
 def _steps(call: Call, dtype: str) -> Steps | None:
+    """Return scale, zero point and type of a quantisation, if both are scalars."""
     scale, zero_point = scalar_of(call.args[1]), scalar_of(call.args[2])
     return None if scale is None or zero_point is None else (scale, zero_point, dtype)
 
@@ -61,6 +62,7 @@ class _Folder(PyExprMutator):
         return call if simpler is None else simpler
 
     def _with_numbers(self, call: Call) -> Call:
+        """Replace uniform scales and zero points of a call by scalars."""
         parameters = [_uniform(resolved(self, argument)) for argument in call.args[1:]]
         if all(new.same_as(old) for new, old in zip(parameters, call.args[1:], strict=True)):
             return call
@@ -70,7 +72,7 @@ class _Folder(PyExprMutator):
         return self.builder_.normalize(call)
 
     def _of_permuted_integers(self, call: Call) -> Expr | None:
-        """Permuted weights: permute the stored integers instead."""
+        """Move a permutation of dequantised weights to the stored integers."""
         weights = call_of(self, call.args[0], "dequantize")
         integers = None if weights is None else resolved(self, weights.args[0])
         if weights is None or not isinstance(integers, Constant):
@@ -83,13 +85,13 @@ class _Folder(PyExprMutator):
         return relax.op.dequantize(permuted, *weights.args[1:], axis=axis)
 
     def _by_numbers(self, call: Call) -> Expr | None:
-        """Product of floats with weights stored as integers: the same product with dequantised weights."""
+        """Dequantise the constant weights of a product whose other operand holds real numbers."""
         if call_of(self, call.args[0], "dequantize") is not None:
             return None
         return self._of_numbers(call)
 
     def _of_numbers(self, call: Call) -> Expr | None:
-        """`call` with its constant operands dequantised; None if it has none."""
+        """Return `call` with its constant operands dequantised; None if it has none."""
         numbers = [self._numbers(argument) for argument in call.args]
         if all(number is None for number in numbers):
             return None
@@ -98,6 +100,7 @@ class _Folder(PyExprMutator):
         return self._normal(Call(call.op, arguments, call.attrs, call.ty_args))
 
     def _numbers(self, value: Expr) -> Constant | None:
+        """Return the real numbers of a dequantised constant, or None."""
         call = call_of(self, value, "dequantize")
         arguments = [] if call is None else [resolved(self, argument) for argument in call.args]
         arrays = [array_of(argument) for argument in arguments if isinstance(argument, Constant)]
@@ -107,6 +110,7 @@ class _Folder(PyExprMutator):
         return constant_of(dequantized(array, scale, zero_point, int(call.attrs.axis)))
 
     def _on_integers(self, call: Call) -> Expr | None:
+        """Move an operator that commutes with quantisation to the integers, or return None."""
         steps = _steps(call, dtype_of(call))
         inner = resolved(self, call.args[0])
         if steps is None or not isinstance(inner, Call):
@@ -122,7 +126,7 @@ class _Folder(PyExprMutator):
         return self._normal(Call(inner.op, [operand, *inner.args[1:]], inner.attrs, inner.ty_args))
 
     def _integers(self, values: Sequence[Expr], steps: Steps) -> list[Expr] | None:
-        """Integers of each of `values`, if all were dequantised with the same `steps`; else None."""
+        """Return the integers of `values` if all were dequantised with `steps`, else None."""
         found = []
         for value in values:
             call = call_of(self, value, "dequantize")
@@ -150,10 +154,12 @@ class FoldQuantization(ModulePass):
 
     Requires
         Nothing.
+
     Ensures
-        A constant is quantised only if it is a weight and the other operand is quantised too. Between a dequantisation
-        and a quantisation with the same parameters lies an operator that computes new values. Permuted weights are
-        permuted integers. Parameters with equal elements are scalars. Unused bindings are left to dead-code elimination.
+        A constant is quantised only if it is a weight and the other operand is quantised too.
+        Between a dequantisation and a quantisation with the same parameters lies an operator that
+        computes new values. Permuted weights are permuted integers. Parameters with equal elements
+        are scalars. Unused bindings are left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

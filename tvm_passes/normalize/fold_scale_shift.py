@@ -1,4 +1,4 @@
-"""Merge per-channel scales and shifts into each other and into the weights before them."""
+"""Per-channel scales and shifts, merged into each other and into the weights before them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from tvm_passes.normalize._expressions import (
 )
 
 _FLOATS = frozenset({"float16", "float32", "float64"})
+"""Element types whose scales are merged."""
 
 
 def _scale_leading(weight: np.ndarray, scale: np.ndarray, _groups: int) -> np.ndarray:
+    """Scale the outputs of a convolution, whose weight is (O, I / groups, ...)."""
     return _scaled(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)))
 
 
@@ -40,11 +42,12 @@ def _scale_transposed(weight: np.ndarray, scale: np.ndarray, groups: int) -> np.
 
 
 def _scale_last(weight: np.ndarray, scale: np.ndarray, _groups: int) -> np.ndarray:
+    """Scale the columns of a matrix."""
     return _scaled(weight, scale.reshape(-1))
 
 
 def _scaled(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Product in the wider type of the two, stored as `weight` is; numpy rounds it block by block."""
+    """Multiply in the wider type of the two; the result has the type of `weight`."""
     result = own_pages(weight.shape, weight.dtype)
     return np.multiply(weight, scale, out=result, casting="same_kind")
 
@@ -52,29 +55,33 @@ def _scaled(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
 _CONVOLUTIONS = {f"nn.conv{rank}d": _scale_leading for rank in (1, 2, 3)} | {
     f"nn.conv{rank}d_transpose": _scale_transposed for rank in (1, 2, 3)
 }
+"""Function that scales the output channels of a convolution's weight, by operator."""
 _SCALERS: Mapping[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     **_CONVOLUTIONS,
     "matmul": _scale_last,
 }
-"""Function of (weight, scale, groups) that merges a scale of the output channels into the weight, by operator."""
+"""Function of (weight, scale, groups) that scales the output channels of a weight, by operator."""
 
 _PLAIN_LAYOUT = {"NCW", "NCHW", "NCDHW"}
+"""Layouts in which convolutions are recognised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Affine:
-    """A value known to be ``base * scale + shift``, or ``anchor(weight * scale) + shift``."""
+    """A value of the form ``base * scale + shift``, or ``anchor(weight * scale) + shift``."""
 
     base: Expr
     """Scaled value: the input of the chain, or the anchor's call."""
     anchored: bool
-    """True if `base` is an anchor, whose weights the scale can merge into."""
+    """True if `base` is an anchor whose weights can absorb the scale."""
     axis: int
     """Channel axis of an anchored value."""
     name: str
     """Name of the anchor's binding, kept for its replacement."""
     scale: np.ndarray | None = None
+    """Factor; None means one."""
     shift: np.ndarray | None = None
+    """Term; None means zero."""
     steps: int = 0
     """Number of element-wise operators that this form replaces."""
 
@@ -91,7 +98,7 @@ def _compose(step: tuple[str, np.ndarray], affine: _Affine) -> _Affine:
 
 
 def _grows(merged: _Affine, start: _Affine, value: np.ndarray) -> bool:
-    """True if merging broadcasts constants to a larger one than each of them."""
+    """Return whether merging broadcasts constants to a larger one than each of them."""
     before = max(part.size for part in (start.scale, start.shift, value) if part is not None)
     after = max(part.size for part in (merged.scale, merged.shift) if part is not None)
     return after > before
@@ -114,7 +121,7 @@ class _ScaleShiftFolder(PyExprMutator):
         super().visit_var_binding_(binding)
 
     def _form(self, binding: relax.VarBinding) -> _Affine | None:
-        """Affine form of the value of `binding`, over variables of the function before this pass; None without one."""
+        """Return the affine form of a binding's value over the original variables, or None."""
         call = binding.value
         if op_name(call) in _SCALERS:
             return self._anchor(binding)
@@ -133,6 +140,7 @@ class _ScaleShiftFolder(PyExprMutator):
         return merged
 
     def _anchor(self, binding: relax.VarBinding) -> _Affine | None:
+        """Return the form of a convolution or matrix product with constant weights, or None."""
         call, name = binding.value, binding.var.name
         weight = resolved(self, call.args[1])
         if not isinstance(weight, Constant) or dtype_of(call) not in _FLOATS:
@@ -149,7 +157,7 @@ class _ScaleShiftFolder(PyExprMutator):
         return _Affine(base=call, anchored=True, axis=1, name=name)
 
     def _step(self, call: Call) -> tuple[Var, str, np.ndarray] | None:
-        """`call` as one step on a variable: (variable, ``multiply`` or ``add``, constant)."""
+        """Return `call` as a step on a variable: (variable, ``multiply`` or ``add``, constant)."""
         name, shape = op_name(call), shape_of(call)
         if name not in ("add", "subtract", "multiply", "divide") or dtype_of(call) not in _FLOATS:
             return None
@@ -168,7 +176,7 @@ class _ScaleShiftFolder(PyExprMutator):
         return left, "multiply", value
 
     def _emit(self, form: _Affine) -> Expr:
-        """Shortest expression of `form`, over variables of the function before this pass."""
+        """Emit the shortest expression of `form` over the original variables."""
         value, dtype = form.base, dtype_of(form.base)
         if form.anchored:
             value = self._scaled_anchor(form)
@@ -190,6 +198,7 @@ class _ScaleShiftFolder(PyExprMutator):
         return var
 
     def _scaled_anchor(self, form: _Affine) -> Call:
+        """Return the anchor's call with the scale merged into its weights."""
         call = form.base
         if form.scale is None:
             return call
@@ -204,6 +213,7 @@ class _ScaleShiftFolder(PyExprMutator):
 
     @staticmethod
     def _shift_constant(form: _Affine, dtype: str) -> Constant:
+        """Return the shift as a constant in the shape that follows its anchor."""
         shift = form.shift
         assert shift is not None
         shape = shape_of(form.base) or ()
@@ -217,7 +227,7 @@ class _ScaleShiftFolder(PyExprMutator):
 
 @tvm.transform.module_pass(opt_level=0, name="FoldScaleShift")
 class FoldScaleShift(ModulePass):
-    """Merge chains of constant scales and shifts, into the weights of a convolution where one precedes.
+    """Merge chains of constant scales and shifts, if possible into the weights before them.
 
     Before::
 
@@ -230,15 +240,15 @@ class FoldScaleShift(ModulePass):
         lv = R.nn.conv2d(x, scaled_weight)
         lv2 = R.add(lv, shift)  # (1, C, 1, 1)
 
-    After a matrix product the shift has shape (N,). A chain without weights before it becomes one multiplication and one
-    addition. A chain ends at a value that is read twice.
+    After a matrix product the shift has shape (N,). A chain without weights before it becomes one
+    multiplication and one addition. A chain ends at a value that is read twice.
 
     Requires
         Weights folded to constants (:class:`FoldConstants`); batch normalisation decomposed
         (:class:`DecomposeBatchNorm`); no unused bindings, which would count as readers.
     Ensures
-        A convolution or matrix product with constant weights is followed by no constant scale, and by one constant
-        shift at most, as far as its value is read once.
+        A convolution or matrix product with constant weights is followed by no constant scale, and
+        by one constant shift at most, as far as its value is read once.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

@@ -1,4 +1,4 @@
-"""Write normalisations over several axes as layer normalisations of rows, for which units have exact kernels."""
+"""Normalisations over several axes as layer normalisations of rows, which have exact kernels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from tvm_passes.normalize._expressions import (
 )
 
 Emit = Callable[[Expr], Expr]
+"""Emits an expression and returns its variable."""
 
 
 def standardized(emit: Emit, data: Expr, axes: Sequence[int], epsilon: float) -> Expr | None:
-    """``(data - mean) / sqrt(variance + epsilon)`` over `axes`, as ``nn.layer_norm`` over one last axis.
+    """Emit ``(data - mean) / sqrt(variance + epsilon)`` over `axes` as ``nn.layer_norm``.
 
-    Returns None where the shape of `data` is unknown.
+    The layer normalisation is over one last axis. None if the shape of `data` is unknown.
     """
     shape = shape_of(data)
     if shape is None or not shape:
@@ -35,7 +36,7 @@ def standardized(emit: Emit, data: Expr, axes: Sequence[int], epsilon: float) ->
     over = sorted(normalized_axis(int(axis), len(shape)) for axis in axes)
     order = [axis for axis in range(len(shape)) if axis not in over] + over
     columns = prod(shape[axis] for axis in over)
-    # Axes of length one do not matter to where elements lie.
+    # Axes of length one do not affect the memory order.
     moves = [axis for axis in order if shape[axis] > 1]
     if moves == sorted(moves):
         return _reshaped(emit, _rows(emit, data, columns, epsilon), shape)
@@ -45,14 +46,14 @@ def standardized(emit: Emit, data: Expr, axes: Sequence[int], epsilon: float) ->
 
 
 def _rows(emit: Emit, data: Expr, columns: int, epsilon: float) -> Expr:
-    """`data` as rows of `columns` elements, each normalised."""
+    """Normalise `data` as rows of `columns` elements."""
     rows = _reshaped(emit, data, (-1, columns))
     ones, zeros = (constant_of(np.full(columns, n, dtype_of(data))) for n in (1, 0))
     return emit(relax.op.nn.layer_norm(rows, ones, zeros, [-1], epsilon))
 
 
 def _reshaped(emit: Emit, data: Expr, shape: Sequence[int]) -> Expr:
-    """`data` in another shape, of which one extent may be -1."""
+    """Return `data` in another shape; one extent may be -1."""
     now = shape_of(data)
     assert now is not None, "checked before"
     rest = prod(now) // max(1, prod(n for n in shape if n >= 0))
@@ -65,7 +66,7 @@ def _reshaped(emit: Emit, data: Expr, shape: Sequence[int]) -> Expr:
 
 
 def _scaled(emit: Emit, normal: Expr, axis: int, scale: Expr | None, shift: Expr | None) -> Expr:
-    """`normal`, times and plus what `scale` and `shift` say of each channel."""
+    """Multiply `normal` by `scale` and add `shift`, both per channel."""
     shape = shape_of(normal)
     assert shape is not None, "checked before"
     channels = [-1 if n == normalized_axis(axis, len(shape)) else 1 for n in range(len(shape))]
@@ -77,12 +78,12 @@ def _scaled(emit: Emit, normal: Expr, axis: int, scale: Expr | None, shift: Expr
 
 
 def _parameters(call: Call) -> tuple[Expr | None, Expr | None]:
-    """Scale and shift of a normalisation, where it has them."""
+    """Return scale and shift of a normalisation; None for one that it lacks."""
     return call.args[1] if call.attrs.scale else None, call.args[2] if call.attrs.center else None
 
 
 def _layer_norm(emit: Emit, call: Call) -> Expr | None:
-    """Over several last axes: the same over one."""
+    """Rewrite a layer normalisation over several last axes as one over a single axis."""
     data, attrs = call.args[0], call.attrs
     shape = shape_of(data)
     if shape is None or len(attrs.axes) < 2:
@@ -100,6 +101,7 @@ def _layer_norm(emit: Emit, call: Call) -> Expr | None:
 
 
 def _instance_norm(emit: Emit, call: Call) -> Expr | None:
+    """Rewrite an instance normalisation."""
     attrs = call.attrs
     normal = standardized(emit, call.args[0], attrs.axes, attrs.epsilon)
     if normal is None:
@@ -108,7 +110,7 @@ def _instance_norm(emit: Emit, call: Call) -> Expr | None:
 
 
 def _group_norm(emit: Emit, call: Call) -> Expr | None:
-    """Normalisation of groups of channels, if the other normalised axes are all the axes after them."""
+    """Rewrite a normalisation of channel groups, if it covers all axes after the channels."""
     data, attrs = call.args[0], call.attrs
     shape = shape_of(data)
     if shape is None:
@@ -127,6 +129,7 @@ _REWRITES: Mapping[str, Callable[[Emit, Call], Expr | None]] = {
     "nn.instance_norm": _instance_norm,
     "nn.layer_norm": _layer_norm,
 }
+"""Rewrite of each normalisation by operator."""
 
 
 @mutator
@@ -155,7 +158,8 @@ class _NormRewriter(PyExprMutator):
 class NormsToRows(ModulePass):
     """Write normalisations over several axes as layer normalisations of rows.
 
-    Kernels of rows take the mean of differences first: a mean far above the deviation costs no digits.
+    Kernels of rows compute the mean from differences: a mean far above the deviation costs no
+    digits.
 
     Before::
 
@@ -172,8 +176,9 @@ class NormsToRows(ModulePass):
 
     Requires
         Normalisations that exporters spell out recognised (:class:`CanonicalizeNormalizations`).
+
     Ensures
-        Values are equal up to rounding. Bindings that became unused are left to dead-code elimination.
+        Values are equal up to rounding. Unused bindings are left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

@@ -1,4 +1,4 @@
-"""Remove operators that change nothing, and merge reshapes and transposes that follow each other."""
+"""Removal of operators that change nothing; consecutive reshapes and transposes are merged."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from tvm_passes.normalize._expressions import (
 )
 
 Simplifier = Callable[[PyExprMutator, Call], "Expr | None"]
-"""A simpler expression for a call, None where there is none."""
+"""Returns a simpler expression for a call, or None."""
 
 
 def _same_shape(_mutator: PyExprMutator, call: Call) -> Expr | None:
+    """Drop an operator whose result has the shape and type of its operand."""
     source = call.args[0]
     shape = shape_of(call)
     same = shape is not None and shape == shape_of(source) and dtype_of(call) == dtype_of(source)
@@ -33,6 +34,7 @@ def _same_shape(_mutator: PyExprMutator, call: Call) -> Expr | None:
 
 
 def _reshape(mutator_: PyExprMutator, call: Call) -> Expr | None:
+    """Drop a reshape that changes nothing, or merge it with the reshape before it."""
     unchanged = _same_shape(mutator_, call)
     if unchanged is not None:
         return unchanged
@@ -53,6 +55,7 @@ def _reshape(mutator_: PyExprMutator, call: Call) -> Expr | None:
 
 
 def _permutation(call: Call) -> tuple[int, ...]:
+    """Return the axes of a transpose, counted from the front."""
     axes = call.attrs.axes
     ndim = len(shape_of(call) or ())
     if axes is None:
@@ -61,6 +64,7 @@ def _permutation(call: Call) -> tuple[int, ...]:
 
 
 def _permute_dims(mutator_: PyExprMutator, call: Call) -> Expr | None:
+    """Drop a transpose that changes nothing, or merge it with the transpose before it."""
     if shape_of(call) is None:
         return None
     axes = _permutation(call)
@@ -75,12 +79,14 @@ def _permute_dims(mutator_: PyExprMutator, call: Call) -> Expr | None:
 
 
 def _strided_slice(_mutator: PyExprMutator, call: Call) -> Expr | None:
+    """Drop a slice of the whole tensor."""
     strides = integers(call.args[4]) if len(call.args) > 4 else ()
     forward = strides is not None and all(stride > 0 for stride in strides)
     return _same_shape(_mutator, call) if forward else None
 
 
 def _concat(mutator_: PyExprMutator, call: Call) -> Expr | None:
+    """Drop the concatenation of a single tensor."""
     fields = resolved(mutator_, call.args[0])
     if isinstance(fields, Tuple) and len(fields.fields) == 1:
         return fields.fields[0]
@@ -88,11 +94,12 @@ def _concat(mutator_: PyExprMutator, call: Call) -> Expr | None:
 
 
 def _pad(_mutator: PyExprMutator, call: Call) -> Expr | None:
+    """Drop padding of no elements."""
     return None if any(int(width) for width in call.attrs.pad_width) else call.args[0]
 
 
 def _neutral(operator: str, neutral: float, *, commutes: bool) -> Simplifier:
-    """Drop an operand that is the `neutral` element of a binary operator."""
+    """Make a simplifier that drops an operand which is `neutral` for a binary operator."""
 
     def simplify(_mutator: PyExprMutator, call: Call) -> Expr | None:
         assert op_name(call) == operator
@@ -121,10 +128,11 @@ _BINARY = frozenset(
         "less_equal",
     ]
 )
+"""Binary operators that broadcast their operands."""
 
 
 def _without_broadcast(mutator_: PyExprMutator, call: Call) -> Expr | None:
-    """``add(broadcast_to(x), y)`` → ``add(x, y)`` where the result keeps its shape."""
+    """Rewrite ``add(broadcast_to(x), y)`` → ``add(x, y)`` if the result keeps its shape."""
     arguments = list(call.args)
     for position, argument in enumerate(arguments):
         inner = call_of(mutator_, argument, "broadcast_to")
@@ -157,6 +165,7 @@ _SIMPLIFIERS: Mapping[str, tuple[Simplifier, ...]] = {
     "multiply": (_neutral("multiply", 1.0, commutes=True), _without_broadcast),
     "divide": (_neutral("divide", 1.0, commutes=False), _without_broadcast),
 }
+"""Simplifiers by operator, tried in order."""
 
 
 @mutator
@@ -195,7 +204,7 @@ class _Simplifier(PyExprMutator):
 
 @tvm.transform.module_pass(opt_level=0, name="RemoveIdentities")
 class RemoveIdentities(ModulePass):
-    """Remove operators that change nothing, and merge reshapes and transposes that follow each other.
+    """Remove operators that change nothing, and merge consecutive reshapes and transposes.
 
     Before::
 
@@ -210,9 +219,11 @@ class RemoveIdentities(ModulePass):
 
     Requires
         Nothing.
+
     Ensures
-        No dropout, no-op cast, reshape, slice or padding, no two transposes or reshapes in a row, no
-        broadcast that an element-wise operator does by itself. Unused bindings are left to dead-code elimination.
+        No dropout, no-op cast, reshape, slice or padding; no two consecutive transposes or
+        reshapes; no broadcast that an element-wise operator performs itself. Unused bindings are
+        left to dead-code elimination.
     """
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:

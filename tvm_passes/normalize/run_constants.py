@@ -1,4 +1,4 @@
-"""Evaluate any operator of constants by TVM's own code, within a limit of work."""
+"""Evaluation of any operator of constants by TVM's own code, within a limit of work."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from tvm_passes.ir import op_name
 _LOGGER = logging.getLogger(__name__)
 
 MOST_STEPS = 1 << 26
-"""Innermost iterations of unscheduled code that a result may take: less than a second."""
+"""Maximum number of innermost iterations of unscheduled code per result: less than a second."""
 
 _PARTS = ("block", "body", "then_case", "else_case")
-"""Fields of statements that hold others."""
+"""Fields of statements that contain other statements."""
 
 _KEPT = frozenset({"dequantize", "quantize"})
 """Operators that mark quantised integers: folding them would lose the integers."""
 
 
 def run(call: Call) -> list[np.ndarray] | None:
-    """Results of `call`, whose arguments are constants; None if it is impure, unknown to TVM or needs too many steps."""
+    """Run `call` on its constant arguments.
+
+    None if it is impure, unknown to TVM, or needs too many steps.
+    """
     if not _is_runnable(call):
         return None
     builder = relax.BlockBuilder()
@@ -46,7 +49,10 @@ def run(call: Call) -> list[np.ndarray] | None:
 
 
 def _is_runnable(call: Call) -> bool:
-    """True for a call of a pure operator between tensors; False for calls of functions and of the virtual machine."""
+    """Return whether `call` is a pure operator on tensors.
+
+    Calls of functions and of the virtual machine are not.
+    """
     if not isinstance(call.op, Op) or op_name(call) in _KEPT:
         return False
     is_pure = call.op.get_attr("FPurity")
@@ -54,13 +60,13 @@ def _is_runnable(call: Call) -> bool:
 
 
 def _steps(module: tvm.IRModule) -> int:
-    """Iterations of all loop nests of a module."""
+    """Count the iterations of all loop nests of a module."""
     bodies = [f.body for f in module.functions.values() if isinstance(f, tirx.PrimFunc)]
     return sum(_nested_steps(body) for body in bodies)
 
 
 def _nested_steps(statement: tirx.Stmt) -> int:
-    """Iterations of one statement; a loop of unknown length counts as too many."""
+    """Count the iterations of one statement; a loop of unknown length counts as too many."""
     if isinstance(statement, tirx.While):
         return MOST_STEPS + 1
     inner = sum(_nested_steps(child) for child in _children(statement))
@@ -71,6 +77,7 @@ def _nested_steps(statement: tirx.Stmt) -> int:
 
 
 def _children(statement: tirx.Stmt) -> list[tirx.Stmt]:
+    """Return the statements that a statement contains."""
     if isinstance(statement, tirx.SeqStmt):
         return list(statement.seq)
     found = [getattr(statement, name, None) for name in _PARTS]

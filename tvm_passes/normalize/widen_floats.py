@@ -1,4 +1,4 @@
-"""Compute in float32 where a model computes in float16 or bfloat16."""
+"""Float32 arithmetic in place of float16 and bfloat16."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from tvm_passes.normalize._expressions import dtype_of, resolved, rewrite_functi
 from tvm_passes.operators import NARROW_FLOATS, Trait, has_trait
 
 _OPAQUE = ("call_", "builtin.", "memory.", "vm.", "shape_of", "to_vdevice", "hint_on_device")
-"""Prefixes of the names of calls whose callee fixes the types of its operands."""
+"""Name prefixes of calls whose callee determines the types of its operands."""
 
 _TYPE_ATTRIBUTES = frozenset({"dtype", "out_dtype"})
+"""Attributes that hold an element type."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class _Types:
     """Element types to widen, and their replacement."""
 
     narrow: frozenset[str]
+    """Types to widen."""
     wide: str
+    """Type that replaces them."""
 
     def widened(self, ty: relax.Type) -> relax.Type:
-        """`ty` with wide tensors in place of narrow ones."""
+        """Return `ty` with wide tensors in place of narrow ones."""
         if isinstance(ty, relax.TupleType):
             return relax.TupleType([self.widened(field) for field in ty.fields])
         if not self.is_narrow(ty):
@@ -44,13 +47,13 @@ class _Types:
         )
 
     def is_narrow(self, ty: relax.Type) -> bool:
-        """True if `ty` is a narrow tensor, or a tuple that holds one."""
+        """Return whether `ty` is a narrow tensor, or a tuple that contains one."""
         if isinstance(ty, relax.TupleType):
             return any(self.is_narrow(field) for field in ty.fields)
         return isinstance(ty, relax.TensorType) and str(ty.dtype) in self.narrow
 
     def attributes(self, attrs: tvm.ir.Attrs | None) -> tvm.ir.Attrs | None:
-        """`attrs` with the wide type in place of each narrow one."""
+        """Return `attrs` with the wide type in place of each narrow one."""
         if attrs is None:
             return None
         info = attrs.__tvm_ffi_type_info__
@@ -87,7 +90,7 @@ class _Widener(PyExprMutator):
 
     @contextmanager
     def _own_casts(self) -> Iterator[None]:
-        """Forget the casts of a block after it: one branch cannot read the casts of another."""
+        """Discard the casts of a block at its end: one branch cannot read the casts of another."""
         outer, self._casts = self._casts, dict(self._casts)
         yield
         self._casts = outer
@@ -113,6 +116,7 @@ class _Widener(PyExprMutator):
         return self._rounded(self.builder_.emit(wide, self._name), call.ty)
 
     def _computes_narrow(self, call: Call) -> bool:
+        """Return whether a call computes in a narrow type."""
         name = op_name(call)
         if not isinstance(call.op, Op) or name.startswith(_OPAQUE):
             return False
@@ -122,17 +126,18 @@ class _Widener(PyExprMutator):
         return any(self._types.is_narrow(value.ty) for value in (*call.args, call))
 
     def _has_wide(self, expr: Expr) -> bool:
+        """Return whether a widened value of `expr` exists."""
         if isinstance(expr, relax.Tuple):
             return any(self._has_wide(field) for field in expr.fields)
         return resolved(self, expr) in self._wide
 
     def _cast(self, call: Call, wide: Expr) -> Expr:
-        """A cast of the model itself, which rounds if its result is narrow."""
+        """Emit a cast of the model itself, which rounds if its result is narrow."""
         dtype = str(call.attrs.dtype)
         return wide if dtype == dtype_of(wide) else relax.op.astype(wide, dtype)
 
     def _widened(self, expr: Expr) -> Expr:
-        """`expr` with its narrow tensors in the wide type."""
+        """Return `expr` with its narrow tensors in the wide type."""
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._widened(field) for field in expr.fields])
         if dtype_of(expr) not in self._types.narrow:
@@ -149,7 +154,7 @@ class _Widener(PyExprMutator):
         return self._casts[expr]
 
     def _rounded(self, wide: Expr, ty: relax.Type) -> Expr:
-        """`wide` in its type in the model."""
+        """Return `wide` in its type in the model."""
         if isinstance(ty, relax.TupleType):
             fields: Sequence[Expr] = [
                 self.builder_.emit(relax.TupleGetItem(wide, i)) for i in range(len(ty.fields))
@@ -166,10 +171,11 @@ class _Widener(PyExprMutator):
 @tvm.transform.module_pass(opt_level=0, name="WidenFloats")
 @dataclass(frozen=True)
 class WidenFloats(ModulePass):
-    """Compute in float32 where a model computes in float16 or bfloat16; round results once.
+    """Compute in float32 in place of float16 and bfloat16; round results once.
 
-    Sums of a narrow type overflow at 65504, and lose every term that is small in comparison. ONNX Runtime's CPU kernels
-    compute such models in float32 as well, without a rounding between neighbouring operators.
+    Sums of a narrow type overflow at 65504, and lose every term that is small in comparison. ONNX
+    Runtime's CPU kernels compute such models in float32 as well, without a rounding between
+    neighbouring operators.
 
     Before::
 
@@ -183,12 +189,13 @@ class WidenFloats(ModulePass):
         lv2: float16 = R.astype(lv1, "float16")
 
     Ensures
-        Parameters and results keep their types. A cast to a narrow type that the model spells out still rounds. Values
-        that are only moved stay narrow. Unused bindings are left to dead-code elimination.
+        Parameters and results keep their types. A cast to a narrow type that the model spells out
+        still rounds. Values that are only moved stay narrow. Unused bindings are left to dead-code
+        elimination.
     """
 
     narrow: frozenset[str] = NARROW_FLOATS
-    """Types to widen; float32 for a reference in float64."""
+    """Types to widen; float32 for a reference that computes in float64."""
 
     wide: str = "float32"
     """Type of the arithmetic."""

@@ -1,4 +1,4 @@
-"""Geometry of sliding windows along one spatial axis: the taps that meet the input, and their number in each window."""
+"""Geometry of sliding windows along one spatial axis: the taps of each window inside the input."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 SPARSE = 4
-"""An axis is sparse where its windows together span more than this many times the input's extent."""
+"""Maximum ratio of the windows' total span to the input's extent; an axis beyond it is sparse."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowAxis:
-    """Windows along one axis: output `o` reads the elements ``o * stride - before + tap * dilation``."""
+    """Windows along one axis; output `o` reads elements ``o * stride - before + tap * dilation``."""
 
     size: int
     """Extent of the input."""
     kernel: int
-    """Taps of a window."""
+    """Number of taps of a window."""
     stride: int
+    """Distance between the starts of two consecutive windows, elements."""
     dilation: int
+    """Distance between two taps, elements."""
     before: int
-    """Padding in front of the input."""
+    """Padding before the input."""
     after: int
-    """Padding after the input, as far as it counts."""
+    """Padding after the input that average pooling counts."""
     outputs: int
+    """Number of windows."""
 
     def with_outputs(self, outputs: int) -> WindowAxis:
-        """The same windows, `outputs` of them."""
+        """Return the same windows, `outputs` of them."""
         return replace(self, outputs=outputs)
 
     @property
@@ -36,16 +39,16 @@ class WindowAxis:
         return np.arange(self.outputs, dtype="int64") * self.stride - self.before
 
     def _first_tap_from(self, position: int) -> np.ndarray:
-        """First tap of each window at or after `position`, limited to the window."""
+        """Return the first tap of each window at or after `position`, limited to the window."""
         return np.clip(-((self.starts - position) // self.dilation), 0, self.kernel)
 
     @property
     def taps(self) -> tuple[np.ndarray, np.ndarray]:
-        """First tap of each window inside the input, and first one after the input."""
+        """First tap of each window inside the input, and the first one after the input."""
         return self._first_tap_from(0), self._first_tap_from(self.size)
 
     def counts(self, *, with_padding: bool) -> np.ndarray:
-        """Number of taps of each window inside the input, or inside the input and its padding."""
+        """Count the taps of each window inside the input, or inside the input and its padding."""
         if with_padding:
             return self._first_tap_from(self.size + self.after)
         first, end = self.taps
@@ -53,9 +56,10 @@ class WindowAxis:
 
     @property
     def live(self) -> slice:
-        """The outputs between the first and the last window that meet the input; an empty slice where none does.
+        """Outputs between the first and the last window that meet the input; empty if none does.
 
-        It starts earlier where the first such window begins inside the input: padding cannot be negative.
+        The slice starts earlier if the first such window begins inside the input: padding cannot be
+        negative.
         """
         met = np.flatnonzero(self.counts(with_padding=False))
         if not met.size:
@@ -66,8 +70,8 @@ class WindowAxis:
     def kept(self) -> slice:
         """Taps that a smaller window needs for the same outputs.
 
-        These are the taps that meet the input in some window. One more tap stays on a side whose padding would become
-        negative. A window that never meets the input keeps one tap.
+        These are the taps that meet the input in some window. One more tap stays on a side whose
+        padding would become negative. A window that never meets the input keeps one tap.
         """
         first, end = self.taps
         meets = end > first
@@ -82,7 +86,7 @@ class WindowAxis:
 
     @property
     def clipped(self) -> WindowAxis:
-        """Windows with the same outputs, with only the taps of :attr:`kept` and the padding that these need."""
+        """Windows with the same outputs, but only the taps of :attr:`kept` and their padding."""
         kept = self.kept
         taken = replace(
             self, kernel=kept.stop - kept.start, before=self.before - kept.start * self.dilation
@@ -94,7 +98,7 @@ class WindowAxis:
 
     @property
     def overhang(self) -> int:
-        """Elements between the end of the input and the end of the last window; negative where it ends inside."""
+        """Distance from the input's end to the last window's; negative if the window ends inside."""
         reach = (self.outputs - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
         return reach - self.before - self.size
 
@@ -105,7 +109,7 @@ class WindowAxis:
 
     @property
     def positions(self) -> np.ndarray:
-        """Elements that each window reads, as a matrix of outputs and taps; `size` stands for padding."""
+        """Elements that each window reads, (outputs, taps); the index `size` denotes padding."""
         first, end = self.taps
         tap = first[:, None] + np.arange(max(int((end - first).max(initial=0)), 1))
         read = self.starts[:, None] + tap * self.dilation
@@ -113,10 +117,10 @@ class WindowAxis:
 
 
 def pooled_extent(axis: WindowAxis, *, ceil_mode: bool) -> int:
-    """Number of windows of a pooling, as ONNX Runtime counts them; `axis.outputs` is not read.
+    """Count the windows of a pooling as ONNX Runtime does; ignores `axis.outputs`.
 
-    Rounded down, a quotient is rounded towards zero: a window larger than the padded input still counts once. Rounded
-    up, a last window that starts after the input is left out.
+    Without `ceil_mode`, the quotient is rounded towards zero: a window larger than the padded input
+    still counts once. With it, a last window that starts after the input is omitted.
     """
     room = axis.size + axis.before + axis.after - (axis.kernel - 1) * axis.dilation - 1
     if not ceil_mode:

@@ -113,6 +113,6 @@ def _may_accumulate(
     if not alike or not free or result.strides is not None:
         return False
     if sum(tensor.storage.root()[0] is storage for tensor in node.reads()) > 1:
-        return False  # # A second read would see the sum instead of the residual.
+        return False  # A second read would see the sum instead of the residual.
     outer, _ = result.storage.root()
     return outer is not storage and touched[storage][1] == time
