@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -17,7 +18,7 @@ from layoutsel.cost.alike import pair_alike
 from layoutsel.cost.graph import Subgraph
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import BoundaryQuestion, Question
-from layoutsel.cost.place import HOST, Place
+from layoutsel.cost.place import HOST, Place, memory_name
 from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from tvm_passes.backends import BACKENDS
@@ -27,6 +28,7 @@ from tvm_passes.tuned import recorded_us
 
 if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers
+    from layoutsel.compile.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,12 @@ class Pricing:
             name=session.model.name,
             content_hash=session.model.content_hash,
         )
-        return replace(problem, objective=session.objective, limits=session.precision.limits)
+        return replace(
+            problem,
+            objective=session.objective,
+            limits=session.precision.limits,
+            stands_for=stands_for(session),
+        )
 
     def candidate(self, subgraph: Subgraph, decision: Decision) -> Priced | Decline:
         """Price a candidate; a concatenation costs only the copies that it needs."""
@@ -220,6 +227,17 @@ _ASKED: Mapping[str, Callable[[Pricing, UnpricedBoundary], BoundaryQuestion | No
 def priced_by(offers: Offers, model: MeasuredCost, cost: str = "learned") -> PlanningProblem:
     """Make the planning problem with the present prices of `model`, without measuring or pins."""
     return Pricing(offers, model, cost).problem()
+
+
+def stands_for(session: Session) -> Mapping[str, int]:
+    """Count the devices that each offered one stands for at most, by memory, where it is more than one."""
+    found: dict[str, int] = {}
+    for unit in session.devices:
+        fellows = Counter(session.alike[device] for device in session.devices_of(unit))
+        for group in session.offered_devices(unit):
+            count = -(-fellows[session.alike[group[0]]] // len(group))
+            found |= {memory_name(device): count for device in group if count > 1}
+    return found
 
 
 def warn_of_unknown_machine(offers: Offers) -> None:

@@ -219,15 +219,15 @@ class Session:
     def offered_devices(self, unit: str) -> tuple[tuple[DeviceId, ...], ...]:
         """List the devices of a unit's candidates, in groups of identical devices.
 
-        Each group has only its first device, unless work on several may overlap or a pin names
-        another one.
+        Each group has its first device, and those that a pin names. Where work on several may
+        overlap, it has one more than the number of sub-graphs that can run at once.
         """
-        overlaps = objective_of(self.objective).overlaps
+        most = 1 + self.graph.width if objective_of(self.objective).overlaps else 1
         pinned = {Pin.parse(pin).device for pin in self.options.pins}
         groups: dict[DeviceId, list[DeviceId]] = {}
         for device in self.devices_of(unit):
             group = groups.setdefault(self.alike.get(device, device), [])
-            if overlaps or not group or (device.node, device.index) in pinned:
+            if len(group) < most or (device.node, device.index) in pinned:
                 group.append(device)
         return tuple(map(tuple, groups.values()))
 

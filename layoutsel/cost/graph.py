@@ -114,6 +114,27 @@ class Graph:
         """Ids in order of execution."""
         return tuple(subgraph.id for subgraph in self.subgraphs)
 
+    @cached_property
+    def width(self) -> int:
+        """Number of sub-graphs that can run at the same time, at most: that of some chains that hold all of them.
+
+        Dilworth, "A decomposition theorem for partially ordered sets" (1950). The chains are made
+        greedily, so the number may be too large.
+        """
+        position = {id_: number for number, id_ in enumerate(self.ids)}
+        before = [0] * len(position)  # bit sets
+        for edge in self.edges:
+            if edge.producer is not None and edge.consumer is not None:
+                maker, reader = position[edge.producer], position[edge.consumer]
+                before[reader] |= before[maker] | 1 << maker
+        ends: list[int] = []
+        for number, earlier in enumerate(before):
+            chain = max((end for end in ends if earlier >> end & 1), default=None)
+            if chain is not None:
+                ends.remove(chain)
+            ends.append(number)
+        return len(ends)
+
 
 def _tensor(edges: Sequence[Edge]) -> Tensor:
     """Merge the edges that carry one tensor."""

@@ -21,7 +21,9 @@ from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 _SETTLED = 1e-6
 """Stop when a sweep raises the bound by less than this part of it."""
 _MOST_LABELS = 8
-"""Maximum number of labels per group; tensors with more are left out, as if their boundaries were free."""
+"""Maximum number of labels with a price per group; tensors with more are left out, as if their boundaries were free."""
+_MOST_ENTRIES = 1 << 18
+"""Maximum number of options times sets of labels; tensors with more are left out as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def _raises(
 
 def _prepare(tensor: TensorTable) -> _Factor:
     groups = [np.flatnonzero(tensor.group == group) for group in range(GROUPS)]
-    subsets = [_subsets(len(group)) for group in groups]
+    subsets = [_subsets(_priced(tensor)[group]) for group in groups]
     paid = np.array(
         [np.concatenate(pair) for pair in itertools.product(*subsets)], dtype=bool
     )  # (sets, labels): labels of group 0 come first
@@ -154,13 +156,22 @@ def _prepare(tensor: TensorTable) -> _Factor:
     )
 
 
-def _subsets(count: int) -> list[np.ndarray]:
-    """All non-empty sets of `count` labels, as booleans."""
-    return [np.array(bits) for bits in itertools.product((False, True), repeat=count) if any(bits)]
+def _priced(tensor: TensorTable) -> np.ndarray:
+    """(labels,) which of them have a price."""
+    return np.asarray((tensor.charge != 0).any(axis=0))
+
+
+def _subsets(priced: np.ndarray) -> list[np.ndarray]:
+    """List all non-empty sets of labels, as booleans; labels without a price are in all of them."""
+    choices = [(False, True) if one else (True,) for one in priced]
+    return [np.array(bits) for bits in itertools.product(*choices) if any(bits)]
 
 
 def _is_small(tensor: TensorTable) -> bool:
-    return all((tensor.group == group).sum() <= _MOST_LABELS for group in range(GROUPS))
+    priced = _priced(tensor)
+    counts = [int(priced[tensor.group == group].sum()) for group in range(GROUPS)]
+    options = max(len(tensor.charge), *map(len, tensor.wants))
+    return max(counts) <= _MOST_LABELS and options << sum(counts) <= _MOST_ENTRIES
 
 
 def _members(factor: _Factor) -> tuple[int, ...]:

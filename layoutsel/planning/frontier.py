@@ -27,6 +27,8 @@ _REFERENCES = 8
 """Partial plans that the others are compared with for dominance."""
 _CHUNK = 1 << 22
 """Partial plans times options that are expanded at once."""
+_ENTRIES = 1 << 24
+"""Maximum number of entries of an array that describes one tensor; 128 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ class Sweep:
         rank = {node: position for position, node in enumerate(order)}
         self.sequence = [sorted(t.merged, key=rank.__getitem__) for t in tables.tensors]
         self.automata = [
-            _automaton(t, s) for t, s in zip(tables.tensors, self.sequence, strict=True)
+            _automaton(t, s, deadline) for t, s in zip(tables.tensors, self.sequence, strict=True)
         ]
         inputs = [i for i, t in enumerate(tables.tensors) if t.producer < 0]
         self.live: list[int] = inputs
@@ -132,8 +134,7 @@ class Sweep:
     def run(self) -> FrontierResult:
         """Decide every node in turn, and read the best choice back."""
         for node in self.order:
-            if self.deadline is not None and time.monotonic() > self.deadline:
-                raise OutOfSpace("time is up")
+            _check_time(self.deadline)
             self._decide(node)
         best = int(np.argmin(self.costs))
         return FrontierResult(choice=self._trace(best), exact=self.exact, widest=self.widest)
@@ -238,14 +239,22 @@ def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray,
     return order[different], group
 
 
-def _automaton(tensor: TensorTable, sequence: Sequence[int]) -> _Automaton:
-    """States are residual charges, rounded to one millionth of a microsecond to merge equal ones."""
+def _automaton(tensor: TensorTable, sequence: Sequence[int], deadline: float | None) -> _Automaton:
+    """States are residual charges, rounded to one millionth of a microsecond to merge equal ones.
+
+    Raises
+    ------
+    OutOfSpace
+        If an array would have more than :data:`_ENTRIES` entries, or the deadline has passed.
+    """
     wants = [tensor.merged[consumer] for consumer in sequence]
     needed = np.stack([want.any(axis=0) for want in wants])
     residuals = tensor.charge * needed.any(axis=0)
     states, start = _unique(residuals)
     steps, pays, worst = [], [], []
     for level, want in enumerate(wants):
+        _check_time(deadline)
+        _check_size(len(states), wants[level:])
         worst.append(worst_extra(states, wants[level:]))
         pays.append(states @ want.T)
         later = needed[level + 1 :].any(axis=0)
@@ -255,6 +264,19 @@ def _automaton(tensor: TensorTable, sequence: Sequence[int]) -> _Automaton:
     return _Automaton(
         start=start.astype(np.int32), steps=tuple(steps), pays=tuple(pays), worst=tuple(worst)
     )
+
+
+def _check_time(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() > deadline:
+        raise OutOfSpace("time is up")
+
+
+def _check_size(states: int, wants: Sequence[np.ndarray]) -> None:
+    """Reject a level whose arrays would be too large: pairs of states, and states with options."""
+    options, labels = max(map(len, wants)), wants[0].shape[1]
+    entries = states * max(states * max(labels, options), options * labels)
+    if entries > _ENTRIES:
+        raise OutOfSpace(f"a tensor takes {states} states, and an array of {entries} entries")
 
 
 def _unique(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,16 @@ import numpy as np
 from layoutsel.planning.programme import Programme
 from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 
+_MOST_VARIABLES = 100_000
+"""Maximum number of variables; HiGHS takes a few hundred MB for so many, and looks at the time often."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerResult:
     """What branch and bound found."""
 
     choice: tuple[int, ...] | None
-    """None if the time was over before any plan was found."""
+    """None if the time was over before any plan was found, or the programme is too large."""
     bound_us: float
     """Proven lower bound, microseconds; minus infinity where there is none."""
 
@@ -28,8 +31,11 @@ class IntegerResult:
 def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> IntegerResult:
     """Choose an option for every node at least cost, by branch and bound.
 
-    Stops at the relative gap `gap`, or after `time_limit_s` seconds.
+    Stops at the relative gap `gap`, or after `time_limit_s` seconds. A programme of more than
+    :data:`_MOST_VARIABLES` is not tried.
     """
+    if _variables(tables) > _MOST_VARIABLES:
+        return IntegerResult(choice=None, bound_us=-np.inf)
     programme = _LocalPolytope(tables)
     result = programme.minimised(time_limit_s=time_limit_s, gap=gap)
     bound = result.mip_dual_bound
@@ -38,6 +44,15 @@ def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> I
         return IntegerResult(choice=None, bound_us=bound_us)
     choice = tuple(int(np.argmax(part)) for part in programme.parts(result.x))
     return IntegerResult(choice=choice, bound_us=bound_us)
+
+
+def _variables(tables: Tables) -> int:
+    """Upper bound on the number of variables of :class:`_LocalPolytope`."""
+    count = sum(map(len, tables.costs))
+    for tensor, group in itertools.product(tables.tensors, range(GROUPS)):
+        charge = tensor.charge[:, tensor.group == group]
+        count += (1 + len(tensor.wants)) * np.unique(charge, axis=0).size
+    return count
 
 
 class _LocalPolytope(Programme):

@@ -12,6 +12,7 @@ import numpy as np
 from layoutsel.cost.place import HOST, OUTSIDE, Place, memory_name
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
 from layoutsel.planning.calls import reads_of
+from layoutsel.planning.folding import relaxed_if_wide
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, source_places
 from layoutsel.planning.programme import Programme, Term
 from layoutsel.planning.resources import Resources
@@ -36,7 +37,7 @@ class Relaxed:
     bound_us: float
     """No schedule of any decisions is shorter, microseconds."""
     memories: Mapping[SubgraphId, str]
-    """Memory of each sub-graph in the relaxed plan; empty if the time limit came before any plan was found."""
+    """Memory of each sub-graph in the relaxed plan; empty if none was found in time, or for too many memories."""
 
 
 def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
@@ -44,8 +45,12 @@ def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
 
     The makespan is at least the longest path, and the work of every resource. A sub-graph costs as much as its cheapest
     candidate in a memory; transforms cost nothing; a copy costs once per tensor and memory. The longest path alone, with
-    transforms, is a second bound.
+    transforms, is a second bound. Of many memories, those of one kind are taken together, see
+    :func:`~layoutsel.planning.folding.folded`; then no memories are told.
     """
+    narrow = relaxed_if_wide(problem)
+    if narrow is not None:
+        return Relaxed(bound_us=relaxed(narrow, time_limit_s=time_limit_s).bound_us, memories={})
     horizon_us = _horizon_us(problem)
     programme = _Division(problem, horizon_us)
     result = programme.minimised(time_limit_s=time_limit_s, gap=_GAP, nodes=_NODES)
@@ -123,7 +128,8 @@ class _Division(Programme):
     """Programme that chooses a memory for each sub-graph; the makespan is no less than any path or any resource's work.
 
     Work is added up over the whole network, and between each two neighbouring waists of it: a resource that is idle
-    between two waists cannot help after the second. Variables are the makespan; whether each sub-graph computes in a
+    between two waists cannot help after the second. A resource that stands for several does as much work as they do.
+    Variables are the makespan; whether each sub-graph computes in a
     memory, and when it ends; and whether a tensor is copied from one memory to another. The id None stands for the
     model's inputs and results. All times are shares of `horizon_us`, because solvers are most exact for numbers near 1.
     """
@@ -149,12 +155,10 @@ class _Division(Programme):
             self._tensor(tensor)
         for group in twins(problem):
             self._used_in_order([memory_name(device) for device in group])
-        for (part, _), terms in self._work.items():
-            self.row(
-                [(self._end[part[1]], 1.0), (self._ready[part[0]], -1.0), *_negative(terms)],
-                0.0,
-                np.inf,
-            )
+        for (part, resource), terms in self._work.items():
+            count = problem.stands_for.get(resource, 1)
+            between = [(self._end[part[1]], count), (self._ready[part[0]], -count)]
+            self.row([*between, *_negative(terms)], 0.0, np.inf)
 
     def division(self, values: np.ndarray) -> dict[SubgraphId, str]:
         """Read the memory of each sub-graph from the `values` of all variables."""

@@ -93,14 +93,14 @@ def forced_plans(
     order = elimination_order(tables)
     deadline = time.monotonic() + time_limit_s
     for slack in _SLACKS:
-        sweep = Sweep(
-            tables,
-            order,
-            max_states=_MAX_STATES,
-            deadline=deadline,
-            slack_us=slack * max(best_us, 1.0),
-        )
         try:
+            sweep = Sweep(
+                tables,
+                order,
+                max_states=_MAX_STATES,
+                deadline=deadline,
+                slack_us=slack * max(best_us, 1.0),
+            )
             sweep.run()
         except OutOfSpace:
             continue

@@ -7,6 +7,8 @@ all choices of the neighbours. At least one best choice survives.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,14 +17,21 @@ from layoutsel.planning.tables import Tables, TensorTable, restrict_tables
 
 _MARGIN_US = 1e-9
 """Strictly worse by this much is dead; equal options both live."""
+_ENTRIES = 1 << 24
+"""Maximum number of entries of an array that compares the options of a node; 128 MB."""
 
 
-def eliminate_dead_ends(tables: Tables, *, rounds: int = 5) -> list[np.ndarray]:
-    """Per node, the numbers of the options that may be in a best choice; for :func:`restrict_tables`."""
+def eliminate_dead_ends(
+    tables: Tables, *, rounds: int = 5, deadline: float = math.inf
+) -> list[np.ndarray]:
+    """List, per node, the numbers of the options that may be in a best choice; for :func:`restrict_tables`.
+
+    Options that are not examined by the :func:`time.monotonic` `deadline` stay.
+    """
     kept = [np.arange(len(costs)) for costs in tables.costs]
     current, dirty = tables, set(range(len(kept)))
     for _ in range(rounds):
-        alive = {node: _alive(current, node) for node in dirty}
+        alive = {node: _alive(current, node) for node in dirty if time.monotonic() < deadline}
         changed = {node for node, mask in alive.items() if not mask.all()}
         if not changed:
             break
@@ -57,8 +66,8 @@ def worst_extra(states: np.ndarray, wants: Sequence[np.ndarray]) -> np.ndarray:
 
 def _alive(tables: Tables, node: int) -> np.ndarray:
     costs = tables.costs[node]
-    if len(costs) == 1:
-        return np.ones(1, dtype=bool)
+    if len(costs) == 1 or _entries(tables, node) > _ENTRIES:
+        return np.ones(len(costs), dtype=bool)
     extra = np.zeros((len(costs), len(costs)))
     for t in tables.produced[node]:
         tensor = tables.tensors[t]
@@ -67,6 +76,15 @@ def _alive(tables: Tables, node: int) -> np.ndarray:
         extra += _worst_use(tables.tensors[t], node)
     dead = costs[:, None] + extra + _MARGIN_US < costs[None, :]
     return ~np.asarray(dead.any(axis=0))
+
+
+def _entries(tables: Tables, node: int) -> int:
+    """Size of the largest array that compares the options of a node."""
+    sizes = [
+        max(len(tensor.group), len(tensor.charge), *map(len, tensor.wants))
+        for tensor in (tables.tensors[t] for t in (*tables.produced[node], *tables.consumed[node]))
+    ]
+    return len(tables.costs[node]) ** 2 * max(sizes, default=0)
 
 
 def _worst_use(tensor: TensorTable, node: int) -> np.ndarray:

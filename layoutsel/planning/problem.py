@@ -12,9 +12,12 @@ transformed once, handed to a unit once, and copied to a memory once. With ``s``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
+from math import isfinite
 
 import numpy as np
 
@@ -23,6 +26,7 @@ from layoutsel.cost.tensor import KINDS, Tensor, TensorUse, is_boundary
 from layoutsel.planning.resources import HostDriven, ResourceModel
 from layoutsel.planning.values import SUM
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.devices import DeviceId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
 ONE_HOST = HostDriven(HOST)
@@ -147,6 +151,12 @@ class PlanningProblem:
     """Largest value that a plan may have of other quantities, by name, such as ``rel_error``."""
     resources: ResourceModel = ONE_HOST
     """Resources that each step occupies; read by objectives for which steps run at the same time."""
+    stands_for: Mapping[str, int] = field(default_factory=dict)
+    """Maximum number of devices that the device of a memory stands for, by memory; 1 for others.
+
+    Devices that are alike and of no use to plans have no candidates. Lower bounds hold for plans
+    that use them all the same.
+    """
 
     def __post_init__(self) -> None:
         _check_nodes(self)
@@ -205,7 +215,13 @@ class PlanningProblem:
             replace(node, options=tuple(o for o in node.options if keep(node, o)))
             for node in self.nodes
         )
-        return replace(self, nodes=nodes)
+        for node in nodes:
+            _check_options(node)
+        narrowed = copy(self)
+        # Fewer candidates need no prices that all of them do not have: another check takes long.
+        vars(narrowed).pop("by_id", None)
+        object.__setattr__(narrowed, "nodes", nodes)
+        return narrowed
 
 
 def source_places(by_id: Mapping[SubgraphId, PricedSubgraph], tensor: Tensor) -> list[Place]:
@@ -257,11 +273,7 @@ def _check_nodes(problem: PlanningProblem) -> None:
     if len(problem.by_id) != len(problem.nodes):
         raise ProblemError("two sub-graphs of the planning problem have the same id")
     for node in problem.nodes:
-        if not node.options:
-            reasons = "; ".join(str(decline) for decline in node.declines) or "none was offered"
-            raise ProblemError(
-                f"sub-graph {node.id} ({', '.join(node.operators)}) has no candidate: {reasons}"
-            )
+        _check_options(node)
         if len({option.decision for option in node.options}) != len(node.options):
             raise ProblemError(f"sub-graph {node.id} has two candidates with the same decision")
         for option in node.options:
@@ -270,6 +282,31 @@ def _check_nodes(problem: PlanningProblem) -> None:
                     f"sub-graph {node.id}: candidate {option.decision} costs {option.cost_us} us; "
                     f"expected a finite time; an impossible candidate is a decline"
                 )
+
+
+def _check_options(node: PricedSubgraph) -> None:
+    if not node.options:
+        reasons = "; ".join(str(decline) for decline in node.declines) or "none was offered"
+        raise ProblemError(
+            f"sub-graph {node.id} ({', '.join(node.operators)}) has no candidate: {reasons}"
+        )
+
+
+def _prices(
+    tensor: Tensor, kind: str, sources: Iterable[Place], wanted: Iterable[Place]
+) -> Iterator[float]:
+    """Yield the prices of all boundaries of a kind; those of places with equal names once."""
+    name = KINDS[kind]
+    ends = [
+        {(name(one), _within(kind, one)): one for one in places} for places in (sources, wanted)
+    ]
+    for source, destination in product(*(places.values() for places in ends)):
+        yield tensor.price(kind, source, destination)
+
+
+def _within(kind: str, place: Place) -> DeviceId | None:
+    """Device whose units alone have boundaries of a kind with each other; None if there is no such limit."""
+    return place.device if kind == "crossing" else None
 
 
 def _check_tensor(problem: PlanningProblem, tensor: Tensor) -> None:
@@ -281,10 +318,10 @@ def _check_tensor(problem: PlanningProblem, tensor: Tensor) -> None:
     try:
         sources = set(source_places(problem.by_id, tensor))
         wanted = {place for use in tensor.uses for place in wanted_places(problem.by_id, use)}
-        prices = [tensor.price(kind, s, d) for kind in KINDS for s in sources for d in wanted]
+        prices = [price for kind in KINDS for price in _prices(tensor, kind, sources, wanted)]
     except (KeyError, IndexError) as error:
         raise ProblemError(f"tensor {tensor.name} lacks a price or a layout: {error!r}") from error
-    if not all(np.isfinite(price) and price >= 0 for price in prices):
+    if not all(isfinite(price) and price >= 0 for price in prices):
         raise ProblemError(f"tensor {tensor.name} has a price that is negative or not finite")
     if tensor.producer is not None:
         late = [id_ for id_ in ids[1:] if position[id_] <= position[tensor.producer]]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from layoutsel.planning.dual_bound import ascend
+from layoutsel.planning.folding import on_best_devices, relaxed_if_wide
 from layoutsel.planning.frontier import OutOfSpace, solve_frontier
 from layoutsel.planning.integer import solve_integer
 from layoutsel.planning.local_search import improve
@@ -79,6 +80,9 @@ def solve(
         raise ProblemError(f"unknown solver {solver!r}; expected one of {', '.join(SOLVERS)}")
     started = time.monotonic()
     problem = without_twins(problem)
+    narrow = relaxed_if_wide(problem)
+    if narrow is not None:
+        return _solved_in_parts(problem, narrow, solver, time_limit_s)
     tables = build_tables(problem)
     try:
         answer = SOLVERS[solver](tables, started + time_limit_s)
@@ -96,13 +100,30 @@ def solve(
     )
 
 
+def _solved_in_parts(
+    problem: PlanningProblem, narrow: PlanningProblem, solver: str, time_limit_s: float
+) -> Solution:
+    """Solve a problem of many memories on its best devices alone; the bound is one on the relaxation `narrow`."""
+    _LOG.info("many devices: the best ones are planned for, and the bound is one on all")
+    started = time.monotonic()
+    found = solve(on_best_devices(problem), solver=solver, time_limit_s=time_limit_s / 2)
+    bound = solve(narrow, solver=solver, time_limit_s=time_limit_s / 2)
+    is_exact = found.cost_us - bound.bound_us <= _TOLERANCE_US
+    return replace(
+        found,
+        bound_us=min(bound.bound_us, found.cost_us),
+        solver=found.solver if is_exact else "best devices",
+        time_s=time.monotonic() - started,
+    )
+
+
 def _frontier(tables: Tables, deadline: float) -> _Answer:
     return _dynamic(tables, 500_000, deadline, "frontier")
 
 
 def _dynamic(tables: Tables, max_states: int, deadline: float, name: str) -> _Answer:
     """Dead-end elimination, then dynamic programming; exact, or OutOfSpace."""
-    kept = eliminate_dead_ends(tables)
+    kept = eliminate_dead_ends(tables, deadline=deadline)
     found = solve_frontier(restrict_tables(tables, kept), max_states=max_states, deadline=deadline)
     choice = _unrestrict(found.choice, kept)
     return _Answer(choice=choice, bound_us=tables.total(choice), solver=name)
@@ -128,7 +149,7 @@ def _auto(tables: Tables, deadline: float) -> _Answer:
         return _dynamic(tables, 10_000, now + patience, "frontier")
     except OutOfSpace as reason:
         _LOG.info("frontier: %s; raising the dual bound", reason)
-    kept = eliminate_dead_ends(tables)
+    kept = eliminate_dead_ends(tables, deadline=now + (deadline - now) / 5)
     answer = _bounded(restrict_tables(tables, kept), deadline)
     return replace(answer, choice=_unrestrict(answer.choice, kept))
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from layoutsel.cost.place import HOST, memory_name
-from layoutsel.cost.tensor import Tensor
-from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
+from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.resources import HostDriven
 from tvm_passes.decision import parse_placed_unit, placed_unit
 from tvm_passes.devices import DeviceId
 
 Rename = Callable[[str], str]
+_Prices = Mapping[tuple[str, str], float]
+_Boundaries = dict[str, dict[tuple[str, str], float]]
+"""Boundaries of one kind of a tensor with their prices, by either end."""
+_FIRST = DeviceId(index=0)
+"""Device that decisions are moved to, to compare them apart from their devices."""
 
 
 def interchangeable(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...]:
@@ -19,17 +23,25 @@ def interchangeable(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...
 
     Every permutation of a group's devices turns a plan into one of the same prices.
     """
-    named = {option.memory: option for node in problem.nodes for option in node.options}
-    named.pop(HOST, None)  # the model's inputs and results lie there
+    offers = _offers(problem)
+    alike: dict[object, list[DeviceId]] = {}
+    for device in sorted(offers):
+        alike.setdefault((device.kind, offers[device]), []).append(device)
+    if all(len(devices) == 1 for devices in alike.values()):
+        return ()
+    tensors = [(_by_end(tensor.copy_us), _by_end(tensor.crossing_us)) for tensor in problem.tensors]
     groups: list[list[DeviceId]] = []
-    for device in sorted(option.decision.device for option in named.values()):
-        alike = (group for group in groups if _can_exchange(problem, group[0], device))
-        group = next(alike, None)
-        if group is None:
-            groups.append([device])
-        else:
-            group.append(device)
-    return tuple(tuple(group) for group in groups if len(group) > 1)
+    for devices in alike.values():
+        found: list[list[DeviceId]] = []
+        for device in devices:
+            fits = (group for group in found if _can_exchange(tensors, group[0], device))
+            group = next(fits, None)
+            if group is None:
+                found.append([device])
+            else:
+                group.append(device)
+        groups += found
+    return tuple(tuple(group) for group in sorted(groups) if len(group) > 1)
 
 
 def twins(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...]:
@@ -54,42 +66,49 @@ def without_twins(problem: PlanningProblem) -> PlanningProblem:
     return problem.restrict(lambda _, option: option.decision.device not in others)
 
 
-def _can_exchange(problem: PlanningProblem, one: DeviceId, other: DeviceId) -> bool:
-    """True if the problem stays the same when two devices get each other's names."""
-    if one.kind != other.kind:
-        return False
-    ends = {one: other, other: one}
-    memories = {memory_name(a): memory_name(b) for a, b in ends.items()}
+def _offers(problem: PlanningProblem) -> dict[DeviceId, object]:
+    """Describe the candidates for each device with a memory of its own; equal ones are described alike."""
+    found: dict[DeviceId, list[object]] = {}
+    for number, node in enumerate(problem.nodes):
+        for option in node.options:
+            if option.memory != HOST:  # the model's inputs and results lie there
+                decision = option.decision.on(_FIRST)
+                offer = number, decision, option.cost_us, option.in_layouts, option.out_layouts
+                found.setdefault(option.decision.device, []).append(offer)
+    return {device: frozenset(offers) for device, offers in found.items()}
+
+
+def _by_end(prices: _Prices) -> _Boundaries:
+    """List the boundaries at each end."""
+    found: _Boundaries = {}
+    for pair, us in prices.items():
+        for end in pair:
+            found.setdefault(end, {})[pair] = us
+    return found
+
+
+def _can_exchange(
+    tensors: Sequence[tuple[_Boundaries, _Boundaries]], one: DeviceId, other: DeviceId
+) -> bool:
+    """True if all prices of boundaries stay the same when two devices get each other's names."""
+    memories = {memory_name(one): memory_name(other), memory_name(other): memory_name(one)}
 
     def unit(name: str) -> str:
         bare, device = parse_placed_unit(name)
-        device = ends.get(device, device)
+        device = {one: other, other: one}.get(device, device)
         return placed_unit(bare, device.node, device.index)
 
-    return all(_keeps_node(node, ends) for node in problem.nodes) and all(
-        _keeps_tensor(tensor, lambda name: memories.get(name, name), unit)
-        for tensor in problem.tensors
-    )
-
-
-def _keeps_node(node: PricedSubgraph, ends: Mapping[DeviceId, DeviceId]) -> bool:
-    found = {option.decision: _priced(option) for option in node.options}
-    moved = (
-        (decision.on(ends[decision.device]), priced)
-        for decision, priced in found.items()
-        if decision.device in ends
-    )
-    return all(found.get(decision) == priced for decision, priced in moved)
-
-
-def _priced(option: Option) -> tuple[object, ...]:
-    return option.cost_us, option.in_layouts, option.out_layouts
-
-
-def _keeps_tensor(tensor: Tensor, memory: Rename, unit: Rename) -> bool:
-    kinds = ((tensor.copy_us, memory), (tensor.crossing_us, unit))
     return all(
-        prices.get((rename(source), rename(destination))) == us
-        for prices, rename in kinds
-        for (source, destination), us in prices.items()
+        _keeps(copies, memories, lambda name: memories.get(name, name))
+        and _keeps(crossings, [name for name in crossings if unit(name) != name], unit)
+        for copies, crossings in tensors
+    )
+
+
+def _keeps(boundaries: _Boundaries, ends: Iterable[str], rename: Rename) -> bool:
+    """True if each boundary at one of the `ends` costs as much as the one with both names changed."""
+    return all(
+        boundaries.get(rename(source), {}).get((rename(source), rename(destination))) == us
+        for end in ends
+        for (source, destination), us in boundaries.get(end, {}).items()
     )

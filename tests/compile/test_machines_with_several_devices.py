@@ -24,7 +24,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import IllegalDecision
 
-CUDA = tuple(DeviceId("", "cuda", index) for index in range(3))
+CUDA = tuple(DeviceId("", "cuda", index) for index in range(64))
 CARD = {
     "name": "a card",
     "compute_units": 72,
@@ -128,7 +128,20 @@ def test_different_devices_are_always_offered(opened):
     session = opened(CARD, OTHER, CARD)
     assert offered(session) == set(CUDA[:2])
     assert session.alike[CUDA[2]] == CUDA[0]
-    assert offered(opened(CARD, OTHER, CARD, parallel=True)) == set(CUDA)
+    assert offered(opened(CARD, OTHER, CARD, parallel=True)) == set(CUDA[:3])
+
+
+def test_no_more_devices_are_offered_than_can_be_of_use(opened):
+    session = opened(*[CARD] * 64, parallel=True, pins=["join=cuda@40"])
+    assert session.graph.width == 2
+    assert offered(session) == {*CUDA[:3], CUDA[40]}
+    problem = priced_problem(Offers.of(session), "roofline", ["join=cuda@40"])
+    assert problem.stands_for == dict.fromkeys(["cuda", "cuda/1", "cuda/2", "cuda/40"], 16)
+    plan = best_plan(session, problem)
+    assert plan.makespan.bound_us <= plan.makespan.us
+    assert plan.subgraphs[-1].decision.placed_unit == "cuda@40"
+    few = opened(*[CARD] * 3, parallel=True)
+    assert not priced_problem(Offers.of(few), "roofline").stands_for
 
 
 def test_a_pin_offers_the_device_that_it_names(opened):
@@ -212,7 +225,7 @@ def test_measurements_are_kept_by_what_a_device_is(opened):
     assert versions["cuda@1:device"] == "another card"
     assert "cuda@2:device" not in versions
     profile = CostSources(opened(CARD, OTHER, CARD)).profile
-    assert [profile.device(one).name for one in CUDA] == ["a card", "another card", "a card"]
+    assert [profile.device(one).name for one in CUDA[:3]] == ["a card", "another card", "a card"]
 
 
 def test_a_decision_is_measured_on_the_first_device_that_is_alike(opened):

@@ -6,6 +6,8 @@ import pickle
 import subprocess
 import sys
 
+import pytest
+
 from layoutsel.building.functions import Functions
 from layoutsel.cost.graph import Edge, Graph, Subgraph
 from layoutsel.cost.operations import Operation, TypedShape
@@ -109,3 +111,22 @@ def test_a_graph_that_was_read_is_planned_without_tvm():
     assert len(graph.ids) > 2
     assert planned(graph) == graph.ids
     assert set(Functions(module)) == set(graph.ids)
+
+
+@pytest.mark.parametrize(
+    ("parents", "width"),
+    [
+        ([[], [0], [1], [2]], 1),
+        ([[], [0], [0, 1], [0, 1, 2]], 1),  # shortcuts
+        ([[], [0], [0], [1, 2], [3], [3], [4, 5]], 2),  # two modules of two branches
+        ([[], [], [], []], 4),
+        ([[], [0], [0], [1], [2], [0], [3, 4, 5]], 3),
+    ],
+)
+def test_width_counts_the_chains(parents, width):
+    ids = [SubgraphId(f"n{number}") for number in range(len(parents))]
+    subgraphs = tuple(subgraph(id_, "add", inputs=2) for id_ in ids)
+    edges = (
+        edge(ids[maker], id_) for id_, makers in zip(ids, parents, strict=True) for maker in makers
+    )
+    assert Graph(subgraphs, tuple(edges)).width == width
