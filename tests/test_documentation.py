@@ -10,24 +10,23 @@ import pytest
 import typer
 
 from layoutsel.cli.app import COMMANDS, app
+from layoutsel.planning.objectives.table import OBJECTIVES
+from layoutsel.units.base import UNITS
+from tvm_passes.algorithms import ALGORITHMS
 from tvm_passes.layouts import LAYOUTS
+from tvm_passes.operators import OPERATORS
 from tvm_passes.precisions import PRECISIONS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
-GROUPS = {"layoutsel.units", LAYOUTS.group, PRECISIONS.group}
+TABLES = (UNITS, LAYOUTS, PRECISIONS, OPERATORS, ALGORITHMS, OBJECTIVES)
+GROUPS = {table.group for table in TABLES}
 """Entry-point groups, which are named like modules."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 MODULE = re.compile(r"\b(?:layoutsel|tvm_passes)(?:\.\w+)+")
 FILE = re.compile(r"`((?:layoutsel|tvm_passes|tests|bench|docs)/[\w/.]+)`")
-
-GROUPS = {
-    f"layoutsel.{registry}"
-    for registry in ("algorithms", "layouts", "objectives", "operators", "precisions", "units")
-}
-"""Entry-point groups, which need not be modules."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -102,3 +101,12 @@ def test_the_code_of_the_readme_runs(index, tmp_path, monkeypatch):
     found = blocks(README, "python")
     assert len(found) == 2
     exec(compile(found[index], "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_the_guide_describes_every_table_in_one_form():
+    text = (ROOT / "docs" / "extending.md").read_text()
+    for table in TABLES:
+        section = text.split(f"\n## {table.concept.capitalize()}s\n")[1].split("\n## ")[0]
+        for part in ("**File**: ", f"**Entry point**: `{table.group}`", "**To be given**: "):
+            assert part in section, (table.concept, part)
+        assert f"| [{table.concept}s](#{table.concept}s) | `{table.group}` |" in text
