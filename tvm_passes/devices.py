@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
 from typing import NamedTuple
 
 from tvm_passes.errors import IllegalDevice
@@ -25,8 +27,6 @@ _EXIST, _NAME = 0, 5
 """TVM's numbers of the attributes that tell if there is such a device, and its name."""
 _asked_by: dict[str, int] = {}
 """The process that first asked the driver, by kind."""
-_kinds: dict[str, str] = {"cuda": "cuda", "opencl": "opencl"}
-"""Kind of the devices of each unit that has a memory of its own."""
 
 
 class DeviceId(NamedTuple):
@@ -134,14 +134,16 @@ def unit_of_kernel(name: str) -> str:
 
 
 def kind_of_unit(unit: str) -> str:
-    """Kind of the devices that a unit computes on; the CPU for a unit that nobody registered."""
-    return _kinds.get(unit, CPU)
+    """Kind of the devices that a unit computes on; the CPU for an unknown unit."""
+    target = _table_of_units()(unit)
+    return CPU if target is None or target == HOST else target
 
 
-def register_unit(unit: str, target_kind: str) -> None:
-    """Tell the kind of the target that a unit's code is generated for."""
-    if target_kind != HOST:
-        _kinds[unit] = target_kind
+@cache
+def _table_of_units() -> Callable[[str], str | None]:
+    """Kind of target by unit; imported on use, as entries of that table refer to devices."""
+    found: Callable[[str], str | None] = import_module("tvm_passes.backends").target_kind
+    return found
 
 
 def ask_driver(kind: str) -> str | None:

@@ -11,6 +11,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
+from tvm_passes.backends import codegens
 from tvm_passes.ir import Constant, Expr, ModulePass, Var, leaves, substitute
 from tvm_passes.main_rewriter import MainRewriter
 
@@ -233,7 +234,7 @@ class MergePartitions(ModulePass):
     values that cross between partitions are variables of `main`.
     """
 
-    codegen: Mapping[str, str] = field(default_factory=lambda: {"onednn": "layoutsel_onednn"})
+    codegen: Mapping[str, str] = field(default_factory=codegens)
     """Name of the external code generation of each unit that takes whole partitions."""
 
     apart: Collection[str] = ()

@@ -8,12 +8,18 @@ from dataclasses import replace
 import tvm
 from tvm import relax
 
-from tvm_passes.backends import BACKENDS
+from tvm_passes.backends import (
+    BACKENDS,
+    codegens,
+    device_units,
+    lowering_order,
+    partition_orders,
+)
 from tvm_passes.cancel_transforms import CancelTransforms
 from tvm_passes.check import check_decided, check_lowered
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import whole_errors
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.name_subgraphs import NameSubgraphs
@@ -110,13 +116,7 @@ def _decided(
 
 def _merged(module: tvm.IRModule, order: Sequence[SubgraphId], prefix: str = "p") -> tvm.IRModule:
     """Take decided layouts to merged partitions (stage 3)."""
-    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    return MergePartitions(codegen, _devices() if order else (), prefix)(module)
-
-
-def _devices() -> frozenset[str]:
-    """Units with a memory of their own."""
-    return frozenset(backend.name for backend in BACKENDS.values() if backend.device != HOST)
+    return MergePartitions(codegens(), device_units() if order else (), prefix)(module)
 
 
 def decide(
@@ -125,8 +125,8 @@ def decide(
     not_transforming: frozenset[str] = frozenset(),
 ) -> tvm.IRModule:
     """Take a partitioned module (stage 1) to decided layouts (stage 2), for the registered units."""
-    byoc = {name: backend.orders for name, backend in BACKENDS.items() if backend.codegen}
-    return RewriteLayouts(decisions, byoc, _devices() - not_transforming)(module)
+    devices = device_units() - not_transforming
+    return RewriteLayouts(decisions, partition_orders(), devices)(module)
 
 
 def lower_units(
@@ -134,9 +134,9 @@ def lower_units(
 ) -> tvm.IRModule:
     """Take merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
     used = {str(f.attrs.get("layoutsel.unit")) for f in module.functions.values() if f.attrs}
-    for backend in BACKENDS.values():
+    for backend in lowering_order():
         # Asking for an unused device would start its driver.
-        if backend.lower is None or (backend.device != HOST and backend.name not in used):
+        if backend.lower is None or (backend.has_own_memory and backend.name not in used):
             continue
         if backend.absent() is None:
             module = backend.lower(target)(module)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,7 +34,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     """
 
     def __init__(
-        self, concept: str, own: Callable[[], Iterable[Entry]], kind: type = object
+        self,
+        concept: str,
+        own: Callable[[], Iterable[Entry]],
+        kind: type = object,
+        *,
+        part: str = "",
     ) -> None:
         """Define a registry.
 
@@ -46,10 +52,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             Produces our own entries; called once.
         kind
             Class of every entry.
+        part
+            Attribute of the installed objects that holds the entry; empty if they are the entries.
         """
         self.concept = concept
         self._own = own
         self._kind = kind
+        self._part = part
         self._entries: dict[str, Entry] | None = None
         self._origins: dict[str, str] = {}
 
@@ -73,6 +82,23 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             If the name is taken by another entry.
         """
         _add(self._loaded(), entry, self.concept)
+
+    @contextmanager
+    def including(self, *entries: Entry) -> Iterator[None]:
+        """Have further entries within this context.
+
+        Raises
+        ------
+        LayoutselError
+            If a name is taken by another entry.
+        """
+        before = dict(self._loaded())
+        try:
+            for entry in entries:
+                self.register(entry)
+            yield
+        finally:
+            self._entries = before
 
     def find(self, name: str) -> Entry:
         """Find an entry by name.
@@ -106,7 +132,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             # Other packages may read our own entries while they are imported.
             self._entries = entries
             try:
-                for module, entry in installed(self.concept, self._kind):
+                for module, entry in installed(self.concept, self._kind, self._part):
                     _add(entries, entry, self.concept)
                     self._origins[entry.name] = module
             except BaseException:
@@ -115,8 +141,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return self._entries
 
 
-def installed(concept: str, kind: type) -> Iterator[tuple[str, Any]]:
+def installed(concept: str, kind: type, part: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the entries that other packages add, each with the module that defines it.
+
+    The attribute `part` of an installed object is the entry; the object itself if `part` is empty.
 
     Raises
     ------
@@ -124,21 +152,21 @@ def installed(concept: str, kind: type) -> Iterator[tuple[str, Any]]:
         If an entry cannot be imported, or is no object of `kind` with a name.
     """
     group = _group(concept)
+    whose = f"an object whose attribute {part!r} is" if part else "an object"
+    expected = f"{whose} of class {kind.__name__} with a name"
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         where = f"entry point {point.name!r} ({point.value}) of group {group!r}"
         repair = f"Repair or uninstall the package that has it: {_package(point)}"
         try:
-            entry = point.load()
+            loaded = point.load()
         except Exception as error:  # code of other packages raises anything
             raise LayoutselError(
                 f"{where} cannot be loaded: got {type(error).__name__}: {error}; "
-                f"expected an object of class {kind.__name__}. {repair}"
+                f"expected {expected}. {repair}"
             ) from error
+        entry = getattr(loaded, part, None) if part else loaded
         if not isinstance(entry, kind) or not isinstance(getattr(entry, "name", None), str):
-            raise LayoutselError(
-                f"{where}: got {entry!r:.80}; expected an object of class {kind.__name__} "
-                f"with a name. {repair}"
-            )
+            raise LayoutselError(f"{where}: got {loaded!r:.80}; expected {expected}. {repair}")
         yield point.module, entry
 
 

@@ -9,6 +9,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call, GlobalVar
 
+from tvm_passes.backends import device_units, partition_orders
 from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.ir import (
@@ -32,9 +33,9 @@ from tvm_passes.layout import (
 )
 from tvm_passes.layouts import LAYOUTS
 from tvm_passes.main_rewriter import MainRewriter
-from tvm_passes.onednn.orders import ORDERS
 from tvm_passes.ports import port_layouts, with_ports
 from tvm_passes.precisions import PRECISIONS, element_storage
+from tvm_passes.units.entry import HOST_UNIT
 
 
 def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
@@ -276,7 +277,7 @@ class _Laying(MainRewriter):
         result = self.builder.emit(relax.TupleGetItem(source, value.index))
         layouts = self.layouts.get(source, ())[value.index : value.index + 1]
         self.layouts[result] = layouts or (PLAIN,)
-        self.units[result] = self.units.get(source, "cpu")
+        self.units[result] = self.units.get(source, HOST_UNIT)
         return result
 
     def _value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
@@ -304,7 +305,7 @@ class _Laying(MainRewriter):
         ends = storage_of(source), storage_of(destination)
         orders = {order_of(source), order_of(destination)}
         if not {*ends} <= {"", BF16}:
-            return "cpu"
+            return HOST_UNIT
         # On a device only between values of its unit: the host would have to copy the result back for other consumers.
         if _unit_of(units[0]) == _unit_of(units[1]) and self._is_on_device(units[0]):
             return units[0]
@@ -313,7 +314,7 @@ class _Laying(MainRewriter):
         partitions = [
             unit for unit in reversed(units) if orders <= self.byoc.get(unit, set()) and not rounds
         ]
-        return partitions[0] if partitions else "cpu"
+        return partitions[0] if partitions else HOST_UNIT
 
     def _is_on_device(self, where: str) -> bool:
         """True if a placed unit has a memory of its own."""
@@ -368,10 +369,10 @@ class RewriteLayouts(ModulePass):
     decisions: Mapping[SubgraphId, Decision]
     """One for each sub-graph."""
 
-    byoc: Mapping[str, frozenset[str]] = field(default_factory=lambda: {"onednn": ORDERS})
+    byoc: Mapping[str, frozenset[str]] = field(default_factory=partition_orders)
     """Orders between which units transform inside their partitions, by unit."""
 
-    devices: frozenset[str] = frozenset({"cuda", "opencl"})
+    devices: frozenset[str] = field(default_factory=device_units)
     """Units with a memory of their own; each transforms tensors that stay there."""
 
     def transform_module(

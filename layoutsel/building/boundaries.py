@@ -20,9 +20,8 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, parse_placed_unit, placed_unit
 from tvm_passes.devices import HOST, DeviceId
 from tvm_passes.layout import BF16, PLAIN, order_of, storage_of, tensor_layout
+from tvm_passes.units.entry import HOST_UNIT
 
-HOST_UNIT = "cpu"
-"""Unit whose copies stand for those of all units that compute in the host's memory."""
 NO_DEVICES: Mapping[DeviceId, DeviceId] = MappingProxyType({})
 """Empty table of identical devices."""
 SIZES = 6
@@ -195,12 +194,12 @@ def _conversions(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[Bo
 def _transformer(units: Sequence[str], *layouts: str) -> str:
     """Return the unit that transforms between `layouts`: the CPU unless a partition can."""
     orders = set(map(order_of, layouts))
-    if not {*map(storage_of, layouts)} <= {"", BF16} and "cpu" in units:
-        return "cpu"
+    if not {*map(storage_of, layouts)} <= {"", BF16} and HOST_UNIT in units:
+        return HOST_UNIT
     host = {unit: BACKENDS[unit] for unit in units if BACKENDS[unit].device == HOST}
     partitions = [unit for unit, one in host.items() if one.codegen and orders <= one.orders]
     kernels = [unit for unit, one in host.items() if not one.codegen]
-    return next(iter((*partitions, *kernels)), "cpu")
+    return next(iter((*partitions, *kernels)), HOST_UNIT)
 
 
 def _crossings(tensors: Sequence[Tensor], units: Sequence[str]) -> Iterator[BoundaryProbe]:

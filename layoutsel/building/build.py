@@ -39,11 +39,12 @@ from tvm_passes.pipeline import build_context, lower, lower_stages
 from tvm_passes.place_devices import devices_of
 from tvm_passes.split_stages import StagePart
 from tvm_passes.stages import Stages, entry_name
+from tvm_passes.units.entry import HOST_UNIT
 from tvm_passes.weight_pool import packed_constant
 
 logger = logging.getLogger(__name__)
 
-CPU = Decision(unit="cpu")
+CPU = Decision(unit=HOST_UNIT)
 """Decision of sub-graphs that their unit fails to build."""
 
 

@@ -18,7 +18,6 @@ from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.runtime.arrays import placed, to_tensor
 from layoutsel.runtime.linking import runnable
 from tvm_passes.arrays import array_of
-from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.ir import Expr, static_shape, tensor_types
@@ -128,8 +127,7 @@ def _finish(
     module: tvm.IRModule, target: tvm.target.Target, copies: int, device: DeviceId = HOST_DEVICE
 ) -> Built:
     """Build a module whose inputs and results are on `device`, so that no copies are timed."""
-    codegen = {backend.name: backend.codegen for backend in BACKENDS.values() if backend.codegen}
-    module = lower_units(MergePartitions(codegen)(module), target, device)
+    module = lower_units(MergePartitions()(module), target, device)
     types = [ty for param in module["main"].params for ty in tensor_types(param.ty)]
     return Built(
         executable=generate_code(LiftWeights()(module), target),

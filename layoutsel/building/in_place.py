@@ -10,6 +10,7 @@ from layoutsel.building.functions import Functions
 from layoutsel.cost.graph import Edge, Graph, Subgraph
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ports import port_layouts
+from tvm_passes.units.entry import HOST_UNIT
 
 Port = tuple[SubgraphId | None, int]
 """Producer and output index of a tensor."""
@@ -52,7 +53,7 @@ class InPlaceConcats:
 
         It is 1 unless the sub-graph is a concatenation.
         """
-        if decision.unit != "cpu" or not _is_concat(subgraph):
+        if decision.unit != HOST_UNIT or not _is_concat(subgraph):
             return 1.0
         inputs, outputs = port_layouts(self.functions[subgraph.id], decision)
         if any(layout != outputs[0] for layout in inputs):

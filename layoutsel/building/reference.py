@@ -14,6 +14,7 @@ from tvm_passes.cpu import host_target
 from tvm_passes.cpu.host import vector_unit
 from tvm_passes.decision import Decision
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.units.entry import HOST_UNIT
 
 
 def reference_kernel() -> Built:
@@ -36,4 +37,4 @@ def _kernel_for(config: str) -> Built:
     function = next(f for gv, f in module.functions.items() if gv.name_hint != "main")
     target = Target(config)
     packed = "NCHW16c" if vector_unit(target).lanes >= 16 else "NCHW8c"
-    return build_candidate(function, Decision(unit="cpu", layout=packed), target)
+    return build_candidate(function, Decision(unit=HOST_UNIT, layout=packed), target)

@@ -19,6 +19,7 @@ from pathlib import Path
 from layoutsel import __version__
 from layoutsel.bundling.wheel import Wheel
 from layoutsel.core.processes import ProcessError, run_limited
+from tvm_passes.backends import own_backends
 from tvm_passes.errors import LayoutselError
 from tvm_passes.native import find_plugin
 from tvm_passes.onednn.plugin import onednn_library
@@ -30,11 +31,11 @@ NAME = "layoutsel_measure"
 """Name of the wheel."""
 MOST_BYTES = 64 << 20
 """Largest size of the unpacked wheel and its only dependency on a device, bytes."""
-EXTRAS = ("onednn",)
+_OWNERS = {name: backend.package for name, backend in own_backends().items() if backend.package}
+"""Packages of the extras' libraries."""
+EXTRAS = tuple(_OWNERS)
 """Units whose libraries are packed on request."""
 
-_OWNERS = {"onednn": "onednn-cpu-gomp"}
-"""Packages of the extras' libraries."""
 _TVM_LICENSES = ("tvm/LICENSE", "tvm/NOTICE", "tvm/licenses/LICENSE.builtin_fp16.txt")
 """Licences in TVM's wheel."""
 _REQUIRED, _OPTIONAL = "libtvm_runtime.so", ("libtvm_runtime_cuda.so",)
@@ -199,8 +200,11 @@ def _plugins(runtime: Runtime, extras: Sequence[str]) -> tuple[dict[str, bytes],
                 "for this platform"
             )
         return {}, [f"the OpenCL run time: it was built for {platform.machine()}"]
-    wanted = {"opencl": "liblayoutsel_opencl.so"}
-    wanted |= {unit: f"liblayoutsel_{unit}.so" for unit in extras}
+    wanted = {
+        unit: f"{backend.plugin}.so"
+        for unit, backend in own_backends().items()
+        if backend.plugin and (unit in extras or not backend.package)
+    }
     files, without = {}, []
     for unit, name in wanted.items():
         plugin = find_plugin(name, BESIDE.parent / unit)

@@ -17,6 +17,7 @@ from layoutsel.runtime.samples import random_inputs
 from layoutsel.runtime.trial import run_within
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import LayoutselError
+from tvm_passes.units.entry import HOST_UNIT
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _settled(session: Session, plan: Plan, generate: Callable[[], CompiledModel]
             failed = _failed(session, error, decisions, alone=failures <= REBUILDS)
             runs = "runs" if len(failed) == 1 else "run"
             logger.warning("%s; %s %s on the CPU instead", error.what, ", ".join(failed), runs)
-            decisions.update(dict.fromkeys(failed, Decision(unit="cpu")))
+            decisions.update(dict.fromkeys(failed, Decision(unit=HOST_UNIT)))
             generate = partial(_built, session, plan, dict(decisions))
 
 

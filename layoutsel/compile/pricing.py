@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.precision import relative_bytes
@@ -25,6 +24,7 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.tuned import recorded_us
+from tvm_passes.units.entry import HOST_UNIT
 
 if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers

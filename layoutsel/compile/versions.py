@@ -14,11 +14,11 @@ from layoutsel.compile.code_digest import ALL, Code, Definition
 from layoutsel.cost import scopes
 from layoutsel.device.machine import versions
 from tvm_passes.algorithms import ALGORITHMS, Algorithm
-from tvm_passes.backends import BACKENDS
+from tvm_passes.backends import BACKENDS, Backend, own_backends
+from tvm_passes.deferred import defining_module
 from tvm_passes.layouts import LAYOUTS
 from tvm_passes.native import plugin_source
 from tvm_passes.operators import OPERATORS
-from tvm_passes.operators.deferred import defining_module
 from tvm_passes.precisions import PRECISIONS
 
 MEASURING = ("layoutsel.building.measure:run_request",)
@@ -30,16 +30,11 @@ TABLES = ("tvm_passes.layouts.", "tvm_passes.precisions.")
 _LEGALISATION = "tvm_passes.legalize"
 """Module that legalises our own operators."""
 
-_DEVICE = (
-    "tvm_passes.gpu.lower:LowerGpu",
-    "tvm_passes.gpu.target:device_target",
-    f"{_LEGALISATION}:{ALL}",
-)
 _LAYOUTSEL = Path(__file__).parents[1]
 """Folder of this package."""
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
-    "cpu": ("tvm_passes.cpu.lower:LowerCpu",),
+    **{name: backend.code for name, backend in own_backends().items()},
     "cpu.convolution": (
         "tvm_passes.cpu.convolution_kernel:ConvolutionKernel",
         "tvm_passes.cpu.plan_series:plan_conv1d",
@@ -59,15 +54,11 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu.rows": ("tvm_passes.cpu.rows:plan_layer_norm", "tvm_passes.cpu.rows:plan_softmax"),
     "cpu.transposed": ("tvm_passes.cpu.plan_transposed:plan_transposed",),
     "cpu.window": ("tvm_passes.cpu.window:Window", "tvm_passes.cpu.depthwise:Depthwise"),
-    "amx": ("tvm_passes.amx:plan_amx",),
-    "onednn": ("tvm_passes.onednn:LowerOnednn",),
-    "cuda": (*_DEVICE, "tvm_passes.cuda:compiling"),
-    "opencl": _DEVICE,
 }
 """First definitions of the code of units and of default algorithms' kernels, by scope."""
 
-_GENERATED = ("cpu.generic", "cpu.tuned", "cuda", "opencl")
-"""Scopes with code that TVM generates from legalised operators."""
+_GENERATED = ("cpu.generic", "cpu.tuned")
+"""Scopes of the CPU's code that TVM generates from legalised operators."""
 
 ELSEWHERE = (
     # These tables name every unit and algorithm; each has a scope of its own.
@@ -78,21 +69,28 @@ ELSEWHERE = (
 )
 """Definitions at which the search for code stops, as they belong to no scope."""
 
-PLUGINS = {"onednn": "liblayoutsel_onednn", "opencl": "liblayoutsel_opencl"}
-"""Native plugins by unit; each has the name of its folder in `tvm_passes`."""
-
 
 def all_versions() -> dict[str, str]:
     """Collect all versions that determine the cost of candidates, and the release."""
     return {
         **versions(),
-        **versions(("onednn-cpu-gomp",), scope="onednn"),
-        **versions(("layoutsel",), scope="release"),
-        **{f"{unit}:plugin": plugin_source(name, unit) for unit, name in PLUGINS.items()},
+        **_libraries(),
         **code_versions(),
         **_foreign_versions(),
         **_foreign_algorithms(),
     }
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of the libraries and native plugins of our units, and of the release."""
+    own = own_backends().values()
+    packages: dict[str, str] = {}
+    for one in own:
+        packages |= versions((one.package,), scope=one.name) if one.package else {}
+    plugins = {
+        f"{one.name}:plugin": plugin_source(one.plugin, one.name) for one in own if one.plugin
+    }
+    return {**packages, **versions(("layoutsel",), scope="release"), **plugins}
 
 
 def roots() -> dict[str, tuple[str, ...]]:
@@ -146,19 +144,18 @@ def stops_of(scope: str) -> tuple[str, ...]:
 def _foreign_versions() -> dict[str, str]:
     """Compute the digests of units, operators, layouts and precisions from other packages."""
     units = {
-        f"{name}:code": _module_version(
-            (backend.lower or backend.planner or backend.supports).__module__
-        )
+        f"{name}:code": _module_version(BACKENDS.origins.get(name) or _lowering_module(backend))
         for name, backend in BACKENDS.items()
-        if name not in ROOTS
+        if name not in own_backends()
     }
+    generated = (*_GENERATED, *(name for name, one in BACKENDS.items() if one.legalises))
     rules = {name: entry.legalize for name, entry in OPERATORS.items() if entry.legalize}
     modules = {name: defining_module(rule) for name, rule in rules.items()}
     operators = {
         f"{scope}:{name}": _module_version(module)
         for name, module in modules.items()
         if module != _LEGALISATION
-        for scope in _GENERATED
+        for scope in generated
     }
     forms = {
         f"{scopes.entry_scope(table.concept, name)}:code": _module_version(module)
@@ -166,6 +163,10 @@ def _foreign_versions() -> dict[str, str]:
         for name, module in table.origins.items()
     }
     return {**units, **operators, **forms}
+
+
+def _lowering_module(backend: Backend) -> str:
+    return defining_module(backend.lower or backend.planner or backend.supports)
 
 
 def _foreign_algorithms() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tvm_passes.errors import LayoutselError
+from tvm_passes.units.entry import HOST_UNIT
 
 COSTS = ("learned", "hybrid", "measured", "roofline")
 """Names of the cost models.
@@ -10,7 +11,7 @@ COSTS = ("learned", "hybrid", "measured", "roofline")
 `learned` predicts with the trained model. `hybrid` also measures candidates that could change the
 plan. `measured` times every candidate. `roofline` computes from the machine's peak rates alone.
 """
-FALLBACKS = ("cpu",)
+FALLBACKS = (HOST_UNIT,)
 """Units that may take over when a device is missing or fails."""
 
 

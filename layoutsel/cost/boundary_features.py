@@ -12,13 +12,14 @@ from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.model import BoundaryPart
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import MachineProfile
+from tvm_passes.backends import encoded_units
 from tvm_passes.layout import order_of, storage_of
 from tvm_passes.layouts import encoded_layouts
 from tvm_passes.precisions import encoded_precisions, storage_in
 
 _ORDERS = encoded_layouts()
 _STORAGES = tuple(filter(None, map(storage_in, encoded_precisions())))
-_UNITS = ("cpu", "onednn", "amx")
+_UNITS = encoded_units()
 _FLOOR_US = 0.05
 """Minimum time that is learned, microseconds: the measured time of a hand-over may be zero."""
 

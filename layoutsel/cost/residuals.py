@@ -78,7 +78,7 @@ class ResidualRow:
         """Scopes of the row's versions; a plan depends on all units and kernels."""
         if self.kind == SUBGRAPH:
             return scopes.candidate_scopes("", Decision.parse(self.decision))
-        return scopes.TRANSFORM if self.kind == TRANSFORM else scopes.every_unit()
+        return scopes.transform_scopes() if self.kind == TRANSFORM else scopes.every_unit()
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> ResidualRow:

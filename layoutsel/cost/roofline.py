@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from layoutsel.core.precision import relative_bytes
@@ -35,6 +34,7 @@ from layoutsel.cost.links import Links
 from layoutsel.cost.model import TRANSFORM, BoundaryPart, CostModel, Question, under
 from layoutsel.cost.peaks import MachinePeaks
 from tvm_passes.algorithms import algorithm_of
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.efficiency import MODERATE, Efficiency
 from tvm_passes.layouts import LAYOUTS
@@ -46,36 +46,25 @@ if TYPE_CHECKING:
 ANY = "*"
 """Any layout, or any unit, as part of a key of efficiencies."""
 
-_UNSEEN = 1.0
-"""Relative uncertainty of an efficiency that was not measured."""
-
-
-_BY_UNIT: Mapping[tuple[str, str], Efficiency] = MappingProxyType(
-    {
-        ("cpu", ANY): Efficiency(compute=0.25, bandwidth=0.6),
-        # Assumed, as no GPU has been measured. In TVM's schedules of matrix products, and of
-        # convolutions as such, a work item reads 8 floats of shared memory for 16 multiply-adds.
-        # NVIDIA's SMs read 32 floats and do 128 multiply-adds per cycle: at most half their peak.
-        ("opencl", ANY): Efficiency(compute=0.3, bandwidth=0.6, spread=_UNSEEN),
-        ("cuda", ANY): Efficiency(compute=0.3, bandwidth=0.6, spread=_UNSEEN),
-        (ANY, ANY): Efficiency(compute=0.3, bandwidth=0.5),
-    }
-)
-"""Efficiencies by (unit, layout), for layouts without efficiencies of their own."""
+_DEFAULT = Efficiency(compute=0.3, bandwidth=0.5, spread=1.0)
+"""Assumed efficiency of units that state none, and of unknown ones."""
 
 
 def all_efficiencies() -> Mapping[tuple[str, str], Efficiency]:
     """List all efficiencies by (unit, layout); the most specific key applies.
 
-    Those of layouts come from ResNet-50's convolutions on two Sapphire Rapids cores: for oneDNN
-    from single layers, for the CPU under TVM's schedules.
+    Units and layouts state them. Those of layouts come from ResNet-50's convolutions on two
+    Sapphire Rapids cores: for oneDNN from single layers, for the CPU under TVM's schedules.
     """
     by_layout = {
         (unit, layout.name): found
         for layout in LAYOUTS.values()
         for unit, found in layout.efficiencies.items()
     }
-    return {**_BY_UNIT, **by_layout}
+    by_unit = {
+        (unit, ANY): backend.efficiency for unit, backend in BACKENDS.items() if backend.efficiency
+    }
+    return {(ANY, ANY): _DEFAULT, **by_unit, **by_layout}
 
 
 Ceilings = MachinePeaks | DevicePeaks

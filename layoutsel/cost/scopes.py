@@ -12,17 +12,16 @@ from collections.abc import Mapping
 
 from layoutsel.core.workload import Workload
 from tvm_passes.algorithms import algorithm_of, algorithms_of
+from tvm_passes.backends import BACKENDS, known_backend, own_backends
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.layout import order_of, storage_of
 from tvm_passes.precisions import PRECISIONS
+from tvm_passes.units.entry import HOST_UNIT
 
 DEPTHWISE = "depthwise"
 """Kernel of convolutions whose filters see one channel each; others are named by their anchor."""
 DEVICE = "device"
 """Name of the version that identifies the device of a unit with its own memory."""
-
-HOSTED: Mapping[str, tuple[str, ...]] = {"amx": ("cpu",)}
-"""Units whose kernels are lowered by the code of other units, by name."""
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "concat": ("cpu.pointwise",),
@@ -46,19 +45,23 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 _CONVOLUTIONS = frozenset({"nn.conv1d", "nn.conv2d", "nn.conv3d"})
 GENERIC = "cpu.generic"
 """Family of the code that TVM generates without a special kernel; possible in the plain layout."""
-TRANSFORM = frozenset({"cpu", "cpu.reorder", GENERIC, "onednn"})
-"""Scopes of layout transforms; the available units determine which of them makes one."""
+
+
+def transform_scopes() -> frozenset[str]:
+    """List the scopes of layout transforms; the available units determine which makes one."""
+    partitions = {backend.name for backend in BACKENDS.values() if backend.orders}
+    return frozenset({HOST_UNIT, "cpu.reorder", GENERIC}) | partitions
 
 
 def every_family() -> frozenset[str]:
     """List all families of the CPU's kernels."""
-    algorithms = (entry.families("cpu") for entry in algorithms_of("cpu"))
+    algorithms = (entry.families(HOST_UNIT) for entry in algorithms_of(HOST_UNIT))
     return frozenset({GENERIC, "cpu.reorder"}).union(*FAMILIES.values(), *algorithms)
 
 
 def every_unit() -> frozenset[str]:
     """List all scopes of the built-in units."""
-    return frozenset({"cpu", "amx", "onednn", "cuda", "opencl"}) | every_family()
+    return frozenset(own_backends()) | every_family()
 
 
 def kernel_of(work: Workload) -> str:
@@ -81,16 +84,22 @@ def candidate_scopes(kernel: str, decision: Decision) -> frozenset[str]:
         Decision of the sub-graph.
     """
     common = {
-        *(decision.unit, decision.placed_unit, *HOSTED.get(decision.unit, ())),
+        *(decision.unit, decision.placed_unit, _lowering_unit(decision.unit)),
         entry_scope("layout", decision.layout),
         entry_scope("precision", decision.precision),
     }
     families = algorithm_of(decision.algorithm).families(decision.unit)
-    if families or decision.unit != "cpu":
+    if families or decision.unit != HOST_UNIT:
         return frozenset(common).union(families)
     if not kernel:
         return frozenset(common) | every_family()
     return frozenset({*common, *FAMILIES.get(kernel, ()), GENERIC})
+
+
+def _lowering_unit(unit: str) -> str:
+    """Unit whose code lowers a unit's kernels."""
+    backend = known_backend(unit)
+    return unit if backend is None or backend.lower is not None else HOST_UNIT
 
 
 def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
@@ -99,7 +108,7 @@ def boundary_scopes(kind: str, source: str, destination: str) -> frozenset[str]:
     if kind != "transform":
         return frozenset({*ends, *(parse_placed_unit(end)[0] for end in ends)})
     storages = set(map(storage_of, ends)) - {""}
-    return TRANSFORM | {
+    return transform_scopes() | {
         *(entry_scope("layout", order_of(layout)) for layout in ends),
         *(
             entry_scope("precision", entry.name)

@@ -27,7 +27,7 @@ from layoutsel.device.results import (
     Results,
 )
 from layoutsel.device.trial import Trial
-from layoutsel.device.units import IDENTITIES
+from layoutsel.device.units import identity
 from layoutsel.device.worker import Reply, Worker
 from tvm_passes.devices import DEVICE_TYPES, DeviceId
 from tvm_passes.errors import LayoutselError
@@ -167,7 +167,7 @@ def _device(device: DeviceId, target: str) -> DeviceFound:
         for number in (_CLOCK_KHZ, _COMPUTE_UNITS)
     )
     return DeviceFound(
-        identity=IDENTITIES[device.kind](device.index),
+        identity=identity(device.kind, device.index),
         target=target,
         compute_units=max(int(units or 1), 1),
         clock_mhz=max(float(clock_khz or 0) / 1e3, 1.0),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import tvm_ffi
 
 from layoutsel.device.manifest import Requirements
-from layoutsel.device.units import LOADERS
+from layoutsel.device.units import is_packable, missing
 from tvm_passes.devices import DeviceId, count_devices
 from tvm_passes.errors import LayoutselError, UnitUnavailable
 from tvm_passes.isa import cpu_flags
@@ -56,10 +56,10 @@ def check(what: str, requires: Requirements) -> None:
 
 def check_features(what: str, features: Iterable[str]) -> None:
     """Check for the instruction sets `features`; raises :class:`UnitUnavailable`."""
-    missing = sorted(set(features) - cpu_flags())
-    if missing:
+    lacking = sorted(set(features) - cpu_flags())
+    if lacking:
         raise UnitUnavailable(
-            f"{what} was built for instruction sets that this machine lacks: {', '.join(missing)}; "
+            f"{what} was built for instruction sets that this machine lacks: {', '.join(lacking)}; "
             f"compile the model on this machine, or with --target for it"
         )
 
@@ -67,8 +67,9 @@ def check_features(what: str, features: Iterable[str]) -> None:
 def check_units(what: str, units: Iterable[str], advice: str = "") -> None:
     """Load the libraries of `units`; raises :class:`UnitUnavailable` that ends with `advice`."""
     for unit in units:
-        if unit in LOADERS and (reason := LOADERS[unit]()):
-            hint = f"; or pack it: layoutsel runtime --with {unit}" if _is_packable(unit) else ""
+        if reason := missing(unit):
+            can_pack = is_packable(unit) and BESIDE.exists()  # it is a runtime that we wrote
+            hint = f"; or pack it: layoutsel runtime --with {unit}" if can_pack else ""
             raise UnitUnavailable(f"{what} needs the unit {unit!r}: {reason}{hint}{advice}")
 
 
@@ -93,8 +94,3 @@ def check_devices(what: str, devices: Iterable[DeviceId], advice: str = "") -> N
                 f"{what} needs the device {kind}/{last}: this machine has {found}; compile the "
                 f"model again with the devices at hand{advice}"
             )
-
-
-def _is_packable(unit: str) -> bool:
-    """True for a unit that `layoutsel runtime` packs on request, in a runtime that it wrote."""
-    return unit == "onednn" and BESIDE.exists()

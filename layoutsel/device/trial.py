@@ -14,7 +14,7 @@ from layoutsel.device.manifest import Argument, ProgramEntry
 from layoutsel.device.tensors import random_tensor, tensor_of
 from layoutsel.device.threads import set_threads
 from layoutsel.device.timing import Measured, time_candidate, time_copy, time_crossing
-from layoutsel.device.units import LOADERS
+from layoutsel.device.units import missing
 from layoutsel.device.virtual_machine import load_library, virtual_machine
 from tvm_passes.devices import DeviceId
 from tvm_passes.runtime_library import load_tvm_runtime
@@ -59,7 +59,7 @@ def prepare(units: tuple[str, ...], threads: int) -> None:
     """Load TVM's runtime and the libraries of the units, and set the number of threads."""
     load_tvm_runtime()
     for unit in units:
-        LOADERS.get(unit, lambda: None)()
+        missing(unit)
     set_threads(threads)
 
 

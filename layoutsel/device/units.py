@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from tvm_passes.backends import known_backend, own_backends
 
-from tvm_passes import cuda
-from tvm_passes.amx import machine as amx
-from tvm_passes.onednn import plugin as onednn
-from tvm_passes.opencl import unavailable as opencl_unavailable
-from tvm_passes.opencl.plugin import identity as opencl_identity
+# Entries are found by name: imported here, they are packed with the runner for devices.
+own_backends()
 
-LOADERS: Mapping[str, Callable[[], str | None]] = {
-    "onednn": onednn.available,
-    "amx": amx.unavailable,
-    "cuda": cuda.missing,
-    "opencl": opencl_unavailable,
-}
-"""Loaders by unit: return the reason of a failure, or None."""
 
-IDENTITIES: Mapping[str, Callable[[int], str]] = {
-    "cuda": cuda.identity,
-    "opencl": opencl_identity,
-}
-"""Identity of hardware and driver, which measurements depend on, by unit and device number."""
+def missing(unit: str) -> str | None:
+    """Load the libraries that the code of a unit calls; the reason of a failure, or None."""
+    backend = known_backend(unit)
+    if backend is None:
+        return (
+            "no installed package has it (entry-point group layoutsel.units); install the one that "
+            "the model was compiled with"
+        )
+    return backend.missing()
+
+
+def is_packable(unit: str) -> bool:
+    """True for a unit whose library `layoutsel runtime` packs on request."""
+    backend = known_backend(unit)
+    return backend is not None and bool(backend.package)
+
+
+def identity(kind: str, index: int) -> str:
+    """Hardware and driver of a device, which measurements depend on, by the kind of its target."""
+    backend = known_backend(kind)
+    return backend.identity(index) if backend else ""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layoutsel.building.boundaries import HOST_UNIT
 from layoutsel.building.workloads import tensor_spec
 from layoutsel.core.workload import BoundaryTensor, Cost
 from layoutsel.cost.place import HOST, Place
@@ -20,6 +19,7 @@ from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.units.entry import HOST_UNIT
 
 RANDOM_PLANS = 20
 """Number of random plans for each model."""

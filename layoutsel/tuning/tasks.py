@@ -17,6 +17,7 @@ from tvm_passes.algorithms.tuned import ALGORITHM
 from tvm_passes.decision import Decision
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
+from tvm_passes.units.entry import HOST_UNIT
 
 _FLOP_PER_BYTE = 10
 """Approximate balance of computing and moving data on CPUs, used only to order tasks."""
@@ -85,7 +86,7 @@ def _tasks(model: Partitioned) -> Iterator[Task]:
     for first, *others in equal.values():
         function = model.functions[first.id]
         for layout in layouts_of(first):
-            decision = Decision(unit="cpu", layout=layout, algorithm=ALGORITHM.name)
+            decision = Decision(unit=HOST_UNIT, layout=layout, algorithm=ALGORITHM.name)
             task = tunable(decide_function(function, decision))
             if isinstance(task, Tunable):
                 count = 1 + len(others)

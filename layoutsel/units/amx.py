@@ -8,9 +8,9 @@ from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import is_image, offers
 from tvm_passes.amx.legality import PRECISIONS
-from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.layout import PLAIN
+from tvm_passes.units.amx import BACKEND
 
 ANCHORS = frozenset({"nn.conv2d", "matmul"})
 
@@ -23,4 +23,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
             yield from offers("amx", subgraph, precision, (layout,))
 
 
-UNIT = Unit(backend=BACKENDS["amx"], offers=_offers, precisions=PRECISIONS)
+UNIT = Unit(backend=BACKEND, offers=_offers, precisions=PRECISIONS)

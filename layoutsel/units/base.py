@@ -25,21 +25,21 @@ A unit gives what ONNX Runtime gives, which is what IEEE 754 says of the formula
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from typing import cast
 
 from tvm import relax
 
 from layoutsel.core.choices import FALLBACKS
 from layoutsel.core.precision import F32, MODES, PrecisionMode
 from layoutsel.cost.graph import Subgraph
-from tvm_passes.backends import BACKENDS, Backend, register_backend
+from tvm_passes.backends import Backend, register_backend
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST, DeviceId, kind_of_unit
 from tvm_passes.errors import Decline, UnitUnavailable
 from tvm_passes.precisions import generic_precisions
-from tvm_passes.registry import installed
+from tvm_passes.registry import Registry, entries_in
 from tvm_passes.targets import cross_target
 
 logger = logging.getLogger(__name__)
@@ -95,27 +95,25 @@ class Unit:
                 yield from (decline,) if decline else map(decision.on, group)
 
 
-_OWN = ("cpu", "onednn", "amx", "cuda", "opencl")
-"""Our own units, in the order of the table; each is a module of this package."""
-_UNITS: dict[str, Unit] = {}
+def own_units() -> list[Unit]:
+    """Our own units, one file of this package each, in the order of their ranks."""
+    found = cast("list[Unit]", entries_in("layoutsel.units", "UNIT"))
+    return sorted(found, key=lambda unit: unit.backend.rank)
+
+
+UNITS: Registry[Unit] = Registry("unit", own_units, Unit)
+"""All units, available or not: ours in the order of their ranks, then those of other packages."""
 
 
 def register(unit: Unit) -> None:
-    """Add a unit to the table, and its backend to the passes' table."""
-    _UNITS[unit.name] = unit
-    if unit.name not in BACKENDS:
-        register_backend(unit.backend)
+    """Add a unit, and its back end; raises :class:`LayoutselError` if another one has its name."""
+    UNITS.register(unit)
+    register_backend(unit.backend)
 
 
-def units() -> dict[str, Unit]:
-    """Every known unit, whether available or not: ours first, then the entry points' in order of name."""
-    if not _UNITS:
-        # First, so that an error leaves the table empty.
-        others = [unit for _, unit in installed("unit", Unit)]
-        ours = [import_module(f"layoutsel.units.{name}").UNIT for name in _OWN]
-        for unit in (*ours, *others):
-            register(unit)
-    return _UNITS
+def units() -> Mapping[str, Unit]:
+    """Every known unit, available or not: ours first, then those of other packages."""
+    return UNITS
 
 
 def select(

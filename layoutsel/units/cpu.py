@@ -8,8 +8,8 @@ from layoutsel.core.precision import BF16, F32, SPLIT_BF16
 from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import generic_offers, has_floats, layouts_of, offers
-from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
+from tvm_passes.units.cpu import BACKEND
 
 PRECISIONS = (F32, SPLIT_BF16, BF16)
 
@@ -20,4 +20,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
     yield from generic_offers("cpu", subgraph)
 
 
-UNIT = Unit(backend=BACKENDS["cpu"], offers=_offers, precisions=PRECISIONS)
+UNIT = Unit(backend=BACKEND, offers=_offers, precisions=PRECISIONS)

@@ -6,12 +6,11 @@ from functools import partial
 
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import device_offers
-from tvm_passes.backends import BACKENDS
-from tvm_passes.gpu.legality import ABILITIES
+from tvm_passes.units.cuda import BACKEND
 
 UNIT = Unit(
-    backend=BACKENDS["cuda"],
+    backend=BACKEND,
     offers=partial(device_offers, "cuda"),
-    precisions=ABILITIES["cuda"].precisions,
+    precisions=BACKEND.abilities.precisions,
     by_default=False,
 )

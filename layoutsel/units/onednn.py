@@ -8,8 +8,8 @@ from layoutsel.core.precision import BF16, F32, INT8, SPLIT_BF16
 from layoutsel.cost.graph import Subgraph
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import has_floats, layouts_of, offers
-from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
+from tvm_passes.units.onednn import BACKEND
 
 
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
@@ -18,4 +18,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
         yield from offers("onednn", subgraph, precision, layouts_of(subgraph, precision))
 
 
-UNIT = Unit(backend=BACKENDS["onednn"], offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))
+UNIT = Unit(backend=BACKEND, offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))

@@ -6,7 +6,7 @@ from functools import partial
 
 from layoutsel.units.base import Unit
 from layoutsel.units.layouts import device_offers
-from tvm_passes.backends import BACKENDS
+from tvm_passes.units.opencl import BACKEND
 
 # Not by default: its candidates are measured, which takes a while, and on a CPU's driver it gains nothing.
-UNIT = Unit(backend=BACKENDS["opencl"], offers=partial(device_offers, "opencl"), by_default=False)
+UNIT = Unit(backend=BACKEND, offers=partial(device_offers, "opencl"), by_default=False)

@@ -29,8 +29,8 @@ from layoutsel.planning.plan import Measured, Plan
 from layoutsel.runtime.race import race
 from layoutsel.runtime.trial import TooSlow, run_within
 from layoutsel.units import base
-from tests.units import toy_unit
-from tvm_passes import backends
+from tests.registries.packages import toy_unit
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 
 SHAPE = (1, 16, 8, 8)
@@ -54,17 +54,15 @@ def network() -> onnx.ModelProto:
 def toy() -> Iterator[dict[str, float]]:
     """The toy unit, which takes as long for a ReLU as the fixture's value says."""
     takes = {"seconds": 0.0}
-    base.units()
-    base.register(toy_unit.UNIT)
 
     def relu(x: tvm_ffi.Tensor, out: tvm_ffi.Tensor) -> None:
         time.sleep(takes["seconds"])
         toy_unit.toy_relu(x, out)
 
     tvm_ffi.register_global_func("toy.relu", relu, override=True)
-    yield takes
+    with base.UNITS.including(toy_unit.UNIT), BACKENDS.including(toy_unit.UNIT.backend):
+        yield takes
     tvm_ffi.register_global_func("toy.relu", toy_unit.toy_relu, override=True)
-    del base.units()["toy"], backends.BACKENDS["toy"]
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from layoutsel.building.build import lower_decisions
 from layoutsel.compile.session import Session
 from layoutsel.errors import BuildError, Decline, Declined
-from tvm_passes import backends, onednn
-from tvm_passes.backends import Backend
+from tvm_passes import onednn
+from tvm_passes.backends import BACKENDS, Backend
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import SubgraphError, whole_errors
 from tvm_passes.pipeline import lower
@@ -68,11 +68,11 @@ def broken(request) -> Iterator[str]:
                 raise ERRORS[request.param]()
             return module
 
-    backends.register_backend(
-        Backend(name="broken", supports=lambda _f, _d: None, lower=lambda _target: LowerBroken())
+    broken = Backend(
+        name="broken", supports=lambda _f, _d: None, lower=lambda _target: LowerBroken()
     )
-    yield "broken"
-    del backends.BACKENDS["broken"]
+    with BACKENDS.including(broken):
+        yield "broken"
 
 
 def test_errors_keep_their_fields_across_passes(session, broken):
@@ -96,14 +96,9 @@ def test_an_error_of_the_cpu_itself_is_passed_on(session):
         def transform_module(self, _module, _context):
             raise BuildError("no luck either", subgraph=SECOND, unit="cpu")
 
-    backends.register_backend(
-        Backend(name="broken", supports=lambda _f, _d: None, lower=lambda _target: Fails())
-    )
-    try:
-        with pytest.raises(BuildError, match="no luck either"):
-            lower_decisions(session.functions, {FIRST: CPU, SECOND: CPU})
-    finally:
-        del backends.BACKENDS["broken"]
+    broken = Backend(name="broken", supports=lambda _f, _d: None, lower=lambda _target: Fails())
+    with BACKENDS.including(broken), pytest.raises(BuildError, match="no luck either"):
+        lower_decisions(session.functions, {FIRST: CPU, SECOND: CPU})
 
 
 @pytest.mark.skipif(onednn.available() is not None, reason="the oneDNN plugin is not built")

@@ -18,8 +18,8 @@ from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.checks import VerificationError
 from layoutsel.units import base
-from tests.units import toy_unit
-from tvm_passes import backends
+from tests.registries.packages import toy_unit
+from tvm_passes.backends import BACKENDS
 
 SHAPE = (1, 8, 4, 4)
 
@@ -39,8 +39,6 @@ def network() -> onnx.ModelProto:
 def toy() -> Iterator[dict[str, float]]:
     """The toy unit, whose ReLU has the relative error that the fixture's value says."""
     state = {"error": 0.0, "most": np.inf}
-    base.units()
-    base.register(toy_unit.UNIT)
 
     def relu(x: tvm_ffi.Tensor, out: tvm_ffi.Tensor) -> None:
         toy_unit.toy_relu(x, out)
@@ -49,9 +47,9 @@ def toy() -> Iterator[dict[str, float]]:
         values[values > state["most"]] = np.nan
 
     tvm_ffi.register_global_func("toy.relu", relu, override=True)
-    yield state
+    with base.UNITS.including(toy_unit.UNIT), BACKENDS.including(toy_unit.UNIT.backend):
+        yield state
     tvm_ffi.register_global_func("toy.relu", toy_unit.toy_relu, override=True)
-    del base.units()["toy"], backends.BACKENDS["toy"]
 
 
 @pytest.fixture

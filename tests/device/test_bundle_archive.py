@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from layoutsel.device import requirements as requirements_of
 from layoutsel.device.archive import BundleError, opened
-from tvm_passes.errors import LayoutselError
+from tvm_passes.errors import LayoutselError, UnitUnavailable
 
 
 @pytest.fixture
@@ -112,6 +112,12 @@ def test_another_machine_is_refused(changed, expected):
 
 
 def test_a_missing_device_is_refused(monkeypatch):
-    monkeypatch.setitem(requirements_of.LOADERS, "cuda", lambda: "the driver finds no device")
+    reasons = {"cuda": "the driver finds no device"}
+    monkeypatch.setattr(requirements_of, "missing", reasons.get)
     with pytest.raises(LayoutselError, match="needs the unit 'cuda': the driver finds no device"):
         requirements_of.check("b.tar", requirements(units=("cpu", "cuda")))
+
+
+def test_a_unit_that_no_package_has_is_refused():
+    with pytest.raises(UnitUnavailable, match="needs the unit 'npu': no installed package has it"):
+        requirements_of.check("b.tar", requirements(units=("cpu", "npu")))

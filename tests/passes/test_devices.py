@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tvm_passes.backends import BACKENDS, Backend
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.devices import (
     DEVICE_TYPES,
     HOST_DEVICE,
     DeviceId,
     kind_of_unit,
-    register_unit,
 )
-from tvm_passes.errors import IllegalDecision, IllegalDevice
+from tvm_passes.errors import IllegalDecision, IllegalDevice, LayoutselError
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,6}", fullmatch=True)
 INDICES = st.integers(0, 9999)
@@ -157,10 +157,14 @@ def test_decisions_sort_by_unit_and_layout_before_the_device():
 
 def test_units_of_other_packages_tell_their_kind():
     assert kind_of_unit("npu") == "cpu"
-    register_unit("npu", "opencl")
-    try:
+    npu = Backend(name="npu", supports=lambda _function, _decision: None, device="opencl")
+    with BACKENDS.including(npu):
         assert Decision.parse("npu@1:NCHW").device == DeviceId("", "opencl", 1)
-    finally:
-        from tvm_passes import devices
+    assert kind_of_unit("npu") == "cpu"
 
-        del devices._kinds["npu"]
+
+def test_a_unit_on_an_unknown_kind_of_device_is_refused():
+    with pytest.raises(
+        LayoutselError, match="unit 'npu': got device 'tpu'; expected one of llvm, cuda, opencl"
+    ):
+        Backend(name="npu", supports=lambda _function, _decision: None, device="tpu")

@@ -20,7 +20,7 @@ from layoutsel.planning.objectives import (
     objectives,
     register,
 )
-from layoutsel.planning.objectives import table as table_of_objectives
+from layoutsel.planning.objectives.table import OBJECTIVES
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve
@@ -28,6 +28,7 @@ from layoutsel.planning.trade_off import squared_error
 from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR
 from tests.planning.problems import graph_problem, small_problems
 from tests.planning.test_trade_off import problems as problems_of_precisions
+from tvm_passes.errors import LayoutselError
 
 SLACK = 1e-6
 
@@ -132,12 +133,8 @@ TOYS = (BYTES, OFFLOADED, BOTTLENECK)
 @pytest.fixture(autouse=True, scope="module")
 def toys():
     """The toys in the table, as a package of somebody else would add them."""
-    before = dict(objectives())
-    for toy in TOYS:
-        register(toy)
-    yield
-    table_of_objectives._OBJECTIVES.clear()
-    table_of_objectives._OBJECTIVES.update(before)
+    with OBJECTIVES.including(*TOYS):
+        yield
 
 
 def every_plan(problem):
@@ -219,13 +216,19 @@ def test_a_plan_file_states_value_and_bound_per_objective(name, tmp_path):
     assert bool(plan.order) == (plan.makespan is not None) == (name == MAKESPAN)
 
 
-def test_a_plan_of_an_objective_that_is_not_there_can_be_read(tmp_path):
+def test_a_plan_of_an_objective_that_is_not_there_can_be_read(tmp_path, monkeypatch):
     planned(fork("bytes")).save(tmp_path / "plan.json")
-    del table_of_objectives._OBJECTIVES["bytes"]
-    try:
-        assert Plan.load(tmp_path / "plan.json").values["bytes"].unit == "B"
-    finally:
-        register(BYTES)
+    others = {name: one for name, one in objectives().items() if name != "bytes"}
+    monkeypatch.setattr(OBJECTIVES, "_entries", others)
+    with pytest.raises(ProblemError, match="unknown objective 'bytes'; expected one of makespan"):
+        objective_of("bytes")
+    assert Plan.load(tmp_path / "plan.json").values["bytes"].unit == "B"
+
+
+def test_a_second_objective_of_one_name_is_refused():
+    with pytest.raises(LayoutselError, match="two objectives are called 'bytes'"):
+        register(replace(BYTES, unit="KiB"))
+    assert objective_of("bytes") is BYTES
 
 
 def test_every_solver_of_the_sum_agrees():

@@ -11,6 +11,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from layoutsel.cost.features import VOCABULARY
 from layoutsel.cost.learned import LearnedModel, feature_names
+from tvm_passes.deferred import Deferred
 from tvm_passes.errors import LayoutselError
 from tvm_passes.operators import (
     OPERATORS,
@@ -23,7 +24,6 @@ from tvm_passes.operators import (
     names_with,
     role,
 )
-from tvm_passes.operators.deferred import Deferred
 
 DECLINED = {"AllClassNMS", "NonMaxSuppression"}
 """Operators whose converters in TVM fail ONNX's own tests."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from tvm import relax
 from tvm.ir import Call
 from tvm.target import Target
 
 from tvm_passes.algorithms import algorithm_of, algorithms_of
+from tvm_passes.backends import BACKENDS
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.generic_forms import unused_layout
@@ -21,38 +21,13 @@ from tvm_passes.precisions import PRECISIONS, generic_precisions
 from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import tunable
 from tvm_passes.tuned import current_database, find_record, record_text
-
-LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
-"""Operators whose kernels require work-items in lock step, which drivers for CPUs do not provide.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Abilities:
-    """Abilities that all devices of one kind share."""
-
-    dtypes: frozenset[str]
-    """Element types."""
-    precisions: tuple[str, ...]
-    """Precisions that generated code computes in."""
-    declined: frozenset[str] = frozenset()
-    """Operators that TVM's kernels compute wrongly on these devices."""
-
-
-_EVERYWHERE = frozenset({"float32", "int8", "uint8", "int32", "int64", "bool"})
-"""Element types that every device supports."""
-ABILITIES: Mapping[str, Abilities] = {
-    "cuda": Abilities(
-        dtypes=_EVERYWHERE | {"float16", "bfloat16", "float64"}, precisions=("f32", "bf16")
-    ),
-    "opencl": Abilities(dtypes=_EVERYWHERE, precisions=("f32",), declined=LOCK_STEP),
-}
-"""Abilities by unit."""
+from tvm_passes.units.entry import Abilities
 
 
 def precisions_of(unit: str) -> tuple[str, ...]:
     """Return the precisions of a unit: its own, then those that only generic code computes in."""
-    return tuple(dict.fromkeys((*ABILITIES[unit].precisions, *generic_precisions(unit))))
+    own = BACKENDS.find(unit).abilities.precisions
+    return tuple(dict.fromkeys((*own, *generic_precisions(unit))))
 
 
 _Obstacle = tuple[str, str, str]
@@ -79,7 +54,7 @@ def record(function: relax.Function, decision: Decision) -> str:
 def _obstacles(function: relax.Function, decision: Decision) -> Iterator[_Obstacle]:
     """Yield the reasons against `decision`."""
     anchor = str(function.attrs["layoutsel.anchor"])
-    abilities = ABILITIES[decision.unit]
+    abilities = BACKENDS.find(decision.unit).abilities
     for field, known in (
         ("layout", generic_layouts(decision.unit)),
         ("precision", precisions_of(decision.unit)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tvm_passes.operators.deferred import Deferred
+from tvm_passes.deferred import Deferred
 from tvm_passes.operators.entry import Evaluator
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tvm_passes.deferred import Deferred
 from tvm_passes.onnx.facts import NodeFacts, Rule, TensorFacts
-from tvm_passes.operators.deferred import Deferred
 
 MICROSOFT = "com.microsoft"
 """Domain of the operators that ONNX Runtime adds."""

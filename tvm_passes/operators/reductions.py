@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tvm_passes.deferred import Deferred
 from tvm_passes.onnx import rules_indices
 from tvm_passes.operators import flops
-from tvm_passes.operators.deferred import Deferred
 from tvm_passes.operators.entry import (
     Encoding,
     Evaluator,

@@ -1,44 +1,40 @@
 """Table of objectives, and the functions that choose and describe plans by it.
 
-Each other module of this folder defines one entry, ``OBJECTIVE``. Other packages add theirs through the entry-point group
-``layoutsel.objectives``, or by :func:`register`.
+Each entry is one file of this folder, which defines ``OBJECTIVE``. Other packages add theirs through
+the entry-point group ``layoutsel.objectives``, or by :func:`register`.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
-from pathlib import Path
+from typing import cast
 
 from layoutsel.planning.objectives.base import Answer, Decisions, Objective
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.strategies import announce_gap
 from layoutsel.planning.values import SUM, Value
 from tvm_passes.decision import SubgraphId
-from tvm_passes.registry import installed
+from tvm_passes.registry import Registry, entries_in
 
-_NO_ENTRIES = ("base", "table")
-_OBJECTIVES: dict[str, Objective] = {}
+
+def own_objectives() -> list[Objective]:
+    """Our own objectives, in order of their modules."""
+    return cast("list[Objective]", entries_in("layoutsel.planning.objectives", "OBJECTIVE"))
+
+
+OBJECTIVES: Registry[Objective] = Registry("objective", own_objectives, Objective)
+"""All objectives: ours first, then those of other packages."""
 
 
 def register(objective: Objective) -> None:
-    """Add an objective to the table; an entry of the same name is replaced."""
-    objectives()
-    _OBJECTIVES[objective.name] = objective
+    """Add an objective; raises :class:`LayoutselError` if another one has its name."""
+    OBJECTIVES.register(objective)
 
 
 def objectives() -> Mapping[str, Objective]:
     """Every known objective by name: ours first, then those of other packages."""
-    if not _OBJECTIVES:
-        package = __name__.rpartition(".")[0]
-        names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        ours = [import_module(f"{package}.{n}").OBJECTIVE for n in names if n not in _NO_ENTRIES]
-        others = [objective for _, objective in installed("objective", Objective)]
-        for objective in (*ours, *others):
-            _OBJECTIVES[objective.name] = objective
-    return _OBJECTIVES
+    return OBJECTIVES
 
 
 def objective_of(name: str) -> Objective:
@@ -49,10 +45,10 @@ def objective_of(name: str) -> Objective:
     ProblemError
         If there is none of that name.
     """
-    known = objectives()
-    if name not in known:
-        raise ProblemError(f"unknown objective {name!r}; expected one of {', '.join(known)}")
-    return known[name]
+    found = OBJECTIVES.get(name)
+    if found is None:
+        raise ProblemError(f"unknown objective {name!r}; expected one of {', '.join(OBJECTIVES)}")
+    return found
 
 
 def decide(
