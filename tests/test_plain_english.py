@@ -31,6 +31,7 @@ ROOMS = (
     "layoutsel/tuning",
     "layoutsel/zoo",
     "tvm_passes/amx",
+    "tvm_passes/cpu",
     "tvm_passes/gpu",
     "tvm_passes/normalize",
     "tvm_passes/onednn",

@@ -1,4 +1,4 @@
-"""The compute unit ``cpu``: TVM's LLVM code generation with kernels and schedules of our own."""
+"""The compute unit ``cpu``: TVM's LLVM code generation with this package's kernels."""
 
 from tvm_passes.cpu.host import host_target
 from tvm_passes.cpu.kernel_pipeline import NAME as KERNEL_PIPELINE

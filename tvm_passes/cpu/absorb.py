@@ -1,4 +1,4 @@
-"""Transforms that nobody runs: the kernel before them writes its result in the layout that they would give it."""
+"""Absorbed layout transforms: the kernel before one writes its result in the transform's layout."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from tvm_passes.layout import logical_shape
 
 @dataclass(frozen=True)
 class Absorbed:
-    """A transform that a kernel does."""
+    """A layout transform that the kernel before it performs."""
 
     result: Var
+    """Result of the transform."""
     layout: str
-    """Of the result."""
+    """Layout of the result."""
 
 
 WritesIn = Callable[[relax.Function, str], bool]
+"""Returns whether the kernel of a sub-graph function can write its result in a layout."""
 
 
 def find_absorbed(
     module: tvm.IRModule, writes_in: WritesIn, shared: Collection[Var]
 ) -> Mapping[Var, Absorbed]:
-    """The transforms that alone read the result of a sub-graph, by that result.
+    """Find the transforms that are the only consumer of a sub-graph's result, by that result.
 
     Parameters
     ----------
     module
         Stage 3.
     writes_in
-        Whether the kernel of a sub-graph can write its result in a layout.
+        Returns whether the kernel of a sub-graph can write its result in a layout.
     shared
         Results that other sub-graphs write into as well.
     """
@@ -59,7 +61,8 @@ def find_absorbed(
         if not (is_addressed(source) and is_addressed(result)):
             continue
         shape = logical_shape([int(extent) for extent in function.params[0].ty.shape], source)
-        # Lanes are channels: where these lie apart, a transform does it in registers.
+        # Lanes are channels. If these are not contiguous, a transform moves them in registers
+        # instead.
         channels_last = all(view(shape, layout).c == 1 for layout in (source, result))
         if channels_last and writes_in(producer, result):
             absorbed[read] = Absorbed(binding.var, result)
@@ -67,10 +70,12 @@ def find_absorbed(
 
 
 def _function(module: tvm.IRModule, value: relax.Expr) -> relax.Function | None:
+    """Return the function that a value calls, or None."""
     called = value.op if isinstance(value, Call) else None
     function = module[called] if isinstance(called, GlobalVar) else None
     return function if isinstance(function, relax.Function) else None
 
 
 def _is_sub_graph(function: relax.Function) -> bool:
+    """Return whether a function is a sub-graph whose kernels can write into other tensors."""
     return "layoutsel.anchor" in function.attrs and function.attrs["layoutsel.anchor"] in WRITERS

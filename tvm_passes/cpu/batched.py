@@ -1,4 +1,4 @@
-"""Products of matrices that are read where they lie, as attention has them: the right-hand ones stay in the cache."""
+"""Products of matrices read in place, as in attention; the right-hand ones stay in the cache."""
 
 from __future__ import annotations
 
@@ -18,32 +18,46 @@ from tvm_passes.cpu.tiling import widest_tile
 from tvm_passes.cpu.view import View, view
 
 _TASK_FLOPS = 100_000
-"""Operations that one task should at least cover: below, starting threads costs more than it gains."""
+"""Minimum number of operations of a task; below it, starting threads costs more than it gains."""
 
 
 _ROW_VECTORS = 16
-"""Vectors of a register tile that is one row: what memory delivers of each row of the right-hand matrix is then a
-kilobyte, and the multiply-adds are independent."""
+"""Vectors of a register tile that is one row.
+
+Memory then delivers a kilobyte of each row of the right-hand matrix, and the multiply-adds are
+independent.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """Matrices in memory, row-major."""
+    """Row-major matrices in memory."""
 
     view: View
-    """Of all their rows."""
+    """Memory layout of all their rows together."""
     leading: tuple[int, ...]
-    """Extents that count the matrices; 1 where one is for all results along that axis."""
+    """Extents that count the matrices; 1 along an axis over which one matrix is broadcast."""
     rows: int
-    """Of one matrix."""
+    """Rows of one matrix."""
 
     def offset(
         self, full: Sequence[int], matrix: TirExpr, row: TirExpr, column: TirExpr
     ) -> TirExpr:
-        """Where an element lies that a result's `matrix`, counted by the extents `full`, is computed from."""
+        """Return the offset of the element from which a result is computed.
+
+        Parameters
+        ----------
+        full
+            Extents that count the results' matrices.
+        matrix
+            Index of the result's matrix in these extents.
+        row, column
+            Position in the operand's matrix.
+        """
         return self.view.offset(0, column, 0, self._number(full, matrix) * self.rows + row)
 
     def _number(self, full: Sequence[int], matrix: TirExpr) -> TirExpr:
+        """Return the index of the operand's matrix for a result's matrix."""
         own = (1,) * (len(full) - len(self.leading)) + self.leading
         if own == tuple(full):
             return matrix
@@ -58,22 +72,30 @@ class Operand:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchedProduct:
-    """C[i] = A[i] B[i] for matrices A of (rows, depth) and B of (depth, columns)."""
+    """Products C[i] = A[i] B[i] of matrices A (rows, depth) and B (depth, columns)."""
 
     leading: tuple[int, ...]
     """Extents that count the matrices C."""
     rows: int
+    """Rows of A and C."""
     depth: int
+    """Columns of A and rows of B."""
     columns: int
+    """Columns of B and C."""
     left: Operand
+    """Matrices A."""
     right: Operand
+    """Matrices B."""
     result: View
+    """Memory layout of all rows of C together."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the sums."""
 
     @property
     def vectors(self) -> int:
-        """Vectors of a register tile's row."""
+        """Vectors in each row of a register tile."""
         available = -(-self.columns // self.unit.lanes)
         if self.rows > 1:
             return min(4 if self.unit.registers >= 32 else 2, available)
@@ -88,28 +110,28 @@ class BatchedProduct:
 
     @property
     def across(self) -> int:
-        """Tiles of a row of C."""
+        """Tiles along a row of C."""
         return -(-self.columns // (self.vectors * self.unit.lanes))
 
     @property
     def tiles(self) -> int:
-        """Tiles of all matrices; a matrix's last ones along its rows overlap those before."""
+        """Tiles of all matrices; the last ones along a matrix's rows overlap their predecessors."""
         return prod(self.leading) * -(-self.rows // self.height) * self.across
 
     @property
     def tiles_per_task(self) -> int:
-        """Tiles that one task covers."""
+        """Tiles of one task."""
         flops = 2 * self.height * self.depth * self.vectors * self.unit.lanes
         return min(max(_TASK_FLOPS // flops, 1), self.tiles)
 
     @property
     def tasks(self) -> int:
-        """Independent tasks."""
+        """Number of independent tasks."""
         return -(-self.tiles // self.tiles_per_task)
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         lanes = self.unit.lanes
         return {
             "kernel_batched": 1.0,
@@ -120,7 +142,7 @@ class BatchedProduct:
         }
 
     def emit(self, buffers: Mapping[int, Buffer], left: Buffer, right: Buffer, out: Buffer) -> None:
-        """Emit the kernel."""
+        """Emit the kernel; arguments are the flat buffers of the operands."""
         down = -(-self.rows // self.height)
         full, rest = self._widths()
         with emit.parallel(self.tasks) as task:
@@ -148,7 +170,7 @@ class BatchedProduct:
                     emit.when(across < last, lambda: compute(full), lambda: compute(rest))
 
     def _widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Lanes of each vector of a whole tile, and of a row's last one; nothing where that is whole."""
+        """Return the lanes of each vector of a whole tile, and of a row's last, partial tile."""
         lanes = self.unit.lanes
         full = (lanes,) * self.vectors
         whole, partial = divmod(self.columns % sum(full), lanes)
@@ -163,6 +185,7 @@ class BatchedProduct:
         right: Buffer,
         out: Buffer,
     ) -> None:
+        """Emit one register tile: reduction, epilogue and store."""
         matrix, row, column = at
         sums = [[Accumulator(lanes) for lanes in widths] for _ in range(self.height)]
         starts = [sum(widths[:index]) for index in range(len(widths))]
@@ -191,7 +214,7 @@ class BatchedProduct:
 
 
 def plan_batched(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a product of matrices, leading dimensions broadcast, with what follows it."""
+    """Plan a product of matrices with broadcast leading dimensions and its epilogue."""
     anchor = subgraph.nodes[0]
     if not is_plain(subgraph):
         return anchor.operator

@@ -1,9 +1,10 @@
 """Blocking of direct convolutions, 1×1 and matrix products included, for every layout.
 
-A register tile is ``width`` pixels of one row times ``vectors`` vectors of output channels. The reduction runs over
-(channel block, kernel column, kernel row, channel); pixels whose tap lies in the horizontal padding are left out when the
-code is generated, rows whose tap lies in the vertical padding by the bounds of the kernel-row loop, so no padded copy is
-made. Input values are broadcast scalars, so the input may lie in any layout.
+A register tile is ``width`` pixels of one row times ``vectors`` vectors of output channels. The
+reduction runs over (channel block, kernel column, kernel row, channel). No padded copy is made:
+pixels whose tap lies in the horizontal padding are omitted from the generated code, and the bounds
+of the kernel-row loop exclude rows whose tap lies in the vertical padding. Input values are
+broadcast scalars, so that the input may have any layout.
 """
 
 from __future__ import annotations
@@ -26,30 +27,44 @@ from tvm_passes.cpu.view import View
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """Shape of a 2-D convolution; of a matrix product where the kernel is 1×1 and the height 1.
+    """Shape of a 2-D convolution, or of a matrix product as a 1×1 convolution of height 1.
 
-    One over volumes is an image whose rows are those of all planes: heights and the kernel's height count them together.
+    A convolution over volumes is an image with the rows of all planes: heights and the height of
+    the kernel count rows across planes.
     """
 
     batch: int
+    """Number of images."""
     in_channels: int
+    """Input channels of all groups."""
     in_height: int
+    """Rows of an input image."""
     in_width: int
+    """Pixels of an input row."""
     out_channels: int
+    """Output channels of all groups."""
     out_height: int
+    """Rows of an output image."""
     out_width: int
+    """Pixels of an output row."""
     kernel: tuple[int, int] = (1, 1)
+    """Rows and columns of the kernel."""
     strides: tuple[int, int] = (1, 1)
+    """Vertical and horizontal stride."""
     dilation: tuple[int, int] = (1, 1)
+    """Vertical and horizontal distance between taps."""
     pad_top: int = 0
+    """Padding above the input."""
     pad_left: int = 0
+    """Padding to the left of the input."""
     groups: int = 1
+    """Number of channel groups."""
     planes: tuple[Axis, Axis] | None = None
-    """Of volumes: the axis of planes, and that of the rows of one plane."""
+    """Axis of planes and axis of the rows in a plane, for volumes; None for images."""
 
     @property
     def row_axes(self) -> tuple[Axis, ...]:
-        """The axes that rows count, outermost first."""
+        """Axes that rows count, outermost first."""
         if self.planes is not None:
             return self.planes
         return (
@@ -65,12 +80,12 @@ class Convolution:
 
     @property
     def group_in(self) -> int:
-        """Input channels of a group."""
+        """Input channels of one group."""
         return self.in_channels // self.groups
 
     @property
     def group_out(self) -> int:
-        """Output channels of a group."""
+        """Output channels of one group."""
         return self.out_channels // self.groups
 
     @property
@@ -81,7 +96,7 @@ class Convolution:
 
     @property
     def pointwise(self) -> bool:
-        """Whether each output pixel reads just the input pixel at its place."""
+        """True if each output pixel reads only the input pixel at its own position."""
         return (
             self.planes is None
             and self.kernel == (1, 1)
@@ -93,19 +108,23 @@ class Convolution:
 
 @dataclass(frozen=True, kw_only=True)
 class _Geometry:
-    """A convolution as the kernel sees it: pointwise ones are cut into rows of the best length."""
+    """Loops of the kernel over pixels; images of pointwise convolutions are cut into other rows."""
 
     images: int
+    """Number of images."""
     rows: int
     """Rows of one image."""
     row: int
-    """Pixels of a row."""
+    """Pixels of one row."""
     row_stride: Callable[[View], tuple[int, int]]
-    """(stride between rows, stride between pixels) of a view."""
+    """Returns (stride between rows, stride between pixels) of a view, in elements."""
 
 
 def channel_block(convolution: Convolution, source: View) -> int:
-    """Input channels that the inner reduction loop runs over, contiguous in `source` and a divisor of a group's."""
+    """Choose the number of input channels of the inner reduction loop.
+
+    It divides the number of channels of a group; the channels are contiguous in `source`.
+    """
     channels = convolution.group_in
     if source.chunk != source.block * source.c:
         return gcd(channels, source.block)
@@ -114,17 +133,23 @@ def channel_block(convolution: Convolution, source: View) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockedConvolution:
-    """A convolution with its blocking, and its packed weights."""
+    """A convolution with its blocking and its packed weights."""
 
     convolution: Convolution
+    """Shape of the convolution."""
     source: View
+    """Memory layout of the source."""
     result: View
+    """Memory layout of the result."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the sums."""
     filters: Filters | None = None
-    """Where weights lie that are computed at run time; None for constants, which are packed beforehand."""
+    """Positions of weights that are computed at run time; None for constants, packed at build time.
+    """
     weights_start: int = 0
-    """Where the packed weights begin in their buffer, which several kernels may share."""
+    """Offset of the packed weights in their buffer, which several kernels may share."""
 
     @cached_property
     def channel_block(self) -> int:
@@ -133,16 +158,17 @@ class BlockedConvolution:
 
     @property
     def channel_vectors(self) -> int:
-        """Vectors of output channels of one group."""
+        """Vectors of output channels in one group."""
         return -(-self.convolution.group_out // self.unit.lanes)
 
     @property
     def steps(self) -> int:
-        """Length of the reduction."""
+        """Number of multiply-adds per result."""
         conv = self.convolution
         return conv.group_in * conv.kernel[0] * conv.kernel[1]
 
     def _mergeable(self, view: View) -> bool:
+        """Return whether all pixels of an image have one stride in `view`."""
         return view.h == view.w * self.convolution.out_width
 
     @cached_property
@@ -168,7 +194,7 @@ class BlockedConvolution:
 
     @cached_property
     def tiling(self) -> Tiling:
-        """The register tile and the tasks."""
+        """Register tile and tasks."""
         conv, geometry = self.convolution, self.geometry
         rows = geometry.images * geometry.rows
         work = ParallelWork(
@@ -189,10 +215,10 @@ class BlockedConvolution:
         return (vectors,) * full + ((rest,) if rest else ())
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
-        """Weights (O, I/groups, KH, KW) in the order in which the kernel reads them, as one flat array.
+        """Pack weights (O, I/groups, KH, KW) in the order in which the kernel reads them.
 
-        Per group and tile of output channels: (channel block, column, row, channel, lane); channels beyond the last are
-        zero.
+        The result is flat. Each group and tile of output channels is (channel block, column, row,
+        channel, lane). Channels beyond the last are zero.
         """
         conv, lanes = self.convolution, self.unit.lanes
         block = self.channel_block
@@ -215,15 +241,16 @@ class BlockedConvolution:
 
     @property
     def prefetches(self) -> bool:
-        """Whether to fetch the next tile of weights while computing with the present one.
+        """True if the next tile of weights is prefetched while the current one is used.
 
-        Otherwise a tile's first pass waits for memory, and the following ones leave the memory idle.
+        Without prefetching, a tile's first pass waits for memory, and the following ones leave it
+        idle.
         """
         return 4 * self.packed_size > self.unit.l2_bytes // 8
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         tiling = self.tiling
         return {
             "kernel_direct": 1.0,
@@ -240,5 +267,5 @@ class BlockedConvolution:
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights."""
+        """Number of elements of the packed weights."""
         return self.convolution.groups * self.channel_vectors * self.unit.lanes * self.steps

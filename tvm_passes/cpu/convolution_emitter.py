@@ -1,4 +1,4 @@
-"""The code of a direct convolution: loops, register tiles, epilogue."""
+"""Code of a direct convolution: loops, register tiles, epilogue."""
 
 from __future__ import annotations
 
@@ -16,38 +16,43 @@ from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
 from tvm_passes.cpu.taps import Reach, enter_taps, reach_at
 
 _BODY = 20
-"""Multiply-adds that the innermost loop should hold at least; more only makes code larger."""
+"""Minimum number of multiply-adds in the innermost loop; more only makes the code larger."""
 
 
 def _unroll(block: int, per_channel: int) -> int:
-    """Channels per iteration of the innermost loop: a divisor of `block`."""
+    """Return the channels per iteration of the innermost loop: a divisor of `block`."""
     factors = [factor for factor in (1, 2, 3, 4) if block % factor == 0]
     return next((f for f in factors if f * per_channel >= _BODY), factors[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Which part of the result a register tile computes."""
+    """Part of the result that a register tile computes."""
 
     image: TirExpr
+    """Index of the image."""
     y: TirExpr
+    """Row of the image."""
     left: TirExpr
     """First pixel of the row."""
     width: int
+    """Number of pixels."""
     lefts: tuple[int, ...]
-    """Every value that `left` takes."""
+    """All values that `left` takes."""
     group: TirExpr
+    """Channel group."""
     channel: TirExpr
     """First output channel."""
     vectors: int
+    """Vectors of output channels."""
     tail: int
-    """Lanes of the last vector that exist."""
+    """Number of lanes of the last vector that correspond to channels."""
     weights: TirExpr
     """Offset of the tile's packed weights."""
 
 
 class ConvolutionEmitter:
-    """Emits the loops of one kernel."""
+    """Emitter of one kernel's loops."""
 
     def __init__(
         self,
@@ -73,7 +78,7 @@ class ConvolutionEmitter:
         self.piece = min(blocks)
 
     def emit(self) -> None:
-        """Emit everything."""
+        """Emit the whole kernel: a parallel loop over rows and channel tiles."""
         tiles = self.kernel.channel_tiles
         rows = self.geometry.images * self.geometry.rows
         row_blocks = -(-rows // self.tiling.rows)
@@ -90,6 +95,7 @@ class ConvolutionEmitter:
                 self._row(row, group, tile, tiles)
 
     def _row(self, row: TirExpr, group: TirExpr, tile: TirExpr, tiles: Sequence[int]) -> None:
+        """Emit one row of one channel tile, which may be the last, partial one."""
         lanes, partial = self.lanes, self.conv.group_out % self.lanes
         last = len(tiles) - 1
         ragged = bool(partial) or tiles[last] != tiles[0]
@@ -108,7 +114,7 @@ class ConvolutionEmitter:
     def _channels(
         self, row: TirExpr, group: TirExpr, tile: TirExpr, vectors: int, tail: int
     ) -> None:
-        """One row of one tile of channels; `tail` lanes of its last vector exist."""
+        """Emit one row of one channel tile; only `tail` lanes of its last vector are channels."""
         size = self.kernel.steps * self.lanes
         group_size = self.kernel.channel_vectors * size
         start = self.kernel.weights_start
@@ -138,6 +144,7 @@ class ConvolutionEmitter:
             first += count * width
 
     def _tile(self, place: _Place) -> None:
+        """Emit one register tile: reduction, epilogue and store."""
         accumulators = [
             [Accumulator(self.lanes) for _ in range(place.vectors)] for _ in range(place.width)
         ]
@@ -149,6 +156,7 @@ class ConvolutionEmitter:
                 self._finish(place, pixel, index, accumulator.value)
 
     def _reduce(self, place: _Place, accumulators: Sequence[Sequence[Accumulator]]) -> None:
+        """Emit the reduction of a register tile."""
         conv = self.conv
         kernel_w = conv.kernel[1]
         reach = reach_at(self.conv.row_axes, place.y)
@@ -164,7 +172,7 @@ class ConvolutionEmitter:
         masks: Sequence[tuple[int, ...]],
         body: Callable[[tuple[int, ...]], None],
     ) -> None:
-        """Emit `body` once for each distinct set of valid pixels, chosen by the tile's place."""
+        """Emit `body` for each distinct set of valid pixels, selected by the tile's position."""
         runs = [(mask, len(list(run))) for mask, run in groupby(masks)]
         self._by_run(place, runs, 0, body)
 
@@ -188,6 +196,7 @@ class ConvolutionEmitter:
         )
 
     def _valid(self, left: int, width: int, column: int) -> tuple[int, ...]:
+        """Return the pixels of a tile whose tap in kernel column `column` lies in the input."""
         conv = self.conv
         positions = (
             (left + pixel) * conv.strides[1] + column * conv.dilation[1] - conv.pad_left
@@ -205,7 +214,7 @@ class ConvolutionEmitter:
         reach: Sequence[Reach],
         valid: Sequence[int],
     ) -> None:
-        """All kernel rows and the channels of a block, for one kernel column."""
+        """Emit all kernel rows and the channels of a block, for one kernel column."""
         conv, view = self.conv, self.kernel.source
         row_stride, pixel_stride = self.geometry.row_stride(view)
         width = place.vectors * self.lanes
@@ -237,7 +246,7 @@ class ConvolutionEmitter:
         weights: TirExpr,
         valid: Sequence[int],
     ) -> None:
-        """One input channel at one tap: an outer product of pixels and output channels."""
+        """Emit one input channel at one tap: an outer product of pixels and output channels."""
         lanes, vectors = self.lanes, len(accumulators[0])
         loaded = []
         for index in range(vectors):
@@ -251,7 +260,7 @@ class ConvolutionEmitter:
                 accumulator.set(accumulator.value + value * weight)
 
     def _finish(self, place: _Place, pixel: int, index: int, value: TirExpr) -> None:
-        """Epilogue and store of one accumulator, in pieces that do not cross a block of channels."""
+        """Emit epilogue and store of one accumulator, in pieces within a channel block."""
         exist = place.tail if index == place.vectors - 1 else self.lanes
         value = bind(value) if self.piece < self.lanes or exist < self.lanes else value
         for first in range(0, exist, self.piece):
@@ -265,7 +274,8 @@ class ConvolutionEmitter:
     ) -> None:
         y, x = place.y, place.left + pixel
         if self.geometry.row != self.conv.out_width or self.geometry.rows != self.conv.out_height:
-            # Pointwise kernels number their pixels; the views' rows are as long as the image's.
+            # Pointwise kernels have rows of their own; the rows of views are as long as the
+            # image's.
             y, x = 0, place.y * self.geometry.row + x
         at = (place.image, channel, y, x)
         result = self.kernel.epilogue.evaluate(value, at, count, self.buffers)

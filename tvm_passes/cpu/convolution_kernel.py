@@ -15,7 +15,7 @@ from tvm_passes.cpu.packing import emit_packing
 
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionKernel(BlockedConvolution):
-    """A blocked convolution that emits its code; run-time weights are packed first."""
+    """A blocked convolution that emits its code; weights computed at run time are packed first."""
 
     def emit(
         self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
@@ -29,7 +29,8 @@ class ConvolutionKernel(BlockedConvolution):
         source
             The input.
         weights
-            What :meth:`pack` yields, or weights that are computed at run time as :attr:`filters` says.
+            Result of :meth:`pack`, or weights computed at run time at the positions of
+            :attr:`filters`.
         out
             The result.
         """

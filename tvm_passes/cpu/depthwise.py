@@ -1,6 +1,7 @@
-"""Depthwise convolution of plain images: lanes are pixels of a row, which lie next to each other there.
+"""Depth-wise convolution of plain images, with the contiguous pixels of a row as lanes.
 
-:mod:`tvm_passes.cpu.window` has channels for lanes, which a plain layout would have to gather one by one.
+:mod:`tvm_passes.cpu.window` uses channels as lanes, which it would have to gather one by one from a
+plain layout.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from tvm_passes.cpu.taps import enter_taps, reach_at
 from tvm_passes.cpu.view import View
 
 _TASK_STEPS = 4096
-"""Vector operations that a task should at least hold."""
+"""Minimum number of vector operations of a task."""
 _ACCUMULATORS = 8
-"""Independent sums that hide the latency of a multiply-add."""
+"""Number of independent sums that hide the latency of a multiply-add."""
 _VECTORS = 4
 """Vectors of a tile along a row."""
 _WIDEST_KERNEL = 32
-"""Columns of a kernel up to which each has code of its own, which padding needs."""
+"""Maximum number of kernel columns; padding requires separate code for each."""
 _LARGEST_STRIDE = 4
-"""Stride up to which pixels are picked out of a contiguous load."""
+"""Maximum stride at which pixels are selected from a contiguous load."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,28 +40,36 @@ class _Tile:
     """Vectors of pixels of a row."""
 
     left: TirExpr
-    """First pixel."""
+    """First pixel of the tile."""
     starts: tuple[int, ...]
-    """First pixel of each vector, from `left` on."""
+    """First pixel of each vector, relative to `left`."""
     valid: tuple[tuple[range, ...], ...]
-    """By vector and column of the kernel, the pixels whose tap meets an input."""
+    """Pixels whose tap lies in the input, by vector and kernel column."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depthwise:
-    """A convolution whose filters each see one channel, in plain layouts."""
+    """A convolution whose filters each read one channel, in plain layouts."""
 
     shape: Convolution
+    """Shape of the convolution."""
     source: View
+    """Memory layout of the source."""
     weights: View
-    """Of (channels, 1, kernel rows, kernel columns), computed at run time or not."""
+    """Memory layout of the weights (channels, 1, kernel rows, kernel columns).
+
+    The weights may be constant or computed at run time.
+    """
     result: View
+    """Memory layout of the result."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the sums."""
 
     @property
     def fits(self) -> bool:
-        """Whether this kernel computes such a convolution, and reads contiguous pixels."""
+        """True if this kernel computes such a convolution, and its pixels are contiguous."""
         shape, views = self.shape, (self.source, self.result)
         few = shape.group_in == 1 < shape.groups and 4 * shape.group_out <= self.unit.lanes
         plain = all(view.w == 1 and not view.storage for view in views)
@@ -68,12 +77,12 @@ class Depthwise:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether rows of pixels fill less than half a vector."""
+        """True if rows of pixels fill less than half a vector."""
         return not self.is_product and 2 * self.shape.out_width < self.unit.lanes
 
     @property
     def is_product(self) -> bool:
-        """Whether the kernel is as large as the image: each result is a product of two vectors."""
+        """True if the kernel covers the whole image: each result is a product of two vectors."""
         shape = self.shape
         flat = self.source.h == shape.in_width and self.weights.h == shape.in_width
         whole = shape.kernel == (shape.in_height, shape.in_width)
@@ -83,7 +92,10 @@ class Depthwise:
 
     @property
     def lanes(self) -> int:
-        """Pixels of a vector: whole registers or halves of them; the last vector of a row overlaps the one before."""
+        """Pixels of a vector: a whole register, or a fraction by a power of two.
+
+        The last vector of a row overlaps its predecessor.
+        """
         return min(self.unit.lanes, 1 << self.shape.out_width.bit_length() - 1)
 
     @property
@@ -95,18 +107,18 @@ class Depthwise:
 
     @property
     def rows(self) -> int:
-        """Rows of results."""
+        """Total number of rows of results."""
         return self.shape.batch * self.shape.out_channels * self.shape.out_height
 
     @property
     def tasks(self) -> int:
-        """Independent tasks that are worth it."""
+        """Number of independent tasks, each of sufficient size."""
         per_task = min(max(_TASK_STEPS // self.steps, 1), -(-self.rows // self.unit.threads))
         return min(-(-self.rows // per_task), emit.MOST_SHARES)
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         shape, lanes = self.shape, self.lanes
         return {
             "kernel_rows": 1.0,
@@ -118,7 +130,7 @@ class Depthwise:
 
     @cached_property
     def runs(self) -> tuple[tuple[_Tile, int], ...]:
-        """Tiles of a row that have the same code, one after the other, and how many there are."""
+        """Consecutive tiles of a row with the same code, and their number."""
         lanes, width = self.lanes, self.shape.out_width
         lefts = [min(left, width - lanes) for left in range(0, width, lanes)]
         tiles = []
@@ -130,7 +142,7 @@ class Depthwise:
         return tuple((tile, 1 + len(rest)) for tile, *rest in (list(run) for _, run in runs))
 
     def _valid(self, left: int) -> tuple[range, ...]:
-        """By column of the kernel, which pixels of the vector from `left` on meet an input there."""
+        """Return the pixels of the vector at `left` with a tap in the input, by kernel column."""
         shape = self.shape
         found = []
         for column in range(shape.kernel[1]):
@@ -152,6 +164,8 @@ class Depthwise:
 
 @dataclass(frozen=True)
 class _Emitter:
+    """Emitter of one kernel."""
+
     kernel: Depthwise
     buffers: Mapping[int, Buffer]
     source: Buffer
@@ -159,7 +173,7 @@ class _Emitter:
     out: Buffer
 
     def emit(self) -> None:
-        """Threads share the rows of results."""
+        """Emit the kernel; threads share the rows of results."""
         kernel, shape = self.kernel, self.kernel.shape
         with emit.parallel(kernel.tasks) as task:
             first, count = emit.share(kernel.rows, task, kernel.tasks)
@@ -174,12 +188,14 @@ class _Emitter:
                     self._row(at)
 
     def _row(self, at: tuple[TirExpr, TirExpr, TirExpr]) -> None:
+        """Emit one row of results."""
         for tile, count in self.kernel.runs:
             with emit.serial(count) as index:
                 left = bind(tile.left + index * (_VECTORS * self.kernel.lanes))
                 self._tile(at, replace(tile, left=left))
 
     def _tile(self, at: tuple[TirExpr, TirExpr, TirExpr], tile: _Tile) -> None:
+        """Emit one tile of a row."""
         kernel, shape = self.kernel, self.kernel.shape
         image, channel, y = at
         columns = shape.kernel[1]
@@ -208,7 +224,7 @@ class _Emitter:
     def _pixels(
         self, plane: tuple[TirExpr, TirExpr, TirExpr], tile: _Tile, vector: int, column: int
     ) -> TirExpr:
-        """Inputs of a vector of pixels at one column of the kernel, zero where there are none."""
+        """Emit the inputs of a vector of pixels at one kernel column, with zeros for padding."""
         shape, source, lanes = self.kernel.shape, self.kernel.source, self.kernel.lanes
         image, channel, row = plane
         pixels = tile.valid[vector][column]
@@ -226,7 +242,7 @@ class _Emitter:
         return tirx.Shuffle([bind(value), zero], [tirx.const(one, "int32") for one in chosen])
 
     def _loaded(self, pixels: range) -> range:
-        """Pixels to load of those that meet an input: a whole vector where the row is long enough, as parts are slow."""
+        """Choose the pixels to load: a whole vector, which is fast, if the row is long enough."""
         shape, lanes = self.kernel.shape, self.kernel.lanes
         reach = lanes * shape.strides[1]
         if len(pixels) == lanes or reach > shape.in_width:
@@ -238,7 +254,7 @@ class _Emitter:
         )
 
     def _product(self, at: tuple[TirExpr, TirExpr, TirExpr]) -> None:
-        """The sum over a whole plane, vector by vector."""
+        """Emit the sum over a whole plane, vector by vector."""
         kernel, shape, lanes = self.kernel, self.kernel.shape, self.kernel.unit.lanes
         image, channel, y = at
         inputs = bind(kernel.source.offset(image, channel // shape.group_out, 0, 0))
@@ -270,6 +286,7 @@ class _Emitter:
     def _finish(
         self, at: tuple[TirExpr, TirExpr, TirExpr, TirExpr], total: TirExpr, width: int
     ) -> None:
+        """Emit epilogue and store of `width` pixels."""
         kernel = self.kernel
         value = kernel.epilogue.evaluate(total, at, width, self.buffers, "w")
         kernel.result.store(self.out, value, kernel.result.offset(*at), width, "w")
@@ -280,7 +297,11 @@ def _add(left: TirExpr, right: TirExpr) -> TirExpr:
 
 
 def _every(buffer: Buffer, begin: TirExpr, count: int, stride: int) -> TirExpr:
-    """`count` elements from `begin` on, `stride` apart; a contiguous load is one instruction, a strided one is many."""
+    """Load `count` elements from `begin` on, `stride` apart.
+
+    A small stride is a contiguous load, one instruction, and a shuffle; a strided load is many
+    instructions.
+    """
     if count == 1 or stride == 1 or stride > _LARGEST_STRIDE:
         return load(buffer, begin, count, stride)
     run = bind(load(buffer, begin, (count - 1) * stride + 1))

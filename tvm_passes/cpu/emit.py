@@ -15,31 +15,33 @@ from tvm.tirx.script import builder as T
 from tvm_passes.layout import LARGEST_BF16
 
 EMITTED = "layoutsel.emitted"
-"""Attribute of the functions that :func:`prim_func` makes: their buffers are no larger than they need be."""
+"""Attribute of the functions of :func:`prim_func`, whose buffers are no larger than necessary."""
 
 TirExpr = Any
 """A TIR expression or a Python integer."""
 Buffer = Any
+"""A TIR buffer."""
 
 bind: Callable[[TirExpr], TirExpr] = T.Bind
+"""Binds a value to a new variable; returns the variable."""
 
 
 def splat(value: TirExpr, lanes: int) -> TirExpr:
-    """A vector with `value` in every lane; `value` itself for one lane."""
+    """Return a vector with `value` in every lane; `value` itself for one lane."""
     if isinstance(value, float):
         value = tirx.const(value, "float32")
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
 def ramp(base: TirExpr, lanes: int, stride: int = 1) -> TirExpr:
-    """Indices of `lanes` elements from `base` on."""
+    """Return the indices of `lanes` elements from `base` on."""
     if stride == 0:
         return splat(base if not isinstance(base, int) else tirx.const(base, "int32"), lanes)
     return base if lanes == 1 else tirx.Ramp(base, stride, lanes)
 
 
 def load(buffer: Buffer, base: TirExpr, lanes: int = 1, stride: int = 1) -> TirExpr:
-    """`lanes` elements of a flat buffer."""
+    """Load `lanes` elements of a flat buffer."""
     if stride == 0:
         return splat(buffer[base], lanes)
     return buffer[ramp(base, lanes, stride)]
@@ -51,63 +53,72 @@ def store(buffer: Buffer, value: TirExpr, base: TirExpr, lanes: int, stride: int
 
 
 _HIGH = 16
-"""Bits that bfloat16 lacks of float32, all of them low ones of the significand."""
+"""Low bits of float32's significand that bfloat16 lacks."""
 
 
 _CONVERT = "llvm.x86.avx512bf16.cvt"
+"""Name prefix of LLVM's conversions to bfloat16."""
 
 
 def widen(value: TirExpr, lanes: int) -> TirExpr:
-    """Bits of bfloat16, as uint16, as float32."""
+    """Convert bits of bfloat16, as uint16, to float32."""
     bits = tirx.Cast(_typed("uint32", lanes), value) << splat(tirx.const(_HIGH, "uint32"), lanes)
     return tirx.reinterpret(_typed("float32", lanes), bits)
 
 
 ORDERED_LOWEST = -0x7F81
-"""What :func:`ordered` makes of minus infinity."""
+"""Result of :func:`ordered` for minus infinity."""
 
 
 def ordered(bits: TirExpr, lanes: int) -> TirExpr:
-    """Bits of bfloat16, as uint16, as int16 that compare as the numbers do; :func:`bits_of` turns them back."""
+    """Convert bits of bfloat16, as uint16, to int16 values with the same order as the numbers.
+
+    :func:`bits_of` is the inverse.
+    """
     return _other_way_round(tirx.reinterpret(_typed("int16", lanes), bits), lanes)
 
 
 def bits_of(value: TirExpr, lanes: int) -> TirExpr:
-    """What :func:`ordered` was given."""
+    """Convert integers of :func:`ordered` back to bits of bfloat16."""
     return tirx.reinterpret(_typed("uint16", lanes), _other_way_round(value, lanes))
 
 
 def _other_way_round(value: TirExpr, lanes: int) -> TirExpr:
-    """Negative numbers with all bits but the sign flipped: floats count those from zero on, integers from below."""
+    """Flip all bits except the sign in negative numbers.
+
+    Negative floats are ordered by distance from zero, negative integers in the other direction.
+    """
     value = bind(value)
     sign, rest = (splat(tirx.const(n, "int16"), lanes) for n in (15, 0x7FFF))
     return value ^ ((value >> sign) & rest)
 
 
 def _within(value: TirExpr, lanes: int) -> TirExpr:
-    """`value` between the finite bfloat16 of largest magnitude; no number where it is none."""
+    """Clip `value` to the finite range of bfloat16; NaN stays NaN."""
     most, least = splat(LARGEST_BF16, lanes), splat(-LARGEST_BF16, lanes)
     return T.min(most, T.max(least, value))
 
 
 def saturated(value: TirExpr, lanes: int) -> TirExpr:
-    """float32 with finite numbers that would round to an infinite bfloat16 replaced by the largest finite one.
+    """Replace finite float32 that would round to an infinite bfloat16 by the largest finite one.
 
-    Additive masks are made of such numbers: infinite ones give no number where a row is masked as a whole.
+    Additive masks contain such numbers. Infinite ones would yield NaN in a row that is masked
+    completely.
     """
     value = bind(value)
-    # A comparison of floats: one of their bits takes TVM's simplifier half a minute in some kernels.
+    # A comparison of floats: a comparison of their bits takes TVM's simplifier half a minute in
+    # some kernels.
     is_finite = T.abs(value) < splat(math.inf, lanes)
     return tirx.Select(is_finite, _within(value, lanes), value)
 
 
 def narrow(value: TirExpr, lanes: int) -> TirExpr:
-    """float32 rounded to the nearest bfloat16, as uint16 bits; finite numbers and NaN stay such."""
+    """Round float32 to the nearest bfloat16, as uint16 bits; finite numbers and NaN stay such."""
     return _rounded(bind(saturated(value, lanes)), lanes)
 
 
 def _rounded(value: TirExpr, lanes: int) -> TirExpr:
-    """The same of what is in bfloat16's range, or infinite."""
+    """Round float32 in bfloat16's range, or infinite, to the nearest bfloat16, as uint16 bits."""
     if lanes == 16:
         return T.call_llvm_pure_intrin("uint16x16", f"{_CONVERT}neps2bf16.512", value)
     if lanes == 32:
@@ -122,9 +133,10 @@ def _rounded(value: TirExpr, lanes: int) -> TirExpr:
 
 
 def split(value: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
-    """float32 as the bits of two bfloat16: rounded (halves away from zero), and what that left, rounded.
+    """Split float32 into the bits of two bfloat16: the rounded value and the rounded remainder.
 
-    The first is finite; the second is infinite where `value` is, so that their sum is not NaN.
+    The value is rounded with halves away from zero. The first part is finite; the second is
+    infinite where `value` is infinite, so that their sum is not NaN.
     """
     value = bind(saturated(value, lanes))
     half, mask = (splat(tirx.const(n, "uint32"), lanes) for n in (0x8000, 0xFFFF0000))
@@ -134,18 +146,19 @@ def split(value: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
 
 
 def _typed(dtype: str, lanes: int) -> str:
+    """Return TVM's name of a vector type."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
 def prefetch(buffer: Buffer, base: TirExpr) -> None:
-    """Ask for the cache line of an element, in the second-level cache; it need not exist."""
+    """Emit a prefetch of an element's cache line to the second-level cache; it need not exist."""
     address = tirx.address_of(buffer[base])
     read, second_level, data = (tirx.const(number, "int32") for number in (0, 2, 1))
     T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data))
 
 
 def lanes_of(value: TirExpr, first: int, count: int, lanes: int) -> TirExpr:
-    """Lanes ``first … first + count - 1`` of a vector of `lanes`."""
+    """Return lanes ``first … first + count - 1`` of a vector of `lanes`."""
     if first == 0 and count == lanes:
         return value
     indices = [tirx.const(lane, "int32") for lane in range(first, first + count)]
@@ -153,7 +166,7 @@ def lanes_of(value: TirExpr, first: int, count: int, lanes: int) -> TirExpr:
 
 
 def across(vector: TirExpr, lanes: int, combine: Callable[[TirExpr, TirExpr], TirExpr]) -> TirExpr:
-    """`combine` over the lanes of one vector."""
+    """Reduce the lanes of one vector by `combine`."""
     if lanes == 1:
         return vector
     half = lanes // 2
@@ -163,9 +176,10 @@ def across(vector: TirExpr, lanes: int, combine: Callable[[TirExpr, TirExpr], Ti
 
 
 class Accumulator:
-    """A vector that lives in a register: a small buffer that LLVM promotes.
+    """A vector in a register: a small buffer that LLVM promotes.
 
-    Buffers of at most one vector each stay below TVM's limit for stack allocation, and all their indices are constant.
+    Buffers of at most one vector stay below TVM's limit for stack allocation, and all their indices
+    are constant.
     """
 
     def __init__(self, lanes: int, dtype: str = "float32") -> None:
@@ -174,7 +188,7 @@ class Accumulator:
 
     @property
     def value(self) -> TirExpr:
-        """The present value."""
+        """Current value."""
         return load(self.buffer, 0, self.lanes)
 
     def set(self, value: TirExpr) -> None:
@@ -187,23 +201,26 @@ class Accumulator:
 
 
 def parallel(extent: int) -> AbstractContextManager[TirExpr]:
-    """A parallel loop, or a serial one where there is nothing to share."""
+    """Return a parallel loop, or a serial one for a single iteration."""
     return T.parallel(0, extent) if extent > 1 else T.serial(0, extent)
 
 
 def serial(extent: TirExpr) -> AbstractContextManager[TirExpr]:
-    """A serial loop from zero."""
+    """Return a serial loop from zero."""
     return T.serial(0, extent)
 
 
 MOST_SHARES = 1 << 15
-"""For :func:`share`: with more of them, products of two numbers below theirs would not fit 32 bits."""
+"""Maximum number of shares of :func:`share`.
+
+With more, products of two smaller numbers would not fit 32 bits.
+"""
 
 
 def share(items: int, index: TirExpr, shares: int) -> tuple[TirExpr, TirExpr]:
-    """First item of one of `shares` equal shares of `items`, and how many it has.
+    """Return the first item of one of `shares` equal shares of `items`, and its number of items.
 
-    Shares that have one more lie spread among the others.
+    Shares with one more item are distributed evenly among the others.
     """
     each, rest = divmod(items, shares)
     first = bind(index * each + index * rest // shares)
@@ -211,12 +228,12 @@ def share(items: int, index: TirExpr, shares: int) -> tuple[TirExpr, TirExpr]:
 
 
 def nothing() -> None:
-    """A statement without effect, for an arm of a conditional."""
+    """Emit a statement without effect, for a branch of a conditional."""
     T.evaluate(tirx.const(0, "int32"))
 
 
 def when(condition: TirExpr, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
-    """A two-armed conditional."""
+    """Emit a conditional with two branches."""
     with T.If(condition):
         with T.Then():
             then()
@@ -225,8 +242,10 @@ def when(condition: TirExpr, then: Callable[[], None], otherwise: Callable[[], N
 
 
 def _flatten(buffer: Buffer, shape: Sequence[int], dtype: str) -> Buffer:
+    """Declare the flat buffer of a parameter."""
     if dtype == "bfloat16":
-        # As bits: TVM would rewrite arithmetic on bfloat16 into code that knows no instructions for it.
+        # As bits: TVM would otherwise rewrite arithmetic on bfloat16 into code without its
+        # instructions.
         return T.decl_buffer((prod(shape),), "uint16", data=buffer.data)
     if len(shape) == 1:
         return buffer
@@ -236,7 +255,9 @@ def _flatten(buffer: Buffer, shape: Sequence[int], dtype: str) -> Buffer:
 def prim_func(
     shapes: Sequence[tuple[Sequence[int], str]], body: Callable[[list[Buffer]], None]
 ) -> tirx.PrimFunc:
-    """A PrimFunc whose `body` gets one flat buffer for each parameter of `shapes`; of bfloat16, its bits in uint16.
+    """Make a PrimFunc whose `body` gets one flat buffer for each parameter of `shapes`.
+
+    The buffer of a bfloat16 parameter holds its bits as uint16.
 
     Parameters
     ----------

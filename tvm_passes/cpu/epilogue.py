@@ -1,4 +1,4 @@
-"""Element-wise operators evaluated on vectors in registers."""
+"""Evaluation of element-wise operators on vectors in registers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tvm_passes.cpu.subgraph import KernelSubgraph, Literal, OperatorCall, Param
 from tvm_passes.cpu.view import View, broadcast_view
 
 Evaluate = Callable[[Sequence[TirExpr], OperatorCall, int], TirExpr]
-"""Vectors of the operands, the operator, lanes → vector of the result."""
+"""Computes the result's vector from the operands' vectors, the operator and the number of lanes."""
 
 
 def _scalar(node: OperatorCall, index: int) -> float:
+    """Return a constant argument as a number."""
     argument = node.call.args[index]
     return float(argument.value if hasattr(argument, "value") else argument)
 
@@ -40,9 +41,10 @@ def _prelu(args: Sequence[TirExpr], _node: OperatorCall, lanes: int) -> TirExpr:
 
 
 def _extremum(choose: Callable[[TirExpr, TirExpr], TirExpr]) -> Evaluate:
-    """The larger or smaller of two; no number where one of them is none.
+    """Make the evaluation of a maximum or minimum that propagates NaN.
 
-    `choose` returns its second operand then, which has to be the one that can be none.
+    If an operand is NaN, `choose` returns its second operand, which must therefore be the one that
+    can be NaN.
     """
 
     def evaluate(args: Sequence[TirExpr], node: OperatorCall, lanes: int) -> TirExpr:
@@ -63,6 +65,7 @@ def _power(args: Sequence[TirExpr], node: OperatorCall, lanes: int) -> TirExpr:
 
 
 def _exponent(node: OperatorCall) -> float:
+    """Return the constant exponent of a power; an unsupported one if it is not constant."""
     literal = node.args[1]
     return literal.array.item() if isinstance(literal, Literal) and literal.array.size == 1 else 0.1
 
@@ -97,30 +100,33 @@ OPERATORS: Mapping[str, Evaluate] = {
     "subtract": lambda a, _n, _l: a[0] - a[1],
     "tanh": _unary(vector_math.tanh),
 }
-"""Operator → its evaluation; adding one is adding a line."""
+"""Evaluation by operator; supporting another operator takes one line here."""
 
 
 @dataclass(frozen=True, eq=False)
 class Epilogue:
-    """What follows an anchor, computed on its result before that is stored.
+    """Operators that follow an anchor, computed on its result before that is stored.
 
-    With no anchor it is a whole element-wise sub-graph.
+    Without an anchor, it is a whole element-wise sub-graph.
     """
 
     anchor: OperatorCall | None
+    """Operator whose result a kernel computes; None for an element-wise sub-graph."""
     result: Value
+    """Result of the last operator."""
     views: Mapping[Param, View]
-    """How each operand lies, strides 0 along axes that it is broadcast over."""
+    """Memory layout of each operand; strides are 0 along axes over which it is broadcast."""
     uses: Mapping[Value, int]
+    """Number of uses of each value."""
 
     @property
     def params(self) -> tuple[Param, ...]:
-        """Parameters that the epilogue reads, in order."""
+        """Parameters that the epilogue reads, by index."""
         return tuple(sorted(self.views, key=lambda param: param.index))
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Channel block of each operand that is packed."""
+        """Channel block of each operand in a packed layout."""
         return tuple(v.block for v in self.views.values() if v.c and v.chunk != v.block * v.c)
 
     def evaluate(
@@ -131,16 +137,16 @@ class Epilogue:
         buffers: Mapping[int, Buffer],
         axis: str = "c",
     ) -> TirExpr:
-        """The vector of `lanes` channels (or columns) from ``(n, c, h, w) = at`` on.
+        """Compute the vector of `lanes` channels (or columns) from ``(n, c, h, w) = at`` on.
 
         Parameters
         ----------
         anchor
-            The anchor's vector there.
+            The anchor's vector at this position.
         buffers
             Flat buffer of each parameter, by its index.
         axis
-            Axis along which the lanes lie, ``c`` or ``w``.
+            Axis of the lanes, ``c`` or ``w``.
         """
         memo: dict[Value, TirExpr] = {}
 
@@ -165,6 +171,7 @@ class Epilogue:
         buffers: Mapping[int, Buffer],
         axis: str,
     ) -> TirExpr:
+        """Compute one value of the epilogue, given those before it."""
         if isinstance(item, Literal):
             return splat(float(item.array.reshape(-1)[0]), lanes)
         if isinstance(item, Param):
@@ -174,6 +181,7 @@ class Epilogue:
 
 
 def _supported(node: OperatorCall, full: Sequence[int], *, is_image: bool) -> bool:
+    """Return whether an operator can be part of an epilogue of shape `full`."""
     if node.operator not in OPERATORS or node.dtype != "float32" or node.shape != tuple(full):
         return False
     if node.operator == "power":
@@ -187,6 +195,7 @@ def _supported(node: OperatorCall, full: Sequence[int], *, is_image: bool) -> bo
 def _operand_view(
     node: OperatorCall, param: Param, full: Sequence[int], *, is_image: bool
 ) -> View | None:
+    """Return the memory layout of an operator's operand for results of shape `full`, or None."""
     if param.dtype != "float32":
         return None
     shape = param.shape
@@ -200,14 +209,14 @@ def _operand_view(
 def read_epilogue(
     subgraph: KernelSubgraph, anchor: OperatorCall | None, *, is_volume: bool = False
 ) -> Epilogue | str:
-    """The epilogue behind `anchor`, or the name of the operator that cannot be part of one.
+    """Read the epilogue of `anchor`, or return the operator that cannot be part of one.
 
     Parameters
     ----------
     anchor
         The node that a kernel computes; None if the whole sub-graph is element-wise.
     is_volume
-        Whether the rows of tensors are those of planes, as :func:`tvm_passes.cpu.view.as_planes` counts them.
+        True if rows count across planes; see :func:`tvm_passes.cpu.view.as_planes`.
     """
     nodes = subgraph.nodes if anchor is None else subgraph.nodes[1:]
     if not subgraph.single or (anchor is not None and subgraph.nodes[0] is not anchor):

@@ -1,4 +1,4 @@
-"""Sub-graphs without a kernel of their own: TVM's legalisation and fusion, then the generic schedule."""
+"""Sub-graphs without a specific kernel: TVM's legalisation and fusion, and the generic schedule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tvm_passes.propagate_nan import from_infinity, propagating
 
 
 def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
-    """A module whose `main` computes `function` by calls of scheduled PrimFuncs."""
+    """Make a module whose `main` computes `function` by calls of scheduled PrimFuncs."""
     plain = relax.Function(function.params, function.body, function.ret_ty, is_pure=True).with_attr(
         "global_symbol", "main"
     )
@@ -35,5 +35,5 @@ def legalise(function: relax.Function, unit: VectorUnit) -> tvm.IRModule:
 
 
 def _only_reshapes(function: tirx.PrimFunc) -> bool:
-    """Whether TVM will turn a call of `function` into a view; its pattern has to stay as it is."""
+    """Return whether TVM turns a call of `function` into a view, which requires its pattern."""
     return len(function.params) == 2 and bool(relax.analysis.has_reshape_pattern(function))

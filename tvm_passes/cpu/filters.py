@@ -9,24 +9,26 @@ from tvm_passes.cpu.emit import Buffer, TirExpr
 from tvm_passes.cpu.view import View
 
 Tap = tuple[TirExpr, TirExpr, TirExpr, TirExpr]
-"""Output channel, input channel within its group, row and column of a weight."""
+"""Output channel, input channel in its group, row and column of a weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Where each weight lies."""
+    """Position of each weight in memory."""
 
     view: View
+    """Memory layout of the weights' tensor."""
     offset: Callable[[Tap], TirExpr]
+    """Returns the offset of a weight."""
     axis: str
-    """Axis of the view along which output channels follow each other."""
+    """Axis of the view along which output channels are stored."""
 
     def load(self, buffer: Buffer, tap: Tap, lanes: int) -> TirExpr:
-        """Weights of `lanes` output channels from `tap` on, as float32."""
+        """Load the weights of `lanes` output channels from `tap` on, as float32."""
         return self.view.load(buffer, self.offset(tap), lanes, self.axis)
 
     def has_flat_rows(self, kernel: tuple[int, int]) -> bool:
-        """Whether all weights of an output channel follow each other, by input channel, row and column."""
+        """Return whether an output channel's weights are contiguous, in their logical order."""
         height, width = kernel
         view = self.view
         plain = (view.c, view.h, view.w) == (height * width, width, 1)
@@ -34,10 +36,10 @@ class Filters:
 
 
 def convolution_filters(view: View) -> Filters:
-    """Weights of a convolution, (O, I, height, width)."""
+    """Return the positions of a convolution's weights (O, I, height, width)."""
     return Filters(view=view, offset=lambda tap: view.offset(*tap), axis="n")
 
 
 def matrix_filters(view: View) -> Filters:
-    """A matrix (I, O), as the weights of a pointwise convolution."""
+    """Return the positions of a matrix (I, O) as weights of a pointwise convolution."""
     return Filters(view=view, offset=lambda tap: view.offset(0, tap[0], 0, tap[1]), axis="c")

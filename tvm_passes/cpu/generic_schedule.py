@@ -1,4 +1,4 @@
-"""The schedule of whatever has no kernel of its own: parallel outer loops, vectorised inner one."""
+"""Schedule of functions without a specific kernel: parallel outer loops, vectorised inner one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tvm_passes.tuned import SCHEDULED
 
 _LOGGER = logging.getLogger(__name__)
 _PARALLEL_WORK = 4096
-"""Iterations below which starting threads costs more than it gains."""
+"""Minimum number of iterations of a parallel loop; below it, starting threads does not pay."""
 
 
 def schedule_generic(function: tirx.PrimFunc, unit: VectorUnit) -> tirx.PrimFunc:
-    """`function` with its element-wise stages inlined and its loops parallel and vectorised.
+    """Inline the element-wise stages of `function`, and make its loops parallel and vectorised.
 
-    A function that no rule fits comes back as it is: slow, but right.
+    A function that no rule fits is returned unchanged: slow, but correct.
     """
     try:
         scheduled = _schedule(function, unit)
@@ -41,12 +41,13 @@ def _schedule(function: tirx.PrimFunc, unit: VectorUnit) -> tirx.PrimFunc:
 
 
 def _blocks(schedule: s_tir.Schedule) -> list[SBlockRV]:
+    """Return the stages of a function."""
     root = schedule.get_sblock("root", func_name="main")
     return list(schedule.get_child_blocks(root))
 
 
 def _inline(schedule: s_tir.Schedule) -> None:
-    """Inline every stage into its consumers or producer, where TVM's primitives allow it."""
+    """Inline every stage into its consumers or producer, if TVM's primitives allow it."""
     for block in _blocks(schedule):
         if _reduces(schedule, block):
             continue
@@ -59,10 +60,12 @@ def _inline(schedule: s_tir.Schedule) -> None:
 
 
 def _reduces(schedule: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Return whether a stage reduces over an axis."""
     return any(var.iter_type != tirx.IterVar.DataPar for var in schedule.get(block).iter_vars)
 
 
 def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, unit: VectorUnit) -> None:
+    """Reorder, vectorise and parallelise the loops of one stage."""
     loops = schedule.get_loops(block)
     statement = schedule.get(block)
     if len(loops) != len(statement.iter_vars) or not loops:
@@ -96,7 +99,7 @@ def _schedule_block(schedule: s_tir.Schedule, block: SBlockRV, unit: VectorUnit)
 def _vector_loop(
     schedule: s_tir.Schedule, spatial: list[object], extents: list[int], unit: VectorUnit
 ) -> object | None:
-    """Split a vector off the innermost spatial loops; `spatial` becomes what remains outside it."""
+    """Split a vector off the innermost spatial loops; `spatial` becomes the loops outside it."""
     count, size = 1, extents[-1]
     while size % unit.lanes and count < len(extents):
         count += 1

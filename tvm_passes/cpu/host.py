@@ -1,4 +1,4 @@
-"""The CPU that kernels are generated for."""
+"""The CPU for which kernels are generated."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tvm_passes.targets import cross_target, kernel_threads
 
 @dataclass(frozen=True, kw_only=True)
 class VectorUnit:
-    """The vector instructions of a target, as far as register tiling depends on them."""
+    """Vector instructions of a target that determine register tiles."""
 
     lanes: int
     """Floats per register."""
     registers: int
-    """Vector registers."""
+    """Number of vector registers."""
     threads: int
     """Threads of a parallel loop."""
     l2_bytes: int = 1 << 20
-    """Share of the second-level cache of one core that a kernel may count on."""
+    """Part of one core's second-level cache that a kernel may use, bytes."""
 
 
 _BY_FEATURE = (("avx512f", 16, 32), ("avx", 8, 16), ("neon", 4, 32))
-"""CPU feature, lanes, registers; the first that a target has decides."""
+"""CPU feature, lanes, registers; the first feature that a target has applies."""
 
 
 def vector_unit(target: Target) -> VectorUnit:
-    """The vector unit of an LLVM target; 128-bit registers where nothing wider is known."""
+    """Return the vector unit of an LLVM target; 128-bit registers by default."""
     lanes, registers = 4, 16
     for feature, feature_lanes, feature_registers in _BY_FEATURE:
         if codegen.llvm_cpu_has_features(feature, target):
@@ -41,35 +41,36 @@ def vector_unit(target: Target) -> VectorUnit:
 
 
 def has_bf16(target: Target) -> bool:
-    """Whether a target converts to bfloat16, and multiplies it, in vector registers (AVX512_BF16)."""
+    """Return whether a target converts and multiplies bfloat16 in vectors (AVX512_BF16)."""
     return bool(codegen.llvm_cpu_has_features("avx512bf16", target))
 
 
 def has_vnni(target: Target) -> bool:
-    """Whether a target multiplies bytes and adds four products at once without saturating in between."""
+    """Return whether a target multiplies bytes and sums four products without saturation."""
     return any(codegen.llvm_cpu_has_features(name, target) for name in ("avx512vnni", "avxvnni"))
 
 
 def num_cores(target: Target) -> int:
-    """Cores of a target; where it does not say, those that code is generated for."""
+    """Return the cores of a target; if it has no number, those that code is generated for."""
     stated = target.attrs.get("num-cores") if hasattr(target, "attrs") else None
     return int(stated) if stated else _cores()
 
 
 def _cores() -> int:
-    """The threads that code is generated for, or this process's share of the machine where that is not said."""
+    """Return the threads that code is generated for; by default this process's share of cores."""
     return kernel_threads() or len(os.sched_getaffinity(0))
 
 
 def host_target(override: str | dict[str, object] | None = None) -> Target:
-    """The target of this machine: ``llvm`` with its CPU, or an older one that stands for it, and its number of cores.
+    """Return the target of this machine: ``llvm`` with its CPU and its number of cores.
 
-    Where code is generated for another machine or for a number of threads (:mod:`tvm_passes.targets`), it has these.
+    The CPU may be an older one that is compatible with this machine's. If code is generated for
+    another machine or a fixed number of threads (:mod:`tvm_passes.targets`), the target has these.
 
     Parameters
     ----------
     override
-        A target to take instead, as text or dictionary; a missing number of cores is filled in.
+        A target to use instead, as text or dictionary; a missing number of cores is added.
     """
     if override is not None:
         target = Target(override)
@@ -92,6 +93,7 @@ def host_target(override: str | dict[str, object] | None = None) -> Target:
 
 
 def _with_cores(target: Target, count: int) -> Target:
+    """Return `target` with a number of cores."""
     if target.attrs.get("num-cores") == count:
         return target
     return Target({**dict(target.export()), "num-cores": count})
@@ -101,22 +103,23 @@ _GENERATIONS = (
     *("sapphirerapids", "icelake-server", "cooperlake", "cascadelake", "skylake-avx512"),
     *("haswell", "x86-64-v2", "x86-64"),
 )
-"""CPUs that may stand for another."""
+"""CPUs that may represent a compatible newer one."""
 
 
 @cache
 def generation(name: str, flags: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """LLVM's name of a CPU, and the features it has beside those of that name.
+    """Return LLVM's name of a CPU, and the features that it has in addition to those of the name.
 
-    Hypervisors give a CPU the number of another model, which LLVM goes by, or hide some of its extensions. So the
-    name is that of the CPU with the most, but none that is missing here.
+    Hypervisors give a CPU the number of another model, which determines LLVM's name, or hide some
+    of its extensions. The name is therefore that of the CPU with the most extensions that are all
+    present.
 
     Parameters
     ----------
     name
-        What LLVM takes the CPU for; kept where nothing else fits better, and on what is no x86.
+        LLVM's name of the CPU; kept if no other fits better, and on other architectures than x86.
     flags
-        The kernel's names of the extensions it has.
+        The kernel's names of the CPU's extensions.
     """
     has = {feature for flag, feature in EXTENSIONS.items() if flag in flags}
     if not has:
@@ -129,6 +132,7 @@ def generation(name: str, flags: frozenset[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _features_of(cpu: str) -> set[str]:
+    """Return the extensions that LLVM assumes of a CPU."""
     target = Target({"kind": "llvm", "mcpu": cpu})
     return {
         feature for feature in EXTENSIONS.values() if codegen.llvm_cpu_has_features(feature, target)

@@ -1,6 +1,6 @@
-"""The TIR pipeline ``"layoutsel"``: TVM's own, run once per kernel and process, and spared what kernels do not need.
+"""The TIR pipeline ``"layoutsel"``: TVM's own, once per kernel and process, with fewer passes.
 
-Plans that are raced against each other share most of their kernels, and TVM's passes take longer over one than LLVM.
+Contenders of a race share most of their kernels, and TVM's passes take longer over one than LLVM.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ from tvm_passes.devices import HOST_DEVICE
 from tvm_passes.place_devices import device_of
 
 NAME = "layoutsel"
+"""Name of the pipeline."""
 _NOT_FOR_EMITTED = ("s_tir.CompactBufferAllocation",)
-"""Half the time of all passes goes to its look at every access of an unrolled kernel; emitted buffers are compact."""
+"""Passes that are skipped for emitted kernels.
+
+Half the time of all passes is spent on inspecting every access of an unrolled kernel; the buffers
+of emitted kernels are already compact.
+"""
 _ENTRY = "tirx.is_entry_func"
-"""TVM marks the function of a module that has but one; kernels come back into a module with others."""
+"""Attribute by which TVM marks the only function of a module; kernels return to a larger module."""
 _CAPACITY = 1024
+"""Number of functions that are kept."""
 
 _Functions = Mapping[GlobalVar, tirx.PrimFunc]
+"""Functions of a module."""
 
 
 class _Memory:
-    """The latest :data:`_CAPACITY` functions with what TVM's passes made of them."""
+    """The latest :data:`_CAPACITY` functions, each with the result of TVM's passes."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[int, tuple[tirx.PrimFunc, tirx.PrimFunc]] = OrderedDict()
@@ -49,14 +56,16 @@ class _Memory:
 
 
 _memory = _Memory()
+"""Lowered functions of this process."""
 
 
 def forget_kernels() -> None:
-    """Give back the memory of the functions that are kept; they are lowered again when they come again."""
+    """Release the memory of the kept functions; they are lowered again on their next use."""
     _memory.clear()
 
 
 def _pipeline() -> tuple[Any, Any, Any]:
+    """Make the passes of the pipeline."""
     standard, finalize_host, finalize_device = get_tir_pipeline("default")
 
     def run(functions: _Functions, disabled: Iterable[str]) -> _Functions:
@@ -70,7 +79,7 @@ def _pipeline() -> tuple[Any, Any, Any]:
 
     @tvm.transform.module_pass(opt_level=0, name="LowerKernels")
     def lower(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-        # A kernel of another device comes back as two functions: what runs there, and what launches it.
+        # A kernel of another device becomes two functions: device code and its launcher.
         devices = {gv: f for gv, f in module.functions.items() if device_of(f) != HOST_DEVICE}
         own = {gv: f for gv, f in module.functions.items() if gv not in devices}
         functions = {gv: _memory.get(function) for gv, function in own.items()}

@@ -1,4 +1,4 @@
-"""Kernels of sub-graphs by the default algorithm: one table, by anchor."""
+"""Planners of kernels by the default algorithm: one table, by anchor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tvm_passes.cpu.subgraph import KernelSubgraph, is_stored
 from tvm_passes.decision import DIRECT
 
 Planner = Callable[[KernelSubgraph, VectorUnit], "KernelPlan | str"]
-"""The plan of a sub-graph, or the name of the operator that is in the way."""
+"""Returns the plan of a sub-graph, or the name of the operator that is in the way."""
 
 PLANNERS: Mapping[str, Planner] = {
     "concat": plan_concat,
@@ -38,7 +38,7 @@ PLANNERS: Mapping[str, Planner] = {
     "nn.max_pool2d": plan_pool2d,
     "nn.softmax": plan_softmax,
 }
-"""Anchor → planner."""
+"""Planner by anchor."""
 
 
 ANY_STORAGE = frozenset(PLANNERS) - {
@@ -49,11 +49,14 @@ ANY_STORAGE = frozenset(PLANNERS) - {
     "nn.layer_norm",
     "nn.softmax",
 }
-"""Anchors whose kernels read and write elements in whatever storage; they compute in float32."""
+"""Anchors whose kernels accept any storage of elements; they compute in float32."""
 
 
 def plan_subgraph(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """The plan of a sub-graph, or what no kernel computes in its layout: the name of an operator, a scalar."""
+    """Return the plan of a sub-graph, or the reason why no kernel computes it in its layout.
+
+    The reason is the name of an operator, or "a scalar".
+    """
     shapes = [param.shape for param in subgraph.params] + [node.shape for node in subgraph.nodes]
     if not all(shapes):
         return "a scalar"

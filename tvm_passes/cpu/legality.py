@@ -1,4 +1,4 @@
-"""What the CPU can run, and what is known of the code that it would run."""
+"""Legality of decisions for the CPU, and properties of the code that would run."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from tvm_passes.tunable import Tunable, tunable
 from tvm_passes.tuned import current_database, find_record, record_text
 
 CPU_LAYOUTS = tuple(order for order in ORDERS if order != "NCHW4c")
-"""Layouts of kernels: a block of four would leave most of a vector register empty."""
+"""Layouts of kernels; a block of four would leave most of a vector register empty."""
 BFLOAT16 = ("bf16", "split-bf16")
 """Precisions of kernels that convert to bfloat16."""
 PRECISIONS = ("f32", *BFLOAT16)
 """Precisions of kernels."""
 
 _REFERENCE_UNIT = VectorUnit(lanes=16, registers=32, threads=1)
-"""Which sub-graphs have kernels does not depend on the vector unit."""
+"""A vector unit for questions of legality: they do not depend on the vector unit."""
 _CAPACITY = 1024
+"""Number of tasks that are kept."""
 
 
 class _Tasks:
-    """The latest sub-graphs in their layouts as tuning tasks: the same one is asked about several times."""
+    """The latest sub-graphs in their layouts as tuning tasks; each is requested several times."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[int, str, str], tuple[relax.Function, Tunable | str]] = (
@@ -45,7 +46,7 @@ class _Tasks:
         )
 
     def get(self, function: relax.Function, decision: Decision) -> Tunable | str:
-        """The task of a stage-1 sub-graph, or why there is none."""
+        """Return the task of a stage-1 sub-graph, or the reason why there is none."""
         anonymous = function.without_attr("layoutsel.subgraph")
         key = (tvm_ffi.structural_hash(anonymous), decision.layout, decision.precision)
         known, task = self._entries.get(key, (None, ""))
@@ -58,12 +59,14 @@ class _Tasks:
 
 
 _tasks = _Tasks()
+"""Tuning tasks of this process."""
 
 
 def supports(function: relax.Function, decision: Decision) -> Decline | None:
-    """Why a stage-1 sub-graph cannot run as `decision` says; None if it can.
+    """Return the reason why a stage-1 sub-graph cannot run under `decision`, or None.
 
-    In the plain layout everything can, as in those that generic code takes; in the others only what has a kernel for them.
+    Every sub-graph can run in the plain layout and in those of generic code. In the other layouts,
+    it needs a kernel.
     """
     attrs = function.attrs
 
@@ -93,7 +96,7 @@ def supports(function: relax.Function, decision: Decision) -> Decline | None:
 
 
 def generic(function: relax.Function, decision: Decision) -> Decline | None:
-    """Why a supported decision gets TVM's own code under the generic schedule; None where it gets a kernel."""
+    """Return the reason why a supported decision gets TVM's own code, not a kernel, or None."""
     if algorithm_of(decision.algorithm).recorded:
         return None
     subgraph = read_subgraph(function, decision)
@@ -116,7 +119,7 @@ def generic(function: relax.Function, decision: Decision) -> Decline | None:
 
 
 def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
-    """The operator that keeps a decision from having a kernel, and how; None where it has one."""
+    """Return the operator that prevents a kernel for a decision, and the reason, or None."""
     subgraph = read_subgraph(function, decision)
     if subgraph is None:
         return str(function.attrs["layoutsel.anchor"]), "a body with several results, or quantised"
@@ -132,7 +135,7 @@ def _obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] |
 
 
 def _unknown(decision: Decision) -> tuple[str, str] | None:
-    """Which part of a decision this CPU has for no sub-graph, and what it has."""
+    """Return the part of a decision that this CPU never supports, and what it supports, or None."""
     for field, known in (
         ("layout", dict.fromkeys((*CPU_LAYOUTS, *generic_layouts("cpu")))),
         ("precision", dict.fromkeys((*PRECISIONS, *generic_precisions("cpu")))),
@@ -147,12 +150,12 @@ def _unknown(decision: Decision) -> tuple[str, str] | None:
 
 
 def _is_of_kernels(decision: Decision) -> bool:
-    """True if some kernel computes in the layout and the precision of a decision."""
+    """Return whether any kernel computes in the layout and the precision of a decision."""
     return decision.layout in CPU_LAYOUTS and decision.precision in PRECISIONS
 
 
 def _untuned(function: relax.Function, decision: Decision) -> str | None:
-    """Why a stage-1 sub-graph has no tuned code; None if it has."""
+    """Return the reason why a stage-1 sub-graph has no tuned code, or None."""
     if current_database() is None:
         return "no tuning database"
     task = _tasks.get(function, decision)
@@ -162,7 +165,10 @@ def _untuned(function: relax.Function, decision: Decision) -> str | None:
 
 
 def record(function: relax.Function, decision: Decision) -> str:
-    """The tuning record that a stage-1 sub-graph gets its code from, as JSON; empty where it comes from elsewhere."""
+    """Return the tuning record that provides the code of a stage-1 sub-graph, as JSON.
+
+    Empty if another source provides the code.
+    """
     if not algorithm_of(decision.algorithm).recorded:
         return ""
     task = _tasks.get(function, decision)
@@ -170,7 +176,10 @@ def record(function: relax.Function, decision: Decision) -> str:
 
 
 def hints(function: relax.Function, decision: Decision) -> Mapping[str, float]:
-    """What a cost model may want to know of the kernel that a stage-1 sub-graph gets: see :attr:`KernelPlan.hints`."""
+    """Return the features of a stage-1 sub-graph's kernel for cost models.
+
+    See :attr:`KernelPlan.hints`.
+    """
     if algorithm_of(decision.algorithm).recorded:
         return {"kernel_tuned": 1.0}
     subgraph = read_subgraph(function, decision)

@@ -1,4 +1,7 @@
-"""Stage 4 of the units that TVM generates code for: replace calls of sub-graph functions by calls of scheduled PrimFuncs."""
+"""Stage 4 of the CPU: replace calls of sub-graph functions by calls of scheduled PrimFuncs.
+
+This includes all units whose code TVM generates for the CPU.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ from tvm_passes.tuned import tuned_code
 from tvm_passes.weight_pool import packed_by
 
 UNIT = "cpu"
+"""Name of the compute unit."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +50,31 @@ class _Kernel:
     packs: Mapping[int, Pack] = field(default_factory=dict)
     """Packing of each weight that the PrimFunc expects in another form, by index."""
     constants: tuple[np.ndarray, ...] = ()
-    """Further arguments, after those of the call."""
+    """Additional arguments, after those of the call."""
     body: relax.Function | None = None
-    """Calls of PrimFuncs, to be inlined."""
+    """Calls of PrimFuncs that are inlined."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Differences between the operands of one call and the sub-graph's own: slices of larger tensors, another layout."""
+    """Differences between the operands of one call and those of the sub-graph itself.
+
+    These are slices of larger tensors, and another layout.
+    """
 
     within: Slice | None = None
-    """Slice of a larger tensor that the kernel writes; None for a tensor of its own."""
+    """Slice of a larger tensor that the kernel writes; None if the result is a separate tensor."""
     reads: tuple[tuple[int, Slice], ...] = ()
-    """Slices of larger tensors that the kernel reads, with the numbers of the activations."""
+    """Slices of larger tensors that the kernel reads, with the indices of the activations."""
     absent: frozenset[int] = frozenset()
     """Activations of a concatenation that need no copy."""
     layout: str | None = None
-    """Layout of the result in place of the decided one, if the kernel absorbs the transform after it."""
+    """Layout of the result instead of the decided one, if the kernel absorbs the next transform."""
 
 
 class _Lowering(MainRewriter):
+    """Rewriter of the main function that replaces calls of sub-graph functions."""
+
     def __init__(
         self, module: tvm.IRModule, target: Target, planners: Mapping[str, Planner]
     ) -> None:
@@ -84,7 +93,7 @@ class _Lowering(MainRewriter):
         """Latest value of each tensor that others are placed in."""
 
     def kernel(self, callee: GlobalVar, place: _Place) -> _Kernel:
-        """Replacement of a function; functions that differ only in their weights share one."""
+        """Return the replacement of a function; functions that differ only in weights share one."""
         key = (callee, place)
         if key not in self.kernels:
             function = self.module[callee].without_attr("layoutsel.subgraph")
@@ -98,6 +107,7 @@ class _Lowering(MainRewriter):
         return self.kernels[key]
 
     def _build(self, callee: GlobalVar, place: _Place) -> _Kernel:
+        """Build the replacement of a function: reorder, tuned code, kernel, or TVM's own code."""
         function = self.module[callee]
         if "layoutsel.transform" in function.attrs:
             kernel = self._reorder(function, place.within)
@@ -112,7 +122,7 @@ class _Lowering(MainRewriter):
         return self._legalised(function)
 
     def _plan(self, function: relax.Function, place: _Place) -> KernelPlan | str:
-        """Our own kernel of a sub-graph, or the reason against one."""
+        """Return the kernel plan of a sub-graph, or the reason against one."""
         subgraph = read_subgraph(function, within=place.within, reads=dict(place.reads))
         if subgraph is None:
             return ""
@@ -123,7 +133,7 @@ class _Lowering(MainRewriter):
         return self.planners[_unit(function)](subgraph, self.unit)
 
     def _writes(self, function: relax.Function) -> bool:
-        """True if the kernel of a function can store its result into a larger tensor."""
+        """Return whether the kernel of a function can store its result into a larger tensor."""
         if not self._is_ours(function):
             return False
         if "layoutsel.transform" in function.attrs:
@@ -133,13 +143,13 @@ class _Lowering(MainRewriter):
         return isinstance(self._plan(function, _Place()), KernelPlan)
 
     def _writes_in(self, function: relax.Function, layout: str) -> bool:
-        """True if the kernel of a function can write its result in `layout`."""
+        """Return whether the kernel of a function can write its result in `layout`."""
         if not self._is_ours(function) or _is_tuned(function):
             return False
         return isinstance(self._plan(function, _Place(layout=layout)), KernelPlan)
 
     def _reads(self, function: relax.Function, index: int) -> bool:
-        """True if the kernel of a function can read activation `index` from a slice of a larger tensor."""
+        """Return whether the kernel can read activation `index` from a slice of a larger tensor."""
         if not self._is_ours(function) or "layoutsel.transform" in function.attrs:
             return False
         subgraph = read_subgraph(function)
@@ -150,14 +160,14 @@ class _Lowering(MainRewriter):
         return isinstance(self._plan(function, place), KernelPlan)
 
     def _planned(self, plan: KernelPlan, unit: str) -> _Kernel:
-        """Kernel of a plan of our own."""
+        """Add the kernel of a plan."""
         callee = self._add(plan.prim_func(), _kernel_name(unit, plan.subgraph.anchor))
         result = relax.TensorType(plan.result_shape, plan.result_dtype)
         constants = [param.constant for param in plan.subgraph.params if param.constant is not None]
         return _Kernel(callee, result, plan.packs, tuple(constants))
 
     def _tuned(self, function: relax.Function) -> _Kernel:
-        """TVM's code under the schedule of a tuning record."""
+        """Add TVM's code under the schedule of a tuning record."""
         task = tunable(function)
         try:
             code = tuned_code(task, self.target)
@@ -172,7 +182,7 @@ class _Lowering(MainRewriter):
         return self.builder.add_func(code, f"{name}_{tvm_ffi.structural_hash(code) % 16**8:08x}")
 
     def _reorder(self, function: relax.Function, within: Slice | None) -> _Kernel | None:
-        """Kernel of a layout transform; None if we have none."""
+        """Add the kernel of a layout transform; None if there is none."""
         if not self._reorders(function):
             return None
         source, result = str(function.attrs["layoutsel.transform"]).split(">")
@@ -185,7 +195,7 @@ class _Lowering(MainRewriter):
         return _Kernel(self._add(code, name), ty)
 
     def _reorders(self, function: relax.Function) -> bool:
-        """True if we have a kernel for a transform: one of a float tensor between layouts that kernels address."""
+        """Return whether a transform has a kernel: for floats, between layouts of kernels."""
         source, result = str(function.attrs["layoutsel.transform"]).split(">")
         dtype = str(function.params[0].ty.dtype)
         return (
@@ -195,7 +205,7 @@ class _Lowering(MainRewriter):
         )
 
     def _legalised(self, function: relax.Function) -> _Kernel:
-        """TVM's own code, for a sub-graph without a kernel of ours."""
+        """Add TVM's own code, for a sub-graph without a kernel."""
         try:
             legalised = legalise(function, self.unit)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -207,7 +217,7 @@ class _Lowering(MainRewriter):
         return _Kernel(body=redirect(legalised["main"], mapping))
 
     def _place(self, var: Var, call: Call) -> _Place:
-        """Operands of a binding of the old `main` that are slices of larger tensors."""
+        """Return the operands of a binding of the old `main` that are slices of larger tensors."""
         found = {
             index: self.placements[argument].slice
             for index, argument in enumerate(call.args)
@@ -215,7 +225,8 @@ class _Lowering(MainRewriter):
         }
         moved = self.absorbed.get(var)
         own = self.placements.get(moved.result if moved else var)
-        # An operand of a concatenation can only be placed in the concatenation's own result, where it needs no copy.
+        # An operand of a concatenation can only be placed in the concatenation's result, where it
+        # needs no copy.
         joins = self.module[call.op].attrs.get("layoutsel.anchor", "") == "concat"
         return _Place(
             within=own.slice if own else None,
@@ -225,7 +236,10 @@ class _Lowering(MainRewriter):
         )
 
     def call(self, binding: relax.VarBinding, call: Call) -> Expr:
-        """Emit the lowered form of a binding that calls a function of these units; `call` has the new arguments."""
+        """Emit the lowered form of a binding that calls a function of these units.
+
+        `call` has the new arguments.
+        """
         moved = self.absorbed.get(binding.var)
         own = self.placements.get(moved.result if moved else binding.var)
         home = own.home if own else binding.var
@@ -271,24 +285,28 @@ class _Lowering(MainRewriter):
 
 
 def _belongs(function: tvm.ir.BaseFunc, units: Collection[str]) -> bool:
+    """Return whether a function belongs to one of `units`."""
     attrs = function.attrs
     return attrs is not None and str(attrs.get("layoutsel.unit", "")) in units
 
 
 def _unit(function: relax.Function) -> str:
+    """Return the unit of a function."""
     return str(function.attrs["layoutsel.unit"])
 
 
 def _is_tuned(function: relax.Function) -> bool:
+    """Return whether a tuning record provides the code of a function."""
     return algorithm_of(str(function.attrs["layoutsel.algorithm"])).recorded
 
 
 def _kernel_name(unit: str, anchor: str) -> str:
+    """Return the base name of a kernel."""
     return f"{unit}_{anchor.rsplit('.', maxsplit=1)[-1]}"
 
 
 def _build_error(function: relax.Function, reason: object) -> BuildError:
-    """Error that names the sub-graph or transform of a function."""
+    """Create the error that names the sub-graph or transform of a function."""
     unit = _unit(function)
     if "layoutsel.transform" in function.attrs:
         transform = str(function.attrs["layoutsel.transform"])
@@ -303,13 +321,16 @@ def _build_error(function: relax.Function, reason: object) -> BuildError:
 @tvm.transform.module_pass(opt_level=0, name="LowerCpu")
 @dataclass(frozen=True)
 class LowerCpu(ModulePass):
-    """Replace calls of sub-graphs on the CPU, and on other units that TVM generates code for, by calls of kernels.
+    """Replace calls of sub-graphs on the CPU by calls of kernels.
 
-    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``; operands of a concatenation are written in place:
-    ``concat(s3(x, w), s4(y, v))`` → ``call_tir_inplace(cpu_conv2d, (y, packed v, call_tir(cpu_conv2d, (x, packed w))))``.
+    This includes all units whose code TVM generates for the CPU.
 
-    *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that `main` calls no
-    function of these units, and that weights are packed constants.
+    ``s3(x, w)`` → ``call_tir(cpu_conv2d, (x, packed w))``. Operands of a concatenation are written
+    in place: ``concat(s3(x, w), s4(y, v))`` →
+    ``call_tir_inplace(cpu_conv2d, (y, packed v, call_tir(cpu_conv2d, (x, packed w))))``.
+
+    *Requires* a stage-2 module (:class:`tvm_passes.rewrite_layouts.RewriteLayouts`). *Ensures* that
+    `main` calls no function of these units, and that weights are packed constants.
     """
 
     target: Target
@@ -321,5 +342,5 @@ class LowerCpu(ModulePass):
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Lower `module`."""
+        """Replace the calls of these units' sub-graphs in `module`."""
         return _Lowering(module, self.target, self.planners).run()

@@ -22,16 +22,21 @@ class Normalisation:
     """Parameters of the normalisation."""
 
     source: Param
+    """Tensor that is normalised."""
     size: int
-    """Channels in the window."""
+    """Number of channels in the window."""
     before: int
-    """Of them, before the channel that is normalised."""
+    """Number of them before the normalised channel."""
     alpha: float
+    """Factor of the mean."""
     bias: float
+    """Added constant k."""
     beta: float
+    """Exponent."""
 
 
 _USUAL_BETA = 0.75
+"""Exponent with a faster evaluation."""
 
 _NODES = (
     "multiply",
@@ -43,9 +48,11 @@ _NODES = (
     "power",
     "divide",
 )
+"""Operators by which the importer spells the normalisation out."""
 
 
 def _literals(nodes: Sequence[OperatorCall]) -> list[float]:
+    """Return the scalar constants among the operands of `nodes`."""
     return [
         float(arg.array.reshape(-1)[0])
         for node in nodes
@@ -55,7 +62,7 @@ def _literals(nodes: Sequence[OperatorCall]) -> list[float]:
 
 
 def read_normalisation(subgraph: KernelSubgraph) -> Normalisation | None:
-    """The normalisation that a sub-graph spells out, or None."""
+    """Return the normalisation that a sub-graph spells out, or None."""
     nodes = subgraph.nodes
     if tuple(node.operator for node in nodes) != _NODES or not isinstance(nodes[0].args[0], Param):
         return None
@@ -78,7 +85,7 @@ def read_normalisation(subgraph: KernelSubgraph) -> Normalisation | None:
 
 
 def plan_lrn(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a local response normalisation."""
+    """Plan a local response normalisation."""
     found = read_normalisation(subgraph)
     if found is None:
         return subgraph.anchor
@@ -105,6 +112,7 @@ def plan_lrn(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
 
 
 def _to_minus_beta(found: Normalisation, scale: TirExpr, lanes: int) -> TirExpr:
+    """Compute the scale to the power of minus beta."""
     if found.beta == _USUAL_BETA and min(found.bias, found.alpha) > 0:
         return vector_math.inverse_three_quarters(scale, lanes)
     return vector_math.power(scale, -found.beta, lanes)
@@ -112,24 +120,30 @@ def _to_minus_beta(found: Normalisation, scale: TirExpr, lanes: int) -> TirExpr:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the input, and sums its squares over the window."""
+    """Reader of the input that sums its squares over the window."""
 
     found: Normalisation
+    """Parameters of the normalisation."""
     source: View
+    """Memory layout of the source."""
     channels: int
+    """Number of channels."""
     buffer: Buffer
+    """Buffer of the source."""
     nest: Nest
+    """Loops around the reads."""
 
     def load(self, at: At, lanes: int) -> TirExpr:
         return self.source.load(self.buffer, self.source.offset(*at), lanes, self.nest.axis)
 
     def sum_of_squares(self, at: At, lanes: int, value: TirExpr) -> TirExpr:
-        """Over the window around each lane."""
+        """Sum the squares over the window around each lane."""
         if self.nest.axis == "w":
             return self._across_planes(at, lanes)
         return self._across_lanes(at, lanes, value)
 
     def _across_planes(self, at: At, lanes: int) -> TirExpr:
+        """Sum the squares for lanes of one channel."""
         n, c, h, w = at
         total = Accumulator(lanes)
         total.zero()
@@ -141,6 +155,7 @@ class _Reader:
         return total.value
 
     def _across_lanes(self, at: At, lanes: int, value: TirExpr) -> TirExpr:
+        """Sum the squares for lanes of different channels."""
         n, c, h, w = at
         square = bind(value * value)
         before = self._neighbour((n, c - lanes, h, w), c >= lanes, lanes)
@@ -153,7 +168,7 @@ class _Reader:
         return total
 
     def _neighbour(self, at: At, exists: TirExpr, lanes: int) -> TirExpr:
-        """Squares of the vector of channels next to this one; zeros beyond the ends."""
+        """Load the squares of the neighbouring vector of channels; zeros beyond the ends."""
         value = Accumulator(lanes)
         value.zero()
         with T.If(exists), T.Then():
@@ -163,7 +178,7 @@ class _Reader:
 
 
 def _shifted(before: TirExpr, middle: TirExpr, after: TirExpr, shift: int, lanes: int) -> TirExpr:
-    """Lanes ``shift`` further on in three neighbouring vectors."""
+    """Return the lanes that are ``shift`` further on in three neighbouring vectors."""
     if shift == 0:
         return middle
     pair: Sequence[TirExpr] = [before, middle] if shift < 0 else [middle, after]

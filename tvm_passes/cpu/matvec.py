@@ -1,7 +1,8 @@
-"""Product of one row with a constant matrix: bound by the speed at which memory delivers the matrix.
+"""Product of one row with a constant matrix, limited by the memory bandwidth for the matrix.
 
-So the fewer bytes a weight has, the better. With activations in float32 it has 4; in bfloat16, 2; as pairs of bfloat16, 3:
-the upper 24 bits of float32, whose 16 bits of significand are as many as such a pair has.
+The fewer bytes a weight has, the faster the product. With float32 activations a weight has 4 bytes;
+with bfloat16, 2; with split storage, 3: the upper 24 bits of float32, whose significand of 16 bits
+is that of a pair of bfloat16.
 """
 
 from __future__ import annotations
@@ -23,40 +24,51 @@ from tvm_passes.cpu.view import View
 from tvm_passes.layout import BF16, SPLIT
 
 VECTORS = 4
-"""Vectors of results in a tile: what memory delivers in one step is this many whole cache lines."""
+"""Vectors of results in a tile: one step reads this many whole cache lines."""
 STEPS = 2
-"""Rows of the matrix per iteration, each with its own accumulators."""
+"""Rows of the matrix per iteration, each with separate accumulators."""
 _AHEAD = 64
-"""Rows that are asked for ahead of their use, …"""
+"""Number of rows by which a prefetch precedes the use."""
 _FAR_BYTES = 60 << 20
-"""… of matrices beyond this size: what unpacks weights then waits 1.2 to 1.5 times as long without. Of smaller ones, and
-of float32, the machine fetches ahead by itself; asking costs a twentieth there."""
+"""Minimum size of a matrix whose rows are prefetched, bytes.
+
+Without prefetching, kernels that unpack weights of such matrices take 1.2 to 1.5 times as long. The
+hardware prefetches smaller ones and float32 itself; there, prefetching costs a twentieth.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """How the weights of a row of a tile are held."""
+    """Storage of a tile row's weights."""
 
     dtype: str
+    """Element type of the packed weights."""
     words: int
-    """Vectors of elements of `dtype`."""
+    """Number of vectors of `dtype` per row."""
     pack: Callable[[np.ndarray], np.ndarray]
-    """(…, column of the tile) in float32 → (…, word), for :data:`VECTORS` vectors of columns."""
+    """Packs (…, column of the tile) in float32 to (…, word), for :data:`VECTORS` vectors of
+    columns.
+    """
     unpack: Callable[[list[TirExpr], int], list[TirExpr]]
-    """Vectors of words, lanes → vectors of weights in float32."""
+    """Converts vectors of words with so many lanes to vectors of weights in float32."""
 
 
 def _uppers(bits: np.ndarray) -> np.ndarray:
-    """Upper halves of float32, two vectors of columns to a word: unpacking is a shift and a mask."""
+    """Pack the upper halves of float32, two vectors of columns per word.
+
+    Unpacking is a shift and a mask.
+    """
     upper = (bits >> 16).reshape(*bits.shape[:-1], VECTORS // 2, 2, -1)
     return (upper[..., 0, :] | upper[..., 1, :] << 16).reshape(*bits.shape[:-1], -1)
 
 
 def _pack_halves(tiles: np.ndarray) -> np.ndarray:
+    """Pack weights rounded to bfloat16."""
     return _uppers(tiles.astype(ml_dtypes.bfloat16).astype("float32").view("uint32"))
 
 
 def _pack_three_quarters(tiles: np.ndarray) -> np.ndarray:
+    """Pack the upper 24 bits of weights, rounded."""
     bits = np.ascontiguousarray(tiles).view("uint32")
     bits = np.where(np.isfinite(tiles), bits + 0x80, bits).astype("uint32")
     third = (bits >> 8 & 0xFF).reshape(*bits.shape[:-1], VECTORS, -1)
@@ -66,10 +78,12 @@ def _pack_three_quarters(tiles: np.ndarray) -> np.ndarray:
 
 
 def _unpack_halves(words: list[TirExpr], lanes: int) -> list[TirExpr]:
+    """Unpack weights in bfloat16."""
     return [_floats(half, lanes) for word in words for half in _both(word, lanes)]
 
 
 def _unpack_three_quarters(words: list[TirExpr], lanes: int) -> list[TirExpr]:
+    """Unpack weights of 24 bits."""
     *uppers, thirds = words
     halves = [half for word in uppers for half in _both(word, lanes)]
     mask = splat(tirx.const(0xFF00, "uint32"), lanes)
@@ -81,16 +95,19 @@ def _unpack_three_quarters(words: list[TirExpr], lanes: int) -> list[TirExpr]:
 
 
 def _both(word: TirExpr, lanes: int) -> tuple[TirExpr, TirExpr]:
+    """Return the two halves of a word as bits of float32."""
     mask = splat(tirx.const(0xFFFF0000, "uint32"), lanes)
     return _shifted(word, 16, lanes), word & mask
 
 
 def _shifted(word: TirExpr, by: int, lanes: int) -> TirExpr:
+    """Shift a vector to the left by `by` bits; to the right if negative."""
     count = splat(tirx.const(abs(by), "uint32"), lanes)
     return word << count if by > 0 else word >> count if by < 0 else word
 
 
 def _floats(bits: TirExpr, lanes: int) -> TirExpr:
+    """Reinterpret bits as float32."""
     return tirx.reinterpret(f"float32x{lanes}" if lanes > 1 else "float32", bits)
 
 
@@ -101,23 +118,29 @@ FORMATS: Mapping[str, Format] = {
         dtype="uint32", words=3, pack=_pack_three_quarters, unpack=_unpack_three_quarters
     ),
 }
-"""By storage of the activations."""
+"""Format by storage of the activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixVector:
-    """y = x W for x of `depth` elements and W of `depth` times `columns`."""
+    """Product y = x W of x (depth) and W (depth, columns)."""
 
     depth: int
+    """Elements of x."""
     columns: int
+    """Elements of y."""
     source: View
+    """Memory layout of x."""
     result: View
+    """Memory layout of y."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the sums."""
 
     @property
     def format(self) -> Format:
-        """How weights are held."""
+        """Storage of the weights."""
         return FORMATS[self.source.storage]
 
     @property
@@ -127,12 +150,12 @@ class MatrixVector:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles; the last is filled up with zeros."""
+        """Number of tiles; the last is padded with zeros."""
         return -(-self.columns // self.tile)
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         return {
             "kernel_stream": 1.0,
             "tasks": self.tiles,
@@ -141,20 +164,21 @@ class MatrixVector:
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed matrix."""
+        """Number of elements of the packed matrix."""
         return self.tiles * self.depth * self._row
 
     @property
     def _prefetches(self) -> bool:
+        """True if the kernel prefetches the matrix."""
         return self.format.words < VECTORS and 4 * self.packed_size > _FAR_BYTES
 
     @property
     def _row(self) -> int:
-        """Elements of a row of a tile."""
+        """Number of elements in a row of a tile."""
         return self.format.words * self.unit.lanes
 
     def pack(self, matrix: np.ndarray) -> np.ndarray:
-        """W as (tile, row, column of the tile), flat: each tile is one sequential stream."""
+        """Pack W as (tile, row, column of the tile), flat: each tile is one sequential stream."""
         packed = own_pages((self.tiles, self.depth, self._row), self.format.dtype)
         tile = np.zeros((self.depth, self.tile), matrix.dtype)
         for index in range(self.tiles):
@@ -167,7 +191,10 @@ class MatrixVector:
     def emit(
         self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
     ) -> None:
-        """Emit the kernel; arguments as those of :meth:`ConvolutionKernel.emit`."""
+        """Emit the kernel.
+
+        The arguments are those of :meth:`ConvolutionKernel.emit`.
+        """
         with emit.parallel(self.tiles) as tile:
             self._tile(tile, buffers, source, weights, out)
 
@@ -179,6 +206,7 @@ class MatrixVector:
         weights: Buffer,
         out: Buffer,
     ) -> None:
+        """Emit the reduction of one tile, and its epilogue."""
         lanes = self.unit.lanes
         sums = [[Accumulator(lanes) for _ in range(VECTORS)] for _ in range(STEPS)]
         for accumulator in chain.from_iterable(sums):
@@ -218,6 +246,7 @@ class MatrixVector:
         buffers: Mapping[int, Buffer],
         out: Buffer,
     ) -> None:
+        """Emit epilogue and store of one vector of results, without columns that do not exist."""
         lanes = self.unit.lanes
         column = tile * self.tile + index * lanes
 

@@ -1,7 +1,8 @@
-"""Loops over a tensor, a vector at a time, along whichever axis is contiguous.
+"""Loops over a tensor, a vector at a time, along the contiguous axis.
 
-Threads share the rows of an image, and the first thread has the first ones, as in most kernels of this project: what a
-thread reads then lies in its own core's cache, because the same thread wrote it. Planes of NCHW are shared whole.
+Threads share the rows of an image, and the first thread has the first rows, as in most kernels of
+this package. A thread then reads data that it wrote itself, from its own core's cache. Planes of
+NCHW are shared as wholes.
 """
 
 from __future__ import annotations
@@ -16,33 +17,37 @@ from tvm_passes.cpu.view import View
 from tvm_passes.layout import BF16
 
 At = tuple[TirExpr, TirExpr, TirExpr, TirExpr]
+"""Position (n, c, h, w) in a tensor."""
 Body = Callable[[At, int, str], None]
 """Emits the computation of some lanes from ``(n, c, h, w)`` on, along axis ``c`` or ``w``."""
 
 _TASK_ELEMENTS = 8192
-"""Elements that one task should at least cover: below, starting threads costs more than it gains."""
+"""Minimum number of elements of a task; below it, starting threads costs more than it gains."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nest:
-    """The loops over a box of a tensor: all of it but for a range of channels."""
+    """Loops over a box of a tensor: all of it, or a range of its channels."""
 
     shape: tuple[int, int, int, int]
     """Extents (n, c, h, w) of the box."""
     first_channel: int
+    """First channel of the box."""
     axis: str
-    """Axis of the lanes."""
+    """Axis of the lanes, ``c`` or ``w``."""
     lanes: int
+    """Elements of a vector."""
     mergeable: bool
-    """Whether rows follow each other without a gap in every tensor that is touched."""
+    """True if rows are contiguous in every tensor of the body."""
 
     @property
     def _vectors(self) -> int:
+        """Vectors of channels, or planes if lanes are pixels."""
         return -(-self.shape[1] // self.lanes) if self.axis == "c" else self.shape[1]
 
     @property
     def _rows(self) -> tuple[int, int]:
-        """Rows and pixels per row, after merging."""
+        """Rows, and pixels per row, after merging."""
         _, _, h, w = self.shape
         if self.mergeable and self.axis == "w":
             return 1, h * w
@@ -50,12 +55,12 @@ class Nest:
 
     @property
     def work_items(self) -> int:
-        """(image, vector of channels, row) triples."""
+        """Number of (image, vector of channels, row) triples."""
         return self.shape[0] * self._vectors * self._rows[0]
 
     @property
     def hints(self) -> dict[str, float]:
-        """How it is cut, for cost models."""
+        """Blocking, as features for cost models."""
         return {
             "kernel_nest": 1.0,
             "tasks": self.tasks,
@@ -66,7 +71,7 @@ class Nest:
 
     @property
     def tasks(self) -> int:
-        """Independent tasks that are worth it."""
+        """Number of independent tasks, each of sufficient size."""
         n, c, h, w = self.shape
         elements = max(n * c * h * w // self.work_items, 1)
         return min(-(-self.work_items // max(_TASK_ELEMENTS // elements, 1)), emit.MOST_SHARES)
@@ -78,6 +83,7 @@ class Nest:
             self._item(bind(first + offset), body)
 
     def _item(self, item: TirExpr, body: Body) -> None:
+        """Emit the pixels of one (image, vector of channels, row) triple."""
         rows, _ = self._rows
         if self.axis == "w":
             y = bind(item % rows)
@@ -102,6 +108,7 @@ class Nest:
             emit.when(vector < full, lambda: pixels(self.lanes), lambda: pixels(rest))
 
     def _columns(self, at: tuple[TirExpr, TirExpr, TirExpr], body: Body) -> None:
+        """Emit one row in vectors of pixels."""
         n, c, y = at
         _, width = self._rows
         full, rest = divmod(width, self.lanes)
@@ -119,24 +126,25 @@ def nest_for(
     *,
     first_channel: int = 0,
 ) -> Nest:
-    """The loops for a box of `shape`; the first of `views` is the result's.
+    """Choose the loops for a box of `shape`.
 
     Parameters
     ----------
     shape
         Extents of the box.
     views
-        Of every tensor that the body touches.
+        Memory layout of every tensor of the body, the result's first.
     first_channel
-        Of the box, in the result.
+        First channel of the box in the result.
     """
     result = views[0]
     mergeable = all(view.h == view.w * shape[3] for view in views)
-    # Of bfloat16, a whole register, so that a cache line is read once.
+    # For bfloat16, a whole register, so that a cache line is read once.
     lanes = unit.lanes * (
         2 if result.storage == BF16 and first_channel % (2 * unit.lanes) == 0 else 1
     )
-    is_counted = any(view.column_digits for view in views)  # no stride leads from lane to lane
+    # Such a view has no stride from lane to lane.
+    is_counted = any(view.column_digits for view in views)
     if result.c == 1 and (result.w != 1 or shape[2] * shape[3] == 1 or is_counted):
         blocks = [view.block for view in views if view.c and view.chunk != view.block * view.c]
         return Nest(

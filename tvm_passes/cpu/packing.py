@@ -1,4 +1,4 @@
-"""Code that packs weights, computed at run time, ahead of a kernel's work."""
+"""Code that packs weights which are computed at run time, before a kernel uses them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from tvm_passes.cpu.filters import Filters
 
 @dataclass(frozen=True)
 class _Panel:
-    """A vector of output channels on its way into a tile of packed weights."""
+    """Packing of one vector of output channels into a tile of packed weights."""
 
     kernel: BlockedConvolution
+    """Kernel that reads the packed weights."""
     filters: Filters
+    """Positions of the weights."""
     weights: Buffer
+    """Buffer of the weights."""
     packed: Buffer
+    """Buffer of the packed weights."""
     channel: TirExpr
     """First output channel."""
     count: int
-    """Output channels that exist."""
+    """Number of lanes that correspond to output channels."""
     base: TirExpr
-    """Where the vector's first step goes."""
+    """Offset of the vector's first step in `packed`."""
     width: TirExpr
     """Lanes of the tile."""
 
@@ -40,7 +44,7 @@ class _Panel:
         store(self.packed, value, self.base + step * self.width, count)
 
     def by_tap(self) -> None:
-        """Load the vector of each tap on its own."""
+        """Emit a separate load for the vector of each tap."""
         conv, lanes = self.kernel.convolution, self.kernel.unit.lanes
         height, width = conv.kernel
         with (
@@ -56,7 +60,7 @@ class _Panel:
             self.store(value, (channel, row, column), self.count)
 
     def by_square(self) -> None:
-        """Load as many weights of each output channel as a vector has lanes, and transpose them."""
+        """Emit loads of one vector of weights from each output channel, and their transpose."""
         lanes, steps = self.kernel.unit.lanes, self.kernel.steps
         view = self.filters.view
         with emit.serial(steps // lanes) as square:
@@ -65,7 +69,7 @@ class _Panel:
             self._square(view.offset(self.channel, 0, 0, 0), steps - rest, rest)
 
     def _square(self, start: TirExpr, first: TirExpr, length: int) -> None:
-        """Weights ``first … first + length - 1`` of the flat rows that begin at `start`."""
+        """Emit weights ``first … first + length - 1`` of the flat rows that begin at `start`."""
         lanes, view = self.kernel.unit.lanes, self.filters.view
         height, width = self.kernel.convolution.kernel
         rows = [
@@ -81,7 +85,7 @@ class _Panel:
 
 
 def _transposed(rows: list[TirExpr], length: int) -> list[TirExpr]:
-    """Vectors of the same lane of each of `rows`, whose number is a power of two."""
+    """Return the vectors of equal lanes of `rows`, whose number is a power of two."""
     lanes = len(rows)
     if length < lanes:
         columns = (range(column, lanes * length, length) for column in range(length))
@@ -100,13 +104,14 @@ def _transposed(rows: list[TirExpr], length: int) -> list[TirExpr]:
 
 
 def _numbers(values: Iterable[int]) -> list[TirExpr]:
+    """Return integers as TIR constants."""
     return [tirx.const(value, "int32") for value in values]
 
 
 def emit_packing(
     kernel: BlockedConvolution, filters: Filters, weights: Buffer, packed: Buffer
 ) -> None:
-    """Emit :meth:`BlockedConvolution.pack` of run-time weights; threads share the output channels."""
+    """Emit :meth:`BlockedConvolution.pack` of run-time weights; threads share output channels."""
     conv, lanes = kernel.convolution, kernel.unit.lanes
     per_tile, per_group = kernel.tiling.vectors, kernel.channel_vectors
     tail = conv.group_out % lanes or lanes
@@ -145,7 +150,7 @@ def emit_packing(
 def emit_depthwise_packing(
     shape: Convolution, lanes: int, filters: Filters, weights: Buffer, packed: Buffer
 ) -> None:
-    """Emit code that packs run-time weights of a depthwise convolution in vectors of `lanes` channels."""
+    """Emit the packing of depth-wise run-time weights, in vectors of `lanes` channels."""
     kernel_h, kernel_w = shape.kernel
     vectors = -(-shape.out_channels // lanes)
     tail = shape.out_channels % lanes or lanes

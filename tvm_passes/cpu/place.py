@@ -1,8 +1,9 @@
-"""Concatenation without copies: its parts are written where the whole will lie.
+"""Concatenation without copies: its parts are written to their position in the result.
 
-``concat(f(x), g(y))`` in layouts whose channels may be cut there: f makes the whole tensor and fills its own channels, g fills
-its own in place. So they do through concatenations of concatenations; where element-wise sub-graphs read a part on its
-own, as in a densely connected network, they read it out of the whole.
+In ``concat(f(x), g(y))``, f allocates the whole tensor and fills its own channels, and g fills its
+own in place. This requires layouts whose channels can be divided at the boundary. It also applies
+to concatenations of concatenations. Element-wise sub-graphs that read one part separately, as in a
+densely connected network, read it from the whole tensor.
 """
 
 from __future__ import annotations
@@ -24,32 +25,39 @@ from tvm_passes.layout import block_size
 WRITERS = frozenset(
     f"nn.{name}" for name in ("conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 ) | {"concat", "elementwise", "lrn"}
-"""Anchors whose kernels store their result through a view."""
+"""Anchors whose kernels can store their result into a larger tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where a tensor of `main` lies that has no memory of its own."""
+    """Position of a tensor of `main` that has no memory of its own."""
 
     home: Var
-    """The concatenation that has."""
+    """Concatenation whose result has the memory."""
     slice: Slice
+    """Channels of that result."""
 
 
 Writes = Callable[[relax.Function], bool]
+"""Returns whether the kernel of a function can store its result into a larger tensor."""
 Reads = Callable[[relax.Function, int], bool]
+"""Returns whether the kernel of a function can read an activation, by index, from a larger tensor.
+"""
 
 
 @dataclass(frozen=True)
 class _Use:
-    """One reading of a variable of `main`."""
+    """One use of a variable of `main`."""
 
     reader: Var | None
-    """What the reader makes; None for the caller of `main`."""
+    """Result of the consumer; None for the caller of `main`."""
     index: int
+    """Index of the operand."""
 
 
 class _Finder:
+    """Search for tensors that can be placed in a concatenation."""
+
     def __init__(self, module: tvm.IRModule, writes: Writes, reads: Reads) -> None:
         self.module = module
         self.writes = writes
@@ -76,7 +84,10 @@ class _Finder:
         return self.module[call.op] if call is not None else None
 
     def find(self) -> dict[Var, Placement]:
-        """The outermost concatenations come first: their parts may be concatenations."""
+        """Find the placements.
+
+        Outer concatenations come first, because their parts may be concatenations.
+        """
         placed: dict[Var, Placement] = {}
         for binding in reversed(self.bindings):
             function = self._function(binding.var)
@@ -95,7 +106,7 @@ class _Finder:
         return placed
 
     def _moves(self, argument: relax.Expr, concat: Var) -> bool:
-        """Whether a part can be made where `concat` wants it, and all others that read it can read it there."""
+        """Return whether a part can be written into `concat`, and all its consumers can read it."""
         function = self._function(argument) if isinstance(argument, Var) else None
         if function is None or not self.writes(function):
             return False
@@ -103,28 +114,31 @@ class _Finder:
         return len(self.uses[argument]) == len(others) + 1 and all(map(self._follows, others))
 
     def _follows(self, use: _Use) -> bool:
+        """Return whether a consumer can read its operand from a larger tensor."""
         function = self._function(use.reader)
         return function is not None and self.reads(function, use.index)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """A sub-graph that only concatenates channels of images that all lie in the layout of the whole."""
+    """A sub-graph that only concatenates channels of images in the layout of the result."""
 
     shape: tuple[int, ...]
+    """Logical shape of the result."""
     layout: str
+    """Layout of the result and of all parts."""
     parts: Sequence[tuple[Param, int]]
-    """With the channel at which each starts."""
+    """Parts, each with its first channel in the result."""
 
     @property
     def parts_taken_once(self) -> Iterator[tuple[Param, int]]:
-        """The others would have to be in several places."""
+        """Parts that occur once; the others would need several positions."""
         times = Counter(part for part, _ in self.parts)
         return ((part, first) for part, first in self.parts if times[part] == 1)
 
 
 def read_concat(function: relax.Function) -> Joined | None:
-    """What a stage-2 function concatenates; None if it does anything else."""
+    """Return the concatenation that a stage-2 function consists of, or None."""
     if "layoutsel.anchor" not in function.attrs or function.attrs["layoutsel.anchor"] != "concat":
         return None
     subgraph = read_subgraph(function)
@@ -138,6 +152,7 @@ def read_concat(function: relax.Function) -> Joined | None:
 
 
 def _with_starts(inputs: Sequence[Param]) -> Iterator[tuple[Param, int]]:
+    """Yield each input with its first channel in the result."""
     first = 0
     for part in inputs:
         yield part, first
@@ -145,18 +160,19 @@ def _with_starts(inputs: Sequence[Param]) -> Iterator[tuple[Param, int]]:
 
 
 def find_placements(module: tvm.IRModule, writes: Writes, reads: Reads) -> Mapping[Var, Placement]:
-    """The variables of `main` (stage 3) that are made inside of a concatenation.
+    """Find the variables of `main` (stage 3) whose memory is part of a concatenation.
 
     Parameters
     ----------
     writes
-        Whether the kernel of a function can store its result into a larger tensor.
+        Returns whether the kernel of a function can store its result into a larger tensor.
     reads
-        Whether it can read the activation of that number out of one.
+        Returns whether the kernel of a function can read an activation, by index, from a larger
+        tensor.
     """
     return _Finder(module, writes, reads).find()
 
 
 def reads_slices(subgraph: KernelSubgraph) -> bool:
-    """Whether a kernel of the CPU reads its activations through views alone."""
+    """Return whether a kernel of the CPU reads all its activations through views."""
     return subgraph.anchor == "elementwise"

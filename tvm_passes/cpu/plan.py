@@ -1,4 +1,4 @@
-"""What a kernel generator hands to the lowering pass."""
+"""Plan of a kernel, as the lowering pass receives it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from tvm_passes.layout import physical_dtype, physical_shape
 from tvm_passes.tunable import Pack
 
 Emit = Callable[[Mapping[int, Buffer], Buffer], None]
-"""Emits a kernel's statements, given the flat buffer of each parameter by index, and the result's."""
+"""Emits a kernel's statements, given the flat buffer of each parameter by index, and the result's.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelPlan:
-    """How a sub-graph is computed by one PrimFunc.
+    """Computation of a sub-graph by one PrimFunc.
 
-    The PrimFunc's parameters are the sub-graph's, each in the form that it has here, then the result.
+    The parameters of the PrimFunc are those of the sub-graph, each in the form that it has here,
+    followed by the result.
     """
 
     subgraph: KernelSubgraph
+    """Sub-graph that is computed."""
     emit: Emit
+    """Emits the statements."""
     packs: Mapping[int, Pack] = field(default_factory=dict)
-    """Weights that are packed, by index of parameter; the others are passed as they are."""
+    """Packing of each packed weight, by index of the parameter; the others are passed unchanged."""
     packed: Mapping[int, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     """Shape and type of each packed weight."""
     hints: Mapping[str, float] = field(default_factory=dict)
-    """What a cost model may want to know of the kernel: its name, with 1, and how it is blocked."""
+    """Features for cost models: the kernel's name, with value 1, and its blocking."""
 
     def param_type(self, param: Param) -> tuple[tuple[int, ...], str]:
-        """Shape and type in memory of a parameter."""
+        """Return the shape and type of a parameter in memory."""
         if param.index in self.packed:
             return self.packed[param.index]
         shape = param.within.shape if param.within else param.shape
@@ -44,14 +48,14 @@ class KernelPlan:
 
     @property
     def result_shape(self) -> tuple[int, ...]:
-        """Shape in memory of the result, or of the larger tensor that takes it."""
+        """Shape in memory of the result, or of the larger tensor that contains it."""
         within = self.subgraph.within
         shape = within.shape if within else self.subgraph.results[0].shape
         return physical_shape(shape, self.subgraph.out_layouts[0])
 
     @property
     def result_dtype(self) -> str:
-        """Type of the result's elements in memory."""
+        """Element type of the result in memory."""
         return physical_dtype("float32", self.subgraph.out_layouts[0])
 
     def prim_func(self) -> tirx.PrimFunc:
@@ -67,6 +71,6 @@ class KernelPlan:
         return emit.prim_func(shapes, body)
 
     def pack(self, index: int, weights: np.ndarray) -> np.ndarray:
-        """A weight in the form in which the PrimFunc takes it."""
+        """Return a weight in the form that the PrimFunc expects."""
         pack = self.packs.get(index)
         return pack(weights) if pack else weights

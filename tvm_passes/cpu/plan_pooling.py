@@ -1,4 +1,4 @@
-"""Plans of pooling, and of what is pooling by another name."""
+"""Plans of pooling, and of operators that are equivalent to pooling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvm_passes.cpu.window import Window
 def window_plan(
     subgraph: KernelSubgraph, shape: Convolution, kind: str, unit: VectorUnit
 ) -> KernelPlan | str:
-    """Plan of a window over each channel; in layouts whose channels are contiguous."""
+    """Plan a window over each channel, in layouts with contiguous channels."""
     anchor = subgraph.nodes[0]
     source = anchor.args[0]
     epilogue = read_epilogue(subgraph, anchor)
@@ -57,6 +57,7 @@ def _window_shape(
     dilation: Sequence[int] = (1, 1),
     padding: Sequence[int] = (0, 0),
 ) -> Convolution:
+    """Return the shape of a window over each channel of an operator's input."""
     batch, channels, height, width = node.args[0].shape
     return Convolution(
         batch=batch,
@@ -76,7 +77,7 @@ def _window_shape(
 
 
 def plan_pool2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a maximum or average pooling."""
+    """Plan a maximum or average pooling."""
     anchor = subgraph.nodes[0]
     attrs = anchor.attrs
     if str(attrs.layout) != "NCHW":
@@ -92,7 +93,7 @@ def plan_pool2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
 
 
 def plan_adaptive_pool2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of an adaptive average pooling whose windows all have one size."""
+    """Plan an adaptive average pooling whose windows all have one size."""
     anchor = subgraph.nodes[0]
     _, _, height, width = anchor.args[0].shape
     _, _, out_height, out_width = anchor.shape
@@ -104,7 +105,7 @@ def plan_adaptive_pool2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPl
 
 
 def plan_mean(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a mean over height and width, which is a global average pooling."""
+    """Plan a mean over height and width, which is a global average pooling."""
     anchor = subgraph.nodes[0]
     source = anchor.args[0]
     axes = sorted(int(axis) % len(source.shape) for axis in anchor.attrs.axis or ())

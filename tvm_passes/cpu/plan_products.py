@@ -1,4 +1,7 @@
-"""Plans of convolutions and matrix products; constant weights are packed beforehand, others at run time where that pays."""
+"""Plans of convolutions and matrix products.
+
+Constant weights are packed at build time, others at run time if that pays.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +35,23 @@ from tvm_passes.cpu.view import View, four_dimensional
 from tvm_passes.layout import block_size
 
 _FEW_ROWS = 48
-"""Rows up to which packing a matrix costs more than it gains: it writes and reads again what is read anyhow."""
+"""Maximum number of rows for which packing a matrix does not pay.
+
+Packing writes and reads again what is read only a few times.
+"""
 
 
 class Kernel(Protocol):
-    """What computes a product: its code, and the form in which that takes the weights."""
+    """Kernel of a product: its code, and the form of its weights."""
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights."""
+        """Number of elements of the packed weights."""
         ...
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         ...
 
     def emit(
@@ -57,24 +63,38 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Product:
-    """A product of an activation and a weight, with what follows it."""
+    """A product of an activation and a weight, with its epilogue."""
 
     subgraph: KernelSubgraph
+    """Sub-graph of the product."""
     anchor: OperatorCall
+    """The product's operator."""
     source: Param
+    """The activation."""
     weights: Param
+    """The weights."""
     epilogue: Epilogue
+    """Operators that are applied to the product."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
 
     @property
     def computed(self) -> bool:
-        """Whether the weights are computed at run time, and the kernel takes them as they lie."""
+        """True if the weights are computed at run time, and the kernel receives them unpacked."""
         return not self.weights.is_weight
 
     def plan(
         self, kernel: Kernel, pack: Callable[[np.ndarray], np.ndarray], dtype: str = "float32"
     ) -> KernelPlan:
-        """The plan that runs `kernel`, whose weights, where they are constant, `pack` gives in `dtype`."""
+        """Make the plan that runs `kernel`.
+
+        Parameters
+        ----------
+        pack
+            Packs constant weights.
+        dtype
+            Element type of the packed weights.
+        """
         index = self.weights.index
         return KernelPlan(
             subgraph=self.subgraph,
@@ -90,7 +110,10 @@ class Product:
 def read_product(
     subgraph: KernelSubgraph, unit: VectorUnit, *, is_volume: bool = False
 ) -> Product | str:
-    """The product that a sub-graph starts with, or the operator that is in the way; see :func:`read_epilogue`."""
+    """Read the product that a sub-graph starts with, or return the operator that is in the way.
+
+    See :func:`read_epilogue` for `is_volume`.
+    """
     anchor = subgraph.nodes[0] if subgraph.nodes else None
     if anchor is None or len(anchor.args) != 2:
         return subgraph.anchor
@@ -113,7 +136,7 @@ def read_product(
 
 
 def conv2d_shape(node: OperatorCall) -> Convolution | None:
-    """Shape of a convolution; None where its layouts are not those that models are imported in."""
+    """Return the shape of a convolution; None unless it has the layouts of imported models."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCHW", "OIHW"):
         return None
@@ -138,7 +161,7 @@ def conv2d_shape(node: OperatorCall) -> Convolution | None:
 
 
 def matmul_shape(node: OperatorCall) -> Convolution | None:
-    """A product with one matrix as a pointwise convolution over one row; None for any other."""
+    """Return a product with one matrix as a pointwise convolution over one row; None for others."""
     source, weights = (arg.shape for arg in node.args)
     if len(weights) < 2 or prod(weights[:-2]) != 1 or len(source) < 2 or len(source) == 4:
         return None
@@ -157,7 +180,10 @@ def matmul_shape(node: OperatorCall) -> Convolution | None:
 def direct_kernel(
     product: Product, shape: Convolution, filters: Callable[[View], Filters]
 ) -> ConvolutionKernel | None:
-    """The kernel of a convolution, whose weights lie as `filters` makes of their view."""
+    """Return the kernel of a convolution, or None if its layout does not fit.
+
+    `filters` makes the positions of run-time weights from their view.
+    """
     layout = product.subgraph.out_layouts[0]
     block = block_size(layout)
     if block and (shape.group_out % block or product.subgraph.shuffle > 1):
@@ -175,12 +201,12 @@ def direct_kernel(
 def depthwise_plan(
     product: Product, shape: Convolution, *, with_narrow: bool = True
 ) -> KernelPlan | None:
-    """Plan of a convolution whose filters each see one channel, in plain layouts; None for any other.
+    """Plan a convolution whose filters each read one channel, in plain layouts; None for others.
 
     Parameters
     ----------
     with_narrow
-        Whether to take rows that fill less than half a vector.
+        True to accept rows that fill less than half a vector.
     """
     if block_size(product.subgraph.out_layouts[0]):
         return None
@@ -203,7 +229,7 @@ def depthwise_plan(
 
 
 def plan_conv2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a convolution with its epilogue."""
+    """Plan a convolution with its epilogue."""
     product = read_product(subgraph, unit)
     if isinstance(product, str):
         return product
@@ -219,6 +245,7 @@ def plan_conv2d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
 
 
 def _direct_plan(product: Product, shape: Convolution) -> KernelPlan | str:
+    """Plan a convolution by the direct kernel."""
     if is_stored(product.subgraph):
         return product.anchor.operator
     kernel = direct_kernel(product, shape, convolution_filters)
@@ -226,7 +253,7 @@ def _direct_plan(product: Product, shape: Convolution) -> KernelPlan | str:
 
 
 def plan_matmul(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a product with one matrix, or of as many matrices as there are on the left, with its epilogue."""
+    """Plan a product with one matrix, or with one matrix for each on the left, and its epilogue."""
     if _reads_matrices(subgraph.nodes[0]):
         return plan_batched(subgraph, unit)
     product = read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)
@@ -238,7 +265,10 @@ def plan_matmul(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
 
 
 def _reads_matrices(anchor: OperatorCall) -> bool:
-    """Whether matrices are best read as they lie: several of them, or one that is computed at run time for few rows."""
+    """Return whether the right-hand matrices are read unpacked.
+
+    These are several matrices, or one that is computed at run time for few rows.
+    """
     left, right = anchor.args
     if isinstance(right, Param) and right.is_weight:
         return len(right.shape) > 2
@@ -246,6 +276,7 @@ def _reads_matrices(anchor: OperatorCall) -> bool:
 
 
 def _matmul_plan(product: Product, shape: Convolution) -> KernelPlan | None:
+    """Plan a product with one matrix, or return None."""
     if shape.out_width == 1 and not product.computed:
         row = MatrixVector(
             depth=shape.in_channels,

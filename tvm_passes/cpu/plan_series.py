@@ -1,4 +1,4 @@
-"""Plans of convolutions over one axis: those of images that are one pixel high."""
+"""Plans of convolutions over one axis, as convolutions of images that are one pixel high."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, is_plain, is_s
 
 
 def as_image(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """``(N, C, W)`` as ``(N, C, 1, W)``; operands that are broadcast likewise."""
+    """Return ``(N, C, W)`` as ``(N, C, 1, W)``; broadcast operands likewise."""
     return (*shape[:-1], 1, shape[-1]) if len(shape) > 1 else shape
 
 
 def _image_shape(node: OperatorCall) -> Convolution | None:
+    """Return the shape of a convolution as one of images; None for other layouts."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCW", "OIW"):
         return None
@@ -41,7 +42,7 @@ def _image_shape(node: OperatorCall) -> Convolution | None:
 
 
 def plan_conv1d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a convolution over one axis with its epilogue."""
+    """Plan a convolution over one axis with its epilogue."""
     if not is_plain(subgraph) or is_stored(subgraph) or subgraph.within is not None:
         return subgraph.anchor
     if any(param.within is not None for param in subgraph.params):

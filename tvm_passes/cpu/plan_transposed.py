@@ -1,4 +1,7 @@
-"""Plans of transposed convolutions: each phase of the result, as the strides count, is a convolution of its own."""
+"""Plans of transposed convolutions: each phase of the result is a separate convolution.
+
+A phase is the set of results with equal remainders of their coordinates by the strides.
+"""
 
 from __future__ import annotations
 
@@ -25,31 +28,34 @@ from tvm_passes.layout import block_size
 
 @dataclass(frozen=True, kw_only=True)
 class _Phase:
-    """Results ``phase``, ``phase + stride`` and so on along one axis, of which some taps of the kernel are part."""
+    """Results ``phase``, ``phase + stride`` and so on along one axis, and their kernel taps."""
 
     phase: int
+    """Index of the first result."""
     stride: int
+    """Distance between results."""
     size: int
     """Number of these results."""
     taps: tuple[int, ...]
-    """Of the kernel, in the order in which they meet the input."""
+    """Kernel taps in the order of their inputs."""
     dilation: int
-    """Inputs from one tap to the next."""
+    """Distance from one tap's input to the next one's."""
     pad: int
-    """Inputs before the first that the first result meets; negative where it starts further on."""
+    """Missing inputs before the first input of the first result; negative if that lies further on.
+    """
 
 
 _MOST_PARTS = 16
-"""Phases up to which there is code for each: TVM's passes and LLVM take up to a second for one."""
+"""Maximum number of phases: TVM's passes and LLVM take up to a second for the code of each."""
 
 _BEYOND = 1 << 20
-"""Inputs from the first result of a phase that meets no tap to those that its one tap would meet: none exist there."""
+"""Distance to the inputs of a phase that no tap contributes to: no inputs exist there."""
 
 
 def _phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> tuple[_Phase, ...]:
-    """The phases of an axis with `extent` results.
+    """Return the phases of an axis with `extent` results.
 
-    Input ``i`` and tap ``k`` meet at result ``i * stride + k * dilation - pad``.
+    Input ``i`` and tap ``k`` contribute to result ``i * stride + k * dilation - pad``.
     """
     found = []
     for phase in range(min(stride, extent)):
@@ -73,24 +79,26 @@ class _Part:
     """A phase of both axes."""
 
     down: _Phase
+    """Phase of the rows."""
     across: _Phase
+    """Phase of the columns."""
 
     def view(self, whole: View) -> View:
-        """Where the elements of this part lie in a tensor of the result's shape, or one broadcast to it."""
+        """Return the positions of this part in a tensor that broadcasts to the result's shape."""
         start = whole.start + self.down.phase * whole.h + self.across.phase * whole.w
         return replace(
             whole, start=start, h=whole.h * self.down.stride, w=whole.w * self.across.stride
         )
 
     def pack(self, weights: np.ndarray, groups: int) -> np.ndarray:
-        """The part's filters (O, I, height, width) of weights (I, O, height, width)."""
+        """Return the part's filters (O, I, height, width) of weights (I, O, height, width)."""
         inputs, outputs = weights.shape[:2]
         chosen = weights[:, :, self.down.taps][..., self.across.taps]
         split = chosen.reshape(groups, inputs // groups, outputs, *chosen.shape[2:])
         return split.swapaxes(1, 2).reshape(groups * outputs, inputs // groups, *chosen.shape[2:])
 
     def filters(self, view: View, shape: Convolution) -> Filters:
-        """Where the part's filters lie in weights that are computed at run time."""
+        """Return the positions of the part's filters in weights that are computed at run time."""
 
         def offset(tap: Tap) -> TirExpr:
             channel, inner, row, column = tap
@@ -103,13 +111,13 @@ class _Part:
 
 
 def _tap(phase: _Phase, index: TirExpr) -> TirExpr:
-    """Tap of the kernel: they are evenly spaced, and descend."""
+    """Return a kernel tap; taps are evenly spaced and descend."""
     taps = phase.taps
     return taps[0] - index * (taps[0] - taps[1]) if len(taps) > 1 else taps[0]
 
 
 def plan_transposed(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a transposed convolution over one or two axes with its epilogue."""
+    """Plan a transposed convolution over one or two axes with its epilogue."""
     if is_stored(subgraph):
         return subgraph.anchor
     flat = len(subgraph.nodes[0].shape) == 3
@@ -125,10 +133,11 @@ def plan_transposed(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | 
 
 
 _AS_IMPORTED = (("NCHW", "IOHW"), ("NCW", "IOW"))
+"""Data and kernel layouts of imported models."""
 
 
 def _parts(node: OperatorCall) -> list[_Part]:
-    """The parts of a result; none where its layouts are not those that models are imported in."""
+    """Return the parts of a result; none unless it has the layouts of imported models."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) not in _AS_IMPORTED:
         return []
@@ -148,11 +157,12 @@ def _parts(node: OperatorCall) -> list[_Part]:
 
 
 def _rows_and_columns(values: Sequence[int], of_rows: int) -> tuple[int, int]:
-    """An attribute for both axes of an image; `of_rows` for the first where only the second is stated."""
+    """Return an attribute for both axes of an image; a single value is for the columns."""
     return (int(values[-2]) if len(values) > 1 else of_rows), int(values[-1])
 
 
 def _plan(product: Product, parts: Sequence[_Part]) -> KernelPlan:
+    """Plan the kernels of all parts, one after the other."""
     kernels: list[ConvolutionKernel] = []
     for part in parts:
         first = sum(kernel.packed_size for kernel in kernels)
@@ -183,6 +193,7 @@ def _plan(product: Product, parts: Sequence[_Part]) -> KernelPlan:
 
 
 def _kernel(product: Product, part: _Part, weights_start: int) -> ConvolutionKernel:
+    """Return the kernel of one part."""
     batch, channels, height, width = product.source.shape
     groups = int(product.anchor.attrs.groups)
     shape = Convolution(
@@ -212,10 +223,11 @@ def _kernel(product: Product, part: _Part, weights_start: int) -> ConvolutionKer
 
 
 _SUMMED = ("cycles", "tasks", "repacked_bytes")
+"""Features that are summed over the parts."""
 
 
 def _hints(kernels: Sequence[ConvolutionKernel]) -> Mapping[str, float]:
-    """Blocking of the first part, which is the largest, and what all of them are together."""
+    """Return the features of the first part, which is the largest, and the sums over all parts."""
     hints = dict(kernels[0].hints)
     for name in _SUMMED:
         if name in hints:

@@ -1,4 +1,4 @@
-"""Plans of convolutions over volumes: those of images whose rows are those of all planes."""
+"""Plans of convolutions over volumes, as convolutions of images with the rows of all planes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tvm_passes.cpu.view import as_planes
 
 
 def plan_conv3d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a convolution over three axes with its epilogue."""
+    """Plan a convolution over three axes with its epilogue."""
     if not is_plain(subgraph) or is_stored(subgraph) or subgraph.within is not None:
         return subgraph.anchor
     if any(param.within is not None for param in subgraph.params):
@@ -46,7 +46,7 @@ def plan_conv3d(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
 
 
 def _shape(node: OperatorCall) -> Convolution | None:
-    """Shape of a convolution; None where its layouts are not those that models are imported in."""
+    """Return the shape of a convolution; None unless it has the layouts of imported models."""
     attrs = node.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout)) != ("NCDHW", "OIDHW"):
         return None
@@ -81,7 +81,7 @@ def _shape(node: OperatorCall) -> Convolution | None:
 
 
 def _is_row_by_row(*axes: Axis) -> bool:
-    """Whether each row of the result meets just the input row at its place."""
+    """Return whether each row of the result reads only the input row at its own position."""
     return all(
         (axis.kernel, axis.stride, axis.pad) == (1, 1, 0) and axis.size == axis.results
         for axis in axes
@@ -89,7 +89,7 @@ def _is_row_by_row(*axes: Axis) -> bool:
 
 
 def _flat(product: Product) -> Product:
-    """The same product with its tensors as images; the epilogue has the views of its operands."""
+    """Return the same product with tensors as images; the epilogue keeps its operands' views."""
     flat = reshaped(product.subgraph, lambda shape: as_planes(shape) if len(shape) == 5 else shape)
     anchor = flat.nodes[0]
     source, weights = anchor.args

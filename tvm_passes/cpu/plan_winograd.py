@@ -10,7 +10,7 @@ from tvm_passes.cpu.winograd import WinogradKernel, is_eligible
 
 
 def plan_winograd(subgraph: KernelSubgraph, unit: VectorUnit, *, outputs: int) -> KernelPlan | str:
-    """Plan a convolution with its epilogue, or name the operator that is in the way.
+    """Plan a convolution with its epilogue, or return the operator that is in the way.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def plan_winograd(subgraph: KernelSubgraph, unit: VectorUnit, *, outputs: int) -
     if isinstance(product, str):
         return product
     shape = conv2d_shape(product.anchor)
-    # A shuffle is not eligible; weights are transformed in numpy, when the model is built.
+    # A shuffle is not eligible; weights are transformed in numpy at build time.
     if shape is None or product.computed or is_stored(subgraph) or not is_eligible(shape):
         return product.anchor.operator
     source, result = product.source.view, subgraph.result_view

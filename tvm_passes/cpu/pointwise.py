@@ -1,4 +1,4 @@
-"""Element-wise sub-graphs and concatenation."""
+"""Plans of element-wise sub-graphs and concatenations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from tvm_passes.cpu.view import View, four_dimensional
 def _flattened(
     epilogue: Epilogue, result: View, size: int
 ) -> tuple[Epilogue, View] | tuple[None, View]:
-    """The same on one long vector, where every operand either has the result's form or is a scalar.
+    """Return the same epilogue on one long vector, with the result's view; None if impossible.
 
-    Not where channels come in blocks: threads would share these rather than the rows.
+    Every operand must have the result's form or be a scalar. Channels must not be in blocks:
+    threads would share the blocks instead of the rows.
     """
     if result.low or result.chunk != result.block * result.c:
         return None, result
@@ -37,7 +38,7 @@ def _flattened(
 
 
 def plan_elementwise(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a sub-graph of element-wise operators only."""
+    """Plan a sub-graph of element-wise operators only."""
     epilogue = read_epilogue(subgraph, None)
     if isinstance(epilogue, str):
         return epilogue
@@ -61,7 +62,7 @@ def plan_elementwise(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan |
 
 
 def concat_inputs(anchor: OperatorCall) -> list[Param]:
-    """The inputs of a concatenation of channels; none for any other."""
+    """Return the inputs of a concatenation of channels; none for other concatenations."""
     rank = len(anchor.shape)
     inputs = [arg for arg in anchor.args if isinstance(arg, Param) and arg.dtype == "float32"]
     channels = int(anchor.attrs.axis) % rank == (1 if rank == 4 else rank - 1)
@@ -71,12 +72,12 @@ def concat_inputs(anchor: OperatorCall) -> list[Param]:
 def plan_concat(
     subgraph: KernelSubgraph, unit: VectorUnit, absent: frozenset[int] = frozenset()
 ) -> KernelPlan | str:
-    """Plan of a concatenation of channels, with its epilogue.
+    """Plan a concatenation of channels with its epilogue.
 
     Parameters
     ----------
     absent
-        Indices of parameters that are in their places already: the kernel does not take them.
+        Indices of parameters that are already in their position: the kernel does not receive them.
     """
     anchor = subgraph.nodes[0]
     inputs = concat_inputs(anchor)
@@ -128,4 +129,5 @@ def plan_concat(
 
 
 def _packed(where: View) -> bool:
+    """Return whether channels are in blocks."""
     return where.chunk != where.block * where.c

@@ -1,4 +1,4 @@
-"""Layout transforms: copies between memory orders, in registers where rows and channels trade places."""
+"""Layout transforms: copies between memory orders, by transposes in registers if necessary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tvm_passes.layout import physical_dtype, physical_shape
 
 
 def transpose(vectors: Sequence[TirExpr]) -> list[TirExpr]:
-    """Rows and columns of a square of vectors exchanged, by log2(n) rounds of two-operand shuffles."""
+    """Transpose a square of vectors by log2(n) rounds of two-operand shuffles."""
     rows, size = list(vectors), len(vectors)
     distance = size // 2
     while distance:
@@ -39,15 +39,15 @@ def _shuffle(pair: Sequence[TirExpr], indices: Sequence[int]) -> TirExpr:
 
 
 _FEW_CHANNELS = 4
-"""Planes up to which one store takes a vector of each."""
+"""Maximum number of planes that one store interleaves, with a vector of each."""
 _INTERLEAVED = 4096
 """Pixels that one task interleaves."""
 _SPAN = 64
-"""Tiles of pixels that one task transposes at most."""
+"""Maximum number of pixel tiles that one task transposes."""
 
 
 def _is_planar(where: View) -> bool:
-    """Whether the pixels of a channel are contiguous, rather than the channels of a pixel."""
+    """Return whether the pixels of a channel are contiguous, but not the channels of a pixel."""
     return where.w == 1 and where.c != 1
 
 
@@ -58,12 +58,12 @@ def reorder(
     unit: VectorUnit,
     within: Slice | None = None,
 ) -> tirx.PrimFunc:
-    """A PrimFunc that copies a logical NCHW `shape` of float32 values from one layout to another.
+    """Make a PrimFunc that copies float32 values of a logical NCHW `shape` between two layouts.
 
     Parameters
     ----------
     within
-        The larger tensor that takes the result.
+        The larger tensor that contains the result.
     """
     source, result = view(shape, source_layout), view(shape, result_layout, within)
     taken = within.shape if within else shape
@@ -101,7 +101,10 @@ def reorder(
 def _interleaved(
     shape: Sequence[int], views: tuple[View, View], lanes: int, buffers: list[Buffer]
 ) -> None:
-    """A few planes, such as an image's colours, to pixels: a vector of each, and one store of what they come to."""
+    """Emit the copy of a few planes, such as an image's colours, to pixels.
+
+    A vector of each plane is loaded, and one store writes all of them interleaved.
+    """
     n, channels, h, w = four_dimensional(shape)
     source, result = views
     groups = -(-h * w // lanes)
@@ -110,7 +113,7 @@ def _interleaved(
     with emit.parallel(n * tasks) as task:
         image, start = bind(task // tasks), bind(task % tasks * per_task)
         with emit.serial(T.min(per_task, groups - start)) as group:
-            # The last group overlaps the one before it.
+            # The last group overlaps its predecessor.
             pixel = bind(T.min((start + group) * lanes, h * w - lanes))
             planes = [
                 source.load(buffers[0], source.offset(image, channel, 0, pixel), lanes, "w")
@@ -140,7 +143,7 @@ def _transposed(
     unit: VectorUnit,
     lanes: int,
 ) -> None:
-    """All whole vectors of channels; the last tile of pixels overlaps the one before it."""
+    """Emit the copy of all whole vectors of channels; the last two pixel tiles may overlap."""
     n, channels, h, w = shape
     source, result = views
     source_axis, result_axis = ("w" if _is_planar(where) else "c" for where in views)
@@ -164,6 +167,7 @@ def _transposed(
 
 
 def _tile_base(where: View, image: TirExpr, channel: TirExpr, pixel: TirExpr, lane: int) -> TirExpr:
+    """Return the offset of one vector of a tile."""
     if _is_planar(where):
         return where.offset(image, channel + lane, 0, pixel)
     return where.offset(image, channel, 0, pixel + lane)

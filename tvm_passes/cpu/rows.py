@@ -1,4 +1,4 @@
-"""What is computed over each row of a matrix: softmax, layer normalisation."""
+"""Kernels over each row of a matrix: softmax, layer normalisation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, Param, as_rows
 from tvm_passes.cpu.view import four_dimensional
 
 _TASK_ELEMENTS = 4096
-"""Elements that one task should at least cover: below, starting threads costs more than it gains."""
+"""Minimum number of elements of a task; below it, starting threads costs more than it gains."""
 _ACCUMULATORS = 4
-"""Independent sums, so that additions do not wait for each other."""
+"""Number of independent sums, so that additions do not wait for each other."""
 
 Combine = Callable[[TirExpr, TirExpr], TirExpr]
+"""Combines two values."""
 Read = Callable[[TirExpr, int], TirExpr]
-"""(column, lanes) → that vector of the row."""
+"""Returns the vector of a row at (column, lanes)."""
 Emit = Callable[["_Row"], None]
+"""Emits one row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +33,27 @@ class _Rows:
     """A matrix whose rows are independent."""
 
     rows: int
+    """Number of rows."""
     columns: int
+    """Number of columns."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the results."""
 
     @property
     def rows_per_task(self) -> int:
-        """Rows that one task covers."""
+        """Rows of one task."""
         return min(max(_TASK_ELEMENTS // self.columns, 1), self.rows)
 
     @property
     def tasks(self) -> int:
-        """Independent tasks."""
+        """Number of independent tasks."""
         return -(-self.rows // self.rows_per_task)
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """How it is cut, for cost models."""
+        """Blocking, as features for cost models."""
         lanes = self.unit.lanes
         filled = self.columns / (lanes * -(-self.columns // lanes))
         return {"kernel_rows": 1.0, "tasks": self.tasks, "lanes_filled": filled}
@@ -64,30 +70,35 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row, a vector at a time."""
+    """Emission of one row, a vector at a time."""
 
     matrix: _Rows
+    """Matrix of the row."""
     index: TirExpr
+    """Index of the row."""
     buffers: Mapping[int, Buffer]
+    """Flat buffer of each parameter by its index, for the epilogue."""
     source: Buffer
+    """Buffer of the input."""
     out: Buffer
+    """Buffer of the result."""
 
     def read(self, column: TirExpr, lanes: int) -> TirExpr:
-        """A vector of the input."""
+        """Load a vector of the input."""
         return load(self.source, self.index * self.matrix.columns + column, lanes)
 
     def reread(self, column: TirExpr, lanes: int) -> TirExpr:
-        """A vector of what was :meth:`kept`."""
+        """Load a vector that :meth:`keep` stored."""
         return load(self.out, self.index * self.matrix.columns + column, lanes)
 
     def keep(self, value: TirExpr, column: TirExpr, lanes: int) -> TirExpr:
-        """Store an intermediate vector where its result will be."""
+        """Store an intermediate vector at the position of its result."""
         value = bind(value)
         store(self.out, value, self.index * self.matrix.columns + column, lanes)
         return value
 
     def finish(self, value: Read) -> None:
-        """Store all results, with what follows applied."""
+        """Store all results, after the epilogue."""
 
         def one(column: TirExpr, lanes: int) -> None:
             at = (0, column, 0, self.index)
@@ -103,7 +114,7 @@ class _Row:
             one(full * lanes, rest)
 
     def reduce(self, read: Read, combine: Combine, start: float) -> TirExpr:
-        """`combine` over the whole row, from `start` on; a scalar."""
+        """Reduce the whole row by `combine` to a scalar, beginning with `start`."""
         lanes = self.matrix.unit.lanes
         full, rest = divmod(self.matrix.columns, lanes)
         count = min(_ACCUMULATORS, max(full, 1))
@@ -128,6 +139,7 @@ class _Row:
 
 
 def _halved(values: Sequence[TirExpr], combine: Combine) -> TirExpr:
+    """Combine values pairwise."""
     while len(values) > 1:
         pairs = list(_pairs(values))
         values = [combine(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -135,11 +147,12 @@ def _halved(values: Sequence[TirExpr], combine: Combine) -> TirExpr:
 
 
 def _pairs(values: Sequence[TirExpr]) -> Iterator[Sequence[TirExpr]]:
+    """Yield consecutive pairs; the last one may have a single value."""
     return (values[start : start + 2] for start in range(0, len(values), 2))
 
 
 def _softmax(row: _Row) -> None:
-    """exp(x - max) / its sum."""
+    """Emit exp(x - max), divided by its sum."""
     largest = row.reduce(row.read, T.max, float("-inf"))
 
     def exponential(column: TirExpr, lanes: int) -> TirExpr:
@@ -151,21 +164,22 @@ def _softmax(row: _Row) -> None:
 
 
 def plan_softmax(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a softmax over the last axis."""
+    """Plan a softmax over the last axis."""
     axis = int(subgraph.nodes[0].attrs.axis)
     return _plan(subgraph, unit, [axis], lambda _anchor, _buffers: _softmax)
 
 
 def plan_layer_norm(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan of a layer normalisation over the last axis."""
+    """Plan a layer normalisation over the last axis."""
 
     def emitter(anchor: OperatorCall, buffers: Mapping[int, Buffer]) -> Emit:
         scale, shift = (buffers[arg.index] for arg in anchor.args[1:] if isinstance(arg, Param))
 
         def emit_row(row: _Row) -> None:
-            """(x - mean) / sqrt(variance + epsilon) · scale + shift, of differences from the first element.
+            """Emit (x - mean) / sqrt(variance + epsilon) · scale + shift.
 
-            The mean itself would be rounded to its own last place, which may be as large as the deviation.
+            The mean is taken of differences from the first element. The mean itself would be
+            rounded to its own last digit, which may be as large as the deviation.
             """
             count = float(row.matrix.columns)
             first = bind(row.read(0, 1))
@@ -205,7 +219,7 @@ def _plan(
     axes: Sequence[int],
     emitter: Callable[[OperatorCall, Mapping[int, Buffer]], Emit],
 ) -> KernelPlan | str:
-    """Plan of what works along the last axis of plain tensors."""
+    """Plan a kernel over the last axis of plain tensors."""
     if not is_plain(subgraph) or axes not in ([-1], [len(subgraph.nodes[0].shape) - 1]):
         return subgraph.anchor
     flat = as_rows(subgraph)

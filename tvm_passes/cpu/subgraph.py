@@ -1,4 +1,4 @@
-"""A sub-graph function, read into a small expression graph that kernels are generated from."""
+"""Expression graph of a sub-graph function, from which kernels are generated."""
 
 from __future__ import annotations
 
@@ -27,20 +27,23 @@ class Param:
     """A parameter of the sub-graph."""
 
     index: int
+    """Index of the parameter."""
     shape: tuple[int, ...]
     """Logical shape."""
     dtype: str
+    """Element type in the model."""
     layout: str
-    """How the tensor lies in memory; weights are plain."""
+    """Memory layout of the tensor; weights are plain."""
     is_weight: bool
+    """True if the parameter is constant when the model is built."""
     constant: np.ndarray | None = None
-    """Value of a constant of the body that kernels take as a further parameter."""
+    """Value of a constant of the body that kernels receive as an additional parameter."""
     within: Slice | None = None
-    """The larger tensor that is passed in its place."""
+    """Larger tensor that is passed instead, if this parameter is a part of it."""
 
     @property
     def view(self) -> View:
-        """Where its elements lie."""
+        """Positions of its elements."""
         return view(self.shape, self.layout, self.within)
 
 
@@ -49,6 +52,7 @@ class Literal:
     """A constant of the body with one element."""
 
     array: np.ndarray
+    """Value."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,9 +67,11 @@ class OperatorCall:
     operator: str
     """Name without the ``relax.`` prefix."""
     args: tuple[Value, ...]
+    """Operands that are tensors."""
     shape: tuple[int, ...]
     """Logical shape of the (single) result."""
     dtype: str
+    """Element type of the result."""
     call: Call
     """The Relax call, for its attributes."""
 
@@ -76,56 +82,65 @@ class OperatorCall:
 
 
 Value = Param | Literal | OperatorCall
+"""A value of the graph."""
 
 
 @dataclass(frozen=True, eq=False)
 class KernelSubgraph:
-    """What a kernel has to compute, with the layouts that it has to honour."""
+    """Operators that a kernel computes, with the layouts of its operands and results."""
 
     name: str
+    """Identifier of the sub-graph."""
     anchor: str
+    """Anchor operator, without the ``relax.`` prefix."""
     params: tuple[Param, ...]
+    """Parameters, activations first."""
     nodes: tuple[OperatorCall, ...]
-    """In order of execution, without the transforms at the ports."""
+    """Operators in order of execution, without the transforms at the ports."""
     results: tuple[Value, ...]
+    """Results of the sub-graph."""
     out_layouts: tuple[str, ...]
+    """Layout of each result."""
     algorithm: str = "direct"
+    """Decided algorithm."""
     within: Slice | None = None
-    """The larger tensor that takes the (single) result."""
+    """Larger tensor that contains the (single) result."""
     shuffle: int = 1
-    """Groups of the channel shuffle behind all nodes (see :mod:`tvm_passes.shuffle`)."""
+    """Groups of the channel shuffle that follows all nodes (see :mod:`tvm_passes.shuffle`)."""
 
     @property
     def result_view(self) -> View:
-        """Where the elements of the (single) result go."""
+        """Positions of the elements of the (single) result."""
         shape = self.results[0].shape
         where = view(shape, self.out_layouts[0], self.within)
         return where if self.shuffle == 1 else shuffled(where, shape[1], self.shuffle)
 
     @property
     def single(self) -> bool:
-        """Whether there is exactly one result, and it is computed here."""
+        """True if there is exactly one result, and it is computed here."""
         return len(self.results) == 1 and isinstance(self.results[0], OperatorCall)
 
 
 def is_plain(subgraph: KernelSubgraph) -> bool:
-    """Whether every tensor that comes in or goes out lies in plain order."""
+    """Return whether every parameter and result has plain order."""
     return all(order_of(layout) == PLAIN for layout in _layouts(subgraph))
 
 
 def is_stored(subgraph: KernelSubgraph) -> bool:
-    """Whether any tensor that comes in or goes out is stored otherwise than in float32."""
+    """Return whether any parameter or result is stored in another type than float32."""
     return any(map(storage_of, _layouts(subgraph)))
 
 
 def _layouts(subgraph: KernelSubgraph) -> list[str]:
+    """Return the layouts of all parameters and results."""
     return [*(param.layout for param in subgraph.params), *subgraph.out_layouts]
 
 
 def as_rows(subgraph: KernelSubgraph) -> KernelSubgraph:
-    """The same sub-graph over the same memory, each plain tensor of four dimensions being rows of its last axis.
+    """Return the same sub-graph with each plain tensor of four dimensions as rows of its last axis.
 
-    ``(N, H, W, C)`` becomes ``(1, N, H, W, C)``: only four dimensions are an image, and broadcasts keep their axes.
+    ``(N, H, W, C)`` becomes ``(1, N, H, W, C)`` over the same memory: only four dimensions are an
+    image, and broadcasts keep their axes.
     """
 
     def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -137,7 +152,7 @@ def as_rows(subgraph: KernelSubgraph) -> KernelSubgraph:
 def reshaped(
     subgraph: KernelSubgraph, shape_of: Callable[[tuple[int, ...]], tuple[int, ...]]
 ) -> KernelSubgraph:
-    """The same sub-graph over the same memory, each tensor of the shape that `shape_of` makes of its own."""
+    """Return the same sub-graph over the same memory, with shapes converted by `shape_of`."""
     params = {param: replace(param, shape=shape_of(param.shape)) for param in subgraph.params}
     nodes: dict[OperatorCall, OperatorCall] = {}
 
@@ -157,7 +172,7 @@ def reshaped(
 
 
 class _Reader:
-    """Reads a stage-1 or stage-2 function."""
+    """Reader of a stage-1 or stage-2 function."""
 
     def __init__(
         self,
@@ -181,7 +196,7 @@ class _Reader:
         self.hoisted: list[Param] = []
 
     def params(self, ports: Ports) -> list[Param]:
-        """The activations, which the body reads by their logical values, then the weights."""
+        """Return the activations, which the body reads as logical values, then the weights."""
         params = []
         for var, index in ports.inputs.items():
             layout = self.in_layouts[index]
@@ -202,7 +217,7 @@ class _Reader:
         return self.values.get(expr)
 
     def constant(self, expr: Constant) -> Value:
-        """A literal, or a further parameter for an array."""
+        """Return a literal, or an additional parameter for an array."""
         array = array_of(expr)
         if array.size == 1:
             return Literal(array)
@@ -255,7 +270,7 @@ class _Reader:
         )
 
     def shuffle(self) -> int | None:
-        """Groups of the shuffle that ends the body of a convolution; None where there is none."""
+        """Return the groups of the shuffle that ends a convolution's body; None without one."""
         is_convolution = str(self.function.attrs["layoutsel.anchor"]) == "nn.conv2d"
         behind = self.nodes[-len(OPERATORS) :]
         return shuffle_groups([node.call for node in behind]) if is_convolution else None
@@ -267,21 +282,21 @@ def read_subgraph(
     within: Slice | None = None,
     reads: Mapping[int, Slice] = MappingProxyType({}),
 ) -> KernelSubgraph | None:
-    """The graph of a stage-1 or stage-2 sub-graph function.
+    """Read the graph of a stage-1 or stage-2 sub-graph function.
 
-    None where the body is beyond these kernels: several results, control flow, symbolic shapes, quantised tensors,
-    layouts that they do not address.
+    None if kernels do not support the body: several results, control flow, symbolic shapes,
+    quantised tensors, layouts that they do not address.
 
     Parameters
     ----------
     function
         A sub-graph function.
     decision
-        For a stage-1 function: the decision that it shall be read under.
+        Decision for a stage-1 function.
     within
-        The larger tensor that takes the result.
+        Larger tensor that contains the result.
     reads
-        The larger tensors that activations, by number, are read out of.
+        Larger tensors from which activations are read, by index.
     """
     try:
         return _Reader(function, decision, within, reads).read()

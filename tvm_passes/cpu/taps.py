@@ -1,4 +1,4 @@
-"""The taps of a window that meet an input, along the axes that the rows of an image count."""
+"""Taps of a window that lie in the input, along the axes that image rows count."""
 
 from __future__ import annotations
 
@@ -17,35 +17,41 @@ class Axis:
     """One axis that a kernel slides along."""
 
     size: int
-    """Inputs along it."""
+    """Number of inputs."""
     results: int
+    """Number of results."""
     kernel: int
+    """Number of taps."""
     stride: int = 1
+    """Distance between the inputs of two consecutive results."""
     dilation: int = 1
+    """Distance between the inputs of two consecutive taps."""
     pad: int = 0
-    """Inputs missing before the first."""
+    """Missing inputs before the first; negative if inputs are skipped."""
 
     @property
     def is_inside(self) -> bool:
-        """Whether every tap of every result meets an input."""
+        """True if every tap of every result lies in the input."""
         last = (self.results - 1) * self.stride + (self.kernel - 1) * self.dilation - self.pad
         return self.pad <= 0 and last < self.size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """The taps along one axis that meet an input at one result."""
+    """Taps along one axis that lie in the input, for one result."""
 
     axis: Axis
+    """Axis of the taps."""
     at: TirExpr
-    """Number of the result."""
+    """Index of the result."""
     low: TirExpr
+    """First tap."""
     high: TirExpr
-    """First tap, and the one behind the last."""
+    """End of the taps: one more than the last."""
 
     @staticmethod
     def of(axis: Axis, at: TirExpr) -> Reach:
-        """The taps at result `at`."""
+        """Return the taps of result `at`."""
         if axis.is_inside:
             return Reach(axis=axis, at=at, low=0, high=axis.kernel)
         first, dilation = at * axis.stride - axis.pad, axis.dilation
@@ -55,7 +61,7 @@ class Reach:
 
 
 def reach_at(axes: Sequence[Axis], y: TirExpr) -> tuple[Reach, ...]:
-    """The taps that meet an input at output row `y`, which counts all `axes`, the outermost first."""
+    """Return the taps in the input at output row `y`, which counts all `axes`, outermost first."""
     found: list[Reach] = []
     for axis in reversed(axes[1:]):
         found.append(Reach.of(axis, bind(y % axis.results)))
@@ -65,7 +71,7 @@ def reach_at(axes: Sequence[Axis], y: TirExpr) -> tuple[Reach, ...]:
 
 
 def enter_taps(reach: Sequence[Reach], loops: ExitStack) -> tuple[TirExpr, TirExpr]:
-    """Enter the loops over kernel rows; gives the present one and the input row that it meets."""
+    """Enter the loops over kernel rows; returns the current kernel row and its input row."""
     row = source = 0
     for one in reach:
         axis = one.axis

@@ -1,4 +1,4 @@
-"""Register and cache blocking of convolutions and matrix products; a rule, no search by running."""
+"""Register and cache blocking of convolutions and matrix products, by a cost estimate."""
 
 from __future__ import annotations
 
@@ -9,63 +9,72 @@ from functools import cache
 from tvm_passes.cpu.host import VectorUnit
 
 _L2_WEIGHT_CYCLES = 0.3
-"""Cost of streaming one vector of weights from the second-level cache, beyond its load."""
+"""Cycles to stream one vector of weights from the second-level cache, in addition to its load."""
 _TILE_CYCLES = 60.0
-"""Start-up and epilogue of one register tile, per vector of accumulators / 16."""
+"""Cycles to start and finish one register tile, per vector of accumulators / 16."""
 _TASK_CYCLES = 200
+"""Cycles to start one task."""
 _MEMORY_BYTES_PER_CYCLE = 6.0
-"""What the outer caches deliver to one core, roughly."""
+"""Approximate bandwidth of the outer caches for one core."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """How the result of a convolution is cut into register tiles and tasks."""
+    """Register tiles and tasks of a convolution's result."""
 
     widths: tuple[int, ...]
     """Pixels of each register tile along a row; the first ones may be one wider than the rest."""
     vectors: int
     """Vectors of output channels in a register tile."""
     rows: int
-    """Rows of a task."""
+    """Rows of one task."""
     cycles: float
-    """Estimate for the slowest thread."""
+    """Estimated cycles of the slowest thread."""
     tasks: int
-    """What the threads share, rows times tiles of channels."""
+    """Number of tasks: blocks of rows times tiles of channels."""
 
 
 def even_split(total: int, parts: int) -> tuple[int, ...]:
-    """`total` as `parts` integers that differ by one at most, larger ones first."""
+    """Split `total` into `parts` integers that differ by at most one, larger ones first."""
     base, extra = divmod(total, parts)
     return (base + 1,) * extra + (base,) * (parts - extra)
 
 
 def tile_cycles(width: int, vectors: int) -> float:
-    """Cycles that one step of the reduction takes: two multiply-adds and two loads in each, latency four."""
+    """Estimate the cycles of one reduction step.
+
+    Each cycle performs two multiply-adds and two loads; a multiply-add has a latency of four.
+    """
     arithmetic = width * vectors / 2
     loads = (width + vectors) / 2
     return max(arithmetic, loads, 4.0) + _L2_WEIGHT_CYCLES * vectors
 
 
 def widest_tile(vectors: int, unit: VectorUnit) -> int:
-    """Pixels for which accumulators, weights and one broadcast value fit the vector registers."""
+    """Return the maximum number of pixels of a tile that fits the vector registers.
+
+    The registers hold the accumulators, the weights and one broadcast value.
+    """
     return max((unit.registers - 2 - vectors) // vectors, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowTiling:
-    """How one row of results is cut into register tiles."""
+    """Register tiles of one row of results."""
 
     cycles: float
-    """For the row, all channels of a group."""
+    """Cycles for the row and all channels of a group."""
     widths: tuple[int, ...]
+    """Pixels of each tile."""
     vectors: int
+    """Vectors of output channels in a tile."""
 
 
 @cache
 def row_tilings(
     row: int, channel_vectors: int, steps: int, unit: VectorUnit
 ) -> tuple[RowTiling, ...]:
-    """The cheapest tiling for each number of vectors per tile.
+    """Return the cheapest tiling for each number of vectors per tile.
 
     Parameters
     ----------
@@ -100,12 +109,12 @@ def row_tilings(
 
 
 def best_row_cycles(row: int, channel_vectors: int, steps: int, unit: VectorUnit) -> float:
-    """Cycles of a row in the cheapest tiling."""
+    """Return the cycles of a row in the cheapest tiling."""
     return min(tiling.cycles for tiling in row_tilings(row, channel_vectors, steps, unit))
 
 
 def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit) -> int:
-    """Length of the rows into which a run of independent pixels is best cut (a divisor of `pixels`)."""
+    """Return the best length of rows for a run of independent pixels: a divisor of `pixels`."""
     candidates = [row for row in range(1, min(pixels, 128) + 1) if pixels % row == 0]
     if pixels <= 4096:
         candidates += [] if pixels in candidates else [pixels]
@@ -120,22 +129,25 @@ def virtual_rows(pixels: int, channel_vectors: int, steps: int, unit: VectorUnit
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelWork:
-    """What is to be shared among threads."""
+    """Work that threads share."""
 
     rows: int
+    """Rows of results."""
     channel_vectors: int
-    """Of one group."""
+    """Vectors of output channels in one group."""
     groups: int
+    """Number of channel groups."""
     row_bytes: int
-    """Input that a row reads."""
+    """Size of the input that a row reads, bytes."""
     weight_bytes: int
+    """Size of the weights, bytes."""
 
 
 def best_tiling(row: Sequence[RowTiling], work: ParallelWork, unit: VectorUnit) -> Tiling:
-    """The tiling with the least estimated time of the slowest thread.
+    """Choose the tiling with the shortest estimated time of the slowest thread.
 
-    Tasks run in the order (block of rows, tile of channels), in equal runs per thread: small blocks stream the weights
-    often, large ones the input; too few tasks leave threads idle.
+    Tasks run in the order (block of rows, tile of channels), in equal runs per thread. Small blocks
+    stream the weights often, large ones the input; too few tasks leave threads idle.
     """
     candidates = [
         (_thread_cycles(tiling, block, work, unit), block, tiling.vectors, tiling.widths)
@@ -148,11 +160,12 @@ def best_tiling(row: Sequence[RowTiling], work: ParallelWork, unit: VectorUnit) 
 
 
 def _thread_cycles(tiling: RowTiling, block: int, work: ParallelWork, unit: VectorUnit) -> float:
+    """Estimate the cycles of the slowest thread."""
     budget = unit.l2_bytes
     channel_tiles = work.groups * -(-work.channel_vectors // tiling.vectors)
     tasks = -(-work.rows // block) * channel_tiles
     chunk = -(-tasks // unit.threads)
-    # The last tile of channels may be narrower, and one thread has it.
+    # The last tile of channels may be narrower; it belongs to one thread.
     narrow = -work.channel_vectors % tiling.vectors / tiling.vectors
     whole = chunk - (narrow if tasks % unit.threads == 0 and chunk == tasks else 0)
     per_task = tiling.cycles * work.groups * block / (channel_tiles - narrow * work.groups)
@@ -169,6 +182,7 @@ def _thread_cycles(tiling: RowTiling, block: int, work: ParallelWork, unit: Vect
 
 
 def _block_candidates(rows: int, threads: int) -> Sequence[int]:
+    """Return the candidates for the rows of a task."""
     candidates = {rows, -(-rows // threads), -(-rows // (2 * threads)), -(-rows // (4 * threads))}
     candidates |= {block for block in (1, 2, 4, 7, 8, 14, 16, 28, 32, 56) if block <= rows}
     return sorted(candidates)

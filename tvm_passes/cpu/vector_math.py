@@ -1,6 +1,6 @@
-"""Elementary functions on vectors of float32, as polynomials: LLVM would call libm once per lane.
+"""Elementary functions on vectors of float32, as polynomials: LLVM would call libm for each lane.
 
-Errors stay within a few units in the last place over the range in which float32 can hold the result.
+Errors are within a few units in the last place where float32 can represent the result.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tvm.tirx.script import builder as T
 from tvm_passes.cpu.emit import TirExpr, bind, splat
 
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+"""Logarithm of two as a sum of two numbers; products of the first with small integers are exact."""
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 """Cephes ``expf``: exp(r) = 1 + r + r² p(r) on |r| ≤ ln 2 / 2."""
 _TANH = (
@@ -29,11 +30,13 @@ _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 _ESTIMATED = 16
-"""Lanes for which there is an instruction that estimates 1 / √x (AVX-512)."""
+"""Lanes for which an instruction estimates 1 / √x (AVX-512)."""
 _LARGE = 1e38
+"""Smallest number whose power of -3/4 is returned as zero."""
 
 
 def _polynomial(x: TirExpr, coefficients: Sequence[float], lanes: int) -> TirExpr:
+    """Evaluate a polynomial, highest coefficient first, by Horner's rule."""
     result = splat(coefficients[0], lanes)
     for coefficient in coefficients[1:]:
         result = result * x + splat(coefficient, lanes)
@@ -41,34 +44,40 @@ def _polynomial(x: TirExpr, coefficients: Sequence[float], lanes: int) -> TirExp
 
 
 def _vector(dtype: str, lanes: int) -> str:
+    """Return TVM's name of a vector type."""
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
 def at_least(x: TirExpr, least: float, lanes: int) -> TirExpr:
-    """The larger of `x` and a number; no number where `x` is none.
+    """Return the larger of `x` and a number; NaN if `x` is NaN.
 
-    The order matters: x86 returns the second operand where one is no number, as TVM's ``max`` does.
+    The order of the operands matters: if one is NaN, x86 returns the second one, as TVM's ``max``
+    does.
     """
     return T.max(splat(least, lanes), x)
 
 
 def at_most(x: TirExpr, most: float, lanes: int) -> TirExpr:
-    """The smaller of `x` and a number; no number where `x` is none."""
+    """Return the smaller of `x` and a number; NaN if `x` is NaN."""
     return T.min(splat(most, lanes), x)
 
 
 def clamp(x: TirExpr, least: float, most: float, lanes: int) -> TirExpr:
-    """`x` between two numbers; no number where `x` is none."""
+    """Limit `x` to the interval between two numbers; NaN if `x` is NaN."""
     return at_most(at_least(x, least, lanes), most, lanes)
 
 
 def exp(x: TirExpr, lanes: int) -> TirExpr:
-    """e to the power of `x`: 0 and infinity beyond the ends of float32's range; of what is no number, no number."""
+    """Compute e to the power of `x`; NaN if `x` is NaN.
+
+    The result is 0 or infinity beyond the ends of float32's range.
+    """
     x = bind(clamp(x, -87.33, 89.0, lanes))
     n = bind(T.floor(x * splat(math.log2(math.e), lanes) + splat(0.5, lanes)))
     r = bind(x - n * splat(_LN2_HIGH, lanes) - n * splat(_LN2_LOW, lanes))
     mantissa = _polynomial(r, _EXP, lanes) * r * r + r + splat(1.0, lanes)
-    # Half the power of two: the whole one is no number for the largest results. It is 0 for the least.
+    # Half the power of two: the whole one is not representable for the largest results. It is 0 for
+    # the smallest.
     bias = splat(tirx.const(126, "int32"), lanes)
     exponent = (tirx.Cast(_vector("int32", lanes), n) + bias) << splat(
         tirx.const(23, "int32"), lanes
@@ -78,13 +87,13 @@ def exp(x: TirExpr, lanes: int) -> TirExpr:
 
 
 def sigmoid(x: TirExpr, lanes: int) -> TirExpr:
-    """Logistic function."""
+    """Compute the logistic function."""
     one = splat(1.0, lanes)
     return one / (one + exp(splat(0.0, lanes) - x, lanes))
 
 
 def tanh(x: TirExpr, lanes: int) -> TirExpr:
-    """Hyperbolic tangent."""
+    """Compute the hyperbolic tangent."""
     x = bind(x)
     one, two = splat(1.0, lanes), splat(2.0, lanes)
     far = bind(one - two / (exp(x * two, lanes) + one))
@@ -94,7 +103,7 @@ def tanh(x: TirExpr, lanes: int) -> TirExpr:
 
 
 def erf(x: TirExpr, lanes: int) -> TirExpr:
-    """Error function; absolute error below 2e-7."""
+    """Compute the error function; the absolute error is below 2e-7."""
     x = bind(x)
     one = splat(1.0, lanes)
     magnitude = bind(T.abs(x))
@@ -105,21 +114,24 @@ def erf(x: TirExpr, lanes: int) -> TirExpr:
 
 
 def gelu(x: TirExpr, lanes: int) -> TirExpr:
-    """x Φ(x)."""
+    """Compute x Φ(x), where Φ is the normal distribution."""
     x = bind(x)
     half = splat(0.5, lanes)
     return x * half * (erf(x * splat(math.sqrt(0.5), lanes), lanes) + splat(1.0, lanes))
 
 
 def gelu_tanh(x: TirExpr, lanes: int) -> TirExpr:
-    """The approximation of :func:`gelu` by tanh."""
+    """Compute the approximation of :func:`gelu` by tanh."""
     x = bind(x)
     inner = (x + x * x * x * splat(0.044715, lanes)) * splat(math.sqrt(2 / math.pi), lanes)
     return x * splat(0.5, lanes) * (tanh(inner, lanes) + splat(1.0, lanes))
 
 
 def rsqrt(x: TirExpr, lanes: int) -> TirExpr:
-    """1 / √x of a positive number: an estimate of 14 bits and one step of Newton's method, where there is one."""
+    """Compute 1 / √x of a positive number.
+
+    With AVX-512, it is an estimate of 14 bits, refined by one step of Newton's method.
+    """
     if lanes != _ESTIMATED:
         return splat(1.0, lanes) / T.sqrt(x)
     x = bind(x)
@@ -134,16 +146,16 @@ def rsqrt(x: TirExpr, lanes: int) -> TirExpr:
 
 
 def inverse_three_quarters(x: TirExpr, lanes: int) -> TirExpr:
-    """x to the power of -3/4, of a positive number that is no denormal."""
+    """Compute x to the power of -3/4 for a positive, normal number."""
     x = bind(x)
     root = bind(rsqrt(x, lanes))
     result = root * root * rsqrt(root, lanes)
-    # Newton's step has no answer at infinity.
+    # Newton's step is undefined at infinity.
     return tirx.Select(x > splat(_LARGE, lanes), splat(0.0, lanes), result)
 
 
 def power(x: TirExpr, exponent: float, lanes: int) -> TirExpr | None:
-    """`x` to a constant exponent made of quarters, up to 8 in magnitude; None for any other."""
+    """Compute `x` to a constant exponent: a multiple of 1/4, at most 8 in magnitude; else None."""
     quarters = exponent * 4
     if quarters != int(quarters) or abs(exponent) > 8:
         return None

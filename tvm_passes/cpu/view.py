@@ -1,4 +1,4 @@
-"""Where the elements of a logical NCHW tensor lie in memory."""
+"""Positions of a logical NCHW tensor's elements in memory."""
 
 from __future__ import annotations
 
@@ -17,38 +17,42 @@ STORAGES = ("", BF16, SPLIT)
 
 
 def is_addressed(layout: str) -> bool:
-    """True if kernels address tensors in a layout; in any other, generic code computes."""
+    """Return whether kernels address tensors in a layout; generic code computes in the others."""
     return order_of(layout) in ORDERS and storage_of(layout) in STORAGES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A tensor's place in a larger one: that one's channels from `first` on."""
+    """Channels of a larger tensor, from `first` on, as a tensor."""
 
     shape: tuple[int, ...]
-    """Logical shape of the larger one."""
+    """Logical shape of the larger tensor."""
     first: int
+    """First channel in the larger tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Digit:
-    """One of several axes that are counted as one, where strides differ between them."""
+    """One of several axes that are counted as one, but have different strides."""
 
     period: int
-    """Count after which this axis moves on."""
+    """Joint count after which this axis advances."""
     extent: int
+    """Extent of this axis."""
     stride: int
+    """Stride of this axis, in elements."""
 
     def offset(self, count: TirExpr) -> TirExpr:
-        """Offset along this axis at a place of the joint one."""
+        """Return the offset along this axis at a position of the joint axis."""
         return count // self.period % self.extent * self.stride
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Strides, in elements of its storage, of a tensor whose channels may come in blocks."""
+    """Strides, in elements of its storage, of a tensor whose channels may be in blocks."""
 
     n: int
+    """Stride between images."""
     block: int
     """Channels per block; all of them for a layout without blocks."""
     chunk: int
@@ -56,26 +60,28 @@ class View:
     c: int
     """Stride between the channels of a block."""
     h: int
+    """Stride between rows."""
     w: int
+    """Stride between pixels of a row."""
     storage: str = ""
-    """As :func:`tvm_passes.layout.storage_of` names it."""
+    """Storage, as named by :func:`tvm_passes.layout.storage_of`."""
     low: int = 0
-    """Of split storage: where the low half of an element lies, seen from its high half."""
+    """Offset of the low half of an element from its high half, in split storage."""
     start: int = 0
-    """Where the first element lies."""
+    """Offset of the first element."""
     row_digits: tuple[Digit, ...] = ()
-    """Axes that h counts together; its own stride is 0 then."""
+    """Axes that h counts together; its own stride is then 0."""
     column_digits: tuple[Digit, ...] = ()
-    """Axes that w counts together; its own stride is 0 then."""
+    """Axes that w counts together; its own stride is then 0."""
 
     def channel(self, c: TirExpr) -> TirExpr:
-        """Offset of channel `c` of the first pixel of the first image."""
+        """Return the offset of channel `c` of the first pixel of the first image."""
         if self.chunk == self.block * self.c:
             return self.start + c * self.c
         return self.start + (c // self.block) * self.chunk + (c % self.block) * self.c
 
     def offset(self, n: TirExpr, c: TirExpr, h: TirExpr, w: TirExpr) -> TirExpr:
-        """Offset of one element."""
+        """Return the offset of one element."""
         where = n * self.n + self.channel(c) + h * self.h + w * self.w
         for digits, count in ((self.row_digits, h), (self.column_digits, w)):
             for digit in digits:
@@ -83,7 +89,7 @@ class View:
         return where
 
     def load(self, buffer: Buffer, base: TirExpr, lanes: int = 1, axis: str = "c") -> TirExpr:
-        """Values of `lanes` elements along `axis` from offset `base` on, as float32."""
+        """Load `lanes` elements along `axis` from offset `base` on, as float32."""
         stride = getattr(self, axis)
         if not self.storage:
             return emit.load(buffer, base, lanes, stride)
@@ -102,7 +108,7 @@ class View:
             emit.store(buffer, part, base + index * self.low, lanes, getattr(self, axis))
 
     def stored(self, value: TirExpr, lanes: int) -> tuple[TirExpr, ...]:
-        """float32 values as this storage holds them: themselves, their bits in bfloat16, or high and low halves."""
+        """Convert float32 values to this storage: themselves, bfloat16 bits, or two halves."""
         if not self.storage:
             return (value,)
         if self.storage == BF16:
@@ -111,7 +117,7 @@ class View:
 
 
 def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:
-    """A shape as NCHW: of fewer dimensions, the last is the channels and the others are rows.
+    """Return a shape as NCHW; with fewer dimensions, the last is channels, the others are rows.
 
     ``(M, K)`` and ``(B, S, K)`` become N=1, C=K, H=1, W=the product of the rest.
     """
@@ -124,12 +130,14 @@ def four_dimensional(shape: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def view(shape: Sequence[int], layout: str, within: Slice | None = None) -> View:
-    """View of a tensor of logical `shape` in `layout`; plain ones of other ranks are row-major matrices.
+    """Return the view of a tensor of logical `shape` in `layout`.
+
+    Plain tensors of other ranks are row-major matrices.
 
     Parameters
     ----------
     within
-        The tensor's place where it is no tensor of its own; it starts with a block of channels.
+        Position in a larger tensor, at the start of a channel block; None for a separate tensor.
     """
     if within is not None:
         whole = view(within.shape, layout)
@@ -160,7 +168,10 @@ def view(shape: Sequence[int], layout: str, within: Slice | None = None) -> View
 
 
 def shuffled(where: View, channels: int, groups: int) -> View:
-    """Where `channels` go that are shuffled next (see :mod:`tvm_passes.shuffle`); they are in no blocks."""
+    """Return the positions of `channels` after a shuffle (see :mod:`tvm_passes.shuffle`).
+
+    The channels must not be in blocks.
+    """
     assert where.chunk == where.block * where.c, "asked before"
     return replace(where, block=channels // groups, chunk=where.c, c=groups * where.c)
 
@@ -168,15 +179,15 @@ def shuffled(where: View, channels: int, groups: int) -> View:
 def broadcast_view(
     shape: Sequence[int], layout: str, full: Sequence[int], *, is_image: bool
 ) -> View | None:
-    """View of an operand of `shape` that broadcasts to `full`: stride 0 where it does not vary.
+    """Return the view of an operand of `shape` that broadcasts to `full`, or None.
 
-    None where it does not broadcast.
+    Strides are 0 along axes over which it is broadcast.
 
     Parameters
     ----------
     is_image
-        Whether the axes are (N, C, …, W), those in between being rows. The others are matrices: channels come last, and
-        all axes before are columns.
+        True if the axes are (N, C, …, W), those between C and W being rows. Otherwise they are
+        matrices: channels come last, and all axes before are columns.
     """
     if len(shape) > len(full):
         return None
@@ -198,14 +209,17 @@ def broadcast_view(
 
 
 def as_planes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """``(N, C, D, H, W)`` as ``(N, C, D*H, W)``: an image whose rows are those of all planes."""
+    """Return ``(N, C, D, H, W)`` as ``(N, C, D*H, W)``: an image with the rows of all planes."""
     return (*shape[:2], prod(shape[2:-1]), shape[-1])
 
 
 def _counted(
     dims: Sequence[int], full: Sequence[int], stride: int
 ) -> tuple[int, tuple[Digit, ...]]:
-    """Stride of axes `full` counted as one, in a tensor of `dims` whose last axis has `stride`; digits where none serves."""
+    """Return the stride of axes `full` that are counted as one, or digits if no single one exists.
+
+    `dims` are the tensor's extents along these axes, and `stride` is that of its last axis.
+    """
     digits: list[Digit] = []
     period = 1
     for dim, whole in zip(reversed(dims), reversed(full), strict=True):

@@ -1,7 +1,7 @@
-"""Kernels that slide a window over each channel by itself: pooling and depthwise convolution.
+"""Kernels that slide a window over each channel separately: pooling, depth-wise convolution.
 
-Lanes are channels. As in :mod:`tvm_passes.cpu.convolution`, taps in the horizontal padding are left out when the code is
-generated, and those in the vertical padding by the bounds of a loop.
+Lanes are channels. As in :mod:`tvm_passes.cpu.convolution`, taps in the horizontal padding are
+omitted from the generated code, and the bounds of a loop exclude those in the vertical padding.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from tvm_passes.cpu.view import View
 from tvm_passes.layout import BF16
 
 _LOWEST = -math.inf
+"""Start value of a maximum of float32."""
 _LOWEST_INTEGER = emit.ORDERED_LOWEST
+"""Start value of a maximum of bfloat16's bits as ordered integers."""
 _SPARE = 8
-"""Registers that are left to what is loaded, where columns are combined first."""
+"""Registers that remain for loaded values if columns are combined first."""
 _EVEN_LINES = 8
-"""Rows for each thread from which on it does not matter if they cannot be shared evenly."""
+"""Rows per thread above which an uneven distribution does not matter."""
 _TASK_STEPS = 4096
-"""Vector operations that a task should at least hold."""
+"""Minimum number of vector operations of a task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +44,21 @@ class Window:
     """A sliding window; `shape` holds its extents, with one group per channel."""
 
     shape: Convolution
+    """Extents, strides and padding."""
     kind: str
-    """``max``, ``average`` (padding left out of the count), ``average_padded`` or ``depthwise``."""
+    """``max``, ``average`` (padding is not counted), ``average_padded`` or ``depthwise``."""
     source: View
+    """Memory layout of the source."""
     result: View
+    """Memory layout of the result."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the results."""
     filters: Filters | None = None
-    """Where depthwise weights lie that are computed at run time; None for constants, which are packed beforehand."""
+    """Positions of depth-wise weights computed at run time; None for constants, packed at build
+    time.
+    """
 
     @cached_property
     def lanes(self) -> int:
@@ -61,19 +70,22 @@ class Window:
 
     @cached_property
     def as_integers(self) -> bool:
-        """Whether a maximum of bfloat16 is taken of their bits: twice as many fit a register, and none is converted."""
+        """True if a maximum of bfloat16 is computed on their bits.
+
+        Twice as many values fit a register, and none is converted.
+        """
         views = [self.source, self.result]
         is_alone = self.epilogue.result is self.epilogue.anchor
         return self.kind == "max" and is_alone and all((v.storage, v.c) == (BF16, 1) for v in views)
 
     @property
     def dtype(self) -> str:
-        """Type of what is combined."""
+        """Type of the combined values."""
         return "int16" if self.as_integers else "float32"
 
     @property
     def start(self) -> int | float:
-        """What changes nothing that it is combined with."""
+        """Neutral element of the combination."""
         if self.kind != "max":
             return 0.0
         return _LOWEST_INTEGER if self.as_integers else _LOWEST
@@ -88,16 +100,19 @@ class Window:
 
     @cached_property
     def by_columns(self) -> bool:
-        """Whether each column of a tile's input is first combined over the kernel's rows, and shared by its pixels."""
+        """True if each column of a tile's input is first combined over the kernel's rows.
+
+        The pixels of the tile share the result.
+        """
         stride, reach = self.shape.strides[1], (self.shape.kernel[1] - 1) * self.shape.dilation[1]
         columns = (max(self.widths) - 1) * stride + reach + 1
         return self.kind != "depthwise" and columns <= self.unit.registers - _SPARE
 
     @cached_property
     def bands(self) -> int:
-        """Bands of rows that threads share, each of which goes through one vector of channels after the other.
+        """Number of bands of rows that threads share; each traverses its channel vectors in turn.
 
-        0 where that would not share evenly, or where all vectors of a row shall come before the next row.
+        0 if bands would be uneven, or if all vectors of a row should precede the next row.
         """
         lines = self.shape.batch * self.shape.out_height
         uneven = lines % self.unit.threads and lines < _EVEN_LINES * self.unit.threads
@@ -109,9 +124,10 @@ class Window:
 
     @property
     def _shares_lines(self) -> bool:
-        """Whether vectors of channels share cache lines, and that matters.
+        """True if channel vectors share cache lines, and that matters.
 
-        A depthwise kernel loads other weights for each: only images beyond the second-level cache are worth that.
+        A depth-wise kernel loads other weights for each vector; only images beyond the second-level
+        cache are worth that.
         """
         shape, source = self.shape, self.source
         if source.c != 1 or source.chunk != source.block:
@@ -122,16 +138,16 @@ class Window:
 
     @property
     def vectors(self) -> int:
-        """Vectors of channels."""
+        """Number of channel vectors."""
         return -(-self.shape.out_channels // self.lanes)
 
     @property
     def padded_channels(self) -> int:
-        """Channels, filled up to whole vectors."""
+        """Number of channels, padded to whole vectors."""
         return self.vectors * self.lanes
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
-        """Depthwise weights (C, 1, KH, KW) as (vector of channels, row, column, lane), flat."""
+        """Pack depth-wise weights (C, 1, KH, KW) as (channel vector, row, column, lane), flat."""
         channels, _, kernel_h, kernel_w = weights.shape
         full = np.zeros((self.padded_channels, kernel_h, kernel_w), weights.dtype)
         full[:channels] = weights[:, 0]
@@ -140,23 +156,23 @@ class Window:
 
     @property
     def reads_filters(self) -> bool:
-        """Whether weights are read where they lie: packing costs as much as one use of each."""
+        """True if run-time weights are read unpacked: packing costs as much as one use of each."""
         tiles = self.shape.batch * self.shape.out_height * len(self.widths)
         return self.filters is not None and tiles == 1
 
     @property
     def repacks(self) -> bool:
-        """Whether weights are packed in each run."""
+        """True if weights are packed in each run."""
         return self.filters is not None and not self.reads_filters
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights."""
+        """Number of elements of the packed weights."""
         return self.padded_channels * self.shape.kernel[0] * self.shape.kernel[1]
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         return {
             "kernel_window": 1.0,
             "tasks": self.tasks,
@@ -169,12 +185,12 @@ class Window:
 
     @property
     def rows(self) -> int:
-        """Rows of one vector of channels."""
+        """Number of rows of single channel vectors."""
         return self.shape.batch * self.vectors * self.shape.out_height
 
     @property
     def tasks(self) -> int:
-        """Independent tasks that are worth it."""
+        """Number of independent tasks, each of sufficient size."""
         steps = self.shape.out_width * self.shape.kernel[0] * self.shape.kernel[1]
         per_task = min(max(_TASK_STEPS // steps, 1), -(-self.rows // self.unit.threads))
         return min(-(-self.rows // per_task), emit.MOST_SHARES)
@@ -186,7 +202,7 @@ class Window:
         weights: Buffer | None,
         out: Buffer,
     ) -> None:
-        """Emit the kernel; `weights` are those of :meth:`pack`, or as :attr:`filters` says."""
+        """Emit the kernel; `weights` are packed by :meth:`pack`, or at :attr:`filters`."""
         if self.filters is not None and self.repacks:
             packed = T.alloc_buffer((self.packed_size,), "float32")
             emit_depthwise_packing(self.shape, self.lanes, self.filters, weights, packed)
@@ -195,6 +211,8 @@ class Window:
 
 
 class _Emitter:
+    """Emitter of one kernel."""
+
     def __init__(
         self,
         window: Window,
@@ -222,7 +240,7 @@ class _Emitter:
                 self._line(bind(row // window.vectors), bind(row % window.vectors))
 
     def _bands(self) -> None:
-        """Rows are shared as everywhere (see :mod:`tvm_passes.cpu.nest`)."""
+        """Emit bands of rows, shared among threads as in :mod:`tvm_passes.cpu.nest`."""
         window = self.window
         lines = self.conv.batch * self.conv.out_height
         with emit.parallel(window.bands) as band:
@@ -327,7 +345,10 @@ class _Emitter:
             window.result.store(self.out, value, window.result.offset(*at), lanes)
 
     def _taps(self, first: int, width: int) -> list[list[tuple[int, int]]]:
-        """Of each pixel of a tile: (place in the row of the input, column of the kernel) of the taps that exist."""
+        """Return the taps of each pixel of a tile that lie in the input.
+
+        A tap is (position in the input row, kernel column).
+        """
         conv = self.conv
         valid = [self._valid(first, width, column) for column in range(conv.kernel[1])]
         return [
@@ -348,7 +369,7 @@ class _Emitter:
         taps: Sequence[Sequence[tuple[int, int]]],
         lanes: int,
     ) -> None:
-        """All taps of one row of the kernel."""
+        """Emit all taps of one kernel row."""
         for column in range(self.conv.kernel[1]):
             weight = None
             if self.weights is not None:
@@ -361,7 +382,7 @@ class _Emitter:
                         self._combine(accumulators[pixel], value)
 
     def _weight(self, vector: TirExpr, row: TirExpr, column: int, lanes: int) -> TirExpr:
-        """The weights of a vector of channels at one tap."""
+        """Load the weights of a vector of channels at one tap."""
         window, (kernel_h, kernel_w) = self.window, self.conv.kernel
         if window.filters is not None and window.reads_filters:
             return window.filters.load(self.weights, (vector * window.lanes, 0, row, column), lanes)
@@ -379,7 +400,8 @@ class _Emitter:
         accumulator.set(self._both(accumulator.value, value))
 
     def _both(self, left: TirExpr, right: TirExpr) -> TirExpr:
-        # What is no number counts or not by its place in the window, as in ONNX Runtime: any rule would cost time.
+        # The effect of NaN depends on its position in the window, as in ONNX Runtime: any rule
+        # would cost time.
         return T.max(left, right) if self.window.kind == "max" else left + right
 
     def _result(
@@ -389,7 +411,7 @@ class _Emitter:
         pixel: int,
         lanes: int,
     ) -> TirExpr:
-        """What a tile's accumulators hold for a pixel."""
+        """Return a pixel's value from the accumulators of its tile."""
         if not self.window.by_columns:
             return accumulators[pixel].value
         if not taps:
@@ -400,7 +422,7 @@ class _Emitter:
         return splat(tirx.const(self.window.start, self.window.dtype), lanes)
 
     def _scaled(self, value: TirExpr, rows: TirExpr, across: int, lanes: int) -> TirExpr:
-        """The mean, where the window averages."""
+        """Divide by the number of elements if the window averages."""
         if self.window.kind == "average_padded":
             return value * splat(1.0 / (self.conv.kernel[0] * self.conv.kernel[1]), lanes)
         if self.window.kind == "average":

@@ -1,9 +1,10 @@
 """3×3 convolution of stride 1 by Winograd's F(4×4, 3×3) or F(2×2, 3×3).
 
-Three stages: transform tiles of the input, one matrix product per point of a tile, transform back with the epilogue. The
-products run in :class:`ConvolutionKernel`, as a 1×1 convolution with one group per point. Either each task takes a block of
-tiles through all stages, its data staying in the second-level cache, or, where the weights are too large to be streamed per
-block, all threads share each stage.
+There are three stages: transform tiles of the input, compute one matrix product per point of a
+tile, transform back with the epilogue. :class:`ConvolutionKernel` computes the products, as a 1×1
+convolution with one group per point. Either each task takes a block of tiles through all stages,
+with its data in the second-level cache. Or all threads share each stage, if the weights are too
+large to be streamed for each block.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from tvm_passes.cpu.view import View
 from tvm_passes.cpu.winograd_matrices import TAPS, WinogradMatrices, apply_matrix, winograd_matrices
 
 _CHANNEL_BLOCK = 16
+"""Channels of a block in the intermediate tensors."""
 
 
 def is_eligible(convolution: Convolution) -> bool:
-    """True for a convolution of the shape that these kernels compute."""
+    """Return whether these kernels compute a convolution of this shape."""
     conv = convolution
     return (
         conv.kernel == (TAPS, TAPS)
@@ -46,16 +48,21 @@ class WinogradKernel:
     """A convolution by Winograd's algorithm: packs its weights and emits its code."""
 
     convolution: Convolution
+    """Shape of the convolution."""
     outputs: int
     """Outputs per tile and axis."""
     source: View
+    """Memory layout of the source."""
     result: View
+    """Memory layout of the result."""
     unit: VectorUnit
+    """Vector instructions and threads of the machine."""
     epilogue: Epilogue
+    """Operators that are applied to the results."""
 
     @cached_property
     def matrices(self) -> WinogradMatrices:
-        """Those of F(m, 3)."""
+        """Matrices of F(m, 3)."""
         return winograd_matrices(self.outputs)
 
     @property
@@ -65,7 +72,7 @@ class WinogradKernel:
 
     @property
     def tile_grid(self) -> tuple[int, int]:
-        """Tiles of an image, down and across."""
+        """Tiles of an image, vertically and horizontally."""
         m = self.matrices.outputs
         return -(-self.convolution.out_height // m), -(-self.convolution.out_width // m)
 
@@ -77,19 +84,22 @@ class WinogradKernel:
 
     @cached_property
     def fused(self) -> bool:
-        """Whether each task takes its tiles through all stages."""
+        """True if each task takes its tiles through all stages."""
         return self._fused_traffic <= self._staged_traffic
 
     @property
     def _weight_bytes(self) -> int:
+        """Size of the transformed weights, bytes."""
         return 4 * self.points * self.convolution.in_channels * self.convolution.out_channels
 
     @property
     def _tile_bytes(self) -> int:
+        """Size of a tile's intermediate data, bytes."""
         channels = self.convolution.in_channels + self.convolution.out_channels
         return 4 * self.points * channels
 
     def _blocks(self, budget: int) -> int:
+        """Return the number of blocks whose intermediate data fit `budget` bytes."""
         per_block = max(budget // self._tile_bytes, 1)
         blocks = -(-self.tiles // per_block)
         threads = self.unit.threads
@@ -97,6 +107,7 @@ class WinogradKernel:
 
     @property
     def _fused_traffic(self) -> float:
+        """Estimated memory traffic if each task takes its tiles through all stages, bytes."""
         threads, blocks = self.unit.threads, self._blocks(self.unit.l2_bytes)
         passes = threads if self._weight_bytes <= self.unit.l2_bytes // 2 else blocks
         few = max(12 / -(-self.tiles // blocks), 1.0)
@@ -104,29 +115,31 @@ class WinogradKernel:
 
     @property
     def _staged_traffic(self) -> float:
+        """Estimated memory traffic if all threads share each stage, bytes."""
         blocks = -(-self.tiles * self._tile_bytes // self._staged_budget)
         return self._weight_bytes * blocks + 2.0 * self.tiles * self._tile_bytes
 
     @property
     def _staged_budget(self) -> int:
+        """Maximum size of the intermediate data of a shared block, bytes."""
         return 16 * self.unit.l2_bytes
 
     @cached_property
     def block(self) -> int:
-        """Tiles that go through a stage together."""
+        """Tiles that pass a stage together."""
         if self.fused:
             return -(-self.tiles // self._blocks(self.unit.l2_bytes))
         blocks = -(-self.tiles * self._tile_bytes // self._staged_budget)
         return -(-self.tiles // blocks)
 
     def _scratch_view(self) -> View:
-        """(point, block of channels, tile, channel), as 1×1 convolution over a row of tiles."""
+        """Return the view (point, channel block, tile, channel): a 1×1 convolution of tiles."""
         row = self.block * _CHANNEL_BLOCK
         return View(n=0, block=_CHANNEL_BLOCK, chunk=row, c=1, h=row, w=_CHANNEL_BLOCK)
 
     @cached_property
     def product(self) -> ConvolutionKernel:
-        """The matrix products of a block of tiles."""
+        """Matrix products of a block of tiles."""
         conv, points = self.convolution, self.points
         shape = Convolution(
             batch=1,
@@ -149,7 +162,7 @@ class WinogradKernel:
 
     @property
     def hints(self) -> Mapping[str, float]:
-        """The blocking, for cost models."""
+        """Blocking, as features for cost models."""
         m = self.matrices.outputs
         pixels = self.convolution.batch * self.convolution.out_height * self.convolution.out_width
         blocks = -(-self.tiles // self.block)
@@ -169,11 +182,11 @@ class WinogradKernel:
 
     @property
     def packed_size(self) -> int:
-        """Elements of the packed weights."""
+        """Number of elements of the packed weights."""
         return self.product.packed_size
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
-        """Weights (O, I, 3, 3), transformed in float64, in the order in which the products read them."""
+        """Transform weights (O, I, 3, 3) in float64, and pack them in the products' order."""
         conv, filters = self.convolution, self.matrices.filter
         side = len(filters)
         by_point = own_pages((side, side, conv.out_channels, conv.in_channels), "float32")
@@ -187,15 +200,23 @@ class WinogradKernel:
     def emit(
         self, buffers: Mapping[int, Buffer], source: Buffer, weights: Buffer, out: Buffer
     ) -> None:
-        """Emit the kernel; arguments as those of :meth:`ConvolutionKernel.emit`."""
+        """Emit the kernel.
+
+        The arguments are those of :meth:`ConvolutionKernel.emit`.
+        """
         _Emitter(self, buffers, source, weights, out).emit()
 
 
 PACKED_AT_ONCE = 32
-"""Output channels whose weights are transformed at once: in float64 they take eight times as much memory as before."""
+"""Output channels whose weights are transformed together.
+
+In float64, they take eight times as much memory as before.
+"""
 
 
 class _Emitter:
+    """Emitter of one kernel."""
+
     def __init__(
         self,
         kernel: WinogradKernel,
@@ -247,7 +268,7 @@ class _Emitter:
     def _stage(
         self, channels: int, count: TirExpr, body: Callable[[TirExpr, TirExpr], None]
     ) -> None:
-        """Loop over the vectors of channels and the tiles of a block."""
+        """Emit the loops over the channel vectors and the tiles of a block."""
         vectors = channels // self.lanes
         if self.kernel.fused:
             with emit.serial(vectors) as vector, emit.serial(count) as tile:
@@ -257,7 +278,7 @@ class _Emitter:
             body(bind(vector * self.lanes), tile)
 
     def _origin(self, first: TirExpr, tile: TirExpr) -> tuple[TirExpr, TirExpr, TirExpr]:
-        """(image, top, left) of a tile's outputs."""
+        """Return (image, top, left) of a tile's outputs."""
         down, across = self.kernel.tile_grid
         m = self.matrices.outputs
         index = bind(first + tile)
@@ -265,7 +286,7 @@ class _Emitter:
         return bind(index // (across * down)), top, bind(index % across * m)
 
     def _combine(self, terms: Sequence[tuple[float, TirExpr]]) -> TirExpr:
-        """A linear combination; coefficients of one cost no product."""
+        """Return a linear combination; coefficients of one need no product."""
         result = None
         for coefficient, value in sorted(terms, key=lambda term: abs(term[0]) != 1):
             if result is None:
@@ -282,7 +303,7 @@ class _Emitter:
     def _both_axes(
         self, matrix: np.ndarray, square: Sequence[Sequence[TirExpr]]
     ) -> list[list[TirExpr]]:
-        """matrix · square · matrixᵀ."""
+        """Compute matrix · square · matrixᵀ."""
         columns = [
             apply_matrix(matrix, [row[index] for row in square], self._combine)
             for index in range(len(square[0]))
@@ -295,6 +316,7 @@ class _Emitter:
     def _input_tile(
         self, first: TirExpr, tile: TirExpr, channel: TirExpr, transformed: Buffer
     ) -> None:
+        """Emit the transform of one tile of the input."""
         conv, size = self.conv, self.matrices.points
         image, top, left = self._origin(first, tile)
         y, x = bind(top - conv.pad_top), bind(left - conv.pad_left)
@@ -315,6 +337,7 @@ class _Emitter:
         )
 
     def _patch(self, plane: TirExpr, y: TirExpr, x: TirExpr) -> list[list[TirExpr]]:
+        """Load a patch inside the image."""
         view, size = self.kernel.source, self.matrices.points
         base = bind(plane + y * view.h + x * view.w)
         return [
@@ -326,7 +349,7 @@ class _Emitter:
         ]
 
     def _padded_patch(self, plane: TirExpr, y: TirExpr, x: TirExpr) -> list[list[TirExpr]]:
-        """A patch that reaches beyond the image, zero there."""
+        """Load a patch that reaches beyond the image; zeros outside."""
         view, size, conv = self.kernel.source, self.matrices.points, self.conv
         patch = []
         for row in range(size):
@@ -348,6 +371,7 @@ class _Emitter:
     def _output_tile(
         self, first: TirExpr, tile: TirExpr, channel: TirExpr, products: Buffer
     ) -> None:
+        """Emit the inverse transform of one tile, with epilogue and store."""
         conv, size, m = self.conv, self.matrices.points, self.matrices.outputs
         image, top, left = self._origin(first, tile)
         square = []

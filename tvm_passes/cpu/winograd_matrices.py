@@ -1,7 +1,8 @@
 """Transform matrices of Winograd's minimal filtering algorithms, from interpolation points.
 
-F(m, r) computes m outputs of a filter of r taps with m + r - 1 products: y = Aᵀ [(G g) ⊙ (Bᵀ d)] (A. Lavin and S. Gray,
-*Fast Algorithms for Convolutional Neural Networks*, CVPR 2016; the construction is Cook and Toom's).
+F(m, r) computes m outputs of a filter of r taps with m + r - 1 products: y = Aᵀ [(G g) ⊙ (Bᵀ d)]
+(A. Lavin and S. Gray, *Fast Algorithms for Convolutional Neural Networks*, CVPR 2016; the
+construction is Cook and Toom's).
 """
 
 from __future__ import annotations
@@ -14,37 +15,42 @@ from typing import TypeVar
 import numpy as np
 
 TAPS = 3
+"""Taps of the filter, r."""
 _POINTS = {2: (0, 1, -1), 4: (0, 1, -1, Fraction(1, 2), -2)}
-"""Finite points by outputs; for four, those of B. Barabasz et al., *Error Analysis and Improving the Accuracy of Winograd
-Convolution*, ACM TOMS 2020, whose error is about half of that of (0, 1, -1, 2, -2)."""
+"""Finite points by number of outputs.
+
+Those for four are of B. Barabasz et al., *Error Analysis and Improving the Accuracy of Winograd
+Convolution*, ACM TOMS 2020; their error is about half of that of (0, 1, -1, 2, -2).
+"""
 
 T = TypeVar("T")
+"""Type of values in a linear combination."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WinogradMatrices:
-    """The matrices of F(m, 3)."""
+    """Matrices of F(m, 3)."""
 
     output: np.ndarray
-    """Aᵀ, m rows."""
+    """Aᵀ, (m, m + 2)."""
     filter: np.ndarray
-    """G, three columns."""
+    """G, (m + 2, 3)."""
     input: np.ndarray
-    """Bᵀ, square."""
+    """Bᵀ, (m + 2, m + 2)."""
 
     @property
     def outputs(self) -> int:
-        """m."""
+        """Number of outputs, m."""
         return self.output.shape[0]
 
     @property
     def points(self) -> int:
-        """m + 2."""
+        """Number of points, m + 2."""
         return self.input.shape[0]
 
 
 def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Coefficients, constant first, of the product of (x - root)."""
+    """Return the coefficients, constant first, of the product of (x - root)."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted = [Fraction(0), *coefficients]
@@ -55,7 +61,7 @@ def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 def winograd_matrices(outputs: int) -> WinogradMatrices:
-    """The matrices of F(outputs, 3), in float64."""
+    """Compute the matrices of F(outputs, 3), in float64."""
     points = [Fraction(point) for point in _POINTS[outputs]]
     size = len(points) + 1
     output = [
@@ -68,7 +74,8 @@ def winograd_matrices(outputs: int) -> WinogradMatrices:
         scale = Fraction(1)
         for other in others:
             scale *= point - other
-        # The same factor may sit in either matrix; powers of two keep both exact and of like size.
+        # The same factor may be in either matrix; powers of two keep both exact and of similar
+        # size.
         share = Fraction(1)
         while abs(scale / share) >= 2:
             share *= 2
@@ -89,10 +96,11 @@ def apply_matrix(
     values: Sequence[T],
     combine: Callable[[Sequence[tuple[float, T]]], T],
 ) -> list[T]:
-    """`matrix` times a column of `values`; sums of pairs that several rows need are formed once.
+    """Multiply `matrix` by a column of `values`; sums that several rows need are computed once.
 
-    Columns j and k such that every row takes them equally or oppositely (points p and -p) become their sum and their
-    difference; so do, the other way round, rows that differ in sign by the parity of the column.
+    If every row takes columns j and k equally or oppositely (points p and -p), they are replaced by
+    their sum and their difference. Likewise, two rows whose signs differ by the parity of the
+    column are the sum and the difference of their even and odd parts.
 
     Parameters
     ----------
@@ -119,12 +127,14 @@ def apply_matrix(
 
 
 def _terms(row: np.ndarray, columns: Sequence[T]) -> list[tuple[float, T]]:
+    """Return the non-zero coefficients of a row with their values."""
     return [(float(c), value) for c, value in zip(row, columns, strict=True) if c]
 
 
 def _pair_columns(
     work: np.ndarray, columns: list[T], combine: Callable[[Sequence[tuple[float, T]]], T]
 ) -> None:
+    """Replace pairs of columns by their sum and difference."""
     for j in range(work.shape[1]):
         for k in range(j + 1, work.shape[1]):
             a, b = work[:, j], work[:, k]
@@ -137,6 +147,7 @@ def _pair_columns(
 
 
 def _row_pairs(work: np.ndarray) -> dict[int, int]:
+    """Return pairs of rows whose even and odd parts have fewer terms."""
     pairs: dict[int, int] = {}
     for i in range(len(work)):
         for k in range(i + 1, len(work)):

@@ -76,7 +76,7 @@ def _fragment(buffer: Buffer) -> tirx.Expr:
 
 
 def _each(kinds: str, body: Callable[..., None]) -> None:
-    """Call `body` with the indices of a loop nest; `kinds` has an S (spatial) or R (reduced) for each."""
+    """Call `body` with the indices of a loop nest; `kinds` are S (spatial) or R (reduced)."""
     with T.grid(*(SIDE for _ in kinds)) as loops, T.sblock("each"):
         body(*T.axis.remap(kinds, loops))
 

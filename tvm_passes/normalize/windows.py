@@ -12,7 +12,7 @@ SPARSE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class WindowAxis:
-    """Windows along one axis; output `o` reads elements ``o * stride - before + tap * dilation``."""
+    """Windows along one axis: output `o` reads ``o * stride - before + tap * dilation``."""
 
     size: int
     """Extent of the input."""
@@ -98,7 +98,7 @@ class WindowAxis:
 
     @property
     def overhang(self) -> int:
-        """Distance from the input's end to the last window's; negative if the window ends inside."""
+        """Distance from the input's end to the last window's; negative if that ends inside."""
         reach = (self.outputs - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
         return reach - self.before - self.size
 

@@ -88,7 +88,10 @@ def available() -> str | None:
     """Load the plugin; returns None, or the reason of the failure."""
     plugin = find_plugin(_PLUGIN, Path(__file__).parent)
     if plugin is None:
-        return f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel again"
+        return (
+            f"the plugin {_PLUGIN} was not built: install a C++ compiler and install layoutsel "
+            f"again"
+        )
     reason = _load_onednn()
     if reason is not None:
         return reason

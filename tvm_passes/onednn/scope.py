@@ -224,7 +224,7 @@ class Scope:
         return self.convert(tensor, self.laid_out(tensor), self.stored(tensor.dtype))
 
     def stored(self, dtype: str) -> str:
-        """Return the element type in this sub-graph of an activation that the model types `dtype`."""
+        """Return this sub-graph's element type of an activation that the model types `dtype`."""
         return dtype if dtype in INTEGERS else self.dtype
 
     def plain(self, tensor: StoredTensor) -> StoredTensor:
