@@ -1,7 +1,7 @@
 """Relax passes that place sub-graphs on compute units and choose their layouts.
 
-Usable without layoutsel: partition a module, write decisions by hand, build. Nothing here imports layoutsel, and
-importing this package alone does not import TVM.
+They are usable without layoutsel: partition a module, write decisions by hand, build. Nothing here
+imports layoutsel, and importing this package alone does not import TVM.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from typing import Any
 
 
 def register() -> None:
-    """Entry point of group ``tvm.backends``: TVM calls it at ``import tvm``.
+    """Register the passes with TVM: entry point of ``tvm.backends``, called at ``import tvm``.
 
-    Makes ``tvm.compile(mod, target, relax_pipeline="layoutsel")`` available, and ``tvm.opencl()`` where there is a driver.
+    It makes ``tvm.compile(mod, target, relax_pipeline="layoutsel")`` available, and
+    ``tvm.opencl()`` if there is a driver.
     """
     import tvm
 
     from tvm_passes.opencl import plugin
 
     plugin.available()
-    if tvm._RUNTIME_ONLY:  # no compiler, no pipelines
+    if tvm._RUNTIME_ONLY:  # Without the compiler there are no pipelines.
         return
 
     from tvm.relax.pipeline import PIPELINE_MAP

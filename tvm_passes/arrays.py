@@ -1,6 +1,6 @@
-"""Constants as numpy arrays and back, on pages of memory of their own where they are large.
+"""Constants as numpy arrays and back; large ones are on separate pages of memory.
 
-Pages of their own go back to the system as soon as nobody reads them; the heap would keep them.
+Separate pages return to the system as soon as they are unused; the heap would keep them.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from tvm import relax
 from tvm.ir.expr import GenericConst as Constant
 
 SMALLEST_BYTES = 64 << 10
-"""Size from which a constant gets pages of its own: smaller ones are not worth it."""
+"""Minimum size of a constant on separate pages, bytes."""
 PIECE_BYTES = 8 << 20
-"""Bytes of a large array that are worked on at once."""
+"""Part of a large array that is processed in one step, bytes."""
 _ALIGNMENT = 64
-"""Bytes; what TVM asks of memory that it takes over."""
+"""Alignment that TVM requires of memory which it takes over, bytes."""
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+"""Flags of anonymous memory."""
 _KINDS = "biuf"
-"""Numpy's letters of the kinds of elements that DLPack knows."""
+"""Numpy's letters of the element kinds that DLPack supports."""
 
 
 class _Pages(mmap.mmap):
-    """Anonymous memory of one array; a type of its own tells it from mapped files."""
+    """Anonymous memory of one array; the type distinguishes it from mapped files."""
 
 
 def own_pages(shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
-    """An array of zeros on pages of its own, to write a large result into piece by piece; on the heap where it is small.
+    """Make an array of zeros on separate pages, to write a large result into piece by piece.
 
-    :func:`constant_of` and the pool of weights take over such pages without a copy: write nothing into them afterwards.
+    Small arrays are on the heap. :func:`constant_of` and the pool of weights take over such pages
+    without a copy: do not write into them afterwards.
     """
     element = np.dtype(dtype)
     nbytes = math.prod(shape) * element.itemsize
@@ -46,14 +48,17 @@ def own_pages(shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
 
 
 def pieces(count: int, nbytes: int) -> Iterator[slice]:
-    """Slices of an axis of `count`, of an array of `nbytes`: what is made of one takes a few :data:`PIECE_BYTES`."""
+    """Yield slices of an axis of `count` elements, for an array of `nbytes`.
+
+    The results computed from one slice take a few :data:`PIECE_BYTES`.
+    """
     each = max(1, count * PIECE_BYTES // max(nbytes, 1))
     for start in range(0, count, each):
         yield slice(start, min(start + each, count))
 
 
 def on_own_pages(array: np.ndarray) -> np.ndarray:
-    """`array` itself if it fills pages of its own and can be handed over, else a copy that does."""
+    """Return `array` if it fills separate pages and can be handed over, else a copy that does."""
     if pages_of(array) is not None and array.flags.writeable:
         return array
     copy = own_pages(array.shape, array.dtype)
@@ -62,7 +67,7 @@ def on_own_pages(array: np.ndarray) -> np.ndarray:
 
 
 def pages_of(array: np.ndarray) -> np.ndarray | None:
-    """The bytes that `array` fills, in order, if they are pages of its own; else None."""
+    """Return the bytes of `array`, in order, if they are separate pages, else None."""
     memory = array
     while isinstance(memory.base, np.ndarray):
         memory = memory.base
@@ -71,12 +76,12 @@ def pages_of(array: np.ndarray) -> np.ndarray | None:
 
 
 def _exporter(memory: np.ndarray) -> object:
-    """The object that `memory` was made from."""
+    """Return the object that provides the memory of an array."""
     return memory.base.obj if isinstance(memory.base, memoryview) else memory.base
 
 
 def constant_of(array: np.ndarray | np.generic) -> Constant:
-    """Relax constant that holds a copy of `array`, or takes it over if it fills pages of its own.
+    """Make a Relax constant of `array`: a copy, or its own memory if that is separate pages.
 
     TVM's own function makes int32 of int64, and float32 of float64.
     """
@@ -87,9 +92,10 @@ def constant_of(array: np.ndarray | np.generic) -> Constant:
 
 
 def constant_in_place(array: np.ndarray | np.generic) -> Constant:
-    """Relax constant on the memory of `array`, which is not to change from then on.
+    """Make a Relax constant on the memory of `array`, which must not change afterwards.
 
-    On a copy where `array` is small, and would keep much more memory than its own, or TVM cannot take it.
+    It is a copy if `array` is small, if it would keep much more memory than its own, or if TVM
+    cannot take its memory over.
     """
     array = np.asarray(array)
     flags, aligned = array.flags, array.ctypes.data % _ALIGNMENT == 0
@@ -100,13 +106,14 @@ def constant_in_place(array: np.ndarray | np.generic) -> Constant:
 
 
 def _is_plain(array: np.ndarray) -> bool:
+    """Return whether TVM and DLPack know the element type."""
     return array.dtype.name == "bfloat16" or (
         array.dtype.isbuiltin == 1 and array.dtype.kind in _KINDS
     )
 
 
 def constant_on(memory: np.ndarray, shape: tuple[int, ...], dtype: str) -> Constant:
-    """A constant of that type on the first bytes of `memory`."""
+    """Make a constant of the given type on the first bytes of `memory`."""
     is_bfloat16 = dtype == "bfloat16"
     values = memory.view(np.uint16 if is_bfloat16 else np.dtype(dtype)).reshape(shape)
     tensor = tvm.runtime.from_dlpack(values)
@@ -116,7 +123,10 @@ def constant_on(memory: np.ndarray, shape: tuple[int, ...], dtype: str) -> Const
 
 
 def array_of(constant: Constant) -> np.ndarray:
-    """An array on the memory of `constant`, which it keeps; not to be written into. A copy of types that numpy lacks."""
+    """Return a read-only array on the memory of `constant`, which it keeps alive.
+
+    Types that numpy lacks are copied.
+    """
     tensor = constant.value
     try:
         if str(tensor.dtype) != "bfloat16":

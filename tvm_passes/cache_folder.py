@@ -1,4 +1,4 @@
-"""The user's cache folder, where nothing but Python is installed, too."""
+"""The user's cache folder, without a dependency on other packages than Python's own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def user_cache() -> Path:
-    """Where ``platformdirs`` has it on Linux: ``$XDG_CACHE_HOME/layoutsel``, or ``~/.cache/layoutsel``."""
+    """Return ``$XDG_CACHE_HOME/layoutsel`` or ``~/.cache/layoutsel``, as ``platformdirs`` does."""
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
     return (Path(base) if base else Path.home() / ".cache") / "layoutsel"

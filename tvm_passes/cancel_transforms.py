@@ -1,4 +1,4 @@
-"""Compose consecutive layout transforms; a transform and its inverse vanish."""
+"""Composition of consecutive layout transforms; a transform and its inverse vanish."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tvm_passes.main_rewriter import MainRewriter
 def compose(
     first: tirx.IndexMap, second: tirx.IndexMap, shape: tuple[int, ...]
 ) -> tirx.IndexMap | None:
-    """Index map of `first` followed by `second` on a tensor of `shape`; None for the identity."""
-    # Without bounds of its indices, the analyzer cannot prove that ``c // 16 * 16 + c % 16`` is ``c``.
+    """Compose `first` and then `second` on a tensor of `shape`; None for the identity."""
+    # Without bounds of its indices, the analyzer cannot prove that ``c // 16 * 16 + c % 16`` is
+    # ``c``.
     indices = [tirx.Var(f"i{axis}", "int64") for axis in range(len(shape))]
     analyzer = sym.Analyzer()
     for index, extent in zip(indices, shape, strict=True):
@@ -29,12 +30,13 @@ def compose(
 
 
 def _pads(call: Call) -> bool:
-    """True for a transform whose result has more elements than its input."""
+    """Return whether the result of a transform has more elements than its input."""
     before, after = static_shape(call.args[0].ty), static_shape(call.ty)
     return prod(before) != prod(after)
 
 
 def _is_transform(value: Expr) -> bool:
+    """Return whether a value is a layout transform."""
     return op_name(value) == "layout_transform"
 
 
@@ -52,7 +54,7 @@ class _Cancelling(MainRewriter):
         return value if isinstance(value, relax.Var) else emitted
 
     def _composed(self, value: Expr) -> Expr:
-        """`value`, or one transform in place of two where `value` transforms the result of another transform."""
+        """Return `value`, or one transform that replaces it and the transform of its operand."""
         earlier = self.transforms.get(value.args[0]) if _is_transform(value) else None
         if earlier is None or _pads(earlier) or _pads(value):
             return value
@@ -65,10 +67,12 @@ class _Cancelling(MainRewriter):
 class CancelTransforms(ModulePass):
     """Compose consecutive layout transforms.
 
-    ``layout_transform(layout_transform(x, f), g)`` → ``layout_transform(x, g ∘ f)``, or ``x`` where g undoes f.
+    ``layout_transform(layout_transform(x, f), g)`` → ``layout_transform(x, g ∘ f)``, or ``x`` if g
+    is the inverse of f.
 
-    *Requires* a `main` without control flow, with static shapes. *Ensures* equal results: the comparison is of index maps,
-    never of shapes, which may be equal for an NCHW and an NHWC tensor. A transform that pads stays.
+    *Requires* a `main` without control flow, with static shapes. *Ensures* equal results: index
+    maps are compared, never shapes, which may be equal for an NCHW and an NHWC tensor. A transform
+    that pads stays.
     """
 
     def transform_module(

@@ -1,4 +1,4 @@
-"""The contract between stages, executable: what holds after layouts are rewritten, and after units are lowered."""
+"""Executable contract between stages: properties after layout rewriting and after lowering."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tvm_passes.layout import has_form
 
 
 def _calls(module: tvm.IRModule) -> Iterator[tuple[Call, relax.Function]]:
-    """Calls in `main` of functions that a unit is to run."""
+    """Yield the calls in `main` of functions that have a unit."""
     for binding in main_bindings(module["main"]):
         value = binding.value
         if isinstance(value, Call) and isinstance(value.op, GlobalVar):
@@ -24,12 +24,12 @@ def _calls(module: tvm.IRModule) -> Iterator[tuple[Call, relax.Function]]:
 
 
 def check_decided(module: tvm.IRModule) -> None:
-    """Stage 2: every tensor that a sub-graph reads has the rank and the block of the layout that it wants.
+    """Check stage 2: the operands of sub-graphs have the rank and the blocks of their layouts.
 
     Raises
     ------
     BuildError
-        Names the sub-graph and the first activation that does not.
+        If one does not; names the sub-graph and the activation.
     """
     for call, function in _calls(module):
         wanted = [str(layout) for layout in function.attrs["layoutsel.in_layouts"]]
@@ -45,22 +45,23 @@ def check_decided(module: tvm.IRModule) -> None:
 
 
 def check_lowered(module: tvm.IRModule) -> None:
-    """Stage 4: no unit has left a call of its own in `main`.
+    """Check stage 4: `main` calls no function of a unit.
 
     Raises
     ------
     BuildError
-        Names the first sub-graph that is left, and its unit.
+        If it does; names the first such sub-graph, and its unit.
     """
     for call, function in _calls(module):
         unit = str(function.attrs["layoutsel.unit"])
         raise BuildError(
-            f"sub-graph {_name(call, function)} was not lowered: unit {unit!r} is unknown or unavailable here. "
-            f"Decide for another unit, or see `layoutsel doctor`",
+            f"sub-graph {_name(call, function)} was not lowered: unit {unit!r} is unknown or "
+            f"unavailable here. Decide for another unit, or see `layoutsel doctor`",
             subgraph=_name(call, function),
             unit=unit,
         )
 
 
 def _name(call: Call, function: relax.Function) -> str:
+    """Return the identifier of the called sub-graph."""
     return str(function.attrs.get("layoutsel.subgraph", call.op.name_hint))

@@ -1,10 +1,11 @@
-"""What the compute unit ``cuda`` needs beside TVM's wheel: the driver of a device to run, and a compiler to generate code.
+"""Requirements of the compute unit ``cuda``: a driver to run, a compiler to generate code.
 
-TVM compiles CUDA's source where it finds the driver, and keeps source where it does not, for a machine that has a compiler as
-well. Here it always becomes PTX for the architecture that is asked for, which a driver alone takes: :func:`compiling` makes it,
-and :func:`taking_ptx` lets it pass where TVM expects source.
+If TVM finds a driver, it compiles CUDA source; without one, it keeps the source for a machine that
+has a compiler as well. This package always generates PTX for the requested architecture, which
+needs only a driver. :func:`compiling` generates PTX, and :func:`taking_ptx` accepts it where TVM
+expects source.
 
-Importing this does not import TVM.
+Importing this module does not import TVM.
 """
 
 from __future__ import annotations
@@ -25,21 +26,25 @@ from tvm_passes.errors import UnitUnavailable
 _CUDA = 2
 """DLPack's number of the device type."""
 _EXIST, _NAME, _COMPUTE_VERSION, _DRIVER, _MEMORY = 0, 5, 4, 12, 14
-"""TVM's numbers of attributes."""
+"""TVM's numbers of device attributes."""
 _COMPILER = "TVM_CUDA_COMPILE_MODE"
-"""TVM's variable: ``nvrtc``, through the package cuda-bindings, or ``nvcc``."""
+"""TVM's variable: ``nvrtc`` uses the package cuda-bindings, ``nvcc`` the compiler on PATH."""
 _REWRITE, _COMPILE = "tvm_callback_cuda_postproc", "tvm_callback_cuda_compile"
-"""What TVM calls with the source that it generated, and with what a saved module holds."""
+"""Functions that TVM calls with generated source, and with the contents of a saved module."""
 _ROUNDED_LIMIT, _LIMIT = "3.402823e+38f", "3.402823466e+38f"
-"""The largest float32 as TVM writes it, and as it is: maxima start from its negative, which masks consist of."""
+"""The largest float32 as TVM writes it, and its exact value.
+
+Maxima start from its negative, which masks contain.
+"""
 _PTX = ".version"
-"""The directive that PTX begins with, comments aside."""
+"""First directive of PTX, apart from comments."""
 _one_at_a_time = threading.RLock()
+"""Held while functions of TVM are replaced."""
 
 
 @functools.cache
 def available() -> str | None:
-    """Load the run time; None if that worked, else the reason why not."""
+    """Load the runtime; returns None, or the reason of the failure."""
     import tvm_ffi
 
     from tvm_passes.runtime_library import load_tvm_runtime, runtime_library
@@ -49,13 +54,16 @@ def available() -> str | None:
         try:
             ctypes.CDLL(str(runtime_library("libtvm_runtime_cuda.so")))
         except OSError as error:
-            return f"TVM's run time for CUDA cannot be loaded ({error}): install NVIDIA's driver and libcudart of CUDA 13"
+            return (
+                f"TVM's run time for CUDA cannot be loaded ({error}): install NVIDIA's driver and "
+                f"libcudart of CUDA 13"
+            )
     return None
 
 
 @contextlib.contextmanager
 def taking_ptx() -> Iterator[None]:
-    """Within it, modules that are loaded may hold PTX; in one thread at a time."""
+    """Accept PTX in modules that are loaded in this context; one thread at a time."""
     import tvm_ffi
 
     with _one_at_a_time:
@@ -72,7 +80,7 @@ def taking_ptx() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _registered(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Let TVM find `function` by `name`, in place of what it finds otherwise, if anything."""
+    """Register `function` with TVM under `name` in this context; an earlier one is restored."""
     import tvm_ffi
 
     earlier = tvm_ffi.get_global_func(name, allow_missing=True)
@@ -86,18 +94,18 @@ def _registered(name: str, function: Callable[..., Any]) -> Iterator[None]:
 
 
 def is_ptx(code: str) -> bool:
-    """True if code is PTX, not source."""
+    """Return whether code is PTX, as opposed to source."""
     lines = (line for line in code.splitlines() if line.strip() and not line.startswith("//"))
     return next(lines, "").startswith(_PTX)
 
 
 def unavailable() -> str | None:
-    """Why no CUDA device can be used on this machine; None if one can."""
+    """Return the reason why no CUDA device can be used on this machine, or None."""
     return missing() or uncompilable()
 
 
 def missing() -> str | None:
-    """Why this machine cannot run what was compiled for CUDA; None if it can."""
+    """Return the reason why this machine cannot run code compiled for CUDA, or None."""
     reason = available() or ask_driver("cuda")
     if reason is None and not _attribute(_EXIST):
         return "the driver finds no device"
@@ -105,15 +113,18 @@ def missing() -> str | None:
 
 
 def uncompilable() -> str | None:
-    """Why no code for CUDA can be generated on this machine; None if it can."""
+    """Return the reason why no code for CUDA can be generated on this machine, or None."""
     if _has_nvrtc() or shutil.which("nvcc"):
         return None
-    return "there is no compiler for CUDA: install the package cuda-bindings, or nvcc (CUDA 12 or later) on PATH"
+    return (
+        "there is no compiler for CUDA: install the package cuda-bindings, or nvcc (CUDA 12 or "
+        "later) on PATH"
+    )
 
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Within it TVM compiles for CUDA with what is at hand, to PTX; in one thread at a time.
+    """Generate PTX with the available compiler in this context; one thread at a time.
 
     Raises
     ------
@@ -135,7 +146,7 @@ def compiling() -> Iterator[None]:
 
 
 def to_ptx(source: str, target: Any) -> str:
-    """What the compiler at hand makes of CUDA's source."""
+    """Compile CUDA source to PTX with the available compiler."""
     from tvm.support import nvcc
 
     mode = os.environ[_COMPILER].lower() if _COMPILER in os.environ else "nvrtc"
@@ -148,7 +159,7 @@ def to_ptx(source: str, target: Any) -> str:
 
 @contextlib.contextmanager
 def _compiler_at_hand() -> Iterator[None]:
-    """Tell TVM of nvcc, unless the user has said what to take."""
+    """Select nvcc in this context, unless the user selected a compiler or nvrtc is available."""
     if _COMPILER in os.environ or _has_nvrtc():
         yield
         return
@@ -160,19 +171,24 @@ def _compiler_at_hand() -> Iterator[None]:
 
 
 def _has_nvrtc() -> bool:
+    """Return whether the package cuda-bindings is installed."""
     with contextlib.suppress(ModuleNotFoundError):
         return importlib.util.find_spec("cuda.bindings") is not None
     return False
 
 
 def identity(index: int = 0) -> str:
-    """All that measurements on a device depend on: its name, what it can, its memory and its driver."""
+    """Return a device's name, compute capability, memory and driver.
+
+    Measurements on a device depend on all of them.
+    """
     told = (_NAME, _COMPUTE_VERSION, _MEMORY, _DRIVER)
     name, version, memory, driver = (_attribute(number, index) for number in told)
     return f"{name}, compute capability {version}, {memory} bytes, driver {driver}"
 
 
 def _attribute(number: int, index: int = 0) -> object:
+    """Return an attribute of a device, by TVM's number."""
     import tvm_ffi
 
     return tvm_ffi.get_global_func("runtime.GetDeviceAttr")(_CUDA, index, number)

@@ -1,4 +1,4 @@
-"""What is decided about a sub-graph. A plan is a mapping from sub-graph ids to these."""
+"""Decisions: the plan of a model maps identifiers of sub-graphs to them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from tvm_passes.devices import NAME, NUMBER, DeviceId, kind_of_unit
 from tvm_passes.errors import IllegalDecision
 
 SubgraphId = NewType("SubgraphId", str)
+"""Identifier of a sub-graph."""
 
 DIRECT = "direct"
-"""Default algorithm, which every unit has."""
+"""Default algorithm; every unit has it."""
 
 _PLACED_UNIT = re.compile(rf"([^:@]+)(?:@(?:({NAME})/)?({NUMBER}))?", re.ASCII)
+"""Syntax of a unit with an optional node and index of its device."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Decision:
-    """Where and how one sub-graph runs.
+    """Unit, layout, precision, algorithm and device of one sub-graph.
 
-    Written ``unit[@[node/]index]:layout[:precision[:algorithm]]``, for example ``onednn:NHWC``,
-    ``cpu:NCHW16c:f32:winograd`` or ``cuda@1:NCHW``.
+    The text form is ``unit[@[node/]index]:layout[:precision[:algorithm]]``, for example
+    ``onednn:NHWC``, ``cpu:NCHW16c:f32:winograd`` or ``cuda@1:NCHW``.
     """
 
     unit: str
@@ -34,9 +36,9 @@ class Decision:
     algorithm: str = DIRECT
     """Name of an algorithm of :mod:`tvm_passes.algorithms`, such as ``direct`` or ``winograd``."""
     node: str = ""
-    """Name of the node that it runs on; empty for this one."""
+    """Name of the node of the device; empty for this node."""
     index: int = 0
-    """Number among the devices of the unit's kind on the node, from 0."""
+    """Index among the devices of the unit's kind on the node, from 0."""
 
     def __str__(self) -> str:
         parts = [self.placed_unit, self.layout, self.precision, self.algorithm]
@@ -47,7 +49,7 @@ class Decision:
 
     @classmethod
     def parse(cls, text: str) -> Decision:
-        """Read what :meth:`__str__` writes.
+        """Read the text form of a decision.
 
         Raises
         ------
@@ -71,28 +73,31 @@ class Decision:
 
     @property
     def device(self) -> DeviceId:
-        """Device that it runs on."""
+        """Device of the sub-graph."""
         return DeviceId(self.node, kind_of_unit(self.unit), self.index)
 
     @property
     def placed_unit(self) -> str:
-        """The unit as decisions write it, such as ``cuda@1``; see :func:`placed_unit`."""
+        """Unit with its device, such as ``cuda@1``; see :func:`placed_unit`."""
         return placed_unit(self.unit, self.node, self.index)
 
     def on(self, device: DeviceId) -> Decision:
-        """Make the same decision for another device of the unit's kind."""
+        """Return the same decision for another device of the unit's kind."""
         return replace(self, node=device.node, index=device.index)
 
 
 def placed_unit(unit: str, node: str, index: int) -> str:
-    """Write a unit with its device: ``cuda`` on the first one of this node, else ``cuda@1`` or ``cpu@edge0/0``."""
+    """Write a unit with its device: ``cuda@1`` or ``cpu@edge0/0``.
+
+    The first device of this node is the default: ``cuda``.
+    """
     if node:
         return f"{unit}@{node}/{index}"
     return f"{unit}@{index}" if index else unit
 
 
 def parse_placed_unit(text: str) -> tuple[str, DeviceId]:
-    """Read what :func:`placed_unit` writes; ``cuda@0`` is ``cuda``.
+    """Read the result of :func:`placed_unit`; ``cuda@0`` is ``cuda``.
 
     Raises
     ------
@@ -102,7 +107,8 @@ def parse_placed_unit(text: str) -> tuple[str, DeviceId]:
     found = _PLACED_UNIT.fullmatch(text)
     if found is None:
         raise IllegalDecision(
-            f"cannot read unit {text!r}: expected unit[@[node/]index], such as cuda, cuda@1 or cpu@edge0/0"
+            f"cannot read unit {text!r}: expected unit[@[node/]index], such as cuda, cuda@1 or "
+            f"cpu@edge0/0"
         )
     unit, node, index = found.groups()
     return unit, DeviceId(node or "", kind_of_unit(unit), int(index or 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MODERATE = 0.5
-"""Relative uncertainty of an estimate by a measured efficiency."""
+"""Relative uncertainty of an estimate from a measured efficiency."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +13,10 @@ class Efficiency:
     """Share of the machine's peaks that a unit attains in a layout."""
 
     compute: float
-    """Share of the f32 peak."""
+    """Attained share of the f32 peak."""
     bandwidth: float
-    """Share of the read bandwidth."""
+    """Attained share of the read bandwidth."""
     launches: float = 1.0
-    """Overhead of a call, in launches of the machine."""
+    """Overhead of a call, as a multiple of the machine's launch overhead."""
     spread: float = MODERATE
-    """Relative uncertainty of an estimate by this."""
+    """Relative uncertainty of an estimate from these shares."""

@@ -1,4 +1,4 @@
-"""The project's error hierarchy: every message says what, where, got, expected and what to do."""
+"""Error hierarchy of the project: messages say what, where, got, expected and what to do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class UnsupportedModel(LayoutselError):
 
 
 class ModelTooLarge(UnsupportedModel):
-    """A model that asks for more memory or nodes than the limits of its import allow."""
+    """A model that needs more memory or nodes than the limits of its import allow."""
 
 
 class IllegalDecision(LayoutselError):
-    """A decision that its sub-graph or unit cannot honour, or that fits no sub-graph."""
+    """A decision that its sub-graph or unit does not support, or that fits no sub-graph."""
 
 
 class IllegalDevice(LayoutselError):
@@ -36,11 +36,11 @@ class SubgraphError(LayoutselError):
     message
         The error in one sentence.
     subgraph
-        Id of the sub-graph; empty where none can be named.
+        Id of the sub-graph; empty if none can be named.
     unit
-        Name of the compute unit; empty where none is concerned.
+        Name of the compute unit; empty if none is concerned.
     transform
-        The layouts of a transform, such as ``NCHW>NHWC``, in place of a sub-graph.
+        Layouts of a transform, such as ``NCHW>NHWC``; empty for a sub-graph.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class SubgraphError(LayoutselError):
 
 
 _raised: ContextVar[list[SubgraphError] | None] = ContextVar("raised", default=None)
-"""Errors made within :func:`whole_errors`, in order."""
+"""Errors created in :func:`whole_errors`, in order."""
 
 
 @contextmanager
 def whole_errors() -> Iterator[None]:
-    """Raise the errors of passes with their fields: TVM hands on no more than class and message."""
+    """Raise the errors of passes with all fields; TVM alone forwards only class and message."""
     raised: list[SubgraphError] = []
     token = _raised.set(raised)
     try:
         yield
     except SubgraphError as error:
-        # The one that TVM made of class and message is behind the original.
+        # Its cause is the error that TVM made of class and message.
         original = next(one for one in (*raised, error) if str(one) == str(error))
         raise original from original.__cause__
     finally:
@@ -83,16 +83,18 @@ class UnitUnavailable(LayoutselError):
 
 @dataclass(frozen=True, kw_only=True)
 class Decline:
-    """Why a decision is not possible for a sub-graph; the same sentence reaches `explain`."""
+    """Reason why a decision is impossible for a sub-graph; its text also reaches `explain`."""
 
     subgraph: str
     """Sub-graph id, such as ``s7``."""
     operator: str
-    """The operator that is the obstacle, such as ``nn.conv2d``."""
+    """Operator that is the obstacle, such as ``nn.conv2d``."""
     decision: str
-    """The declined decision, as :meth:`Decision.__str__` writes it."""
+    """Declined decision in its text form."""
     got: str
+    """Property that is not supported."""
     expected: str
+    """Property that would be supported."""
 
     def __str__(self) -> str:
         return (
@@ -102,7 +104,7 @@ class Decline:
 
 
 class Declined(SubgraphError):
-    """Raised by a unit's lowering when a decision is not possible; its message is the decline."""
+    """Raised by a unit's lowering if a decision is impossible; its message is the decline."""
 
     def __init__(self, decline: Decline | str) -> None:
         if isinstance(decline, Decline):
@@ -120,4 +122,4 @@ ERRORS = (
     UnitUnavailable,
     Declined,
 )
-"""What passes raise; registered with TVM's foreign function interface, to cross it as what they are."""
+"""Errors of passes; registered with TVM's foreign function interface to keep their class."""

@@ -1,4 +1,4 @@
-"""Return the logits of a final softmax as well: a saturated softmax would hide errors."""
+"""Logits of a final softmax as an additional result: a saturated softmax would hide errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm_passes.operators import Trait, has_trait
 
 
 def logits(main: relax.Function) -> list[Expr]:
-    """Inputs of the final softmaxes of `main`, in the order of its results."""
+    """Return the inputs of the final softmaxes of `main`, in the order of its results."""
     values = {binding.var: binding.value for binding in main_bindings(main)}
 
     def producer(expr: Expr) -> Expr:
@@ -51,7 +51,8 @@ class ExposeLogits(ModulePass):
 
     ``return softmax(y)`` → ``return softmax(y), y``.
 
-    *Requires* a `main` without control flow. *Ensures* that a module without a final softmax comes back unchanged.
+    *Requires* a `main` without control flow. *Ensures* that a module without a final softmax stays
+    unchanged.
     """
 
     def transform_module(

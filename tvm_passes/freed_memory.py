@@ -1,4 +1,4 @@
-"""Freed memory, which the C library keeps for later until it is told otherwise. Importing this does not import TVM."""
+"""Release of freed memory, which the C library otherwise keeps; importing this imports no TVM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import ctypes
 
 
 def give_back() -> None:
-    """Give memory that was freed back to the system, where the C library can."""
+    """Return freed memory to the system, if the C library supports it."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Layouts and precisions that generic code computes in: the body over plain float32, between copies.
+"""Layouts and precisions of generic code: the body over plain float32, between copies.
 
 A decided sub-graph function is its own reference: transforms from and to its tensors in memory
-around the logical body. What TVM legalises that to is right in any layout and storage.
+around the logical body. TVM's legalisation of it is correct in any layout and storage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm_passes.precisions import PRECISIONS, generic_precisions
 
 
 def generic_obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
-    """Reason why generic code cannot compute a stage-1 sub-graph as decided: got and expected.
+    """Return got and expected if generic code cannot compute a stage-1 sub-graph as decided.
 
     None if it can.
     """
@@ -33,7 +33,7 @@ def generic_obstacle(function: relax.Function, decision: Decision) -> tuple[str,
 
 
 def unused_layout(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
-    """Reason why no tensor of a stage-1 sub-graph takes the decided layout; None if one does."""
+    """Return got and expected if no tensor of a sub-graph takes the decided layout, or None."""
     names = [name for ports in port_layouts(function, decision) for name in ports]
     if decision.layout in (PLAIN, *map(order_of, names)):
         return None
@@ -45,10 +45,11 @@ def unused_layout(function: relax.Function, decision: Decision) -> tuple[str, st
 
 
 def _unused_storage(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
+    """Return got and expected if no tensor takes the storage of the precision, or None."""
     storage = PRECISIONS.find(decision.precision).storage
     if storage is None:
         return None
-    # TVM takes a bfloat16 that is widened again for the float32 that it was rounded from.
+    # TVM replaces a bfloat16 that is widened again by the float32 that it was rounded from.
     if storage.parts > 1 and storage.dtype == "bfloat16":
         got = f"the storage {storage.name}, of which generic code keeps the first part only"
         return got, "one part, or parts of another type than bfloat16"

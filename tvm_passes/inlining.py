@@ -1,4 +1,4 @@
-"""Replace the call of a sub-graph function by its lowered body."""
+"""Replacement of a sub-graph function's call by its lowered body."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm_passes.ir import Expr, main_bindings, substitute
 
 
 def label_of(function: relax.Function) -> str:
-    """Prefix of the names of a function's results, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
+    """Return the name prefix of a function's results, for traces: ``s3_``, ``NCHW_to_NHWC_``."""
     attrs = function.attrs
     name = attrs["layoutsel.transform" if "layoutsel.transform" in attrs else "layoutsel.subgraph"]
     return f"{str(name).replace('>', '_to_')}_"
@@ -20,7 +20,10 @@ def label_of(function: relax.Function) -> str:
 def inline(
     builder: relax.BlockBuilder, function: relax.Function, arguments: Sequence[Expr], label: str
 ) -> Expr:
-    """Emit the body of `function` over `arguments`, with `label` before the name of each value; its result."""
+    """Emit the body of `function` over `arguments`; returns its result.
+
+    `label` precedes the name of each value.
+    """
     mapping: dict[Expr, Expr] = dict(zip(function.params, arguments, strict=True))
     for binding in main_bindings(function):
         value = substitute(binding.value, mapping.get)
@@ -29,7 +32,7 @@ def inline(
 
 
 def redirect(function: relax.Function, mapping: dict[GlobalVar, GlobalVar]) -> relax.Function:
-    """`function` with other callees: `mapping` of each that it calls."""
+    """Return `function` with its callees replaced by those of `mapping`."""
 
     @relax.expr_functor.mutator
     class _Redirect(relax.PyExprMutator):

@@ -1,4 +1,4 @@
-"""Small typed helpers over Relax's Python API, so that passes read as their rewrites."""
+"""Typed helpers over Relax's Python API, which keep passes as short as their rewrites."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ __all__ = [
 ]
 
 DEVICE_INDEX = "layoutsel.device_index"
-"""Attribute of functions for other devices than the first of their kind: the device's number."""
+"""Attribute of functions for other devices than the first of their kind: the device's index."""
 ENTRY = "layoutsel.entry"
-"""Attribute of functions that are called from outside, in a module of several: their number, from 0."""
+"""Attribute of functions that are called from outside, in a module of several: index from 0."""
 
 for _error in ERRORS:
     tvm_ffi.register_error(_error.__name__, _error)
 
 
 def op_name(expr: Expr) -> str:
-    """Operator of a call without its ``relax.`` prefix; the callee's name for other calls; else ''."""
+    """Return the operator of a call without ``relax.``, or the callee's name; else ''."""
     if not isinstance(expr, Call):
         return ""
     if isinstance(expr.op, Op):
@@ -57,12 +57,12 @@ def op_name(expr: Expr) -> str:
 
 
 def is_tensor(expr: Expr) -> bool:
-    """True if `expr` is a single tensor."""
+    """Return whether `expr` is a single tensor."""
     return isinstance(expr.ty, relax.TensorType)
 
 
 def tensor_types(ty: relax.Type) -> list[relax.TensorType]:
-    """The tensor types inside `ty`, tuples flattened."""
+    """Return the tensor types in `ty`, with tuples flattened."""
     if isinstance(ty, relax.TensorType):
         return [ty]
     if isinstance(ty, relax.TupleType):
@@ -71,7 +71,7 @@ def tensor_types(ty: relax.Type) -> list[relax.TensorType]:
 
 
 def static_shape(ty: relax.Type) -> tuple[int, ...]:
-    """Shape of the tensor type `ty` as integers.
+    """Return the shape of the tensor type `ty` as integers.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def static_shape(ty: relax.Type) -> tuple[int, ...]:
 
 
 def leaves(expr: Expr) -> Iterator[Expr]:
-    """The leaf arguments of `expr`: variables, constants, shapes; calls and tuples are entered."""
+    """Yield the variables, constants and shapes in `expr`, including those in calls and tuples."""
     if isinstance(expr, Call):
         if isinstance(expr.op, Var):
             yield expr.op
@@ -107,7 +107,7 @@ def leaves(expr: Expr) -> Iterator[Expr]:
 
 
 def substitute(expr: Expr, replace: Callable[[Expr], Expr | None]) -> Expr:
-    """Rebuild `expr` with each leaf for which `replace` returns an expression put in its place."""
+    """Return `expr` with each leaf replaced for which `replace` returns an expression."""
     if isinstance(expr, Call):
         op = replace(expr.op) if isinstance(expr.op, Var) else None
         arguments = [substitute(argument, replace) for argument in expr.args]
@@ -121,7 +121,10 @@ def substitute(expr: Expr, replace: Callable[[Expr], Expr | None]) -> Expr:
 
 
 def entry_points(module: tvm.IRModule) -> list[str]:
-    """Names of the functions that are called from outside: `main`, or one for each stage, in order."""
+    """Return the names of the functions that are called from outside, in order.
+
+    These are `main`, or one for each stage.
+    """
     entries = {
         gv.name_hint: int(function.attrs[ENTRY])
         for gv, function in module.functions.items()
@@ -131,12 +134,12 @@ def entry_points(module: tvm.IRModule) -> list[str]:
 
 
 def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
-    """The bindings of a function whose body is straight-line.
+    """Return the bindings of a function with a straight-line body.
 
     Raises
     ------
     UnsupportedModel
-        If the body holds control flow or a match-cast.
+        If the body contains control flow or a match-cast.
     """
     bindings = [binding for block in function.body.blocks for binding in block.bindings]
     for binding in bindings:
@@ -151,7 +154,7 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
 def decline_of(
     function: relax.Function, decision: Decision, obstacle: tuple[str, str, str]
 ) -> Decline:
-    """Why a sub-graph function cannot run as `decision` says: operator in the way, got, expected."""
+    """Make the decline of a decision from an obstacle: operator in the way, got, expected."""
     operator, got, expected = obstacle
     return Decline(
         subgraph=str(function.attrs["layoutsel.subgraph"]),
@@ -163,7 +166,7 @@ def decline_of(
 
 
 class ModulePass:
-    """Base of our passes, for type checkers: ``tvm.transform.module_pass`` makes a pass callable."""
+    """Base of the passes for type checkers: ``tvm.transform.module_pass`` makes a pass callable."""
 
     if TYPE_CHECKING:
 
@@ -173,10 +176,10 @@ class ModulePass:
 
 
 def device_index(function: tvm.ir.BaseFunc) -> int:
-    """Number of the device, among those of its kind, that a function was decided or lowered for."""
+    """Return the index of a function's device among those of its kind."""
     return int(function.attrs.get(DEVICE_INDEX, 0)) if function.attrs else 0
 
 
 def with_device_index(function: tvm.ir.BaseFunc, index: int) -> tvm.ir.BaseFunc:
-    """Note the device of a function; the first one of a kind needs no note."""
+    """Record the device of a function; the first one of a kind needs no record."""
     return function.with_attr(DEVICE_INDEX, index) if index else function

@@ -1,7 +1,8 @@
-"""Which instruction sets the CPU has, and which may be used: oneDNN's own variable limits every unit alike.
+"""Instruction sets of the CPU, and those that may be used: oneDNN's variable limits every unit.
 
-``ONEDNN_MAX_CPU_ISA=AVX2`` makes a machine behave like an older one: oneDNN honours it, TVM generates code for
-it, and the machine is fingerprinted as the older one. Importing this does not import TVM.
+``ONEDNN_MAX_CPU_ISA=AVX2`` makes a machine behave like an older one: oneDNN respects it, TVM
+generates code for it, and the machine has the fingerprint of the older one. Importing this does not
+import TVM.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from tvm_passes.errors import LayoutselError
 
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
+"""oneDNN's environment variable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +24,17 @@ class IsaLimit:
     """A limit on instruction sets."""
 
     name: str
-    """As oneDNN spells it."""
+    """oneDNN's name of the limit."""
     mcpu: str
-    """LLVM's name of a CPU with just these."""
+    """LLVM's name of a CPU with exactly these instruction sets."""
     blas_core: str
     """OpenBLAS's name of its kernels for such a CPU."""
     flags: frozenset[str]
-    """The kernel's names of the extensions that are left."""
+    """The kernel's names of the remaining extensions."""
 
 
 _AVX2 = frozenset({"sse4_2", "avx", "avx2", "fma", "f16c"})
+"""The kernel's names of the extensions up to AVX2."""
 LIMITS: Mapping[str, IsaLimit] = {
     "AVX2": IsaLimit(name="AVX2", mcpu="haswell", blas_core="Haswell", flags=_AVX2),
     "AVX512_CORE": IsaLimit(
@@ -41,7 +44,7 @@ LIMITS: Mapping[str, IsaLimit] = {
         flags=_AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
     ),
 }
-"""By the variable's value."""
+"""Limit by the variable's value."""
 
 EXTENSIONS: Mapping[str, str] = {
     **{name: name for name in ("popcnt", "avx", "avx2", "fma", "f16c", "bmi2", "gfni", "vaes")},
@@ -51,18 +54,19 @@ EXTENSIONS: Mapping[str, str] = {
     **{f"avx512_{name}": f"avx512{name}" for name in ("vnni", "bf16", "fp16", "vbmi2", "bitalg")},
     **{f"amx_{name}": f"amx-{name}" for name in ("tile", "bf16", "int8")},
 }
-"""x86's extensions that generated code may use: LLVM's names, by the kernel's."""
+"""LLVM's names of the x86 extensions that generated code may use, by the kernel's names."""
 
 _NONE = ("", "DEFAULT", "ALL")
+"""Values of the variable that set no limit."""
 
 
 def isa_limit() -> IsaLimit | None:
-    """The limit that holds for this process; None if there is none.
+    """Return the limit of this process; None if there is none.
 
     Raises
     ------
     LayoutselError
-        If the variable names a limit that only oneDNN knows.
+        If the variable names a limit that only oneDNN supports.
     """
     value = os.environ.get(VARIABLE, "").upper()
     if value in _NONE:
@@ -75,7 +79,7 @@ def isa_limit() -> IsaLimit | None:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The kernel's names of the extensions that may be used; none where there is no ``/proc/cpuinfo``."""
+    """Return the kernel's names of the usable extensions; empty without ``/proc/cpuinfo``."""
     info = cpuinfo()
     flags = frozenset((info.get("flags") or info.get("Features") or "").split())
     limit = isa_limit()
@@ -84,7 +88,7 @@ def cpu_flags() -> frozenset[str]:
 
 @cache
 def cpuinfo() -> Mapping[str, str]:
-    """First processor's entries of ``/proc/cpuinfo``; empty where there is none."""
+    """Return the first processor's entries of ``/proc/cpuinfo``; empty if it does not exist."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:

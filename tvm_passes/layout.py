@@ -1,12 +1,12 @@
 """Layouts by name: order and storage of the elements of a logical NCHW tensor.
 
-An order is an entry of :data:`tvm_passes.layouts.LAYOUTS`, named as oneDNN and TVM name it:
-``NCHW``, ``NHWC``, or packed, ``NCHW16c``. Orders are index maps that compose. A tensor without
-the form that an order asks for stays plain, which is row-major.
+An order is an entry of :data:`tvm_passes.layouts.LAYOUTS`, with oneDNN's and TVM's name: ``NCHW``,
+``NHWC``, or packed, ``NCHW16c``. Orders are index maps that compose. A tensor that cannot have an
+order stays plain, which is row-major.
 
-A layout that names no storage stores the elements as the model types them. ``NHWC.bf16`` stores
-them in bfloat16; ``NCHW32c.split`` as pairs of bfloat16 whose sum keeps 16 bits of the
-significand: an axis of two, the rounded values and what rounding left, comes before the last axis.
+A layout without a storage stores the elements in the type of the model. ``NHWC.bf16`` stores them
+in bfloat16. ``NCHW32c.split`` stores them as pairs of bfloat16 whose sum has 16 bits of
+significand: an axis of two, rounded values and rounded remainders, precedes the last axis.
 """
 
 from __future__ import annotations
@@ -24,46 +24,45 @@ if TYPE_CHECKING:
     import tvm
 
 PLAIN = "NCHW"
-"""Row-major, as imported."""
+"""Row-major order, as imported."""
 
 BF16, SPLIT = "bf16", "split"
-"""Storages that kernels know."""
+"""Storages that kernels support."""
 
 LARGEST_BF16 = 2.0**127 * (2 - 2**-7)
-"""The largest finite bfloat16; float32 has larger ones, of which masks consist."""
+"""The largest finite bfloat16; masks often contain larger float32."""
 
 
 def order_of(layout: str) -> str:
-    """Order of a layout (``NHWC.bf16`` → ``NHWC``)."""
+    """Return the order of a layout (``NHWC.bf16`` → ``NHWC``)."""
     return layout.partition(".")[0]
 
 
 def storage_of(layout: str) -> str:
-    """Storage of a layout, such as ``bf16``; empty for elements as the model types them."""
+    """Return the storage of a layout, such as ``bf16``; empty for elements in the model's type."""
     return layout.partition(".")[2]
 
 
 def stored(order: str, storage: str) -> str:
-    """Layout of this order and storage."""
+    """Return the layout with this order and storage."""
     return f"{order}.{storage}" if storage else order
 
 
 def parts_of(layout: str) -> int:
-    """Elements in memory per value; if more than one, they are an axis before the last."""
+    """Return the elements in memory per value; several form an axis before the last one."""
     storage = storage_of(layout)
     return element_storage(storage).parts if storage else 1
 
 
 def block_size(layout: str) -> int | None:
-    """Channels per block of a packed layout (``NCHW16c`` → 16); None for any other."""
+    """Return the channels per block of a packed layout (``NCHW16c`` → 16); None for others."""
     return LAYOUTS.find(order_of(layout)).block
 
 
 def tensor_layout(shape: Sequence[int], layout: str) -> str:
-    """Layout of a tensor of the logical `shape` where its sub-graph's decision says `layout`.
+    """Return the layout of a tensor of logical `shape` in a sub-graph decided for `layout`.
 
-    A tensor that has no such form, as it is not four-dimensional or its channels do not fill whole
-    blocks, stays plain.
+    A tensor stays plain if it is not four-dimensional, or if its channels do not fill whole blocks.
     """
     order = order_of(layout)
     if LAYOUTS.find(order).obstacle(shape):
@@ -72,12 +71,12 @@ def tensor_layout(shape: Sequence[int], layout: str) -> str:
 
 
 def physical_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
-    """Shape in memory of a tensor of the logical `shape` in `layout`.
+    """Return the shape in memory of a tensor of logical `shape` in `layout`.
 
     Raises
     ------
     ValueError
-        If it has no such form.
+        If it cannot have this layout.
     """
     ordered = LAYOUTS.find(order_of(layout)).physical_shape(shape)
     parts = parts_of(layout)
@@ -85,19 +84,19 @@ def physical_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
 
 
 def physical_dtype(dtype: str, layout: str) -> str:
-    """Type of the elements in memory of a tensor that the model types `dtype`."""
+    """Return the element type in memory of a tensor that has `dtype` in the model."""
     storage = storage_of(layout)
     return element_storage(storage).dtype if storage else dtype
 
 
 def logical_shape(shape: Sequence[int], layout: str) -> tuple[int, ...]:
-    """Inverse of :func:`physical_shape`."""
+    """Return the logical shape of a tensor in memory: the inverse of :func:`physical_shape`."""
     ordered = tuple(shape) if parts_of(layout) == 1 else (*shape[:-2], shape[-1])
     return LAYOUTS.find(order_of(layout)).logical_shape(ordered)
 
 
 def has_form(shape: Sequence[int], layout: str) -> bool:
-    """True if a tensor of the physical `shape` may lie in `layout`."""
+    """Return whether a tensor of the physical `shape` can have `layout`."""
     order = LAYOUTS.find(order_of(layout))
     axes = len(shape) - (parts_of(layout) > 1)
     if not order.any_rank and axes != order.rank:
@@ -107,7 +106,7 @@ def has_form(shape: Sequence[int], layout: str) -> bool:
 
 
 def index_map(source: str, destination: str) -> tvm.tirx.IndexMap:
-    """Map from indices in the order `source` to indices in the order `destination`."""
+    """Return the map from indices in the order `source` to indices in the order `destination`."""
     import tvm
 
     given, wanted = LAYOUTS.find(source), LAYOUTS.find(destination)
@@ -119,13 +118,14 @@ def index_map(source: str, destination: str) -> tvm.tirx.IndexMap:
 
 
 def convert(array: np.ndarray, source: str, destination: str) -> np.ndarray:
-    """Copy `array`, stored in `source`, into `destination` (numpy reference of every transform)."""
+    """Copy `array` from the layout `source` to `destination`: numpy reference of all transforms."""
     values = LAYOUTS.find(order_of(source)).unpacked(_values(array, storage_of(source)))
     moved = LAYOUTS.find(order_of(destination)).packed(values)
     return _store(moved, storage_of(destination))
 
 
 def _values(array: np.ndarray, storage: str) -> np.ndarray:
+    """Return the values of an array in `storage`."""
     if not storage:
         return array
     parts = element_storage(storage).parts
@@ -136,6 +136,7 @@ def _values(array: np.ndarray, storage: str) -> np.ndarray:
 
 
 def _store(array: np.ndarray, storage: str) -> np.ndarray:
+    """Return the values of an array, converted to `storage`."""
     if not storage:
         return array
     form = element_storage(storage)

@@ -1,7 +1,8 @@
-"""Legalisation of operators that TVM's own code computes inexactly, and the pass that all units with TVM's code use.
+"""Legalisation of operators that TVM's own code computes inexactly, for all units with TVM's code.
 
-Means and variances are of differences from the first element of those that are averaged. A mean that is far above the
-deviation would be rounded to its own last place, and ``mean(x²) - mean(x)²`` would lose all digits.
+Means and variances are computed from differences to the first averaged element. A mean far above
+the deviation would otherwise be rounded to its own last digit, and ``mean(x²) - mean(x)²`` would
+lose all digits.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from tvm_passes.ir import Expr, static_shape
 from tvm_passes.operators import OPERATORS
 
 Legalize = Callable[[relax.BlockBuilder, Call], Expr]
+"""Legalises a call with a block builder."""
 
 
 class _Averages:
-    """Averages of a tensor over some axes, each of which keeps its place with an extent of one."""
+    """Averages of a tensor over some axes, which are kept with an extent of one."""
 
     def __init__(self, x: te.Tensor, axes: Sequence[int]) -> None:
         self.x = x
@@ -30,18 +32,19 @@ class _Averages:
         self.mean = self._average("mean", self.difference)
 
     def difference(self, *index: tirx.Expr) -> tirx.Expr:
-        """An element, less the first of those that it is averaged with."""
+        """Return an element minus the first element of its average."""
         return self.x(*index) - self.x(*self._first(index))
 
     def centred(self, *index: tirx.Expr) -> tirx.Expr:
-        """An element, less their mean."""
+        """Return an element minus the mean."""
         return self.difference(*index) - self.mean(*self._first(index))
 
     def variance(self) -> te.Tensor:
-        """The mean square of what is centred."""
+        """Return the mean square of the centred elements."""
         return self._average("variance", lambda *i: self.centred(*i) * self.centred(*i))
 
     def _first(self, index: Sequence[tirx.Expr]) -> list[tirx.Expr]:
+        """Return the index of the first element of an average."""
         return [tirx.const(0, i.ty.dtype) if n in self.axes else i for n, i in enumerate(index)]
 
     def _average(self, name: str, element: Callable[..., tirx.Expr]) -> te.Tensor:
@@ -59,12 +62,13 @@ class _Averages:
 
 
 def _axes(call: Call) -> list[int]:
+    """Return the axes of a reduction; empty for all."""
     axes = call.attrs.axis
     return [] if axes is None else [int(axis) for axis in axes]
 
 
 def _moment(finish: Callable[[tirx.Expr], tirx.Expr], name: str) -> Legalize:
-    """A function of the variance."""
+    """Make the legalisation of a function of the variance."""
 
     def rule(builder: relax.BlockBuilder, call: Call) -> Expr:
         axes, shape = _axes(call), static_shape(call.ty)
@@ -88,7 +92,7 @@ def _moment(finish: Callable[[tirx.Expr], tirx.Expr], name: str) -> Legalize:
 
 
 def layer_norm(builder: relax.BlockBuilder, call: Call) -> Expr:
-    """Normalisation over the last axes, of differences from the first element."""
+    """Legalise a normalisation over the last axes, from differences to the first element."""
     attrs = call.attrs
     axes, epsilon = [int(axis) for axis in attrs.axes], float(attrs.epsilon)
 
@@ -103,7 +107,7 @@ def layer_norm(builder: relax.BlockBuilder, call: Call) -> Expr:
         def element(*index: tirx.Expr) -> tirx.Expr:
             first = [0 if n in averages.axes else i for n, i in enumerate(index)]
             inner = [index[axis] for axis in averages.axes]
-            # As in TVM's own code, whatever `center` and `scale` say.
+            # As in TVM's own code, regardless of `center` and `scale`.
             return averages.centred(*index) * inverse(*first) * scale(*inner) + shift(*inner)
 
         return te.compute(x.shape, element, name="layer_norm")
@@ -112,7 +116,10 @@ def layer_norm(builder: relax.BlockBuilder, call: Call) -> Expr:
 
 
 def _index(name: str) -> Legalize:
-    """TVM's own rule for an index; it is -1 there where all are infinite, or none is a number."""
+    """Make the legalisation of an index of an extremum from TVM's own.
+
+    TVM's index is -1 if all elements are infinite or NaN.
+    """
 
     def rule(builder: relax.BlockBuilder, call: Call) -> Expr:
         usual = tvm.ir.Op.get(name).get_attr("FLegalize")
@@ -125,12 +132,16 @@ def _index(name: str) -> Legalize:
 
 
 argmax = _index("relax.argmax")
+"""Legalisation of ``argmax``."""
 argmin = _index("relax.argmin")
+"""Legalisation of ``argmin``."""
 std = _moment(tirx.sqrt, "std")
+"""Legalisation of the standard deviation."""
 variance = _moment(lambda variance: variance, "variance")
+"""Legalisation of the variance."""
 
 
 def legalize_operators() -> tvm.transform.Pass:
-    """TVM's pass ``LegalizeOps`` with the rules of operators' entries in place of its own."""
+    """Return TVM's pass ``LegalizeOps`` with the rules of the table of operators."""
     rules = {f"relax.{name}": entry.legalize for name, entry in OPERATORS.items()}
     return relax.transform.LegalizeOps({name: rule for name, rule in rules.items() if rule})

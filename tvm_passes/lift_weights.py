@@ -1,4 +1,4 @@
-"""Stage 4 → 5: move the weights out of the code, so that an artifact can map them from its file."""
+"""Stage 4 to 5: weights as parameters, so that an artifact can map them from its file."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tvm_passes.place_devices import device_of_value
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant of `main`, and the device that reads it."""
+    """A constant of `main`, and the device of its consumer."""
 
     constant: Constant
-    """The values."""
+    """Values of the constant."""
 
     device: DeviceId
-    """Not the host where `main` copies the constant to another device in every run."""
+    """Device of the values; not the host if `main` copies the constant to a device in every run."""
 
 
 def weights_of(expr: Expr) -> Iterator[Weight]:
-    """Constants in a value of `main`; for a copy to a device, the constant that it copies."""
+    """Yield the constants in a value of `main`; for a copy to a device, the copied constant."""
     if op_name(expr) == "to_vdevice" and isinstance(expr.args[0], Constant):
         yield Weight(expr.args[0], device_of_value(expr.attrs.dst_vdevice))
         return
@@ -45,7 +45,10 @@ def weights_of(expr: Expr) -> Iterator[Weight]:
 
 
 def _weight_types(module: tvm.IRModule) -> dict[Weight, relax.Type]:
-    """The constants of all entry points, in order of first use, with the types of the fields that replace them."""
+    """Return the constants of all entry points, each with the type of the field that replaces it.
+
+    They are in order of first use.
+    """
     types: dict[Weight, relax.Type] = {}
     for binding in (b for name in entry_points(module) for b in main_bindings(module[name])):
         for weight in weights_of(binding.value):
@@ -55,7 +58,7 @@ def _weight_types(module: tvm.IRModule) -> dict[Weight, relax.Type]:
 
 
 def collect_weights(module: tvm.IRModule) -> list[Weight]:
-    """Constants of `main` in the order of the tuple that :class:`LiftWeights` adds."""
+    """Return the constants of `main` in the order of the tuple that :class:`LiftWeights` adds."""
     return list(_weight_types(module))
 
 
@@ -91,13 +94,13 @@ class _Lifting(MainRewriter):
 class LiftWeights(ModulePass):
     """Turn the constants of `main` into one tuple parameter after the model's inputs.
 
-    In a module of several entry points, each takes the same tuple, which holds the constants of all.
+    If a module has several entry points, each takes the same tuple, with the constants of all.
 
-    ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` → ``weights[1]``, which the
-    caller must provide on that device.
+    ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` →
+    ``weights[1]``, which the caller must provide on that device.
 
-    *Requires* a `main` without control flow. *Ensures* that :func:`collect_weights` of the module before the pass lists the
-    tuple's fields.
+    *Requires* a `main` without control flow. *Ensures* that :func:`collect_weights` of the original
+    module lists the tuple's fields.
     """
 
     def transform_module(

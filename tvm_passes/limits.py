@@ -1,4 +1,4 @@
-"""Limits of an import: sizes that a small file can ask for, checked on shapes before anything is allocated."""
+"""Limits of an import: sizes that a small file can cause, checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ HINT = "Raise it with --import-limit or ImportLimits where the model really need
 """Last sentence of every message about a limit."""
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+"""Units of sizes, largest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportLimits:
-    """Sizes at which an import stops, for files from cross_target; weights that a file really holds do not count."""
+    """Sizes at which an import stops; weights that a file contains do not count."""
 
     tensor_bytes: int = 4 << 30
-    """Bytes of one tensor that is no stored weight; also of all inputs together, and of all outputs together."""
+    """Maximum size of a tensor that is no stored weight, of all inputs and of all outputs, bytes.
+    """
     constant_bytes: int = 512 << 20
-    """Bytes by which all constants that the import computes exceed the constants that they are computed from."""
+    """Maximum growth of all computed constants over the constants they are computed from, bytes."""
     nodes: int = 50_000
-    """Nodes of the graph, its nested graphs and its functions, each function counted once per call."""
+    """Maximum number of nodes of the graph, its nested graphs and its functions.
+
+    Each function counts once per call.
+    """
     depth: int = 50
-    """Levels of functions that call functions, and of graphs inside nodes."""
+    """Maximum depth of functions that call functions, and of graphs inside nodes."""
 
 
 _NAMES = {
@@ -34,18 +39,19 @@ _NAMES = {
     "nodes": "nodes",
     "depth": "depth",
 }
-"""Field of each name that messages and the command line use."""
+"""Field of each name in messages and on the command line."""
 
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([KMGT]i?B?|B)?", re.IGNORECASE)
+"""Syntax of a size."""
 
 
 def parse_limits(texts: Sequence[str] | None) -> ImportLimits:
-    """Read ``tensor=8GiB`` and the like; what is not named keeps its default.
+    """Read limits such as ``tensor=8GiB``; all others keep their default.
 
     Raises
     ------
     LayoutselError
-        If a text is something else.
+        If a text is no limit.
     """
     values: dict[str, int] = {}
     for text in texts or ():
@@ -54,20 +60,20 @@ def parse_limits(texts: Sequence[str] | None) -> ImportLimits:
         unit = (found[2] or "").upper() if found else ""
         if name not in _NAMES or found is None or (unit and not _NAMES[name].endswith("_bytes")):
             raise LayoutselError(
-                f"--import-limit {text!r}: expected NAME=SIZE with one of {', '.join(_NAMES)}, such as tensor=8GiB or "
-                f"nodes=200000"
+                f"--import-limit {text!r}: expected NAME=SIZE with one of {', '.join(_NAMES)}, "
+                f"such as tensor=8GiB or nodes=200000"
             )
         values[_NAMES[name]] = int(float(found[1]) * _factor(unit))
     return ImportLimits(**values)
 
 
 def _factor(unit: str) -> int:
-    """Bytes of a unit; KB and KiB are both 1024."""
+    """Return the bytes of a unit; KB and KiB are both 1024."""
     return 1 << 10 * (" KMGT".index(unit[0]) if unit and unit[0] != "B" else 0)
 
 
 class ConstantBudget:
-    """The bytes that one import may still compute constants of."""
+    """Remaining size of the constants that one import may compute."""
 
     def __init__(self, limits: ImportLimits) -> None:
         self._limit = limits.constant_bytes
@@ -75,16 +81,17 @@ class ConstantBudget:
 
     @property
     def left(self) -> int:
-        """Bytes that are not used yet."""
+        """Unused bytes."""
         return max(0, self._limit - self._used)
 
     def take(self, nbytes: int, what: str) -> None:
-        """Account for a constant of `nbytes` more than its arguments, before it is computed.
+        """Account for the growth of a constant over its arguments, before it is computed.
 
         Parameters
         ----------
         nbytes
-            Bytes of the result less those of the arguments; nothing is given back where it is negative.
+            Size of the result minus that of the arguments, bytes; a negative number returns
+            nothing.
         what
             The operation, for the message.
 
@@ -96,8 +103,8 @@ class ConstantBudget:
         self._used += max(0, nbytes)
         if self._used > self._limit:
             raise ModelTooLarge(
-                f"{what}: constants computed at import take {format_bytes(self._used)} so far; expected at most "
-                f"{format_bytes(self._limit)} (limit 'constants'). {HINT}"
+                f"{what}: constants computed at import take {format_bytes(self._used)} so far; "
+                f"expected at most {format_bytes(self._limit)} (limit 'constants'). {HINT}"
             )
 
 

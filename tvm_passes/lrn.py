@@ -1,17 +1,21 @@
-"""Recognise local response normalisation, which TVM's importer spells out in eight operators."""
+"""Recognition of local response normalisation, which TVM's importer spells out."""
 
 from __future__ import annotations
 
 from typing import Any
 
 CHAIN = ("nn.avg_pool3d", "squeeze", "multiply", "add", "power", "divide")
-"""What follows ``expand_dims(multiply(x, x))`` in ``x / (k + alpha * mean(x², over channels))^beta``."""
+"""Operators after ``expand_dims(multiply(x, x))`` in ``x / (k + alpha * mean(x²))^beta``.
+
+The mean is over neighbouring channels.
+"""
 
 
 def match_lrn(square: Any) -> list[Any] | None:
-    """The nodes of a normalisation that starts at `square` (``multiply(x, x)``), or None.
+    """Return the nodes of a normalisation that starts at `square` (``multiply(x, x)``), or None.
 
-    Nodes are anything with ``operator``, ``consumers``, ``escapes`` and ``value``, as partition forms them.
+    Nodes have ``operator``, ``consumers``, ``escapes`` and ``value``, like those of the
+    partitioning.
     """
     if square.operator != "multiply" or not square.value.args[0].same_as(square.value.args[1]):
         return None

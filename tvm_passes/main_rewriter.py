@@ -1,4 +1,4 @@
-"""The scaffold of every pass that rewrites `main`: emit it again, binding by binding."""
+"""Base of every pass that rewrites `main`: emit it again, binding by binding."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def _keep_all(_function: tvm.ir.BaseFunc) -> bool:
 class MainRewriter:
     """Emit `main` of a module again; a pass overrides the steps in which its result differs.
 
-    The steps, in order: :meth:`params`, then :meth:`body`, which calls :meth:`rewrite` for each binding, then
-    :meth:`result`. Each step of this class copies. ``y = f(x)``, rewritten to the value ``z``, makes later bindings read
-    ``z`` in place of ``y``.
+    The steps are, in order: :meth:`params`, then :meth:`body`, which calls :meth:`rewrite` for each
+    binding, then :meth:`result`. Each step of this class copies. If ``y = f(x)`` is rewritten to
+    the value ``z``, later bindings read ``z`` instead of ``y``.
 
-    *Requires* a `main` without control flow. *Ensures* that the attributes of the module and of `main`, the devices and
-    the other functions stay, except for functions that `keep` rejects. The module that is read never changes.
+    *Requires* a `main` without control flow. *Ensures* that the attributes of the module and of
+    `main`, the devices and the other functions stay, except for functions that `keep` rejects. The
+    original module never changes.
 
     Parameters
     ----------
@@ -31,11 +32,13 @@ class MainRewriter:
     keep
         Predicate of the other functions: False for those that the new `main` no longer calls.
     name
-        Name of the function that is emitted again in place of `main`; see :func:`tvm_passes.ir.entry_points`.
+        Name of the function that is emitted instead of `main`; see
+        :func:`tvm_passes.ir.entry_points`.
     """
 
-    # `relax.PyExprMutator` maps one binding to one value, in order. These passes also reorder bindings, join several into
-    # one call, split one into several and change parameters; with a block builder each of these is a plain loop.
+    # `relax.PyExprMutator` maps one binding to one value, in order. These passes also reorder
+    # bindings, join several into one call, split one into several and change parameters. With a
+    # block builder each of these is a plain loop.
 
     def __init__(
         self,
@@ -48,10 +51,10 @@ class MainRewriter:
         self.main: relax.Function = module[name]
         self.builder = _builder_beside(module, keep, name)
         self.mapping: dict[Expr, Expr] = {}
-        """Value in the new `main` of each variable of the old one that is emitted, and of each replaced constant."""
+        """New value of each emitted variable of the old `main`, and of each replaced constant."""
 
     def run(self) -> tvm.IRModule:
-        """Emit `main`; the rewritten module."""
+        """Emit `main`; returns the rewritten module."""
         params = self.params()
         for old, new in zip(self.main.params, params, strict=False):
             self.mapping.setdefault(old, new)
@@ -64,40 +67,40 @@ class MainRewriter:
         return self.builder.finalize()
 
     def params(self) -> list[Var]:
-        """Parameters of the new `main`: one for each old one, in order, then any further ones.
+        """Return the parameters of the new `main`: one for each old one, then any further ones.
 
-        A pass that takes others fills :attr:`mapping` itself.
+        A pass with other parameters fills :attr:`mapping` itself.
         """
         return list(self.main.params)
 
     def body(self, bindings: Sequence[relax.VarBinding]) -> None:
-        """Emit the new bindings; override it to emit them in another order, or in groups."""
+        """Emit the new bindings; a pass overrides it to change their order, or to group them."""
         for binding in bindings:
             value = self.rewrite(binding)
             if value is not None:
                 self.mapping[binding.var] = value
 
     def rewrite(self, binding: relax.VarBinding) -> Expr | None:
-        """Emit what replaces `binding`; its value, or None if nothing reads it any longer."""
+        """Emit the replacement of `binding`; returns its value, or None if it has no consumer."""
         return self.copy(binding)
 
     def result(self, expr: Expr) -> Expr:
-        """Result of the new `main`, given the result of the old one."""
+        """Return the result of the new `main`, given the result of the old one."""
         return self.renewed(expr)
 
     def copy(self, binding: relax.VarBinding) -> Var:
-        """Emit `binding` as it is, over the new values, under its own name."""
+        """Emit `binding` unchanged over the new values, under its own name."""
         return self.builder.emit(self.renewed(binding.value), binding.var.name)
 
     def renewed(self, expr: Expr) -> Expr:
-        """`expr` of the old `main` over the values of the new one."""
+        """Return `expr` of the old `main` over the values of the new one."""
         return substitute(expr, self.mapping.get)
 
 
 def _builder_beside(
     module: tvm.IRModule, keep: Callable[[tvm.ir.BaseFunc], bool], name: str
 ) -> relax.BlockBuilder:
-    """A builder that holds the other functions of `module`, its attributes and its devices.
+    """Make a builder with the other functions of `module`, its attributes and its devices.
 
     The attributes hold the modules of earlier code generation, which must reach the executable.
     """

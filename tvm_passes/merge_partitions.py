@@ -1,4 +1,4 @@
-"""Stage 2 → 3: merge neighbouring sub-graphs of a BYOC unit into one external function."""
+"""Stage 2 to 3: merge neighbouring sub-graphs of a BYOC unit into one external function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tvm_passes.main_rewriter import MainRewriter
 
 
 class _Quotient:
-    """Graph of the bindings of `main` under contraction; it stays without cycles."""
+    """Graph of the bindings of `main` under contraction; it stays acyclic."""
 
     def __init__(self, reads: Sequence[set[int]]) -> None:
         self.root = list(range(len(reads)))
@@ -29,11 +29,11 @@ class _Quotient:
                 self.successors[producer].add(node)
 
     def find(self, node: int) -> int:
-        """Contracted node that holds `node`."""
+        """Return the contracted node that contains `node`."""
         return self.root[node]
 
     def _detour(self, source: int, target: int) -> bool:
-        """True if a path from `source` to `target` passes through a third node."""
+        """Return whether a path from `source` to `target` passes through a third node."""
         stack = [node for node in self.successors[source] if node != target]
         seen = set(stack)
         while stack:
@@ -46,7 +46,7 @@ class _Quotient:
         return False
 
     def contract(self, first: int, second: int) -> bool:
-        """Contract two nodes unless that would close a cycle; True if they are one node now."""
+        """Contract two nodes unless that would close a cycle; returns whether they are one."""
         first, second = self.find(first), self.find(second)
         if first == second:
             return True
@@ -67,7 +67,7 @@ class _Quotient:
         return True
 
     def order(self) -> list[list[int]]:
-        """Contracted nodes in topological order, earliest member first; members ascending."""
+        """Return the members of contracted nodes in topological order, earliest member first."""
         waiting = {node: len(producers) for node, producers in self.predecessors.items()}
         ready = [(min(self.members[node]), node) for node, count in waiting.items() if not count]
         heapq.heapify(ready)
@@ -83,13 +83,13 @@ class _Quotient:
 
 
 def _unit_of(function: tvm.ir.BaseFunc) -> str:
-    """Unit that a function was decided for; empty without a decision."""
+    """Return the unit of a function; empty without a decision."""
     attrs = function.attrs
     return str(attrs["layoutsel.unit"]) if attrs and "layoutsel.unit" in attrs else ""
 
 
 def _unit(module: tvm.IRModule, value: Expr) -> str:
-    """Unit that runs a value of `main`; empty for a value that calls no function."""
+    """Return the unit that runs a value of `main`; empty for a value that calls no function."""
     if not isinstance(value, Call) or not isinstance(value.op, GlobalVar):
         return ""
     return _unit_of(module[value.op])
@@ -101,7 +101,7 @@ def _partitions(
     codegen: Mapping[str, str],
     apart: Collection[str],
 ) -> list[list[int]]:
-    """Positions of the bindings, those of a partition together, in an order that respects every dependence."""
+    """Return the positions of the bindings, grouped by partition, in a topological order."""
     position = {binding.var: index for index, binding in enumerate(bindings)}
     reads = [
         {position[leaf] for leaf in leaves(binding.value) if leaf in position}
@@ -113,7 +113,7 @@ def _partitions(
         is_field = isinstance(value, relax.TupleGetItem) and value.tuple_value in position
         # A field of a tuple belongs to the unit that computes the tuple.
         units.append(units[position[value.tuple_value]] if is_field else _unit(module, value))
-    # A partition may not span a call of a device, nor a wait for one: number the calls by both.
+    # A partition may neither span a call of a device nor a wait for one: number the calls by both.
     stops = (
         unit in apart or any(units[producer] in apart for producer in read)
         for unit, read in zip(units, reads, strict=True)
@@ -129,13 +129,14 @@ def _partitions(
 
 
 def _ordered(values: Iterable[Expr]) -> list[Expr]:
+    """Return the distinct values in order."""
     return list(dict.fromkeys(values))
 
 
 def _partition_function(
     module: tvm.IRModule, members: Sequence[relax.VarBinding], results: Sequence[Var], name: str
 ) -> tuple[relax.Function, list[Expr]]:
-    """External function of `members`, and its arguments in the old `main`."""
+    """Make the external function of `members`; returns it with its arguments in the old `main`."""
     inside = {binding.var for binding in members}
     outside = _ordered(
         leaf
@@ -169,7 +170,7 @@ def _partition_function(
 def _results(
     members: Sequence[relax.VarBinding], bindings: Sequence[relax.VarBinding], output: Expr
 ) -> list[Var]:
-    """Variables of a partition's members that other bindings or the result of `main` read."""
+    """Return the members' variables that other bindings or the result of `main` read."""
     inside = {binding.var for binding in members}
     read = {
         leaf for binding in bindings if binding.var not in inside for leaf in leaves(binding.value)
@@ -207,7 +208,7 @@ class _Merging(MainRewriter):
     def _partition(
         self, members: Sequence[relax.VarBinding], results: Sequence[Var], codegen: str
     ) -> Var:
-        """Emit the call of a new external function; its value."""
+        """Emit the call of a new external function; returns its value."""
         name = f"{self.prefix}{self.count}"
         self.count += 1
         function, outside = _partition_function(self.module, members, results, name)
@@ -228,10 +229,11 @@ class _Merging(MainRewriter):
 class MergePartitions(ModulePass):
     """Merge neighbouring sub-graphs of one BYOC unit into a function with attribute ``Codegen``.
 
-    ``s2(s1(s0(x)))``, s0 and s1 on oneDNN → ``s2(p0(x))``, where p0 holds s0 and s1 as local functions.
+    ``s2(s1(s0(x)))``, s0 and s1 on oneDNN → ``s2(p0(x))``, where p0 has s0 and s1 as local
+    functions.
 
-    *Requires* stage 2. *Ensures* that partitions are convex (no path leaves one and returns), so that each is one call;
-    values that cross between partitions are variables of `main`.
+    *Requires* stage 2. *Ensures* that partitions are convex (no path leaves one and returns), so
+    that each is one call. Values that cross between partitions are variables of `main`.
     """
 
     codegen: Mapping[str, str] = field(default_factory=codegens)
@@ -240,12 +242,15 @@ class MergePartitions(ModulePass):
     apart: Collection[str] = ()
     """Units whose calls separate partitions.
 
-    A partition across such a call would wait for more than its inputs; so would one that joins a call that waits for the
-    unit with a call that does not.
+    A partition that spans such a call would wait for more than its inputs. So would one that joins
+    a call that waits for the unit with a call that does not.
     """
 
     prefix: str = "p"
-    """Of the partitions' names, which a number follows; modules that are joined later need different ones."""
+    """Prefix of the partitions' names, followed by an index.
+
+    Modules that are joined later need different prefixes.
+    """
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext

@@ -1,4 +1,4 @@
-"""Stage 1: give sub-graphs ids that stay when a layer is inserted elsewhere."""
+"""Stage 1: sub-graph ids that stay when a layer is inserted elsewhere."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.short_name import short_name
 
 RESERVED = frozenset({"input", "output"})
-"""Words that name the inputs and outputs of a model in plans, next to the sub-graphs' ids."""
+"""Names of a model's inputs and outputs in plans, which sub-graphs must not use."""
 
 _SAMPLES = 64
-"""Number of elements of a weight that its digest covers."""
+"""Number of a weight's elements that its digest covers."""
 
 _DROPPED_BITS = 19
 """Low bits of a float32 that the digest ignores: folded weights differ in them between machines."""
@@ -46,7 +46,7 @@ def subgraph_calls(module: tvm.IRModule) -> Iterator[relax.VarBinding]:
 
 
 def own_bindings(function: relax.Function) -> list[relax.VarBinding]:
-    """Bindings of a sub-graph function from the first that does more than dequantise an operand."""
+    """Return the bindings of a sub-graph function without the dequantisations at its beginning."""
     bindings = main_bindings(function)
     for position, binding in enumerate(bindings):
         if op_name(binding.value) != "dequantize":
@@ -61,12 +61,12 @@ class Sources:
     layers: Mapping[str, str] = field(default_factory=dict)
     """Name of the layer of each binding that has one, by the name of the binding."""
     nodes: Mapping[str, str] = field(default_factory=dict)
-    """Name of the node of each binding, which may be no more than a number, in the same way."""
+    """Name of the node of each binding, by the name of the binding; it may be only a number."""
 
 
 @dataclass(frozen=True)
 class _Description:
-    """Parts that the id of a sub-graph is made of."""
+    """Parts of a sub-graph's id."""
 
     layer: str
     """Short name of its layer; empty if unknown."""
@@ -77,7 +77,7 @@ class _Description:
 
 
 def stable_ids(module: tvm.IRModule, sources: Sources) -> list[SubgraphId]:
-    """Ids of the sub-graphs in order of execution; see :class:`NameSubgraphs`."""
+    """Return the ids of the sub-graphs in order of execution; see :class:`NameSubgraphs`."""
     calls = (binding.value for binding in subgraph_calls(module))
     described = [_describe(module[call.op], call, sources) for call in calls]
     uses = Counter(one.layer for one in described if one.layer)
@@ -90,6 +90,7 @@ def stable_ids(module: tvm.IRModule, sources: Sources) -> list[SubgraphId]:
 
 
 def _describe(function: relax.Function, call: Call, sources: Sources) -> _Description:
+    """Return the parts of one sub-graph's id."""
     own = own_bindings(function)
     names = [binding.var.name for binding in own]
     anchor = str(function.attrs["layoutsel.anchor"])
@@ -97,7 +98,7 @@ def _describe(function: relax.Function, call: Call, sources: Sources) -> _Descri
     arguments = call.args[int(function.attrs["layoutsel.num_activations"]) :]
     weights = [argument for argument in arguments if isinstance(argument, Constant)]
     values = [_some_values(weight) for weight in weights]
-    # Weights tell equal layers apart wherever these are; only the source can for other sub-graphs.
+    # Weights distinguish equal layers at any position; for other sub-graphs, only the source can.
     apart = values or [_first(names, sources.nodes).encode()]
     return _Description(
         layer=short_name(_first(names, sources.layers)),
@@ -107,12 +108,12 @@ def _describe(function: relax.Function, call: Call, sources: Sources) -> _Descri
 
 
 def _first(names: Iterable[str], found: Mapping[str, str]) -> str:
-    """Value of the first of `names` that has one; else empty."""
+    """Return the value of the first of `names` that has one, or an empty text."""
     return next((found[name] for name in names if name in found), "")
 
 
 def _some_values(weight: Constant) -> bytes:
-    """Leading bits of evenly spaced elements: reading them all would fetch large weights from disk."""
+    """Return leading bits of evenly spaced elements, without loading a whole weight from disk."""
     flat = array_of(weight).reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         some = flat[:: max(1, flat.size // _SAMPLES)][:_SAMPLES].astype("float32")
@@ -120,11 +121,12 @@ def _some_values(weight: Constant) -> bytes:
 
 
 def _hash(parts: Sequence[bytes], size: int) -> str:
+    """Return a hash of `size` bytes in hexadecimal digits."""
     return hashlib.blake2b(b"|".join(parts), digest_size=size).hexdigest()
 
 
 def _numbered(base: str, taken: Mapping[SubgraphId, None]) -> SubgraphId:
-    """`base`, with a number if it is taken."""
+    """Return `base`, with a number if it is taken."""
     number, id_ = 1, base
     while id_ in taken:
         number += 1
@@ -162,16 +164,16 @@ class NameSubgraphs(ModulePass):
 
     The id of a sub-graph is the name of its layer. Without a name it is the operator and a hash: of
     the computation and of the weights, or of the source node if there are no weights. The hash also
-    follows a name that several sub-graphs share. Sub-graphs that nothing tells apart are numbered in
-    order of execution: ``max_pool2d_07c1e2``, ``max_pool2d_07c1e2_2``.
+    follows a name that several sub-graphs share. Indistinguishable sub-graphs are numbered in order
+    of execution: ``max_pool2d_07c1e2``, ``max_pool2d_07c1e2_2``.
 
-    *Requires* a partitioned module (:class:`tvm_passes.partition.PartitionSubgraphs`), each of whose
-    sub-graphs is called once. *Ensures* the same values; ids are unique, equal in every process, and
-    hold letters, digits and underscores only.
+    *Requires* a partitioned module (:class:`tvm_passes.partition.PartitionSubgraphs`), each of
+    whose sub-graphs is called once. *Ensures* the same values. Ids are unique, equal in every
+    process, and contain only letters, digits and underscores.
     """
 
     sources: Sources = field(default_factory=Sources)
-    """Source names; none for a module that was imported from nowhere."""
+    """Source names; none for a module that was not imported."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext

@@ -1,4 +1,4 @@
-"""Operators that TVM lacks: their registration with TVM, and calls of them."""
+"""Operators that TVM lacks: their registration with TVM, and their calls."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.operators import OPERATORS, Operator
 
 _declared: dict[str, Operator] = {}
-"""Operators that TVM knows from here, by name."""
+"""Operators that are registered with TVM by this module, by name."""
 
 
 def declare_operators() -> None:
-    """Register with TVM every operator whose entry infers its type; needed before modules are read.
+    """Register every operator whose entry infers its type with TVM, before modules are read.
 
     Raises
     ------
     LayoutselError
-        If TVM has an operator of that name itself.
+        If TVM itself has an operator of that name.
     """
     for entry in OPERATORS.values():
         if entry.infer_type is not None and entry.name not in _declared:
@@ -31,7 +31,7 @@ def declare_operators() -> None:
 
 
 def operator_call(name: str, *operands: relax.Expr, **attributes: Any) -> Call:
-    """Call of an operator from the table that TVM lacks.
+    """Make a call of an operator from the table that TVM lacks.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ def operator_call(name: str, *operands: relax.Expr, **attributes: Any) -> Call:
 
 
 def _declare(entry: Operator, infer_type: Callable[[Call], relax.Type]) -> None:
+    """Register one operator with TVM."""
     name = f"relax.{entry.name}"
     if name in Op.list_op_names():
         raise LayoutselError(

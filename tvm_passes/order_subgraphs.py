@@ -1,4 +1,4 @@
-"""Stage 1: set the order of sub-graph calls, which decides what devices compute while the host works."""
+"""Stage 1: order of sub-graph calls, which determines the devices' work while the host computes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class _Ordering(MainRewriter):
                 calls[called] = binding
         if sorted(calls) != sorted(self.order):
             raise IllegalDecision(
-                f"an order of {len(self.order)} sub-graphs: expected each of the model's {len(calls)} once"
+                f"an order of {len(self.order)} sub-graphs: expected each of the model's "
+                f"{len(calls)} once"
             )
         others = self._emit_ready(others)
         for name in self.order:
@@ -45,12 +46,12 @@ class _Ordering(MainRewriter):
             others = self._emit_ready(others)
 
     def _missing(self, binding: relax.VarBinding) -> list[Var]:
-        """Operands of a binding that are not emitted yet."""
+        """Return the operands of a binding that are not emitted yet."""
         read = (leaf for leaf in leaves(binding.value) if isinstance(leaf, Var))
         return [var for var in read if var not in self.mapping]
 
     def _emit_ready(self, bindings: Sequence[relax.VarBinding]) -> list[relax.VarBinding]:
-        """Emit the bindings whose operands are emitted; the rest of them."""
+        """Emit the bindings whose operands are emitted; returns the remaining ones."""
         waiting = []
         for binding in bindings:
             if self._missing(binding):
@@ -61,7 +62,7 @@ class _Ordering(MainRewriter):
 
 
 def _called(module: tvm.IRModule, binding: relax.VarBinding) -> SubgraphId | None:
-    """The sub-graph that a binding calls; None if it calls none."""
+    """Return the sub-graph that a binding calls; None if it calls none."""
     callee = binding.value.op if isinstance(binding.value, Call) else None
     return subgraph_id(module[callee]) if isinstance(callee, GlobalVar) else None
 
@@ -73,14 +74,21 @@ class OrderSubgraphs(ModulePass):
 
     ``a = s0(x); b = s1(a); c = s2(a)``, order s0, s2, s1 → ``a = s0(x); c = s2(a); b = s1(a)``.
 
-    *Requires* stage 1. *Ensures* the same values. Any other binding of `main` directly follows its last operand.
+    *Requires* stage 1. *Ensures* the same values. Any other binding of `main` directly follows its
+    last operand.
     """
 
     order: Sequence[SubgraphId]
-    """Every sub-graph once, each after its producers."""
+    """All sub-graphs, each once and after its producers."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
     ) -> tvm.IRModule:
-        """Reorder `main`; raises :class:`IllegalDecision` for an order that names other sub-graphs or breaks a dependence."""
+        """Reorder `main` of `module`.
+
+        Raises
+        ------
+        IllegalDecision
+            If the order names other sub-graphs, or breaks a dependence.
+        """
         return _Ordering(module, self.order).run()

@@ -1,4 +1,4 @@
-"""Stage 0 → 1: break `main` into convex sub-graphs, each a function of its own."""
+"""Stage 0 to 1: partition `main` into convex sub-graphs, each of them a function."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tvm_passes.operators import NARROW_FLOATS, Role, role
 from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
 INLINE_CONSTANT_ELEMENTS = 16
-"""Constants up to this size are part of a sub-graph's identity; larger ones become weight parameters."""
+"""Maximum size of constants in a sub-graph's identity; larger ones become weight parameters."""
 
 MAX_OPERATORS = 12
-"""Maximum number of operators of a sub-graph: oneDNN accepts 32 post-ops, but registers run out earlier."""
+"""Maximum number of operators of a sub-graph: oneDNN accepts 32 post-ops, but lacks registers."""
 
 
 @dataclass(eq=False)
@@ -39,12 +39,17 @@ class _Node:
     """One operator call of `main`."""
 
     position: int
+    """Position of the binding in `main`."""
     binding: relax.VarBinding
+    """Binding of the call."""
     operator: str
+    """Name of the operator."""
     consumers: list[_Node] = field(default_factory=list)
+    """Calls that read the value."""
     escapes: bool = False
     """True if a tuple or the function's result reads the value."""
     group: int | None = None
+    """Position of the anchor or first node of the group; None if the node is in no group."""
 
     @property
     def var(self) -> Var:
@@ -56,7 +61,10 @@ class _Node:
 
     @property
     def role(self) -> Role:
-        """Role of the operator; a cast from or to narrow floats only moves elements, as no kernel computes in these."""
+        """Role of the operator.
+
+        A cast from or to narrow floats only moves elements, as no kernel computes in these types.
+        """
         if self.operator == "astype":
             ends = {str(end.ty.dtype) for end in (self.value.args[0], self.var)}
             if ends & NARROW_FLOATS:
@@ -65,7 +73,7 @@ class _Node:
 
 
 def _read_nodes(function: relax.Function) -> list[_Node]:
-    """Operator calls of a function, in order, with their consumers."""
+    """Return the operator calls of a function, in order, with their consumers."""
     nodes: list[_Node] = []
     by_var: dict[Var, _Node] = {}
     for position, binding in enumerate(main_bindings(function)):
@@ -87,13 +95,15 @@ def _read_nodes(function: relax.Function) -> list[_Node]:
 
 
 def _shape(node: _Node) -> tuple[int, ...] | None:
+    """Return the shape of a node's value; None unless it is a tensor."""
     return static_shape(node.var.ty) if is_tensor(node.var) else None
 
 
 def _extension(tail: _Node, room: int) -> list[_Node]:
-    """Element-wise nodes between `tail` and its immediate post-dominator, including the latter.
+    """Return the element-wise nodes between `tail` and its immediate post-dominator, inclusive.
 
-    Empty if a node between them does not fuse: it has another shape or role, or its value escapes.
+    Empty if a node between them cannot be fused: it has another shape or role, or its value
+    escapes.
     """
     shape = _shape(tail)
     if tail.escapes or shape is None or not tail.consumers:
@@ -119,7 +129,10 @@ def _extension(tail: _Node, room: int) -> list[_Node]:
 
 
 def _grow(anchor: _Node, most: int) -> list[_Node]:
-    """`anchor` with the nodes that fuse after it, at most `most` in all apart from a shuffle of channels."""
+    """Return `anchor` with the nodes that fuse after it.
+
+    The group has at most `most` nodes, apart from a shuffle of channels.
+    """
     group = [anchor]
     while len(group) < most:
         region = _extension(group[-1], most - len(group))
@@ -137,7 +150,10 @@ def _grow(anchor: _Node, most: int) -> list[_Node]:
 
 
 def _shuffle_after(group: Sequence[_Node]) -> list[_Node]:
-    """Shuffle of the channels of a grouped convolution by the same groups: the kernel can write in shuffled order."""
+    """Return the channel shuffle after a grouped convolution, if it has the same groups.
+
+    The kernel can then write in shuffled order.
+    """
     anchor, tail = group[0], group[-1]
     if anchor.operator != "nn.conv2d" or int(anchor.value.attrs.groups) == 1:
         return []
@@ -153,18 +169,24 @@ def _shuffle_after(group: Sequence[_Node]) -> list[_Node]:
 
 
 def _is_prologue(node: _Node) -> bool:
-    """True for a dequantisation, which every consumer repeats: integers cross between groups, not numbers."""
+    """Return whether a node is a dequantisation, which every consumer repeats.
+
+    Integers cross between groups instead of real numbers.
+    """
     return node.operator == "dequantize" and not node.escapes and bool(node.consumers)
 
 
 def _with_prologues(ungrouped: Sequence[_Node], members: Sequence[_Node]) -> tuple[_Node, ...]:
-    """`members` of a group after the ungrouped values that they read."""
+    """Return the ungrouped values that a group reads, followed by `members`."""
     inside = set(members)
     return (*(node for node in ungrouped if inside & set(node.consumers)), *members)
 
 
 def _chain_of_movement(start: _Node) -> list[_Node]:
-    """`start` and the operators after it that only move elements, each the only consumer of the one before."""
+    """Return `start` and the following operators that only move elements.
+
+    Each is the only consumer of its predecessor.
+    """
     chain = [start]
     while not chain[-1].escapes and len(chain[-1].consumers) == 1:
         following = chain[-1].consumers[0]
@@ -180,10 +202,10 @@ class _Group:
     """Nodes of one sub-graph."""
 
     nodes: tuple[_Node, ...]
-    """In order; the last one computes the sub-graph's result."""
+    """Nodes in order; the last one computes the sub-graph's result."""
 
     anchor: str
-    """Name of the anchor's operator, or kind of the sub-graph."""
+    """Operator of the anchor, or kind of the sub-graph."""
 
 
 def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
@@ -195,8 +217,8 @@ def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
             for member in lrn:
                 member.group = node.position
             groups.append(_Group(tuple(lrn), "lrn"))
-    # Last anchor first: of the branches that a residual add joins, the later one can take the add without
-    # waiting for a branch that is computed after it.
+    # Last anchor first: of the branches that a residual add joins, the later one can take the add
+    # without waiting for a branch that is computed after it.
     for node in reversed(nodes):
         if node.group is None and node.role is Role.ANCHOR:
             node.group = node.position
@@ -214,11 +236,12 @@ def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
 
 
 def _is_weight(expr: Expr) -> bool:
+    """Return whether a constant becomes a weight parameter."""
     return isinstance(expr, Constant) and prod(static_shape(expr.ty)) > INLINE_CONSTANT_ELEMENTS
 
 
 def _outside_reads(group: _Group) -> tuple[list[Var], list[Constant]]:
-    """Activations and weights that a group reads, each once, in order of first use."""
+    """Return the activations and weights that a group reads, each once, in order of first use."""
     inside = {node.var for node in group.nodes}
     activations: dict[Var, None] = {}
     weights: dict[Constant, None] = {}
@@ -234,6 +257,7 @@ def _outside_reads(group: _Group) -> tuple[list[Var], list[Constant]]:
 def _subgraph_function(
     group: _Group, subgraph: str, activations: Sequence[Var], weights: Sequence[Constant]
 ) -> relax.Function:
+    """Make the function of a group."""
     outside = [*activations, *weights]
     names = [f"x{i}" for i in range(len(activations))] + [f"w{i}" for i in range(len(weights))]
     params = [relax.Var(name, expr.ty) for name, expr in zip(names, outside, strict=True)]
@@ -286,13 +310,13 @@ class _Partitioning(MainRewriter):
 class PartitionSubgraphs(ModulePass):
     """Turn `main` into calls of sub-graph functions, numbered ``s0``, ``s1`` and so on.
 
-    ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``. A sub-graph holds the quantisation of its result, and dequantises its
-    operands itself.
+    ``relu(add(conv2d(x, w), b))`` → ``s0(x, w, b)``. A sub-graph includes the quantisation of its
+    result and the dequantisation of its operands.
 
-    *Requires* a `main` without control flow, with static shapes. *Ensures* that every operator call of `main` is in exactly
-    one sub-graph, except a dequantisation, which is in every sub-graph that reads it. Sub-graphs are convex and have one
-    result. A partitioned module stays unchanged. :class:`tvm_passes.name_subgraphs.NameSubgraphs` gives
-    ids that do not depend on positions.
+    *Requires* a `main` without control flow, with static shapes. *Ensures* that every operator call
+    of `main` is in exactly one sub-graph, except a dequantisation, which is in every sub-graph that
+    reads it. Sub-graphs are convex and have one result. A partitioned module stays unchanged.
+    :class:`tvm_passes.name_subgraphs.NameSubgraphs` gives ids that do not depend on positions.
     """
 
     max_operators: int = MAX_OPERATORS

@@ -1,4 +1,4 @@
-"""Lower a module and its decisions to the input of TVM's code generation."""
+"""Lowering of a module and its decisions to the input of TVM's code generation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PREFERENCES = (
 
 
 def default_decisions(module: tvm.IRModule) -> dict[SubgraphId, Decision]:
-    """First legal decision of :data:`PREFERENCES` for each sub-graph: a rule of thumb, without a plan."""
+    """Choose the first legal decision of :data:`PREFERENCES` for each sub-graph, without a plan."""
     preferences = [p for p in PREFERENCES if BACKENDS[p.unit].absent() is None]
     return {
         subgraph: next(
@@ -59,10 +59,10 @@ def lower(
     not_transforming: frozenset[str] = frozenset(),
     order: Sequence[SubgraphId] = (),
 ) -> tvm.IRModule:
-    """Take a partitioned module (stage 1) to lowered units (stage 4).
+    """Lower a partitioned module (stage 1) to calls of units (stage 4).
 
-    The host transforms the layouts of tensors on the devices `not_transforming`. A non-empty `order` sets the order of
-    sub-graph calls, and keeps partitions from crossing calls of devices.
+    The host transforms the layouts of tensors on the devices `not_transforming`. A non-empty
+    `order` sets the order of sub-graph calls, and keeps partitions from crossing calls of devices.
 
     Raises
     ------
@@ -82,14 +82,16 @@ def lower_stages(
     not_transforming: frozenset[str] = frozenset(),
     order: Sequence[SubgraphId] = (),
 ) -> tuple[tvm.IRModule, list[StagePart]]:
-    """Take a partitioned module to lowered units with an entry point for each of the `stages`; else as :func:`lower`.
+    """Lower a partitioned module to calls of units, with an entry point for each of the `stages`.
+
+    All else is as in :func:`lower`.
 
     Returns
     -------
     module
         All entry points; see :func:`tvm_passes.split_stages.entry_name`.
     parts
-        Each alone: what it takes and gives.
+        Each stage separately, with its inputs and outputs.
     """
     with whole_errors():
         decided = _decided(module, decisions, not_transforming, order)
@@ -106,7 +108,7 @@ def _decided(
     not_transforming: frozenset[str],
     order: Sequence[SubgraphId],
 ) -> tvm.IRModule:
-    """Take a partitioned module to decided layouts (stage 2), checked, in the given order."""
+    """Lower a partitioned module to decided layouts (stage 2), checked, in the given order."""
     if order:
         module = OrderSubgraphs(order)(module)
     module = decide(module, decisions, not_transforming)
@@ -115,7 +117,7 @@ def _decided(
 
 
 def _merged(module: tvm.IRModule, order: Sequence[SubgraphId], prefix: str = "p") -> tvm.IRModule:
-    """Take decided layouts to merged partitions (stage 3)."""
+    """Lower decided layouts to merged partitions (stage 3)."""
     return MergePartitions(codegens(), device_units() if order else (), prefix)(module)
 
 
@@ -124,7 +126,7 @@ def decide(
     decisions: Mapping[SubgraphId, Decision],
     not_transforming: frozenset[str] = frozenset(),
 ) -> tvm.IRModule:
-    """Take a partitioned module (stage 1) to decided layouts (stage 2), for the registered units."""
+    """Lower a partitioned module (stage 1) to decided layouts (stage 2)."""
     devices = device_units() - not_transforming
     return RewriteLayouts(decisions, partition_orders(), devices)(module)
 
@@ -132,7 +134,10 @@ def decide(
 def lower_units(
     module: tvm.IRModule, target: tvm.target.Target, outside: DeviceId = HOST_DEVICE
 ) -> tvm.IRModule:
-    """Take merged partitions (stage 3) to lowered units (stage 4), for callers on the device `outside`."""
+    """Lower merged partitions (stage 3) to calls of units (stage 4).
+
+    `outside` is the device of the caller's tensors.
+    """
     used = {str(f.attrs.get("layoutsel.unit")) for f in module.functions.values() if f.attrs}
     for backend in lowering_order():
         # Asking for an unused device would start its driver.
@@ -145,9 +150,10 @@ def lower_units(
 
 
 def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
-    """Context in which TVM's ``default_build`` must compile a lowered `module`."""
-    # With several devices, TVM's memory planner gave a tensor the storage of a tensor on another device if the types of the
-    # host's tensors named no device. The runtime's pools reuse memory without the planner.
+    """Return the context in which TVM's ``default_build`` must compile a lowered `module`."""
+    # With several devices, TVM's memory planner gave a tensor the storage of a tensor on another
+    # device if the types of the host's tensors named no device. The runtime's pools reuse memory
+    # without the planner.
     current = tvm.transform.PassContext.current()
     left_out = ["StaticPlanBlockMemory"] if len(devices_of(module)) > 1 else []
     return tvm.transform.PassContext(
@@ -160,7 +166,7 @@ def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
 def layoutsel_pipeline(
     decisions: Mapping[SubgraphId, Decision] | None = None,
 ) -> tvm.transform.Pass:
-    """Relax pipeline ``"layoutsel"`` of ``tvm.compile``.
+    """Make the Relax pipeline ``"layoutsel"`` of ``tvm.compile``.
 
     Parameters
     ----------

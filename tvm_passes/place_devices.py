@@ -1,4 +1,4 @@
-"""Stage 4: copy values between devices where producer and consumer run on different ones."""
+"""Stage 4: copies between devices for values whose producer and consumer run on different ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvm_passes.main_rewriter import MainRewriter
 
 
 def device_of(function: tvm.ir.BaseFunc | None) -> DeviceId:
-    """Device of a PrimFunc's target; the host for a function without one."""
+    """Return the device of a PrimFunc's target; the host for a function without one."""
     target = function.attrs.get("target") if function is not None and function.attrs else None
     if target is None:
         return HOST_DEVICE
@@ -24,18 +24,18 @@ def device_of(function: tvm.ir.BaseFunc | None) -> DeviceId:
 
 
 def device_of_value(vdevice: VDevice) -> DeviceId:
-    """Device that TVM's types of values name."""
+    """Return the device that TVM's type of a value names."""
     return DeviceId.of_target(str(vdevice.target.kind.name), int(vdevice.vdevice_id))
 
 
 def devices_of(module: tvm.IRModule) -> tuple[DeviceId, ...]:
-    """Devices that a module runs on, the host first, in the order that its virtual machine expects."""
+    """Return the devices of a module, the host first, in the order of its virtual machine."""
     found = {device_of(function) for function in module.functions.values()}
     return (HOST_DEVICE, *sorted(found - {HOST_DEVICE}))
 
 
 def _arch(module: tvm.IRModule, device: DeviceId) -> str:
-    """Architecture of the kernels of a device; empty where they have none."""
+    """Return the architecture of a device's kernels; empty if they have none."""
     kernels = (f for f in module.functions.values() if device_of(f) == device != HOST_DEVICE)
     arch = next((kernel.attrs["target"].attrs.get("arch") for kernel in kernels), None)
     return str(arch or "")
@@ -43,9 +43,10 @@ def _arch(module: tvm.IRModule, device: DeviceId) -> str:
 
 @cache
 def _vdevice(device: DeviceId, arch: str) -> VDevice:
-    """Device of the types of values; one object, by which TVM knows it, for all modules that are joined later.
+    """Return the device for the types of values.
 
-    Without an architecture TVM would look for a GPU on this machine.
+    TVM identifies a device by the object, so that modules which are joined later must share it.
+    Without an architecture, TVM would look for a GPU on this machine.
     """
     kind = device.target_kind
     target = tvm.target.Target({"kind": kind, "arch": arch} if arch else kind)
@@ -69,9 +70,8 @@ class _Placing(MainRewriter):
 
     def rewrite(self, binding: relax.VarBinding) -> Expr:
         value = binding.value
-        if isinstance(
-            value, Var | relax.Tuple
-        ):  # No computation: a tuple's fields stay on their devices.
+        if isinstance(value, Var | relax.Tuple):
+            # Nothing is computed: a tuple's fields stay on their devices.
             return self.renewed(value)
         if isinstance(value, relax.TupleGetItem):
             return self._field(binding, value)
@@ -89,12 +89,13 @@ class _Placing(MainRewriter):
         return result
 
     def _computed(self, binding: relax.VarBinding, value: Expr) -> Expr:
-        """Emit a value on the device of its kernel, under the old name: traces go by names."""
+        """Emit a value on the device of its kernel, under the old name, which traces use."""
         kernel = self.module[value.args[0]] if op_name(value).startswith("call_tir") else None
         device = device_of(kernel)
         placed = self._all_at(value, device)
         if isinstance(placed, Call):
-            # The host's types name their device too: TVM replaces a reshape by one whose type is its argument's.
+            # The host's types name their device too: TVM replaces a reshape by one whose type is
+            # its argument's.
             types = [self._placed(ty, device) for ty in placed.ty_args]
             placed = Call(placed.op, placed.args, placed.attrs, types)
         result = self.builder.emit(placed, binding.var.name)
@@ -102,7 +103,10 @@ class _Placing(MainRewriter):
         return result
 
     def _at(self, value: Expr, device: DeviceId) -> Expr:
-        """`value`, of the new `main`, on `device`; copied at most once, between different kinds by way of the host."""
+        """Return the new `value` on `device`, copied at most once.
+
+        Copies between different kinds of devices pass through the host.
+        """
         if isinstance(value, relax.Tuple):
             return relax.Tuple([self._at(field, device) for field in value.fields])
         source = self.devices.get(value, HOST_DEVICE)
@@ -117,7 +121,7 @@ class _Placing(MainRewriter):
         return self.copies[value, device]
 
     def _all_at(self, expr: Expr, device: DeviceId) -> Expr:
-        """`expr` of the old `main` with all its operands on `device`."""
+        """Return `expr` of the old `main` with all its operands on `device`."""
 
         def replace(leaf: Expr) -> Expr | None:
             if isinstance(leaf, Var):
@@ -136,17 +140,18 @@ class _Placing(MainRewriter):
 @tvm.transform.module_pass(opt_level=0, name="PlaceDevices")
 @dataclass(frozen=True)
 class PlaceDevices(ModulePass):
-    """Copy tensors from the device that computes them to the devices that read them, once for each such device.
+    """Copy tensors from their producer's device to each consumer's device, once per device.
 
     ``call_tir(cpu_add, (call_tir(opencl_conv2d, (x, w)), y))`` →
     ``call_tir(cpu_add, (to_vdevice(call_tir(opencl_conv2d, (to_vdevice(x), to_vdevice(w)))), y))``.
 
-    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures* that parameters and
-    results of `main` are `outside`. A module of the host alone stays unchanged.
+    *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures*
+    that parameters and results of `main` are on `outside`. A module of the host alone stays
+    unchanged.
     """
 
     outside: DeviceId = HOST_DEVICE
-    """Device that callers of `main` work on."""
+    """Device of the callers of `main`."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext

@@ -1,4 +1,4 @@
-"""The tensors that cross a sub-graph's boundary: in which layouts, and where between them its own operators are."""
+"""Ports of a sub-graph: the layouts of its boundary tensors, and its operators between them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from tvm_passes.layout import PLAIN, order_of, storage_of, stored, tensor_layout
 from tvm_passes.precisions import storage_in
 
 _CONVOLUTION = "nn.conv"
+"""Prefix of convolution operators."""
 _INPUTS, _RESULT = "layoutsel.inputs", "layoutsel.result"
+"""Attributes of a stage-2 function that record its ports."""
 
 
 def activation_types(function: relax.Function) -> list[relax.TensorType]:
-    """Types of a sub-graph function's activation parameters."""
+    """Return the types of a sub-graph function's activation parameters."""
     count = int(function.attrs["layoutsel.num_activations"])
     return [param.ty for param in function.params[:count]]
 
@@ -26,7 +28,7 @@ def activation_types(function: relax.Function) -> list[relax.TensorType]:
 def port_layouts(
     function: relax.Function, decision: Decision
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Layouts that a stage-1 sub-graph's activations and its results take under `decision`."""
+    """Return the layouts of a stage-1 sub-graph's activations and results under `decision`."""
     layout = decided_layout(decision)
     filters = _filters(function)
     inputs = tuple(
@@ -37,7 +39,7 @@ def port_layouts(
 
 
 def _filters(function: relax.Function) -> frozenset[int]:
-    """Activations that are filters of a convolution alone: they are no images, so they stay plain."""
+    """Return the activations that are only filters of a convolution, and therefore stay plain."""
     if not str(function.attrs["layoutsel.anchor"]).startswith(_CONVOLUTION):
         return frozenset()
     reads = [
@@ -54,18 +56,18 @@ def _filters(function: relax.Function) -> frozenset[int]:
 
 
 def decided_layouts(function: relax.Function) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Layouts of a stage-2 function's activations and of its results."""
+    """Return the layouts of a stage-2 function's activations and results."""
     inputs, outputs = (function.attrs[f"layoutsel.{key}_layouts"] for key in ("in", "out"))
     return tuple(map(str, inputs)), tuple(map(str, outputs))
 
 
 def decided_layout(decision: Decision) -> str:
-    """The layout, storage included, that `decision` asks tensors to take."""
+    """Return the layout, including storage, that `decision` requests for tensors."""
     return stored(decision.layout, storage_in(decision.precision))
 
 
 def port_layout(ty: relax.TensorType, layout: str) -> str:
-    """The layout that a tensor takes where `layout` is asked for; only floats change their storage."""
+    """Return the layout of a tensor if `layout` is requested; only floats change their storage."""
     wanted = layout if str(ty.dtype) == "float32" else order_of(layout)
     return tensor_layout(static_shape(ty), wanted)
 
@@ -75,15 +77,15 @@ class Ports:
     """A sub-graph function without the transforms at its parameters and results."""
 
     inputs: Mapping[Var, int]
-    """The variable that holds each activation's logical value → its number."""
+    """Index of each activation, by the variable of its logical value."""
     body: Sequence[relax.VarBinding]
-    """The operators, in order."""
+    """Operators in order."""
     result: Expr
-    """What they compute: a variable, a tuple in one, or a tuple."""
+    """Result of the operators: a variable or a tuple."""
 
 
 def with_ports(function: relax.Function, inputs: Sequence[Expr], result: Expr) -> relax.Function:
-    """Note in a stage-2 function which of its variables hold the logical activations and the logical result."""
+    """Record the variables of a stage-2 function with the logical activations and result."""
     position = {binding.var: index for index, binding in enumerate(main_bindings(function))}
     return function.with_attrs(
         {
@@ -94,7 +96,7 @@ def with_ports(function: relax.Function, inputs: Sequence[Expr], result: Expr) -
 
 
 def read_ports(function: relax.Function) -> Ports:
-    """The ports of a sub-graph function of stage 1 or 2."""
+    """Return the ports of a sub-graph function of stage 1 or 2."""
     bindings = main_bindings(function)
     if _RESULT not in function.attrs:
         count = int(function.attrs["layoutsel.num_activations"])

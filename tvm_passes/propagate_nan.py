@@ -1,7 +1,7 @@
-"""Maxima and minima in the code that TVM generates: what is no number stays none, and infinities are kept.
+"""Maxima and minima in TVM's generated code that propagate NaN and keep infinities.
 
-TVM's ``max(a, b)`` is ``a > b ? a : b``, whose result depends on the order where one of the two is no number; its largest
-element of nothing but -∞ is float32's least finite number.
+TVM's ``max(a, b)`` is ``a > b ? a : b``, whose result depends on the order if one operand is NaN.
+Its maximum of a tensor with only -∞ is float32's lowest finite number.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from tvm.tirx import FloatImm
 from tvm_passes.operators import NARROW_FLOATS
 
 _FLOATS = NARROW_FLOATS | {"float32", "float64"}
+"""Element types with NaN."""
 
 
 def propagating(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """`func` with NaN handed on by every maximum and minimum of two floats; those that reduce stay as they are.
+    """Return `func` with NaN propagated by every maximum and minimum of two floats.
 
-    ``max(x, 0)`` → ``0 if x < 0 else x``. Schedules recognise reductions by their form, and ONNX Runtime's largest element
-    of some that are no numbers depends on their order as well.
+    ``max(x, 0)`` → ``0 if x < 0 else x``. Reductions stay unchanged: schedules recognise them by
+    their form, and ONNX Runtime's maximum of a tensor with NaN depends on the order of elements as
+    well.
     """
     stores = _reducing(func)
 
@@ -36,9 +38,10 @@ def propagating(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def from_infinity(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """`func` with reductions that start from the least or largest finite number started from that infinity.
+    """Return `func` with reductions that start from an infinity instead of a largest finite number.
 
-    So does the padding that they read. TVM recognises reductions across work-items by what they start from: not for those.
+    The padding that they read changes likewise. TVM recognises reductions across work-items by
+    their start value: do not use it for those.
     """
     padded: list[tirx.Var] = []
 
@@ -63,7 +66,7 @@ def from_infinity(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def _reducing(func: tirx.PrimFunc) -> Sequence[tirx.BufferStore]:
-    """The stores of reductions."""
+    """Return the stores of reductions."""
     found: list[tirx.BufferStore] = []
 
     def look(block: s_tir.SBlock) -> s_tir.SBlock:
@@ -76,7 +79,7 @@ def _reducing(func: tirx.PrimFunc) -> Sequence[tirx.BufferStore]:
 
 
 def _loads(expr: tirx.Expr, stores: Sequence[tirx.BufferStore]) -> bool:
-    """True if `expr` is what one of `stores` has accumulated so far."""
+    """Return whether `expr` is the value that one of `stores` has accumulated so far."""
     return isinstance(expr, TensorLoad) and any(
         expr.source.same_as(store.buffer) and tvm_ffi.structural_equal(expr.indices, store.indices)
         for store in stores
@@ -84,7 +87,7 @@ def _loads(expr: tirx.Expr, stores: Sequence[tirx.BufferStore]) -> bool:
 
 
 def _chosen(node: tirx.Max | tirx.Min) -> tirx.Expr:
-    """``node`` without a preference for its second operand."""
+    """Return ``node`` without a preference for its second operand."""
     is_max = isinstance(node, tirx.Max)
     a, b = (node.b, node.a) if isinstance(node.a, FloatImm) else (node.a, node.b)
     if isinstance(b, FloatImm):
@@ -93,7 +96,7 @@ def _chosen(node: tirx.Max | tirx.Min) -> tirx.Expr:
 
 
 def _is_limit(value: tirx.Expr) -> bool:
-    """True if `value` is the least or the largest finite number of its type."""
+    """Return whether `value` is the lowest or the largest finite number of its type."""
     if not isinstance(value, FloatImm) or str(value.ty.dtype) not in _FLOATS:
         return False
     dtype = str(value.ty.dtype)
@@ -101,19 +104,21 @@ def _is_limit(value: tirx.Expr) -> bool:
 
 
 def _infinite(value: FloatImm) -> FloatImm:
+    """Return the infinity of a limit's sign; other numbers unchanged."""
     if not _is_limit(value):
         return value
     return tirx.const(math.copysign(math.inf, value.value), str(value.ty.dtype))
 
 
 def _infinite_store(store: tirx.BufferStore) -> tirx.BufferStore:
+    """Return a store of the limit's infinity."""
     return tirx.BufferStore(store.buffer, _infinite(store.value), store.indices)
 
 
 def _with(
     block: s_tir.SBlock, *, init: tirx.Stmt | None = None, body: tirx.Stmt | None = None
 ) -> s_tir.SBlock:
-    """`block` with another beginning or body."""
+    """Return `block` with another initial statement or body."""
     return s_tir.SBlock(
         block.iter_vars,
         block.reads,

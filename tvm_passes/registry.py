@@ -1,7 +1,7 @@
 """Registries: tables of one concept each, to which other packages add entries.
 
-An entry is one object in one file, with all that the compiler knows of a layout, a precision, an
-operator, an algorithm or a unit. Importing this does not import TVM.
+An entry is one object in one file, with all properties of a layout, a precision, an operator, an
+algorithm or a unit. Importing this does not import TVM.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class HasName(Protocol):
 
 
 Entry = TypeVar("Entry", bound=HasName)
+"""Type of a registry's entries."""
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """Entries of one concept by name: our own in their order, then those of other packages by name.
+    """Entries of one concept by name: built-in ones in order, then those of other packages by name.
 
     Entries are loaded at the first access: a registry may be defined where its entries import it.
     """
@@ -46,10 +47,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         Parameters
         ----------
         concept
-            Singular noun for messages, such as ``layout``; ``layoutsel.layouts`` is then the
-            entry-point group.
+            Singular noun for messages, such as ``layout``; the entry-point group is then
+            ``layoutsel.layouts``.
         own
-            Produces our own entries; called once.
+            Returns the built-in entries; called once.
         kind
             Class of every entry.
         part
@@ -79,7 +80,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         Raises
         ------
         LayoutselError
-            If the name is taken by another entry.
+            If another entry has the name.
         """
         _add(self._loaded(), entry, self.concept)
 
@@ -101,12 +102,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             self._entries = before
 
     def find(self, name: str) -> Entry:
-        """Find an entry by name.
+        """Return the entry with this name.
 
         Raises
         ------
         LayoutselError
-            If there is none; it names those that there are.
+            If there is none; names all entries.
         """
         entry = self._loaded().get(name)
         if entry is None:
@@ -129,7 +130,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             entries: dict[str, Entry] = {}
             for entry in self._own():
                 _add(entries, entry, self.concept)
-            # Other packages may read our own entries while they are imported.
+            # Other packages may read the built-in entries while they are imported.
             self._entries = entries
             try:
                 for module, entry in installed(self.concept, self._kind, self._part):
@@ -142,7 +143,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
 
 def installed(concept: str, kind: type, part: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the entries that other packages add, each with the module that defines it.
+    """Yield the entries of other packages, each with the module that defines it.
 
     The attribute `part` of an installed object is the entry; the object itself if `part` is empty.
 
@@ -159,7 +160,7 @@ def installed(concept: str, kind: type, part: str = "") -> Iterator[tuple[str, A
         repair = f"Repair or uninstall the package that has it: {_package(point)}"
         try:
             loaded = point.load()
-        except Exception as error:  # code of other packages raises anything
+        except Exception as error:  # Code of other packages may raise anything.
             raise LayoutselError(
                 f"{where} cannot be loaded: got {type(error).__name__}: {error}; "
                 f"expected {expected}. {repair}"
@@ -171,14 +172,17 @@ def installed(concept: str, kind: type, part: str = "") -> Iterator[tuple[str, A
 
 
 def _group(concept: str) -> str:
+    """Return the entry-point group of a concept."""
     return f"layoutsel.{concept}s"
 
 
 def _package(point: EntryPoint) -> str:
+    """Return the name of the package that has an entry point."""
     return point.dist.name if point.dist else "unknown"
 
 
 def _add(entries: dict[str, Entry], entry: Entry, concept: str) -> None:
+    """Add an entry; raises :class:`LayoutselError` if another one has its name."""
     if entries.setdefault(entry.name, entry) is not entry:
         raise LayoutselError(
             f"two {concept}s are called {entry.name!r}; expected unique names: "
@@ -187,7 +191,7 @@ def _add(entries: dict[str, Entry], entry: Entry, concept: str) -> None:
 
 
 def entries_in(package: str, attribute: str) -> list[object]:
-    """Value of `attribute` in each module of `package` that has one, in order of module names."""
+    """Return `attribute` of each module of `package` that has it, in order of module names."""
     folder = import_module(package).__path__
     modules = [import_module(f"{package}.{found.name}") for found in pkgutil.iter_modules(folder)]
     return [vars(module)[attribute] for module in modules if attribute in vars(module)]

@@ -1,4 +1,4 @@
-"""Stage 1 → 2: give every sub-graph its unit and layout, with layout transforms between different neighbours."""
+"""Stage 1 to 2: decided units and layouts, with layout transforms between different neighbours."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from tvm_passes.units.entry import HOST_UNIT
 
 
 def subgraph_id(function: tvm.ir.BaseFunc) -> SubgraphId | None:
-    """Id of a sub-graph function; None for any other function."""
+    """Return the id of a sub-graph function; None for other functions."""
     attrs = function.attrs
     return SubgraphId(str(attrs["layoutsel.subgraph"])) if _has(attrs, "subgraph") else None
 
 
 def functions_of(module: tvm.IRModule) -> dict[SubgraphId, relax.Function]:
-    """Sub-graph functions of a partitioned module, by id."""
+    """Return the sub-graph functions of a partitioned module, by id."""
     return {
         subgraph: function
         for function in module.functions.values()
@@ -54,10 +54,12 @@ def functions_of(module: tvm.IRModule) -> dict[SubgraphId, relax.Function]:
 
 
 def _has(attrs: tvm.ir.DictAttrs | None, key: str) -> bool:
+    """Return whether attributes include ``layoutsel.<key>``."""
     return attrs is not None and f"layoutsel.{key}" in attrs
 
 
 def _physical_type(ty: relax.TensorType, layout: str) -> relax.TensorType:
+    """Return the type in memory of a tensor."""
     shape = physical_shape(static_shape(ty), layout)
     return relax.TensorType(shape, physical_dtype(str(ty.dtype), layout))
 
@@ -105,7 +107,7 @@ def _emit_stored(builder: relax.BlockBuilder, value: Expr, storage: str) -> Expr
 
 
 def decide_function(function: relax.Function, decision: Decision) -> relax.Function:
-    """Stage-2 form of a stage-1 sub-graph function: physical parameters, the decision as attributes.
+    """Return the stage-2 form of a function: physical parameters, the decision as attributes.
 
     Its body is the body of stage 1, between transforms from and to the physical tensors.
     :func:`tvm_passes.ports.read_ports` separates the two again.
@@ -132,7 +134,8 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
     decided = builder.get()["subgraph"].without_attr("global_symbol")
     values = [mapping[param] for param in function.params[:count]]
     decided = with_ports(decided, values, logical)
-    attrs = {key: function.attrs[key] for key in function.attrs.keys()}  # noqa: SIM118 - TVM's attributes do not iterate
+    # TVM's attributes do not iterate.
+    attrs = {key: function.attrs[key] for key in function.attrs.keys()}  # noqa: SIM118
     decided = decided.with_attrs(
         {
             **attrs,
@@ -148,6 +151,7 @@ def decide_function(function: relax.Function, decision: Decision) -> relax.Funct
 
 
 def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Sequence[str]) -> Expr:
+    """Emit the transforms of the results to their layouts."""
     if isinstance(result.ty, relax.TensorType):
         return _emit_transform(builder, result, PLAIN, layouts[0])
     fields = [
@@ -160,7 +164,15 @@ def _transform_results(builder: relax.BlockBuilder, result: Expr, layouts: Seque
 def transform_function(
     logical: relax.TensorType, source: str, destination: str, where: str
 ) -> relax.Function:
-    """Function that transforms the layout of a tensor of type `logical` on the placed unit `where`."""
+    """Make the function that transforms the layout of a tensor on the placed unit `where`.
+
+    Parameters
+    ----------
+    logical
+        Logical type of the tensor.
+    source, destination
+        Layouts.
+    """
     unit, device = parse_placed_unit(where)
     param = relax.Var("x", _physical_type(logical, source))
     builder = relax.BlockBuilder()
@@ -183,12 +195,13 @@ def transform_function(
 def check_decisions(
     module: tvm.IRModule, decisions: Mapping[SubgraphId, Decision]
 ) -> dict[SubgraphId, relax.Function]:
-    """Sub-graph functions of a partitioned module, after a check that they match the decisions one to one.
+    """Check that the decisions match the sub-graphs one to one; returns the functions by id.
 
     Raises
     ------
     IllegalDecision
-        If a sub-graph has no decision, or if a decision names an unknown sub-graph, layout or precision.
+        If a sub-graph has no decision, or if a decision names an unknown sub-graph, layout or
+        precision.
     """
     functions = functions_of(module)
     for subgraph in functions.keys() - decisions.keys():
@@ -205,18 +218,19 @@ def check_decisions(
         for part, known in (("layout", LAYOUTS), ("precision", PRECISIONS)):
             if (got := getattr(decision, part)) not in known:
                 raise IllegalDecision(
-                    f"sub-graph {subgraph}: unknown {part} {got!r}; expected one of {', '.join(known)}"
+                    f"sub-graph {subgraph}: unknown {part} {got!r}; "
+                    f"expected one of {', '.join(known)}"
                 )
         if decision.node:
             raise IllegalDecision(
-                f"sub-graph {subgraph}: got {decision} for node {decision.node!r}; expected a decision for one node, "
-                f"without the node's name"
+                f"sub-graph {subgraph}: got {decision} for node {decision.node!r}; "
+                f"expected a decision for one node, without the node's name"
             )
     return functions
 
 
 def _unit_of(where: str) -> str:
-    """The unit of a placed unit; empty where there is none."""
+    """Return the unit of a placed unit; empty if there is none."""
     return where.partition("@")[0]
 
 
@@ -237,7 +251,7 @@ class _Laying(MainRewriter):
         self.units: dict[Var, str] = {}
         """Placed unit that computes each value of the new `main`."""
         self.converted: dict[tuple[Var, str, str], Var] = {}
-        """A value in another layout, by value, layout and placed unit; that is empty for the host."""
+        """A value in another layout, by value, layout and placed unit; empty for the host."""
         self.transforms: dict[tuple[object, ...], GlobalVar] = {}
         """Transform functions by their properties."""
 
@@ -272,7 +286,7 @@ class _Laying(MainRewriter):
         return result
 
     def _field(self, value: relax.TupleGetItem) -> Var:
-        """Emit a field of a tuple, in its layout."""
+        """Emit a field of a tuple in its layout."""
         source = self.mapping[value.tuple_value]
         result = self.builder.emit(relax.TupleGetItem(source, value.index))
         layouts = self.layouts.get(source, ())[value.index : value.index + 1]
@@ -281,12 +295,12 @@ class _Laying(MainRewriter):
         return result
 
     def _value_in(self, value: Expr, wanted: str, unit: str) -> Expr:
-        """Value of the new `main` for `value` of the old one, in the layout `wanted` by `unit`."""
+        """Return the new value of `value` of the old `main`, in the layout `wanted` by `unit`."""
         new = self.mapping.get(value, value)
         return self._converted_to(new, value.ty, wanted, unit) if isinstance(new, Var) else new
 
     def _converted_to(self, new: Var, ty: relax.TensorType, wanted: str, unit: str) -> Var:
-        """`new`, a value of the new `main` of logical type `ty`, in the layout `wanted` by `unit`."""
+        """Return `new`, a new value of logical type `ty`, in the layout `wanted` by `unit`."""
         source = self.layouts.get(new, (PLAIN,))[0]
         if source == wanted:
             return new
@@ -301,12 +315,13 @@ class _Laying(MainRewriter):
         return self.converted[key]
 
     def _transformer(self, units: tuple[str, str], source: str, destination: str) -> str:
-        """Placed unit that transforms a tensor between the placed units of its producer and its consumer."""
+        """Return the placed unit that transforms a tensor from its producer to its consumer."""
         ends = storage_of(source), storage_of(destination)
         orders = {order_of(source), order_of(destination)}
         if not {*ends} <= {"", BF16}:
             return HOST_UNIT
-        # On a device only between values of its unit: the host would have to copy the result back for other consumers.
+        # On a device only between values of its unit: the host would have to copy the result back
+        # for other consumers.
         if _unit_of(units[0]) == _unit_of(units[1]) and self._is_on_device(units[0]):
             return units[0]
         # The CPU rounds to bfloat16: oneDNN makes infinities of the large finite numbers in masks.
@@ -317,13 +332,13 @@ class _Laying(MainRewriter):
         return partitions[0] if partitions else HOST_UNIT
 
     def _is_on_device(self, where: str) -> bool:
-        """True if a placed unit has a memory of its own."""
+        """Return whether a placed unit has a memory of its own."""
         return _unit_of(where) in self.devices
 
     def _transform(
         self, ty: relax.TensorType, source: str, destination: str, where: str
     ) -> GlobalVar:
-        """The transform function of these properties, added to the module once."""
+        """Return the transform function with these properties; it is added to the module once."""
         key = (static_shape(ty), str(ty.dtype), source, destination, where)
         if key not in self.transforms:
             function = transform_function(ty, source, destination, where)
@@ -332,13 +347,13 @@ class _Laying(MainRewriter):
         return self.transforms[key]
 
     def _plain(self, value: Expr) -> Expr:
-        """`value` of the old `main` over values of the new one in plain layout."""
+        """Return `value` of the old `main` over values of the new one in plain layout."""
         return substitute(
             value, lambda leaf: self._plain_leaf(leaf) if isinstance(leaf, Var) else None
         )
 
     def _plain_leaf(self, leaf: Var) -> Expr:
-        """Value of the new `main` for `leaf`, in plain layout; for a tuple, each field in plain layout."""
+        """Return the new value of `leaf` in plain layout, for a tuple with all its fields."""
         if not isinstance(leaf.ty, relax.TupleType):
             return self._value_in(leaf, PLAIN, "")
         source = self.mapping.get(leaf, leaf)
@@ -361,13 +376,13 @@ class RewriteLayouts(ModulePass):
 
     ``s1(s0(x))``, s0 in NHWC and s1 in NCHW16c → ``s1(NHWC>NCHW16c(s0(NCHW>NHWC(x))))``.
 
-    *Requires* a partitioned module. *Ensures* exact reference semantics (the body of each sub-graph transforms from and to
-    its physical parameters and results), plain layout at the parameters and results of `main`, and one transform per
-    tensor and destination layout.
+    *Requires* a partitioned module. *Ensures* exact reference semantics (the body of each sub-graph
+    transforms from and to its physical parameters and results), plain layout at the parameters and
+    results of `main`, and one transform per tensor and destination layout.
     """
 
     decisions: Mapping[SubgraphId, Decision]
-    """One for each sub-graph."""
+    """Decision of each sub-graph."""
 
     byoc: Mapping[str, frozenset[str]] = field(default_factory=partition_orders)
     """Orders between which units transform inside their partitions, by unit."""

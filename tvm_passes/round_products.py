@@ -1,4 +1,4 @@
-"""Products in bfloat16: factors rounded, sums in float32, everything else as it was."""
+"""Products in bfloat16: rounded factors, sums in float32, everything else unchanged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from tvm_passes.ir import (
 )
 
 _HALF, _FULL = "bfloat16", "float32"
+"""Element types of factors and sums."""
 
 Product = Callable[[Call, Expr, Expr], Expr]
+"""Makes the call of a product on other operands."""
 
 
 def _conv2d(call: Call, image: Expr, kernel: Expr) -> Expr:
+    """Make the call of a convolution with sums in float32."""
     attrs = call.attrs
     return relax.op.nn.conv2d(
         image,
@@ -37,15 +40,16 @@ def _conv2d(call: Call, image: Expr, kernel: Expr) -> Expr:
 
 
 def _matmul(_call: Call, left: Expr, right: Expr) -> Expr:
+    """Make the call of a matrix product with sums in float32."""
     return relax.op.matmul(left, right, out_dtype=_FULL)
 
 
 PRODUCTS: Mapping[str, Product] = {"nn.conv2d": _conv2d, "matmul": _matmul}
-"""Operators that tensor cores compute, by name: the call in float32, of factors in bfloat16."""
+"""Operators that tensor cores compute, by name: makes the float32 call on bfloat16 factors."""
 
 
 class _Rounding:
-    """Re-emits a function, with both forms of each value at hand."""
+    """Emission of a function again, with both forms of each value available."""
 
     def __init__(self, builder: relax.BlockBuilder) -> None:
         self.builder = builder
@@ -53,20 +57,20 @@ class _Rounding:
         self.half: dict[Expr, Expr] = {}
 
     def enter(self, param: Var, *, rounded: bool) -> Var:
-        """The new form of a parameter."""
+        """Make the new form of a parameter."""
         ty = relax.TensorType(static_shape(param.ty), _HALF) if rounded else param.ty
         new = relax.Var(param.name, ty)
         (self.half if rounded else self.full)[param] = new
         return new
 
     def exact(self, value: Expr) -> Expr | None:
-        """A leaf of the old function in float32, or as it was typed."""
+        """Return a leaf of the old function in float32, or in its own type."""
         if value in self.half and value not in self.full:
             self.full[value] = self.builder.emit(relax.op.astype(self.half[value], _FULL))
         return self.full.get(value)
 
     def factor(self, value: Expr) -> Expr:
-        """A value of the old function in bfloat16."""
+        """Return a value of the old function in bfloat16."""
         if value not in self.half:
             exact = self.exact(value)
             full = value if exact is None else exact
@@ -85,25 +89,27 @@ class _Rounding:
 
 
 def _is_full(value: Expr) -> bool:
+    """Return whether a value is a tensor of float32."""
     return is_tensor(value) and str(value.ty.dtype) == _FULL
 
 
 def round_products(
     function: relax.Function, stored: Collection[int], *, result: bool
 ) -> tuple[relax.Function, frozenset[int]]:
-    """`function`, of float32 tensors and with one result, with its products in bfloat16.
+    """Return `function`, with float32 tensors and one result, with its products in bfloat16.
 
     Parameters
     ----------
     stored
-        Numbers of the activations that lie in bfloat16.
+        Indices of the activations that are stored in bfloat16.
     result
-        If True, the result does.
+        True if the result is stored in bfloat16.
 
     Returns
     -------
     tuple
-        The function, and the numbers of all its parameters in bfloat16: `stored`, and weights that only products read.
+        The function, and the indices of all its parameters in bfloat16: `stored`, and weights that
+        only products read.
     """
     read_exactly, factors = set[Expr](), set[Expr]()
     for binding in main_bindings(function):

@@ -1,4 +1,4 @@
-"""TVM's runtime without its compiler: what running a compiled model needs, at a fifth of the memory."""
+"""TVM's runtime without its compiler: it runs compiled models with a fifth of the memory."""
 
 from __future__ import annotations
 
@@ -12,29 +12,36 @@ from pathlib import Path
 from tvm_passes.errors import UnitUnavailable
 
 _RUNTIME = "libtvm_runtime.so"
+"""File name of the runtime."""
 BESIDE = Path(__file__).parent / "lib"
-"""Where what `layoutsel runtime` packs has the libraries, and no TVM."""
+"""Folder of the libraries in a package made by `layoutsel runtime`, without TVM."""
 VERSION_FILE = "version"
-"""Says which TVM the libraries in :data:`BESIDE` are of."""
+"""File with the TVM version of the libraries in :data:`BESIDE`."""
 
 
 @cache
 def load_tvm_runtime() -> None:
-    """Make TVM's runtime functions available to ``tvm_ffi``; nothing happens where TVM is imported already.
+    """Make TVM's runtime functions available to ``tvm_ffi``, unless TVM is already imported.
 
     Raises
     ------
     UnitUnavailable
         If TVM is not installed.
     """
-    import tvm_ffi  # noqa: F401 - brings the library that the runtime links with
+    import tvm_ffi  # noqa: F401 - loads the library that the runtime links with
 
     if "tvm" not in sys.modules:
         ctypes.CDLL(str(runtime_library(_RUNTIME)), mode=ctypes.RTLD_GLOBAL)
 
 
 def runtime_library(name: str) -> Path:
-    """Where one of the libraries of TVM's runtime lies; raises :class:`UnitUnavailable` where TVM is not installed."""
+    """Return the path of a library of TVM's runtime.
+
+    Raises
+    ------
+    UnitUnavailable
+        If TVM is not installed.
+    """
     if (BESIDE / name).exists():
         return BESIDE / name
     found = importlib.util.find_spec("tvm")
@@ -44,7 +51,7 @@ def runtime_library(name: str) -> Path:
 
 
 def runtime_version() -> str:
-    """Version of the TVM that the runtime belongs to."""
+    """Return the TVM version of the runtime."""
     beside = BESIDE / VERSION_FILE
     if beside.exists():
         return beside.read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""Source names shortened to ids. Without TVM."""
+"""Source names shortened to ids; imports no TVM."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def short_name(name: str) -> str:
     """Shorten a source name to letters, digits and underscores.
 
     ``/blocks/blocks.0/expand/Conv`` → ``blocks_0_expand_Conv``: exporters repeat a container's
-    name. Of a long name the end is kept, followed by a hash of the whole name. Nothing is left of a
-    name without a Latin letter.
+    name. The end of a long name is kept, followed by a hash of the whole name. The result is empty
+    for a name without a Latin letter.
     """
     once = re.sub(r"(?<![^/.])([^/.]+)/(?=\1\.)", "", name)
     words = re.sub(r"[^A-Za-z0-9]+", "_", once).strip("_")

@@ -1,6 +1,6 @@
-"""Recognise channel shuffles, which models spell out as reshape, permute_dims, reshape.
+"""Recognition of channel shuffles, which models spell out as reshape, permute_dims, reshape.
 
-A shuffle of G groups moves channel k of group g, of K channels each, to place k·G + g.
+A shuffle of G groups moves channel k of group g, with K channels each, to position k·G + g.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from tvm.ir import Call
 from tvm_passes.ir import op_name, static_shape
 
 OPERATORS = ("reshape", "permute_dims", "reshape")
+"""Operators of a shuffle, in order."""
 
 
 def shuffle_groups(calls: Sequence[Call]) -> int | None:
-    """Groups of the shuffle that three calls, each on the result of the one before, are; None if anything else."""
+    """Return the groups of a shuffle that three consecutive calls form; None if they form none."""
     if tuple(op_name(call) for call in calls) != OPERATORS:
         return None
     source, cut, _, result = (static_shape(e.ty) for e in (calls[0].args[0], *calls))
@@ -29,5 +30,5 @@ def shuffle_groups(calls: Sequence[Call]) -> int | None:
 
 
 def shuffled_order(channels: int, groups: int) -> np.ndarray:
-    """Which channel each place has after a shuffle."""
+    """Return the channel at each position after a shuffle."""
     return np.arange(channels).reshape(groups, -1).T.reshape(-1)

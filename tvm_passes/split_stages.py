@@ -1,4 +1,4 @@
-"""Stage 2: cut `main` into several functions that are called on their own, and join their modules after lowering."""
+"""Stage 2: `main` as several functions that are called separately, joined after lowering."""
 
 from __future__ import annotations
 
@@ -22,23 +22,29 @@ from tvm_passes.stages import Stages, check_reads, check_stages, entry_name
 
 @dataclass(frozen=True)
 class StagePart:
-    """One stage: a module whose `main` computes it alone."""
+    """One stage: a module whose `main` computes only this stage."""
 
     name: str
+    """Name of the stage."""
     module: tvm.IRModule
+    """Module of the stage."""
     inputs: tuple[str, ...]
-    """Tensors that `main` takes: ``input.1`` is input 1 of the model, ``s3.0`` output 0 of sub-graph s3."""
+    """Parameters of `main`: ``input.1`` is input 1 of the model, ``s3.0`` output 0 of sub-graph s3.
+    """
     outputs: tuple[str, ...]
-    """Tensors that `main` gives, as a tuple: ``output.0`` is output 0 of the model, ``s3.0`` a tensor for later stages."""
+    """Results of `main`, a tuple: ``output.0`` is output 0 of the model, ``s3.0`` is for later
+    stages.
+    """
 
 
 def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
-    """Cut `main` of a module into stages.
+    """Divide `main` of a module into stages.
 
-    ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = (s1(a),)`` and ``y(b) = (s2(b),)``.
+    ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = (s1(a),)`` and
+    ``y(b) = (s2(b),)``.
 
-    *Requires* stage 2. *Ensures* the same values. A tensor crosses between stages in its producer's layout; each stage that
-    reads it transforms it itself.
+    *Requires* stage 2. *Ensures* the same values. A tensor crosses between stages in its producer's
+    layout; each stage that reads it transforms it itself.
 
     Raises
     ------
@@ -87,7 +93,7 @@ class _Dataflow:
                 self.names[binding.var] = f"{found}.{index}"
 
     def _fields(self, expr: Expr) -> Iterator[Expr]:
-        """The single tensors of the result of `main`."""
+        """Yield the single tensors of the result of `main`."""
         if isinstance(expr, relax.Tuple):
             for field in expr.fields:
                 yield from self._fields(field)
@@ -100,7 +106,7 @@ class _Dataflow:
             yield expr
 
     def sources(self, expr: Expr) -> Iterator[Var]:
-        """Named tensors that `expr` is made of by transforms and other bindings of no sub-graph."""
+        """Yield the named tensors that `expr` depends on without a sub-graph in between."""
         for leaf in leaves(expr):
             if leaf in self.names:
                 yield leaf
@@ -109,7 +115,7 @@ class _Dataflow:
 
 
 class _Slice:
-    """The bindings of `main` that one stage needs."""
+    """Bindings of `main` that one stage needs."""
 
     def __init__(self, flow: _Dataflow, stages: Stages, name: str) -> None:
         self.flow, self.name = flow, name
@@ -134,12 +140,12 @@ class _Slice:
 
     @property
     def callees(self) -> set[GlobalVar]:
-        """The functions that the bindings call."""
+        """Functions that the bindings call."""
         values = (self.flow.bindings[index].value for index in self.own)
         return {v.op for v in values if isinstance(v, Call) and isinstance(v.op, GlobalVar)}
 
     def outputs(self, slices: Iterable[_Slice]) -> dict[str, Expr]:
-        """What the stage gives: tensors that other `slices` read, and results of `main`."""
+        """Return the results of the stage: tensors of other `slices`, and results of `main`."""
         crossing = {
             name: variables[0]
             for other in slices
@@ -169,8 +175,8 @@ class _Slice:
     def _check_crossing(self, variable: Var) -> None:
         if variable not in self.flow.names:
             raise IllegalDecision(
-                f"stage {self.name!r} reads all results of sub-graph {self.flow.homes[variable]} as one: "
-                f"put them into the same stage"
+                f"stage {self.name!r} reads all results of sub-graph "
+                f"{self.flow.homes[variable]} as one: put them into the same stage"
             )
         home = self.flow.homes.get(variable)
         if home is not None:
@@ -178,7 +184,10 @@ class _Slice:
             check_reads(self.order, self.name, self.stage_of[home], tensor)
 
     def _stage_of_result(self, field: Expr) -> str:
-        """The stage that computes the last of what a result of `main` is made of; the last of all for an input."""
+        """Return the stage that computes the last source of a result of `main`.
+
+        For an input of the model it is the last of all stages.
+        """
         homes = [self.flow.homes.get(source) for source in self.flow.sources(field)]
         stages = [self.stage_of[home] for home in homes if home is not None]
         numbers = list(map(self.order.index, stages))
@@ -186,7 +195,7 @@ class _Slice:
 
 
 class _Emitting(MainRewriter):
-    """Emits the `main` of one stage."""
+    """Emission of one stage's `main`."""
 
     def __init__(self, part: _Slice, outputs: Mapping[str, Expr]) -> None:
         module = part.flow.module
@@ -209,10 +218,10 @@ class _Emitting(MainRewriter):
 
 
 def join_stages(parts: Sequence[StagePart]) -> tvm.IRModule:
-    """One module with a function for each of the lowered `parts`, called as :func:`entry_name` says.
+    """Join the lowered `parts` into one module; :func:`entry_name` names the function of each.
 
-    *Requires* stage 4, with partitions of different names in different parts. *Ensures* that a kernel that several parts use
-    is in the module once.
+    *Requires* stage 4, with different names of partitions in different parts. *Ensures* that a
+    kernel that several parts use is in the module once.
     """
     builder = relax.BlockBuilder()
     attrs: dict[str, list[object]] = {}

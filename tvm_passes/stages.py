@@ -1,4 +1,4 @@
-"""Stages of a model: which sub-graphs are called together. Without TVM."""
+"""Stages of a model: groups of sub-graphs that are called together; imports no TVM."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import IllegalDecision
 
 Stages = Mapping[str, Sequence[SubgraphId]]
-"""The sub-graphs of each stage, by its name. A stage reads tensors of stages before it alone."""
+"""Sub-graphs of each stage by its name; a stage reads only tensors of earlier stages."""
 
 
 def entry_name(stage: str) -> str:
-    """Name of the function that computes a stage."""
+    """Return the name of the function that computes a stage."""
     return f"stage_{stage}"
 
 
 def check_stages(stages: Stages, subgraphs: Iterable[SubgraphId]) -> None:
-    """Refuse stages that do not hold each of `subgraphs` once; raises :class:`IllegalDecision`."""
+    """Check that stages contain each of `subgraphs` once; raises :class:`IllegalDecision`."""
     known = dict.fromkeys(subgraphs)
     stage_of: dict[SubgraphId, str] = {}
     for name, held in stages.items():
@@ -40,12 +40,21 @@ def check_stages(stages: Stages, subgraphs: Iterable[SubgraphId]) -> None:
 
 
 def check_reads(order: Sequence[str], reader: str, producer: str, tensor: str) -> None:
-    """Refuse that a stage reads a tensor of a later one; raises :class:`IllegalDecision`.
+    """Check that no stage reads a tensor of a later one.
 
     Parameters
     ----------
     order
         Names of all stages, in order.
+    reader, producer
+        Names of the two stages.
+    tensor
+        Name of the tensor, for the message.
+
+    Raises
+    ------
+    IllegalDecision
+        If `producer` is a later stage than `reader`.
     """
     if order.index(reader) < order.index(producer):
         raise IllegalDecision(

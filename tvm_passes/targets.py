@@ -1,5 +1,6 @@
-"""What code is generated for: this machine, or, within :func:`targeting`, another that is out of reach; and its threads.
+"""Machine and number of threads for which code is generated.
 
+The machine is this one or, in the context of :func:`targeting`, another one that is out of reach.
 Importing this does not import TVM.
 """
 
@@ -17,27 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossTarget:
-    """Another machine, as code generation sees it."""
+    """Another machine as a target of code generation."""
 
     host: Target
-    """Its CPU, with the number of its cores."""
+    """CPU, with the number of its cores."""
     devices: Mapping[str, Target] = field(default_factory=dict)
-    """Targets of its devices by :attr:`~tvm_passes.devices.DeviceId.target_name`, such as ``cuda`` or ``cuda/1``."""
+    """Targets of its devices by :attr:`~tvm_passes.devices.DeviceId.target_name`, such as
+    ``cuda/1``.
+    """
 
 
 _cross_target: ContextVar[CrossTarget | None] = ContextVar("layoutsel.cross_target", default=None)
 
 
 def cross_target() -> CrossTarget | None:
-    """The machine that code is generated for, where it is not this one."""
+    """Return the machine for which code is generated; None for this one."""
     return _cross_target.get()
 
 
 @contextmanager
 def targeting(machine: CrossTarget | None) -> Iterator[None]:
-    """Generate code for `machine` within this context: its devices need not be here, and nothing can be run.
+    """Generate code for `machine` in this context; its devices need not be here.
 
-    None stands for this machine.
+    Nothing can run on them. None denotes this machine.
     """
     token = _cross_target.set(machine)
     try:
@@ -50,13 +53,13 @@ _threads: ContextVar[int | None] = ContextVar("layoutsel.threads", default=None)
 
 
 def kernel_threads() -> int | None:
-    """Threads that kernels are generated for; None if that is not said: as many as the target has cores."""
+    """Return the threads for which kernels are generated; None for the target's number of cores."""
     return _threads.get()
 
 
 @contextmanager
 def for_threads(count: int | None) -> Iterator[None]:
-    """Generate kernels for `count` threads within this context, however many cores there are."""
+    """Generate kernels for `count` threads in this context, regardless of the number of cores."""
     token = _threads.set(count)
     try:
         yield
@@ -65,7 +68,10 @@ def for_threads(count: int | None) -> Iterator[None]:
 
 
 def absent_on_cross_target(kind: str) -> str | None:
-    """Why a device of that kind of target cannot be used where code is generated for another machine; None if it can."""
+    """Return the reason why another machine has no device of this kind, or None.
+
+    None as well if code is generated for this machine.
+    """
     machine = cross_target()
     if machine is None or kind in machine.devices:
         return None

@@ -1,10 +1,12 @@
-"""A sub-graph as one unscheduled PrimFunc in the layout that was decided for it: what GPUs' rules schedule, or MetaSchedule tunes.
+"""A sub-graph as one unscheduled PrimFunc in its decided layout.
 
-TVM legalises plain layout only. So its code for the logical tensors is taken, fused into one function, and then every
-four-dimensional buffer is stored, and every block iterates, in the order of the layout. This holds for whatever TVM
-can legalise, packed convolutions included.
+Rules for GPUs or MetaSchedule schedule it. TVM legalises plain layout only. Its code for the
+logical tensors is therefore fused into one function. Then every four-dimensional buffer is stored,
+and every block iterates, in the order of the layout. This works for everything that TVM can
+legalise, including packed convolutions.
 
-Where the decision says bfloat16, tensors are stored so, and products take factors in it and sum in float32.
+If the decision says bfloat16, tensors are stored in it, and products take bfloat16 factors and sum
+in float32.
 """
 
 from __future__ import annotations
@@ -49,30 +51,32 @@ from tvm_passes.propagate_nan import propagating
 from tvm_passes.round_products import round_products
 
 _CONVOLUTION = "nn.conv2d"
+"""Operator with kernels as weights."""
 _IMAGE_AXES, _KERNEL_AXES = 4, 3
 """Loops of a convolution over its result (n, c, h, w), and over its kernel (c, h, w)."""
 
 Axes = Callable[..., list[tirx.Expr]]
+"""Maps logical indices to indices in memory."""
 Pack = Callable[[np.ndarray], np.ndarray]
-"""Brings a weight into the form in which code takes it."""
+"""Converts a weight to the form that the code expects."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tunable:
-    """What is tuned, and what a call of it takes."""
+    """A tuning task, and the additional arguments of its code."""
 
     module: tvm.IRModule
-    """Its only function is `main`: the sub-graph's parameters, then the constants, then the result."""
+    """Module with one function `main`: the sub-graph's parameters, the constants, the result."""
     constants: tuple[np.ndarray, ...]
-    """Arrays of the body, as further arguments behind the sub-graph's parameters."""
+    """Arrays of the body, which follow the sub-graph's parameters."""
     packs: Mapping[int, Pack]
-    """Weights and constants that are stored in another order, by index of argument."""
+    """Conversion of weights and constants that are stored in another form, by index of argument."""
     result: relax.TensorType
-    """Type of the result as it lies in memory."""
+    """Type of the result in memory."""
 
 
 def tunable(function: relax.Function) -> Tunable | str:
-    """The tuning task of a stage-2 sub-graph function, or why there is none."""
+    """Return the tuning task of a stage-2 sub-graph function, or the reason why there is none."""
     if not isinstance(function.ret_ty, relax.TensorType):
         return "a body with several results"
     if reason := _unrounded(function):
@@ -99,9 +103,10 @@ def tunable(function: relax.Function) -> Tunable | str:
 
 
 def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray, ...]]:
-    """`function` over logical tensors, without the transforms at its ports, its arrays as further parameters.
+    """Return `function` over logical tensors, without the transforms at its ports, and its arrays.
 
-    Returns the values of those arrays as well. Scalars stay where they are.
+    Arrays of the body become additional parameters; their values are the second result. Scalars
+    stay.
     """
     ports = read_ports(function)
     arrays = _arrays(ports)
@@ -122,7 +127,7 @@ def _logical(function: relax.Function) -> tuple[relax.Function, tuple[np.ndarray
 
 
 def _unrounded(function: relax.Function) -> str | None:
-    """Reason why products are not computed in the precision that was decided; None if they are."""
+    """Return the reason why the decided precision is not computed, or None."""
     layouts = [layout for ports in decided_layouts(function) for layout in ports]
     others = {storage_of(layout) for layout in layouts} - {"", BF16}
     return (
@@ -135,7 +140,7 @@ def _unrounded(function: relax.Function) -> str | None:
 def _rounded(
     function: relax.Function, logical: relax.Function
 ) -> tuple[relax.Function, frozenset[int]]:
-    """`logical` in the precision that was decided for `function`, and which of its parameters lie in bfloat16."""
+    """Return `logical` in the precision of `function`, and the indices of bfloat16 parameters."""
     if str(function.attrs["layoutsel.precision"]) != BF16:
         return logical, frozenset()
     inputs, (output,) = decided_layouts(function)
@@ -144,14 +149,14 @@ def _rounded(
 
 
 def _arrays(ports: Ports) -> list[Constant]:
-    """The constants of a body that are no scalars."""
+    """Return the constants of a body that are no scalars."""
     found = [leaf for binding in ports.body for leaf in leaves(binding.value)]
     arrays = [leaf for leaf in found if isinstance(leaf, Constant) and array_of(leaf).size > 1]
     return list(dict.fromkeys(arrays))
 
 
 def _fused(function: relax.Function) -> tirx.PrimFunc | None:
-    """One PrimFunc for the whole body; None if it computes nothing."""
+    """Return one PrimFunc for the whole body; None if it computes nothing."""
     module = legalize_operators()(tvm.IRModule({"main": function}))
     if not any(op_name(binding.value) == "call_tir" for binding in main_bindings(module["main"])):
         return None
@@ -170,7 +175,7 @@ def _fused(function: relax.Function) -> tirx.PrimFunc | None:
 
 
 class _Stored:
-    """How the buffers of a sub-graph's code lie in memory."""
+    """Memory layouts of the buffers of a sub-graph's code."""
 
     def __init__(
         self, function: relax.Function, logical: relax.Function, halves: frozenset[int]
@@ -180,11 +185,11 @@ class _Stored:
         inputs, (output,) = decided_layouts(function)
         self.inputs, self.output = tuple(map(order_of, inputs)), order_of(output)
         self.shapes = [static_shape(param.ty) for param in logical.params]
-        # One that another sub-graph computes comes as that leaves it.
+        # A kernel that another sub-graph computes keeps that sub-graph's form.
         self.kernels = {i for i in _kernels(logical) if i >= len(self.inputs)}
 
     def packs(self) -> dict[int, Pack]:
-        """Weights that the layout stores in another order, by index."""
+        """Return the conversions of weights that the layout stores in another form, by index."""
         packs: dict[int, Pack] = {}
         for index in range(len(self.inputs), len(self.shapes)):
             layout = tensor_layout(self.shapes[index], self.layout)
@@ -200,7 +205,7 @@ class _Stored:
         return packs
 
     def buffers(self, code: tirx.PrimFunc) -> Iterator[tuple[Var, Axes]]:
-        """The buffers of `code` that are stored in another order, each with its map."""
+        """Yield the buffers of `code` that are stored in another order, each with its index map."""
         for index, buffer in enumerate(code.params):
             if index in self.kernels and self.layout != PLAIN:
                 yield buffer, partial(_kernel_axes, self.layout, self.shapes[index])
@@ -217,18 +222,22 @@ class _Stored:
 
 
 def _kernels(function: relax.Function) -> set[int]:
-    """Indices of the parameters that are kernels of convolutions."""
+    """Return the indices of the parameters that are kernels of convolutions."""
     convolutions = [b.value for b in main_bindings(function) if op_name(b.value) == _CONVOLUTION]
     kernels = [call.args[1] for call in convolutions]
     return {index for index, param in enumerate(function.params) if param in kernels}
 
 
 def _shape(buffer: Var) -> tuple[int, ...]:
+    """Return the shape of a buffer."""
     return tuple(int(extent) for extent in buffer.shape)
 
 
 def _kernel_axes(layout: str, shape: tuple[int, ...], *axes: tirx.Expr) -> list[tirx.Expr]:
-    """Indices of a kernel's element (o, i, h, w) where images lie in `layout`: HWIO, or OIHW with blocks innermost."""
+    """Return the indices in memory of a kernel's element (o, i, h, w) for images in `layout`.
+
+    The order is HWIO, or OIHW with blocks innermost.
+    """
     o, i, h, w = axes
     block = block_size(layout)
     if block is None:
@@ -240,15 +249,17 @@ def _kernel_axes(layout: str, shape: tuple[int, ...], *axes: tirx.Expr) -> list[
 
 
 def _in_turn(array: np.ndarray, steps: tuple[Pack, ...]) -> np.ndarray:
+    """Apply conversions one after the other."""
     return reduce(lambda value, step: step(value), steps, array)
 
 
 def _round(array: np.ndarray) -> np.ndarray:
+    """Round to bfloat16."""
     return array.astype(ml_dtypes.bfloat16)
 
 
 def _pack_kernel(array: np.ndarray, layout: str) -> np.ndarray:
-    """What :func:`_kernel_axes` says, of values."""
+    """Convert the values of a kernel to the order of :func:`_kernel_axes`."""
     o, i, h, w = array.shape
     block = block_size(layout)
     if block is None:
@@ -263,7 +274,7 @@ def _pack_kernel(array: np.ndarray, layout: str) -> np.ndarray:
 def _in_layout(
     code: tirx.PrimFunc, buffers: Iterator[tuple[Var, Axes]], layout: str
 ) -> tvm.IRModule:
-    """`code` with its `buffers` stored, and its blocks iterating, in the order of `layout`."""
+    """Return `code` with `buffers` stored, and its blocks iterating, in the order of `layout`."""
     function = code.with_attr("global_symbol", "main").with_attr("tirx.noalias", True)
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}), error_render_level="fast")
     blocks = schedule.get_child_blocks(schedule.get_sblock("root", func_name="main"))
@@ -280,7 +291,7 @@ def _in_layout(
 def _access(
     schedule: s_tir.Schedule, blocks: list[SBlockRV], buffer: Var
 ) -> tuple[SBlockRV, tuple[str, int]]:
-    """A block that touches `buffer`, and where."""
+    """Return a block that accesses `buffer`, and the place of the access."""
     for block in blocks:
         statement = schedule.get(block)
         for kind, regions in (("write", statement.writes), ("read", statement.reads)):
@@ -291,7 +302,7 @@ def _access(
 
 
 def _iteration(schedule: s_tir.Schedule, block: SBlockRV, layout: str) -> tirx.IndexMap | None:
-    """The order in which a block runs over an image in `layout`; None if it stays as it is."""
+    """Return the order in which a block iterates over an image in `layout`; None if unchanged."""
     statement = schedule.get(block)
     kinds = [var.iter_type for var in statement.iter_vars]
     extents = [int(var.dom.extent) for var in statement.iter_vars]
@@ -317,11 +328,12 @@ def _iteration(schedule: s_tir.Schedule, block: SBlockRV, layout: str) -> tirx.I
 
 
 def _without_batch(layout: str, axes: list[tirx.Expr]) -> list[tirx.Expr]:
-    """Axes in memory of an image, those of the batch left out."""
+    """Return the axes in memory of an image without those of the batch."""
     to_physical = LAYOUTS.find(layout).to_physical
     first, second = to_physical(0, 0, 0, 0), to_physical(1, 0, 0, 0)
     return [axis for axis, one, other in zip(axes, first, second, strict=True) if one == other]
 
 
 def _mapped(layout: str, axes: tuple[tirx.Expr, ...]) -> list[tirx.Expr]:
+    """Return plain indices in another order."""
     return list(index_map(PLAIN, layout).map_indices(list(axes)))

@@ -1,6 +1,7 @@
-"""Schedules that MetaSchedule found: the algorithm ``tuned``, wherever the database at hand has a record.
+"""Schedules found by MetaSchedule: the algorithm ``tuned``, if the current database has a record.
 
-The database is the one that was entered as a context, which is TVM's own way: ``with JSONDatabase(work_dir=...):``.
+The current database is the one entered as a context, which is TVM's convention:
+``with JSONDatabase(work_dir=...):``.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from tvm_passes.errors import BuildError
 from tvm_passes.tunable import Tunable
 
 SCHEDULED = "tirx.is_scheduled"
-"""TVM's attribute of code that no rule is to schedule any more."""
+"""TVM's attribute of code that no rule may schedule again."""
 
 _BEST = 1 << 20
-"""More records than a sub-graph ever has."""
+"""A number that exceeds the number of records of any sub-graph."""
 
 
 def current_database() -> Database | None:
-    """The database that was entered last in this thread."""
+    """Return the database that was entered last in this thread."""
     return Database.current()
 
 
 def find_record(task: Tunable, target: Target) -> TuningRecord | None:
-    """The fastest record for `task` on `target`, of the database at hand."""
+    """Return the fastest record for `task` on `target` in the current database, or None."""
     database = current_database()
     if database is None or not database.has_workload(task.module):
         return None
@@ -43,29 +44,34 @@ def find_record(task: Tunable, target: Target) -> TuningRecord | None:
 
 
 def fits(tuned_for: Target | None, target: Target) -> bool:
-    """True if code tuned for one target is for the other as well: the same CPU, however many of its cores, or a GPU alike."""
+    """Return whether code tuned for one target fits another: the same CPU, or an equal GPU.
+
+    The number of cores may differ.
+    """
     return tuned_for is not None and _processor(tuned_for) == _processor(target)
 
 
 _PROCESSOR = ("mcpu", "mattr", "mtriple", "arch")
+"""Attributes of a target that identify its processor."""
 _LIMITS: Mapping[str, tuple[str, ...]] = {
     "opencl": ("max_num_threads", "max_threads_per_block", "max_shared_memory_per_block")
 }
-"""What tells devices of a kind apart whose targets name no processor."""
+"""Attributes that distinguish devices whose targets name no processor, by kind."""
 
 
 def _processor(target: Target) -> tuple[object, ...]:
+    """Return the attributes that identify a target's processor."""
     kind, attrs = target.kind.name, target.attrs
     return kind, *(str(attrs.get(key)) for key in (*_PROCESSOR, *_LIMITS.get(kind, ())))
 
 
 def scheduled(record: TuningRecord) -> tirx.PrimFunc:
-    """The code that `record` describes.
+    """Return the code that `record` describes.
 
     Raises
     ------
     BuildError
-        If its trace does not apply, as may happen to one of another version of TVM.
+        If its trace does not apply, for example because another version of TVM wrote it.
     """
     schedule = s_tir.Schedule(record.workload.mod, error_render_level="none")
     try:
@@ -78,19 +84,19 @@ def scheduled(record: TuningRecord) -> tirx.PrimFunc:
 
 
 def record_text(task: Tunable, target: Target) -> str:
-    """The record that `task` would be lowered with, as JSON; empty where there is none."""
+    """Return the record with which `task` would be lowered, as JSON; empty if there is none."""
     record = find_record(task, target)
     return json.dumps([record.workload.as_json(), record.as_json()]) if record else ""
 
 
 def recorded_us(text: str) -> float:
-    """Microseconds that the record that :func:`record_text` wrote was measured to take while tuning."""
+    """Return the measured time in a record of :func:`record_text`, microseconds."""
     seconds = json.loads(text)[1][1]
     return 1e6 * sum(seconds) / len(seconds)
 
 
 def tuned_code(task: Tunable | str, target: Target) -> tirx.PrimFunc:
-    """The code of the fastest record for `task`.
+    """Return the code of the fastest record for `task`.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def tuned_code(task: Tunable | str, target: Target) -> tirx.PrimFunc:
 
 @contextmanager
 def database_of(text: str | None) -> Iterator[None]:
-    """Enter a database that holds the one record that :func:`record_text` wrote; nothing without one."""
+    """Enter a database with the one record of :func:`record_text`; nothing without one."""
     if not text:
         yield
         return

@@ -1,4 +1,4 @@
-"""Packed weights that several modules share: equal ones lie in memory once, for as long as anybody uses them."""
+"""Packed weights that several modules share: equal ones are in memory once, while they are used."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tvm_passes.arrays import (
 from tvm_passes.ir import Constant
 
 TRIM_BYTES = 32 << 20
-"""Weights after whose packing the C library is asked to give back what the packing left over."""
+"""Size of packed weights after which the C library is asked to release freed memory, bytes."""
 
 
 class WeightPool:
-    """Constants by content. Whoever holds a constant keeps its memory; the pool does not.
+    """Constants by content; the pool does not keep their memory alive.
 
     Parameters
     ----------
     give_back
-        Called now and then while weights are packed, to give back memory that is no longer needed.
+        Called occasionally while weights are packed, to release memory that is no longer needed.
     """
 
     def __init__(self, give_back: Callable[[], None]) -> None:
@@ -40,11 +40,11 @@ class WeightPool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the constants that are in use."""
+        """Size of the constants that are in use, bytes."""
         return sum(memory.nbytes for memory in list(self._memory.values()))
 
     def constant(self, array: np.ndarray) -> Constant:
-        """A constant that holds `array`; on the memory of an equal one, where there is one."""
+        """Return a constant of `array`; on the memory of an equal one, if there is one."""
         array = np.ascontiguousarray(array)
         content = array.reshape(-1).view(np.uint8)
         digest = hashlib.sha256(repr((array.shape, array.dtype.name)).encode())
@@ -59,14 +59,14 @@ class WeightPool:
         return constant_on(memory, array.shape, array.dtype.name)
 
     def adopt(self, digest: bytes, pages: np.ndarray) -> np.ndarray:
-        """Take over an array on pages of its own, whose content has that digest; its bytes."""
+        """Take over an array on separate pages, whose content has `digest`; returns its bytes."""
         memory = pages_of(pages)
         assert memory is not None, "it was put there"
         self._memory[digest] = memory
         return memory
 
     def in_use(self) -> dict[bytes, np.ndarray]:
-        """The memory of all constants that are in use, by digest."""
+        """Return the memory of all constants that are in use, by digest."""
         return dict(self._memory.items())
 
 
@@ -75,7 +75,7 @@ _current: ContextVar[WeightPool | None] = ContextVar("layoutsel.weights", defaul
 
 @contextmanager
 def sharing(pool: WeightPool) -> Iterator[None]:
-    """Have the weights that are packed within it lie in `pool`."""
+    """Keep the weights that are packed in this context in `pool`."""
     token = _current.set(pool)
     try:
         yield
@@ -84,7 +84,7 @@ def sharing(pool: WeightPool) -> Iterator[None]:
 
 
 def packed_constant(array: np.ndarray) -> Constant:
-    """A constant that holds `array`, in the pool at hand if there is one."""
+    """Return a constant of `array`, in the current pool if there is one."""
     pool = _current.get()
     if pool is None or array.nbytes < SMALLEST_BYTES:
         return constant_of(array)
@@ -92,7 +92,7 @@ def packed_constant(array: np.ndarray) -> Constant:
 
 
 def packed_by(pack: Callable[[np.ndarray], np.ndarray], weights: Constant) -> Constant:
-    """The constant of what `pack` makes of `weights`; these themselves where it leaves them as they are."""
+    """Return the constant of the packed `weights`; the same constant if packing changes nothing."""
     source = array_of(weights)
     source.flags.writeable = False
     packed = pack(source)

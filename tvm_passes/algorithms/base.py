@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tvm_passes.cpu.subgraph import KernelSubgraph
 
 PlanKernel = Callable[["KernelSubgraph", "VectorUnit"], "KernelPlan | str"]
-"""Plans the kernel of a sub-graph, or names the operator that is in the way."""
+"""Plans the kernel of a sub-graph, or returns the operator that is in the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateContext:
-    """A sub-graph on a unit in one precision, for which candidates are sought."""
+    """A sub-graph on a unit in one precision, for which candidates are generated."""
 
     unit: str
     """Name of the compute unit."""
@@ -32,7 +32,7 @@ class CandidateContext:
     layouts: tuple[str, ...]
     """Layouts that the sub-graph may have on the unit, the plain one first."""
     packed: str
-    """Packed layout of f32 on the machine that code is for."""
+    """Packed layout of f32 on the target machine."""
 
 
 def nowhere(_context: CandidateContext) -> tuple[str, ...]:
@@ -52,15 +52,15 @@ class Algorithm:
     """One way in which a unit computes a sub-graph: one entry of the table of algorithms."""
 
     name: str
-    """Name, as decisions have it."""
+    """Name in decisions."""
     about: str
-    """A sentence for people: the method, and where it pays."""
+    """One sentence for users: the method, and the shapes for which it pays."""
     units: tuple[str, ...]
-    """Units that have it; the default algorithm belongs to every unit, whatever this says."""
+    """Units with this algorithm; the default algorithm belongs to every unit."""
     layouts: Callable[[CandidateContext], Iterable[str]] = nowhere
-    """Layouts in which it is worth asking about; whether it is legal there, the unit says."""
+    """Layouts in which it is a candidate; the unit decides about its legality."""
     plan: PlanKernel | None = None
-    """Plans its kernels, on units that TVM generates code for; None where the unit's own code does."""
+    """Plans its kernels, on units whose code TVM generates; None if the unit has its own code."""
     recorded: bool = False
     """True if its code is the schedule of a tuning record instead of a planned kernel."""
     skips: int = 0
@@ -88,9 +88,9 @@ class Algorithm:
     has_telling_hints: bool = False
     """True if facts about its code tell it apart, so that models need no word for it."""
     calibration_scale: float | None = None
-    """Inverse standard deviation of its own coefficient in a calibration; None for no coefficient."""
+    """Inverse standard deviation of its coefficient in a calibration; None for no coefficient."""
     rank: int = 100
-    """Place among our own algorithms, the least first: candidates are offered in this order."""
+    """Position among the built-in algorithms: candidates are offered in ascending order."""
 
     @property
     def is_default(self) -> bool:

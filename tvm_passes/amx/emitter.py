@@ -242,7 +242,7 @@ class Emitter:
                 )
 
     def _finish(self, task: _Task, number: TirExpr, first: TirExpr, count: int) -> None:
-        """Emit epilogue and store of `count` pixels from `first` on in the block before `number`."""
+        """Emit epilogue and store of `count` pixels from `first` on, in the previous block."""
         before = bind(number - 1)
         block = self._at(task, before)
         start = bind(before % 2 * (self.lines * self.width))

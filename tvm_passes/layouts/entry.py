@@ -1,4 +1,4 @@
-"""One layout: an order of the elements of a logical NCHW tensor in memory, and all that is known of it."""
+"""One layout: an order of a logical NCHW tensor's elements in memory, and its properties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Index = Any
 """An integer, an array of integers or a TIR expression."""
 
 IndexFunction = Callable[..., Sequence[Index]]
-"""Indices of one form → indices of the other, by arithmetic that all kinds of :data:`Index` have."""
+"""Indices of one form → indices of the other, by arithmetic that all kinds of `Index` have."""
 
 ReasonAgainst = Callable[[Sequence[int]], "str | None"]
 """Logical shape → the reason why no such tensor has a layout; None if it has."""

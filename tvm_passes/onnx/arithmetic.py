@@ -86,7 +86,10 @@ def power(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 
 
 def _hyperbolic(combine: Callable[[Expr, Expr], Expr]) -> Converter:
-    """Of e^x and e^-x: TVM's own operators have no code for a CPU."""
+    """Make the converter of a combination of e^x and e^-x.
+
+    TVM's own operators have no code for a CPU.
+    """
 
     def convert(builder, inputs, _attributes, _state, _opset):  # noqa: ANN001, ANN202
         grown = builder.emit(relax.op.exp(inputs[0]))
@@ -112,7 +115,7 @@ def is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: A
 
 
 def equal(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Of a tensor with itself, which models ask to find NaN: TVM takes the answer to be known."""
+    """Convert a comparison; models find NaN by comparing a tensor with itself, which TVM folds."""
     left, right = inputs[0], inputs[1]
     if left.same_as(right) and str(left.ty.dtype).startswith("float"):
         return relax.op.logical_not(builder.emit(relax.op.isnan(left)))

@@ -13,7 +13,7 @@ from tvm_passes.errors import UnsupportedModel
 from tvm_passes.onnx.padding import static_shape
 
 _SPARE = "αβγδεζηθικλμ"
-"""What the dimensions of an ellipsis are called; equations have Latin letters only."""
+"""Letters of the dimensions of an ellipsis; equations contain Latin letters only."""
 
 
 def convert(

@@ -99,7 +99,7 @@ def average_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
 
 
 def _along(x: np.ndarray, node: NodeProto, opset: int) -> tuple[np.ndarray, int]:
-    """What a softmax is computed over: `x`, or a matrix in older operator sets, and the axis."""
+    """Return the operand and the axis of a softmax: `x`, or a matrix in older operator sets."""
     # The evaluator fills in the defaults of the newest operator set, which differ.
     stated = next((one.i for one in node.attribute if one.name == "axis"), None)
     if opset >= _SOFTMAX_BY_AXIS:

@@ -18,7 +18,7 @@ class SpatialWindow:
     """A window over spatial axes; one entry for each axis in every field."""
 
     sizes: tuple[int, ...]
-    """Of the tensor that the window moves over, without padding."""
+    """Extents of the tensor that the window moves over, without padding."""
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]

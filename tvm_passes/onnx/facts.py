@@ -69,7 +69,7 @@ Rule: TypeAlias = Callable[[NodeFacts], str | None]
 
 
 def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    """Whether numpy broadcasts `shape` to `target`."""
+    """Return whether numpy broadcasts `shape` to `target`."""
     padded = (1,) * (len(target) - len(shape)) + shape
     return len(padded) == len(target) and all(
         size in (1, wanted) for size, wanted in zip(padded, target, strict=True)

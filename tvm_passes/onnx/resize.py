@@ -21,7 +21,7 @@ _IN_TVM = frozenset({"half_pixel", "pytorch_half_pixel", "align_corners", "asymm
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """How one axis is resized."""
+    """Resizing of one axis."""
 
     axis: int
     before: int
@@ -29,7 +29,7 @@ class _Axis:
     after: int
     """Its size in the result."""
     scale: float
-    """As the model states it; ``after / before`` but for rounding."""
+    """Scale in the model; ``after / before`` up to rounding."""
 
     @property
     def suits_tvm(self) -> bool:
@@ -212,7 +212,7 @@ def _by_tvm(
 
 
 def _resized_axes(inputs: Sequence[Any], attributes: Mapping[str, Any], opset: int) -> list[_Axis]:
-    """What changes along each axis; axes that stay as they are left out."""
+    """Return the changes along each axis, without axes that stay unchanged."""
     data = inputs[0]
     shape = static_shape(data)
     scales, sizes = (inputs[1], None) if opset < 11 else (inputs[2], inputs[3])

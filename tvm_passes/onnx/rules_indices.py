@@ -40,7 +40,7 @@ def coordinates(node: NodeFacts) -> str | None:
 
 
 def elements_fit(node: NodeFacts) -> str | None:
-    """Indices that lie beside the data: of its rank, and no larger except along the axis."""
+    """Check indices next to the data: of its rank, and no larger except along the axis."""
     data, indices = node.shape(0), node.shape(1)
     if data is None or indices is None:
         return None

@@ -1,4 +1,4 @@
-"""What the converters of ONNX operators share."""
+"""Helpers of the converters of ONNX operators."""
 
 from __future__ import annotations
 

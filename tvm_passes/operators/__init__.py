@@ -84,7 +84,8 @@ def _onnx_operators(entries: tuple[str, ...]) -> Mapping[tuple[str, str], OnnxOp
             if found.setdefault((one.domain, one.name), one) is not one:
                 raise LayoutselError(
                     f"two entries have the operator {one.name} of domain "
-                    f"{one.domain or 'ai.onnx'!r} of ONNX, one of them {entry!r}; expected one: uninstall one of them"
+                    f"{one.domain or 'ai.onnx'!r} of ONNX, one of them {entry!r}; expected one: "
+                    f"uninstall one of them"
                 )
     return found
 

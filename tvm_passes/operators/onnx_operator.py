@@ -35,11 +35,13 @@ class OnnxOperator:
     rules: tuple[Rule, ...] = ()
     """Rules that ONNX's own checks leave out; a model with a node that breaks one is refused."""
     infer: Callable[[NodeFacts], Sequence[TensorFacts | None]] | None = None
-    """Types and shapes of the results, for an operator that ONNX lacks. Without it, nodes after this
-    one are checked when they are converted."""
+    """Types and shapes of the results, for an operator that ONNX lacks. Without it, nodes after
+    this one are checked when they are converted.
+    """
     reference: Reference | None = None
-    """Results in float64, in numpy; None: those of ONNX's reference evaluator. A model is verified by
-    it where ONNX Runtime lacks the operator."""
+    """Results in float64, in numpy; None: those of ONNX's reference evaluator. A model is verified
+    by it where ONNX Runtime lacks the operator.
+    """
 
 
 def onnx(*operators: str | OnnxOperator) -> tuple[OnnxOperator, ...]:

@@ -10,13 +10,13 @@ from tvm_passes.registry import Registry, entries_in
 
 
 def own_precisions() -> tuple[Precision, ...]:
-    """Our own precisions, the most exact first."""
+    """Return the built-in precisions, the most exact first."""
     found = cast("list[Precision]", entries_in(__name__, "PRECISION"))
     return tuple(sorted(found, key=lambda precision: precision.local_error))
 
 
 def encoded_precisions() -> tuple[str, ...]:
-    """Names of the precisions that have a column of their own in learned cost models, in order."""
+    """Return the precisions with a separate column in learned cost models, in order."""
     places = {one.name: one.feature for one in own_precisions() if one.feature is not None}
     return tuple(sorted(places, key=lambda name: places[name]))
 
@@ -26,7 +26,7 @@ PRECISIONS: Registry[Precision] = Registry("precision", own_precisions, Precisio
 
 
 def storage_in(precision: str) -> str:
-    """Name of the storage of activations in a precision; empty if they stay as the model types them."""
+    """Return the storage of activations in a precision; empty if they keep the model's type."""
     return PRECISIONS.find(precision).storage_name
 
 
