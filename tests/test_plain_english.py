@@ -29,13 +29,9 @@ ROOMS = (
     "layoutsel/report",
     "layoutsel/runtime",
     "layoutsel/tuning",
+    "layoutsel/units",
     "layoutsel/zoo",
-    "tvm_passes/amx",
-    "tvm_passes/cpu",
-    "tvm_passes/gpu",
-    "tvm_passes/normalize",
-    "tvm_passes/onednn",
-    "tvm_passes/opencl",
+    "tvm_passes",
 )
 """Folders and files whose docstrings keep the rules."""
 OPENINGS = re.compile(r"(What|Whether|How|Of|By)\b")

@@ -1,7 +1,7 @@
-"""The table of compute units as the passes see them: what each supports and how it is lowered.
+"""The table of compute units in the passes: what each supports and how it is lowered.
 
-Our own are the files of :mod:`tvm_passes.units`; other packages add theirs by the entry-point group
-``layoutsel.units``. Importing this does not import TVM.
+Built-in units are the files of :mod:`tvm_passes.units`; other packages add theirs by the
+entry-point group ``layoutsel.units``. Importing this does not import TVM.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @cache
 def own_backends() -> Mapping[str, Backend]:
-    """Our own back ends by name, in the order of their ranks."""
+    """Return the built-in back ends by name, ordered by rank."""
     found = cast("list[Backend]", entries_in("tvm_passes.units", "BACKEND"))
     ordered = sorted(found, key=lambda backend: backend.rank)
     return MappingProxyType({backend.name: backend for backend in ordered})
@@ -44,30 +44,30 @@ def own_backends() -> Mapping[str, Backend]:
 BACKENDS: Registry[Backend] = Registry(
     "unit", lambda: own_backends().values(), Backend, part="backend"
 )
-"""All back ends: ours in the order of their ranks, then those of other packages."""
+"""All back ends: built-in ones by rank, then those of other packages."""
 
 
 def register_backend(backend: Backend) -> None:
-    """Add a compute unit."""
+    """Add the back end of a compute unit."""
     BACKENDS.register(backend)
 
 
 def known_backend(name: str) -> Backend | None:
-    """Find a back end; None if there is none.
+    """Return a back end; None if there is none.
 
-    For one of our own, no other package is imported: those may need TVM.
+    For a built-in one, no other package is imported, because that may need TVM.
     """
     return own_backends().get(name) or BACKENDS.get(name)
 
 
 def target_kind(name: str) -> str | None:
-    """Kind of the target that a unit's code is generated for; None for an unknown unit."""
+    """Return the kind of a unit's target; None for an unknown unit."""
     backend = known_backend(name)
     return backend.device if backend else None
 
 
 def encoded_units() -> tuple[str, ...]:
-    """Names of the units that have a column of their own in models of boundaries, in order."""
+    """Return the units with a separate column in models of boundaries, in order."""
     places = {
         name: backend.boundary_feature
         for name, backend in own_backends().items()
@@ -77,27 +77,27 @@ def encoded_units() -> tuple[str, ...]:
 
 
 def lowering_order() -> tuple[Backend, ...]:
-    """All back ends in the order of lowering: the one that takes what is left comes last."""
+    """Return all back ends in the order of lowering; the one that takes the rest is last."""
     return tuple(sorted(BACKENDS.values(), key=lambda backend: backend.takes_rest))
 
 
 def codegens() -> dict[str, str]:
-    """External code generation of each unit that takes whole partitions."""
+    """Return the external code generation of each unit that takes whole partitions."""
     return {name: one.codegen for name, one in BACKENDS.items() if one.codegen}
 
 
 def partition_orders() -> dict[str, frozenset[str]]:
-    """Orders between which units transform inside their partitions, by unit."""
+    """Return the orders between which units transform tensors inside their partitions, by unit."""
     return {name: one.orders for name, one in BACKENDS.items() if one.codegen}
 
 
 def device_units() -> frozenset[str]:
-    """Units with a memory of their own."""
+    """Return the units with a memory of their own."""
     return frozenset(name for name, one in BACKENDS.items() if one.has_own_memory)
 
 
 def planners() -> dict[str, PlanKernel]:
-    """Planners of the units at hand."""
+    """Return the planners of the available units."""
     return {
         backend.name: backend.planner
         for backend in BACKENDS.values()

@@ -1,4 +1,4 @@
-"""Devices: their ids, and the kinds of targets that code is generated for. Importing this does not import TVM."""
+"""Devices: their ids, and the kinds of targets; importing this does not import TVM."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from typing import NamedTuple
 from tvm_passes.errors import IllegalDevice
 
 HOST = "llvm"
-"""Kind of the target that the host's code is generated for."""
+"""Kind of the host's target."""
 DEVICE_TYPES: Mapping[str, int] = {HOST: 1, "cuda": 2, "opencl": 4}
-"""DLPack's numbers of the device types, by kind of target."""
+"""DLPack's number of the device type, by kind of target."""
 CPU = "cpu"
-"""Kind of the host's device in ids."""
+"""Kind of the host in ids of devices."""
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 """Pattern of a node's name, and of a kind."""
 NUMBER = r"0|[1-9][0-9]{0,3}"
 """Pattern of an index."""
 _ID = re.compile(rf"(?:({NAME})/)?({NAME})/({NUMBER})", re.ASCII)
+"""Pattern of an id."""
 _EXIST, _NAME = 0, 5
-"""TVM's numbers of the attributes that tell if there is such a device, and its name."""
+"""TVM's numbers of device attributes: existence and name."""
 _asked_by: dict[str, int] = {}
-"""The process that first asked the driver, by kind."""
+"""Process that first asked the driver, by kind of device."""
 
 
 class DeviceId(NamedTuple):
-    """Where something runs, written ``cuda/1`` or ``edge0/cpu/0``."""
+    """Id of a device, written ``cuda/1`` or ``edge0/cpu/0``."""
 
     node: str = ""
     """Name of the node; empty for this one."""
@@ -38,7 +39,7 @@ class DeviceId(NamedTuple):
     """Kind of the device: ``cpu``, or the kind of its target, such as ``cuda``."""
     # A tuple, because planners hash and compare ids often; nobody searches it by tuple.index.
     index: int = 0  # type: ignore[assignment]
-    """Number among the devices of this kind on the node, from 0."""
+    """Index among the devices of this kind on the node, from 0."""
 
     def __str__(self) -> str:
         node = f"{self.node}/" if self.node else ""
@@ -69,7 +70,7 @@ class DeviceId(NamedTuple):
 
     @property
     def target_kind(self) -> str:
-        """Kind of the target that its code is generated for."""
+        """Kind of the device's target."""
         return HOST if self.kind == CPU else self.kind
 
     @classmethod
@@ -79,18 +80,18 @@ class DeviceId(NamedTuple):
 
     @property
     def target_name(self) -> str:
-        """Name within its node, as artifacts and machine files have it: ``llvm``, ``opencl``, ``opencl/1``."""
+        """Name on its node in artifacts and machine files: ``llvm``, ``opencl``, ``opencl/1``."""
         return self.target_kind if self.index == 0 else f"{self.target_kind}/{self.index}"
 
     @classmethod
     def named(cls, text: str) -> DeviceId:
-        """Read what :attr:`target_name` writes; raises :class:`IllegalDevice`."""
+        """Read the result of :attr:`target_name`; raises :class:`IllegalDevice`."""
         kind, slash, index = text.partition("/")
         numbered = kind != HOST and re.fullmatch(f"(?!0){NUMBER}", index, re.ASCII) is not None
         if kind not in DEVICE_TYPES or (slash and not numbered):
             raise IllegalDevice(
-                f"cannot read device {text!r}: expected one of {', '.join(DEVICE_TYPES)}, with an index "
-                f"unless it is the first of its kind, such as opencl/1"
+                f"cannot read device {text!r}: expected one of {', '.join(DEVICE_TYPES)}, with an "
+                f"index unless it is the first of its kind, such as opencl/1"
             )
         return cls.of_target(kind, int(index or 0))
 
@@ -100,7 +101,7 @@ HOST_DEVICE = DeviceId()
 
 
 def count_devices(kind: str) -> int:
-    """Number of devices of a kind of target that TVM's run time finds, which asks the driver."""
+    """Count the devices of a kind of target that TVM's runtime finds; this asks the driver."""
     import tvm_ffi
 
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
@@ -109,7 +110,7 @@ def count_devices(kind: str) -> int:
 
 
 def device_name(device: DeviceId) -> str:
-    """Name that the driver of a device gives it; empty if it tells none."""
+    """Return the driver's name of a device; empty if it has none."""
     import tvm_ffi
 
     attribute = tvm_ffi.get_global_func("runtime.GetDeviceAttr")
@@ -117,43 +118,46 @@ def device_name(device: DeviceId) -> str:
 
 
 def is_direct(source: DeviceId, destination: DeviceId) -> bool:
-    """True if run times copy between two devices of a node in one step: one is the host, or both are of one kind."""
+    """Return whether runtimes copy between two devices of a node in one step.
+
+    They do if one is the host, or both are of one kind.
+    """
     return source.kind == destination.kind or source.is_host or destination.is_host
 
 
 def kernel_prefix(unit: str, index: int) -> str:
-    """Start of the names of kernels that are for one device of a unit: ``opencl_`` or ``opencl_at1_``."""
+    """Return the name prefix of a device's kernels: ``opencl_`` or ``opencl_at1_``."""
     return f"{unit}_at{index}_" if index else f"{unit}_"
 
 
 def unit_of_kernel(name: str) -> str:
-    """Read the unit of a kernel, with its device as decisions write it, such as ``opencl@1``."""
+    """Return the unit of a kernel, with its device as in decisions, such as ``opencl@1``."""
     unit, _, rest = name.partition("_")
     found = re.match(r"at(\d+)_", rest)
     return f"{unit}@{found[1]}" if found else unit
 
 
 def kind_of_unit(unit: str) -> str:
-    """Kind of the devices that a unit computes on; the CPU for an unknown unit."""
+    """Return the kind of a unit's devices; the CPU for an unknown unit."""
     target = _table_of_units()(unit)
     return CPU if target is None or target == HOST else target
 
 
 @cache
 def _table_of_units() -> Callable[[str], str | None]:
-    """Kind of target by unit; imported on use, as entries of that table refer to devices."""
+    """Return the table of target kinds by unit; its entries import this module."""
     found: Callable[[str], str | None] = import_module("tvm_passes.backends").target_kind
     return found
 
 
 def ask_driver(kind: str) -> str | None:
-    """Take note that this process asks the driver of a kind of device; why it cannot, or None.
+    """Record that this process asks the driver of a kind of device; returns a refusal, or None.
 
-    Drivers have threads, which a forked process lacks: it would wait for them for ever.
+    Drivers have threads, which a forked process lacks: it would wait for them forever.
     """
     if _asked_by.setdefault(kind, os.getpid()) == os.getpid():
         return None
     return (
-        "its driver was in use before this process was forked, and works in no forked process; start the process "
-        "with 'spawn', or use the device only after the fork"
+        "its driver was in use before this process was forked, and works in no forked process; "
+        "start the process with 'spawn', or use the device only after the fork"
     )

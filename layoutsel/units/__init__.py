@@ -1,1 +1,1 @@
-"""Compute units: what each offers for a sub-graph, in one table."""
+"""Compute units: the candidates of each for a sub-graph, in one table."""

@@ -13,6 +13,7 @@ from tvm_passes.layout import PLAIN
 from tvm_passes.units.amx import BACKEND
 
 ANCHORS = frozenset({"nn.conv2d", "matmul"})
+"""Anchors with kernels on tiles."""
 
 
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
@@ -24,3 +25,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
 
 
 UNIT = Unit(backend=BACKEND, offers=_offers, precisions=PRECISIONS)
+"""The entry of the table of units."""

@@ -1,25 +1,34 @@
-"""A compute unit: one object in a table. A third party adds one through the entry-point group ``layoutsel.units``.
+"""A compute unit: one entry of a table, which other packages extend.
 
-What is no number (NaN) and what is infinite, on every unit
------------------------------------------------------------
-A unit gives what ONNX Runtime gives, which is what IEEE 754 says of the formula. In particular:
+Their entry-point group is ``layoutsel.units``.
 
-- NaN passes through every element-wise operator: Relu, Clip, Max and Min of two tensors as well, and where they are fused
-  behind a product. Sums and averages of it are NaN.
-- A softmax over nothing but -∞ is NaN. A row that is masked with the least finite number has equal shares, in every
-  precision: a finite number stays finite where it is rounded to bfloat16, an infinite one stays infinite.
-- The largest of a window or an axis of -∞ is -∞. A NaN in it may win or not, as in ONNX Runtime.
+NaN and infinity on every unit
+------------------------------
+The results of a unit are those of ONNX Runtime, which follow IEEE 754. In particular:
 
-``tests/units/test_not_finite.py`` holds the table. Exceptions:
+- NaN passes through every element-wise operator, including Relu, Clip, and Max and Min of two
+  tensors, also if they are fused into a product. Sums and averages of NaN are NaN.
+- A softmax over only -∞ is NaN. A row that is masked with the lowest finite number has equal
+  shares,
+  in every precision: rounding to bfloat16 keeps finite numbers finite, and infinite ones infinite.
+- The maximum of a window or an axis with only -∞ is -∞. NaN in it may win or not, as in ONNX
+  Runtime.
 
-- oneDNN loses NaN in a maximum or minimum that it fuses behind a product, a sum or another element-wise operator: Relu, Clip,
-  Max and Min give the other operand there. In plain layout, a Relu fused behind a convolution may keep NaN and give NaN for
-  -∞ instead, and a fused Sigmoid give 0 for NaN. Where such an operator stands alone, with a constant, it follows the rule.
-- A fused exponential of oneDNN is infinite for NaN, its Gelu NaN for ∞; its pooling and its reductions give the least finite
-  number for -∞.
-- Winograd kernels and products in pairs of bfloat16 give NaN for all results that share a tile or a sum with an infinity.
-- TVM takes ``x - x`` and ``x * 0`` for 0; CUDA's code is generated with fast arithmetic, which promises nothing.
-- Reductions over long axes on devices give the least finite number for -∞.
+``tests/units/test_not_finite.py`` contains the table. Exceptions:
+
+- oneDNN loses NaN in a maximum or minimum that it fuses into a product, a sum or another
+  element-wise operator: Relu, Clip, Max and Min return the other operand. In plain layout, a Relu
+  that is fused into a convolution may keep NaN but return NaN for -∞, and a fused Sigmoid may
+  return 0 for NaN. If such an operator is not fused and has a constant operand, it follows the
+  rule.
+- A fused exponential of oneDNN is infinite for NaN, and its Gelu NaN for ∞. Its pooling and its
+  reductions return the lowest finite number for -∞.
+- Winograd kernels and products in pairs of bfloat16 return NaN for all results that share a tile or
+  a
+  sum with an infinity.
+- TVM simplifies ``x - x`` and ``x * 0`` to 0. CUDA's code is generated with fast arithmetic, which
+  guarantees nothing.
+- Reductions over long axes on devices return the lowest finite number for -∞.
 """
 
 from __future__ import annotations
@@ -45,34 +54,37 @@ from tvm_passes.targets import cross_target
 logger = logging.getLogger(__name__)
 
 Admits = Callable[[Subgraph, Decision], bool | Decline]
-"""Whether a decision is asked for at all; a decline where it would be, but for this sub-graph."""
+"""Returns whether a decision is a candidate at all.
+
+It returns a decline for a decision that is one, except for this sub-graph.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What the planner knows of a compute unit."""
+    """Properties of a compute unit that planning needs."""
 
     backend: Backend
     """Legality and lowering."""
     offers: Callable[[Subgraph], Iterator[Decision]]
-    """The decisions worth asking about for a sub-graph, the plainest first."""
+    """Yields the candidate decisions for a sub-graph, the simplest first; they may be illegal."""
     precisions: tuple[str, ...] = (F32,)
-    """Precisions that it may offer; a mode without any of them leaves the unit out."""
+    """Precisions of its candidates; a mode without any of them omits the unit."""
     by_default: bool = True
-    """Whether it is used where no units are named."""
+    """True if it is used when no units are named."""
 
     @property
     def name(self) -> str:
-        """As decisions name it."""
+        """Name in decisions."""
         return self.backend.name
 
     @property
     def all_precisions(self) -> tuple[str, ...]:
-        """Precisions that it may offer, those of other packages that its generic code takes included."""
+        """Precisions of its candidates, including those of other packages for its generic code."""
         return tuple(dict.fromkeys((*self.precisions, *generic_precisions(self.name))))
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used on the machine that code is generated for; None where it can."""
+        """Return the reason why it cannot be used on the target machine, or None."""
         return self.backend.absent()
 
     def candidates(
@@ -82,9 +94,9 @@ class Unit:
         admits: Admits,
         devices: Sequence[Sequence[DeviceId]],
     ) -> Iterator[Decision | Decline]:
-        """Yield each decision that it offers and `admits` lets pass, or why that one is not possible.
+        """Yield each candidate that `admits` accepts, or the decline of an illegal one.
 
-        `devices` are groups of devices that are alike: one answer holds for all of a group.
+        `devices` are groups of identical devices: one answer holds for a whole group.
         """
         for decision in self.offers(subgraph):
             answer = admits(subgraph, decision)
@@ -96,23 +108,23 @@ class Unit:
 
 
 def own_units() -> list[Unit]:
-    """Our own units, one file of this package each, in the order of their ranks."""
+    """Return the built-in units, one file of this package each, by rank."""
     found = cast("list[Unit]", entries_in("layoutsel.units", "UNIT"))
     return sorted(found, key=lambda unit: unit.backend.rank)
 
 
 UNITS: Registry[Unit] = Registry("unit", own_units, Unit)
-"""All units, available or not: ours in the order of their ranks, then those of other packages."""
+"""All units, available or not: built-in ones by rank, then those of other packages."""
 
 
 def register(unit: Unit) -> None:
-    """Add a unit, and its back end; raises :class:`LayoutselError` if another one has its name."""
+    """Add a unit and its back end; raises :class:`LayoutselError` if another one has its name."""
     UNITS.register(unit)
     register_backend(unit.backend)
 
 
 def units() -> Mapping[str, Unit]:
-    """Every known unit, available or not: ours first, then those of other packages."""
+    """Return all units, available or not: built-in ones first, then those of other packages."""
     return UNITS
 
 
@@ -120,9 +132,9 @@ def select(
     names: tuple[str, ...] | None = None,
     mode: PrecisionMode = MODES[F32],
 ) -> dict[str, Unit]:
-    """The named units, or every available one by default that offers a precision of `mode`.
+    """Return the named units; by default every available one that offers a precision of `mode`.
 
-    By default, another machine than this one uses the devices that are named for it as well.
+    If the target is another machine, the default includes the units of the devices named for it.
 
     Raises
     ------
@@ -151,8 +163,8 @@ def select(
             raise UnitUnavailable(f"unit {name!r} cannot be used here: {reason}")
         if _idle(known[name], mode):
             raise UnitUnavailable(
-                f"unit {name!r} computes in {' and '.join(known[name].all_precisions)} alone: got precision "
-                f"{mode.name!r}; expected one that offers them"
+                f"unit {name!r} computes in {' and '.join(known[name].all_precisions)} alone: "
+                f"got precision {mode.name!r}; expected one that offers them"
             )
     return {name: known[name] for name in names}
 
@@ -160,20 +172,26 @@ def select(
 def with_default_units(
     names: Collection[str], mode: PrecisionMode = MODES[F32]
 ) -> tuple[str, ...] | None:
-    """Units to name where those in `names` shall be among them; None where they are used by default."""
+    """Return the units to name such that those in `names` are among them.
+
+    None if they are used by default.
+    """
     further = [n for n, unit in units().items() if n in names and not unit.by_default]
     return (*select(None, mode), *further) if further else None
 
 
 def missing_devices(names: Container[str]) -> dict[str, str]:
-    """Those of the named units whose device is missing, with the reasons."""
+    """Return the named units whose device is missing, with the reasons."""
     named = [unit for name, unit in units().items() if name in names]
     reasons = {u.name: u.unavailable() for u in named if u.backend.device != HOST}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def present_units(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split requested units into those to choose from and those whose device is missing; warn of the latter."""
+    """Split requested units into present ones and those whose device is missing.
+
+    A warning names each missing one.
+    """
     missing = missing_devices(names)
     for name, reason in missing.items():
         logger.warning("unit %r is left out, with the pins to it: %s", name, reason)
@@ -181,4 +199,5 @@ def present_units(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def _idle(unit: Unit, mode: PrecisionMode) -> bool:
+    """Return whether a unit offers no precision of `mode`."""
     return set(unit.all_precisions).isdisjoint(mode.offered)

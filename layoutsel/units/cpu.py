@@ -12,6 +12,7 @@ from tvm_passes.decision import Decision
 from tvm_passes.units.cpu import BACKEND
 
 PRECISIONS = (F32, SPLIT_BF16, BF16)
+"""Precisions of the candidates."""
 
 
 def _offers(subgraph: Subgraph) -> Iterator[Decision]:
@@ -21,3 +22,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
 
 
 UNIT = Unit(backend=BACKEND, offers=_offers, precisions=PRECISIONS)
+"""The entry of the table of units."""

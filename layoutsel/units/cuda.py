@@ -14,3 +14,4 @@ UNIT = Unit(
     precisions=BACKEND.abilities.precisions,
     by_default=False,
 )
+"""The entry of the table of units."""

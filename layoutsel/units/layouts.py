@@ -1,4 +1,4 @@
-"""Which layouts are worth asking about for a sub-graph."""
+"""Candidate layouts of a sub-graph."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tvm_passes.layouts import generic_layouts
 from tvm_passes.precisions import generic_precisions
 
 STORED_BLOCK = "NCHW32c"
-"""The packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
+"""Packed layout of bfloat16: one block is a row of a tile, and fills a vector register."""
 
 _TYPES = ("float32", "int8", "uint8")
+"""Element types of feature maps."""
 
 
 def packed_layout() -> str:
-    """The packed layout of f32, whose block fills this machine's vector register, or half of it."""
+    """Return the packed layout of f32, whose block fills the target's vector register, or half."""
     return "NCHW16c" if vector_unit(host_target()).lanes >= 16 else "NCHW8c"
 
 
 def is_image(subgraph: Subgraph) -> bool:
-    """Whether a sub-graph touches a feature map of numbers, for which layouts other than plain exist."""
+    """Return whether a sub-graph reads or writes a feature map, which can have several layouts."""
     specs = (*subgraph.inputs, *subgraph.outputs)
     return any(
         len(spec.shape) == 4 and spec.dtype in _TYPES and prod(spec.shape[1:]) > spec.shape[1]
@@ -36,20 +37,20 @@ def is_image(subgraph: Subgraph) -> bool:
 
 
 def layouts_of(subgraph: Subgraph, precision: str = F32) -> tuple[str, ...]:
-    """Plain for every sub-graph; channels-last and packed as well where there is a feature map."""
+    """Return the candidate layouts: plain, and for a feature map also channels-last and packed."""
     packed = packed_layout() if precision in OWN else STORED_BLOCK
     return (PLAIN, "NHWC", packed) if is_image(subgraph) else (PLAIN,)
 
 
 def has_floats(subgraph: Subgraph) -> bool:
-    """Whether a sub-graph reads or makes a tensor that a precision would store differently."""
+    """Return whether a sub-graph reads or writes a tensor that precisions store differently."""
     return any(spec.dtype == "float32" for spec in (*subgraph.inputs, *subgraph.outputs))
 
 
 def offers(
     unit: str, subgraph: Subgraph, precision: str, layouts: tuple[str, ...]
 ) -> Iterator[Decision]:
-    """Decisions worth asking about, by algorithm: in those of `layouts` that each asks for."""
+    """Yield the candidates of each algorithm, in those of `layouts` that it requests."""
     context = CandidateContext(
         unit=unit,
         anchor=subgraph.anchor,
@@ -64,7 +65,10 @@ def offers(
 
 
 def generic_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
-    """Decisions that only generic code computes: layouts and precisions of other packages."""
+    """Yield the candidates that only generic code computes.
+
+    These have layouts and precisions of other packages.
+    """
     layouts = generic_layouts(unit) if is_image(subgraph) else (PLAIN,)
     precisions = generic_precisions(unit) if has_floats(subgraph) else (F32,)
     for precision in precisions:
@@ -74,7 +78,7 @@ def generic_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
 
 
 def device_offers(unit: str, subgraph: Subgraph) -> Iterator[Decision]:
-    """What a GPU may do with a sub-graph."""
+    """Yield the candidates of a GPU."""
     precisions = precisions_of(unit)
     layouts = generic_layouts(unit) if is_image(subgraph) else (PLAIN,)
     for precision in precisions if has_floats(subgraph) else (F32,):

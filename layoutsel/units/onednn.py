@@ -19,3 +19,4 @@ def _offers(subgraph: Subgraph) -> Iterator[Decision]:
 
 
 UNIT = Unit(backend=BACKEND, offers=_offers, precisions=(F32, INT8, BF16, SPLIT_BF16))
+"""The entry of the table of units."""

@@ -1,4 +1,4 @@
-"""The sub-graphs whose rounding a network feels most: these stay f32, unless a tolerated error says otherwise."""
+"""Sub-graphs whose rounding affects the outputs most; without a tolerated error they stay f32."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tvm_passes.operators import Trait, has_trait
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Why a sub-graph's own rounding counts for more than that of others, and how much."""
+    """Reason why rounding of a sub-graph matters more than elsewhere, and its effect."""
 
     reason: str
-    """For people."""
+    """Reason for users."""
     felt: float
-    """How many times an output may feel it."""
+    """Maximum factor from its rounding to an output's; infinite for a normalisation."""
 
     def decline(self, subgraph: Subgraph, decision: Decision, mode: PrecisionMode) -> Decline:
-        """Why such a sub-graph is not computed as `decision` says."""
+        """Return the decline of a decision that rounds such a sub-graph."""
         choices = (*mode.precisions, *mode.for_sensitive)
         allowed = " or ".join(name for name in choices if mode.offers(name, self.felt))
         return Decline(
@@ -35,7 +35,7 @@ class Sensitivity:
 
 
 def sensitive_subgraphs(graph: Graph) -> dict[SubgraphId, Sensitivity]:
-    """The sensitive sub-graphs with what makes each so."""
+    """Return the sensitive sub-graphs, each with its reason."""
     normalising = {
         subgraph.id: Sensitivity(reason=operator, felt=math.inf)
         for subgraph in graph.subgraphs
@@ -50,14 +50,17 @@ def sensitive_subgraphs(graph: Graph) -> dict[SubgraphId, Sensitivity]:
 
 
 def _felt(graph: Graph, head: SubgraphId) -> float:
-    """What the outputs feel of a head's rounding: all of it, unless whatever reads the head averages pixels."""
+    """Return the share of a head's rounding error that reaches the outputs.
+
+    It is all of the error, unless all consumers of the head average pixels.
+    """
     readers = [edge.consumer for edge in graph.edges if edge.producer == head]
     shares = [_remains(graph.by_id[reader]) if reader is not None else 1.0 for reader in readers]
     return max(shares, default=1.0)
 
 
 def _remains(reader: Subgraph) -> float:
-    """Share of an error of independent signs that is left after a sub-graph."""
+    """Return the share of an error with independent signs that remains after a sub-graph."""
     if not has_trait(reader.anchor, Trait.AVERAGES):
         return 1.0
     read, made = reader.inputs[0].shape, reader.outputs[0].shape
@@ -65,7 +68,7 @@ def _remains(reader: Subgraph) -> float:
 
 
 def _heads(graph: Graph) -> set[SubgraphId]:
-    """The products behind which no other comes, and what comes behind them."""
+    """Return the products that no other product follows, and the sub-graphs after them."""
     before, behind = _reachable(graph, forward=True), _reachable(graph, forward=False)
     return {
         subgraph.id
@@ -75,7 +78,10 @@ def _heads(graph: Graph) -> set[SubgraphId]:
 
 
 def _reachable(graph: Graph, *, forward: bool) -> set[SubgraphId]:
-    """Sub-graphs that read, through any others, what a product makes; backward, those that it reads."""
+    """Return the sub-graphs that depend on a product, directly or not.
+
+    Backward, return those on which a product depends.
+    """
     reached: set[SubgraphId] = set()
     edges = [(edge.producer, edge.consumer) for edge in graph.edges]
     if not forward:
@@ -91,4 +97,5 @@ def _reachable(graph: Graph, *, forward: bool) -> set[SubgraphId]:
 
 
 def _multiplies(subgraph: Subgraph) -> bool:
+    """Return whether a sub-graph contains a product."""
     return any(has_trait(operator, Trait.MULTIPLIES) for operator in subgraph.operators)

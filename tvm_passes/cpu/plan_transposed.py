@@ -41,8 +41,7 @@ class _Phase:
     dilation: int
     """Distance from one tap's input to the next one's."""
     pad: int
-    """Missing inputs before the first input of the first result; negative if that lies further on.
-    """
+    """Padding before the input; negative if the first result starts at a later input."""
 
 
 _MOST_PARTS = 16

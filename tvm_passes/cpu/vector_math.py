@@ -32,7 +32,7 @@ _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 _ESTIMATED = 16
 """Lanes for which an instruction estimates 1 / √x (AVX-512)."""
 _LARGE = 1e38
-"""Smallest number whose power of -3/4 is returned as zero."""
+"""Number above which the power of -3/4 is returned as zero."""
 
 
 def _polynomial(x: TirExpr, coefficients: Sequence[float], lanes: int) -> TirExpr:

@@ -35,9 +35,9 @@ Body = Callable[[Sequence[Buffer]], None]
 
 
 def _function(matrices: Sequence[Matrix], body: Body, *, has_strides: bool) -> tirx.PrimFunc:
-    """Make the function of an intrinsic: it reads all of `matrices` but writes only the last.
+    """Make the function of an intrinsic, which reads all of `matrices` except the last, its result.
 
-    Only a product also reads the last one.
+    A product also reads its result.
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         handles = [T.arg(f"p{index}", T.handle()) for index in range(len(matrices))]

@@ -23,10 +23,11 @@ CODE = (
 """Start of the code that lowers for devices, for digests."""
 
 _EFFICIENCY = Efficiency(compute=0.3, bandwidth=0.6, spread=1.0)
-"""Assumed, as no GPU has been measured.
+"""Assumed shares, as no GPU has been measured.
 
-In TVM's schedules of products, and of convolutions as products, a work-item reads 8 floats of shared
-memory for 16 multiply-adds: NVIDIA's SMs, with 32 and 128 a cycle, then attain half at most.
+In TVM's schedules of products, and of convolutions as products, a work-item reads 8 floats of
+shared memory for 16 multiply-adds. NVIDIA's SMs, with 32 and 128 per cycle, then attain at most
+half.
 """
 
 
@@ -37,7 +38,7 @@ def device_backend(
     identity: Callable[[int], str],
     **further: Any,
 ) -> Backend:
-    """Make the back end of a unit that has the name of its target's kind."""
+    """Make the back end of a unit with the name of its target's kind."""
 
     def lower(host: tvm.target.Target) -> tvm.transform.Pass:
         from tvm_passes.gpu.lower import LowerGpu

@@ -58,16 +58,16 @@ class Abilities:
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """One compute unit's part in the pipeline.
+    """Part of one compute unit in the pipeline.
 
     Raises
     ------
     LayoutselError
-        If it computes on a kind of device that layoutsel has no memory of.
+        If it computes on an unsupported kind of device.
     """
 
     name: str
-    """Name of the unit, as decisions have it."""
+    """Name of the unit in decisions."""
     supports: Callable[[relax.Function, Decision], Decline | None]
     """Reason why a stage-1 sub-graph function cannot run under a decision; None if it can.
 
@@ -79,7 +79,7 @@ class Backend:
     None if the CPU's pass does, with the unit's `planner`.
     """
     planner: PlanKernel | None = None
-    """Planner of kernels that TVM generates the code of."""
+    """Planner of kernels whose code TVM generates."""
     takes_rest: bool = False
     """True for the unit that is lowered after all others and takes what they leave: the CPU."""
     hints: Callable[[relax.Function, Decision], Mapping[str, float]] = _no_hints
@@ -89,43 +89,49 @@ class Backend:
     record: Callable[[relax.Function, Decision], str] = _no_record
     """Tuning record that a supported decision gets its code from, as text; empty without one."""
     codegen: str | None = None
-    """Name of its external code generation; neighbouring sub-graphs are then merged into partitions."""
+    """Name of its external code generation, for which neighbouring sub-graphs are merged.
+
+    None if it takes no partitions.
+    """
     orders: frozenset[str] = frozenset()
-    """Orders of elements between which its partitions transform; of no use without `codegen`."""
+    """Orders between which its partitions transform tensors; unused without `codegen`."""
     device: str = HOST
     """Kind of the target whose memory it computes in.
 
     Tensors are copied to and from a memory that is not the host's.
     """
     abilities: Abilities = Abilities()
-    """Abilities of its devices; read for units of :mod:`tvm_passes.gpu` alone."""
+    """Abilities of its devices; only units of :mod:`tvm_passes.gpu` use them."""
     identity: Callable[[int], str] = lambda _index: ""
-    """All that measurements on a device depend on, by the device's number."""
+    """Text with all properties of a device that affect measurements, by the device's index."""
     count: Callable[[], int] = lambda: 1
-    """Number of its devices on this machine, where it can be used."""
+    """Number of its devices on this machine, if it can be used."""
     unavailable: Callable[[], str | None] = _nothing
     """Reason why it cannot be used on this machine; None if it can."""
     unfit: Callable[[CrossTarget], str | None] = _everywhere
     """Reason why it cannot be used on another machine; None if its targets admit it."""
     missing: Callable[[], str | None] = _nothing
-    """Load the libraries that compiled code needs to run; the reason of a failure, or None."""
+    """Loads the libraries that compiled code needs to run; returns the reason of a failure, or
+    None.
+    """
     plugin: str = ""
-    """File name of its native plugin without suffix; the plugin lies in a folder of the unit's name."""
+    """File name of its native plugin without suffix, in a folder of the unit's name."""
     package: str = ""
-    """Package with the library that its code calls; its version is one of the measurements'."""
+    """Package of the library that its code calls; measurements record its version."""
     code: tuple[str, ...] = ()
-    """Start of its code, each ``module:name``, for digests; the module of the entry where empty."""
+    """Start of its code, each ``module:name``, for digests; empty for the module of the entry."""
     legalises: bool = False
-    """True if TVM generates its code of legalised operators; measurements depend on both."""
+    """True if TVM generates its code from legalised operators, on which measurements then depend.
+    """
     efficiency: Efficiency | None = None
-    """Share of the machine's peaks that it attains; the default of unknown units where None."""
+    """Share of the machine's peaks that it attains; None for the default of unknown units."""
     boundary_feature: int | None = None
-    """Place among the units that have a column of their own in learned cost models of boundaries.
+    """Position among the units with a separate column in learned cost models of boundaries.
 
     The version of the features fixes it. None for all others: they encode as "other".
     """
     rank: int = 100
-    """Place among our own units, the least first: candidates are offered in this order."""
+    """Position among the built-in units: candidates are offered in ascending order."""
 
     def __post_init__(self) -> None:
         if self.device not in DEVICE_TYPES:
@@ -135,7 +141,7 @@ class Backend:
             )
 
     def absent(self) -> str | None:
-        """Reason why it cannot be used on the machine that code is generated for; None if it can.
+        """Return the reason why it cannot be used on the target machine, or None.
 
         See :mod:`tvm_passes.targets`.
         """
@@ -143,7 +149,7 @@ class Backend:
         return self.unavailable() if machine is None else self.unfit(machine)
 
     def devices(self) -> tuple[DeviceId, ...]:
-        """Devices on the machine that code is generated for."""
+        """Return its devices on the target machine."""
         if self.device == HOST:
             return (HOST_DEVICE,)
         machine = cross_target()
@@ -154,12 +160,12 @@ class Backend:
 
     @property
     def has_own_memory(self) -> bool:
-        """True if its tensors lie in the memory of a device."""
+        """True if its tensors are in the memory of a device."""
         return self.device != HOST
 
     @property
     def runtime(self) -> str:
-        """Unit that its kernels run like.
+        """Unit whose threads run its kernels.
 
         Code that TVM generates for the host runs on the CPU's threads.
         """
