@@ -230,7 +230,7 @@ def priced_by(offers: Offers, model: MeasuredCost, cost: str = "learned") -> Pla
 
 
 def stands_for(session: Session) -> Mapping[str, int]:
-    """Count the devices that each offered one stands for at most, by memory, where it is more than one."""
+    """Count the devices that each offered one stands for at most, by memory; 1 where absent."""
     found: dict[str, int] = {}
     for unit in session.devices:
         fellows = Counter(session.alike[device] for device in session.devices_of(unit))

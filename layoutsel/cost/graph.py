@@ -116,10 +116,10 @@ class Graph:
 
     @cached_property
     def width(self) -> int:
-        """Number of sub-graphs that can run at the same time, at most: that of some chains that hold all of them.
+        """Upper bound on the number of sub-graphs that can run at the same time.
 
-        Dilworth, "A decomposition theorem for partially ordered sets" (1950). The chains are made
-        greedily, so the number may be too large.
+        It is the number of chains that hold all sub-graphs (Dilworth, "A decomposition theorem for
+        partially ordered sets", 1950), made greedily.
         """
         position = {id_: number for number, id_ in enumerate(self.ids)}
         before = [0] * len(position)  # bit sets
