@@ -13,14 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from layoutsel.cost.probing import ask, remembered
 from layoutsel.device.machine import Machine, this_machine
-from layoutsel.documents import from_json
+from layoutsel.documents import OPTIONAL, from_json
 from tvm_passes.errors import LayoutselError
 from tvm_passes.isa import isa_limit
 
@@ -62,7 +62,7 @@ class MachinePeaks:
     """Maximum size of tensors that stay in cache between sub-graphs, bytes."""
     launch_us: float = LAUNCH_US
     """Overhead of a kernel call, microseconds."""
-    cpu_share: float = 1.0
+    cpu_share: float = field(default=1.0, metadata=OPTIONAL)
     """Share of the threads' time in which the probe ran; below 1 on a busy machine."""
 
     def __post_init__(self) -> None:
