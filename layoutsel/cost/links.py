@@ -66,26 +66,6 @@ class Links:
         return sum(link.copy_us(nbytes) for link in way) if way else None
 
 
-def both_ways(
-    one: DeviceId, other: DeviceId, *, latency_us: float, gbps: float
-) -> tuple[Link, Link]:
-    """Make equal links in both directions.
-
-    Parameters
-    ----------
-    one, other
-        Devices to connect.
-    latency_us
-        Time of the smallest copy, microseconds.
-    gbps
-        Bandwidth of a large copy, GB/s.
-    """
-    return (
-        Link(source=one, destination=other, latency_us=latency_us, gbps=gbps),
-        Link(source=other, destination=one, latency_us=latency_us, gbps=gbps),
-    )
-
-
 def missing_links(
     devices: Iterable[DeviceId], links: Iterable[Link]
 ) -> Iterator[tuple[DeviceId, DeviceId]]:

@@ -64,11 +64,6 @@ class TensorWorker:
         self._loop: Loop | None = None
         self._is_closed = False
 
-    @property
-    def settings(self) -> WorkerSettings:
-        """Threads, cores and time limit."""
-        return self._settings
-
     def start(
         self,
         stage: str,

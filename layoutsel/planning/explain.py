@@ -19,8 +19,6 @@ from layoutsel.planning.values import SUM
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 
-_SAME_US = 1e-6
-
 
 @dataclass(frozen=True, kw_only=True)
 class Counterfactual:

@@ -108,18 +108,10 @@ def forced_plans(
     return None
 
 
-def min_marginals(
-    tables: Tables, best_us: float, *, time_limit_s: float = 10.0
-) -> list[np.ndarray] | None:
-    """Costs of :func:`forced_plans`, which has the parameters."""
-    plans = forced_plans(tables, best_us, time_limit_s=time_limit_s)
-    return None if plans is None else plans.costs
-
-
 def conditional_marginals(
     tables: Tables, choice: tuple[int, ...], best_us: float
 ) -> list[np.ndarray]:
-    """Upper bounds of :func:`min_marginals`: the cost with one option changed, all else as in `choice`."""
+    """Bound the costs of :func:`forced_plans` from above: change one option, keep the rest of `choice`."""
     marginals = []
     for node, mine in enumerate(choice):
         costs = conditional_costs(tables, choice, node)

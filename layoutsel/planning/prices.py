@@ -8,15 +8,8 @@ from itertools import islice
 
 from layoutsel.cost.place import Place
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
-from layoutsel.planning.problem import PricedSubgraph, ProblemError, source_places, wanted_places
+from layoutsel.planning.problem import PricedSubgraph, source_places, wanted_places
 from tvm_passes.decision import SubgraphId
-
-PriceBoundary = Callable[[Tensor, str, str], float]
-"""(tensor, source, destination) → microseconds."""
-
-
-def _no_copy(tensor: Tensor, source: str, destination: str) -> float:
-    raise ProblemError(f"nobody prices the copy of {tensor.name} from {source} to {destination}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,23 +78,4 @@ def _priced(
         transform_us=found["transform"],
         crossing_us=found["crossing"],
         copy_us=found["copy"],
-    )
-
-
-def price_tensors(
-    tensors: Iterable[Tensor],
-    nodes: Iterable[PricedSubgraph],
-    transform_us: PriceBoundary,
-    crossing_us: PriceBoundary,
-    copy_us: PriceBoundary = _no_copy,
-) -> tuple[Tensor, ...]:
-    """Do the same as :func:`price_all` with a function for each kind of boundary.
-
-    `transform_us` is asked about layouts, `crossing_us` about units of one memory, `copy_us` about memories.
-    """
-    ask = {"transform": transform_us, "crossing": crossing_us, "copy": copy_us}
-    return price_all(
-        tensors,
-        nodes,
-        lambda unpriced: [ask[b.kind](b.tensor, *b.names) for b in unpriced],
     )

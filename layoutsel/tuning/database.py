@@ -23,7 +23,6 @@ from tvm.s_tir.meta_schedule.database import (
 )
 
 from layoutsel.tuning.lines import RECORDS, VERSION, WORKLOADS, Lines, RecordLine
-from layoutsel.tuning.records import parse_workload
 from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ def open_database(folder: Path) -> Database:
     unreadable = 0
     database = MemoryDatabase()
     for line in _fastest(lines).values():
-        module = parse_workload(line.workload.json)
+        module = _parse_workload(line.workload.json)
         record = None if module is None else _parse(line, database.commit_workload(module))
         if record is None:
             unreadable += 1
@@ -98,6 +97,14 @@ def _fastest(lines: Lines) -> dict[tuple[int, str], RecordLine]:
 def _mean(line: RecordLine) -> float:
     """Mean time, by which TVM orders records, seconds."""
     return sum(line.seconds) / len(line.seconds)
+
+
+def _parse_workload(workload: Any) -> tvm.IRModule | None:
+    """Module of a workload's JSON; None if TVM cannot read it."""
+    try:
+        return Workload.from_json(workload).mod
+    except Exception:  # TVM raises anything for a damaged graph
+        return None
 
 
 def _parse(line: RecordLine, workload: Workload) -> TuningRecord | None:
@@ -150,7 +157,7 @@ class Journal:
         self.lines = Lines(self.folder, tvm.__version__)
         self._lines = len(self.lines.workloads)
         for index, line in self.lines.workloads.items():
-            module = parse_workload(line.json) if line else None
+            module = _parse_workload(line.json) if line else None
             if module is not None:
                 self._bucket(module).append((module, index))
 

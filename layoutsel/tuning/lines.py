@@ -24,7 +24,6 @@ FORM = "line of an unknown form or version"
 VERSION = "workload of an unknown version"
 MISSING = "record of a missing workload"
 UNREADABLE = "record whose workload cannot be read"
-UNTIMED = "schedule that did not build or run"
 TIMES = "record with invalid times"
 NO_FILE = "missing file"
 

@@ -10,10 +10,10 @@ from learning import boundaries, profile, samples, workloads
 from layoutsel.cost import features
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
-from layoutsel.cost.links import both_ways
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.training import TrainingOptions, tables, train
+from tests.links import both_ways
 from tvm_passes.decision import Decision
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError

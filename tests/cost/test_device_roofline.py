@@ -9,9 +9,10 @@ from learning import convolution, profile
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
-from layoutsel.cost.links import Link, Links, both_ways
+from layoutsel.cost.links import Link, Links
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost
+from tests.links import both_ways
 from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError

@@ -9,10 +9,11 @@ from learning import profile, samples
 from layoutsel import documents
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.links import Links, both_ways
+from layoutsel.cost.links import Links
 from layoutsel.cost.logs import read_store
 from layoutsel.cost.samples import Dataset, MachineProfile
 from layoutsel.cost.store import Context, Store, Timing
+from tests.links import both_ways
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
 

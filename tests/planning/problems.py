@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from hypothesis import strategies as st
 
 from layoutsel.cost.place import HOST
 from layoutsel.cost.tensor import Tensor, TensorUse
-from layoutsel.planning.prices import price_tensors
+from layoutsel.planning.prices import price_all
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import DeviceId
@@ -26,6 +27,33 @@ def option(unit: str, layout: str, cost: float, *, inputs: int = 1, outputs: int
         cost_us=cost,
         in_layouts=(layout,) * inputs,
         out_layouts=(layout,) * outputs,
+    )
+
+
+Price = Callable[[Tensor, str, str], float]
+"""(tensor, source, destination) → microseconds."""
+
+
+def _no_copy(tensor: Tensor, source: str, destination: str) -> float:
+    raise AssertionError(f"a copy of {tensor.name} from {source} to {destination}")
+
+
+def price_tensors(
+    tensors: Iterable[Tensor],
+    nodes: Iterable[PricedSubgraph],
+    transform_us: Price,
+    crossing_us: Price,
+    copy_us: Price = _no_copy,
+) -> tuple[Tensor, ...]:
+    """Fill in the boundary prices with a function for each kind, of tensor, source and destination.
+
+    `transform_us` is asked about layouts, `crossing_us` about units of one memory, `copy_us` about memories.
+    """
+    ask = {"transform": transform_us, "crossing": crossing_us, "copy": copy_us}
+    return price_all(
+        tensors,
+        nodes,
+        lambda unpriced: [ask[b.kind](b.tensor, *b.names) for b in unpriced],
     )
 
 

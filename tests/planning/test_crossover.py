@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import convolution, profile
-from problems import brute_force
+from problems import brute_force, price_tensors
 from tiers import examples
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.links import Links, both_ways
+from layoutsel.cost.links import Links
 from layoutsel.cost.place import HOST, Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.alternatives import best_with
-from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
+from tests.links import both_ways
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 

@@ -11,7 +11,7 @@ from tiers import examples
 
 from layoutsel.planning import marginals
 from layoutsel.planning.explain import explain
-from layoutsel.planning.marginals import forced_plans, min_marginals
+from layoutsel.planning.marginals import forced_plans
 from layoutsel.planning.solve import solve
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.tables import build_tables, to_decisions
@@ -103,9 +103,9 @@ def test_marginals_with_less_slack_are_exact_or_infinite(slack, monkeypatch):
     problem = graph_problem(residual_chain(4), random.Random(0))
     tables = build_tables(problem)
     best = solve(problem).cost_us
-    whole = min_marginals(tables, best)
+    whole = forced_plans(tables, best).costs
     monkeypatch.setattr(marginals, "_SLACKS", (slack,))
-    partial = min_marginals(tables, best)
+    partial = forced_plans(tables, best).costs
     cut = 0
     for every, some in zip(whole, partial, strict=True):
         within = every <= best * (1 + slack)

@@ -6,14 +6,13 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import graph_problem, option, small_problems, tensors_between
+from problems import graph_problem, option, price_tensors, small_problems, tensors_between
 from tiers import examples
 
 from layoutsel.cost.place import HOST
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import chains, solve_parallel
-from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import SubgraphId

@@ -5,12 +5,11 @@ import random
 from dataclasses import replace
 
 import pytest
-from problems import UNITS, graph_problem, option
+from problems import UNITS, graph_problem, option, price_tensors
 
 from layoutsel.cost.place import HOST
 from layoutsel.cost.tensor import Tensor, TensorUse
-from layoutsel.planning.prices import price_tensors
-from layoutsel.planning.problem import PlanningProblem, PricedSubgraph, ProblemError
+from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import SOLVERS, solve
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -86,17 +85,3 @@ def test_solvers_agree_where_memories_are_several(solver, seed):
     if solver != "dual":
         assert solution.cost_us == pytest.approx(best)
     assert problem.cost(solution.decisions).total_us == pytest.approx(solution.cost_us)
-
-
-def test_a_copy_without_a_price_is_an_error():
-    nodes = [PricedSubgraph(id=SubgraphId("s0"), options=(option("opencl", "NCHW", 1.0),))]
-    tensor = Tensor(
-        producer=None,
-        output_index=0,
-        uses=(TensorUse(consumer=SubgraphId("s0"), input_index=0),),
-        shape=(1, 8),
-    )
-    with pytest.raises(
-        ProblemError, match=r"nobody prices the copy of input\.0 from host to opencl"
-    ):
-        price_tensors([tensor], nodes, lambda *_: 0.0, lambda *_: 0.0)

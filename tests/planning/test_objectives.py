@@ -167,7 +167,7 @@ def test_an_objective_from_outside_plans_as_brute_force_does(toy, problem):
 @pytest.mark.parametrize("name", [SUM, MAKESPAN, *(toy.name for toy in TOYS)])
 @settings(max_examples=examples(10), deadline=None)
 @given(problem=small_problems())
-def test_bound_and_comparison_fit_every_plan(name, problem):
+def test_the_bound_fits_every_plan(name, problem):
     problem = replace(problem, objective=name)
     objective = objective_of(name)
     bound = objective.bound(problem, 5.0)
@@ -175,8 +175,6 @@ def test_bound_and_comparison_fit_every_plan(name, problem):
     sign = -1 if objective.maximised else 1
     for decisions in plans:
         assert sign * objective.assess(problem, decisions).value >= sign * bound - SLACK
-    best = min(plans, key=lambda decisions: objective.rank(problem, decisions))
-    assert not any(objective.is_better(problem, decisions, best) for decisions in plans)
 
 
 @settings(max_examples=examples(25), deadline=None)

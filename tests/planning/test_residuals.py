@@ -10,10 +10,10 @@ import pytest
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.attribute import attribute
 from layoutsel.planning.plan import Plan, make_plan
-from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.residuals import Ran, TracedRuns
 from layoutsel.planning.solve import solve
+from tests.planning.problems import price_tensors
 from tvm_passes.decision import Decision
 
 PLANNED = (

@@ -13,11 +13,10 @@ from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import solve_parallel
-from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import ONE_HOST, PlanningProblem, PricedSubgraph
 from layoutsel.planning.resources import Resources
 from layoutsel.planning.solve import solve
-from tests.planning.problems import option, small_problems
+from tests.planning.problems import option, price_tensors, small_problems
 from tvm_passes.decision import SubgraphId
 
 SLACK_US = 1e-6

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from problems import (
     graph_problem,
     option,
+    price_tensors,
     random_parents,
     small_problems,
     tensors_between,
@@ -17,18 +18,18 @@ from problems import (
 )
 from tiers import examples
 
-from layoutsel.cost.links import Link, Links, both_ways
+from layoutsel.cost.links import Link, Links
 from layoutsel.cost.place import HOST
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.pins import apply_pins
-from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import SOLVERS, solve
 from layoutsel.planning.symmetry import interchangeable, without_twins
 from layoutsel.planning.tables import build_tables
+from tests.links import both_ways
 from tvm_passes.decision import SubgraphId
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 

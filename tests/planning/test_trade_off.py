@@ -11,7 +11,6 @@ from tiers import examples
 
 from layoutsel.core.precision import local_error
 from layoutsel.planning.alternatives import precision_plans
-from layoutsel.planning.prices import price_tensors
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.trade_off import (
     curve,
@@ -21,7 +20,7 @@ from layoutsel.planning.trade_off import (
     trade_offs,
     weigh,
 )
-from tests.planning.problems import graph_problem, random_parents
+from tests.planning.problems import graph_problem, price_tensors, random_parents
 from tvm_passes.layout import stored
 from tvm_passes.precisions import storage_in
 

@@ -21,7 +21,6 @@ from tvm_passes.operators import (
     Trait,
     find_onnx,
     find_operator,
-    names_with,
     role,
 )
 
@@ -77,6 +76,10 @@ def test_anchors_are_numbered_as_the_shipped_model_names_them():
     assert len(set(numbers)) == len(numbers)
     assert len(VOCABULARY["anchor"]) == len(numbers) + 3  # elementwise, lrn and movement
     assert LearnedModel.load().card.features == feature_names()
+
+
+def names_with(trait):
+    return {name for name, entry in OPERATORS.items() if trait in entry.traits}
 
 
 def test_an_operator_that_quantises_fuses_and_moves_no_elements():

@@ -7,12 +7,13 @@ import json
 import numpy as np
 import onnxruntime
 import pytest
+import tvm
 
 import layoutsel
 from layoutsel.compile.measuring import request_for
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
-from layoutsel.tuning.records import read_records
+from layoutsel.tuning.lines import Lines
 from layoutsel.tuning.tasks import gather_tasks
 from layoutsel.units.layouts import packed_layout
 from tests.cli.command import refused, succeed
@@ -35,10 +36,10 @@ def test_every_layout_gets_its_trials(tuned):
     folder, printed = tuned
     assert f"{len(LAYOUTS)} tasks, {len(LAYOUTS) * TRIALS} new trials" in printed
     assert len(record_lines(folder)) == len(LAYOUTS) * TRIALS
-    reading = read_records(folder)
-    assert not reading.skipped
-    assert len({record.workload_hash for record in reading.records}) == len(LAYOUTS)
-    shapes = {record.argument_shapes for record in reading.records}
+    lines = Lines(folder, tvm.__version__)
+    assert not lines.skipped
+    assert len({line.workload.hash for line in lines.records}) == len(LAYOUTS)
+    shapes = {tuple(tuple(shape) for *_, shape in line.json[3]) for line in lines.records}
     block = block_size(packed_layout())
     chunks, results = 16 // block, 32 // block
     weight = (results, chunks, 3, 3, block, block)

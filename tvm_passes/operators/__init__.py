@@ -37,7 +37,6 @@ __all__ = [
     "find_onnx",
     "find_operator",
     "has_trait",
-    "names_with",
     "role",
 ]
 
@@ -93,8 +92,3 @@ def _onnx_operators(entries: tuple[str, ...]) -> Mapping[tuple[str, str], OnnxOp
 def has_trait(name: str, trait: Trait) -> bool:
     """True if the operator of this name has a trait."""
     return trait in find_operator(name).traits
-
-
-def names_with(trait: Trait) -> frozenset[str]:
-    """Names of all operators that have a trait."""
-    return frozenset(name for name, entry in OPERATORS.items() if trait in entry.traits)

@@ -172,10 +172,6 @@ class Objective:
             return self.others(problem, decisions, time_limit_s)
         return changed(problem, decisions, self.loss(problem, decisions), time_limit_s)
 
-    def is_better(self, problem: PlanningProblem, one: Decisions, other: Decisions) -> bool:
-        """Compare two plans: True if `one` is better than `other`."""
-        return self.rank(problem, one) < self.rank(problem, other)
-
     def certified(self, value: float, bound: float) -> Value:
         """Join a value with its bound; a bound that contradicts the value by rounding alone becomes the value."""
         is_beyond = bound < value if self.maximised else bound > value

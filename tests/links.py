@@ -1,0 +1,16 @@
+"""Links between devices, for tests."""
+
+from __future__ import annotations
+
+from layoutsel.cost.links import Link
+from tvm_passes.devices import DeviceId
+
+
+def both_ways(
+    one: DeviceId, other: DeviceId, *, latency_us: float, gbps: float
+) -> tuple[Link, Link]:
+    """Equal links in both directions."""
+    return (
+        Link(source=one, destination=other, latency_us=latency_us, gbps=gbps),
+        Link(source=other, destination=one, latency_us=latency_us, gbps=gbps),
+    )
