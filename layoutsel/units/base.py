@@ -9,8 +9,8 @@ The results of a unit are those of ONNX Runtime, which follow IEEE 754. In parti
 - NaN passes through every element-wise operator, including Relu, Clip, and Max and Min of two
   tensors, also if they are fused into a product. Sums and averages of NaN are NaN.
 - A softmax over only -∞ is NaN. A row that is masked with the lowest finite number has equal
-  shares,
-  in every precision: rounding to bfloat16 keeps finite numbers finite, and infinite ones infinite.
+  shares, in every precision: rounding to bfloat16 keeps finite numbers finite, and infinite ones
+  infinite.
 - The maximum of a window or an axis with only -∞ is -∞. NaN in it may win or not, as in ONNX
   Runtime.
 
@@ -23,9 +23,8 @@ The results of a unit are those of ONNX Runtime, which follow IEEE 754. In parti
   rule.
 - A fused exponential of oneDNN is infinite for NaN, and its Gelu NaN for ∞. Its pooling and its
   reductions return the lowest finite number for -∞.
-- Winograd kernels and products in pairs of bfloat16 return NaN for all results that share a tile or
-  a
-  sum with an infinity.
+- Winograd kernels and products in pairs of bfloat16 return NaN for all results that share a tile
+  or a sum with an infinity.
 - TVM simplifies ``x - x`` and ``x * 0`` to 0. CUDA's code is generated with fast arithmetic, which
   guarantees nothing.
 - Reductions over long axes on devices return the lowest finite number for -∞.

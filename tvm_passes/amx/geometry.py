@@ -9,8 +9,7 @@ tile load can follow. There are three kinds of left operand:
   tiles continue from row to row; results for them are discarded. The copy of a strided kernel is
   sorted by the remainders of the coordinates, which makes its stride one.
 - :class:`~tvm_passes.amx.copies.Runs`: otherwise, a row of a tile is the run of all channels under
-  a
-  whole kernel row.
+  a whole kernel row.
 """
 
 from __future__ import annotations

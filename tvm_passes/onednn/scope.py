@@ -159,8 +159,6 @@ class Scope:
         """Create the error that the current operator is impossible."""
         return Unsupported(self.operator, got, expected)
 
-    # Values
-
     def tensor(self, expr: Expr) -> StoredTensor:
         """Return `expr` as a tensor in its present form."""
         if isinstance(expr, Constant):
@@ -261,8 +259,6 @@ class Scope:
         """Return a view with other axes over the elements of a plain tensor."""
         assert strides is not None or tensor.strides is None
         return tensor.view(shape, strides=strides)
-
-    # Nodes
 
     def node(
         self,

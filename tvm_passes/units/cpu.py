@@ -1,4 +1,4 @@
-"""The compute unit ``cpu``: the host's cores, by kernels and schedules of our own."""
+"""The compute unit ``cpu``: the cores of the host, by kernels and schedules of this package."""
 
 from __future__ import annotations
 
