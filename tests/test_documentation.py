@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from layoutsel.cli.app import COMMANDS, app
-from layoutsel.planning.objectives.table import OBJECTIVES
+from layoutsel.planning.objectives import OBJECTIVES
 from layoutsel.units.base import UNITS
 from tvm_passes.algorithms import ALGORITHMS
 from tvm_passes.layouts import LAYOUTS

@@ -24,7 +24,7 @@ from layoutsel.compile.memory import MemoryBudget
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.errors import LayoutselError
-from layoutsel.planning.objectives import Answer, Assessed, Objective, objectives
+from layoutsel.planning.objectives import OBJECTIVES, Answer, Assessed, Objective
 from layoutsel.planning.plan import Measured, Plan
 from layoutsel.runtime.race import race
 from layoutsel.runtime.trial import TooSlow, run_within
@@ -155,7 +155,7 @@ def most_bought(problem, strategy, time_limit_s):
 
 
 @pytest.fixture
-def by_price(monkeypatch) -> str:
+def by_price() -> Iterator[str]:
     """An objective from outside: as many sub-graphs as possible on the toy unit."""
     objective = Objective(
         name="bought",
@@ -166,8 +166,8 @@ def by_price(monkeypatch) -> str:
         bound=lambda problem, _: float(len(problem.nodes)),
         maximised=True,
     )
-    monkeypatch.setitem(objectives(), objective.name, objective)
-    return objective.name
+    with OBJECTIVES.including(objective):
+        yield objective.name
 
 
 def test_the_race_is_won_by_the_objective_not_by_time(session, toy, by_price, caplog):

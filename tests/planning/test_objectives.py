@@ -12,6 +12,7 @@ from tiers import examples
 from layoutsel.core.precision import REL_ERROR
 from layoutsel.cost.place import HOST
 from layoutsel.planning.objectives import (
+    OBJECTIVES,
     Answer,
     Assessed,
     Objective,
@@ -20,7 +21,6 @@ from layoutsel.planning.objectives import (
     objectives,
     register,
 )
-from layoutsel.planning.objectives.table import OBJECTIVES
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve

@@ -2,6 +2,7 @@
 
 from layoutsel.planning.objectives.base import Answer, Assessed, Objective, Solver, time_of_runs
 from layoutsel.planning.objectives.table import (
+    OBJECTIVES,
     answer,
     decide,
     objective_of,
@@ -13,6 +14,7 @@ from layoutsel.planning.objectives.table import (
 )
 
 __all__ = [
+    "OBJECTIVES",
     "Answer",
     "Assessed",
     "Objective",
