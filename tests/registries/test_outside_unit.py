@@ -1,6 +1,9 @@
 """A unit from outside the package, one file: priced, planned, built, saved, loaded and run."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,9 +11,12 @@ import onnxruntime
 import pytest
 from onnx import helper
 
+from layoutsel.units.base import UNITS, Unit, register, units
 from tests.reference import relative_error
 from tests.registries.outside import BUILD, PACKAGES, RUN, install
 from tests.small_models import model_of
+from tvm_passes.backends import BACKENDS, Backend, lowering_order
+from tvm_passes.errors import LayoutselError
 
 IMAGE, RESULT = (1, 16, 8, 8), (1, 24, 4, 4)
 
@@ -194,3 +200,33 @@ def test_models_of_our_units_run_beside_a_broken_package(tmp_path, package, netw
     module.write_text("raise RuntimeError('no licence')")
     install(tmp_path / "broken", module, {"units": "UNIT"}).run(RUN, network)
     assert error(network) < 1e-5
+
+
+def test_a_unit_registered_by_hand_is_known_to_the_passes(monkeypatch):
+    for table in (UNITS, BACKENDS):
+        monkeypatch.setattr(table, "_entries", dict(table))
+    npu = Unit(
+        backend=Backend(name="npu", supports=lambda _function, _decision: None),
+        offers=lambda _subgraph: iter(()),
+    )
+    register(npu)
+    assert units()["npu"] is npu
+    assert BACKENDS["npu"] is npu.backend
+    assert [one.name for one in lowering_order()][-2:] == ["npu", "cpu"]
+    with pytest.raises(LayoutselError, match="two units are called 'npu'"):
+        register(replace(npu, by_default=False))
+
+
+def test_our_own_come_in_the_order_of_their_ranks():
+    assert list(UNITS)[:5] == list(BACKENDS)[:5] == ["cpu", "onednn", "amx", "cuda", "opencl"]
+    assert lowering_order()[-1].name == "cpu"
+    for name, unit in UNITS.items():
+        assert unit.backend is BACKENDS[name]
+
+
+def test_reading_the_table_needs_no_tvm():
+    script = (
+        "import sys; from tvm_passes.backends import BACKENDS; assert len(BACKENDS) > 4; "
+        "sys.exit('tvm' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,6 +1,7 @@
 """A registry: lazy, ordered, open to other packages, closed to a second entry of one name."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,6 +76,33 @@ def test_a_second_entry_of_one_name_is_refused(installed):
     with pytest.raises(LayoutselError, match="two colours are called 'blue'"):
         colours.register(_Colour("blue"))
     assert colours["blue"] == _Colour("blue")
+
+
+def test_entries_are_included_for_a_while(installed):
+    colours = Registry("colour", lambda: [_Colour("red")])
+    with colours.including(_Colour("pink")):
+        assert list(colours) == ["red", "blue", "green", "pink"]
+    assert list(colours) == ["red", "blue", "green"]
+    with (
+        pytest.raises(LayoutselError, match="two colours are called 'red'"),
+        colours.including(_Colour("pink"), _Colour("red")),
+    ):
+        pass
+    assert "pink" not in colours
+
+
+def test_an_entry_may_be_a_part_of_what_is_installed(monkeypatch):
+    whole, other = SimpleNamespace(colour=_Colour("mauve")), SimpleNamespace(colour="mauve")
+    points = [_EntryPoint("a", whole)]
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: points)
+    colours = Registry("colour", lambda: [], _Colour, part="colour")
+    assert list(colours.values()) == [whole.colour]
+    points.append(_EntryPoint("b", other))
+    broken = Registry("colour", lambda: [], _Colour, part="colour")
+    with pytest.raises(
+        LayoutselError, match="expected an object whose attribute 'colour' is of class _Colour"
+    ):
+        list(broken)
 
 
 def test_an_unknown_name_is_answered_with_those_there_are(installed):
