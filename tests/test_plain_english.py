@@ -25,6 +25,7 @@ ROOMS = (
     "layoutsel/errors.py",
     "layoutsel/evaluation",
     "layoutsel/model",
+    "layoutsel/planning",
     "layoutsel/references",
     "layoutsel/report",
     "layoutsel/runtime",

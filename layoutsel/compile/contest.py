@@ -116,6 +116,7 @@ class Contest:
     _alive: list[str] = field(default_factory=list)
     """Names of the contenders in the next heat."""
     _watched: list[tuple[float, Sequence[SubgraphResidual]]] = field(default_factory=list)
+    """Predicted cost, microseconds, and observed sub-graphs of each plan."""
     _left_out: dict[str, list[str]] = field(default_factory=lambda: {_NO_TIME: [], _NO_ROOM: []})
     """Names of plans that were not built, by reason."""
     _is_disturbed: bool = False

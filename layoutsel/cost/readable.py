@@ -25,8 +25,11 @@ _MOST_HINT = 1e15
 @dataclass(frozen=True, kw_only=True)
 class _Timing:
     us: float
+    """Time of one run, microseconds."""
     spread_us: float
+    """Uncertainty of the time, microseconds."""
     runs: int
+    """Number of timed runs."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.us < _MOST_US and 0 <= self.spread_us < _MOST_US):

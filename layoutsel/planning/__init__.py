@@ -1,1 +1,1 @@
-"""Which decision for every sub-graph: the problem, its solvers, the plan. No TVM in here."""
+"""Planning: the problem of deciding every sub-graph, its solvers, and plans; without TVM."""

@@ -1,4 +1,4 @@
-"""Other plans worth measuring: the best few that differ in earnest, and the single-decision baselines."""
+"""Plans worth measuring: the best few that differ notably, and baselines of a single decision."""
 
 from __future__ import annotations
 
@@ -17,25 +17,32 @@ from tvm_passes.decision import DIRECT, Decision, SubgraphId
 T = TypeVar("T")
 
 _SLOWER = 1.15
-"""Factor on the costs of one unit or one layout, to find the plan if these were underestimated."""
+"""Factor on the costs of one unit or layout that makes up for an underestimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """A plan to compare with, and what it stands for."""
+    """A plan to compare with, named by the way of its choice."""
 
     name: str
-    """Such as ``onednn:NHWC everywhere`` or ``only onednn``."""
+    """Name such as ``onednn:NHWC everywhere`` or ``only onednn``."""
     decisions: Mapping[SubgraphId, Decision]
+    """Decision of each sub-graph."""
     cost_us: float
     """Predicted cost, microseconds."""
 
 
 def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every distinct decision of the problem except for the algorithm, the plan that takes it wherever it is legal.
+    """Make one plan for each distinct decision of the problem, which it takes wherever legal.
 
-    The algorithm is ``direct``: any other is for a few sub-graphs only. Where it is not legal: the same unit and precision with the plain layout, else the unit's cheapest, else the cheapest.
-    Equal plans appear once, under the first name; in the order of predicted cost.
+    Decisions have the algorithm ``direct``, as any other serves a few sub-graphs only. A sub-graph
+    without the decision takes the same unit and precision in the plain layout, else the unit's
+    cheapest candidate, else the cheapest one.
+
+    Returns
+    -------
+    tuple of Alternative
+        Distinct plans in order of predicted cost; equal ones have the first name.
     """
     offered = {option.decision for node in problem.nodes for option in node.options}
     direct = {replace(decision, algorithm=DIRECT) for decision in offered}
@@ -48,12 +55,18 @@ def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
 
 
 def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every unit, the best plan that leaves to others only what it cannot do; the predicted best first."""
+    """For every unit, find the best plan that leaves to others only what it cannot do.
+
+    The predicted best comes first.
+    """
     return _distinct(problem, _by_unit(problem, 10.0))
 
 
 def precision_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every precision, the best plan that leaves to others only what it cannot do; the predicted best first."""
+    """For every precision, find the best plan that leaves to others only what it cannot do.
+
+    The predicted best comes first.
+    """
     return _distinct(
         problem,
         (
@@ -66,12 +79,17 @@ def precision_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
 def top_plans(
     problem: PlanningProblem, k: int, *, time_limit_s: float = 10.0
 ) -> tuple[Alternative, ...]:
-    """Up to `k` good plans, no two equal, the predicted best first.
+    """Find up to `k` different good plans, the predicted best first.
 
-    The k cheapest plans proper would differ in one or two sub-graphs of no weight. These differ because a *belief*
-    differs: the joint optimum; the optima with boundaries at twice and half their price, and with one unit or one
-    layout slower than thought; unit by score; each unit alone, each layout alone. Only if these are too few, the
-    costliest sub-graphs are made to decide otherwise, one by one.
+    The k cheapest plans would differ only in one or two unimportant sub-graphs. These plans differ
+    in an assumption: the joint optimum; optima with boundaries at twice and half their price, or
+    with one unit or layout slower than predicted; the unit by score; each unit alone; each layout
+    alone. If these are too few, the costliest sub-graphs are forced to other decisions, one by one.
+
+    Raises
+    ------
+    ProblemError
+        If `k` is below 1.
     """
     if k < 1:
         raise ProblemError(f"cannot give {k} plans; expected at least 1")

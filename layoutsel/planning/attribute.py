@@ -16,16 +16,16 @@ from layoutsel.planning.residuals import (
 
 
 def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals:
-    """Compare a plan's predictions with what was observed of it.
+    """Compare a plan's predictions with observed runs.
 
     Parameters
     ----------
     plan
-        With its predictions.
+        Plan with its predictions.
     observed
-        The plan at work.
+        Traced runs of the plan.
     measured_us
-        Time of the whole; that of `observed` is only compared with its own steps.
+        Time of a whole run, microseconds; that of `observed` is only compared with its own steps.
     """
     scale = observed.fit * measured_us / observed.whole_us
     crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind != "transform")
@@ -44,7 +44,10 @@ def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals
 def _subgraphs(
     planned: Sequence[PlannedSubgraph], observed: TracedRuns, scale: float
 ) -> tuple[SubgraphResidual, ...]:
-    """Where every step of a run is known, a sub-graph that was not seen took none: its unit merged it into others."""
+    """Compare each sub-graph with its steps in the runs.
+
+    If every step is known, a sub-graph without a step took no time: its unit merged it into others.
+    """
     complete = set(observed.subgraphs) <= {one.id for one in planned}
     merging = {one.decision.unit for one in planned if one.id in observed.merged}
     found = []
@@ -71,7 +74,7 @@ def _subgraphs(
 def _transforms(
     boundaries: Sequence[Boundary], observed: Mapping[str, Ran], scale: float
 ) -> tuple[TransformResidual, ...]:
-    """By layouts: which of several equal transforms a step is cannot be told from a trace."""
+    """Compare transforms by their layouts, as a trace does not distinguish equal ones."""
     planned: dict[str, list[float]] = {}
     for boundary in boundaries:
         if boundary.kind == "transform":

@@ -1,4 +1,4 @@
-"""Calls of a plan: each sub-graph with the boundaries that bring its inputs, and the resources of all of them."""
+"""Calls of a plan: each sub-graph with the boundaries of its inputs, and their resources."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from tvm_passes.decision import Decision, SubgraphId
 
 @dataclass(frozen=True)
 class BoundaryStep:
-    """A layout transform, hand-over or copy that some call needs; equal ones are done once."""
+    """A layout transform, hand-over or copy that some call needs; equal steps are done once."""
 
     name: str
+    """Name: tensor, kind and destination."""
     resources: Resources = field(compare=False)
+    """Resources of the step."""
     places: tuple[str, ...]
     """Names of the occupied resources."""
     us: float
@@ -27,7 +29,7 @@ class BoundaryStep:
     producer: SubgraphId | None = field(compare=False)
     """Producer of the tensor; None for an input of the model."""
     after: BoundaryStep | None = field(compare=False)
-    """Boundary of the same tensor that comes before; None if the step reads the producer's result."""
+    """Previous boundary of the same tensor; None if the step reads the producer's result."""
 
     def __hash__(self) -> int:
         # Schedules look steps up very often, and a string keeps its hash.
@@ -36,7 +38,7 @@ class BoundaryStep:
 
 @dataclass(frozen=True)
 class Call:
-    """A sub-graph, after the boundaries that bring its inputs; or the hand-over of the model's results."""
+    """A sub-graph after the boundaries of its inputs, or the hand-over of the model's results."""
 
     id: SubgraphId | None
     """None for the results of the model."""
@@ -53,7 +55,7 @@ class Call:
         return self.resources.duration_us + sum(one.resources.duration_us for one in self.brings)
 
     def first(self, done: Collection[BoundaryStep]) -> Resources:
-        """Resources of the first step that is left to do."""
+        """Return the resources of the first remaining step."""
         left = (one.resources for one in self.brings if one not in done)
         return next(left, self.resources)
 
@@ -69,7 +71,7 @@ class Call:
 
 
 class Calls:
-    """Makes the calls of many plans of one problem; calls that plans have in common are made once."""
+    """Calls of many plans of one problem; calls that plans share are made once."""
 
     def __init__(self, problem: PlanningProblem) -> None:
         self._resources = problem.resources
@@ -89,7 +91,7 @@ class Calls:
         return [self._call(id_, decisions) for id_ in self._reads]
 
     def _call(self, id_: SubgraphId | None, decisions: Mapping[SubgraphId, Decision]) -> Call:
-        """One call; it depends on the decisions for the sub-graph and for its producers."""
+        """Return one call, which depends on the decisions for the sub-graph and its producers."""
         makers = [tensor.producer for tensor, _ in self._reads[id_] if tensor.producer is not None]
         concerned = tuple(decisions[one] for one in (*([id_] if id_ is not None else ()), *makers))
         if (id_, concerned) not in self._known:
@@ -127,7 +129,7 @@ def _boundaries(
     wanted: Place,
     chosen: Mapping[SubgraphId, Option],
 ) -> Iterator[BoundaryStep]:
-    """Boundaries between a tensor's producer and the place where it is wanted, in order."""
+    """Yield the boundaries between a tensor's producer and its destination, in order."""
     source, last = OUTSIDE, None
     if tensor.producer is not None:
         source = chosen[tensor.producer].made[tensor.output_index]
@@ -151,14 +153,17 @@ def _boundaries(
 
 
 def _kinds(source: Place, wanted: Place) -> Sequence[str]:
-    """Order of the boundaries: the host transforms after a copy to it, and before a copy from it."""
+    """Return the order of boundaries: transforms on the host come after copies to it.
+
+    They come before copies from it.
+    """
     if source.memory != HOST and wanted.memory == HOST:
         return ("copy", "transform", "crossing")
     return ("transform", "copy", "crossing")
 
 
 def reads_of(problem: PlanningProblem) -> dict[SubgraphId, list[tuple[Tensor, int]]]:
-    """List the tensors that each sub-graph reads, each with the number of the input."""
+    """List the tensors that each sub-graph reads, each with the index of the input."""
     reads: dict[SubgraphId, list[tuple[Tensor, int]]] = {node.id: [] for node in problem.nodes}
     for tensor in problem.tensors:
         for use in tensor.uses:

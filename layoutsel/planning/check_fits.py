@@ -1,4 +1,4 @@
-"""Check that a plan, loaded or edited, is for the model and the machine at hand."""
+"""Check that a plan, loaded or edited, fits the present model and machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tvm_passes.errors import LayoutselError
 
 
 class PlanMismatch(LayoutselError):
-    """A plan that was made for another model, machine or set of candidates."""
+    """A plan for another model, machine or set of candidates."""
 
 
 def check_fits(
@@ -24,27 +24,27 @@ def check_fits(
     machine: str | None = None,
     problem: PlanningProblem | None = None,
 ) -> None:
-    """Reject a plan that was made for another model, machine or set of candidates.
+    """Reject a plan for another model, machine or set of candidates.
 
     Parameters
     ----------
     plan
-        The plan, perhaps loaded and edited.
+        The plan, possibly loaded and edited.
     model_hash
-        Hash of the model at hand.
+        Hash of the present model.
     ids
-        Its sub-graphs.
+        Sub-graphs of the present model.
     machine
-        Fingerprint of this machine; None if another machine's plan is welcome.
+        Fingerprint of this machine; None to accept a plan of any machine.
     problem
-        Where given, every decision must be one of its candidates.
+        Problem whose candidates must include every decision; None to skip this check.
 
     Raises
     ------
     PlanMismatch
-        Names the first thing that differs.
+        If the plan does not fit; the message names the first difference.
     IllegalDecision
-        If a decision is no candidate of its sub-graph, or the stages do not hold every sub-graph once.
+        If a decision is not a candidate, or the stages do not hold every sub-graph once.
     """
     if plan.model_hash != model_hash:
         raise PlanMismatch(
@@ -67,7 +67,8 @@ def check_fits(
     if machine is not None and plan.machine != machine:
         raise PlanMismatch(
             f"the plan is for another machine: got {plan.machine}, expected {machine}. "
-            f"Plan again, or accept it with --allow-foreign-plan (compile_plan: allow_foreign_plan=True)"
+            f"Plan again, or accept it with --allow-foreign-plan "
+            f"(compile_plan: allow_foreign_plan=True)"
         )
     if problem is not None:
         problem.cost(plan.decisions)

@@ -1,4 +1,4 @@
-"""The plans that a chosen one is raced with: among them the best of every stricter set of precisions."""
+"""Contenders of a chosen plan, including the best plans of every stricter set of precisions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from layoutsel.planning.problem import PlanningProblem
 from tvm_passes.decision import Decision, SubgraphId
 
 TOP_PLANS = 3
-"""Best plans of a problem, the chosen one among them."""
+"""Number of best plans of a problem, including the chosen one."""
 UNIT_PLANS = 1
-"""Best plans that stay on one unit: what crossing between units costs is the hardest to predict."""
+"""Number of best plans on one unit, as hand-overs between units are the hardest to predict."""
 BASELINES = 3
-"""Best single-decision baselines."""
+"""Number of best plans of a single decision."""
 
 _Precisions = Sequence[str]
 
@@ -26,16 +26,18 @@ _Precisions = Sequence[str]
 def contenders(
     problem: PlanningProblem, stricter: Sequence[_Precisions] = (), *, narrowed_alone: bool = False
 ) -> dict[str, Mapping[SubgraphId, Decision]]:
-    """Plans of `problem` worth measuring, by name, no two equal.
+    """Collect distinct plans of `problem` that are worth measuring, by name.
 
-    A looser mode has all the contenders of a stricter one as well: it must not come out slower.
+    A looser mode has all contenders of a stricter one as well, so that it is never slower.
 
     Parameters
     ----------
+    problem
+        Problem of the chosen plan.
     stricter
-        Sets of precisions, each of which the same plans are made with.
+        Sets of precisions for which the same plans are made.
     narrowed_alone
-        If True, the plans of `problem` itself, without regard for stricter sets, are left out.
+        True to omit plans of `problem` itself.
     """
     found: dict[str, Mapping[SubgraphId, Decision]] = {}
     seen: list[dict[SubgraphId, Decision]] = []
@@ -58,14 +60,14 @@ def contenders(
 def narrowings(
     problem: PlanningProblem, stricter: Sequence[_Precisions]
 ) -> dict[str, PlanningProblem]:
-    """`problem`, and narrowed to each of the `stricter` sets; by what names of their plans end with."""
+    """Map the endings of plan names to problems: `problem`, and narrowed to each stricter set."""
     return {"": problem} | {
         f" in {_named(precisions)}": within(problem, precisions) for precisions in stricter
     }
 
 
 def within(problem: PlanningProblem, precisions: _Precisions) -> PlanningProblem:
-    """`problem` with these precisions alone, wherever a sub-graph has a candidate in one of them."""
+    """Copy the problem with only these precisions, for sub-graphs with such a candidate."""
     able = {
         node.id: any(option.decision.precision in precisions for option in node.options)
         for node in problem.nodes

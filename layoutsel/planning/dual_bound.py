@@ -2,8 +2,9 @@
 
 It can stop at any time with a valid bound.
 
-Max-product linear programming (Globerson, Jaakkola, "Fixing max-product", NIPS 2007) with a tensor and all its users
-as one factor. No update lowers the bound. The nodes' final beliefs are rounded to a choice.
+Max-product linear programming (Globerson, Jaakkola, "Fixing max-product", NIPS 2007) with a tensor
+and all its users as one factor. No update lowers the bound. The nodes' final beliefs are rounded to
+a choice.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from layoutsel.planning.local_search import improve
 from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 
 _SETTLED = 1e-6
-"""Stop when a sweep raises the bound by less than this part of it."""
+"""Minimum relative rise of the bound in a sweep that continues the ascent."""
 _MOST_LABELS = 8
-"""Maximum number of labels with a price per group; tensors with more are left out, as if their boundaries were free."""
+"""Maximum number of priced labels per group; boundaries of tensors with more count as free."""
 _MOST_ENTRIES = 1 << 18
-"""Maximum number of options times sets of labels; tensors with more are left out as well."""
+"""Maximum number of options times sets of labels; boundaries of larger tensors count as free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +34,37 @@ class DualBound:
     bound_us: float
     """Proven lower bound, microseconds."""
     choice: tuple[int, ...]
+    """Option of each node."""
     raises_us: tuple[np.ndarray, ...]
-    """Per node, (options,) microseconds by which the bound rises if the option is forced."""
+    """Rise of the bound if an option is forced, per node (options,), microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Factor:
-    """A tensor with its consumers; each set of labels that may be paid for is a column."""
+    """A tensor with its consumers; columns are the sets of labels that may be paid for."""
 
     producer: int
+    """Index of the producing node; -1 for an input of the model."""
     charge: np.ndarray
-    """(producer options, sets) microseconds for all labels of the set."""
+    """Price of all labels of a set, (producer options, sets), microseconds."""
     consumers: tuple[int, ...]
+    """Indices of the consuming nodes."""
     barred: tuple[np.ndarray, ...]
-    """Per consumer, (consumer options, sets): infinite where the set lacks what the option wants."""
+    """Infinity where a set lacks a label that the option wants, per consumer (options, sets)."""
 
 
 def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualBound:
-    """Raise the bound until it settles, for at most `sweeps` sweeps, or until the :func:`time.monotonic` `deadline`."""
+    """Raise the bound until it settles, or for at most `sweeps` sweeps, or until a deadline.
+
+    Parameters
+    ----------
+    tables
+        Problem as numbers.
+    deadline
+        Deadline by :func:`time.monotonic`, seconds.
+    sweeps
+        Maximum number of sweeps.
+    """
     factors = [_prepare(t) for t in tables.tensors if _is_small(t)]
     beliefs = [costs.astype(float).copy() for costs in tables.costs]
     messages = [
@@ -72,14 +86,14 @@ def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualBound:
         if settled or late:
             break
     raises = _raises(factors, beliefs, messages)
-    below = bound - best_bound  # rounding may have cost the last sweep some of the bound
+    below = bound - best_bound  # rounding errors may have lowered the bound in the last sweep
     return DualBound(
         bound_us=best_bound, choice=best_choice, raises_us=tuple(r + below for r in raises)
     )
 
 
 def _update(factor: _Factor, beliefs: list[np.ndarray], messages: dict[int, np.ndarray]) -> None:
-    """Share the factor's min-marginals equally among its nodes."""
+    """Divide the factor's min-marginals equally among its nodes."""
     members = _members(factor)
     for node in members:
         beliefs[node] -= messages[node]
@@ -92,7 +106,7 @@ def _update(factor: _Factor, beliefs: list[np.ndarray], messages: dict[int, np.n
 def _marginals(
     factor: _Factor, beliefs: Sequence[np.ndarray] | Mapping[int, np.ndarray]
 ) -> dict[int, np.ndarray]:
-    """Per node of the factor and option, the least of the factor plus all its nodes' beliefs."""
+    """Compute the least sum of the factor and its nodes' beliefs, per node and option."""
     reach = [beliefs[c][:, None] + b for c, b in zip(factor.consumers, factor.barred, strict=True)]
     least = [r.min(axis=0) for r in reach]
     together = np.sum(least, axis=0)
@@ -115,7 +129,7 @@ def _bound(
     beliefs: list[np.ndarray],
     messages: list[dict[int, np.ndarray]],
 ) -> float:
-    """Sum of the nodes' and the factors' own minima: the dual's value."""
+    """Compute the dual's value: the sum of the nodes' and the factors' own minima."""
     total = tables.constant + sum(belief.min() for belief in beliefs)
     for factor, message in zip(factors, messages, strict=True):
         negative = {node: -values for node, values in message.items()}
@@ -127,7 +141,7 @@ def _bound(
 def _raises(
     factors: list[_Factor], beliefs: list[np.ndarray], messages: list[dict[int, np.ndarray]]
 ) -> list[np.ndarray]:
-    """How far each option, if forced, lifts the minima of its node and of the factors around it."""
+    """Compute the rise of the minima of a node and its factors if an option is forced."""
     raises = [belief - belief.min() for belief in beliefs]
     for factor, message in zip(factors, messages, strict=True):
         negative = {node: -values for node, values in message.items()}
@@ -157,7 +171,7 @@ def _prepare(tensor: TensorTable) -> _Factor:
 
 
 def _priced(tensor: TensorTable) -> np.ndarray:
-    """(labels,) which of them have a price."""
+    """Return which labels have a price, (labels,) booleans."""
     return np.asarray((tensor.charge != 0).any(axis=0))
 
 

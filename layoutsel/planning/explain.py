@@ -1,4 +1,4 @@
-"""Why a plan is as it is, as data: alternatives and what they would cost, boundaries, declines, gains."""
+"""Explanation of a plan as data: alternatives with their costs, boundaries, declines, gains."""
 
 from __future__ import annotations
 
@@ -22,62 +22,68 @@ from tvm_passes.errors import Decline
 
 @dataclass(frozen=True, kw_only=True)
 class Counterfactual:
-    """What another decision for one sub-graph would cost."""
+    """Costs of another decision for one sub-graph."""
 
     decision: Decision
+    """The other decision."""
     cost_us: float
-    """The sub-graph itself, microseconds, boundaries excluded."""
+    """Time of the sub-graph itself, microseconds, without boundaries."""
     spread_us: float
     """Uncertainty of `cost_us`, microseconds."""
     source: str
-    """Where `cost_us` comes from."""
+    """Origin of `cost_us`."""
     extra_us: float | None
-    """Sum of costs of the whole plan with this decision, less that of the plan explained.
+    """Additional sum of costs of the whole plan with this decision, microseconds.
 
-    In microseconds; the sum of the four parts below. None if the plan with this decision was not
-    told apart from far worse ones.
+    The sum of the four parts below. None if the plan with this decision was not distinguished from
+    far worse ones.
     """
     own_us: float
-    """What the sub-graph itself would cost more, microseconds."""
+    """Additional time of the sub-graph itself, microseconds."""
     transforms_us: float | None
-    """What the plan's layout transforms together would cost more, microseconds."""
+    """Additional time of all layout transforms of the plan, microseconds."""
     crossings_us: float | None
-    """What the plan's hand-overs between units, copies included, together would cost more, microseconds."""
+    """Additional time of all hand-overs and copies of the plan, microseconds."""
     others_us: float | None
-    """What the sub-graphs that would then decide otherwise cost more by themselves, microseconds."""
+    """Additional time of the sub-graphs that would then decide otherwise, microseconds."""
     others: int | None
-    """How many other sub-graphs would then decide otherwise."""
+    """Number of other sub-graphs that would then decide otherwise."""
     loss: float | None = field(default=None, metadata=OPTIONAL)
-    """How much worse the plan's own objective would be, in its unit; None if that is `extra_us`."""
+    """Loss of the plan's own objective, in its unit; None if that is `extra_us`."""
     excess: float = field(default=0.0, metadata=OPTIONAL)
-    """By how much the plan with this decision would exceed the limits."""
+    """Excess over the limits of the plan with this decision."""
 
     @property
     def extra(self) -> float | None:
-        """How much worse the whole plan would be, in the unit of its objective; None if unknown."""
+        """Loss of the whole plan, in the unit of its objective; None if unknown."""
         return self.extra_us if self.loss is None else self.loss
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Sort key, the least for the best: the excess, then the extra."""
+        """Sort key, smallest for the best: the excess, then the loss."""
         return self.excess, math.inf if self.extra is None else self.extra
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedSubgraph:
-    """One sub-graph: who, in which layout, and why."""
+    """A sub-graph with its decision and the reasons."""
 
     id: SubgraphId
+    """Identifier of the sub-graph."""
     operators: tuple[str, ...]
+    """Names of its operators."""
     decision: Decision
+    """Decision of the plan."""
     cost_us: float
-    """Microseconds, boundaries excluded."""
+    """Time of the sub-graph, microseconds, without boundaries."""
     spread_us: float
+    """Uncertainty of `cost_us`, microseconds."""
     source: str
-    """Where `cost_us` comes from."""
+    """Origin of `cost_us`."""
     alternatives: tuple[Counterfactual, ...]
-    """Every other candidate, the best for the whole plan first."""
+    """All other candidates, the best for the whole plan first."""
     declines: tuple[Decline, ...]
+    """Declined decisions with reasons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +91,13 @@ class Explanation:
     """A plan with its reasons."""
 
     subgraphs: tuple[ExplainedSubgraph, ...]
+    """Explanation of each sub-graph."""
     boundaries: tuple[Boundary, ...]
-    """Transforms, crossings and copies that the plan pays for, the costliest first."""
+    """Transforms, crossings and copies of the plan, the costliest first."""
     gains: Gains
+    """Predicted times of plans from simpler ways of choosing."""
     exact: bool
-    """True if the alternatives' costs allow the rest of the plan to change; else all else stays, an upper bound."""
+    """True if alternatives may change the rest of the plan; else their costs are upper bounds."""
 
 
 def explain(
@@ -98,7 +106,19 @@ def explain(
     *,
     time_limit_s: float = 10.0,
 ) -> Explanation:
-    """Explain `decisions`, of any strategy or edited by hand, by the problem's objective."""
+    """Explain `decisions` by the problem's objective.
+
+    They may come from any strategy, or be edited by hand.
+
+    Parameters
+    ----------
+    problem
+        Problem with the candidates.
+    decisions
+        Decision of each sub-graph.
+    time_limit_s
+        Time limit, seconds.
+    """
     cost = problem.cost(decisions)
     others = objective_of(problem.objective).other_plans(problem, decisions, time_limit_s / 3)
     ways = _Ways(problem=problem, choice=tuple(to_choice(problem, decisions)), others=others)
@@ -132,19 +152,22 @@ def explain(
 
 @dataclass(frozen=True, kw_only=True)
 class _Ways:
-    """The plan that is explained, and the plans that it is compared with."""
+    """The explained plan with the plans to compare it with."""
 
     problem: PlanningProblem
+    """Problem of the plan."""
     choice: tuple[int, ...]
+    """Option of each sub-graph in the explained plan."""
     others: OtherPlans
+    """Plans that take other candidates."""
 
     def loss(self, position: int, number: int) -> float:
-        """How much worse the plan is that takes an option of a sub-graph; infinite if not known."""
+        """Return the loss of a plan that takes an option of a sub-graph; infinite if unknown."""
         return float(self.others.losses[position][number])
 
     @cached_property
     def tensors_of(self) -> Mapping[SubgraphId, tuple[int, ...]]:
-        """Per sub-graph, the numbers of the tensors that it makes or reads."""
+        """Indices of the tensors that each sub-graph produces or reads."""
         found: dict[SubgraphId, set[int]] = {node.id: set() for node in self.problem.nodes}
         for number, tensor in enumerate(self.problem.tensors):
             for id_ in (tensor.producer, *(use.consumer for use in tensor.uses)):
@@ -190,12 +213,19 @@ def _by_objective(ways: _Ways, loss: float, then: tuple[int, ...]) -> dict[str, 
 
 @dataclass(frozen=True, kw_only=True)
 class _Parts:
-    """What another plan costs more than the explained one, beside the sub-graph in question; as in Counterfactual."""
+    """Additional costs of another plan, except those of the sub-graph in question.
+
+    The fields are those of :class:`Counterfactual`.
+    """
 
     transforms_us: float
+    """Additional time of all layout transforms, microseconds."""
     crossings_us: float
+    """Additional time of all hand-overs and copies, microseconds."""
     others_us: float
+    """Additional time of sub-graphs that decide otherwise, microseconds."""
     others: int
+    """Number of sub-graphs that decide otherwise."""
 
     @property
     def more_us(self) -> float:

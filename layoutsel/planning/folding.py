@@ -1,4 +1,4 @@
-"""Problems of many devices made small: for lower bounds, and for the search of plans.
+"""Reduction of problems of many devices, for lower bounds and for the search of plans.
 
 Boundary prices grow with the square of the number of memories, and so do all solvers' tables.
 """
@@ -16,13 +16,14 @@ from tvm_passes.decision import Decision, parse_placed_unit, placed_unit
 from tvm_passes.devices import DeviceId
 
 MOST_MEMORIES = 8
-"""Number of memories up to which solvers get a problem as it is."""
+"""Maximum number of memories of a problem that solvers get unchanged."""
 
 _Prices = Mapping[tuple[str, str], float]
+"""Prices by (source, destination), microseconds."""
 
 
 def relaxed_if_wide(problem: PlanningProblem) -> PlanningProblem | None:
-    """Copy a problem of too many memories by :func:`folded`; None for one that solvers take as it is."""
+    """Reduce a problem of too many memories by :func:`folded`; None if it is small enough."""
     if len(memories_of(problem)) <= MOST_MEMORIES or not _have_equal_layouts(problem):
         return None
     found = folded(problem)
@@ -30,12 +31,13 @@ def relaxed_if_wide(problem: PlanningProblem) -> PlanningProblem | None:
 
 
 def folded(problem: PlanningProblem) -> PlanningProblem:
-    """Copy the problem with the first device of each kind in place of all: each price is the least of any of them.
+    """Copy the problem with the first device of each kind, at the lowest prices of any of them.
 
-    A plan becomes one of the copy if its devices get the name of the first one of their kind. No
-    price of it rises and copies between devices of one kind vanish, so lower bounds on the copy hold
-    for the problem. One device of the copy stands for many, see :attr:`PlanningProblem.stands_for`.
-    Equal decisions on different devices must have equal layouts.
+    A plan becomes one of the copy if its devices get the name of the first one of their kind. None
+    of its prices rises, and copies between devices of one kind vanish, so lower bounds on the copy
+    hold for the problem. One device of the copy stands for many, see
+    :attr:`PlanningProblem.stands_for`. Equal decisions on different devices must have equal
+    layouts.
     """
     devices = sorted({o.decision.device for node in problem.nodes for o in node.options})
     first: dict[tuple[str, str], DeviceId] = {}
@@ -57,7 +59,10 @@ def folded(problem: PlanningProblem) -> PlanningProblem:
 
 
 def on_best_devices(problem: PlanningProblem) -> PlanningProblem:
-    """Keep the candidates on the host and on the devices that compute most cheaply, where a sub-graph has any."""
+    """Keep only candidates on the host and on the devices that compute most cheaply.
+
+    Sub-graphs without such a candidate keep all.
+    """
     memories = [memory for memory in memories_of(problem) if memory != HOST]
     cheapest = [_cheapest(node) for node in problem.nodes]
     sums = {
@@ -72,7 +77,7 @@ def on_best_devices(problem: PlanningProblem) -> PlanningProblem:
 
 
 def _cheapest(node: PricedSubgraph) -> dict[str, float]:
-    """Cost of the cheapest candidate in each memory, microseconds."""
+    """Compute the cost of the cheapest candidate in each memory, microseconds."""
     found: dict[str, float] = {}
     for option in node.options:
         found[option.memory] = min(option.cost_us, found.get(option.memory, option.cost_us))
@@ -80,7 +85,7 @@ def _cheapest(node: PricedSubgraph) -> dict[str, float]:
 
 
 def _have_equal_layouts(problem: PlanningProblem) -> bool:
-    """True if equal decisions on different devices take and give the same layouts."""
+    """True if equal decisions on different devices have the same layouts."""
     for node in problem.nodes:
         known: dict[Decision, tuple[object, object]] = {}
         for option in node.options:

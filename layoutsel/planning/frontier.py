@@ -1,13 +1,15 @@
 """Exact dynamic programming over a moving frontier of live tensors, with dominance pruning.
 
-Sub-graphs are decided one after another in a topological order. All that the future can see of the past is, for each
-*live* tensor (made, but not yet used by everyone), what its labels would still cost: its *residual*. Two partial plans
-with equal residuals merge, the cheaper survives. This is variable elimination along a path decomposition (Dechter,
-"Bucket elimination", 1999) where tensors, not operators, span the frontier, so that a transform shared by several
+Sub-graphs are decided one after another in a topological order. The past affects the future only
+through the *live* tensors (produced, but not yet read by all consumers): the remaining prices of
+their labels, called *residual*. Two partial plans with equal residuals merge, and the cheaper one
+survives. This is variable elimination along a path decomposition (Dechter, "Bucket elimination",
+1999) where tensors, not operators, span the frontier, so that a transform shared by several
 consumers costs one bit of state instead of a factor over all of them.
 
-A partial plan B dominates A where ``cost(B) + worst(B -> A) < cost(A)``: whatever finishes A finishes B too, for at
-most `worst` more. Real networks keep a few dozen partial plans this way, and wide ones stay exact much longer.
+A partial plan B dominates A if ``cost(B) + worst(B -> A) < cost(A)``: any completion of A also
+completes B, for at most `worst` more. Real networks keep a few dozen partial plans this way, and
+wide ones stay exact much longer.
 """
 
 from __future__ import annotations
@@ -23,70 +25,74 @@ from layoutsel.planning.presolve import worst_extra
 from layoutsel.planning.tables import Tables, TensorTable
 
 _EPSILON = 1e-9
+"""Rounding error of costs, microseconds."""
 _REFERENCES = 8
-"""Partial plans that the others are compared with for dominance."""
+"""Number of partial plans that the others are compared with for dominance."""
 _CHUNK = 1 << 22
-"""Partial plans times options that are expanded at once."""
+"""Maximum number of partial plans times options that are expanded at once."""
 _ENTRIES = 1 << 24
 """Maximum number of entries of an array that describes one tensor; 128 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontierResult:
-    """What the dynamic program found."""
+    """Result of the dynamic program."""
 
     choice: tuple[int, ...]
+    """Option of each node."""
     exact: bool
-    """False where partial plans were dropped for space: then `choice` is only good, not proven best."""
+    """False if partial plans were dropped for space: then `choice` is not proven best."""
     widest: int
-    """Most partial plans kept after a step."""
+    """Maximum number of partial plans kept after a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Automaton:
-    """The life of one tensor: residuals as numbered states, one level per consumer still to come."""
+    """Life of one tensor: residuals as numbered states, with one level per remaining consumer."""
 
     start: np.ndarray
-    """(producer options,) first state."""
+    """First state, (producer options,)."""
     steps: tuple[np.ndarray, ...]
-    """Per consumer, (states before, consumer options) → state after; the last level is not needed."""
+    """State after each consumer, (states before, consumer options)."""
     pays: tuple[np.ndarray, ...]
-    """Per consumer, (states before, consumer options) microseconds."""
+    """Payment at each consumer, (states before, consumer options), microseconds."""
     worst: tuple[np.ndarray, ...]
-    """Per level, (states B, states A): most that B can pay more than A from here on."""
+    """Maximum extra payment of B over A from each level on, (states B, states A), microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transitions:
-    """Every way from one step's partial plans to the next's, kept only where plans may have slack."""
+    """Transitions between the partial plans of two steps, kept only if plans may have slack."""
 
     parents: np.ndarray
+    """Partial plan before the step, (transitions,)."""
     choices: np.ndarray
+    """Option of the step's node, (transitions,)."""
     pays: np.ndarray
-    """Microseconds that the step adds."""
+    """Cost that the step adds, (transitions,), microseconds."""
     targets: np.ndarray
-    """Which of the next step's partial plans it leads to."""
+    """Partial plan after the step, (transitions,)."""
 
 
 class OutOfSpace(Exception):
-    """The frontier is too wide for this solver, or the time is up."""
+    """The frontier is too wide for this solver, or the time limit is reached."""
 
 
 def solve_frontier(
     tables: Tables, *, max_states: int = 200_000, beam: bool = False, deadline: float | None = None
 ) -> FrontierResult:
-    """Choose an option for every node at least cost.
+    """Choose an option for every node at the least cost.
 
     Parameters
     ----------
     tables
-        The problem.
+        Problem as numbers.
     max_states
-        Most partial plans to keep after a step.
+        Maximum number of partial plans after a step.
     beam
-        Where there are more: drop the most expensive and go on (True), or give up (False).
+        True to drop the most expensive partial plans beyond it; False to give up.
     deadline
-        :func:`time.monotonic` time at which to give up.
+        Time of :func:`time.monotonic` at which to give up, seconds.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def solve_frontier(
 
 
 class Sweep:
-    """State of one run: partial plans as rows of live tensors' state numbers."""
+    """State of one run; partial plans are rows with the state numbers of live tensors."""
 
     def __init__(
         self,
@@ -112,7 +118,19 @@ class Sweep:
         deadline: float | None = None,
         slack_us: float = 0.0,
     ) -> None:
-        """With `slack_us`, every plan at most that much worse than the best survives the pruning."""
+        """Prepare a run.
+
+        Parameters
+        ----------
+        tables
+            Problem as numbers.
+        order
+            Topological order of the nodes.
+        max_states, beam, deadline
+            See :func:`solve_frontier`.
+        slack_us
+            Maximum extra cost of plans that must survive the pruning, microseconds.
+        """
         self.tables, self.order, self.slack_us = tables, order, slack_us
         self.max_states, self.beam, self.deadline = max_states, beam, deadline
         rank = {node: position for position, node in enumerate(order)}
@@ -132,7 +150,7 @@ class Sweep:
         self.exact, self.widest = True, 1
 
     def run(self) -> FrontierResult:
-        """Decide every node in turn, and read the best choice back."""
+        """Decide all nodes in turn, and read back the best choice."""
         for node in self.order:
             _check_time(self.deadline)
             self._decide(node)
@@ -176,7 +194,7 @@ class Sweep:
         self.widest = max(self.widest, len(kept))
 
     def _use(self, t: int, columns: dict[int, np.ndarray], choices: np.ndarray) -> np.ndarray:
-        """Let the next consumer of tensor `t` use it; returns what each partial plan pays."""
+        """Advance tensor `t` by its next consumer; returns the payment of each partial plan."""
         automaton, level = self.automata[t], self.level[t]
         pays = automaton.pays[level][columns[t], choices]
         if level + 1 == len(automaton.pays):
@@ -187,7 +205,7 @@ class Sweep:
         return pays
 
     def _prune(self, rows: np.ndarray, costs: np.ndarray) -> np.ndarray:
-        """Keep the partial plans that no reference dominates."""
+        """Return the partial plans that no reference dominates."""
         kept = np.arange(len(costs))
         worst = [self.automata[t].worst[self.level[t]] for t in self.live]
         done = 0
@@ -220,7 +238,14 @@ class Sweep:
 
 
 def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the cheapest among equal rows, for each distinct row; and which of those each row equals."""
+    """Find the cheapest among equal rows.
+
+    Returns
+    -------
+    tuple
+        Index of the cheapest row for each distinct row, and the number of the distinct row of each
+        row.
+    """
     if rows.shape[1] == 0:
         return np.array([int(np.argmin(costs))]), np.zeros(len(costs), dtype=np.int64)
     radix = rows.max(axis=0).astype(object) + 1
@@ -240,7 +265,9 @@ def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray,
 
 
 def _automaton(tensor: TensorTable, sequence: Sequence[int], deadline: float | None) -> _Automaton:
-    """States are residual charges, rounded to one millionth of a microsecond to merge equal ones.
+    """Make the automaton of a tensor; states are residual prices.
+
+    They are rounded to one millionth of a microsecond to merge equal ones.
 
     Raises
     ------
@@ -272,7 +299,7 @@ def _check_time(deadline: float | None) -> None:
 
 
 def _check_size(states: int, wants: Sequence[np.ndarray]) -> None:
-    """Reject a level whose arrays would be too large: pairs of states, and states with options."""
+    """Reject a level with too large arrays: pairs of states, or states with options."""
     options, labels = max(map(len, wants)), wants[0].shape[1]
     entries = states * max(states * max(labels, options), options * labels)
     if entries > _ENTRIES:

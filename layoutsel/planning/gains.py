@@ -1,4 +1,4 @@
-"""Gains of choosing jointly: predicted times of plans that are chosen in simpler ways."""
+"""Gains of choosing jointly: predicted times of plans from simpler ways of choosing."""
 
 from __future__ import annotations
 
@@ -13,40 +13,50 @@ from tvm_passes.decision import Decision, SubgraphId
 
 @dataclass(frozen=True, kw_only=True)
 class Gains:
-    """Predicted times of runs by simpler ways to choose; their differences are what each freedom brings.
+    """Predicted times of runs by simpler ways of choosing; differences show each freedom's gain.
 
-    They are values of the plan's objective, or sums of costs if that is no time. All keep the limits
-    as well as the plan does.
+    They are values of the plan's objective, or sums of costs if that is not a time. All keep the
+    limits as well as the plan does.
     """
 
     plan_us: float
-    """The explained plan."""
+    """Time of the explained plan, microseconds."""
     joint_us: float
-    """Unit and layout together."""
+    """Time if unit and layout are chosen jointly, microseconds."""
     score_us: float
-    """Unit by complexity score, then layout."""
+    """Time if the unit is chosen by complexity score, then the layout, microseconds."""
     layouts_alone_us: float
-    """Best single unit with free layouts (where a sub-graph cannot run on it: wherever it is best)."""
+    """Time of the best single unit with free layouts, microseconds.
+
+    Sub-graphs that it cannot run use the best other unit.
+    """
     layouts_alone_unit: str
+    """Name of the best single unit."""
     units_alone_us: float
-    """Best single layout with free units (where a sub-graph does not have it: whichever is best)."""
+    """Time of the best single layout with free units, microseconds.
+
+    Sub-graphs without it use the best other layout.
+    """
     units_alone_layout: str
+    """Name of the best single layout."""
     single_us: float
-    """Best single decision for everything."""
+    """Time of the best single decision for all sub-graphs, microseconds."""
     single_name: str
+    """Name of the best single decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Chooser:
-    """Chooses plans in simpler ways, and tells how long their runs take."""
+    """Choice of plans in simpler ways, with the predicted times of their runs."""
 
     problem: PlanningProblem
+    """Problem of the plans."""
     time_limit_s: float
     """Time limit of the joint plan, and of all others together, seconds."""
 
     @property
     def each_s(self) -> float:
-        """Time limit of one of the others, seconds."""
+        """Time limit of each other plan, seconds."""
         return self.time_limit_s / (1 + len(self.problem.units) + len(self.problem.layouts))
 
     def us(self, decisions: Mapping[SubgraphId, Decision]) -> float:
@@ -87,14 +97,14 @@ class _Chooser:
 def gains_of(
     problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision], time_limit_s: float
 ) -> Gains:
-    """Choose plans in simpler ways, within `time_limit_s` together, and compare them with a plan."""
+    """Choose plans in simpler ways within a total time limit, and compare them with a plan."""
     compared = timed(objective_of(problem.objective).comparable(problem, decisions))
     chooser = _Chooser(problem=compared, time_limit_s=time_limit_s / 2)
     plan_us = chooser.us(decisions)
     unit, layout, single = chooser.best_unit(), chooser.best_layout(), chooser.best_single()
     return Gains(
         plan_us=plan_us,
-        # A search that is no exact one may miss the plan itself.
+        # An inexact search may miss the plan itself.
         joint_us=min(plan_us, chooser.joint()),
         score_us=chooser.best(compared, "score"),
         layouts_alone_us=unit[0],

@@ -1,4 +1,4 @@
-"""Measure only what could change the plan: predictions are replaced by measurements, the most worthwhile first."""
+"""Measuring of only what could change the plan, in order of the expected gain."""
 
 from __future__ import annotations
 
@@ -24,25 +24,32 @@ from tvm_passes.errors import Decline, LayoutselError
 GUESSED = "roofline"
 """Source of a cost that follows from the work alone."""
 STABLE = 0.001
-"""The plan is stable where uncertainty is expected to cost it less than this share of its value."""
+"""Expected loss by uncertainty, relative to the plan's value, below which the plan is stable."""
 BATCH = 6
-"""Candidates measured between two plans."""
+"""Number of candidates measured between two plans."""
 
 Measure = Callable[[Sequence[Candidate]], Mapping[Candidate, Option | None]]
-"""Measures candidates: what each costs now, None if it turned out not to work. Fewer answers: the time is up."""
+"""Function that measures candidates.
+
+It returns their new prices, None for a candidate that does not work, and fewer answers when the
+time is over.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refined:
-    """A problem with as many measurements as were needed or allowed."""
+    """A problem with as many measurements as needed or allowed."""
 
     problem: PlanningProblem
+    """Problem with the measured prices."""
     solution: Solution
+    """Best plan of the problem."""
     information: InformationValue
+    """Remaining value of further measurements."""
     measured: int
-    """Distinct candidates that were measured."""
+    """Number of distinct measured candidates."""
     stable: bool
-    """True if it stopped because the plan was stable, not because the budget was spent."""
+    """True if the plan became stable; False if the budget was spent before."""
 
 
 def refine(
@@ -53,21 +60,23 @@ def refine(
     stand_in: Callable[[Decision], Decision] = lambda decision: decision,
     time_limit_s: float = 5.0,
 ) -> Refined:
-    """Measure candidates of `problem` until its best plan is stable, or `measure` answers no more.
+    """Measure candidates of `problem` until its best plan is stable, or `measure` returns nothing.
 
-    The best plan is that by the problem's objective without limits: a limit is often one of a
-    measured quantity.
+    The best plan is that of the objective without limits, as limits often concern measured
+    quantities.
 
     Parameters
     ----------
     problem
-        Priced by predictions, where nothing was measured.
+        Problem with predicted prices for all candidates without a measurement.
     key_of
-        Equal for sub-graphs that are measured as one.
+        Key of each sub-graph; those with equal keys share measurements.
     measure
-        Asked for at most :data:`BATCH` candidates at a time, one for all sub-graphs of a key.
+        Function that measures at most :data:`BATCH` candidates, one for all sub-graphs of a key.
     stand_in
-        Equal for decisions that are measured as one, such as those on devices that are alike.
+        Function that maps decisions to those measured for them, such as on identical devices.
+    time_limit_s
+        Time limit of each plan, seconds.
     """
     measured = 0
     while True:
@@ -94,7 +103,7 @@ def refine(
 
 
 def is_guess(option: Option) -> bool:
-    """True if nothing is known of a candidate below f32: its kernels were neither measured nor learned from."""
+    """True if a candidate below f32 has only a roofline, neither measured nor learned."""
     return option.source == GUESSED and option.decision.precision not in OWN
 
 
@@ -104,24 +113,24 @@ def has_guesses(problem: PlanningProblem) -> bool:
 
 
 def without_guesses(problem: PlanningProblem) -> PlanningProblem:
-    """Copy the problem without the candidates that are guesses, where a sub-graph has others; they become declines."""
+    """Decline guesses of sub-graphs that have other candidates."""
     return _without(problem, is_guess, _NEVER_MEASURED)
 
 
 def has_estimates(problem: PlanningProblem, units: Collection[str]) -> bool:
-    """True if nobody measured, or learned from, some candidate of these `units`."""
+    """True if a candidate of these `units` is neither measured nor learned."""
     return any(_is_estimate(units, option) for node in problem.nodes for option in node.options)
 
 
 def without_estimates(problem: PlanningProblem, units: Collection[str]) -> PlanningProblem:
-    """Copy the problem without these candidates, in the same way as :func:`without_guesses`."""
+    """Decline candidates of these `units` with only a roofline, as in :func:`without_guesses`."""
     return _without(problem, partial(_is_estimate, units), _NEVER_MEASURED)
 
 
 def without_interrupted(problem: PlanningProblem) -> PlanningProblem:
-    """Copy the problem without candidates whose measurement was interrupted, in the same way.
+    """Decline candidates whose measurement was interrupted, as in :func:`without_guesses`.
 
-    Nobody knows whether they are slow: they are neither taken for as fast as estimated nor refused for ever.
+    Their speed is unknown: they are neither trusted as estimated nor rejected for later sessions.
     """
     return _without(problem, _is_interrupted, _INTERRUPTED)
 
@@ -135,12 +144,12 @@ def _is_estimate(units: Collection[str], option: Option) -> bool:
 
 
 def require_measured(problem: PlanningProblem, what: str) -> None:
-    """Refuse a problem with costs that nobody measured, where measuring is not possible.
+    """Reject a problem with costs that were not measured, where measuring is not possible.
 
     Raises
     ------
     LayoutselError
-        Says how many candidates of `problem` there are without a measurement, and names the first.
+        If a candidate has no measurement; the message counts them and names the first.
     """
     options = [(node.id, option) for node in problem.nodes for option in node.options]
     missing = [(id_, option) for id_, option in options if option.source != MEASURED]
@@ -151,8 +160,9 @@ def require_measured(problem: PlanningProblem, what: str) -> None:
         suffice = all(any(o.decision.unit in known for o in node.options) for node in problem.nodes)
         named = f", or name what was measured with --units {','.join(known)}" if suffice else ""
         raise LayoutselError(
-            f"{what}: got no measurement of {len(missing)} of {len(options)} candidates, such as {id_} as "
-            f"{first.decision}; expected all, taken there, as nothing is measured here. Use --cost learned or roofline{named}"
+            f"{what}: got no measurement of {len(missing)} of {len(options)} candidates, "
+            f"such as {id_} as {first.decision}; expected all, taken there, as nothing is "
+            f"measured here. Use --cost learned or roofline{named}"
         )
 
 
@@ -160,7 +170,7 @@ _NEVER_MEASURED = (
     "nothing but the estimate of its roofline",
     "a measurement: a longer --measure-budget takes more of them, those taken are kept",
 )
-"""Got and expected of candidates that are left out for want of a measurement."""
+"""Got and expected of candidates that are declined for lack of a measurement."""
 _INTERRUPTED = (
     "a measurement that was interrupted, by its limit of time or by the state of the machine",
     "one that ends: the next session tries again",
@@ -170,7 +180,7 @@ _INTERRUPTED = (
 def _without(
     problem: PlanningProblem, leave_out: Callable[[Option], bool], reason: tuple[str, str]
 ) -> PlanningProblem:
-    """Decline options, with got and expected, of nodes that have others."""
+    """Decline options of nodes that have others; `reason` is got and expected."""
     nodes = tuple(_node_without(node, leave_out, reason) for node in problem.nodes)
     return replace(problem, nodes=nodes)
 

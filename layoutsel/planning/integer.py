@@ -1,7 +1,8 @@
-"""Integer programming with HiGHS: exact where the time suffices, else a plan with a proven bound.
+"""Integer programming with HiGHS: exact if the time suffices, else a plan with a proven bound.
 
-The relaxation is the local polytope (Sontag, Globerson, Jaakkola 2011) per use of a tensor and label group, joined
-by one variable per (tensor, source class, label) that all uses share, which is what makes a shared transform cost once.
+The relaxation is the local polytope (Sontag, Globerson, Jaakkola 2011) per use of a tensor and
+label group. All uses share one variable per (tensor, source class, label), so that a shared
+transform costs once.
 """
 
 from __future__ import annotations
@@ -15,24 +16,35 @@ from layoutsel.planning.programme import Programme
 from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 
 _MOST_VARIABLES = 100_000
-"""Maximum number of variables; HiGHS takes a few hundred MB for so many, and looks at the time often."""
+"""Maximum number of variables of a programme.
+
+With as many, HiGHS takes a few hundred MB, and still checks the time limit often.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerResult:
-    """What branch and bound found."""
+    """Result of branch and bound."""
 
     choice: tuple[int, ...] | None
-    """None if the time was over before any plan was found, or the programme is too large."""
+    """Option of each node; None without a plan in time, or if the programme is too large."""
     bound_us: float
-    """Proven lower bound, microseconds; minus infinity where there is none."""
+    """Proven lower bound, microseconds; minus infinity without one."""
 
 
 def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> IntegerResult:
-    """Choose an option for every node at least cost, by branch and bound.
+    """Choose an option for every node at the least cost, by branch and bound.
 
-    Stops at the relative gap `gap`, or after `time_limit_s` seconds. A programme of more than
-    :data:`_MOST_VARIABLES` is not tried.
+    A programme of more than :data:`_MOST_VARIABLES` variables is not tried.
+
+    Parameters
+    ----------
+    tables
+        Problem as numbers.
+    time_limit_s
+        Time limit, seconds.
+    gap
+        Relative gap at which to stop.
     """
     if _variables(tables) > _MOST_VARIABLES:
         return IntegerResult(choice=None, bound_us=-np.inf)
@@ -47,7 +59,7 @@ def solve_integer(tables: Tables, *, time_limit_s: float, gap: float = 0.0) -> I
 
 
 def _variables(tables: Tables) -> int:
-    """Upper bound on the number of variables of :class:`_LocalPolytope`."""
+    """Compute an upper bound on the number of variables of :class:`_LocalPolytope`."""
     count = sum(map(len, tables.costs))
     for tensor, group in itertools.product(tables.tensors, range(GROUPS)):
         charge = tensor.charge[:, tensor.group == group]
@@ -56,7 +68,7 @@ def _variables(tables: Tables) -> int:
 
 
 class _LocalPolytope(Programme):
-    """The programme of all choices."""
+    """Integer programme of a problem."""
 
     def __init__(self, tables: Tables) -> None:
         super().__init__()
@@ -68,11 +80,11 @@ class _LocalPolytope(Programme):
         self.sizes = [len(costs) for costs in tables.costs]
 
     def parts(self, values: np.ndarray) -> list[np.ndarray]:
-        """Pick from `values` (one per variable) those of each node's options."""
+        """Return the part of `values` (one per variable) that belongs to each node's options."""
         return [values[f : f + size] for f, size in zip(self.first, self.sizes, strict=True)]
 
     def _tensor(self, tensor: TensorTable, labels: np.ndarray) -> None:
-        """One label group of a tensor: the shared payments, and a flow for each use."""
+        """Add one label group of a tensor: shared payments, and a flow for each use."""
         charge, classes = np.unique(tensor.charge[:, labels], axis=0, return_inverse=True)
         classes = classes.reshape(-1)
         used = [w for w in tensor.wants if (charge[:, w[:, labels].any(axis=0)] > 0).any()]

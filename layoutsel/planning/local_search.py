@@ -1,4 +1,4 @@
-"""Improve a choice node by node (iterated conditional modes, Besag 1986) until no single change helps."""
+"""Local search by single changes of nodes (iterated conditional modes, Besag 1986)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from layoutsel.planning.tables import Tables
 
 
 def improve(tables: Tables, choice: Sequence[int], *, sweeps: int = 50) -> tuple[int, ...]:
-    """Take best single changes for at most `sweeps` rounds; the result never costs more than `choice`."""
+    """Apply the best single changes for at most `sweeps` rounds; the result never costs more."""
     current = list(choice)
     neighbours = _neighbours(tables)
     active = set(range(len(current)))
@@ -29,7 +29,7 @@ def improve(tables: Tables, choice: Sequence[int], *, sweeps: int = 50) -> tuple
 
 
 def conditional_costs(tables: Tables, choice: Sequence[int], node: int) -> np.ndarray:
-    """Cost of each option of `node`, its boundaries included, all other nodes as in `choice`."""
+    """Compute the cost of each option of `node` with its boundaries, all else as in `choice`."""
     costs = tables.costs[node].copy()
     for t in tables.produced[node]:
         tensor = tables.tensors[t]
@@ -49,7 +49,7 @@ def conditional_costs(tables: Tables, choice: Sequence[int], node: int) -> np.nd
 
 
 def _neighbours(tables: Tables) -> list[set[int]]:
-    """Per node, the nodes that share a tensor with it."""
+    """List the nodes that share a tensor with each node."""
     result: list[set[int]] = [set() for _ in tables.costs]
     for tensor in tables.tensors:
         members = {node for node in (tensor.producer, *tensor.consumers) if node >= 0}

@@ -1,12 +1,15 @@
-"""Plans whose devices work while the host does: their makespan by list scheduling.
+"""Makespans of plans whose devices and host work concurrently, by list scheduling.
 
-All calls are made in one order, and :class:`~layoutsel.planning.resources.ResourceModel` says which resources each step
-occupies and for how long. So an order of calls is a schedule: each step starts as soon as its caller has come to it, its
-resources are free and its inputs are there; the boundaries of a sub-graph's inputs come directly before its call.
-:func:`schedule` finds an order by list scheduling. Of the calls whose inputs are there, those that leave the caller free
-come first; then the one that can start first; then the one with the longest path to the end (Graham, "Bounds on
-multiprocessing timing anomalies", 1969; HEFT's ranks, Topcuoglu et al., 2002). The shortest of several such schedules
-counts, which differ in the calls that come before all others; see :data:`_FIRST`.
+All calls are made in one order, and :class:`~layoutsel.planning.resources.ResourceModel` defines
+which resources each step occupies and for how long. An order of calls therefore is a schedule: each
+step starts as soon as its caller has reached it, its resources are free and its inputs are
+available. The boundaries of a sub-graph's inputs come directly before its call.
+
+:func:`schedule` finds an order by list scheduling. Among calls with available inputs, those that
+leave the caller free come first; then the one that can start first; then the one with the longest
+path to the end (Graham, "Bounds on multiprocessing timing anomalies", 1969; HEFT's ranks, Topcuoglu
+et al., 2002). The result is the shortest of several such schedules, which differ in the calls that
+come before all others; see :data:`_FIRST`.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ class Span:
     """Time of one step in a schedule."""
 
     name: str
-    """Id of the sub-graph; of a boundary, its tensor and kind."""
+    """Id of the sub-graph; for a boundary, its tensor and kind."""
     places: tuple[str, ...]
-    """Resources that the step occupies; with one host, the memories whose processors are busy."""
+    """Occupied resources; with one host, the memories whose processors are busy."""
     start_us: float
+    """Start of the step, microseconds."""
     end_us: float
+    """Time at which the result is available, microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +46,22 @@ class Schedule:
     order: tuple[SubgraphId, ...]
     """Order in which the host calls the sub-graphs."""
     spans: tuple[Span, ...]
+    """Times of all steps."""
 
     @property
     def makespan_us(self) -> float:
-        """Microseconds from the first call to the last result."""
+        """Time from the first call to the last result, microseconds."""
         return max((span.end_us for span in self.spans), default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Makespan:
-    """Predicted time of a plan whose devices work while the host does, as plan files keep it."""
+    """Predicted time of a plan whose devices and host work concurrently, as in plan files."""
 
     us: float
     """Predicted time from the first call to the last result, microseconds."""
     bound_us: float
-    """No schedule of any plan of the problem is shorter, microseconds."""
+    """Lower bound on the schedules of all plans of the problem, microseconds."""
     order: tuple[SubgraphId, ...]
     """Order in which the host calls the sub-graphs."""
 
@@ -72,16 +78,16 @@ class _Clock:
         self._free_us: defaultdict[str | None, float] = defaultdict(float)
         self._available_us: dict[SubgraphId | None, float] = {None: 0.0}
         self.done: dict[BoundaryStep, float] = {}
-        """Boundaries done so far, with the time at which each result is available."""
+        """Boundaries done so far, with the time at which each result is available, microseconds."""
         self.spans: list[Span] = []
 
     def free_us(self, resources: Resources) -> float:
-        """Time at which the caller and all resources of a step are free."""
+        """Return the time at which caller and resources of a step are free, microseconds."""
         free_us = self._free_us
         return max([free_us[resources.called_by], *map(free_us.__getitem__, resources.busy_us)])
 
     def make(self, call: Call) -> None:
-        """Do what is left of a call's boundaries, then the call itself."""
+        """Do the remaining boundaries of a call, then the call itself."""
         for one in call.brings:
             if one not in self.done:
                 ready = (
@@ -95,7 +101,7 @@ class _Clock:
             self._available_us[call.id] = self._do(call.id, call.resources, ready)
 
     def _do(self, name: str, resources: Resources, ready_us: float) -> float:
-        """Do a step whose inputs are available at `ready_us`; returns when its result is available."""
+        """Do a step with inputs available at `ready_us`; returns the time of its result."""
         start_us = max(self.free_us(resources), ready_us)
         for resource, us in resources.busy_us.items():
             self._free_us[resource] = start_us + us
@@ -107,17 +113,17 @@ class _Clock:
 
 
 def schedule(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
-    """Make the shortest of the list schedules that :data:`_FIRST` names."""
+    """Make the shortest of the list schedules in :data:`_FIRST`."""
     return Scheduler(problem).schedule(decisions)
 
 
 class Scheduler:
-    """Makes schedules of many plans of one problem."""
+    """Schedules of many plans of one problem."""
 
     def __init__(self, problem: PlanningProblem) -> None:
         self._calls = Calls(problem)
         devices = [memory for memory in memories_of(problem) if memory != HOST]
-        # One device needs no copies from others, and descents make schedules by the thousand.
+        # One device needs no copies from others, and searches make thousands of schedules.
         self._first = tuple(_FIRST.values())[: 3 if len(devices) > 1 else 2]
 
     def schedule(self, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
@@ -135,11 +141,11 @@ _FIRST: Mapping[str, _First] = {
         call.is_copied_to_device(clock.done)
     ),
 }
-"""True for the calls that come before all others, by what that means."""
+"""Functions that select the calls which come before all others, by their meaning."""
 
 
 def _listed(all_calls: Sequence[Call], first: _First) -> Schedule:
-    """Schedule `all_calls`, of which the last hands over the model's results."""
+    """Schedule `all_calls`, of which the last is the hand-over of the model's results."""
     *calls, results = all_calls
     ranks = _ranks(all_calls)
     left = {call.id: len(call.needs) for call in calls}
@@ -174,7 +180,7 @@ def _listed(all_calls: Sequence[Call], first: _First) -> Schedule:
 
 
 def _ranks(calls: Sequence[Call]) -> dict[SubgraphId | None, float]:
-    """Longest path from each call to the end, its boundaries included, microseconds."""
+    """Compute the longest path from each call to the end with its boundaries, microseconds."""
     ranks: dict[SubgraphId | None, float] = {}
     after: dict[SubgraphId, float] = {}
     for call in reversed(calls):

@@ -20,7 +20,7 @@ from layoutsel.planning.symmetry import twins
 from tvm_passes.decision import SubgraphId
 
 _TOLERANCE = 1e-5
-"""Largest error of HiGHS in a bound, as a share of :func:`_horizon_us`."""
+"""Maximum error of HiGHS in a bound, as a share of :func:`_horizon_us`."""
 _GAP = 0.003
 """Relative gap at which HiGHS may stop."""
 _NODES = 300
@@ -35,18 +35,22 @@ class Relaxed:
     """Best plan of a relaxed problem, in which steps on one resource may overlap."""
 
     bound_us: float
-    """No schedule of any decisions is shorter, microseconds."""
+    """Lower bound on the schedules of all decisions, microseconds."""
     memories: Mapping[SubgraphId, str]
-    """Memory of each sub-graph in the relaxed plan; empty if none was found in time, or for too many memories."""
+    """Memory of each sub-graph in the relaxed plan.
+
+    Empty if none was found in time, or if there are too many memories.
+    """
 
 
 def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
     """Divide the sub-graphs of `problem` over its memories, by an integer programme.
 
-    The makespan is at least the longest path, and the work of every resource. A sub-graph costs as much as its cheapest
-    candidate in a memory; transforms cost nothing; a copy costs once per tensor and memory. The longest path alone, with
-    transforms, is a second bound. Of many memories, those of one kind are taken together, see
-    :func:`~layoutsel.planning.folding.folded`; then no memories are told.
+    The makespan is at least the longest path, and the work of every resource. A sub-graph costs as
+    much as its cheapest candidate in a memory; transforms cost nothing; a copy costs once per
+    tensor and memory. The longest path alone, with transforms, is a second bound. If there are many
+    memories, those of one kind are merged (:func:`~layoutsel.planning.folding.folded`), and the
+    result has no memories.
     """
     narrow = relaxed_if_wide(problem)
     if narrow is not None:
@@ -62,7 +66,7 @@ def relaxed(problem: PlanningProblem, *, time_limit_s: float = 6.0) -> Relaxed:
 
 
 def _path_bound(problem: PlanningProblem) -> float:
-    """Compute the longest path of sub-graphs and boundaries, if every consumer may choose its producers' options."""
+    """Compute the longest path if consumers may choose their producers' options, microseconds."""
     reads = reads_of(problem)
     ends: dict[SubgraphId, np.ndarray] = {}
     longest = 0.0
@@ -86,7 +90,7 @@ def _arrivals(
     wanted: Sequence[Place],
     ends: Mapping[SubgraphId, np.ndarray],
 ) -> np.ndarray:
-    """Compute the earliest time at which a tensor can be at each of the `wanted` places."""
+    """Compute the earliest time at which a tensor can be at each wanted place, microseconds."""
     sources = source_places(problem.by_id, tensor)
     times = np.array([[_bringing_us(problem, tensor, s, w) for w in wanted] for s in sources])
     made = ends[tensor.producer] if tensor.producer is not None else np.zeros(1)
@@ -98,7 +102,7 @@ def _computing(problem: PlanningProblem, option: Option) -> Resources:
 
 
 def _bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted: Place) -> float:
-    """Add up the times of all boundaries between two places."""
+    """Compute the total time of all boundaries between two places, microseconds."""
     return sum(
         problem.resources.boundary(
             kind, source.memory, wanted.memory, tensor.price(kind, source, wanted)
@@ -109,7 +113,10 @@ def _bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted
 
 
 def _horizon_us(problem: PlanningProblem) -> float:
-    """Compute an upper bound on the relaxed makespan: all cheapest sub-graphs and all copies, one after the other."""
+    """Compute an upper bound on the relaxed makespan, microseconds.
+
+    It is the sum of all cheapest sub-graphs and all copies.
+    """
     computing = sum(
         min(work.duration_us for work in _least(problem, node).values()) for node in problem.nodes
     )
@@ -125,13 +132,14 @@ def _copying(problem: PlanningProblem, pair: tuple[str, str], us: float) -> Reso
 
 
 class _Division(Programme):
-    """Programme that chooses a memory for each sub-graph; the makespan is no less than any path or any resource's work.
+    """Programme that chooses a memory for each sub-graph, with a lower bound on the makespan.
 
-    Work is added up over the whole network, and between each two neighbouring waists of it: a resource that is idle
-    between two waists cannot help after the second. A resource that stands for several does as much work as they do.
-    Variables are the makespan; whether each sub-graph computes in a
-    memory, and when it ends; and whether a tensor is copied from one memory to another. The id None stands for the
-    model's inputs and results. All times are shares of `horizon_us`, because solvers are most exact for numbers near 1.
+    The makespan is at least the length of any path, and the work of any resource. Work is added up
+    over the whole network, and between each two neighbouring waists: a resource that is idle
+    between two waists cannot help after the second. A resource that stands for several does as much
+    work as they do. Variables are the makespan; the memory of each sub-graph and its end; and the
+    copies of tensors between memories. The id None stands for the model's inputs and results. All
+    times are shares of `horizon_us`, because solvers are most exact for numbers near 1.
     """
 
     def __init__(self, problem: PlanningProblem, horizon_us: float) -> None:
@@ -141,7 +149,7 @@ class _Division(Programme):
         self._is_in = {None: self._memories([HOST])} | {
             id_: self._memories(least) for id_, least in self._least.items()
         }
-        # For None, the beginning and the end of the network.
+        # The id None stands for the beginning and the end of the network.
         self._ready = {id_: self.variables([0.0]) for id_ in self._is_in}
         self._end = {**self._ready, None: self.variables([1.0])}
         self._parts = _Parts(problem)
@@ -168,9 +176,10 @@ class _Division(Programme):
         }
 
     def _used_in_order(self, memories: Sequence[str]) -> None:
-        """Let no sub-graph compute in one of some interchangeable memories before any computes in the one before it.
+        """Forbid the use of an interchangeable memory before the one that precedes it in the list.
 
-        Each plan has an equal one that keeps this. A variable tells if a memory was used so far.
+        Each plan has an equal one that satisfies this. A variable states if a memory was used so
+        far.
         """
         used: dict[str, int | None] = dict.fromkeys(memories)
         for id_ in self._least:
@@ -185,7 +194,7 @@ class _Division(Programme):
                     used[memory] = self._used(before[memory], variable)
 
     def _used(self, before: int | None, variable: int) -> int:
-        """Add a variable that is no more than `before` and `variable` together."""
+        """Add a variable that is at most the sum of `before` and `variable`."""
         used = self.variables([0.0])
         terms = [(used, 1.0), (variable, -1.0), *([] if before is None else [(before, -1.0)])]
         self.row(terms, -np.inf, 0.0)
@@ -198,7 +207,7 @@ class _Division(Programme):
         return found
 
     def _follows(self, id_: SubgraphId | None, terms: Sequence[Term]) -> None:
-        """Let a sub-graph end no earlier than its computation after the time in `terms`."""
+        """Add the row that a sub-graph ends at least its computation after the time in `terms`."""
         least = self._least[id_] if id_ is not None else {}
         computing = [
             (self._is_in[id_][memory], work.duration_us / self._horizon_us)
@@ -207,7 +216,7 @@ class _Division(Programme):
         self.row([(self._end[id_], 1.0), *_negative([*terms, *computing])], 0.0, np.inf)
 
     def _tensor(self, tensor: Tensor) -> None:
-        """Let consumers of a tensor follow its producer, after a copy that all consumers in one memory share."""
+        """Add the rows that consumers follow the producer, after a copy shared within a memory."""
         copying = {pair: _copying(self._problem, pair, us) for pair, us in tensor.copy_us.items()}
         copies: dict[tuple[_Part, tuple[str, str]], int] = {}
         for use in tensor.uses:
@@ -228,7 +237,7 @@ class _Division(Programme):
     def _crossing(
         self, producer: SubgraphId | None, consumer: SubgraphId | None
     ) -> dict[tuple[str, str], int]:
-        """Add a variable for each two different memories: 1 if the producer and the consumer compute there."""
+        """Add a variable per pair of memories: 1 if producer and consumer compute there."""
         made, taken = self._is_in[producer], self._is_in[consumer]
         both = {pair: self.variables([0.0]) for pair in itertools.product(made, taken)}
         for source, variable in made.items():
@@ -238,19 +247,23 @@ class _Division(Programme):
         return {pair: variable for pair, variable in both.items() if pair[0] != pair[1]}
 
     def _busy(self, part: _Part, work: Resources, variable: int) -> None:
-        """Add to the work of a part, by resource, that of a step that is done if `variable` is 1."""
+        """Add a step to the work of a part, by resource; it is done if `variable` is 1."""
         for resource, us in work.busy_us.items():
             term = (variable, us / self._horizon_us)
             self._work.setdefault((part, resource), []).append(term)
 
 
 _Part = tuple[SubgraphId | None, SubgraphId | None]
-"""Part of a network: from the end of one sub-graph to the end of another; None is its beginning, or its end."""
+"""Part of a network: from the end of one sub-graph to that of another.
+
+None stands for the beginning, or the end, of the network.
+"""
 _WHOLE: _Part = (None, None)
+"""The whole network."""
 
 
 class _Parts:
-    """Parts of a network between its waists: sub-graphs that every other one must precede or follow."""
+    """Parts of a network between its waists: sub-graphs that all others must precede or follow."""
 
     def __init__(self, problem: PlanningProblem) -> None:
         makers: dict[SubgraphId, set[SubgraphId]] = {
@@ -275,7 +288,7 @@ class _Parts:
     def of_copy(
         self, producer: SubgraphId | None, consumer: SubgraphId | None
     ) -> tuple[_Part, ...]:
-        """List the parts in which a copy between the two is certain to be done."""
+        """List the parts in which a copy between the two must take place."""
         part = self._last if consumer is None else self._of[consumer]
         begins = part[0] == producer
         is_within = begins or (producer is not None and self._of[producer] == part)
@@ -291,7 +304,7 @@ def _negative(terms: Iterable[Term]) -> list[Term]:
 
 
 def _least(problem: PlanningProblem, node: PricedSubgraph) -> dict[str, Resources]:
-    """Find, by memory, the least that any candidate occupies of each resource, and the least time it takes."""
+    """Compute the least work on each resource and the least time of all candidates, by memory."""
     works: dict[str, list[Resources]] = {}
     for option in node.options:
         works.setdefault(option.memory, []).append(_computing(problem, option))

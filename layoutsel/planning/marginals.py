@@ -1,4 +1,4 @@
-"""What every other decision would cost: the best plan that takes it, the rest decided again around it."""
+"""Costs of all other decisions: the best plan with each, where the rest is decided again."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from layoutsel.planning.ordering import elimination_order
 from layoutsel.planning.tables import Tables
 
 _SLACKS = (math.inf, 1.0, 0.3, 0.1, 0.03, 0.01)
-"""How much worse than the best, relative to it, plans may be to be told apart; tried in this order."""
+"""Relative cost above the best up to which plans are distinguished, tried in this order."""
 _MAX_STATES = 20_000
+"""Maximum number of partial plans."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForcedPlans:
-    """For every node and option the best plan that takes it, read back from two passes over the frontier."""
+    """Best plan with each option of each node, from two passes over the frontier."""
 
     costs: list[np.ndarray]
-    """Per node and option, the cost of the best plan with that option, microseconds.
+    """Cost of the best plan with each option, per node (options,), microseconds.
 
-    Infinite where that is more than the program could tell apart, which is some percentage above the best.
+    Infinite if it exceeds the range in which the program distinguishes plans, some percentage above
+    the best.
     """
     sweep: Sweep
-    """The forward pass."""
+    """Forward pass over the frontier."""
     to_go: list[np.ndarray]
-    """Per position in the order, the cheapest way from each partial plan before it to the end, microseconds."""
+    """Least cost from each partial plan to the end, per position in the order, microseconds."""
     _known: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    """Answers of :meth:`_onwards`: many of the best plans end alike."""
+    """Known results of :meth:`_onwards`, as many of the best plans have the same end."""
 
     def choice(self, node: int, option: int) -> tuple[int, ...]:
-        """Option of every node in the best plan where `node` takes `option`, whose cost must be finite."""
+        """Return the option of every node in the best plan where `node` takes `option`.
+
+        The cost of that plan must be finite.
+        """
         order, transitions = self.sweep.order, self.sweep.transitions
         position = order.index(node)
         step = transitions[position]
@@ -59,7 +64,7 @@ class ForcedPlans:
         return step.pays[among] + self.to_go[position + 1][step.targets[among]]
 
     def _onwards(self, position: int, row: int) -> tuple[int, int]:
-        """The best option from a partial plan, and the partial plan that it leads to."""
+        """Return the best option from a partial plan, and the resulting partial plan."""
         if (position, row) not in self._known:
             step = self.sweep.transitions[position]
             first, last = np.searchsorted(step.parents, [row, row + 1])
@@ -74,16 +79,16 @@ def forced_plans(
 ) -> ForcedPlans | None:
     """Find the best plan with each option of each node.
 
-    One forward and one backward pass over the frontier answer for all options at once.
+    One forward and one backward pass over the frontier find all of them.
 
     Parameters
     ----------
     tables
-        The problem.
+        Problem as numbers.
     best_us
-        Cost of its best plan.
+        Cost of its best plan, microseconds.
     time_limit_s
-        Seconds to try for.
+        Time limit, seconds.
 
     Returns
     -------
@@ -111,7 +116,7 @@ def forced_plans(
 def conditional_marginals(
     tables: Tables, choice: tuple[int, ...], best_us: float
 ) -> list[np.ndarray]:
-    """Bound the costs of :func:`forced_plans` from above: change one option, keep the rest of `choice`."""
+    """Compute upper bounds on the costs of :func:`forced_plans`: one option of `choice` changed."""
     marginals = []
     for node, mine in enumerate(choice):
         costs = conditional_costs(tables, choice, node)

@@ -1,6 +1,6 @@
-"""Plan files of older schema versions, turned into documents of the present one.
+"""Conversion of plan files of older schema versions to the present one.
 
-A damaged document stays damaged: reading it names the first thing that does not fit.
+A damaged document stays damaged; the reader then names its first wrong field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from layoutsel.planning.values import MAKESPAN, SUM, WITHIN_ERROR, Value
 def _from_3(document: Mapping[str, Any]) -> dict[str, Any]:
     """Add the objective, and values and bounds per objective; version 3 had a field for each.
 
-    The bound of version 3 for an error budget holds for a smaller error than the budget, so that value is not stated.
+    The bound of version 3 for an error budget holds for a smaller error than the budget, so that
+    value is omitted.
     """
     makespan = document.get("makespan")
     timed = makespan if isinstance(makespan, dict) else None
@@ -35,7 +36,7 @@ def _from_3(document: Mapping[str, Any]) -> dict[str, Any]:
     }
     cost, bound = found[SUM]
     if "gap" in made and is_number(cost) and is_number(bound):
-        # Version 3 computed the gap from the same costs, added in another order.
+        # Version 3 added the same costs in another order, so its gap has other rounding errors.
         made["gap"] = Value(unit="us", value=cost, bound=bound).gap
     return made
 
@@ -47,7 +48,7 @@ def _objective_of_3(document: Mapping[str, Any]) -> str:
 
 
 def renewal_of(ids: Iterable[str]) -> str:
-    """Advice on a plan of the right model whose ids the model does not have."""
+    """Write advice for a plan of the right model with unknown ids."""
     numbered = next((id_ for id_ in ids if re.fullmatch(r"s\d+", id_)), None)
     reason = (
         f" It numbers sub-graphs, such as {numbered}, as earlier versions did." if numbered else ""
@@ -56,4 +57,4 @@ def renewal_of(ids: Iterable[str]) -> str:
 
 
 UPGRADES: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {3: _from_3}
-"""By schema version, the function that makes a document of the present one."""
+"""Conversion to the present version, by schema version."""

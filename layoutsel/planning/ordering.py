@@ -1,4 +1,4 @@
-"""Orders in which to decide nodes such that few tensors are live at a time."""
+"""Orders of the nodes in which few tensors are live at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def elimination_order(tables: Tables) -> list[int]:
 
 
 def _greedy_order(tables: Tables) -> list[int]:
-    """Among the ready nodes, the one that leaves the fewest live tensors; the newest where equal."""
+    """Order by the fewest live tensors after each node; of equal nodes, the newest comes first."""
     waiting = [sum(tables.tensors[t].producer >= 0 for t in c) for c in tables.consumed]
     left = [len(t.merged) for t in tables.tensors]
     ready = {node: 0 for node, count in enumerate(waiting) if count == 0}
@@ -44,7 +44,7 @@ def _greedy_order(tables: Tables) -> list[int]:
 
 
 def _depth_first_order(tables: Tables) -> list[int]:
-    """Reverse postorder backwards from the nodes without followers: finish one branch before the next."""
+    """Order by reverse postorder from the nodes without followers: one branch after another."""
     order: list[int] = []
     seen: set[int] = set()
     sinks = [n for n in range(len(tables.costs)) if not tables.produced[n]]
@@ -67,7 +67,7 @@ def _followers(tables: Tables, node: int) -> list[int]:
 
 
 def _width(tables: Tables, order: Sequence[int]) -> float:
-    """Total of the frontier's sizes, each a bound on the number of partial plans."""
+    """Compute the total size of the frontier, in bounds on the number of partial plans."""
     left = [len(t.merged) for t in tables.tensors]
     sizes = [np.log2(1 + len(np.unique(t.charge, axis=0))) for t in tables.tensors]
     live = {t for t, table in enumerate(tables.tensors) if table.producer < 0}

@@ -1,4 +1,4 @@
-"""Other plans: for every candidate, a plan that takes it, compared with a plan at hand."""
+"""Other plans: for each candidate, a plan that takes it, compared with a given plan."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tvm_passes.decision import Decision, SubgraphId
 _LOG = logging.getLogger(__name__)
 
 Decisions = Mapping[SubgraphId, Decision]
+"""Decision of each sub-graph."""
 Loss = Callable[[Decisions], float]
-"""Plan → how much worse than the plan at hand it is, in the objective's unit.
+"""Function that returns the loss of a plan against a given one, in the objective's unit.
 
-Negative if it is better.
+It is negative for a better plan.
 """
 
 
@@ -29,18 +30,18 @@ class OtherPlans:
     """For each candidate of each sub-graph, a plan that takes it."""
 
     losses: list[np.ndarray]
-    """How much worse each plan is, by sub-graph and option, in the objective's unit.
-
-    Infinite if not known.
-    """
+    """Loss of each plan, by sub-graph and option, in the objective's unit; infinite if unknown."""
     choice: Callable[[int, int], tuple[int, ...]]
-    """(sub-graph, option) → option of every sub-graph in that plan, whose loss must be finite."""
+    """Function of (sub-graph, option) that returns the option of every sub-graph in that plan.
+
+    The loss of the plan must be finite.
+    """
     exact: bool
-    """True if each is the best plan that takes its candidate; else losses are upper bounds."""
+    """True if each is the best plan with its candidate; False if losses are upper bounds."""
 
 
 def alone(node: PricedSubgraph, option: Option) -> tuple[Decisions]:
-    """Change one decision, and no other."""
+    """Return the change of one decision alone."""
     return ({node.id: option.decision},)
 
 
@@ -51,18 +52,19 @@ def changed(
     time_limit_s: float,
     changes: Callable[[PricedSubgraph, Option], Iterable[Decisions]] = alone,
 ) -> OtherPlans:
-    """Change a few decisions at a time, the costliest sub-graphs first, until the time is up.
+    """Change a few decisions at a time, the costliest sub-graphs first, within a time limit.
 
     Parameters
     ----------
     problem, decisions
-        The plan at hand.
+        The given plan.
     loss
-        Compares plans with it.
+        Function that compares plans with it.
     time_limit_s
-        Seconds to take; candidates that are left then have no known loss.
+        Time limit, seconds; the loss of remaining candidates is unknown.
     changes
-        (sub-graph, candidate) → changes to try that take the candidate; the best one counts.
+        Function of (sub-graph, candidate) that yields changes with the candidate; the best one
+        counts.
     """
     deadline = time.monotonic() + time_limit_s
     losses = [np.full(len(node.options), np.inf) for node in problem.nodes]

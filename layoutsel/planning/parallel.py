@@ -1,4 +1,4 @@
-"""Search for the plan with the least makespan: branches of a network run on devices while the host runs others."""
+"""Search for the plan with the least makespan: devices and host run branches concurrently."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from tvm_passes.decision import Decision, SubgraphId
 _LOG = logging.getLogger(__name__)
 
 _SAME_US = 1e-6
-"""Difference of makespans that counts as none, microseconds."""
+"""Difference of equal makespans, microseconds."""
 _ROUNDING = 1e-9
 """Relative difference of equal sums that were added in different orders."""
 _TRIALS = 4000
 """Maximum number of schedules that the descents try.
 
-The count ends the search, not the clock, unless the machine is slow: so equal problems get equal plans.
+The count ends the search, not the clock unless the machine is slow, so that equal problems get
+equal plans.
 """
 _STARTS = 2
-"""Number of best plans to descend from; descents from different plans end at different ones."""
+"""Number of best plans to descend from; different starts lead to different ends."""
 _STEPS, _MOST_STEPS = 30, 800
-"""Steps of the annealing: per sub-graph, and at most."""
+"""Number of annealing steps: per sub-graph, and at most."""
 _AT_ONCE = (1, 2, 2, 3)
-"""Numbers of changes to draw from, for one step of the annealing."""
+"""Numbers of changes to draw from for one step of the annealing."""
 _WARMTH = 0.02
 """Relative increase of the makespan that the annealing accepts at its start."""
 
@@ -45,20 +46,31 @@ class Parallel:
     """Decisions with their schedule and certificate."""
 
     decisions: Decisions
+    """Decision of each sub-graph."""
     schedule: Schedule
+    """Shortest schedule found for the decisions."""
     bound_us: float
-    """No schedule of any plan of the problem is shorter, microseconds."""
+    """Lower bound on the schedules of all plans of the problem, microseconds."""
 
 
 def solve_parallel(
     problem: PlanningProblem, first: Decisions, *, time_limit_s: float = 30.0
 ) -> Parallel:
-    """Search for decisions whose list schedule ends early, beginning with `first`.
+    """Search for decisions with a short list schedule, beginning with `first`.
 
-    Further starting plans prefer one memory, the memories of the bound's programme, or deal chains out to devices that are
-    alike. From the best of them, chains of sub-graphs take the decisions of other starting plans while the makespan
-    falls; then single sub-graphs take any candidate. Simulated annealing with both kinds of moves follows, until the
-    bound is reached.
+    Other starting plans prefer one memory, or the memories of the bound's programme, or distribute
+    chains over identical devices. From the best starts, chains of sub-graphs take the decisions of
+    other starts while the makespan falls; then single sub-graphs take any candidate. Simulated
+    annealing with both kinds of moves follows, until the bound is reached.
+
+    Parameters
+    ----------
+    problem
+        Problem to solve.
+    first
+        Decisions to start from.
+    time_limit_s
+        Time limit, seconds.
     """
     start = time.monotonic()
     bound = relaxed(problem, time_limit_s=time_limit_s / 5)
@@ -95,7 +107,7 @@ class _Trials:
         self._deadline = deadline
 
     def spent(self, best: _Found) -> bool:
-        """Take one from the budget; True if none or no time is left, or `best` reaches the bound."""
+        """Use one trial; True if no trial or time is left, or `best` reaches the bound."""
         if time.monotonic() >= self._deadline:
             _LOG.info("no time is left to search for a shorter schedule")
             self.left = 0
@@ -117,7 +129,7 @@ class _Found:
 def _drawn(
     problem: PlanningProblem, wanted: Iterable[Mapping[SubgraphId, str]], deadline: float
 ) -> Iterator[Decisions]:
-    """Yield, for each wanted division, the plan with the least sum that computes in these memories where possible."""
+    """Yield the plan with the least sum for each wanted division, as far as possible."""
     for memories in wanted:
         if time.monotonic() >= deadline:
             return
@@ -126,7 +138,10 @@ def _drawn(
 
 
 def _dealt(problem: PlanningProblem, memories: Sequence[str]) -> dict[SubgraphId, str]:
-    """Deal the chains out to interchangeable memories, the longest first, each to the one with the least work."""
+    """Distribute the chains over interchangeable memories, each to the least loaded one.
+
+    The longest chain comes first.
+    """
     costs = {
         node.id: min((o.cost_us for o in node.options if o.memory in memories), default=0.0)
         for node in problem.nodes
@@ -167,7 +182,7 @@ def _moves_of_each(problem: PlanningProblem) -> list[Decisions]:
 def _descended(
     scheduler: Scheduler, best: _Found, kinds: Sequence[Sequence[Decisions]], trials: _Trials
 ) -> _Found:
-    """Make moves that shorten the schedule, one kind after the other, until none does."""
+    """Make moves that shorten the schedule, one kind after another, until none does."""
     for moves in kinds:
         improved = True
         while improved:
@@ -187,7 +202,7 @@ def _descended(
 def _annealed(
     problem: PlanningProblem, scheduler: Scheduler, best: _Found, trials: _Trials
 ) -> _Found:
-    """Anneal: change some chains and sub-graphs at once, and accept longer schedules more and more rarely."""
+    """Change several chains and sub-graphs per step; accept longer schedules ever more rarely."""
     rng = random.Random(0)
     groups = [*chains(problem), *([id_] for id_ in problem.by_id)]
     current = best
@@ -207,7 +222,7 @@ def _annealed(
 def _moved(
     problem: PlanningProblem, group: Sequence[SubgraphId], rng: random.Random
 ) -> dict[SubgraphId, Decision]:
-    """Draw a move: a chain takes its cheapest candidates in one memory, or a sub-graph takes any candidate."""
+    """Draw a random move: a chain's cheapest candidates in one memory, or one candidate."""
     nodes = [problem.by_id[id_] for id_ in group]
     drawn = rng.choice(nodes[0].options)
     if len(nodes) == 1:
@@ -216,7 +231,7 @@ def _moved(
 
 
 def cheapest_in(memory: str, nodes: Iterable[PricedSubgraph]) -> dict[SubgraphId, Decision]:
-    """Decide the sub-graphs that can compute in a memory by their cheapest candidates there."""
+    """Choose the cheapest candidates in a memory, for sub-graphs that have any there."""
     there = {node.id: [o for o in node.options if o.memory == memory] for node in nodes}
     return {
         id_: min(options, key=lambda option: option.cost_us).decision
@@ -226,7 +241,7 @@ def cheapest_in(memory: str, nodes: Iterable[PricedSubgraph]) -> dict[SubgraphId
 
 
 def chains(problem: PlanningProblem) -> list[list[SubgraphId]]:
-    """Find maximal chains of sub-graphs without branches and joins inside, the longest first."""
+    """Find maximal chains of sub-graphs without inner branches and joins, the longest first."""
     before: dict[SubgraphId, set[SubgraphId]] = {node.id: set() for node in problem.nodes}
     behind: dict[SubgraphId, set[SubgraphId]] = {node.id: set() for node in problem.nodes}
     for tensor in problem.tensors:

@@ -1,4 +1,4 @@
-"""Pins: what the user decided beforehand, such as ``conv_.*=onednn:NCHW16c`` or ``conv2d_3f2a9c=cpu``."""
+"""Pins: decisions that the user prescribes, such as ``conv_.*=onednn:NCHW16c``."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tvm_passes.decision import Decision, parse_placed_unit
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
 ANY = "*"
-"""Leaves a field of a pinned decision open: ``*:NHWC`` is any unit in NHWC."""
+"""Placeholder that leaves a field of a pinned decision open: ``*:NHWC`` is any unit in NHWC."""
 
 _FIELDS = ("unit", "layout", "precision", "algorithm")
 
 
 class UnsatisfiedPin(LayoutselError):
-    """A pin that cannot be read, matches nothing, or asks for what is not possible."""
+    """A pin that cannot be parsed, matches nothing, or is not possible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """A pattern over sub-graphs and the part of the decision that it fixes."""
+    """A pattern for sub-graphs, and the part of the decision that it prescribes."""
 
     text: str
-    """As the user wrote it."""
+    """Text as written by the user."""
     pattern: re.Pattern[str]
-    """Matched as a whole against the sub-graph's id, its operators' names in the model, and operators."""
+    """Pattern that fully matches the sub-graph's id, a name of its operators, or an operator."""
     fields: tuple[str, ...]
     """Leading fields of a decision; :data:`ANY` leaves one open."""
     device: tuple[str, int] | None = None
@@ -36,14 +36,16 @@ class Pin:
 
     @classmethod
     def parse(cls, text: str) -> Pin:
-        """Read ``pattern=unit[@[node/]index][:layout[:precision[:algorithm]]]``; the last ``=`` separates.
+        """Parse ``pattern=unit[@[node/]index][:layout[:precision[:algorithm]]]``.
+
+        The last ``=`` separates pattern and decision.
 
         A unit without ``@`` may be on any of its devices.
 
         Raises
         ------
         UnsatisfiedPin
-            If `text` cannot be read.
+            If `text` cannot be parsed.
         """
         pattern, separator, decision = text.rpartition("=")
         fields = tuple(decision.split(":"))
@@ -63,11 +65,11 @@ class Pin:
         return cls(text=text, pattern=compiled, fields=(unit, *fields[1:]), device=device)
 
     def matches(self, node: PricedSubgraph) -> bool:
-        """True if the pattern names `node`."""
+        """True if the pattern matches `node`."""
         return any(self.pattern.fullmatch(s) for s in (node.id, *node.names, *node.operators))
 
     def allows(self, decision: Decision) -> bool:
-        """True if `decision` is what the pin asks for."""
+        """True if `decision` satisfies the pin."""
         if self.device not in (None, (decision.node, decision.index)):
             return False
         wanted = zip(_FIELDS, self.fields, strict=False)
@@ -75,7 +77,7 @@ class Pin:
 
 
 def _placed(text: str, field: str) -> tuple[str, tuple[str, int] | None]:
-    """Read the unit of a pin, and node and index where the pin names a device."""
+    """Parse the unit of a pin, with node and index if the pin names a device."""
     try:
         unit, device = parse_placed_unit(field)
     except IllegalDecision as error:
@@ -84,17 +86,17 @@ def _placed(text: str, field: str) -> tuple[str, tuple[str, int] | None]:
 
 
 def without_units(pins: Iterable[str], units: Container[str]) -> list[str]:
-    """The pins that name none of `units`."""
+    """Select the pins that name none of `units`."""
     return [pin for pin in pins if Pin.parse(pin).fields[0] not in units]
 
 
 def check_offered(pins: Iterable[str | Pin], mode: PrecisionMode) -> None:
-    """Refuse pins to a precision that `mode` does not offer.
+    """Reject pins to a precision that `mode` does not offer.
 
     Raises
     ------
     UnsatisfiedPin
-        Says which modes do.
+        If there is such a pin; the message names the modes that offer its precision.
     """
     for pin in (Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins):
         wanted = dict(zip(_FIELDS, pin.fields, strict=False)).get("precision", ANY)
@@ -113,8 +115,9 @@ def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningP
     Raises
     ------
     UnsatisfiedPin
-        If a pin matches no sub-graph, or one that has no such candidate: quotes the decline. Also if two pins leave
-        a sub-graph nothing.
+        If a pin matches no sub-graph, or one without such a candidate, whose decline the message
+        quotes.
+        Also if several pins leave a sub-graph without a candidate.
     """
     parsed = [Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins]
     for pin in parsed:
@@ -133,7 +136,7 @@ def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningP
 
 
 def _pinned(node: PricedSubgraph, pins: list[Pin]) -> PricedSubgraph:
-    """`node` with the candidates that `pins` allow; the others become declines that quote the pin."""
+    """Remove the candidates that `pins` do not allow; they become declines that quote the pin."""
     kept, declines = [], list(node.declines)
     for option in node.options:
         against = next((pin for pin in pins if not pin.allows(option.decision)), None)

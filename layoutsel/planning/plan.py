@@ -1,4 +1,4 @@
-"""Plan: a decision for every sub-graph, with costs and certificates, as a file to read, edit and compare."""
+"""Plan: a decision for every sub-graph with costs and certificates, as a file to read and edit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.errors import Decline
 
 SCHEMA_VERSION = 4
-"""Version of plan files; older ones from :data:`~layoutsel.planning.old_plans.UPGRADES` are read as well."""
+"""Version of plan files.
+
+Older versions in :data:`~layoutsel.planning.old_plans.UPGRADES` can be read as well.
+"""
 RENEW = "Plan again with 'layoutsel plan MODEL -o FILE'"
-"""Advice on a plan file that is too old to be read."""
+"""Advice on a plan file whose version is no longer supported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +38,23 @@ class PlannedSubgraph:
     """One sub-graph of a plan."""
 
     id: SubgraphId
+    """Identifier of the sub-graph."""
     operators: tuple[str, ...]
+    """Names of its operators."""
     decision: Decision
+    """Decision of the plan."""
     cost_us: float
-    """Predicted time, microseconds, boundaries excluded."""
+    """Predicted time, microseconds, without boundaries."""
     spread_us: float
     """Uncertainty of `cost_us`, microseconds."""
     source: str
-    """Where `cost_us` comes from."""
+    """Origin of `cost_us`."""
     names: tuple[str, ...] = ()
     """Names of its operators in the source model."""
     reads: tuple[str, ...] = ()
-    """The tensors it reads: ``head_Gemm.0`` is output 0 of head_Gemm, ``input.1`` input 1 of the model."""
+    """Names of the tensors it reads, such as ``head_Gemm.0`` (output 0) or ``input.1``."""
     alternatives: tuple[Counterfactual, ...] = ()
-    """Every other candidate and what it would cost; empty for a plan that was not explained."""
+    """All other candidates with their costs; empty for a plan without an explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +62,9 @@ class Uncertainty:
     """Consequences of uncertain costs for a plan."""
 
     bound_us: float
-    """Lower bound on every plan, microseconds, if no cost is lower than its spread allows."""
+    """Lower bound on every plan if no cost is lower than its spread allows, microseconds."""
     loss_us: float
-    """Expected gain of time of a run from knowing every cost, microseconds.
+    """Expected gain of a run from knowing every cost, microseconds.
 
     See :mod:`layoutsel.planning.value_of_information`.
     """
@@ -69,72 +75,84 @@ class Measured:
     """Measured time of the whole model."""
 
     median_us: float
+    """Median time of a run, microseconds."""
     spread_us: float
-    """Half the distance between the quartiles, microseconds."""
+    """Half the interquartile range, microseconds."""
     runs: int
+    """Number of timed runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Where and how every sub-graph of one model runs on one machine."""
+    """Unit, layout and precision of every sub-graph of one model on one machine."""
 
     schema_version: int
+    """Version of the file format."""
     model_name: str
+    """Name of the model."""
     model_hash: str
+    """Hash of the model."""
     machine: str
     """Fingerprint of the machine that the costs hold for."""
     threads: int | None
-    """Threads that the costs hold for; None if nobody said."""
+    """Number of threads that the costs hold for; None if unknown."""
     versions: Mapping[str, str]
-    """Versions of everything that the costs depend on."""
+    """All versions that the costs depend on."""
     strategy: str
-    """Entry of the strategy table that made it, or ``edited``, ``single``, ..."""
+    """Entry of the strategy table, or another origin such as ``edited`` or ``single``."""
     solver: str
     """Name of the solver that proved the bound on the sum."""
     time_s: float
-    """Seconds that solving took."""
+    """Time that solving took, seconds."""
     objective: str
-    """Objective that the plan was chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
+    """Objective of the plan, a name in :func:`layoutsel.planning.objectives.objectives`."""
     values: Mapping[str, Value]
-    """Value and bound per objective: of the sum of costs, and of the plan's own objective."""
+    """Values and bounds of the sum of costs and of the plan's own objective, by objective."""
     cost_us: float = field(init=False)
     """Predicted sum of costs, microseconds; from `values`."""
     bound_us: float = field(init=False)
     """Proven lower bound on the sum of costs, microseconds; from `values`.
 
-    It holds for every plan of the problem; with an error budget, for every plan of no larger predicted error.
+    It holds for every plan of the problem; with an error budget, for every plan of no larger
+    predicted error.
     """
     gap: float = field(init=False)
     """Relative gap between cost and bound; from `values`."""
     score_cost_us: float | None
-    """Predicted cost of the plan that ``--strategy score`` makes, microseconds; the difference is joint's gain."""
+    """Predicted cost of the plan by ``--strategy score``, microseconds.
+
+    The difference from `cost_us` is the gain of joint choosing.
+    """
     subgraphs: tuple[PlannedSubgraph, ...]
+    """Sub-graphs in order of execution."""
     boundaries: tuple[Boundary, ...]
+    """Boundaries with a price."""
     declines: tuple[Decline, ...]
+    """Declined decisions with reasons."""
     results: tuple[str, ...] = ()
-    """The tensors that the model returns, named as in :attr:`PlannedSubgraph.reads`."""
+    """Tensors that the model returns, named as in :attr:`PlannedSubgraph.reads`."""
     gains: Gains | None = None
-    """What simpler ways to choose would cost; None for a plan that was not explained."""
+    """Predicted times of simpler ways of choosing; None for a plan without an explanation."""
     uncertainty: Uncertainty | None = None
-    """What the costs' uncertainty may hide; None if nobody asked."""
+    """Consequences of uncertain costs; None if not computed."""
     exact: bool = False
-    """True if the alternatives' costs are those of the best plan around each; else all else stays as it is."""
+    """True if each alternative has the best plan around it; False if all else stays unchanged."""
     measured: Mapping[str, Measured] = field(default_factory=dict)
-    """Measured alternatives by name; this plan's own entry is ``plan``."""
+    """Measured times of contenders by name; this plan's own entry is ``plan``."""
     residuals: Residuals | None = None
-    """Where the prediction was off; None if the plan was not measured."""
+    """Prediction errors by part; None if the plan was not measured."""
     precision: str = "f32"
-    """Entry of :data:`layoutsel.core.precision.MODES`: which precisions were offered, and what error is allowed."""
+    """Entry of :data:`layoutsel.core.precision.MODES`: offered precisions and the error limit."""
     max_rel_error: float | None = None
-    """The error that is allowed where the mode takes a budget."""
+    """Error budget, if the mode takes one."""
     order: tuple[SubgraphId, ...] = ()
-    """Order in which sub-graphs are called; empty if it does not matter."""
+    """Order of the calls of sub-graphs; empty if it does not matter."""
     makespan: Makespan | None = field(init=False)
-    """Time with `order`, if devices work while the host does; from `values`, None if the plan does not state it."""
+    """Time with `order` if devices and host work concurrently; None if `values` lacks it."""
     stages: tuple[Stage, ...] = field(default=(), metadata=documents.OPTIONAL)
-    """Parts that are called on their own, each after those that it reads; empty if the model is one stage, ``main``."""
+    """Separately callable parts, each after those that it reads; empty for one stage ``main``."""
     trade_off: tuple[TradeOff, ...] = ()
-    """Plans that time was weighed against error with, the fastest first; empty if the mode takes no budget."""
+    """Plans of the trade-off between time and error, the fastest first; empty without a budget."""
 
     def __post_init__(self) -> None:
         total, timed = self.values[SUM], self.values.get(MAKESPAN)
@@ -149,16 +167,16 @@ class Plan:
 
     @property
     def gap_within_spread(self) -> float | None:
-        """Relative gap between cost and the bound that allows for uncertainty; None if that is not known."""
+        """Relative gap between cost and the bound under uncertain costs; None if unknown."""
         if self.uncertainty is None:
             return None
         return max(self.cost_us - self.uncertainty.bound_us, 0.0) / max(self.cost_us, 1e-9)
 
     @property
     def spread_us(self) -> float:
-        """Uncertainty of `cost_us`, microseconds: errors of distinct sub-graphs are taken as independent.
+        """Uncertainty of `cost_us`, microseconds; errors of sub-graphs count as independent.
 
-        Errors of one unit's rooflines are added up, because they share the efficiency that may be wrong.
+        Errors of one unit's rooflines are added up, because they share the uncertain efficiency.
         """
         spreads: dict[str, float] = {}
         for subgraph in self.subgraphs:
@@ -175,19 +193,19 @@ class Plan:
     def _own_value(self) -> Value:
         """Value of the plan's own objective.
 
-        Plans of version 3 with an error budget state that of the sum alone.
+        Plans of version 3 with an error budget state only the sum.
         """
         return self.values.get(self.objective, self.values[SUM])
 
     @property
     def run_us(self) -> float:
-        """Predicted time of a whole run, microseconds: its objective's, or the sum of costs."""
+        """Predicted time of a run, microseconds: the objective's value, or the sum of costs."""
         own = objectives().get(self.objective)
         return self._own_value.value if own and own.is_run_time else self.cost_us
 
     @property
     def own_measurement(self) -> Measured | None:
-        """Measurement of this very plan, which has its name if it won over the chosen one."""
+        """Measurement of this plan, under its own name if it won against the chosen one."""
         return self.measured.get(self.strategy) or self.measured.get("plan")
 
     @property
@@ -202,7 +220,7 @@ class Plan:
 
     @property
     def reads(self) -> dict[SubgraphId, tuple[str, ...]]:
-        """The tensors that each sub-graph reads."""
+        """Names of the tensors that each sub-graph reads."""
         return {subgraph.id: subgraph.reads for subgraph in self.subgraphs}
 
     def in_stages(
@@ -210,28 +228,31 @@ class Plan:
         subgraphs: Mapping[str, Sequence[SubgraphId]],
         workers: Mapping[str, str] | None = None,
     ) -> Plan:
-        """Cut the plan into stages of given sub-graphs; arguments and errors of :func:`~layoutsel.planning.stages.make_stages`."""
+        """Divide the plan into stages of given sub-graphs.
+
+        Arguments and errors are those of :func:`~layoutsel.planning.stages.make_stages`.
+        """
         made = make_stages(subgraphs, self.reads, self.results, workers)
         return replace(self, stages=made)
 
     def save(self, file: Path | str) -> None:
-        """Write the plan to `file`, whole or not at all."""
+        """Write the plan to `file` atomically."""
         documents.save(self, file)
 
     @classmethod
     def load(cls, file: Path | str) -> Plan:
-        """Read what :meth:`save` writes.
+        """Read a plan that :meth:`save` wrote.
 
         Raises
         ------
         DocumentError
-            If `file` is not a whole plan of a schema version that is read.
+            If `file` is not a complete plan of a supported schema version.
         """
         return cls.read(documents.load_json(file), file=str(file))
 
     @classmethod
     def read(cls, document: Any, *, file: str, renew: str = RENEW) -> Plan:
-        """Read a plan from JSON's types, of this schema version or an older one.
+        """Read a plan from JSON, of this schema version or an older one.
 
         Parameters
         ----------
@@ -240,12 +261,12 @@ class Plan:
         file
             Name of the file, for messages.
         renew
-            Advice on a plan that is too old to be read.
+            Advice on a plan whose version is no longer supported.
 
         Raises
         ------
         DocumentError
-            At the first thing that does not fit.
+            If the JSON does not fit; the message names the first such field.
         """
         known = (*UPGRADES, SCHEMA_VERSION)
         documents.check_version(document, "schema_version", known, renew=renew, file=file)
@@ -260,7 +281,7 @@ class Plan:
         return plan
 
 
-def make_plan(  # noqa: PLR0913 - what a plan holds
+def make_plan(  # noqa: PLR0913 - the parts of a plan
     problem: PlanningProblem,
     solution: Solution,
     *,
@@ -273,7 +294,7 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
     explanation: Explanation | None = None,
     uncertainty: Uncertainty | None = None,
 ) -> Plan:
-    """Write down `solution`, priced by `problem`, with its reasons if an `explanation` is given."""
+    """Make a plan of `solution`, priced by `problem`, with reasons if an `explanation` is given."""
     cost = problem.cost(solution.decisions)
     bounds = {**solution.bounds, SUM: solution.bound_us}
     values, order = state(problem, solution.decisions, bounds)
@@ -324,7 +345,7 @@ def make_plan(  # noqa: PLR0913 - what a plan holds
 def _uses(
     problem: PlanningProblem,
 ) -> tuple[Mapping[SubgraphId, tuple[str, ...]], tuple[str, ...]]:
-    """Name the tensors that every sub-graph reads, and those that the model returns, in order."""
+    """List the names of the tensors that sub-graphs read and that the model returns, in order."""
     found: dict[SubgraphId | None, dict[int, str]] = {node.id: {} for node in problem.nodes}
     for tensor in problem.tensors:
         for use in tensor.uses:

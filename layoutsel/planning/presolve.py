@@ -1,8 +1,8 @@
-"""Dead-end elimination: drop options that another option of the same node beats whatever the neighbours do.
+"""Dead-end elimination: options are dropped if another one is better for any choice of neighbours.
 
 Goldstein's criterion (Goldstein 1994): option b of a node is dead if some option a satisfies
-``cost[a] + worst(a over b) < cost[b]``, where `worst` is the most that a's boundaries can cost more than b's, over
-all choices of the neighbours. At least one best choice survives.
+``cost[a] + worst(a over b) < cost[b]``, where `worst` is the maximum excess of a's boundary prices
+over b's, for all choices of the neighbours. At least one best choice survives.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from layoutsel.planning.tables import Tables, TensorTable, restrict_tables
 
 _MARGIN_US = 1e-9
-"""Strictly worse by this much is dead; equal options both live."""
+"""Minimum difference of a dead option, microseconds; equal options both survive."""
 _ENTRIES = 1 << 24
 """Maximum number of entries of an array that compares the options of a node; 128 MB."""
 
@@ -24,9 +24,18 @@ _ENTRIES = 1 << 24
 def eliminate_dead_ends(
     tables: Tables, *, rounds: int = 5, deadline: float = math.inf
 ) -> list[np.ndarray]:
-    """List, per node, the numbers of the options that may be in a best choice; for :func:`restrict_tables`.
+    """Find the options of each node that may be in a best choice, for :func:`restrict_tables`.
 
-    Options that are not examined by the :func:`time.monotonic` `deadline` stay.
+    Options stay if the deadline passes before they are examined.
+
+    Parameters
+    ----------
+    tables
+        Problem as numbers.
+    rounds
+        Maximum number of rounds.
+    deadline
+        Deadline by :func:`time.monotonic`, seconds.
     """
     kept = [np.arange(len(costs)) for costs in tables.costs]
     current, dirty = tables, set(range(len(kept)))
@@ -46,14 +55,14 @@ def eliminate_dead_ends(
 
 
 def worst_extra(states: np.ndarray, wants: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, A): most that charges ``states[B]`` can cost more than ``states[A]``.
+    """Compute the maximum excess of charges ``states[B]`` over ``states[A]``, (B, A).
 
     Parameters
     ----------
     states
-        (states, labels) what each label costs.
+        Price of each label, (states, labels).
     wants
-        Per consumer, (options, labels) booleans.
+        Wanted labels per consumer, (options, labels) booleans.
     """
     more = states[:, None, :] - states[None, :, :]
     if len(wants) == 1:
@@ -79,7 +88,7 @@ def _alive(tables: Tables, node: int) -> np.ndarray:
 
 
 def _entries(tables: Tables, node: int) -> int:
-    """Size of the largest array that compares the options of a node."""
+    """Compute the size of the largest array that compares the options of a node, entries."""
     sizes = [
         max(len(tensor.group), len(tensor.charge), *map(len, tensor.wants))
         for tensor in (tables.tensors[t] for t in (*tables.produced[node], *tables.consumed[node]))
@@ -88,15 +97,15 @@ def _entries(tables: Tables, node: int) -> int:
 
 
 def _worst_use(tensor: TensorTable, node: int) -> np.ndarray:
-    """Bound, by (a, b), the most that using the tensor as option a does can cost more than as option b does."""
+    """Bound the excess of using the tensor as option a over option b, (a, b), microseconds."""
     want = tensor.merged[node].astype(float)
     more = want[:, None, :] - want[None, :, :]
-    if len(tensor.merged) > 1:  # others may pay for what b wants
+    if len(tensor.merged) > 1:  # other consumers may pay for the labels of b
         more = np.maximum(more, 0.0)
     return np.asarray((more @ tensor.charge.T).max(axis=2))
 
 
 def _around(tables: Tables, node: int) -> set[int]:
-    """`node` and the nodes that share a tensor with it."""
+    """Collect `node` and the nodes that share a tensor with it."""
     touched = [tables.tensors[t] for t in (*tables.produced[node], *tables.consumed[node])]
     return {n for t in touched for n in (t.producer, *t.consumers) if n >= 0} | {node}

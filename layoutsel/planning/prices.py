@@ -1,4 +1,4 @@
-"""Prices of the boundaries of a planning problem, asked of a cost model."""
+"""Boundary prices of a planning problem, from a cost model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from tvm_passes.decision import SubgraphId
 
 @dataclass(frozen=True, kw_only=True)
 class UnpricedBoundary:
-    """A change of one tensor that some choice of candidates needs."""
+    """A boundary of one tensor that some choice of candidates needs."""
 
     kind: str
     """``transform``, ``crossing`` or ``copy``."""
     tensor: Tensor
+    """Tensor that passes the boundary."""
     source: Place
-    """A place that the change starts from; others of the same :attr:`names` cost as much."""
+    """A possible place of the producer; others with the same :attr:`names` have the same price."""
     destination: Place
+    """A possible place of the consumer."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -31,16 +33,16 @@ class UnpricedBoundary:
 
 
 PriceBoundaries = Callable[[Sequence[UnpricedBoundary]], Sequence[float]]
-"""Microseconds of each, in order."""
+"""Function that prices boundaries, microseconds, in order."""
 
 
 def price_all(
     tensors: Iterable[Tensor], nodes: Iterable[PricedSubgraph], prices: PriceBoundaries
 ) -> tuple[Tensor, ...]:
-    """Fill in the boundary prices of `tensors` for every pair that some choice of candidates needs.
+    """Price the boundaries of `tensors` for every pair that some choice of candidates needs.
 
-    `prices` is called once. It is never asked about equal places. The unit of the model's inputs and outputs, and their
-    memory, is :data:`HOST`.
+    `prices` is called once, without boundaries between equal places. :data:`HOST` is the unit of
+    the model's inputs and outputs, and the name of their memory.
     """
     tensors, by_id = tuple(tensors), {node.id: node for node in nodes}
     unpriced = [tuple(_unpriced(by_id, tensor)) for tensor in tensors]

@@ -1,13 +1,14 @@
-"""The planning problem: sub-graphs with their candidates, tensors with their boundary costs.
+"""Planning problem: sub-graphs with their candidates, tensors with their boundary costs.
 
-Nothing here knows TVM: ids, names and microseconds only.
+It is independent of TVM: ids, names and microseconds only.
 
-The boundary cost belongs to a *tensor*, not to an edge: a tensor that several consumers want in the same layout is
-transformed once, handed to a unit once, and copied to a memory once. With ``s`` the producer's option, a tensor costs::
+The boundary cost belongs to a *tensor*, not to an edge: a tensor that several consumers want in the
+same layout is transformed once, handed to a unit once, and copied to a memory once. With ``s`` the
+producer's option, a tensor costs::
 
     sum of transform_us[s.layout, l] for every distinct layout l that some consumer wants
-  + sum of crossing_us[s.unit, u]    for every distinct unit u of s's device that some consumer runs on
-  + sum of copy_us[s.memory, m]      for every distinct memory m that some consumer's device computes in
+  + sum of crossing_us[s.unit, u]    for every distinct unit u on s's device with a consumer
+  + sum of copy_us[s.memory, m]      for every distinct memory m of some consumer's device
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tvm_passes.devices import DeviceId
 from tvm_passes.errors import Decline, IllegalDecision, LayoutselError
 
 ONE_HOST = HostDriven(HOST)
-"""One host that calls devices, each with a memory of its own."""
+"""One host that calls devices with their own memory."""
 
 
 class ProblemError(LayoutselError):
@@ -39,35 +40,36 @@ class ProblemError(LayoutselError):
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A candidate of a sub-graph: a legal decision, priced."""
+    """A candidate of a sub-graph: a legal decision with its price."""
 
     decision: Decision
+    """The decision."""
     cost_us: float
-    """Time of the sub-graph under this decision, microseconds, boundaries excluded."""
+    """Time of the sub-graph under this decision, microseconds, without boundaries."""
     in_layouts: tuple[str, ...]
     """Layout in which each activation input is wanted."""
     out_layouts: tuple[str, ...]
     """Layout in which each output is produced."""
     score_us: float | None = None
-    """Complexity score (microseconds) of the sub-graph on this unit; None: `cost_us` stands in."""
+    """Complexity score of the sub-graph on this unit, microseconds; None to use `cost_us`."""
     spread_us: float = 0.0
     """Uncertainty of `cost_us`, microseconds."""
     source: str = "given"
-    """Where `cost_us` comes from: ``measured``, ``roofline``, ..."""
+    """Origin of `cost_us`, such as ``measured`` or ``roofline``."""
     memory: str = field(init=False)
-    """Name of the memory that the decision's device computes in."""
+    """Name of the memory of the decision's device."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memory", memory_name(self.decision.device))
 
     @property
     def wanted(self) -> tuple[Place, ...]:
-        """Where each activation input is wanted."""
+        """Place in which each activation input is wanted."""
         return self._places(self.in_layouts)
 
     @property
     def made(self) -> tuple[Place, ...]:
-        """Where each output lies."""
+        """Place in which each output is produced."""
         return self._places(self.out_layouts)
 
     def _places(self, layouts: tuple[str, ...]) -> tuple[Place, ...]:
@@ -80,13 +82,15 @@ class PricedSubgraph:
     """A sub-graph as the planner sees it."""
 
     id: SubgraphId
+    """Identifier of the sub-graph."""
     options: tuple[Option, ...]
+    """Candidates of the sub-graph."""
     operators: tuple[str, ...] = ()
-    """Operator names in it, such as ``nn.conv2d``."""
+    """Names of its operators, such as ``nn.conv2d``."""
     names: tuple[str, ...] = ()
     """Names of its operators in the source model, such as ONNX node names."""
     declines: tuple[Decline, ...] = ()
-    """Decisions that are not possible, with reasons."""
+    """Declined decisions with reasons."""
 
     def option(self, decision: Decision) -> Option:
         """Find the candidate with `decision`.
@@ -94,7 +98,7 @@ class PricedSubgraph:
         Raises
         ------
         IllegalDecision
-            If `decision` is none of its candidates; says why where a decline is known.
+            If `decision` is not a candidate; the message quotes a known decline.
         """
         for option in self.options:
             if option.decision == decision:
@@ -109,27 +113,30 @@ class PricedSubgraph:
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """One transform, crossing or copy that a plan pays for."""
+    """A transform, crossing or copy of a plan."""
 
     kind: str
     """One of :data:`KINDS`."""
     tensor: str
-    """:attr:`Tensor.name`."""
+    """Name of the tensor, :attr:`Tensor.name`."""
     source: str
+    """Layout, unit or memory of the producer, for a transform, crossing or copy."""
     destination: str
-    """Layouts of a transform, units of a crossing, memories of a copy."""
+    """Layout, unit or memory of the consumers."""
     cost_us: float
+    """Price of the boundary, microseconds."""
     consumers: tuple[str, ...]
-    """Who wants it; ``output`` is the model's output."""
+    """Ids of the consumers; ``output`` for an output of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanCost:
-    """What a choice of decisions costs, by part."""
+    """Cost of a plan, by part."""
 
     subgraphs: Mapping[SubgraphId, float]
-    """Microseconds per sub-graph."""
+    """Cost of each sub-graph, microseconds."""
     boundaries: tuple[Boundary, ...]
+    """Boundaries of the plan with their prices."""
 
     @property
     def total_us(self) -> float:
@@ -139,23 +146,27 @@ class PlanCost:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningProblem:
-    """Every sub-graph's candidates and every tensor's boundary prices; nodes in topological order."""
+    """Candidates of all sub-graphs and boundary prices of all tensors."""
 
     nodes: tuple[PricedSubgraph, ...]
+    """Sub-graphs in topological order."""
     tensors: tuple[Tensor, ...]
+    """Tensors with their uses and prices."""
     model_name: str = ""
+    """Name of the model."""
     model_hash: str = ""
+    """Hash of the model."""
     objective: str = SUM
-    """Objective that plans are chosen by: an entry of :func:`layoutsel.planning.objectives.objectives`."""
+    """Objective of planning, a name in :func:`layoutsel.planning.objectives.objectives`."""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """Largest value that a plan may have of other quantities, by name, such as ``rel_error``."""
+    """Maximum values of other quantities by name, such as ``rel_error``."""
     resources: ResourceModel = ONE_HOST
-    """Resources that each step occupies; read by objectives for which steps run at the same time."""
+    """Resources of each step, for objectives of concurrent work."""
     stands_for: Mapping[str, int] = field(default_factory=dict)
     """Maximum number of devices that the device of a memory stands for, by memory; 1 for others.
 
-    Devices that are alike and of no use to plans have no candidates. Lower bounds hold for plans
-    that use them all the same.
+    Identical devices that are useless to plans have no candidates, but lower bounds also hold for
+    plans that use them.
     """
 
     def __post_init__(self) -> None:
@@ -170,26 +181,26 @@ class PlanningProblem:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Units that some candidate names, sorted."""
+        """Units of all candidates, sorted."""
         return tuple(sorted({o.decision.unit for node in self.nodes for o in node.options}))
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """Layouts that some candidate names, sorted."""
+        """Layouts of all candidates, sorted."""
         return tuple(sorted({o.decision.layout for node in self.nodes for o in node.options}))
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Precisions that some candidate names, sorted."""
+        """Precisions of all candidates, sorted."""
         return tuple(sorted({o.decision.precision for node in self.nodes for o in node.options}))
 
     def cost(self, decisions: Mapping[SubgraphId, Decision]) -> PlanCost:
-        """Predicted cost of `decisions`, by part.
+        """Predict the cost of `decisions`, by part.
 
         Raises
         ------
         IllegalDecision
-            If a sub-graph has no decision, or one that is none of its candidates.
+            If a sub-graph has no decision, or one that is not a candidate.
         """
         chosen = {node.id: node.option(_decision_of(decisions, node.id)) for node in self.nodes}
         boundaries = [b for tensor in self.tensors for b in boundaries_of(tensor, chosen)]
@@ -197,14 +208,14 @@ class PlanningProblem:
         return PlanCost(subgraphs=costs, boundaries=tuple(boundaries))
 
     def offers(self, decisions: Mapping[SubgraphId, Decision]) -> bool:
-        """True if every sub-graph has the candidate that `decisions` give it."""
+        """True if every decision is a candidate of its sub-graph."""
         return all(
             any(option.decision == decisions.get(node.id) for option in node.options)
             for node in self.nodes
         )
 
     def restrict(self, keep: Callable[[PricedSubgraph, Option], bool]) -> PlanningProblem:
-        """Copy the problem with only the candidates for which `keep` holds.
+        """Copy the problem with only the candidates that `keep` admits.
 
         Raises
         ------
@@ -218,21 +229,21 @@ class PlanningProblem:
         for node in nodes:
             _check_options(node)
         narrowed = copy(self)
-        # Fewer candidates need no prices that all of them do not have: another check takes long.
+        # Fewer candidates need no other prices, so the slow check of tensors is not repeated.
         vars(narrowed).pop("by_id", None)
         object.__setattr__(narrowed, "nodes", nodes)
         return narrowed
 
 
 def source_places(by_id: Mapping[SubgraphId, PricedSubgraph], tensor: Tensor) -> list[Place]:
-    """List where `tensor` lies under each option of its producer; one place for a model's input."""
+    """List the place of `tensor` for each option of its producer; one for an input of the model."""
     if tensor.producer is None:
         return [OUTSIDE]
     return [option.made[tensor.output_index] for option in by_id[tensor.producer].options]
 
 
 def wanted_places(by_id: Mapping[SubgraphId, PricedSubgraph], use: TensorUse) -> list[Place]:
-    """List where each option of the consumer wants its input; one place for a model's output."""
+    """List the place wanted by each option of the consumer; one for an output of the model."""
     if use.consumer is None:
         return [OUTSIDE]
     return [option.wanted[use.input_index] for option in by_id[use.consumer].options]
@@ -245,7 +256,7 @@ def _decision_of(decisions: Mapping[SubgraphId, Decision], id_: SubgraphId) -> D
 
 
 def boundaries_of(tensor: Tensor, chosen: Mapping[SubgraphId, Option]) -> Iterable[Boundary]:
-    """What `tensor` pays for where sub-graphs take the options `chosen`."""
+    """Yield the boundaries of `tensor` if sub-graphs use the options `chosen`."""
     source = (
         OUTSIDE if tensor.producer is None else chosen[tensor.producer].made[tensor.output_index]
     )
@@ -295,7 +306,7 @@ def _check_options(node: PricedSubgraph) -> None:
 def _prices(
     tensor: Tensor, kind: str, sources: Iterable[Place], wanted: Iterable[Place]
 ) -> Iterator[float]:
-    """Yield the prices of all boundaries of a kind; those of places with equal names once."""
+    """Yield the prices of all boundaries of a kind; those between places of equal names once."""
     name = KINDS[kind]
     ends = [
         {(name(one), _within(kind, one)): one for one in places} for places in (sources, wanted)
@@ -305,7 +316,7 @@ def _prices(
 
 
 def _within(kind: str, place: Place) -> DeviceId | None:
-    """Device whose units alone have boundaries of a kind with each other; None if there is no such limit."""
+    """Return the device to which boundaries of a kind are limited; None without a limit."""
     return place.device if kind == "crossing" else None
 
 

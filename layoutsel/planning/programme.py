@@ -1,4 +1,4 @@
-"""A mixed-integer linear programme under construction, for HiGHS."""
+"""Construction of mixed-integer linear programmes for HiGHS."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Term = tuple[int, float]
-"""A variable's number, and its factor."""
+"""Index of a variable, and its factor."""
 
 
 class Programme:
-    """Variables with their objective, and rows ``lower ≤ sum of factor * variable ≤ upper``."""
+    """Variables with their costs, and rows ``lower ≤ sum of factor * variable ≤ upper``."""
 
     def __init__(self) -> None:
         self.objective: list[float] = []
@@ -29,7 +29,7 @@ class Programme:
     def variables(
         self, costs: Iterable[float], *, integral: bool = False, most: float = 1.0
     ) -> int:
-        """Add one variable per cost, from 0 to `most`; returns the number of the first."""
+        """Add one variable per cost, from 0 to `most`; returns the index of the first."""
         first = len(self.objective)
         self.objective += [float(cost) for cost in costs]
         added = len(self.objective) - first
@@ -38,7 +38,7 @@ class Programme:
         return first
 
     def row(self, terms: Iterable[Term], lower: float, upper: float) -> None:
-        """Add a row; factors of a variable that is named twice are summed."""
+        """Add a row; factors of a repeated variable are added up."""
         self.entries += [(len(self.lower), variable, factor) for variable, factor in terms]
         self.lower.append(lower)
         self.upper.append(upper)
@@ -46,7 +46,17 @@ class Programme:
     def minimised(
         self, *, time_limit_s: float, gap: float = 0.0, nodes: int | None = None
     ) -> OptimizeResult:
-        """What :func:`scipy.optimize.milp` finds: to the relative gap `gap`, with `nodes` of its tree, or in `time_limit_s`."""
+        """Minimise the costs with :func:`scipy.optimize.milp`.
+
+        Parameters
+        ----------
+        time_limit_s
+            Time limit, seconds.
+        gap
+            Relative gap at which to stop.
+        nodes
+            Maximum number of branch-and-bound nodes.
+        """
         # SciPy takes some 40 MB; dynamic programming solves most models without it.
         from scipy.optimize import Bounds, LinearConstraint, milp
 

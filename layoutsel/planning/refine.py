@@ -1,4 +1,4 @@
-"""Prices of sub-graphs within runs, where predictions are of each alone: neighbours leave other things in the caches."""
+"""Prices of sub-graphs from times within whole plans, which include cache effects of neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from layoutsel.planning.residuals import SubgraphResidual
 from tvm_passes.decision import Decision, SubgraphId
 
 IN_PLAN = "in a plan"
-"""Where a cost comes from that a run of a plan gave."""
+"""Source of a cost from a run of a whole plan."""
 
 _Kind = tuple[str, str]
 """Unit and precision."""
@@ -19,29 +19,33 @@ _Kind = tuple[str, str]
 
 @dataclass
 class TimedSubgraphs:
-    """What sub-graphs took within runs of plans that were built."""
+    """Times of sub-graphs within runs of built plans."""
 
     problem: PlanningProblem
+    """Problem with predicted prices."""
     keys: Mapping[SubgraphId, str]
-    """Structural hash of each sub-graph: equal ones stand in for each other."""
+    """Structural hash of each sub-graph; times hold for all sub-graphs with the same hash."""
     _own: dict[tuple[SubgraphId, Decision], float] = field(default_factory=dict)
+    """Observed time of each sub-graph and decision, microseconds."""
     _alike: dict[tuple[str, Decision], float] = field(default_factory=dict)
+    """Observed time by structural hash and decision, microseconds."""
 
     def add(self, residuals: Iterable[SubgraphResidual]) -> None:
-        """Take in a plan; what was seen of the same decisions before is forgotten."""
+        """Add the times of a plan, in place of earlier ones of the same decisions."""
         for one in residuals:
             if one.in_plan_us is None:
                 continue
             self._own[one.id, one.decision] = one.in_plan_us
             if one.in_plan_us > 0:
-                # What took no step of its own, as a concatenation in place, may take one elsewhere.
+                # A sub-graph without a step here, such as a concatenation in place, may need one
+                # elsewhere.
                 self._alike[self.keys[one.id], one.decision] = one.in_plan_us
 
     def priced(self) -> PlanningProblem:
-        """The problem with every candidate at its price within a plan.
+        """Copy the problem with every candidate at its price within a plan.
 
-        One that was not seen costs what is predicted, times what those of its unit and precision that were seen took
-        more than predicted.
+        The price of a candidate without an observation is its prediction, scaled by the ratio of
+        observed to predicted times of its unit and precision.
         """
         factors = self._factors()
         nodes = tuple(

@@ -1,4 +1,4 @@
-"""Predicted against measured, part by part: where a plan's prediction was off."""
+"""Prediction errors of a plan, part by part."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from tvm_passes.decision import Decision, SubgraphId
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """How long a sub-graph, or the transforms from one layout to another, took within a run."""
+    """Time of a sub-graph, or of the transforms between two layouts, within a run."""
 
     us: float
-    """Median over the runs, microseconds."""
+    """Median over all runs, microseconds."""
     spread_us: float
-    """Half the distance between the quartiles, microseconds."""
+    """Half the interquartile range, microseconds."""
     count: int
-    """Steps of one run that this is the sum of."""
+    """Number of steps in one run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TracedRuns:
-    """What runs with tracing, and runs without in turns with them, gave."""
+    """Results of alternating runs with and without tracing."""
 
     runs: int
-    """Of each kind."""
+    """Number of runs of each kind."""
     whole_us: float
     """Median time without tracing, microseconds."""
     traced_us: float
     """Median time with tracing, microseconds."""
     subgraphs: Mapping[str, Ran]
-    """By id, those that were seen; traced."""
+    """Traced times of the observed sub-graphs, by id."""
     transforms: Mapping[str, Ran]
-    """By layouts, such as ``NCHW>NHWC``; traced."""
+    """Traced times of transforms, by layouts such as ``NCHW>NHWC``."""
     merged: frozenset[str]
-    """Sub-graphs that ran in one partition with another one."""
+    """Sub-graphs that ran merged with another one in a partition."""
 
     @property
     def fit(self) -> float:
-        """Factor on the traced steps' times.
+        """Factor on the traced times of steps.
 
-        Tracing is called between the steps, so what it adds is left out by taking the whole from the runs without.
-        Where the steps alone were longer than that, it slowed them as well: they are scaled down to fit.
+        Tracing is called between the steps; the total time comes from runs without it. If the sum
+        of the steps exceeds that time, tracing slowed the steps as well, and they are scaled down
+        to fit.
         """
         steps_us = sum(ran.us for ran in (*self.subgraphs.values(), *self.transforms.values()))
         return min(1.0, self.whole_us / steps_us) if steps_us > 0 else 1.0
@@ -52,30 +53,33 @@ class TracedRuns:
 
 @dataclass(frozen=True, kw_only=True)
 class SubgraphResidual:
-    """One sub-graph: predicted alone, and as it ran in the plan."""
+    """Prediction of a sub-graph alone, and its time in the plan."""
 
     id: SubgraphId
+    """Identifier of the sub-graph."""
     decision: Decision
+    """Decision of the plan."""
     predicted_us: float
+    """Predicted time, microseconds."""
     spread_us: float
     """Uncertainty of `predicted_us`, microseconds."""
     source: str
-    """Where `predicted_us` comes from."""
+    """Origin of `predicted_us`."""
     in_plan_us: float | None
-    """Microseconds; 0 where it took no step of its own, as a concatenation in place; None if that is not known."""
+    """Time in the plan, microseconds; 0 without a step of its own, None if unknown."""
     in_plan_spread_us: float | None
-    """Half the distance between the quartiles of `in_plan_us`, microseconds."""
+    """Half the interquartile range of `in_plan_us`, microseconds."""
     merged: bool
-    """True if it was merged into one partition with a neighbour on the same unit."""
+    """True if the sub-graph was merged with a neighbour on the same unit."""
 
     @property
     def error_us(self) -> float:
-        """In the plan, less predicted; nothing where it was not told apart."""
+        """Time in the plan minus prediction, microseconds; 0 if unknown."""
         return 0.0 if self.in_plan_us is None else self.in_plan_us - self.predicted_us
 
     @property
     def is_fusion(self) -> bool:
-        """True if merging, not the cost model, is what its error comes from: it was measured alone."""
+        """True if merging causes the error, not the cost model: it was measured alone."""
         return self.merged and self.source == MEASURED
 
 
@@ -84,56 +88,63 @@ class TransformResidual:
     """All transforms of a run from one layout to another."""
 
     source: str
+    """Layout before the transforms."""
     destination: str
+    """Layout after the transforms."""
     predicted: int
-    """How many the plan has."""
+    """Number of transforms in the plan."""
     ran: int
-    """How many were run."""
+    """Number of transforms in a run."""
     predicted_us: float
+    """Predicted time of all transforms, microseconds."""
     in_plan_us: float
+    """Time of all transforms in a run, microseconds."""
 
     @property
     def name(self) -> str:
-        """Such as ``NCHW>NHWC``."""
+        """Name such as ``NCHW>NHWC``."""
         return f"{self.source}>{self.destination}"
 
     @property
     def error_us(self) -> float:
-        """In the plan, less predicted."""
+        """Time in the plan minus prediction, microseconds."""
         return self.in_plan_us - self.predicted_us
 
 
 @dataclass(frozen=True, kw_only=True)
 class Residuals:
-    """A plan's measured time less its predicted one, by where it comes from."""
+    """Difference between a plan's measured and predicted time, by part."""
 
     predicted_us: float
-    """The plan."""
+    """Predicted time of the plan, microseconds."""
     measured_us: float
-    """The whole model, without tracing."""
+    """Measured time of the whole model without tracing, microseconds."""
     runs: int
-    """Runs that were traced."""
+    """Number of traced runs."""
     tracing_us: float
-    """What tracing added to a run, microseconds; left out of everything here."""
+    """Time that tracing added to a run, microseconds; excluded from all other fields."""
     scale: float
-    """Factor on the traced times: steps that tracing slowed, and the machine's speed when `measured_us` was taken."""
+    """Factor on the traced times, for slowdown by tracing and the speed of the machine."""
     crossings_us: float
-    """Predicted for hand-overs between units, copies included."""
+    """Predicted time of hand-overs between units, copies included, microseconds."""
     subgraphs: tuple[SubgraphResidual, ...]
+    """Errors of the sub-graphs."""
     transforms: tuple[TransformResidual, ...]
+    """Errors of the transforms, by layouts."""
 
     @property
     def error_us(self) -> float:
-        """Measured less predicted: the sum of :attr:`parts`."""
+        """Measured minus predicted time, microseconds: the sum of :attr:`parts`."""
         return self.measured_us - self.predicted_us
 
     @cached_property
     def parts(self) -> Mapping[str, float]:
-        """What each part adds to the error, microseconds.
+        """Contribution of each part to the error, microseconds.
 
-        ``sub-graphs``: in the plan, less predicted alone. ``fusion``: the same of those that were measured alone
-        and run merged with a neighbour, so that merging is what changed. ``transforms``: of layouts. ``hand-overs``:
-        the time of a run that is in no step (calls, allocations, changes of unit), less the predicted crossings.
+        ``sub-graphs``: time in the plan minus the prediction alone. ``fusion``: the same for
+        sub-graphs that were measured alone and run merged with a neighbour, so that merging is the
+        difference. ``transforms``: layout transforms. ``hand-overs``: the time of a run outside all
+        steps (calls, allocations, changes of unit), minus the predicted crossings.
         """
         steps = {
             "sub-graphs": sum(s.error_us for s in self.subgraphs if not s.is_fusion),
@@ -143,6 +154,6 @@ class Residuals:
         return {**steps, "hand-overs": self.error_us - sum(steps.values())}
 
     def worst(self, most: int) -> tuple[SubgraphResidual, ...]:
-        """Sub-graphs whose prediction was off the most, the worst first."""
+        """List the sub-graphs with the largest errors, the worst first."""
         seen = [subgraph for subgraph in self.subgraphs if subgraph.in_plan_us is not None]
         return tuple(sorted(seen, key=lambda subgraph: -abs(subgraph.error_us))[:most])

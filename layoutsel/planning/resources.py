@@ -1,8 +1,9 @@
 """Resources that a step of a plan occupies: cores, devices, links, interfaces.
 
-A step computes a sub-graph or crosses a boundary. It occupies some resources, each for a time, and its result may arrive
-later than the last of them is free: that is pure delay, such as the latency of a link. A :class:`ResourceModel` says so
-for every step; schedules and bounds read nothing else about machines. Orders belong to schedules, prices to cost models.
+A step computes a sub-graph or crosses a boundary. It occupies some resources, each for a time. Its
+result may be available only after the last of them is free: that is pure delay, such as the latency
+of a link. A :class:`ResourceModel` defines this for every step; schedules and bounds need no other
+facts about machines. Orders belong to schedules, prices to cost models.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ class Resources:
     """Resources of one step, and the time for which it occupies each."""
 
     busy_us: Mapping[str, float]
-    """Microseconds for which each resource is occupied, by name, counted from the start of the step."""
+    """Time of occupation from the start of the step, by resource, microseconds."""
     delay_us: float = 0.0
-    """Microseconds from the release of the last resource until the result is available."""
+    """Time from the release of the last resource until the result is available, microseconds."""
     called_by: str | None = None
-    """Resource that starts the step, and must be free for that; None if the step starts by itself.
+    """Resource that starts the step and must be free for that; None if the step starts by itself.
 
-    The step occupies its caller only if `busy_us` names it: a host that calls a device goes on at once.
+    The step occupies its caller only if `busy_us` contains it: a host that calls a device continues
+    at once.
     """
 
     duration_us: float = field(init=False)
-    """Microseconds from the start of the step until its result is available."""
+    """Time from the start of the step until its result is available, microseconds."""
     blocks_caller: bool = field(init=False)
-    """True if the caller is occupied by the step."""
+    """True if the step occupies its caller."""
 
     def __post_init__(self) -> None:
         longest_us = max(self.busy_us.values(), default=0.0)
@@ -38,17 +40,17 @@ class Resources:
 
 
 class ResourceModel(Protocol):
-    """Resources of every step on one machine, or on several.
+    """Resources of every step on one or several machines.
 
-    Places are named by memories, as in :class:`~layoutsel.cost.place.Place`. Times are the priced ones.
+    Places are named by memories, as in :class:`~layoutsel.cost.place.Place`. Times are prices.
     """
 
     def compute(self, unit: str, memory: str, us: float) -> Resources:
-        """Resources of a sub-graph of `us` microseconds on a unit that computes in `memory`."""
+        """Return the resources of a sub-graph of `us` microseconds on a unit of `memory`."""
         ...
 
     def boundary(self, kind: str, source: str, destination: str, us: float) -> Resources:
-        """Resources of a boundary of `us` microseconds between two memories, which may be the same.
+        """Return the resources of a boundary of `us` microseconds between two memories, or in one.
 
         `kind` is one of :data:`~layoutsel.cost.tensor.KINDS`.
         """
@@ -57,15 +59,15 @@ class ResourceModel(Protocol):
 
 @dataclass(frozen=True)
 class HostDriven:
-    """One host thread that makes all calls, and devices with a memory of their own.
+    """One host thread that makes all calls, and devices with their own memory.
 
-    The host waits for its own sub-graphs. A device computes its sub-graphs in the order of the calls, while the host goes
-    on. A copy occupies the host and the devices at both ends. Layouts are transformed where the tensor stays; by the host
-    where it moves.
+    The host waits for its own sub-graphs. A device computes its sub-graphs in the order of the
+    calls, while the host continues. A copy occupies the host and the devices at both ends. Layouts
+    are transformed where the tensor stays, and by the host if it moves.
     """
 
     host: str
-    """Name of the host: of its memory, and of its thread as a resource."""
+    """Name of the host's memory, and of its thread as a resource."""
 
     def compute(self, unit: str, memory: str, us: float) -> Resources:
         """Occupy the processor of the unit's memory."""
@@ -73,7 +75,7 @@ class HostDriven:
         return self._of((memory,), us)
 
     def boundary(self, kind: str, source: str, destination: str, us: float) -> Resources:
-        """Occupy the processors that take part; the host in every boundary between two memories."""
+        """Occupy the participating processors; between memories, the host always takes part."""
         if kind == "copy":
             return self._of((self.host, source, destination), us)
         if source == destination:

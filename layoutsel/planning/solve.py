@@ -1,4 +1,4 @@
-"""Solvers, and the order in which they are tried. Every answer carries a lower bound and its gap."""
+"""Solvers and their order; every answer has a lower bound and its gap."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tvm_passes.decision import Decision, SubgraphId
 _LOG = logging.getLogger(__name__)
 
 _TOLERANCE_US = 1e-6
-"""Bounds closer than this to the cost prove it best."""
+"""Maximum gap of a plan that counts as proven best, microseconds."""
 
 _PATIENCE_S = 1.0
-"""Dynamic programming is given this much even where the time limit is shorter: its answer is exact."""
+"""Minimum time for dynamic programming, even with a shorter time limit, as its answer is exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +34,21 @@ class Solution:
     """Decisions with their certificate."""
 
     decisions: Mapping[SubgraphId, Decision]
+    """Decision of each sub-graph."""
     cost_us: float
     """Predicted cost, microseconds."""
     bound_us: float
     """Proven lower bound on the cost of every plan of the problem, microseconds."""
     solver: str
-    """Name of the solver that proved it."""
+    """Name of the solver that proved the bound."""
     time_s: float
-    """Seconds that solving took."""
+    """Time that solving took, seconds."""
     bounds: Mapping[str, float] = field(default_factory=dict)
     """Proven bounds on other objectives, by name; see :mod:`layoutsel.planning.objectives`."""
 
     @property
     def gap(self) -> float:
-        """Relative gap between cost and bound; 0 where the plan is proven best."""
+        """Relative gap between cost and bound; 0 if the plan is proven best."""
         if self.cost_us - self.bound_us <= _TOLERANCE_US:
             return 0.0
         return (self.cost_us - self.bound_us) / self.cost_us
@@ -55,15 +56,18 @@ class Solution:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """A choice and a bound, in terms of the tables."""
+    """A choice and a bound, as numbers of the tables."""
 
     choice: tuple[int, ...]
+    """Option of each node."""
     bound_us: float
+    """Proven lower bound, microseconds."""
     solver: str
+    """Name of the solver."""
 
 
 Solver = Callable[[Tables, float], _Answer]
-"""(tables, deadline by :func:`time.monotonic`) → answer."""
+"""Function of (tables, deadline by :func:`time.monotonic`) that returns an answer."""
 
 
 def solve(
@@ -74,7 +78,7 @@ def solve(
     Raises
     ------
     ProblemError
-        If `solver` is not in :data:`SOLVERS`, or an exact one could not finish in space or time.
+        If `solver` is not in :data:`SOLVERS`, or an exact one exceeded its space or time.
     """
     if solver not in SOLVERS:
         raise ProblemError(f"unknown solver {solver!r}; expected one of {', '.join(SOLVERS)}")
@@ -103,7 +107,10 @@ def solve(
 def _solved_in_parts(
     problem: PlanningProblem, narrow: PlanningProblem, solver: str, time_limit_s: float
 ) -> Solution:
-    """Solve a problem of many memories on its best devices alone; the bound is one on the relaxation `narrow`."""
+    """Solve a problem of many memories on its best devices alone.
+
+    The bound comes from the relaxed problem `narrow`.
+    """
     _LOG.info("many devices: the best ones are planned for, and the bound is one on all")
     started = time.monotonic()
     found = solve(on_best_devices(problem), solver=solver, time_limit_s=time_limit_s / 2)
@@ -122,7 +129,7 @@ def _frontier(tables: Tables, deadline: float) -> _Answer:
 
 
 def _dynamic(tables: Tables, max_states: int, deadline: float, name: str) -> _Answer:
-    """Dead-end elimination, then dynamic programming; exact, or OutOfSpace."""
+    """Eliminate dead ends, then solve by dynamic programming; exact, or OutOfSpace."""
     kept = eliminate_dead_ends(tables, deadline=deadline)
     found = solve_frontier(restrict_tables(tables, kept), max_states=max_states, deadline=deadline)
     choice = _unrestrict(found.choice, kept)
@@ -142,7 +149,7 @@ def _dual(tables: Tables, deadline: float) -> _Answer:
 
 
 def _auto(tables: Tables, deadline: float) -> _Answer:
-    """Dynamic programming; where that is too wide, dual ascent and what it leaves open."""
+    """Solve by dynamic programming, or if that is too wide, by dual ascent and exact solvers."""
     now = time.monotonic()
     try:
         patience = max((deadline - now) / 10, _PATIENCE_S)
@@ -155,9 +162,10 @@ def _auto(tables: Tables, deadline: float) -> _Answer:
 
 
 def _bounded(tables: Tables, deadline: float) -> _Answer:
-    """Dual ascent; then drop every option that its bound proves worse than the best choice, and solve the rest.
+    """Raise the dual bound, drop options that it proves worse than the best choice, solve the rest.
 
-    Every choice better than the incumbent survives, so an exact answer for the rest is exact for all.
+    Every choice better than the incumbent survives, so an exact answer for the rest is exact for
+    all.
     """
     now = time.monotonic()
     dual = ascend(tables, deadline=now + 0.6 * (deadline - now))
@@ -195,7 +203,7 @@ def _cheapest(tables: Tables) -> tuple[int, ...]:
 
 
 def _trivial_bound(tables: Tables) -> float:
-    """Every sub-graph at its cheapest, boundaries for nothing."""
+    """Compute the sum of the cheapest options without boundaries, microseconds."""
     return tables.constant + float(sum(costs.min() for costs in tables.costs))
 
 
@@ -205,5 +213,8 @@ SOLVERS: Mapping[str, Solver] = {
     "integer": _integer,
     "dual": _dual,
 }
-"""``frontier`` is exact or refuses; ``integer`` is exact if it finishes in time; ``dual`` is quick and has a bound;
-``auto`` combines them."""
+"""Solvers by name.
+
+``frontier`` is exact or gives up; ``integer`` is exact if it finishes in time; ``dual`` is quick
+and has a bound; ``auto`` combines them.
+"""

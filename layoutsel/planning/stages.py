@@ -1,4 +1,4 @@
-"""Stages of a plan: parts of a model that are called on their own, on workers of their own."""
+"""Stages of a plan: separately callable parts of a model, each on its own worker."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from tvm_passes.errors import IllegalDecision
 from tvm_passes.stages import check_reads, check_stages
 
 Reads = Mapping[SubgraphId, Sequence[str]]
-"""The tensors that each sub-graph reads: ``head.0`` is output 0 of head, ``input.1`` input 1 of the model."""
+"""Names of the tensors that each sub-graph reads.
+
+``head.0`` is output 0 of head, ``input.1`` is input 1 of the model.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Part of a plan that is called on its own, such as a trunk, a branch or a node's part."""
+    """A separately callable part of a plan, such as a trunk, a branch or a node's part."""
 
     name: str
-    """Unique in its plan; letters, digits and ``_``."""
+    """Name of the stage, unique in the plan: letters, digits and ``_``."""
     subgraphs: tuple[SubgraphId, ...]
+    """Sub-graphs of the stage."""
     inputs: tuple[str, ...]
-    """Tensors that it takes: inputs of the model such as ``input.0``, and results of earlier stages such as ``head.0``."""
+    """Input tensors: inputs of the model (``input.0``), results of earlier stages (``head.0``)."""
     outputs: tuple[str, ...]
-    """Tensors that it gives: results for later stages such as ``head.0``, and outputs of the model such as ``output.0``."""
+    """Output tensors: results for later stages (``head.0``), model outputs (``output.0``)."""
     worker: str = ""
-    """Name of the worker that runs it, for instance of a unit; empty where that is open."""
+    """Name of the worker that runs it, for instance a unit; empty if undecided."""
 
 
 def make_stages(
@@ -39,13 +43,13 @@ def make_stages(
     Parameters
     ----------
     subgraphs
-        By the stage's name; a stage comes after those whose tensors it reads.
+        Sub-graphs by stage; a stage comes after those whose tensors it reads.
     reads
-        Of every sub-graph of the model.
+        Tensors that each sub-graph of the model reads.
     results
-        The tensors that the model returns, named as in `reads`.
+        Tensors that the model returns, named as in `reads`.
     workers
-        By the stage's name, where known.
+        Workers by stage, where known.
 
     Raises
     ------
@@ -84,12 +88,12 @@ def make_stages(
 
 
 def check_complete(stages: Sequence[Stage], reads: Reads, results: Sequence[str]) -> None:
-    """Refuse stages that do not fit the model, or do not fit together.
+    """Reject stages that do not fit the model or each other.
 
     Raises
     ------
     IllegalDecision
-        Names the first thing that differs.
+        If a stage does not fit; the message names the first difference.
     """
     names = [stage.name for stage in stages]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -100,8 +104,8 @@ def check_complete(stages: Sequence[Stage], reads: Reads, results: Sequence[str]
             listed, needed = set(getattr(got, field)), set(getattr(want, field))
             if listed != needed:
                 raise IllegalDecision(
-                    f"stage {got.name!r}: got the {field} {_listed(listed)}; expected {_listed(needed)}, "
-                    f"by its sub-graphs"
+                    f"stage {got.name!r}: got the {field} {_listed(listed)}; "
+                    f"expected {_listed(needed)}, by its sub-graphs"
                 )
 
 

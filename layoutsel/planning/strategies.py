@@ -1,4 +1,4 @@
-"""Strategies: unit and layout jointly, or the unit by complexity score first and the layout after."""
+"""Strategies: unit and layout jointly, or the unit by complexity score, then the layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXACT = ("frontier", "dual+frontier")
 """Solvers that leave no gap, except one that is due to the strategy."""
 
 Strategy = Callable[[PlanningProblem, str, float], Solution]
-"""(problem, solver, time limit in seconds) → solution."""
+"""Function of (problem, solver, time limit in seconds) that returns a solution."""
 
 
 def choose(
@@ -26,10 +26,15 @@ def choose(
     time_limit_s: float = 10.0,
     solver: str = "auto",
 ) -> Solution:
-    """Decide every sub-graph of `problem` by an entry of :data:`STRATEGIES`, with the least sum of costs.
+    """Decide every sub-graph by an entry of :data:`STRATEGIES`, with the least sum of costs.
 
     The bound of the solution holds for the whole problem, even for plans that the strategy does not
     consider.
+
+    Raises
+    ------
+    ProblemError
+        If the strategy or the solver is unknown.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)
@@ -49,7 +54,7 @@ def announce_gap(solution: Solution) -> None:
 
 
 def unit_by_score(node: PricedSubgraph) -> str:
-    """Name the unit whose complexity score is least for `node`; the first by name where equal."""
+    """Return the unit with the smallest complexity score for `node`; the first by name if equal."""
     return min(node.options, key=lambda o: (_score(o), o.decision.unit)).decision.unit
 
 
@@ -62,7 +67,7 @@ def _joint(problem: PlanningProblem, solver: str, time_limit_s: float) -> Soluti
 
 
 def _by_score(problem: PlanningProblem, solver: str, time_limit_s: float) -> Solution:
-    """Choose layouts jointly, for the units of the best scores; the bound comes from the joint problem."""
+    """Choose layouts jointly for the units with the best scores; bound by the joint problem."""
     started = time.monotonic()
     units = {node.id: unit_by_score(node) for node in problem.nodes}
     narrowed = problem.restrict(lambda node, option: option.decision.unit == units[node.id])
@@ -76,4 +81,7 @@ def _by_score(problem: PlanningProblem, solver: str, time_limit_s: float) -> Sol
 
 
 STRATEGIES: Mapping[str, Strategy] = {"joint": _joint, "score": _by_score}
-"""``joint``: unit and layout together. ``score``: unit by complexity score, then layout for that unit."""
+"""Strategies by name.
+
+``joint``: unit and layout together. ``score``: unit by complexity score, then layout for that unit.
+"""

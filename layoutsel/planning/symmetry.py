@@ -1,4 +1,4 @@
-"""Devices that can be exchanged for each other without a change of any price: solvers need one order of them."""
+"""Interchangeable devices: their exchange changes no price, so that solvers need only one order."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from tvm_passes.decision import parse_placed_unit, placed_unit
 from tvm_passes.devices import DeviceId
 
 Rename = Callable[[str], str]
+"""Function that renames units or memories."""
 _Prices = Mapping[tuple[str, str], float]
+"""Prices by (source, destination), microseconds."""
 _Boundaries = dict[str, dict[tuple[str, str], float]]
 """Boundaries of one kind of a tensor with their prices, by either end."""
 _FIRST = DeviceId(index=0)
-"""Device that decisions are moved to, to compare them apart from their devices."""
+"""Device that replaces those of decisions, to compare decisions without their devices."""
 
 
 def interchangeable(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...]:
-    """Find the groups of two and more devices that can be exchanged, each in order.
+    """Find the groups of two or more interchangeable devices, each in order.
 
-    Every permutation of a group's devices turns a plan into one of the same prices.
+    Every permutation of a group's devices turns a plan into one with the same prices.
     """
     offers = _offers(problem)
     alike: dict[object, list[DeviceId]] = {}
@@ -45,15 +47,16 @@ def interchangeable(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...
 
 
 def twins(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...]:
-    """Find the groups whose exchange changes no schedule either; none where resources are not known to be alike."""
+    """Find the groups whose exchange changes no schedule either; none for unknown resources."""
     return interchangeable(problem) if isinstance(problem.resources, HostDriven) else ()
 
 
 def without_twins(problem: PlanningProblem) -> PlanningProblem:
-    """Copy the problem with one device of each interchangeable group; its least sum of costs stays the same.
+    """Copy the problem with one device of each interchangeable group; the least sum stays the same.
 
-    All work of a group costs as much on one of its devices, and copies within the group vanish. This holds for
-    devices of one unit only: several units on one device would hand over to each other.
+    All work of a group costs as much on one of its devices, and copies within the group vanish.
+    This holds only for devices of one unit: several units on one device would hand over to each
+    other.
     """
     groups = interchangeable(problem)
     if not groups:
@@ -67,11 +70,11 @@ def without_twins(problem: PlanningProblem) -> PlanningProblem:
 
 
 def _offers(problem: PlanningProblem) -> dict[DeviceId, object]:
-    """Describe the candidates for each device with a memory of its own; equal ones are described alike."""
+    """Describe the candidates of each device with its own memory, equal ones equally."""
     found: dict[DeviceId, list[object]] = {}
     for number, node in enumerate(problem.nodes):
         for option in node.options:
-            if option.memory != HOST:  # the model's inputs and results lie there
+            if option.memory != HOST:  # the host holds the model's inputs and results
                 decision = option.decision.on(_FIRST)
                 offer = number, decision, option.cost_us, option.in_layouts, option.out_layouts
                 found.setdefault(option.decision.device, []).append(offer)
@@ -79,7 +82,7 @@ def _offers(problem: PlanningProblem) -> dict[DeviceId, object]:
 
 
 def _by_end(prices: _Prices) -> _Boundaries:
-    """List the boundaries at each end."""
+    """Map each end to its boundaries."""
     found: _Boundaries = {}
     for pair, us in prices.items():
         for end in pair:
@@ -90,7 +93,7 @@ def _by_end(prices: _Prices) -> _Boundaries:
 def _can_exchange(
     tensors: Sequence[tuple[_Boundaries, _Boundaries]], one: DeviceId, other: DeviceId
 ) -> bool:
-    """True if all prices of boundaries stay the same when two devices get each other's names."""
+    """True if all prices of boundaries stay the same when two devices exchange their names."""
     memories = {memory_name(one): memory_name(other), memory_name(other): memory_name(one)}
 
     def unit(name: str) -> str:
@@ -106,7 +109,7 @@ def _can_exchange(
 
 
 def _keeps(boundaries: _Boundaries, ends: Iterable[str], rename: Rename) -> bool:
-    """True if each boundary at one of the `ends` costs as much as the one with both names changed."""
+    """True if each boundary at the `ends` costs as much as the one with both names changed."""
     return all(
         boundaries.get(rename(source), {}).get((rename(source), rename(destination))) == us
         for end in ends

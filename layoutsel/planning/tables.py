@@ -1,7 +1,8 @@
-"""A planning problem as numbers: what every solver works on.
+"""A planning problem as numbers, the input of all solvers.
 
-A tensor wants *labels*: one label per distinct destination layout, unit and memory. Each use of it wants exactly one label
-of each of these groups, and the tensor costs the charge of every label wanted by any use::
+Consumers of a tensor want *labels*: one label per distinct destination layout, unit and memory.
+Each use wants exactly one label of each of these groups. The tensor costs the charge of every label
+that any use wants::
 
     cost(tensor) = sum over labels l of charge[producer option, l] * (any use wants l)
 """
@@ -20,27 +21,27 @@ from layoutsel.planning.problem import PlanningProblem, source_places, wanted_pl
 from tvm_passes.decision import Decision, SubgraphId
 
 GROUPS = len(KINDS)
-"""Label groups of a tensor: layouts, units, memories."""
+"""Number of label groups of a tensor: layouts, units, memories."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorTable:
-    """One tensor: who makes it, who uses it, what each label costs."""
+    """A tensor with its producer, its consumers and the price of each label."""
 
     producer: int
     """Index of the producing node; -1 for an input of the model, which has one pseudo option."""
     charge: np.ndarray
-    """(producer options, labels) microseconds; labels of all groups side by side."""
+    """Prices, (producer options, labels), microseconds; labels of all groups together."""
     group: np.ndarray
-    """(labels,) position of its kind among :data:`~layoutsel.cost.tensor.KINDS`."""
+    """Index of each label's kind in :data:`~layoutsel.cost.tensor.KINDS`, (labels,)."""
     consumers: tuple[int, ...]
-    """Index of the consuming node of each use, one entry per use."""
+    """Index of the consuming node of each use."""
     wants: tuple[np.ndarray, ...]
-    """Per use, (consumer options, labels) booleans: one label per group is True."""
+    """Wanted labels per use, (consumer options, labels) booleans; one per group is True."""
 
     @cached_property
     def merged(self) -> Mapping[int, np.ndarray]:
-        """Per consuming node, the labels it wants by all its uses of the tensor together."""
+        """Labels that each consuming node wants for all its uses of the tensor together."""
         result: dict[int, np.ndarray] = {}
         for consumer, want in zip(self.consumers, self.wants, strict=True):
             result[consumer] = result[consumer] | want if consumer in result else want
@@ -49,32 +50,33 @@ class TensorTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """The numbers of a problem. Uses by the model's outputs are folded into the node costs."""
+    """Numbers of a problem; uses by the model's outputs are part of the node costs."""
 
     costs: tuple[np.ndarray, ...]
-    """Per node, (options,) microseconds."""
+    """Costs of the options per node, (options,), microseconds."""
     constant: float
-    """Cost that no choice changes, microseconds."""
+    """Cost that is part of every plan, microseconds."""
     tensors: tuple[TensorTable, ...]
+    """Tensors with their prices."""
 
     @cached_property
     def produced(self) -> tuple[tuple[int, ...], ...]:
-        """Per node, the indices of the tensors it makes."""
+        """Indices of the tensors that each node produces."""
         return _index(len(self.costs), [[t.producer] for t in self.tensors])
 
     @cached_property
     def consumed(self) -> tuple[tuple[int, ...], ...]:
-        """Per node, the indices of the distinct tensors it uses."""
+        """Indices of the distinct tensors that each node reads."""
         return _index(len(self.costs), [list(t.merged) for t in self.tensors])
 
     def total(self, choice: Sequence[int]) -> float:
-        """Cost of choosing option ``choice[i]`` for node i, microseconds."""
+        """Compute the cost of choosing option ``choice[i]`` for node i, microseconds."""
         cost = self.constant + sum(c[o] for c, o in zip(self.costs, choice, strict=True))
         return float(cost + sum(tensor_cost(tensor, choice) for tensor in self.tensors))
 
 
 def tensor_cost(tensor: TensorTable, choice: Sequence[int]) -> float:
-    """Boundary cost of one tensor under `choice`, microseconds."""
+    """Compute the boundary cost of one tensor under `choice`, microseconds."""
     wanted = np.zeros(len(tensor.group), dtype=bool)
     for consumer, want in tensor.merged.items():
         wanted |= want[choice[consumer]]
@@ -83,7 +85,7 @@ def tensor_cost(tensor: TensorTable, choice: Sequence[int]) -> float:
 
 
 def restrict_tables(tables: Tables, kept: Sequence[np.ndarray]) -> Tables:
-    """Copy the tables with only the options ``kept[i]`` (increasing numbers) of every node i."""
+    """Copy the tables with only the options ``kept[i]`` (increasing indices) of every node i."""
     tensors = tuple(
         replace(
             tensor,
@@ -100,7 +102,7 @@ def restrict_tables(tables: Tables, kept: Sequence[np.ndarray]) -> Tables:
 
 
 def build_tables(problem: PlanningProblem) -> Tables:
-    """Turn `problem` into numbers."""
+    """Convert `problem` to numbers."""
     index = {node.id: i for i, node in enumerate(problem.nodes)}
     costs = [np.array([option.cost_us for option in node.options]) for node in problem.nodes]
     constant = 0.0
@@ -117,7 +119,7 @@ def build_tables(problem: PlanningProblem) -> Tables:
 
 
 def to_decisions(problem: PlanningProblem, choice: Sequence[int]) -> dict[SubgraphId, Decision]:
-    """Decisions of the options in `choice`."""
+    """Convert the options in `choice` to decisions."""
     return {
         node.id: node.options[option].decision
         for node, option in zip(problem.nodes, choice, strict=True)
@@ -125,14 +127,17 @@ def to_decisions(problem: PlanningProblem, choice: Sequence[int]) -> dict[Subgra
 
 
 def to_choice(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> list[int]:
-    """Inverse of :func:`to_decisions`."""
+    """Convert decisions to options; the inverse of :func:`to_decisions`."""
     return [node.options.index(node.option(decisions[node.id])) for node in problem.nodes]
 
 
 def _tensor_table(
     problem: PlanningProblem, tensor: Tensor, index: Mapping[SubgraphId, int]
 ) -> tuple[TensorTable, np.ndarray]:
-    """Make the table of `tensor`, and the charge (by producer option) that the model's outputs cause anyway."""
+    """Make the table of `tensor`, and the price that the model's outputs cause in any plan.
+
+    The price is (producer options,), microseconds.
+    """
     sources = source_places(problem.by_id, tensor)
     uses = [use for use in tensor.uses if use.consumer is not None]
     places = [wanted_places(problem.by_id, use) for use in uses]
@@ -157,11 +162,11 @@ def _tensor_table(
 
 
 _Label = tuple[str, str, Place]
-"""Kind of boundary, name of what it leads to, and a place of that name."""
+"""Kind of boundary, name of its destination, and a place of that name."""
 
 
 def _labels(wanted: Sequence[Place]) -> list[_Label]:
-    """Each kind of boundary with one place for everything distinct in it that is wanted, in order."""
+    """List the labels: each distinct destination of each kind of boundary, in order."""
     return [
         (kind, name, place)
         for kind, of in KINDS.items()
@@ -170,7 +175,7 @@ def _labels(wanted: Sequence[Place]) -> list[_Label]:
 
 
 def _wants(place: Place, labels: Sequence[_Label]) -> np.ndarray:
-    """(labels,) which of them `place` is like."""
+    """Return which labels `place` matches, (labels,) booleans."""
     names = {kind: of(place) for kind, of in KINDS.items()}
     return np.array([names[kind] == name for kind, name, _ in labels])
 

@@ -1,10 +1,11 @@
-"""Trade-off of time and error: the plans that are fastest for their error, from the fastest to the most exact.
+"""Trade-off of time and error: the fastest plans for their error, from fast to exact.
 
-Errors of independent roundings add in squares: a candidate adds the square of its precision's local error. Minimising
-``time + λ · squared error`` gives, for each λ, a plan that no other beats in both. The λ to try are those of the chords
-between neighbouring plans; Eisner, Severance, "Mathematical techniques for efficient record segmentation in large shared
-databases" (JACM 23(4), 1976). Each of these minima, less ``λ · limit²``, is also a lower bound on the time of all plans whose
-error is within the limit (Lagrangian relaxation).
+Errors of independent roundings add in squares: a candidate adds the square of its precision's local
+error. Minimising ``time + λ · squared error`` gives, for each λ, a plan that no other plan beats in
+both. The values of λ are those of the chords between neighbouring plans; Eisner, Severance,
+"Mathematical techniques for efficient record segmentation in large shared databases" (JACM 23(4),
+1976). Each of these minima, minus ``λ · limit²``, is also a lower bound on the time of all plans
+whose error is within the limit (Lagrangian relaxation).
 """
 
 from __future__ import annotations
@@ -24,35 +25,35 @@ from tvm_passes.decision import Decision, SubgraphId
 MOST_PLANS = 8
 """Maximum number of plans in a trade-off; each may have to be built to measure its error."""
 _SAME = 1e-9
-"""Relative difference of costs that count as equal."""
+"""Relative difference of equal costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TradeOff:
-    """One plan of a trade-off, as plan files and artifacts keep it."""
+    """A plan of a trade-off, as in plan files and artifacts."""
 
     cost_us: float
     """Predicted time, microseconds."""
     error: float
     """Predicted relative L2 error."""
     weight_us: float
-    """λ, the price of one unit of squared error, microseconds; 0 for the fastest and for the most exact plan."""
+    """λ, the price of one unit of squared error, microseconds; 0 for both ends of the trade-off."""
     precisions: Mapping[str, int]
     """Number of sub-graphs in each precision."""
     chosen: bool = False
     """True for the plan of this file."""
     measured_us: float | None = None
-    """Median of whole runs, microseconds; None if it was not raced."""
+    """Median time of whole runs, microseconds; None without a race."""
     rel_l2_err: float | None = None
-    """Largest measured relative L2 error of an output or its logits; None if it was not built."""
+    """Largest measured relative L2 error of an output or its logits; None if not built."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weighed:
-    """A plan that is the best for some λ."""
+    """The best plan for some λ."""
 
     solution: Solution
-    """Solution, priced by time alone. Its bound holds for every plan of no larger predicted error."""
+    """Solution, priced by time alone; the bound holds for plans of no larger predicted error."""
     weight_us: float
     """λ, microseconds per unit of squared error."""
     squared_error: float
@@ -66,14 +67,18 @@ class Weighed:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """Solves one problem for several λ."""
+    """Search for the best plans of one problem for several λ."""
 
     problem: PlanningProblem
+    """Problem to solve."""
     strategy: str
+    """Entry of :data:`~layoutsel.planning.strategies.STRATEGIES`."""
     time_limit_s: float
+    """Time limit of each plan, seconds."""
     found: dict[tuple[Decision, ...], Weighed] = field(default_factory=dict)
+    """Distinct plans found so far, by their decisions."""
     cuts: list[tuple[float, float]] = field(default_factory=list)
-    """Each λ of the whole problem, with a lower bound on ``time + λ · squared error``, microseconds."""
+    """Each λ tried, with a lower bound on ``time + λ · squared error``, microseconds."""
 
     def weighed(self, weight_us: float) -> Weighed:
         """Find the best plan for λ = `weight_us`."""
@@ -95,7 +100,10 @@ class _Sweep:
         return plan if value < chord * (1 - _SAME) else None
 
     def bound_us(self, exactest: Weighed, error: float) -> float:
-        """Compute a lower bound on the time of plans within `error`, or of the most exact ones if there are none."""
+        """Compute a lower bound on the time of plans within `error`, microseconds.
+
+        If there are none, the bound is that of the most exact plans.
+        """
         if exactest.squared_error > error**2:
             return exactest.solution.bound_us
         return max(bound_us - weight_us * error**2 for weight_us, bound_us in self.cuts)
@@ -123,11 +131,12 @@ def trade_offs(
     most: int = MOST_PLANS,
     time_limit_s: float = 10.0,
 ) -> tuple[Weighed, ...]:
-    """Find up to `most` plans, none of which is beaten by another in both time and predicted error, the fastest first.
+    """Find up to `most` plans, none of which is beaten in both time and error, the fastest first.
 
-    The first is the fastest of all, the last the fastest of the most exact ones. Between them, neighbours whose errors
-    differ the most are parted first. Each plan takes up to `time_limit_s` to find. If the problem limits the error, the
-    solutions hold a bound on :data:`~layoutsel.planning.values.WITHIN_ERROR`.
+    The first is the fastest of all, the last the fastest of the most exact ones. Between them, the
+    gap with the largest ratio of errors is divided first. Each plan takes up to `time_limit_s`
+    seconds. If the problem limits the error, the solutions have a bound on
+    :data:`~layoutsel.planning.values.WITHIN_ERROR`.
     """
     sweep = _Sweep(problem, strategy, time_limit_s)
     fastest, exactest = sweep.weighed(0.0), sweep.exactest()
@@ -149,7 +158,7 @@ def trade_offs(
 
 
 def predicted_within(plans: Sequence[Weighed], error: float) -> Weighed:
-    """Find the fastest of `plans` whose predicted error is at most `error`; the most exact one if none is."""
+    """Find the fastest of `plans` with a predicted error of at most `error`, or the most exact."""
     return next((plan for plan in plans if plan.error <= error), plans[-1])
 
 
@@ -159,7 +168,7 @@ def squared_error(decisions: Mapping[SubgraphId, Decision]) -> float:
 
 
 def weigh(problem: PlanningProblem, weight_us: float) -> PlanningProblem:
-    """Copy the problem with `weight_us` times its squared error added to the cost of every candidate."""
+    """Copy the problem with `weight_us` times the squared error added to each candidate's cost."""
 
     def dearer(option: Option) -> Option:
         squared = local_error(option.decision.precision) ** 2
@@ -181,7 +190,7 @@ def most_exact(problem: PlanningProblem) -> PlanningProblem:
 
 
 def curve(plans: Iterable[Weighed], chosen: Weighed | None) -> tuple[TradeOff, ...]:
-    """List `plans` as plan files keep them, before anything is measured."""
+    """Convert `plans` to the form of plan files, without measurements."""
     return tuple(
         TradeOff(
             cost_us=plan.solution.cost_us,

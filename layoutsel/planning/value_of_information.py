@@ -1,13 +1,14 @@
-"""Value of information: the candidates whose cost is worth measuring, because knowing it could change the plan.
+"""Value of information: candidates whose measurement could change the plan.
 
-For every sub-graph, the chosen candidate and another are compared. By the problem's objective,
-`delta` is how much worse the best plan with the other one is, and `sigma` how uncertain that
-difference is, because the two candidates' costs are. With a normal error, knowing the difference is
-worth the expected improvement::
+For every sub-graph, the chosen candidate is compared with each other one. `delta` is the loss of
+the best plan with the other one, in the problem's objective, and `sigma` the uncertainty of that
+loss, due to the two candidates' costs. With a normal error, knowing the difference is worth the
+expected improvement::
 
     sigma * (pdf(u) - u * (1 - cdf(u))),  u = delta / sigma
 
-Jones, Schonlau, Welch, "Efficient global optimization of expensive black-box functions" (1998), equation 15.
+Jones, Schonlau, Welch, "Efficient global optimization of expensive black-box functions" (1998),
+equation 15.
 """
 
 from __future__ import annotations
@@ -26,32 +27,33 @@ from layoutsel.planning.tables import to_choice
 from tvm_passes.decision import Decision, SubgraphId
 
 MEASURED = "measured"
-"""Source of a cost that was measured; measuring it again adds nothing."""
+"""Source of a measured cost, which another measurement would not improve."""
 _TO_SIGMA = 1 / 0.6745
-"""Standard deviation of a normal distribution, in half distances of its quartiles."""
+"""Standard deviation of a normal distribution, relative to half its interquartile range."""
 
 TIME_LIMIT_S = 2.0
-"""Seconds to compare a plan with others."""
+"""Time limit of the comparison with other plans, seconds."""
 
 Candidate = tuple[SubgraphId, Decision]
+"""A sub-graph and a decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InformationValue:
-    """Expected gain of knowing uncertain costs exactly, for one plan, in its objective's unit."""
+    """Expected gain of knowing uncertain costs exactly, for one plan, in the objective's unit."""
 
     worth: Mapping[Candidate, float]
     """Expected improvement from knowing one candidate's cost; candidates without any are absent."""
     loss: float
-    """Expected improvement from knowing every cost: the loss that uncertainty may cause."""
+    """Expected improvement from knowing every cost: the potential loss by uncertainty."""
     exact: bool
-    """True if the rest of the plan was optimised around each candidate; False if it was kept, so values are too low."""
+    """True if the rest of the plan was optimised around each candidate; else values are too low."""
 
 
 def value_of_information(
     problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]
 ) -> InformationValue:
-    """Compute the value of knowing each uncertain cost of `problem`, given its best plan, `decisions`."""
+    """Compute the value of knowing each uncertain cost of `problem`, given its best plan."""
     others = objective_of(problem.objective).other_plans(problem, decisions, TIME_LIMIT_S)
     shares = _Shares.of(problem, decisions)
     worth: dict[Candidate, float] = {}
@@ -70,9 +72,9 @@ def value_of_information(
 
 
 def _gains(node: PricedSubgraph, mine: int, losses: np.ndarray, share: float) -> dict[int, float]:
-    """Expected improvement per option of `node` that may be better than the chosen one, `mine`.
+    """Compute the expected improvement per option of `node` that may be better than `mine`.
 
-    The objective feels a `share` of a change of their costs.
+    The objective changes by `share` of a change of the costs.
     """
     gains = {}
     for position, option in enumerate(node.options):
@@ -87,17 +89,19 @@ def _gains(node: PricedSubgraph, mine: int, losses: np.ndarray, share: float) ->
 
 @dataclass(frozen=True)
 class _Shares:
-    """Shares of a change of a sub-graph's cost that the objective feels.
+    """Shares of a change of a sub-graph's cost that appear in the objective.
 
-    A makespan feels none of it if another path is longer.
+    A makespan does not change if another path is longer.
     """
 
     problem: PlanningProblem
+    """Problem of the plan."""
     decisions: Mapping[SubgraphId, Decision]
+    """Decision of each sub-graph."""
     value: float
-    """Value of the plan."""
+    """Value of the plan, in the objective's unit."""
     deadline: float
-    """By :func:`time.monotonic`; from then on, everything is taken as felt."""
+    """Deadline by :func:`time.monotonic`, seconds; later, all shares are 1."""
 
     @classmethod
     def of(cls, problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> _Shares:
@@ -106,7 +110,7 @@ class _Shares:
         return cls(problem, decisions, value, time.monotonic() + TIME_LIMIT_S)
 
     def of_node(self, node: PricedSubgraph) -> float:
-        """Largest change of the value in terms of a change of the sub-graph's cost."""
+        """Compute the largest ratio of a change of the value to one of the sub-graph's cost."""
         unknown_us = max(map(_unknown_us, node.options))
         is_additive = objective_of(self.problem.objective).is_additive
         if is_additive or unknown_us == 0 or time.monotonic() >= self.deadline:
@@ -115,7 +119,7 @@ class _Shares:
         return max(self._felt(node, more) for more in (unknown_us, max(-unknown_us, -cost_us)))
 
     def _felt(self, node: PricedSubgraph, more_us: float) -> float:
-        """Change of the value, in terms of the cost's, if the sub-graph takes `more_us`."""
+        """Compute the change of the value relative to `more_us` of the sub-graph's cost."""
         mine = node.option(self.decisions[node.id])
         changed = replace(mine, cost_us=mine.cost_us + more_us)
         nodes = tuple(
@@ -132,14 +136,28 @@ def _unknown_us(option: Option) -> float:
 
 
 def expected_improvement(delta: float, sigma: float) -> float:
-    """Expected gain of knowing a difference with mean `delta` and standard deviation `sigma`."""
+    """Compute the expected gain of knowing a normal difference.
+
+    Parameters
+    ----------
+    delta
+        Mean of the difference.
+    sigma
+        Standard deviation of the difference.
+    """
     u = delta / sigma
     density = math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
     return sigma * (density - u * 0.5 * math.erfc(u / math.sqrt(2)))
 
 
 def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) -> float:
-    """Lower bound on every plan, microseconds, if no cost is lower than its spread allows."""
+    """Compute a lower bound on all plans, if costs are as low as their spreads allow.
+
+    Returns
+    -------
+    float
+        Bound on the sum of costs, microseconds.
+    """
     nodes = tuple(
         replace(
             node,
@@ -156,7 +174,10 @@ def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) 
 def reprice(
     problem: PlanningProblem, price: Callable[[PricedSubgraph, Option], Option | None]
 ) -> PlanningProblem:
-    """Copy the problem with options replaced by `price`; None drops one, unless it is the last of its node."""
+    """Copy the problem with options replaced by `price`.
+
+    None drops an option, except the last one of a node.
+    """
 
     def options(node: PricedSubgraph) -> tuple[Option, ...]:
         priced = [price(node, option) for option in node.options]

@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SUM = "sum"
-"""Objective: time of all sub-graphs and boundaries, one after the other. Every plan states it."""
+"""Objective: time of all sub-graphs and boundaries, one after another; part of every plan."""
 MAKESPAN = "makespan"
-"""Objective: time until all results are there, while devices and the host work at the same time."""
+"""Objective: time until all results are available, while devices and host work concurrently."""
 WITHIN_ERROR = "within-error"
-"""Objective: the same time as :data:`SUM`, among plans whose predicted error is within a limit."""
+"""Objective: the time of :data:`SUM` among plans with a limited predicted error."""
 
 _SAME = 1e-6
-"""Difference between value and bound that counts as none, in the objective's unit."""
+"""Maximum difference of equal values and bounds, in the objective's unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """Value of one objective for one plan, and the best value that any plan can have."""
+    """Value of one objective for one plan, with a bound on the values of all plans."""
 
     unit: str
     """Unit of `value` and `bound`, such as ``us``."""
     value: float
     """Predicted value of the plan."""
     bound: float
-    """Proven bound: no plan of the problem that keeps its limits has a better value."""
+    """Proven bound: no plan within the problem's limits has a better value."""
 
     @property
     def gap(self) -> float:

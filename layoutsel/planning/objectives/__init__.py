@@ -1,4 +1,4 @@
-"""Objectives: the quantities that plans are chosen by, one file per entry of the table."""
+"""Objectives: quantities to choose plans by; one file per entry of the table."""
 
 from layoutsel.planning.objectives.base import Answer, Assessed, Objective, Solver, time_of_runs
 from layoutsel.planning.objectives.table import (

@@ -1,4 +1,4 @@
-"""Objective: a quantity that plans are chosen by, with its solvers, its bound and its comparison."""
+"""Objectives: quantities to choose plans by, with their solvers, bounds and comparisons."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _ROUNDING = 1e-9
 """Relative difference of equal sums that were added in different orders."""
 
 Decisions = Mapping[SubgraphId, Decision]
+"""Decision of each sub-graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Answer:
     solution: Solution
     """Decisions, priced by the sum of costs, with the bounds that the solver proved."""
     trade_off: tuple[TradeOff, ...] = ()
-    """Plans that time was weighed against error with, the fastest first; empty if there was nothing to weigh."""
+    """Plans of the trade-off between time and error, the fastest first; empty without one."""
 
     @classmethod
     def of(
@@ -47,7 +48,21 @@ class Answer:
         solver: str,
         time_s: float,
     ) -> Answer:
-        """Make the answer of a solver that proved a `bound` on the problem's objective alone."""
+        """Make the answer of a solver that proved a bound on the problem's objective alone.
+
+        Parameters
+        ----------
+        problem
+            Problem that was solved.
+        decisions
+            Decision of each sub-graph.
+        bound
+            Proven bound, in the objective's unit.
+        solver
+            Name of the solver.
+        time_s
+            Time that solving took, seconds.
+        """
         solution = Solution(
             decisions=decisions,
             cost_us=problem.cost(decisions).total_us,
@@ -60,18 +75,19 @@ class Answer:
 
 
 Solver = Callable[[PlanningProblem, str, float], Answer]
-"""(problem, strategy, time limit in seconds) → answer.
+"""Function of (problem, strategy, time limit in seconds) that returns an answer.
 
-The strategy is an entry of :data:`~layoutsel.planning.strategies.STRATEGIES`, for solvers that take one.
+The strategy is an entry of :data:`~layoutsel.planning.strategies.STRATEGIES`, for solvers that use
+one.
 """
 
 
 Measured = Callable[[PlanningProblem, Decisions, float], float]
-"""(problem, decisions, median time of whole runs in microseconds) → measured value."""
+"""Function of (problem, decisions, median time of runs in µs) that returns the measured value."""
 
 
 def time_of_runs(problem: PlanningProblem, decisions: Decisions, time_us: float) -> float:
-    """Take the time of whole runs, in which devices work as the plan lets them."""
+    """Return the time of whole runs, in which devices work as concurrently as planned."""
     del problem, decisions
     return time_us
 
@@ -91,61 +107,60 @@ class Objective:
     """One entry of the table of objectives."""
 
     name: str
-    """Name of the entry, as problems and plan files have it."""
+    """Name of the entry, as in problems and plan files."""
     unit: str
     """Unit of its values, such as ``us``."""
     about: str
-    """A few words for people that say which value it is."""
+    """Short description of the value for the user."""
     assess: Callable[[PlanningProblem, Decisions], Assessed]
-    """(problem, decisions) → value of that plan."""
+    """Function of (problem, decisions) that returns the value of that plan."""
     solvers: Mapping[str, Solver]
     """Solvers that apply, by name; the first is the default."""
     bound: Callable[[PlanningProblem, float], float]
-    """(problem, time limit in seconds) → bound: no plan that keeps the problem's limits has a better value."""
+    """Function of (problem, time limit in seconds) that returns a bound on legal plans' values."""
     time_limit_s: float = 10.0
-    """Seconds that a solver takes where nothing else is said."""
+    """Default time limit of a solver, seconds."""
     maximised: bool = False
     """True if larger values are better, such as those of a throughput."""
     limits: tuple[str, ...] = ()
-    """Names of the limits of a problem that its solvers keep, and need."""
+    """Names of the problem's limits that the solvers need and keep."""
     excess: Callable[[PlanningProblem, Decisions], float] = _no_excess
-    """(problem, decisions) → by how much that plan exceeds the limits; 0 if it keeps them."""
+    """Function of (problem, decisions) that returns the excess over the limits; 0 without one."""
     unlimited: str = ""
-    """Name of the objective with the same values and no limits; empty for one that has none."""
+    """Name of the objective with the same values and no limits; empty if this one has no limits."""
     comparable: Callable[[PlanningProblem, Decisions], PlanningProblem] = _itself
-    """(problem, decisions) → problem whose plans all keep the limits as well as that plan does."""
+    """Function of (problem, decisions) that returns a problem of plans with no larger excess."""
     measured: Measured | None = None
-    """Value of a plan that was run, which contenders are compared by; None if runs do not tell it.
+    """Function that returns the measured value of a plan; None if runs do not show it.
 
-    The predicted value decides then, and the time of runs only between equal ones.
+    The predicted value then decides between contenders, and the time of runs between equal ones.
     """
     attempts: Callable[[PlanningProblem, str], tuple[Weighed, ...]] | None = None
-    """(problem, strategy) → plans to build in turn until one keeps the limits as measured.
+    """Function of (problem, strategy) that lists plans to build until one keeps measured limits.
 
-    The best comes first.
-    None if no limit is one of a measured quantity.
+    The best comes first. None if no limit concerns a measured quantity.
     """
     others: Callable[[PlanningProblem, Decisions, float], OtherPlans] | None = None
-    """(problem, decisions, time limit in seconds) → plans that take other candidates.
+    """Function of (problem, decisions, time limit in s) that finds plans with other candidates.
 
-    None for the plan with single decisions changed.
+    None for plans with single decisions changed.
     """
     overlaps: bool = False
-    """True if work on different devices may overlap, so that a second device like another one is of use."""
+    """True if work on devices may overlap, so that a second identical device is useful."""
     is_additive: bool = False
-    """True if a cost that is lower by some amount always lowers the value by that amount."""
+    """True if a decrease of a cost always decreases the value by the same amount."""
 
     def rank(self, problem: PlanningProblem, decisions: Decisions) -> tuple[float, float]:
-        """Sort key of a plan, the least for the best: the excess over limits, then the value."""
+        """Return the sort key of a plan, smallest for the best: excess over limits, then value."""
         value = self.assess(problem, decisions).value
         return self.excess(problem, decisions), -value if self.maximised else value
 
     def measured_rank(
         self, problem: PlanningProblem, decisions: Decisions, time_us: float
     ) -> tuple[float, float]:
-        """Sort key of a plan whose whole runs took `time_us`: the value, then the time.
+        """Return the sort key of a plan whose whole runs took `time_us`, smallest for the best.
 
-        The least key is the best.
+        It consists of the value and the time.
         """
         if self.measured is not None:
             value = self.measured(problem, decisions, time_us)
@@ -155,11 +170,11 @@ class Objective:
 
     @property
     def is_run_time(self) -> bool:
-        """True if its value is the time of a whole run."""
+        """True if the value is the time of a whole run."""
         return self.measured is time_of_runs
 
     def loss(self, problem: PlanningProblem, decisions: Decisions) -> Loss:
-        """Make the function that tells how much worse than `decisions` a plan's value is."""
+        """Make the function that returns the loss of another plan against `decisions`."""
         sign = -1.0 if self.maximised else 1.0
         value = self.assess(problem, decisions).value
         return lambda other: sign * (self.assess(problem, other).value - value)
@@ -167,44 +182,45 @@ class Objective:
     def other_plans(
         self, problem: PlanningProblem, decisions: Decisions, time_limit_s: float
     ) -> OtherPlans:
-        """Find, for every candidate that `decisions` do not take, a plan that does."""
+        """Find a plan with every candidate that `decisions` do not use."""
         if self.others is not None:
             return self.others(problem, decisions, time_limit_s)
         return changed(problem, decisions, self.loss(problem, decisions), time_limit_s)
 
     def certified(self, value: float, bound: float) -> Value:
-        """Join a value with its bound; a bound that contradicts the value by rounding alone becomes the value."""
+        """Join a value with its bound, which becomes the value if only rounding contradicts it."""
         is_beyond = bound < value if self.maximised else bound > value
         if is_beyond and abs(bound - value) <= _ROUNDING * abs(value):
             bound = value
         return Value(unit=self.unit, value=value, bound=bound)
 
     def solver(self, name: str | None = None) -> Solver:
-        """Find the solver called `name`; the default one if it is None.
+        """Find the solver called `name`; None for the default one.
 
         Raises
         ------
         ProblemError
-            If none of its solvers has that name.
+            If no solver has that name.
         """
         if name is None:
             return next(iter(self.solvers.values()))
         if name not in self.solvers:
             raise ProblemError(
-                f"objective {self.name!r} has no solver {name!r}; expected one of {', '.join(self.solvers)}"
+                f"objective {self.name!r} has no solver {name!r}; "
+                f"expected one of {', '.join(self.solvers)}"
             )
         return self.solvers[name]
 
     def check(self, problem: PlanningProblem) -> None:
-        """Reject a problem whose limits are not those that the solvers keep.
+        """Reject a problem with other limits than those of the solvers.
 
         Raises
         ------
         ProblemError
-            Names the limits that are missing or not kept.
+            If a limit is missing or unknown; the message names all limits.
         """
         if set(problem.limits) != set(self.limits):
             raise ProblemError(
-                f"objective {self.name!r}: got a problem with the limits {sorted(problem.limits)}; expected "
-                f"{sorted(self.limits)}"
+                f"objective {self.name!r}: got a problem with the limits {sorted(problem.limits)}; "
+                f"expected {sorted(self.limits)}"
             )

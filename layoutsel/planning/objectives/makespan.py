@@ -1,4 +1,4 @@
-"""Makespan: the time until all results are there, while devices and the host work at the same time."""
+"""Makespan: the time until all results are available, while devices and host work concurrently."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _assess(problem: PlanningProblem, decisions: Decisions) -> Assessed:
 
 
 def _search(problem: PlanningProblem, strategy: str, time_limit_s: float) -> Answer:
-    """Search from the plan with the least sum, to which a quarter of the time goes."""
+    """Search from the plan with the least sum, which takes a quarter of the time limit."""
     first = choose(problem, strategy=strategy, time_limit_s=time_limit_s / 4)
     found = solve_parallel(problem, first.decisions, time_limit_s=3 * time_limit_s / 4)
     solution = replace(
@@ -46,7 +46,7 @@ def _bound(problem: PlanningProblem, time_limit_s: float) -> float:
 def _others(problem: PlanningProblem, decisions: Decisions, time_limit_s: float) -> OtherPlans:
     """Change single decisions, and move whole chains to the memory of a candidate.
 
-    One call in another memory rarely pays for the copies.
+    One call in another memory is rarely worth its copies.
     """
     scheduler = Scheduler(problem)
     chain_of = {id_: chain for chain in chains(problem) for id_ in chain}

@@ -1,4 +1,4 @@
-"""Sum of costs: the time of a plan whose sub-graphs and boundaries run one after the other."""
+"""Sum of costs: the time of a plan whose sub-graphs and boundaries run one after another."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Table of objectives, and the functions that choose and describe plans by it.
+"""Table of objectives, with the functions that choose and describe plans by it.
 
-Each entry is one file of this folder, which defines ``OBJECTIVE``. Other packages add theirs through
-the entry-point group ``layoutsel.objectives``, or by :func:`register`.
+Each entry is one file of this folder, which defines ``OBJECTIVE``. Other packages add entries
+through the entry-point group ``layoutsel.objectives``, or by :func:`register`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tvm_passes.registry import Registry, entries_in
 
 
 def own_objectives() -> list[Objective]:
-    """Our own objectives, in order of their modules."""
+    """List our own objectives, in order of their modules."""
     return cast("list[Objective]", entries_in("layoutsel.planning.objectives", "OBJECTIVE"))
 
 
@@ -28,12 +28,18 @@ OBJECTIVES: Registry[Objective] = Registry("objective", own_objectives, Objectiv
 
 
 def register(objective: Objective) -> None:
-    """Add an objective; raises :class:`LayoutselError` if another one has its name."""
+    """Add an objective to the table.
+
+    Raises
+    ------
+    LayoutselError
+        If another objective has its name.
+    """
     OBJECTIVES.register(objective)
 
 
 def objectives() -> Mapping[str, Objective]:
-    """Every known objective by name: ours first, then those of other packages."""
+    """Return all objectives by name: ours first, then those of other packages."""
     return OBJECTIVES
 
 
@@ -43,7 +49,7 @@ def objective_of(name: str) -> Objective:
     Raises
     ------
     ProblemError
-        If there is none of that name.
+        If the name is unknown.
     """
     found = OBJECTIVES.get(name)
     if found is None:
@@ -58,9 +64,9 @@ def decide(
     solver: str | None = None,
     time_limit_s: float | None = None,
 ) -> Answer:
-    """Decide every sub-graph for the problem's objective; parameters and errors of :func:`answer`.
+    """Decide every sub-graph for the problem's objective, in the same way as :func:`answer`.
 
-    A warning says if no exact solver finished in time.
+    A warning reports if no exact solver finished in time.
     """
     found = answer(problem, strategy=strategy, solver=solver, time_limit_s=time_limit_s)
     if objective_of(problem.objective).is_additive:
@@ -80,13 +86,13 @@ def answer(
     Parameters
     ----------
     problem
-        Names the objective, and holds the limits that plans must keep.
+        Problem with an objective and its limits.
     strategy
         An entry of :data:`~layoutsel.planning.strategies.STRATEGIES`.
     solver
-        One of the objective's solvers; its default one if None.
+        One of the objective's solvers; None for the default one.
     time_limit_s
-        Seconds that solving takes; the objective's own default if None.
+        Time limit, seconds; None for the objective's default.
 
     Raises
     ------
@@ -106,7 +112,10 @@ def unlimited(problem: PlanningProblem) -> PlanningProblem:
 
 
 def timed(problem: PlanningProblem) -> PlanningProblem:
-    """Copy the problem without limits; with the sum of costs unless the objective times runs."""
+    """Copy the problem without limits, for run times.
+
+    The sum of costs replaces an objective that is not a run time.
+    """
     if not objective_of(problem.objective).is_run_time:
         return replace(problem, objective=SUM, limits={})
     return unlimited(problem)
@@ -115,14 +124,16 @@ def timed(problem: PlanningProblem) -> PlanningProblem:
 def state(
     problem: PlanningProblem, decisions: Decisions, bounds: Mapping[str, float]
 ) -> tuple[dict[str, Value], tuple[SubgraphId, ...]]:
-    """State a plan's values, and its order of calls: of the sum of costs, and of the problem's objective.
+    """Compute the values and bounds of a plan, and its order of calls.
+
+    The values are those of the sum of costs and of the problem's objective.
 
     Parameters
     ----------
     problem, decisions
         The plan.
     bounds
-        Bounds that are known, by objective; others are computed.
+        Known bounds, by objective; others are computed.
     """
     values: dict[str, Value] = {}
     order: tuple[SubgraphId, ...] = ()

@@ -1,4 +1,4 @@
-"""Time under an error budget: the sum of costs, among plans whose predicted error is within a limit."""
+"""Time under an error budget: the sum of costs among plans with a limited predicted error."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def _excess(problem: PlanningProblem, decisions: Decisions) -> float:
 
 
 def _solve(problem: PlanningProblem, strategy: str, time_limit_s: float) -> Answer:
-    """Take the fastest plan of the trade-off that keeps the limit; the most exact one if none does."""
+    """Choose the fastest plan of the trade-off that keeps the limit, or else the most exact one."""
     plans = trade_offs(problem, strategy=strategy, time_limit_s=time_limit_s / MOST_PLANS)
     chosen = predicted_within(plans, problem.limits[REL_ERROR])
     return Answer(solution=chosen.solution, trade_off=curve(plans, chosen))
 
 
 def _attempts(problem: PlanningProblem, strategy: str) -> tuple[Weighed, ...]:
-    """List the plans of the trade-off: predicted errors are rough, measured ones decide."""
+    """List the plans of the trade-off, as measured errors decide, not the rough predicted ones."""
     return trade_offs(problem, strategy=strategy)
 
 
@@ -56,7 +56,7 @@ def _bound(problem: PlanningProblem, time_limit_s: float) -> float:
 
 
 def _no_less_exact(decisions: Decisions, node: PricedSubgraph, option: Option) -> bool:
-    """True if a candidate adds no larger error than the decision for its sub-graph does."""
+    """True if a candidate's error is no larger than that of the decision for its sub-graph."""
     added = local_error(option.decision.precision)
     return added <= local_error(decisions[node.id].precision)
 
@@ -68,7 +68,7 @@ def _comparable(problem: PlanningProblem, decisions: Decisions) -> PlanningProbl
 def _others(problem: PlanningProblem, decisions: Decisions, time_limit_s: float) -> OtherPlans:
     """Find the best plans that are no less exact.
 
-    To take a less exact candidate, change that decision alone.
+    A less exact candidate changes only its own decision.
     """
     kept = [
         [number for number, o in enumerate(node.options) if _no_less_exact(decisions, node, o)]
