@@ -122,9 +122,26 @@ def uncompilable() -> str | None:
     )
 
 
+def to_ptx(source: str, target: Any) -> str:
+    """Compile CUDA source to PTX with the available compiler."""
+    from tvm.support import nvcc
+
+    mode = os.environ[_COMPILER].lower() if _COMPILER in os.environ else "nvrtc"
+    arch = str(target.attrs["arch"])
+    with target:
+        exact = source.replace(_ROUNDED_LIMIT, _LIMIT)
+        made = nvcc.compile_cuda(exact, target_format="ptx", arch=arch, compiler=mode)
+    return bytes(made).decode().rstrip("\0")
+
+
 @contextlib.contextmanager
-def compiling() -> Iterator[None]:
+def compiling(compile_source: Callable[[str, Any], str] = to_ptx) -> Iterator[None]:
     """Generate PTX with the available compiler in this context; one thread at a time.
+
+    Parameters
+    ----------
+    compile_source
+        (CUDA source, target) → PTX.
 
     Raises
     ------
@@ -139,22 +156,10 @@ def compiling() -> Iterator[None]:
         rewrite = tvm_ffi.get_global_func(_REWRITE, allow_missing=True)
 
         def compiled(source: str, target: Any) -> str:
-            return to_ptx(source if rewrite is None else rewrite(source, target), target)
+            return compile_source(source if rewrite is None else rewrite(source, target), target)
 
         with _registered(_REWRITE, compiled):
             yield
-
-
-def to_ptx(source: str, target: Any) -> str:
-    """Compile CUDA source to PTX with the available compiler."""
-    from tvm.support import nvcc
-
-    mode = os.environ[_COMPILER].lower() if _COMPILER in os.environ else "nvrtc"
-    arch = str(target.attrs["arch"])
-    with target:
-        exact = source.replace(_ROUNDED_LIMIT, _LIMIT)
-        made = nvcc.compile_cuda(exact, target_format="ptx", arch=arch, compiler=mode)
-    return bytes(made).decode().rstrip("\0")
 
 
 @contextlib.contextmanager

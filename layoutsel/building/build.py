@@ -15,6 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from layoutsel.building import limited_cuda
 from layoutsel.building.functions import Functions
 from layoutsel.device.entry_points import EntryPoint
 from layoutsel.device.signature import Signature
@@ -172,7 +173,7 @@ def _entry_point(part: StagePart) -> EntryPoint:
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
     """Compile a module of lowered units (stage 5); threads may compile different modules."""
     is_cuda = any(device.kind == "cuda" for device in devices_of(module))
-    compiling = cuda.compiling() if is_cuda else nullcontext()
+    compiling = cuda.compiling(limited_cuda.to_ptx) if is_cuda else nullcontext()
     with build_context(module), compiling:
         return tvm.compile(
             module, target, relax_pipeline="default_build", tir_pipeline=KERNEL_PIPELINE

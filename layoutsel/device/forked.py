@@ -159,7 +159,7 @@ class Forked:
             before, used = used, _processor_time(self._process)
             if used != before:
                 since = now
-            elif now - since >= _STUCK_S:
+            elif now - since >= _STUCK_S and not _descendants(self._process):
                 raise Stuck("a copy of this process waits for a lock that another thread held")
 
     def _timed_out(self) -> Failure:
@@ -184,8 +184,10 @@ class Forked:
     def _end(self) -> None:
         self._connection.close()
         if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process, signal.SIGKILL)
+            # A compiler or linker that the copy started does not end with it.
+            for process in (self._process, *_descendants(self._process)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._process, 0)
             self._process = 0
@@ -198,6 +200,15 @@ def _processor_time(process: int) -> int:
     except OSError:
         return -1
     return sum(map(int, text.rpartition(")")[2].split()[11:15]))
+
+
+def _descendants(process: int) -> list[int]:
+    """List the running processes that a process and its children have started."""
+    found: list[int] = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += map(int, file.read_text(encoding="ascii").split())
+    return found + [other for child in found for other in _descendants(child)]
 
 
 def _run_copy(work: Work, connection: Connection, limits: Limits, parent: int) -> NoReturn:
