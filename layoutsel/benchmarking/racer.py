@@ -13,6 +13,7 @@ from typing import Any
 
 from layoutsel.benchmarking import worker
 from layoutsel.benchmarking.engines import ENGINES, EngineJob
+from layoutsel.core.memory_limits import limit_memory, most_bytes
 
 PREPARE_LIMIT_S = 6 * 3600.0
 """Time limit of the preparation, seconds; tuning takes hours."""
@@ -79,6 +80,8 @@ class Process:
             target=target, args=(theirs, *arguments), daemon=True
         )
         self.process.start()
+        if self.process.pid is not None:
+            limit_memory(self.process.pid, most_bytes())
         theirs.close()
 
     def ask(self, question: Any, limit_s: float, report: Report | None = None) -> Any:

@@ -42,7 +42,7 @@ def demo(
     from layoutsel.cli.compile_model import build, show_compiled
     from layoutsel.cli.planner import options_of
     from layoutsel.planning.plan import Plan
-    from layoutsel.report.plan_tables import plan_table
+    from layoutsel.report.plan_tables import lead_lines, plan_table
 
     with tempfile.TemporaryDirectory(prefix="layoutsel-demo-") as folder:
         artifact = Path(folder) / "demo.so"
@@ -58,7 +58,7 @@ def demo(
             compiled = build(model, options, shown)
             compiled.save(artifact)
         made = Plan.read(dict(compiled.plan), file="plan")
-        terminal.show(plan_table(made))
+        terminal.show(plan_table(made), *lead_lines(made))
         show_compiled(compiled, "")
         rows, _ = bench_models(
             [model],

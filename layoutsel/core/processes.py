@@ -10,10 +10,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from layoutsel.core.memory_limits import limit_memory
 from tvm_passes.errors import LayoutselError
 
 _ERROR = re.compile(r"error|fatal|failed|cannot", re.IGNORECASE)
 """Words that mark the line of an output which names the error."""
+MEMORY_BYTES = 8 << 30
+"""Default memory limit of a process; linkers of large models take the most."""
 _LAST_WORDS_S = 5.0
 """Longest wait for a killed process to end, seconds."""
 
@@ -42,6 +45,7 @@ def run_limited(
     *,
     what: str,
     limit_s: float,
+    memory_bytes: int = MEMORY_BYTES,
     environment: Mapping[str, str] | None = None,
 ) -> str:
     """Run `command` without input and return its standard output.
@@ -54,6 +58,8 @@ def run_limited(
         Start of the error message, such as ``cannot link``.
     limit_s
         Time limit, seconds; then the process and all its children are killed.
+    memory_bytes
+        Memory limit of the process, and of each of its children.
     environment
         Variables to set in addition to those of this process.
 
@@ -73,6 +79,7 @@ def run_limited(
         )
     except OSError as error:
         raise ProcessError(what, f"{command[0]} cannot be started ({error.strerror})") from error
+    limit_memory(process.pid, memory_bytes)
     try:
         out, err = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:

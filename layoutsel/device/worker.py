@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from layoutsel.core.memory_limits import limit_memory, most_bytes
 from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.errors import LayoutselError
 
@@ -58,6 +59,7 @@ class Worker:
         *,
         time_limit_s: float,
         start_limit_s: float = 120.0,
+        memory_bytes: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare a worker; the first call starts the process.
@@ -70,11 +72,14 @@ class Worker:
             Time limit of one call, seconds.
         start_limit_s
             Time limit of the start with the import of the module, seconds.
+        memory_bytes
+            Memory limit of the process; a share of the machine's memory if None.
         environment
             Additional variables for the child, such as ``OMP_NUM_THREADS``.
         """
         self.function = function
         self.time_limit_s, self.start_limit_s = time_limit_s, start_limit_s
+        self.memory_bytes = memory_bytes or most_bytes()
         self.environment = dict(environment or {})
         self.starts = 0
         self._child: _Child | None = None
@@ -144,6 +149,7 @@ class Worker:
         self.close()
         self.starts += 1
         self._child = child = _Child(self.function, self.environment)
+        limit_memory(child.process.pid, self.memory_bytes)
         try:
             answered = child.connection.poll(self.start_limit_s)
             kind, value = child.connection.recv() if answered else ("hung", None)

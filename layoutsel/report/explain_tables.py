@@ -24,6 +24,7 @@ from layoutsel.report.plan_tables import (
     operators_text,
     source_text,
     summary,
+    tenths,
     trade_off_tables,
 )
 from layoutsel.report.residual_tables import in_plan_lines, residual_lines, worst_table
@@ -161,7 +162,7 @@ def gains_table(plan: Plan) -> Table:
         (f"one decision for all ({gains.single_name})", gains.single_us),
     )
     for name, us in rows:
-        change = 100 * (us / gains.plan_us - 1) if gains.plan_us else 0.0
+        change = tenths(100 * (us / gains.plan_us - 1) if gains.plan_us else 0.0)
         table.add_row(name, milliseconds(us), f"{change:+.1f} %")
     return table
 
@@ -175,14 +176,14 @@ def measured_lines(plan: Plan) -> Iterator[str]:
             f"the whole model was not measured"
         )
     else:
-        off = 100 * (plan.run_us / own.median_us - 1)
+        off = tenths(100 * (plan.run_us / own.median_us - 1))
         yield (
             f"predicted {milliseconds(plan.run_us)} ± {milliseconds(plan.spread_us)}, measured "
             f"{milliseconds(own.median_us)} ± {milliseconds(own.spread_us)}: "
             f"the prediction is {off:+.1f} % off"
         )
     if plan.gains is not None and plan.gains.score_us:
-        gain = 100 * (1 - plan.gains.joint_us / plan.gains.score_us)
+        gain = tenths(100 * (1 - plan.gains.joint_us / plan.gains.score_us))
         yield (
             f"choosing jointly gains {gain:.1f} % over choosing the unit by score first "
             f"({milliseconds(plan.gains.score_us)} to {milliseconds(plan.gains.joint_us)}, "

@@ -22,6 +22,8 @@ from tvm_passes.short_name import short_name
 
 US = "us"
 """Unit of objectives that are times, in plan files."""
+_SHOWN_LEAD = 0.05
+"""Smallest advantage of another plan that is shown, in the unit of the objective."""
 _SHOWN_OPERATORS = 4
 """Maximum number of operators in a table cell."""
 
@@ -50,9 +52,31 @@ def amount(number: float, unit: str) -> str:
     return f"{microseconds(number)} {'µs' if unit == US else unit}"
 
 
-def _extra(other: Counterfactual) -> str:
+def tenths(number: float) -> float:
+    """Round to one decimal; a rounded zero has no sign."""
+    return round(number, 1) + 0.0
+
+
+def predicted_lead(plan: Plan) -> float:
+    """Predicted advantage of the best known plan with another decision, in the plan's unit.
+
+    0 if the plan itself has the best prediction. A plan that won a race need not have it.
+    """
+    extras = (
+        other.extra
+        for subgraph in plan.subgraphs
+        for other in subgraph.alternatives
+        if other.extra is not None and other.excess <= 0
+    )
+    lead = -min(extras, default=0.0)
+    return lead if lead >= _SHOWN_LEAD else 0.0
+
+
+def _extra(other: Counterfactual, lead: float) -> str:
     """Extra cost of the whole plan with another decision."""
-    return "exceeds the limits" if other.excess > 0 else change(other.extra)
+    if other.excess > 0:
+        return "exceeds the limits"
+    return change(None if other.extra is None else other.extra + lead)
 
 
 def source_text(source: str) -> str:
@@ -89,7 +113,11 @@ def new_table(*columns: str, right: Iterable[str] = (), title: str | None = None
 
 
 def plan_table(plan: Plan) -> Table:
-    """Table of sub-graphs in execution order."""
+    """Table of sub-graphs in execution order.
+
+    Extras are those over the best predicted plan, which this plan need not be after a race.
+    """
+    lead = predicted_lead(plan)
     precise = ("precision",) if plan.precision != F32 else ()
     extra = f"extra {'µs' if plan.unit == US else plan.unit}"
     table = new_table(
@@ -97,6 +125,9 @@ def plan_table(plan: Plan) -> Table:
         *("next best", extra),
         right=("µs", "±", extra),
     )
+    if lead:
+        table.caption = "extra: over the plan with the best prediction"
+        table.caption_justify = "left"
     for subgraph in plan.subgraphs:
         best = subgraph.alternatives[0] if subgraph.alternatives else None
         decision = subgraph.decision
@@ -112,7 +143,7 @@ def plan_table(plan: Plan) -> Table:
             microseconds(subgraph.spread_us),
             source_text(subgraph.source),
             str(best.decision) if best else "",
-            _extra(best) if best else "",
+            _extra(best, lead) if best else "",
         )
     return table
 
@@ -142,6 +173,7 @@ def summary(plan: Plan) -> Group:
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
         *objective_lines(plan),
+        *lead_lines(plan),
         *uncertainty_lines(plan),
         *precision_lines(plan),
     )
@@ -153,12 +185,27 @@ def objective_lines(plan: Plan) -> Iterator[str]:
         if name == SUM:
             continue
         known = objectives().get(name)
-        saved = 100 * (1 - value.value / max(plan.cost_us, 1e-9))
-        less = f", {saved:.1f} % less than one after the other" if plan.order else ""
+        less = f", {_against_sum(value.value, plan.cost_us)}" if plan.order else ""
         yield (
             f"{known.about if known else name}: {_in_unit(value.value, value.unit)}{less}; "
             f"lower bound {_in_unit(value.bound, value.unit)}, gap {100 * value.gap:.2f} %"
         )
+
+
+def _against_sum(us: float, sum_us: float) -> str:
+    """Compare a time with that of the same plan without overlaps."""
+    saved = tenths(100 * (1 - us / max(sum_us, 1e-9)))
+    if saved == 0:
+        return "the same as one after the other"
+    return f"{abs(saved):.1f} % {'less' if saved > 0 else 'more'} than one after the other"
+
+
+def lead_lines(plan: Plan) -> Iterator[str]:
+    """Comparison with a plan of a better prediction; empty if there is none."""
+    lead = predicted_lead(plan)
+    if lead:
+        chosen = ", but this one was measured to be the fastest" if plan.measured else ""
+        yield f"another plan has a prediction that is {amount(lead, plan.unit)} better{chosen}"
 
 
 def _in_unit(number: float, unit: str) -> str:

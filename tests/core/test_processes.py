@@ -47,6 +47,14 @@ def test_a_process_that_fails(command, reason):
         run_limited(["/bin/sh", "-c", command], what="cannot try", limit_s=30)
 
 
+def test_a_process_and_its_children_have_a_limit_of_memory():
+    program = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'bytearray(1 << 30)']))"
+    with pytest.raises(ProcessError, match="cannot try: MemoryError"):
+        run_limited(
+            [sys.executable, "-c", program], what="cannot try", limit_s=60, memory_bytes=1 << 29
+        )
+
+
 def test_a_program_that_is_not_there(tmp_path):
     with pytest.raises(ProcessError, match=r"none cannot be started \(No such file or directory\)"):
         run_limited([tmp_path / "none"], what="x", limit_s=30)

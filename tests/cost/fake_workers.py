@@ -72,6 +72,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 ACTIONS = {
     "signal": _signal,
     "bad_alloc": _bad_alloc,
+    "allocate": lambda count: len(bytearray(count)),
     "declined": lambda: _raised(LayoutselError("no such layout")),
     "memory": lambda: _raised(MemoryError()),
     "disk": lambda: _raised(FULL),

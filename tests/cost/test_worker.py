@@ -95,6 +95,16 @@ def test_a_worker_killed_between_calls_is_replaced(worker):
     assert outcome.value != pid
 
 
+def test_a_worker_has_a_limit_of_memory():
+    with Worker(FUNCTION, time_limit_s=60, memory_bytes=1 << 29) as worker:
+        failure = worker.call(("allocate", 1 << 30))
+        assert failure.kind is FailureKind.ENVIRONMENT
+        assert "MemoryError" in failure.reason
+        assert worker.call(("allocate", 1 << 20)).value == 1 << 20
+    with Worker(FUNCTION, time_limit_s=60) as worker:
+        assert worker.call(("allocate", 1 << 30)).value == 1 << 30
+
+
 def test_environment_reaches_the_worker():
     with Worker(FUNCTION, time_limit_s=5, environment={"OMP_NUM_THREADS": "7"}) as worker:
         assert worker.call(("env", "OMP_NUM_THREADS")).value == "7"
