@@ -83,10 +83,11 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     """Plan and compile a model for this machine; calls from several threads run one by one.
 
     The run time is bounded. After the import, each plan takes about ten seconds to solve. Measuring
-    takes at most `measure_budget_s` and one candidate's 60 s (``measured``: 60 s for each candidate
-    and boundary). Racing takes `time_limit_s`, plus the build or run that has begun by then. The
-    build of the chosen plan takes at most ten minutes. Verification takes `time_limit_s` for the
-    reference, and as much for the first run of a plan that was not raced.
+    takes at most `measure_budget_s`, plus 60 s for the candidate that is being measured by then
+    (``measured``: 60 s for each candidate and boundary). Racing takes `time_limit_s`, plus the
+    build or run that has begun by then. The build of the chosen plan takes at most ten minutes.
+    Verification takes `time_limit_s` for the reference, and as much for the first run of a plan
+    that was not raced.
 
     Parameters
     ----------
@@ -149,12 +150,12 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         Time limit for racing plans, and for each step of verification (the reference, a run),
         seconds.
     memory_limit_mb
-        Memory that compilation may use beyond that of the process before, megabytes; three times
-        the weights and 225 MB if None. Plans that do not fit in memory together with the fastest
-        one are not raced.
+        Memory that compilation may use in addition to that of the process before the import,
+        megabytes; three times the weights plus 225 MB if None. Plans that do not fit in memory
+        together with the fastest one are not raced.
     allow_external_links
-        If True, symbolic links among a file's external data may lead out of its folder, or out of
-        the cache that it is linked into.
+        If True, symbolic links among a file's external data may lead anywhere. Otherwise they must
+        stay in the file's folder; if the file is itself a link, also in the folder of its target.
     limits
         Size limits of the import (bytes of a tensor and of computed constants, nodes, depth); the
         defaults of :class:`layoutsel.ImportLimits` if None.

@@ -44,7 +44,10 @@ MOST_RUNS = 500
 LEAST_RUNS = 3
 """Minimum number of runs of a slow engine."""
 SLOW_FACTOR = 4
-"""Multiple of the turns' expected time after which a slow engine gets no more turns."""
+"""Factor of an engine's time budget, which is this times ``rounds * turn_s`` seconds.
+
+An engine that exceeds its budget gets no more turns once it has :data:`LEAST_RUNS` runs.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ Report = Callable[[str], None]
 """Function that receives short texts about the progress."""
 
 Run = Callable[[], Sequence[np.ndarray]]
-"""Function that runs the model once on the inputs of its loading."""
+"""Function that runs a loaded model once, on the inputs that it was loaded with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ WARM_UP_S = 0.1
 
 
 def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
-    """Compile ahead of time and answer None."""
+    """Compile a model ahead of time; the answer to the parent is None."""
     _be_quiet()
 
     def report(text: str) -> None:
@@ -40,10 +40,11 @@ def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
 
 
 def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> None:
-    """Load, answer load time and errors of the results, then run turns until told to stop.
+    """Load a model, then run it whenever the parent requests a turn.
 
-    A request is a number of runs, and its answer is their times in milliseconds. The request None
-    ends the process, and its answer is the peak memory in MB.
+    The first answer has the load time in seconds and the error of each expected result. A request
+    is a number of runs, and its answer is their times in milliseconds. The request None ends the
+    process, and its answer is the peak memory in MB.
     """
     _be_quiet()
     with np.load(data) as arrays:

@@ -1,1 +1,1 @@
-"""Building of modules from plans: lowering, single candidates, code of measuring processes."""
+"""Building of modules: lowering of whole plans, single candidates, and their measuring."""

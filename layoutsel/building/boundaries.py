@@ -23,7 +23,7 @@ from tvm_passes.layout import BF16, PLAIN, order_of, storage_of, tensor_layout
 from tvm_passes.units.entry import HOST_UNIT
 
 NO_DEVICES: Mapping[DeviceId, DeviceId] = MappingProxyType({})
-"""Empty table of identical devices."""
+"""Table of identical devices if there are none: each device stands for itself."""
 SIZES = 6
 """Number of tensors measured for each pair of layouts; other sizes are interpolated by bytes."""
 
@@ -35,13 +35,13 @@ class BoundaryProbe:
     kind: str
     """``transform`` or ``crossing``."""
     source: str
-    """Layout or placed unit of the producer."""
+    """Layout to transform from, or unit and device of the producer, such as ``cuda@1``."""
     destination: str
-    """Layout or placed unit of the consumer."""
+    """Layout to transform to, or unit and device of the consumer."""
     tensor: BoundaryTensor
     """Tensor that passes the boundary."""
     unit: str
-    """Placed unit that makes the transform, or that receives the tensor."""
+    """Unit and device that make the transform, or that receive the tensor."""
 
     @property
     def label(self) -> str:
@@ -73,16 +73,15 @@ def boundaries_of(
     Parameters
     ----------
     tensors
-        Tensors of the model; transforms from and to other storages are those that they have prices
-        for.
+        Tensors of the model. Transforms from or to a layout with a storage of its own, such as
+        ``NHWC.bf16``, are listed only for tensors that have a price for them.
     layouts
         Layouts to transform between.
     placed_units
         Units of the session, on all their devices.
     alike
-        First identical device of each device (:func:`~layoutsel.cost.alike.first_alike`): one pair
-        of
-        devices is measured for all identical pairs.
+        First identical device of each device (:func:`~layoutsel.cost.alike.first_alike`). Copies
+        are measured for one pair of devices in place of all identical pairs.
     """
     units = tuple(dict.fromkeys(parse_placed_unit(unit)[0] for unit in placed_units))
     return [
@@ -120,7 +119,10 @@ def measure_conversions(
     threads: int,
     on_progress: Callable[[PricingProgress], None] | None = None,
 ) -> None:
-    """Measure the transforms between storages that `tensors` have prices for and `store` lacks."""
+    """Measure transforms from or to a layout with a storage of its own, such as ``NHWC.bf16``.
+
+    Only those that `tensors` have prices for, and that `store` lacks, are measured.
+    """
     _measure_missing(_conversions(tensors, units), store, worker, threads, on_progress)
 
 

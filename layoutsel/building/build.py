@@ -51,7 +51,7 @@ CPU = Decision(unit=HOST_UNIT)
 
 @dataclass(frozen=True)
 class Lowered:
-    """A module of kernels and partitions (stage 5) with its weights."""
+    """A module whose `main` calls kernels and partitions, with its weights."""
 
     module: tvm.IRModule
     """Module with its weights as parameters."""
@@ -62,9 +62,9 @@ class Lowered:
     decisions: Mapping[SubgraphId, Decision]
     """Lowered decisions: those of the plan, except for sub-graphs that fell back."""
     calls: tuple[tuple[str, str], ...] = ()
-    """Calls of `main` in order: the function, and the sub-graph or transform that it computes.
+    """Calls of `main` in order: names of the function and of its sub-graph or transform.
 
-    The latter is empty for a partition, which names its sub-graphs itself.
+    The second name is empty for a partition, which holds the names of its sub-graphs itself.
     """
     devices: tuple[DeviceId, ...] = (HOST_DEVICE,)
     """Devices of the virtual machine, in order."""
@@ -171,7 +171,7 @@ def _entry_point(part: StagePart) -> EntryPoint:
 
 
 def generate_code(module: tvm.IRModule, target: tvm.target.Target) -> relax.VMExecutable:
-    """Compile a module of lowered units (stage 5); threads may compile different modules."""
+    """Compile a lowered module; several threads may compile different modules at once."""
     is_cuda = any(device.kind == "cuda" for device in devices_of(module))
     compiling = cuda.compiling(limited_cuda.to_ptx) if is_cuda else nullcontext()
     with build_context(module), compiling:

@@ -147,12 +147,12 @@ def build_candidate(
     target: tvm.target.Target,
     copies: int | None = None,
 ) -> Built:
-    """Build a stage-1 sub-graph function alone under `decision`, in the layouts it needs.
+    """Build one sub-graph alone under `decision`; arguments and results have its layouts.
 
     Parameters
     ----------
     function
-        Function of the sub-graph.
+        Function of the sub-graph in the partitioned module, in plain layouts.
     decision
         Decision of the candidate.
     target
@@ -197,7 +197,10 @@ def build_transform(
 
 
 def build_chain(units: Sequence[str], target: tvm.target.Target) -> Built:
-    """Build a chain of tiny element-wise sub-graphs, one on each of `units`."""
+    """Build a chain of tiny element-wise sub-graphs, one on each of `units`, in order.
+
+    Its time shows the cost of hand-overs; see :func:`layoutsel.device.timing.time_crossing`.
+    """
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType((1, 16), "float32"))
     with builder.function("main", [x]):

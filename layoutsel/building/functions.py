@@ -18,7 +18,7 @@ class Functions(Mapping[SubgraphId, relax.Function]):
     """Relax function of each sub-graph, by id."""
 
     module: tvm.IRModule
-    """Partitioned module (stage 1); `main` calls the functions."""
+    """Partitioned module; its `main` calls the functions of the sub-graphs."""
 
     @cached_property
     def _by_id(self) -> Mapping[SubgraphId, relax.Function]:

@@ -18,14 +18,17 @@ Port = tuple[SubgraphId | None, int]
 
 @dataclass(frozen=True)
 class InPlaceConcats:
-    """Concatenations of a graph whose structure allows parts in place; decisions may prevent it."""
+    """Concatenations whose parts can be written directly into the joint result.
+
+    The structure of the graph allows it. Decisions may still prevent it; see :meth:`copied`.
+    """
 
     graph: Graph
     """Graph of the model."""
     functions: Functions
     """Functions of the sub-graphs."""
     parts: Mapping[Port, SubgraphId]
-    """Concatenation of each tensor that can be written in place."""
+    """Concatenation that joins each tensor; has only tensors that can be written in place."""
 
     @classmethod
     def read(cls, graph: Graph, functions: Functions) -> InPlaceConcats:

@@ -46,7 +46,11 @@ def run_request(request: Mapping[str, Any]) -> Measured:
 
 
 def build_request(request: Mapping[str, Any], target: tvm.target.Target) -> tuple[Built, ...]:
-    """Build the code to time: a candidate, a transform, or three chains; nothing for a copy."""
+    """Build the code that `request` asks to time.
+
+    It is one program for a candidate or a transform, three chains for a hand-over (see
+    :func:`layoutsel.device.timing.time_crossing`), and none for a copy.
+    """
     return _BUILDERS[request["kind"]](request, target)
 
 

@@ -27,7 +27,7 @@ class Candidates:
     declines: tuple[Decline, ...]
     """Declined decisions with reasons."""
     generic: tuple[Decline, ...] = ()
-    """Reasons of legal decisions without a kernel of their unit, which get generic code."""
+    """Legal decisions for which the unit has no kernel, with reasons; they get generic code."""
 
     @property
     def only_generic(self) -> bool:

@@ -9,7 +9,10 @@ from layoutsel.cost.workload import Hints
 
 
 def workload(subgraph: Subgraph, hints: Hints | None = None) -> Workload:
-    """Describe `subgraph` to a cost model; the key is that of its measurements."""
+    """Describe `subgraph` to a cost model; its structural hash is the key of measurements.
+
+    `hints` are facts about the code that units would generate, by decision.
+    """
     return subgraph.shapes.workload(key=subgraph.structural_hash, hints=hints)
 
 

@@ -95,7 +95,10 @@ def manifest_of(
     deployed: Deployed | None = None,
     placed_units: Collection[str] | None = None,
 ) -> Manifest:
-    """Make a manifest with the requirements of `placed_units`; all of the session if None."""
+    """Make the manifest of a bundle for a device that has all of `placed_units`.
+
+    They are units as decisions write them, such as ``cuda@1``; by default all of the session.
+    """
     used = [parse_placed_unit(unit) for unit in placed_units or session.placed_units]
     devices = sorted({device for _, device in used if not device.is_host})
     with session.generating():

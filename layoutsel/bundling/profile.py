@@ -1,4 +1,4 @@
-"""Peak rates of a machine from its results: measured rates, and the best of all candidates."""
+"""Peak rates of a machine from a bundle's results: those of probes, or of faster candidates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SLOWEST = 1e-3
 
 
 def machine_profile(found: Results) -> MachineProfile:
-    """Make the profile of the machine and its devices."""
+    """Make the profile of the machine that measured a bundle, and of its devices."""
     machine = found.machine
     return MachineProfile(
         machine=machine.described,

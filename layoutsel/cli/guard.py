@@ -23,7 +23,7 @@ _debug: list[bool] = [False]
 
 
 def set_debug(on: bool) -> None:
-    """Switch the tracebacks of errors."""
+    """Switch the tracebacks of errors on or off."""
     _debug[0] = on
 
 

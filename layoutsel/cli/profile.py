@@ -26,7 +26,7 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
 SWEEP_PART = 40
-"""Number of a sweep's sub-graphs in memory at once."""
+"""Maximum number of sub-graphs of a sweep that are built and measured as one model."""
 
 
 def profile(

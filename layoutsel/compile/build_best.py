@@ -52,9 +52,10 @@ def finish(
 ) -> CompiledModel:
     """Build `chosen`, or a faster contender, and verify the result.
 
-    The result is the first contender whose error is within the tolerance of the mode. Plans of a
-    single decision come last, however slow. If the objective has limits of measured quantities,
-    plans are built until one keeps them.
+    The result is the first of these plans whose error is within the tolerance of the precision
+    mode: the raced plans, the best first; the chosen plan; the best plan in f32; plans with a
+    single decision for all sub-graphs. If the objective limits a measured quantity, plans are
+    built until one keeps the limit; see :func:`~layoutsel.compile.budget.within_budget`.
 
     Parameters
     ----------

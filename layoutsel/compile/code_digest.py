@@ -18,7 +18,7 @@ from typing import Any
 ALL = "*"
 """Name that stands for all definitions of a module."""
 EFFECTS = ""
-"""Name of a module's statements without definitions, such as calls that register something."""
+"""Name that stands for a module's statements that define nothing, such as registrations."""
 
 
 @dataclass(frozen=True, order=True)

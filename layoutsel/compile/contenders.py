@@ -62,11 +62,12 @@ def raced(
     session, chosen, problem
         The plan, and the session and problem that it comes from.
     weighed
-        Problem with the prices that contenders are chosen by, if different from those of `problem`.
+        Copy of `problem` with other prices, by which contenders are chosen; `problem` if None.
     built
         Model of the chosen plan, if it was built before.
     below
-        Upper limit of a contender's predicted squared error, from a plan known to be too inexact.
+        Upper limit of the predicted squared error: contenders that reach it are left out, as a plan
+        with this error is known to be too inexact.
 
     Returns
     -------
@@ -189,7 +190,7 @@ def only_f32(problem: PlanningProblem) -> Mapping[SubgraphId, Decision]:
 def plan_of(
     chosen: Plan, problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision], name: str
 ) -> Plan:
-    """Make a contender of `chosen`, without reasons."""
+    """Make a plan of `decisions` to race with `chosen`; it does not explain its decisions."""
     made = make_plan(
         problem,
         _solution(chosen, problem, decisions),

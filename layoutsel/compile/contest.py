@@ -51,9 +51,9 @@ LEAST_BUILD_S = 10.0
 DROP_AFTER = 4
 """Rounds of the race after which clearly slower contenders are dropped."""
 WATCH_S = 0.5
-"""Time to observe a plan, seconds."""
+"""Time for tracing the steps of a built plan, seconds; see :mod:`layoutsel.runtime.observe`."""
 TIE = 0.01
-"""Minimum gain by which a contender must be faster than the chosen plan, if time decides."""
+"""Share of the chosen plan's time by which a contender must be faster, if time decides."""
 
 
 _NO_TIME = "the time limit is reached; a longer one (time_limit_s, --time-limit) takes more plans"

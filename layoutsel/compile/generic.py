@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOTABLE = 0.01
-"""Minimum share of the network's FLOPs of a sub-graph that is announced."""
+"""Share of the network's FLOPs above which a sub-graph with generic code is announced."""
 
 _SHOWN = 3
 """Maximum number of sub-graphs in a warning."""

@@ -1,7 +1,7 @@
-"""Hand-over of packed weights from a copy of this process.
+"""Transfer of packed weights from a forked copy of this process to its parent.
 
-Weights that the parent's pool already holds are identified by digest; the contents of others are
-sent.
+A weight that the parent already holds is identified by the digest of its content. The contents of
+other weights are sent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Entry = NamedWeight | np.ndarray
 def entries(
     weights: Sequence[np.ndarray], pool: WeightPool, held: Mapping[bytes, np.ndarray]
 ) -> tuple[list[Entry], list[np.ndarray]]:
-    """Describe weights for the parent; runs in the copy.
+    """Describe the weights of a built model to the parent process; runs in the forked copy.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def entries(
 def received(
     table: Sequence[Entry], child: Forked, pool: WeightPool, held: Mapping[bytes, np.ndarray]
 ) -> list[np.ndarray]:
-    """Receive the weights described by `table`; runs in the parent.
+    """Receive the weights that `table` describes; runs in the parent process.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Imported:
     model: ImportedModel
     """Imported model."""
     stored: StoredModel | None
-    """ONNX form with large weights in a file, which `model` then only names; None if small."""
+    """ONNX model with its large weights in a file; None if `model` holds them itself."""
     pages: Pages
     """Memory pages of the weights in the Relax form."""
 

@@ -51,10 +51,9 @@ def priced_problem(
         Candidates of the session.
     cost
         One of :data:`layoutsel.core.choices.COSTS`. With ``hybrid``, candidates whose uncertainty
-        could
-        change the plan are measured. With ``learned`` they are measured as well if the mode offers
-        more
-        than f32, which the learned model does not know; unmeasured ones are then left out.
+        could change the plan are measured. With ``learned``, this happens only if the learned model
+        has no data for some candidates, such as those in bfloat16 or on a device. Those of them
+        that stay unmeasured are then left out.
     pins
         Decisions to honour, such as ``"conv2d_3f2a9c=cpu"``.
     measure_budget_s
@@ -114,7 +113,7 @@ def best_plan(session: Session, problem: PlanningProblem, strategy: str = "joint
 def explained_plan(
     session: Session, problem: PlanningProblem, solution: Solution, strategy: str
 ) -> Plan:
-    """Make a plan of `solution` with its reasons; `strategy` names the way of its choice."""
+    """Make a plan of `solution` with its reasons, and `strategy` as its stated origin."""
     explanation = explain(problem, solution.decisions)
     compared = timed(objective_of(problem.objective).comparable(problem, solution.decisions))
     made = make_plan(

@@ -73,7 +73,7 @@ def _describe(offers: Offers, store: Store) -> None:
 
 
 def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Request:
-    """Make the request to measure a candidate, on its first identical device."""
+    """Make the request to measure a candidate; the first of identical devices stands for all."""
     decision = offers.measured_as(decision)
     payload = {
         "kind": "subgraph",
@@ -178,8 +178,8 @@ def measure_unpredicted(
 ) -> None:
     """Measure the candidates that could change the best plans with each precision beyond f32.
 
-    For each precision, the storage changes of the best plan are measured as well. `budget_s` limits
-    the total time, seconds.
+    For each precision, transforms of the best plan that change how elements are stored, such as
+    f32 to bfloat16, are measured as well. `budget_s` limits the total time, seconds.
     """
     deadline = time.monotonic() + budget_s
     others = [precision for precision in offers.session.precision.precisions if precision != F32]

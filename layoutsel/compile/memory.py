@@ -86,8 +86,8 @@ class MemoryBudget:
         further
             Bytes of new packed weights, by sub-graph.
         known
-            Bytes of packed weights that exist already, by sub-graph: each is packed again and
-            recognised.
+            Bytes of packed weights that other plans hold already, by sub-graph. They are packed
+            again, which takes memory for a moment, and are then shared.
         plans
             Number of plans.
         """

@@ -1,4 +1,4 @@
-"""Phase after opening a model: candidates of its sub-graphs, with all inputs of their prices."""
+"""Phase after opening a model: candidates of its sub-graphs, and data that prices depend on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Offers:
             )
 
     def measured_as(self, decision: Decision) -> Decision:
-        """Return the decision on the first identical device, whose measurements hold for both."""
+        """Return the decision on the first identical device, whose measurements hold for all."""
         device = decision.device
         return decision.on(self.session.alike.get(device, device))
 

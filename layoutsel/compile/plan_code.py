@@ -1,8 +1,8 @@
 """Code of plans, generated in copies of this process within limits; only this process loads it.
 
 The memory of LLVM and TVM's passes returns to the system with the copy. A plan that uses a device
-is built in this process, as drivers do not survive a fork; so is a plan without a linker or a new
-process.
+is built in this process, as drivers do not survive a fork. So is a plan if there is no linker, or
+if no process can be forked.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ Candidate = tuple[Subgraph, Decision]
 
 @dataclass(frozen=True)
 class Pricing:
-    """Prices by a cost model; all questions are asked together, each once."""
+    """Prices of candidates and boundaries by a cost model; equal ones are asked for once."""
 
     offers: Offers
     """Candidates of the session."""
@@ -230,7 +230,11 @@ def priced_by(offers: Offers, model: MeasuredCost, cost: str = "learned") -> Pla
 
 
 def stands_for(session: Session) -> Mapping[str, int]:
-    """Count the devices that each offered one stands for at most, by memory; 1 where absent."""
+    """Return the maximum number of devices that each offered device stands for, by memory.
+
+    Not all of a group of identical devices are offered; those that are stand for the others. The
+    memory of a device that stands only for itself is absent.
+    """
     found: dict[str, int] = {}
     for unit in session.devices:
         fellows = Counter(session.alike[device] for device in session.devices_of(unit))

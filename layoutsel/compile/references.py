@@ -110,7 +110,7 @@ def _exact_payload(stored: StoredModel, feeds: Feeds) -> dict[str, Any]:
 def stated_results(session: Session, feeds: Feeds) -> Results:
     """Compute results in float64 of a model with operators that ONNX Runtime lacks.
 
-    The operators' entries define the references.
+    The entry of each such operator in the table of operators defines its reference.
 
     Raises
     ------

@@ -217,10 +217,10 @@ class Session:
         return tuple(sorted(device for device in self.identities if device.kind == kind))
 
     def offered_devices(self, unit: str) -> tuple[tuple[DeviceId, ...], ...]:
-        """List the devices of a unit's candidates, in groups of identical devices.
+        """List the devices that candidates of a unit may use, in groups of identical devices.
 
-        Each group has its first device, and those that a pin names. Where work on several may
-        overlap, it has one more than the number of sub-graphs that can run at once.
+        A group has one device if the objective lets no work overlap. Otherwise it has up to one
+        more than the number of sub-graphs that can run at once. Devices that a pin names are added.
         """
         most = 1 + self.graph.width if objective_of(self.objective).overlaps else 1
         pinned = {Pin.parse(pin).device for pin in self.options.pins}
@@ -243,7 +243,7 @@ class Session:
         return tuple(dict.fromkeys((*self.units, *further)))
 
     def unit_of(self, device: DeviceId) -> str:
-        """Return the unit whose copies stand for those of all units on a device."""
+        """Return the unit that prices copies from and to a device, for all units on it."""
         return next(unit for unit in self.devices if kind_of_unit(unit) == device.kind)
 
     @cached_property

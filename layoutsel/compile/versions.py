@@ -94,9 +94,9 @@ def _libraries() -> dict[str, str]:
 
 
 def roots() -> dict[str, tuple[str, ...]]:
-    """Find the first definitions of each of our scopes.
+    """Find the first definitions of the code of each built-in unit and family of kernels.
 
-    The code of a unit ends where that of one of its families starts.
+    The code of a unit ends at the first definitions of its families, such as ``cpu.winograd``.
     """
     found = dict(ROOTS)
     for algorithm in ALGORITHMS.values():

@@ -118,11 +118,14 @@ MODES: Mapping[str, PrecisionMode] = {
         ),
     )
 }
-"""Our own by name, as ``--precision`` takes them."""
+"""Built-in precision modes by name, as ``--precision`` takes them."""
 
 
 def all_modes() -> Mapping[str, PrecisionMode]:
-    """Our own modes, then those of the precisions of other packages, each with f32."""
+    """Built-in modes, then a mode for each precision of another package, by name.
+
+    Such a mode offers f32 and the precision, with the tolerance that the precision's entry states.
+    """
     others = {
         entry.name: PrecisionMode(
             name=entry.name, precisions=(F32, entry.name), tolerance=entry.tolerance
@@ -134,7 +137,7 @@ def all_modes() -> Mapping[str, PrecisionMode]:
 
 
 def local_error(precision: str) -> float:
-    """Relative L2 error that one sub-graph adds in a precision: some one rounding of its result."""
+    """Relative L2 error that a sub-graph in a precision adds: about one rounding of its result."""
     return PRECISIONS.find(precision).local_error
 
 

@@ -18,10 +18,11 @@ def first_alike(identities: Mapping[DeviceId, str]) -> dict[DeviceId, DeviceId]:
 def pair_alike(
     source: DeviceId, destination: DeviceId, alike: Mapping[DeviceId, DeviceId]
 ) -> tuple[DeviceId, DeviceId]:
-    """Choose the pair of devices whose copies are measured for those between two devices.
+    """Choose the pair of devices whose measured copies hold for copies from one to another.
 
-    `alike` is a result of :func:`first_alike`; a device that it lacks, such as the host, stands for
-    itself.
+    The first identical device of each stands for it. If both are identical, the first two of their
+    group are measured. `alike` is a result of :func:`first_alike`; a device that it lacks, such as
+    the host, stands for itself.
     """
     ends = alike.get(source, source), alike.get(destination, destination)
     if ends[0] != ends[1]:

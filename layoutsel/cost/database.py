@@ -1,6 +1,6 @@
 """An open SQLite file of a cache that survives a damaged, replaced or unusable file.
 
-A cache is a convenience: an unusable file costs its contents, never the work that uses it.
+An unusable file loses its contents; the work that uses the cache continues without them.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.precisions import PRECISIONS
 
 RESULTS_PER_UNIT = 2048
-"""Number of results that keep one compute unit busy.
+"""Number of result elements that keep one of a device's processors (compute units) busy.
 
-A work group's tile in TVM's schedule of matrix products (dlight's Matmul) is 32 × 64.
+It is the tile of a work group in TVM's schedule of matrix products, dlight's Matmul: 32 × 64.
 """
 
 
@@ -41,7 +41,7 @@ class DevicePeaks:
     launch_us: float
     """Overhead of a kernel launch, microseconds."""
     target: str | None = None
-    """TVM target, such as the tag ``nvidia/nvidia-a100``; None for any of the unit's kind."""
+    """TVM target, such as the tag ``nvidia/nvidia-a100``; None for TVM's default of its kind."""
 
     def __post_init__(self) -> None:
         rates = (self.gflops, self.memory_gbps, self.clock_mhz, self.compute_units)

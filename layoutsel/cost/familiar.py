@@ -31,7 +31,7 @@ Units on devices state no facts about any kernel.
 
 @dataclass(frozen=True, kw_only=True)
 class Familiar:
-    """Names in the training data of one part of a model."""
+    """Names in the training data of a cost model for one unit; other names add uncertainty."""
 
     machine: bool
     """True if the part was trained on the machine, or calibrated to it."""
@@ -44,20 +44,22 @@ class Familiar:
     fused: frozenset[str]
     """All operators of sub-graphs, fused ones included."""
     unhinted: frozenset[str]
-    """Anchor operators of sub-graphs that had no facts about their code."""
+    """Anchor operators of sub-graphs that had no facts about their generated code."""
 
     @classmethod
     def of(cls, card: PartCard, *, machine: bool, device: bool = False) -> Familiar:
-        """Read the names from a card; those missing in an older card default to all with features.
+        """Read the names from the description of a trained cost model for one unit.
+
+        Names that an older description lacks default to all names that have a feature.
 
         Parameters
         ----------
         card
-            Description of the part.
+            Description of the cost model for the unit.
         machine
-            True if the part knows the machine.
+            True if it was trained on the machine, or calibrated to it.
         device
-            True if the part is of a unit on a device.
+            True if the unit computes on a device.
         """
         older = card.operators if device else _UNHINTED
         return cls(

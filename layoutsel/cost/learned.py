@@ -91,7 +91,7 @@ class LearnedModel:
     """Boosters by unit, and under :data:`BOUNDARY` those of boundaries."""
 
     def save(self, folder: Path) -> None:
-        """Write the files of the model; ``model.json``, which makes them a model, comes last.
+        """Write the files of the model; ``model.json``, without which none is valid, comes last.
 
         Raises
         ------

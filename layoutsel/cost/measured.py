@@ -75,8 +75,7 @@ class MeasuredCost(CostModel):
             Cost model for everything else.
         disturbed
             Failures that are not stored, such as time-outs; new ones are added to it. Prices of
-            these
-            candidates are marked as :data:`~layoutsel.core.workload.INTERRUPTED`.
+            these candidates are marked as :data:`~layoutsel.core.workload.INTERRUPTED`.
         """
         self.store, self.estimate = store, estimate
         self.disturbed = {} if disturbed is None else disturbed
@@ -87,7 +86,7 @@ class MeasuredCost(CostModel):
         return Conditions(threads=self.store.context.threads)
 
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
-        """Return the cost of one run of each sub-graph, measured or from a call of the estimate."""
+        """Return the cost of one run of each sub-graph: measured, else estimated in one call."""
         known = [self._measured(question) for question in questions]
         missing = [q for q, answer in zip(questions, known, strict=True) if answer is None]
         estimates = map(self._marked, missing, self.estimate.subgraphs(missing))
@@ -109,7 +108,7 @@ class MeasuredCost(CostModel):
         return answer
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
-        """Return the cost of each step of a boundary, measured or from one call of the estimate."""
+        """Return the cost of each step of a boundary: measured, else estimated in one call."""
         known = [self._measured_step(step) for step in steps]
         missing = [step for step, answer in zip(steps, known, strict=True) if answer is None]
         estimates = iter(self.estimate.steps(missing))
@@ -180,9 +179,9 @@ class MeasuredCost(CostModel):
 def confirmed(runner: Runner, expected: Callable[[Request], Cost | Infeasible | None]) -> Runner:
     """Make a runner that repeats surprisingly slow measurements and keeps the faster result.
 
-    A measurement is surprising if it is much slower than `expected`. A disturbance of a whole
-    measurement, such as the addresses of its buffers, shows in neither its spread nor the reference
-    kernel's time, and only ever slows it.
+    A measurement is surprising if it is much slower than `expected`. Some disturbances, such as
+    unlucky addresses of buffers, slow every run of one measurement. Neither its spread nor the time
+    of the reference kernel shows them.
     """
 
     def run(request: Request) -> Outcome:

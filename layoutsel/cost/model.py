@@ -111,5 +111,5 @@ FREE = Cost(time_us=Estimate(0.0), bytes_moved=Estimate(0.0), memory_bytes=Estim
 
 
 def under(cost: Cost, asked: Conditions, known: Conditions) -> Cost:
-    """Widen the uncertainty of a cost known under the conditions `known` for those `asked`."""
+    """Widen the uncertainty of a cost of the conditions `known`, to apply it to those `asked`."""
     return cost.widened(uncertainty(asked, known))

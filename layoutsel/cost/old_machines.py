@@ -13,7 +13,7 @@ from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import IllegalDevice
 
 VERSION = 2
-"""Version of machine files; files of version 1 say nothing of it."""
+"""Version of machine files; files of version 1 have no field for their version."""
 _READ = (1, VERSION)
 _RENEW = "Measure the machine again with 'layoutsel profile --import RESULTS'"
 _OPTIONAL: Mapping[str, Any] = {"half_gflops": None, "target": None}

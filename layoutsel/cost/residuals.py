@@ -29,7 +29,7 @@ SELECT = (
 )
 """Statement that takes machine and threads.
 
-Its rows are versions, followed by the input of :meth:`ResidualRow.read`.
+Each resulting row holds the versions, followed by the input of :meth:`ResidualRow.read`.
 """
 
 

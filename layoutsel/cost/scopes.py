@@ -19,7 +19,7 @@ from tvm_passes.precisions import PRECISIONS
 from tvm_passes.units.entry import HOST_UNIT
 
 DEPTHWISE = "depthwise"
-"""Kernel of convolutions whose filters see one channel each; others are named by their anchor."""
+"""Name of the kernel of depthwise convolutions; other kernels are named after their anchor."""
 DEVICE = "device"
 """Name of the version that identifies the device of a unit with its own memory."""
 
@@ -48,7 +48,7 @@ GENERIC = "cpu.generic"
 
 
 def transform_scopes() -> frozenset[str]:
-    """List the scopes of layout transforms; the available units determine which makes one."""
+    """List all scopes that layout transforms may depend on, whichever unit makes them."""
     partitions = {backend.name for backend in BACKENDS.values() if backend.orders}
     return frozenset({HOST_UNIT, "cpu.reorder", GENERIC}) | partitions
 

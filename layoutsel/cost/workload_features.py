@@ -124,14 +124,14 @@ class _Ceilings(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """Numbers of sub-graphs on machines, as columns with one row each."""
+    """Inputs of the features, as columns; each row is one sub-graph on one machine."""
 
     values: Mapping[str, np.ndarray]
     """Columns by the field names of :class:`_Extents`, :class:`_Counts` and :class:`_Ceilings`."""
 
     @classmethod
     def of(cls, subjects: Sequence[tuple[Workload, MachineProfile]]) -> Columns:
-        """Read the numbers of each sub-graph and machine."""
+        """Fill the columns from each sub-graph and its machine."""
         machines = {id(profile): _ceilings(profile) for _, profile in subjects}
         rows = [
             (*_extents(work), *_counts(work.operators), *machines[id(profile)])
@@ -155,7 +155,7 @@ class Columns:
 
     @property
     def steps(self) -> np.ndarray:
-        """Number of multiply-adds, or of results without a reduction."""
+        """Number of result elements, times the elements that each of them sums up."""
         return self.results * self["depth"]
 
     def log(self, name: str) -> np.ndarray:

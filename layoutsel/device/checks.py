@@ -63,7 +63,7 @@ def concessions(checks: Iterable[Check]) -> Iterator[str]:
 
 
 def conceded(checks: Sequence[Check]) -> list[Check]:
-    """Checks with raised tolerances for those that :func:`concessions` warns about."""
+    """Checks; those that :func:`concessions` warns about have the attainable tolerance."""
     return [one.conceded() if one.is_attained else one for one in checks]
 
 

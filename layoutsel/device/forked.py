@@ -118,7 +118,7 @@ class Forked:
         self._end()
 
     def receive(self) -> Any:
-        """Wait for the first object that the work sends, and log its records in this process.
+        """Wait for the first object that the work sends, and log the copy's messages here.
 
         Raises
         ------

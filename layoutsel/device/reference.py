@@ -20,7 +20,11 @@ CHANNELS, SIDE = 64, 28
 FLOPS = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
 """Floating-point operations of one run."""
 SLOWEST = 0.75
-"""Lowest correction factor; below it other processes compute, and the rest is uncertainty."""
+"""Lowest factor that corrects a candidate's time for a slow machine.
+
+If the machine is even slower, other processes compute; the rest of the difference is added to the
+uncertainty.
+"""
 
 
 class BestReference:

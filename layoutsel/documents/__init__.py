@@ -87,7 +87,7 @@ def from_json(type_: type[T], value: Any, *, file: str = "document", path: str =
 def check_version(
     document: Any, name: str, known: Sequence[int], *, renew: str, file: str = "document"
 ) -> None:
-    """Reject a document of a version that is not read; one without a version is left to its reader.
+    """Reject a document whose version is not read; a document without a version is accepted.
 
     Parameters
     ----------

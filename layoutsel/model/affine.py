@@ -67,7 +67,7 @@ class Affine:
         return Affine(self.scale, self.offset, low, high)
 
     def moved(self, shape: tuple[int, ...], move: Move, results: int) -> list[Affine]:
-        """Move the form like the elements of a tensor.
+        """Compute the forms after an operator that moves the elements of a tensor.
 
         Parameters
         ----------

@@ -30,7 +30,7 @@ REAL_NUMBERS = frozenset(
         ir.DataType.UINT8,
     }
 )
-"""Element types with code generation."""
+"""Element types, numbers and booleans, that code can be generated for."""
 
 
 _INDICES = (ir.DataType.INT32, ir.DataType.INT64)

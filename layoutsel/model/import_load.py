@@ -49,8 +49,7 @@ def load_model(
     ------
     InvalidModel
         If the path holds no readable ONNX model, its external data is missing, too short or outside
-        its
-        folder, or no model has that name.
+        its folder, or no model has that name.
     """
     prefix, name = _split(source)
     return _NAMED[prefix](name) if prefix else _read(Path(source), allow_external_links, limits)

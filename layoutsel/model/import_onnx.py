@@ -98,8 +98,7 @@ def import_model(
     ----------
     source
         Path of an ONNX file, ``light:<name>`` or ``arch:<name>`` of the zoos, a loaded ONNX model
-        or a
-        Relax module; it is not changed.
+        or a Relax module; it is not changed.
     shapes
         Shape of each input that has dynamic dimensions.
     allow_external_links

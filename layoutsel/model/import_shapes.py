@@ -44,8 +44,7 @@ def fix_inputs(model: ModelProto, shapes: Shapes | None) -> None:
     ------
     InvalidShape
         If `shapes` names an unknown input, has the wrong rank, contradicts the model, or leaves a
-        dimension
-        open.
+        dimension open.
     UnsupportedModel
         If an input is not a tensor, or a tensor of strings.
     """

@@ -16,7 +16,7 @@ _KNOWN = frozenset({"", "ai.onnx", MICROSOFT})
 
 
 def has_foreign_operators(model: onnx.ModelProto) -> bool:
-    """True if an entry of another domain than ONNX Runtime's has the operator of some node.
+    """True if some operators of the model are in the table of operators but not in ONNX Runtime.
 
     Raises
     ------

@@ -17,7 +17,10 @@ RENAMING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
 
 def onnx_softmaxes(model: onnx.ModelProto) -> dict[str, str]:
-    """Logits by output of final softmaxes; equal to the findings of the pass ``ExposeLogits``."""
+    """Name of the logits of each output that a final softmax computes, by name of the output.
+
+    The pass ``ExposeLogits`` finds the same outputs and logits.
+    """
     maker = {name: node for node in model.graph.node for name in node.output}
     found: dict[str, str] = {}
     for output in model.graph.output:

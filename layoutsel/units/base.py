@@ -53,9 +53,10 @@ from tvm_passes.targets import cross_target
 logger = logging.getLogger(__name__)
 
 Admits = Callable[[Subgraph, Decision], bool | Decline]
-"""Returns whether a decision is a candidate at all.
+"""Function that tells if the precision mode admits a decision for a sub-graph.
 
-It returns a decline for a decision that is one, except for this sub-graph.
+The answer is True; False if no sub-graph may have the decision; or a decline with the reason why
+only this sub-graph may not.
 """
 
 
@@ -171,10 +172,7 @@ def select(
 def with_default_units(
     names: Collection[str], mode: PrecisionMode = MODES[F32]
 ) -> tuple[str, ...] | None:
-    """Return the units to name such that those in `names` are among them.
-
-    None if they are used by default.
-    """
+    """Return the default units and those in `names`; None if the default units include them."""
     further = [n for n, unit in units().items() if n in names and not unit.by_default]
     return (*select(None, mode), *further) if further else None
 

@@ -19,7 +19,7 @@ class Sensitivity:
     reason: str
     """Reason for users."""
     felt: float
-    """Maximum factor from its rounding to an output's; infinite for a normalisation."""
+    """Maximum error of an output per rounding error here; infinite for a normalisation."""
 
     def decline(self, subgraph: Subgraph, decision: Decision, mode: PrecisionMode) -> Decline:
         """Return the decline of a decision that rounds such a sub-graph."""

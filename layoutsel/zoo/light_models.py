@@ -79,7 +79,7 @@ def light_model(name: str, seed: int = 0) -> ModelProto:
 
 
 def set_batch(graph: onnx.GraphProto, batch: int) -> None:
-    """Change the batch size of inputs and outputs; reshapes to one of 1 keep their input's."""
+    """Change the batch size of inputs and outputs; reshapes to batch 1 keep that of their input."""
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = batch
     targets = {node.input[1] for node in graph.node if node.op_type == "Reshape"}

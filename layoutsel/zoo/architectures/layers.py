@@ -62,9 +62,9 @@ _LINEAR_GAIN = 0.5
 It keeps the branch smaller than the tensor that the branch is added to.
 """
 SQUEEZED_GAIN = 4.0
-"""Gain of such a convolution after a squeeze-and-excitation.
+"""Gain of a convolution at the end of a residual branch, directly after a squeeze-and-excitation.
 
-Gates of about one half leave a quarter of the power.
+Its gates of about one half leave a quarter of the power, which this gain restores.
 """
 
 
