@@ -5,19 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from layoutsel.benchmarking.accuracy import Compared, compared
+from layoutsel.core.memory_limits import most_bytes
+from layoutsel.device.forked import CopyFailed, Forked, Limits, Stuck
 from layoutsel.device.signature import Signature
 from layoutsel.model import import_load, import_shapes
 from layoutsel.model.input_use import uses_of
 from layoutsel.references.drawn_inputs import drawn_inputs
 from layoutsel.references.onnx_reference import onnx_logits, onnxruntime_reference
+from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
+
+_REFERENCE_LIMIT_S = 900.0
+"""Time limit of the reference, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +100,19 @@ def _signature(value: onnx.ValueInfoProto) -> Signature:
 
 
 def _expected(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Results of the reference; empty if it cannot run the model."""
-    try:
-        return onnxruntime_reference(model, feed)
-    except ImportError:
+    """Results of the reference; empty, with a warning, if it cannot run the model within limits."""
+    if find_spec("onnxruntime") is None:
         _LOG.warning("ONNX Runtime is not installed: the results are not compared")
-    except Exception as error:
+        return []
+
+    def work(connection: Connection) -> None:
+        connection.send(onnxruntime_reference(model, feed))
+
+    limits = Limits(time_s=_REFERENCE_LIMIT_S, memory_bytes=most_bytes())
+    try:
+        with Forked(work, limits) as child:
+            return list(child.receive())
+    except (CopyFailed, Stuck, LayoutselError) as error:
         reason = str(error).strip().splitlines()[0]
         _LOG.warning("ONNX Runtime cannot run the model: the results are not compared: %s", reason)
     return []
