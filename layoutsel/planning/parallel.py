@@ -32,11 +32,17 @@ equal plans.
 _STARTS = 2
 """Number of best plans to descend from; different starts lead to different ends."""
 _STEPS, _MOST_STEPS = 30, 800
-"""Number of annealing steps: per sub-graph, and at most."""
+"""Number of steps of the cool annealing: per sub-graph, and at most.
+
+The warm annealing takes the rest of the maximum.
+"""
 _AT_ONCE = (1, 2, 2, 3)
 """Numbers of changes to draw from for one step of the annealing."""
-_WARMTH = 0.02
-"""Relative increase of the makespan that the annealing accepts at its start."""
+_COOL, _WARM = 0.02, 0.2
+"""Relative increase of the makespan that each annealing accepts at its start.
+
+In small networks, most moves change the makespan by more than the cool one accepts.
+"""
 
 Decisions = Mapping[SubgraphId, Decision]
 
@@ -60,8 +66,8 @@ def solve_parallel(
 
     Other starting plans prefer one memory, or the memories of the bound's programme, or distribute
     chains over identical devices. From the best starts, chains of sub-graphs take the decisions of
-    other starts while the makespan falls; then single sub-graphs take any candidate. Simulated
-    annealing with both kinds of moves follows, until the bound is reached.
+    other starts while the makespan falls; then single sub-graphs take any candidate. Two
+    simulated annealings with both kinds of moves follow, until the bound is reached.
 
     Parameters
     ----------
@@ -92,7 +98,9 @@ def solve_parallel(
     ends = [_descended(scheduler, one, moves, trials) for one in starts[:_STARTS]]
     best = min(ends, key=lambda found: found.us)
     steps = min(_STEPS * len(problem.nodes), _MOST_STEPS)
-    best = _annealed(problem, scheduler, best, _Trials(steps, enough_us, start + time_limit_s))
+    for warmth, count in ((_COOL, steps), (_WARM, _MOST_STEPS - steps)):
+        trials = _Trials(count, enough_us, start + time_limit_s)
+        best = _annealed(problem, scheduler, best, trials, warmth)
     most_us = best.us * (1 + _ROUNDING) + _SAME_US
     assert bound.bound_us <= most_us, f"{bound.bound_us} us is no lower bound on {best.us} us"
     return Parallel(decisions=best.decisions, schedule=best.schedule, bound_us=bound.bound_us)
@@ -200,7 +208,7 @@ def _descended(
 
 
 def _annealed(
-    problem: PlanningProblem, scheduler: Scheduler, best: _Found, trials: _Trials
+    problem: PlanningProblem, scheduler: Scheduler, best: _Found, trials: _Trials, warmth: float
 ) -> _Found:
     """Change several chains and sub-graphs per step; accept longer schedules ever more rarely."""
     rng = random.Random(0)
@@ -211,7 +219,7 @@ def _annealed(
         for group in rng.choices(groups, k=rng.choice(_AT_ONCE)):
             changed |= _moved(problem, group, rng)
         found = _Found(scheduler, changed)
-        warmth_us = _WARMTH * best.us * trials.left / trials.count
+        warmth_us = warmth * best.us * trials.left / trials.count
         if found.us - current.us < warmth_us * rng.expovariate(1.0):
             current = found
         if found.us < best.us - _SAME_US:

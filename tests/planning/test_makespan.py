@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import graph_problem, option, price_tensors, small_problems, tensors_between
-from tiers import examples
+from tiers import examples, tiered
 
 from layoutsel.cost.place import HOST
 from layoutsel.planning.makespan import schedule
@@ -102,6 +102,16 @@ def test_branches_go_to_both():
         if min(one.end_us, other.end_us) > max(one.start_us, other.start_us) + SLACK_US
     ]
     assert at_once
+
+
+@pytest.mark.parametrize("seed", tiered(range(70), (9, 60)))
+def test_two_chains_that_have_to_change_places(seed):
+    """The best plan is often two moves away from every plan that the search starts with."""
+    parents = [[-1], [0], [1], [2], [0], [4], [5], [3, 6]]
+    problem = graph_problem(parents, random.Random(seed), layouts=("NCHW",), units=UNITS)
+    best_us = min(schedule(problem, decisions).makespan_us for decisions in every_plan(problem))
+    found = solve_parallel(problem, solve(problem).decisions)
+    assert found.schedule.makespan_us < 1.001 * best_us
 
 
 def test_chains_end_where_a_network_branches_or_joins():
