@@ -28,7 +28,7 @@ class InPlaceConcats:
     functions: Functions
     """Functions of the sub-graphs."""
     parts: Mapping[Port, SubgraphId]
-    """Concatenation that joins each tensor; has only tensors that can be written in place."""
+    """Concatenation whose result each tensor can be written into; other tensors are absent."""
 
     @classmethod
     def read(cls, graph: Graph, functions: Functions) -> InPlaceConcats:

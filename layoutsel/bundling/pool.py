@@ -14,7 +14,7 @@ from layoutsel.device.outcome import Failure
 from layoutsel.device.worker import Reply, Worker
 
 PROCESSES = 2
-"""Number of processes."""
+"""Number of child processes that compile at the same time."""
 
 Compiled = tuple[ProgramEntry, ...] | Failure
 """Programs of an order, or its failure."""

@@ -175,7 +175,7 @@ def build(model: str, options: Options, shown: Activity) -> CompiledModel:
 def build_plan(
     model: str, options: Options, file: Path, shown: Activity, *, allow_foreign_plan: bool = False
 ) -> CompiledModel:
-    """Build the plan in `file`."""
+    """Build the plan in `file`, with the options that it fixes (:func:`layoutsel.api.stated`)."""
     from layoutsel.planning.plan import Plan
 
     made = Plan.load(file)

@@ -70,7 +70,7 @@ class Contender:
     name: str
     """Name of the plan; :data:`CHOSEN` for the chosen one."""
     plan: Plan
-    """The plan."""
+    """Decisions and predicted costs, and measurements if it was raced."""
     build: Callable[[], CompiledModel]
     """Function that builds the model."""
     built: CompiledModel | None = None

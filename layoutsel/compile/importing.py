@@ -25,7 +25,7 @@ class Imported:
     """An imported model with the location of its weights."""
 
     model: ImportedModel
-    """Imported model."""
+    """Imported network; large weights of its Relax form lie in the memory of :attr:`pages`."""
     stored: StoredModel | None
     """ONNX model with its large weights in a file; None if `model` holds them itself."""
     pages: Pages

@@ -91,7 +91,7 @@ class LearnedModel:
     """Boosters by unit, and under :data:`BOUNDARY` those of boundaries."""
 
     def save(self, folder: Path) -> None:
-        """Write the files of the model; ``model.json``, without which none is valid, comes last.
+        """Write the files of the model; ``model.json`` comes last, as none is valid without it.
 
         Raises
         ------

@@ -63,7 +63,7 @@ def concessions(checks: Iterable[Check]) -> Iterator[str]:
 
 
 def conceded(checks: Sequence[Check]) -> list[Check]:
-    """Checks; those that :func:`concessions` warns about have the attainable tolerance."""
+    """All `checks`; those that :func:`concessions` warns about get the attainable tolerance."""
     return [one.conceded() if one.is_attained else one for one in checks]
 
 

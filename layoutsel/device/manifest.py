@@ -63,7 +63,7 @@ class BoundaryEntry:
     """A boundary to be timed: a layout transform, a hand-over, or a copy between devices."""
 
     kind: str
-    """Kind of boundary."""
+    """``transform``, or ``crossing`` for a hand-over between units or a copy between devices."""
     source: str
     """Layout, unit or device of the producer."""
     destination: str

@@ -43,7 +43,7 @@ class _Result:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateResult(_Result):
-    """Result of a candidate."""
+    """Measured time of a candidate, or the failure of its measurement."""
 
     key: str
     """Key of its measurement; see :attr:`layoutsel.device.manifest.CandidateEntry.key`."""
@@ -53,10 +53,10 @@ class CandidateResult(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryResult(_Result):
-    """Result of a boundary; see :class:`layoutsel.device.manifest.BoundaryEntry`."""
+    """Measured time of a :class:`~layoutsel.device.manifest.BoundaryEntry`, or its failure."""
 
     kind: str
-    """Kind of boundary."""
+    """``transform``, or ``crossing`` for a hand-over between units or a copy between devices."""
     source: str
     """Layout, unit or device of the producer."""
     destination: str

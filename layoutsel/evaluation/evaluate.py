@@ -34,10 +34,10 @@ OnModel = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class UnitData:
-    """Samples of one unit, also as numbers."""
+    """Samples of one unit, as objects and as the arrays that training takes."""
 
     samples: tuple[Sample, ...]
-    """The samples."""
+    """Measured candidates of the unit."""
     table: Table
     """Features and targets of the samples, in the same order."""
 

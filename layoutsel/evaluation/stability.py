@@ -23,7 +23,7 @@ class Stability:
     """Variation of the measured times of one model's plans, each from another cost model."""
 
     plans: int
-    """Number of plans."""
+    """Number of plans of the model that were compared."""
     spread: float
     """Slowest over fastest time, minus one."""
     deviation: float

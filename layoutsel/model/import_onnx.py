@@ -56,7 +56,7 @@ class LoadedModel:
     name: str
     """Name of the model, from its file or graph."""
     proto: ModelProto
-    """The model."""
+    """The model as ONNX's protocol buffer."""
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Values of initializers that `proto` only names."""
     is_shared: bool = False

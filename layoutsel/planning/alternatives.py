@@ -33,7 +33,7 @@ class Alternative:
 
 
 def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """Make one plan for each distinct decision of the problem, which it takes wherever legal.
+    """Make a plan for each distinct decision: all sub-graphs for which it is legal take it.
 
     Decisions have the algorithm ``direct``, as any other serves a few sub-graphs only. A sub-graph
     without the decision takes the same unit and precision in the plain layout, else the unit's
@@ -55,7 +55,7 @@ def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
 
 
 def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every unit, find the best plan that leaves to others only what it cannot do.
+    """Find the best plan on each unit; other units compute only what the unit cannot.
 
     The predicted best comes first.
     """
@@ -63,7 +63,7 @@ def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
 
 
 def precision_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
-    """For every precision, find the best plan that leaves to others only what it cannot do.
+    """Find the best plan in each precision; sub-graphs without candidates in it take others.
 
     The predicted best comes first.
     """
@@ -108,14 +108,20 @@ def best_with(
     *,
     time_limit_s: float = 10.0,
 ) -> dict[SubgraphId, Decision]:
-    """Find the plan with the least sum of costs of a problem that is :func:`narrowed`."""
+    """Find the plan with the least sum of costs from candidates that `keep` admits.
+
+    A sub-graph without such a candidate may take any; see :func:`narrowed`.
+    """
     return dict(solve(narrowed(problem, keep), time_limit_s=time_limit_s).decisions)
 
 
 def narrowed(
     problem: PlanningProblem, keep: Callable[[PricedSubgraph, Option], bool]
 ) -> PlanningProblem:
-    """Copy the problem with only the candidates that `keep` admits, where a sub-graph has any."""
+    """Copy the problem with only the candidates that `keep` admits.
+
+    A sub-graph without such a candidate keeps all.
+    """
     able = {node.id: any(keep(node, option) for option in node.options) for node in problem.nodes}
     return problem.restrict(lambda node, option: not able[node.id] or keep(node, option))
 
@@ -218,7 +224,7 @@ def _is(id_: SubgraphId, decision: Decision) -> Callable[[PricedSubgraph, Option
 
 
 def has_decision(**wanted: str) -> Callable[[PricedSubgraph, Option], bool]:
-    """Make the condition that fields of a decision have the `wanted` values."""
+    """Make a function for :func:`narrowed` that admits decisions with these values of fields."""
     return lambda _, option: all(
         getattr(option.decision, name) == value for name, value in wanted.items()
     )

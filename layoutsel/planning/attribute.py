@@ -16,7 +16,7 @@ from layoutsel.planning.residuals import (
 
 
 def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals:
-    """Compare a plan's predictions with observed runs.
+    """Attribute the difference between a plan's measured and predicted time to its parts.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals
     observed
         Traced runs of the plan.
     measured_us
-        Time of a whole run, microseconds; that of `observed` is only compared with its own steps.
+        Time of a whole run, microseconds. The times of `observed` are scaled to it, as the machine
+        may have had another speed then.
     """
     scale = observed.fit * measured_us / observed.whole_us
     crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind != "transform")

@@ -60,14 +60,20 @@ def contenders(
 def narrowings(
     problem: PlanningProblem, stricter: Sequence[_Precisions]
 ) -> dict[str, PlanningProblem]:
-    """Map the endings of plan names to problems: `problem`, and narrowed to each stricter set."""
+    """Make the problems of all sets of precisions, by the ending of their plans' names.
+
+    The ending of `problem` itself is empty; that of a stricter set is such as ``in f32``.
+    """
     return {"": problem} | {
         f" in {_named(precisions)}": within(problem, precisions) for precisions in stricter
     }
 
 
 def within(problem: PlanningProblem, precisions: _Precisions) -> PlanningProblem:
-    """Copy the problem with only these precisions, for sub-graphs with such a candidate."""
+    """Copy the problem with only the candidates in these precisions.
+
+    A sub-graph without such a candidate keeps all.
+    """
     able = {
         node.id: any(option.decision.precision in precisions for option in node.options)
         for node in problem.nodes

@@ -35,8 +35,8 @@ class Counterfactual:
     extra_us: float | None
     """Additional sum of costs of the whole plan with this decision, microseconds.
 
-    The sum of the four parts below. None if the plan with this decision was not distinguished from
-    far worse ones.
+    It is the sum of `own_us`, `transforms_us`, `crossings_us` and `others_us`. None if no plan with
+    this decision was found, within the time limit or near enough to the best cost.
     """
     own_us: float
     """Additional time of the sub-graph itself, microseconds."""
@@ -49,18 +49,18 @@ class Counterfactual:
     others: int | None
     """Number of other sub-graphs that would then decide otherwise."""
     loss: float | None = field(default=None, metadata=OPTIONAL)
-    """Loss of the plan's own objective, in its unit; None if that is `extra_us`."""
+    """Amount by which the objective's value gets worse, in its unit; None if it is `extra_us`."""
     excess: float = field(default=0.0, metadata=OPTIONAL)
-    """Excess over the limits of the plan with this decision."""
+    """Amount by which the plan with this decision exceeds the problem's limits; 0 if within."""
 
     @property
     def extra(self) -> float | None:
-        """Loss of the whole plan, in the unit of its objective; None if unknown."""
+        """Amount by which the whole plan gets worse, in its objective's unit; None if unknown."""
         return self.extra_us if self.loss is None else self.loss
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Sort key, smallest for the best: the excess, then the loss."""
+        """Sort key, smallest for the best: the excess, then :attr:`extra`."""
         return self.excess, math.inf if self.extra is None else self.extra
 
 
@@ -97,7 +97,10 @@ class Explanation:
     gains: Gains
     """Predicted times of plans from simpler ways of choosing."""
     exact: bool
-    """True if alternatives may change the rest of the plan; else their costs are upper bounds."""
+    """True if each alternative's cost is that of the best plan with it.
+
+    False if all other decisions stayed the same: the costs are then upper bounds.
+    """
 
 
 def explain(

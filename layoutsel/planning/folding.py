@@ -31,13 +31,12 @@ def relaxed_if_wide(problem: PlanningProblem) -> PlanningProblem | None:
 
 
 def folded(problem: PlanningProblem) -> PlanningProblem:
-    """Copy the problem with the first device of each kind, at the lowest prices of any of them.
+    """Copy the problem with only the first device of each kind, at the lowest price of any of them.
 
-    A plan becomes one of the copy if its devices get the name of the first one of their kind. None
-    of its prices rises, and copies between devices of one kind vanish, so lower bounds on the copy
-    hold for the problem. One device of the copy stands for many, see
-    :attr:`PlanningProblem.stands_for`. Equal decisions on different devices must have equal
-    layouts.
+    Lower bounds on the copy hold for the problem: if the first device of its kind replaces each
+    device of a plan, no price rises, and copies between devices of one kind vanish. A device of the
+    copy stands for many, see :attr:`PlanningProblem.stands_for`. Equal decisions on different
+    devices must have equal layouts.
     """
     devices = sorted({o.decision.device for node in problem.nodes for o in node.options})
     first: dict[tuple[str, str], DeviceId] = {}

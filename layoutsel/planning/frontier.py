@@ -1,11 +1,12 @@
 """Exact dynamic programming over a moving frontier of live tensors, with dominance pruning.
 
 Sub-graphs are decided one after another in a topological order. The past affects the future only
-through the *live* tensors (produced, but not yet read by all consumers): the remaining prices of
-their labels, called *residual*. Two partial plans with equal residuals merge, and the cheaper one
-survives. This is variable elimination along a path decomposition (Dechter, "Bucket elimination",
-1999) where tensors, not operators, span the frontier, so that a transform shared by several
-consumers costs one bit of state instead of a factor over all of them.
+through the *live* tensors (produced, but not yet read by all consumers). Their *residuals* are the
+prices that remaining consumers may still have to pay, one for each layout, unit and memory (the
+labels of :mod:`layoutsel.planning.tables`). Two partial plans with equal residuals merge, and the
+cheaper one survives. This is variable elimination along a path decomposition (Dechter, "Bucket
+elimination", 1999) where tensors, not operators, span the frontier, so that a transform shared by
+several consumers costs one bit of state instead of a factor over all of them.
 
 A partial plan B dominates A if ``cost(B) + worst(B -> A) < cost(A)``: any completion of A also
 completes B, for at most `worst` more. Real networks keep a few dozen partial plans this way, and
@@ -62,7 +63,10 @@ class _Automaton:
 
 @dataclass(frozen=True, kw_only=True)
 class Transitions:
-    """Transitions between the partial plans of two steps, kept only if plans may have slack."""
+    """Transitions from the partial plans before a step to those after it.
+
+    A sweep records them only with a slack, for plans that cost more than the best.
+    """
 
     parents: np.ndarray
     """Partial plan before the step, (transitions,)."""
@@ -106,7 +110,10 @@ def solve_frontier(
 
 
 class Sweep:
-    """State of one run; partial plans are rows with the state numbers of live tensors."""
+    """State of one run: each row is a partial plan, with a column for each live tensor.
+
+    An entry is the number of the tensor's residuals; equal residuals have the same number.
+    """
 
     def __init__(
         self,

@@ -13,10 +13,10 @@ from tvm_passes.decision import Decision, SubgraphId
 
 @dataclass(frozen=True, kw_only=True)
 class Gains:
-    """Predicted times of runs by simpler ways of choosing; differences show each freedom's gain.
+    """Predicted times of plans whose units or layouts are chosen in simpler ways.
 
-    They are values of the plan's objective, or sums of costs if that is not a time. All keep the
-    limits as well as the plan does.
+    Their differences show the gain of choosing both freely. They are values of the plan's
+    objective, or sums of costs if that is not a time. All keep the limits as well as the plan does.
     """
 
     plan_us: float

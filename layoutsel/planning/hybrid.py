@@ -103,7 +103,10 @@ def refine(
 
 
 def is_guess(option: Option) -> bool:
-    """True if a candidate below f32 has only a roofline, neither measured nor learned."""
+    """True if a candidate with reduced precision has only a roofline as its price.
+
+    It was then neither measured nor predicted by the learned cost model.
+    """
     return option.source == GUESSED and option.decision.precision not in OWN
 
 

@@ -1,7 +1,8 @@
 """Integer programming with HiGHS: exact if the time suffices, else a plan with a proven bound.
 
 The relaxation is the local polytope (Sontag, Globerson, Jaakkola 2011) per use of a tensor and
-label group. All uses share one variable per (tensor, source class, label), so that a shared
+label group; see :mod:`layoutsel.planning.tables`. Options of the producer with equal prices form a
+source class. All uses share one variable per (tensor, source class, label), so that a shared
 transform costs once.
 """
 

@@ -116,7 +116,10 @@ def forced_plans(
 def conditional_marginals(
     tables: Tables, choice: tuple[int, ...], best_us: float
 ) -> list[np.ndarray]:
-    """Compute upper bounds on the costs of :func:`forced_plans`: one option of `choice` changed."""
+    """Compute the cost of `choice` with each single option changed, per node (options,).
+
+    They are upper bounds on the costs of :func:`forced_plans`.
+    """
     marginals = []
     for node, mine in enumerate(choice):
         costs = conditional_costs(tables, choice, node)

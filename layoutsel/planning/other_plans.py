@@ -41,7 +41,7 @@ class OtherPlans:
 
 
 def alone(node: PricedSubgraph, option: Option) -> tuple[Decisions]:
-    """Return the change of one decision alone."""
+    """Return a change of one decision: `node` takes `option`, all others stay."""
     return ({node.id: option.decision},)
 
 

@@ -64,10 +64,10 @@ def solve_parallel(
 ) -> Parallel:
     """Search for decisions with a short list schedule, beginning with `first`.
 
-    Other starting plans prefer one memory, or the memories of the bound's programme, or distribute
-    chains over identical devices. From the best starts, chains of sub-graphs take the decisions of
-    other starts while the makespan falls; then single sub-graphs take any candidate. Two
-    simulated annealings with both kinds of moves follow, until the bound is reached.
+    Other starting plans prefer one memory, or the memories in the relaxed plan of the lower bound,
+    or distribute chains over identical devices. From the best starts, chains of sub-graphs take the
+    decisions of other starts while the makespan falls; then single sub-graphs take any candidate.
+    Two simulated annealings with both kinds of moves follow, until the bound is reached.
 
     Parameters
     ----------

@@ -115,9 +115,8 @@ def apply_pins(problem: PlanningProblem, pins: Iterable[str | Pin]) -> PlanningP
     Raises
     ------
     UnsatisfiedPin
-        If a pin matches no sub-graph, or one without such a candidate, whose decline the message
-        quotes.
-        Also if several pins leave a sub-graph without a candidate.
+        If a pin matches no sub-graph; if it allows no candidate of a sub-graph that it matches (the
+        message quotes the decline); or if several pins together leave a sub-graph no candidate.
     """
     parsed = [Pin.parse(pin) if isinstance(pin, str) else pin for pin in pins]
     for pin in parsed:

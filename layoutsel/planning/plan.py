@@ -136,7 +136,10 @@ class Plan:
     uncertainty: Uncertainty | None = None
     """Consequences of uncertain costs; None if not computed."""
     exact: bool = False
-    """True if each alternative has the best plan around it; False if all else stays unchanged."""
+    """True if each alternative's cost is that of the best plan with it.
+
+    False if it is that of this plan with one decision changed.
+    """
     measured: Mapping[str, Measured] = field(default_factory=dict)
     """Measured times of contenders by name; this plan's own entry is ``plan``."""
     residuals: Residuals | None = None
@@ -205,7 +208,7 @@ class Plan:
 
     @property
     def own_measurement(self) -> Measured | None:
-        """Measurement of this plan, under its own name if it won against the chosen one."""
+        """Measurement of this plan: of a contender that won the race, or of the chosen plan."""
         return self.measured.get(self.strategy) or self.measured.get("plan")
 
     @property

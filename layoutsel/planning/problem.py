@@ -43,7 +43,7 @@ class Option:
     """A candidate of a sub-graph: a legal decision with its price."""
 
     decision: Decision
-    """The decision."""
+    """Unit, layout, precision and algorithm."""
     cost_us: float
     """Time of the sub-graph under this decision, microseconds, without boundaries."""
     in_layouts: tuple[str, ...]
@@ -165,8 +165,8 @@ class PlanningProblem:
     stands_for: Mapping[str, int] = field(default_factory=dict)
     """Maximum number of devices that the device of a memory stands for, by memory; 1 for others.
 
-    Identical devices that are useless to plans have no candidates, but lower bounds also hold for
-    plans that use them.
+    Some of many identical devices have no candidates, as plans gain nothing from more of them.
+    Lower bounds must hold even for plans that use them.
     """
 
     def __post_init__(self) -> None:

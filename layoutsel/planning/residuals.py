@@ -79,7 +79,7 @@ class SubgraphResidual:
 
     @property
     def is_fusion(self) -> bool:
-        """True if merging causes the error, not the cost model: it was measured alone."""
+        """True if the prediction was measured alone, so that merging explains the error."""
         return self.merged and self.source == MEASURED
 
 

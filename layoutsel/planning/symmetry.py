@@ -47,16 +47,19 @@ def interchangeable(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...
 
 
 def twins(problem: PlanningProblem) -> tuple[tuple[DeviceId, ...], ...]:
-    """Find the groups whose exchange changes no schedule either; none for unknown resources."""
+    """Find the groups of devices whose exchange changes no schedule either.
+
+    They are known only if one host drives all devices; otherwise there are none.
+    """
     return interchangeable(problem) if isinstance(problem.resources, HostDriven) else ()
 
 
 def without_twins(problem: PlanningProblem) -> PlanningProblem:
     """Copy the problem with one device of each interchangeable group; the least sum stays the same.
 
-    All work of a group costs as much on one of its devices, and copies within the group vanish.
-    This holds only for devices of one unit: several units on one device would hand over to each
-    other.
+    All work of a group costs the same on one of its devices, and copies within the group vanish.
+    Groups with candidates of several units stay: on one device, hand-overs between these units
+    would replace the copies.
     """
     groups = interchangeable(problem)
     if not groups:

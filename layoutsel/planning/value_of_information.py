@@ -174,9 +174,9 @@ def bound_within_spread(problem: PlanningProblem, *, time_limit_s: float = 5.0) 
 def reprice(
     problem: PlanningProblem, price: Callable[[PricedSubgraph, Option], Option | None]
 ) -> PlanningProblem:
-    """Copy the problem with options replaced by `price`.
+    """Copy the problem with each option replaced by the result of `price`.
 
-    None drops an option, except the last one of a node.
+    The result None drops the option. A node whose options would all be dropped keeps the first.
     """
 
     def options(node: PricedSubgraph) -> tuple[Option, ...]:

@@ -28,7 +28,7 @@ LIGHT_MODELS = (
     "vgg19",
     "zfnet512",
 )
-"""Names of the models."""
+"""Names of the models, without :data:`PREFIX`."""
 
 _FILES = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 """Folder of the models' files."""

@@ -87,7 +87,7 @@ Measured = Callable[[PlanningProblem, Decisions, float], float]
 
 
 def time_of_runs(problem: PlanningProblem, decisions: Decisions, time_us: float) -> float:
-    """Return the time of whole runs, in which devices work as concurrently as planned."""
+    """Return the time of whole runs, for objectives whose value is a time."""
     del problem, decisions
     return time_us
 
@@ -129,7 +129,10 @@ class Objective:
     unlimited: str = ""
     """Name of the objective with the same values and no limits; empty if this one has no limits."""
     comparable: Callable[[PlanningProblem, Decisions], PlanningProblem] = _itself
-    """Function of (problem, decisions) that returns a problem of plans with no larger excess."""
+    """Function of (problem, decisions) that returns the problem for comparisons with that plan.
+
+    Its plans keep the limits as well as that plan does.
+    """
     measured: Measured | None = None
     """Function that returns the measured value of a plan; None if runs do not show it.
 
@@ -143,7 +146,7 @@ class Objective:
     others: Callable[[PlanningProblem, Decisions, float], OtherPlans] | None = None
     """Function of (problem, decisions, time limit in s) that finds plans with other candidates.
 
-    None for plans with single decisions changed.
+    If it is None, these are the given plan with one decision changed.
     """
     overlaps: bool = False
     """True if work on devices may overlap, so that a second identical device is useful."""
@@ -182,7 +185,7 @@ class Objective:
     def other_plans(
         self, problem: PlanningProblem, decisions: Decisions, time_limit_s: float
     ) -> OtherPlans:
-        """Find a plan with every candidate that `decisions` do not use."""
+        """Find, for each candidate that `decisions` do not use, a plan that uses it."""
         if self.others is not None:
             return self.others(problem, decisions, time_limit_s)
         return changed(problem, decisions, self.loss(problem, decisions), time_limit_s)

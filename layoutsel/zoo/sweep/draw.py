@@ -23,7 +23,7 @@ SIDES = (
 )
 """Sides of feature maps, pixels."""
 TOKENS = (16, 49, 50, 64, 128, 128, 196, 197, 256, 384)
-"""Numbers of tokens."""
+"""Numbers of tokens to choose from; a repeated one is drawn more often."""
 HEADS = (3, 6, 8, 12)
 """Numbers of attention heads."""
 FLOPS = (1e5, 2.5e9)
@@ -36,7 +36,7 @@ MOST_BYTES = 24 << 20
 Emit = Callable[[relax.BlockBuilder, Sequence[Expr]], Expr]
 """Function that emits operators over the inputs and returns the result."""
 Operator = Callable[..., Expr]
-"""Relax operator."""
+"""Function that makes a call of a Relax operator, such as ``relax.op.add``."""
 _Choice = TypeVar("_Choice")
 
 
