@@ -83,7 +83,7 @@ def _exporter(memory: np.ndarray) -> object:
 def constant_of(array: np.ndarray | np.generic) -> Constant:
     """Make a Relax constant of `array`: a copy, or its own memory if that is separate pages.
 
-    TVM's own function makes int32 of int64, and float32 of float64.
+    ``relax.const`` would narrow int64 to int32, and float64 to float32.
     """
     array = np.asarray(array)
     if array.nbytes >= SMALLEST_BYTES and _is_plain(array):

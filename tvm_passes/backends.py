@@ -87,7 +87,7 @@ def codegens() -> dict[str, str]:
 
 
 def partition_orders() -> dict[str, frozenset[str]]:
-    """Return the orders between which units transform tensors inside their partitions, by unit."""
+    """Return, by unit, the element orders between which its partitions can convert."""
     return {name: one.orders for name, one in BACKENDS.items() if one.codegen}
 
 

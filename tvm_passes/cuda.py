@@ -1,9 +1,9 @@
 """Requirements of the compute unit ``cuda``: a driver to run, a compiler to generate code.
 
-If TVM finds a driver, it compiles CUDA source; without one, it keeps the source for a machine that
-has a compiler as well. This package always generates PTX for the requested architecture, which
-needs only a driver. :func:`compiling` generates PTX, and :func:`taking_ptx` accepts it where TVM
-expects source.
+TVM itself compiles CUDA source only if it finds a driver. Otherwise it keeps the source, which then
+needs a compiler on the machine that runs it. This package therefore always generates PTX for the
+requested architecture, which needs only a driver. :func:`compiling` generates PTX, and
+:func:`taking_ptx` makes TVM accept it in place of source.
 
 Importing this module does not import TVM.
 """

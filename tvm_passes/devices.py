@@ -151,9 +151,10 @@ def _table_of_units() -> Callable[[str], str | None]:
 
 
 def ask_driver(kind: str) -> str | None:
-    """Record that this process asks the driver of a kind of device; returns a refusal, or None.
+    """Record that this process uses a kind of device's driver; return a reason against it, or None.
 
-    Drivers have threads, which a forked process lacks: it would wait for them forever.
+    A driver that was in use before this process was forked would never answer: a fork has none of
+    the driver's threads.
     """
     if _asked_by.setdefault(kind, os.getpid()) == os.getpid():
         return None

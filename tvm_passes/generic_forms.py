@@ -1,7 +1,8 @@
-"""Layouts and precisions of generic code: the body over plain float32, between copies.
+"""Checks of the layouts and precisions that generic code supports.
 
-A decided sub-graph function is its own reference: transforms from and to its tensors in memory
-around the logical body. TVM's legalisation of it is correct in any layout and storage.
+A stage-2 sub-graph function has a plain float32 body between transforms from and to the decided
+layouts and storages. Generic code is TVM's legalisation of this function; it is therefore correct
+in any layout and storage.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from tvm_passes.precisions import PRECISIONS, generic_precisions
 
 
 def generic_obstacle(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
-    """Return got and expected if generic code cannot compute a stage-1 sub-graph as decided.
+    """Return why generic code cannot compute a stage-1 sub-graph as decided; None if it can.
 
-    None if it can.
+    The reason is a pair: the unsupported property, and the expected one (see ``Decline``).
     """
     known = {
         "layout": generic_layouts(decision.unit),
@@ -33,7 +34,10 @@ def generic_obstacle(function: relax.Function, decision: Decision) -> tuple[str,
 
 
 def unused_layout(function: relax.Function, decision: Decision) -> tuple[str, str] | None:
-    """Return got and expected if no tensor of a sub-graph takes the decided layout, or None."""
+    """Return why the decided layout is useless: no tensor of the sub-graph can have it; else None.
+
+    The reason is a pair: the unsupported property, and the expected one.
+    """
     names = [name for ports in port_layouts(function, decision) for name in ports]
     if decision.layout in (PLAIN, *map(order_of, names)):
         return None

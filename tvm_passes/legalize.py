@@ -1,8 +1,8 @@
 """Legalisation of operators that TVM's own code computes inexactly, for all units with TVM's code.
 
-Means and variances are computed from differences to the first averaged element. A mean far above
-the deviation would otherwise be rounded to its own last digit, and ``mean(x²) - mean(x)²`` would
-lose all digits.
+Means and variances are computed from differences to the first averaged element. Otherwise a mean
+that is much larger than the deviation would have a rounding error that is large relative to the
+deviation, and ``mean(x²) - mean(x)²`` would lose all digits.
 """
 
 from __future__ import annotations
@@ -132,13 +132,19 @@ def _index(name: str) -> Legalize:
 
 
 argmax = _index("relax.argmax")
-"""Legalisation of ``argmax``."""
+"""Legalisation of ``argmax``: TVM's own, but with index 0 where TVM's is -1.
+
+TVM's index is -1 if all elements are infinite or NaN.
+"""
 argmin = _index("relax.argmin")
-"""Legalisation of ``argmin``."""
+"""Legalisation of ``argmin``: TVM's own, but with index 0 where TVM's is -1.
+
+TVM's index is -1 if all elements are infinite or NaN.
+"""
 std = _moment(tirx.sqrt, "std")
-"""Legalisation of the standard deviation."""
+"""Legalisation of the standard deviation, from differences to the first element."""
 variance = _moment(lambda variance: variance, "variance")
-"""Legalisation of the variance."""
+"""Legalisation of the variance, from differences to the first element."""
 
 
 def legalize_operators() -> tvm.transform.Pass:

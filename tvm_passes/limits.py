@@ -90,8 +90,8 @@ class ConstantBudget:
         Parameters
         ----------
         nbytes
-            Size of the result minus that of the arguments, bytes; a negative number returns
-            nothing.
+            Size of the result minus that of the arguments, bytes. A negative number counts as zero:
+            constants that shrink do not increase what is left.
         what
             The operation, for the message.
 

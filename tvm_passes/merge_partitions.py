@@ -240,10 +240,11 @@ class MergePartitions(ModulePass):
     """Name of the external code generation of each unit that takes whole partitions."""
 
     apart: Collection[str] = ()
-    """Units whose calls separate partitions.
+    """Units whose calls no partition spans, such as the units of devices.
 
-    A partition that spans such a call would wait for more than its inputs. So would one that joins
-    a call that waits for the unit with a call that does not.
+    A partition is one call, which waits for all of its inputs. If it spanned a call of such a unit,
+    its first sub-graphs would wait for that call. For the same reason a partition never joins a
+    sub-graph that reads a result of such a unit with an earlier one.
     """
 
     prefix: str = "p"

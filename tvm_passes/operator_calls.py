@@ -17,7 +17,9 @@ _declared: dict[str, Operator] = {}
 
 
 def declare_operators() -> None:
-    """Register every operator whose entry infers its type with TVM, before modules are read.
+    """Register with TVM the operators that it lacks: those whose entry has ``infer_type``.
+
+    Modules with such an operator can be read only afterwards.
 
     Raises
     ------

@@ -28,10 +28,16 @@ from tvm_passes.operators import NARROW_FLOATS, Role, role
 from tvm_passes.shuffle import OPERATORS, shuffle_groups
 
 INLINE_CONSTANT_ELEMENTS = 16
-"""Maximum size of constants in a sub-graph's identity; larger ones become weight parameters."""
+"""Maximum number of elements of a constant that stays inside the function of a sub-graph.
+
+Larger constants become weight parameters.
+"""
 
 MAX_OPERATORS = 12
-"""Maximum number of operators of a sub-graph: oneDNN accepts 32 post-ops, but lacks registers."""
+"""Maximum number of operators of a sub-graph.
+
+oneDNN accepts up to 32 post-ops, but its kernels run out of registers earlier.
+"""
 
 
 @dataclass(eq=False)

@@ -1,4 +1,14 @@
-"""Lowering of a module and its decisions to the input of TVM's code generation."""
+"""Lowering of a module and its decisions to the input of TVM's code generation.
+
+Docstrings name the form of a module by its stage of lowering:
+
+- 0: `main` contains operators, normalised after the import.
+- 1: `main` calls one function per sub-graph.
+- 2: these functions have their decided unit and layout; `main` also calls layout transforms.
+- 3: neighbouring sub-graphs are merged into partitions, on units that compile these as a whole.
+- 4: `main` calls kernels of the units.
+- 5: weights are parameters of `main`.
+"""
 
 from __future__ import annotations
 

@@ -385,7 +385,7 @@ class RewriteLayouts(ModulePass):
     """Decision of each sub-graph."""
 
     byoc: Mapping[str, frozenset[str]] = field(default_factory=partition_orders)
-    """Orders between which units transform inside their partitions, by unit."""
+    """Element orders between which the partitions of a unit can convert, by unit."""
 
     devices: frozenset[str] = field(default_factory=device_units)
     """Units with a memory of their own; each transforms tensors that stay there."""

@@ -113,7 +113,7 @@ def tuned_code(task: Tunable | str, target: Target) -> tirx.PrimFunc:
 
 @contextmanager
 def database_of(text: str | None) -> Iterator[None]:
-    """Enter a database with the one record of :func:`record_text`; nothing without one."""
+    """Enter a database with the one record of :func:`record_text`; none if the text is empty."""
     if not text:
         yield
         return

@@ -1,6 +1,6 @@
 """Algorithms: different ways in which one unit computes the same sub-graph, one file per entry.
 
-An entry holds all that the compiler knows of an algorithm. Each other module of this folder but
+An entry holds all that the compiler knows of an algorithm. Each module of this folder except
 ``base`` defines one as ``ALGORITHM``; other packages add theirs through the entry-point group
 ``layoutsel.algorithms``. Importing this does not import TVM.
 """
@@ -33,7 +33,10 @@ ALGORITHMS: Registry[Algorithm] = Registry("algorithm", _own, Algorithm)
 
 
 def algorithm_of(name: str) -> Algorithm:
-    """Find an algorithm; a neutral entry for a name that only another installation knows."""
+    """Find an algorithm. For an unknown name, return an entry without units or code.
+
+    Files from other installations may name algorithms that this one lacks.
+    """
     return ALGORITHMS.get(name) or Algorithm(name=name, about="unknown here", units=())
 
 

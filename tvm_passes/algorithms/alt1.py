@@ -1,4 +1,4 @@
-"""Second implementation of oneDNN."""
+"""Algorithm ``alt1`` of oneDNN: its second-best implementation of the anchor."""
 
 from __future__ import annotations
 

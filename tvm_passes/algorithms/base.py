@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tvm_passes.cpu.subgraph import KernelSubgraph
 
 PlanKernel = Callable[["KernelSubgraph", "VectorUnit"], "KernelPlan | str"]
-"""Plans the kernel of a sub-graph, or returns the operator that is in the way."""
+"""Plans the kernel of a sub-graph, or returns the operator that no kernel supports there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,12 @@ class CandidateContext:
 
 
 def nowhere(_context: CandidateContext) -> tuple[str, ...]:
-    """Offer an algorithm for no sub-graph; a plan that a person edits may still name it."""
+    """Offer no layout: the algorithm is no candidate, but a plan edited by hand may name it."""
     return ()
 
 
 def packed_filters(context: CandidateContext, kernel: tuple[int, int]) -> tuple[str, ...]:
-    """Packed layout of f32, where the sub-graph is a convolution with filters of that size."""
+    """Offer the packed layout for an f32 convolution whose filters have the size `kernel`."""
     filters = [shape[2:] for shape in context.weights[:1]]
     is_offered = context.anchor == "nn.conv2d" and filters == [kernel]
     return (context.packed,) if is_offered and context.precision == "f32" else ()
@@ -58,60 +58,65 @@ class Algorithm:
     units: tuple[str, ...]
     """Units with this algorithm; the default algorithm belongs to every unit."""
     layouts: Callable[[CandidateContext], Iterable[str]] = nowhere
-    """Layouts in which it is a candidate; the unit decides about its legality."""
+    """Returns the layouts in which it is a candidate; the unit then checks the legality of each."""
     plan: PlanKernel | None = None
-    """Plans its kernels, on units whose code TVM generates; None if the unit has its own code."""
+    """Plans its kernels on units whose code TVM generates; None for units with their own code."""
     recorded: bool = False
     """True if its code is the schedule of a tuning record instead of a planned kernel."""
     skips: int = 0
-    """Better implementations that it passes over, on a unit whose library ranks them."""
+    """Number of implementations that it passes over on a unit whose library ranks them."""
     packed_size: float = 1.0
     """Size of packed weights relative to the plain ones."""
     speedup: float = 1.0
-    """Arithmetic rate in the roofline relative to direct f32, in any precision.
+    """Arithmetic rate that the roofline assumes, in every precision; 1 is that of direct f32 code.
 
-    The default algorithm has the rate of the precision instead.
+    Unused for the default algorithm, whose rate is that of the precision.
     """
     family: str = ""
-    """Scope of the versions that measurements of it depend on, such as ``cpu.winograd``.
+    """Family of kernels, such as ``cpu.winograd``: measurements of one depend on the code of all.
 
-    Empty for a scope of its own, named after unit and algorithm; see
-    :mod:`layoutsel.cost.scopes`.
+    If empty, unit and algorithm form their own family. See :mod:`layoutsel.cost.scopes`.
     """
     code: tuple[str, ...] = ()
-    """Where its code starts, each ``module:name``, for digests; its `plan` where empty."""
+    """Functions through which its code is reached, each ``module:name``; that of `plan` if empty.
+
+    Measurements depend on a digest of this code. The name ``*`` denotes a whole module.
+    """
     encoding: str = ""
-    """Word that cost models know it by; its name where empty.
+    """Word for it in the features of cost models; if empty, its name.
 
     A trained model that lacks the word encodes it as "other", and is less certain.
     """
     has_telling_hints: bool = False
-    """True if facts about its code tell it apart, so that models need no word for it."""
+    """True if the hints of its kernels distinguish it, so that cost models need no word for it."""
     calibration_scale: float | None = None
-    """Inverse standard deviation of its coefficient in a calibration; None for no coefficient."""
+    """Inverse standard deviation of the prior that calibration has for its coefficient.
+
+    None if it has no coefficient.
+    """
     rank: int = 100
     """Position among the built-in algorithms: candidates are offered in ascending order."""
 
     @property
     def is_default(self) -> bool:
-        """True for the algorithm that decisions have where they name none."""
+        """True for the algorithm of decisions that name none."""
         return self.name == DIRECT
 
     @property
     def word(self) -> str:
-        """Word that cost models know it by."""
+        """Word for it in the features of cost models."""
         return self.encoding or self.name
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Where its code starts, each ``module:name``."""
+        """Functions through which its code is reached, each ``module:name``."""
         if self.code or self.plan is None:
             return self.code
         plan = getattr(self.plan, "func", self.plan)  # of a functools.partial
         return (f"{plan.__module__}:{plan.__qualname__}",)
 
     def families(self, unit: str) -> tuple[str, ...]:
-        """Scopes of its code on a unit; none for the default algorithm, nor on other units."""
+        """Families of kernels that it adds to `unit`; none for the default algorithm."""
         if self.is_default:
             return ()
         family = self.family or f"{unit}.{self.name}"

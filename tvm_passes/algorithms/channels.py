@@ -1,4 +1,4 @@
-"""Threads that share output channels."""
+"""Algorithm ``channels`` of the unit amx: threads share the output channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Default algorithm of every unit."""
+"""Algorithm ``direct``: the default of every unit."""
 
 from __future__ import annotations
 

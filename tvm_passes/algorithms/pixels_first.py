@@ -1,4 +1,4 @@
-"""Blocks of pixels in the outer loop."""
+"""Algorithm ``pixels-first`` of the unit amx: the outer loop runs over blocks of pixels."""
 
 from __future__ import annotations
 

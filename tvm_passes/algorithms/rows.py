@@ -1,4 +1,4 @@
-"""Threads that share rows."""
+"""Algorithm ``rows`` of the unit amx: threads share the rows of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Square register blocks of tiles."""
+"""Algorithm ``square`` of the unit amx: register blocks of 2 × 2 tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tall register blocks of tiles."""
+"""Algorithm ``tall`` of the unit amx: register blocks of 4 × 1 tiles (pixels × channels)."""
 
 from __future__ import annotations
 

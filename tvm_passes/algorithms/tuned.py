@@ -1,4 +1,4 @@
-"""Schedules that MetaSchedule found."""
+"""Algorithm ``tuned``: schedules that MetaSchedule found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks of weights in the outer loop."""
+"""Algorithm ``weights-first`` of the unit amx: the outer loop runs over blocks of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wide register blocks of tiles."""
+"""Algorithm ``wide`` of the unit amx: register blocks of 1 × 4 tiles (pixels × channels)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering F(4×4, 3×3)."""
+"""Algorithm ``winograd`` of the unit cpu: minimal filtering F(4×4, 3×3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering F(2×2, 3×3)."""
+"""Algorithm ``winograd2`` of the unit cpu: minimal filtering F(2×2, 3×3)."""
 
 from __future__ import annotations
 

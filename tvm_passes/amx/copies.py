@@ -94,7 +94,7 @@ class Blocks(_Copied):
 
     @property
     def steps(self) -> int:
-        """Steps of the reduction: one per block and kernel weight."""
+        """Number of steps of the reduction: one per channel block and tap."""
         return self.blocks * len(self._taps)
 
     def _phase_rows(self, rows: int) -> int:
@@ -115,9 +115,9 @@ class Blocks(_Copied):
         return self.blocks * self._block_size(rows)
 
     def reduce(self, rows: int, step: Step, first: TirExpr, count: int) -> None:
-        """Emit a loop over the blocks around all kernel weights.
+        """Emit a loop over channel blocks with one step per tap (position of the kernel).
 
-        Data that several kernel weights read stay in the first-level cache.
+        The data of a block stay in the first-level cache while all taps read them.
         """
         down, across = self.convolution.strides
         with emit.serial(count) as block:
@@ -129,7 +129,7 @@ class Blocks(_Copied):
                 step(base + offset, block * len(self._taps) + number)
 
     def arrange(self, weights: np.ndarray) -> np.ndarray:
-        """Return the weights by (block, kernel weight) and channel of the block."""
+        """Return weights (O, I, KH, KW) as (O, steps, depth): a step per channel block and tap."""
         out = weights.shape[0]
         blocked = weights.reshape(out, self.blocks, DEPTH, len(self._taps))
         return blocked.transpose(0, 1, 3, 2).reshape(out, self.steps, DEPTH)

@@ -148,7 +148,10 @@ class Geometry(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """Tiles of some rows of results: `lines` times `pixels`, `rows` of which are one tile."""
+    """Tiles that cover some rows of results.
+
+    The results form `lines` lines of `pixels` pixels. A tile is a run of `rows` pixels of a line.
+    """
 
     geometry: Geometry
     """Geometry of the convolution."""

@@ -19,9 +19,9 @@ from tvm_passes.ir import decline_of
 from tvm_passes.layout import PLAIN
 
 LAYOUTS = ("NCHW", "NHWC", "NCHW32c")
-"""Supported layouts.
+"""Supported layouts: NCHW for matrices only, the others for images.
 
-Channels come last, or in blocks that are each a tile's row. Matrices have the plain layout only.
+Channels are then last, or in blocks of 32, each of which fills one row of a tile.
 """
 PRECISIONS = ("bf16", "split-bf16")
 """Supported precisions."""

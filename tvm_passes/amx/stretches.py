@@ -1,4 +1,4 @@
-"""Emission of moves and fills of contiguous bfloat16 elements."""
+"""Emission of copies and fills of contiguous bfloat16 elements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LANES = 32
 
 
 def move(source: Buffer, target: Buffer, start: TirExpr, place: TirExpr, size: int) -> None:
-    """Emit the copy of `size` elements from `start` on to `place`."""
+    """Emit the copy of `size` elements, from `start` of the source to `place` of the target."""
     full, rest = divmod(size, _LANES)
     if full:
         with emit.serial(full) as index:
@@ -33,7 +33,10 @@ def spread(
     picked: Sequence[int | None],
     size: int,
 ) -> None:
-    """Emit the copy of elements `picked` of a stretch of `size`; None yields a zero."""
+    """Emit the copy of selected elements to consecutive positions from `place` on.
+
+    Each entry of `picked` is an index into the `size` elements from `start` on, or None for a zero.
+    """
     value = emit.load(source, start, size)
     zeros = emit.splat(tirx.const(0, "uint16"), size)
     lanes = [tirx.const(size if lane is None else lane, "int32") for lane in picked]
@@ -41,7 +44,7 @@ def spread(
 
 
 def fill(target: Buffer, place: TirExpr, size: int) -> None:
-    """Emit the write of `size` zeros from `place` on."""
+    """Emit `size` zeros from `place` of the target on."""
     zero = tirx.const(0, "uint16")
     full, rest = divmod(size, _LANES)
     if full:

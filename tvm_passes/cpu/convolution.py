@@ -29,8 +29,8 @@ from tvm_passes.cpu.view import View
 class Convolution:
     """Shape of a 2-D convolution, or of a matrix product as a 1×1 convolution of height 1.
 
-    A convolution over volumes is an image with the rows of all planes: heights and the height of
-    the kernel count rows across planes.
+    A convolution over volumes is one over images in which the rows of all planes follow each other.
+    All heights, that of the kernel included, then count rows across planes.
     """
 
     batch: int

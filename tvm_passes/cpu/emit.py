@@ -213,7 +213,7 @@ def serial(extent: TirExpr) -> AbstractContextManager[TirExpr]:
 MOST_SHARES = 1 << 15
 """Maximum number of shares of :func:`share`.
 
-With more, products of two smaller numbers would not fit 32 bits.
+The code multiplies two numbers below it; the product must fit 32 bits.
 """
 
 

@@ -51,7 +51,10 @@ def has_vnni(target: Target) -> bool:
 
 
 def num_cores(target: Target) -> int:
-    """Return the cores of a target; if it has no number, those that code is generated for."""
+    """Return a target's number of cores.
+
+    If it states none, return the number of threads that code is generated for.
+    """
     stated = target.attrs.get("num-cores") if hasattr(target, "attrs") else None
     return int(stated) if stated else _cores()
 

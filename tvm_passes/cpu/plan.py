@@ -23,8 +23,8 @@ Emit = Callable[[Mapping[int, Buffer], Buffer], None]
 class KernelPlan:
     """Computation of a sub-graph by one PrimFunc.
 
-    The parameters of the PrimFunc are those of the sub-graph, each in the form that it has here,
-    followed by the result.
+    The PrimFunc takes the parameters of the sub-graph as they are in memory, some weights packed,
+    and then the result.
     """
 
     subgraph: KernelSubgraph

@@ -253,7 +253,7 @@ def _direct_plan(product: Product, shape: Convolution) -> KernelPlan | str:
 
 
 def plan_matmul(subgraph: KernelSubgraph, unit: VectorUnit) -> KernelPlan | str:
-    """Plan a product with one matrix, or with one matrix for each on the left, and its epilogue."""
+    """Plan a product with one right-hand matrix, or with several, and its epilogue."""
     if _reads_matrices(subgraph.nodes[0]):
         return plan_batched(subgraph, unit)
     product = read_product(as_rows(subgraph) if is_plain(subgraph) else subgraph, unit)

@@ -139,8 +139,8 @@ def _layouts(subgraph: KernelSubgraph) -> list[str]:
 def as_rows(subgraph: KernelSubgraph) -> KernelSubgraph:
     """Return the same sub-graph with each plain tensor of four dimensions as rows of its last axis.
 
-    ``(N, H, W, C)`` becomes ``(1, N, H, W, C)`` over the same memory: only four dimensions are an
-    image, and broadcasts keep their axes.
+    ``(N, H, W, C)`` becomes ``(1, N, H, W, C)`` over the same memory: kernels take four dimensions
+    as an image, and five as rows. Broadcasting still works axis by axis.
     """
 
     def rows(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -186,8 +186,8 @@ def broadcast_view(
     Parameters
     ----------
     is_image
-        True if the axes are (N, C, …, W), those between C and W being rows. Otherwise they are
-        matrices: channels come last, and all axes before are columns.
+        True if the axes are (N, C, …, W); the axes between C and W together count as rows. If
+        false, the last axis is the channels, and all others together count as pixels of one row.
     """
     if len(shape) > len(full):
         return None

@@ -185,7 +185,7 @@ class Window:
 
     @property
     def rows(self) -> int:
-        """Number of rows of single channel vectors."""
+        """Number of rows of results, counted once for each channel vector."""
         return self.shape.batch * self.vectors * self.shape.out_height
 
     @property

@@ -208,9 +208,10 @@ class WinogradKernel:
 
 
 PACKED_AT_ONCE = 32
-"""Output channels whose weights are transformed together.
+"""Number of output channels whose weights are transformed together.
 
-In float64, they take eight times as much memory as before.
+This bounds the memory of the transform: its float64 results take up to eight times as much as the
+weights.
 """
 
 

@@ -98,9 +98,9 @@ def apply_matrix(
 ) -> list[T]:
     """Multiply `matrix` by a column of `values`; sums that several rows need are computed once.
 
-    If every row takes columns j and k equally or oppositely (points p and -p), they are replaced by
-    their sum and their difference. Likewise, two rows whose signs differ by the parity of the
-    column are the sum and the difference of their even and odd parts.
+    Two columns are replaced by their sum and difference if every row has equal or opposite
+    coefficients in them, as for the points p and -p. Two rows a and b are computed from (a + b) / 2
+    and (a - b) / 2 if these have fewer terms.
 
     Parameters
     ----------

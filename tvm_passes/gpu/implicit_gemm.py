@@ -33,9 +33,10 @@ class ImplicitGemm(GPUScheduleRule):
 
 
 def unfold(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-    """Rewrite `func` such that its only sum reads its two factors by its own iterators alone.
+    """Rewrite `func` so that its sum reads both factors at exactly its own loop indices.
 
-    None if it has no sum of two factors, or several.
+    Further stages gather the factors into this form. None unless `func` has exactly one sum, over a
+    product of two factors.
     """
     module = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
     schedule = s_tir.Schedule(module, error_render_level="none")

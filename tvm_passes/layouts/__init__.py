@@ -12,13 +12,13 @@ from tvm_passes.registry import Registry, entries_in
 
 
 def own_layouts() -> tuple[Layout, ...]:
-    """Our own layouts: those without blocks, then by the size of blocks."""
+    """Return the built-in layouts: those without blocks first, then by the size of the blocks."""
     found = cast("list[Layout]", entries_in(__name__, "LAYOUT"))
     return tuple(sorted(found, key=lambda layout: layout.block or 0))
 
 
 def encoded_layouts() -> tuple[str, ...]:
-    """Names of the layouts that have a column of their own in learned cost models, in order."""
+    """Return the names of the layouts with a separate column in learned cost models, in order."""
     places = {layout.name: layout.feature for layout in own_layouts() if layout.feature is not None}
     return tuple(sorted(places, key=lambda name: places[name]))
 
@@ -28,5 +28,5 @@ LAYOUTS: Registry[Layout] = Registry("layout", own_layouts, Layout)
 
 
 def generic_layouts(unit: str) -> tuple[str, ...]:
-    """Names of the layouts that a unit's generic code computes in."""
+    """Return the names of the layouts that a unit's generic code supports."""
     return tuple(layout.name for layout in LAYOUTS.values() if unit in layout.generic)

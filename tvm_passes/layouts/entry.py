@@ -14,10 +14,10 @@ Index = Any
 """An integer, an array of integers or a TIR expression."""
 
 IndexFunction = Callable[..., Sequence[Index]]
-"""Indices of one form → indices of the other, by arithmetic that all kinds of `Index` have."""
+"""Converts indices between two orders, by arithmetic that every kind of `Index` supports."""
 
 ReasonAgainst = Callable[[Sequence[int]], "str | None"]
-"""Logical shape → the reason why no such tensor has a layout; None if it has."""
+"""Returns the reason why tensors of a logical shape cannot have a layout; None if they can."""
 
 
 def _no_reason(_shape: Sequence[int]) -> str | None:
@@ -28,8 +28,8 @@ def _no_reason(_shape: Sequence[int]) -> str | None:
 class Layout:
     """An order of elements in memory: two index functions; shapes and copies follow from them.
 
-    Both functions are monotone in each index, as permutations and blocks of axes are: the last
-    element is last in memory.
+    Both functions must be monotone in each index, as permutations and blocks of axes are: shapes
+    follow from the position of the last element.
     """
 
     name: str
@@ -45,23 +45,24 @@ class Layout:
     any_rank: bool = False
     """True if tensors of every rank have this layout; else only four-dimensional ones have."""
     block: int | None = None
-    """Channels per block; None if channels are in no blocks."""
+    """Channels per block; None if there are no blocks."""
     restriction: ReasonAgainst = _no_reason
-    """Further reason why a four-dimensional tensor of whole blocks has no such form."""
+    """Returns a further reason against four-dimensional shapes whose channels fill whole blocks."""
     generic: tuple[str, ...] = ()
-    """Units whose generic code computes in this layout, by its index functions."""
+    """Units whose generic code supports this layout; such code uses the index functions."""
     efficiencies: Mapping[str, Efficiency] = field(default_factory=dict)
-    """Efficiency by unit, where it differs from the unit's own; the prior of cost models."""
+    """Efficiency by unit, if it differs from the unit's own; the prior of cost models."""
     feature: int | None = None
-    """Place among the layouts that have a column of their own in learned cost models.
+    """Position of its column among those of layouts in learned cost models.
 
-    The version of the features fixes it. None for all others: they encode as "other".
+    Fixed as long as the version of the features is. None for a layout without a column, which
+    encodes as "other".
     """
     device_feature: bool = False
     """True if learned cost models of devices have a column for it."""
 
     def obstacle(self, shape: Sequence[int]) -> str | None:
-        """Reason why no tensor of the logical `shape` has this layout; None if it has."""
+        """Return the reason why tensors of the logical `shape` cannot have this layout, or None."""
         if self.any_rank:
             return None
         if len(shape) != 4:
@@ -71,27 +72,27 @@ class Layout:
         return self.restriction(shape)
 
     def physical_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape in memory of a tensor of the logical `shape`.
+        """Return the shape in memory of a tensor of the logical `shape`.
 
         Raises
         ------
         ValueError
-            If it has no such form.
+            If the tensor cannot have this layout.
         """
         if reason := self.obstacle(shape):
             raise ValueError(f"{tuple(shape)} has no {self.name} form: {reason}")
         return _extents(self.to_physical, shape)
 
     def logical_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Logical shape of a tensor of the physical `shape`."""
+        """Return the logical shape of a tensor of the physical `shape`."""
         return _extents(self.to_logical, shape)
 
     def packed(self, array: np.ndarray) -> np.ndarray:
-        """Copy a logical array into this order."""
+        """Return a copy of a logical array in this order."""
         return _gathered(array, self.physical_shape(array.shape), self.to_logical)
 
     def unpacked(self, array: np.ndarray) -> np.ndarray:
-        """Copy an array in this order into the logical one."""
+        """Return a logical copy of an array in this order."""
         return _gathered(array, self.logical_shape(array.shape), self.to_physical)
 
 

@@ -1,4 +1,4 @@
-"""Row-major."""
+"""Layout ``NCHW``: row-major."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks of sixteen channels."""
+"""Layout ``NCHW16c``: blocks of sixteen channels."""
 
 from __future__ import annotations
 

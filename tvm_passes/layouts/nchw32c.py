@@ -1,4 +1,4 @@
-"""Blocks of thirty-two channels."""
+"""Layout ``NCHW32c``: blocks of thirty-two channels."""
 
 from __future__ import annotations
 

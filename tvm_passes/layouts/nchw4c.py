@@ -1,4 +1,4 @@
-"""Blocks of four channels."""
+"""Layout ``NCHW4c``: blocks of four channels."""
 
 from __future__ import annotations
 

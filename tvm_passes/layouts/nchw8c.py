@@ -1,4 +1,4 @@
-"""Blocks of eight channels."""
+"""Layout ``NCHW8c``: blocks of eight channels."""
 
 from __future__ import annotations
 

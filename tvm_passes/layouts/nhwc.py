@@ -1,4 +1,4 @@
-"""Channels last."""
+"""Layout ``NHWC``: channels last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts whose channels come in blocks, each block innermost."""
+"""Layouts with blocks of channels, which are the innermost axis."""
 
 from __future__ import annotations
 

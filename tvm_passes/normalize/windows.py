@@ -56,10 +56,10 @@ class WindowAxis:
 
     @property
     def live(self) -> slice:
-        """Outputs between the first and the last window that meet the input; empty if none does.
+        """Outputs from the first to the last window that meets the input; empty if none does.
 
-        The slice starts earlier if the first such window begins inside the input: padding cannot be
-        negative.
+        The slice starts early enough that its first window does not begin inside the input: padding
+        cannot be negative.
         """
         met = np.flatnonzero(self.counts(with_padding=False))
         if not met.size:

@@ -76,7 +76,7 @@ class StoredTensor:
     A weight that is computed at run time is then copied in each run.
     """
     packed: str = ""
-    """Form in which a packed weight arrives.
+    """Name of the packed form in which a weight arrives, as the plugin wrote it.
 
     If empty, the weight has the `shape` and `strides` of this tensor, and elements of
     `plain_dtype`.

@@ -93,10 +93,10 @@ def scales(
 
 
 def stored(scope: Scope, binding: relax.VarBinding) -> Step | None:
-    """Return `binding` as the last step of the primitive before it, if `binding` quantises.
+    """Return the quantisation `binding` as a step of the primitive before it; None for others.
 
-    If the only consumer dequantises at once, the values are only rounded, and what follows computes
-    on real numbers.
+    If the only consumer dequantises again, the step rounds the values instead, and later operators
+    compute on real numbers.
     """
     if op_name(binding.value) != "quantize":
         return None
@@ -114,9 +114,10 @@ def stored(scope: Scope, binding: relax.VarBinding) -> Step | None:
 
 
 def added(scope: Scope, binding: relax.VarBinding, chain: Var) -> Step | None:
-    """Return `binding` as a step that adds a dequantised tensor, or None.
+    """Return the step that adds a dequantised tensor to `chain`; None if `binding` is no such sum.
 
-    The tensor is read as integers, and the sum is taken in its steps.
+    The primitive reads the integers: it divides `chain` by their scale, adds them, and scales the
+    sum back.
     """
     found = other_operand(scope, binding, chain)
     if found is None or found[0] != "add" or found[1] in scope.values:
@@ -160,9 +161,10 @@ def average(scope: Scope, binding: relax.VarBinding, attrs: dict[str, object]) -
 def in_steps_of(
     scope: Scope, parts: Sequence[Expr], following: relax.VarBinding
 ) -> list[StoredTensor] | None:
-    """Return `parts` as integers in the scale to which `following` quantises their concatenation.
+    """Return `parts` as integers with the scale and zero point that `following` quantises to.
 
-    None if `following` does not quantise, or a part has no uniform scale.
+    `following` quantises the concatenation of the parts. None if it does not, or if a part has no
+    uniform scale.
     """
     if op_name(following.value) != "quantize":
         return None

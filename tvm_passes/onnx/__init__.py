@@ -1,4 +1,4 @@
-"""ONNX's side of operators: converters to Relax, rules of nodes, and references in float64.
+"""Code of ONNX operators: converters to Relax, rules for nodes, and references in float64.
 
-Entries of :mod:`tvm_passes.operators` name what is here. Each module imports on use what it needs.
+Entries of :mod:`tvm_passes.operators` refer to it. Converters and references are imported on use.
 """

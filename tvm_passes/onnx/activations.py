@@ -1,4 +1,4 @@
-"""Converters of activations, in the type of their input; TVM's convert some to float32."""
+"""Converters of activations that compute in the type of their input, unlike some of TVM's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from tvm.relax import Expr
 
 
 def elu(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """x where that is positive, alpha · (e^x - 1) elsewhere."""
+    """Convert Elu: x if x > 0, else alpha · (e^x - 1)."""
     return _exponential(builder, inputs[0], float(attributes.get("alpha", 1.0)))
 
 
 def selu(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """gamma times :func:`elu`."""
+    """Convert Selu: gamma times :func:`elu`."""
     alpha = float(attributes.get("alpha", 1.67326319217681884765625))
     gamma = float(attributes.get("gamma", 1.05070102214813232421875))
     scale = relax.const(gamma, str(inputs[0].ty.dtype))
@@ -28,7 +28,10 @@ def _exponential(builder: relax.BlockBuilder, data: Expr, alpha: float) -> Expr:
 
 
 def thresholded_relu(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """x above alpha, 0 elsewhere: a product with 0 would make no number of an infinite x."""
+    """Convert ThresholdedRelu: x if x > alpha, else 0.
+
+    It is a selection, because a product of 0 and an infinite x would be NaN.
+    """
     data, dtype = inputs[0], str(inputs[0].ty.dtype)
     alpha = relax.const(float(attributes.get("alpha", 1.0)), dtype)
     above = builder.emit(relax.op.greater(data, alpha))
@@ -36,7 +39,7 @@ def thresholded_relu(builder, inputs, attributes, _state, _opset) -> Expr:  # no
 
 
 def hard_swish(builder, inputs, _attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """x · clip(x/6 + 1/2, 0, 1)."""
+    """Convert HardSwish: x · clip(x/6 + 1/2, 0, 1)."""
     dtype = str(inputs[0].ty.dtype)
     sixth, half = relax.const(1 / 6, dtype), relax.const(0.5, dtype)
     line = builder.emit(relax.op.add(relax.op.multiply(inputs[0], sixth), half))
@@ -44,7 +47,7 @@ def hard_swish(builder, inputs, _attributes, _state, _opset) -> Expr:  # noqa: A
 
 
 def hard_sigmoid(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """clip(alpha · x + beta, 0, 1)."""
+    """Convert HardSigmoid: clip(alpha · x + beta, 0, 1)."""
     dtype = str(inputs[0].ty.dtype)
     slope = relax.const(float(attributes.get("alpha", 0.2)), dtype)
     offset = relax.const(float(attributes.get("beta", 0.5)), dtype)

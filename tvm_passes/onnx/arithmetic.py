@@ -1,4 +1,4 @@
-"""Converters of arithmetic: plain operators, which later passes can read."""
+"""Converters of arithmetic to basic operators, which later passes recognise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvm_passes.onnx.support import Converter, array_of, constant, stock
 
 
 def _chain(binary: Callable[[Expr, Expr], Expr]) -> Converter:
-    """Several inputs as a chain of a binary operator."""
+    """Make the converter of an operator of several inputs to a chain of a binary one."""
 
     def convert(builder, inputs, _attributes, _state, _opset):  # noqa: ANN001, ANN202
         return functools.reduce(lambda left, right: builder.emit(binary(left, right)), inputs)
@@ -25,13 +25,13 @@ def _chain(binary: Callable[[Expr, Expr], Expr]) -> Converter:
 
 
 def mean(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Average of several inputs."""
+    """Convert Mean: the average of several inputs."""
     total = _chain(relax.op.add)(builder, inputs, attributes, state, opset)
     return relax.op.divide(total, relax.const(float(len(inputs)), str(total.ty.dtype)))
 
 
 def clip(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Clip as the simplest operator for its limits."""
+    """Convert Clip to the simplest operator for its limits, such as ReLU for 0 and infinity."""
     data = inputs[0]
     if opset >= 11:
         low, high = array_of(inputs[1]), array_of(inputs[2])
@@ -56,7 +56,7 @@ def clip(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 def _clip_between(
     builder: relax.BlockBuilder, data: Expr, low: Expr | None, high: Expr | None
 ) -> Expr:
-    """Clip to bounds that the model computes."""
+    """Convert Clip with limits that the model computes."""
     if low is not None:
         data = builder.emit(relax.op.maximum(data, low))
     return data if high is None else relax.op.minimum(data, high)
@@ -72,7 +72,7 @@ def _clip_integers(data: Expr, low: Any, high: Any) -> Expr:
 
 
 def power(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Integer powers by way of floats, the only type that TVM has them for."""
+    """Convert Pow; powers of integers are computed in float64, as TVM has powers of floats only."""
     base, exponent = inputs[0], inputs[1]
     dtype = str(base.ty.dtype)
     if dtype.startswith("float"):
@@ -101,7 +101,7 @@ def _hyperbolic(combine: Callable[[Expr, Expr], Expr]) -> Converter:
 
 
 def is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """Comparison with the infinities that the attributes ask for."""
+    """Convert IsInf: comparisons with those infinities that its attributes select."""
     data, dtype = inputs[0], str(inputs[0].ty.dtype)
     limits = [
         constant(limit, dtype)
@@ -115,7 +115,10 @@ def is_infinite(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: A
 
 
 def equal(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Convert a comparison; models find NaN by comparing a tensor with itself, which TVM folds."""
+    """Convert Equal; a comparison of floats with themselves becomes a test for NaN.
+
+    Models test for NaN in this way. TVM would fold the comparison to a constant.
+    """
     left, right = inputs[0], inputs[1]
     if left.same_as(right) and str(left.ty.dtype).startswith("float"):
         return relax.op.logical_not(builder.emit(relax.op.isnan(left)))

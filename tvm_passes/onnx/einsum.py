@@ -1,4 +1,4 @@
-"""Einsum as transposes, sums and batched matrix products, for which there are kernels."""
+"""Converter of Einsum to transposes, sums and batched matrix products, which have kernels."""
 
 from __future__ import annotations
 

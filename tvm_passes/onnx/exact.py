@@ -1,7 +1,7 @@
 """References in float64 of operators that ONNX's evaluator computes in float32, slowly, or wrongly.
 
-Convolutions and poolings go over the positions of the window. Each is one product, sum or maximum
-of whole tensors, so nothing is padded or copied into columns.
+Convolutions and poolings loop over the elements of the window. Each step is one product, sum or
+maximum of whole tensors, so that nothing is padded or copied into columns.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from onnx import NodeProto, TensorProto
 from tvm_passes.onnx.exact_windows import SpatialWindow
 
 _SOFTMAX_BY_AXIS = 13
-"""Operator set before which a softmax goes over all axes from its own on."""
+"""First operator set whose softmax is along one axis; earlier ones span it and all later axes."""
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Matrix products; where there is nothing to sum, as in depthwise convolutions, by elements."""
+    """Compute matrix products, element by element if there is nothing to sum (depth-wise)."""
     return a * b if a.shape[-1] == 1 else np.ascontiguousarray(a) @ b
 
 
 def matmul(a: np.ndarray, b: np.ndarray, **_: Any) -> np.ndarray:
-    """Matrix product, for each place of the leading axes."""
+    """Compute matrix products over the last two axes, one for each index of the other axes."""
     # numpy calls BLAS for one matrix at a time, and only for contiguous ones.
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     if a.ndim > 1 and b.ndim == 2:
@@ -33,7 +33,7 @@ def matmul(a: np.ndarray, b: np.ndarray, **_: Any) -> np.ndarray:
 
 
 def conv(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: Any) -> np.ndarray:
-    """Convolution: a product of matrices for each element of the window."""
+    """Compute a convolution: the sum of one matrix product per element of the window."""
     groups = attributes.get("group") or 1
     window = SpatialWindow.of(x.shape[2:], w.shape[2:], attributes)
     filters = w.reshape(groups, -1, *w.shape[1:])
@@ -48,7 +48,7 @@ def conv(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: Any) -> np.n
 
 
 def conv_transpose(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: Any) -> np.ndarray:
-    """Transposed convolution: a product of matrices for each element of the window."""
+    """Compute a transposed convolution: the sum of one matrix product per element of the window."""
     if attributes.get("output_shape") or (attributes.get("auto_pad") or "NOTSET") != "NOTSET":
         raise NotImplementedError("a transposed convolution whose padding follows from its result")
     groups, axes = attributes.get("group") or 1, x.ndim - 2
@@ -78,7 +78,7 @@ def conv_transpose(x: np.ndarray, w: np.ndarray, b: Any = None, **attributes: An
 
 
 def max_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
-    """Maximum of each window."""
+    """Compute the maximum of each window."""
     if len([name for name in attributes["node"].output if name]) > 1:
         raise NotImplementedError("indices of a maximum")
     window = SpatialWindow.of(x.shape[2:], attributes["kernel_shape"], attributes)
@@ -89,7 +89,7 @@ def max_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
 
 
 def average_pool(x: np.ndarray, **attributes: Any) -> np.ndarray:
-    """Average of each window."""
+    """Compute the average of each window."""
     window = SpatialWindow.of(x.shape[2:], attributes["kernel_shape"], attributes)
     y = np.zeros((*x.shape[:2], *window.positions), x.dtype)
     for _, places, under in window.taps():
@@ -109,14 +109,14 @@ def _along(x: np.ndarray, node: NodeProto, opset: int) -> tuple[np.ndarray, int]
 
 
 def softmax(x: np.ndarray, *, node: NodeProto, opset: int, **_: Any) -> np.ndarray:
-    """Softmax along one axis, or all from it on in older operator sets."""
+    """Compute a softmax along one axis; before operator set 13, over it and all later axes."""
     data, axis = _along(x, node, opset)
     e = np.exp(data - data.max(axis=axis, keepdims=True))
     return (e / e.sum(axis=axis, keepdims=True)).reshape(x.shape)
 
 
 def log_softmax(x: np.ndarray, *, node: NodeProto, opset: int, **_: Any) -> np.ndarray:
-    """Logarithm of a softmax."""
+    """Compute the logarithm of a softmax."""
     data, axis = _along(x, node, opset)
     data = data - data.max(axis=axis, keepdims=True)
     return (data - np.log(np.exp(data).sum(axis=axis, keepdims=True))).reshape(x.shape)
@@ -126,7 +126,7 @@ def batch_norm(
     x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray, var: np.ndarray,
     *, epsilon: float, training_mode: int = 0, node: NodeProto, **_: Any,
 ) -> np.ndarray:  # fmt: skip
-    """Normalisation by given statistics, or by the data's own in training."""
+    """Normalise by the given statistics or, in training mode, by those of the data."""
     if len([name for name in node.output if name]) > 1:
         raise NotImplementedError("the running statistics of a normalisation")
     if training_mode:
@@ -138,7 +138,7 @@ def batch_norm(
 
 
 def lrn(x: np.ndarray, alpha: float, beta: float, bias: float, size: int, **_: Any) -> np.ndarray:
-    """Normalisation by the squares of neighbouring channels."""
+    """Compute x / (bias + alpha / size · sum of x² over `size` neighbouring channels)^beta."""
     squares, total = x * x, np.zeros_like(x)
     for shift in range(-((size - 1) // 2), -(-(size - 1) // 2) + 1):
         low, high = max(0, -shift), min(x.shape[1], x.shape[1] - shift)
@@ -148,7 +148,7 @@ def lrn(x: np.ndarray, alpha: float, beta: float, bias: float, size: int, **_: A
 
 
 def cast(x: np.ndarray, to: int, **_: Any) -> np.ndarray:
-    """Cast, in which floats stay float64."""
+    """Convert to another element type; float32 stays float64."""
     if to in (TensorProto.FLOAT, TensorProto.DOUBLE):
         return x.astype(np.float64)
     if to in _INTEGERS:
@@ -160,7 +160,7 @@ _vectorized_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def erf(x: np.ndarray, **_: Any) -> np.ndarray:
-    """Error function."""
+    """Compute the error function."""
     value: np.ndarray = _vectorized_erf(x)
     return value
 

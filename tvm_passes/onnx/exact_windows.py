@@ -1,4 +1,4 @@
-"""Windows over spatial axes, for references of convolutions and poolings in numpy."""
+"""Windows over spatial axes, for numpy references of convolutions and poolings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 Index = Any
-"""A tuple that indexes an array; numpy's own type of it is private."""
+"""A tuple of indices into an array; numpy's own type of it is private."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialWindow:
-    """A window over spatial axes; one entry for each axis in every field."""
+    """A window that slides over spatial axes; each tuple has one entry per axis."""
 
     sizes: tuple[int, ...]
     """Extents of the tensor that the window moves over, without padding."""
@@ -23,16 +23,16 @@ class SpatialWindow:
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     before: tuple[int, ...]
-    """Padding in front."""
+    """Padding before the first element of each axis."""
     after: tuple[int, ...]
-    """Padding at the end."""
+    """Padding after the last element of each axis."""
     ceil_mode: bool = False
 
     @classmethod
     def of(
         cls, sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]
     ) -> SpatialWindow:
-        """A window as the attributes of a node describe it."""
+        """Make the window that the attributes of a node describe."""
         axes = len(sizes)
         strides = tuple(attributes.get("strides") or (1,) * axes)
         dilations = tuple(attributes.get("dilations") or (1,) * axes)
@@ -54,7 +54,7 @@ class SpatialWindow:
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """Number of places of the window along each axis."""
+        """Number of positions of the window along each axis."""
         return tuple(self._positions(axis) for axis in range(len(self.sizes)))
 
     def _positions(self, axis: int) -> int:
@@ -68,9 +68,11 @@ class SpatialWindow:
         return count - (begins >= self.sizes[axis] + self.before[axis])
 
     def taps(self) -> Iterator[tuple[Index, Index, Index]]:
-        """Indices for each element of the window into the last axes of three tensors.
+        """Yield for each element of the window three indices, each into the last axes of an array.
 
-        Into a filter: its own; into a result: its places; into the tensor: the elements under it.
+        The first selects the element itself in the filter. The second selects the results to which
+        it contributes. The third selects the elements of the tensor that lie under it for these
+        results.
         """
         along = [list(self._along(axis)) for axis in range(len(self.sizes))]
         for tap in itertools.product(*along):
@@ -92,9 +94,9 @@ class SpatialWindow:
                 yield index, slice(first, end + 1), under
 
     def extents(self, *, with_padding: bool) -> list[np.ndarray]:
-        """Number of elements of the window on the tensor, by place, for each axis.
+        """Return the number of elements of the window on the tensor, by axis and position.
 
-        Elements on the padding count too `with_padding`.
+        With `with_padding`, elements on the padding count too.
         """
         found = []
         for axis, count in enumerate(self.positions):
@@ -114,7 +116,7 @@ def _same(
     *,
     upper: bool,
 ) -> tuple[int, ...]:
-    """Padding with which there are as many places as strides fit into the tensor."""
+    """Return the padding of ``auto_pad`` SAME: the result has ⌈size / stride⌉ positions."""
     before, after = [], []
     for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size)

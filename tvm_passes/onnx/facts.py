@@ -1,4 +1,4 @@
-"""Facts about a node of ONNX that rules are checked on: attributes, shapes, small constants."""
+"""Facts about an ONNX node that its rules are checked on: attributes, shapes, small constants."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFacts:
-    """A tensor as far as it is known before anything is computed."""
+    """Facts about a tensor that are known before anything is computed."""
 
     shape: tuple[int | None, ...] | None
-    """None for an unknown rank, and for an unknown dimension."""
+    """Extents, None for an unknown one; None in place of all if even the rank is unknown."""
     dtype: int
-    """Element type as ONNX numbers it."""
+    """Number of the element type in ONNX (``TensorProto.DataType``); 0 if it is unknown."""
     value: np.ndarray | None = None
-    """Value of a small constant."""
+    """Value of a small constant; None for other tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
-    """One node."""
+    """Facts about one node and its tensors."""
 
     op: str
     """Operator, such as ``Conv``."""
     domain: str = ""
     """Domain of the operator; empty for ONNX's own."""
     version: int
-    """Operator set of its domain."""
+    """Version of the operator set of its domain."""
     attributes: Mapping[str, Any]
-    """Values; texts as ``str``."""
+    """Attributes by name; texts are ``str``."""
     inputs: tuple[TensorFacts | None, ...]
-    """None where an input is left out or unknown."""
+    """Facts about each input; None for one that is omitted or unknown."""
     outputs: tuple[TensorFacts | None, ...]
 
     def shape(self, index: int) -> tuple[int, ...] | None:
-        """Shape of an input; None where it is left out or not fully known."""
+        """Return the shape of an input; None if it is omitted or not fully known."""
         return _static(self.inputs, index)
 
     def result(self, index: int = 0) -> tuple[int, ...] | None:
-        """Shape of an output; None where it is not fully known."""
+        """Return the shape of an output; None if it is not fully known."""
         return _static(self.outputs, index)
 
     def value(self, index: int) -> np.ndarray | None:
-        """Value of an input that is a small constant."""
+        """Return the value of an input that is a small constant; None for other inputs."""
         known = self.inputs[index] if index < len(self.inputs) else None
         return None if known is None else known.value
 
     def dtype(self, index: int) -> int:
-        """Element type of an input; 0 where it is unknown."""
+        """Return the element type of an input, as ONNX numbers it; 0 if it is unknown."""
         known = self.inputs[index] if index < len(self.inputs) else None
         return 0 if known is None else known.dtype
 
@@ -65,7 +65,7 @@ def _static(tensors: tuple[TensorFacts | None, ...], index: int) -> tuple[int, .
 
 
 Rule: TypeAlias = Callable[[NodeFacts], str | None]
-"""Gives "got ...; expected ..." for a node that breaks it, else None."""
+"""Checks a node: returns "got …; expected …" if the node breaks the rule, else None."""
 
 
 def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

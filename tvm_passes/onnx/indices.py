@@ -1,8 +1,8 @@
 """Converters of operators that read or write at indices.
 
-An index counts from the end where it is negative. A constant one that is outside is refused before
-the conversion; one that an input holds is refused at run time. One that the network computes is
-taken modulo the size, so that nothing outside of a tensor is ever read or written.
+A negative index counts from the end. An index outside of the tensor is rejected before the
+conversion if it is a constant, and at run time if it is an input of the model. An index that the
+network computes is taken modulo the size, so that nothing outside of a tensor is read or written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tvm_passes.onnx.support import Converter, array_of, constant, stock
 
 
 def _inside(builder: relax.BlockBuilder, indices: Expr, sizes: Any) -> Expr:
-    """`indices` from 0 to `sizes` - 1; `sizes` broadcasts to them."""
+    """Return `indices` in the range from 0 to `sizes` - 1; `sizes` broadcasts to them."""
     known, dtype = array_of(indices), indices.ty.dtype
     if known is not None:
         return constant(np.where(known < 0, known + sizes, known), dtype)
@@ -34,7 +34,7 @@ def gather(
     _state: Any,
     _opset: int,
 ) -> Expr:
-    """Gather as ``take``."""
+    """Convert Gather to ``take``."""
     data, indices = inputs[0], inputs[1]
     shape = static_shape(data)
     axis = attributes.get("axis", 0) % len(shape)
@@ -45,7 +45,10 @@ def gather(
 
 
 def along_axis(name: str) -> Converter:
-    """Stock converter of an operator whose indices lie along one axis."""
+    """Make the converter of an operator with indices along one axis.
+
+    It is TVM's converter, called with non-negative indices.
+    """
 
     def convert(
         builder: relax.BlockBuilder,
@@ -64,7 +67,10 @@ def along_axis(name: str) -> Converter:
 
 
 def coordinates(name: str) -> Converter:
-    """Stock converter of an operator whose last dimension of indices holds coordinates."""
+    """Make the converter of an operator whose last dimension of indices holds coordinates.
+
+    It is TVM's converter, called with non-negative coordinates.
+    """
 
     def convert(
         builder: relax.BlockBuilder,
@@ -103,9 +109,9 @@ def one_hot(
     state: Any,
     opset: int,
 ) -> Expr:
-    """OneHot by comparison with each place: an index outside is at none of them.
+    """Convert OneHot: compare each index with all positions; an index outside matches none.
 
-    TVM's converter loses the type of the values.
+    TVM's converter, which loses the type of the values, is used if depth or values are computed.
     """
     indices, depth, values = inputs[0], array_of(inputs[1]), array_of(inputs[2])
     if depth is None or values is None:

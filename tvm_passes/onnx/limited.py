@@ -1,4 +1,4 @@
-"""Converters of TVM for the attributes that they get right."""
+"""Converters of TVM, restricted to the attribute values that they convert correctly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm_passes.onnx.support import Converter, stock
 
 
 def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -> Converter:
-    """Stock converter, for the values of an attribute that it gets right."""
+    """Make TVM's converter reject other values of an attribute than `allowed`."""
 
     def convert(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         value = attributes.get(attribute, otherwise)
@@ -23,7 +23,7 @@ def _only(name: str, attribute: str, allowed: tuple[Any, ...], otherwise: Any) -
 
 
 def top_k(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """TVM's converter, sorted: any order is right where the model leaves it open."""
+    """Convert TopK by TVM's converter, with sorted results: a model may leave the order open."""
     attributes["sorted"] = 1
     return stock("TopK")(builder, inputs, attributes, state, opset)
 

@@ -15,7 +15,7 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate",
 
 
 def pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
-    """Pad by constants; negative widths cut."""
+    """Convert Pad with constant widths; a negative width removes elements."""
     data = inputs[0]
     ndim = len(static_shape(data))
     if opset >= 11:
@@ -38,7 +38,7 @@ def pad(_builder, inputs, attributes, _state, opset) -> Expr:  # noqa: ANN001
 
 
 def tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Tile with constant repeats; TVM's converter for others."""
+    """Convert Tile to Relax's operator if the repeats are constant, else by TVM's converter."""
     repeats = array_of(inputs[1])
     if repeats is None:
         return stock("Tile")(builder, inputs, attributes, state, opset)
@@ -46,7 +46,7 @@ def tile(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 
 
 def reshape(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """The shape was an attribute once."""
+    """Convert Reshape by TVM's converter; in old operator sets the shape is an attribute."""
     if "shape" in attributes:
         shape = constant(attributes.pop("shape"), "int64")
         inputs = onnx_frontend.onnx_input([inputs[0], shape])

@@ -12,7 +12,7 @@ from tvm_passes.onnx.support import stock
 
 
 def rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN001
-    """Spelled out: TVM cannot build its own operator over several axes."""
+    """Convert RMSNormalization to arithmetic: TVM cannot build its operator over several axes."""
     data, scale = inputs[0], inputs[1]
     ndim, dtype = len(static_shape(data)), str(data.ty.dtype)
     axes = list(range(attributes.get("axis", -1) % ndim, ndim))
@@ -23,9 +23,10 @@ def rms_norm(builder, inputs, attributes, _state, _opset) -> Expr:  # noqa: ANN0
 
 
 def lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Stock form for odd windows; an even window reaches further after a channel than before it.
+    """Convert LRN by TVM's converter if the window has an odd size, else to arithmetic.
 
-    Windows are clipped to the channels; the divisor stays the size that the model states.
+    A window of even size has one channel more after the normalised channel than before it. Windows
+    are limited to the existing channels; the divisor is the size that the model states.
     """
     data, size = inputs[0], attributes["size"]
     alpha = attributes.get("alpha", 0.0001) / size
@@ -51,7 +52,10 @@ def lrn(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
 
 
 def layer_norm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Stock converter, and the mean and inverse deviation that it leaves out."""
+    """Convert LayerNormalization by TVM's converter, which omits mean and inverse deviation.
+
+    These two are computed separately if the node returns them.
+    """
     if attributes["tvm_custom"]["num_outputs"] == 1:
         return stock("LayerNormalization")(builder, inputs, attributes, state, opset).fields[0]
     data = inputs[0]

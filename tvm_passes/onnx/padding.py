@@ -11,12 +11,12 @@ from tvm_passes.ir import static_shape as shape_of_type
 
 
 def static_shape(expr: Expr) -> tuple[int, ...]:
-    """Shape of a tensor.
+    """Return the shape of a tensor.
 
     Raises
     ------
     UnsupportedModel
-        If it is not static.
+        If it is unknown or symbolic.
     """
     return shape_of_type(expr.ty)
 

@@ -1,4 +1,4 @@
-"""Converters of poolings: extents of ONNX Runtime, windows within the padded input."""
+"""Converters of poolings: results have the extents of ONNX Runtime's, and windows fit the input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from tvm_passes.onnx.padding import resolve_auto_pad, static_shape
 from tvm_passes.onnx.support import Converter, stock
 
 _CLIPPED_COUNTS_OPSET = 19
-"""Operator set from which padding that no attribute declares never counts in an average."""
+"""First operator set in which averages count only the padding that attributes declare."""
 
 
 def pooling(name: str) -> Converter:
-    """TVM's converter of an average or maximum, with explicit padding and windows with room."""
+    """Make the converter of AveragePool or MaxPool: TVM's, with explicit padding.
+
+    Without ``ceil_mode``, a window larger than the padded input is shrunk to it, or the input is
+    padded further.
+    """
 
     def convert(
         builder: relax.BlockBuilder,
@@ -44,7 +48,10 @@ def lp_pooling(
     _state: Any,
     _opset: int,
 ) -> Expr:
-    """Root of the sum of powers: the sum is an average of clipped windows, times their size."""
+    """Convert LpPool: the p-th root of the sum of |x|^p over each window.
+
+    The sum is an average pooling over clipped windows, multiplied by their size.
+    """
     axes = [axis.clipped for axis in _window_axes(inputs, attributes)]
     data, power = inputs[0], float(attributes.get("p", 2))
     dtype = str(data.ty.dtype)

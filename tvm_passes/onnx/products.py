@@ -1,4 +1,4 @@
-"""Converters of convolutions and matrix products, whose bias is an addition after them."""
+"""Converters of convolutions and matrix products; a bias becomes a separate addition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _node_name(attributes: Mapping[str, Any]) -> str:
 
 
 def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name: str) -> Expr:
-    """`value`, bound under the node's own name, plus a per-channel bias."""
+    """Emit `value` under the node's own name; return it plus a per-channel bias."""
     if bias is None:
         return value
     value = builder.emit(value, name)
@@ -27,7 +27,10 @@ def _add_bias(builder: relax.BlockBuilder, value: Expr, bias: Expr | None, name:
 
 
 def _convolution(name: str) -> Converter:
-    """Convolution whose anchor keeps the node's name; the bias is an addition after it."""
+    """Make the converter of a convolution: TVM's, with the bias as a separate addition.
+
+    The convolution keeps the node's name.
+    """
 
     def convert(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
         if name == "Conv":
@@ -43,7 +46,7 @@ def _convolution(name: str) -> Converter:
 
 
 def gemm(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Gemm whose bias is an addition after the product."""
+    """Convert Gemm to a product and a separate addition of the bias."""
     product = stock("Gemm")(
         builder, onnx_frontend.onnx_input([*inputs[:2], None]), dict(attributes), state, opset
     )

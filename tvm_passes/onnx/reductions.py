@@ -22,9 +22,9 @@ def log_sum_exp(
     state: Any,
     opset: int,
 ) -> Expr:
-    """Subtract the maximum where it is finite.
+    """Convert ReduceLogSumExp: exponents are taken relative to the maximum, if that is finite.
 
-    TVM's converter always subtracts it, and ∞ - ∞ is not a number.
+    TVM's converter always subtracts the maximum, although ∞ - ∞ is NaN.
     """
     data = inputs[0]
     given = array_of(inputs[1]) if len(inputs) > 1 else attributes.get("axes")
@@ -43,7 +43,7 @@ def log_sum_exp(
 
 
 def cumulative_sum(builder, inputs, attributes, state, opset) -> Expr:  # noqa: ANN001
-    """Stock form forwards; backwards between two flips."""
+    """Convert CumSum by TVM's converter; a reversed sum flips the input and the result."""
     if not attributes.pop("reverse", 0):
         return stock("CumSum")(builder, inputs, attributes, state, opset)
     axis = array_of(inputs[1])

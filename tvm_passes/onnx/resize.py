@@ -1,4 +1,4 @@
-"""Converter of Resize: TVM's operator where it is exact, else a matrix or indices per axis."""
+"""Converter of Resize: to TVM's operator if that is exact, else to a product or gather per axis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvm_passes.onnx.padding import static_shape
 from tvm_passes.onnx.support import array_of, constant, stock
 
 _IN_TVM = frozenset({"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"})
-"""Coordinate transformations that TVM's operator gets right where sizes give the scale."""
+"""Coordinate transformations that TVM's operator gets right if sizes determine the scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,18 @@ class _Axis:
 
     axis: int
     before: int
-    """Its size, elements."""
+    """Extent before, elements."""
     after: int
-    """Its size in the result."""
+    """Extent after, elements."""
     scale: float
     """Scale in the model; ``after / before`` up to rounding."""
 
     @property
     def suits_tvm(self) -> bool:
-        """TVM takes the scale from the sizes, and divides by ``after - 1``."""
+        """True if TVM computes this axis correctly: it takes the scale from the extents.
+
+        TVM also divides by ``after - 1``.
+        """
         return self.after > 1 and abs(self.scale * self.before - self.after) < 1e-4
 
 
@@ -66,7 +69,7 @@ _COORDINATES: Mapping[str, Callable[[_Axis, np.ndarray], np.ndarray]] = {
 """Where in the input a position of the output lies (ONNX operator specification, Resize)."""
 
 SIMPLE = "simple"
-"""Rounding of a Resize of operator set 10: up where an axis shrinks, down where it grows."""
+"""Rounding of Resize in operator set 10: up along axes that shrink, down along axes that grow."""
 
 _ROUNDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "ceil": np.ceil,
@@ -141,12 +144,13 @@ def convert(
     state: Any,
     opset: int,
 ) -> Expr:
-    """Convert a Resize whose scales or sizes are constant.
+    """Convert a Resize with constant scales or sizes.
 
     Raises
     ------
     UnsupportedModel
-        If they are not, or if it smooths (``antialias``) or crops in a way that TVM does not.
+        If scales and sizes are computed from data, for ``antialias``, or for a crop that TVM does
+        not support.
     """
     if attributes.get("antialias", 0):
         raise UnsupportedModel("attribute antialias is 1; expected 0")
@@ -240,7 +244,7 @@ def _resized_axes(inputs: Sequence[Any], attributes: Mapping[str, Any], opset: i
 def _from_sizes(
     before: Sequence[int], sizes: np.ndarray, attributes: Mapping[str, Any]
 ) -> tuple[list[int], list[float]]:
-    """Sizes after resizing and scales, where the model asks for sizes."""
+    """Return extents and scales of a model that states sizes."""
     after = [int(size) for size in sizes]
     factors = [float(np.float32(n) / np.float32(b)) for n, b in zip(after, before, strict=True)]
     policy = _text(attributes, "keep_aspect_ratio_policy", "stretch")

@@ -1,4 +1,7 @@
-"""Rules of ONNX operators that ONNX's own checks leave out; a node that breaks one is refused."""
+"""Rules for ONNX nodes that ONNX's own checks omit; models that break one are rejected.
+
+Functions that take a node are rules themselves; the others make one.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import numpy as np
 from tvm_passes.onnx.facts import NodeFacts, Rule, broadcasts_to
 
 _INTEGERS = frozenset({*range(2, 8), 12, 13})
-"""Integers of 8 to 64 bits, as ONNX numbers element types."""
+"""Numbers of the integer types of 8 to 64 bits in ONNX."""
 
 
 def one_of(attribute: str, *allowed: str) -> Rule:
-    """An attribute that is a word of a list; left out it is fine."""
+    """Make the rule that an attribute has one of the `allowed` values, the first by default."""
 
     def check(node: NodeFacts) -> str | None:
         value = node.attributes.get(attribute, allowed[0])
@@ -23,7 +26,7 @@ def one_of(attribute: str, *allowed: str) -> Rule:
 
 
 def positive(attribute: str) -> Rule:
-    """Rule: an attribute is above zero."""
+    """Make the rule that an attribute, if given, is positive."""
 
     def check(node: NodeFacts) -> str | None:
         value = node.attributes.get(attribute, 1)
@@ -33,7 +36,7 @@ def positive(attribute: str) -> Rule:
 
 
 def divisor(node: NodeFacts) -> str | None:
-    """Integers by a constant 0; floating-point numbers give an infinity."""
+    """Check that no integer is divided by a constant 0; a float would yield an infinity."""
     divisor = node.value(1)
     if divisor is None or node.dtype(1) not in _INTEGERS or divisor.all():
         return None
@@ -41,14 +44,14 @@ def divisor(node: NodeFacts) -> str | None:
 
 
 def float_remainder(node: NodeFacts) -> str | None:
-    """The remainder of floats has the sign of the dividend."""
+    """Check that ``fmod`` is 1 for floats: their remainder has the sign of the dividend."""
     if node.dtype(0) in (0, *_INTEGERS) or node.attributes.get("fmod", 0) == 1:
         return None
     return "got fmod 0 for floating-point numbers; expected 1"
 
 
 def vector(*indices: int) -> Rule:
-    """Rule: each of these inputs is a list, of one dimension."""
+    """Make the rule that the inputs `indices` have one dimension."""
 
     def check(node: NodeFacts) -> str | None:
         for index in indices:
@@ -61,7 +64,7 @@ def vector(*indices: int) -> Rule:
 
 
 def scalar(*indices: int) -> Rule:
-    """Inputs of one number."""
+    """Make the rule that the inputs `indices` hold one number each."""
 
     def check(node: NodeFacts) -> str | None:
         for index in indices:
@@ -74,7 +77,7 @@ def scalar(*indices: int) -> Rule:
 
 
 def broadcast(index: int, target: int | None = None) -> Rule:
-    """Input `index` broadcasts to input `target`, or to the result."""
+    """Make the rule that input `index` broadcasts to input `target`, or to the result if None."""
 
     def check(node: NodeFacts) -> str | None:
         shape = node.shape(index)
@@ -87,7 +90,7 @@ def broadcast(index: int, target: int | None = None) -> Rule:
 
 
 def per_channel(*indices: int) -> Rule:
-    """Inputs of one number per channel of the first input."""
+    """Make the rule that the inputs `indices` have one number per channel of the first input."""
 
     def check(node: NodeFacts) -> str | None:
         data = node.shape(0)
@@ -103,7 +106,7 @@ def per_channel(*indices: int) -> Rule:
 
 
 def groups_of_channels(node: NodeFacts) -> str | None:
-    """Groups divide the channels."""
+    """Check that the channels can be divided into the stated number of groups."""
     data, groups = node.shape(0), node.attributes.get("num_groups", 1)
     if groups < 1:
         return f"got num_groups {groups}; expected at least 1"
@@ -113,7 +116,7 @@ def groups_of_channels(node: NodeFacts) -> str | None:
 
 
 def blocks(node: NodeFacts) -> str | None:
-    """Sizes of SpaceToDepth and DepthToSpace that their blocks divide."""
+    """Check that blocks divide the image (SpaceToDepth) or the channels (DepthToSpace) evenly."""
     data, size = node.shape(0), node.attributes.get("blocksize", 1)
     if size < 1:
         return f"got blocksize {size}; expected a positive number"
@@ -126,7 +129,7 @@ def blocks(node: NodeFacts) -> str | None:
 
 
 def scaling(node: NodeFacts) -> str | None:
-    """Resize by positive scales, or to positive sizes; one of the two."""
+    """Check that Resize or Upsample states positive scales or positive sizes, but not both."""
     first = {"Upsample": 1, "Resize": 2 if node.version >= 11 else 1}[node.op]
     stated = node.attributes.get("scales") if node.op == "Upsample" else None
     scales = node.value(first) if stated is None else np.asarray(stated)
@@ -140,7 +143,7 @@ def scaling(node: NodeFacts) -> str | None:
 
 
 def reflection(node: NodeFacts) -> str | None:
-    """Padding by reflection reaches no further than the data."""
+    """Check that padding by reflection is smaller than the data along each axis."""
     mode = node.attributes.get("mode", "constant")
     data = node.shape(0)
     pads = node.value(1) if node.version >= 11 else node.attributes.get("pads")
@@ -153,7 +156,7 @@ def reflection(node: NodeFacts) -> str | None:
 
 
 def quantization(node: NodeFacts) -> str | None:
-    """One scale, or one per element of an axis."""
+    """Check that there is one scale, or one for each index along ``axis``."""
     data, scale = node.shape(0), node.shape(1)
     axis = node.attributes.get("axis", 1)
     if data is None or scale is None or len(scale) != 1 or scale == (1,):
@@ -166,14 +169,14 @@ def quantization(node: NodeFacts) -> str | None:
 
 
 def zero_point(node: NodeFacts) -> str | None:
-    """The zero point has the shape of the scale."""
+    """Check that the zero point has the shape of the scale."""
     scale, zero = node.shape(1), node.shape(2)
     same = scale is None or zero is None or scale == zero or {scale, zero} == {(), (1,)}
     return None if same else f"got a zero point of {list(zero or ())}; expected {list(scale or ())}"
 
 
 def equation(node: NodeFacts) -> str | None:
-    """Einsum: each letter has one size."""
+    """Check that each letter of an Einsum has one extent, apart from 1, which broadcasts."""
     left = node.attributes.get("equation", "").replace(" ", "").split("->")[0]
     sizes: dict[str, int] = {}
     if "." in left:
@@ -186,7 +189,7 @@ def equation(node: NodeFacts) -> str | None:
 
 
 def axis(node: NodeFacts) -> str | None:
-    """An axis that the data has."""
+    """Check that the attribute ``axis`` names an axis of the first input."""
     data, axis = node.shape(0), node.attributes.get("axis", -1)
     if data is None or -len(data) <= axis < len(data):
         return None
@@ -194,10 +197,10 @@ def axis(node: NodeFacts) -> str | None:
 
 
 NORMALIZED: tuple[Rule, ...] = (axis, broadcast(1, 0), broadcast(2, 0))
-"""Rules of a normalisation with scale and shift."""
+"""Rules of a normalisation along ``axis`` with a scale and a shift."""
 
 QUANTIZED: tuple[Rule, ...] = (quantization, zero_point)
-"""Rules of conversions between numbers and integers."""
+"""Rules of QuantizeLinear and DequantizeLinear."""
 
 _RESIZE_MODES = one_of("mode", "nearest", "linear", "cubic", "bilinear")
 

@@ -1,4 +1,4 @@
-"""Rules of indices, axes and sizes: constants have to be inside."""
+"""Rules for indices, axes and sizes; constant ones must lie inside the tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tvm_passes.onnx.facts import NodeFacts
 
 
 def _outside(indices: np.ndarray, size: int) -> str | None:
-    """The first index outside of ``[-size, size)``."""
+    """Return a fault that names the first index outside of ``[-size, size)``, or None."""
     wrong = indices[(indices < -size) | (indices >= size)]
     if not wrong.size:
         return None
@@ -16,7 +16,7 @@ def _outside(indices: np.ndarray, size: int) -> str | None:
 
 
 def indices_of_axis(node: NodeFacts) -> str | None:
-    """Constant indices into one axis of the first input."""
+    """Check constant indices along one axis of the first input."""
     data, indices = node.shape(0), node.value(1)
     axis = node.attributes.get("axis", 0)
     if data == ():
@@ -29,7 +29,7 @@ def indices_of_axis(node: NodeFacts) -> str | None:
 
 
 def coordinates(node: NodeFacts) -> str | None:
-    """Constant coordinates into the first axes of the first input, after the batch."""
+    """Check constant coordinates into the axes of the first input after its batch axes."""
     data, indices = node.shape(0), node.value(1)
     batch = node.attributes.get("batch_dims", 0)
     if data is None or indices is None or indices.ndim == 0:
@@ -40,7 +40,10 @@ def coordinates(node: NodeFacts) -> str | None:
 
 
 def elements_fit(node: NodeFacts) -> str | None:
-    """Check indices next to the data: of its rank, and no larger except along the axis."""
+    """Check the shape of indices that select single elements.
+
+    It has the rank of the data, and is no larger along any axis except ``axis``.
+    """
     data, indices = node.shape(0), node.shape(1)
     if data is None or indices is None:
         return None
@@ -60,7 +63,7 @@ def elements_fit(node: NodeFacts) -> str | None:
 
 
 def updates_like_indices(node: NodeFacts) -> str | None:
-    """Updates have the shape of the indices."""
+    """Check that the updates have the shape of the indices."""
     indices, updates = node.shape(1), node.shape(2)
     if indices is None or updates is None or indices == updates:
         return None
@@ -68,7 +71,7 @@ def updates_like_indices(node: NodeFacts) -> str | None:
 
 
 def updates_of_slices(node: NodeFacts) -> str | None:
-    """Updates are a slice for each coordinate."""
+    """Check that the updates hold one slice of the data for each coordinate."""
     data, indices, updates = node.shape(0), node.shape(1), node.shape(2)
     if data is None or indices is None or updates is None or not indices:
         return None
@@ -79,7 +82,7 @@ def updates_of_slices(node: NodeFacts) -> str | None:
 
 
 def axis_value(node: NodeFacts) -> str | None:
-    """An axis that is an input."""
+    """Check that the second input, if constant, is one axis of the first input."""
     data, axis = node.shape(0), node.value(1)
     if data is None or axis is None:
         return None
@@ -92,7 +95,7 @@ def axis_value(node: NodeFacts) -> str | None:
 
 
 def split(node: NodeFacts) -> str | None:
-    """Sizes of the parts add up to the axis."""
+    """Check that the sizes of the parts add up to the extent of the axis."""
     data, axis, count = node.shape(0), node.attributes.get("axis", 0), len(node.outputs)
     stated = node.attributes.get("num_outputs")
     if stated is not None and stated != count:
@@ -107,7 +110,7 @@ def split(node: NodeFacts) -> str | None:
 
 
 def top_k(node: NodeFacts) -> str | None:
-    """No more elements are asked for than the axis has."""
+    """Check that k is at most the extent of the axis."""
     data, axis = node.shape(0), node.attributes.get("axis", -1)
     value = node.value(1) if node.version >= 10 else node.attributes.get("k")
     if value is None or data is None or not -len(data) <= axis < len(data):
@@ -119,7 +122,7 @@ def top_k(node: NodeFacts) -> str | None:
 
 
 def permutation(node: NodeFacts) -> str | None:
-    """Each axis is named once."""
+    """Check that a permutation names each axis once."""
     data, perm = node.shape(0), node.attributes.get("perm")
     if data is None or perm is None or sorted(perm) == list(range(len(data))):
         return None
@@ -127,13 +130,13 @@ def permutation(node: NodeFacts) -> str | None:
 
 
 def step(node: NodeFacts) -> str | None:
-    """A constant step is not 0."""
+    """Check that a constant step is not 0."""
     step = node.value(2)
     return "got delta 0; expected another step" if step is not None and not step.any() else None
 
 
 def new_axis(node: NodeFacts) -> str | None:
-    """An axis of a result that has one more than the first input."""
+    """Check that ``axis`` is an axis of the result, which has one more than the first input."""
     data, axis = node.shape(0), node.attributes.get("axis", -1)
     if data is None or -len(data) - 1 <= axis <= len(data):
         return None
@@ -141,7 +144,7 @@ def new_axis(node: NodeFacts) -> str | None:
 
 
 def elements(node: NodeFacts) -> str | None:
-    """Reshape of a known size."""
+    """Check that a reshape keeps the number of elements."""
     data, result = node.shape(0), node.result()
     if data is None or result is None:
         return None

@@ -1,4 +1,4 @@
-"""Rules of convolutions and poolings that ONNX's own shape inference does not check."""
+"""Rules for convolutions and poolings that ONNX's own shape inference does not check."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _kernel_shape(weight: int) -> Rule:
 
 
 def _groups(weight: int) -> Rule:
-    """Channels of a convolution whose weights are [out, in / group, ...]."""
+    """Make the rule that channels fit weights [out, in / group, ...]."""
 
     def check(node: NodeFacts) -> str | None:
         group, data, weights = node.attributes.get("group", 1), node.shape(0), node.shape(weight)
@@ -66,7 +66,7 @@ def _groups(weight: int) -> Rule:
 
 
 def _transposed_groups(node: NodeFacts) -> str | None:
-    """Channels of a convolution whose weights are [in, out / group, ...]."""
+    """Check that channels fit weights [in, out / group, ...]."""
     group, data, weights = node.attributes.get("group", 1), node.shape(0), node.shape(1)
     if group < 1:
         return f"got group {group}; expected at least 1"
@@ -78,7 +78,7 @@ def _transposed_groups(node: NodeFacts) -> str | None:
 
 
 def _bias(index: int, channels: int, *, grouped: bool = False) -> Rule:
-    """Bias of one number per output channel."""
+    """Make the rule that the bias has one number per output channel."""
 
     def check(node: NodeFacts) -> str | None:
         bias, weights = node.shape(index), node.shape(channels)
@@ -91,7 +91,7 @@ def _bias(index: int, channels: int, *, grouped: bool = False) -> Rule:
 
 
 def _transposed_room(node: NodeFacts) -> str | None:
-    """Sizes that ``output_padding`` and ``output_shape`` may ask for."""
+    """Check ``output_padding`` and ``output_shape``."""
     extra = node.attributes.get("output_padding", ())
     rank = len(extra)
     strides = node.attributes.get("strides", [1] * rank)
@@ -117,7 +117,7 @@ def _spatial(node: NodeFacts) -> str | None:
 
 
 def _pool_pads(node: NodeFacts) -> str | None:
-    """Padding that no window covers: average of nothing, or a maximum of it."""
+    """Check that no window lies in the padding alone, where there is nothing to pool."""
     pads, window = node.attributes.get("pads"), node.attributes.get("kernel_shape")
     if not pads or not window or node.attributes.get("auto_pad", "NOTSET") != "NOTSET":
         return None
@@ -144,7 +144,7 @@ QUANTIZED_CONVOLUTION: tuple[Rule, ...] = (
     _bias(8, 3),
     _room,
 )
-"""Rules of convolutions of quantised numbers."""
+"""Rules of convolutions of quantised tensors."""
 
 TRANSPOSED_CONVOLUTION: tuple[Rule, ...] = (
     _auto_pad,
@@ -157,4 +157,4 @@ TRANSPOSED_CONVOLUTION: tuple[Rule, ...] = (
 """Rules of transposed convolutions."""
 
 SPATIAL: tuple[Rule, ...] = (_spatial,)
-"""Rules of poolings of all pixels."""
+"""Rules of global poolings, whose window is all spatial axes."""

@@ -13,11 +13,11 @@ from tvm.relax import Expr
 from tvm.relax.frontend.onnx import onnx_frontend
 
 Converter = Callable[[relax.BlockBuilder, Sequence[Any], dict[str, Any], Any, int], Expr]
-"""(builder, inputs, attributes, state of the importer, operator set) → expression."""
+"""Converts a node: (builder, inputs, attributes, importer's state, operator set) → expression."""
 
 
 def stock(name: str) -> Converter:
-    """TVM's own converter of an operator."""
+    """Return TVM's own converter of an ONNX operator."""
 
     def convert(builder: relax.BlockBuilder, *arguments: Any) -> Expr:
         *others, opset = arguments
@@ -27,10 +27,10 @@ def stock(name: str) -> Converter:
 
 
 def array_of(expr: Expr | None) -> np.ndarray | None:
-    """Value of a constant; None for anything else."""
+    """Return the value of a constant; None for any other expression."""
     return expr.value.numpy() if isinstance(expr, GenericConst) else None
 
 
 def constant(value: Any, dtype: Any) -> Expr:
-    """Constant of exactly `dtype`: ``relax.const`` makes 64-bit arrays 32 bits wide."""
+    """Make a constant of exactly `dtype`; ``relax.const`` narrows 64-bit arrays to 32 bits."""
     return relax.const(tvm.runtime.tensor(np.asarray(value, str(dtype))))

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 NARROW_FLOATS = frozenset(["float16", "bfloat16"])
-"""Types that values are stored in, and that no sum may be taken in."""
+"""Element types for storage only: no sum may be computed in them."""
 
 
 def _own() -> Iterator[Operator]:
@@ -50,21 +50,21 @@ def _own() -> Iterator[Operator]:
 
 
 OPERATORS: Registry[Operator] = Registry("operator", _own, Operator)
-"""Operators by name. An operator that is missing here is an anchor: see :func:`find_operator`."""
+"""Operators by name; one that is not in the table is an anchor (see :func:`find_operator`)."""
 
 
 def find_operator(name: str) -> Operator:
-    """Entry of an operator named without the ``relax.`` prefix; a default one where it has none."""
+    """Find the entry of an operator, named without ``relax.``; a default entry if there is none."""
     return OPERATORS.get(name) or Operator(name=name, documentation="No entry.")
 
 
 def role(name: str) -> Role:
-    """Role of an operator named without the ``relax.`` prefix."""
+    """Return the role of an operator, named without ``relax.``."""
     return find_operator(name).role
 
 
 def find_onnx(name: str, domain: str = "") -> OnnxOperator | None:
-    """Operator of ONNX by name and domain; None if no entry has it.
+    """Find an ONNX operator by name and domain; None if no entry has it.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def find_onnx(name: str, domain: str = "") -> OnnxOperator | None:
 
 @lru_cache(maxsize=1)
 def _onnx_operators(entries: tuple[str, ...]) -> Mapping[tuple[str, str], OnnxOperator]:
-    """Operators of ONNX of the named entries, by domain and name."""
+    """Return the ONNX operators of the named entries, by domain and name."""
     found: dict[tuple[str, str], OnnxOperator] = {}
     for entry in entries:
         for one in OPERATORS[entry].onnx:

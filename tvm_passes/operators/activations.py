@@ -1,4 +1,4 @@
-"""Activations, element by element."""
+"""Entries of activations, which are element-wise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constants, shapes, and sequences of tensors, which are gone once a model is imported."""
+"""Entries of constants and shapes; also sequences of tensors, which no imported module contains."""
 
 from __future__ import annotations
 

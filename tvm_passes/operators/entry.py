@@ -15,45 +15,48 @@ if TYPE_CHECKING:
 
 
 class Role(Enum):
-    """Behaviour of an operator when sub-graphs are formed."""
+    """Role of an operator when sub-graphs are formed."""
 
     ELEMENTWISE = "elementwise"
-    """Fuses after an anchor, or chains with its like; a kernel of that anchor must know it."""
+    """Joins the sub-graph of the anchor before it, whose kernels must then know the operator.
+
+    Without an anchor before them, neighbouring element-wise operators form a sub-graph.
+    """
     MOVEMENT = "movement"
-    """Chains with its like; a copy at most."""
+    """Forms a sub-graph with the movements that follow it; each copies elements at most."""
     ANCHOR = "anchor"
-    """Starts a sub-graph of its own; so does every operator without an entry."""
+    """Starts a sub-graph; this is also the role of every operator without an entry."""
     COMPOSITION = "composition"
-    """Imports as several other operators, and is in no module."""
+    """An ONNX operator that imports as several other operators; no module contains it."""
 
 
 class Trait(Enum):
-    """Property of an operator that a pass or a cost asks for."""
+    """Property of an operator that passes or cost models query."""
 
     AVERAGES = "averages"
-    """Its result has less of the rounding of its operand, where errors are independent."""
+    """It averages its operand, so that independent rounding errors partly cancel."""
     BROADCASTS = "broadcasts"
     """It combines several operands element by element, with broadcasting."""
     COMMUTES_WITH_QUANTIZATION = "commutes with quantization"
-    """It gives the same integers before and after a quantisation with one scale."""
+    """It yields the same integers before and after a quantisation with one scale."""
     KEEPS_ELEMENTS = "keeps elements"
     """It computes nothing: all elements of its result are elements of its operands."""
     MULTIPLIES = "multiplies"
-    """It adds up products."""
+    """It computes sums of products."""
     NORMALISES = "normalises"
-    """It magnifies an error of its operand, or sums up squares of it."""
+    """It amplifies errors of its operand, or sums squares of its operand."""
     QUANTIZES = "quantizes"
-    """It converts between numbers and the integers that stand for them."""
+    """It converts between real numbers and the integers that represent them."""
     READS_LOGITS = "reads logits"
-    """Its result saturates, which hides errors of its operand."""
+    """Its result saturates, which hides errors of its operand, the logits."""
     READS_ROWS = "reads rows"
-    """It reads as many elements of its weights as its result has."""
+    """It reads only as many elements of its weights as its result has, like a table look-up."""
     RENAMES = "renames"
-    """It gives its operand another shape, in the same order of elements."""
+    """It changes only the shape of its operand; the order of elements stays."""
 
 
 class CountedAs(Enum):
-    """Kind of operator that learned cost models count in a sub-graph."""
+    """Kinds of operators whose number in a sub-graph is a feature of learned cost models."""
 
     ARITHMETIC = "arithmetic"
     CLIP = "clip"
@@ -65,7 +68,7 @@ class CountedAs(Enum):
 
 
 Evaluator: TypeAlias = Callable[[Any, "list[np.ndarray]"], "np.ndarray | list[np.ndarray]"]
-"""(call, arrays of its constants) → result, or list of results."""
+"""Evaluates a call of constants: (call, their arrays) → result, or list of results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,50 +76,61 @@ class Encoding:
     """Features of an operator in learned cost models."""
 
     anchor: int | None = None
-    """Position among the anchors with a feature of their own; the next free number for a new one,
-    and all shipped models are then trained again. None: the anchor "other"."""
+    """Position of its feature among those of anchors; None if it encodes as the anchor "other".
+
+    A new anchor takes the next free number. All shipped models must then be trained again.
+    """
     counted_as: CountedAs = CountedAs.OTHER
-    """Count that it is part of, as an anchor or fused."""
+    """Kind as which it is counted in its sub-graph, both as the anchor and as a fused operator."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """An operator: its meaning, its role in fusion, its work, and its code where TVM lacks it."""
+    """An operator: its meaning, its role in fusion, its work, and its code if TVM has none."""
 
     name: str
-    """Name in Relax without the prefix ``relax.``, such as ``nn.conv2d``; in ONNX for a
-    composition."""
+    """Name in Relax without the prefix ``relax.``, such as ``nn.conv2d``.
+
+    A composition has its name in ONNX.
+    """
     documentation: str
     """Result in terms of the operands, in one sentence."""
     role: Role = Role.ANCHOR
-    """Behaviour when sub-graphs are formed."""
+    """Role when sub-graphs are formed."""
     traits: frozenset[Trait] = frozenset()
-    """Properties that passes and costs ask for."""
+    """Properties that passes and cost models query."""
     flops: FlopCount = one_per_result
-    """Arithmetic operations of a call, a multiply-add counted as two: the prior of every cost."""
+    """Counts the arithmetic operations of a call, two per multiply-add; the prior of every cost."""
     encoding: Encoding | None = None
-    """Features in learned cost models; None: "other", as no shipped model was trained with it."""
+    """Features in learned cost models.
+
+    None for an operator that no shipped model was trained with: it encodes as "other".
+    """
     packed_operand: int | None = None
-    """Number of the operand that units pack before the first run; None if there is none."""
+    """Index of the operand that units pack before the first run; None if there is none."""
     evaluate: Evaluator | None = None
-    """Result of a call of constants in numpy, from the call and its constants. Where it is None, or
-    raises :class:`NotImplementedError`, TVM's code computes the result."""
+    """Evaluates a call of constants in numpy.
+
+    TVM's code does so if this is None or raises :class:`NotImplementedError`.
+    """
     legalize: Callable[..., Any] | None = None
-    """Rule (block builder, call) → expression that makes TensorIR of a call; None: TVM's rule."""
+    """Lowers a call to TensorIR: (block builder, call) → expression; None selects TVM's rule."""
     infer_type: Callable[[Any], Any] | None = None
-    """Relax type of a call, for an operator that TVM lacks; it also needs `legalize`. See
-    :func:`tvm_passes.operator_calls.operator_call`."""
+    """Returns the Relax type of a call, for an operator that TVM lacks.
+
+    Such an operator also needs `legalize`. See :func:`tvm_passes.operator_calls.operator_call`.
+    """
     onnx: tuple[OnnxOperator, ...] = ()
-    """Operators of ONNX that compute this, whichever operators their nodes import as."""
+    """ONNX operators with this meaning; their nodes may import as other Relax operators."""
 
 
 def composition(name: str, documentation: str, imported: OnnxOperator | None = None) -> Operator:
-    """Entry of an operator of ONNX that imports as several others.
+    """Make the entry of an ONNX operator that imports as several others.
 
     Parameters
     ----------
     imported
-        The operator; one of ONNX's own domain of this name, by TVM's converter, where None.
+        The ONNX operator; by default the one of this name in ONNX's own domain, by TVM's converter.
     """
     return Operator(
         name=name,

@@ -1,4 +1,4 @@
-"""Values of operators of constants in numpy."""
+"""Evaluation of operators of constants in numpy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def by_elements(function: Callable[..., np.ndarray]) -> Evaluator:
-    """Evaluator of an operator that is a function of numpy of the same operands."""
+    """Make the evaluator of an operator from a numpy function of the same operands."""
     return lambda _call, arrays: function(*arrays)
 
 
 def evaluator(name: str) -> Evaluator:
-    """Evaluator of :mod:`tvm_passes.normalize.evaluators`, which reads attributes of the call."""
+    """Refer to an evaluator of :mod:`tvm_passes.normalize.evaluators`; it also reads attributes."""
     return Deferred(f"tvm_passes.normalize.evaluators:{name}")

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 
 class SizedTensor(Protocol):
-    """Shape of a tensor."""
+    """A tensor, as far as FLOP counts need it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -20,7 +20,7 @@ class SizedTensor(Protocol):
 
 
 class SizedCall(Protocol):
-    """Shapes and attributes of an operator call."""
+    """An operator call, as far as FLOP counts need it: shapes and attributes."""
 
     @property
     def inputs(self) -> Sequence[SizedTensor]:

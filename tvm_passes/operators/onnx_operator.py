@@ -1,4 +1,4 @@
-"""An operator of ONNX, as entries of the table name it. Importing this does not import ONNX."""
+"""ONNX operators, as entries of the table refer to them. Importing this does not import ONNX."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ MICROSOFT = "com.microsoft"
 """Domain of the operators that ONNX Runtime adds."""
 
 Converter: TypeAlias = Callable[..., Any]
-"""(block builder, inputs, attributes, state of TVM's importer, operator set) → Relax expression."""
+"""Converts a node: (block builder, inputs, attributes, importer's state, opset) → expression."""
 Reference: TypeAlias = Callable[..., Any]
-"""Results of a node from its inputs and, as keywords, its attributes, ``node`` and ``opset``: an
-array, or a tuple of several. Floats are float64."""
+"""Computes the result of a node in float64: an array, or a tuple of several.
+
+The arguments are the node's inputs. Its attributes, ``node`` and ``opset`` are keywords.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +30,28 @@ class OnnxOperator:
     domain: str = ""
     """Domain; empty for ONNX's own."""
     is_imported: bool = True
-    """True if nodes are converted to Relax. False for an operator that is only checked, and folded
-    where all its inputs are constants."""
+    """True if nodes are converted to Relax.
+
+    If false, nodes are only checked. The importer folds those with constant inputs only.
+    """
     convert: Converter | None = None
-    """Conversion of a node to Relax; None: by TVM's converter of this name."""
+    """Converts a node to Relax; None selects TVM's converter of this name."""
     rules: tuple[Rule, ...] = ()
-    """Rules that ONNX's own checks leave out; a model with a node that breaks one is refused."""
+    """Rules that ONNX's own checks omit; a model with a node that breaks one is rejected."""
     infer: Callable[[NodeFacts], Sequence[TensorFacts | None]] | None = None
-    """Types and shapes of the results, for an operator that ONNX lacks. Without it, nodes after
-    this one are checked when they are converted.
+    """Returns types and shapes of the results, for an operator that ONNX lacks.
+
+    Without it, nodes after this one are checked only when they are converted.
     """
     reference: Reference | None = None
-    """Results in float64, in numpy; None: those of ONNX's reference evaluator. A model is verified
-    by it where ONNX Runtime lacks the operator.
+    """Computes the results in float64, in numpy; None selects ONNX's reference evaluator.
+
+    Models with the operator are verified by it if ONNX Runtime lacks the operator.
     """
 
 
 def onnx(*operators: str | OnnxOperator) -> tuple[OnnxOperator, ...]:
-    """Operators of ONNX; TVM's importer converts those of its own domain that are only named."""
+    """Return ONNX operators; a name stands for one of ONNX's own domain, by TVM's converter."""
     return tuple(
         one if isinstance(one, OnnxOperator) else OnnxOperator(name=one) for one in operators
     )
@@ -59,7 +65,7 @@ def own(
     rules: tuple[Rule, ...] = (),
     exact: str = "",
 ) -> OnnxOperator:
-    """Operator of ONNX with code of :mod:`tvm_passes.onnx`.
+    """Make an ONNX operator whose converter, rules or reference are in :mod:`tvm_passes.onnx`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Conversion between numbers and the integers that stand for them."""
+"""Entries that convert between real numbers and the integers that represent them."""
 
 from __future__ import annotations
 

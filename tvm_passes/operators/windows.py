@@ -1,4 +1,4 @@
-"""Poolings, and operators that sample images."""
+"""Entries of poolings, and of operators that sample images."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def storage_in(precision: str) -> str:
 
 
 def element_storage(name: str) -> ElementStorage:
-    """Storage of that name.
+    """Return the storage with this name.
 
     Raises
     ------
@@ -49,5 +49,5 @@ def element_storage(name: str) -> ElementStorage:
 
 
 def generic_precisions(unit: str) -> tuple[str, ...]:
-    """Names of the precisions that a unit's generic code computes in."""
+    """Return the names of the precisions that a unit's generic code supports."""
     return tuple(one.name for one in PRECISIONS.values() if unit in one.generic)

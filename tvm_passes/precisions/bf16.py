@@ -1,4 +1,4 @@
-"""Half of float32's bits."""
+"""Precision ``bf16``: bfloat16, half of float32's bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One precision: arithmetic and storage of a sub-graph, and all that is known of it."""
+"""One precision: arithmetic and storage of a sub-graph, and their properties."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ElementStorage:
-    """A form in which float32 values lie in memory, in any layout."""
+    """Representation of float32 values in memory, independent of their order."""
 
     name: str
-    """Suffix of layouts, such as ``bf16`` of ``NHWC.bf16``."""
+    """Suffix in the names of layouts, such as ``bf16`` in ``NHWC.bf16``."""
     dtype: str
     """Type of the elements in memory, such as ``bfloat16``."""
     parts: int = 1
-    """Elements whose sum is one value: what rounding to the first left, rounded, and so on.
+    """Number of elements whose sum is one value: the rounded value, the rounded remainder, ….
 
-    If more than one, they are an axis of their own before the last.
+    Several parts form an additional axis before the last one.
     """
 
 
@@ -29,33 +29,35 @@ class Precision:
     documentation: str
     """One sentence for users."""
     storage: ElementStorage | None = None
-    """Storage of float32 activations; None if they stay as the model types them."""
+    """Storage of float32 activations; None if they keep the type that the model states."""
     local_error: float
-    """Relative L2 error that one sub-graph adds: some one rounding of its result."""
+    """Relative L2 error that one sub-graph adds: about that of rounding its result once."""
     relative_bytes: float = 1.0
-    """Bytes of a tensor relative to f32."""
+    """Size of a tensor relative to f32."""
     speedup: float = 1.0
-    """A CPU's arithmetic rate in direct kernels, relative to f32; the prior of cost models."""
+    """Arithmetic rate of a CPU's direct kernels relative to f32; the prior of cost models."""
     on_matrix_units: bool = False
-    """True if matrix units of devices compute in it at their rate for halves."""
+    """True if matrix units of devices compute in it, at their rate for 16-bit floats."""
     larger_weights: float = 1.0
-    """Size of packed weights relative to the model's own."""
+    """Size of packed weights relative to the model's weights."""
     is_own: bool = False
-    """True for a model's own arithmetic, which every mode offers."""
+    """True for arithmetic that models themselves ask for, f32 or int8; every mode offers it."""
     tolerance: float | None = None
-    """Relative L2 error of outputs that a mode of the same name allows, which offers f32 and this.
+    """Largest relative L2 error of outputs in a precision mode named after it.
 
-    None if only modes of other names offer it.
+    The mode offers f32 and this precision. If None, there is no such mode, and the precision is
+    used only if another mode offers it.
     """
     generic: tuple[str, ...] = ()
-    """Units whose generic code computes in f32 between values in this precision's storage."""
+    """Units whose generic code computes in f32 and stores activations as `storage` says."""
     feature: int | None = None
-    """Place among the precisions that have a column of their own in learned cost models.
+    """Position of its column among those of precisions in learned cost models.
 
-    The version of the features fixes it. None for all others: they encode as "other".
+    Fixed as long as the version of the features is. None for a precision without a column, which
+    encodes as "other".
     """
 
     @property
     def storage_name(self) -> str:
-        """Name of the storage of activations; empty if they stay as the model types them."""
+        """Name of the storage of activations; empty if they keep the type that the model states."""
         return self.storage.name if self.storage else ""

@@ -1,4 +1,4 @@
-"""Single precision."""
+"""Precision ``f32``: single precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integers of a quantised model."""
+"""Precision ``int8``: the integers of a quantised model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of bfloat16."""
+"""Precision ``split-bf16``: each value is a pair of bfloat16."""
 
 from __future__ import annotations
 

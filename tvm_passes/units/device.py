@@ -20,7 +20,10 @@ CODE = (
     "tvm_passes.gpu.target:device_target",
     "tvm_passes.legalize:*",
 )
-"""Start of the code that lowers for devices, for digests."""
+"""Functions through which the code of devices is reached, each ``module:name``.
+
+Measurements depend on a digest of this code. The name ``*`` denotes a whole module.
+"""
 
 _EFFICIENCY = Efficiency(compute=0.3, bandwidth=0.6, spread=1.0)
 """Assumed shares, as no GPU has been measured.

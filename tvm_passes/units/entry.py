@@ -94,7 +94,7 @@ class Backend:
     None if it takes no partitions.
     """
     orders: frozenset[str] = frozenset()
-    """Orders between which its partitions transform tensors; unused without `codegen`."""
+    """Element orders between which its partitions can convert; unused without `codegen`."""
     device: str = HOST
     """Kind of the target whose memory it computes in.
 
@@ -119,7 +119,10 @@ class Backend:
     package: str = ""
     """Package of the library that its code calls; measurements record its version."""
     code: tuple[str, ...] = ()
-    """Start of its code, each ``module:name``, for digests; empty for the module of the entry."""
+    """Functions through which its code is reached, each ``module:name``.
+
+    If empty, all of the entry's module. Measurements depend on a digest of this code.
+    """
     legalises: bool = False
     """True if TVM generates its code from legalised operators, on which measurements then depend.
     """

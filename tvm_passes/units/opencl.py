@@ -7,7 +7,7 @@ from tvm_passes.units.device import CODE, device_backend
 from tvm_passes.units.entry import Abilities
 
 LOCK_STEP = frozenset({"cumsum", "cumprod", "sort", "argsort", "topk"})
-"""Operators whose kernels count on work-items in lock step, which drivers of CPUs do not have."""
+"""Operators whose kernels need work-items in lock step, which drivers for CPUs do not provide."""
 
 BACKEND = device_backend(
     "opencl",
