@@ -174,7 +174,11 @@ class _Reader:
         )
 
     def _model(self, line: dict[str, Any]) -> None:
-        self.models.append(documents.from_json(RecordedModel, line["model"]))
+        # Models that were recorded before there were devices state no prices of copies.
+        tensors = [{"copy_us": {}, **tensor} for tensor in line["model"]["tensors"]]
+        self.models.append(
+            documents.from_json(RecordedModel, {**line["model"], "tensors": tensors})
+        )
 
 
 def _timing_of(line: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,16 @@ def test_round_trip(tmp_path):
     assert again.boundaries[0].tensor == dataset().boundaries[0].tensor
 
 
+def test_models_from_before_there_were_devices_are_read(tmp_path):
+    file = tmp_path / "old.jsonl.xz"
+    write_archive(dataset(), file)
+    write_lines(file, [line.replace('"copy_us":{},', "") for line in lines_of(file)])
+    assert "copy_us" not in "".join(lines_of(file))
+    again, skipped = read_archive(file)
+    assert not skipped
+    assert again.models == dataset().models
+
+
 def test_equal_data_sets_give_equal_bytes(tmp_path):
     for name in "ab":
         write_archive(dataset(), tmp_path / name)

@@ -1,14 +1,13 @@
 """Measurements depend on the versions that matter to them, and on no others."""
 
-import json
-import lzma
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import scopes
+from layoutsel.cost.archive import read_archive
+from layoutsel.cost.datasets import SHIPPED
 from layoutsel.cost.learned import LearnedModel
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.residuals import SUBGRAPH, TRANSFORM, ResidualRow
@@ -153,8 +152,11 @@ def test_depthwise_convolutions_are_windows():
     assert scopes.kernel_of(work((16, 1, 3, 3), 1)) == CONVOLUTION
 
 
+@pytest.mark.nightly
 def test_shipped_measurements_and_models_still_load():
-    file = Path(__file__).parents[2] / "data" / "measurements.jsonl.xz"
-    with lzma.open(file, "rt") as stream:
-        assert "format" in json.loads(next(stream))
+    data, skipped = read_archive(SHIPPED)
+    assert not skipped
+    assert data.samples
+    assert data.boundaries
+    assert data.models
     assert LearnedModel.load().card.parts
