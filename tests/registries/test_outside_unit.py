@@ -153,6 +153,7 @@ def test_it_declines_with_its_own_reason(package, network):
     assert "got nn.max_pool2d; expected nn.relu alone" in told
 
 
+@pytest.mark.nightly
 def test_its_candidates_are_measured(package, network):
     package.run(COMPILE, network, "measured", "first=toy")
     relu, *_ = json.loads((network / "plan.json").read_text())["subgraphs"]
