@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -88,6 +89,14 @@ def kept(type_: type[T], name: str, folder: Path | None = None) -> T | None:
         return None
 
 
+def _age_s(file: Path) -> float:
+    """Return the age of a file, seconds; infinite if another process has deleted it."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
 def _always(_value: object, _age_s: float) -> bool:
     return True
 
@@ -117,7 +126,7 @@ def remembered(
         Function that decides from a stored value and its age in seconds if it still holds.
     """
     found, file = kept(type_, name, folder), _file(name, folder)
-    if found is not None and is_current(found, time.time() - file.stat().st_mtime):
+    if found is not None and is_current(found, _age_s(file)):
         return found
     found = measure()
     try:

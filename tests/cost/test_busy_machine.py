@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from layoutsel.cost import peaks
+from layoutsel.cost import peaks, probing
 from layoutsel.cost.peaks import MachinePeaks, machine_peaks
 from layoutsel.documents import load_json
 
@@ -38,16 +38,32 @@ def test_the_speed_of_a_busy_machine_is_measured_again_later(tmp_path, probes, c
     assert machine_peaks(2, folder=tmp_path) == IDLE, "an idle machine is measured once"
 
 
-def test_the_probe_sees_other_processes():
+@pytest.fixture
+def one_core():
+    """Limits this process and its child processes to one core."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})  # child processes inherit it
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def test_the_probe_sees_other_processes(one_core):
+    loop = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(loop) for _ in range(3)]
     try:
-        loop = [sys.executable, "-c", "while True: pass"]
-        others = [subprocess.Popen(loop) for _ in range(3)]
         share = peaks.probe(1).cpu_share
     finally:
-        os.sched_setaffinity(0, before)
         for other in others:
             other.kill()
             other.wait()
     assert share < 0.6
+
+
+def test_more_threads_than_cores_are_no_other_processes(one_core):
+    assert peaks.probe(4).cpu_share > 0.5 * peaks.probe(1).cpu_share
+
+
+def test_a_file_that_another_process_deletes_is_measured_again(tmp_path, probes, monkeypatch):
+    monkeypatch.setattr(probing, "kept", lambda *_: BUSY)
+    probes.append(IDLE)
+    assert machine_peaks(2, folder=tmp_path) == IDLE
