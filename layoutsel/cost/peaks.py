@@ -70,6 +70,8 @@ class MachinePeaks:
         rates = (self.gflops, self.cache_gbps, self.memory_gbps)
         if not min(*rates, self.threads, self.cache_bytes, self.launch_us) > 0:
             raise LayoutselError(f"not a machine's peaks: {self}")
+        if not 0 <= self.cpu_share <= 1:
+            raise LayoutselError(f"cpu_share: got {self.cpu_share}; expected a share from 0 to 1")
 
 
 def probe(threads: int) -> MachinePeaks:

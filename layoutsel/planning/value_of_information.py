@@ -45,7 +45,11 @@ class InformationValue:
     worth: Mapping[Candidate, float]
     """Expected improvement from knowing one candidate's cost; candidates without any are absent."""
     loss: float
-    """Expected improvement from knowing every cost: the potential loss by uncertainty."""
+    """Expected improvement from knowing every cost: the potential loss by uncertainty.
+
+    It is at most the value of the plan, as no plan costs less than nothing; the normal errors of
+    very uncertain costs ignore that.
+    """
     exact: bool
     """True if the rest of the plan was optimised around each candidate; else values are too low."""
 
@@ -68,7 +72,7 @@ def value_of_information(
                 if option.source != MEASURED:
                     key = (node.id, option.decision)
                     worth[key] = worth.get(key, 0.0) + gain
-    return InformationValue(worth=worth, loss=loss, exact=others.exact)
+    return InformationValue(worth=worth, loss=min(loss, shares.value), exact=others.exact)
 
 
 def _gains(node: PricedSubgraph, mine: int, losses: np.ndarray, share: float) -> dict[int, float]:

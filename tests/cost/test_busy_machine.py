@@ -11,6 +11,7 @@ import pytest
 from layoutsel.cost import peaks, probing
 from layoutsel.cost.peaks import MachinePeaks, machine_peaks
 from layoutsel.documents import load_json
+from tvm_passes.errors import LayoutselError
 
 IDLE = MachinePeaks(threads=2, gflops=200, cache_gbps=100, memory_gbps=20, cache_bytes=1 << 20)
 BUSY = replace(IDLE, gflops=40, cpu_share=0.2)
@@ -67,3 +68,9 @@ def test_a_file_that_another_process_deletes_is_measured_again(tmp_path, probes,
     monkeypatch.setattr(probing, "kept", lambda *_: BUSY)
     probes.append(IDLE)
     assert machine_peaks(2, folder=tmp_path) == IDLE
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_an_impossible_share_is_refused(share):
+    with pytest.raises(LayoutselError, match="expected a share from 0 to 1"):
+        replace(IDLE, cpu_share=share)

@@ -70,6 +70,12 @@ def test_less_uncertainty_costs_less(seed):
     assert losses[-1] == 0
 
 
+def test_no_more_is_saved_than_a_plan_costs():
+    found = problem(0, 50.0)
+    solution = solve(found)
+    assert value_of_information(found, solution.decisions).loss == pytest.approx(solution.cost_us)
+
+
 @settings(max_examples=examples(20), deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_with_time_enough_the_plan_is_as_good_as_measured(seed):
