@@ -5,14 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from pathlib import Path
 
 _SHARE = 0.75
-"""Share of the machine's memory that one child process may take if nothing else is said."""
+"""Share of the memory that one child process may take if it has no limit of its own."""
+
+
+_CONTAINER = tuple(
+    Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes")
+)
+"""Files with the memory limit of a container, of both versions of control groups."""
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine, or of the container if it has less, bytes."""
+    known = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in _CONTAINER:
+        # The file may be missing, or hold "max" for no limit.
+        with contextlib.suppress(OSError, ValueError):
+            known.append(int(file.read_text()))
+    return min(known)
 
 
 def most_bytes() -> int:
-    """Largest memory of a child process for which no limit is known, bytes."""
-    return int(_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    """Return the memory that a child process may take if it has no limit of its own, bytes."""
+    return int(_SHARE * memory_bytes())
 
 
 def limit_memory(process: int, nbytes: int) -> None:
