@@ -53,7 +53,10 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
     "cpu.reorder": ("tvm_passes.cpu.reorder:reorder",),
     "cpu.rows": ("tvm_passes.cpu.rows:plan_layer_norm", "tvm_passes.cpu.rows:plan_softmax"),
     "cpu.transposed": ("tvm_passes.cpu.plan_transposed:plan_transposed",),
-    "cpu.window": ("tvm_passes.cpu.window:Window", "tvm_passes.cpu.depthwise:Depthwise"),
+    "cpu.window": (
+        "tvm_passes.cpu.window_kernel:WindowKernel",
+        "tvm_passes.cpu.depthwise:Depthwise",
+    ),
 }
 """First definitions of the code of units and of default algorithms' kernels, by scope."""
 

@@ -10,7 +10,7 @@ from tvm_passes.cpu.filters import convolution_filters
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.subgraph import KernelSubgraph, OperatorCall, Param
-from tvm_passes.cpu.window import Window
+from tvm_passes.cpu.window_kernel import WindowKernel
 
 
 def window_plan(
@@ -27,7 +27,7 @@ def window_plan(
     weights = anchor.args[1] if kind == "depthwise" else None
     param = weights if isinstance(weights, Param) else None
     constant = param if param and param.is_weight else None
-    window = Window(
+    window = WindowKernel(
         shape=shape,
         kind=kind,
         source=source.view,
