@@ -29,6 +29,11 @@ def ints(*values: int) -> np.ndarray:
     return np.asarray(values, "int64")
 
 
+def scales(*values):
+    """Weights of float32."""
+    return np.asarray(values, "float32")
+
+
 def ones(*shape: int) -> np.ndarray:
     """A weight of ones."""
     return np.ones(shape, "float32")
