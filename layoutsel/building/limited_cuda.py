@@ -37,7 +37,10 @@ def to_ptx(source: str, target: Any) -> str:
         with Forked(work, LIMITS) as child:
             return str(child.receive())
     except Stuck as error:
-        logger.info("CUDA's source is compiled in this process, without limits: %s", error)
+        logger.warning(
+            "CUDA's source is compiled in this process: %s; nothing limits its time and memory",
+            error,
+        )
         return cuda.to_ptx(source, target)
     except CopyFailed as error:
         advice = _ADVICE.get(error.failure.kind, "Plan without 'cuda', or with another compiler")

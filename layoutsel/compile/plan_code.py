@@ -88,7 +88,7 @@ class Building:
         try:
             self._child = Forked(self._work(Path(self._folder.name) / "library.so"), limits)
         except Stuck as error:
-            logger.debug("a plan is built in this process: %s", error)
+            _warn_of_no_limits(error)
 
     def __enter__(self) -> Building:
         return self
@@ -112,7 +112,7 @@ class Building:
         try:
             return self._taken_over(self._child)
         except Stuck as error:
-            logger.info("a plan is built in this process: %s", error)
+            _warn_of_no_limits(error)
             return self._built_here()
         except CopyFailed as error:
             advice = _ADVICE.get(error.failure.kind, "Pin its sub-graphs to another unit or layout")
@@ -162,6 +162,10 @@ _ADVICE = {
     FailureKind.ENVIRONMENT: "Give the process more memory, or close others",
 }
 """Advice by the kind of a failure."""
+
+
+def _warn_of_no_limits(error: Stuck) -> None:
+    logger.warning("a plan is built in this process: %s; nothing limits its time and memory", error)
 
 
 def _why_here(decisions: Decisions) -> str | None:

@@ -88,10 +88,11 @@ def test_where_no_process_can_be_started_it_is_built_here(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refused)
-    with caplog.at_level(logging.DEBUG, "layoutsel"):
+    with caplog.at_level(logging.WARNING, "layoutsel"):
         model = compiled(session, plan)
     assert processes == [os.getpid()]
     assert "built in this process: no process can be started" in caplog.text
+    assert "nothing limits its time and memory" in caplog.text
     assert model(VALUES).shape == (1, 160)
 
 
