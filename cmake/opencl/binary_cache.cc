@@ -1,14 +1,19 @@
 #include "binary_cache.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
+#include <thread>
+#include <utility>
 
 namespace layoutsel::opencl {
 
@@ -18,6 +23,8 @@ namespace fs = std::filesystem;
 
 constexpr char kMagic[] = "layoutsel-opencl-1\n";
 constexpr size_t kNumber = sizeof(uint64_t);
+constexpr auto kLongestWait = std::chrono::minutes(1);
+constexpr auto kPause = std::chrono::milliseconds(5);
 
 // FNV-1a.
 uint64_t Hash(const char* data, size_t size) {
@@ -46,6 +53,40 @@ std::shared_ptr<const BinaryCache>& Slot() {
 
 }  // namespace
 
+BuildLock::BuildLock(const std::string& path, uint64_t position) {
+  int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (file < 0) return;
+  struct flock range = {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(position >> 2);  // not negative, and its end is no overflow
+  range.l_len = 1;
+  auto end = std::chrono::steady_clock::now() + kLongestWait;
+  // A lock of the open file, not of the process: threads exclude each other too.
+  while (fcntl(file, F_OFD_SETLK, &range) != 0) {
+    bool is_taken = errno == EAGAIN || errno == EACCES || errno == EINTR;
+    if (!is_taken || std::chrono::steady_clock::now() > end) {
+      close(file);
+      return;
+    }
+    std::this_thread::sleep_for(kPause);
+  }
+  file_ = file;
+}
+
+BuildLock::BuildLock(BuildLock&& other) noexcept : file_(std::exchange(other.file_, -1)) {}
+
+BuildLock::~BuildLock() {
+  if (is_held()) close(file_);
+}
+
+BuildLock BinaryCache::Lock(const std::string& key) const {
+  if (folder_.empty()) return BuildLock("", 0);
+  std::error_code ignored;
+  fs::create_directories(folder_, ignored);
+  return BuildLock((fs::path(folder_) / "lock").string(), Hash(key.data(), key.size()));
+}
+
 std::string BinaryCache::Path(const std::string& key) const {
   std::ostringstream name;
   name << std::hex << Hash(key.data(), key.size()) << ".clbin";
@@ -69,8 +110,6 @@ std::optional<Binary> BinaryCache::Load(const std::string& key) const {
 
 void BinaryCache::Store(const std::string& key, const Binary& binary) const {
   if (folder_.empty()) return;
-  std::error_code ignored;
-  fs::create_directories(folder_, ignored);
   std::string text = Front(key);
   text.append(binary.begin(), binary.end());
   Append(&text, Hash(text.data(), text.size()));

@@ -78,18 +78,25 @@ class Kernel {
     Device& device = DeviceAt(number);
     // Arguments belong to the kernel object until it is enqueued.
     std::lock_guard<std::mutex> lock(mutex_);
-    auto found = built_.find(number);
-    bool is_first = found == built_.end();
-    if (is_first) found = built_.emplace(number, Build(device, info_->name, source_)).first;
-    SetArguments(device, &found->second.kernel, args);
-    Enqueue(device, found->second.kernel, GridOf(args), QueueOf(number));
-    if (is_first && found->second.is_from_source) {
+    if (auto found = built_.find(number); found != built_.end()) {
+      RunOn(device, number, &found->second.kernel, args);
+      return;
+    }
+    BuildLock build_lock = Lock(device, source_);
+    Built& built = built_.emplace(number, Build(device, info_->name, source_)).first->second;
+    RunOn(device, number, &built.kernel, args);
+    if (built.is_from_source && build_lock.is_held()) {
       Finish(device, QueueOf(number));
-      Keep(device, found->second.kernel, source_);
+      Keep(device, built.kernel, source_);
     }
   }
 
  private:
+  void RunOn(Device& device, int number, cl::Kernel* kernel, ffi::PackedArgs args) const {
+    SetArguments(device, kernel, args);
+    Enqueue(device, *kernel, GridOf(args), QueueOf(number));
+  }
+
   void SetArguments(const Device& device, cl::Kernel* kernel, ffi::PackedArgs args) const {
     for (size_t i = 0; i < info_->arg_types.size(); ++i) {
       try {

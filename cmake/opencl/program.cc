@@ -5,8 +5,6 @@
 #include <optional>
 #include <vector>
 
-#include "binary_cache.h"
-
 namespace layoutsel::opencl {
 
 namespace {
@@ -55,6 +53,10 @@ cl::Kernel FromSource(Device& device, const std::string& name, const std::string
 BuildCounts& Counts() {
   static BuildCounts counts;
   return counts;
+}
+
+BuildLock Lock(const Device& device, const std::string& source) {
+  return Cache()->Lock(Key(device, source));
 }
 
 Built Build(Device& device, const std::string& name, const std::string& source) {

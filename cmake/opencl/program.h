@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "binary_cache.h"
 #include "device.h"
 
 namespace layoutsel::opencl {
@@ -21,6 +22,9 @@ struct Built {
   cl::Kernel kernel;
   bool is_from_source;
 };
+
+// To be held from building to keeping.
+BuildLock Lock(const Device& device, const std::string& source);
 
 // From a kept binary where there is one, else from source. Throws a RuntimeError with kernel,
 // device and the compiler's log where the source does not build.

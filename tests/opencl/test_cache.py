@@ -36,7 +36,7 @@ def run(tmp_path):
 
 
 def kept(tmp_path):
-    return sorted((tmp_path / "layoutsel" / "opencl").glob("*"))
+    return sorted((tmp_path / "layoutsel" / "opencl").glob("*.clbin"))
 
 
 BUILT, FOUND = {"source": 1, "binary": 0}, {"source": 0, "binary": 1}
@@ -44,8 +44,7 @@ BUILT, FOUND = {"source": 1, "binary": 0}, {"source": 0, "binary": 1}
 
 def test_the_second_process_builds_nothing(run, tmp_path):
     assert run() == BUILT
-    (path,) = kept(tmp_path)
-    assert path.suffix == ".clbin"
+    assert len(kept(tmp_path)) == 1
     assert run() == FOUND
 
 
@@ -71,10 +70,10 @@ def test_what_is_damaged_is_built_anew(run, tmp_path, damage):
 
 
 @pytest.mark.nightly
-def test_several_at_once(run, tmp_path):
+def test_of_several_at_once_one_builds(run, tmp_path):
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         results = [done.result() for done in [pool.submit(run) for _ in range(3)]]
-    assert all(result in (BUILT, FOUND) for result in results)
+    assert sorted(results, key=lambda counts: counts["source"]) == [FOUND, FOUND, BUILT]
     assert len(kept(tmp_path)) == 1
     assert run() == FOUND
 
