@@ -18,6 +18,7 @@ from layoutsel.cli.options import (
     ThreadsOption,
     UnitsOption,
     parse_names,
+    parse_seconds,
     parse_shapes,
 )
 from layoutsel.core.files import check_output
@@ -59,6 +60,18 @@ def profile(
             "--save", metavar="FILE", help="Data set to write, with all known measurements."
         ),
     ] = None,
+    contribute: Annotated[
+        Path | None,
+        typer.Option(
+            "--contribute",
+            metavar="FILE",
+            help="Data set to write, with standard networks measured on this machine.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", metavar="TIME", help="Time limit for measuring, --contribute."),
+    ] = "20m",
     units: UnitsOption = None,
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
@@ -72,6 +85,9 @@ def profile(
     Known candidates are not measured again. Ctrl-C keeps everything, and the same command
     continues. To imitate other machines, use `taskset` and ONEDNN_MAX_CPU_ISA=AVX2.
     """
+    if contribute is not None:
+        _contribute(contribute, budget, threads, cache, alone=not (models or sweep or results))
+        return
     if not models and not sweep and not results:
         raise LayoutselError("nothing to profile: give a MODEL, --sweep N or --import FILE")
     check_output(save)
@@ -107,6 +123,25 @@ def profile(
     terminal.show_text(f"{shown.measured} new measurements")
     if save is not None:
         _save(save, cache, recorded)
+
+
+def _contribute(
+    file: Path, budget: str, threads: int | None, cache: Path | None, *, alone: bool
+) -> None:
+    if not alone:
+        raise LayoutselError(
+            "--contribute measures standard networks: it takes no MODEL, --sweep or --import"
+        )
+    check_output(file)
+    limit_s = parse_seconds(budget)
+    from layoutsel.compile.contribution import contribute
+
+    with activity() as shown:
+        made = contribute(file, budget_s=limit_s, threads=threads, cache=cache, progress=shown)
+    terminal.show_text(
+        f"{made.samples} samples written to {file} after {made.seconds:.0f} s; "
+        f"whole networks: {', '.join(made.models) or 'none'}"
+    )
 
 
 def _import(files: list[Path], cache: Path | None) -> None:

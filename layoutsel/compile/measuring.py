@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,14 +44,17 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def cost_model(offers: Offers, cost: str) -> Iterator[MeasuredCost]:
-    """Open the cost model with its store; for ``measured``, first measure what the store lacks."""
+def cost_model(offers: Offers, cost: str, *, deadline: float = math.inf) -> Iterator[MeasuredCost]:
+    """Open the cost model with its store; for ``measured``, first measure what the store lacks.
+
+    No measurement starts after `deadline`, a value of :func:`time.monotonic`.
+    """
     check_cost(cost)
     estimate = offers.costs.roofline if cost == "roofline" else offers.costs.learned
     with Store(offers.session.context, offers.session.options.cache) as store:
         model = MeasuredCost(store, estimate, offers.disturbed)
         if cost == "measured" and offers.session.machine is None:
-            measure_all(offers, model)
+            measure_all(offers, model, deadline)
         yield model
 
 
@@ -92,8 +96,8 @@ def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Reque
     )
 
 
-def measure_all(offers: Offers, model: MeasuredCost) -> None:
-    """Measure every candidate and boundary that the store lacks."""
+def measure_all(offers: Offers, model: MeasuredCost, deadline: float = math.inf) -> None:
+    """Measure every candidate and boundary that the store lacks, until `deadline`."""
     _describe(offers, model.store)
     requests = [
         request_for(offers, subgraph, decision)
@@ -101,7 +105,10 @@ def measure_all(offers: Offers, model: MeasuredCost) -> None:
         for decision in offers.candidates[subgraph.id].decisions
     ]
     with worker_of(offers.session) as worker:
-        model.measure_all(requests, _runner(offers, worker), offers.session.options.progress)
+        progress = offers.session.options.progress
+        model.measure_all(requests, _runner(offers, worker), progress, deadline)
+        if time.monotonic() >= deadline:
+            return
         layouts = sorted(
             {request.decision.layout for request in requests if request.decision.precision in OWN}
         )
@@ -112,7 +119,7 @@ def measure_all(offers: Offers, model: MeasuredCost) -> None:
             model.store,
             worker,
             offers.session.threads,
-            offers.session.options.progress,
+            progress,
             alike=offers.session.alike,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +127,7 @@ class MeasuredCost(CostModel):
         requests: Iterable[Request],
         runner: Runner,
         on_progress: Callable[[PricingProgress], None] | None = None,
+        deadline: float = math.inf,
     ) -> Mapping[Key, Outcome]:
         """Return the outcome of each request, from the store or else from `runner`, once per key.
 
@@ -139,6 +142,9 @@ class MeasuredCost(CostModel):
             Function that measures one candidate.
         on_progress
             Called after every measurement.
+        deadline
+            Value of :func:`time.monotonic` from which no measurement starts; requests without an
+            outcome are then left out of the result.
         """
         outcomes: dict[Key, Outcome] = {}
         missing: dict[Key, Request] = {}
@@ -152,6 +158,8 @@ class MeasuredCost(CostModel):
             else:
                 outcomes[key] = known
         for position, (key, request) in enumerate(missing.items()):
+            if time.monotonic() >= deadline:
+                break
             outcome = runner(request)
             self._keep(request, outcome)
             outcomes[key] = outcome

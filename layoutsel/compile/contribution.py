@@ -1,0 +1,127 @@
+"""A machine's log of measurements, for training cost models on many machines.
+
+The log holds standard networks and sweeps alone, in the same order on every machine. It contains
+nothing of a user's own networks, and describes the machine without naming it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from layoutsel.compile.measuring import cost_model
+from layoutsel.compile.offers import Offers
+from layoutsel.compile.options import OnProgress
+from layoutsel.compile.recording import recorded_model
+from layoutsel.compile.session import Session
+from layoutsel.core.files import check_output
+from layoutsel.cost.archive import write_archive
+from layoutsel.cost.logs import read_logs
+from layoutsel.cost.samples import BoundarySample, Dataset, RecordedModel, Sample
+from layoutsel.cost.store import Context
+from layoutsel.device.threads import available_threads
+from layoutsel.zoo.sweep import sweep_module
+from tvm_passes.errors import LayoutselError
+
+NETWORKS = (
+    *("light:resnet50", "arch:mobilenet_v2", "arch:vit_small_16", "light:squeezenet"),
+    *("arch:efficientnet_b0", "light:inception_v1", "arch:convnext_tiny", "arch:yolo_tiny"),
+)
+"""Networks of a contribution, in order."""
+_SWEEP_PART = 40
+"""Number of random sub-graphs between two networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """Result of a contribution."""
+
+    samples: int
+    """Number of measured candidates in the file."""
+    models: tuple[str, ...]
+    """Names of the networks that were measured completely."""
+    seconds: float
+    """Duration, seconds."""
+
+
+def contribute(
+    file: Path,
+    *,
+    budget_s: float,
+    threads: int | None = None,
+    precision: str = "auto",
+    cache: Path | None = None,
+    progress: OnProgress | None = None,
+) -> Contribution:
+    """Measure standard sub-graphs until the budget is spent, and write this machine's data set.
+
+    A second call continues where the first one ended.
+
+    Parameters
+    ----------
+    file
+        Data set to write, ``.jsonl.xz``.
+    budget_s
+        Time limit for measuring, seconds; opening the models adds some seconds each.
+    threads
+        Number of threads; by default all cores of this process.
+    precision
+        Mode whose precisions are measured; by default all of them.
+    cache
+        File of measurements; by default one for contributions alone, in the user's cache folder.
+    progress
+        Called after every measurement.
+
+    Raises
+    ------
+    LayoutselError
+        If nothing was measured within the budget, or the file cannot be written.
+    """
+    check_output(file)
+    threads = threads or available_threads()
+    cache = cache or Path(platformdirs.user_cache_dir("layoutsel")) / "contribution.sqlite"
+    started = time.monotonic()
+    deadline, recorded = started + budget_s, list[RecordedModel]()
+    for source in _sources():
+        session = Session.open(
+            source, precision=precision, threads=threads, cache=cache, progress=progress
+        )
+        offers = Offers.of(session)
+        with cost_model(offers, "measured", deadline=deadline):
+            pass
+        if time.monotonic() >= deadline:
+            break
+        if isinstance(source, str):
+            recorded.append(recorded_model(offers))
+    dataset, _ = read_logs([cache])
+    is_mine = partial(_is_of, session.context)
+    samples = tuple(filter(is_mine, dataset.samples))
+    if not samples:
+        raise LayoutselError(f"nothing was measured in {budget_s:g} s; allow more time")
+    boundaries = tuple(filter(is_mine, dataset.boundaries))
+    write_archive(Dataset(samples=samples, boundaries=boundaries, models=tuple(recorded)), file)
+    return Contribution(
+        samples=len(samples),
+        models=tuple(model.name for model in recorded),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _is_of(context: Context, sample: Sample | BoundarySample) -> bool:
+    """True if a sample is of this machine, and of the versions in use."""
+    profile, versions = sample.provenance.profile, json.dumps(dict(sample.provenance.versions))
+    where = profile.machine.fingerprint, profile.peaks.threads
+    return where == (context.machine, context.threads) and not context.changes(versions)
+
+
+def _sources() -> Iterator[Any]:
+    for number, network in enumerate(NETWORKS):
+        yield sweep_module(_SWEEP_PART, seed=number)
+        yield network
