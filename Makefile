@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxproces
 NATIVE := $(wildcard cmake/CMakeLists.txt cmake/*/CMakeLists.txt cmake/*/*.cc cmake/*/*.h)
 CXX_SOURCES := $(filter %.cc %.h,$(NATIVE))
 
-.PHONY: setup demo test test-full lint format bench clean
+.PHONY: setup demo test test-full lint format contribute bench clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,10 @@ format: setup
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+# A log of this machine for the cost model, while nothing else runs; commit it, and train again.
+contribute: setup
+	$(BIN)/layoutsel profile --contribute data --budget 20m
 
 bench: setup
 	$(BIN)/python -m pytest bench --benchmark-only

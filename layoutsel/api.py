@@ -13,6 +13,7 @@ import onnx
 import tvm
 
 from layoutsel.compile.build_best import as_planned, finish
+from layoutsel.compile.calibration import calibrate_first
 from layoutsel.compile.fallback import with_fallback
 from layoutsel.compile.generic import offered
 from layoutsel.compile.legality import check_legal
@@ -66,6 +67,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     cost: str = "learned",
     measure_budget_s: float | None = None,
     cost_model: str | Path | None = None,
+    calibrate: bool = True,
     pins: Sequence[str] = (),
     cache: str | Path | None = None,
     verify: bool = True,
@@ -82,10 +84,11 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
 ) -> CompiledModel:
     """Plan and compile a model for this machine; calls from several threads run one by one.
 
-    The run time is bounded. After the import, each plan takes about ten seconds to solve. Measuring
-    takes at most `measure_budget_s`, plus 60 s for the candidate that is being measured by then
-    (``measured``: 60 s for each candidate and boundary). Racing takes `time_limit_s`, plus the
-    build or run that has begun by then. The build of the chosen plan takes at most ten minutes.
+    The run time is bounded. Adapting the cost model, once on a new machine, takes about a minute.
+    After the import, each plan takes about ten seconds to solve. Measuring takes at most
+    `measure_budget_s`, plus 60 s for the candidate that is being measured by then (``measured``:
+    60 s for each candidate and boundary). Racing takes `time_limit_s`, plus the build or run that
+    has begun by then. The build of the chosen plan takes at most ten minutes.
     Verification takes `time_limit_s` for the reference, and as much for the first run of a plan
     that was not raced.
 
@@ -122,6 +125,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         20 for f32 and 60 for other precisions.
     cost_model
         Folder of a learned cost model (``layoutsel train``); the package's own if None.
+    calibrate
+        On a machine that the cost model has not seen, adapt it first: once, about a minute.
     pins
         Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"`` or ``"conv2d_3f2a9c=cpu"``.
     cache
@@ -183,6 +188,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         cost=cost,
         measure_budget_s=measure_budget_s,
         cost_model=cost_model,
+        calibrate=calibrate,
         pins=pins,
         cache=cache,
         verify=verify,
@@ -200,6 +206,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     check_budget(options.mode, verify=verify)
 
     def build(session: Session) -> CompiledModel:
+        calibrate_first(session)
         problem = priced_problem(offered(session), cost, pins, measure_budget_s)
         chosen = best_plan(session, problem, strategy)
         return finish(session, chosen, problem, verify=verify, verify_speed=verify_speed)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from layoutsel.cost import adapt
+from layoutsel.cost.corrections import Adaptation
+from layoutsel.cost.learned import LearnedModel
 from layoutsel.cost.peaks import MachinePeaks, kept_name
 from layoutsel.device.machine import this_machine
 from layoutsel.documents import save
@@ -27,7 +30,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own: nothing is taken from the user's, or left in it.
 
-    It has the machine's speed, which would be measured beside other tests, and announced as that of a busy machine.
+    It has the machine's speed, which would be measured beside other tests, and announced as that of a busy machine; and
+    a calibration that corrects nothing, which the first compilation would make otherwise.
     """
     folder = tmp_path_factory.mktemp("cache")
     home = folder / "layoutsel"
@@ -41,6 +45,8 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             cache_bytes=threads << 19,
         )
         save(peaks, home / f"{kept_name(this_machine(), threads)}.json")
+        file = adapt.adaptation_path(this_machine().fingerprint, threads, home)
+        adapt.save(Adaptation(), LearnedModel.load().version, file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder

@@ -90,6 +90,13 @@ def compile_model(
     memory_limit: MemoryLimitOption = None,
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Adapt the cost model first, on a machine that it has not seen: once, a minute.",
+        ),
+    ] = True,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -125,6 +132,7 @@ def compile_model(
         cost=cost,
         measure_budget=measure_budget,
         cost_model=cost_model,
+        calibrate=calibrate,
         pin=pin,
         precision=precision,
         max_rel_error=max_rel_error,
@@ -160,6 +168,9 @@ def build(model: str, options: Options, shown: Activity) -> CompiledModel:
     from layoutsel.compile.fallback import with_fallback
 
     def finished(session: Session) -> CompiledModel:
+        from layoutsel.compile.calibration import calibrate_first
+
+        calibrate_first(session)
         problem, made = planned(session, shown)
         from layoutsel.compile.build_best import finish
 

@@ -118,7 +118,7 @@ def calibrate(
     units: UnitsOption = None,
     most: Annotated[
         int, typer.Option("--most", min=4, metavar="N", help="Maximum number of measurements.")
-    ] = 50,
+    ] = 120,
     limit: Annotated[
         str, typer.Option("--limit", metavar="TIME", help="Time limit for measuring.")
     ] = "45s",

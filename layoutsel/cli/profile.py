@@ -65,7 +65,7 @@ def profile(
         typer.Option(
             "--contribute",
             metavar="FILE",
-            help="Data set to write, with standard networks measured on this machine.",
+            help="Data set to write, or its folder: standard networks on this machine.",
         ),
     ] = None,
     budget: Annotated[
@@ -132,14 +132,13 @@ def _contribute(
         raise LayoutselError(
             "--contribute measures standard networks: it takes no MODEL, --sweep or --import"
         )
-    check_output(file)
     limit_s = parse_seconds(budget)
     from layoutsel.compile.contribution import contribute
 
     with activity() as shown:
         made = contribute(file, budget_s=limit_s, threads=threads, cache=cache, progress=shown)
     terminal.show_text(
-        f"{made.samples} samples written to {file} after {made.seconds:.0f} s; "
+        f"{made.samples} samples written to {made.file} after {made.seconds:.0f} s; "
         f"whole networks: {', '.join(made.models) or 'none'}"
     )
 

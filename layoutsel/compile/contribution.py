@@ -26,6 +26,7 @@ from layoutsel.cost.archive import write_archive
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import BoundarySample, Dataset, RecordedModel, Sample
 from layoutsel.cost.store import Context
+from layoutsel.device.machine import this_machine
 from layoutsel.device.threads import available_threads
 from layoutsel.zoo.sweep import sweep_module
 from tvm_passes.errors import LayoutselError
@@ -43,6 +44,8 @@ _SWEEP_PART = 40
 class Contribution:
     """Result of a contribution."""
 
+    file: Path
+    """Written data set."""
     samples: int
     """Number of measured candidates in the file."""
     models: tuple[str, ...]
@@ -67,7 +70,7 @@ def contribute(
     Parameters
     ----------
     file
-        Data set to write, ``.jsonl.xz``.
+        Data set to write, ``.jsonl.xz``; in a folder, it is named after the machine.
     budget_s
         Time limit for measuring, seconds; opening the models adds some seconds each.
     threads
@@ -84,8 +87,10 @@ def contribute(
     LayoutselError
         If nothing was measured within the budget, or the file cannot be written.
     """
-    check_output(file)
     threads = threads or available_threads()
+    if file.is_dir():
+        file = file / f"measurements-{this_machine().fingerprint}-{threads}.jsonl.xz"
+    check_output(file)
     cache = cache or Path(platformdirs.user_cache_dir("layoutsel")) / "contribution.sqlite"
     started = time.monotonic()
     deadline, recorded = started + budget_s, list[RecordedModel]()
@@ -108,6 +113,7 @@ def contribute(
     boundaries = tuple(filter(is_mine, dataset.boundaries))
     write_archive(Dataset(samples=samples, boundaries=boundaries, models=tuple(recorded)), file)
     return Contribution(
+        file=file,
         samples=len(samples),
         models=tuple(model.name for model in recorded),
         seconds=time.monotonic() - started,

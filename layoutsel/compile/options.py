@@ -54,6 +54,8 @@ class Options:
     """Time limit of measuring before planning, seconds; None for the mode's default."""
     cost_model: Path | str | None = None
     """Folder of a learned cost model; None for the one of the package."""
+    calibrate: bool = True
+    """True to adapt the cost model before the first compilation on a machine unknown to it."""
     pins: Sequence[str] = ()
     """Decisions to honour, such as ``"conv_.*=onednn:NCHW16c"``."""
     cache: Path | str | None = None

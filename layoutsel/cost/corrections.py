@@ -1,83 +1,212 @@
-"""Corrections of the learned model for one machine: their linear terms, and calibrated weights."""
+"""Correction of the learned model for one machine, from the errors of a few predictions there.
+
+The logarithm of measured over predicted time is a Gaussian process: candidates that resemble each
+other have similar errors (Rasmussen, Williams, "Gaussian Processes for Machine Learning", 2006,
+section 2.2). Its covariance is a sum with one term for each kind of resemblance: same machine,
+unit, kernel or precision, similar size. Few measurements thus correct a whole unit, more of them
+single kernels, and none of them corrects candidates that resemble nothing measured.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from layoutsel.cost import features
-from tvm_passes.algorithms import ALGORITHMS
+from tvm_passes.errors import LayoutselError
 
-_INDEX = {name: position for position, name in enumerate(features.NAMES)}
-
-
-def _algorithm_terms() -> list[tuple[str, float, float]]:
-    """List the terms of algorithms that need one and have a feature of their own."""
-    words = features.VOCABULARY["algorithm"]
-    asking = (one for one in ALGORITHMS.values() if one.name in words)
-    return [
-        (f"algorithm_{one.name}", 0.0, one.calibration_scale)
-        for one in asking
-        if one.calibration_scale is not None
-    ]
-
-
-_BASIS: tuple[tuple[str, float, float], ...] = (
-    # Feature, centre and scale; the prior of its coefficient has a standard deviation of 1 / scale.
-    ("compute_us", 6.0, 20.0),
-    ("weights_in_l2", -3.0, 25.0),
-    ("activations_in_l2", -3.0, 25.0),
-    ("intensity", 4.0, 20.0),
-    ("layout_NCHW", 0.0, 4.0),
-    ("layout_NHWC", 0.0, 5.0),
-    *_algorithm_terms(),
-    ("anchor_nn.conv2d", 0.0, 3.0),
-    ("anchor_matmul", 0.0, 3.0),
-    ("anchor_nn.max_pool2d", 0.0, 4.0),
-    ("anchor_elementwise", 0.0, 4.0),
-    ("anchor_concat", 0.0, 4.0),
-    ("groups", 0.0, 20.0),
-    ("kernel_fallback", 0.0, 3.0),
-    ("convolution_x64_gemm_jit", 0.0, 4.0),
+_COLUMN = {name: column for column, name in enumerate(features.NAMES)}
+_KINDS: Mapping[str, list[int]] = MappingProxyType(
+    {
+        **{
+            group: [_COLUMN[f"{group}_{word}"] for word in words]
+            for group, words in features.VOCABULARY.items()
+        },
+        "kernel": [_COLUMN[name] for name in features.CODE_HINTS],
+    }
 )
-_OFFSET_SCALE = 1.5
-"""Scale of the constant term: a whole machine may be off by a factor of two."""
+"""Columns of the features by kind; the largest of them tells which kind a candidate is of."""
+_SIZES = [
+    _COLUMN[name]
+    for name in (
+        *("compute_us", "weights_in_l2", "activations_in_l2", "intensity"),
+        *("out_channels", "out_pixels"),
+    )
+]
+"""Columns of the features that tell the size of a candidate, as base-2 logarithms."""
+_TIME_SCALE = 2.0
+"""Weight of the predicted time among the sizes: fixed costs of a run show in short times alone."""
+
+_MACHINE = 0.31
+"""Standard deviation of the error that all candidates share, natural logarithm of time.
+
+This and the following deviations maximise the likelihood of the errors on three machines, each left
+out of the training, of which two are imitated ones with f32 alone: the deviation by precision is
+larger than theirs.
+"""
+_UNIT = 0.20
+"""Deviation that the candidates of one unit share; all that follow hold within a unit."""
+_OF_KIND: Mapping[str, float] = MappingProxyType(
+    {"anchor": 0.25, "layout": 0.18, "precision": 0.30, "algorithm": 0.10, "kernel": 0.29}
+)
+"""Deviation that candidates of one kind share."""
+_OF_SIZE, _SIZE_LENGTH = 0.22, 5.1
+"""Deviation that varies smoothly with the size, and the distance over which it does."""
+_OF_OWN_SIZE, _OWN_SIZE_LENGTH = 0.25, 3.4
+"""The same among candidates of one anchor and kernel."""
+NOISE = 0.20
+"""Deviation that no other candidate shares."""
+_PRIOR_VARIANCE = sum(
+    deviation**2 for deviation in (_MACHINE, _UNIT, *_OF_KIND.values(), _OF_SIZE, _OF_OWN_SIZE)
+)
+_ROUNDS = 8
+"""Rounds of reweighting, which limit the influence of outliers (Huber, 1964)."""
+_OUTLIER = 2.0
+"""Deviations of noise from which an observation counts as an outlier."""
 
 
-_COLUMNS = [_INDEX[name] for name, _, _ in _BASIS]
-_CENTRES = np.array([centre for _, centre, _ in _BASIS])
-_SCALES = np.array([scale for _, _, scale in _BASIS])
+@dataclass(frozen=True)
+class Traits:
+    """Properties by which candidates resemble each other, one row each."""
+
+    units: tuple[str, ...]
+    """Unit of each candidate."""
+    kinds: tuple[tuple[int, ...], ...]
+    """Number of the candidate's kind in each group of :data:`_KINDS`."""
+    sizes: tuple[tuple[float, ...], ...]
+    """Base-2 logarithms of sizes, and of the predicted time."""
+
+    @classmethod
+    def of(cls, units: Sequence[str], rows: np.ndarray, predicted: np.ndarray) -> Traits:
+        """Read the traits of candidates.
+
+        Parameters
+        ----------
+        units
+            Unit of each candidate.
+        rows
+            Features of the candidates, (candidates, features).
+        predicted
+            Natural logarithms of the predicted microseconds, (candidates,).
+        """
+        kinds = np.stack([_largest(rows[:, columns]) for columns in _KINDS.values()], axis=1)
+        time = _TIME_SCALE * np.asarray(predicted)[:, None] / np.log(2)
+        sizes = np.hstack([rows[:, _SIZES].astype(np.float64), time])
+        return cls(tuple(units), _tuples(kinds), _tuples(np.round(sizes, 4)))
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Units, kinds and sizes as arrays."""
+        count = len(self.units)
+        kinds = np.array(self.kinds).reshape(count, len(_KINDS))
+        return np.array(self.units), kinds, np.array(self.sizes).reshape(count, len(_SIZES) + 1)
+
+    def take(self, rows: Sequence[int]) -> Traits:
+        """Select candidates by index."""
+        units, kinds, sizes = (tuple(part[row] for row in rows) for part in self.parts)
+        return Traits(units, kinds, sizes)
+
+    @property
+    def parts(self) -> tuple[tuple[Any, ...], ...]:
+        """Units, kinds and sizes."""
+        return self.units, self.kinds, self.sizes
+
+    def __len__(self) -> int:
+        return len(self.units)
 
 
-def basis(rows: np.ndarray) -> np.ndarray:
-    """Compute the terms of a correction from one row of features, or from many.
-
-    Terms are scaled so that each coefficient has a standard normal prior.
-
-    Parameters
-    ----------
-    rows
-        Features, (features,) or (rows, features).
-
-    Returns
-    -------
-    numpy.ndarray
-        Terms, ``(TERMS,)`` or ``(rows, TERMS)``, float64.
-    """
-    offset = np.full((*rows.shape[:-1], 1), 1.0 / _OFFSET_SCALE)
-    terms = (rows[..., _COLUMNS].astype(np.float64) - _CENTRES) / _SCALES
-    return np.concatenate([offset, terms], axis=-1)
+NO_TRAITS = Traits((), (), ())
 
 
-TERMS = len(_BASIS) + 1
-"""Number of coefficients of a correction."""
+def _largest(columns: np.ndarray) -> np.ndarray:
+    """Return the number of the largest column from 1 in each row; 0 if none is above zero."""
+    return np.where(columns.max(axis=1) > 0, columns.argmax(axis=1) + 1, 0)
+
+
+def _tuples(table: np.ndarray) -> tuple[tuple[Any, ...], ...]:
+    return tuple(map(tuple, table.tolist()))
+
+
+def covariance(some: Traits, others: Traits) -> np.ndarray:
+    """Compute the covariance of the errors of candidates, (some, others), without noise."""
+    units, kinds, sizes = some.arrays
+    other_units, other_kinds, other_sizes = others.arrays
+    same = kinds[:, None, :] == other_kinds[None, :, :]
+    distance = ((sizes[:, None, :] - other_sizes[None, :, :]) ** 2).sum(axis=2)
+    groups = list(_KINDS)
+    is_own = same[:, :, groups.index("anchor")] & same[:, :, groups.index("kernel")]
+    within = (
+        _UNIT**2
+        + same @ np.array([_OF_KIND[group] ** 2 for group in groups])
+        + _OF_SIZE**2 * np.exp(-distance / (2 * _SIZE_LENGTH**2))
+        + is_own * _OF_OWN_SIZE**2 * np.exp(-distance / (2 * _OWN_SIZE_LENGTH**2))
+    )
+    result: np.ndarray = _MACHINE**2 + (units[:, None] == other_units[None, :]) * within
+    return result
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Calibrated factors on the predicted times of a machine; see :mod:`layoutsel.cost.adapt`."""
+    """Errors of predictions on a machine, and the correction that follows from them."""
 
-    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Coefficients of the terms of :func:`basis`, by unit."""
+    traits: Traits = NO_TRAITS
+    """Traits of the measured candidates."""
+    errors: tuple[float, ...] = ()
+    """Natural logarithm of the ratio of measured to predicted time of each."""
+    noise: float = NOISE
+    """Deviation of an error that no other candidate shares; larger on a busy machine."""
+
+    def __post_init__(self) -> None:
+        count = len(self.errors)
+        lengths = {len(kinds) for kinds in self.traits.kinds}, {len(s) for s in self.traits.sizes}
+        fits = lengths == ({len(_KINDS)}, {len(_SIZES) + 1}) if count else True
+        if not fits or {len(part) for part in self.traits.parts} != {count} or self.noise <= 0:
+            raise LayoutselError("not an adaptation: its parts differ in length")
+
+    @property
+    def units(self) -> frozenset[str]:
+        """Units of the measured candidates."""
+        return frozenset(self.traits.units)
+
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        """Inverse of the covariance of the observed errors; outliers have more noise."""
+        errors, shared = np.array(self.errors), covariance(self.traits, self.traits)
+        noise = np.full(len(errors), self.noise**2)
+        for _ in range(_ROUNDS):
+            explained = shared @ np.linalg.solve(shared + np.diag(noise), errors)
+            ratio = np.abs(errors - explained) / (_OUTLIER * self.noise)
+            noise = self.noise**2 * np.maximum(1.0, ratio)
+        inverse: np.ndarray = np.linalg.inv(shared + np.diag(noise))
+        return inverse
+
+    def correct(self, asked: Traits) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the expected error of candidates, and its standard deviation without noise.
+
+        Returns
+        -------
+        tuple
+            Natural logarithms of time, (candidates,) each.
+        """
+        if not self.errors:
+            return np.zeros(len(asked)), np.full(len(asked), _PRIOR_VARIANCE**0.5)
+        shared = covariance(asked, self.traits)
+        explained = np.einsum("ij,ij->i", shared @ self._inverse, shared)
+        deviation = np.sqrt(np.maximum(_PRIOR_VARIANCE - explained, 0.0))
+        return shared @ self._inverse @ np.array(self.errors), deviation
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """Remainder of each error after the correction that follows from all others.
+
+        Rasmussen, Williams, equation 5.12.
+        """
+        if not self.errors:
+            return np.zeros(0)
+        left: np.ndarray = self._inverse @ np.array(self.errors) / np.diag(self._inverse)
+        return left

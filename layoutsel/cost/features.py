@@ -166,18 +166,18 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 Any other name encodes as "other": no feature of its group is set.
 """
-_HINTS = (*_KERNELS, *_IMPLEMENTATIONS)
+CODE_HINTS = (*_KERNELS, *_IMPLEMENTATIONS)
 NAMES = (
     *(*WORK, *_OF_CODE, *MACHINE, *_OF_STORAGE),
     *(f"{group}_{name}" for group, names in VOCABULARY.items() for name in names),
-    *_HINTS,
+    *CODE_HINTS,
     *(f"hint_{name}" for name in (*_BLOCKING, *_SHARES)),
 )
 """Names of the features of all units, in the order of the columns of :func:`feature_table`."""
 _COLUMN = {name: column for column, name in enumerate(NAMES)}
 _EXTENT_HINTS = {name: _COLUMN[f"hint_{name}"] for name in _BLOCKING}
 _PLAIN_HINTS = {
-    **{name: _COLUMN[name] for name in _HINTS},
+    **{name: _COLUMN[name] for name in CODE_HINTS},
     **{name: _COLUMN[f"hint_{name}"] for name in _SHARES},
 }
 _BLOCKING_COLUMNS = list(_EXTENT_HINTS.values())

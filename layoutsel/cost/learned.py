@@ -12,7 +12,7 @@ import lzma
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from layoutsel.core.files import replacing
 from layoutsel.core.workload import Cost, Estimate, Infeasible
 from layoutsel.cost import boundary_features, features
 from layoutsel.cost.conditions import Conditions
-from layoutsel.cost.corrections import Adaptation, basis
+from layoutsel.cost.corrections import NOISE, Adaptation, Traits
 from layoutsel.cost.familiar import Familiar
 from layoutsel.cost.model import BoundaryPart, CostModel, Question, under
 from layoutsel.cost.model_card import RENEW, ModelCard
@@ -40,8 +40,8 @@ BOUNDARY = "boundary"
 """Name of the part for boundaries; the other parts are named by their unit."""
 QUANTILES = (0.1, 0.9)
 """Quantiles of the error that the second booster of a part predicts: the outer deciles."""
-_TO_QUARTILE = 0.6745 / 1.2816
-"""Ratio of the interquartile to the interdecile range of a normal distribution."""
+_QUARTILE, _DECILE = 0.6745, 1.2816
+"""Upper quartile and upper decile of the standard normal distribution."""
 _FILE = "model.json"
 
 
@@ -78,7 +78,7 @@ class Boosters:
         point, quantiles = self.boosters
         values = point.inplace_predict(rows, base_margin=margins).astype(np.float64)
         deciles = quantiles.inplace_predict(rows).reshape(len(rows), -1).astype(np.float64)
-        return values, np.maximum(deciles[:, 1] - deciles[:, 0], 0.0) / 2 * _TO_QUARTILE
+        return values, np.maximum(deciles[:, 1] - deciles[:, 0], 0.0) / 2 * _QUARTILE / _DECILE
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class LearnedCost(CostModel):
     """Trained boosters."""
     profile: MachineProfile
     """Machine to predict for."""
-    adaptation: Adaptation = field(default_factory=Adaptation)
-    """Correction for the machine, from calibration."""
+    adaptation: Adaptation | None = None
+    """Correction for the machine, from calibration; None without one."""
 
     @cached_property
     def _roofline(self) -> RooflineCost:
@@ -170,7 +170,7 @@ class LearnedCost(CostModel):
     def knows_machine(self) -> bool:
         """True if the model was trained on, or calibrated to, this machine."""
         cards = self.model.card.parts.values()
-        return bool(self.adaptation.weights) or any(
+        return self.adaptation is not None or any(
             self.profile.name in card.machines for card in cards
         )
 
@@ -196,8 +196,7 @@ class LearnedCost(CostModel):
         unit, device = parse_placed_unit(where)
         asked = [features.PricingQuestion(q.workload, q.decision, self.profile) for q in questions]
         rows, margins = features.feature_table(asked)
-        values, errors = self.model.parts[unit].predict(rows, margins)
-        values = values + self._correction(unit, rows)
+        values, errors = self._corrected(unit, rows, *self.model.parts[unit].predict(rows, margins))
         familiar = self._familiar(unit, device)
         for question, value, error in zip(questions, values, errors, strict=True):
             doubt = math.hypot(error, *familiar.doubts(question.workload, question.decision))
@@ -228,11 +227,19 @@ class LearnedCost(CostModel):
             return self.knows_machine
         return peaks.name in self.model.card.parts[unit].machines
 
-    def _correction(self, unit: str, rows: np.ndarray) -> np.ndarray | float:
-        if unit not in self.adaptation.weights:
-            return 0.0
-        corrections: np.ndarray = basis(rows) @ np.array(self.adaptation.weights[unit])
-        return corrections
+    def _corrected(
+        self, unit: str, rows: np.ndarray, values: np.ndarray, errors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Apply the calibration to logarithms of time and half the interquartile range of error.
+
+        The errors of the boosters hold for the machines that they were trained on.
+        """
+        if self.adaptation is None or not self.adaptation.errors:
+            return values, errors
+        expected, deviations = self.adaptation.correct(Traits.of([unit] * len(rows), rows, values))
+        if self.profile.name not in self.model.card.parts[unit].machines:
+            errors = np.maximum(errors, _QUARTILE * NOISE)
+        return values + expected, np.hypot(errors, _QUARTILE * deviations)
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Predict the cost of each step of a boundary, with one call of the boosters."""

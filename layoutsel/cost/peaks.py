@@ -41,7 +41,7 @@ _MEMORY_BYTES = 192 << 20
 """Size of the array that all threads together read from memory, bytes."""
 _BUDGET_S = 0.35
 """Time budget of each of the three measurements, seconds."""
-_IDLE_SHARE = 0.85
+IDLE_SHARE = 0.85
 """Minimum share of the processor at which the machine counts as idle during a probe."""
 _BUSY_AGE_S = 600.0
 """Age from which the probe of a busy machine is repeated, seconds."""
@@ -120,7 +120,7 @@ def machine_peaks(
     """
     name = kept_name(machine or this_machine(), threads)
     found = remembered(MachinePeaks, name, lambda: probe(threads), folder, _is_current)
-    if found.cpu_share < _IDLE_SHARE:
+    if found.cpu_share < IDLE_SHARE:
         _LOG.warning(
             "the machine was busy while its speed was measured (other processes took %.0f %%): "
             "predictions are too slow; plan again in ten minutes, with the machine idle",
@@ -130,7 +130,7 @@ def machine_peaks(
 
 
 def _is_current(peaks: MachinePeaks, age_s: float) -> bool:
-    return peaks.cpu_share >= _IDLE_SHARE or age_s < _BUSY_AGE_S
+    return peaks.cpu_share >= IDLE_SHARE or age_s < _BUSY_AGE_S
 
 
 def _measure(threads: int) -> None:

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from layoutsel.cost import adapt
-from layoutsel.cost.corrections import Adaptation, basis
+from layoutsel.cost.corrections import NOISE, Adaptation, Traits
+from layoutsel.cost.features import NAMES
 from layoutsel.cost.samples import RecordedModel, Sample
 from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 from layoutsel.evaluation.metrics import metrics
 
-MEASUREMENTS = 50
+MEASUREMENTS = 120
 """Number of measurements of ``layoutsel calibrate``, over all units."""
+_POOL = 900
+"""Maximum number of candidates to choose these from."""
+_DECILE = 1.2816
+"""Upper decile of the standard normal distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Predicted:
+    """Candidates of one unit on the left-out machine, predicted without it."""
+
+    unit: str
+    """Name of the unit."""
+    table: Table
+    """Features and measured times."""
+    values: np.ndarray
+    """Predicted natural logarithms of microseconds."""
+
+    @property
+    def traits(self) -> Traits:
+        """Traits of the candidates."""
+        rows = self.table.rows[:, : len(NAMES)]
+        return Traits.of([self.unit] * len(self.table), rows, self.values)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Measured minus predicted logarithms of time."""
+        return self.table.targets - self.values
 
 
 def machine_transfer(
@@ -50,32 +78,41 @@ def _transfer(
     in_models: frozenset[str],
     options: TrainingOptions,
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    judged, pools = list[_Predicted](), list[_Predicted]()
     for unit, (samples, table) in units.items():
         here = np.array([sample.provenance.profile.name == machine for sample in samples])
-        judged = here & np.array([sample.workload.key in in_models for sample in samples])
-        pool = here & ~judged
-        if not judged.any() or not pool.any() or here.all():
+        in_model = np.array([sample.workload.key in in_models for sample in samples])
+        if not (here & in_model).any() or not (here & ~in_model).any() or here.all():
             continue
         booster = fit_point(table[~here], options)
-        adaptation = _calibrated(unit, table[pool], booster, MEASUREMENTS // len(units))
-        asked = table[judged]
-        before = predict_point(booster, asked)
-        weights = np.array(adaptation.weights[unit])
-        after = before + np.array([basis(row) @ weights for row in asked.rows])
-        found[unit] = {
-            "before": asdict(metrics(before, asked.targets, asked.groups)),
-            "after": asdict(metrics(after, asked.targets, asked.groups)),
-        }
-    return found
+        for parts, rows in ((judged, here & in_model), (pools, here & ~in_model)):
+            asked = table[rows]
+            parts.append(_Predicted(unit=unit, table=asked, values=predict_point(booster, asked)))
+    adaptation = _calibrated(pools) if pools else Adaptation()
+    return {part.unit: _before_and_after(part, adaptation) for part in judged}
 
 
-def _calibrated(unit: str, pool: Table, booster: Any, count: int) -> Adaptation:
-    predicted = predict_point(booster, pool)
-    chosen = adapt.most_informative(list(pool.rows), [unit] * len(pool), count)
-    return adapt.fit(
-        [
-            adapt.Observation(unit, pool.rows[i], float(pool.targets[i] - predicted[i]))
-            for i in chosen
-        ]
+def _calibrated(pools: Sequence[_Predicted]) -> Adaptation:
+    """Calibrate as the command does, with samples in place of measurements."""
+    numbers = [(part, row) for part in pools for row in range(len(part.table))]
+    step = -(-len(numbers) // _POOL)
+    units, rows, values, errors = zip(
+        *(
+            (p.unit, p.table.rows[n, : len(NAMES)], p.values[n], p.errors[n])
+            for p, n in numbers[::step]
+        ),
+        strict=True,
     )
+    pool = Traits.of(units, np.stack(rows), np.array(values))
+    chosen = adapt.most_informative(pool, MEASUREMENTS)
+    return adapt.useful(Adaptation(pool.take(chosen), tuple(float(errors[n]) for n in chosen)))[0]
+
+
+def _before_and_after(part: _Predicted, adaptation: Adaptation) -> dict[str, Any]:
+    table, (expected, deviations) = part.table, adaptation.correct(part.traits)
+    left = np.abs(part.errors - expected)
+    return {
+        "before": asdict(metrics(part.values, table.targets, table.groups)),
+        "after": asdict(metrics(part.values + expected, table.targets, table.groups)),
+        "coverage_80": round(float(np.mean(left <= _DECILE * np.hypot(deviations, NOISE))), 4),
+    }

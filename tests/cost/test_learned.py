@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +18,9 @@ from tiers import examples
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost import features
-from layoutsel.cost.corrections import Adaptation
+from layoutsel.cost.corrections import Adaptation, Traits
 from layoutsel.cost.learned import PRETRAINED, LearnedCost, LearnedModel
+from layoutsel.cost.model import Question
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.samples import Dataset
@@ -148,8 +150,26 @@ def test_what_no_log_was_of_is_less_certain(model, cost):
     assert not elsewhere.knows_machine
     there = elsewhere.subgraph(work, decision)
     assert there.spread_us / there.us > known.spread_us / known.us + 0.1
-    calibrated = LearnedCost(model, profile(cores=1), Adaptation({"cpu": (0.0,) * 17}))
+    calibrated = LearnedCost(model, profile(cores=1), Adaptation())
     assert calibrated.knows_machine
+
+
+def test_a_calibration_corrects_and_tells_how_far(model):
+    asked = [
+        Question(convolution(64, 64, size, 3), Decision(unit="cpu", layout="NHWC"))
+        for size in (7, 14, 28, 56)
+    ]
+    plain = LearnedCost(model, profile(cores=1))
+    before = plain.subgraphs(asked)
+    rows, _ = features.feature_table(
+        [features.PricingQuestion(q.workload, q.decision, plain.profile) for q in asked]
+    )
+    traits = Traits.of(["cpu"] * len(asked), rows, np.log([cost.us for cost in before]))
+    twice = LearnedCost(model, profile(cores=1), Adaptation(traits, (math.log(2),) * len(asked)))
+    after = twice.subgraphs(asked)
+    for old, new in zip(before, after, strict=True):
+        assert 1.5 * old.us < new.us < 2.1 * old.us
+        assert 0.1 < new.spread_us / new.us < 0.4
 
 
 def test_boundaries_are_learned(cost):

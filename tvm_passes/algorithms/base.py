@@ -89,11 +89,6 @@ class Algorithm:
     """
     has_telling_hints: bool = False
     """True if the hints of its kernels distinguish it, so that cost models need no word for it."""
-    calibration_scale: float | None = None
-    """Inverse standard deviation of the prior that calibration has for its coefficient.
-
-    None if it has no coefficient.
-    """
     rank: int = 100
     """Position among the built-in algorithms: candidates are offered in ascending order."""
 

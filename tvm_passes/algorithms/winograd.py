@@ -28,6 +28,5 @@ ALGORITHM = Algorithm(
     packed_size=36 / 9,
     speedup=1.5,
     family="cpu.winograd",
-    calibration_scale=4.0,
     rank=10,
 )

@@ -27,6 +27,5 @@ ALGORITHM = Algorithm(
     # Four by four points of a tile for nine weights.
     packed_size=16 / 9,
     family="cpu.winograd",
-    calibration_scale=4.0,
     rank=11,
 )
