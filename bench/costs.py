@@ -20,7 +20,7 @@ from layoutsel.benchmarking.cases import case_name
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
-from layoutsel.cost.datasets import SHIPPED
+from layoutsel.cost.datasets import data_files
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import Dataset
 from layoutsel.cost.training import train
@@ -34,8 +34,8 @@ HYBRID_SHARE = 0.1
 
 def train_without(name: str, folder: Path) -> Path:
     """A cost model that has seen nothing of the network `name`, in `folder`."""
-    dataset, _ = read_logs([SHIPPED])
-    (recorded,) = (one for one in dataset.models if one.name == name)
+    dataset, _ = read_logs(data_files(None))
+    recorded = next(one for one in dataset.models if one.name == name)
     kept = []
     for data in unit_data(dataset).values():
         _, learned = split(data, recorded)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING
 
 from layoutsel.building.problem import Priced, planning_problem
@@ -38,6 +38,11 @@ FETCH_GBPS = 14.0
 """Rate of loading tiles from another core's cache, GB/s.
 
 Derived from the additional time of 20 convolutions within plans, compared with single runs.
+"""
+IN_PLAN = 0.05
+"""Relative uncertainty of a plan's time for what happens between neighbours.
+
+Half the interquartile range of measured over predicted time of whole plans.
 """
 
 
@@ -82,7 +87,23 @@ class Pricing:
             objective=session.objective,
             limits=session.precision.limits,
             stands_for=stands_for(session),
+            shared_spread=self._shared_spread(problem),
         )
+
+    def _shared_spread(self, problem: PlanningProblem) -> float:
+        """Return the relative uncertainty that the costs of a plan share.
+
+        It is that of the cheapest candidate of each sub-graph; others resemble them.
+        """
+        best = {node.id: min(node.options, key=lambda o: o.cost_us) for node in problem.nodes}
+        learned = [
+            Question(self.offers.asked(subgraph, option.decision), option.decision)
+            for subgraph in self.offers.session.graph.subgraphs
+            if (option := best[subgraph.id]).source == "learned"
+        ]
+        total_us = max(sum(option.cost_us for option in best.values()), 1e-9)
+        shared_us = self.offers.costs.learned.shared_spread_us(learned) if learned else 0.0
+        return math.hypot(IN_PLAN, shared_us / total_us)
 
     def candidate(self, subgraph: Subgraph, decision: Decision) -> Priced | Decline:
         """Price a candidate; a concatenation costs only the copies that it needs."""
@@ -266,4 +287,4 @@ def fetching_us(work: Workload, decision: Decision) -> float:
     if parts == 1:
         return 0.0
     nbytes = 4 * relative_bytes(decision.precision)
-    return prod(work.inputs[0]) * nbytes * (1 - 1 / parts) / FETCH_GBPS * 1e-3
+    return math.prod(work.inputs[0]) * nbytes * (1 - 1 / parts) / FETCH_GBPS * 1e-3

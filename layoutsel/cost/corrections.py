@@ -200,6 +200,27 @@ class Adaptation:
         deviation = np.sqrt(np.maximum(_PRIOR_VARIANCE - explained, 0.0))
         return shared @ self._inverse @ np.array(self.errors), deviation
 
+    def shared_deviation(self, asked: Traits, us: np.ndarray) -> float:
+        """Compute the standard deviation of a total time, as far as errors go together.
+
+        Parameters
+        ----------
+        asked
+            Traits of candidates.
+        us
+            Predicted time of each, microseconds, (candidates,).
+
+        Returns
+        -------
+        float
+            Standard deviation of the sum of the times, microseconds.
+        """
+        between = covariance(asked, asked)
+        if self.errors:
+            seen = covariance(asked, self.traits)
+            between = between - seen @ self._inverse @ seen.T
+        return float(np.sqrt(max(us @ between @ us, 0.0)))
+
     @property
     def held_out(self) -> np.ndarray:
         """Remainder of each error after the correction that follows from all others.

@@ -241,6 +241,28 @@ class LearnedCost(CostModel):
             errors = np.maximum(errors, _QUARTILE * NOISE)
         return values + expected, np.hypot(errors, _QUARTILE * deviations)
 
+    def shared_spread_us(self, questions: Sequence[Question]) -> float:
+        """Uncertainty of the total time of candidates, as far as their errors go together.
+
+        On a machine that the model was trained on, errors count as independent.
+
+        Returns
+        -------
+        float
+            Half the interquartile range of the sum of the times, microseconds.
+        """
+        adaptation = self.adaptation or Adaptation()
+        if self.knows_machine and not adaptation.errors:
+            return 0.0
+        known = [q for q in questions if self._placed_unit_of(q)]
+        if not known:
+            return 0.0
+        asked = [features.PricingQuestion(q.workload, q.decision, self.profile) for q in known]
+        rows = np.stack([features.features(one)[: len(features.NAMES)] for one in asked])
+        us = np.array([cost.us for cost in self.subgraphs(known) if isinstance(cost, Cost)])
+        traits = Traits.of([q.decision.unit for q in known], rows, np.log(us))
+        return _QUARTILE * adaptation.shared_deviation(traits, us)
+
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Predict the cost of each step of a boundary, with one call of the boosters."""
         answers = self._roofline.steps(steps)

@@ -154,6 +154,8 @@ class Plan:
     """Time with `order` if devices and host work concurrently; None if `values` lacks it."""
     stages: tuple[Stage, ...] = field(default=(), metadata=documents.OPTIONAL)
     """Separately callable parts, each after those that it reads; empty for one stage ``main``."""
+    shared_spread: float = field(default=0.0, metadata=documents.OPTIONAL)
+    """Relative uncertainty that all costs have in common, half the interquartile range."""
     trade_off: tuple[TradeOff, ...] = ()
     """Plans of the trade-off between time and error, the fastest first; empty without a budget."""
 
@@ -177,15 +179,16 @@ class Plan:
 
     @property
     def spread_us(self) -> float:
-        """Uncertainty of `cost_us`, microseconds; errors of sub-graphs count as independent.
+        """Uncertainty of `cost_us`, microseconds, half the interquartile range.
 
-        Errors of one unit's rooflines are added up, because they share the uncertain efficiency.
+        Errors of sub-graphs count as independent, besides those that they share. Errors of one
+        unit's rooflines are added up, because they share the uncertain efficiency.
         """
         spreads: dict[str, float] = {}
         for subgraph in self.subgraphs:
             cause = subgraph.decision.unit if subgraph.source == GUESSED else subgraph.id
             spreads[cause] = spreads.get(cause, 0.0) + subgraph.spread_us
-        return math.hypot(*spreads.values())
+        return math.hypot(self.shared_spread * self.cost_us, *spreads.values())
 
     @property
     def unit(self) -> str:
@@ -342,6 +345,7 @@ def make_plan(  # noqa: PLR0913 - the parts of a plan
         exact=explanation.exact if explanation else False,
         measured=dict(measured or {}),
         order=order,
+        shared_spread=problem.shared_spread,
     )
 
 

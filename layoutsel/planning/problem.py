@@ -168,6 +168,11 @@ class PlanningProblem:
     Some of many identical devices have no candidates, as plans gain nothing from more of them.
     Lower bounds must hold even for plans that use them.
     """
+    shared_spread: float = 0.0
+    """Relative uncertainty that all costs have in common: of the machine, and of running in a plan.
+
+    Half the interquartile range.
+    """
 
     def __post_init__(self) -> None:
         _check_nodes(self)

@@ -7,7 +7,7 @@ import pytest
 from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import scopes
 from layoutsel.cost.archive import read_archive
-from layoutsel.cost.datasets import SHIPPED
+from layoutsel.cost.datasets import data_files
 from layoutsel.cost.learned import LearnedModel
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.residuals import SUBGRAPH, TRANSFORM, ResidualRow
@@ -154,9 +154,10 @@ def test_depthwise_convolutions_are_windows():
 
 @pytest.mark.nightly
 def test_shipped_measurements_and_models_still_load():
-    data, skipped = read_archive(SHIPPED)
-    assert not skipped
-    assert data.samples
-    assert data.boundaries
-    assert data.models
+    for file in data_files(None):
+        data, skipped = read_archive(file)
+        assert not skipped
+        assert data.samples
+        assert data.boundaries
+        assert data.models
     assert LearnedModel.load().card.parts
