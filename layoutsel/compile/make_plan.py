@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from layoutsel.building.workloads import workload
+from layoutsel.compile.cost_sources import CostSources
 from layoutsel.compile.measuring import (
     cost_model,
     measure_copies,
@@ -15,6 +18,7 @@ from layoutsel.compile.measuring import (
 from layoutsel.compile.pricing import priced_by, warn_of_unknown_machine
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.precision import REL_ERROR
+from layoutsel.cost.state import machine_state
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
     has_estimates,
@@ -26,15 +30,18 @@ from layoutsel.planning.hybrid import (
 )
 from layoutsel.planning.objectives import decide, objective_of, timed
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
-from layoutsel.planning.plan import Plan, Uncertainty, make_plan
+from layoutsel.planning.plan import Now, Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
+from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
     from layoutsel.cost.measured import MeasuredCost
+
+logger = logging.getLogger(__name__)
 
 
 def priced_problem(
@@ -107,7 +114,29 @@ def best_plan(session: Session, problem: PlanningProblem, strategy: str = "joint
     """Choose a decision for every sub-graph of `problem`, by its objective."""
     answer = decide(problem, strategy=strategy)
     made = explained_plan(session, problem, answer.solution, strategy)
-    return replace(made, trade_off=answer.trade_off)
+    return replace(made, trade_off=answer.trade_off, now=_now(session, made))
+
+
+def _now(session: Session, plan: Plan) -> Now | None:
+    """Predict the time of a plan at this machine's present speed; None for another machine.
+
+    Boundaries count as waiting for memory, and work on devices as independent of the host's state.
+    """
+    if session.machine is not None:
+        return None
+    roofline = CostSources(session).roofline
+    try:
+        state = machine_state(roofline.peaks)
+    except LayoutselError as error:
+        logger.warning("the machine's present speed is not known: %s", error)
+        return None
+    us = state.slowed(plan.cost_us - sum(one.cost_us for one in plan.subgraphs), 1.0)
+    for one in plan.subgraphs:
+        work = workload(session.graph.by_id[one.id])
+        share = roofline.memory_share(work, one.decision)
+        is_host = one.decision.device.is_host
+        us += state.slowed(one.cost_us, share) if is_host else one.cost_us
+    return Now(us=us, compute=state.compute, memory=state.memory)
 
 
 def explained_plan(

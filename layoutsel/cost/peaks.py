@@ -40,7 +40,7 @@ _CACHE_BYTES = 1 << 20
 _MEMORY_BYTES = 192 << 20
 """Size of the array that all threads together read from memory, bytes."""
 _BUDGET_S = 0.35
-"""Time budget of each of the three measurements, seconds."""
+"""Default time budget of each of the three measurements, seconds."""
 IDLE_SHARE = 0.85
 """Minimum share of the processor at which the machine counts as idle during a probe."""
 _BUSY_AGE_S = 600.0
@@ -74,8 +74,8 @@ class MachinePeaks:
             raise LayoutselError(f"cpu_share: got {self.cpu_share}; expected a share from 0 to 1")
 
 
-def probe(threads: int) -> MachinePeaks:
-    """Measure the peaks with `threads` threads; takes about two seconds.
+def probe(threads: int, budget_s: float = _BUDGET_S) -> MachinePeaks:
+    """Measure the peaks with `threads` threads; takes about a second more than the three budgets.
 
     Raises
     ------
@@ -88,7 +88,8 @@ def probe(threads: int) -> MachinePeaks:
     limit = isa_limit()
     if limit is not None:
         limits["OPENBLAS_CORETYPE"] = limit.blas_core
-    code = f"from layoutsel.cost.peaks import _measure; _measure({int(threads)})"
+    call = f"_measure({int(threads)}, {float(budget_s)})"
+    code = f"from layoutsel.cost.peaks import _measure; {call}"
     return from_json(MachinePeaks, ask(code, "this machine", limits), file="probe")
 
 
@@ -133,7 +134,7 @@ def _is_current(peaks: MachinePeaks, age_s: float) -> bool:
     return peaks.cpu_share >= IDLE_SHARE or age_s < _BUSY_AGE_S
 
 
-def _measure(threads: int) -> None:
+def _measure(threads: int, budget_s: float) -> None:
     """Measure and print the peaks as JSON; runs in the probe's process."""
     generator = np.random.default_rng(0)
     running = min(threads, len(os.sched_getaffinity(0)))
@@ -143,7 +144,7 @@ def _measure(threads: int) -> None:
             work: Callable[[np.ndarray], object], parts: Sequence[np.ndarray]
         ) -> tuple[float, float]:
             """Measure the highest rate of rounds, 1/s, and its share of the processor."""
-            best, share, end = np.inf, 0.0, time.perf_counter() + _BUDGET_S
+            best, share, end = np.inf, 0.0, time.perf_counter() + budget_s
             while best == np.inf or time.perf_counter() < end:
                 started, before = time.perf_counter(), time.process_time()
                 list(pool.map(work, parts))

@@ -75,6 +75,16 @@ def complexity_score(
     workload: Workload, decision: Decision, peaks: Ceilings, efficiency: Efficiency
 ) -> float:
     """Compute the roofline's time in microseconds; see the formula of this module."""
+    compute_us, traffic_us = _compute_and_traffic_us(workload, decision, peaks, efficiency)
+    again = 2 * workload.hints_of(decision).get(REPACKED, 0.0)
+    repacking_us = again / _attained_gbps(again, peaks) / efficiency.bandwidth * 1e-3
+    return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us) + repacking_us
+
+
+def _compute_and_traffic_us(
+    workload: Workload, decision: Decision, peaks: Ceilings, efficiency: Efficiency
+) -> tuple[float, float]:
+    """Compute the times of arithmetic alone and of moving tensors alone, microseconds."""
     gflops = _rate(workload, decision, peaks) * efficiency.compute
     stored = relative_bytes(decision.precision)
     activation_gbps = _attained_gbps(stored * workload.activation_bytes, peaks)
@@ -82,10 +92,7 @@ def complexity_score(
     memory_us = workload.weight_bytes / peaks.memory_gbps + (
         workload.activation_bytes / activation_gbps
     )
-    traffic_us = stored * memory_us / efficiency.bandwidth * 1e-3
-    again = 2 * workload.hints_of(decision).get(REPACKED, 0.0)
-    repacking_us = again / _attained_gbps(again, peaks) / efficiency.bandwidth * 1e-3
-    return peaks.launch_us * efficiency.launches + max(compute_us, traffic_us) + repacking_us
+    return compute_us, stored * memory_us / efficiency.bandwidth * 1e-3
 
 
 def _attained_gbps(nbytes: float, peaks: Ceilings) -> float:
@@ -149,8 +156,18 @@ class RooflineCost(CostModel):
 
     def time_us(self, workload: Workload, decision: Decision) -> float:
         """Compute the complexity score of a sub-graph, microseconds."""
-        ceilings = self.devices.get(decision.device.target_name, self.peaks)
+        ceilings = self._ceilings(decision)
         return complexity_score(workload, decision, ceilings, self.efficiency(decision))
+
+    def memory_share(self, workload: Workload, decision: Decision) -> float:
+        """Compute the share of moving tensors in the time of moving and of arithmetic, 0 to 1."""
+        compute_us, traffic_us = _compute_and_traffic_us(
+            workload, decision, self._ceilings(decision), self.efficiency(decision)
+        )
+        return traffic_us / max(compute_us + traffic_us, 1e-9)
+
+    def _ceilings(self, decision: Decision) -> Ceilings:
+        return self.devices.get(decision.device.target_name, self.peaks)
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Compute the cost of each step of a boundary from the bytes that it moves."""

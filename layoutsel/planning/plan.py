@@ -71,6 +71,18 @@ class Uncertainty:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Now:
+    """Predicted time at the speed that the machine had when the plan was made."""
+
+    us: float
+    """Predicted sum of costs, microseconds."""
+    compute: float
+    """Rate of arithmetic relative to the machine's best, at most 1."""
+    memory: float
+    """Read bandwidth of the memory relative to the machine's best, at most 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Measured time of the whole model."""
 
@@ -154,6 +166,11 @@ class Plan:
     """Time with `order` if devices and host work concurrently; None if `values` lacks it."""
     stages: tuple[Stage, ...] = field(default=(), metadata=documents.OPTIONAL)
     """Separately callable parts, each after those that it reads; empty for one stage ``main``."""
+    now: Now | None = field(default=None, metadata=documents.OPTIONAL)
+    """Predicted time at the machine's present speed; None if it was not probed.
+
+    All other predictions hold for the machine at its best.
+    """
     shared_spread: float = field(default=0.0, metadata=documents.OPTIONAL)
     """Relative uncertainty that all costs have in common, half the interquartile range."""
     trade_off: tuple[TradeOff, ...] = ()

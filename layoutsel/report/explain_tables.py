@@ -21,6 +21,7 @@ from layoutsel.report.plan_tables import (
     milliseconds,
     name_text,
     new_table,
+    now_lines,
     operators_text,
     source_text,
     summary,
@@ -182,6 +183,7 @@ def measured_lines(plan: Plan) -> Iterator[str]:
             f"{milliseconds(own.median_us)} ± {milliseconds(own.spread_us)}: "
             f"the prediction is {off:+.1f} % off"
         )
+    yield from now_lines(plan)
     if plan.gains is not None and plan.gains.score_us:
         gain = tenths(100 * (1 - plan.gains.joint_us / plan.gains.score_us))
         yield (

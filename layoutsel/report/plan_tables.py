@@ -24,6 +24,8 @@ US = "us"
 """Unit of objectives that are times, in plan files."""
 _SHOWN_LEAD = 0.05
 """Smallest advantage of another plan that is shown, in the unit of the objective."""
+NOTABLE_SLOWDOWN = 0.03
+"""Smallest relative slowdown of the machine that is shown."""
 _SHOWN_OPERATORS = 4
 """Maximum number of operators in a table cell."""
 
@@ -172,11 +174,22 @@ def summary(plan: Plan) -> Group:
         f"{kinds['crossing']} unit crossings; costs of sub-graphs: {costs}",
         f"lower bound {milliseconds(plan.bound_us)}, gap {100 * plan.gap:.2f} % ({certificate}); "
         f"strategy {plan.strategy}, solver {plan.solver}, {plan.time_s:.2f} s",
+        *now_lines(plan),
         *objective_lines(plan),
         *lead_lines(plan),
         *uncertainty_lines(plan),
         *precision_lines(plan),
     )
+
+
+def now_lines(plan: Plan) -> Iterator[str]:
+    """Predicted time at the machine's present speed, if that differs from its best."""
+    now = plan.now
+    if now is not None and now.us > (1 + NOTABLE_SLOWDOWN) * plan.cost_us:
+        yield (
+            f"that is at the machine's best; now {milliseconds(now.us)}: arithmetic runs at "
+            f"{100 * now.compute:.0f} % of the best, memory at {100 * now.memory:.0f} %"
+        )
 
 
 def objective_lines(plan: Plan) -> Iterator[str]:
