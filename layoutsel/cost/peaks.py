@@ -74,8 +74,17 @@ class MachinePeaks:
             raise LayoutselError(f"cpu_share: got {self.cpu_share}; expected a share from 0 to 1")
 
 
-def probe(threads: int, budget_s: float = _BUDGET_S) -> MachinePeaks:
-    """Measure the peaks with `threads` threads; takes about a second more than the three budgets.
+def probe(threads: int, budget_s: float = _BUDGET_S, *, at_best: bool = True) -> MachinePeaks:
+    """Measure the rates of `threads` threads; takes about a second more than the three budgets.
+
+    Parameters
+    ----------
+    threads
+        Number of threads.
+    budget_s
+        Time budget of each of the three measurements, seconds.
+    at_best
+        True for the highest rate of all rounds, False for the median.
 
     Raises
     ------
@@ -88,7 +97,7 @@ def probe(threads: int, budget_s: float = _BUDGET_S) -> MachinePeaks:
     limit = isa_limit()
     if limit is not None:
         limits["OPENBLAS_CORETYPE"] = limit.blas_core
-    call = f"_measure({int(threads)}, {float(budget_s)})"
+    call = f"_measure({int(threads)}, {float(budget_s)}, at_best={bool(at_best)})"
     code = f"from layoutsel.cost.peaks import _measure; {call}"
     return from_json(MachinePeaks, ask(code, "this machine", limits), file="probe")
 
@@ -134,7 +143,7 @@ def _is_current(peaks: MachinePeaks, age_s: float) -> bool:
     return peaks.cpu_share >= IDLE_SHARE or age_s < _BUSY_AGE_S
 
 
-def _measure(threads: int, budget_s: float) -> None:
+def _measure(threads: int, budget_s: float, *, at_best: bool) -> None:
     """Measure and print the peaks as JSON; runs in the probe's process."""
     generator = np.random.default_rng(0)
     running = min(threads, len(os.sched_getaffinity(0)))
@@ -143,16 +152,16 @@ def _measure(threads: int, budget_s: float) -> None:
         def rate(
             work: Callable[[np.ndarray], object], parts: Sequence[np.ndarray]
         ) -> tuple[float, float]:
-            """Measure the highest rate of rounds, 1/s, and its share of the processor."""
-            best, share, end = np.inf, 0.0, time.perf_counter() + budget_s
-            while best == np.inf or time.perf_counter() < end:
+            """Measure the rate of rounds, 1/s, and its share of the processor."""
+            rounds, end = list[tuple[float, float]](), time.perf_counter() + budget_s
+            while not rounds or time.perf_counter() < end:
                 started, before = time.perf_counter(), time.process_time()
                 list(pool.map(work, parts))
                 taken = time.perf_counter() - started
-                if taken < best:
-                    best = taken
-                    share = (time.process_time() - before) / (running * taken)
-            return 1.0 / best, min(1.0, share)
+                rounds.append((taken, (time.process_time() - before) / (running * taken)))
+            rounds.sort()
+            taken, share = rounds[0 if at_best else len(rounds) // 2]
+            return 1.0 / taken, min(1.0, share)
 
         matrices = generator.standard_normal((threads, _SIDE, _SIDE), dtype=np.float32)
         product = np.empty_like(matrices[0])

@@ -59,7 +59,7 @@ def machine_state(peaks: MachinePeaks, folder: Path | None = None) -> MachineSta
     """
 
     def measure() -> MachineState:
-        now = probe(peaks.threads, _BUDGET_S)
+        now = probe(peaks.threads, _BUDGET_S, at_best=False)
         return MachineState(
             compute=min(now.gflops / peaks.gflops, 1.0),
             memory=min(now.memory_gbps / peaks.memory_gbps, 1.0),

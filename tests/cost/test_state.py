@@ -22,7 +22,8 @@ def probed(monkeypatch):
     """Rates that the probe finds, in turn; how many it was asked for."""
     answers: list[tuple[float, float]] = []
 
-    def probe(threads, budget_s):
+    def probe(threads, budget_s, *, at_best):
+        assert not at_best
         gflops, memory_gbps = answers.pop(0)
         return MachinePeaks(
             threads=threads,
