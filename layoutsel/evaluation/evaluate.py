@@ -148,6 +148,7 @@ def evaluate(
         "precisions": _by_precision(held, units),
         "regret": _mean_regret(regrets[F32]),
         "regrets": {mode: _mean_regret(found) for mode, found in regrets.items()},
+        "whole_models": {mode: _whole_models(found) for mode, found in regrets.items()},
         "models": {
             model.name: {
                 "units": {
@@ -259,6 +260,13 @@ def _mean_regret(regrets: Sequence[Regret]) -> dict[str, float]:
         for name in ("cold", "hybrid")
     }
     return {**means, **worst}
+
+
+def _whole_models(regrets: Sequence[Regret]) -> dict[str, float]:
+    """Shares of models whose plan's sum of costs is predicted within 5 and 10 %, and mean error."""
+    off = np.abs([regret.predicted - 1 for regret in regrets])
+    shares = {f"within_{most}": float(np.mean(off <= most / 100)) for most in (5, 10)}
+    return {name: round(value, 4) for name, value in {**shares, "mape": off.mean()}.items()}
 
 
 def _others(

@@ -52,6 +52,8 @@ class Regret:
     """Loss with units by complexity score, and measured layouts and boundaries."""
     roofline: float
     """Loss with roofline costs alone."""
+    predicted: float
+    """Predicted time of the plan with learned costs, relative to its time by measurements."""
 
 
 class MeasuredBoundaries:
@@ -203,16 +205,18 @@ def model_regret(
     def loss(decisions: Mapping[SubgraphId, Decision]) -> float:
         return round(real.cost(decisions).total_us / best_us - 1, 5)
 
+    cold = solve(predicted).decisions
     hybrid_decisions, share = _hybrid(model, predicted, real)
     rng = np.random.default_rng(seed)
     return Regret(
         model=model.name,
-        cold=loss(solve(predicted).decisions),
+        cold=loss(cold),
         hybrid=loss(hybrid_decisions),
         hybrid_measured=round(share, 4),
         random=round(float(np.mean([loss(_random(real, rng)) for _ in range(RANDOM_PLANS)])), 4),
         score=loss(choose(real, strategy="score").decisions),
         roofline=loss(solve(by_roofline).decisions),
+        predicted=round(predicted.cost(cold).total_us / real.cost(cold).total_us, 5),
     )
 
 
