@@ -108,9 +108,9 @@ def evaluate(
     if json:
         terminal.show_json(found)
         return
-    from layoutsel.report.learn_tables import accuracy_table, regret_table
+    from layoutsel.report.learn_tables import accuracy_table, regret_table, whole_model_lines
 
-    terminal.show(accuracy_table(found), "", regret_table(found))
+    terminal.show(accuracy_table(found), "", *whole_model_lines(found), "", regret_table(found))
 
 
 def calibrate(

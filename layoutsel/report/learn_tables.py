@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -31,6 +31,15 @@ def accuracy_table(found: Mapping[str, Any]) -> Table:
                 "" if row["top1"] is None else _percent(row["top1"]),
             )
     return table
+
+
+def whole_model_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Shares of whole models whose predicted time is right, one line for each precision mode."""
+    for mode, row in found["whole_models"].items():
+        yield (
+            f"sums of whole models in {mode}: {_percent(row['within_5'])} predicted within 5 %, "
+            f"{_percent(row['within_10'])} within 10 %, mean error {_percent(row['mape'])}"
+        )
 
 
 def regret_table(found: Mapping[str, Any]) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from learning import LAYOUTS, boundaries, profile, samples
 
+from layoutsel.core.workload import Cost
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.cost.training import TrainingOptions
@@ -97,6 +98,13 @@ def test_a_perfect_predictor_loses_nothing(dataset):
     regret = model_regret(model, truth, boundary, truth, boundary, truth)
     assert regret.cold == regret.hybrid == 0
     assert regret.random > 0
+    assert regret.predicted == 1
+    twice = {key: Cost.timed(2 * cost.us, 0.0, "learned") for key, cost in truth.items()}
+
+    def twice_boundary(*asked):
+        return 2 * boundary(*asked)
+
+    assert model_regret(model, truth, boundary, twice, twice_boundary, truth).predicted == 2
 
 
 def test_the_document(dataset):
@@ -109,6 +117,10 @@ def test_the_document(dataset):
     assert {"cold", "hybrid", "random", "score"} <= set(found["regret"])
     assert found["units"]["cpu"]["mape"] < found["baselines"]["roofline"]["cpu"]["mape"]
     assert found["units"]["cpu"]["samples"] == 2 * 4 * 3
+    ratios = [model["regrets"]["f32"]["predicted"] for model in found["models"].values()]
+    whole = found["whole_models"]["f32"]
+    assert whole["within_10"] == np.mean([abs(ratio - 1) <= 0.1 for ratio in ratios])
+    assert whole["mape"] == pytest.approx(np.mean([abs(ratio - 1) for ratio in ratios]), abs=1e-4)
     assert set(found["models"]) == set(found["stability"]) == {"a", "b"}
     assert found["machines"] == {}
 
