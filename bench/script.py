@@ -14,13 +14,18 @@ Rows = Callable[[str, int], Iterator[dict[str, Any]]]
 """(model, threads) → rows of the result."""
 
 
-def run(rows: Rows, description: str | None) -> None:
-    """Print and save the rows of every model that the command line names."""
+def arguments_of(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of every script."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, required=True)
-    arguments = parser.parse_args()
+    return parser
+
+
+def run(rows: Rows, description: str | None, arguments: argparse.Namespace | None = None) -> None:
+    """Print and save the rows of every model that the command line, or `arguments`, names."""
+    arguments = arguments or arguments_of(description).parse_args()
     found: list[dict[str, Any]] = []
     with for_threads(arguments.threads):
         for model in arguments.models:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from script import run
+from script import arguments_of, run
 
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.compile.build_best import finish
@@ -21,10 +22,12 @@ from layoutsel.compile.session import Session
 from layoutsel.planning.plan import Plan
 
 
-def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
+def rows(model: str, threads: int, cost_model: Path | None = None) -> Iterator[dict[str, Any]]:
     """Prediction, uncertainty and measured time of the learned cost model's f32 plan."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session.open(model, threads=threads, cache=Path(folder) / "cache.sqlite")
+        session = Session.open(
+            model, threads=threads, cache=Path(folder) / "cache.sqlite", cost_model=cost_model
+        )
         problem = priced_problem(Offers.of(session))
         plan = best_plan(session, problem)
         built = finish(session, plan, problem)
@@ -46,4 +49,7 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    run(rows, __doc__)
+    parser = arguments_of(__doc__)
+    parser.add_argument("--cost-model", type=Path)
+    arguments = parser.parse_args()
+    run(partial(rows, cost_model=arguments.cost_model), __doc__, arguments)
