@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
     from layoutsel.tuning.devices import Device
     from layoutsel.tuning.progress import TuningProgress
     from layoutsel.tuning.tasks import Task
-
-LOG_FILE = "tune.log"
-"""Name of the log in the folder of records."""
 
 
 def tune(
@@ -154,10 +149,11 @@ def _run(
 ) -> tuple[TuningProgress, ...]:
     from layoutsel.report.tune_display import TuningDisplay
     from layoutsel.tuning.database import Journal
+    from layoutsel.tuning.log import logged
     from layoutsel.tuning.search import tune as search
 
     shown = TuningDisplay(len(tasks), trials)
-    with Journal(folder) as journal, _logged(folder / LOG_FILE), device, shown:
+    with Journal(folder) as journal, logged(folder), device, shown:
         try:
             return search(
                 tasks,
@@ -173,36 +169,3 @@ def _run(
                 f"interrupted; {shown.trials} new trials are kept in {folder}, the same command "
                 f"continues from there"
             ) from None
-
-
-class _Convenience(logging.FileHandler):
-    """A log that drops lines when the disk is full, so that tuning continues."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Ignore errors, as writing the records reports a full disk."""
-
-    def close(self) -> None:
-        """Close the file, and ignore errors of the last write."""
-        with suppress(OSError):
-            super().close()
-
-
-@contextmanager
-def _logged(file: Path) -> Iterator[None]:
-    """Send MetaSchedule's messages and the reasons of failed schedules to a file."""
-    handler = _Convenience(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    metaschedule = logging.getLogger("tvm.s_tir.meta_schedule")
-    ours = logging.getLogger("layoutsel.tuning")
-    before = metaschedule.level, metaschedule.propagate, ours.level
-    metaschedule.propagate = False
-    for logger in (metaschedule, ours):
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger in (metaschedule, ours):
-            logger.removeHandler(handler)
-        metaschedule.level, metaschedule.propagate, ours.level = before
-        handler.close()

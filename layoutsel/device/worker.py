@@ -95,6 +95,11 @@ class Worker:
     ) -> None:
         self.close()
 
+    @property
+    def is_running(self) -> bool:
+        """True if the next call needs no new process."""
+        return self._child is not None and self._child.process.poll() is None
+
     def close(self) -> None:
         """End the child process, if any."""
         if self._child is not None:
@@ -144,7 +149,7 @@ class Worker:
         return failure
 
     def _running(self) -> _Child:
-        if self._child is not None and self._child.process.poll() is None:
+        if self._child is not None and self.is_running:
             return self._child
         self.close()
         self.starts += 1

@@ -180,16 +180,15 @@ class Journal:
             if line.workload.index == index and line.target == target
         ]
 
-    def append(self, record: TuningRecord) -> None:
-        """Append one record."""
-        module = record.workload.mod
+    def append(self, module: tvm.IRModule, record: Any) -> None:
+        """Append one record of a workload, as JSON."""
         index = self._index(module)
         if index is None:
             index = self._lines
-            _append(self.folder / WORKLOADS, record.workload.as_json())
+            _append(self.folder / WORKLOADS, Workload(module).as_json())
             self._lines += 1
             self._bucket(module).append((module, index))
-        _append(self.folder / RECORDS, [index, record.as_json()])
+        _append(self.folder / RECORDS, [index, record])
 
 
 def _append(path: Path, value: Any) -> None:

@@ -1,4 +1,8 @@
-"""Schedule search: MetaSchedule proposes, a device times, and every trial is recorded at once."""
+"""Schedule search: one process proposes, a device times, and every trial is recorded at once.
+
+The search itself runs in a child process within limits of time and memory. If a step fails, a new
+process rebuilds the search from the trials so far.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,40 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tvm
-import tvm_ffi
-from tvm.s_tir import meta_schedule
-from tvm.s_tir.meta_schedule.cost_model import CostModel, RandomModel, XGBModel
-from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
-from tvm.s_tir.meta_schedule.runner import RunnerResult
-from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
 from tvm.target import Target
 
+from layoutsel.core.memory_limits import most_bytes
 from layoutsel.device.outcome import Failure
-from layoutsel.device.threads import available_threads
+from layoutsel.device.worker import Reply, Worker
 from layoutsel.tuning.database import Journal
 from layoutsel.tuning.devices import Device, Request, Times
-from layoutsel.tuning.intrinsics import import_intrinsics
-from layoutsel.tuning.lines import RecordLine
 from layoutsel.tuning.progress import OnTrial, TuningProgress
+from layoutsel.tuning.propose import Proposal, SearchStep, TimedSchedule
 from layoutsel.tuning.tasks import Task
-from tvm_passes.errors import LayoutselError
 
 _LOG = logging.getLogger(__name__)
 
 FAILED_S = 1e10
 """Time that TVM records for a schedule that did not build or run, seconds."""
+STEP_LIMIT_S = 300.0
+"""Time limit of one step of the search, seconds; ten seconds are usual."""
+STEP_BYTES = 8 << 30
+"""Maximum memory of the search, bytes; one is usual for large networks."""
+_FAILURES = 2
+"""Number of failed steps after which a task is abandoned; one is enough if it would fail again."""
 _MOST_PER_BATCH = 64
 """Maximum number of schedules per batch."""
 _BATCHES = 4
 """Number of batches per task; the cost model learns after each."""
-_POPULATION_PER_TRIAL, _POPULATION = 16, (32, 512)
-"""Size of the evolution's population per timed schedule, and its lower and upper limit."""
-_WARM_UP = 32
-"""Number of trials after which the cost model is used."""
-_EMPTY = 3
-"""Number of batches without a new schedule after which a task ends."""
+
+
+def searcher() -> Worker:
+    """Make the process that proposes schedules."""
+    return Worker(
+        "layoutsel.tuning.propose:propose",
+        time_limit_s=STEP_LIMIT_S,
+        memory_bytes=min(STEP_BYTES, most_bytes()),
+    )
 
 
 def tune(
@@ -55,7 +61,7 @@ def tune(
     device: Device,
     journal: Journal,
     on_trial: OnTrial | None = None,
-    seed: int = 0,
+    worker: Worker | None = None,
 ) -> tuple[TuningProgress, ...]:
     """Complete every task to `trials` recorded trials, one batch of each in turn.
 
@@ -79,47 +85,26 @@ def tune(
         Folder of the records.
     on_trial
         Called after each trial.
-    seed
-        Seed of the first task; further tasks count up.
+    worker
+        Process that proposes schedules, closed at the end; by default :func:`searcher`.
     """
-    model = _cost_model()
     searches = [
-        _Search(
-            TuningProgress(task=task, wanted=trials), journal, target, threads, model, seed + index
-        )
-        for index, task in enumerate(tasks)
+        _Search(TuningProgress(task=task, wanted=trials), journal, target, threads, number)
+        for number, task in enumerate(tasks)
     ]
-    under_way = [search for search in searches if search.recall()]
-    if under_way:
-        import_intrinsics()
     report = on_trial or (lambda _progress: None)
-    while under_way:
-        for search in under_way:
-            try:
-                search.run_batch(device, report)
-            except LayoutselError:
-                raise  # an error of the device or the disk concerns all tasks
-            except Exception as error:  # TVM raises anything: abandon this task alone
-                search.give_up(error)
-                report(search.progress)
-        under_way = [search for search in under_way if search.progress.left]
+    with worker or searcher() as proposing:
+        under_way = [search for search in searches if search.progress.left > 0]
+        while under_way:
+            for search in under_way:
+                search.run_batch(proposing, device, report)
+            under_way = [search for search in under_way if search.progress.left > 0]
     return tuple(search.progress for search in searches)
-
-
-def _cost_model() -> CostModel:
-    try:
-        import xgboost  # noqa: F401
-    except ImportError:
-        _LOG.warning("xgboost is not installed: schedules are picked at random")
-        return RandomModel()
-    return XGBModel(
-        num_warmup_samples=_WARM_UP, num_tuning_cores=available_threads(), tree_method="hist"
-    )
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Defer Ctrl-C for some seconds, as its exception must not cross TVM's native code."""
+    """Defer Ctrl-C for a moment, so that a trial is recorded and counted, or neither."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -145,146 +130,94 @@ class _Search:
     """Target of the schedules."""
     threads: int
     """Number of threads of the schedules."""
-    model: CostModel
-    """Cost model, shared by all tasks."""
-    seed: int
-    """Seed of the evolution."""
-    database: MemoryDatabase = field(default_factory=MemoryDatabase)
-    """Timed records, for the evolution."""
-    context: meta_schedule.TuneContext | None = None
-    """TVM's state of the search; None before the first batch and after the last."""
-    lines: list[RecordLine] = field(default_factory=list)
-    """Records from before this process."""
-    seen: set[int] = field(default_factory=set)
-    """Structural hashes of the timed modules."""
-    empty: int = 0
-    """Number of batches in a row without a new schedule."""
+    number: int
+    """Number of the task."""
+    trials: list[TimedSchedule] = field(default_factory=list)
+    """Trials so far, including earlier ones."""
+    known: tuple[int, int] = (0, 0)
+    """Number of the process that proposed last, and the number of trials that it knows."""
+    failures: int = 0
+    """Number of failed steps."""
 
-    def recall(self) -> bool:
-        """Count earlier records; returns True if trials are missing."""
-        self.lines = self.journal.known(self.progress.task.module, self.target_json())
-        self.progress.found = len(self.lines)
-        for line in self.lines:
+    def __post_init__(self) -> None:
+        """Count earlier records."""
+        for line in self.journal.known(self.progress.task.module, self.target_json()):
+            self.trials.append(TimedSchedule(record=line.json, times=line.seconds))
             self.progress.count(line.seconds)
-        self.progress.finished = self.progress.left <= 0
-        return not self.progress.finished
+        self.progress.found = len(self.trials)
 
     def target_json(self) -> Any:
         """Target as stored in records."""
         return json.loads(str(self.target))
 
-    @property
-    def batch(self) -> int:
-        """Number of schedules per batch."""
-        return max(1, min(_MOST_PER_BATCH, -(-self.progress.wanted // _BATCHES)))
-
-    def give_up(self, error: Exception) -> None:
-        """Abandon the task."""
-        self.progress.error = str(error).strip().splitlines()[-1] if str(error) else repr(error)
-        self.progress.finished = True
-        self.context = None
-        _LOG.info("task %s is abandoned: %s", self.progress.task.name, error)
-
-    def run_batch(self, device: Device, report: OnTrial) -> None:
-        """Propose, time and record a batch of schedules, then train the cost model."""
-        with _uninterrupted():
-            context = self.context or self._start()
-            candidates = context.generate_measure_candidates()
-        new = list(self._new(candidates or ()))[: self.progress.left]
-        self.empty = 0 if new else self.empty + 1
-        if candidates is None or self.empty >= _EMPTY:
-            self._finish(report)
+    def run_batch(self, worker: Worker, device: Device, report: OnTrial) -> None:
+        """Propose, time and record a batch of schedules."""
+        proposals = self._proposals(worker)
+        if not proposals:
+            report(self.progress)
             return
-        results: list[RunnerResult] = [RunnerResult(None, "not run")] * len(new)
-        for index, outcome in device.measure([self._request(candidate) for candidate in new]):
-            results[index] = self._record(new[index], outcome, report)
-        with _uninterrupted():
-            told = [RunnerResult(None, "known")] * len(candidates)
-            context.notify_runner_results(candidates, told)
-            self.model.update(context, new, results)
-        if not self.progress.left:
-            self._finish(report)
+        requests = [self._request(proposal) for proposal in proposals]
+        for index, outcome in device.measure(requests):
+            self._record(proposals[index], outcome, report)
 
-    def _finish(self, report: OnTrial) -> None:
-        self.progress.finished = True
-        if self.context is not None:
-            self.context.post_tuning()
-        self.context = None
-        report(self.progress)
+    def _proposals(self, worker: Worker) -> Sequence[Proposal]:
+        """Ask for the next schedules; none if the step fails, or the search finds no new one."""
+        answer = worker.call(self._step(worker))
+        if isinstance(answer, Reply):
+            self.known = worker.starts, len(self.trials)
+            proposals: Sequence[Proposal] = answer.value
+            self.progress.finished = not proposals
+            return proposals
+        self._fail(worker, answer)
+        return ()
 
-    def _start(self) -> meta_schedule.TuneContext:
-        fewest, most = _POPULATION
-        population = min(most, max(fewest, _POPULATION_PER_TRIAL * self.batch))
-        context = meta_schedule.TuneContext(
-            mod=self.progress.task.module,
-            target=self.target,
-            space_generator="post-order-apply",
-            search_strategy=EvolutionarySearch(
-                population_size=population, init_min_unmeasured=min(50, population // 2)
-            ),
-            task_name=self.progress.task.name,
-            rand_state=self.seed + 1,
-            num_threads=available_threads(),
+    def _step(self, worker: Worker) -> SearchStep:
+        process, count = self.known
+        is_same = worker.is_running and process == worker.starts
+        return SearchStep(
+            number=self.number,
+            name=self.progress.task.name,
+            module=tvm.ir.save_json(self.progress.task.module),
+            target=self.target_json(),
+            batch=max(1, min(_MOST_PER_BATCH, -(-self.progress.wanted // _BATCHES))),
+            left=self.progress.left,
+            trials=tuple(self.trials[count if is_same else 0 :]),
+            folder=self.journal.folder,
         )
-        self._remember(context)
-        context.pre_tuning(1 << 30, self.batch, database=self.database, cost_model=self.model)
-        self.context = context
-        return context
 
-    def _remember(self, context: meta_schedule.TuneContext) -> None:
-        """Load earlier records into the database and the cost model."""
-        workload = self.database.commit_workload(self.progress.task.module)
-        candidates, results = [], []
-        for line in self.lines:
-            try:
-                record = TuningRecord.from_json(line.json, workload)
-                candidate = record.as_measure_candidate()
-            except Exception as error:
-                # TVM raises anything for a damaged record. It counts as a trial all the same.
-                _LOG.info("task %s: a record is not read: %s", self.progress.task.name, error)
-                continue
-            self.seen.add(tvm_ffi.structural_hash(candidate.sch.mod))
-            if line.seconds:
-                self.database.commit_tuning_record(record)
-            candidates.append(candidate)
-            results.append(RunnerResult(line.seconds or None, None if line.seconds else "failed"))
-        if candidates:
-            self.model.update(context, candidates, results)
+    def _fail(self, worker: Worker, failure: Failure) -> None:
+        """Try a failed step once more in a new process, unless it would fail again."""
+        self.failures += 1
+        name = self.progress.task.name
+        if not failure.is_reproducible:
+            worker.close()  # the process may have little memory left
+            if self.failures < _FAILURES:
+                _LOG.info("task %s: a step of the search failed: %s", name, failure.reason)
+                return
+        self.progress.error = f"the search failed: {failure.reason}"
+        self.progress.finished = True
+        _LOG.info("task %s is abandoned: %s", name, failure.reason)
 
-    def _new(self, candidates: Sequence[Any]) -> Iterator[Any]:
-        """Candidates that were not timed yet."""
-        for candidate in candidates:
-            digest = tvm_ffi.structural_hash(candidate.sch.mod)
-            if digest not in self.seen:
-                self.seen.add(digest)
-                yield candidate
-
-    def _request(self, candidate: Any) -> Request:
+    def _request(self, proposal: Proposal) -> Request:
+        _trace, _seconds, target, arguments = proposal.record
         return {
-            "module": tvm.ir.save_json(candidate.sch.mod),
-            "target": self.target_json(),
-            "arguments": [info.as_json() for info in candidate.args_info],
+            "module": proposal.module,
+            "target": target,
+            "arguments": arguments,
             "threads": self.threads,
         }
 
-    def _record(self, candidate: Any, outcome: Times | Failure, report: OnTrial) -> RunnerResult:
+    def _record(self, proposal: Proposal, outcome: Times | Failure, report: OnTrial) -> None:
         """Record the outcome of one trial."""
         times = () if isinstance(outcome, Failure) else outcome
-        record = TuningRecord(
-            candidate.sch.trace,
-            self.database.commit_workload(self.progress.task.module),
-            list(times or (FAILED_S,)),
-            self.target,
-            candidate.args_info,
-        )
+        trace, _seconds, target, arguments = proposal.record
+        record = [trace, list(times or (FAILED_S,)), target, arguments]
         with _uninterrupted():
             if not isinstance(outcome, Failure) or outcome.is_reproducible:
-                self.journal.append(record)
+                self.journal.append(self.progress.task.module, record)
+            self.trials.append(TimedSchedule(record=record, times=times))
             self.progress.trials += 1
             self.progress.count(times)
             report(self.progress)
         if isinstance(outcome, Failure):
             _LOG.info("task %s: a schedule failed: %s", self.progress.task.name, outcome.reason)
-            return RunnerResult(None, outcome.reason)
-        self.database.commit_tuning_record(record)
-        return RunnerResult(list(times), None)
