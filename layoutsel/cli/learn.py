@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layoutsel.cli.activity import activity
+from layoutsel.cli.limited import TIME_LIMIT, CommandLimitOption, limited
 from layoutsel.cli.options import CostModelOption, JsonFlag, ThreadsOption, UnitsOption, parse_names
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
@@ -40,21 +41,15 @@ def train(
         ),
     ] = None,
     seed: SeedOption = 0,
+    time_limit: CommandLimitOption = TIME_LIMIT,
 ) -> None:
     """Train the cost model from logs. Equal logs and seed give equal bytes."""
-    dataset = _read(data)
-    from layoutsel.cost.learned import PRETRAINED
     from layoutsel.cost.training import TrainingOptions
     from layoutsel.cost.training import train as train_model
 
-    folder = output or PRETRAINED
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LayoutselError(
-            f"cannot write {folder}: it is not a directory ({error.strerror}); choose another place"
-        ) from error
-    with activity() as shown:
+    with limited(time_limit), activity() as shown:
+        dataset = _read(data)
+        folder = _folder(output)
         model = train_model(
             dataset,
             TrainingOptions(seed=seed),
@@ -75,6 +70,20 @@ def train(
     terminal.show_text(f"cost model {model.version} written to {folder}")
 
 
+def _folder(output: Path | None) -> Path:
+    """Make the folder of the model; the package's own one if `output` is None."""
+    from layoutsel.cost.learned import PRETRAINED
+
+    folder = output or PRETRAINED
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LayoutselError(
+            f"cannot write {folder}: it is not a directory ({error.strerror}); choose another place"
+        ) from error
+    return folder
+
+
 def evaluate(
     data: DataArgument = None,
     seed: SeedOption = 0,
@@ -90,16 +99,16 @@ def evaluate(
     only: Annotated[
         str | None, typer.Option("--only", metavar="NAMES", help="Recorded models to evaluate.")
     ] = None,
+    time_limit: CommandLimitOption = TIME_LIMIT,
     json: JsonFlag = False,
 ) -> None:
     """Evaluate the cost model on left-out models: prediction errors, and losses of their plans."""
-    dataset = _read(data)
     from layoutsel.cost.training import TrainingOptions
     from layoutsel.evaluation.evaluate import evaluate as judge
 
-    with activity() as shown:
+    with limited(time_limit), activity() as shown:
         found = judge(
-            dataset,
+            _read(data),
             TrainingOptions(seed=seed),
             lambda name, number, count: shown.phase(f"holding out {name} ({number} of {count})"),
             stability,

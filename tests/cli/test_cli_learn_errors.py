@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+import signal
+import time
 
 import pytest
 from command import layoutsel, refused, run_here, succeed
 from learning import boundaries, samples
 
 from layoutsel.cli import options
+from layoutsel.cli.limited import limited
 from layoutsel.core.choices import COSTS
+from layoutsel.core.memory_limits import most_bytes
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.samples import Dataset
 from layoutsel.device.machine import this_machine
@@ -47,6 +53,36 @@ def test_the_options_offer_what_the_session_takes():
 def test_a_real_process_refuses_in_one_line():
     line = refused("plan", "light:squeezenet", "--cost", "guess", run=layoutsel)
     assert "expected one of learned" in line
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("0.001s", "took more than 0.001 s and was ended: give it less data"), ("0s", "above 0")],
+)
+def test_without_time_nothing_is_learned(command, limit, said, log, tmp_path):
+    place = ("-o", tmp_path / "model") if command == "train" else ()
+    assert said in refused(command, log, "--time-limit", limit, *place)
+    assert not list(tmp_path.glob("model/*"))
+
+
+def test_limits_end_with_their_command():
+    before = resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)
+    with limited("100s"):
+        assert 0 < resource.getrlimit(resource.RLIMIT_DATA)[0] <= most_bytes()
+        with pytest.raises(MemoryError):
+            bytearray(2 * most_bytes())
+    assert (resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)) == before
+
+
+def test_what_takes_errors_takes_no_end_of_time():
+    def stubborn():
+        while True:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+
+    with pytest.raises(LayoutselError, match="took more than"), limited("0.05s"):
+        stubborn()
 
 
 @pytest.mark.parametrize("below", [False, True])
