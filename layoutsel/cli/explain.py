@@ -176,6 +176,7 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
         from layoutsel.compile.measuring import cost_model
         from layoutsel.compile.offers import Offers
         from layoutsel.compile.pricing import priced_by
+        from layoutsel.planning.attribute import predicted_again
         from layoutsel.planning.check_fits import check_fits
         from layoutsel.planning.solve import solve
 
@@ -194,9 +195,8 @@ def _price_again(made: Plan, model: str, options: Options) -> Plan:
             time_s=made.time_s,
         )
         priced = explained_plan(session, problem, solution, made.strategy)
-    return replace(
-        priced, measured=made.measured, residuals=made.residuals, trade_off=made.trade_off
-    )
+    residuals = None if made.residuals is None else predicted_again(made.residuals, priced)
+    return replace(priced, measured=made.measured, residuals=residuals, trade_off=made.trade_off)
 
 
 def _measure(file: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from layoutsel.planning.plan import Plan, PlannedSubgraph
 from layoutsel.planning.problem import Boundary
@@ -29,17 +30,50 @@ def attribute(plan: Plan, observed: TracedRuns, measured_us: float) -> Residuals
         may have had another speed then.
     """
     scale = observed.fit * measured_us / observed.whole_us
-    crossings_us = sum(b.cost_us for b in plan.boundaries if b.kind != "transform")
     return Residuals(
         predicted_us=plan.cost_us,
         measured_us=measured_us,
         runs=observed.runs,
         tracing_us=observed.traced_us - observed.whole_us,
         scale=scale,
-        crossings_us=crossings_us,
+        crossings_us=_crossings_us(plan),
         subgraphs=_subgraphs(plan.subgraphs, observed, scale),
         transforms=_transforms(plan.boundaries, observed.transforms, scale),
     )
+
+
+def predicted_again(residuals: Residuals, plan: Plan) -> Residuals | None:
+    """Replace the predictions in `residuals` by those of `plan`, the same plan at other prices.
+
+    The result is None if it is another plan, which was not measured.
+    """
+    planned = {one.id: one for one in plan.subgraphs}
+    if {one.id: one.decision for one in residuals.subgraphs} != plan.decisions:
+        return None
+    subgraphs = (
+        replace(
+            one,
+            predicted_us=planned[one.id].cost_us,
+            spread_us=planned[one.id].spread_us,
+            source=planned[one.id].source,
+        )
+        for one in residuals.subgraphs
+    )
+    ran = {
+        one.name: Ran(us=one.in_plan_us, spread_us=0.0, count=one.ran)
+        for one in residuals.transforms
+    }
+    return replace(
+        residuals,
+        predicted_us=plan.cost_us,
+        crossings_us=_crossings_us(plan),
+        subgraphs=tuple(subgraphs),
+        transforms=_transforms(plan.boundaries, ran, 1.0),
+    )
+
+
+def _crossings_us(plan: Plan) -> float:
+    return sum(boundary.cost_us for boundary in plan.boundaries if boundary.kind != "transform")
 
 
 def _subgraphs(

@@ -102,11 +102,12 @@ def gains_of(
     chooser = _Chooser(problem=compared, time_limit_s=time_limit_s / 2)
     plan_us = chooser.us(decisions)
     unit, layout, single = chooser.best_unit(), chooser.best_layout(), chooser.best_single()
+    score_us = chooser.best(compared, "score")
     return Gains(
         plan_us=plan_us,
-        # An inexact search may miss the plan itself.
-        joint_us=min(plan_us, chooser.joint()),
-        score_us=chooser.best(compared, "score"),
+        # An inexact search may miss the plan itself, and those of simpler ways.
+        joint_us=min(plan_us, chooser.joint(), score_us, unit[0], layout[0], single[0]),
+        score_us=score_us,
         layouts_alone_us=unit[0],
         layouts_alone_unit=unit[1],
         units_alone_us=layout[0],

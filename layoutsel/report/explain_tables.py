@@ -15,6 +15,7 @@ from layoutsel.report import terminal
 from layoutsel.report.plan_tables import (
     US,
     amount,
+    better_prediction,
     change,
     measured_table,
     microseconds,
@@ -23,6 +24,7 @@ from layoutsel.report.plan_tables import (
     new_table,
     now_lines,
     operators_text,
+    predicted_lead,
     source_text,
     summary,
     tenths,
@@ -102,9 +104,9 @@ def reason(plan: Plan, subgraph: PlannedSubgraph) -> str:
         return "every other decision costs far more"
     if best.excess > 0:
         return "every other decision exceeds the limits"
-    if best.extra < 0:
-        return f"{best.decision} would save {amount(-best.extra, plan.unit)}"
-    text = f"next best {best.decision} costs {amount(best.extra, plan.unit)} more"
+    if best.extra < 0 and predicted_lead(plan):
+        return f"{best.decision} {better_prediction(plan, -best.extra)}"
+    text = f"next best {best.decision} costs {amount(max(best.extra, 0.0), plan.unit)} more"
     if plan.unit == US and best.extra <= subgraph.spread_us:
         text += ", within the spread"
     return text + _faster_alone(plan, subgraph)
@@ -196,16 +198,29 @@ def measured_lines(plan: Plan) -> Iterator[str]:
 
 
 def candidates_table(plan: Plan, subgraph: PlannedSubgraph) -> Table:
-    """Table of a sub-graph's other candidates, with the extra cost of the whole plan by part."""
+    """Table of a sub-graph's other candidates, with the extra cost of the whole plan by part.
+
+    Extras of the whole plan are those over the best predicted plan, as in the table of the plan.
+    """
+    lead = predicted_lead(plan)
     numbers = ("alone µs", "±", "whole plan", "itself", "transforms", "hand-overs", "others")
     table = new_table("other candidates", *numbers[:2], "from", *numbers[2:], right=numbers)
+    if lead:
+        table.add_row(
+            f"{subgraph.decision} (this plan)",
+            microseconds(subgraph.cost_us),
+            microseconds(subgraph.spread_us),
+            source_text(subgraph.source),
+            _more(lead, plan.unit),
+            *4 * (change(0.0),),
+        )
     for other in subgraph.alternatives:
         table.add_row(
             str(other.decision),
             microseconds(other.cost_us),
             microseconds(other.spread_us),
             source_text(other.source),
-            _whole(other, plan.unit),
+            _whole(other, plan.unit, lead),
             change(other.own_us),
             change(other.transforms_us),
             change(other.crossings_us),
@@ -214,12 +229,27 @@ def candidates_table(plan: Plan, subgraph: PlannedSubgraph) -> Table:
     return table
 
 
-def _whole(other: Counterfactual, unit: str) -> str:
+def legend(plan: Plan) -> str:
+    """Meaning of the columns of :func:`candidates_table`."""
+    text = SPLIT_EXACT if plan.exact else SPLIT_BOUND
+    if predicted_lead(plan):
+        text += (
+            ". This plan has not the best prediction: whole plans are compared with the one that "
+            "has, and the parts with this plan"
+        )
+    return text
+
+
+def _whole(other: Counterfactual, unit: str, lead: float) -> str:
     """Extra cost of the whole plan with another candidate."""
     if other.extra is None:
         return "far more"
-    number = f"{other.extra:+,.1f} {'µs' if unit == US else unit}"
+    number = _more(other.extra + lead, unit)
     return f"{number}, exceeds the limits" if other.excess > 0 else number
+
+
+def _more(extra: float, unit: str) -> str:
+    return f"{tenths(extra):+,.1f} {'µs' if unit == US else unit}"
 
 
 def _others(other: Counterfactual) -> str:
@@ -245,7 +275,7 @@ def show_subgraph(plan: Plan, id_: str) -> None:
             terminal.show_text(line)
     if subgraph.alternatives:
         terminal.show("", candidates_table(plan, subgraph))
-        terminal.show_text(SPLIT_EXACT if plan.exact else SPLIT_BOUND)
+        terminal.show_text(legend(plan))
     prefix = f"{id_}."
     around = [b for b in plan.boundaries if b.tensor.startswith(prefix) or id_ in b.consumers]
     if around:

@@ -217,8 +217,13 @@ def lead_lines(plan: Plan) -> Iterator[str]:
     """Comparison with a plan of a better prediction; empty if there is none."""
     lead = predicted_lead(plan)
     if lead:
-        chosen = ", but this one was measured to be the fastest" if plan.measured else ""
-        yield f"another plan has a prediction that is {amount(lead, plan.unit)} better{chosen}"
+        yield f"another plan {better_prediction(plan, lead)}"
+
+
+def better_prediction(plan: Plan, lead: float) -> str:
+    """Say by how much something has a better prediction than a plan."""
+    chosen = ", but this one was measured to be the fastest" if plan.measured else ""
+    return f"has a prediction that is {amount(lead, plan.unit)} better{chosen}"
 
 
 def _in_unit(number: float, unit: str) -> str:

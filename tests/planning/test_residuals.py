@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from layoutsel.cost.tensor import Tensor, TensorUse
-from layoutsel.planning.attribute import attribute
+from layoutsel.planning.attribute import attribute, predicted_again
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.residuals import Ran, TracedRuns
@@ -103,6 +103,28 @@ def test_what_cannot_be_told_apart_is_with_the_hand_overs(plan, observed):
     assert [s.id for s in residuals.subgraphs if s.in_plan_us is None] == ["s0", "s1", "s2"]
     assert residuals.parts["sub-graphs"] == pytest.approx(20)
     assert sum(residuals.parts.values()) == pytest.approx(300 - plan.cost_us)
+
+
+def test_at_other_prices_errors_are_against_these(plan, observed):
+    residuals = attribute(plan, observed, 300.0)
+    doubled = replace(
+        plan,
+        subgraphs=tuple(replace(s, cost_us=2 * s.cost_us, source="new") for s in plan.subgraphs),
+        boundaries=tuple(replace(b, cost_us=2 * b.cost_us) for b in plan.boundaries),
+        values={"sum": replace(plan.values["sum"], value=2 * plan.cost_us)},
+    )
+    again = predicted_again(residuals, doubled)
+    assert again == attribute(doubled, observed, 300.0)
+    assert again.predicted_us == doubled.cost_us
+    assert sum(again.parts.values()) == pytest.approx(300 - doubled.cost_us)
+    assert predicted_again(residuals, plan) == residuals
+
+
+def test_an_edited_plan_has_no_errors_of_the_one_before(plan, observed):
+    first, *others = plan.subgraphs
+    edited = replace(first, decision=Decision.parse("cpu:NCHW"))
+    residuals = attribute(plan, observed, 300.0)
+    assert predicted_again(residuals, replace(plan, subgraphs=(edited, *others))) is None
 
 
 def test_a_plan_with_residuals_is_a_file(plan, observed, tmp_path):

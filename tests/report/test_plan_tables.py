@@ -11,6 +11,7 @@ from layoutsel.planning.explain import explain
 from layoutsel.planning.plan import Measured, Plan, make_plan
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
+from layoutsel.report.explain_tables import candidates_table, legend, reason
 from layoutsel.report.plan_tables import lead_lines, objective_lines, plan_table, tenths
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -73,6 +74,38 @@ def test_extras_of_a_plan_that_won_a_race_are_over_the_best_predicted_one():
         "another plan has a prediction that is 10 µs better, but this one was measured to be the "
         "fastest"
     )
+
+
+def whole_plans(plan: Plan, number: int) -> dict[str, str]:
+    """Extra of the whole plan by candidate of a sub-graph."""
+    table = candidates_table(plan, plan.subgraphs[number])
+    names, extras = (list(table.columns[column].cells) for column in (0, 4))
+    return dict(zip(names, extras, strict=True))
+
+
+def test_candidates_of_the_best_plan_are_compared_with_it():
+    plan = plan_of("cpu", "cpu")
+    assert whole_plans(plan, 0) == {
+        "onednn:NCHW": "+10.0 µs",
+        "amx:NCHW": "+30.0 µs",
+    }
+    assert legend(plan).startswith("whole plan: the best plan with that decision, against this one")
+    assert reason(plan, plan.subgraphs[0]).startswith("next best onednn:NCHW costs 10 µs more")
+
+
+def test_candidates_of_a_plan_that_won_a_race_are_compared_with_the_best_predicted_one():
+    plan = plan_of("onednn", "cpu")
+    assert whole_plans(plan, 0) == {
+        "onednn:NCHW (this plan)": "+10.0 µs",
+        "cpu:NCHW": "+0.0 µs",
+        "amx:NCHW": "+30.0 µs",
+    }
+    assert "compared with the one that has" in legend(plan)
+    assert reason(plan, plan.subgraphs[0]) == (
+        "cpu:NCHW has a prediction that is 10 µs better, but this one was measured to be the "
+        "fastest"
+    )
+    assert "more" in reason(plan, plan.subgraphs[1])
 
 
 @pytest.mark.parametrize(
