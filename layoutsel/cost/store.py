@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,8 +44,15 @@ class Context:
 
     def row(self, within: frozenset[str]) -> tuple[str, str, int]:
         """Return machine, versions and threads as stored, with only the versions of `within`."""
-        relevant = scopes.within(self.versions, within)
-        return self.machine, json.dumps(relevant, sort_keys=True), self.threads
+        if within not in self._relevant:
+            relevant = scopes.within(self.versions, within)
+            self._relevant[within] = json.dumps(relevant, sort_keys=True)
+        return self.machine, self._relevant[within], self.threads
+
+    @cached_property
+    def _relevant(self) -> dict[frozenset[str], str]:
+        """Versions of each set of scopes that was asked for, as stored."""
+        return {}
 
     def changes(self, stored: str) -> list[str]:
         """List the names of versions in `stored`, a text of :meth:`row`, that have changed."""

@@ -33,6 +33,8 @@ _CHUNK = 1 << 22
 """Maximum number of partial plans times options that are expanded at once."""
 _ENTRIES = 1 << 24
 """Maximum number of entries of an array that describes one tensor; 128 MB."""
+_PRODUCTS = 1 << 30
+"""Maximum number of products in one comparison of a tensor's states; about a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class FrontierResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Automaton:
+class Automaton:
     """Life of one tensor: residuals as numbered states, with one level per remaining consumer."""
 
     start: np.ndarray
@@ -124,6 +126,7 @@ class Sweep:
         beam: bool = False,
         deadline: float | None = None,
         slack_us: float = 0.0,
+        automata: Sequence[Automaton] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -137,14 +140,12 @@ class Sweep:
             See :func:`solve_frontier`.
         slack_us
             Maximum extra cost of plans that must survive the pruning, microseconds.
+        automata
+            Result of :func:`automata_of`, if it is known from another run.
         """
         self.tables, self.order, self.slack_us = tables, order, slack_us
         self.max_states, self.beam, self.deadline = max_states, beam, deadline
-        rank = {node: position for position, node in enumerate(order)}
-        self.sequence = [sorted(t.merged, key=rank.__getitem__) for t in tables.tensors]
-        self.automata = [
-            _automaton(t, s, deadline) for t, s in zip(tables.tensors, self.sequence, strict=True)
-        ]
+        self.automata = automata or automata_of(tables, order, deadline)
         inputs = [i for i, t in enumerate(tables.tensors) if t.producer < 0]
         self.live: list[int] = inputs
         self.level = dict.fromkeys(inputs, 0)
@@ -271,15 +272,27 @@ def _cheapest_of_equal(rows: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray,
     return order[different], group
 
 
-def _automaton(tensor: TensorTable, sequence: Sequence[int], deadline: float | None) -> _Automaton:
-    """Make the automaton of a tensor; states are residual prices.
-
-    They are rounded to one millionth of a microsecond to merge equal ones.
+def automata_of(
+    tables: Tables, order: Sequence[int], deadline: float | None = None
+) -> tuple[Automaton, ...]:
+    """Make the automata of all tensors for a topological order of the nodes.
 
     Raises
     ------
     OutOfSpace
-        If an array would have more than :data:`_ENTRIES` entries, or the deadline has passed.
+        If a tensor would take too much space or time, or the deadline has passed.
+    """
+    rank = {node: position for position, node in enumerate(order)}
+    return tuple(
+        _automaton(tensor, sorted(tensor.merged, key=rank.__getitem__), deadline)
+        for tensor in tables.tensors
+    )
+
+
+def _automaton(tensor: TensorTable, sequence: Sequence[int], deadline: float | None) -> Automaton:
+    """Make the automaton of a tensor; states are residual prices.
+
+    They are rounded to one millionth of a microsecond to merge equal ones.
     """
     wants = [tensor.merged[consumer] for consumer in sequence]
     needed = np.stack([want.any(axis=0) for want in wants])
@@ -295,7 +308,7 @@ def _automaton(tensor: TensorTable, sequence: Sequence[int], deadline: float | N
         after = states[:, None, :] * (~want)[None, :, :] * later
         states, numbers = _unique(after.reshape(-1, states.shape[1]))
         steps.append(numbers.reshape(after.shape[:2]).astype(np.int32))
-    return _Automaton(
+    return Automaton(
         start=start.astype(np.int32), steps=tuple(steps), pays=tuple(pays), worst=tuple(worst)
     )
 
@@ -311,6 +324,9 @@ def _check_size(states: int, wants: Sequence[np.ndarray]) -> None:
     entries = states * max(states * max(labels, options), options * labels)
     if entries > _ENTRIES:
         raise OutOfSpace(f"a tensor takes {states} states, and an array of {entries} entries")
+    # No deadline ends a comparison, which is one product of matrices for each pair of states.
+    if (products := states * states * labels * options) > _PRODUCTS:
+        raise OutOfSpace(f"a tensor takes {states} states, and {products} products to compare them")
 
 
 def _unique(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from layoutsel.planning.frontier import OutOfSpace, Sweep
+from layoutsel.planning.frontier import OutOfSpace, Sweep, automata_of
 from layoutsel.planning.local_search import conditional_costs
 from layoutsel.planning.ordering import elimination_order
 from layoutsel.planning.tables import Tables
@@ -97,6 +97,10 @@ def forced_plans(
     """
     order = elimination_order(tables)
     deadline = time.monotonic() + time_limit_s
+    try:
+        automata = automata_of(tables, order, deadline)
+    except OutOfSpace:
+        return None
     for slack in _SLACKS:
         try:
             sweep = Sweep(
@@ -105,6 +109,7 @@ def forced_plans(
                 max_states=_MAX_STATES,
                 deadline=deadline,
                 slack_us=slack * max(best_us, 1.0),
+                automata=automata,
             )
             sweep.run()
         except OutOfSpace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 
 from layoutsel.cost.place import Place
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
@@ -59,14 +59,11 @@ def _unpriced(
     sources = sorted(set(source_places(by_id, tensor)))
     wanted = sorted({place for use in tensor.uses for place in wanted_places(by_id, use)})
     for kind, end in KINDS.items():
-        distinct = {
-            (end(source), end(place)): (source, place)
-            for source in sources
-            for place in wanted
-            if is_boundary(kind, source, place)
-        }
-        for _, (source, place) in sorted(distinct.items()):
-            yield UnpricedBoundary(kind=kind, tensor=tensor, source=source, destination=place)
+        # Many places have one name: only one of each is compared with all others.
+        ends = ({end(place): place for place in places} for places in (sources, wanted))
+        for (_, source), (_, place) in product(*(sorted(one.items()) for one in ends)):
+            if is_boundary(kind, source, place):
+                yield UnpricedBoundary(kind=kind, tensor=tensor, source=source, destination=place)
 
 
 def _priced(
