@@ -85,7 +85,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     """Plan and compile a model for this machine; calls from several threads run one by one.
 
     The run time is bounded. Adapting the cost model, once on a new machine, takes about a minute.
-    After the import, each plan takes about ten seconds to solve. Measuring takes at most
+    After the import, each plan takes up to about ten seconds to solve. Measuring takes at most
     `measure_budget_s`, plus 60 s for the candidate that is being measured by then (``measured``:
     60 s for each candidate and boundary). Racing takes `time_limit_s`, plus the build or run that
     has begun by then. The build of the chosen plan takes at most ten minutes.
@@ -152,8 +152,9 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         If True, host and devices work at the same time, and the plan minimises the time until all
         are done instead of the sum.
     time_limit_s
-        Time limit for racing plans, and for each step of verification (the reference, a run),
-        seconds.
+        Time limit for planning once the candidates are priced, for racing plans, and for each step
+        of verification (the reference, a run), seconds. A plan that takes all of it is not
+        explained.
     memory_limit_mb
         Memory that compilation may use in addition to that of the process before the import,
         megabytes; three times the weights plus 225 MB if None. Plans that do not fit in memory

@@ -75,7 +75,8 @@ TimeLimitOption = Annotated[
     typer.Option(
         "--time-limit",
         metavar="TIME",
-        help="Time limit for racing plans, and for each step of verification, such as 90s or 10m.",
+        help="Time limit for planning once candidates are priced, for racing plans, and for each "
+        "step of verification, such as 90s or 10m.",
         show_default="300s",
     ),
 ]

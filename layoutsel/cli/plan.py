@@ -26,6 +26,7 @@ from layoutsel.cli.options import (
     ShapeOption,
     StrategyOption,
     ThreadsOption,
+    TimeLimitOption,
     UnitsOption,
 )
 from layoutsel.cli.planner import opened, options_of, planned
@@ -54,6 +55,7 @@ def plan(
     machine: MachineOption = None,
     objective: ObjectiveOption = None,
     parallel: ParallelFlag = False,
+    time_limit: TimeLimitOption = None,
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
@@ -75,6 +77,7 @@ def plan(
         machine=machine,
         objective=objective,
         parallel=parallel,
+        time_limit=time_limit,
         allow_external_links=allow_external_links,
         import_limit=import_limit,
     )

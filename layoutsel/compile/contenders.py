@@ -82,9 +82,11 @@ def raced(
         MemoryBudget.of(session.graph, session.before_bytes, session.options.memory_limit_mb),
     )
     contest.enter_chosen(chosen, built)
+    limit_s = max(contest.deadline - time.monotonic(), 0.0) / 2
+    plans = _other_plans(chosen, problem, weighed, session.precision, limit_s)
     others = {
         name: plan_of(chosen, problem, decisions, name)
-        for name, decisions in _other_plans(chosen, problem, weighed, session.precision).items()
+        for name, decisions in plans.items()
         if squared_error(decisions) < below
     }
     contest.enter(others)
@@ -173,12 +175,20 @@ def announce(winner: Contender) -> None:
 
 
 def _other_plans(
-    chosen: Plan, problem: PlanningProblem, weighed: PlanningProblem | None, mode: PrecisionMode
+    chosen: Plan,
+    problem: PlanningProblem,
+    weighed: PlanningProblem | None,
+    mode: PrecisionMode,
+    time_limit_s: float,
 ) -> dict[str, Mapping[SubgraphId, Decision]]:
-    """List plans to race with `chosen`: by its prices, then of each stricter set of precisions."""
-    plans = contenders(weighed or problem, () if mode.only_f32 else mode.stricter)
+    """List plans to race with `chosen`: by its prices, then of each stricter set of precisions.
+
+    Either takes up to `time_limit_s` seconds.
+    """
+    stricter = () if mode.only_f32 else mode.stricter
+    plans = contenders(weighed or problem, stricter, time_limit_s=time_limit_s)
     if weighed is not None:
-        plans |= contenders(problem, mode.stricter, narrowed_alone=True)
+        plans |= contenders(problem, mode.stricter, narrowed_alone=True, time_limit_s=time_limit_s)
     return {name: d for name, d in plans.items() if dict(d) != chosen.decisions}
 
 

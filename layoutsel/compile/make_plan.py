@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -33,7 +35,11 @@ from layoutsel.planning.pins import apply_pins, check_offered, without_units
 from layoutsel.planning.plan import Now, Plan, Uncertainty, make_plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
-from layoutsel.planning.value_of_information import bound_within_spread, value_of_information
+from layoutsel.planning.value_of_information import (
+    TIME_LIMIT_S,
+    bound_within_spread,
+    value_of_information,
+)
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
@@ -42,6 +48,9 @@ if TYPE_CHECKING:
     from layoutsel.cost.measured import MeasuredCost
 
 logger = logging.getLogger(__name__)
+
+EXPLAIN_LIMIT_S, SPREAD_LIMIT_S = 10.0, 5.0
+"""Time limits of explaining a plan, and of the bound under uncertain costs, seconds."""
 
 
 def priced_problem(
@@ -111,9 +120,14 @@ def _unmeasured(
 
 
 def best_plan(session: Session, problem: PlanningProblem, strategy: str = "joint") -> Plan:
-    """Choose a decision for every sub-graph of `problem`, by its objective."""
-    answer = decide(problem, strategy=strategy)
-    made = explained_plan(session, problem, answer.solution, strategy)
+    """Choose a decision for every sub-graph of `problem`, by its objective.
+
+    The session's time limit counts from now. A plan that takes all of it is not explained.
+    """
+    deadline = time.monotonic() + session.options.time_limit_s
+    usual_s = objective_of(problem.objective).time_limit_s
+    answer = decide(problem, strategy=strategy, time_limit_s=_limit_s(usual_s, deadline))
+    made = explained_plan(session, problem, answer.solution, strategy, deadline)
     return replace(made, trade_off=answer.trade_off, now=_now(session, made))
 
 
@@ -140,11 +154,27 @@ def _now(session: Session, plan: Plan) -> Now | None:
 
 
 def explained_plan(
-    session: Session, problem: PlanningProblem, solution: Solution, strategy: str
+    session: Session,
+    problem: PlanningProblem,
+    solution: Solution,
+    strategy: str,
+    deadline: float = math.inf,
 ) -> Plan:
-    """Make a plan of `solution` with its reasons, and `strategy` as its stated origin."""
-    explanation = explain(problem, solution.decisions)
-    compared = timed(objective_of(problem.objective).comparable(problem, solution.decisions))
+    """Make a plan of `solution` with `strategy` as its stated origin.
+
+    It has no reasons if the `deadline` by :func:`time.monotonic`, seconds, has passed.
+    """
+    explanation = uncertainty = None
+    if time.monotonic() < deadline:
+        explanation = explain(
+            problem, solution.decisions, time_limit_s=_limit_s(EXPLAIN_LIMIT_S, deadline)
+        )
+        uncertainty = _uncertainty(problem, solution, deadline)
+    else:
+        logger.warning(
+            "no time is left to compare the plan with others: a longer limit (time_limit_s, "
+            "--time-limit) explains it"
+        )
     made = make_plan(
         problem,
         solution,
@@ -152,12 +182,24 @@ def explained_plan(
         machine=session.described.fingerprint,
         versions=all_versions(),
         threads=session.threads,
-        score_cost_us=explanation.gains.score_us,
+        score_cost_us=explanation.gains.score_us if explanation else None,
         explanation=explanation,
-        uncertainty=Uncertainty(
-            bound_us=min(bound_within_spread(problem), solution.bound_us),
-            loss_us=value_of_information(compared, solution.decisions).loss,
-        ),
+        uncertainty=uncertainty,
     )
     mode = session.precision
     return replace(made, precision=mode.name, max_rel_error=mode.limits.get(REL_ERROR))
+
+
+def _uncertainty(problem: PlanningProblem, solution: Solution, deadline: float) -> Uncertainty:
+    bound_us = bound_within_spread(problem, time_limit_s=_limit_s(SPREAD_LIMIT_S, deadline))
+    compared = timed(objective_of(problem.objective).comparable(problem, solution.decisions))
+    limit_s = _limit_s(TIME_LIMIT_S, deadline)
+    return Uncertainty(
+        bound_us=min(bound_us, solution.bound_us),
+        loss_us=value_of_information(compared, solution.decisions, time_limit_s=limit_s).loss,
+    )
+
+
+def _limit_s(usual_s: float, deadline: float) -> float:
+    """Return the time limit of a step: the usual one, but at most half of the time left."""
+    return min(usual_s, max(deadline - time.monotonic(), 0.0) / 2)

@@ -18,7 +18,7 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import ImportLimits
 
 TIME_LIMIT_S = 300.0
-"""Default limit of racing, and of each step of verification, seconds."""
+"""Default limit of planning, of racing, and of each step of verification, seconds."""
 
 OnProgress: TypeAlias = Callable[[PricingProgress], None]
 """Function that is called after every measurement."""
@@ -74,7 +74,10 @@ class Options:
     parallel: bool = False
     """True to plan for the makespan, with devices and host at work concurrently."""
     time_limit_s: float = TIME_LIMIT_S
-    """Time limit of racing, and of each step of verification, seconds."""
+    """Time limit of planning, of racing, and of each step of verification, seconds.
+
+    Planning begins after the candidates are priced.
+    """
     memory_limit_mb: float | None = None
     """Maximum megabytes beyond the memory before the import; None for a multiple of the weights."""
     verify: bool = True

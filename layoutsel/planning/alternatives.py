@@ -54,24 +54,27 @@ def single_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
     return _distinct(problem, plans)
 
 
-def unit_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
+def unit_plans(problem: PlanningProblem, *, time_limit_s: float = 10.0) -> tuple[Alternative, ...]:
     """Find the best plan on each unit; other units compute only what the unit cannot.
 
-    The predicted best comes first.
+    The predicted best comes first. Each plan takes up to `time_limit_s` seconds.
     """
-    return _distinct(problem, _by_unit(problem, 10.0))
+    return _distinct(problem, _by_unit(problem, time_limit_s))
 
 
-def precision_plans(problem: PlanningProblem) -> tuple[Alternative, ...]:
+def precision_plans(
+    problem: PlanningProblem, *, time_limit_s: float = 10.0
+) -> tuple[Alternative, ...]:
     """Find the best plan in each precision; sub-graphs without candidates in it take others.
 
-    The predicted best comes first.
+    The predicted best comes first. Each plan takes up to `time_limit_s` seconds.
     """
+    admitted = {precision: has_decision(precision=precision) for precision in problem.precisions}
     return _distinct(
         problem,
         (
-            (f"only {precision}", best_with(problem, has_decision(precision=precision)))
-            for precision in problem.precisions
+            (f"only {precision}", best_with(problem, keep, time_limit_s=time_limit_s))
+            for precision, keep in admitted.items()
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from layoutsel.planning.alternatives import (
@@ -19,12 +20,20 @@ UNIT_PLANS = 1
 """Number of best plans on one unit, as hand-overs between units are the hardest to predict."""
 BASELINES = 3
 """Number of best plans of a single decision."""
+_EACH_S = 10.0
+"""Maximum time to find one of the plans, or the best ones together, seconds."""
+_SHARE = 4
+"""Time of the best plans together, relative to that of another plan, if time is short."""
 
 _Precisions = Sequence[str]
 
 
 def contenders(
-    problem: PlanningProblem, stricter: Sequence[_Precisions] = (), *, narrowed_alone: bool = False
+    problem: PlanningProblem,
+    stricter: Sequence[_Precisions] = (),
+    *,
+    narrowed_alone: bool = False,
+    time_limit_s: float = math.inf,
 ) -> dict[str, Mapping[SubgraphId, Decision]]:
     """Collect distinct plans of `problem` that are worth measuring, by name.
 
@@ -38,17 +47,22 @@ def contenders(
         Sets of precisions for which the same plans are made.
     narrowed_alone
         True to omit plans of `problem` itself.
+    time_limit_s
+        Time limit, seconds.
     """
+    plans = _SHARE + len(problem.units) + len(problem.precisions)
+    each_s = time_limit_s / (plans * (1 + len(stricter)))
+    top_s, each_s = min(_EACH_S, _SHARE * each_s), min(_EACH_S, each_s)
     found: dict[str, Mapping[SubgraphId, Decision]] = {}
     seen: list[dict[SubgraphId, Decision]] = []
     for where, narrowed in narrowings(problem, stricter).items():
         if narrowed_alone and not where:
             continue
         alternatives = [
-            *top_plans(narrowed, TOP_PLANS),
-            *unit_plans(narrowed)[:UNIT_PLANS],
+            *top_plans(narrowed, TOP_PLANS, time_limit_s=top_s),
+            *unit_plans(narrowed, time_limit_s=each_s)[:UNIT_PLANS],
             *single_plans(narrowed)[:BASELINES],
-            *(precision_plans(narrowed) if stricter else ()),
+            *(precision_plans(narrowed, time_limit_s=each_s) if stricter else ()),
         ]
         for alternative in alternatives:
             if dict(alternative.decisions) not in seen:

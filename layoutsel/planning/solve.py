@@ -26,7 +26,10 @@ _TOLERANCE_US = 1e-6
 """Maximum gap of a plan that counts as proven best, microseconds."""
 
 _PATIENCE_S = 1.0
-"""Minimum time for dynamic programming, even with a shorter time limit, as its answer is exact."""
+"""Minimum time for dynamic programming, if half of the time limit allows it, seconds.
+
+Its answer is exact, so that a tenth of a short time limit would be too little.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +155,7 @@ def _auto(tables: Tables, deadline: float) -> _Answer:
     """Solve by dynamic programming, or if that is too wide, by dual ascent and exact solvers."""
     now = time.monotonic()
     try:
-        patience = max((deadline - now) / 10, _PATIENCE_S)
+        patience = max((deadline - now) / 10, min((deadline - now) / 2, _PATIENCE_S))
         return _dynamic(tables, 10_000, now + patience, "frontier")
     except OutOfSpace as reason:
         _LOG.info("frontier: %s; raising the dual bound", reason)
@@ -170,7 +173,7 @@ def _bounded(tables: Tables, deadline: float) -> _Answer:
     now = time.monotonic()
     dual = ascend(tables, deadline=now + 0.6 * (deadline - now))
     slack = tables.total(dual.choice) - dual.bound_us
-    if slack <= _TOLERANCE_US:
+    if slack <= _TOLERANCE_US or time.monotonic() >= deadline:
         return _Answer(choice=dual.choice, bound_us=dual.bound_us, solver="dual")
     kept = [
         np.union1d(np.flatnonzero(raised <= slack + _TOLERANCE_US), [mine]).astype(int)

@@ -32,7 +32,7 @@ _TO_SIGMA = 1 / 0.6745
 """Standard deviation of a normal distribution, relative to half its interquartile range."""
 
 TIME_LIMIT_S = 2.0
-"""Time limit of the comparison with other plans, seconds."""
+"""Usual time limit of the comparison with other plans, and of that of costs, seconds."""
 
 Candidate = tuple[SubgraphId, Decision]
 """A sub-graph and a decision."""
@@ -55,11 +55,17 @@ class InformationValue:
 
 
 def value_of_information(
-    problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]
+    problem: PlanningProblem,
+    decisions: Mapping[SubgraphId, Decision],
+    *,
+    time_limit_s: float = TIME_LIMIT_S,
 ) -> InformationValue:
-    """Compute the value of knowing each uncertain cost of `problem`, given its best plan."""
-    others = objective_of(problem.objective).other_plans(problem, decisions, TIME_LIMIT_S)
-    shares = _Shares.of(problem, decisions)
+    """Compute the value of knowing each uncertain cost of `problem`, given its best plan.
+
+    The comparison with other plans takes up to `time_limit_s` seconds, and so does that of costs.
+    """
+    others = objective_of(problem.objective).other_plans(problem, decisions, time_limit_s)
+    shares = _Shares.of(problem, decisions, time_limit_s)
     worth: dict[Candidate, float] = {}
     loss = 0.0
     for node, mine, losses in zip(
@@ -108,10 +114,15 @@ class _Shares:
     """Deadline by :func:`time.monotonic`, seconds; later, all shares are 1."""
 
     @classmethod
-    def of(cls, problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> _Shares:
+    def of(
+        cls,
+        problem: PlanningProblem,
+        decisions: Mapping[SubgraphId, Decision],
+        time_limit_s: float,
+    ) -> _Shares:
         """Make the shares of one plan."""
         value = objective_of(problem.objective).assess(problem, decisions).value
-        return cls(problem, decisions, value, time.monotonic() + TIME_LIMIT_S)
+        return cls(problem, decisions, value, time.monotonic() + time_limit_s)
 
     def of_node(self, node: PricedSubgraph) -> float:
         """Compute the largest ratio of a change of the value to one of the sub-graph's cost."""

@@ -191,6 +191,18 @@ def test_two_cards_finish_two_branches_earlier_than_one(opened, tmp_path):
     assert Plan.load(tmp_path / "plan.json") == two
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_without_time_the_plan_is_legal_bounded_and_not_explained(opened, parallel, caplog):
+    cards = [{**CARD, "name": f"card {n}", "gflops": 3000.0 + n} for n in range(12)]
+    session = opened(*cards, parallel=parallel, time_limit_s=1e-3)
+    plan = best_plan(session, priced_problem(Offers.of(session), "roofline"))
+    check_legal(session, plan.decisions)
+    assert all(0 < value.bound <= value.value for value in plan.values.values())
+    assert plan.gains is plan.uncertainty is plan.score_cost_us is None
+    assert not any(subgraph.alternatives for subgraph in plan.subgraphs)
+    assert "no time is left to compare the plan with others" in caplog.text
+
+
 def test_the_sum_of_costs_needs_one_card(opened):
     session = opened(CARD, CARD, pins=["left0=cuda@1"])
     plan = best_plan(session, priced_problem(Offers.of(session), "roofline", ["left0=cuda@1"]))

@@ -6,6 +6,7 @@ through the entry-point group ``layoutsel.objectives``, or by :func:`register`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
@@ -16,6 +17,8 @@ from layoutsel.planning.strategies import announce_gap
 from layoutsel.planning.values import SUM, Value
 from tvm_passes.decision import SubgraphId
 from tvm_passes.registry import Registry, entries_in
+
+_LOG = logging.getLogger(__name__)
 
 
 def own_objectives() -> list[Objective]:
@@ -66,11 +69,20 @@ def decide(
 ) -> Answer:
     """Decide every sub-graph for the problem's objective, in the same way as :func:`answer`.
 
-    A warning reports if no exact solver finished in time.
+    A warning reports if no exact solver, or no search, finished in time.
     """
     found = answer(problem, strategy=strategy, solver=solver, time_limit_s=time_limit_s)
-    if objective_of(problem.objective).is_additive:
+    objective = objective_of(problem.objective)
+    limit_s = objective.time_limit_s if time_limit_s is None else time_limit_s
+    if objective.is_additive:
         announce_gap(found.solution)
+    elif found.solution.time_s >= limit_s:
+        _LOG.warning(
+            "planning for %s ended at its time limit of %.3g s, with the bound kept: a longer "
+            "limit (time_limit_s, --time-limit) may find a better plan",
+            objective.about,
+            limit_s,
+        )
     return found
 
 
