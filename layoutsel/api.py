@@ -163,8 +163,8 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         If True, symbolic links among a file's external data may lead anywhere. Otherwise they must
         stay in the file's folder; if the file is itself a link, also in the folder of its target.
     limits
-        Size limits of the import (bytes of a tensor and of computed constants, nodes, depth); the
-        defaults of :class:`layoutsel.ImportLimits` if None.
+        Limits of the import (bytes of a tensor and of computed constants, nodes, depth, seconds);
+        the defaults of :class:`layoutsel.ImportLimits` if None.
 
     Returns
     -------

@@ -1,8 +1,12 @@
-"""Limits of an import: sizes that a small file can cause, checked before anything is allocated."""
+"""Limits of an import: sizes that a small file can cause, checked before anything is allocated.
+
+The time is limited as well.
+"""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +21,7 @@ _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportLimits:
-    """Sizes at which an import stops; weights that a file contains do not count."""
+    """Sizes and time at which an import stops; weights that a file contains do not count."""
 
     tensor_bytes: int = 4 << 30
     """Maximum size of a tensor that is no stored weight, of all inputs and of all outputs, bytes.
@@ -31,6 +35,8 @@ class ImportLimits:
     """
     depth: int = 50
     """Maximum depth of functions that call functions, and of graphs inside nodes."""
+    seconds: int = 900
+    """Maximum time of the conversion, seconds, checked before each node and pass."""
 
 
 _NAMES = {
@@ -38,6 +44,7 @@ _NAMES = {
     "constants": "constant_bytes",
     "nodes": "nodes",
     "depth": "depth",
+    "seconds": "seconds",
 }
 """Field of each name in messages and on the command line."""
 
@@ -72,12 +79,14 @@ def _factor(unit: str) -> int:
     return 1 << 10 * (" KMGT".index(unit[0]) if unit and unit[0] != "B" else 0)
 
 
-class ConstantBudget:
-    """Remaining size of the constants that one import may compute."""
+class ImportBudget:
+    """Remaining time of one import, and size of the constants that it may compute."""
 
     def __init__(self, limits: ImportLimits) -> None:
         self._limit = limits.constant_bytes
         self._used = 0
+        self._seconds = limits.seconds
+        self._deadline = time.monotonic() + limits.seconds
 
     @property
     def left(self) -> int:
@@ -98,13 +107,22 @@ class ConstantBudget:
         Raises
         ------
         ModelTooLarge
-            If all constants so far exceed the limit.
+            If all constants so far exceed the limit, or no time is left.
         """
+        self.check_time(what)
         self._used += max(0, nbytes)
         if self._used > self._limit:
             raise ModelTooLarge(
                 f"{what}: constants computed at import take {format_bytes(self._used)} so far; "
                 f"expected at most {format_bytes(self._limit)} (limit 'constants'). {HINT}"
+            )
+
+    def check_time(self, what: str) -> None:
+        """Raise :class:`ModelTooLarge` before the operation `what` if no time is left."""
+        if time.monotonic() > self._deadline:
+            raise ModelTooLarge(
+                f"{what}: the import has taken more than {self._seconds:,} seconds so far "
+                f"(limit 'seconds'). {HINT}"
             )
 
 

@@ -205,9 +205,9 @@ LimitOption = Annotated[
         "--import-limit",
         metavar="NAME=SIZE",
         help="Limit of the import: tensor=8GiB (bytes of one tensor that is not a stored weight), "
-        "constants=2GiB (bytes of constants computed at import), nodes=200000, depth=100. "
-        "Repeatable.",
-        show_default="tensor=4GiB, constants=512MiB, nodes=50000, depth=50",
+        "constants=2GiB (bytes of constants computed at import), nodes=200000, depth=100, "
+        "seconds=1800. Repeatable.",
+        show_default="tensor=4GiB, constants=512MiB, nodes=50000, depth=50, seconds=900",
     ),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx import NodeProto, ValueInfoProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from tvm_passes.limits import ConstantBudget
+from tvm_passes.limits import ImportBudget
 from tvm_passes.normalize.fold_constants import GROWTH_BYTES
 
 SMALL = 4096
@@ -58,7 +58,7 @@ def evaluate(
 
 
 def evaluate_within(
-    node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int, budget: ConstantBudget
+    node: NodeProto, arrays: Sequence[np.ndarray | None], opset: int, budget: ImportBudget
 ) -> list[np.ndarray] | None:
     """Evaluate a node like :func:`evaluate`, unless its result is much larger than its inputs.
 

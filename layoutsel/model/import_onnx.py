@@ -28,7 +28,7 @@ from layoutsel.model.import_limits import check_module
 from layoutsel.model.input_ranges import input_ranges
 from tvm_passes.arrays import array_of
 from tvm_passes.ir import Constant, static_shape, tensor_types
-from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.limits import ImportBudget, ImportLimits
 from tvm_passes.normalize import normalize
 
 Source: TypeAlias = str | os.PathLike[str] | ModelProto | IRModule
@@ -156,7 +156,7 @@ def import_loaded(
     import_shapes.fix_inputs(model, shapes)
     import_shapes.fix_orders(model)
     content_hash = _content_hash(model, loaded.weights)
-    budget = ConstantBudget(limits)
+    budget = ImportBudget(limits)
     prepared = import_prepare.prepare(model, name, limits, budget, loaded.weights)
     ranges = input_ranges(prepared)
     imported = import_relax.to_relax(prepared, name, limits, budget)
@@ -223,7 +223,7 @@ def _import_relax(
     _check_well_formed(module)
     module = _bind_shapes(module, shapes or {})
     check_module(module, "relax", limits)
-    module = normalize(module, ConstantBudget(limits))
+    module = normalize(module, ImportBudget(limits))
     main = module["main"]
     outputs = tensor_types(main.ret_ty)
     return ImportedModel(

@@ -19,7 +19,7 @@ from layoutsel.model import import_converters
 from layoutsel.model.import_evaluation import BOUNDED, padded_elements
 from layoutsel.model.import_facts import REAL_NUMBERS
 from layoutsel.model.import_types import infer_types
-from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.limits import ImportBudget, ImportLimits
 from tvm_passes.normalize.fold_constants import GROWTH_BYTES
 from tvm_passes.onnx import resize
 
@@ -40,7 +40,7 @@ def prepare(
     model: ModelProto,
     where: str,
     limits: ImportLimits | None = None,
-    budget: ConstantBudget | None = None,
+    budget: ImportBudget | None = None,
     weights: Mapping[str, np.ndarray] | None = None,
 ) -> ir.Model:
     """Simplify a copy of `model` that shares its weights.
@@ -54,7 +54,7 @@ def prepare(
     limits
         Limits of the import.
     budget
-        Remaining bytes for constants; by default those of `limits`.
+        Remaining time, and bytes for constants; by default those of `limits`.
     weights
         Values of initializers that `model` only names.
 
@@ -68,7 +68,8 @@ def prepare(
         If the model has control flow, operators of unknown domains, or tensors of strings.
     """
     limits = limits or ImportLimits()
-    simplify = _Simplifier(budget or ConstantBudget(limits))
+    budget = budget or ImportBudget(limits)
+    simplify = _Simplifier(budget)
     with quiet():
         prepared = _deserialized(model, where)
         for name, array in (weights or {}).items():
@@ -77,11 +78,11 @@ def prepare(
         prepared.graph.sort()
         infer_types(prepared, where, limits)
         has_branches = any(map(_is_control_flow, prepared.graph))
-        _attempt("convert the operator set", where, lambda: _convert_version(prepared))
-        _attempt("fold constants", where, lambda: simplify(prepared))
+        _attempt("convert the operator set", where, budget, lambda: _convert_version(prepared))
+        _attempt("fold constants", where, budget, lambda: simplify(prepared))
         if any(map(_lacks_converter, prepared.graph)):
-            _attempt("expand functions", where, lambda: _expand_functions(prepared))
-            _attempt("fold constants", where, lambda: simplify(prepared))
+            _attempt("expand functions", where, budget, lambda: _expand_functions(prepared))
+            _attempt("fold constants", where, budget, lambda: simplify(prepared))
         if has_branches:
             # Branches on constants are part of the graph now.
             infer_types(prepared, where, limits)
@@ -136,8 +137,9 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _attempt(what: str, where: str, step: Callable[[], None]) -> None:
-    """Run an optional simplification; a failure is only logged."""
+def _attempt(what: str, where: str, budget: ImportBudget, step: Callable[[], None]) -> None:
+    """Run an optional simplification while time is left; a failure is only logged."""
+    budget.check_time(f"{where}: cannot {what}")
     try:
         step()
     except (LayoutselError, MemoryError, OSError):
@@ -170,7 +172,7 @@ def _convert_version(model: ir.Model) -> None:
 class _Simplifier:
     """Simplifier that folds shapes and small constants; Relax passes rewrite operators later."""
 
-    def __init__(self, budget: ConstantBudget) -> None:
+    def __init__(self, budget: ImportBudget) -> None:
         self._budget = budget
 
     def __call__(self, model: ir.Model) -> None:

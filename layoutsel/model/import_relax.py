@@ -23,7 +23,7 @@ from layoutsel.model.import_evaluation import SMALL, evaluate_within
 from layoutsel.model.import_limits import check_type
 from layoutsel.model.source_names import identifies
 from tvm_passes.arrays import constant_in_place, constant_of
-from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.limits import ImportBudget, ImportLimits
 from tvm_passes.operator_calls import declare_operators
 from tvm_passes.operators import OPERATORS
 
@@ -50,7 +50,7 @@ class ImportedGraph:
 
 
 def to_relax(
-    model: ir.Model, where: str, limits: ImportLimits, budget: ConstantBudget
+    model: ir.Model, where: str, limits: ImportLimits, budget: ImportBudget
 ) -> ImportedGraph:
     """Import a prepared model; its initializers are moved out of it.
 
@@ -63,7 +63,7 @@ def to_relax(
     limits
         Limits of the import.
     budget
-        Remaining bytes for constants.
+        Remaining time, and bytes for constants.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class _Importer(stock.ONNXGraphImporter):
         weights: dict[str, ir.TensorProtocol],
         where: str,
         limits: ImportLimits,
-        budget: ConstantBudget,
+        budget: ImportBudget,
     ) -> None:
         super().__init__(None, None)
         self._weights = weights
@@ -255,6 +255,7 @@ class _Importer(stock.ONNXGraphImporter):
         )
 
     def _convert_node(self, node: NodeProto) -> None:
+        self._budget.check_time(f"{self._where}: node {node.name!r} ({node.op_type})")
         values = self._evaluated(node)
         if values is not None:
             for output, value in zip(node.output, values, strict=True):

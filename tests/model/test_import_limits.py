@@ -14,7 +14,7 @@ import layoutsel
 from layoutsel.errors import LayoutselError, ModelTooLarge, UnsupportedModel
 from layoutsel.model import import_model
 from tests.model.graphs import INT64, Input, ints, nested_functions, ones, single
-from tvm_passes.limits import ImportLimits, parse_limits
+from tvm_passes.limits import ImportBudget, ImportLimits, parse_limits
 
 X = Input(1, 8, 6, 6)
 HUGE = {
@@ -160,6 +160,55 @@ def test_relax_module():
         import_model(module, limits=ImportLimits(nodes=0))
 
 
+def graph_with_constants():
+    extra = [
+        helper.make_node("Shape", ["i0"], ["s"], name="shape"),
+        helper.make_node("Relu", ["i0"], ["r"], name="relu"),
+    ]
+    model = single("Reshape", [X, "s"], extra=extra)
+    model.graph.node[-1].input[:] = ["r", "s"]
+    return model
+
+
+def counted_checks(monkeypatch, last=None):
+    """Names of the operations before which the time is checked; it is over at the `last` one."""
+    names, check = [], ImportBudget.check_time
+
+    def counted(self, what):
+        names.append(what)
+        if len(names) == last:
+            self._deadline = 0.0
+        check(self, what)
+
+    monkeypatch.setattr(ImportBudget, "check_time", counted)
+    return names
+
+
+def test_time_is_checked_in_every_phase(monkeypatch):
+    names = counted_checks(monkeypatch)
+    import_model(graph_with_constants())
+    assert any("fold constants" in name for name in names)
+    assert any("(Relu)" in name for name in names)
+    assert any(name.startswith("pass ") for name in names)
+
+
+@pytest.mark.parametrize("at", ["fold constants", "(Relu)", "pass FoldConstants", "pass RemoveId"])
+def test_wherever_time_ends_it_is_one_error(monkeypatch, at):
+    with monkeypatch.context() as patch:
+        names = counted_checks(patch)
+        import_model(graph_with_constants())
+    last = 1 + next(number for number, name in enumerate(names) if at in name)
+    counted_checks(monkeypatch, last)
+    with pytest.raises(ModelTooLarge, match=r"more than 900 seconds so far \(limit 'seconds'\)"):
+        import_model(graph_with_constants())
+
+
+def test_without_time_nothing_is_imported():
+    for source in (graph_with_constants(), import_model(graph_with_constants()).module):
+        with pytest.raises(ModelTooLarge, match="limit 'seconds'"):
+            import_model(source, limits=ImportLimits(seconds=0))
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
@@ -168,6 +217,7 @@ def test_relax_module():
         (["tensor=8g", "nodes=200000"], ImportLimits(tensor_bytes=8 << 30, nodes=200_000)),
         (["constants=1.5MB", "depth=3"], ImportLimits(constant_bytes=3 << 19, depth=3)),
         (["constants=17"], ImportLimits(constant_bytes=17)),
+        (["seconds=1800"], ImportLimits(seconds=1800)),
     ],
 )
 def test_parse_limits(texts, expected):

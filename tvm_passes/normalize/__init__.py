@@ -6,7 +6,7 @@ import tvm
 from tvm import relax
 from tvm.ir import IRModule
 
-from tvm_passes.limits import ConstantBudget
+from tvm_passes.limits import ImportBudget, ImportLimits
 from tvm_passes.normalize.canonicalize_activations import CanonicalizeActivations
 from tvm_passes.normalize.canonicalize_normalizations import CanonicalizeNormalizations
 from tvm_passes.normalize.clip_windows import ClipWindows
@@ -35,15 +35,16 @@ __all__ = [
 ]
 
 
-def normalize(module: IRModule, budget: ConstantBudget | None = None) -> IRModule:
+def normalize(module: IRModule, budget: ImportBudget | None = None) -> IRModule:
     """Normalise an inference module for partitioning.
 
-    Computed constants are charged to `budget`. Unknown operators stay unchanged.
+    Time and computed constants are charged to `budget`. Unknown operators stay unchanged.
 
     *Ensures* float32 in place of narrower arithmetic, folded constants, constant weights, batch
     normalisation merged into the weights before it, single operators in place of decomposed
     activations, windows clipped to their input, and no unused binding in `main`.
     """
+    budget = budget or ImportBudget(ImportLimits())
     drop_unused = relax.transform.DeadCodeElimination()
     passes = [
         relax.transform.ConvertToDataflow(),
@@ -66,5 +67,6 @@ def normalize(module: IRModule, budget: ConstantBudget | None = None) -> IRModul
     ]
     with tvm.transform.PassContext(opt_level=3):
         for rewrite in passes:
+            budget.check_time(f"pass {rewrite.info.name}")
             module = rewrite(module)
     return module

@@ -25,7 +25,7 @@ from tvm_passes.ir import (
     static_shape,
     tensor_types,
 )
-from tvm_passes.limits import ConstantBudget, ImportLimits
+from tvm_passes.limits import ImportBudget, ImportLimits
 from tvm_passes.normalize import run_constants
 from tvm_passes.normalize._expressions import (
     call_of,
@@ -51,7 +51,7 @@ _SHAPE_ARGUMENTS = (relax.ShapeExpr, tvm.tirx.IntImm, tvm.tirx.FloatImm)
 
 
 def evaluate(
-    call: Call, arguments: list[Expr], budget: ConstantBudget, growth: int = GROWTH_BYTES
+    call: Call, arguments: list[Expr], budget: ImportBudget, growth: int = GROWTH_BYTES
 ) -> Constant | Tuple | None:
     """Evaluate `call` on constant `arguments`, charged to `budget`; None if the call stays.
 
@@ -122,7 +122,7 @@ def _growth(call: Call, arrays: list[np.ndarray]) -> int:
 
 @mutator
 class _Folder(PyExprMutator):
-    def __init__(self, module: IRModule, budget: ConstantBudget) -> None:
+    def __init__(self, module: IRModule, budget: ImportBudget) -> None:
         super().__init__(module)
         self._budget = budget
         self._large: set[relax.Var] = set()
@@ -234,10 +234,10 @@ class FoldConstants(ModulePass):
         its integers. Unused bindings are left to dead-code elimination.
     """
 
-    budget: ConstantBudget | None = None
+    budget: ImportBudget | None = None
     """Limit to which computed constants are charged; None for a new one of the default size."""
 
     def transform_module(self, mod: IRModule, _context: tvm.transform.PassContext) -> IRModule:
         """Rewrite every function of `mod`."""
-        budget = self.budget or ConstantBudget(ImportLimits())
+        budget = self.budget or ImportBudget(ImportLimits())
         return rewrite_functions(mod, lambda module, _function: _Folder(module, budget))
