@@ -31,6 +31,7 @@ from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import whole_errors
+from tvm_passes.instruments import nested_instruments
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.name_subgraphs import NameSubgraphs
 from tvm_passes.normalize import normalize
@@ -169,6 +170,7 @@ def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:
     return tvm.transform.PassContext(
         opt_level=current.opt_level,
         disabled_pass=[*current.disabled_pass, *left_out],
+        instruments=nested_instruments(),
         config=current.config,
     )
 

@@ -2,7 +2,7 @@
 
 The memory of LLVM and TVM's passes returns to the system with the copy. A plan that uses a device
 is built in this process, as drivers do not survive a fork. So is a plan if there is no linker, or
-if no process can be forked.
+if no process can be forked. Passes of TVM are then preceded by a check of the limits.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from layoutsel import documents
 from layoutsel.building.build import Lowered, generate_code
 from layoutsel.building.kernel_groups import generate_in_groups
 from layoutsel.compile.handing_over import entries, received
+from layoutsel.compile.limited_passes import checked
 from layoutsel.compile.session import Session
 from layoutsel.compile.versions import all_versions
 from layoutsel.device.artifact_header import devices_of
@@ -75,20 +76,20 @@ class Building:
         self._held = session.weights.in_use()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._child: Forked | None = None
+        weights = sum(spec.nbytes for one in session.graph.subgraphs for spec in one.weights)
+        self._limits = Limits(
+            time_s=time_limit_s or BUILD_LIMIT_S, memory_bytes=BUILD_BYTES + 4 * weights
+        )
         reason = _why_here(decisions)
         if reason:
             logger.debug("a plan is built in this process: %s", reason)
             return
         self._folder = tempfile.TemporaryDirectory(prefix="layoutsel-")
-        weights = sum(spec.nbytes for one in session.graph.subgraphs for spec in one.weights)
         session.make_room()  # a copy would duplicate free memory by writing to it
-        limits = Limits(
-            time_s=time_limit_s or BUILD_LIMIT_S, memory_bytes=BUILD_BYTES + 4 * weights
-        )
         try:
-            self._child = Forked(self._work(Path(self._folder.name) / "library.so"), limits)
+            self._child = Forked(self._work(Path(self._folder.name) / "library.so"), self._limits)
         except Stuck as error:
-            _warn_of_no_limits(error)
+            _warn_of_looser_limits(error)
 
     def __enter__(self) -> Building:
         return self
@@ -107,13 +108,14 @@ class Building:
         BuildError
             If the generation fails, or takes too long or too much memory.
         """
-        if self._child is None:
-            return self._built_here()
         try:
-            return self._taken_over(self._child)
-        except Stuck as error:
-            _warn_of_no_limits(error)
-            return self._built_here()
+            if self._child is None:
+                return self._built_here()
+            try:
+                return self._taken_over(self._child)
+            except Stuck as error:
+                _warn_of_looser_limits(error)
+                return self._built_here()
         except CopyFailed as error:
             advice = _ADVICE.get(error.failure.kind, "Pin its sub-graphs to another unit or layout")
             raise BuildError(
@@ -148,8 +150,9 @@ class Building:
         return CompiledModel(module, weights, header, executable=Linked(library))
 
     def _built_here(self) -> CompiledModel:
-        lowered = self._lowered()
-        executable = generate_code(lowered.module, lowered.target)
+        with checked(self._limits):
+            lowered = self._lowered()
+            executable = generate_code(lowered.module, lowered.target)
         header = header_of(self._session, self._plan, lowered)
         return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
 
@@ -164,8 +167,12 @@ _ADVICE = {
 """Advice by the kind of a failure."""
 
 
-def _warn_of_no_limits(error: Stuck) -> None:
-    logger.warning("a plan is built in this process: %s; nothing limits its time and memory", error)
+def _warn_of_looser_limits(error: Stuck) -> None:
+    logger.warning(
+        "a plan is built in this process: %s; its limits of time and memory do not end a pass or "
+        "code generation that has begun",
+        error,
+    )
 
 
 def _why_here(decisions: Decisions) -> str | None:

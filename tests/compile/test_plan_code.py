@@ -11,13 +11,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
-from layoutsel.compile import plan_code
+from layoutsel.compile import limited_passes, plan_code
 from layoutsel.compile.compiling import compiled, compiled_all
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
 from layoutsel.device.forked import Limits
 from layoutsel.errors import BuildError
+from tvm_passes.cpu.kernel_pipeline import forget_kernels
 
 VALUES = np.linspace(-1, 1, 200, dtype=np.float32).reshape(1, 200)
 
@@ -92,8 +93,36 @@ def test_where_no_process_can_be_started_it_is_built_here(
         model = compiled(session, plan)
     assert processes == [os.getpid()]
     assert "built in this process: no process can be started" in caplog.text
-    assert "nothing limits its time and memory" in caplog.text
+    assert "do not end a pass or code generation that has begun" in caplog.text
     assert model(VALUES).shape == (1, 160)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(time_s=1e-3, memory_bytes=1 << 30), r"it took longer than 0.001 s. Pin"),
+        (Limits(time_s=60.0, memory_bytes=-1 << 20), r"it took more than -1 MB of memory. Give"),
+    ],
+)
+def test_passes_of_this_process_have_limits_too(session, plan, monkeypatch, limits, reason):
+    monkeypatch.setattr(plan_code.cc, "get_cc", lambda: None)
+    monkeypatch.setattr(plan_code, "Limits", lambda **_: limits)
+    with pytest.raises(BuildError, match=f"the code of the plan cannot be generated: {reason}"):
+        compiled(session, plan)
+
+
+def test_the_limits_hold_for_the_passes_of_kernels(session, plan, monkeypatch):
+    seen, check = [], limited_passes._Check.run_before_pass
+
+    def recorded(self, module, info):
+        seen.append(info.name)
+        check(self, module, info)
+
+    monkeypatch.setattr(plan_code.cc, "get_cc", lambda: None)
+    monkeypatch.setattr(limited_passes._Check, "run_before_pass", recorded)
+    forget_kernels()  # kernels that another test left are not lowered again
+    assert compiled(session, plan)(VALUES).shape == (1, 160)
+    assert {"LowerKernels", "tirx.StorageRewrite"} <= set(seen)
 
 
 def test_a_rival_beyond_the_limit_of_time_is_named_and_dropped(session, plan, monkeypatch, caplog):

@@ -17,6 +17,7 @@ from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipelin
 
 from tvm_passes.cpu.emit import EMITTED
 from tvm_passes.devices import HOST_DEVICE
+from tvm_passes.instruments import nested_instruments
 from tvm_passes.place_devices import device_of
 
 NAME = "layoutsel"
@@ -73,6 +74,7 @@ def _pipeline() -> tuple[Any, Any, Any]:
         with tvm.transform.PassContext(
             opt_level=current.opt_level,
             disabled_pass=[*current.disabled_pass, *disabled],
+            instruments=nested_instruments(),
             config=current.config,
         ):
             return dict(standard(tvm.IRModule(functions)).functions)
