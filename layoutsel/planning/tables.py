@@ -143,9 +143,12 @@ def _tensor_table(
     places = [wanted_places(problem.by_id, use) for use in uses]
     is_output = len(uses) < len(tensor.uses)
     labels = _labels([place for wanted in places for place in wanted] + [OUTSIDE] * is_output)
-    charge = np.array(
-        [[tensor.price(kind, source, place) for kind, _, place in labels] for source in sources]
-    ).reshape(len(sources), len(labels))
+    # Options with other algorithms have equal places.
+    rows = {
+        source: [tensor.price(kind, source, place) for kind, _, place in labels]
+        for source in dict.fromkeys(sources)
+    }
+    charge = np.array([rows[source] for source in sources]).reshape(len(sources), len(labels))
     always = np.zeros(len(sources))
     if is_output:
         paid = _wants(OUTSIDE, labels)
