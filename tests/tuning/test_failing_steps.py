@@ -15,7 +15,7 @@ from layoutsel.tuning.tasks import Task, gather_tasks
 from tests.tuning.conftest import record_lines
 from tvm_passes.cpu import host_target
 
-LIMIT_S = 30
+LIMIT_S = 200
 LIMIT_BYTES = 3 << 29
 
 
@@ -68,14 +68,11 @@ def test_a_task_that_fails_stops_no_other(tasks, tmp_path, name, reason, tries):
     assert starts == tries
 
 
-@pytest.mark.nightly
 def test_a_step_that_hangs_is_ended_and_named(tasks, tmp_path):
-    good, other, *_ = tasks
-    (fine, bad), starts = tuned([good, replace(other, name="hangs")], tmp_path)
-    assert bad.error == f"the search failed: ran longer than {LIMIT_S} s"
-    assert (fine.error, fine.trials) == (None, 1)
-    assert len(record_lines(tmp_path)) == 1
-    assert starts == 2
+    (bad,), starts = tuned([replace(tasks[0], name="hangs")], tmp_path, limit_s=3)
+    assert bad.error == "the search failed: ran longer than 3 s"
+    assert (bad.trials, bad.left) == (0, 0)
+    assert starts == len(steps(tmp_path)) == 2
 
 
 @pytest.mark.nightly
