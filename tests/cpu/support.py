@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 
 from tests.reference import relative_error, run_relax
-from tvm_passes.cpu import LowerCpu, host_target, supports
+from tvm_passes.cpu import KERNEL_PIPELINE, LowerCpu, host_target, supports
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.partition import PartitionSubgraphs
@@ -71,7 +71,7 @@ def finish(module: tvm.IRModule, target: tvm.target.Target = TARGET) -> relax.Vi
     ]
     with target:
         module = tvm.transform.Sequential(passes)(module)
-        executable = tvm.compile(module, target, relax_pipeline=None)
+        executable = tvm.compile(module, target, relax_pipeline=None, tir_pipeline=KERNEL_PIPELINE)
     return relax.VirtualMachine(executable, tvm.cpu())
 
 

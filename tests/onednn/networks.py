@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tests.reference import run_relax
+from tests.reference import run_relax, stock_machine
 from tvm_passes.cpu import KERNEL_PIPELINE, LowerCpu, host_target
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.ir import Constant, main_bindings, substitute
@@ -96,8 +96,7 @@ def merged(module: tvm.IRModule, *choices: Decision) -> tvm.IRModule:
 
 def machine(module: tvm.IRModule) -> relax.VirtualMachine:
     """Build a lowered module."""
-    executable = tvm.compile(module, "llvm", relax_pipeline="default_build")
-    return relax.VirtualMachine(executable, tvm.cpu())
+    return stock_machine(module, relax_pipeline="default_build")
 
 
 def call(vm: relax.VirtualMachine, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

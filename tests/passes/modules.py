@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tests.reference import run_relax
 from tvm_passes.ir import Expr
 
 
@@ -39,7 +40,4 @@ def conv(x: Expr, channels: int = 16, out: int = 16, kernel: int = 3, seed: int 
 
 def run(module: tvm.IRModule, *inputs: np.ndarray) -> list[np.ndarray]:
     """Run `main` through stock TVM."""
-    machine = relax.VirtualMachine(tvm.compile(module, "llvm"), tvm.cpu())
-    result = machine["main"](*[tvm.runtime.tensor(value) for value in inputs])
-    tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-    return [tensor.numpy() for tensor in tensors]
+    return run_relax(module, inputs)
