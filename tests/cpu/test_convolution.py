@@ -1,6 +1,9 @@
 """Direct convolution against stock TVM: layouts, tails, padding, groups, epilogues."""
 
+from itertools import product
+
 import pytest
+from tiers import tiered_rows
 from tvm import relax
 
 from tests.cpu.support import (
@@ -19,6 +22,8 @@ from tvm_passes.decision import Decision
 from tvm_passes.layouts import LAYOUTS
 
 nn = relax.op.nn
+DAILY_LAYOUTS = ("NCHW", "NHWC", "NCHW16c")
+"""One of each kind: planes, pixels and blocks."""
 
 # input, output channels, kernel, strides, padding (top, left, bottom, right), dilation, groups
 CASES = {
@@ -58,8 +63,13 @@ def _body(case, epilogue=None):
     return body
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "layout"),
+    tiered_rows(
+        product(CASES, LAYOUTS),
+        [*product(CASES, DAILY_LAYOUTS), *product(["3x3", "depthwise"], LAYOUTS)],
+    ),
+)
 def test_equals_stock_tvm(case, layout):
     body = _body(case, lambda y: nn.relu(relax.op.add(y, weights(1, CASES[case][1], 1, 1, seed=2))))
     assert error(body, [CASES[case][0]], Decision(unit="cpu", layout=layout)) < TOLERANCE
@@ -106,8 +116,13 @@ EPILOGUES = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", EPILOGUES)
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    tiered_rows(
+        product(EPILOGUES, LAYOUTS),
+        [*product(EPILOGUES, DAILY_LAYOUTS), *product(["residual"], LAYOUTS)],
+    ),
+)
 def test_epilogue(name, layout):
     def body(x, r):
         y = nn.conv2d(x, weights(32, 16, 3, 3), padding=1)

@@ -1,8 +1,11 @@
 """Everything but convolution against stock TVM, with kernels or through the fallback."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import tvm
+from tiers import tiered, tiered_rows
 from tvm import relax
 
 from tests.cpu.support import TARGET, TOLERANCE, declines, error, model, run, weights
@@ -20,7 +23,7 @@ from tvm_passes.layouts import LAYOUTS
 nn, op = relax.op.nn, relax.op
 
 
-def _lrn(x):
+def local_response(x):
     squares = op.expand_dims(op.multiply(x, x), 1)
     mean = op.squeeze(
         nn.avg_pool3d(squares, (5, 1, 1), padding=(2, 0, 0, 2, 0, 0), count_include_pad=True), [1]
@@ -67,7 +70,7 @@ KERNELS = {
         [(1, 32, 7, 9)],
         lambda a: op.add(nn.leakyrelu(a, 0.1), op.add(nn.gelu_tanh(a), op.clip(a, -0.5, 0.5))),
     ),
-    "normalisation": ([(1, 32, 5, 6)], _lrn),
+    "normalisation": ([(1, 32, 5, 6)], local_response),
 }
 
 PLAIN = {
@@ -199,10 +202,16 @@ STORED_IN_TWO = ("max pool ceil", "average pool, padded", "global average", "mea
 @pytest.mark.parametrize("precision", STORED)
 @pytest.mark.parametrize(
     ("name", "layout"),
-    [
-        *((name, layout) for name in STORED_IN_BLOCKS for layout in ("NCHW", "NHWC", "NCHW32c")),
-        *((name, layout) for name in STORED_IN_TWO for layout in ("NCHW", "NHWC")),
-    ],
+    tiered_rows(
+        [
+            *product(STORED_IN_BLOCKS, ("NCHW", "NHWC", "NCHW32c")),
+            *product(STORED_IN_TWO, ("NCHW", "NHWC")),
+        ],
+        [
+            *product((*STORED_IN_BLOCKS, *STORED_IN_TWO), ("NHWC",)),
+            *product(("max pool", "concat with scale", "gate"), ("NCHW", "NCHW32c")),
+        ],
+    ),
 )
 def test_kernel_reads_and_writes_other_storages(name, layout, precision):
     shapes, body = KERNELS[name]
@@ -264,7 +273,13 @@ def test_declines_where_there_is_no_kernel(name):
     assert "NCHW" in decline.expected
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 7, 7), (2, 96, 3, 3), (1, 64, 20, 31), (1, 96, 1, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    tiered(
+        [(1, 32, 7, 7), (2, 96, 3, 3), (1, 64, 20, 31), (1, 96, 1, 1)],
+        [(2, 96, 3, 3), (1, 64, 20, 31)],
+    ),
+)
 @pytest.mark.parametrize("source", LAYOUTS)
 @pytest.mark.parametrize("result", LAYOUTS)
 def test_reorder(shape, source, result):
@@ -335,7 +350,7 @@ def test_normalisation_of_large_and_tiny_values():
     array[0, :, 0] *= 1e-20
     array[0, :, 1] *= 1e15
     array[0, 3, 2, 2], array[0, 9, 3, 3] = 1e30, np.nan
-    lrn = model(_lrn, array.shape)
+    lrn = model(local_response, array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = run_relax(lrn, [array])[0]
     got = run(lrn, [array], Decision(unit="cpu", layout="NHWC"))
@@ -345,7 +360,7 @@ def test_normalisation_of_large_and_tiny_values():
 @pytest.mark.skipif(not has_bf16(TARGET), reason="the CPU has no AVX512_BF16")
 @pytest.mark.parametrize("source", ["NCHW", "NHWC", "NCHW.bf16", "NCHW32c.bf16", "NHWC.split"])
 @pytest.mark.parametrize("result", ["NCHW16c", "NHWC.bf16", "NCHW.split", "NCHW32c.split"])
-@pytest.mark.parametrize("shape", [(2, 64, 5, 9), (1, 32, 20, 16)])
+@pytest.mark.parametrize("shape", tiered([(2, 64, 5, 9), (1, 32, 20, 16)], [(2, 64, 5, 9)]))
 def test_reorder_changes_the_storage(shape, source, result):
     function = reorder(shape, source, result, vector_unit(TARGET))
     module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
