@@ -1,13 +1,16 @@
 """The TIR pipeline of the kernels: TVM's results, and TVM's passes once per kernel."""
 
 import numpy as np
+import pytest
 import tvm
 from support import TARGET, decide, model, random_array, weights
+from test_cpu_operators import local_response
 from tvm import relax
-from tvm.relax.op import flip, nn
+from tvm.relax.op import concat, exp, flip, nn
 from tvm.tirx.compilation_pipeline import get_tir_pipeline
 
 from tvm_passes.cpu import KERNEL_PIPELINE, LowerCpu
+from tvm_passes.cpu.emit import EMITTED
 from tvm_passes.decision import Decision
 
 
@@ -38,6 +41,61 @@ def test_results_are_those_of_the_standard_pipeline():
         results.append(relax.VirtualMachine(executable, tvm.cpu())["main"](x).numpy())
     np.testing.assert_array_equal(results[1], results[0])
     np.testing.assert_array_equal(results[2], results[0])
+
+
+def pooled(x):
+    return nn.max_pool2d(x, (3, 3), padding=(1, 1))
+
+
+SHAPE = (2, 32, 9, 11)
+EMITTED_KERNELS = {
+    "convolution": (SHAPE, lambda x: nn.conv2d(x, weights(32, 32, 3, 3), padding=1), "cpu:NHWC"),
+    "odd channels": (
+        (1, 13, 9, 9),
+        lambda x: nn.relu(nn.conv2d(x, weights(21, 13, 3, 3), padding=1)),
+        "cpu:NHWC",
+    ),
+    "groups": (
+        SHAPE,
+        lambda x: nn.conv2d(x, weights(32, 16, 3, 3), padding=3, groups=2),
+        "cpu:NCHW",
+    ),
+    "winograd": (
+        SHAPE,
+        lambda x: nn.conv2d(x, weights(48, 32, 3, 3), padding=(1, 0, 2, 1)),
+        "cpu:NCHW16c:f32:winograd",
+    ),
+    "pooling in pairs": (SHAPE, pooled, "cpu:NHWC:split-bf16"),
+    "parts in place": (
+        SHAPE,
+        lambda x: pooled(concat([pooled(x), exp(x)], axis=1)),
+        "cpu:NCHW32c:bf16",
+    ),
+    "normalisation": (SHAPE, local_response, "cpu:NCHW16c"),
+}
+
+
+@pytest.mark.parametrize("name", EMITTED_KERNELS)
+def test_skipped_passes_change_no_kernel(name):
+    shape, body, text = EMITTED_KERNELS[name]
+    decided = decide(model(body, shape), Decision.parse(text))
+    kernels = {
+        gv: function.with_attr("global_symbol", gv.name_hint)
+        for gv, function in LowerCpu(TARGET)(decided).functions.items()
+        if isinstance(function, tvm.tirx.PrimFunc) and EMITTED in function.attrs
+    }
+    assert kernels
+    module = tvm.tirx.transform.BindTarget(TARGET.with_host(TARGET))(tvm.IRModule(kernels))
+    scripts = []
+    for pipeline in ("default", KERNEL_PIPELINE):
+        lowered_kernels = get_tir_pipeline(pipeline)[0](module).functions
+        scripts.append(
+            {
+                gv.name_hint: function.without_attr("tirx.is_entry_func").script()
+                for gv, function in lowered_kernels.items()
+            }
+        )
+    assert scripts[1] == scripts[0]
 
 
 def test_a_kernel_is_lowered_once():

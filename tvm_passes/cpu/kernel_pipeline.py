@@ -22,11 +22,16 @@ from tvm_passes.place_devices import device_of
 
 NAME = "layoutsel"
 """Name of the pipeline."""
-_NOT_FOR_EMITTED = ("s_tir.CompactBufferAllocation",)
+_NOT_FOR_EMITTED = (
+    "s_tir.CompactBufferAllocation",
+    "s_tir.InjectPermutedLayout",
+    "s_tir.InjectVirtualThread",
+)
 """Passes that are skipped for emitted kernels.
 
-Half the time of all passes is spent on inspecting every access of an unrolled kernel; the buffers
-of emitted kernels are already compact.
+Most of the time of all passes is spent on inspecting every access of an unrolled kernel, and these
+passes change none: buffers of emitted kernels are compact, and there are neither permuted layouts
+nor virtual threads.
 """
 _ENTRY = "tirx.is_entry_func"
 """Attribute by which TVM marks the only function of a module; kernels return to a larger module."""
