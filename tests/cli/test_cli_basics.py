@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 import pytest
-from command import layoutsel, refused, small_model, succeed
+from command import layoutsel, refused, run_here, small_model, succeed
 
 from tvm_passes.opencl import plugin
 
@@ -45,13 +45,13 @@ def test_version():
     "arguments", [["fly"], ["plan"], ["plan", "m.onnx", "--fast"], ["run", "m.so", "--repeat", "0"]]
 )
 def test_usage_errors_exit_with_2(arguments):
-    done = layoutsel(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
 def test_doctor_reports_units_and_versions():
-    report = json.loads(succeed("doctor", "--json", run=layoutsel))
+    report = json.loads(succeed("doctor", "--json"))
     assert report["schema_version"] == 1
     assert report["units"]["cpu"] == {"available": True, "reason": None}
     assert report["packages"]["apache-tvm"]
@@ -96,7 +96,7 @@ def test_inspect_for_people(model):
 
 def test_a_dynamic_dimension_needs_a_shape(tmp_path):
     dynamic = small_model(tmp_path / "dynamic.onnx", batch="N")
-    assert "--shape x=1,16,12,12" in refused("inspect", dynamic, run=layoutsel)
+    assert "--shape x=1,16,12,12" in refused("inspect", dynamic)
     report = json.loads(succeed("inspect", dynamic, "--shape", "x=2,16,12,12", "--json"))
     assert report["inputs"][0]["shape"] == [2, 16, 12, 12]
 

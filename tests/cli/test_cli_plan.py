@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from command import COMMAND, layoutsel, refused, small_model, succeed
+from command import COMMAND, layoutsel, refused, run_here, small_model, succeed
 
 
 def edited(plan_file, path, change):
@@ -191,7 +191,7 @@ def test_explain_prices_an_edited_plan_again(model, plan_file, tmp_path):
         document["subgraphs"][0]["decision"] = "cpu:NCHW"
 
     plan = edited(plan_file, tmp_path / "edited.json", on_the_cpu)
-    done = layoutsel("explain", plan)
+    done = run_here("explain", plan)
     assert done.returncode == 0
     assert "first was edited to cpu:NCHW" in done.stderr
     document = json.loads(succeed("explain", plan, "--model", model, "--json"))
@@ -203,7 +203,7 @@ def test_explain_prices_an_edited_plan_again(model, plan_file, tmp_path):
 
 def test_dot_is_a_graph_with_every_subgraph(plan_file, tmp_path):
     path = tmp_path / "plan.dot"
-    done = layoutsel("explain", plan_file, "--dot", path)
+    done = run_here("explain", plan_file, "--dot", path)
     assert done.returncode == 0
     text = path.read_text()
     document = json.loads(plan_file.read_text())

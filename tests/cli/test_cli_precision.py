@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+import shutil
 
 import numpy as np
 import pytest
-from command import layoutsel, refused, succeed
+from command import layoutsel, refused, run_here, succeed
 
-from layoutsel.cost.learned import LearnedModel
+from layoutsel.cost.learned import PRETRAINED
 from tvm_passes.cpu.host import has_bf16, host_target
 
 QUICK = ("--units", "cpu", "--cost", "roofline", "--threads", 1)
@@ -42,14 +42,14 @@ def calib(tmp_path_factory):
 @needs_bf16
 def test_a_bf16_plan_is_made_built_verified_and_told(model, tmp_path):
     path, artifact = tmp_path / "plan.json", tmp_path / "small.so"
-    text = succeed("plan", model, "-o", path, *QUICK, *BF16_POOL, run=layoutsel)
+    text = succeed("plan", model, "-o", path, *QUICK, *BF16_POOL)
     assert "precision bf16: 1 in bf16" in text
     assert re.search(r"1 on cpu:NHWC:bf16", text)
     document = json.loads(path.read_text())
     assert document["precision"] == "bf16"
     assert document["max_rel_error"] is None
     assert any("a sensitive sub-graph" in decline["got"] for decline in document["declines"])
-    text = succeed("compile", model, "--plan", path, "-o", artifact, run=layoutsel)
+    text = succeed("compile", model, "--plan", path, "-o", artifact)
     (error,) = re.findall(r"verified 'logits of output 0' .* relative L2 error (\S+)", text)
     assert 1e-5 < float(error) < 3e-2
     assert "relative L2 error" in succeed("run", artifact, "--repeat", 1, run=layoutsel)
@@ -92,7 +92,7 @@ def test_auto_keeps_its_budget_on_given_inputs(model, calib, tmp_path):
 @needs_bf16
 def test_auto_says_where_nothing_is_exact_enough(model, tmp_path):
     options = ("--precision", "auto", "--max-rel-error", 1e-12, "--no-verify-speed")
-    done = layoutsel("compile", model, "-o", tmp_path / "small.so", *QUICK, *options)
+    done = run_here("compile", model, "-o", tmp_path / "small.so", *QUICK, *options)
     assert done.returncode == 0, done.stderr
     assert "no plan's error is within 1.0e-12" in done.stderr
     assert "chosen" in done.stdout
@@ -101,13 +101,12 @@ def test_auto_says_where_nothing_is_exact_enough(model, tmp_path):
 @pytest.fixture(scope="module")
 def f32_model(tmp_path_factory):
     """A folder with the package's cost model, of which it says that it has seen f32 alone."""
-    shipped = LearnedModel.load()
-    parts = {
-        name: replace(part, forms=tuple(f for f in part.forms if "bf16" not in f and "." not in f))
-        for name, part in shipped.card.parts.items()
-    }
     folder = tmp_path_factory.mktemp("f32") / "model"
-    LearnedModel(replace(shipped.card, parts=parts), shipped.parts).save(folder)
+    shutil.copytree(PRETRAINED, folder)
+    card = json.loads((folder / "model.json").read_text())
+    for part in card["parts"].values():
+        part["forms"] = [f for f in part["forms"] if "bf16" not in f and "." not in f]
+    (folder / "model.json").write_text(json.dumps(card))
     return folder
 
 
@@ -126,7 +125,7 @@ def test_what_is_neither_known_nor_measured_is_left_out(model, f32_model, tmp_pa
     options = ("--units", "cpu", "--threads", 1, "--cache", tmp_path / "cache.sqlite")
     options = (*options, "--cost-model", f32_model)
     arguments = ("plan", model, "--precision", "bf16", *options, "--measure-budget", "0s")
-    done = layoutsel(*arguments, "-o", path)
+    done = run_here(*arguments, "-o", path)
     assert done.returncode == 0, done.stderr
     assert "0 s did not suffice to measure all" in done.stderr
     document = json.loads(path.read_text())
@@ -190,7 +189,7 @@ def test_bad_calibration_inputs(model, tmp_path):
     np.savez(file, z=np.zeros((1, 16, 12, 12), np.float32))
     assert "array 'z' is no input" in refused("compile", model, *out, *QUICK, "--calib", file)
     np.savez(file, x=np.zeros((1, 16, 12, 13), np.float32))
-    line = refused("compile", model, *out, *QUICK, "--calib", file, run=layoutsel)
+    line = refused("compile", model, *out, *QUICK, "--calib", file)
     assert "got float32 of shape (1, 16, 12, 13)" in line
     file.write_bytes(file.read_bytes()[:50])
     assert "not a valid .npz file" in refused("compile", model, *out, *QUICK, "--calib", file)
