@@ -95,6 +95,23 @@ def test_no_room_opens_code_that_needs_none(room):
     assert not opened
 
 
+WITH_CODE = ("building", "tuning")
+"""Rooms that open the code of sub-graphs; others ask `Functions` about them by id."""
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in WITH_CODE])
+def test_code_is_opened_in_its_rooms_alone(room):
+    opened = {
+        f"{file.relative_to(FOLDER)}:{node.lineno}"
+        for file in FILES
+        if file.relative_to(FOLDER).with_suffix("").parts[0] == room
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Subscript)
+        and ast.unparse(node.value).rpartition(".")[2] == "functions"
+    }
+    assert not opened
+
+
 def modules_of(package: Path) -> dict[str, Path]:
     """Every file of a package by its module's name."""
     names = {}

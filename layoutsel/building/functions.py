@@ -1,4 +1,7 @@
-"""Code of a graph's sub-graphs, apart from the graph; only building and units use it."""
+"""Code of a graph's sub-graphs, apart from the graph; only building, tuning and units open it.
+
+Others pass :class:`Functions` on, and ask it about single sub-graphs by id.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from functools import cached_property
 import tvm
 from tvm import relax
 
-from tvm_passes.decision import SubgraphId
+from tvm_passes.decision import Decision, SubgraphId
+from tvm_passes.errors import Decline
+from tvm_passes.ports import port_layouts
 from tvm_passes.rewrite_layouts import functions_of
+from tvm_passes.units.entry import Backend
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,3 +38,27 @@ class Functions(Mapping[SubgraphId, relax.Function]):
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def ports(self, id_: SubgraphId, decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the layouts of a sub-graph's activation inputs and outputs under a decision."""
+        return port_layouts(self[id_], decision)
+
+    def decline(self, id_: SubgraphId, decision: Decision, backend: Backend) -> Decline | None:
+        """Return the reason why the decision's back end cannot run it; None if it can."""
+        return backend.supports(self[id_], decision)
+
+    def generic(self, id_: SubgraphId, decision: Decision, backend: Backend) -> Decline | None:
+        """Return the reason why a supported decision gets generic code; None if it does not."""
+        return backend.generic(self[id_], decision)
+
+    def hints(self, id_: SubgraphId, decision: Decision, backend: Backend) -> Mapping[str, float]:
+        """Return facts for cost models about the code of a supported decision, by name."""
+        return backend.hints(self[id_], decision)
+
+    def record(self, id_: SubgraphId, decision: Decision, backend: Backend) -> str:
+        """Return the tuning record that a supported decision uses; empty without one."""
+        return backend.record(self[id_], decision)
+
+    def document(self, id_: SubgraphId) -> str:
+        """Return the function of a sub-graph as JSON, for another process."""
+        return tvm.ir.save_json(self[id_])

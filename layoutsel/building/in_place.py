@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from layoutsel.building.functions import Functions
 from layoutsel.cost.graph import Edge, Graph, Subgraph
 from tvm_passes.decision import Decision, SubgraphId
-from tvm_passes.ports import port_layouts
 from tvm_passes.units.entry import HOST_UNIT
 
 Port = tuple[SubgraphId | None, int]
@@ -58,7 +57,7 @@ class InPlaceConcats:
         """
         if decision.unit != HOST_UNIT or not _is_concat(subgraph):
             return 1.0
-        inputs, outputs = port_layouts(self.functions[subgraph.id], decision)
+        inputs, outputs = self.functions.ports(subgraph.id, decision)
         if any(layout != outputs[0] for layout in inputs):
             return 1.0
         edges = [edge for edge in self.graph.edges if edge.consumer == subgraph.id]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tvm import relax
-
 from layoutsel.building.functions import Functions
 from layoutsel.cost.graph import Graph, Subgraph
 from layoutsel.planning.prices import PriceBoundaries, price_all
@@ -15,7 +13,6 @@ from layoutsel.units.base import Admits, Unit
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.devices import DeviceId
 from tvm_passes.errors import Decline
-from tvm_passes.ports import port_layouts
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,16 @@ def gather_candidates(
     """
     gathered = {}
     for subgraph in graph.subgraphs:
-        function = functions[subgraph.id]
         answers = [
             answer
             for unit in units.values()
-            for answer in unit.candidates(subgraph, function, admits, devices[unit.name])
+            for answer in unit.candidates(
+                subgraph, functions[subgraph.id], admits, devices[unit.name]
+            )
         ]
         decisions = tuple(answer for answer in answers if isinstance(answer, Decision))
         works = decisions if subgraph.flops else ()
-        reasons = [units[d.unit].backend.generic(function, d) for d in works]
+        reasons = [functions.generic(subgraph.id, d, units[d.unit].backend) for d in works]
         gathered[subgraph.id] = Candidates(
             decisions,
             tuple(answer for answer in answers if isinstance(answer, Decline)),
@@ -123,8 +121,7 @@ def planning_problem(
         If a sub-graph has no candidate left.
     """
     nodes = tuple(
-        _node(functions[subgraph.id], subgraph, candidates[subgraph.id], price)
-        for subgraph in graph.subgraphs
+        _node(functions, subgraph, candidates[subgraph.id], price) for subgraph in graph.subgraphs
     )
     return PlanningProblem(
         nodes=nodes,
@@ -135,7 +132,7 @@ def planning_problem(
 
 
 def _node(
-    function: relax.Function,
+    functions: Functions,
     subgraph: Subgraph,
     candidates: Candidates,
     price: Callable[[Subgraph, Decision], Priced | Decline],
@@ -146,7 +143,7 @@ def _node(
         if isinstance(priced, Decline):
             declines.append(priced)
             continue
-        inputs, outputs = port_layouts(function, decision)
+        inputs, outputs = functions.ports(subgraph.id, decision)
         options.append(
             Option(
                 decision=decision,

@@ -38,8 +38,8 @@ def check_legal(session: Session, decisions: Mapping[SubgraphId, Decision]) -> N
                 f"sub-graph {id_} is decided as {decision}: got device {decision.device}; "
                 f"expected one of {', '.join(map(str, present))}, which the machine has"
             )
-        supports = session.units[decision.unit].backend.supports
+        backend = session.units[decision.unit].backend
         with session.generating():
-            decline = supports(session.functions[id_], decision)
+            decline = session.functions.decline(id_, decision, backend)
         if decline:
             raise IllegalDecision(str(decline))

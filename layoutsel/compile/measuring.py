@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import tvm
-
 from layoutsel import documents
 from layoutsel.building import boundaries
 from layoutsel.building.boundaries import measure_boundaries, measure_conversions
@@ -81,7 +79,7 @@ def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Reque
     decision = offers.measured_as(decision)
     payload = {
         "kind": "subgraph",
-        "function": tvm.ir.save_json(offers.session.functions[subgraph.id]),
+        "function": offers.session.functions.document(subgraph.id),
         "decision": str(decision),
         "threads": offers.session.threads,
         "record": offers.records.get((subgraph.structural_hash, decision), ""),

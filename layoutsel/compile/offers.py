@@ -95,9 +95,9 @@ def _records(
 ) -> dict[tuple[str, Decision], str]:
     found = {}
     for key, subgraph in _distinct(session).items():
-        function = session.functions[subgraph.id]
         for decision in candidates[subgraph.id].decisions:
-            if record := session.units[decision.unit].backend.record(function, decision):
+            backend = session.units[decision.unit].backend
+            if record := session.functions.record(subgraph.id, decision, backend):
                 found[key, decision] = record
     return found
 
@@ -107,9 +107,10 @@ def _workloads(
 ) -> dict[SubgraphId, Workload]:
     hints = {}
     for key, subgraph in _distinct(session).items():
-        function = session.functions[subgraph.id]
         hints[key] = {
-            str(decision): session.units[decision.unit].backend.hints(function, decision)
+            str(decision): session.functions.hints(
+                subgraph.id, decision, session.units[decision.unit].backend
+            )
             for decision in candidates[subgraph.id].decisions
         }
     return {one.id: workload(one, hints[one.structural_hash]) for one in session.graph.subgraphs}

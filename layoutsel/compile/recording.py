@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from layoutsel.cost.samples import Offer, RecordedModel, RecordedNode
-from tvm_passes.ports import port_layouts
 
 if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers
@@ -16,10 +15,9 @@ def recorded_model(offers: Offers) -> RecordedModel:
     session = offers.session
     nodes = []
     for subgraph in session.graph.subgraphs:
-        function = session.functions[subgraph.id]
         found = []
         for decision in offers.candidates[subgraph.id].decisions:
-            inputs, outputs = port_layouts(function, decision)
+            inputs, outputs = session.functions.ports(subgraph.id, decision)
             found.append(Offer(decision=decision, in_layouts=inputs, out_layouts=outputs))
         key = subgraph.structural_hash
         nodes.append(RecordedNode(id=subgraph.id, key=key, offers=tuple(found)))
