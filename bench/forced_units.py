@@ -18,7 +18,7 @@ from layoutsel.compile.build_best import finish
 from layoutsel.compile.make_plan import best_plan, priced_problem
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.session import Session
-from layoutsel.planning.parallel import chains
+from layoutsel.planning.chains import chains
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.units.base import units
 

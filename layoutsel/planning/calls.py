@@ -88,11 +88,15 @@ class Calls:
 
     def of(self, decisions: Mapping[SubgraphId, Decision]) -> list[Call]:
         """List the calls of a plan in topological order; the results of the model come last."""
-        return [self._call(id_, decisions) for id_ in self._reads]
+        return [self.call(id_, decisions) for id_ in self._reads]
 
-    def _call(self, id_: SubgraphId | None, decisions: Mapping[SubgraphId, Decision]) -> Call:
+    def makers(self, id_: SubgraphId | None) -> list[SubgraphId]:
+        """List the producers of the tensors that a call reads, one for each tensor."""
+        return [tensor.producer for tensor, _ in self._reads[id_] if tensor.producer is not None]
+
+    def call(self, id_: SubgraphId | None, decisions: Mapping[SubgraphId, Decision]) -> Call:
         """Return one call, which depends on the decisions for the sub-graph and its producers."""
-        makers = [tensor.producer for tensor, _ in self._reads[id_] if tensor.producer is not None]
+        makers = self.makers(id_)
         concerned = tuple(decisions[one] for one in (*([id_] if id_ is not None else ()), *makers))
         if (id_, concerned) not in self._known:
             chosen = {maker: self._options[maker, decisions[maker]] for maker in makers}

@@ -1,15 +1,16 @@
-"""Makespans of plans whose devices and host work concurrently, by list scheduling.
+"""Makespans of plans whose devices and host work concurrently.
 
 All calls are made in one order, and :class:`~layoutsel.planning.resources.ResourceModel` defines
 which resources each step occupies and for how long. An order of calls therefore is a schedule: each
 step starts as soon as its caller has reached it, its resources are free and its inputs are
 available. The boundaries of a sub-graph's inputs come directly before its call.
 
-:func:`schedule` finds an order by list scheduling. Among calls with available inputs, those that
-leave the caller free come first; then the one that can start first; then the one with the longest
-path to the end (Graham, "Bounds on multiprocessing timing anomalies", 1969; HEFT's ranks, Topcuoglu
-et al., 2002). The result is the shortest of several such schedules, which differ in the calls that
-come before all others; see :data:`_FIRST`.
+:func:`schedule` finds the best order of few sub-graphs by an exact search, see
+:mod:`~layoutsel.planning.makespan_exact`, and a good order of many by list scheduling. Among calls
+with available inputs, those that leave the caller free come first; then the one that can start
+first; then the one with the longest path to the end (Graham, "Bounds on multiprocessing timing
+anomalies", 1969; HEFT's ranks, Topcuoglu et al., 2002). The result is the shortest of several such
+schedules, which differ in the calls that come before all others; see :data:`_FIRST`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ from dataclasses import dataclass
 
 from layoutsel.cost.place import HOST
 from layoutsel.planning.calls import BoundaryStep, Call, Calls, memories_of
+from layoutsel.planning.makespan_exact import shortest
+from layoutsel.planning.partial_schedules import PartialSchedules
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.resources import Resources
 from tvm_passes.decision import Decision, SubgraphId
+
+MOST_EXACT = 16
+"""Maximum number of sub-graphs for which the best order of calls is searched."""
+_WIDTH = 60
+"""Maximum number of partial schedules of each length; few plans need as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +120,17 @@ class _Clock:
         return end_us
 
 
+def in_order(all_calls: Sequence[Call], order: Sequence[SubgraphId]) -> Schedule:
+    """Schedule the calls of a plan in the given order; the hand-over of results comes last."""
+    by_id = {call.id: call for call in all_calls}
+    clock = _Clock()
+    for id_ in (*order, None):
+        clock.make(by_id[id_])
+    return Schedule(order=tuple(order), spans=tuple(clock.spans))
+
+
 def schedule(problem: PlanningProblem, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
-    """Make the shortest of the list schedules in :data:`_FIRST`."""
+    """Make the shortest schedule; a list schedule for more than :data:`MOST_EXACT` sub-graphs."""
     return Scheduler(problem).schedule(decisions)
 
 
@@ -121,14 +138,29 @@ class Scheduler:
     """Schedules of many plans of one problem."""
 
     def __init__(self, problem: PlanningProblem) -> None:
-        self._calls = Calls(problem)
+        self.calls = Calls(problem)
+        """Calls of the plans."""
+        self._problem = problem
         devices = [memory for memory in memories_of(problem) if memory != HOST]
         # One device needs no copies from others, and searches make thousands of schedules.
         self._first = tuple(_FIRST.values())[: 3 if len(devices) > 1 else 2]
 
     def schedule(self, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
         """Make a schedule in the same way as :func:`schedule`."""
-        calls = self._calls.of(decisions)
+        listed = self.listed(decisions)
+        if len(self._problem.nodes) > MOST_EXACT:
+            return listed
+        candidates = {n.id: (n.option(decisions[n.id]),) for n in self._problem.nodes}
+        schedules = PartialSchedules(self._problem, self.calls, candidates)
+        found = shortest(schedules, listed.makespan_us, width=_WIDTH)
+        if found.best is None:
+            return listed
+        _, order = schedules.plan(found.best)
+        return in_order(self.calls.of(decisions), order)
+
+    def listed(self, decisions: Mapping[SubgraphId, Decision]) -> Schedule:
+        """Make the shortest of the list schedules in :data:`_FIRST`."""
+        calls = self.calls.of(decisions)
         found = [_listed(calls, first) for first in self._first]
         return min(found, key=lambda one: one.makespan_us)
 

@@ -92,7 +92,7 @@ def _arrivals(
 ) -> np.ndarray:
     """Compute the earliest time at which a tensor can be at each wanted place, microseconds."""
     sources = source_places(problem.by_id, tensor)
-    times = np.array([[_bringing_us(problem, tensor, s, w) for w in wanted] for s in sources])
+    times = np.array([[bringing_us(problem, tensor, s, w) for w in wanted] for s in sources])
     made = ends[tensor.producer] if tensor.producer is not None else np.zeros(1)
     return (made[:, None] + times).min(axis=0)
 
@@ -101,7 +101,7 @@ def _computing(problem: PlanningProblem, option: Option) -> Resources:
     return problem.resources.compute(option.decision.unit, option.memory, option.cost_us)
 
 
-def _bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted: Place) -> float:
+def bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted: Place) -> float:
     """Compute the total time of all boundaries between two places, microseconds."""
     return sum(
         problem.resources.boundary(

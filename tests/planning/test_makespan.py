@@ -10,9 +10,10 @@ from problems import graph_problem, option, price_tensors, small_problems, tenso
 from tiers import examples, tiered
 
 from layoutsel.cost.place import HOST
+from layoutsel.planning.chains import chains
 from layoutsel.planning.makespan import schedule
 from layoutsel.planning.makespan_bound import relaxed
-from layoutsel.planning.parallel import chains, solve_parallel
+from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.problem import PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from tvm_passes.decision import SubgraphId

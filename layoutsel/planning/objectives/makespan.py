@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from layoutsel.planning.chains import chains, cheapest_in
 from layoutsel.planning.makespan import Scheduler, schedule
 from layoutsel.planning.makespan_bound import relaxed
 from layoutsel.planning.objectives.base import (
@@ -16,7 +17,7 @@ from layoutsel.planning.objectives.base import (
     time_of_runs,
 )
 from layoutsel.planning.other_plans import OtherPlans, alone, changed
-from layoutsel.planning.parallel import chains, cheapest_in, solve_parallel
+from layoutsel.planning.parallel import solve_parallel
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.strategies import choose
 from layoutsel.planning.values import MAKESPAN
