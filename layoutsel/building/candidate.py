@@ -18,6 +18,7 @@ from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.runtime.arrays import placed, to_tensor
 from layoutsel.runtime.linking import runnable
 from tvm_passes.arrays import array_of
+from tvm_passes.decided_functions import decide_function, transform_function
 from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.ir import Expr, static_shape, tensor_types
@@ -26,7 +27,6 @@ from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import decide, lower_units
 from tvm_passes.place_devices import devices_of
-from tvm_passes.rewrite_layouts import decide_function, transform_function
 
 STREAM_BYTES = 12 << 20
 """Bytes of weights over which a candidate is timed: more than the second-level caches hold.

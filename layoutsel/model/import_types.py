@@ -7,18 +7,15 @@ are known however they are expressed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import NodeProto, TypeProto, helper, numpy_helper, shape_inference
 
 from layoutsel.errors import InvalidModel, ModelTooLarge
 from layoutsel.model import import_converters
-from layoutsel.model.import_evaluation import SMALL, evaluate
 from layoutsel.model.import_facts import (
     attribute_values,
     facts_bytes,
@@ -27,60 +24,15 @@ from layoutsel.model.import_facts import (
     facts_text,
     given_text,
     has_small_value,
-    is_small,
     type_of,
 )
 from layoutsel.model.import_rules import broken_rule
+from layoutsel.model.import_shape_values import detached, with_value
 from tvm_passes.limits import HINT, ImportLimits, format_bytes
 from tvm_passes.onnx.facts import NodeFacts, TensorFacts
 from tvm_passes.operators import find_onnx
 
 _ADVICE = "Correct the model or export it again"
-
-_OF_SHAPES = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "Cast",
-        "Ceil",
-        "Concat",
-        "ConstantOfShape",
-        "Div",
-        "Equal",
-        "Expand",
-        "Floor",
-        "Gather",
-        "Greater",
-        "GreaterOrEqual",
-        "Identity",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "Range",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSum",
-        "Reshape",
-        "Round",
-        "Slice",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    ]
-)
-"""Operators that compute shapes; their work is proportional to the size of their result."""
 
 _EXCEPTIONS = (
     onnx.checker.ValidationError,
@@ -155,7 +107,7 @@ class _Walk:
         results = self._inferred(node, inputs, what)
         if results is None:
             return
-        facts = self._with_value(node, inputs, results)
+        facts = with_value(node, inputs, results, self._opsets.get("", 0))
         for value, result in zip(node.outputs, facts, strict=True):
             if result is not None:
                 self._learn(value, result, f"{what}: result {value.name!r}")
@@ -204,7 +156,7 @@ class _Walk:
         if node.op_type in _WITH_GRAPHS:
             return None
         schema = onnx.defs.get_schema(node.op_type, version, domain)
-        proto = _detached(node)
+        proto = detached(node)
         complete = not schema.deprecated and all(
             facts is not None
             for facts, value in zip(inputs, node.inputs, strict=True)
@@ -246,7 +198,7 @@ class _Walk:
             op=node.op_type,
             domain=node.domain,
             version=self._opsets.get(node.domain, 0),
-            attributes=attribute_values(_detached(node)),
+            attributes=attribute_values(detached(node)),
             inputs=tuple(inputs),
             outputs=(None,) * len(node.outputs),
         )
@@ -287,31 +239,6 @@ class _Walk:
             opset_imports=[helper.make_opsetid(d, v) for d, v in self._opsets.items()],
         )
 
-    def _with_value(
-        self, node: ir.Node, inputs: Sequence[TensorFacts | None], results: list[TensorFacts | None]
-    ) -> list[TensorFacts | None]:
-        """Add the value to a small result of small constants."""
-        result = results[0]
-        if len(results) != 1 or result is None or node.domain not in ("", "ai.onnx"):
-            return results
-        value: np.ndarray | None = None
-        if node.op_type in ("Shape", "Size"):
-            value = _shape_value(node, inputs[0])
-        elif node.op_type in _OF_SHAPES and is_small(result):
-            arrays = [facts.value if facts else None for facts in inputs]
-            given = [
-                array for array, slot in zip(arrays, node.inputs, strict=True) if slot is not None
-            ]
-            if all(array is not None and array.size <= SMALL for array in given):
-                found = evaluate(_detached(node), arrays, self._opsets[""])
-                value = found[0] if found else None
-        elif node.op_type == "Constant":
-            found = evaluate(_detached(node), [], self._opsets[""])
-            value = found[0] if found else None
-        if value is None:
-            return results
-        return [TensorFacts(shape=value.shape, dtype=result.dtype, value=value)]
-
 
 def _is_current(node: ir.Node, version: int) -> bool:
     return not onnx.defs.get_schema(node.op_type, version, "").deprecated
@@ -324,18 +251,6 @@ def _can_import(node: ir.Node, schema: onnx.defs.OpSchema) -> bool:
 
 def _first_name(node: ir.Node) -> str:
     return next((value.name for value in node.outputs if value.name), "") or ""
-
-
-def _detached(node: ir.Node) -> NodeProto:
-    """Copy a node with values named by their positions."""
-    proto = ir.serde.serialize_node(node)
-    inputs = [f"i{index}" if value is not None else "" for index, value in enumerate(node.inputs)]
-    del proto.input[:], proto.output[:]
-    proto.input.extend(inputs)
-    proto.output.extend(
-        f"o{index}" if value.name else "" for index, value in enumerate(node.outputs)
-    )
-    return proto
 
 
 def _verified(proto: NodeProto, opsets: Mapping[str, int]) -> dict[str, TypeProto]:
@@ -357,16 +272,6 @@ def _stated(value: ir.Value) -> TensorFacts | None:
 
 def _dim(dim: int | ir.SymbolicDim) -> int | None:
     return dim if isinstance(dim, int) else None
-
-
-def _shape_value(node: ir.Node, data: TensorFacts | None) -> np.ndarray | None:
-    if data is None or data.shape is None or None in data.shape:
-        return None
-    if node.op_type == "Size":
-        return np.asarray(math.prod(d for d in data.shape if d is not None), "int64")
-    start, end = (node.attributes.get(name) for name in ("start", "end"))
-    cut = slice(start and start.as_int(), end and end.as_int())
-    return np.asarray(data.shape[cut], "int64")
 
 
 def _reason(error: Exception) -> str:

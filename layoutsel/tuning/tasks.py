@@ -14,8 +14,8 @@ from layoutsel.cost.graph import Graph, Subgraph
 from layoutsel.model import ImportedModel
 from layoutsel.units.layouts import layouts_of
 from tvm_passes.algorithms.tuned import ALGORITHM
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import Decision
-from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
 from tvm_passes.units.entry import HOST_UNIT
 

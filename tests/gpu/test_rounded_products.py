@@ -12,12 +12,13 @@ from tvm.ir import Call
 from tests.bodies import BODIES
 from tests.cpu.support import model
 from tests.reference import relative_error, run_relax
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import Decision
 from tvm_passes.ir import main_bindings
 from tvm_passes.layout import convert
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.ports import decided_layouts
-from tvm_passes.rewrite_layouts import decide_function, subgraph_id
+from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.round_products import round_products
 from tvm_passes.tunable import tunable
 

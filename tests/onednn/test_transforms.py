@@ -9,11 +9,11 @@ import pytest
 from networks import CODEGEN, call, machine
 from tvm import relax
 
+from tvm_passes.decided_functions import transform_function
 from tvm_passes.layout import block_size, physical_shape
 from tvm_passes.layouts import LAYOUTS
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.onednn import LowerOnednn, available
-from tvm_passes.rewrite_layouts import transform_function
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 

@@ -13,12 +13,13 @@ from tvm import s_tir
 from tests.bodies import BODIES
 from tests.cpu.support import TARGET, model
 from tests.reference import relative_error
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import Decision
 from tvm_passes.gpu import tensor_cores, wmma
 from tvm_passes.gpu.implicit_gemm import ImplicitGemm
 from tvm_passes.gpu.target import device_target
 from tvm_passes.partition import PartitionSubgraphs
-from tvm_passes.rewrite_layouts import decide_function, subgraph_id
+from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.tunable import tunable
 
 OWN, SHARED, FULL = "local", "shared", "float32"

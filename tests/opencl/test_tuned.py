@@ -16,11 +16,12 @@ from tests.cpu.support import TARGET, model
 from tests.reference import relative_error, run_relax
 from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import KERNEL_PIPELINE
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import Decision
 from tvm_passes.gpu.target import device_target
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import build_context, lower
-from tvm_passes.rewrite_layouts import decide_function, subgraph_id
+from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.tunable import tunable
 
 pytestmark = needs_device

@@ -19,13 +19,14 @@ from tvm_passes.backends import BACKENDS
 from tvm_passes.cpu import LowerCpu
 from tvm_passes.cpu.host import has_bf16
 from tvm_passes.cpu.legality import generic, hints
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import Decision
 from tvm_passes.ir import main_bindings
 from tvm_passes.layouts import LAYOUTS
 from tvm_passes.opencl import plugin as opencl
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.precisions import PRECISIONS
-from tvm_passes.rewrite_layouts import RewriteLayouts, decide_function, subgraph_id
+from tvm_passes.rewrite_layouts import RewriteLayouts, subgraph_id
 from tvm_passes.tunable import tunable
 
 nn, op = relax.op.nn, relax.op

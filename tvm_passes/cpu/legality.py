@@ -14,13 +14,13 @@ from tvm_passes.cpu.kernels import PLANNERS, plan_subgraph
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.subgraph import is_plain, read_subgraph
 from tvm_passes.cpu.view import ORDERS
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import DIRECT, Decision
 from tvm_passes.errors import Decline
 from tvm_passes.generic_forms import generic_obstacle
 from tvm_passes.layout import PLAIN
 from tvm_passes.layouts import generic_layouts
 from tvm_passes.precisions import generic_precisions
-from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import Tunable, tunable
 from tvm_passes.tuned import current_database, find_record, record_text
 

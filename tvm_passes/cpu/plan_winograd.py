@@ -6,7 +6,8 @@ from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.plan import KernelPlan
 from tvm_passes.cpu.plan_products import conv2d_shape, read_product
 from tvm_passes.cpu.subgraph import KernelSubgraph, is_stored
-from tvm_passes.cpu.winograd import WinogradKernel, is_eligible
+from tvm_passes.cpu.winograd import WinogradKernel
+from tvm_passes.cpu.winograd_convolution import is_eligible
 
 
 def plan_winograd(subgraph: KernelSubgraph, unit: VectorUnit, *, outputs: int) -> KernelPlan | str:

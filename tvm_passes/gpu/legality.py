@@ -10,6 +10,7 @@ from tvm.target import Target
 
 from tvm_passes.algorithms import algorithm_of, algorithms_of
 from tvm_passes.backends import BACKENDS
+from tvm_passes.decided_functions import decide_function
 from tvm_passes.decision import Decision
 from tvm_passes.errors import Decline
 from tvm_passes.generic_forms import unused_layout
@@ -18,7 +19,6 @@ from tvm_passes.gpu.tensor_cores import CAPABILITY
 from tvm_passes.ir import decline_of, main_bindings, op_name, tensor_types
 from tvm_passes.layouts import generic_layouts
 from tvm_passes.precisions import PRECISIONS, generic_precisions
-from tvm_passes.rewrite_layouts import decide_function
 from tvm_passes.tunable import tunable
 from tvm_passes.tuned import current_database, find_record, record_text
 from tvm_passes.units.entry import Abilities
