@@ -29,8 +29,11 @@ from tvm_passes.decision import Decision, SubgraphId
 
 MOST_EXACT = 16
 """Maximum number of sub-graphs for which the best order of calls is searched."""
-_WIDTH = 60
-"""Maximum number of partial schedules of each length; few plans need as many."""
+_WIDTH, _MOST = 20, 500
+"""Maximum numbers of partial schedules of an order search: of each length, and in total.
+
+Plans of small networks need fewer, except those of many branches.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +155,7 @@ class Scheduler:
             return listed
         candidates = {n.id: (n.option(decisions[n.id]),) for n in self._problem.nodes}
         schedules = PartialSchedules(self._problem, self.calls, candidates)
-        found = shortest(schedules, listed.makespan_us, width=_WIDTH)
+        found = shortest(schedules, listed.makespan_us, width=_WIDTH, most=_MOST)
         if found.best is None:
             return listed
         _, order = schedules.plan(found.best)

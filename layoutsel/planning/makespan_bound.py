@@ -102,14 +102,22 @@ def _computing(problem: PlanningProblem, option: Option) -> Resources:
 
 
 def bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted: Place) -> float:
-    """Compute the total time of all boundaries between two places, microseconds."""
-    return sum(
-        problem.resources.boundary(
+    """Compute the least time of all boundaries between two places, microseconds.
+
+    They follow each other, except that a hand-over may have been made for another consumer.
+    """
+    times_us = {
+        kind: problem.resources.boundary(
             kind, source.memory, wanted.memory, tensor.price(kind, source, wanted)
         ).duration_us
         for kind in KINDS
         if is_boundary(kind, source, wanted)
-    )
+    }
+    crossing_us = times_us.pop("crossing", 0.0)
+    others_us = sum(times_us.values())
+    # One hand-over to a unit serves all layouts, so it need not wait for this transform.
+    is_shared = len(tensor.uses) > 1
+    return max(others_us, crossing_us) if is_shared else others_us + crossing_us
 
 
 def _horizon_us(problem: PlanningProblem) -> float:

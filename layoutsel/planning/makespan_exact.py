@@ -21,8 +21,8 @@ from layoutsel.planning.partial_schedules import Key, PartialSchedule, PartialSc
 
 _SAME_US = 1e-6
 """Difference of equal makespans, microseconds."""
-_MOST = 150_000
-"""Maximum number of partial schedules that a search makes.
+MOST_PARTIAL = 100_000
+"""Default of the maximum number of partial schedules that a search makes.
 
 The count ends the search, not the clock unless the machine is slow, so that equal problems get
 equal plans.
@@ -73,6 +73,7 @@ def shortest(
     known_us: float,
     *,
     width: int,
+    most: int = MOST_PARTIAL,
     deadline: float = math.inf,
 ) -> Search:
     """Search for a schedule that is shorter than `known_us`, and prove a lower bound.
@@ -85,6 +86,8 @@ def shortest(
         Makespan of the best known schedule, microseconds.
     width
         Maximum number of partial schedules of each length.
+    most
+        Maximum number of partial schedules, after which the search ends with a bound alone.
     deadline
         Time of :func:`time.monotonic` at which the search ends with a bound alone.
     """
@@ -94,7 +97,7 @@ def shortest(
     for _ in range(schedules.count):
         found = _Level({})
         for bound_us, one in level:
-            if made > _MOST or time.monotonic() >= deadline:
+            if made > most or time.monotonic() >= deadline:
                 return Search(None, known_us, min(proven_us, level[0][0], known_us))
             for longer in schedules.continued(one):
                 made += 1

@@ -51,7 +51,7 @@ def solve_parallel(
     scheduler = Scheduler(problem)
     best, bound_us = Found(first, scheduler.schedule(first)), 0.0
     if len(problem.nodes) <= MOST_EXACT:
-        best, bound_us = _exact(problem, scheduler, best, start + time_limit_s / 2)
+        best, bound_us = _exact(problem, scheduler, best, start + time_limit_s / 4)
     if best.us > bound_us + SAME_US:
         left_s = start + time_limit_s - time.monotonic()
         bound = relaxed(problem, time_limit_s=left_s / 5)

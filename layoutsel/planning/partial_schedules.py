@@ -113,7 +113,10 @@ class PartialSchedules:
             if one.made >> number & 1 and self._readers[number] & ~one.made
         )
         steps_us = (one.steps_us[number] for number in sorted(one.steps_us))
-        return (one.last_us, *one.free_us, *ends_us, *steps_us)
+        # No step starts before its caller is free, so earlier times make no difference.
+        begin_us = 0.0 if self._calls.caller == NOBODY else one.free_us[self._calls.caller]
+        times_us = (*one.free_us, *ends_us, *steps_us)
+        return (one.last_us, *(max(us, begin_us) for us in times_us))
 
     def bound_us(self, one: PartialSchedule, enough_us: float) -> float:
         """Compute a lower bound on the makespan of all continuations, microseconds.
@@ -161,12 +164,6 @@ class PartialSchedules:
         ends_us = [*one.ends_us[:number], end_us, *one.ends_us[number + 1 :]]
         last_us = max(one.last_us, end_us, *(steps_us[step.number] for step in brings), 0.0)
         steps_us = {step: us for step, us in steps_us.items() if self._is_live(step, made)}
-        if self._calls.caller != NOBODY:
-            # No step starts before its caller is free, so earlier times make no difference.
-            begin_us = free_us[self._calls.caller]
-            free_us = [max(us, begin_us) for us in free_us]
-            ends_us = [max(us, begin_us) for us in ends_us]
-            steps_us = {step: max(us, begin_us) for step, us in steps_us.items()}
         least_us = self._loads.least_us[number]
         return PartialSchedule(
             made=made,

@@ -100,7 +100,7 @@ def test_a_narrow_search_proves_no_more_than_holds(problem, width):
 def test_small_problems_are_solved_exactly(seed):
     """Descents and annealing alone end up to 17 % above the best schedule of the daily ones."""
     problem = makespan_problem(seed)
-    found = solve_parallel(problem, solve(problem).decisions)
+    found = solve_parallel(problem, solve(problem).decisions, time_limit_s=240.0)
     assert found.bound_us == pytest.approx(found.schedule.makespan_us)
 
 
