@@ -20,6 +20,8 @@ from layoutsel.compile.session import Session
 from layoutsel.units.base import units
 from layoutsel.zoo.architectures import ARCHITECTURES
 from layoutsel.zoo.light_models import LIGHT_MODELS
+from layoutsel.zoo.recorded import PREFIX as ZOO
+from layoutsel.zoo.recorded import recorded_networks
 
 UNITS = ("cpu", "onednn")
 """Units that compute in f32 on the host. Others decline what they have no kernel for, or get TVM's schedules."""
@@ -37,6 +39,7 @@ def every_model() -> list[str]:
         *(f"arch:{name}" for name in ARCHITECTURES),
         *sorted(map(str, EXPORTED.glob("*.onnx"))),
         *(f"{PREFIX}{name}" for name in NETWORKS),
+        *(f"{ZOO}{name}" for name in recorded_networks()),
     ]
 
 

@@ -96,7 +96,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
     ----------
     model
         Path of an ONNX file, a loaded ONNX model, a Relax module, or a name such as
-        ``light:resnet50`` or ``arch:mobilenet_v2``.
+        ``light:resnet50``, ``arch:mobilenet_v2`` or ``zoo:resnet34``.
     units
         Compute units to choose from; every available one if None.
     precision

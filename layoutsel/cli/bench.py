@@ -44,7 +44,9 @@ def bench(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...", help="ONNX files, light:<name> or arch:<name>.", show_default=False
+            metavar="MODEL...",
+            help="ONNX files, light:<name>, arch:<name> or zoo:<name>.",
+            show_default=False,
         ),
     ],
     against: Annotated[

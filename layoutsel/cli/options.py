@@ -17,7 +17,8 @@ ModelArgument = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="ONNX file, light:<name> for a network of the onnx package, such as light:resnet50, "
-        "or arch:<name> for other networks, such as arch:mobilenet_v2.",
+        "arch:<name> for other networks, such as arch:mobilenet_v2, or zoo:<name> for exported "
+        "ones, such as zoo:resnet34.",
         show_default=False,
     ),
 ]

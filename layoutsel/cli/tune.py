@@ -27,7 +27,7 @@ def tune(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="ONNX files, or light:<name> and arch:<name>, as for the other commands.",
+            help="ONNX files, or light:<name>, arch:<name> and zoo:<name>, as for other commands.",
             show_default=False,
         ),
     ],

@@ -12,12 +12,13 @@ from onnx import ModelProto
 from layoutsel.errors import InvalidModel
 from layoutsel.model.import_external import load_external_data
 from layoutsel.model.import_structure import check_model
-from layoutsel.zoo import architectures, light_models
+from layoutsel.zoo import architectures, light_models, recorded
 from tvm_passes.limits import ImportLimits
 
 _NAMED: Mapping[str, Callable[[str], ModelProto]] = {
     light_models.PREFIX: light_models.light_model,
     architectures.PREFIX: architectures.architecture,
+    recorded.PREFIX: recorded.recorded,
 }
 """Functions that build named models, by the prefix of the name."""
 
@@ -34,7 +35,7 @@ def load_model(
     allow_external_links: bool = False,
     limits: ImportLimits | None = None,
 ) -> ModelProto:
-    """Read a model with its external data, or build ``light:<name>`` or ``arch:<name>``.
+    """Read a model with its external data, or build one of the zoo, such as ``light:resnet50``.
 
     Parameters
     ----------
@@ -98,9 +99,8 @@ def _check_file(file: Path) -> None:
     if file.is_dir():
         raise InvalidModel(f"{file}: got a directory; expected an .onnx file inside it")
     if not file.exists():
-        raise InvalidModel(
-            f"{file}: no such file; expected an .onnx model, light:<name> or arch:<name>"
-        )
+        named = " or ".join(f"{prefix}<name>" for prefix in _NAMED)
+        raise InvalidModel(f"{file}: no such file; expected an .onnx model, or {named}")
     if not file.is_file():
         raise InvalidModel(f"{file}: got a pipe or a device; expected an .onnx file")
     try:

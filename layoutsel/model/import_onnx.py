@@ -97,8 +97,8 @@ def import_model(
     Parameters
     ----------
     source
-        Path of an ONNX file, ``light:<name>`` or ``arch:<name>`` of the zoos, a loaded ONNX model
-        or a Relax module; it is not changed.
+        Path of an ONNX file, the name of a model of the zoos, such as ``light:resnet50``, a loaded
+        ONNX model or a Relax module; it is not changed.
     shapes
         Shape of each input that has dynamic dimensions.
     allow_external_links

@@ -16,7 +16,7 @@ _FAN_IN: Mapping[str, Callable[[tuple[int, ...]], int]] = {
     "Conv": lambda shape: int(np.prod(shape[1:])),
     "ConvTranspose": lambda shape: shape[0],
     "Gemm": lambda shape: int(np.prod(shape[1:])),
-    "MatMul": lambda shape: shape[0],
+    "MatMul": lambda shape: shape[-2:][0],
 }
 """Number of summands of an output element, by operator.
 
