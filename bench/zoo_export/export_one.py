@@ -58,6 +58,14 @@ EXPORTERS: Mapping[str, Callable[..., None]] = {"legacy": _legacy, "dynamo": _dy
 """PyTorch's exporters, in order of preference."""
 
 
+def _vary(module: torch.nn.Module) -> None:
+    """Replace weights and statistics that are initialised alike: exporters merge equal ones."""
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point() and tensor.numel() > 1 and tensor.min() == tensor.max():
+                tensor.add_(torch.rand_like(tensor) / 16)
+
+
 def export(name: str, size: int) -> onnx.ModelProto:
     """Export a network without its weights.
 
@@ -71,6 +79,7 @@ def export(name: str, size: int) -> onnx.ModelProto:
     recipe = NETWORKS[name]
     built, inputs = recipe.build(size)
     module = _Tensors(built, tuple(inputs) if recipe.by_name else ()).eval()
+    _vary(module)
     values = tuple(inputs.values())
     problems = []
     with torch.no_grad():
