@@ -159,9 +159,9 @@ def _measure(threads: int, budget_s: float, *, at_best: bool) -> None:
                 list(pool.map(work, parts))
                 taken = time.perf_counter() - started
                 rounds.append((taken, (time.process_time() - before) / (running * taken)))
-            rounds.sort()
-            taken, share = rounds[0 if at_best else len(rounds) // 2]
-            return 1.0 / taken, min(1.0, share)
+            # Few rounds of a busy machine are undisturbed, and these tell its speed, not its state.
+            taken = np.quantile([taken for taken, _ in rounds], 0.0 if at_best else 0.5)
+            return 1.0 / float(taken), min(1.0, float(np.median([share for _, share in rounds])))
 
         matrices = generator.standard_normal((threads, _SIDE, _SIDE), dtype=np.float32)
         product = np.empty_like(matrices[0])

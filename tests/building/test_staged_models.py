@@ -11,6 +11,7 @@ from small_models import IMAGE, image, model_of
 
 import layoutsel
 import layoutsel.device
+from layoutsel.planning.values import WITHIN_ERROR
 from layoutsel.runtime.arrays import to_tensor
 from tests.runtime.branching import expected
 from tvm_passes.cpu.host import has_bf16, host_target
@@ -84,7 +85,8 @@ def test_the_results_stay(plan, size, decisions, tolerance):
     precision = "auto" if tolerance > 1e-4 else "f32"
     staged = in_stages(plan, size, decisions)
     if precision == "auto":
-        staged = replace(staged, precision=precision, max_rel_error=tolerance)
+        budget = {"max_rel_error": tolerance, "objective": WITHIN_ERROR}
+        staged = replace(staged, precision=precision, **budget)
     units = ["cpu", "onednn"] if available() is None else ["cpu"]
     model = layoutsel.compile_plan(residual(), staged, units=units)
     assert len(model.stages) == len(staged.stages) > 1
