@@ -82,7 +82,6 @@ _NETWORKS: Mapping[str, tuple[str, str, tuple[int, ...]]] = {
     "twins_pcpvt_small": ("twins", "twins_pcpvt_small", (224,)),
     "vit_relpos_medium": ("vit", "vit_relpos_medium_patch16_224", USUAL),
     "vit_tiny_r_s16": ("vit", "vit_tiny_r_s16_p8_224", USUAL),
-    "volo_d1": ("volo", "volo_d1_224", (224,)),
     "vovnet19b_dw": ("vovnet", "ese_vovnet19b_dw", USUAL),
     "xception41": ("xception", "xception41", (299, 224)),
     "xcit_nano_12": ("xcit", "xcit_nano_12_p16_224", (224,)),

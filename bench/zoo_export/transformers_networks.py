@@ -87,12 +87,6 @@ def _mel(size: int, config: Any) -> dict[str, Any]:
     return {"spectrogram": torch.randn(1, size, config.model_in_dim)}
 
 
-def _series(size: int, config: Any) -> dict[str, Any]:
-    import torch
-
-    return {"past_values": torch.randn(1, size, config.num_input_channels)}
-
-
 @dataclass(frozen=True)
 class _Kind:
     """Kind of input."""
@@ -117,7 +111,6 @@ _KINDS: Mapping[str, _Kind] = {
     "frames": _Kind("frames", (200, 600), _frames),
     "spectrogram": _Kind("frames", (256, 1024), _spectrogram),
     "mel": _Kind("frames", (50, 100), _mel),
-    "series": _Kind("steps", (336, 512), _series),
 }
 """Kinds of inputs."""
 
@@ -196,15 +189,13 @@ _ENTRIES: Mapping[str, _Entry] = {
     "videomae_small_6l": _Entry(("videomae", "vit"), "VideoMAEModel", "VideoMAEConfig", "video", _width(384, 6, 6, 1536, num_frames=8), sized="image_size"),
     "vitpose_tiny": _Entry(("vitpose", "vit"), "VitPoseForPoseEstimation", "VitPoseConfig", "image", {"num_labels": 17}, sizes=(192,), backbone=("VitPoseBackboneConfig", {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "image_size": [192, 192], "out_indices": [12]})),
     "yolos_tiny": _Entry(("yolos", "vit"), "YolosForObjectDetection", "YolosConfig", "image", _width(192, 12, 3, 768, num_detection_tokens=100, image_size=[256, 256]), sizes=(256,)),
-    # Speech, audio, time series.
+    # Speech and audio.
     "ast_tiny": _Entry(("ast", "vit"), "ASTModel", "ASTConfig", "spectrogram", _width(192, 12, 3, 768), sized="max_length"),
     "conformer_4l": _Entry(("conformer",), "Wav2Vec2ConformerModel", "Wav2Vec2ConformerConfig", "wave", {**_width(512, 4, 8, 2048), "position_embeddings_type": "relative", "conv_depthwise_kernel_size": 31}),
     "dac_encoder": _Entry(("dac",), "DacModel", "DacConfig", "codec", {"encoder_hidden_size": 32}),
     "hifigan": _Entry(("hifigan",), "SpeechT5HifiGan", "SpeechT5HifiGanConfig", "mel"),
     "moonshine_tiny_encoder": _Entry(("moonshine",), "MoonshineModel", "MoonshineConfig", "wave"),
     "parakeet_4l": _Entry(("conformer",), "ParakeetEncoder", "ParakeetEncoderConfig", "frames", {**_width(256, 4, 4, 1024), "subsampling_conv_channels": 128}),
-    "patchtsmixer": _Entry(("patchtsmixer",), "PatchTSMixerModel", "PatchTSMixerConfig", "series", {"num_input_channels": 7, "d_model": 64, "num_layers": 8}, sized="context_length"),
-    "patchtst": _Entry(("patchtst",), "PatchTSTModel", "PatchTSTConfig", "series", {"num_input_channels": 7, "d_model": 128, "num_attention_heads": 8, "ffn_dim": 512, "patch_length": 16, "patch_stride": 8}, sized="context_length"),
     "sew_4l": _Entry(("sew", "wav2vec2"), "SEWModel", "SEWConfig", "wave", _width(512, 4, 8, 2048)),
     "wav2vec2_base_4l": _Entry(("wav2vec2",), "Wav2Vec2Model", "Wav2Vec2Config", "wave", _SPEECH),
     "wavlm_base_4l": _Entry(("wavlm", "wav2vec2"), "WavLMModel", "WavLMConfig", "wave", _SPEECH),

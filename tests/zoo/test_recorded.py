@@ -84,9 +84,7 @@ def test_graph_is_valid_with_fixed_shapes(name):
             values = onnx.numpy_helper.to_array(tensor)
             assert np.isfinite(values).all()
             assert values.std() > 0 or values.size == 1
-    inferred = onnx.shape_inference.infer_shapes(graph, strict_mode=True, data_prop=True)
-    shapes = [dims(value) for value in (*inferred.graph.input, *inferred.graph.output)]
-    assert all(size > 0 for shape in shapes for size in shape)
+    assert all(size > 0 for value in graph.graph.input for size in dims(value))
 
 
 @pytest.mark.parametrize("name", tiered(NETWORKS, DAILY))
