@@ -45,9 +45,9 @@ _TIME_SCALE = 2.0
 _MACHINE = 0.31
 """Standard deviation of the error that all candidates share, natural logarithm of time.
 
-This and the following deviations maximise the likelihood of the errors on three machines, each left
-out of the training, of which two are imitated ones with f32 alone: the deviation by precision is
-larger than theirs.
+This and the following deviations are close to those that maximise the likelihood of the errors on
+three machines, each left out of the training. Two of these were imitated ones with f32 alone, so
+the deviation by precision is larger than theirs. The noise is that of the 80 % intervals.
 """
 _UNIT = 0.20
 """Deviation that the candidates of one unit share; all that follow hold within a unit."""
