@@ -109,5 +109,6 @@ def test_calibrating_keeps_a_correction(tmp_path):
     assert report["measurements"] <= 6
     assert report["seconds"] < 60
     kept = json.loads(Path(report["file"]).read_text())
-    assert set(kept["weights"]) <= {"cpu", "onednn"}
+    assert set(kept["adaptation"]["traits"]["units"]) <= {"cpu", "onednn", "amx"}
+    assert len(kept["adaptation"]["errors"]) == report["measurements"]
     assert kept["model"] == LearnedModel.load().version
