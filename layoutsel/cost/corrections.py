@@ -9,13 +9,14 @@ single kernels, and none of them corrects candidates that resemble nothing measu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from layoutsel.cost import features
 from tvm_passes.errors import LayoutselError
@@ -68,6 +69,8 @@ _ROUNDS = 8
 """Rounds of reweighting, which limit the influence of outliers (Huber, 1964)."""
 _OUTLIER = 2.0
 """Deviations of noise from which an observation counts as an outlier."""
+_BLOCK = 1024
+"""Maximum number of candidates whose covariances are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,15 @@ class Traits:
         """Units, kinds and sizes."""
         return self.units, self.kinds, self.sizes
 
+    def __getitem__(self, rows: slice) -> Traits:
+        return Traits(self.units[rows], self.kinds[rows], self.sizes[rows])
+
     def __len__(self) -> int:
         return len(self.units)
 
 
 NO_TRAITS = Traits((), (), ())
+_Rows = TypeVar("_Rows", Traits, np.ndarray)
 
 
 def _largest(columns: np.ndarray) -> np.ndarray:
@@ -132,17 +139,25 @@ def _tuples(table: np.ndarray) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, table.tolist()))
 
 
+def _blocks(rows: _Rows) -> Iterator[_Rows]:
+    """Divide candidates into blocks, which limits the memory of covariances."""
+    for start in range(0, len(rows), _BLOCK):
+        yield rows[start : start + _BLOCK]
+
+
 def covariance(some: Traits, others: Traits) -> np.ndarray:
     """Compute the covariance of the errors of candidates, (some, others), without noise."""
     units, kinds, sizes = some.arrays
     other_units, other_kinds, other_sizes = others.arrays
-    same = kinds[:, None, :] == other_kinds[None, :, :]
-    distance = ((sizes[:, None, :] - other_sizes[None, :, :]) ** 2).sum(axis=2)
-    groups = list(_KINDS)
-    is_own = same[:, :, groups.index("anchor")] & same[:, :, groups.index("kernel")]
+    same = {
+        group: kinds[:, None, column] == other_kinds[None, :, column]
+        for column, group in enumerate(_KINDS)
+    }
+    distance = cdist(sizes, other_sizes, "sqeuclidean")
+    is_own = same["anchor"] & same["kernel"]
     within = (
         _UNIT**2
-        + same @ np.array([_OF_KIND[group] ** 2 for group in groups])
+        + sum(_OF_KIND[group] ** 2 * is_same for group, is_same in same.items())
         + _OF_SIZE**2 * np.exp(-distance / (2 * _SIZE_LENGTH**2))
         + is_own * _OF_OWN_SIZE**2 * np.exp(-distance / (2 * _OWN_SIZE_LENGTH**2))
     )
@@ -195,10 +210,14 @@ class Adaptation:
         """
         if not self.errors:
             return np.zeros(len(asked)), np.full(len(asked), _PRIOR_VARIANCE**0.5)
-        shared = covariance(asked, self.traits)
-        explained = np.einsum("ij,ij->i", shared @ self._inverse, shared)
-        deviation = np.sqrt(np.maximum(_PRIOR_VARIANCE - explained, 0.0))
-        return shared @ self._inverse @ np.array(self.errors), deviation
+        weights = self._inverse @ np.array(self.errors)
+        expected, explained = [], []
+        for part in _blocks(asked):
+            shared = covariance(part, self.traits)
+            expected.append(shared @ weights)
+            explained.append(np.einsum("ij,ij->i", shared @ self._inverse, shared))
+        left = _PRIOR_VARIANCE - np.concatenate(explained)
+        return np.concatenate(expected), np.sqrt(np.maximum(left, 0.0))
 
     def shared_deviation(self, asked: Traits, us: np.ndarray) -> float:
         """Compute the standard deviation of a total time, as far as errors go together.
@@ -215,11 +234,13 @@ class Adaptation:
         float
             Standard deviation of the sum of the times, microseconds.
         """
-        between = covariance(asked, asked)
+        variance, seen = 0.0, np.zeros(len(self.errors))
+        for part, times in zip(_blocks(asked), _blocks(us), strict=True):
+            variance += float(times @ covariance(part, asked) @ us)
+            seen += times @ covariance(part, self.traits)
         if self.errors:
-            seen = covariance(asked, self.traits)
-            between = between - seen @ self._inverse @ seen.T
-        return float(np.sqrt(max(us @ between @ us, 0.0)))
+            variance -= float(seen @ self._inverse @ seen)
+        return max(variance, 0.0) ** 0.5
 
     @property
     def held_out(self) -> np.ndarray:

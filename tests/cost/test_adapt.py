@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from learning import profile, samples
 
-from layoutsel.cost import adapt, features
+from layoutsel.cost import adapt, corrections, features
 from layoutsel.cost.corrections import NOISE, Adaptation, Traits, covariance
 
 
@@ -108,6 +108,31 @@ def test_only_a_correction_that_helps_is_kept():
     assert not any(kept.errors[count:])
     assert left < 0.2
     assert kept.correct(known)[1].max() < 0.35
+
+
+def test_many_candidates_are_corrected_in_blocks(monkeypatch):
+    """Covariances of a network with thousands of sub-graphs filled gigabytes."""
+    found = traits(60)
+    adaptation = observed(found.take(range(30)), np.linspace(-0.5, 0.9, 30))
+    us = np.linspace(1.0, 50.0, len(found))
+    whole = (*adaptation.correct(found), adaptation.shared_deviation(found, us))
+    monkeypatch.setattr(corrections, "_BLOCK", 7)
+    parts = (*adaptation.correct(found), adaptation.shared_deviation(found, us))
+    for one, other in zip(whole, parts, strict=True):
+        assert np.allclose(one, other, rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_the_deviation_of_a_total_is_that_of_the_joint_covariance(count):
+    found = traits(40)
+    adaptation = observed(found.take(range(count)), np.zeros(count))
+    us = np.linspace(1.0, 50.0, len(found))
+    joint = covariance(found, found)
+    if count:
+        seen = covariance(found, adaptation.traits)
+        own = covariance(adaptation.traits, adaptation.traits) + NOISE**2 * np.eye(count)
+        joint = joint - seen @ np.linalg.solve(own, seen.T)
+    assert adaptation.shared_deviation(found, us) == pytest.approx((us @ joint @ us) ** 0.5)
 
 
 def test_nothing_observed_corrects_nothing():
