@@ -70,7 +70,10 @@ def parse_limits(texts: Sequence[str] | None) -> ImportLimits:
                 f"--import-limit {text!r}: expected NAME=SIZE with one of {', '.join(_NAMES)}, "
                 f"such as tensor=8GiB or nodes=200000"
             )
-        values[_NAMES[name]] = int(float(found[1]) * _factor(unit))
+        limit = float(found[1]) * _factor(unit)
+        if limit < 1:
+            raise LayoutselError(f"--import-limit {text!r}: expected a size of at least 1")
+        values[_NAMES[name]] = int(limit)
     return ImportLimits(**values)
 
 

@@ -224,7 +224,10 @@ def test_parse_limits(texts, expected):
     assert parse_limits(texts) == expected
 
 
-@pytest.mark.parametrize("text", ["tensor", "tensor=", "size=3", "nodes=3GiB", "tensor=-1", "=3"])
+@pytest.mark.parametrize(
+    "text",
+    ["tensor", "tensor=", "size=3", "nodes=3GiB", "tensor=-1", "=3", "seconds=0.5", "nodes=0"],
+)
 def test_limit_that_cannot_be_read(text):
     with pytest.raises(LayoutselError, match="--import-limit"):
         parse_limits([text])
