@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from layoutsel.cost import features
 from tvm_passes.errors import LayoutselError
@@ -153,7 +152,10 @@ def covariance(some: Traits, others: Traits) -> np.ndarray:
         group: kinds[:, None, column] == other_kinds[None, :, column]
         for column, group in enumerate(_KINDS)
     }
-    distance = cdist(sizes, other_sizes, "sqeuclidean")
+    distance = sum(
+        np.subtract.outer(one, other) ** 2
+        for one, other in zip(sizes.T, other_sizes.T, strict=True)
+    )
     is_own = same["anchor"] & same["kernel"]
     within = (
         _UNIT**2
