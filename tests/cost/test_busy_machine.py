@@ -50,7 +50,8 @@ def one_core():
 
 def test_the_probe_sees_other_processes(one_core):
     loop = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(loop) for _ in range(3)]
+    # A session each: Linux shares a core between sessions first (autogroups).
+    others = [subprocess.Popen(loop, start_new_session=True) for _ in range(3)]
     try:
         share = peaks.probe(1).cpu_share
     finally:
