@@ -69,7 +69,7 @@ def bench(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, metavar="N", help="Number of turns of each engine.")
     ] = 12,
-    cost: CostOption = "learned",
+    cost: CostOption = "auto",
     strategy: StrategyOption = "joint",
     units: UnitsOption = None,
     shape: ShapeOption = None,

@@ -71,7 +71,7 @@ def compile_model(
         ),
     ] = False,
     strategy: StrategyOption = "joint",
-    cost: CostOption = "learned",
+    cost: CostOption = "auto",
     measure_budget: BudgetOption = None,
     cost_model: CostModelOption = None,
     pin: PinsOption = None,

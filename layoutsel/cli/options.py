@@ -57,8 +57,9 @@ CostOption = Annotated[
     typer.Option(
         "--cost",
         metavar="|".join(COSTS),
-        help="Predict times with the learned model; also measure candidates that could change the "
-        "plan; measure everything; or use peak rates alone.",
+        help="Predict times with the learned model (learned), and measure candidates that could "
+        "change the plan (hybrid), or only if much is to be gained (auto); measure everything; or "
+        "use peak rates alone.",
     ),
 ]
 BudgetOption = Annotated[
@@ -66,8 +67,8 @@ BudgetOption = Annotated[
     typer.Option(
         "--measure-budget",
         metavar="TIME",
-        help="Time limit for measuring with --cost hybrid, or learned beyond f32, such as 20s or "
-        "2m.",
+        help="Time limit for measuring with --cost auto and hybrid, or what the learned model has "
+        "no data for, such as 20s or 2m.",
         show_default="20s, beyond f32 60s",
     ),
 ]

@@ -15,6 +15,7 @@ from layoutsel.compile.measuring import request_for, worker_of
 from layoutsel.compile.offers import Offers
 from layoutsel.compile.options import OnProgress
 from layoutsel.compile.session import Session
+from layoutsel.core.choices import PREDICTED
 from layoutsel.core.workload import Cost
 from layoutsel.cost import adapt, features
 from layoutsel.cost.corrections import NOISE, Adaptation, Traits
@@ -70,7 +71,7 @@ def calibrate_first(session: Session) -> None:
     A failure, or a machine that stays busy, gives a warning.
     """
     options = session.options
-    if not options.calibrate or options.cost not in ("learned", "hybrid") or session.machine:
+    if not options.calibrate or options.cost not in PREDICTED or session.machine:
         return
     if CostSources(session).learned.knows_machine:
         return

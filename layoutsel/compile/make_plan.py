@@ -19,10 +19,14 @@ from layoutsel.compile.measuring import (
 )
 from layoutsel.compile.pricing import priced_by, warn_of_unknown_machine
 from layoutsel.compile.versions import all_versions
+from layoutsel.core.choices import PREDICTED
 from layoutsel.core.precision import REL_ERROR
 from layoutsel.cost.state import machine_state
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
+    STABLE,
+    WORTHWHILE,
+    Tolerance,
     has_estimates,
     has_guesses,
     require_measured,
@@ -67,9 +71,9 @@ def priced_problem(
         Candidates of the session.
     cost
         One of :data:`layoutsel.core.choices.COSTS`. With ``hybrid``, candidates whose uncertainty
-        could change the plan are measured. With ``learned``, this happens only if the learned model
-        has no data for some candidates, such as those in bfloat16 or on a device. Those of them
-        that stay unmeasured are then left out.
+        could change the plan are measured; with ``auto``, only if much is to be gained. With
+        ``learned``, this happens only if the learned model has no data for some candidates, such as
+        those on a device. Those of them that stay unmeasured are then left out.
     pins
         Decisions to honour, such as ``"conv2d_3f2a9c=cpu"``.
     measure_budget_s
@@ -88,20 +92,29 @@ def priced_problem(
         if session.devices and cost != "roofline":
             measure_copies(offers, model)
         problem = apply_pins(priced_by(offers, model, cost), pins)
-        if cost in ("learned", "hybrid"):
+        if cost in PREDICTED:
             warn_of_unknown_machine(offers)
-        if (cost == "hybrid" and session.precision.only_f32) or (
-            cost == "learned" and has_estimates(problem, session.devices)
-        ):
-            problem = measure_worthwhile(offers, problem, model, budget_s)
-        if not session.precision.only_f32 and (
-            cost == "hybrid" or (cost == "learned" and has_guesses(problem))
-        ):
-            measure_unpredicted(offers, problem, model, budget_s)
-            problem = without_guesses(apply_pins(priced_by(offers, model, cost), pins))
+            is_unknown = has_estimates(problem, session.devices)
+            tolerance = _tolerance(cost, is_unknown=is_unknown)
+            if tolerance and (session.precision.only_f32 or is_unknown):
+                problem = measure_worthwhile(offers, problem, model, budget_s, tolerance)
+            tolerance = _tolerance(cost, is_unknown=has_guesses(problem))
+            if tolerance and not session.precision.only_f32:
+                measure_unpredicted(offers, problem, model, budget_s, tolerance)
+                problem = without_guesses(apply_pins(priced_by(offers, model, cost), pins))
         if cost != "roofline":
             problem = without_estimates(problem, session.devices)
         return without_interrupted(problem)
+
+
+def _tolerance(cost: str, *, is_unknown: bool) -> Tolerance | None:
+    """Return the expected loss at which measuring ends; None to measure nothing.
+
+    `is_unknown` is true if the cost model has no data for some candidates.
+    """
+    if is_unknown or cost == "hybrid":
+        return STABLE
+    return WORTHWHILE if cost == "auto" else None
 
 
 def _unmeasured(
@@ -114,7 +127,7 @@ def _unmeasured(
     problem = apply_pins(priced_by(offers, model, cost), pins)
     if cost in ("measured", "hybrid"):
         require_measured(problem, f"--cost {cost} for the machine {offers.costs.profile.name}")
-    if cost == "learned":
+    if cost in PREDICTED:
         warn_of_unknown_machine(offers)
     return problem
 

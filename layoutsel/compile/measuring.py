@@ -23,7 +23,7 @@ from layoutsel.cost.store import Store
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.worker import Worker
 from layoutsel.planning.contenders import within
-from layoutsel.planning.hybrid import refine
+from layoutsel.planning.hybrid import STABLE, Tolerance, refine
 from layoutsel.planning.problem import Boundary, Option, PlanningProblem
 from layoutsel.planning.solve import solve
 from layoutsel.planning.value_of_information import Candidate
@@ -66,10 +66,8 @@ def worker_of(session: Session) -> Worker:
     )
 
 
-def _describe(offers: Offers, store: Store) -> None:
-    """Store descriptions of the measured candidates and of the machine."""
-    for described in {work.key: work for work in offers.workloads.values()}.values():
-        store.describe(described)
+def _describe_machine(offers: Offers, store: Store) -> None:
+    """Store the description of the machine, which training needs."""
     described = documents.to_json(offers.costs.profile)
     store.describe_machine({**described.pop("machine"), **described})
 
@@ -96,7 +94,9 @@ def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Reque
 
 def measure_all(offers: Offers, model: MeasuredCost, deadline: float = math.inf) -> None:
     """Measure every candidate and boundary that the store lacks, until `deadline`."""
-    _describe(offers, model.store)
+    for described in {work.key: work for work in offers.workloads.values()}.values():
+        model.store.describe(described)
+    _describe_machine(offers, model.store)
     requests = [
         request_for(offers, subgraph, decision)
         for subgraph in offers.session.graph.subgraphs
@@ -137,10 +137,13 @@ def measure_copies(offers: Offers, model: MeasuredCost) -> None:
 
 
 def measure_worthwhile(
-    offers: Offers, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+    offers: Offers,
+    problem: PlanningProblem,
+    model: MeasuredCost,
+    budget_s: float,
+    tolerance: Tolerance = STABLE,
 ) -> PlanningProblem:
     """Measure the candidates that could change the plan of `problem`, within the budget."""
-    _describe(offers, model.store)
     deadline = time.monotonic() + budget_s
     keys = {subgraph.id: subgraph.structural_hash for subgraph in offers.session.graph.subgraphs}
     pricing = Pricing(offers, model)
@@ -148,11 +151,13 @@ def measure_worthwhile(
         runner = _runner(offers, worker)
 
         def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
+            _describe_machine(offers, model.store)
             answers: dict[Candidate, Option | None] = {}
             for id_, decision in candidates:
                 if time.monotonic() >= deadline:
                     break
                 subgraph = offers.session.graph.by_id[id_]
+                model.store.describe(offers.workloads[id_])
                 model.measure_all(
                     [request_for(offers, subgraph, decision)],
                     runner,
@@ -169,7 +174,7 @@ def measure_worthwhile(
                 )
             return answers
 
-        refined = refine(problem, keys, measure, stand_in=offers.measured_as)
+        refined = refine(problem, keys, measure, stand_in=offers.measured_as, tolerance=tolerance)
     logger.info(
         "hybrid: measured %d candidates; %s",
         refined.measured,
@@ -179,7 +184,11 @@ def measure_worthwhile(
 
 
 def measure_unpredicted(
-    offers: Offers, problem: PlanningProblem, model: MeasuredCost, budget_s: float
+    offers: Offers,
+    problem: PlanningProblem,
+    model: MeasuredCost,
+    budget_s: float,
+    tolerance: Tolerance = STABLE,
 ) -> None:
     """Measure the candidates that could change the best plans with each precision beyond f32.
 
@@ -191,7 +200,7 @@ def measure_unpredicted(
     for position, precision in enumerate(others):
         narrowed = within(problem, (*OWN, precision))
         left_s = max(deadline - time.monotonic(), 0.0) / (len(others) - position)
-        refined = measure_worthwhile(offers, narrowed, model, left_s)
+        refined = measure_worthwhile(offers, narrowed, model, left_s, tolerance)
         _measure_paid(offers, refined, model, deadline)
     if time.monotonic() >= deadline:
         logger.warning(

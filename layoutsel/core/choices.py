@@ -5,11 +5,16 @@ from __future__ import annotations
 from tvm_passes.errors import LayoutselError
 from tvm_passes.units.entry import HOST_UNIT
 
-COSTS = ("learned", "hybrid", "measured", "roofline")
-"""Names of the cost models.
+PREDICTED = ("auto", "learned", "hybrid")
+"""Names of the cost models that predict.
 
 `learned` predicts with the trained model. `hybrid` also measures candidates that could change the
-plan. `measured` times every candidate. `roofline` computes from the machine's peak rates alone.
+plan. `auto` does so only if the uncertainty of the predictions is expected to cost much.
+"""
+COSTS = (*PREDICTED, "measured", "roofline")
+"""Names of all cost models.
+
+`measured` times every candidate. `roofline` computes from the machine's peak rates alone.
 """
 FALLBACKS = (HOST_UNIT,)
 """Units that may take over when a device is missing or fails."""

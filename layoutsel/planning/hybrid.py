@@ -23,8 +23,6 @@ from tvm_passes.errors import Decline, LayoutselError
 
 GUESSED = "roofline"
 """Source of a cost that follows from the work alone."""
-STABLE = 0.001
-"""Expected loss by uncertainty, relative to the plan's value, below which the plan is stable."""
 BATCH = 6
 """Number of candidates measured between two plans."""
 
@@ -34,6 +32,26 @@ Measure = Callable[[Sequence[Candidate]], Mapping[Candidate, Option | None]]
 It returns their new prices, None for a candidate that does not work, and fewer answers when the
 time is over.
 """
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Expected loss by uncertainty up to which a plan is stable, so that nothing is measured."""
+
+    share: float
+    """Loss relative to the value of the plan."""
+    least: float = 0.0
+    """Loss in the objective's unit, below which the share does not matter."""
+
+    def accepts(self, loss: float, value: float) -> bool:
+        """True if a plan of this value is stable."""
+        return loss <= max(self.share * abs(value), self.least)
+
+
+STABLE = Tolerance(0.001)
+"""Tolerance of the mode ``hybrid``."""
+WORTHWHILE = Tolerance(0.03, least=50.0)
+"""Tolerance of the mode ``auto``; below, the time for measuring is worth more than the gain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +76,7 @@ def refine(
     measure: Measure,
     *,
     stand_in: Callable[[Decision], Decision] = lambda decision: decision,
+    tolerance: Tolerance = STABLE,
     time_limit_s: float = 5.0,
 ) -> Refined:
     """Measure candidates of `problem` until its best plan is stable, or `measure` returns nothing.
@@ -75,6 +94,8 @@ def refine(
         Function that measures at most :data:`BATCH` candidates, one for all sub-graphs of a key.
     stand_in
         Function that maps decisions to those measured for them, such as on identical devices.
+    tolerance
+        Expected loss at which the plan is stable.
     time_limit_s
         Time limit of each plan, seconds.
     """
@@ -85,7 +106,7 @@ def refine(
         found = value_of_information(free, solution.decisions)
         wanted = _most_worthwhile(found, key_of, stand_in)
         value = objective_of(free.objective).assess(free, solution.decisions).value
-        stable = found.loss <= STABLE * abs(value) or not wanted
+        stable = tolerance.accepts(found.loss, value) or not wanted
         answers = {} if stable else measure(wanted)
         if not answers:
             return Refined(

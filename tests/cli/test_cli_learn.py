@@ -54,7 +54,7 @@ def test_hybrid_measures_what_could_change_the_plan(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("plan", "light:squeezenet", "--cost", "guess"), "expected one of learned, hybrid"),
+        (("plan", "light:squeezenet", "--cost", "guess"), "expected one of auto, learned, hybrid"),
         (("plan", "light:squeezenet", "--measure-budget", "soon"), "expected seconds or minutes"),
         (("plan", "light:squeezenet", "--cost-model", "/nowhere"), "/nowhere"),
         (("profile",), "nothing to profile"),

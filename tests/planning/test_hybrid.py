@@ -13,7 +13,7 @@ from problems import brute_force, graph_problem, small_problems
 from tiers import examples
 
 from layoutsel.planning import hybrid
-from layoutsel.planning.hybrid import BATCH, refine
+from layoutsel.planning.hybrid import BATCH, Tolerance, refine
 from layoutsel.planning.solve import solve
 from layoutsel.planning.value_of_information import (
     expected_improvement,
@@ -68,12 +68,24 @@ def each_by_itself(problem):
 @given(small_problems(), seeds)
 def test_with_every_cost_known_the_plan_is_the_best(problem, seed):
     real, oracle = measured(problem), Oracle(measured(problem))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hybrid, "STABLE", 0.0)
-        refined = refine(guessed(real, seed), each_by_itself(real), oracle)
+    refined = refine(guessed(real, seed), each_by_itself(real), oracle, tolerance=Tolerance(0.0))
     assert refined.stable
     assert real.cost(refined.solution.decisions).total_us == pytest.approx(brute_force(real))
     assert len(set(oracle.asked)) == len(oracle.asked) == refined.measured
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(small_problems(), seeds, st.floats(0.0, 0.2), st.floats(0.0, 1e3))
+def test_measuring_ends_at_the_tolerance(problem, seed, share, least):
+    real, tolerance = measured(problem), Tolerance(share, least)
+    oracle = Oracle(real)
+    guess = guessed(real, seed)
+    refined = refine(guess, each_by_itself(real), oracle, tolerance=tolerance)
+    assert refined.stable
+    assert refined.information.loss <= max(share * refined.solution.cost_us, least)
+    before = value_of_information(guess, solve(guess).decisions)
+    if tolerance.accepts(before.loss, solve(guess).cost_us):
+        assert oracle.asked == []
 
 
 @settings(max_examples=examples(40), deadline=None)

@@ -1,0 +1,70 @@
+"""`--cost auto` measures only while the uncertainty of the predictions is expected to cost much."""
+
+import pytest
+
+from layoutsel.compile import make_plan
+from layoutsel.compile.make_plan import priced_problem
+from layoutsel.compile.offers import Offers
+from layoutsel.compile.session import Session
+from layoutsel.core.choices import PREDICTED
+from layoutsel.core.workload import Cost
+from layoutsel.cost.learned import LearnedCost
+from layoutsel.device.outcome import Timing
+from layoutsel.device.worker import Worker
+from layoutsel.planning.hybrid import Tolerance
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Candidates that were measured; each answer is a plausible time."""
+    payloads = []
+
+    def call(_worker, payload):
+        payloads.append(payload["decision"])
+        return Timing(us=100.0, spread_us=1.0, runs=10)
+
+    monkeypatch.setattr(Worker, "call", call)
+    return payloads
+
+
+def spreads(monkeypatch, factor):
+    """Scale the uncertainty of all predictions."""
+    predict = LearnedCost.subgraphs
+
+    def scaled(self, questions):
+        return [
+            Cost.timed(cost.us, cost.us * factor, cost.source) if isinstance(cost, Cost) else cost
+            for cost in predict(self, questions)
+        ]
+
+    monkeypatch.setattr(LearnedCost, "subgraphs", scaled)
+
+
+def offers(tmp_path):
+    return Offers.of(Session.open("light:squeezenet", threads=2, cache=tmp_path / "m.sqlite"))
+
+
+@pytest.mark.parametrize("cost", PREDICTED)
+def test_certain_predictions_are_not_measured(tmp_path, monkeypatch, asked, cost):
+    spreads(monkeypatch, 1e-6)
+    priced_problem(offers(tmp_path), cost)
+    assert asked == []
+
+
+@pytest.mark.parametrize("cost", PREDICTED)
+def test_uncertain_ones_are_measured_unless_predictions_alone_are_wanted(
+    tmp_path, monkeypatch, asked, cost
+):
+    spreads(monkeypatch, 2.0)
+    priced_problem(offers(tmp_path), cost, measure_budget_s=1.0)
+    assert bool(asked) == (cost != "learned")
+
+
+def test_automatic_measuring_tolerates_more(tmp_path, monkeypatch, asked):
+    """An expected loss that is not worth measuring automatically is measured on request."""
+    spreads(monkeypatch, 0.3)
+    monkeypatch.setattr(make_plan, "WORTHWHILE", Tolerance(1.0))
+    priced_problem(offers(tmp_path), "auto")
+    assert asked == []
+    priced_problem(offers(tmp_path), "hybrid", measure_budget_s=1.0)
+    assert asked
