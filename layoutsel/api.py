@@ -119,7 +119,7 @@ def optimize(  # noqa: PLR0913 - the whole job has that many choices, each with 
         ``learned``: predicted by the model that ships with the package (or `cost_model`), measured
         where the cache has an answer. ``hybrid``: the same, and candidates whose uncertainty could
         change the plan are measured. ``auto``: as ``hybrid``, but only while the uncertainty is
-        expected to cost more than 3 % of the plan's time and 50 µs. ``measured``: every candidate
+        expected to cost more than 2 % of the plan's time and 20 µs. ``measured``: every candidate
         is timed once per machine. ``roofline``: computed from the machine's peak rates alone.
     measure_budget_s
         Time limit for measuring with ``auto`` and ``hybrid``, and with ``learned`` what it has no

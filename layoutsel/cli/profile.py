@@ -45,6 +45,17 @@ def profile(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sweep.")] = 0,
+    best: Annotated[
+        int | None,
+        typer.Option(
+            "--best",
+            min=1,
+            metavar="N",
+            help="Measure only the N candidates of each sub-graph and precision that are predicted "
+            "to be the fastest, and a random one.",
+            show_default="all",
+        ),
+    ] = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(
@@ -115,7 +126,7 @@ def profile(
                 limits=parse_limits(import_limit),
             )
             offers = Offers.of(session)
-            with cost_model(offers, "measured") as model:
+            with cost_model(offers, "measured", best=best) as model:
                 known = model.store.count()
             if save is not None and isinstance(source, str):
                 recorded.append(recorded_model(offers))

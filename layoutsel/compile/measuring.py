@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,17 +43,20 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def cost_model(offers: Offers, cost: str, *, deadline: float = math.inf) -> Iterator[MeasuredCost]:
+def cost_model(
+    offers: Offers, cost: str, *, deadline: float = math.inf, best: int | None = None
+) -> Iterator[MeasuredCost]:
     """Open the cost model with its store; for ``measured``, first measure what the store lacks.
 
-    No measurement starts after `deadline`, a value of :func:`time.monotonic`.
+    No measurement starts after `deadline`, a value of :func:`time.monotonic`. Of each sub-graph and
+    precision, only the `best` candidates by prediction and a random one are measured; all if None.
     """
     check_cost(cost)
     estimate = offers.costs.roofline if cost == "roofline" else offers.costs.learned
     with Store(offers.session.context, offers.session.options.cache) as store:
         model = MeasuredCost(store, estimate, offers.disturbed)
         if cost == "measured" and offers.session.machine is None:
-            measure_all(offers, model, deadline)
+            measure_all(offers, model, deadline, best)
         yield model
 
 
@@ -92,15 +96,41 @@ def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Reque
     )
 
 
-def measure_all(offers: Offers, model: MeasuredCost, deadline: float = math.inf) -> None:
-    """Measure every candidate and boundary that the store lacks, until `deadline`."""
+def _candidates(offers: Offers) -> Iterator[Candidate]:
+    for subgraph in offers.session.graph.subgraphs:
+        for decision in offers.candidates[subgraph.id].decisions:
+            yield subgraph.id, decision
+
+
+def _promising(offers: Offers, model: MeasuredCost, best: int) -> Iterator[Candidate]:
+    """Yield the `best` candidates of each sub-graph and precision by price, and a random one."""
+    priced = priced_by(offers, model)
+    for node in priced.nodes:
+        ranked = sorted(node.options, key=lambda option: option.cost_us)
+        for precision in sorted({option.decision.precision for option in ranked}):
+            mine = [o.decision for o in ranked if o.decision.precision == precision]
+            chance = random.Random(offers.session.graph.by_id[node.id].structural_hash)
+            rest = mine[best:]
+            yield from (
+                (node.id, decision) for decision in (*mine[:best], *chance.sample(rest, bool(rest)))
+            )
+
+
+def measure_all(
+    offers: Offers, model: MeasuredCost, deadline: float = math.inf, best: int | None = None
+) -> None:
+    """Measure every candidate and boundary that the store lacks, until `deadline`.
+
+    `best` is that of :func:`cost_model`.
+    """
     for described in {work.key: work for work in offers.workloads.values()}.values():
         model.store.describe(described)
     _describe_machine(offers, model.store)
     requests = [
-        request_for(offers, subgraph, decision)
-        for subgraph in offers.session.graph.subgraphs
-        for decision in offers.candidates[subgraph.id].decisions
+        request_for(offers, offers.session.graph.by_id[id_], decision)
+        for id_, decision in (
+            _candidates(offers) if best is None else _promising(offers, model, best)
+        )
     ]
     with worker_of(offers.session) as worker:
         progress = offers.session.options.progress

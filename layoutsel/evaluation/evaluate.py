@@ -253,11 +253,14 @@ def _by_precision(
 
 
 def _mean_regret(regrets: Sequence[Regret]) -> dict[str, float]:
-    names = ("cold", "hybrid", "random", "score", "roofline", "hybrid_measured")
-    means = {n: round(float(np.mean([getattr(r, n) for r in regrets])), 5) for n in names}
+    names = ("cold", "auto", "hybrid", "random", "score", "roofline")
+    shares = ("auto_measured", "hybrid_measured")
+    means = {
+        n: round(float(np.mean([getattr(r, n) for r in regrets])), 5) for n in (*names, *shares)
+    }
     worst = {
         f"{name}_worst": max(getattr(regret, name) for regret in regrets)
-        for name in ("cold", "hybrid")
+        for name in ("cold", "auto", "hybrid")
     }
     return {**means, **worst}
 

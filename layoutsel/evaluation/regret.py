@@ -12,7 +12,7 @@ from layoutsel.core.workload import BoundaryTensor, Cost
 from layoutsel.cost.place import HOST, Place
 from layoutsel.cost.samples import BoundarySample, RecordedModel, RecordedNode, Sample
 from layoutsel.cost.store import interpolate
-from layoutsel.planning.hybrid import refine
+from layoutsel.planning.hybrid import STABLE, WORTHWHILE, Refined, Tolerance, refine
 from layoutsel.planning.prices import UnpricedBoundary, price_all
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
@@ -25,6 +25,8 @@ RANDOM_PLANS = 20
 """Number of random plans for each model."""
 MEASURED_SHARE = 0.1
 """Share of all candidates that the hybrid may measure."""
+AUTOMATIC_MEASUREMENTS = 46
+"""Number of measurements that ``--cost auto`` may take: about as many as take 20 seconds."""
 
 Key = tuple[str, Decision]
 """Workload key and decision of a candidate."""
@@ -46,6 +48,10 @@ class Regret:
     """Loss with learned costs and a few measurements."""
     hybrid_measured: float
     """Share of the candidates that the hybrid measured."""
+    auto: float
+    """Loss with learned costs, and measurements only while the expected loss is large."""
+    auto_measured: float
+    """Share of the candidates that were measured then."""
     random: float
     """Mean loss of :data:`RANDOM_PLANS` random plans."""
     score: float
@@ -206,13 +212,19 @@ def model_regret(
         return round(real.cost(decisions).total_us / best_us - 1, 5)
 
     cold = solve(predicted).decisions
-    hybrid_decisions, share = _hybrid(model, predicted, real)
+    total = len(
+        {(node.key, o.decision) for node in model.nodes for o in real.by_id[node.id].options}
+    )
+    hybrid = _measured(model, predicted, real, int(MEASURED_SHARE * total), STABLE)
+    auto = _measured(model, predicted, real, AUTOMATIC_MEASUREMENTS, WORTHWHILE)
     rng = np.random.default_rng(seed)
     return Regret(
         model=model.name,
         cold=loss(cold),
-        hybrid=loss(hybrid_decisions),
-        hybrid_measured=round(share, 4),
+        hybrid=loss(hybrid.solution.decisions),
+        hybrid_measured=round(hybrid.measured / total, 4),
+        auto=loss(auto.solution.decisions),
+        auto_measured=round(auto.measured / total, 4),
         random=round(float(np.mean([loss(_random(real, rng)) for _ in range(RANDOM_PLANS)])), 4),
         score=loss(choose(real, strategy="score").decisions),
         roofline=loss(solve(by_roofline).decisions),
@@ -220,13 +232,16 @@ def model_regret(
     )
 
 
-def _hybrid(
-    model: RecordedModel, predicted: PlanningProblem, real: PlanningProblem
-) -> tuple[Mapping[SubgraphId, Decision], float]:
-    """Plan after replacing the most valuable predictions by measurements; returns their share."""
+def _measured(
+    model: RecordedModel,
+    predicted: PlanningProblem,
+    real: PlanningProblem,
+    most: int,
+    tolerance: Tolerance,
+) -> Refined:
+    """Plan after replacing at most `most` predictions by measurements, the most valuable first."""
     key_of = {node.id: node.key for node in model.nodes}
-    total = len({(key_of[node.id], o.decision) for node in predicted.nodes for o in node.options})
-    left = [int(MEASURED_SHARE * total)]
+    left = [most]
 
     def measure(
         candidates: Sequence[tuple[SubgraphId, Decision]],
@@ -238,8 +253,7 @@ def _hybrid(
             for id_, decision in taken
         }
 
-    refined = refine(predicted, key_of, measure)
-    return refined.solution.decisions, refined.measured / total
+    return refine(predicted, key_of, measure, tolerance=tolerance)
 
 
 def _random(problem: PlanningProblem, rng: np.random.Generator) -> dict[SubgraphId, Decision]:

@@ -50,7 +50,7 @@ class Tolerance:
 
 STABLE = Tolerance(0.001)
 """Tolerance of the mode ``hybrid``."""
-WORTHWHILE = Tolerance(0.03, least=50.0)
+WORTHWHILE = Tolerance(0.02, least=20.0)
 """Tolerance of the mode ``auto``; below, the time for measuring is worth more than the gain."""
 
 

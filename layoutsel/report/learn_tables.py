@@ -9,7 +9,7 @@ from rich.table import Table
 
 from layoutsel.report.plan_tables import new_table
 
-_REGRETS = ("cold", "hybrid", "score", "roofline", "random")
+_REGRETS = ("cold", "auto", "hybrid", "score", "roofline", "random")
 """Ways to choose plans, as keys of the evaluation."""
 
 

@@ -160,7 +160,7 @@ def test_worth_is_of_candidates_that_are_not_measured(problem, seed):
 
 @settings(max_examples=examples(30), deadline=None)
 @given(small_problems(), seeds)
-def test_what_cannot_come_close_is_worth_nothing(problem, seed):
+def test_what_cannot_come_close_is_worth_almost_nothing(problem, seed):
     """Uncertain by a thousandth, slower by a thousand times."""
     fast = solve(problem).decisions
     far = reprice(
@@ -173,21 +173,22 @@ def test_what_cannot_come_close_is_worth_nothing(problem, seed):
         ),
     )
     found = value_of_information(far, fast)
-    assert not found.worth
-    assert found.loss == 0
+    assert found.loss <= 1e-6 * solve(far).cost_us
+    oracle = Oracle(measured(far))
+    assert refine(far, each_by_itself(far), oracle).stable
+    assert oracle.asked == []
 
 
-@given(delta=st.floats(0, 1e12), sigma=st.floats(1e-12, 1e12))
-def test_an_expected_improvement_is_a_number_for_any_scale(delta, sigma):
-    gain = expected_improvement(delta, sigma)
-    assert -1e-9 * sigma <= gain <= sigma
+@given(delta=st.floats(0, 1e12), scale=st.floats(1e-12, 1e12))
+def test_an_expected_improvement_is_a_number_for_any_scale(delta, scale):
+    assert 0 <= expected_improvement(delta, scale) <= scale
 
 
-@given(delta=st.floats(0, 100), sigma=st.floats(0.01, 100), more=st.floats(1.0, 10.0))
-def test_improvements_grow_with_uncertainty_and_fall_with_distance(delta, sigma, more):
-    gain = expected_improvement(delta, sigma)
-    assert expected_improvement(delta, sigma * more) >= gain - 1e-9 * sigma * more
-    assert expected_improvement(delta * more, sigma) <= gain + 1e-9 * sigma
+@given(delta=st.floats(0, 100), scale=st.floats(0.01, 100), more=st.floats(1.0, 10.0))
+def test_improvements_grow_with_uncertainty_and_fall_with_distance(delta, scale, more):
+    gain = expected_improvement(delta, scale)
+    assert expected_improvement(delta, scale * more) >= gain - 1e-9 * scale * more
+    assert expected_improvement(delta * more, scale) <= gain + 1e-9 * scale
 
 
 @given(small_problems())
