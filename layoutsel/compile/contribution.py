@@ -22,6 +22,7 @@ from layoutsel.compile.options import OnProgress
 from layoutsel.compile.recording import recorded_model
 from layoutsel.compile.session import Session
 from layoutsel.core.files import check_output
+from layoutsel.core.precision import F32
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import BoundarySample, Dataset, RecordedModel, Sample
@@ -31,13 +32,33 @@ from layoutsel.device.threads import available_threads
 from layoutsel.zoo.sweep import sweep_module
 from tvm_passes.errors import LayoutselError
 
-NETWORKS = (
-    *("light:resnet50", "arch:mobilenet_v2", "arch:vit_small_16", "light:squeezenet"),
-    *("arch:efficientnet_b0", "light:inception_v1", "arch:convnext_tiny", "arch:yolo_tiny"),
+_ROUNDS = (
+    ("light:resnet50", "shufflenet_v2_x1_0", "regnetx_004", "deit_tiny", "hgnetv2_b0"),
+    ("arch:mobilenet_v2", "bert_mini", "repvit_m0_9", "dla34", "efficientformer_l1"),
+    (
+        "arch:vit_small_16",
+        "mobilenetv4_conv_small",
+        "resnest14d",
+        "segformer_b0",
+        "t5_small_encoder",
+    ),
+    ("light:squeezenet", "starnet_s1", "pvt_v2_b0", "densenetblur121d", "gmlp_ti16"),
+    ("arch:efficientnet_b0", "selecsls42b", "edgenext_xx_small", "pythia_14m", "hrnet_w18_small"),
+    ("light:inception_v1", "cspresnet50", "fasternet_t0", "xcit_nano_12", "unet_resnet34"),
+    ("arch:convnext_tiny", "mixnet_s", "tiny_vit_5m", "rexnet_100", "dpn48b"),
+    (
+        "arch:yolo_tiny",
+        "mobileone_s0",
+        "convnextv2_atto",
+        "whisper_tiny_encoder",
+        "ssdlite_mobilenet",
+    ),
 )
-"""Networks of a contribution, in order."""
+"""Networks of a contribution, in order: one in all precisions, then some of the zoo in f32."""
+_BEST = 4
+"""Number of candidates of each sub-graph and precision that are measured, and one other."""
 _SWEEP_PART = 40
-"""Number of random sub-graphs between two networks."""
+"""Number of random sub-graphs of a round; all of their candidates are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +116,21 @@ def contribute(
     started = time.monotonic()
     deadline, recorded = started + budget_s, list[RecordedModel]()
     for source in _sources():
+        is_network = isinstance(source, str)
         session = Session.open(
-            source, precision=precision, threads=threads, cache=cache, progress=progress
+            source,
+            precision=F32 if is_network and source.startswith("zoo:") else precision,
+            threads=threads,
+            cache=cache,
+            progress=progress,
         )
         offers = Offers.of(session)
-        with cost_model(offers, "measured", deadline=deadline):
+        best = _BEST if is_network else None
+        with cost_model(offers, "measured", deadline=deadline, best=best):
             pass
         if time.monotonic() >= deadline:
             break
-        if isinstance(source, str):
+        if is_network:
             recorded.append(recorded_model(offers))
     dataset, _ = read_logs([cache])
     is_mine = partial(_is_of, session.context)
@@ -128,6 +155,7 @@ def _is_of(context: Context, sample: Sample | BoundarySample) -> bool:
 
 
 def _sources() -> Iterator[Any]:
-    for number, network in enumerate(NETWORKS):
+    for number, (network, *others) in enumerate(_ROUNDS):
         yield sweep_module(_SWEEP_PART, seed=number)
         yield network
+        yield from (f"zoo:{name}" for name in others)

@@ -7,17 +7,19 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from layoutsel.building.problem import Priced, planning_problem
 from layoutsel.building.workloads import tensor_spec
-from layoutsel.core.precision import relative_bytes
-from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible, Workload
+from layoutsel.core.workload import INTERRUPTED, Cost, Estimate, Infeasible
 from layoutsel.cost.alike import pair_alike
 from layoutsel.cost.graph import Subgraph
+from layoutsel.cost.in_plan import InPlan
 from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.model import BoundaryQuestion, Question
 from layoutsel.cost.place import HOST, Place, memory_name
+from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from tvm_passes.backends import BACKENDS
@@ -34,11 +36,6 @@ logger = logging.getLogger(__name__)
 
 TUNED_SPREAD = 0.2
 """Relative uncertainty of times measured while tuning, when the weights were in the cache."""
-FETCH_GBPS = 14.0
-"""Rate of loading tiles from another core's cache, GB/s.
-
-Derived from the additional time of 20 convolutions within plans, compared with single runs.
-"""
 IN_PLAN = 0.05
 """Relative uncertainty of a plan's time for what happens between neighbours.
 
@@ -60,6 +57,11 @@ class Pricing:
     """Cost model with the store of measurements."""
     cost: str = "learned"
     """One of :data:`layoutsel.core.choices.COSTS`; ``roofline`` needs only the machine's peaks."""
+
+    @cached_property
+    def _in_plan(self) -> InPlan:
+        works = self.offers.workloads.values()
+        return InPlan(self.offers.costs.profile.peaks, sum(work.weight_bytes for work in works))
 
     def problem(self) -> PlanningProblem:
         """Make the planning problem of all candidates, with the session's objective and limits."""
@@ -155,8 +157,11 @@ class Pricing:
             )
         assert isinstance(score, Cost)  # a roofline never declines
         copied = self.offers.in_place.copied(subgraph, decision)
+        # A roofline counts all traffic already.
+        is_alone = answer.source != GUESSED
+        more_us = self._in_plan.us(question.workload, question.decision) if is_alone else 0.0
         return Priced(
-            us=answer.us * copied + fetching_us(question.workload, question.decision),
+            us=(answer.us + more_us) * copied,
             spread_us=answer.spread_us * copied,
             source=answer.source,
             score_us=score.us,
@@ -275,16 +280,3 @@ def warn_of_unknown_machine(offers: Offers) -> None:
             session.threads,
             "; `layoutsel calibrate` adapts it within a minute" if session.machine is None else "",
         )
-
-
-def fetching_us(work: Workload, decision: Decision) -> float:
-    """Compute the additional time of a kernel within a plan, if threads share output channels, µs.
-
-    Each thread reads the whole input, but earlier kernels left only a part of it in each core's
-    cache. In single measurements, every core has all of it from the start.
-    """
-    parts = work.hints.get(str(decision), {}).get("parts", 1.0)
-    if parts == 1:
-        return 0.0
-    nbytes = 4 * relative_bytes(decision.precision)
-    return math.prod(work.inputs[0]) * nbytes * (1 - 1 / parts) / FETCH_GBPS * 1e-3

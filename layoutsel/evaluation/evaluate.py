@@ -1,23 +1,31 @@
-"""Leave-one-model-out evaluation: train on all else, predict a model's candidates, plan it.
+"""Leave-families-out evaluation: train on all else, predict the models of some families, plan them.
 
-A sample is held out if its workload occurs in the model. Samples of any machine with the shapes or
-the features of a held-out one are excluded from training. No shape is thus both learned and
-predicted.
+Families are left out in a few groups. A sample is held out if its workload occurs in a model of the
+group. Samples of any machine with the shapes or the features of a held-out one are excluded from
+training. No shape is thus both learned and predicted, nor are networks of one family.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from layoutsel.core.precision import F32, all_modes
-from layoutsel.core.workload import Workload
-from layoutsel.cost.samples import Dataset, RecordedModel, Sample
-from layoutsel.cost.training import FEWEST, Table, TrainingOptions, subgraph_table
+from layoutsel.cost.samples import Dataset, RecordedModel
+from layoutsel.cost.training import Table, TrainingOptions
+from layoutsel.evaluation.holding_out import (
+    UnitData,
+    grouped,
+    hold_out,
+    plain_name,
+    samples_of,
+    samples_without,
+    unit_data,
+)
 from layoutsel.evaluation.machines import machine_transfer
 from layoutsel.evaluation.metrics import Metrics, metrics
 from layoutsel.evaluation.planned import HeldOut, PlannedModel
@@ -28,51 +36,14 @@ from tvm_passes.errors import LayoutselError
 SCHEMA_VERSION = 1
 """Version of the document of results."""
 
-OnModel = Callable[[str, int, int], None]
-"""Function that receives a model's name, its number from 1, and the number of models."""
-
-
-@dataclass(frozen=True)
-class UnitData:
-    """Samples of one unit, as objects and as the arrays that training takes."""
-
-    samples: tuple[Sample, ...]
-    """Measured candidates of the unit."""
-    table: Table
-    """Features and targets of the samples, in the same order."""
-
-
-def split(data: UnitData, model: RecordedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (samples,) of the held-out samples and of those to learn from."""
-    mine = model.keys
-    held = np.array(
-        [
-            sample.workload.key in mine and sample.provenance.profile.name == model.machine
-            for sample in data.samples
-        ]
-    )
-    seen = {data.table.rows[position].tobytes() for position in np.flatnonzero(held)}
-    seen_shapes = {
-        _shapes(sample.workload) for sample in data.samples if sample.workload.key in mine
-    }
-    learned = np.array(
-        [
-            _shapes(sample.workload) not in seen_shapes and row.tobytes() not in seen
-            for sample, row in zip(data.samples, data.table.rows, strict=True)
-        ]
-    )
-    return held, learned
-
-
-def _shapes(work: Workload) -> tuple[object, ...]:
-    """All properties of a workload except its hash, which may differ for equal shapes."""
-    return work.operators, work.inputs, work.weights, work.outputs, *sorted(work.attributes.items())
+OnGroup = Callable[[str, int, int], None]
+"""Function that receives a group's models, its number from 1, and the number of groups."""
 
 
 def evaluate(
     dataset: Dataset,
     options: TrainingOptions | None = None,
-    on_model: OnModel = lambda _name, _number, _count: None,
+    on_group: OnGroup = lambda _name, _number, _count: None,
     stability_plans: int = 0,
     only: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -84,12 +55,12 @@ def evaluate(
         Samples and recorded models.
     options
         Training options; the defaults if None.
-    on_model
-        Called before each model.
+    on_group
+        Called before each group of models.
     stability_plans
         Number of further plans of each model, from cost models of other seeds and redrawn times.
     only
-        Names of the models to evaluate; all if empty. The others are still learned from.
+        Names of the models to evaluate; all if empty. Models of other groups are learned from.
 
     Returns
     -------
@@ -109,11 +80,8 @@ def evaluate(
         raise LayoutselError(
             f"the data set records no model {unknown.pop()!r}; expected one of {known}"
         )
-    models = _distinct(
-        model
-        for model in dataset.models
-        if _is_covered(model, units) and (not only or model.name in only)
-    )
+    covered = _distinct(model for model in dataset.models if _is_covered(model, units))
+    models = [model for model in covered if not only or plain_name(model) in only]
     if not models:
         raise LayoutselError(
             "the data set records no model with measured candidates: nothing to evaluate"
@@ -126,16 +94,21 @@ def evaluate(
     }
     fits: Mapping[str, Fit] = {LEARNED: boosted_trees(options), **BASELINES}
     held: dict[str, dict[str, HeldOut]] = {}
-    for number, model in enumerate(models, start=1):
-        on_model(model.name, number, len(models))
-        held[model.name] = {unit: _hold_out(data, model, fits) for unit, data in units.items()}
+    groups = [group for group in grouped(covered) if any(model in models for model in group)]
+    for number, group in enumerate(groups, start=1):
+        on_group(", ".join(model.name for model in group), number, len(groups))
+        for unit, data in units.items():
+            for name, predicted in hold_out(data, group, fits).items():
+                held.setdefault(name, {})[unit] = predicted
     planned = [
         PlannedModel(dataset, model, held[model.name], _others(held, model), options)
         for model in models
     ]
     regrets = {mode: [one.regret(mode) for one in planned] for mode in _modes(models)}
     stability = {
-        one.model.name: asdict(one.stability(_parts(units, one.model), stability_plans))
+        one.model.name: asdict(
+            one.stability(_parts(units, one.model, _group_of(groups, one.model)), stability_plans)
+        )
         for one in planned
         if stability_plans
     }
@@ -169,16 +142,6 @@ def evaluate(
     }
 
 
-def unit_data(dataset: Dataset) -> dict[str, UnitData]:
-    """Samples by unit."""
-    units = sorted({sample.decision.unit for sample in dataset.samples})
-    found = {}
-    for unit in units:
-        samples = tuple(sample for sample in dataset.samples if sample.decision.unit == unit)
-        found[unit] = UnitData(samples, subgraph_table(samples))
-    return found
-
-
 def _distinct(models: Iterable[RecordedModel]) -> list[RecordedModel]:
     """Last recording of each model and machine, with unique names."""
     found = {(model.name, model.machine): model for model in models}
@@ -197,21 +160,6 @@ def _is_covered(model: RecordedModel, units: Mapping[str, UnitData]) -> bool:
         if sample.provenance.profile.name == model.machine
     }
     return model.keys <= known
-
-
-def _hold_out(data: UnitData, model: RecordedModel, fits: Mapping[str, Fit]) -> HeldOut:
-    held, learned = split(data, model)
-    if learned.sum() < FEWEST:
-        raise LayoutselError(
-            f"without {model.name} there are {learned.sum()} samples of "
-            f"{data.samples[0].decision.unit} to learn from; expected at least {FEWEST}: profile "
-            "other models too, or a sweep"
-        )
-    train, asked = data.table[learned], data.table[held]
-    return HeldOut(
-        samples=tuple(s for s, is_held in zip(data.samples, held, strict=True) if is_held),
-        predicted={name: fit(train)(asked) for name, fit in fits.items()},
-    )
 
 
 def _metrics(found: Sequence[HeldOut], predictor: str) -> Metrics:
@@ -284,12 +232,12 @@ def _others(
 
 
 def _parts(
-    units: Mapping[str, UnitData], model: RecordedModel
+    units: Mapping[str, UnitData], model: RecordedModel, group: Sequence[RecordedModel]
 ) -> dict[str, tuple[Table, Table, tuple[Key, ...]]]:
     """Training table, table of held-out candidates and the keys of its rows, by unit."""
     parts = {}
     for unit, data in units.items():
-        held, learned = split(data, model)
+        held, learned = samples_of(data, model), samples_without(data, group)
         keys = tuple(
             (sample.workload.key, sample.decision)
             for sample, is_held in zip(data.samples, held, strict=True)
@@ -297,3 +245,9 @@ def _parts(
         )
         parts[unit] = (data.table[learned], data.table[held], keys)
     return parts
+
+
+def _group_of(
+    groups: Sequence[Sequence[RecordedModel]], model: RecordedModel
+) -> Sequence[RecordedModel]:
+    return next(group for group in groups if model in group)

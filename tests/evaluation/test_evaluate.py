@@ -13,7 +13,8 @@ from layoutsel.core.workload import Cost
 from layoutsel.cost.samples import Dataset, Offer, RecordedModel, RecordedNode
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.cost.training import TrainingOptions
-from layoutsel.evaluation.evaluate import evaluate, split, unit_data
+from layoutsel.evaluation.evaluate import evaluate
+from layoutsel.evaluation.holding_out import GROUPS, grouped, samples_of, samples_without, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, measured_costs, model_regret
 from tvm_passes.decision import Decision, SubgraphId
@@ -69,7 +70,7 @@ def test_a_split_leaks_nothing(dataset):
     )
     data = unit_data(Dataset(samples=dataset.samples + elsewhere + renamed))["cpu"]
     model = dataset.models[0]
-    held, learned = split(data, model)
+    held, learned = samples_of(data, model), samples_without(data, [model])
     assert held.sum() == 4 * 3
     assert not (held & learned).any()
     held_rows = {row.tobytes() for row in data.table.rows[held]}
@@ -78,6 +79,27 @@ def test_a_split_leaks_nothing(dataset):
             assert sample.workload.key not in model.keys
             assert row.tobytes() not in held_rows
     assert learned.any()
+
+
+def test_related_models_are_left_out_together():
+    names = ("resnet50 on a/2", "resnet50 on b/2", "fpn_resnet34", "resnext50_32x4d", "bert_mini")
+    others = [f"own{number}" for number in range(20)]
+    found = samples(12)
+    groups = grouped([recorded(name, found) for name in (*names, *others)])
+    together = [{model.name for model in group} for group in groups]
+    assert sorted(name for group in together for name in group) == sorted((*names, *others))
+    assert len(groups) == GROUPS
+    (group,) = (group for group in together if "fpn_resnet34" in group)
+    assert {*names[:4]} <= group
+    assert "bert_mini" not in group
+
+
+def test_a_related_model_is_not_learned_from(dataset):
+    data = unit_data(dataset)["cpu"]
+    alone, together = (samples_without(data, dataset.models[:count]) for count in (1, 2))
+    assert (together <= alone).all()
+    for sample, is_learned in zip(data.samples, together, strict=True):
+        assert not is_learned or all(sample.workload.key not in m.keys for m in dataset.models)
 
 
 def test_metrics_by_hand():

@@ -13,7 +13,8 @@ from test_evaluate import QUICK, recorded
 from layoutsel.core.workload import Cost
 from layoutsel.cost.place import HOST
 from layoutsel.cost.samples import Dataset
-from layoutsel.evaluation.evaluate import evaluate, split, unit_data
+from layoutsel.evaluation.evaluate import evaluate
+from layoutsel.evaluation.holding_out import samples_of, samples_without, unit_data
 from layoutsel.evaluation.metrics import metrics
 from layoutsel.evaluation.regret import MeasuredBoundaries, recorded_problem
 from tvm_passes.errors import LayoutselError
@@ -106,7 +107,7 @@ def test_a_shape_under_another_hash_on_another_machine_is_not_learned_from():
         for s in moved(found, OTHER)
     )
     data = unit_data(Dataset(samples=found + renamed))["cpu"]
-    held, learned = split(data, model)
+    held, learned = samples_of(data, model), samples_without(data, [model])
     asked = {
         s.workload.inputs + s.workload.weights for s, h in zip(data.samples, held, strict=True) if h
     }
