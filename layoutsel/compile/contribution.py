@@ -86,7 +86,8 @@ def contribute(
 ) -> Contribution:
     """Measure standard sub-graphs until the budget is spent, and write this machine's data set.
 
-    A second call continues where the first one ended.
+    A second call continues where the first one ended. Earlier measurements in the file stay, unless
+    they were made again.
 
     Parameters
     ----------
@@ -138,13 +139,43 @@ def contribute(
     if not samples:
         raise LayoutselError(f"nothing was measured in {budget_s:g} s; allow more time")
     boundaries = tuple(filter(is_mine, dataset.boundaries))
-    write_archive(Dataset(samples=samples, boundaries=boundaries, models=tuple(recorded)), file)
+    found = Dataset(samples=samples, boundaries=boundaries, models=tuple(recorded))
+    joined = _with_earlier(found, file)
+    write_archive(joined, file)
     return Contribution(
         file=file,
-        samples=len(samples),
+        samples=len(joined.samples),
         models=tuple(model.name for model in recorded),
         seconds=time.monotonic() - started,
     )
+
+
+def _with_earlier(found: Dataset, file: Path) -> Dataset:
+    """Join a data set with the earlier one in `file`; what was measured again is replaced."""
+    if not file.exists():
+        return found
+    earlier, _ = read_logs([file])
+    candidates, models = set(map(_candidate, found.samples)), set(map(_named, found.models))
+    steps = set(map(_step, found.boundaries))
+    rest = Dataset(
+        samples=tuple(s for s in earlier.samples if _candidate(s) not in candidates),
+        boundaries=tuple(b for b in earlier.boundaries if _step(b) not in steps),
+        models=tuple(m for m in earlier.models if _named(m) not in models),
+    )
+    return rest + found
+
+
+def _candidate(sample: Sample) -> tuple[Any, ...]:
+    return sample.provenance.profile.name, sample.workload.key, sample.decision
+
+
+def _step(boundary: BoundarySample) -> tuple[Any, ...]:
+    ends = boundary.source, boundary.destination
+    return boundary.provenance.profile.name, boundary.kind, *ends, boundary.tensor
+
+
+def _named(model: RecordedModel) -> tuple[str, str]:
+    return model.machine, model.name
 
 
 def _is_of(context: Context, sample: Sample | BoundarySample) -> bool:

@@ -70,12 +70,6 @@ def worker_of(session: Session) -> Worker:
     )
 
 
-def _describe_machine(offers: Offers, store: Store) -> None:
-    """Store the description of the machine, which training needs."""
-    described = documents.to_json(offers.costs.profile)
-    store.describe_machine({**described.pop("machine"), **described})
-
-
 def request_for(offers: Offers, subgraph: Subgraph, decision: Decision) -> Request:
     """Make the request to measure a candidate; the first of identical devices stands for all."""
     decision = offers.measured_as(decision)
@@ -123,33 +117,43 @@ def measure_all(
 
     `best` is that of :func:`cost_model`.
     """
-    for described in {work.key: work for work in offers.workloads.values()}.values():
-        model.store.describe(described)
-    _describe_machine(offers, model.store)
-    requests = [
-        request_for(offers, offers.session.graph.by_id[id_], decision)
-        for id_, decision in (
-            _candidates(offers) if best is None else _promising(offers, model, best)
-        )
-    ]
-    with worker_of(offers.session) as worker:
-        progress = offers.session.options.progress
-        model.measure_all(requests, _runner(offers, worker), progress, deadline)
+    session = offers.session
+    chosen = list(_candidates(offers) if best is None else _promising(offers, model, best))
+    with worker_of(session) as worker:
+        measure_candidates(offers, model, chosen, worker, deadline)
         if time.monotonic() >= deadline:
             return
-        layouts = sorted(
-            {request.decision.layout for request in requests if request.decision.precision in OWN}
-        )
+        layouts = sorted({decision.layout for _, decision in chosen if decision.precision in OWN})
         measure_boundaries(
             priced_by(offers, model).tensors,
             layouts,
-            offers.session.placed_units,
+            session.placed_units,
             model.store,
             worker,
-            offers.session.threads,
-            progress,
-            alike=offers.session.alike,
+            session.threads,
+            session.options.progress,
+            alike=session.alike,
         )
+
+
+def measure_candidates(
+    offers: Offers,
+    model: MeasuredCost,
+    chosen: Sequence[Candidate],
+    worker: Worker,
+    deadline: float = math.inf,
+) -> None:
+    """Measure those of the `chosen` candidates that the store lacks in `worker`, until `deadline`.
+
+    What training needs to know of them and of the machine is stored as well.
+    """
+    session = offers.session
+    for work in {offers.workloads[id_].key: offers.workloads[id_] for id_, _ in chosen}.values():
+        model.store.describe(work)
+    described = documents.to_json(offers.costs.profile)
+    model.store.describe_machine({**described.pop("machine"), **described})
+    requests = [request_for(offers, session.graph.by_id[id_], one) for id_, one in chosen]
+    model.measure_all(requests, _runner(offers, worker), session.options.progress, deadline)
 
 
 def measure_copies(offers: Offers, model: MeasuredCost) -> None:
@@ -178,22 +182,14 @@ def measure_worthwhile(
     keys = {subgraph.id: subgraph.structural_hash for subgraph in offers.session.graph.subgraphs}
     pricing = Pricing(offers, model)
     with worker_of(offers.session) as worker:
-        runner = _runner(offers, worker)
 
         def measure(candidates: Sequence[Candidate]) -> dict[Candidate, Option | None]:
-            _describe_machine(offers, model.store)
             answers: dict[Candidate, Option | None] = {}
             for id_, decision in candidates:
                 if time.monotonic() >= deadline:
                     break
-                subgraph = offers.session.graph.by_id[id_]
-                model.store.describe(offers.workloads[id_])
-                model.measure_all(
-                    [request_for(offers, subgraph, decision)],
-                    runner,
-                    offers.session.options.progress,
-                )
-                price = pricing.candidate(subgraph, decision)
+                measure_candidates(offers, model, [(id_, decision)], worker)
+                price = pricing.candidate(offers.session.graph.by_id[id_], decision)
                 option = problem.by_id[id_].option(decision)
                 answers[id_, decision] = (
                     None

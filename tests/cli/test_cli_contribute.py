@@ -43,4 +43,8 @@ def test_a_contribution_names_the_machine_and_continues(tmp_path):
     assert first.samples
     assert {sample.provenance.profile.peaks.threads for sample in first.samples} == {1}
     succeed(*arguments, "--threads", 1)
-    assert len(read_archive(file)[0].samples) > len(first.samples)
+    last = read_archive(file)[0]
+    assert len(last.samples) > len(first.samples)
+    succeed(*arguments[:-1], tmp_path / "other.sqlite", "--threads", 1)
+    kept = {(s.workload.key, s.decision) for s in read_archive(file)[0].samples}
+    assert kept >= {(s.workload.key, s.decision) for s in last.samples}, "an empty cache lost data"
