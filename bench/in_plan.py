@@ -1,7 +1,8 @@
-"""What do sub-graphs cost among their neighbours? Times alone, as priced within a plan, and traced in one.
+"""Times of sub-graphs alone, as priced within a plan, and traced in one; and plans made with both prices.
 
 ``python bench/in_plan.py light:squeezenet zoo:resnet34 … --json bench/results/in_plan.json``. Every sub-graph of the
-cold f32 plan is measured alone; the plan is built, and traced in turns with runs as a whole.
+cold f32 plan is measured alone; the plan is built, and traced in turns with runs as a whole. Then it races with the
+plan that takes the times alone for those in a plan.
 """
 
 from __future__ import annotations
@@ -25,12 +26,21 @@ from layoutsel.compile.session import Session
 from layoutsel.core.workload import Cost
 from layoutsel.cost.model import Question
 from layoutsel.runtime.observe import observe
+from layoutsel.runtime.race import race
 from layoutsel.runtime.samples import random_inputs
 
 SECONDS = 3.0
 """Time budget of tracing."""
 ROUNDS = 3
 """Repetitions of the tracing; the fastest counts."""
+
+
+class Alone(Pricing):
+    """Prices by the times of candidates alone."""
+
+    def in_plan_us(self, _question: Question) -> float:
+        """Count nothing for neighbours."""
+        return 0.0
 
 
 def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
@@ -40,6 +50,8 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         offers = Offers.of(session)
         problem = priced_problem(offers)
         plan = best_plan(session, problem)
+        with cost_model(offers, "learned") as costs:
+            other_problem = Alone(offers, costs).problem()
         chosen = [(subgraph, plan.decisions[subgraph.id]) for subgraph in session.graph.subgraphs]
         with cost_model(offers, "learned") as costs, worker_of(session) as worker:
             measure_candidates(offers, costs, [(s.id, decision) for s, decision in chosen], worker)
@@ -50,6 +62,11 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         inputs = random_inputs(signatures(session.model.inputs))
         ran = min(
             (observe(built, inputs, SECONDS) for _ in range(ROUNDS)), key=lambda r: r.whole_us
+        )
+        other_plan = best_plan(session, other_problem)
+        other = finish(session, other_plan, other_problem, verify=False, verify_speed=False)
+        raced = race(
+            {"plan": built.timed_call(inputs), "other": other.timed_call(inputs)}, rounds=25
         )
     times = np.array(
         [
@@ -70,6 +87,11 @@ def rows(model: str, threads: int) -> Iterator[dict[str, Any]]:
         "whole_us": round(ran.whole_us, 1),
         "alone_error": _error(times[:, 0], times[:, 2]),
         "priced_error": _error(times[:, 1], times[:, 2]),
+        "changed": sum(plan.decisions[id_] != other_plan.decisions[id_] for id_ in plan.decisions),
+        "plan_us": round(raced["plan"].median_us, 1),
+        "plan_spread_us": round(raced["plan"].spread_us, 1),
+        "plan_by_times_alone_us": round(raced["other"].median_us, 1),
+        "plan_by_times_alone_spread_us": round(raced["other"].spread_us, 1),
     }
 
 

@@ -63,6 +63,10 @@ class Pricing:
         works = self.offers.workloads.values()
         return InPlan(self.offers.costs.profile.peaks, sum(work.weight_bytes for work in works))
 
+    def in_plan_us(self, question: Question) -> float:
+        """Price what a candidate takes within a plan in addition to its time alone."""
+        return self._in_plan.us(question.workload, question.decision)
+
     def problem(self) -> PlanningProblem:
         """Make the planning problem of all candidates, with the session's objective and limits."""
         session = self.offers.session
@@ -158,8 +162,7 @@ class Pricing:
         assert isinstance(score, Cost)  # a roofline never declines
         copied = self.offers.in_place.copied(subgraph, decision)
         # A roofline counts all traffic already.
-        is_alone = answer.source != GUESSED
-        more_us = self._in_plan.us(question.workload, question.decision) if is_alone else 0.0
+        more_us = 0.0 if answer.source == GUESSED else self.in_plan_us(question)
         return Priced(
             us=(answer.us + more_us) * copied,
             spread_us=answer.spread_us * copied,
