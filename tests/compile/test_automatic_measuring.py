@@ -4,7 +4,9 @@ import pytest
 
 from layoutsel.compile import make_plan
 from layoutsel.compile.make_plan import priced_problem
+from layoutsel.compile.measuring import cost_model
 from layoutsel.compile.offers import Offers
+from layoutsel.compile.pricing import priced_by
 from layoutsel.compile.session import Session
 from layoutsel.core.choices import PREDICTED
 from layoutsel.core.workload import Cost
@@ -20,7 +22,7 @@ def asked(monkeypatch):
     payloads = []
 
     def call(_worker, payload):
-        payloads.append(payload["decision"])
+        payloads.append(payload)
         return Timing(us=100.0, spread_us=1.0, runs=10)
 
     monkeypatch.setattr(Worker, "call", call)
@@ -68,3 +70,24 @@ def test_automatic_measuring_tolerates_more(tmp_path, monkeypatch, asked):
     assert asked == []
     priced_problem(offers(tmp_path), "hybrid", measure_budget_s=1.0)
     assert asked
+
+
+@pytest.mark.parametrize("best", [1, 3])
+def test_only_the_most_promising_candidates_are_profiled(tmp_path, asked, best):
+    """The best of each sub-graph by prediction and one other, the same at every call."""
+    network = offers(tmp_path)
+    cold = priced_problem(network, "learned")
+    with cost_model(network, "measured", best=best):
+        pass
+    count = len(asked)
+    with cost_model(network, "measured", best=best) as model:
+        assert len(asked) == count, "a second call measures nothing"
+        known = priced_by(network, model)
+    measured = {
+        node.id: {option.decision for option in node.options if option.source == "measured"}
+        for node in known.nodes
+    }
+    for node in cold.nodes:
+        ranked = [option.decision for option in sorted(node.options, key=lambda o: o.cost_us)]
+        assert measured[node.id] >= set(ranked[:best])
+        assert len(measured[node.id]) <= best + 1 or len(ranked) <= best + 1
