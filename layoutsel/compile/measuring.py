@@ -19,6 +19,7 @@ from layoutsel.core.choices import check_cost
 from layoutsel.core.precision import F32, OWN
 from layoutsel.core.workload import INTERRUPTED, Cost, Infeasible
 from layoutsel.cost.measured import MeasuredCost, Request, Runner, confirmed, run_in
+from layoutsel.cost.model import Question
 from layoutsel.cost.scopes import kernel_of
 from layoutsel.cost.store import Store
 from layoutsel.cost.tensor import Tensor
@@ -96,18 +97,25 @@ def _candidates(offers: Offers) -> Iterator[Candidate]:
             yield subgraph.id, decision
 
 
-def _promising(offers: Offers, model: MeasuredCost, best: int) -> Iterator[Candidate]:
-    """Yield the `best` candidates of each sub-graph and precision by price, and a random one."""
-    priced = priced_by(offers, model)
-    for node in priced.nodes:
-        ranked = sorted(node.options, key=lambda option: option.cost_us)
-        for precision in sorted({option.decision.precision for option in ranked}):
-            mine = [o.decision for o in ranked if o.decision.precision == precision]
-            chance = random.Random(offers.session.graph.by_id[node.id].structural_hash)
-            rest = mine[best:]
-            yield from (
-                (node.id, decision) for decision in (*mine[:best], *chance.sample(rest, bool(rest)))
-            )
+def _promising(offers: Offers, best: int) -> Iterator[Candidate]:
+    """Yield the `best` candidates of each sub-graph and precision by prediction, and a random one.
+
+    Measurements do not count, so that an interrupted call continues with the same candidates.
+    """
+    for subgraph in offers.session.graph.subgraphs:
+        decisions = offers.candidates[subgraph.id].decisions
+        questions = [Question(offers.asked(subgraph, one), one) for one in decisions]
+        predicted = offers.costs.learned.subgraphs(questions)
+        ranked = sorted(zip(decisions, predicted, strict=True), key=lambda pair: _us(pair[1]))
+        for precision in sorted({decision.precision for decision in decisions}):
+            mine = [decision for decision, _ in ranked if decision.precision == precision]
+            chance, rest = random.Random(subgraph.structural_hash), mine[best:]
+            for decision in (*mine[:best], *chance.sample(rest, bool(rest))):
+                yield subgraph.id, decision
+
+
+def _us(price: Cost | Infeasible) -> float:
+    return price.us if isinstance(price, Cost) else math.inf
 
 
 def measure_all(
@@ -118,7 +126,7 @@ def measure_all(
     `best` is that of :func:`cost_model`.
     """
     session = offers.session
-    chosen = list(_candidates(offers) if best is None else _promising(offers, model, best))
+    chosen = list(_candidates(offers) if best is None else _promising(offers, best))
     with worker_of(session) as worker:
         measure_candidates(offers, model, chosen, worker, deadline)
         if time.monotonic() >= deadline:
