@@ -1,8 +1,9 @@
 """A cost model learned from logs: gradient-boosted trees on the roofline, with an uncertainty.
 
 For each compute unit, one booster predicts ``log(time) - log(roofline)``, and another predicts two
-quantiles of the first one's error on unseen workloads. The part for boundaries has the same two
-boosters. Chen, Guestrin, "XGBoost" (KDD 2016).
+quantiles of the first one's error on unseen workloads. For kernels on tiles, a sum of terms with
+learned rates replaces the roofline; see :mod:`layoutsel.cost.tiles`. The part for boundaries has
+two boosters as well. Chen, Guestrin, "XGBoost" (KDD 2016).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from layoutsel import documents
 from layoutsel.core.files import replacing
 from layoutsel.core.workload import Cost, Estimate, Infeasible
-from layoutsel.cost import boundary_features, features
+from layoutsel.cost import boundary_features, features, tiles
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.corrections import NOISE, Adaptation, Traits
 from layoutsel.cost.familiar import Familiar
@@ -53,6 +54,8 @@ class Boosters:
     """Booster of the logarithm of time."""
     quantiles: bytes
     """Booster of the quantiles of its error."""
+    rates: tuple[float, ...] = ()
+    """Rates of the terms of kernels on tiles; empty if the roofline is the estimate."""
 
     @cached_property
     def boosters(self) -> tuple[Any, Any]:
@@ -76,7 +79,8 @@ class Boosters:
             (rows,).
         """
         point, quantiles = self.boosters
-        values = point.inplace_predict(rows, base_margin=margins).astype(np.float64)
+        estimates = tiles.margins(rows, margins, self.rates)
+        values = point.inplace_predict(rows, base_margin=estimates).astype(np.float64)
         deciles = quantiles.inplace_predict(rows).reshape(len(rows), -1).astype(np.float64)
         return values, np.maximum(deciles[:, 1] - deciles[:, 0], 0.0) / 2 * _QUARTILE / _DECILE
 
@@ -123,9 +127,10 @@ class LearnedModel:
         try:
             parts = {
                 name: Boosters(
-                    *(lzma.decompress(file.read_bytes()) for file in _files(folder, name))
+                    *(lzma.decompress(file.read_bytes()) for file in _files(folder, name)),
+                    rates=part.rates,
                 )
-                for name in card.parts
+                for name, part in card.parts.items()
             }
         except (OSError, lzma.LZMAError) as error:
             raise LayoutselError(f"{folder}: the cost model is not whole: {error}") from error
@@ -302,10 +307,11 @@ def _time(log_us: float, error: float) -> Estimate:
 
 
 def hash_of(parts: Mapping[str, Boosters]) -> str:
-    """Compute a short hash of all boosters."""
+    """Compute a short hash of all boosters and rates."""
     digest = hashlib.sha256()
     for name in sorted(parts):
-        digest.update(parts[name].point + parts[name].quantiles)
+        part = parts[name]
+        digest.update(part.point + part.quantiles + repr(part.rates).encode())
     return digest.hexdigest()[:12]
 
 

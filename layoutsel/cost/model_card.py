@@ -9,7 +9,7 @@ from typing import Any
 from layoutsel import documents
 from layoutsel.cost import features
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of a trained model's files."""
 RENEW = "Train it again with 'layoutsel train LOG -o FOLDER'"
 """Advice on a model that is damaged or too old to be read."""
@@ -41,6 +41,8 @@ class PartCard:
     """Operators of all sub-graphs; empty in older models."""
     unhinted: tuple[str, ...] | None = None
     """Anchor operators of sub-graphs without facts about their code; None in older models."""
+    rates: tuple[float, ...] = ()
+    """Rates of the terms of kernels on tiles; see :mod:`layoutsel.cost.tiles`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class ModelCard:
 
 def _with_all_fields(part: Any) -> Any:
     return (
-        {"layouts": [], "algorithms": [], "fused": [], "unhinted": None, **part}
+        {"layouts": [], "algorithms": [], "fused": [], "unhinted": None, "rates": [], **part}
         if isinstance(part, dict)
         else part
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.cost import boundary_features, features
+from layoutsel.cost import boundary_features, features, tiles
 from layoutsel.cost.learned import (
     BOUNDARY,
     QUANTILES,
@@ -199,20 +199,34 @@ def _machines(samples: Sequence[Sample] | Sequence[BoundarySample]) -> tuple[str
     return _sorted(sample.provenance.profile.name for sample in samples)
 
 
-def fit_point(table: Table, options: TrainingOptions) -> Any:
-    """Train a booster of the logarithm of time."""
+@dataclass(frozen=True)
+class PointModel:
+    """Predictor of the logarithm of time."""
+
+    booster: Any
+    """Booster that corrects the estimates."""
+    rates: tuple[float, ...]
+    """Rates of the terms of kernels on tiles; empty without any."""
+
+
+def fit_point(table: Table, options: TrainingOptions) -> PointModel:
+    """Learn the rates of kernels on tiles, and train a booster that corrects the estimates."""
     import xgboost
+
+    rates = tiles.fit_rates(table.rows, table.targets, table.weights)
+    margins = tiles.margins(table.rows, table.margins, rates)
 
     parameters = {**_parameters(table, options), "objective": "reg:squarederror"}
     data = xgboost.DMatrix(
-        table.rows, label=table.targets, weight=table.weights, base_margin=table.margins
+        table.rows, label=table.targets, weight=table.weights, base_margin=margins
     )
-    return xgboost.train(parameters, data, options.rounds)
+    return PointModel(xgboost.train(parameters, data, options.rounds), rates)
 
 
-def predict_point(booster: Any, table: Table) -> np.ndarray:
+def predict_point(model: PointModel, table: Table) -> np.ndarray:
     """Predict the natural logarithm of time of each row."""
-    return booster.inplace_predict(table.rows, base_margin=table.margins)
+    margins = tiles.margins(table.rows, table.margins, model.rates)
+    return model.booster.inplace_predict(table.rows, base_margin=margins)
 
 
 def held_out_errors(table: Table, options: TrainingOptions) -> np.ndarray:
@@ -244,7 +258,8 @@ def fit_part(table: Table, options: TrainingOptions) -> tuple[Boosters, np.ndarr
     parameters.pop("monotone_constraints")
     data = xgboost.DMatrix(table.rows, label=errors, weight=table.weights)
     quantiles = xgboost.train(parameters, data, options.quantile_rounds)
-    return Boosters(_raw(fit_point(table, options)), _raw(quantiles)), errors
+    point = fit_point(table, options)
+    return Boosters(_raw(point.booster), _raw(quantiles), point.rates), errors
 
 
 def train(
@@ -290,6 +305,7 @@ def train(
             algorithms=seen.algorithms,
             fused=seen.fused,
             unhinted=seen.unhinted,
+            rates=parts[name].rates,
         )
     if not set(parts) - {BOUNDARY}:
         raise LayoutselError(

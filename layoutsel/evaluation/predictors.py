@@ -24,8 +24,8 @@ def boosted_trees(options: TrainingOptions) -> Fit:
     """Make the learning function of the learned cost model."""
 
     def fit(table: Table) -> Predict:
-        booster = fit_point(table, options)
-        return lambda asked: predict_point(booster, asked)
+        model = fit_point(table, options)
+        return lambda asked: predict_point(model, asked)
 
     return fit
 
