@@ -126,11 +126,9 @@ class LearnedModel:
         card = _read_card(folder / _FILE)
         try:
             parts = {
-                name: Boosters(
-                    *(lzma.decompress(file.read_bytes()) for file in _files(folder, name)),
-                    rates=part.rates,
-                )
+                name: Boosters(point=point, quantiles=quantiles, rates=part.rates)
                 for name, part in card.parts.items()
+                for point, quantiles in [[_decompressed(file) for file in _files(folder, name)]]
             }
         except (OSError, lzma.LZMAError) as error:
             raise LayoutselError(f"{folder}: the cost model is not whole: {error}") from error
@@ -335,6 +333,10 @@ def _read_card(file: Path) -> ModelCard:
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
     """Return the files of a part's two boosters, in XGBoost's binary JSON."""
     return folder / f"{name}.ubj.xz", folder / f"{name}.quantiles.ubj.xz"
+
+
+def _decompressed(file: Path) -> bytes:
+    return lzma.decompress(file.read_bytes())
 
 
 def _booster(raw: bytes) -> Any:
