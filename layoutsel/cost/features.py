@@ -26,7 +26,7 @@ from tvm_passes.layouts import encoded_layouts, own_layouts
 from tvm_passes.operators import OPERATORS
 from tvm_passes.precisions import encoded_precisions
 
-VERSION = 4
+VERSION = 5
 """Version of the names and meanings of the features; a trained model states its own."""
 
 _KINDS: Mapping[str, int] = MappingProxyType({"elementwise": 6, "lrn": 10, "movement": 11})
@@ -59,6 +59,8 @@ _IMPLEMENTATIONS = (
     *("softmax_jit", "softmax_ref", "layer_normalization_jit", "layer_normalization_simple"),
     *("binary_jit", "eltwise_jit", "concat_simple", "concat_ref", "reduction_jit", "reduction_ref"),
     *("reorder_jit", "reorder_jit_blk", "reorder_simple"),
+    *("resampling_jit", "matmul_gemm_jit_f32", "lrn_jit", "binary_ref", "convolution_jit_bf16"),
+    *("deconvolution_conv_gemm_jit", "deconvolution_brg_conv"),
 )
 """Names of hints that count primitives, by implementation."""
 _BLOCKING = (
