@@ -49,8 +49,9 @@ def cost_model(
 ) -> Iterator[MeasuredCost]:
     """Open the cost model with its store; for ``measured``, first measure what the store lacks.
 
-    No measurement starts after `deadline`, a value of :func:`time.monotonic`. Of each sub-graph and
-    precision, only the `best` candidates by prediction and a random one are measured; all if None.
+    No measurement starts after `deadline`, a value of :func:`time.monotonic`. `best` is the number
+    of candidates of each sub-graph and precision that are measured, the predicted best first; a
+    random one is measured in addition. None measures all.
     """
     check_cost(cost)
     estimate = offers.costs.roofline if cost == "roofline" else offers.costs.learned
@@ -153,7 +154,7 @@ def measure_candidates(
 ) -> None:
     """Measure those of the `chosen` candidates that the store lacks in `worker`, until `deadline`.
 
-    What training needs to know of them and of the machine is stored as well.
+    Their features and the machine's description, which training needs, are stored as well.
     """
     session = offers.session
     for work in {offers.workloads[id_].key: offers.workloads[id_] for id_, _ in chosen}.values():

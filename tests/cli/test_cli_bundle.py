@@ -144,7 +144,9 @@ def test_there_and_back(device, tiny, results, tmp_path):
     times = {
         (one.key, str(one.decision)): one.timing for one in results_of.load(results).candidates
     }
-    assert {one["cost_us"] for one in planned["subgraphs"]} <= {t.us for t in times.values()}
+    for one in planned["subgraphs"]:
+        # In a plan, small tensors that other cores wrote take less than a microsecond more.
+        assert any(0 < one["cost_us"] - timing.us < 1 for timing in times.values())
 
     deployed = tmp_path / "deploy.tar"
     succeed("bundle", tiny, "--plan", plan, *of_machine, "-o", deployed)

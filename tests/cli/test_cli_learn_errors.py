@@ -52,7 +52,7 @@ def test_the_options_offer_what_the_session_takes():
 
 def test_a_real_process_refuses_in_one_line():
     line = refused("plan", "light:squeezenet", "--cost", "guess", run=layoutsel)
-    assert "expected one of learned" in line
+    assert "expected one of auto, learned" in line
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

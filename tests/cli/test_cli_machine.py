@@ -94,7 +94,9 @@ def test_what_was_measured_there_is_used(model, machine, tmp_path):
         plan = tmp_path / f"{cost}.json"
         succeed("plan", model, "-o", plan, "--cost", cost, *options)
         document = json.loads(plan.read_text())
-        assert {(s["source"], s["cost_us"]) for s in document["subgraphs"]} == {("measured", 7.0)}
+        assert {subgraph["source"] for subgraph in document["subgraphs"]} == {"measured"}
+        # The first candidate is the fastest, and takes a little more within a plan.
+        assert all(7 < subgraph["cost_us"] < 8 for subgraph in document["subgraphs"])
     assert "nothing is measured here" in refused("plan", model, "--cost", "measured", *options[:4])
 
 

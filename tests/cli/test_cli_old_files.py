@@ -148,8 +148,8 @@ def test_stores(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "got", "advice"),
     [
-        ({"format_version": 1}, r"\$\.format_version: got 1; expected 2", TRAIN),
-        ({"format_version": 3, "colour": 1}, r"\$\.format_version: got 3; expected 2", UPGRADE),
+        ({"format_version": 1}, r"\$\.format_version: got 1; expected 3", TRAIN),
+        ({"format_version": 4, "colour": 1}, r"\$\.format_version: got 4; expected 3", UPGRADE),
         ({"features_version": 3}, r"\$\.features_version: got 3; expected \d+", TRAIN),
         ({"features_version": 99}, r"\$\.features_version: got 99; expected \d+", UPGRADE),
         ({"features": ["flops"]}, r"cost model of 1 features; expected the \d+ features of", TRAIN),
