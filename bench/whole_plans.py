@@ -22,13 +22,15 @@ from layoutsel.compile.session import Session
 from layoutsel.planning.plan import Plan
 
 
-def rows(model: str, threads: int, cost_model: Path | None = None) -> Iterator[dict[str, Any]]:
-    """Prediction, uncertainty and measured time of the learned cost model's f32 plan."""
+def rows(
+    model: str, threads: int, cost: str = "auto", cost_model: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Prediction, uncertainty and measured time of the f32 plan that ``compile`` makes."""
     with tempfile.TemporaryDirectory() as folder:
         session = Session.open(
             model, threads=threads, cache=Path(folder) / "cache.sqlite", cost_model=cost_model
         )
-        problem = priced_problem(Offers.of(session))
+        problem = priced_problem(Offers.of(session), cost)
         plan = best_plan(session, problem)
         built = finish(session, plan, problem)
     raced = Plan.read(built.plan, file="the built plan").measured["plan"]
@@ -36,6 +38,9 @@ def rows(model: str, threads: int, cost_model: Path | None = None) -> Iterator[d
     now_us = now.us if now else plan.cost_us
     yield {
         "model": case_name(model),
+        "cost": cost,
+        "measured_subgraphs": sum(one.source == "measured" for one in plan.subgraphs),
+        "subgraphs": len(plan.subgraphs),
         "predicted_us": round(plan.cost_us, 1),
         "spread_us": round(plan.spread_us, 1),
         "now_us": round(now_us, 1),
@@ -50,6 +55,7 @@ def rows(model: str, threads: int, cost_model: Path | None = None) -> Iterator[d
 
 if __name__ == "__main__":
     parser = arguments_of(__doc__)
+    parser.add_argument("--cost", default="auto")
     parser.add_argument("--cost-model", type=Path)
     arguments = parser.parse_args()
-    run(partial(rows, cost_model=arguments.cost_model), __doc__, arguments)
+    run(partial(rows, cost=arguments.cost, cost_model=arguments.cost_model), __doc__, arguments)
