@@ -64,7 +64,7 @@ def test_weights_of_a_large_network_are_read_from_memory():
 def test_weights_of_a_small_network_stay_in_the_cache():
     decision = Decision.parse("cpu:NCHW")
     times = [InPlan(PEAKS, nbytes).streaming_us(product(), decision) for nbytes in (0, MB, 9 * MB)]
-    assert times[0] == 0
+    assert times[1] < 0.01 * times[2]
     assert times == sorted(times)
 
 
