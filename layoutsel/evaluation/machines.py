@@ -10,7 +10,7 @@ import numpy as np
 
 from layoutsel.cost import adapt
 from layoutsel.cost.corrections import NOISE, Adaptation, Traits
-from layoutsel.cost.features import NAMES
+from layoutsel.cost.features import NAMES, VOCABULARY
 from layoutsel.cost.samples import RecordedModel, Sample
 from layoutsel.cost.training import Table, TrainingOptions, fit_point, predict_point
 from layoutsel.evaluation.metrics import metrics
@@ -19,6 +19,8 @@ MEASUREMENTS = 120
 """Number of measurements of ``layoutsel calibrate``, over all units."""
 _POOL = 900
 """Maximum number of candidates to choose these from."""
+_FEWEST = 20
+"""Minimum number of candidates of a precision to calibrate it."""
 _DECILE = 1.2816
 """Upper decile of the standard normal distribution."""
 
@@ -41,6 +43,12 @@ class _Predicted:
         return Traits.of([self.unit] * len(self.table), rows, self.values)
 
     @property
+    def precisions(self) -> np.ndarray:
+        """Features of the candidates that tell their precision."""
+        columns = [NAMES.index(f"precision_{name}") for name in VOCABULARY["precision"]]
+        return self.table.rows[:, columns]
+
+    @property
     def errors(self) -> np.ndarray:
         """Measured minus predicted logarithms of time."""
         return self.table.targets - self.values
@@ -54,7 +62,8 @@ def machine_transfer(
     """Metrics by machine and unit, before and after calibration; empty for a single machine.
 
     The boosters have seen no sample of the machine. Workloads outside the recorded models serve
-    for calibration, those of the models for the metrics.
+    for calibration, those of the models for the metrics, in the precisions that both have: the
+    command measures candidates in every precision.
 
     Parameters
     ----------
@@ -82,24 +91,41 @@ def _transfer(
     for unit, (samples, table) in units.items():
         here = np.array([sample.provenance.profile.name == machine for sample in samples])
         in_model = np.array([sample.workload.key in in_models for sample in samples])
-        if not (here & in_model).any() or not (here & ~in_model).any() or here.all():
+        pooled = here & ~in_model
+        met = here & in_model & _in_precisions(samples, pooled)
+        if not met.any() or here.all():
             continue
         booster = fit_point(table[~here], options)
-        for parts, rows in ((judged, here & in_model), (pools, here & ~in_model)):
+        for parts, rows in ((judged, met), (pools, pooled)):
             asked = table[rows]
             parts.append(_Predicted(unit=unit, table=asked, values=predict_point(booster, asked)))
     adaptation = _calibrated(pools) if pools else Adaptation()
     return {part.unit: _before_and_after(part, adaptation) for part in judged}
 
 
+def _in_precisions(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
+    """Mask of the samples in the precisions of some of `rows`: those of :data:`_FEWEST` or more."""
+    precisions = np.array([sample.decision.precision for sample in samples])
+    names, counts = np.unique(precisions[rows], return_counts=True)
+    return np.isin(precisions, names[counts >= _FEWEST])
+
+
 def _calibrated(pools: Sequence[_Predicted]) -> Adaptation:
-    """Calibrate as the command does, with samples in place of measurements."""
-    numbers = [(part, row) for part in pools for row in range(len(part.table))]
-    step = -(-len(numbers) // _POOL)
+    """Calibrate as the command does, with samples in place of measurements.
+
+    Its sub-graphs have candidates in every precision, so that all are equally frequent.
+    """
+    groups = [
+        (part, np.flatnonzero((part.precisions == precision).all(axis=1)))
+        for part in pools
+        for precision in np.unique(part.precisions, axis=0)
+    ]
+    most = _POOL // len(groups)
     units, rows, values, errors = zip(
         *(
             (p.unit, p.table.rows[n, : len(NAMES)], p.values[n], p.errors[n])
-            for p, n in numbers[::step]
+            for p, numbers in groups
+            for n in numbers[:: -(-len(numbers) // most)]
         ),
         strict=True,
     )
