@@ -21,7 +21,7 @@ from layoutsel.compile.pricing import priced_by, warn_of_unknown_machine
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.choices import PREDICTED
 from layoutsel.core.precision import REL_ERROR
-from layoutsel.cost.state import machine_state
+from layoutsel.cost.state import MachineState, machine_state
 from layoutsel.planning.explain import explain
 from layoutsel.planning.hybrid import (
     STABLE,
@@ -145,25 +145,30 @@ def best_plan(session: Session, problem: PlanningProblem, strategy: str = "joint
 
 
 def _now(session: Session, plan: Plan) -> Now | None:
-    """Predict the time of a plan at this machine's present speed; None for another machine.
-
-    Boundaries count as waiting for memory, and work on devices as independent of the host's state.
-    """
+    """Predict the time of a plan at this machine's present speed; None for another machine."""
     if session.machine is not None:
         return None
-    roofline = CostSources(session).roofline
     try:
-        state = machine_state(roofline.peaks)
+        state = machine_state(CostSources(session).roofline.peaks)
     except LayoutselError as error:
         logger.warning("the machine's present speed is not known: %s", error)
         return None
+    return Now(us=slowed_us(session, plan, state), compute=state.compute, memory=state.memory)
+
+
+def slowed_us(session: Session, plan: Plan, state: MachineState) -> float:
+    """Predict the time of a plan on this machine in `state`, microseconds.
+
+    Boundaries count as waiting for memory, and work on devices as independent of the host's state.
+    """
+    roofline = CostSources(session).roofline
     us = state.slowed(plan.cost_us - sum(one.cost_us for one in plan.subgraphs), 1.0)
     for one in plan.subgraphs:
         work = workload(session.graph.by_id[one.id])
         share = roofline.memory_share(work, one.decision)
         is_host = one.decision.device.is_host
         us += state.slowed(one.cost_us, share) if is_host else one.cost_us
-    return Now(us=us, compute=state.compute, memory=state.memory)
+    return us
 
 
 def explained_plan(

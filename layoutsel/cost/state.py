@@ -7,6 +7,7 @@ memory gives a third. Predictions hold for the peaks; the state tells how far th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from layoutsel.cost.peaks import MachinePeaks, kept_name, probe
@@ -57,13 +58,15 @@ def machine_state(peaks: MachinePeaks, folder: Path | None = None) -> MachineSta
     LayoutselError
         If the measuring process fails.
     """
-
-    def measure() -> MachineState:
-        now = probe(peaks.threads, _BUDGET_S, at_best=False)
-        return MachineState(
-            compute=min(now.gflops / peaks.gflops, 1.0),
-            memory=min(now.memory_gbps / peaks.memory_gbps, 1.0),
-        )
-
     name = kept_name(this_machine(), peaks.threads).replace("peaks", "state")
+    measure = partial(probed_state, peaks)
     return remembered(MachineState, name, measure, folder, lambda _, age_s: age_s < _AGE_S)
+
+
+def probed_state(peaks: MachinePeaks) -> MachineState:
+    """Probe the state of this machine; errors as in :func:`machine_state`."""
+    now = probe(peaks.threads, _BUDGET_S, at_best=False)
+    return MachineState(
+        compute=min(now.gflops / peaks.gflops, 1.0),
+        memory=min(now.memory_gbps / peaks.memory_gbps, 1.0),
+    )

@@ -69,7 +69,8 @@ def test_no_order_of_any_plan_is_shorter(problem):
     best_us = min(shortest_us(problem, decisions) for decisions in every_plan(problem))
     found = solve_parallel(problem, solve(problem).decisions)
     assert found.schedule.makespan_us == pytest.approx(best_us)
-    assert found.bound_us == pytest.approx(best_us)
+    # A search that meets its limit of partial schedules proves less; few problems need that many.
+    assert found.bound_us <= best_us * (1 + 1e-9)
     assert schedule(problem, found.decisions) == found.schedule
 
 
