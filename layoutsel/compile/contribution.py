@@ -107,12 +107,13 @@ def contribute(
     Raises
     ------
     LayoutselError
-        If nothing was measured within the budget, or the file cannot be written.
+        If nothing was measured within the budget, or the file cannot be written or is not a log.
     """
     threads = threads or available_threads()
     if file.is_dir():
         file = file / f"measurements-{this_machine().fingerprint}-{threads}.jsonl.xz"
     check_output(file)
+    earlier = read_logs([file])[0] if file.exists() else Dataset()
     cache = cache or Path(platformdirs.user_cache_dir("layoutsel")) / "contribution.sqlite"
     started = time.monotonic()
     deadline, recorded = started + budget_s, list[RecordedModel]()
@@ -140,7 +141,7 @@ def contribute(
         raise LayoutselError(f"nothing was measured in {budget_s:g} s; allow more time")
     boundaries = tuple(filter(is_mine, dataset.boundaries))
     found = Dataset(samples=samples, boundaries=boundaries, models=tuple(recorded))
-    joined = _with_earlier(found, file)
+    joined = _joined(earlier, found)
     write_archive(joined, file)
     return Contribution(
         file=file,
@@ -150,11 +151,8 @@ def contribute(
     )
 
 
-def _with_earlier(found: Dataset, file: Path) -> Dataset:
-    """Join a data set with the earlier one in `file`; what was measured again is replaced."""
-    if not file.exists():
-        return found
-    earlier, _ = read_logs([file])
+def _joined(earlier: Dataset, found: Dataset) -> Dataset:
+    """Join two data sets; what was measured again is replaced."""
     candidates, models = set(map(_candidate, found.samples)), set(map(_named, found.models))
     steps = set(map(_step, found.boundaries))
     rest = Dataset(

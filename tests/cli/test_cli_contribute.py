@@ -31,6 +31,16 @@ def test_no_time_is_one_line(tmp_path):
     assert not (tmp_path / "log.jsonl.xz").exists()
 
 
+def test_a_file_that_is_no_log_is_refused_before_measuring(tmp_path):
+    file = tmp_path / "mine.jsonl.xz"
+    file.write_text("mine")
+    cache = tmp_path / "log.sqlite"
+    said = refused("profile", "--contribute", file, "--budget", "20m", "--cache", cache)
+    assert "not a log" in said
+    assert file.read_text() == "mine"
+    assert not cache.exists()
+
+
 @pytest.mark.nightly
 def test_a_contribution_names_the_machine_and_continues(tmp_path):
     cache = tmp_path / "log.sqlite"
