@@ -14,6 +14,7 @@ ROOMS = (
     "cli",
     "benchmarking",
     "api",
+    "cluster",
     "bundling",
     "compile",
     "report",

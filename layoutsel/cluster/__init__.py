@@ -1,0 +1,1 @@
+"""A network divided over the nodes of a topology: planned for targets, executed, re-planned."""
