@@ -142,7 +142,7 @@ def _tensor_table(
     uses = [use for use in tensor.uses if use.consumer is not None]
     places = [wanted_places(problem.by_id, use) for use in uses]
     is_output = len(uses) < len(tensor.uses)
-    labels = _labels([place for wanted in places for place in wanted] + [OUTSIDE] * is_output)
+    labels = labels_of([place for wanted in places for place in wanted] + [OUTSIDE] * is_output)
     # Options with other algorithms have equal places.
     rows = {
         source: [tensor.price(kind, source, place) for kind, _, place in labels]
@@ -151,7 +151,7 @@ def _tensor_table(
     charge = np.array([rows[source] for source in sources]).reshape(len(sources), len(labels))
     always = np.zeros(len(sources))
     if is_output:
-        paid = _wants(OUTSIDE, labels)
+        paid = wants_of(OUTSIDE, labels)
         always, charge = charge[:, paid].sum(axis=1), np.where(paid, 0.0, charge)
     numbers = {kind: number for number, kind in enumerate(KINDS)}
     table = TensorTable(
@@ -159,16 +159,16 @@ def _tensor_table(
         charge=charge,
         group=np.array([numbers[kind] for kind, _, _ in labels]),
         consumers=tuple(index[use.consumer] for use in uses if use.consumer is not None),
-        wants=tuple(np.array([_wants(place, labels) for place in wanted]) for wanted in places),
+        wants=tuple(np.array([wants_of(place, labels) for place in wanted]) for wanted in places),
     )
     return table, always
 
 
-_Label = tuple[str, str, Place]
+Label = tuple[str, str, Place]
 """Kind of boundary, name of its destination, and a place of that name."""
 
 
-def _labels(wanted: Sequence[Place]) -> list[_Label]:
+def labels_of(wanted: Sequence[Place]) -> list[Label]:
     """List the labels: each distinct destination of each kind of boundary, in order."""
     return [
         (kind, name, place)
@@ -177,7 +177,7 @@ def _labels(wanted: Sequence[Place]) -> list[_Label]:
     ]
 
 
-def _wants(place: Place, labels: Sequence[_Label]) -> np.ndarray:
+def wants_of(place: Place, labels: Sequence[Label]) -> np.ndarray:
     """Return which labels `place` matches, (labels,) booleans."""
     names = {kind: of(place) for kind, of in KINDS.items()}
     return np.array([names[kind] == name for kind, name, _ in labels])
