@@ -11,7 +11,7 @@ import tvm
 from layoutsel import documents
 from layoutsel.building.device_probe import LARGE_BYTES, seconds
 from layoutsel.cost.link_probing import MeasuredLinks
-from layoutsel.cost.links import Link
+from layoutsel.cost.links import DeviceLink
 from tvm_passes.backends import BACKENDS
 from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
@@ -20,7 +20,7 @@ _SMALL_BYTES = 64
 """Size of the small copy, which shows the latency."""
 
 
-def measure_link(source: DeviceId, destination: DeviceId) -> Link:
+def measure_link(source: DeviceId, destination: DeviceId) -> DeviceLink:
     """Time a small and a large copy from one device to another.
 
     Raises
@@ -37,7 +37,7 @@ def measure_link(source: DeviceId, destination: DeviceId) -> Link:
     latency_s, whole_s = (
         seconds(_copy(source, destination, nbytes), 1) for nbytes in (_SMALL_BYTES, LARGE_BYTES)
     )
-    return Link(
+    return DeviceLink(
         source=source,
         destination=destination,
         latency_us=latency_s * 1e6,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from layoutsel.core.precision import F32
 from layoutsel.core.workload import Workload
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.links import Link, Links
+from layoutsel.cost.links import DeviceLink, Links
 from layoutsel.cost.model import CROSSING
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.samples import MachineProfile
@@ -19,7 +19,7 @@ from tvm_passes.decision import parse_placed_unit
 from tvm_passes.devices import HOST, HOST_DEVICE, DeviceId
 from tvm_passes.precisions import PRECISIONS
 
-Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks, Link)
+Peaks = TypeVar("Peaks", MachinePeaks, DevicePeaks, DeviceLink)
 """Peak rates of a host, a device or a link."""
 
 _LEVEL_2 = 1 << 20
@@ -125,7 +125,7 @@ def _timed(found: Results, name: str, precision: str = F32) -> Iterator[tuple[Wo
             yield works[one.key], one.timing.us
 
 
-def _links(found: Results) -> Iterator[Link]:
+def _links(found: Results) -> Iterator[DeviceLink]:
     """Links between the host and the devices, and between devices where copies were measured.
 
     A direction without measurements is assumed to equal the other one.
@@ -136,7 +136,7 @@ def _links(found: Results) -> Iterator[Link]:
     for source, destination in dict.fromkeys([*of_host, *copies]):
         back = copies.get((destination, source), [])
         latency_us, gbps = _line(copies.get((source, destination)) or back)
-        yield Link(source=source, destination=destination, latency_us=latency_us, gbps=gbps)
+        yield DeviceLink(source=source, destination=destination, latency_us=latency_us, gbps=gbps)
 
 
 def _copies(

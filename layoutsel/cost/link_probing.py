@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layoutsel.cost.alike import first_alike, pair_alike
-from layoutsel.cost.links import Link
+from layoutsel.cost.links import DeviceLink
 from layoutsel.cost.probing import ask, kept, remembered
 from layoutsel.documents import from_json
 from layoutsel.errors import DeviceError
@@ -24,13 +24,13 @@ Pair = tuple[DeviceId, DeviceId]
 class MeasuredLinks:
     """Result of a probe."""
 
-    links: tuple[Link, ...]
+    links: tuple[DeviceLink, ...]
     """Measured links."""
 
 
 def machine_links(
     identities: Mapping[DeviceId, str], *, folder: Path | None = None
-) -> tuple[Link, ...]:
+) -> tuple[DeviceLink, ...]:
     """Return the links between the host and the devices, and between devices of one kind.
 
     One pair stands for all pairs of identical devices. The first call measures; later ones read
@@ -59,7 +59,7 @@ def machine_links(
 
 def known_links(
     identities: Mapping[DeviceId, str], *, folder: Path | None = None
-) -> tuple[Link, ...]:
+) -> tuple[DeviceLink, ...]:
     """Return the links of :func:`machine_links` if they were measured before, else none."""
     found = kept(MeasuredLinks, _name(identities), folder)
     return () if found is None else tuple(_spread(found, _stand_ins(identities)))
@@ -91,7 +91,7 @@ def _stand_ins(identities: Mapping[DeviceId, str]) -> dict[Pair, Pair]:
     return {pair: pair_alike(*pair, alike) for pair in pairs}
 
 
-def _spread(found: MeasuredLinks, stand_ins: Mapping[Pair, Pair]) -> Iterator[Link]:
+def _spread(found: MeasuredLinks, stand_ins: Mapping[Pair, Pair]) -> Iterator[DeviceLink]:
     """Yield the link of each pair, with the rates of its measured pair."""
     measured = {(link.source, link.destination): link for link in found.links}
     for (source, destination), stand_in in stand_ins.items():

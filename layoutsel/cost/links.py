@@ -10,7 +10,7 @@ from tvm_passes.errors import LayoutselError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class DeviceLink:
     """Direct connection from the memory of one device to that of another."""
 
     source: DeviceId
@@ -43,15 +43,15 @@ class Link:
 class Links:
     """Table of links by source and destination."""
 
-    table: Mapping[tuple[DeviceId, DeviceId], Link] = field(default_factory=dict)
+    table: Mapping[tuple[DeviceId, DeviceId], DeviceLink] = field(default_factory=dict)
     """Link by (source, destination)."""
 
     @classmethod
-    def of(cls, links: Iterable[Link]) -> Links:
+    def of(cls, links: Iterable[DeviceLink]) -> Links:
         """Make a table of links; of several links for one pair, the last one holds."""
         return cls({(link.source, link.destination): link for link in links})
 
-    def way(self, source: DeviceId, destination: DeviceId) -> tuple[Link, ...]:
+    def way(self, source: DeviceId, destination: DeviceId) -> tuple[DeviceLink, ...]:
         """List the links of a copy: the direct link, else the two by way of the host, else none."""
         direct = self.table.get((source, destination))
         if direct is not None:
@@ -67,7 +67,7 @@ class Links:
 
 
 def missing_links(
-    devices: Iterable[DeviceId], links: Iterable[Link]
+    devices: Iterable[DeviceId], links: Iterable[DeviceLink]
 ) -> Iterator[tuple[DeviceId, DeviceId]]:
     """Yield the pairs of the host and a device, in either direction, that have no link."""
     known = {(link.source, link.destination) for link in links}

@@ -11,7 +11,7 @@ from layoutsel import documents
 from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import old_machines
 from layoutsel.cost.device_peaks import DevicePeaks
-from layoutsel.cost.links import Link, missing_links
+from layoutsel.cost.links import DeviceLink, missing_links
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.machine import Machine
@@ -36,7 +36,7 @@ class MachineProfile:
 
     See :attr:`~tvm_passes.devices.DeviceId.target_name`.
     """
-    links: tuple[Link, ...] = ()
+    links: tuple[DeviceLink, ...] = ()
     """Links between the memories of the host and the devices, in both directions.
 
     Devices may have links between each other as well.

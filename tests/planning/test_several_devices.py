@@ -18,7 +18,7 @@ from problems import (
 )
 from tiers import examples
 
-from layoutsel.cost.links import Link, Links
+from layoutsel.cost.links import DeviceLink, Links
 from layoutsel.cost.place import HOST
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.makespan import schedule
@@ -285,7 +285,7 @@ def test_a_fast_direct_link_changes_the_plan():
 )
 @settings(deadline=None, max_examples=examples(40))
 def test_a_faster_link_is_never_worse(latency_us, gbps, faster, nbytes):
-    link = Link(source=CUDA[0], destination=CUDA[1], latency_us=latency_us, gbps=gbps)
+    link = DeviceLink(source=CUDA[0], destination=CUDA[1], latency_us=latency_us, gbps=gbps)
     better = replace(link, latency_us=latency_us / faster, gbps=gbps * faster)
     costs = [
         solve(chain_over(Links.of((*HOST_LINKS, one)), nbytes)).cost_us for one in (better, link)
