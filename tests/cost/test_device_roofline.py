@@ -9,7 +9,7 @@ from learning import convolution, profile
 
 from layoutsel.core.workload import BoundaryTensor
 from layoutsel.cost.device_peaks import RESULTS_PER_UNIT, DevicePeaks
-from layoutsel.cost.links import Link, Links
+from layoutsel.cost.links import DeviceLink, Links
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import ANY, Efficiency, RooflineCost
 from tests.links import both_ways
@@ -109,14 +109,14 @@ def test_copies_between_devices_of_a_kind_take_the_direct_link_if_there_is_one(n
     ends = ("opencl", "opencl@1")
     through = crossing(nbytes, "opencl", "cpu") + crossing(nbytes, "cpu", "opencl@1")
     assert crossing(nbytes, *ends) == pytest.approx(through)
-    direct = (*LINKS, Link(source=FIRST, destination=SECOND, latency_us=1.0, gbps=100.0))
+    direct = (*LINKS, DeviceLink(source=FIRST, destination=SECOND, latency_us=1.0, gbps=100.0))
     assert crossing(nbytes, *ends, links=direct) == pytest.approx(1.0 + nbytes * 1e-5)
     assert crossing(nbytes, *reversed(ends), links=direct) == pytest.approx(through)
 
 
 def test_links_have_two_directions():
-    there = Link(source=HOST, destination=FIRST, latency_us=1.0, gbps=1.0)
-    back = Link(source=FIRST, destination=HOST, latency_us=3.0, gbps=2.0)
+    there = DeviceLink(source=HOST, destination=FIRST, latency_us=1.0, gbps=1.0)
+    back = DeviceLink(source=FIRST, destination=HOST, latency_us=3.0, gbps=2.0)
     assert crossing(1000, "cpu", "opencl", links=(there, back)) == pytest.approx(2.0)
     assert crossing(1000, "opencl", "cpu", links=(there, back)) == pytest.approx(3.5)
 
@@ -131,7 +131,7 @@ def test_every_device_has_its_own_ceilings():
 
 @pytest.mark.parametrize("field", ["latency_us", "gbps"])
 def test_links_take_time(field):
-    link = Link(source=HOST, destination=FIRST, latency_us=1.0, gbps=1.0)
+    link = DeviceLink(source=HOST, destination=FIRST, latency_us=1.0, gbps=1.0)
     for value in (0.0, -1.0):
         with pytest.raises(LayoutselError, match="not a link"):
             dataclasses.replace(link, **{field: value})

@@ -14,7 +14,7 @@ from layoutsel.cost import device_peaks as module
 from layoutsel.cost import link_probing
 from layoutsel.cost.device_peaks import device_peaks, known_device_peaks, probe_device
 from layoutsel.cost.link_probing import MeasuredLinks, known_links, machine_links
-from layoutsel.cost.links import Link, Links
+from layoutsel.cost.links import DeviceLink, Links
 from tests.cli.command import succeed
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
@@ -61,7 +61,7 @@ def test_links_of_alike_devices_are_measured_on_one_pair(tmp_path, monkeypatch):
     def probe(pairs):
         asked.extend(pairs)
         links = (
-            Link(source=source, destination=destination, latency_us=1.0 + n, gbps=1.0)
+            DeviceLink(source=source, destination=destination, latency_us=1.0 + n, gbps=1.0)
             for n, (source, destination) in enumerate(pairs)
         )
         return MeasuredLinks(links=tuple(links))
