@@ -1,0 +1,118 @@
+"""A small network with one stage for each atom, and distributions of it over nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import onnx
+from onnx import helper
+from small_models import IMAGE, image, model_of
+
+import layoutsel
+from layoutsel.cluster.distribution import Distribution, Route, Segment, Target, Transfer
+from layoutsel.planning.plan import Plan
+from layoutsel.planning.stages import Stage
+
+ORIGIN = "edge"
+BYTES = 4 * int(np.prod(IMAGE))
+"""Size of each tensor of the network."""
+
+
+def network(depth: int = 4) -> onnx.ModelProto:
+    """Convolutions in a chain, with the result of the first one added to that of the last one."""
+    generator = np.random.default_rng(0)
+    weights: dict[str, np.ndarray] = {}
+    nodes: list[onnx.NodeProto] = []
+    source = "x"
+    for index in range(depth):
+        weight = f"w{index}"
+        weights[weight] = (generator.standard_normal((8, 8, 3, 3)) / 8).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [source, weight], [f"c{index}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Tanh", [f"c{index}"], [f"t{index}"]))
+        source = f"t{index}"
+    nodes.append(helper.make_node("Mul", [source, "t0"], ["y"]))
+    return model_of(nodes, {"x": IMAGE}, {"y": IMAGE}, weights)
+
+
+def plan_in_atoms(model: onnx.ModelProto) -> Plan:
+    """A plan whose stages are the convolutions, the last of them with the product."""
+    plan = layoutsel.plan(model, units=["cpu"], cost="roofline", threads=1)
+    parts: list[list[str]] = []
+    for subgraph in plan.subgraphs:
+        if any("conv2d" in operator for operator in subgraph.operators):
+            parts.append([])
+        parts[-1].append(subgraph.id)
+    return plan.in_stages({f"a{index}": part for index, part in enumerate(parts)})
+
+
+def segments(stages: Sequence[Stage], nodes: Sequence[str], us: float = 2000) -> list[Segment]:
+    """Segments of neighbouring atoms with the same node."""
+    numbers = range(len(stages))
+    parts = [list(part) for _, part in groupby(numbers, key=lambda number: nodes[number])]
+    found = []
+    for index, part in enumerate(parts):
+        own = [stages[number] for number in part]
+        made = {name for stage in own for name in stage.outputs}
+        others = [stages[number] for number in numbers if number not in part]
+        wanted = {name for stage in others for name in stage.inputs}
+        read = dict.fromkeys(name for stage in own for name in stage.inputs)
+        found.append(
+            Segment(
+                id=f"s{index}",
+                node=nodes[part[0]],
+                atoms=tuple(stage.name for stage in own),
+                subgraphs=tuple(id_ for stage in own for id_ in stage.subgraphs),
+                inputs=tuple(name for name in read if name not in made),
+                outputs=tuple(
+                    name
+                    for stage in own
+                    for name in stage.outputs
+                    if name in wanted or name.startswith("output.")
+                ),
+                us=us,
+                spread_us=us / 10,
+            )
+        )
+    return found
+
+
+def route(stages: Sequence[Stage], nodes: Sequence[str], weight: float = 1, us=2000) -> Route:
+    """A route that runs each atom on the given node."""
+    own = segments(stages, nodes, us)
+    home = {name: segment.node for segment in own for name in segment.outputs}
+    sent = {(name, one.node) for one in own for name in one.inputs}
+    sent |= {(name, ORIGIN) for name in home if name.startswith("output.")}
+    transfers = tuple(
+        Transfer(
+            tensor=name,
+            source=home.get(name, ORIGIN),
+            destination=destination,
+            bytes=BYTES,
+            us=100,
+        )
+        for name, destination in sorted(sent)
+        if home.get(name, ORIGIN) != destination
+    )
+    return Route(weight=weight, segments=tuple(own), transfers=transfers)
+
+
+def distribution(
+    stages: Sequence[Stage],
+    routes: Mapping[tuple[str, ...], float],
+    without: Mapping[str, Sequence[str]] | None = None,
+    us: float = 2000,
+) -> Distribution:
+    """A distribution of routes, given by the node of each atom, and of their replacements."""
+    return Distribution(
+        target=Target(name="latency"),
+        routes=tuple(route(stages, nodes, weight, us) for nodes, weight in routes.items()),
+        metrics={},
+        solver="test",
+        time_s=0.0,
+        without={node: (route(stages, nodes, 1, us),) for node, nodes in (without or {}).items()},
+    )
+
+
+__all__ = ["BYTES", "ORIGIN", "distribution", "image", "network", "plan_in_atoms", "route"]

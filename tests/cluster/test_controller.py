@@ -1,0 +1,247 @@
+"""Requests through a distribution: by weight, in order, around lost nodes, each answered once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from divided import ORIGIN, distribution, image, network, plan_in_atoms, route
+from faulty import Faulty
+
+import layoutsel
+from layoutsel.cluster.controller import Controller
+from layoutsel.cluster.engine import Announced
+from layoutsel.cluster.local_engine import LocalEngine
+from layoutsel.cluster.node_queues import ClusterLimits
+from layoutsel.cluster.routing import Epoch, WeightedRoutes
+from layoutsel.errors import InputError, RunTimeout, WorkerClosed
+from tvm_passes.errors import LayoutselError
+
+LIMIT_S = 60
+NODES = ("edge", "a", "b")
+EDGE, A, B = (4 * (node,) for node in NODES)
+PIPELINE = ("a", "a", "b", "edge")
+WITHOUT = {"a": ("b", "b", "b", "edge"), "b": A, "edge": A}
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return layoutsel.compile_plan(network(), plan_in_atoms(network()))
+
+
+@pytest.fixture(scope="module")
+def artifact(compiled, tmp_path_factory):
+    return Announced.of(compiled.save(tmp_path_factory.mktemp("atoms") / "model.so"))
+
+
+@pytest.fixture(scope="module")
+def stages():
+    return plan_in_atoms(network()).stages
+
+
+@pytest.fixture
+def engine(artifact):
+    engine = Faulty(LocalEngine(dict.fromkeys(NODES, 1)))
+    for node in NODES:
+        engine.load(node, artifact, LIMIT_S)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def controller(engine, artifact):
+    made = []
+
+    def make(distribution, **options):
+        limits = ClusterLimits(**options.pop("limits", {}))
+        revive = lambda node: engine.load(node, artifact, 1)  # noqa: E731
+        made.append(
+            Controller(engine, distribution, ORIGIN, limits=limits, revive=revive, **options)
+        )
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def ask(controller, count: int):
+    """Answers to `count` images, and their futures' errors fail the test."""
+    futures = [controller.submit({"input.0": image(seed)}) for seed in range(count)]
+    return [future.result(LIMIT_S)["output.0"] for future in futures]
+
+
+def check(answers, compiled) -> None:
+    for seed, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, compiled(image(seed)))
+
+
+class TestRouting:
+    def test_every_prefix_has_the_shares_of_the_weights(self, stages):
+        weights = {A: 0.5, B: 0.3, EDGE: 0.2}
+        dealer = WeightedRoutes([route(stages, *each) for each in weights.items()])
+        counts: Counter[str] = Counter()
+        for number in range(1, 101):
+            counts[dealer.next().segments[0].node] += 1
+            for nodes, weight in weights.items():
+                assert abs(counts[nodes[0]] - weight * number) < 1
+
+    def test_the_plan_without_the_lost_node_comes_first(self, stages):
+        found = distribution(stages, {A: 0.5, PIPELINE: 0.5}, {"a": B, "b": EDGE})
+        epoch = Epoch(0, found)
+        assert epoch.route({"a"}) == found.without["a"][0]
+        assert epoch.route({"b"}) == found.without["b"][0]
+        assert epoch.route({"a", "b"}) == found.without["b"][0]
+        assert epoch.route({"edge"}) == found.routes[0]
+        assert epoch.route(NODES) is None
+        assert not epoch.avoids(NODES)
+
+
+class TestWithoutFaults:
+    def test_answers_equal_the_whole_model(self, controller, compiled, stages, engine):
+        found = distribution(stages, {PIPELINE: 0.5, EDGE: 0.25, B: 0.25})
+        one = controller(found)
+        check(ask(one, 40), compiled)
+        assert one.counts == {"answers": 40}
+        nodes = Counter(work.node for work in engine.started)
+        assert nodes == {"a": 20, "b": 20 + 10, "edge": 20 + 10}
+
+    def test_further_callers_wait_for_a_place(self, controller, stages, engine):
+        one = controller(
+            distribution(stages, {A: 1}), limits={"in_flight": 2, "request_s": 0.4, "least_s": 60}
+        )
+        engine.silent.add("a")
+        futures = [one.submit({"input.0": image()}) for _ in range(2)]
+        start = time.monotonic()
+        third = one.submit({"input.0": image()})
+        assert time.monotonic() - start > 0.3
+        for future in (*futures, third):
+            with pytest.raises(RunTimeout, match=r"no answer within 0.4 s; .*'s0' on node 'a'"):
+                future.result(LIMIT_S)
+
+    def test_an_error_of_a_segment_ends_its_request_alone(self, controller, compiled, stages):
+        one = controller(distribution(stages, {PIPELINE: 1}))
+        bad = one.submit({"input.0": image()[:, :1]})
+        good = one.submit({"input.0": image()})
+        with pytest.raises(InputError, match=r"segment 's0' on node 'a'"):
+            bad.result(LIMIT_S)
+        check([good.result(LIMIT_S)["output.0"]], compiled)
+        assert one.counts == {"answers": 1, "failures": 1}
+
+    def test_closing_fails_those_in_progress(self, controller, stages, engine):
+        one = controller(distribution(stages, {A: 1}), limits={"least_s": 60})
+        engine.silent.add("a")
+        future = one.submit({"input.0": image()})
+        one.close()
+        with pytest.raises(WorkerClosed):
+            future.result(LIMIT_S)
+        with pytest.raises(WorkerClosed):
+            one.submit({"input.0": image()})
+
+
+@pytest.mark.parametrize("fault", ["dead", "silent"])
+class TestLostNodes:
+    @pytest.mark.parametrize("segment", ["s0", "s1", "s2"])
+    def test_every_request_is_answered_once(
+        self, controller, compiled, stages, engine, fault, segment
+    ):
+        """A node is lost at each segment in turn, in the middle of the requests."""
+        if fault == "silent" and segment == "s2":
+            pytest.skip("the origin is not cut off from itself")
+        one = controller(distribution(stages, {PIPELINE: 1}, WITHOUT))
+        check(ask(one, 5), compiled)
+        engine.die_at[segment] = fault
+        check(ask(one, 30), compiled)
+        assert one.counts["answers"] == 35
+        assert one.counts["failures"] == 0
+        assert one.counts["replays"] >= 1
+        assert one.quarantined == {PIPELINE[{"s0": 0, "s1": 2, "s2": 3}[segment]]}
+
+    def test_a_node_that_returns_gets_work(self, controller, compiled, stages, engine, fault):
+        one = controller(distribution(stages, {PIPELINE: 1}, WITHOUT))
+        lost = getattr(engine, fault)
+        lost.add("b")
+        check(ask(one, 3), compiled)
+        assert one.quarantined == {"b"}
+        lost.clear()
+        end = time.monotonic() + 20
+        while one.quarantined and time.monotonic() < end:
+            time.sleep(0.05)
+        before = len(engine.started)
+        check(ask(one, 3), compiled)
+        assert {work.node for work in engine.started[before:]} == set(NODES)
+
+    def test_without_any_route_one_error_names_the_nodes(self, controller, stages, engine, fault):
+        limits = {"stranded_s": 0.3, "request_s": 5}
+        one = controller(distribution(stages, {A: 1}, {"a": B}), limits=limits)
+        getattr(engine, fault).update(("a", "b"))
+        expected = r"no route is left: a, b lost" if fault == "dead" else r"on node 'b'"
+        with pytest.raises(LayoutselError, match=expected):
+            one.submit({"input.0": image()}).result(LIMIT_S)
+
+    def test_the_origin_computes_alone(self, controller, compiled, stages, engine, fault):
+        one = controller(
+            distribution(stages, {PIPELINE: 1}, {"a": B}),
+            fallback=lambda tensors: {"output.0": compiled(tensors["input.0"])},
+        )
+        getattr(engine, fault).update(("a", "b"))
+        check(ask(one, 4), compiled)
+        assert one.counts["fallbacks"] == 4
+
+
+class TestSlowNodes:
+    def test_a_late_result_is_dropped_and_counted(self, controller, compiled, stages, engine):
+        one = controller(distribution(stages, {A: 1}, {"a": B}))
+        engine.slow_s["a"] = 0.5
+        check(ask(one, 2), compiled)
+        assert one.counts["answers"] == 2
+        end = time.monotonic() + 10
+        while one.counts["late"] < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert one.counts == {"answers": 2, "late": 2, "misses": 1, "faults": 1, "replays": 2}
+
+    def test_slow_is_better_than_nothing(self, controller, compiled, stages, engine):
+        one = controller(distribution(stages, {A: 1}))
+        engine.slow_s["a"] = 0.5
+        check(ask(one, 2), compiled)
+        assert one.counts["misses"] >= 1
+        assert not one.quarantined
+
+    def test_a_flapping_node_waits_longer_each_time(self, controller, compiled, stages, engine):
+        one = controller(distribution(stages, {A: 1}, {"a": B}))
+        waits = []
+        for _ in range(2):
+            engine.dead.add("a")
+            check(ask(one, 1), compiled)
+            engine.dead.clear()
+            start, end = time.monotonic(), time.monotonic() + 20
+            while one.quarantined and time.monotonic() < end:
+                time.sleep(0.01)
+            waits.append(time.monotonic() - start)
+        assert 0.9 < waits[0] < 1.5
+        assert 1.9 < waits[1] < 2.6
+
+
+def test_an_epoch_replaces_another_without_a_pause(controller, compiled, stages, engine):
+    """Requests come all the time, while the distribution changes ten times."""
+    ways = [distribution(stages, {nodes: 1}) for nodes in (PIPELINE, A, B, EDGE, PIPELINE[::-1])]
+    one = controller(ways[0])
+    stop, futures = threading.Event(), []
+
+    def send() -> None:
+        while not stop.is_set():
+            futures.append(one.submit({"input.0": image(len(futures))}))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    for number in range(10):
+        time.sleep(0.02)
+        assert one.switch(ways[(number + 1) % len(ways)]) == number + 1
+    stop.set()
+    sender.join(LIMIT_S)
+    check([future.result(LIMIT_S)["output.0"] for future in futures], compiled)
+    assert one.counts == {"answers": len(futures)}
+    assert len(futures) > 20
