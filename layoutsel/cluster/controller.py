@@ -323,7 +323,7 @@ class Controller:
             self._suspect(self._origin, sources, "the outputs of the model did not arrive in time")
 
     def _suspect(self, node: str, sources: Iterable[str], why: str) -> bool:
-        """Avoid the nodes that may be lost; False if requests cannot do without them."""
+        """Avoid the nodes that may be lost; False if requests depend on them."""
         self.counts["misses"] += 1
         suspects = frozenset({node, *sources} - {self._origin})
         for nodes in (suspects, frozenset({node}) & suspects, suspects - {node}):

@@ -31,8 +31,8 @@ def chrome_trace(header: Mapping[str, Any], events: Sequence[Event]) -> dict[str
     units = sorted({event.unit for event in events})
     rows = {unit: number for number, unit in enumerate(units, start=1)}
     known = {subgraph["id"]: subgraph for subgraph in header["plan"]["subgraphs"]}
-    entries = [_metadata("process_name", 0, header["model"]), _metadata("thread_name", 0, "runs")]
-    entries += [_metadata("thread_name", row, f"unit {unit}") for unit, row in rows.items()]
+    entries = [metadata("process_name", 0, header["model"]), metadata("thread_name", 0, "runs")]
+    entries += [metadata("thread_name", row, f"unit {unit}") for unit, row in rows.items()]
     entries += list(_run_entries(events))
     for event in events:
         subgraph = known.get(event.name)
@@ -46,7 +46,7 @@ def chrome_trace(header: Mapping[str, Any], events: Sequence[Event]) -> dict[str
                 "predicted_us": subgraph["cost_us"],
             }
         entries.append(
-            _complete(
+            complete(
                 title, event.kind, rows[event.unit], event.start_us, event.duration_us, arguments
             )
         )
@@ -62,14 +62,15 @@ def _run_entries(events: Sequence[Event]) -> Iterator[dict[str, Any]]:
         members = [event for event in events if event.run == run]
         start_us = min(event.start_us for event in members)
         end_us = max(event.start_us + event.duration_us for event in members)
-        yield _complete(f"run {run}", "run", 0, start_us, end_us - start_us, {})
+        yield complete(f"run {run}", "run", 0, start_us, end_us - start_us, {})
 
 
-def _metadata(what: str, row: int, name: str) -> dict[str, Any]:
+def metadata(what: str, row: int, name: str) -> dict[str, Any]:
+    """Name the process or a row of a trace."""
     return {"ph": "M", "name": what, "pid": 1, "tid": row, "args": {"name": name}}
 
 
-def _complete(
+def complete(
     name: str,
     category: str,
     row: int,
@@ -77,6 +78,7 @@ def _complete(
     duration_us: float,
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Entry of a trace with start and duration."""
     return {
         "ph": "X",
         "name": name,
