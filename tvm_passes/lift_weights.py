@@ -62,10 +62,22 @@ def collect_weights(module: tvm.IRModule) -> list[Weight]:
     return list(_weight_types(module))
 
 
+def weights_read(module: tvm.IRModule) -> dict[str, tuple[int, ...]]:
+    """Return the indices of the weights in :func:`collect_weights` that each entry point reads."""
+    place = {weight: index for index, weight in enumerate(collect_weights(module))}
+    return {
+        name: tuple(
+            sorted({place[w] for b in main_bindings(module[name]) for w in weights_of(b.value)})
+        )
+        for name in entry_points(module)
+    }
+
+
 class _Lifting(MainRewriter):
     def __init__(self, module: tvm.IRModule, name: str, types: Mapping[Weight, relax.Type]) -> None:
         super().__init__(module, name=name)
         self.types = types
+        """Types of the weights that this function reads, in the order of its tuple."""
         self.packed = relax.Var("weights", relax.TupleType(list(self.types.values())))
         self.fields: dict[Weight, Var] = {}
         """Variable of the new `main` that holds a weight."""
@@ -74,10 +86,7 @@ class _Lifting(MainRewriter):
         return [*self.main.params, self.packed]
 
     def body(self, bindings: Sequence[relax.VarBinding]) -> None:
-        read = {weight for binding in bindings for weight in weights_of(binding.value)}
         for index, weight in enumerate(self.types):
-            if weight not in read:
-                continue
             self.fields[weight] = self.builder.emit(relax.TupleGetItem(self.packed, index))
             if weight.device == HOST_DEVICE:
                 self.mapping[weight.constant] = self.fields[weight]
@@ -94,13 +103,14 @@ class _Lifting(MainRewriter):
 class LiftWeights(ModulePass):
     """Turn the constants of `main` into one tuple parameter after the model's inputs.
 
-    If a module has several entry points, each takes the same tuple, with the constants of all.
+    If a module has several entry points, each takes the constants that it reads itself, as the
+    virtual machine checks the type of every field in every call.
 
     ``main(x): f(x, const)`` → ``main(x, weights): f(x, weights[0])``; ``to_vdevice(const)`` →
     ``weights[1]``, which the caller must provide on that device.
 
     *Requires* a `main` without control flow. *Ensures* that :func:`collect_weights` of the original
-    module lists the tuple's fields.
+    module lists all weights, and :func:`weights_read` the fields of each tuple.
     """
 
     def transform_module(
@@ -108,6 +118,8 @@ class LiftWeights(ModulePass):
     ) -> tvm.IRModule:
         """Lift the weights of `module`."""
         types = _weight_types(module)
-        for name in entry_points(module):
-            module = _Lifting(module, name, types).run()
+        weights = list(types)
+        for name, read in weights_read(module).items():
+            own = {weights[index]: types[weights[index]] for index in read}
+            module = _Lifting(module, name, own).run()
         return module

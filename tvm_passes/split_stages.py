@@ -35,6 +35,8 @@ class StagePart:
     """Results of `main`, a tuple: ``output.0`` is output 0 of the model, ``s3.0`` is for later
     stages.
     """
+    layouts: Mapping[str, str]
+    """Layouts of results of sub-graphs, by the tensor's name; others are plain."""
 
 
 def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
@@ -58,7 +60,7 @@ def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
     for one in slices:
         outputs = one.outputs(slices)
         emitted = _Emitting(one, outputs).run()
-        parts.append(StagePart(one.name, emitted, tuple(one.inputs), tuple(outputs)))
+        parts.append(StagePart(one.name, emitted, tuple(one.inputs), tuple(outputs), flow.layouts))
     return parts
 
 
@@ -76,6 +78,10 @@ class _Dataflow:
         """Inputs of the model and results of sub-graphs."""
         self.homes: dict[Var, SubgraphId] = {}
         """Sub-graph that computes a variable; a tuple's fields are computed with it."""
+        self.layouts: dict[str, str] = {}
+        """Layout of each named result of a sub-graph."""
+        self._made: dict[Var, tuple[str, ...]] = {}
+        """Layouts of all results of the sub-graph whose value a variable is."""
         for binding in self.bindings:
             self._note(binding)
         self.results = list(self._fields(self.main.body.body))
@@ -83,14 +89,21 @@ class _Dataflow:
     def _note(self, binding: relax.VarBinding) -> None:
         value = binding.value
         callee = value.op if isinstance(value, Call) else None
-        found = subgraph_id(self.module[callee]) if isinstance(callee, GlobalVar) else None
+        function = self.module[callee] if isinstance(callee, GlobalVar) else None
+        found = subgraph_id(function) if function is not None else None
+        if function is not None and found is not None:
+            made = function.attrs["layoutsel.out_layouts"]
+            self._made[binding.var] = tuple(str(layout) for layout in made)
         index = 0
         if isinstance(value, relax.TupleGetItem):
             found, index = self.homes.get(value.tuple_value), value.index
+            self._made[binding.var] = self._made.get(value.tuple_value, ())
         if found is not None:
             self.homes[binding.var] = found
             if isinstance(binding.var.ty, relax.TensorType):
-                self.names[binding.var] = f"{found}.{index}"
+                name = f"{found}.{index}"
+                self.names[binding.var] = name
+                self.layouts[name] = self._made[binding.var][index]
 
     def _fields(self, expr: Expr) -> Iterator[Expr]:
         """Yield the single tensors of the result of `main`."""

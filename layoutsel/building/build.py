@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,13 @@ from tvm_passes.ir import (
     static_shape,
     tensor_types,
 )
-from tvm_passes.lift_weights import LiftWeights, Weight, collect_weights, weights_of
+from tvm_passes.lift_weights import (
+    LiftWeights,
+    Weight,
+    collect_weights,
+    weights_of,
+    weights_read,
+)
 from tvm_passes.pipeline import build_context, lower, lower_stages
 from tvm_passes.place_devices import devices_of
 from tvm_passes.split_stages import StagePart
@@ -129,6 +135,7 @@ def lower_decisions(
             decisions[failed] = CPU
     calls = tuple(_calls(module))
     found = collect_weights(module)
+    read = weights_read(module)
     return Lowered(
         LiftWeights()(module),
         target,
@@ -138,7 +145,7 @@ def lower_decisions(
         devices_of(module),
         tuple(weight.device for weight in found),
         tuple(_readers(module, found)),
-        entries,
+        tuple(replace(entry, weights=read[entry.function]) for entry in entries),
     )
 
 
@@ -160,7 +167,12 @@ def _entry_point(part: StagePart) -> EntryPoint:
     types = [param.ty for param in main.params], tensor_types(main.body.body.ty)
     inputs, outputs = (
         tuple(
-            Signature(name=name, shape=static_shape(ty), dtype=str(ty.dtype))
+            Signature(
+                name=name,
+                shape=static_shape(ty),
+                dtype=str(ty.dtype),
+                layout=part.layouts.get(name, ""),
+            )
             for name, ty in zip(names, of, strict=True)
         )
         for names, of in zip((part.inputs, part.outputs), types, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import tvm_ffi
@@ -11,6 +11,7 @@ import tvm_ffi
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature, ValueRange
 from tvm_passes.devices import DeviceId
+from tvm_passes.errors import LayoutselError
 
 MAIN = "main"
 """Name of the function that computes the whole model."""
@@ -30,20 +31,26 @@ class EntryPoint:
     name: str
     """Name of the stage."""
     function: str
-    """Name of the function; its arguments are the inputs and the tuple of all weights."""
+    """Name of the function; its arguments are the inputs and the tuple of its weights."""
     inputs: tuple[Signature, ...]
     """Inputs of the stage, in order."""
     outputs: tuple[Signature, ...]
     """Outputs of the stage, in order."""
+    weights: tuple[int, ...] = ()
+    """Indices of its weights among those of the model."""
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> EntryPoint:
-        """Read an entry point of an artifact's header."""
+    def read(cls, entry: Mapping[str, Any], weights: int) -> EntryPoint:
+        """Read an entry point of an artifact's header with that number of weights.
+
+        In older headers, every function takes all weights.
+        """
         return cls(
             name=entry["name"],
             function=entry["function"],
             inputs=tuple(Signature.read(one) for one in entry["inputs"]),
             outputs=tuple(Signature.read(one) for one in entry["outputs"]),
+            weights=tuple(entry.get("weights", range(weights))),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -61,22 +68,152 @@ class Program:
     """Devices, in the module's numbering."""
     entries: Sequence[EntryPoint]
     """Entry points, in a valid execution order."""
-    weights: Any
-    """Tuple of weights, the last argument of every function."""
+    weights: Sequence[tvm_ffi.Tensor]
+    """Weights of the model, in order."""
     ownership: Ownership
     """Copies results that share memory with inputs or weights."""
     calls: Sequence[Sequence[str]] = ()
     """Calls of the stages: function name, and the sub-graph or transform that it computes."""
     subgraphs: Sequence[Mapping[str, Any]] = ()
     """Sub-graphs of the plan, as JSON data, for messages about device errors."""
+    memory: object = None
+    """Owner of the weights' memory, if they do not own it."""
+    own_weights: Mapping[str, Any] = field(init=False)
+    """Tuple of weights by function: its last argument."""
+
+    def __post_init__(self) -> None:
+        tuples = {
+            entry.function: tvm_ffi.convert([self.weights[index] for index in entry.weights])
+            for entry in self.entries
+        }
+        object.__setattr__(self, "own_weights", tuples)
+
+    def whole(self, machine: tvm_ffi.Module) -> Callable[..., list[tvm_ffi.Tensor]]:
+        """Make a function of the model's inputs that returns its results on `machine`.
+
+        Outputs for verification alone come last.
+        """
+        chain = StageChain.of(self.entries, range(len(self.entries)))
+        outputs = tuple(sorted(chain.outputs, key=_number))
+        run = self.function(machine, replace(chain, outputs=outputs))
+        places = [_number(one) for one in chain.inputs]
+        return lambda *inputs: run(*[inputs[place] for place in places])
+
+    def function(
+        self, machine: tvm_ffi.Module, chain: StageChain
+    ) -> Callable[..., list[tvm_ffi.Tensor]]:
+        """Make a function of the inputs of `chain` that returns its results on `machine`.
+
+        The stages pass tensors on without copies, and each is freed after its last use.
+        """
+        if len(chain.entries) == 1:
+            (only,) = chain.entries
+            function, weights = machine[only.function], self.own_weights[only.function]
+            return lambda *inputs: results_of(function(*inputs, weights))
+        slots: dict[str, int] = {}
+        for one in (*chain.inputs, *(o for entry in chain.entries for o in entry.outputs)):
+            slots.setdefault(one.name, len(slots))
+        kept = [slots[one.name] for one in chain.outputs]
+        last = {slots[one.name]: n for n, e in enumerate(chain.entries) for one in e.inputs}
+        steps = [
+            (
+                machine[entry.function],
+                self.own_weights[entry.function],
+                [slots[one.name] for one in entry.inputs],
+                [slots[one.name] for one in entry.outputs],
+                [slot for slot, n in last.items() if n == number and slot not in kept],
+            )
+            for number, entry in enumerate(chain.entries)
+        ]
+
+        def run(*inputs: tvm_ffi.Tensor) -> list[tvm_ffi.Tensor]:
+            values: list[Any] = [*inputs, *[None] * (len(slots) - len(inputs))]
+            for function, weights, given, made, unused in steps:
+                results = results_of(function(*[values[slot] for slot in given], weights))
+                for slot, value in zip(made, results, strict=True):
+                    values[slot] = value
+                for slot in unused:
+                    values[slot] = None
+            return [values[slot] for slot in kept]
+
+        return run
 
 
-def entries_of(header: Mapping[str, Any]) -> tuple[EntryPoint, ...]:
-    """Stages of an artifact, in a valid execution order; one if the header lists none."""
+@dataclass(frozen=True, kw_only=True)
+class StageChain:
+    """Stages that run one after the other, as if they were one stage."""
+
+    name: str
+    """Name of the first stage, and of the last one if there are several."""
+    entries: tuple[EntryPoint, ...]
+    """Entry points of the stages, in order."""
+    inputs: tuple[Signature, ...]
+    """Tensors that the stages read and do not compute, in order of first use."""
+    outputs: tuple[Signature, ...]
+    """Outputs of the model, and tensors that other stages read."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(entry.name for entry in self.entries)
+
+    @classmethod
+    def named(cls, entries: Sequence[EntryPoint], stages: Sequence[str]) -> StageChain:
+        """Join stages of a model with these `entries` by name.
+
+        Raises
+        ------
+        LayoutselError
+            If a stage is unknown, or is not later than the one before it.
+        """
+        places = {entry.name: place for place, entry in enumerate(entries)}
+        for name in stages:
+            if name not in places:
+                raise LayoutselError(
+                    f"the model has no stage {name!r}; expected one of {', '.join(places)}"
+                )
+        numbers = [places[name] for name in stages]
+        if not numbers or sorted(set(numbers)) != numbers:
+            raise LayoutselError(
+                f"got the stages {', '.join(stages) or 'none'}; expected one or more, each once, "
+                f"in the model's order"
+            )
+        return cls.of(entries, numbers)
+
+    @classmethod
+    def of(cls, entries: Sequence[EntryPoint], numbers: Sequence[int]) -> StageChain:
+        """Join those of all `entries` of a model that have these positions, in ascending order."""
+        chosen = [entries[number] for number in numbers]
+        others = [entry for number, entry in enumerate(entries) if number not in set(numbers)]
+        made = {one.name: one for entry in chosen for one in entry.outputs}
+        read = {one.name: one for entry in reversed(chosen) for one in reversed(entry.inputs)}
+        wanted = {one.name for entry in others for one in entry.inputs}
+        names = dict.fromkeys((chosen[0].name, chosen[-1].name))
+        return cls(
+            name="-".join(names),
+            entries=tuple(chosen),
+            inputs=tuple(one for one in reversed(read.values()) if one.name not in made),
+            outputs=tuple(
+                one for one in made.values() if one.name in wanted or one.name.startswith(_OUTPUT)
+            ),
+        )
+
+
+def entries_of(header: Mapping[str, Any], weights: int) -> tuple[EntryPoint, ...]:
+    """Stages of a model, in a valid execution order; one if the header lists none.
+
+    Parameters
+    ----------
+    header
+        Header of the model's artifact.
+    weights
+        Number of weights of the model.
+    """
     if header.get("stages"):
         inputs = [Signature.read(entry) for entry in header["inputs"]]
         ranges = {f"input.{index}": one.ranges for index, one in enumerate(inputs)}
-        return tuple(_with_ranges(EntryPoint.read(entry), ranges) for entry in header["stages"])
+        stages = (EntryPoint.read(entry, weights) for entry in header["stages"])
+        return tuple(_with_ranges(stage, ranges) for stage in stages)
     given, made = (
         tuple(
             Signature(name=f"{kind}.{index}", shape=one.shape, dtype=one.dtype, ranges=one.ranges)
@@ -84,7 +221,8 @@ def entries_of(header: Mapping[str, Any]) -> tuple[EntryPoint, ...]:
         )
         for kind in ("input", "output")
     )
-    return (EntryPoint(name=MAIN, function=MAIN, inputs=given, outputs=made),)
+    own = tuple(range(weights))
+    return (EntryPoint(name=MAIN, function=MAIN, inputs=given, outputs=made, weights=own),)
 
 
 def _with_ranges(entry: EntryPoint, ranges: Mapping[str, tuple[ValueRange, ...]]) -> EntryPoint:
@@ -93,31 +231,14 @@ def _with_ranges(entry: EntryPoint, ranges: Mapping[str, tuple[ValueRange, ...]]
     return replace(entry, inputs=tuple(inputs))
 
 
+def _number(tensor: Signature) -> int:
+    """Index of an input or output of the model."""
+    return int(tensor.name.rpartition(".")[2])
+
+
 def results_of(result: Any) -> list[tvm_ffi.Tensor]:
     """Result of a function of the virtual machine as a list: one tensor, or the tuple's."""
     return [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-
-
-def whole(machine: tvm_ffi.Module, entries: Sequence[EntryPoint]) -> Callable[..., Any]:
-    """Make a function of inputs and weights that computes the whole model.
-
-    Several stages run one after the other and pass their tensors on without copies.
-    """
-    if len(entries) == 1 and entries[0].function == MAIN:
-        return machine[MAIN]
-    functions = [(entry, machine[entry.function]) for entry in entries]
-    results = result_names(entries)
-
-    def run(*arguments: Any) -> list[tvm_ffi.Tensor]:
-        *inputs, weights = arguments
-        tensors = {f"input.{index}": tensor for index, tensor in enumerate(inputs)}
-        for entry, function in functions:
-            given = [tensors[one.name] for one in entry.inputs]
-            names = [one.name for one in entry.outputs]
-            tensors.update(zip(names, results_of(function(*given, weights)), strict=True))
-        return [tensors[name] for name in results]
-
-    return run
 
 
 def result_names(entries: Sequence[EntryPoint]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,13 +15,13 @@ from layoutsel.device.archive import BundleError
 from layoutsel.device.artifact_header import SUFFIX, devices_of, places_of, read_header
 from layoutsel.device.artifact_parts import verify as verify_parts
 from layoutsel.device.device_errors import check_not_forked
-from layoutsel.device.entry_points import Program, entries_of, results_of, whole
+from layoutsel.device.entry_points import Program, entries_of
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.requirements import check, check_devices, check_features, check_units
 from layoutsel.device.signature import Signature
 from layoutsel.device.stage_worker import TensorWorker
-from layoutsel.device.tensors import copied, elements_of, ends, nbytes_of, tensor_of
+from layoutsel.device.tensors import copied, elements_of, ends, tensor_at
 from layoutsel.device.virtual_machine import load_library, virtual_machine
 from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import InputError
@@ -53,20 +54,23 @@ class Model:
         module = load_library(path, self._devices)
         machine = virtual_machine(module, self._devices)
         places = places_of(header)
-        weights = list(_weights(path, header, places))
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        weights = list(_weights(mapped, header, places))
         self._program = Program(
             module=module,
             devices=self._devices,
-            entries=entries_of(header),
-            weights=tvm_ffi.convert(weights),
+            entries=entries_of(header, len(weights)),
+            weights=weights,
             ownership=Ownership(
                 weight for weight, place in zip(weights, places, strict=True) if place.is_host
             ),
             calls=header.get("calls", ()),
             subgraphs=header["plan"]["subgraphs"],
+            memory=mapped,
         )
         self.stages = self._program.entries
-        self._machine, self._main = machine, whole(machine, self.stages)
+        self._machine, self._main = machine, self._program.whole(machine)
         self.own_threads = OwnThreads(self.threads)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -101,8 +105,8 @@ class Model:
             raise InputError(f"got {len(arguments)} inputs; expected {len(self.inputs)}: {names}")
         bound = [_bound(*pair) for pair in zip(self.inputs, arguments, strict=True)]
         check_not_forked(self._devices)
-        result = self.own_threads.run(self._main, *bound, self._program.weights)
-        return self._program.ownership.own(bound, results_of(result))
+        results = self.own_threads.run(self._main, *bound)
+        return self._program.ownership.own(bound, results)
 
     def worker(
         self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
@@ -164,9 +168,10 @@ def _bound(signature: Signature, value: Any) -> tvm_ffi.Tensor:
 
 
 def _weights(
-    path: Path, header: Mapping[str, Any], places: Sequence[DeviceId]
+    mapped: mmap.mmap, header: Mapping[str, Any], places: Sequence[DeviceId]
 ) -> Iterator[tvm_ffi.Tensor]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for entry, place in zip(header["weights"], places, strict=True):
-            start, shape, dtype = entry["offset"], entry["shape"], entry["dtype"]
-            yield tensor_of(mapped[start : start + nbytes_of(shape, dtype)], shape, dtype, place)
+    """Weights on the mapped file: the system reads their pages when kernels do."""
+    start = ctypes.addressof(ctypes.c_byte.from_buffer(mapped))
+    for entry, place in zip(header["weights"], places, strict=True):
+        tensor = tensor_at(start + entry["offset"], entry["shape"], entry["dtype"])
+        yield tensor if place.is_host else copied(tensor, place)

@@ -36,7 +36,7 @@ class ValueRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """Name, shape and element type of a model's input or output."""
+    """Name, shape and element type of an input or output of a model or stage."""
 
     name: str
     """Name of the input or output."""
@@ -46,13 +46,19 @@ class Signature:
     """Element type, as numpy spells it."""
     ranges: tuple[ValueRange, ...] = ()
     """Legal values of an input's elements; elements outside these ranges may have any value."""
+    layout: str = ""
+    """Layout of a tensor between stages, such as ``NHWC``; empty for row-major order."""
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Signature:
         """Read a signature of an artifact's header; older headers have no ranges."""
         ranges = tuple(ValueRange(**one) for one in entry.get("ranges", ()))
         return cls(
-            name=entry["name"], shape=tuple(entry["shape"]), dtype=entry["dtype"], ranges=ranges
+            name=entry["name"],
+            shape=tuple(entry["shape"]),
+            dtype=entry["dtype"],
+            ranges=ranges,
+            layout=entry.get("layout", ""),
         )
 
     def to_json(self) -> dict[str, Any]:

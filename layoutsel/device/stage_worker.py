@@ -12,7 +12,7 @@ from typing import Any
 import tvm_ffi
 
 from layoutsel.device.cancellation import CancelToken
-from layoutsel.device.entry_points import EntryPoint, Program
+from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.threads import available_cores
 from layoutsel.device.turns import Turn
@@ -60,13 +60,14 @@ class TensorWorker:
         self.stages = {entry.name: entry for entry in program.entries}
         """Stages of the model, by name."""
         self._program = program
+        self._chains: dict[tuple[str, ...], StageChain] = {}
         self._turn = Turn("gave a run to a worker", FORK_WAITS_S)
         self._loop: Loop | None = None
         self._is_closed = False
 
     def start(
         self,
-        stage: str,
+        stage: str | Sequence[str],
         inputs: Sequence[tvm_ffi.Tensor],
         token: CancelToken | None = None,
         finish: Callable[[list[tvm_ffi.Tensor]], Any] = list,
@@ -76,9 +77,9 @@ class TensorWorker:
         Parameters
         ----------
         stage
-            Name of the stage.
+            Name of the stage, or names of several in the model's order, which run as one.
         inputs
-            Tensors in host memory, with the order, shapes and types of the stage's inputs.
+            Tensors in host memory, with the order, shapes and types of the inputs of :meth:`chain`.
         token
             Cancels the run between two sub-graphs, or before its start.
         finish
@@ -87,27 +88,31 @@ class TensorWorker:
         Raises
         ------
         LayoutselError
-            If the model has no such stage.
+            If the model has no such stages.
         WorkerClosed
             If the worker is closed.
         RunTimeout
             If an overdue run still occupies the worker.
         """
-        entry = self.entry(stage)
-        job = Job(entry=entry, inputs=inputs, token=token, finish=finish)
+        job = Job(chain=self.chain(stage), inputs=inputs, token=token, finish=finish)
         with self._turn:
             if self._is_closed:
                 raise WorkerClosed("the worker is closed: make another one")
             self._loop_here().put(job)
         return job.future
 
-    def entry(self, stage: str) -> EntryPoint:
-        """Look up a stage; raises :class:`LayoutselError` if there is none of that name."""
-        if stage not in self.stages:
-            raise LayoutselError(
-                f"the model has no stage {stage!r}; expected one of {', '.join(self.stages)}"
-            )
-        return self.stages[stage]
+    def chain(self, stage: str | Sequence[str]) -> StageChain:
+        """Describe what a run of a stage, or of several stages as one, takes and returns.
+
+        Raises
+        ------
+        LayoutselError
+            If the model has no such stages.
+        """
+        names = (stage,) if isinstance(stage, str) else tuple(stage)
+        if names not in self._chains:
+            self._chains[names] = StageChain.named(self._program.entries, names)
+        return self._chains[names]
 
     def close(self, *, cancel: bool = False) -> None:
         """End the threads once all runs have ended.

@@ -46,6 +46,72 @@ def tensor_of(
     return tensor
 
 
+class _DLTensor(ctypes.Structure):
+    """DLPack's description of a tensor with its owner."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32 * 2),
+        ("rank", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("offset", ctypes.c_uint64),
+        ("owner", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+    )
+
+
+_CPU = 1
+"""DLPack's number of the CPU."""
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+_c_library = ctypes.CDLL(None)
+_c_library.malloc.restype = ctypes.c_void_p
+_c_library.malloc.argtypes = [ctypes.c_size_t]
+
+
+class _Mapping:
+    """DLPack export of a tensor at an address; each export must be taken once."""
+
+    def __init__(self, address: int, shape: Sequence[int], dtype: str) -> None:
+        self._address, self._shape, self._dtype = address, tuple(shape), tvm_ffi.dtype(dtype)
+
+    def __dlpack__(self, **_options: object) -> object:
+        # The C library frees the description, as Python may have ended before the last tensor.
+        size, rank = ctypes.sizeof(_DLTensor), len(self._shape)
+        place = _c_library.malloc(size + 16 * rank)
+        strides = [math.prod(self._shape[axis + 1 :]) for axis in range(rank)]
+        (ctypes.c_int64 * (2 * rank)).from_address(place + size)[:] = [*self._shape, *strides]
+        free = ctypes.cast(_c_library.free, ctypes.c_void_p).value
+        described = _DLTensor(
+            self._address,
+            (_CPU, 0),
+            rank,
+            self._dtype.type_code,
+            self._dtype.bits,
+            self._dtype.lanes,
+            place + size,
+            place + size + 8 * rank,
+            0,
+            None,
+            free,
+        )
+        ctypes.memmove(place, ctypes.addressof(described), size)
+        return _new_capsule(place, b"dltensor", None)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CPU, 0
+
+
+def tensor_at(address: int, shape: Sequence[int], dtype: str) -> tvm_ffi.Tensor:
+    """Make a tensor on memory of the host, which must outlive it; nothing is read."""
+    return tvm_ffi.from_dlpack(_Mapping(address, shape, dtype))
+
+
 def bytes_of(tensor: tvm_ffi.Tensor) -> bytes:
     """Values of `tensor`, row by row."""
     buffer = ctypes.create_string_buffer(nbytes_of(tensor.shape, str(tensor.dtype)))

@@ -13,7 +13,7 @@ from typing import Any
 import tvm_ffi
 
 from layoutsel.device.cancellation import CancelToken
-from layoutsel.device.entry_points import EntryPoint
+from layoutsel.device.entry_points import StageChain
 from layoutsel.errors import ForkedError
 
 LIMIT_S = 600.0
@@ -75,14 +75,14 @@ class WorkerSettings:
 class Job:
     """A queued run."""
 
-    entry: EntryPoint
-    """Stage to run."""
+    chain: StageChain
+    """Stages to run."""
     inputs: Sequence[tvm_ffi.Tensor]
-    """Inputs of the stage, in host memory."""
+    """Inputs of the stages, in host memory."""
     token: CancelToken | None
     """Token that may cancel the run."""
     finish: Callable[[list[tvm_ffi.Tensor]], Any]
-    """Conversion of the stage's results to the future's result."""
+    """Conversion of the stages' results to the future's result."""
     future: StageFuture = field(default_factory=StageFuture)
     """Future of the run."""
     deadline_s: float = 0.0

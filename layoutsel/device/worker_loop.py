@@ -116,7 +116,7 @@ class Loop:
             job.token.cancel()
         limit_s = self._settings.limit_s
         error = RunTimeout(
-            f"stage {job.entry.name!r} ran longer than {limit_s:g} s, the limit of its worker: "
+            f"stage {job.chain.name!r} ran longer than {limit_s:g} s, the limit of its worker: "
             f"set a higher limit, or give the run a token"
         )
         fail(job.future, error)
@@ -136,7 +136,7 @@ class Loop:
 
     def _still_busy(self, job: Job) -> str:
         return (
-            f"the worker still runs stage {job.entry.name!r}, which exceeded "
+            f"the worker still runs stage {job.chain.name!r}, which exceeded "
             f"{self._settings.limit_s:g} s: "
             f"use another worker"
         )

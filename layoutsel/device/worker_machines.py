@@ -11,7 +11,7 @@ import tvm_ffi
 
 from layoutsel.device.cancellation import CancelToken, instrument
 from layoutsel.device.device_errors import Watch, check_not_forked, device_error, located
-from layoutsel.device.entry_points import Program, results_of
+from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.threads import set_threads, shares_openmp
 from layoutsel.device.virtual_machine import virtual_machine
 from layoutsel.device.worker_jobs import Job, WorkerSettings
@@ -34,7 +34,9 @@ class Machines:
         self._is_set_up = False
         self._token: CancelToken | None = None
         self._made: dict[bool, tvm_ffi.Module] = {}
-        self._functions: dict[tuple[str, bool], Callable[..., Any]] = {}
+        self._functions: dict[
+            tuple[tuple[str, ...], bool], Callable[..., list[tvm_ffi.Tensor]]
+        ] = {}
 
     def __enter__(self) -> Machines:
         if shares_openmp():
@@ -50,7 +52,7 @@ class Machines:
         self._set_up()
         check_not_forked(self._program.devices)
         try:
-            result = self._result(job)
+            results = self._results(job)
         except Cancelled:
             raise
         except Exception as error:
@@ -58,17 +60,17 @@ class Machines:
             if failure is None:
                 raise
             raise failure from error
-        results = results_of(result)[: len(job.entry.outputs)]
+        results = results[: len(job.chain.outputs)]  # without outputs for verification alone
         return job.finish(self._program.ownership.own(job.inputs, results))
 
-    def _result(self, job: Job) -> Any:
-        main = self._function(job.entry.function, job.token is not None)
+    def _results(self, job: Job) -> list[tvm_ffi.Tensor]:
+        function = self._function(job.chain, job.token is not None)
         if job.token is None:
-            return main(*job.inputs, self._program.weights)
+            return function(*job.inputs)
         job.token.check()
         self._token = job.token
         with job.token.watching():
-            return main(*job.inputs, self._program.weights)
+            return function(*job.inputs)
 
     def _device_error(self, error: Exception, job: Job) -> DeviceError | None:
         """Device error that names the sub-graph, found by a second run; None if the host failed."""
@@ -79,7 +81,7 @@ class Machines:
         def run(watch: Watch) -> None:
             machine = virtual_machine(program.module, program.devices)
             machine["set_instrument"](watch)
-            machine[job.entry.function](*job.inputs, program.weights)
+            program.function(machine, job.chain)(*job.inputs)
 
         place = located(error, run, program.calls, program.devices)
         return device_error(error, place, program.subgraphs) if place else None
@@ -94,10 +96,10 @@ class Machines:
         set_threads(self._settings.threads, cores or None)
         self._is_set_up = True
 
-    def _function(self, name: str, is_watched: bool) -> Callable[..., Any]:
-        key = name, is_watched
+    def _function(self, chain: StageChain, is_watched: bool) -> Callable[..., list[tvm_ffi.Tensor]]:
+        key = chain.names, is_watched
         if key not in self._functions:
-            self._functions[key] = self._machine(is_watched)[name]
+            self._functions[key] = self._program.function(self._machine(is_watched), chain)
         return self._functions[key]
 
     def _machine(self, is_watched: bool) -> tvm_ffi.Module:

@@ -21,7 +21,7 @@ from layoutsel.device.device_errors import (
     device_error,
     located,
 )
-from layoutsel.device.entry_points import Program, entries_of, results_of, whole
+from layoutsel.device.entry_points import Program, entries_of
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature
@@ -89,12 +89,20 @@ class CompiledModel:
         self._arrays = tuple(weights)
         self._devices = devices_of(header)
         uploaded = self._uploaded()
-        self._weights = tvm_ffi.convert(uploaded)
         places = zip(uploaded, self._places, strict=True)
         self._ownership = Ownership(weight for weight, place in places if place.is_host)
-        self.stages = entries_of(header)
+        self.stages = entries_of(header, len(uploaded))
+        self._program = Program(
+            module=module,
+            devices=self._devices,
+            entries=self.stages,
+            weights=uploaded,
+            ownership=self._ownership,
+            calls=header.get("calls", ()),
+            subgraphs=header.get("plan", {}).get("subgraphs", ()),
+        )
         self._machine = virtual_machine(module, self._devices)
-        self._main = whole(self._machine, self.stages)
+        self._main = self._program.whole(self._machine)
         self.own_threads = OwnThreads(self.threads)
 
     @property
@@ -145,7 +153,7 @@ class CompiledModel:
     def _results(self, inputs: Sequence[np.ndarray]) -> list[tvm_ffi.Tensor]:
         tensors = [to_tensor(value) for value in inputs]
         result = self._answer(tensors)
-        return self.running._ownership.own(tensors, results_of(result))
+        return self.running._ownership.own(tensors, result)
 
     def _answer(self, tensors: Sequence[tvm_ffi.Tensor]) -> Any:
         """Results of `main`, or of the fallback's after a device failure."""
@@ -164,7 +172,7 @@ class CompiledModel:
     def _call(self, main: Callable[..., Any], tensors: Sequence[tvm_ffi.Tensor]) -> Any:
         check_not_forked(self._devices)
         try:
-            return main(*tensors, self._weights)
+            return main(*tensors)
         except Exception as error:
             failure = self._device_error(error, tensors)
             if failure is None:
@@ -179,7 +187,7 @@ class CompiledModel:
             return None
 
         def run(watch: Watch) -> None:
-            self._instrumented(watch)(*tensors, self._weights)
+            self._instrumented(watch)(*tensors)
 
         place = located(error, run, self.header.get("calls", ()), self._devices)
         return device_error(error, place, self.plan["subgraphs"]) if place else None
@@ -188,7 +196,7 @@ class CompiledModel:
         """Function that computes the whole model on a new, instrumented virtual machine."""
         machine = virtual_machine(self._module, self._devices)
         machine["set_instrument"](instrument)
-        return whole(machine, self.stages)
+        return self._program.whole(machine)
 
     def _uploaded(self) -> list[tvm_ffi.Tensor]:
         """Weights on the devices of their consumers."""
@@ -259,16 +267,7 @@ class CompiledModel:
 
         See :class:`~layoutsel.device.stage_worker.TensorWorker`.
         """
-        program = Program(
-            module=self._module,
-            devices=self._devices,
-            entries=self.stages,
-            weights=self._weights,
-            ownership=self._ownership,
-            calls=self.header.get("calls", ()),
-            subgraphs=self.plan["subgraphs"],
-        )
-        return StageWorker(program, threads=threads, cores=cores, limit_s=limit_s)
+        return StageWorker(self._program, threads=threads, cores=cores, limit_s=limit_s)
 
     def synchronise(self) -> None:
         """Wait until devices other than the host have finished their work."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,10 @@ class StageWorker(TensorWorker):
     """A worker with inputs and results as arrays by name."""
 
     def run(
-        self, stage: str, inputs: Mapping[str, np.ndarray], token: CancelToken | None = None
+        self,
+        stage: str | Sequence[str],
+        inputs: Mapping[str, np.ndarray],
+        token: CancelToken | None = None,
     ) -> StageFuture:
         """Queue a run of a stage and return at once.
 
@@ -26,16 +29,17 @@ class StageWorker(TensorWorker):
         Parameters
         ----------
         stage
-            Name of the stage; ``main`` for a model of one stage.
+            Name of the stage, ``main`` for a model of one stage; or names of several stages in the
+            model's order, which run as one.
         inputs
-            Arrays by the names of the stage's inputs; other entries are ignored.
+            Arrays by the names of the stages' inputs; other entries are ignored.
         token
             Cancels the run between two sub-graphs, or before its start.
 
         Returns
         -------
         StageFuture
-            Arrays by the names of the stage's outputs.
+            Arrays by the names of the stages' outputs.
 
         Raises
         ------
@@ -43,16 +47,16 @@ class StageWorker(TensorWorker):
             If an input is missing, has another shape or element type, or holds an index out of
             range.
         LayoutselError
-            If the model has no such stage.
+            If the model has no such stages.
         WorkerClosed
             If the worker is closed.
         RunTimeout
             If an overdue run still occupies the worker.
         """
-        entry = self.entry(stage)
-        wanted = {one.name: inputs[one.name] for one in entry.inputs if one.name in inputs}
-        tensors = [to_tensor(value) for value in bind(entry.inputs, (), wanted)]
-        names = [one.name for one in entry.outputs]
+        chain = self.chain(stage)
+        wanted = {one.name: inputs[one.name] for one in chain.inputs if one.name in inputs}
+        tensors = [to_tensor(value) for value in bind(chain.inputs, (), wanted)]
+        names = [one.name for one in chain.outputs]
 
         def arrays(results: list[object]) -> dict[str, np.ndarray]:
             return dict(zip(names, map(to_array, results), strict=True))

@@ -374,7 +374,7 @@ def test_every_step_on_a_device_is_known_by_its_subgraph(tmp_path, host):
     devices, calls = devices_of(model.header), model.header["calls"]
     diary = _Diary(calls, devices)
     inputs = [to_tensor(value) for value in model.bind(np.ones((1, 8, 6, 6), np.float32))]
-    model._instrumented(diary)(*inputs, model._weights)
+    model._instrumented(diary)(*inputs)
     wanted = [
         label
         for function, label in calls

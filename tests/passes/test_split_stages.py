@@ -12,7 +12,7 @@ from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.ir import entry_points
-from tvm_passes.lift_weights import LiftWeights, collect_weights
+from tvm_passes.lift_weights import LiftWeights, collect_weights, weights_read
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import decide, lower_stages
@@ -128,14 +128,15 @@ def test_fields_of_a_tuple_cross_alone():
 
 
 def test_one_module_of_all(partitioned):
-    """Its entry points stand in order; they share weights and kernels."""
+    """Its entry points stand in order; each takes its own weights."""
     decisions = dict.fromkeys([f"s{index}" for index in range(5)], PLAIN)
     module, _ = lower_stages(partitioned, decisions, host_target(), STAGES)
     assert entry_points(module) == ["stage_trunk", "stage_left", "stage_rest"]
-    count = len(collect_weights(module))
+    read = weights_read(module)
+    assert {index for of in read.values() for index in of} == {*range(len(collect_weights(module)))}
     lifted = LiftWeights()(module)
     for name in entry_points(lifted):
-        assert len(lifted[name].params[-1].ty.fields) == count
+        assert len(lifted[name].params[-1].ty.fields) == len(read[name])
     relax.analysis.well_formed(lifted)
 
 
