@@ -1,0 +1,127 @@
+"""Atoms: valid stages, few enough, and as good to divide as single sub-graphs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layoutsel.cluster.atoms import cut_atoms
+from layoutsel.cost.tensor import Tensor, TensorUse
+from layoutsel.planning.stages import make_stages
+from tests.cluster.divisions import Cluster, Cuts
+from tvm_passes.decision import SubgraphId
+
+LOSS = 1.02
+"""Largest allowed ratio of the best division at candidate cuts to that at any cut."""
+CLUSTERS = [
+    Cluster(speeds, us_per_byte)
+    for speeds in ((1, 1), (1, 1, 1, 1), (1, 4), (4, 1, 2), (1,) * 8)
+    for us_per_byte in (0.0, 0.01, 0.3, 10.0)
+]
+
+
+def network(parents, work, nbytes):
+    """Work by sub-graph and tensors of a DAG; -1 is the model's input, and what nobody reads is a result."""
+    ids = [SubgraphId(f"s{number}") for number in range(len(parents))]
+    tensors = []
+    for number, id_ in enumerate(ids):
+        readers = [other for other, sources in enumerate(parents) if number in sources]
+        uses = [TensorUse(consumer=ids[other], input_index=0) for other in readers]
+        uses = uses or [TensorUse(consumer=None, input_index=number)]
+        tensors.append(
+            Tensor(
+                producer=id_,
+                output_index=0,
+                uses=tuple(uses),
+                shape=(nbytes[number],),
+                bytes=nbytes[number],
+            )
+        )
+    return dict(zip(ids, map(float, work), strict=True)), tensors
+
+
+def chain(work, nbytes):
+    return network([[number - 1] for number in range(len(work))], work, nbytes)
+
+
+def check_stages(atoms, tensors):
+    """Reject atoms that are no stages in this order."""
+    reads: dict = {id_: [] for held in atoms.values() for id_ in held}
+    for tensor in tensors:
+        for use in tensor.uses:
+            if use.consumer is not None:
+                reads[use.consumer].append(tensor.name)
+    results = [t.name for t in tensors if any(use.consumer is None for use in t.uses)]
+    make_stages(atoms, reads, results)
+
+
+@st.composite
+def networks(draw, most=9):
+    """Sub-graphs with much, little and no work, and tensors of a few sizes, so that many are equal."""
+    count = draw(st.integers(1, most))
+    earlier = [
+        st.sets(st.integers(-1, number - 1), min_size=1, max_size=3) for number in range(count)
+    ]
+    parents = [sorted(draw(one)) for one in earlier]
+    work = [draw(st.sampled_from([0.0, 0.1, 0.3, 100.0, 250.0])) for _ in range(count)]
+    nbytes = [draw(st.sampled_from([100, 200, 1000, 1001])) for _ in range(count)]
+    return network(parents, work, nbytes)
+
+
+@given(networks(), st.integers(1, 9))
+def test_atoms_are_stages_and_few_enough(drawn, most):
+    work, tensors = drawn
+    atoms = cut_atoms(work, tensors, most=most)
+    assert sorted(id_ for held in atoms.values() for id_ in held) == sorted(work)
+    assert len(atoms) <= most
+    check_stages(atoms, tensors)
+
+
+@given(networks(), st.sampled_from(CLUSTERS))
+def test_dominated_cuts_are_no_loss(drawn, cluster):
+    work, tensors = drawn
+    cuts = Cuts(work, tensors)
+    atoms = cut_atoms(work, tensors)
+    for got, best in zip(
+        cuts.best(cluster, cuts.within(atoms.values())), cuts.best(cluster), strict=True
+    ):
+        assert got <= LOSS * best + 1e-6
+
+
+def test_a_cut_beside_a_smaller_one_is_dropped():
+    # The cut after s1 is the smallest; s1 and s2 are no work. The one after s0 remains: s1 is work.
+    atoms = cut_atoms(*chain([500, 0, 0, 500], [80, 40, 80, 1]))
+    assert list(atoms.values()) == [("s0", "s1"), ("s2", "s3")]
+    atoms = cut_atoms(*chain([500, 300, 0, 500], [80, 40, 80, 1]))
+    assert list(atoms.values()) == [("s0",), ("s1",), ("s2", "s3")]
+
+
+def test_a_skip_connection_crosses_with_the_rest():
+    # s1 and s2 bring no fewer bytes across while the skip connection crosses as well.
+    work, tensors = network([[-1], [0], [1], [0, 2], [3]], [300, 0, 0, 300, 300], [100] * 5)
+    assert list(cut_atoms(work, tensors).values()) == [("s0",), ("s1", "s2", "s3"), ("s4",)]
+
+
+def test_branches_stay_apart():
+    parents = [[-1], [0], [1], [0], [3], [2, 4]]
+    work, tensors = network(parents, [100] * 5 + [0], [50] * 6)
+    atoms = list(cut_atoms(work, tensors, most=4).values())
+    home = {id_: number for number, held in enumerate(atoms) for id_ in held}
+    assert {home["s1"], home["s2"]}.isdisjoint({home["s3"], home["s4"]})
+    assert len(atoms) == 4
+
+
+def test_tiny_parallel_readers_become_one():
+    parents = [[-1], [0], [0], [0], [1, 2, 3], [4]]
+    work, tensors = network(parents, [400, 0.1, 0.1, 0.1, 400, 400], [100] * 6)
+    assert ("s1", "s2", "s3") in {held[:3] for held in cut_atoms(work, tensors).values()} or (
+        len(cut_atoms(work, tensors)) == 3
+    )
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_parts_without_a_common_tensor_can_be_joined(most):
+    work, tensors = network([[-1]] * 4, [1] * 4, [1] * 4)
+    atoms = cut_atoms(work, tensors, most=most)
+    assert len(atoms) == most
