@@ -2,98 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from layoutsel import documents
+from layoutsel.cluster.topology_checks import check
+from layoutsel.cluster.vertices import (
+    NODE,
+    SWITCH,
+    Header,
+    Link,
+    Node,
+    Power,
+    TopologyData,
+)
+
+__all__ = ["NODE", "SCHEMA_VERSION", "SWITCH", "Header", "Link", "Node", "Power", "Topology"]
 
 SCHEMA_VERSION = 1
 """Version of topology files."""
-NODE, SWITCH = "node", "switch"
-"""Kinds of vertices: a node computes; a switch only relays."""
+RENEW = "Write the topology anew, see the user guide"
+"""Advice on a topology file whose version is no longer supported."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Power:
-    """Electrical power of a node, watts."""
+class Topology(TopologyData):
+    """Nodes and links, consistent with each other."""
 
-    idle: float
-    """Power without work."""
-    busy: float
-    """Power while a sub-graph runs."""
+    def without(self, node: str) -> Topology:
+        """Copy the topology without a node, its links, and the nodes that it is the gateway of."""
+        lost = {node, *(one.id for one in self.nodes if one.via == node)}
+        return replace(
+            self,
+            nodes=tuple(one for one in self.nodes if one.id not in lost),
+            links=tuple(one for one in self.links if not {one.source, one.target} & lost),
+        )
 
+    def save(self, file: Path | str) -> None:
+        """Write the topology to `file` atomically."""
+        documents.save(self, file)
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A vertex of a topology: a machine that computes, or a relay."""
+    @classmethod
+    def load(cls, file: Path | str) -> Topology:
+        """Read a topology that :meth:`save` or networkx wrote.
 
-    id: str
-    """Name, unique in the topology; devices of the node are called ``<id>/cpu/0``."""
-    kind: str = field(default=NODE, metadata=documents.OPTIONAL)
-    """:data:`NODE` or :data:`SWITCH`."""
-    machine: str = field(default="", metadata=documents.OPTIONAL)
-    """File that describes the machine, relative to the topology's; empty for this machine."""
-    threads: int | None = field(default=None, metadata=documents.OPTIONAL)
-    """Number of threads; None for those of the machine file."""
-    memory_bytes: float | None = field(default=None, metadata=documents.OPTIONAL)
-    """Memory for weights and activations; None without a limit."""
-    units: tuple[str, ...] = field(default=(), metadata=documents.OPTIONAL)
-    """Compute units to choose from; empty for all that are available."""
-    engine: str = field(default="ray", metadata=documents.OPTIONAL)
-    """Engine that runs segments on this node."""
-    via: str = field(default="", metadata=documents.OPTIONAL)
-    """Node that acts as gateway; empty without one."""
-    labels: Mapping[str, str] = field(default_factory=dict, metadata=documents.OPTIONAL)
-    """Labels by name, as given to the engine's node."""
-    power_w: Power | None = field(default=None, metadata=documents.OPTIONAL)
-    """Power; None if unknown, and then energy is no target."""
+        Raises
+        ------
+        DocumentError
+            If `file` is not a complete and consistent topology.
+        """
+        return cls.read(documents.load_json(file), file=str(file))
 
+    @classmethod
+    def read(cls, document: Any, *, file: str = "document") -> Topology:
+        """Read a topology from JSON; the links are called ``links`` or ``edges``.
 
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """A connection between two vertices."""
-
-    source: str
-    """Id of one end."""
-    target: str
-    """Id of the other end."""
-    gbps: float
-    """Rate in each direction, gigabits per second, as attained through the engine."""
-    rtt_us: float
-    """Round trip of a small message, microseconds."""
-    duplex: str = field(default="full", metadata=documents.OPTIONAL)
-    """``full``, or ``half`` if both directions share the rate."""
-    shares: str = field(default="", metadata=documents.OPTIONAL)
-    """Name of the medium whose rate several links share, such as ``wifi-1``; empty without one."""
-    nj_per_byte: float = field(default=0.0, metadata=documents.OPTIONAL)
-    """Energy of a byte, nanojoules."""
-    cpu_us: float = field(default=0.0, metadata=documents.OPTIONAL)
-    """Processor time of a message at each end, microseconds."""
-    cpu_ns_per_byte: float = field(default=0.0, metadata=documents.OPTIONAL)
-    """Processor time of a byte at each end, nanoseconds."""
+        Raises
+        ------
+        DocumentError
+            If the JSON does not fit, or the topology is inconsistent; names the first such value.
+        """
+        header = document.get("graph") if isinstance(document, dict) else None
+        documents.check_version(
+            header, "schema_version", (SCHEMA_VERSION,), renew=RENEW, file=file, path="$.graph"
+        )
+        if isinstance(document, dict) and "edges" in document and "links" not in document:
+            read = documents.from_json(_WithEdges, document, file=file)
+            found = cls(
+                directed=read.directed,
+                multigraph=read.multigraph,
+                graph=read.graph,
+                nodes=read.nodes,
+                links=read.edges,
+            )
+            check(found, file, "edges")
+            return found
+        found = documents.from_json(cls, document, file=file)
+        check(found, file, "links")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
-    """Attributes of the whole topology."""
-
-    schema_version: int
-    """Version of the file format."""
-    origin: str
-    """Node that holds the inputs and takes the results."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Topology:
-    """Nodes and links; the fields are those of networkx's node-link JSON."""
+class _WithEdges:
+    """A topology as networkx writes it from version 3.6 on."""
 
     directed: bool
-    """False: every link has two directions."""
     multigraph: bool
-    """False: at most one link joins two vertices."""
     graph: Header
-    """Attributes of the whole topology."""
     nodes: tuple[Node, ...]
-    """Nodes and switches."""
-    links: tuple[Link, ...]
-    """Links."""
+    edges: tuple[Link, ...]

@@ -54,7 +54,7 @@ def to_json(value: Any) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {f.name: to_json(v) for f, v in fields if not (_is_optional(f) and v == f.default)}
+        return {f.name: to_json(v) for f, v in fields if not (_is_optional(f) and v == _default(f))}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -85,7 +85,13 @@ def from_json(type_: type[T], value: Any, *, file: str = "document", path: str =
 
 
 def check_version(
-    document: Any, name: str, known: Sequence[int], *, renew: str, file: str = "document"
+    document: Any,
+    name: str,
+    known: Sequence[int],
+    *,
+    renew: str,
+    file: str = "document",
+    path: str = "$",
 ) -> None:
     """Reject a document whose version is not read; a document without a version is accepted.
 
@@ -101,6 +107,8 @@ def check_version(
         Advice on a document that is too old.
     file
         Name of the file, for error messages.
+    path
+        Place of `document` inside the file, for error messages.
 
     Raises
     ------
@@ -110,7 +118,7 @@ def check_version(
     found = document.get(name) if isinstance(document, dict) else None
     if type(found) is int and found not in known:
         expected = expected_version(found, known, renew)
-        raise DocumentError(file, f"$.{name}", str(found), expected)
+        raise DocumentError(file, f"{path}.{name}", str(found), expected)
 
 
 def as_text(value: Any) -> str:
@@ -201,7 +209,7 @@ def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
         if name not in value and not _is_optional(field):
             raise DocumentError(file, f"{path}.{name}", "nothing", "this field")
     read = {
-        n: _read(hints[n], value[n], file, f"{path}.{n}") if n in value else field.default
+        n: _read(hints[n], value[n], file, f"{path}.{n}") if n in value else _default(field)
         for n, field in fields.items()
     }
     # Computed fields are written for other programs; check that they agree with the rest.
@@ -211,6 +219,11 @@ def _read_dataclass(type_: Any, value: Any, file: str, path: str) -> Any:
             follows = f"{to_json(getattr(made, name))}, which follows from the other fields"
             raise DocumentError(file, f"{path}.{name}", str(to_json(read[name])), follows)
     return made
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _is_optional(field: dataclasses.Field[Any]) -> bool:

@@ -20,10 +20,6 @@ class BoundaryStep:
     """Name: tensor, kind and destination."""
     resources: Resources = field(compare=False)
     """Resources of the step."""
-    places: tuple[str, ...]
-    """Names of the occupied resources."""
-    us: float
-    """Price, microseconds."""
     to_device: bool
     """True for a copy to a device: it comes directly before the call that needs it."""
     producer: SubgraphId | None = field(compare=False)
@@ -137,31 +133,32 @@ def _boundaries(
     source, last = OUTSIDE, None
     if tensor.producer is not None:
         source = chosen[tensor.producer].made[tensor.output_index]
-    for kind in _kinds(source, wanted):
+    for kind in _kinds(resources, source, wanted):
         if not is_boundary(kind, source, wanted):
             continue
-        to_device = kind == "copy" and wanted.memory != HOST
+        # A layout that is transformed after the copy needs no copy of its own.
+        to_device = kind == "copy" and wanted.memory != HOST and not resources.receivers_transform
         destination = f"{KINDS[kind](wanted)}{f' in {wanted.layout}' if to_device else ''}"
         us = tensor.price(kind, source, wanted)
-        used = resources.boundary(kind, source.memory, wanted.memory, us)
-        last = BoundaryStep(
-            name=f"{tensor.name} {kind} to {destination}",
-            resources=used,
-            places=tuple(used.busy_us),
-            us=us,
-            to_device=to_device,
-            producer=tensor.producer,
-            after=last,
-        )
-        yield last
+        steps = resources.boundary(kind, source.memory, wanted.memory, us)
+        for number, used in enumerate(steps, 1):
+            part = "" if number == len(steps) else f", step {number}"
+            last = BoundaryStep(
+                name=f"{tensor.name} {kind} to {destination}{part}",
+                resources=used,
+                to_device=to_device,
+                producer=tensor.producer,
+                after=last,
+            )
+            yield last
 
 
-def _kinds(source: Place, wanted: Place) -> Sequence[str]:
+def _kinds(resources: ResourceModel, source: Place, wanted: Place) -> Sequence[str]:
     """Return the order of boundaries: transforms on the host come after copies to it.
 
-    They come before copies from it.
+    They come before copies from it, unless receivers transform.
     """
-    if source.memory != HOST and wanted.memory == HOST:
+    if resources.receivers_transform or (source.memory != HOST and wanted.memory == HOST):
         return ("copy", "transform", "crossing")
     return ("transform", "copy", "crossing")
 

@@ -6,7 +6,8 @@ load of a resource is the sum of its times over all steps. Loads are additive ov
 that any weighted sum of loads is a problem for the solvers of :mod:`~layoutsel.planning.solve`.
 
 A transform takes place in the memory of the tensor's producer, before copies, so that consumers in
-several memories share it as :mod:`~layoutsel.planning.problem` counts it.
+several memories share it as :mod:`~layoutsel.planning.problem` counts it. If receivers transform,
+layouts must have different names in different memories.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from layoutsel.cost.place import OUTSIDE, Place
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
 from layoutsel.planning.problem import PlanningProblem, source_places, wanted_places
-from layoutsel.planning.resources import Resources
+from layoutsel.planning.resources import Resources, in_turn
 from layoutsel.planning.tables import Label, Tables, TensorTable, labels_of, wants_of
 from tvm_passes.decision import Decision, SubgraphId
 
@@ -68,8 +69,13 @@ def boundary_resources(
     if not is_boundary(kind, source, wanted):
         return Resources(busy_us={})
     us = tensor.price(kind, source, wanted)
-    end = wanted if kind == "copy" else source
-    return problem.resources.boundary(kind, source.memory, end.memory, us)
+    end = _end(problem, kind, source, wanted)
+    return in_turn(problem.resources.boundary(kind, source.memory, end.memory, us))
+
+
+def _end(problem: PlanningProblem, kind: str, source: Place, wanted: Place) -> Place:
+    """Return the place where a boundary ends."""
+    return wanted if kind == "copy" or problem.resources.receivers_transform else source
 
 
 def _add(found: dict[str, float], resources: Resources) -> None:
@@ -172,7 +178,7 @@ class LoadTables:
         if not is_boundary(kind, source, wanted):
             return _NOTHING
         us = tensor.price(kind, source, wanted)
-        end = wanted if kind == "copy" else source
+        end = _end(self.problem, kind, source, wanted)
         key = kind, source.memory, end.memory, us
         if key not in self._numbers:
             self._number(key, boundary_resources(self.problem, tensor, kind, source, wanted))

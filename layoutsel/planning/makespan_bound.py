@@ -15,7 +15,7 @@ from layoutsel.planning.calls import reads_of
 from layoutsel.planning.folding import relaxed_if_wide
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, source_places
 from layoutsel.planning.programme import Programme, Term
-from layoutsel.planning.resources import Resources
+from layoutsel.planning.resources import Resources, in_turn
 from layoutsel.planning.symmetry import twins
 from tvm_passes.decision import SubgraphId
 
@@ -107,8 +107,8 @@ def bringing_us(problem: PlanningProblem, tensor: Tensor, source: Place, wanted:
     They follow each other, except that a hand-over may have been made for another consumer.
     """
     times_us = {
-        kind: problem.resources.boundary(
-            kind, source.memory, wanted.memory, tensor.price(kind, source, wanted)
+        kind: _bounding(
+            problem, kind, source.memory, wanted.memory, tensor.price(kind, source, wanted)
         ).duration_us
         for kind in KINDS
         if is_boundary(kind, source, wanted)
@@ -136,7 +136,13 @@ def _horizon_us(problem: PlanningProblem) -> float:
 
 
 def _copying(problem: PlanningProblem, pair: tuple[str, str], us: float) -> Resources:
-    return problem.resources.boundary("copy", *pair, us)
+    return _bounding(problem, "copy", *pair, us)
+
+
+def _bounding(
+    problem: PlanningProblem, kind: str, source: str, destination: str, us: float
+) -> Resources:
+    return in_turn(problem.resources.boundary(kind, source, destination, us))
 
 
 class _Division(Programme):

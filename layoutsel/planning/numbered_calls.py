@@ -150,6 +150,7 @@ def _possible_boundaries(
     """List the resources of boundaries of all kinds between all memories."""
     memories = sorted({HOST, *(option.memory for some in options for option in some)})
     return [
-        problem.resources.boundary(kind, source, destination, 1.0)
+        step
         for kind, source, destination in product(KINDS, memories, memories)
+        for step in problem.resources.boundary(kind, source, destination, 1.0)
     ]

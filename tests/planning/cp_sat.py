@@ -213,7 +213,7 @@ class _Timetable(_Choices):
         ready = self._ends[tensor.producer]
         for kind in _kinds(source, place):
             us = tensor.price(kind, source, place)
-            used = self.problem.resources.boundary(kind, source.memory, place.memory, us)
+            (used,) = self.problem.resources.boundary(kind, source.memory, place.memory, us)
             key = (source, *_step(kind, place), tuple(used.busy_us))
             if key not in done:
                 start, lit = self._time(), self.model.new_bool_var("")
@@ -249,8 +249,8 @@ def _longest_us(problem: PlanningProblem) -> float:
     total = sum(max(option.cost_us for option in node.options) for node in problem.nodes)
     for tensor in problem.tensors:
         prices = [us for kind in KINDS for us in getattr(tensor, f"{kind}_us").values()]
-        delay_us = problem.resources.boundary("copy", HOST, "other", 0.0).delay_us
-        total += sum(prices) + len(prices) * delay_us
+        (copying,) = problem.resources.boundary("copy", HOST, "other", 0.0)
+        total += sum(prices) + len(prices) * copying.delay_us
     return 2 * total  # a tensor may be copied once for each layout
 
 

@@ -35,7 +35,7 @@ def counted(problem: PlanningProblem, decisions) -> dict[str, float]:
     for one in cost.boundaries:
         home = memory.get(one.tensor.rpartition(".")[0], "host")
         ends = (one.source, one.destination) if one.kind == "copy" else (home, home)
-        steps.append(problem.resources.boundary(one.kind, *ends, one.cost_us))
+        steps.extend(problem.resources.boundary(one.kind, *ends, one.cost_us))
     found: dict[str, float] = {}
     for step in steps:
         for name, us in step.busy_us.items():

@@ -27,15 +27,16 @@ class Network:
     """Nodes that compute by themselves; a transfer occupies a sender, a receiver for half as long, and takes longer."""
 
     latency_us: float
+    receivers_transform = False
 
     def compute(self, unit, memory, us):
         return Resources(busy_us={memory: us})
 
     def boundary(self, kind, source, destination, us):
         if kind != "copy":
-            return Resources(busy_us={destination: us})
+            return [Resources(busy_us={destination: us})]
         busy_us = {f"{source} out": us, f"{destination} in": us / 2}
-        return Resources(busy_us=busy_us, delay_us=self.latency_us)
+        return [Resources(busy_us=busy_us, delay_us=self.latency_us)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ class Network:
     ],
 )
 def test_one_host_takes_part_in_all_between_memories(kind, source, destination, names, blocks):
-    found = ONE_HOST.boundary(kind, source, destination, 3.0)
+    (found,) = ONE_HOST.boundary(kind, source, destination, 3.0)
     assert found.busy_us == dict.fromkeys(names, 3.0)
     assert (found.duration_us, found.blocks_caller, found.called_by) == (3.0, blocks, HOST)
 

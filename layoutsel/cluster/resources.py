@@ -1,0 +1,45 @@
+"""Resources of the steps of a request: processors of nodes, links, and shared media."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from layoutsel.cluster.links import MessageRoutes
+from layoutsel.planning.resources import Resources
+
+
+@dataclass(frozen=True)
+class ClusterResources:
+    """Nodes that compute by themselves, and messages between them.
+
+    A sub-graph occupies the processor of its node. A message occupies the sender's processor, then
+    all links on its way, then the receiver's processor. Tensors travel in the sender's layout, so
+    the receiver transforms them. Nothing is called by a host: each step starts by itself.
+    """
+
+    routes: MessageRoutes
+    """Routes between the nodes."""
+    receivers_transform: ClassVar[bool] = True
+    """True: tensors travel in the sender's layout."""
+
+    def compute(self, unit: str, memory: str, us: float) -> Resources:
+        """Occupy the processor of a node."""
+        del unit  # all units of a node share its processor
+        return Resources(busy_us={memory: us})
+
+    def boundary(self, kind: str, source: str, destination: str, us: float) -> Sequence[Resources]:
+        """Divide the price of a message over its route; other boundaries occupy the receiver."""
+        if us == 0:
+            return []
+        if kind != "copy" or source == destination:
+            return [Resources(busy_us={destination: us})]
+        route = self.routes.route(self._nodes[source], self._nodes[destination])
+        return route.resources(route.size(us))
+
+    @cached_property
+    def _nodes(self) -> dict[str, str]:
+        """Node by the name of its memory."""
+        return {self.routes.processor(node.id): node.id for node in self.routes.topology.computing}
