@@ -41,6 +41,12 @@ def tune(
             "ones.",
         ),
     ] = 64,
+    unit: Annotated[
+        str,
+        typer.Option(
+            "--unit", metavar="UNIT", help="Compute unit to tune for: cpu, opencl or cuda."
+        ),
+    ] = "cpu",
     logs: LogsOption = None,
     tracker: Annotated[
         str | None,
@@ -74,15 +80,15 @@ def tune(
     allow_external_links: LinksFlag = False,
     import_limit: LimitOption = None,
 ) -> None:
-    """Tune the CPU sub-graphs of models with MetaSchedule; the search can be continued.
+    """Tune the sub-graphs of models for a unit with MetaSchedule; the search can be continued.
 
     Plans offer the results as the algorithm 'tuned', and use them where they measure faster.
     """
-    _check(tracker, key, target)
+    _check(unit, tracker, key, target)
     with activity() as shown:
         options = options_of(
             shape=shape,
-            units="cpu",
+            units=unit,
             threads=threads,
             allow_external_links=allow_external_links,
             import_limit=import_limit,
@@ -91,13 +97,13 @@ def tune(
         shown.phase("collecting tasks")
         from layoutsel.tuning.tasks import gather_tasks
 
-        tasks = gather_tasks(sessions)
+        tasks = gather_tasks(sessions, unit)
     device = _device(tracker, key, sessions[0].threads)
     from layoutsel.tuning.database import default_folder
 
     folder = logs or default_folder()
     threads_used = sessions[0].threads
-    results = _run(tasks, trials, _target(target, threads_used), threads_used, device, folder)
+    results = _run(tasks, trials, _target(unit, target, threads_used), threads_used, device, folder)
     from layoutsel.report.tune_tables import summary, task_table
 
     terminal.show(task_table(results))
@@ -105,8 +111,15 @@ def tune(
     terminal.show_text(f"records in {folder}")
 
 
-def _check(tracker: str | None, key: str | None, target: str | None) -> None:
-    """Reject contradictory options."""
+def _check(unit: str, tracker: str | None, key: str | None, target: str | None) -> None:
+    """Reject contradictory options, and units whose code no records describe."""
+    from tvm_passes.algorithms.tuned import ALGORITHM
+
+    if unit not in ALGORITHM.units:
+        raise LayoutselError(
+            f"--unit {unit!r}: no schedules can be tuned for it; expected one of "
+            f"{', '.join(ALGORITHM.units)}"
+        )
     if (tracker is None) != (key is None):
         given, missing = ("--tracker", "--key") if key is None else ("--key", "--tracker")
         raise LayoutselError(f"{given} without {missing}: expected both or none")
@@ -123,18 +136,24 @@ def _device(tracker: str | None, key: str | None, threads: int) -> Device:
     return RemoteDevice(Tracker.parse(tracker, key))
 
 
-def _target(text: str | None, threads: int) -> Target:
-    """Target of the schedules, with their number of threads."""
+def _target(unit: str, text: str | None, threads: int) -> Target:
+    """Target of the schedules; the CPU's with its number of threads."""
     from tvm.target import Target
 
+    from tvm_passes.backends import target_kind
     from tvm_passes.cpu import host_target
+    from tvm_passes.devices import HOST
+    from tvm_passes.gpu.target import device_target
 
+    kind = target_kind(unit)
+    if text is None and kind not in (None, HOST):
+        return device_target(str(kind), host_target())
     try:
         target = host_target() if text is None else Target(text)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise LayoutselError(f"--target {text!r}: TVM rejects it: {reason}") from error
-    if text is not None and target.attrs.get("num-cores"):
+    if target.kind.name != HOST or (text is not None and target.attrs.get("num-cores")):
         return target
     return Target({**dict(target.export()), "num-cores": threads})
 

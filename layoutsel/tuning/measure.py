@@ -19,24 +19,31 @@ REPEAT_MS = 30
 
 
 def build(request: Mapping[str, Any]) -> Any:
-    """Compile the module of `request` for its target."""
+    """Compile the module of `request` for its target; a device's target includes its host."""
     target = Target(request["target"])
-    return tvm.compile(tvm.ir.load_json(request["module"]), target, tir_pipeline=KERNEL_PIPELINE)
+    pipeline = KERNEL_PIPELINE if _device(target) == tvm.cpu() else None
+    return tvm.compile(tvm.ir.load_json(request["module"]), target, tir_pipeline=pipeline)
 
 
 def measure_here(request: Mapping[str, Any]) -> tuple[float, ...]:
     """Build and time a schedule; returns seconds of a run, each the mean of several."""
     set_threads(int(request["threads"]))
+    device = _device(Target(request["target"]))
     code = build(request).jit()
-    arguments = [_argument(shape, dtype) for _, dtype, shape in request["arguments"]]
+    arguments = [_argument(shape, dtype, device) for _, dtype, shape in request["arguments"]]
     evaluator = code.time_evaluator(
-        "main", tvm.cpu(), number=1, repeat=REPEATS, min_repeat_ms=REPEAT_MS
+        "main", device, number=1, repeat=REPEATS, min_repeat_ms=REPEAT_MS
     )
     return tuple(float(second) for second in evaluator(*arguments).results)
 
 
-def _argument(shape: list[int], dtype: str) -> tvm.runtime.Tensor:
+def _device(target: Target) -> tvm.runtime.Device:
+    """Return the first device of the target's kind."""
+    return tvm.device(target.kind.name)
+
+
+def _argument(shape: list[int], dtype: str, device: tvm.runtime.Device) -> tvm.runtime.Tensor:
     generator = np.random.default_rng(0)
     if dtype.startswith("float"):
-        return tvm.runtime.tensor((0.1 * generator.standard_normal(shape)).astype(dtype))
-    return tvm.runtime.tensor(generator.integers(0, 2, shape).astype(dtype))
+        return tvm.runtime.tensor((0.1 * generator.standard_normal(shape)).astype(dtype), device)
+    return tvm.runtime.tensor(generator.integers(0, 2, shape).astype(dtype), device)

@@ -265,7 +265,10 @@ def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
     from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RPCConfig
     from tvm.s_tir.meta_schedule.runner import rpc_runner as tvm_runner
 
+    from tvm.target import Target
+
     from layoutsel.tuning.measure import REPEAT_MS, REPEATS, build
+    from tvm_passes.devices import HOST
 
     tracker = request["tracker"]
     config = RPCConfig(
@@ -284,7 +287,8 @@ def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
             session = tvm_runner.default_create_session(config)
             module = tvm_runner.default_upload_module(session, str(file), file.name)
             phase = "run"
-            device = session.device("cpu", 0)
+            kind = Target(request["target"]).kind.name
+            device = session.device("cpu" if kind == HOST else kind, 0)
             arguments = tvm_runner.default_alloc_argument(
                 session, device, tuple(request["arguments"]), 1
             )

@@ -1,4 +1,4 @@
-"""Tuning tasks of models: distinct CPU sub-graphs in each of their layouts."""
+"""Tuning tasks of models: distinct sub-graphs of a unit in each of their layouts."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Partitioned(Protocol):
         ...
 
 
-def gather_tasks(models: Iterable[Partitioned]) -> tuple[Task, ...]:
-    """Collect the distinct tasks of models, in descending order of weight."""
+def gather_tasks(models: Iterable[Partitioned], unit: str = HOST_UNIT) -> tuple[Task, ...]:
+    """Collect the distinct tasks of models on a unit, in descending order of weight."""
     found: dict[int, list[Task]] = {}
     for model in models:
-        for task in _tasks(model):
+        for task in _tasks(model, unit):
             bucket = found.setdefault(tvm_ffi.structural_hash(task.module), [])
             for position, known in enumerate(bucket):
                 if tvm_ffi.structural_equal(known.module, task.module):
@@ -78,7 +78,7 @@ def gather_tasks(models: Iterable[Partitioned]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: -task.weight))
 
 
-def _tasks(model: Partitioned) -> Iterator[Task]:
+def _tasks(model: Partitioned, unit: str) -> Iterator[Task]:
     """Yield the tasks of one model, with equal sub-graphs merged."""
     equal: dict[str, list[Subgraph]] = {}
     for subgraph in model.graph.subgraphs:
@@ -86,7 +86,7 @@ def _tasks(model: Partitioned) -> Iterator[Task]:
     for first, *others in equal.values():
         function = model.functions[first.id]
         for layout in layouts_of(first):
-            decision = Decision(unit=HOST_UNIT, layout=layout, algorithm=ALGORITHM.name)
+            decision = Decision(unit=unit, layout=layout, algorithm=ALGORITHM.name)
             task = tunable(decide_function(function, decision))
             if isinstance(task, Tunable):
                 count = 1 + len(others)
