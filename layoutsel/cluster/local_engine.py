@@ -49,7 +49,7 @@ class LocalEngine:
         return tuple(self._threads)
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
-        """Open an artifact on a node; see :meth:`ClusterEngine.load`. Files are local: no limit is met."""
+        """Open an artifact on a node; files are local, so that no limit is met."""
         if node not in self._threads:
             raise NodeLost(node, f"expected one of {', '.join(self._threads)}")
         loaded, runner = self._runners.get(node, ("", None))

@@ -264,7 +264,6 @@ def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
     """
     from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RPCConfig
     from tvm.s_tir.meta_schedule.runner import rpc_runner as tvm_runner
-
     from tvm.target import Target
 
     from layoutsel.tuning.measure import REPEAT_MS, REPEATS, build
