@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -26,7 +25,7 @@ class SegmentRunner:
     threads
         Number of threads.
     limit_s
-        Time limit of an atom, seconds.
+        Time limit of a segment, seconds.
     """
 
     def __init__(
@@ -43,17 +42,14 @@ class SegmentRunner:
         Raises
         ------
         InputError
-            If an input is missing or has another shape or element type than the atom expects.
+            If an input is missing or has another shape or element type than the atoms expect.
         RunTimeout
-            If an atom exceeds its time limit.
+            If the segment exceeds its time limit.
         """
         clock = _StopWatch()
         with self._turn:
             queue_us = clock.lap_us()
-            tensors = dict(inputs)
-            for number, atom in enumerate(work.atoms):
-                self._run_atom(work, atom, tensors)
-                _drop_unread(tensors, self._readers(work, number + 1))
+            tensors = self._results(work, inputs)
             compute_us = clock.lap_us()
         # Results may lie in the model's memory plan or share an array with an input.
         outputs = {name: np.ascontiguousarray(tensors[name]) for name in work.outputs}
@@ -66,24 +62,15 @@ class SegmentRunner:
         """End the threads."""
         self._worker.close(cancel=True)
 
-    def _run_atom(self, work: Work, atom: str, tensors: dict[str, np.ndarray]) -> None:
+    def _results(self, work: Work, inputs: Tensors) -> dict[str, np.ndarray]:
         try:
             # A limit of its own, in case that the worker's own watch does not see it.
-            tensors.update(self._worker.run(atom, tensors).result(2 * self._limit_s))
+            return self._worker.run(work.atoms, inputs).result(2 * self._limit_s)
         except InputError as error:
             raise InputError(
-                f"segment {work.segment!r} on node {self._node!r}, atom {atom!r}: {error}"
+                f"segment {work.segment!r} on node {self._node!r}, atoms {work.atoms[0]!r} to "
+                f"{work.atoms[-1]!r}: {error}"
             ) from error
-
-    def _readers(self, work: Work, begin: int) -> Callable[[str], bool]:
-        """Predicate for tensors that atoms from `begin` on read or the segment returns."""
-        read = {one.name for atom in work.atoms[begin:] for one in self._worker.entry(atom).inputs}
-        return read.union(work.outputs).__contains__
-
-
-def _drop_unread(tensors: dict[str, np.ndarray], is_read: Callable[[str], bool]) -> None:
-    for name in [name for name in tensors if not is_read(name)]:
-        del tensors[name]
 
 
 class _StopWatch:
