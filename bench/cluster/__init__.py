@@ -1,0 +1,1 @@
+"""Networks over several nodes: comparisons, cross-checks, and topologies of others."""
