@@ -1,0 +1,158 @@
+"""Divisions into one part per machine, against enumeration of all of them and CP-SAT."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiers import examples
+
+from layoutsel.planning.contiguous import best_contiguous
+from layoutsel.planning.contraction import contracted
+from layoutsel.planning.division import (
+    Division,
+    DivisionProblem,
+    SentTensor,
+    is_contiguous,
+    loads_of,
+    merged,
+    period_us,
+)
+from layoutsel.planning.ideals import all_ideals, some_ideals
+from layoutsel.planning.part_bound import part_bound
+
+
+def random_division(
+    rng: np.random.Generator, size: int, counts: tuple[int, ...], *, limit: float = np.inf
+) -> DivisionProblem:
+    """A random network, of which some sub-graphs and tensors take no time."""
+    classes = len(counts)
+    tensors = []
+    for producer in range(size - 1):
+        readers = [c for c in range(producer + 1, min(size, producer + 4)) if rng.random() < 0.5]
+        if readers:
+            us = rng.integers(0, 8)
+            tensors.append(
+                SentTensor(
+                    producer=producer,
+                    consumers=tuple(readers),
+                    send_us=us * rng.integers(0, 3, classes).astype(float),
+                    receive_us=us * np.ones(classes),
+                )
+            )
+    compute = rng.integers(0, 20, (size, 1)) * rng.integers(1, 4, (1, classes))
+    held = rng.integers(0, 5, size) * (compute[:, 0] > 0)
+    return DivisionProblem(
+        compute_us=compute.astype(float),
+        tensors=tuple(tensors),
+        counts=counts,
+        bytes=held.astype(float),
+        limits=(limit,) * classes,
+    )
+
+
+@st.composite
+def divisions(draw: st.DrawFn, most: int = 5) -> DivisionProblem:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    counts = draw(st.sampled_from([(2,), (3,), (1, 1), (2, 1)]))
+    limit = draw(st.sampled_from([np.inf, 8.0]))
+    return random_division(rng, draw(st.integers(1, most)), counts, limit=limit)
+
+
+def least_period(problem: DivisionProblem, *, contiguous: bool) -> float:
+    """Period of the best division, by enumeration."""
+    machines = problem.machines
+    best = np.inf
+    for part_of in itertools.product(range(len(machines)), repeat=problem.size):
+        if not contiguous or is_contiguous(problem, part_of):
+            division = Division(part_of=part_of, classes=machines)
+            best = min(best, period_us(problem, division))
+    return float(best)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(divisions())
+def test_the_best_contiguous_division(problem):
+    expected = least_period(problem, contiguous=True)
+    found = best_contiguous(problem)
+    assert found.exact
+    assert found.period_us == pytest.approx(expected)
+    if found.division is not None:
+        assert is_contiguous(problem, found.division.part_of)
+        assert period_us(problem, found.division) == pytest.approx(found.period_us)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(divisions(), st.booleans(), st.integers(0, 2**32))
+def test_any_weights_bound_the_period(problem, contiguous, seed):
+    best = least_period(problem, contiguous=contiguous)
+    rng = np.random.default_rng(seed)
+    for weights in (None, rng.random(problem.size), rng.integers(0, 2, problem.size)):
+        bound = part_bound(problem, contiguous=contiguous, weights=weights)
+        assert bound <= best * (1 + 1e-9)
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(divisions())
+def test_contraction_loses_nothing(problem):
+    small, groups = contracted(problem)
+    assert small.compute_us.sum() == pytest.approx(problem.compute_us.sum())
+    for contiguous in (True, False):
+        assert least_period(small, contiguous=contiguous) == pytest.approx(
+            least_period(problem, contiguous=contiguous)
+        )
+    again = merged(problem, groups)
+    assert (again.compute_us == small.compute_us).all()
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(divisions(), st.integers(0, 100))
+def test_ideals_hold_all_that_their_members_read(problem, seed):
+    every = all_ideals(problem, 1000)
+    some = some_ideals(problem, 20, seed=seed)
+    known = {tuple(row) for row in every.tolist()}
+    assert len(known) == len(every)
+    assert {tuple(row) for row in some.tolist()} <= known
+    for rows in (every, some):
+        assert not rows[0].any()
+        assert rows[-1].all()
+        for tensor in problem.tensors:
+            for consumer in tensor.consumers:
+                assert (rows[:, tensor.producer] | ~rows[:, consumer]).all()
+    assert all_ideals(problem, len(every) - 1) is None
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(divisions())
+def test_teams_are_never_worse_and_count_their_machines(problem):
+    alone = best_contiguous(problem)
+    found = best_contiguous(problem, teams=True)
+    assert found.period_us <= alone.period_us * (1 + 1e-12)
+    if found.division is not None:
+        used = [0] * problem.classes
+        for c, team in zip(found.division.classes, found.division.teams, strict=True):
+            used[c] += team
+        assert all(u <= n for u, n in zip(used, problem.counts, strict=True))
+        assert period_us(problem, found.division) == pytest.approx(found.period_us)
+        assert loads_of(problem, found.division).max() == pytest.approx(found.period_us)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(divisions())
+def test_more_machines_are_never_worse(problem):
+    more = replace(problem, counts=tuple(count + 1 for count in problem.counts))
+    assert best_contiguous(more).period_us <= best_contiguous(problem).period_us * (1 + 1e-12)
+
+
+def test_a_few_orders_of_a_wide_network_leave_an_answer():
+    rng = np.random.default_rng(3)
+    problem = random_division(rng, 60, (4,))
+    found = best_contiguous(problem, most_ideals=100)
+    assert not found.exact
+    assert found.division is not None
+    assert is_contiguous(problem, found.division.part_of)
+    assert period_us(problem, found.division) == pytest.approx(found.period_us)
+    bound = part_bound(problem, contiguous=True, most_us=found.period_us)
+    assert 0 < bound <= found.period_us
