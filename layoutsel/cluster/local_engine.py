@@ -49,7 +49,10 @@ class LocalEngine:
         return tuple(self._threads)
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
-        """Open an artifact on a node; files are local, so that no limit is met."""
+        """Open an artifact on a node; see :meth:`ClusterEngine.load`.
+
+        The file is on this machine, so the limit has no meaning.
+        """
         if node not in self._threads:
             raise NodeLost(node, f"expected one of {', '.join(self._threads)}")
         loaded, runner = self._runners.get(node, ("", None))

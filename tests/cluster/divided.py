@@ -11,11 +11,22 @@ from onnx import helper
 from small_models import IMAGE, image, model_of
 
 import layoutsel
-from layoutsel.cluster.distribution import Distribution, Route, Segment, Target, Transfer
+from layoutsel.cluster.distribution import (
+    SCHEMA_VERSION,
+    Distribution,
+    Distributions,
+    Route,
+    Segment,
+    Target,
+    Transfer,
+)
+from layoutsel.cluster.statistics import Statistics
+from layoutsel.cluster.topology import Header, Link, Node, Topology
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.stages import Stage
 
-ORIGIN = "edge"
+ORIGIN, CLASS = "edge", "this"
+"""Origin of all requests, and the machine class of all nodes."""
 BYTES = 4 * int(np.prod(IMAGE))
 """Size of each tensor of the network."""
 
@@ -115,4 +126,27 @@ def distribution(
     )
 
 
-__all__ = ["BYTES", "ORIGIN", "distribution", "image", "network", "plan_in_atoms", "route"]
+def distributions(plan: Plan, found: Distribution, nodes: Sequence[str]) -> Distributions:
+    """A document of one distribution over nodes of one machine class, all joined with the origin."""
+    topology = Topology(
+        directed=False,
+        multigraph=False,
+        graph=Header(schema_version=1, origin=ORIGIN),
+        nodes=tuple(Node(id=node, threads=1) for node in nodes),
+        links=tuple(
+            Link(source=ORIGIN, target=node, gbps=1, rtt_us=200) for node in nodes if node != ORIGIN
+        ),
+    )
+    return Distributions(
+        schema_version=SCHEMA_VERSION,
+        model_name=plan.model_name,
+        model_hash=plan.model_hash,
+        topology=topology,
+        statistics=Statistics(),
+        classes=dict.fromkeys(nodes, CLASS),
+        plans={CLASS: plan},
+        distributions=(found,),
+    )
+
+
+__all__ = ["image"]

@@ -1,0 +1,249 @@
+"""An engine of Ray actors, one on each node of the cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from layoutsel.cluster.engine import (
+    Announced,
+    NodeLost,
+    NodeRefused,
+    NodeTensor,
+    RunTimes,
+    SegmentRun,
+    Tensors,
+    Work,
+)
+from layoutsel.cluster.ray_settings import RESOURCE, TUNING, Security
+from layoutsel.cluster.segment_actor import SegmentActor, versions
+from tvm_passes.errors import LayoutselError
+
+T = TypeVar("T")
+_PART_BYTES = 16 << 20
+"""Size of the parts in which an artifact travels."""
+_AT_ONCE = 4
+"""Calls that an actor takes at once: it computes one, and inputs of others arrive."""
+_ORIGIN = ""
+"""Node of tensors that the caller handed in."""
+
+
+class RayEngine:
+    """Runs segments in Ray actors.
+
+    Tensors stay on the node that made them, until the next node fetches them; the controller only
+    handles references. A killed actor is started again by Ray, and :meth:`load` loads its artifact
+    again.
+
+    Parameters
+    ----------
+    threads
+        Number of threads by node.
+    address
+        Address of the head; ``auto`` for the one on this machine.
+    security
+        Protection of the cluster.
+
+    Raises
+    ------
+    LayoutselError
+        If Ray is not installed or there is no cluster.
+    """
+
+    def __init__(
+        self,
+        threads: Mapping[str, int],
+        *,
+        address: str = "auto",
+        security: Security | None = None,
+    ) -> None:
+        self._threads = dict(threads)
+        self._ray = connected(address, security or Security())
+        self._actors: dict[str, Any] = {}
+
+    def nodes(self) -> tuple[str, ...]:
+        """Nodes that have joined and that Ray considers alive."""
+        return tuple(
+            name.removeprefix(RESOURCE)
+            for node in self._ray.nodes()
+            if node["Alive"]
+            for name in node["Resources"]
+            if name.startswith(RESOURCE)
+        )
+
+    def load(self, node: str, artifact: Announced, limit_s: float) -> None:
+        """Open an artifact on a node; see :meth:`ClusterEngine.load`."""
+        actor = self._actor(node)
+        self._check_versions(node, self._get(node, actor.facts.remote(), limit_s))
+        wanted = artifact.sha256, str(artifact.path)
+        if self._get(node, actor.open.remote(*wanted), limit_s):
+            return
+        content = np.memmap(artifact.path, np.uint8, "r")
+        for offset in range(0, content.size, _PART_BYTES):
+            part = np.array(content[offset : offset + _PART_BYTES])
+            self._get(node, actor.receive.remote(artifact.sha256, offset, part), limit_s)
+        self._get(node, actor.receive.remote(artifact.sha256, 0, None), limit_s)
+        if not self._get(node, actor.open.remote(*wanted), limit_s):
+            raise NodeRefused(f"node {node!r}: {artifact.path} has changed: announce it again")
+
+    def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
+        """Hand in arrays; see :meth:`ClusterEngine.put`."""
+        return {
+            name: NodeTensor(node=_ORIGIN, handle=self._ray.put(array))
+            for name, array in tensors.items()
+        }
+
+    def start(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
+        """Call the node's actor; see :meth:`ClusterEngine.start`."""
+        run = self._actor(work.node).run.options(num_returns=1 + len(work.outputs))
+        handles = [ref.handle for ref in inputs.values()]
+        times, *outputs = _listed(run.remote(work, tuple(inputs), *handles))
+        refs = {
+            name: NodeTensor(node=work.node, handle=handle)
+            for name, handle in zip(work.outputs, outputs, strict=True)
+        }
+        started = SegmentRun(outputs=refs)
+        holders = {ref.handle.hex(): ref.node for ref in inputs.values()}
+        self._forward(times, started.times, partial(self._fault, node=work.node, holders=holders))
+        return started
+
+    def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
+        """Bring tensors here; see :meth:`ClusterEngine.fetch`."""
+        parts: dict[str, Future[np.ndarray]] = {name: Future() for name in refs}
+        for name, ref in refs.items():
+            self._forward(ref.handle, parts[name], partial(self._fault, node=ref.node, holders={}))
+        return _gathered(parts)
+
+    def close(self) -> None:
+        """End the actors and leave the cluster."""
+        for actor in self._actors.values():
+            self._ray.kill(actor)
+        self._actors.clear()
+        self._ray.shutdown()
+
+    def _actor(self, node: str) -> Any:
+        """Actor of a node; it waits for the node to join."""
+        if node not in self._actors:
+            if node not in self._threads:
+                raise NodeLost(node, f"expected one of {', '.join(self._threads)}")
+            threads = self._threads[node]
+            made = self._ray.remote(SegmentActor).options(
+                num_cpus=threads,
+                resources={RESOURCE + node: 1},
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=_AT_ONCE,
+            )
+            self._actors[node] = made.remote(node, threads)
+        return self._actors[node]
+
+    def _get(self, node: str, ref: Any, limit_s: float) -> Any:
+        """Wait for an answer of a node."""
+        try:
+            return self._ray.get(ref, timeout=limit_s)
+        except self._ray.exceptions.GetTimeoutError:
+            why = f"no answer within {limit_s:g} s; has 'layoutsel cluster join' been run there?"
+            raise NodeLost(node, why) from None
+        except self._ray.exceptions.RayError as error:
+            fault = self._fault(error, node, {})
+            if isinstance(fault, NodeLost):
+                raise fault from None
+            raise NodeRefused(f"node {node!r}: {fault}") from fault
+
+    def _check_versions(self, node: str, found: Mapping[str, str]) -> None:
+        for name, expected in versions().items():
+            if found.get(name) != expected:
+                raise NodeRefused(
+                    f"node {node!r} has {name} {found.get(name, 'of unknown version')}; expected "
+                    f"{expected}, as on the origin: install the same on both"
+                )
+
+    def _fault(self, error: BaseException, node: str, holders: Mapping[str, str]) -> BaseException:
+        """Error of Ray in the terms of engines."""
+        exceptions = self._ray.exceptions
+        if isinstance(error, exceptions.RayTaskError):
+            cause = error.cause
+            if isinstance(cause, exceptions.RayError):
+                return self._fault(cause, node, holders)
+            return cause if isinstance(cause, LayoutselError) else LayoutselError(str(cause))
+        if isinstance(error, exceptions.ObjectLostError):
+            return NodeLost(holders.get(error.object_ref_hex) or node, "a tensor of it is gone")
+        return NodeLost(node, " ".join(str(error).split())[:200] or type(error).__name__)
+
+    def _forward(
+        self, ref: Any, target: Future[T], fault: Callable[[BaseException], BaseException]
+    ) -> None:
+        """Give `target` the value of a reference, or its error."""
+
+        def take(ended: Future[T]) -> None:
+            if (error := ended.exception()) is not None:
+                target.set_exception(fault(error))
+            else:
+                target.set_result(ended.result())
+
+        ref.future().add_done_callback(take)
+
+
+def connected(address: str, security: Security) -> Any:
+    """Ray, connected to a cluster.
+
+    Ray reads its settings from the process's environment, which this function extends.
+    """
+    security.check(*(() if address == "auto" else (address,)))
+    os.environ.update({**TUNING, **security.environment()})
+    try:
+        import ray
+    except ImportError as error:
+        raise LayoutselError(
+            f"the engine 'ray' needs Ray, which cannot be imported ({error}): install it with "
+            f"pip install 'layoutsel[cluster]', or deploy with engine='local'"
+        ) from error
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            ignore_reinit_error=True,
+        )
+    except (ConnectionError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise LayoutselError(
+            f"no cluster at {address}: {why}. Start one with 'layoutsel cluster join --head'"
+        ) from error
+    return ray
+
+
+def _gathered(parts: Mapping[str, Future[np.ndarray]]) -> Future[Tensors]:
+    """Future of all results, or of the first error."""
+    whole: Future[Tensors] = Future()
+    arrays: dict[str, np.ndarray] = {}
+    turn = threading.Lock()
+
+    def take(name: str, ended: Future[np.ndarray]) -> None:
+        error = ended.exception()
+        with turn:
+            if error is None:
+                arrays[name] = ended.result()
+            if not whole.done() and (error is not None or len(arrays) == len(parts)):
+                if error is not None:
+                    whole.set_exception(error)
+                else:
+                    whole.set_result(arrays)
+
+    for name, part in parts.items():
+        part.add_done_callback(partial(take, name))
+    return whole
+
+
+def _listed(refs: Any) -> Sequence[Any]:
+    return refs if isinstance(refs, list) else [refs]
+
+
+__all__ = ["RayEngine", "RunTimes", "connected"]
