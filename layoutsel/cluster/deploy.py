@@ -68,7 +68,7 @@ class DeployedNetwork:
         header = read_header(self._artifacts[origin].path)
         self.inputs = tuple(Signature.read(one) for one in header["inputs"])
         self.outputs = tuple(Signature.read(one) for one in header["outputs"])
-        self._observations = Observations(origin)
+        self._observations = Observations()
         self._engine, self._origin = engine, origin
         self._local: CompiledModel | None = None
         self._local_turn = threading.Lock()
@@ -134,7 +134,7 @@ class DeployedNetwork:
 
     def statistics(self) -> Statistics:
         """Snapshot of the last seconds."""
-        return self._observations.snapshot()
+        return self._observations.snapshot(self._engine.nodes())
 
     def switch(self, distribution: Distribution) -> int:
         """Replace the distribution without a pause; returns the number of the new epoch.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from layoutsel.cluster.statistics import NodeState
 from tvm_passes.errors import LayoutselError
 
 Tensors = Mapping[str, np.ndarray]
@@ -116,10 +117,13 @@ class SegmentRun:
 
 
 class ClusterEngine(Protocol):
-    """Runs segments on nodes. All methods are safe from any thread; only `load` waits."""
+    """Runs segments on nodes. All methods are safe from any thread.
 
-    def nodes(self) -> tuple[str, ...]:
-        """Nodes that have joined and answer."""
+    Only :meth:`nodes` and :meth:`load` wait.
+    """
+
+    def nodes(self) -> Mapping[str, NodeState]:
+        """States of the nodes that have joined and answer."""
         ...
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:

@@ -16,7 +16,9 @@ from layoutsel.cluster.engine import (
     Work,
     digest,
 )
+from layoutsel.cluster.own_load import OwnLoad
 from layoutsel.cluster.segment_runner import SegmentRunner
+from layoutsel.cluster.statistics import NodeState
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load
 
@@ -38,15 +40,16 @@ class LocalEngine:
 
     def __init__(self, nodes: Mapping[str, int]) -> None:
         self._threads = dict(nodes)
+        self._load = OwnLoad()
         self._models: dict[str, CompiledModel] = {}
         self._runners: dict[str, tuple[str, SegmentRunner]] = {}
         self._queues = {
             node: ThreadPoolExecutor(1, thread_name_prefix=f"layoutsel-{node}") for node in nodes
         }
 
-    def nodes(self) -> tuple[str, ...]:
-        """All nodes."""
-        return tuple(self._threads)
+    def nodes(self) -> Mapping[str, NodeState]:
+        """State of this machine for all nodes."""
+        return dict.fromkeys(self._threads, self._load.state())
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
         """Open an artifact on a node; see :meth:`ClusterEngine.load`.

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from layoutsel.cluster.engine import (
 )
 from layoutsel.cluster.ray_settings import RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
+from layoutsel.cluster.statistics import NodeState
 from tvm_passes.errors import LayoutselError
 
 T = TypeVar("T")
@@ -31,6 +33,8 @@ _PART_BYTES = 16 << 20
 """Size of the parts in which an artifact travels."""
 _AT_ONCE = 4
 """Calls that an actor takes at once: it computes one, and inputs of others arrive."""
+_STATE_S = 1.0
+"""Longest wait for the states of nodes, seconds."""
 _ORIGIN = ""
 """Node of tensors that the caller handed in."""
 
@@ -68,15 +72,18 @@ class RayEngine:
         self._ray = connected(address, security or Security())
         self._actors: dict[str, Any] = {}
 
-    def nodes(self) -> tuple[str, ...]:
-        """Nodes that have joined and that Ray considers alive."""
-        return tuple(
-            name.removeprefix(RESOURCE)
-            for node in self._ray.nodes()
-            if node["Alive"]
-            for name in node["Resources"]
-            if name.startswith(RESOURCE)
+    def nodes(self) -> Mapping[str, NodeState]:
+        """States of the nodes with an actor that answer."""
+        asked = {node: actor.state.remote() for node, actor in list(self._actors.items())}
+        ready, _ = self._ray.wait(
+            list(asked.values()), num_returns=max(1, len(asked)), timeout=_STATE_S
         )
+        found = {}
+        for node, ref in asked.items():
+            with suppress(self._ray.exceptions.RayError):
+                if ref in ready:
+                    found[node] = self._ray.get(ref)
+        return found
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
         """Open an artifact on a node; see :meth:`ClusterEngine.load`."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.cluster.engine import RunTimes, Work, digest
+from layoutsel.cluster.engine import Work, digest
+from layoutsel.cluster.own_load import OwnLoad
 from layoutsel.cluster.segment_runner import SegmentRunner
+from layoutsel.cluster.statistics import NodeState
 from tvm_passes.cache_folder import user_cache
 from tvm_passes.errors import LayoutselError
 
@@ -32,6 +34,7 @@ class SegmentActor:
         self._node, self._threads = node, threads
         self._runner: SegmentRunner | None = None
         self._loaded = ""
+        self._load_meter = OwnLoad()
 
     def facts(self) -> dict[str, str]:
         """Versions of this process by package."""
@@ -85,9 +88,9 @@ class SegmentActor:
         outputs, times = self.runner.run(work, dict(zip(names, arrays, strict=True)))
         return times, *(outputs[name] for name in work.outputs)
 
-    def echo(self, array: np.ndarray) -> tuple[RunTimes, np.ndarray]:
-        """Return a copy of an array, to measure links."""
-        return RunTimes(queue_us=0, unpack_us=0, compute_us=0, pack_us=0), array.copy()
+    def state(self) -> NodeState:
+        """State of this machine since the last call."""
+        return self._load_meter.state()
 
     @property
     def runner(self) -> SegmentRunner:

@@ -6,12 +6,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from layoutsel.cluster.distribution import Distribution, Segment
 from layoutsel.cluster.events import ClusterEvent, RequestAnswered, SegmentRan, TensorsSent
-from layoutsel.cluster.own_load import OwnLoad
 from layoutsel.cluster.statistics import LinkState, NodeState, Requests, SegmentTimes, Statistics
 
 TIME_CONSTANT_S = 5.0
@@ -72,22 +71,14 @@ def segment_key(segment: Segment) -> str:
 
 
 class Observations:
-    """Collects times of segments, links and requests; an observer of a controller.
+    """Collects times of segments, links and requests; an observer of a controller."""
 
-    Parameters
-    ----------
-    origin
-        Node whose processors and memory psutil tells; None for none.
-    """
-
-    def __init__(self, origin: str | None = None) -> None:
-        self._origin = origin
+    def __init__(self) -> None:
         self._turn = threading.Lock()
         self._segments: dict[str, MovingMean] = {}
         self._queues: dict[str, MovingMean] = {}
         self._links: dict[tuple[str, str], _LinkTimes] = {}
         self._answers: deque[RequestAnswered] = deque(maxlen=_RECENT)
-        self._load = OwnLoad()
 
     def __call__(self, event: ClusterEvent) -> None:
         """Take an event."""
@@ -109,24 +100,21 @@ class Observations:
             found = self._segments.get(segment_key(segment))
             return found.mean + found.sigma if found is not None else None
 
-    def snapshot(self) -> Statistics:
-        """Statistics of the last seconds."""
+    def snapshot(self, nodes: Mapping[str, NodeState] | None = None) -> Statistics:
+        """Statistics of the last seconds, with the current states of nodes."""
         now_s = time.monotonic()
         with self._turn:
-            nodes = {
-                node: NodeState(queue=queue.mean, age_s=now_s - queue.last_s)
-                for node, queue in self._queues.items()
+            states = {
+                node: replace(state, queue=self._queues.get(node, MovingMean()).mean)
+                for node, state in (nodes or {}).items()
             }
-            if self._origin is not None:
-                queue = nodes.get(self._origin, NodeState()).queue
-                nodes[self._origin] = replace(self._load.state(), queue=queue)
             segments = {
                 # Half the interquartile range of a normal distribution is its absolute deviation.
                 key: SegmentTimes(us=one.mean, spread_us=one.deviation, runs=one.runs)
                 for key, one in self._segments.items()
             }
             return Statistics(
-                nodes=nodes,
+                nodes=states,
                 links=tuple(self._link_states(now_s)),
                 segments=segments,
                 requests=self._requests(now_s),

@@ -17,6 +17,7 @@ from layoutsel.cluster.engine import (
     Tensors,
     Work,
 )
+from layoutsel.cluster.statistics import NodeState
 
 
 class Faulty:
@@ -35,8 +36,9 @@ class Faulty:
         self.started: list[Work] = []
         """All works, in order."""
 
-    def nodes(self) -> tuple[str, ...]:
-        return tuple(node for node in self.engine.nodes() if node not in self.dead)
+    def nodes(self) -> Mapping[str, NodeState]:
+        lost = self.dead | self.silent
+        return {node: state for node, state in self.engine.nodes().items() if node not in lost}
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
         if node in self.dead | self.silent:
