@@ -17,7 +17,7 @@ from layoutsel.cluster.engine import (
     digest,
 )
 from layoutsel.cluster.own_load import OwnLoad
-from layoutsel.cluster.segment_runner import SegmentRunner
+from layoutsel.cluster.segment_runner import PackedTensor, SegmentRunner
 from layoutsel.cluster.statistics import NodeState
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load
@@ -77,12 +77,13 @@ class LocalEngine:
     def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
         """Hand in arrays; see :meth:`ClusterEngine.put`."""
         return {
-            name: NodeTensor(node=_ORIGIN, handle={name: array}) for name, array in tensors.items()
+            name: NodeTensor(node=_ORIGIN, handle={name: PackedTensor.plain(array)})
+            for name, array in tensors.items()
         }
 
     def start(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
         """Queue a run on the node's thread; see :meth:`ClusterEngine.start`."""
-        results: dict[str, object] = {}
+        results: dict[str, PackedTensor] = {}
         refs = {name: NodeTensor(node=work.node, handle=results) for name in work.outputs}
         run = SegmentRun(outputs=refs)
         if work.node not in self._runners:
@@ -91,7 +92,7 @@ class LocalEngine:
         _, runner = self._runners[work.node]
 
         def compute() -> RunTimes:
-            outputs, times = runner.run(work, _arrays(inputs))
+            outputs, times = runner.run(work, _opened(inputs))
             results.update(outputs)
             return times
 
@@ -101,7 +102,7 @@ class LocalEngine:
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
         """Return arrays; see :meth:`ClusterEngine.fetch`."""
         found: Future[Tensors] = Future()
-        found.set_result(_arrays(refs))
+        found.set_result({name: packed.array for name, packed in _opened(refs).items()})
         return found
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class LocalEngine:
             runner.close()
 
 
-def _arrays(refs: Mapping[str, NodeTensor]) -> Tensors:
+def _opened(refs: Mapping[str, NodeTensor]) -> dict[str, PackedTensor]:
     return {name: ref.handle[name] for name, ref in refs.items()}
 
 

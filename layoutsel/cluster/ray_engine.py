@@ -18,13 +18,13 @@ from layoutsel.cluster.engine import (
     NodeLost,
     NodeRefused,
     NodeTensor,
-    RunTimes,
     SegmentRun,
     Tensors,
     Work,
 )
 from layoutsel.cluster.ray_settings import RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
+from layoutsel.cluster.segment_runner import PackedTensor
 from layoutsel.cluster.statistics import NodeState
 from tvm_passes.errors import LayoutselError
 
@@ -103,7 +103,7 @@ class RayEngine:
     def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
         """Hand in arrays; see :meth:`ClusterEngine.put`."""
         return {
-            name: NodeTensor(node=_ORIGIN, handle=self._ray.put(array))
+            name: NodeTensor(node=_ORIGIN, handle=self._ray.put(PackedTensor.plain(array)))
             for name, array in tensors.items()
         }
 
@@ -123,7 +123,7 @@ class RayEngine:
 
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
         """Bring tensors here; see :meth:`ClusterEngine.fetch`."""
-        parts: dict[str, Future[np.ndarray]] = {name: Future() for name in refs}
+        parts: dict[str, Future[PackedTensor]] = {name: Future() for name in refs}
         for name, ref in refs.items():
             self._forward(ref.handle, parts[name], partial(self._fault, node=ref.node, holders={}))
         return _gathered(parts)
@@ -227,17 +227,17 @@ def connected(address: str, security: Security) -> Any:
     return ray
 
 
-def _gathered(parts: Mapping[str, Future[np.ndarray]]) -> Future[Tensors]:
+def _gathered(parts: Mapping[str, Future[PackedTensor]]) -> Future[Tensors]:
     """Future of all results, or of the first error."""
     whole: Future[Tensors] = Future()
     arrays: dict[str, np.ndarray] = {}
     turn = threading.Lock()
 
-    def take(name: str, ended: Future[np.ndarray]) -> None:
+    def take(name: str, ended: Future[PackedTensor]) -> None:
         error = ended.exception()
         with turn:
             if error is None:
-                arrays[name] = ended.result()
+                arrays[name] = ended.result().array
             if not whole.done() and (error is not None or len(arrays) == len(parts)):
                 if error is not None:
                     whole.set_exception(error)
@@ -251,6 +251,3 @@ def _gathered(parts: Mapping[str, Future[np.ndarray]]) -> Future[Tensors]:
 
 def _listed(refs: Any) -> Sequence[Any]:
     return refs if isinstance(refs, list) else [refs]
-
-
-__all__ = ["RayEngine", "RunTimes", "connected"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from layoutsel.cluster.engine import Work, digest
 from layoutsel.cluster.own_load import OwnLoad
-from layoutsel.cluster.segment_runner import SegmentRunner
+from layoutsel.cluster.segment_runner import PackedTensor, SegmentRunner
 from layoutsel.cluster.statistics import NodeState
 from tvm_passes.cache_folder import user_cache
 from tvm_passes.errors import LayoutselError
@@ -83,9 +83,9 @@ class SegmentActor:
             )
         partial.replace(file)
 
-    def run(self, work: Work, names: Sequence[str], *arrays: np.ndarray) -> tuple[Any, ...]:
+    def run(self, work: Work, names: Sequence[str], *tensors: PackedTensor) -> tuple[Any, ...]:
         """Run a segment; returns its times, and then its outputs in the order of the work."""
-        outputs, times = self.runner.run(work, dict(zip(names, arrays, strict=True)))
+        outputs, times = self.runner.run(work, dict(zip(names, tensors, strict=True)))
         return times, *(outputs[name] for name in work.outputs)
 
     def state(self) -> NodeState:

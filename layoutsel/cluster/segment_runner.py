@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from layoutsel.cluster.engine import RunTimes, Tensors, Work
+from layoutsel.cluster.crossing import CrossingError, TensorHeader, received
+from layoutsel.cluster.engine import RunTimes, Work
 from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import InputError
+from layoutsel.runtime.arrays import bits_of, dtype_of
 from layoutsel.runtime.compiled import CompiledModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTensor:
+    """A tensor with its header, in a form that processes can exchange."""
+
+    header: TensorHeader
+    """Form of the tensor."""
+    bits: np.ndarray
+    """Its elements; those of bfloat16 as integers, as numpy lacks the type."""
+
+    @classmethod
+    def plain(cls, array: np.ndarray) -> PackedTensor:
+        """Pack an input of the model."""
+        header = TensorHeader(dtype=array.dtype.name, shape=array.shape)
+        return cls(header=header, bits=bits_of(array))
+
+    @property
+    def array(self) -> np.ndarray:
+        """The tensor in memory, without a copy."""
+        return self.bits.view(dtype_of(self.header.dtype))
 
 
 class SegmentRunner:
@@ -36,25 +61,37 @@ class SegmentRunner:
         self._limit_s = limit_s
         self._turn = threading.Lock()
 
-    def run(self, work: Work, inputs: Tensors) -> tuple[dict[str, np.ndarray], RunTimes]:
+    def run(
+        self, work: Work, inputs: Mapping[str, PackedTensor]
+    ) -> tuple[dict[str, PackedTensor], RunTimes]:
         """Run a segment and return its outputs by name.
 
         Raises
         ------
+        CrossingError
+            If an input is missing, or is another tensor than the segment expects.
         InputError
-            If an input is missing or has another shape or element type than the atoms expect.
+            If an input of the model holds an index out of range.
         RunTimeout
             If the segment exceeds its time limit.
         """
         clock = _StopWatch()
         with self._turn:
             queue_us = clock.lap_us()
-            tensors = self._results(work, inputs)
+            arrays = self._unpacked(work, inputs)
+            unpack_us = clock.lap_us()
+            try:
+                # The worker has the same limit, and names the stage.
+                results = self._worker.run(work.atoms, arrays).result(2 * self._limit_s)
+            except InputError as error:
+                raise InputError(f"{self._where(work)}: {error}") from error
             compute_us = clock.lap_us()
-        # Results may lie in the model's memory plan or share an array with an input.
-        outputs = {name: np.ascontiguousarray(tensors[name]) for name in work.outputs}
+            outputs = self._packed(work, results)
         times = RunTimes(
-            queue_us=queue_us, unpack_us=0.0, compute_us=compute_us, pack_us=clock.lap_us()
+            queue_us=queue_us,
+            unpack_us=unpack_us,
+            compute_us=compute_us,
+            pack_us=clock.lap_us(),
         )
         return outputs, times
 
@@ -62,15 +99,32 @@ class SegmentRunner:
         """End the threads."""
         self._worker.close(cancel=True)
 
-    def _results(self, work: Work, inputs: Tensors) -> dict[str, np.ndarray]:
-        try:
-            # A limit of its own, in case that the worker's own watch does not see it.
-            return self._worker.run(work.atoms, inputs).result(2 * self._limit_s)
-        except InputError as error:
-            raise InputError(
-                f"segment {work.segment!r} on node {self._node!r}, atoms {work.atoms[0]!r} to "
-                f"{work.atoms[-1]!r}: {error}"
-            ) from error
+    def _unpacked(self, work: Work, inputs: Mapping[str, PackedTensor]) -> dict[str, np.ndarray]:
+        where = self._where(work)
+        arrays = {}
+        for wanted in self._worker.chain(work.atoms).inputs:
+            if wanted.name not in inputs:
+                raise CrossingError(
+                    f"{where}: the tensor {wanted.name} is missing; got {', '.join(inputs)}"
+                )
+            packed = inputs[wanted.name]
+            arrays[wanted.name] = received(packed.array, packed.header, wanted, segment=where)
+        return arrays
+
+    def _packed(self, work: Work, results: Mapping[str, np.ndarray]) -> dict[str, PackedTensor]:
+        made = {one.name: one for one in self._worker.chain(work.atoms).outputs}
+        if absent := [name for name in work.outputs if name not in made]:
+            raise CrossingError(
+                f"{self._where(work)}: its atoms make no tensor {absent[0]}; expected one of "
+                f"{', '.join(made)}"
+            )
+        return {
+            name: PackedTensor(header=TensorHeader.of(made[name]), bits=bits_of(results[name]))
+            for name in work.outputs
+        }
+
+    def _where(self, work: Work) -> str:
+        return f"{work.segment} on node {self._node}"
 
 
 class _StopWatch:

@@ -13,11 +13,12 @@ from faulty import Faulty
 
 import layoutsel
 from layoutsel.cluster.controller import Controller
+from layoutsel.cluster.crossing import CrossingError
 from layoutsel.cluster.engine import Announced
 from layoutsel.cluster.local_engine import LocalEngine
 from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.routing import Epoch, WeightedRoutes
-from layoutsel.errors import InputError, RunTimeout, WorkerClosed
+from layoutsel.errors import RunTimeout, WorkerClosed
 from tvm_passes.errors import LayoutselError
 
 LIMIT_S = 60
@@ -126,7 +127,7 @@ class TestWithoutFaults:
         one = controller(distribution(stages, {PIPELINE: 1}))
         bad = one.submit({"input.0": image()[:, :1]})
         good = one.submit({"input.0": image()})
-        with pytest.raises(InputError, match=r"segment 's0' on node 'a'"):
+        with pytest.raises(CrossingError, match=r"segment 's0 on node a'"):
             bad.result(LIMIT_S)
         check([good.result(LIMIT_S)["output.0"]], compiled)
         assert one.counts == {"answers": 1, "failures": 1}

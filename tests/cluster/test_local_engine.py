@@ -9,9 +9,9 @@ import pytest
 from divided import image, network, plan_in_atoms, segments
 
 import layoutsel
+from layoutsel.cluster.crossing import CrossingError
 from layoutsel.cluster.engine import Announced, NodeLost, NodeRefused, Work
 from layoutsel.cluster.local_engine import LocalEngine
-from layoutsel.errors import InputError
 
 LIMIT_S = 60
 
@@ -73,9 +73,11 @@ def test_a_node_without_an_artifact_runs_nothing(engine):
         engine.start(work_of(whole), engine.put({"input.0": image()})).times.result(LIMIT_S)
 
 
-def test_a_wrong_tensor_is_named_with_segment_node_and_atom(engine):
+def test_a_wrong_tensor_is_named_with_segment_and_node(engine):
     stages = plan_in_atoms(network()).stages
     (whole,) = segments(stages, ["srv"] * len(stages))
     inputs = engine.put({"input.0": image()[:, :4]})
-    with pytest.raises(InputError, match=r"segment 's0' on node 'srv'.*input 'input.0': got"):
+    with pytest.raises(
+        CrossingError, match=r"segment 's0 on node srv': tensor input.0: got float32"
+    ):
         engine.start(work_of(whole), inputs).times.result(LIMIT_S)
