@@ -26,7 +26,7 @@ _DECILE = 1.2816
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Predicted:
+class Predicted:
     """Candidates of one unit on the left-out machine, predicted without it."""
 
     unit: str
@@ -81,13 +81,14 @@ def machine_transfer(
     return {machine: _transfer(machine, units, in_models, options) for machine in machines}
 
 
-def _transfer(
+def left_out(
     machine: str,
     units: Mapping[str, tuple[Sequence[Sample], Table]],
     in_models: frozenset[str],
     options: TrainingOptions,
-) -> dict[str, Any]:
-    judged, pools = list[_Predicted](), list[_Predicted]()
+) -> tuple[list[Predicted], list[Predicted]]:
+    """Predict a machine's candidates without it: those of models, and those outside of them."""
+    judged, pools = list[Predicted](), list[Predicted]()
     for unit, (samples, table) in units.items():
         here = np.array([sample.provenance.profile.name == machine for sample in samples])
         in_model = np.array([sample.workload.key in in_models for sample in samples])
@@ -98,8 +99,18 @@ def _transfer(
         booster = fit_point(table[~here], options)
         for parts, rows in ((judged, met), (pools, pooled)):
             asked = table[rows]
-            parts.append(_Predicted(unit=unit, table=asked, values=predict_point(booster, asked)))
-    adaptation = _calibrated(pools) if pools else Adaptation()
+            parts.append(Predicted(unit=unit, table=asked, values=predict_point(booster, asked)))
+    return judged, pools
+
+
+def _transfer(
+    machine: str,
+    units: Mapping[str, tuple[Sequence[Sample], Table]],
+    in_models: frozenset[str],
+    options: TrainingOptions,
+) -> dict[str, Any]:
+    judged, pools = left_out(machine, units, in_models, options)
+    adaptation = calibrated(pools) if pools else Adaptation()
     return {part.unit: _before_and_after(part, adaptation) for part in judged}
 
 
@@ -110,7 +121,7 @@ def _in_precisions(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
     return np.isin(precisions, names[counts >= _FEWEST])
 
 
-def _calibrated(pools: Sequence[_Predicted]) -> Adaptation:
+def calibrated(pools: Sequence[Predicted]) -> Adaptation:
     """Calibrate as the command does, with samples in place of measurements.
 
     Its sub-graphs have candidates in every precision, so that all are equally frequent.
@@ -134,7 +145,7 @@ def _calibrated(pools: Sequence[_Predicted]) -> Adaptation:
     return adapt.useful(Adaptation(pool.take(chosen), tuple(float(errors[n]) for n in chosen)))[0]
 
 
-def _before_and_after(part: _Predicted, adaptation: Adaptation) -> dict[str, Any]:
+def _before_and_after(part: Predicted, adaptation: Adaptation) -> dict[str, Any]:
     table, (expected, deviations) = part.table, adaptation.correct(part.traits)
     left = np.abs(part.errors - expected)
     return {
