@@ -24,22 +24,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layoutsel.planning.loads import LoadTables
+from layoutsel.planning.loads import LoadTables, Rooms, room_in
+from layoutsel.planning.placement_pool import PlacementPool, Rows
 from layoutsel.planning.pricing import Pricer
-from layoutsel.planning.problem import PlanningProblem, ProblemError
+from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.residency import fitting
 from layoutsel.planning.tables import to_choice, to_decisions
 from tvm_passes.decision import Decision, SubgraphId
 
-Choice = tuple[int, ...]
-"""Option of each node."""
 GAP = 1e-3
 """Relative gap between throughput and bound at which column generation stops."""
 _CENTRE = 0.5
 """Weight of the best prices so far against those of the programme (Wentges, 1997)."""
 _LEAST_RATE = 1e-6
 """Minimum share of the requests of a placement that is part of the result."""
-_MOST_COLUMNS = 2000
-"""Maximum number of placements that the programme keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,77 +66,11 @@ class Mixture:
         return max(1.0 - self.throughput / self.bound, 0.0) if self.bound > 0 else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Rows of the programme: ``sum of rate * (load - limit) <= capacity`` for each resource."""
-
-    capacity: np.ndarray
-    """Capacities: 1 for a resource that is busy all the time; 0 for memory."""
-    limit: np.ndarray
-    """Limits of memory, in the unit of its loads; 0 for other resources."""
-
-
-class PlacementPool:
-    """Restricted programme of a problem: a pool of placements that grows."""
-
-    def __init__(self, tables: LoadTables, rows: Rows) -> None:
-        self.tables, self.rows = tables, rows
-        self.choices: list[Choice] = []
-        self.loads: list[np.ndarray] = []
-        self.rates = np.zeros(0)
-        """Rates of the placements in the last solution."""
-        self.prices = np.zeros(len(rows.capacity))
-        """Prices of the resources in the last solution."""
-        self._known: set[Choice] = set()
-
-    def add(self, choice: Choice) -> bool:
-        """Add a placement; False if it is known."""
-        if choice in self._known:
-            return False
-        self._known.add(choice)
-        self.choices.append(choice)
-        self.loads.append(self.tables.loads(choice))
-        return True
-
-    def solve(self) -> float:
-        """Solve the programme; returns the throughput, requests per microsecond."""
-        from scipy.optimize import linprog
-
-        self._forget()
-        matrix = np.array(self.loads).T - self.rows.limit[:, None]
-        scale = self._scale()
-        found = linprog(
-            -np.ones(len(self.loads)), A_ub=matrix / scale, b_ub=self.rows.capacity, method="highs"
-        )
-        if found.x is None:
-            raise ProblemError(
-                f"no limit on the throughput: {found.message} A placement that occupies no "
-                f"resource has infinite throughput; give at least one sub-graph a cost"
-            )
-        self.rates = np.maximum(found.x, 0.0) / scale
-        self.prices = np.maximum(-found.ineqlin.marginals, 0.0)
-        return float(self.rates.sum())
-
-    def _scale(self) -> float:
-        """Choose a unit of time in which rates are near 1, microseconds."""
-        return max(float(np.max(self.loads[0])), 1e-9)
-
-    def _forget(self) -> None:
-        """Keep the placements in use and the newest ones."""
-        if len(self.loads) <= _MOST_COLUMNS:
-            return
-        used = set(np.flatnonzero(self.rates > 0).tolist())
-        newest = range(len(self.loads) - _MOST_COLUMNS // 2, len(self.loads))
-        kept = sorted(used | set(newest))
-        self.choices = [self.choices[i] for i in kept]
-        self.loads = [self.loads[i] for i in kept]
-        self._known = set(self.choices)
-
-
 def best_mixture(
     problem: PlanningProblem,
     *,
     capacity: Mapping[str, float] | None = None,
+    rooms: Rooms | None = None,
     start: Sequence[Mapping[SubgraphId, Decision]] = (),
     time_limit_s: float = 10.0,
     gap: float = GAP,
@@ -151,35 +83,53 @@ def best_mixture(
         Candidates, boundaries and resources; its objective and limits are ignored.
     capacity
         Capacity by resource; 1 for others. Resources that stand for many have more.
+    rooms
+        Limits of memories, for all placements of the mixture together; none by default.
     start
         Placements to begin with, besides each memory alone.
     time_limit_s
         Time limit, seconds.
     gap
         Relative gap at which to stop.
+
+    Raises
+    ------
+    ProblemError
+        If some placement occupies no resource, or no mixture was found that fits into the memories.
     """
     started = time.monotonic()
-    tables = LoadTables(problem)
-    given = capacity or {}
-    rows = Rows(
-        capacity=np.array([given.get(name, 1.0) for name in tables.resources]),
-        limit=np.zeros(len(tables.resources)),
-    )
-    columns = PlacementPool(tables, rows)
+    tables = LoadTables(problem, rooms)
+    rows = _rows(tables, capacity or {}, rooms)
+    pool = PlacementPool(tables, rows)
     pricer = Pricer(tables)
     for decisions in start:
-        columns.add(tuple(to_choice(problem, decisions)))
+        pool.add(tuple(to_choice(problem, decisions)))
     for choice in pricer.alone():
-        columns.add(choice)
-    bound, pricings = generate(columns, pricer, deadline=started + time_limit_s, gap=gap)
-    throughput = float(columns.rates.sum())
-    kept = np.flatnonzero(columns.rates > _LEAST_RATE * throughput)
+        pool.add(choice)
+    share = 1.0 if rooms is None else 0.6
+    deadline = started + share * time_limit_s
+    bound, pricings = generate(pool, pricer, deadline=deadline, gap=gap)
+    choices, rates = pool.choices, pool.rates
+    if rooms is not None:
+        left_s = started + time_limit_s - time.monotonic()
+        choices, rates = fitting(pool, rooms, bound=bound, time_limit_s=left_s)
+    throughput = float(rates.sum())
+    kept = np.flatnonzero(rates > _LEAST_RATE * throughput)
     return Mixture(
-        rates=tuple(columns.rates[kept].tolist()),
-        placements=tuple(to_decisions(problem, columns.choices[i]) for i in kept),
+        rates=tuple(rates[kept].tolist()),
+        placements=tuple(to_decisions(problem, choices[i]) for i in kept),
         bound=max(bound, throughput),
         pricings=pricings,
         time_s=time.monotonic() - started,
+    )
+
+
+def _rows(tables: LoadTables, capacity: Mapping[str, float], rooms: Rooms | None) -> Rows:
+    """Give each resource its capacity, and each memory its limit."""
+    limits = {} if rooms is None else {room_in(m): b for m, b in rooms.room_bytes.items()}
+    return Rows(
+        capacity=np.array([0.0 if r in limits else capacity.get(r, 1.0) for r in tables.resources]),
+        limit=np.array([limits.get(name, 0.0) for name in tables.resources]),
     )
 
 

@@ -13,7 +13,7 @@ layouts must have different names in different memories.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from layoutsel.cost.place import OUTSIDE, Place
 from layoutsel.cost.tensor import KINDS, Tensor, is_boundary
-from layoutsel.planning.problem import PlanningProblem, source_places, wanted_places
+from layoutsel.planning.problem import Option, PlanningProblem, source_places, wanted_places
 from layoutsel.planning.resources import Resources, in_turn
 from layoutsel.planning.tables import Label, Tables, TensorTable, labels_of, wants_of
 from tvm_passes.decision import Decision, SubgraphId
@@ -78,6 +78,21 @@ def _end(problem: PlanningProblem, kind: str, source: Place, wanted: Place) -> P
     return wanted if kind == "copy" or problem.resources.receivers_transform else source
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """Memory that sub-graphs occupy, and that there is."""
+
+    held_bytes: Mapping[SubgraphId, float] = field(default_factory=dict)
+    """Memory that a sub-graph occupies wherever it runs, bytes; absent ones occupy none."""
+    room_bytes: Mapping[str, float] = field(default_factory=dict)
+    """Size of each memory, bytes; absent ones have no limit."""
+
+
+def room_in(memory: str) -> str:
+    """Return the name of a memory's room among the resources."""
+    return f"room in {memory}"
+
+
 def _add(found: dict[str, float], resources: Resources) -> None:
     for name, us in resources.busy_us.items():
         found[name] = found.get(name, 0.0) + us
@@ -100,12 +115,23 @@ class LoadTables:
     product, and tables of the weighted problem without another look at the problem.
     """
 
-    def __init__(self, problem: PlanningProblem) -> None:
+    def __init__(self, problem: PlanningProblem, rooms: Rooms | None = None) -> None:
+        """Number all steps.
+
+        Parameters
+        ----------
+        problem
+            Candidates, boundaries and resources.
+        rooms
+            Limits of memories. Each limited memory is a resource then, see :func:`room_in`, and its
+            load is in bytes.
+        """
         self.problem = problem
         self._numbers: dict[tuple[object, ...], int] = {(): _NOTHING}
         self._busy: list[Mapping[str, float]] = [{}]
+        self._rooms = rooms or Rooms()
         self._costs = [
-            np.array([self._computing(o.decision.unit, o.memory, o.cost_us) for o in node.options])
+            np.array([self._computing(node.id, option) for option in node.options])
             for node in problem.nodes
         ]
         index = {node.id: i for i, node in enumerate(problem.nodes)}
@@ -168,10 +194,15 @@ class LoadTables:
                     wanted |= want[choice[consumer]]
                 yield from charges.charge[row][wanted].tolist()
 
-    def _computing(self, unit: str, memory: str, us: float) -> int:
-        key = unit, memory, us
+    def _computing(self, id_: SubgraphId, option: Option) -> int:
+        unit, memory, us = option.decision.unit, option.memory, option.cost_us
+        is_limited = memory in self._rooms.room_bytes
+        held = self._rooms.held_bytes.get(id_, 0.0) if is_limited else 0.0
+        key = unit, memory, us, held
         if key not in self._numbers:
-            self._number(key, self.problem.resources.compute(unit, memory, us))
+            used = self.problem.resources.compute(unit, memory, us)
+            room = {room_in(memory): held} if held else {}
+            self._number(key, {**used.busy_us, **room})
         return self._numbers[key]
 
     def _crossing(self, tensor: Tensor, kind: str, source: Place, wanted: Place) -> int:
@@ -181,12 +212,13 @@ class LoadTables:
         end = _end(self.problem, kind, source, wanted)
         key = kind, source.memory, end.memory, us
         if key not in self._numbers:
-            self._number(key, boundary_resources(self.problem, tensor, kind, source, wanted))
+            used = boundary_resources(self.problem, tensor, kind, source, wanted)
+            self._number(key, used.busy_us)
         return self._numbers[key]
 
-    def _number(self, key: tuple[object, ...], resources: Resources) -> None:
+    def _number(self, key: tuple[object, ...], busy_us: Mapping[str, float]) -> None:
         self._numbers[key] = len(self._busy)
-        self._busy.append(resources.busy_us)
+        self._busy.append(busy_us)
 
     def _table(
         self, tensor: Tensor, index: Mapping[SubgraphId, int]

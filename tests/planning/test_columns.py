@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from tiers import examples
 
 from layoutsel.planning.columns import best_mixture
-from layoutsel.planning.loads import LoadTables, loads
+from layoutsel.planning.loads import LoadTables, Rooms, loads
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.tables import to_choice
 from tests.planning.problems import small_problems
@@ -137,3 +137,62 @@ def test_work_that_takes_no_time_has_no_throughput():
     )
     with pytest.raises(ProblemError, match="occupies no resource"):
         best_mixture(free)
+
+
+def limited(problem: PlanningProblem, seed: int) -> Rooms:
+    """Rooms that hold all sub-graphs together, with little to spare."""
+    rng = np.random.default_rng(seed)
+    held = {node.id: float(rng.integers(0, 5)) for node in problem.nodes}
+    memories = sorted({o.memory for node in problem.nodes for o in node.options})
+    room = max(4.0, 1.3 * sum(held.values()) / len(memories))
+    return Rooms(held_bytes=held, room_bytes=dict.fromkeys(memories, room))
+
+
+def needed(problem: PlanningProblem, rooms: Rooms, mixture) -> dict[str, float]:
+    """Bytes that a mixture occupies in each memory."""
+    kept = {
+        (id_, problem.by_id[id_].option(one).memory)
+        for decisions in mixture
+        for id_, one in decisions.items()
+    }
+    found: dict[str, float] = {}
+    for id_, memory in kept:
+        found[memory] = found.get(memory, 0.0) + rooms.held_bytes[id_]
+    return found
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(small_problems(), networks, st.integers(0, 2**32))
+def test_a_mixture_fits_its_memories(problem, network, seed):
+    problem = on(problem, network)
+    rooms = limited(problem, seed)
+    single = [
+        1 / max(counted(problem, one).values())
+        for one in placements(problem)
+        if all(
+            needed(problem, rooms, [one])[m] <= rooms.room_bytes[m]
+            for m in needed(problem, rooms, [one])
+        )
+    ]
+    if not single:
+        return
+    found = best_mixture(problem, rooms=rooms)
+    for memory, size in needed(problem, rooms, found.placements).items():
+        assert size <= rooms.room_bytes[memory] * (1 + 1e-6)
+    total: dict[str, float] = {}
+    for rate, decisions in zip(found.rates, found.placements, strict=True):
+        for name, us in counted(problem, decisions).items():
+            total[name] = total.get(name, 0.0) + rate * us
+    assert max(total.values()) <= 1 + 1e-6
+    assert found.bound >= max(single) * (1 - 1e-6)
+    assert found.throughput <= found.bound * (1 + 1e-9)
+
+
+def test_without_room_the_error_says_how_much_there_is():
+    problem = two_branches()
+    rooms = Rooms(
+        held_bytes={node.id: 3e6 for node in problem.nodes},
+        room_bytes={"host": 4e6, "opencl": 4e6},
+    )
+    with pytest.raises(ProblemError, match=r"occupy 9 MB.*host, opencl have 8 MB"):
+        best_mixture(problem, rooms=rooms)
