@@ -4,113 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from layoutsel import documents
+from layoutsel.cluster.distribution_checks import faults
+from layoutsel.cluster.matrix import matrix
+from layoutsel.cluster.problem import AtomGraph, ClassCosts
+from layoutsel.cluster.segments import Distribution, Metric, Route, Segment, Target, Transfer
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
+from layoutsel.planning.check_fits import PlanMismatch
 from layoutsel.planning.plan import Plan
-from tvm_passes.decision import SubgraphId
+from tvm_passes.errors import LayoutselError
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Distribution",
+    "Distributions",
+    "Metric",
+    "Route",
+    "Segment",
+    "Target",
+    "Transfer",
+]
 
 SCHEMA_VERSION = 1
 """Version of distribution files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """Atoms of the network that one node runs in one go, without waiting for another node."""
-
-    id: str
-    """Name, unique in the route: letters, digits and ``_``."""
-    node: str
-    """Node that runs it."""
-    atoms: tuple[str, ...]
-    """Atoms in order: stages of the plan of the node's machine class."""
-    subgraphs: tuple[SubgraphId, ...]
-    """Sub-graphs of the atoms."""
-    inputs: tuple[str, ...]
-    """Tensors from the origin or other segments: ``input.0``, ``head.0``."""
-    outputs: tuple[str, ...]
-    """Tensors for other segments, and outputs of the model: ``head.0``, ``output.0``."""
-    us: float
-    """Predicted time, microseconds."""
-    spread_us: float
-    """Uncertainty of `us`, microseconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """A tensor that is sent from one node to another, once for all its readers there."""
-
-    tensor: str
-    """Name of the tensor."""
-    source: str
-    """Node that sends it."""
-    destination: str
-    """Node that receives it."""
-    bytes: int
-    """Size, bytes."""
-    us: float
-    """Predicted time without waiting, microseconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """One way of a request through the nodes."""
-
-    weight: float
-    """Share of the requests that take it, 0 to 1; the weights of a distribution add up to 1."""
-    segments: tuple[Segment, ...]
-    """Segments, each after those that it reads."""
-    transfers: tuple[Transfer, ...]
-    """Transfers between the segments, and to and from the origin."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One quantity of a distribution."""
-
-    unit: str
-    """Unit: ``us``, ``Hz``, ``J`` or ``bytes``."""
-    predicted: float
-    """Predicted value."""
-    bound: float | None = None
-    """Proven bound on the values of all distributions within the limits; None if not computed."""
-    spread: float = 0.0
-    """Uncertainty of the prediction."""
-    simulated: float | None = None
-    """Value of a simulation; None without one."""
-    measured: float | None = None
-    """Measured value; None without a measurement."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What a distribution is made for."""
-
-    name: str
-    """Metric to optimise: an entry of :data:`layoutsel.cluster.targets.TARGETS`."""
-    limits: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
-    """Largest (for throughput: least) values of other metrics, in their units."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distribution:
-    """Routes of the requests for one target, with all metrics."""
-
-    target: Target
-    """Target that it was made for."""
-    routes: tuple[Route, ...]
-    """Routes with their weights."""
-    metrics: Mapping[str, Metric]
-    """All metrics by name, also those that are not the target."""
-    solver: str
-    """Name of the solver that proved the bound."""
-    time_s: float
-    """Time that solving took, seconds."""
-    without: Mapping[str, tuple[Route, ...]] = field(
-        default_factory=dict, metadata=documents.OPTIONAL
-    )
-    """Routes without a single node, by node: what runs if it is lost."""
+RENEW = "Plan again with 'layoutsel cluster plan MODEL --topology FILE -o FILE'"
+"""Advice on a distribution file whose version is no longer supported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +55,69 @@ class Distributions:
     """Plan of the whole network with one stage for each atom, by machine class."""
     distributions: tuple[Distribution, ...]
     """One distribution for each target."""
+    graph: AtomGraph | None = field(default=None, metadata=documents.OPTIONAL)
+    """Network as atoms and the tensors between them; None if it is not known."""
+    costs: Mapping[str, ClassCosts] = field(default_factory=dict, metadata=documents.OPTIONAL)
+    """Times of the atoms, by machine class; needed to plan again."""
+
+    def __getitem__(self, target: str) -> Distribution:
+        """Find the first distribution for a target, by its name or :attr:`Target.label`.
+
+        Raises
+        ------
+        LayoutselError
+            If there is none; the message names all targets.
+        """
+        for one in self.distributions:
+            if target in (one.target.name, one.target.label):
+                return one
+        known = ", ".join(one.target.label for one in self.distributions)
+        raise LayoutselError(f"no distribution for the target {target!r}; expected one of {known}")
+
+    def matrix(self) -> str:
+        """Table of all metrics of all distributions, with the bound of each metric."""
+        return matrix(self.distributions)
+
+    def check_model(self, model_hash: str) -> None:
+        """Reject distributions of another model.
+
+        Raises
+        ------
+        PlanMismatch
+            If the hashes differ.
+        """
+        if self.model_hash != model_hash:
+            raise PlanMismatch(
+                f"the distributions are of another model, {self.model_name}: got the hash "
+                f"{model_hash}; expected {self.model_hash}"
+            )
+
+    def save(self, file: Path | str) -> None:
+        """Write the distributions to `file` atomically."""
+        documents.save(self, file)
+
+    @classmethod
+    def load(cls, file: Path | str) -> Distributions:
+        """Read distributions that :meth:`save` wrote.
+
+        Raises
+        ------
+        DocumentError
+            If `file` is not a complete and consistent document.
+        """
+        return cls.read(documents.load_json(file), file=str(file))
+
+    @classmethod
+    def read(cls, document: Any, *, file: str = "document") -> Distributions:
+        """Read distributions from JSON; errors as in :meth:`load`."""
+        documents.check_version(
+            document, "schema_version", (SCHEMA_VERSION,), renew=RENEW, file=file
+        )
+        found = documents.from_json(cls, document, file=file)
+        found.topology.check(file=file)
+        found.statistics.check(found.topology, file=file)
+        nodes = [node.id for node in found.topology.computing]
+        atoms = {name: tuple(plan.held_by_stages) for name, plan in found.plans.items()}
+        for path, got, expected in faults(found.distributions, nodes, found.classes, atoms):
+            raise documents.DocumentError(file, path, got, expected)
+        return found

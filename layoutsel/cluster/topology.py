@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
-from layoutsel.cluster.topology_checks import check
+from layoutsel.cluster.topology_checks import check_topology
 from layoutsel.cluster.vertices import (
     NODE,
     SWITCH,
@@ -38,6 +38,23 @@ class Topology(TopologyData):
             nodes=tuple(one for one in self.nodes if one.id not in lost),
             links=tuple(one for one in self.links if not {one.source, one.target} & lost),
         )
+
+    def check(self, *, file: str = "topology", links: str = "links") -> None:
+        """Reject an inconsistent topology.
+
+        Parameters
+        ----------
+        file
+            Name of its file, for error messages.
+        links
+            Name of the list of links in the file.
+
+        Raises
+        ------
+        DocumentError
+            At the first inconsistent value.
+        """
+        check_topology(self, file, links)
 
     def save(self, file: Path | str) -> None:
         """Write the topology to `file` atomically."""
@@ -76,10 +93,10 @@ class Topology(TopologyData):
                 nodes=read.nodes,
                 links=read.edges,
             )
-            check(found, file, "edges")
+            found.check(file=file, links="edges")
             return found
         found = documents.from_json(cls, document, file=file)
-        check(found, file, "links")
+        found.check(file=file)
         return found
 
 

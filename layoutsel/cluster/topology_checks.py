@@ -44,7 +44,7 @@ _WORK: Mapping[str, object] = {
 """Fields of a node that computes, with their values for a switch."""
 
 
-def check(topology: TopologyData, file: str, links: str = "links") -> None:
+def check_topology(topology: TopologyData, file: str, links: str = "links") -> None:
     """Reject an inconsistent topology.
 
     Parameters

@@ -17,7 +17,7 @@ from layoutsel.compile.measuring import (
     measure_unpredicted,
     measure_worthwhile,
 )
-from layoutsel.compile.pricing import priced_by, warn_of_unknown_machine
+from layoutsel.compile.pricing import Pricing, priced_by, warn_of_unknown_machine
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.choices import PREDICTED
 from layoutsel.core.precision import REL_ERROR
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from layoutsel.compile.offers import Offers
     from layoutsel.compile.session import Session
     from layoutsel.cost.measured import MeasuredCost
+    from layoutsel.planning.prices import UnpricedBoundary
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +106,14 @@ def priced_problem(
         if cost != "roofline":
             problem = without_estimates(problem, session.devices)
         return without_interrupted(problem)
+
+
+def price_boundaries(
+    offers: Offers, boundaries: Sequence[UnpricedBoundary], cost: str = "learned"
+) -> list[float]:
+    """Price boundaries that no plan of the session's problem has, microseconds, in order."""
+    with cost_model(offers, cost) as model:
+        return Pricing(offers, model, cost).boundaries(boundaries)
 
 
 def _tolerance(cost: str, *, is_unknown: bool) -> Tolerance | None:

@@ -84,7 +84,7 @@ class Pricing:
             session.functions,
             self.offers.candidates,
             lambda subgraph, decision: prices[subgraph.id, decision],
-            self._boundaries,
+            self.boundaries,
             name=session.model.name,
             content_hash=session.model.content_hash,
         )
@@ -188,7 +188,7 @@ class Pricing:
         tuned = Estimate(us, TUNED_SPREAD * us, "tuned")
         return question.workload.cost(tuned, question.decision)
 
-    def _boundaries(self, unpriced: Sequence[UnpricedBoundary]) -> list[float]:
+    def boundaries(self, unpriced: Sequence[UnpricedBoundary]) -> list[float]:
         """Price boundaries, microseconds."""
         asked = [_ASKED[boundary.kind](self, boundary) for boundary in unpriced]
         distinct = list(dict.fromkeys(question for question in asked if question is not None))
