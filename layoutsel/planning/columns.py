@@ -99,7 +99,7 @@ def best_mixture(
     """
     started = time.monotonic()
     tables = LoadTables(problem, rooms)
-    rows = _rows(tables, capacity or {}, rooms)
+    rows = rows_of(tables, rooms, capacity or {})
     pool = PlacementPool(tables, rows)
     pricer = Pricer(tables)
     for decisions in start:
@@ -124,8 +124,8 @@ def best_mixture(
     )
 
 
-def _rows(tables: LoadTables, capacity: Mapping[str, float], rooms: Rooms | None) -> Rows:
-    """Give each resource its capacity, and each memory its limit."""
+def rows_of(tables: LoadTables, rooms: Rooms | None, capacity: Mapping[str, float]) -> Rows:
+    """Make the rows of a programme: a capacity for each resource, a limit for each memory."""
     limits = {} if rooms is None else {room_in(m): b for m, b in rooms.room_bytes.items()}
     return Rows(
         capacity=np.array([0.0 if r in limits else capacity.get(r, 1.0) for r in tables.resources]),

@@ -19,7 +19,7 @@ from layoutsel.planning.ideals import all_ideals, some_ideals
 
 _MOST_IDEALS = 4000
 """Maximum number of ideals; loads of their pairs take 128 MB for each class."""
-_OPERATIONS = 2e10
+OPERATIONS = 2e10
 """Maximum number of operations of the dynamic program; about a minute."""
 Counts = tuple[int, ...]
 """Number of machines in use, by class."""
@@ -44,6 +44,7 @@ def best_contiguous(
     *,
     teams: bool = False,
     most_ideals: int = _MOST_IDEALS,
+    operations: float = OPERATIONS,
     deadline: float = np.inf,
     seed: int = 0,
 ) -> ContiguousResult:
@@ -57,12 +58,14 @@ def best_contiguous(
         True if several equal machines may share the requests of a part.
     most_ideals
         Maximum number of ideals that are considered.
+    operations
+        Maximum number of operations, which may allow fewer ideals.
     deadline
         Deadline by :func:`time.monotonic`, seconds.
     seed
         Seed of the orders, if there are too many ideals.
     """
-    most = min(most_ideals, _affordable(problem, teams))
+    most = min(most_ideals, _affordable(problem, teams, operations))
     members = all_ideals(problem, most)
     exact = members is not None
     if members is None:
@@ -133,11 +136,11 @@ def _columns(columns: list[np.ndarray], rows: int) -> np.ndarray:
     return np.array(columns, dtype=float).reshape(len(columns), rows).T
 
 
-def _affordable(problem: DivisionProblem, teams: bool) -> int:
-    """Compute the number of ideals for which the dynamic program takes about a minute."""
+def _affordable(problem: DivisionProblem, teams: bool, operations: float) -> int:
+    """Compute the number of ideals for which the dynamic program takes some operations."""
     states = float(np.prod([count + 1 for count in problem.counts]))
     moves = sum(max(problem.counts) if teams else 1 for _ in problem.counts)
-    return max(int((_OPERATIONS / (states * moves)) ** 0.5), 32)
+    return max(int((operations / (states * moves)) ** 0.5), 32)
 
 
 def _moves(counts: Counts, teams: bool) -> Iterator[tuple[int, int, Counts]]:
