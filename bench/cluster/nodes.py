@@ -1,4 +1,4 @@
-"""Two emulated nodes on this machine: a network namespace, a private /dev/shm and /tmp, and a core each.
+"""Emulated nodes on this machine: a network namespace, a private /dev/shm and /tmp/ray, and a core each.
 
 Emulated: one memory bus, one cache and one kernel serve both nodes. Without root or namespaces, :func:`why_not` says so.
 """
@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,16 @@ from typing import Any
 import psutil
 
 RELAY = Path(__file__).with_name("relay.py")
-PRIVATE = "mount -t tmpfs -o size={shm} none /dev/shm && mount -t tmpfs -o size=2g none /tmp"
+FOLDER = "/tmp/ray"
+"""Folder of Ray's sessions, private to each node."""
+PRIVATE = (
+    f"mkdir -p {FOLDER} && mount -t tmpfs none {FOLDER} && mount -t tmpfs -o size=%s none /dev/shm"
+)
 """Memory for the objects and folder for the sessions of one node: with shared ones, two nodes would share objects."""
-UNSHARED = ("unshare", "-m", "--propagation", "private")
+UNSHARED = ("unshare", "-m", "--propagation", "private", "--pid", "--kill-child", "--mount-proc")
+"""Folders and process numbers of a node's own: all its processes end with the first one."""
+BOUND = ("setpriv", "--pdeathsig", "KILL")
+"""The first process ends with this program, even if that is killed."""
 START_S = 60.0
 """Limit of the start of a node, seconds."""
 
@@ -53,9 +59,15 @@ class EmulatedNode:
     holder: subprocess.Popen[bytes]
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def first(self) -> int:
+        """First process inside the namespaces."""
+        (child,) = psutil.Process(self.holder.pid).children()
+        return child.pid
+
     def command(self, arguments: Sequence[str | Path]) -> list[str]:
         """Command line that runs a program on this node."""
-        inside = ["nsenter", "-t", str(self.holder.pid), "-m", "-n"]
+        inside = ["nsenter", "-t", str(self.first), "-m", "-n", "-p"]
         return [*inside, "taskset", "-c", str(self.core), *map(str, arguments)]
 
     def popen(self, arguments: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
@@ -100,10 +112,10 @@ class EmulatedNode:
 
         Those of an empty word are all but the holder of the namespaces.
         """
-        killed = 0
+        killed, kept = 0, (self.holder.pid, self.first)
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                if process.pid != self.holder.pid and word in " ".join(process.cmdline()):
+                if process.pid not in kept and word in " ".join(process.cmdline()):
                     process.send_signal(signal.SIGKILL)
                     killed += 1
         return killed
@@ -148,9 +160,9 @@ def emulated(
             stack.callback(
                 subprocess.run, ["ip", "netns", "delete", spaces[name]], check=False, timeout=20
             )
-            script = f"{PRIVATE.format(shm=shm)} && echo ready && exec sleep infinity"
+            script = f"{PRIVATE % shm} && echo ready && exec sleep infinity"
             holder = subprocess.Popen(
-                ["ip", "netns", "exec", spaces[name], *UNSHARED, "sh", "-c", script],
+                [*BOUND, "ip", "netns", "exec", spaces[name], *UNSHARED, "sh", "-c", script],
                 stdout=subprocess.PIPE,
             )
             node = EmulatedNode(
@@ -175,11 +187,9 @@ def emulated(
 
 
 def _end(node: EmulatedNode) -> None:
-    """End all processes of a node, again until none is left: some start others."""
-    end = time.monotonic() + 10
-    while node.kill() and time.monotonic() < end:
-        time.sleep(0.2)
-    _stop(node.holder)
+    """End all processes of a node: the kernel ends them with the first one."""
+    node.holder.kill()
+    node.holder.wait(5)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

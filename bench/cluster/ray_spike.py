@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -301,7 +302,9 @@ def main() -> None:
         "push": lambda: {"settings": PUSH, **outer("hops", PUSH)},
     }
     for name, measure in parts.items():
-        found[name] = measure()
+        before = os.getloadavg()[0]
+        found[name] = {"load_average": [before, 0.0], **measure()}
+        found[name]["load_average"][1] = os.getloadavg()[0]
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

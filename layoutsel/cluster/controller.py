@@ -22,7 +22,7 @@ from layoutsel.cluster.events import (
     SegmentRan,
     TensorsSent,
 )
-from layoutsel.cluster.health import Health
+from layoutsel.cluster.health import Health, Revive
 from layoutsel.cluster.node_queues import ClusterLimits, NodeQueues, Reactions
 from layoutsel.cluster.routing import Epoch, nodes_of
 from layoutsel.errors import RunTimeout, WorkerClosed
@@ -53,7 +53,7 @@ class Controller:
     fallback
         Computes a request on the origin node if no route is left.
     revive
-        Checks a node whose quarantine is over, and loads its artifact again; raises on failure.
+        Checks a node within a limit, and loads its artifact again if it is lost; raises on failure.
     expected_us
         Observed time of a segment, microseconds; None if unknown.
     observers
@@ -68,7 +68,7 @@ class Controller:
         *,
         limits: ClusterLimits | None = None,
         fallback: Callable[[Tensors], Tensors] | None = None,
-        revive: Callable[[str], None] = lambda _node: None,
+        revive: Revive = lambda _node, _limit_s: None,
         expected_us: Callable[[Segment], float | None] = lambda _segment: None,
         observers: Sequence[Observer] = (),
     ) -> None:
@@ -102,14 +102,15 @@ class Controller:
         Raises
         ------
         RunTimeout
-            If there is no place within the time limit of a request.
+            If there is no place within twice the time limit of a request.
         WorkerClosed
             If the controller is closed.
         """
-        if not self._places.acquire(timeout=self.limits.request_s):
+        # Requests in progress end within their own limit.
+        if not self._places.acquire(timeout=2 * self.limits.request_s):
             raise RunTimeout(
                 f"{self.limits.in_flight} requests are in progress, and none ended within "
-                f"{self.limits.request_s:g} s"
+                f"{2 * self.limits.request_s:g} s"
             )
         if self._loop.is_closed:
             self._places.release()
@@ -252,7 +253,8 @@ class Controller:
             lambda ended: self._loop.put(partial(self._fetched, attempt, ended, began_s))
         )
         patience_s = self.limits.patience_s(attempt.transfer_us(refs, self._origin))
-        self._loop.at(began_s + patience_s, partial(self._not_fetched, attempt, tuple(refs)))
+        overdue = partial(self._not_fetched, attempt, tuple(refs), patience_s)
+        self._loop.at(began_s + patience_s, overdue)
 
     def _fetched(self, attempt: Attempt, ended: Future[Tensors], began_s: float) -> None:
         if not attempt.is_current:
@@ -310,28 +312,45 @@ class Controller:
         self.counts["late"] += 1
 
     def _missed(self, task: SegmentTask) -> None:
-        """Replay around the node of an overdue run and those that its inputs come from."""
+        """Examine the node of an overdue run, and the nodes that its inputs come from."""
+        self.counts["misses"] += 1
         node = task.segment.node
         sources = task.attempt.received(task.segment.inputs, node, self._origin)
-        why = f"segment {task.segment.id!r} did not end within {1e3 * task.patience_s:.0f} ms"
-        if not self._suspect(node, sources, why):
+        done = partial(self._examined, task)
+        if not self._health.examine({node, *sources} - {self._origin} | {node}, done):
             self._queues.extend(task)
 
-    def _not_fetched(self, attempt: Attempt, names: Sequence[str]) -> None:
-        if attempt.is_current:
-            sources = attempt.received(names, self._origin, self._origin)
-            self._suspect(self._origin, sources, "the outputs of the model did not arrive in time")
+    def _examined(self, task: SegmentTask, silent: frozenset[str]) -> None:
+        """Replay around silent nodes, or else around the slow node of the run."""
+        node = task.segment.node
+        if not task.attempt.is_current or task not in task.attempt.tasks:
+            return
+        why = f"segment {task.segment.id!r} did not end within {1e3 * task.patience_s:.0f} ms"
+        if silent:
+            self._lose(silent, f"{why}, and it does not answer")
+        elif self._has_way_around({node}):
+            self._lose(frozenset({node}), f"{why}: it is slow")
+        else:
+            self._queues.extend(task)  # slow is better than nothing
 
-    def _suspect(self, node: str, sources: Iterable[str], why: str) -> bool:
-        """Avoid the nodes that may be lost; False if requests depend on them."""
+    def _not_fetched(self, attempt: Attempt, names: Sequence[str], patience_s: float) -> None:
+        """Examine the nodes whose outputs did not arrive in time."""
+        if not attempt.is_current:
+            return
         self.counts["misses"] += 1
-        suspects = frozenset({node, *sources} - {self._origin})
-        for nodes in (suspects, frozenset({node}) & suspects, suspects - {node}):
-            lost = self._health.lost | nodes
-            if nodes and (self._fallback is not None or self.epoch.avoids(lost)):
-                self._lose(nodes, why)
-                return True
-        return False
+        sources = frozenset(attempt.received(names, self._origin, self._origin))
+
+        def examined(silent: frozenset[str]) -> None:
+            if attempt.is_current and (silent or self._has_way_around(sources)):
+                self._lose(silent or sources, "the outputs of the model did not arrive in time")
+
+        self._health.examine(sources, examined)
+        again_s = time.monotonic() + 2 * patience_s
+        self._loop.at(again_s, partial(self._not_fetched, attempt, names, 2 * patience_s))
+
+    def _has_way_around(self, nodes: Iterable[str]) -> bool:
+        lost = self._health.lost.union(nodes)
+        return self._fallback is not None or self.epoch.avoids(lost)
 
     def _failed(self, attempt: Attempt, error: BaseException) -> None:
         if not isinstance(error, NodeLost):

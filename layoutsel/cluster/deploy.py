@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 LOAD_S = 300.0
 """Time limit of the transfer and loading of an artifact, seconds."""
-REVIVE_S = 5.0
-"""Time limit of the check of a node that may have returned, seconds."""
 SNAPSHOT_S = 2.0
 """Time between two snapshots for re-planning, seconds."""
 _TOLERANCE = 0.05
@@ -81,7 +79,7 @@ class DeployedNetwork:
             origin,
             limits=limits,
             fallback=self._alone if fallback else None,
-            revive=lambda node: engine.load(node, self._artifacts[node], REVIVE_S),
+            revive=lambda node, limit_s: engine.load(node, self._artifacts[node], limit_s),
             expected_us=self._observations.expected_us,
             observers=(self._observations, self.timeline),
         )

@@ -78,8 +78,7 @@ class SegmentActor:
         if (found := digest(partial)) != sha256:
             partial.unlink()
             raise LayoutselError(
-                f"node {self._node!r}: the artifact that arrived has the SHA-256 {found}; "
-                f"expected {sha256}"
+                f"the artifact that arrived has the SHA-256 {found}; expected {sha256}"
             )
         partial.replace(file)
 

@@ -25,6 +25,8 @@ LIMIT_S = 60
 NODES = ("edge", "a", "b")
 EDGE, A, B = (4 * (node,) for node in NODES)
 PIPELINE = ("a", "a", "b", "edge")
+PATIENT = {"least_s": 20}
+"""Other tests take the processors away for longer than the shortest deadline."""
 WITHOUT = {"a": ("b", "b", "b", "edge"), "b": A, "edge": A}
 
 
@@ -58,7 +60,7 @@ def controller(engine, artifact):
 
     def make(distribution, **options):
         limits = ClusterLimits(**options.pop("limits", {}))
-        revive = lambda node: engine.load(node, artifact, 1)  # noqa: E731
+        revive = lambda node, limit_s: engine.load(node, artifact, limit_s)  # noqa: E731
         made.append(
             Controller(engine, distribution, ORIGIN, limits=limits, revive=revive, **options)
         )
@@ -104,7 +106,7 @@ class TestRouting:
 class TestWithoutFaults:
     def test_answers_equal_the_whole_model(self, controller, compiled, stages, engine):
         found = distribution(stages, {PIPELINE: 0.5, EDGE: 0.25, B: 0.25})
-        one = controller(found)
+        one = controller(found, limits=PATIENT)
         check(ask(one, 40), compiled)
         assert one.counts == {"answers": 40}
         nodes = Counter(work.node for work in engine.started)
@@ -124,7 +126,7 @@ class TestWithoutFaults:
                 future.result(LIMIT_S)
 
     def test_an_error_of_a_segment_ends_its_request_alone(self, controller, compiled, stages):
-        one = controller(distribution(stages, {PIPELINE: 1}))
+        one = controller(distribution(stages, {PIPELINE: 1}), limits=PATIENT)
         bad = one.submit({"input.0": image()[:, :1]})
         good = one.submit({"input.0": image()})
         with pytest.raises(CrossingError, match=r"segment 's0 on node a'"):
@@ -150,8 +152,6 @@ class TestLostNodes:
         self, controller, compiled, stages, engine, fault, segment
     ):
         """A node is lost at each segment in turn, in the middle of the requests."""
-        if fault == "silent" and segment == "s2":
-            pytest.skip("the origin is not cut off from itself")
         one = controller(distribution(stages, {PIPELINE: 1}, WITHOUT))
         check(ask(one, 5), compiled)
         engine.die_at[segment] = fault
@@ -179,8 +179,7 @@ class TestLostNodes:
         limits = {"stranded_s": 0.3, "request_s": 5}
         one = controller(distribution(stages, {A: 1}, {"a": B}), limits=limits)
         getattr(engine, fault).update(("a", "b"))
-        expected = r"no route is left: a, b lost" if fault == "dead" else r"on node 'b'"
-        with pytest.raises(LayoutselError, match=expected):
+        with pytest.raises(LayoutselError, match="no route is left: a, b lost"):
             one.submit({"input.0": image()}).result(LIMIT_S)
 
     def test_the_origin_computes_alone(self, controller, compiled, stages, engine, fault):
@@ -202,7 +201,8 @@ class TestSlowNodes:
         end = time.monotonic() + 10
         while one.counts["late"] < 2 and time.monotonic() < end:
             time.sleep(0.02)
-        assert one.counts == {"answers": 2, "late": 2, "misses": 1, "faults": 1, "replays": 2}
+        assert one.counts.pop("misses") <= 2
+        assert one.counts == {"answers": 2, "late": 2, "faults": 1, "replays": 2}
 
     def test_slow_is_better_than_nothing(self, controller, compiled, stages, engine):
         one = controller(distribution(stages, {A: 1}))
@@ -229,7 +229,7 @@ class TestSlowNodes:
 def test_an_epoch_replaces_another_without_a_pause(controller, compiled, stages, engine):
     """Requests come all the time, while the distribution changes ten times."""
     ways = [distribution(stages, {nodes: 1}) for nodes in (PIPELINE, A, B, EDGE, PIPELINE[::-1])]
-    one = controller(ways[0])
+    one = controller(ways[0], limits=PATIENT)
     stop, futures = threading.Event(), []
 
     def send() -> None:
