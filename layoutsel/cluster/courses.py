@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -50,7 +51,7 @@ class Course:
     results: frozenset[Copy]
     """Outputs of the model at the origin."""
     sizes: Mapping[str, int]
-    """Size of transferred tensors, bytes; tensors that stay on their node have no entry."""
+    """Size of each tensor, bytes; without an entry where the document does not tell."""
 
     @cached_property
     def vertices(self) -> frozenset[str]:
@@ -95,17 +96,41 @@ class Compiler:
                 map(self._segment, route.segments), map(self._transfer, route.transfers)
             )
         )
-        written = {tensor for segment in route.segments for tensor in segment.outputs}
+        made = {tensor for segment in route.segments for tensor in segment.outputs}
+        outputs = [tensor for tensor in made if tensor.startswith("output.")]
         read = {copy[0] for step in steps for copy in step.reads}
+        at_origin = {tensor for step in steps for tensor, node in step.writes if node == origin}
         course = Course(
             weight=route.weight,
             steps=steps,
-            given=tuple((tensor, origin) for tensor in sorted(read - written)),
-            results=frozenset((t, origin) for t in written if t.startswith("output.")),
-            sizes={one.tensor: one.bytes for one in route.transfers},
+            given=tuple((tensor, origin) for tensor in sorted(read - made)),
+            results=frozenset((self._result(name, at_origin), origin) for name in outputs),
+            sizes={**self._sizes, **{one.tensor: one.bytes for one in route.transfers}},
         )
         _check(course)
         return course
+
+    def _result(self, output: str, at_origin: AbstractSet[str]) -> str:
+        """Name under which an output of the model arrives: its own, or another of the tensor."""
+        names = (output, *self._names.get(output, ()))
+        return next((name for name in names if name in at_origin), output)
+
+    @cached_property
+    def _names(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the same tensor, by each name of an output of the model."""
+        found: dict[str, tuple[str, ...]] = {}
+        if (graph := self.made.graph) is None:
+            return found
+        for tensor in graph.tensors:
+            outputs = [f"output.{use.input_index}" for use in tensor.uses if use.consumer is None]
+            found |= dict.fromkeys(outputs, (graph.name(tensor), *outputs))
+        return found
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, int]:
+        """Sizes of the tensors between atoms, bytes."""
+        graph = self.made.graph
+        return {graph.name(tensor): tensor.bytes for tensor in graph.tensors} if graph else {}
 
     def _segment(self, segment: Segment) -> CourseStep:
         node = segment.node

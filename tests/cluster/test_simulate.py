@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from topologies import chain, distributions, link, route, segment, star, topology
 
 import layoutsel
+from layoutsel.cluster.problem import AtomGraph
 from layoutsel.cluster.simulate import Load, simulate
 from layoutsel.cluster.statistics import LinkState, NodeState, Statistics
 from layoutsel.cluster.topology import Power
+from layoutsel.cost.tensor import Tensor, TensorUse
+from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import LayoutselError
 
 FOLDER = Path(layoutsel.__file__).parent / "cluster"
@@ -158,6 +161,34 @@ def test_energy_is_that_of_the_busy_nodes_and_of_the_links():
     made = replace(made, nodes=tuple(replace(node, power_w=power) for node in made.nodes))
     found = simulated(distributions(made, [chain(["n1"], [100.0])]), Load(in_flight=1))
     assert found.joules == pytest.approx(20 * 100e-6 + 2 * 2 * 10 * 100e-9)
+
+
+def test_a_result_that_the_origin_also_reads_arrives_once():
+    tensors = (
+        Tensor(
+            producer=SubgraphId("p0"),
+            output_index=0,
+            uses=(
+                TensorUse(consumer=SubgraphId("p1"), input_index=0),
+                TensorUse(consumer=None, input_index=0),
+            ),
+            shape=(1, 1, 1, 15),
+        ),
+    )
+    graph = AtomGraph(atoms={"p0": (), "p1": ()}, tensors=tensors, weight_bytes={})
+    segments = [
+        segment("p0", "n1", 10.0, ["input.0"], ["p0.0", "output.0"]),
+        segment("p1", "n0", 10.0, ["p0.0"], ["output.1"]),
+    ]
+    known = route(segments, sizes={"p0.0": 60})
+    known = replace(known, transfers=tuple(t for t in known.transfers if t.tensor != "output.0"))
+    made = distributions(star(2), [known])
+    with pytest.raises(LayoutselError, match=r"tensor 'output\.0' never arrives"):
+        simulated(made, Load(requests=1, in_flight=1))
+    told = replace(made, graph=graph)
+    assert simulated(told, Load(requests=1, in_flight=1)).mean_us == pytest.approx(
+        10 + 10 + 60 + 10
+    )
 
 
 @st.composite

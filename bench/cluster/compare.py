@@ -1,0 +1,163 @@
+"""Simulated throughput of distributions against that of baselines, and against the bound on all strategies.
+
+``python bench/cluster/compare.py --json bench/results/cluster_compare.json --svg bench/results/cluster_compare.svg``. All
+times are modelled (machines.py); no figure is a measurement. ``--helix`` names the folder of Helix's ``.ini`` files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from baselines import BASELINES, Mix
+from clusters import Make, clusters
+from figure import Row, draw
+from machines import MACHINES
+from networks import Priced, priced
+
+from layoutsel.benchmarking.compare import save
+from layoutsel.cluster.distribution import SCHEMA_VERSION, Distribution, Distributions, Target
+from layoutsel.cluster.metrics import THROUGHPUT, Predictor
+from layoutsel.cluster.plan_targets import metrics_of, plan_targets
+from layoutsel.cluster.problem import Cluster
+from layoutsel.cluster.routes import routes_of
+from layoutsel.cluster.simulate import Load, simulate
+from layoutsel.cluster.statistics import Statistics
+
+NETWORKS = (
+    "light:resnet50",
+    "light:inception_v1",
+    "light:vgg19",
+    "zoo:hrnet_w18_small",
+    "zoo:distilbert",
+)
+HELIX = Path(__file__).parents[2] / "data" / "partitioning" / "helix"
+IN_FLIGHT, REQUESTS, BUSY = 16, 20, 0.8
+"""Requests in progress for each node, rounds of them, and the share of the throughput at which latencies are simulated."""
+TIME_LIMIT_S = 30.0
+PLANNED = "layoutsel"
+
+
+def document(cluster: Cluster, distribution: Distribution) -> Distributions:
+    """A document of one distribution."""
+    return Distributions(
+        schema_version=SCHEMA_VERSION,
+        model_name=cluster.graph.model_name,
+        model_hash=cluster.graph.model_hash,
+        topology=cluster.topology,
+        statistics=Statistics(),
+        classes=cluster.classes,
+        plans={},
+        distributions=(distribution,),
+        graph=cluster.graph,
+        costs=cluster.costs,
+    )
+
+
+def of_baseline(predictor: Predictor, name: str, mix: Mix, time_s: float) -> Distribution:
+    """The distribution of a baseline."""
+    return Distribution(
+        target=Target(name=THROUGHPUT),
+        routes=routes_of(predictor, mix),
+        metrics=metrics_of(predictor, mix, {}),
+        solver=name,
+        time_s=time_s,
+    )
+
+
+def simulated(cluster: Cluster, distribution: Distribution) -> dict[str, Any]:
+    """Throughput with a constant number of requests in progress, and latencies at :data:`BUSY` of it with random arrivals."""
+    made = document(cluster, distribution)
+    in_flight = IN_FLIGHT * len(cluster.nodes)
+    full = simulate(made, distribution, Load(requests=REQUESTS * in_flight, in_flight=in_flight))
+    rate_hz = BUSY * distribution.metrics[THROUGHPUT].predicted
+    calm = simulate(made, distribution, Load(requests=2000, rate_hz=rate_hz))
+    return {
+        # From the first arrival to the last end: never above what the resources allow.
+        "simulated_hz": round(1e6 * full.requests / full.makespan_us, 3),
+        "p50_us": round(calm.p50_us, 1),
+        "p95_us": round(calm.p95_us, 1),
+    }
+
+
+def rows(network: Priced, name: str, make: Make) -> Iterator[dict[str, Any]]:
+    """The planned distribution and the baselines on one cluster."""
+    cluster = network.on(make(network.weight_bytes))
+    predictor = Predictor(cluster)
+    (planned,) = plan_targets(
+        cluster, [Target(name=THROUGHPUT)], time_limit_s=TIME_LIMIT_S, spares=False
+    )
+    bound_hz = planned.metrics[THROUGHPUT].bound
+    assert bound_hz is not None
+    distributions = {PLANNED: planned}
+    for method, baseline in BASELINES.items():
+        started = time.monotonic()
+        mix = baseline(predictor)
+        if mix is not None:
+            distributions[method] = of_baseline(predictor, method, mix, time.monotonic() - started)
+    for method in (PLANNED, *BASELINES):
+        row = {
+            "network": network.graph.model_name,
+            "cluster": name,
+            "nodes": len(cluster.nodes),
+            "method": method,
+            "bound_hz": round(bound_hz, 3),
+        }
+        if method not in distributions:
+            yield {**row, "fits": False}
+            continue
+        one = distributions[method]
+        predicted_hz = one.metrics[THROUGHPUT].predicted
+        found = simulated(cluster, one)
+        yield {
+            **row,
+            "fits": True,
+            "predicted_hz": round(predicted_hz, 3),
+            **found,
+            "simulated_of_bound": round(found["simulated_hz"] / bound_hz, 4),
+            "routes": len(one.routes),
+            "nodes_used": len(one.nodes),
+            "time_s": round(one.time_s, 2),
+        }
+
+
+def main() -> None:
+    """Print and save the rows of all networks and clusters, and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--helix", type=Path, default=HELIX)
+    parser.add_argument("--only", help="part of the names of the clusters")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--svg", type=Path)
+    arguments = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    for model in arguments.networks:
+        network = priced(model, tuple(MACHINES))
+        for name, make in clusters(arguments.helix).items():
+            if arguments.only is None or arguments.only in name:
+                for row in rows(network, name, make):
+                    print(*row.values(), sep="\t", flush=True)
+                    found.append(row)
+                save(arguments.json, found)
+    if arguments.svg is not None:
+        fitting = [row for row in found if row["fits"]]
+        draw(
+            [
+                Row(
+                    panel=row["network"],
+                    label=row["cluster"],
+                    series=row["method"],
+                    value=row["simulated_of_bound"],
+                )
+                for row in fitting
+            ],
+            arguments.svg,
+            title="simulated throughput as a share of the bound on all strategies (modelled machines)",
+        )
+
+
+if __name__ == "__main__":
+    main()
