@@ -138,13 +138,15 @@ class PlannedModel:
 
     def regret(self, mode: str = F32) -> Regret:
         """Losses of the model's plans in one precision mode."""
+        asked = precision_mode(mode)
         return model_regret(
-            _narrowed(self.model, precision_mode(mode)),
+            _narrowed(self.model, asked),
             self.truth,
             self.measured_boundary,
             self.learned,
             self.learned_boundary,
             self.rooflines,
+            measure_budget_s=asked.measure_budget_s,
             seed=self.options.seed,
         )
 

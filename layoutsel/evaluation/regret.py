@@ -25,8 +25,8 @@ RANDOM_PLANS = 20
 """Number of random plans for each model."""
 MEASURED_SHARE = 0.1
 """Share of all candidates that the hybrid may measure."""
-AUTOMATIC_MEASUREMENTS = 46
-"""Number of measurements that ``--cost auto`` may take: about as many as take 20 seconds."""
+MEASUREMENTS_PER_S = 2.3
+"""Rate at which ``--cost auto`` measures; it may do so for its mode's budget of time."""
 
 Key = tuple[str, Decision]
 """Workload key and decision of a candidate."""
@@ -176,6 +176,7 @@ def model_regret(
     learned: Mapping[Key, Cost],
     learned_boundary: PriceBoundary,
     rooflines: Mapping[Key, Cost],
+    measure_budget_s: float,
     seed: int = 0,
 ) -> Regret:
     """Plan a model from each kind of costs, and evaluate the plans with the true costs.
@@ -194,6 +195,8 @@ def model_regret(
         Predicted prices of the boundaries.
     rooflines
         Roofline costs of the candidates.
+    measure_budget_s
+        Time for measuring with ``--cost auto``, seconds.
     seed
         Seed of the random plans.
     """
@@ -216,7 +219,8 @@ def model_regret(
         {(node.key, o.decision) for node in model.nodes for o in real.by_id[node.id].options}
     )
     hybrid = _measured(model, predicted, real, int(MEASURED_SHARE * total), STABLE)
-    auto = _measured(model, predicted, real, AUTOMATIC_MEASUREMENTS, WORTHWHILE)
+    most = round(MEASUREMENTS_PER_S * measure_budget_s)
+    auto = _measured(model, predicted, real, most, WORTHWHILE)
     rng = np.random.default_rng(seed)
     return Regret(
         model=model.name,

@@ -117,7 +117,7 @@ def test_a_perfect_predictor_loses_nothing(dataset):
     model = dataset.models[0]
     truth = measured_costs(s for s in dataset.samples if s.workload.key in model.keys)
     boundary = MeasuredBoundaries(dataset.boundaries).price
-    regret = model_regret(model, truth, boundary, truth, boundary, truth)
+    regret = model_regret(model, truth, boundary, truth, boundary, truth, measure_budget_s=20.0)
     assert regret.cold == regret.hybrid == 0
     assert regret.random > 0
     assert regret.predicted == 1
@@ -126,7 +126,7 @@ def test_a_perfect_predictor_loses_nothing(dataset):
     def twice_boundary(*asked):
         return 2 * boundary(*asked)
 
-    assert model_regret(model, truth, boundary, twice, twice_boundary, truth).predicted == 2
+    assert model_regret(model, truth, boundary, twice, twice_boundary, truth, 20.0).predicted == 2
 
 
 def test_the_document(dataset):
