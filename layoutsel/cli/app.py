@@ -10,6 +10,7 @@ import typer
 from layoutsel.cli import (
     bench,
     bundle,
+    cluster,
     compile_model,
     demo,
     doctor,
@@ -52,6 +53,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(guarded(_command))
+
+
+app.add_typer(cluster.app, name="cluster")
 
 
 def _show_version(asked: bool) -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from layoutsel.cluster.segments import Distribution, Metric
+from layoutsel.cluster.segments import SHOWN, Distribution, Metric, shown
 
-_SHOWN: Mapping[str, tuple[float, str]] = {
-    "us": (1e-3, "ms"),
-    "Hz": (1.0, "Hz"),
-    "J": (1.0, "J"),
-    "bytes": (1e-6, "MB"),
-}
-"""Factor and unit in which values are shown, by their unit."""
 KINDS = ("predicted", "simulated", "measured")
 """Values of a metric, each in a row of its own."""
 
@@ -50,12 +43,6 @@ def matrix(distributions: Sequence[Distribution]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def shown(value: float, unit: str) -> str:
-    """Value with its unit, as people read it."""
-    factor, name = _SHOWN.get(unit, (1.0, unit))
-    return f"{value * factor:.4g} {name}"
-
-
 def _value(metric: Metric, kind: str) -> float | None:
     found: float | None = getattr(metric, kind)
     return found
@@ -65,7 +52,7 @@ def _cell(metric: Metric | None, kind: str, *, own: bool) -> str:
     value = None if metric is None else _value(metric, kind)
     if metric is None or value is None:
         return "-"
-    factor, unit = _SHOWN.get(metric.unit, (1.0, metric.unit))
+    factor, unit = SHOWN.get(metric.unit, (1.0, metric.unit))
     spread = f" ±{metric.spread * factor:.2g}" if kind == KINDS[0] and metric.spread else ""
     return f"{'*' if own and kind == KINDS[0] else ''}{value * factor:.4g}{spread} {unit}"
 

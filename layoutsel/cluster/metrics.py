@@ -10,12 +10,15 @@ from functools import cached_property
 from layoutsel.cluster.energy import UJ, energy_problem, without_power
 from layoutsel.cluster.memory import peaks
 from layoutsel.cluster.problem import Cluster, Placement
+from layoutsel.cluster.segments import UNITS
 from layoutsel.planning.loads import loads
 from layoutsel.planning.makespan import Schedule, Scheduler
 from layoutsel.planning.problem import PlanningProblem
 
 LATENCY, THROUGHPUT, ENERGY, MEMORY = "latency", "throughput", "energy", "memory"
 """Names of the metrics."""
+_ROUNDING = 1e-5
+"""Relative error of values and bounds."""
 HZ = 1e6
 """A request per microsecond, hertz."""
 
@@ -59,6 +62,15 @@ class MetricEntry:
     def is_better(self, one: float, other: float) -> bool:
         """True if a value is better than another one."""
         return one > other if self.maximised else one < other
+
+    def certified(self, value: float, bound: float) -> float:
+        """Bound on a value that was found; the value itself if only rounding contradicts it."""
+        if not self.is_better(value, bound):
+            return bound
+        assert abs(value - bound) <= _ROUNDING * abs(value) + 1e-9, (
+            f"{bound} {self.unit} is no bound on the {self.name} {value} {self.unit}"
+        )
+        return value
 
     def keeps(self, value: float, limit: float) -> bool:
         """True if a value keeps a limit: at most, or for throughput at least the limit."""
@@ -190,14 +202,14 @@ METRICS: Mapping[str, MetricEntry] = _table(
     [
         MetricEntry(
             name=LATENCY,
-            unit="us",
+            unit=UNITS[LATENCY],
             about="time of one request, branches at once where nodes allow it",
             value=_latency,
             spread=_latency_spread,
         ),
         MetricEntry(
             name=THROUGHPUT,
-            unit="Hz",
+            unit=UNITS[THROUGHPUT],
             about="requests per second when many are in progress",
             value=_throughput,
             spread=_throughput_spread,
@@ -205,14 +217,14 @@ METRICS: Mapping[str, MetricEntry] = _table(
         ),
         MetricEntry(
             name=ENERGY,
-            unit="J",
+            unit=UNITS[ENERGY],
             about="energy of one request: busy processors, and bytes on links",
             value=_energy,
             spread=_energy_spread,
         ),
         MetricEntry(
             name=MEMORY,
-            unit="bytes",
+            unit=UNITS[MEMORY],
             about="largest memory of a node: weights, and live tensors of one request",
             value=_memory,
             spread=_certain,

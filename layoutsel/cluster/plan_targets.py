@@ -7,18 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from layoutsel.cluster.asked import Asked, TargetAnswer, check_target
 from layoutsel.cluster.metrics import METRICS, Mix, Predictor, Share
 from layoutsel.cluster.problem import Cluster
 from layoutsel.cluster.routes import routes_of
 from layoutsel.cluster.segments import Distribution, Metric, Route, Segment, Target
-from layoutsel.cluster.targets import (
-    TIME_LIMIT_S,
-    Asked,
-    TargetAnswer,
-    answer,
-    best_of,
-    check_target,
-)
+from layoutsel.cluster.targets import TIME_LIMIT_S, answer, best_of
 from layoutsel.planning.problem import ProblemError
 
 _LOG = logging.getLogger(__name__)
@@ -133,10 +127,11 @@ def metrics_of(predictor: Predictor, mix: Mix, bounds: Mapping[str, float]) -> d
     found = {}
     for name, entry in predictor.metrics.items():
         value, bound = entry.value(predictor, mix), bounds.get(name)
-        if bound is not None and entry.is_better(value, bound):
-            bound = value  # only rounding contradicts a bound
         found[name] = Metric(
-            unit=entry.unit, predicted=value, bound=bound, spread=entry.spread(predictor, mix)
+            unit=entry.unit,
+            predicted=value,
+            bound=None if bound is None else entry.certified(value, bound),
+            spread=entry.spread(predictor, mix),
         )
     return found
 

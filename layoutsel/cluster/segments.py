@@ -8,6 +8,27 @@ from dataclasses import dataclass, field
 from layoutsel import documents
 from tvm_passes.decision import SubgraphId
 
+UNITS: Mapping[str, str] = {
+    "latency": "us",
+    "throughput": "Hz",
+    "energy": "J",
+    "memory": "bytes",
+}
+"""Unit of each metric."""
+SHOWN: Mapping[str, tuple[float, str]] = {
+    "us": (1e-3, "ms"),
+    "Hz": (1.0, "Hz"),
+    "J": (1.0, "J"),
+    "bytes": (1e-6, "MB"),
+}
+"""Factor and unit in which values are shown, by their unit."""
+
+
+def shown(value: float, unit: str) -> str:
+    """Value with its unit, as people read it."""
+    factor, name = SHOWN.get(unit, (1.0, unit))
+    return f"{value * factor:.4g} {name}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
@@ -84,7 +105,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a distribution is made for."""
+    """Metric that a distribution optimises, within limits of others."""
 
     name: str
     """Metric to optimise: an entry of :data:`layoutsel.cluster.targets.TARGETS`."""
@@ -93,8 +114,10 @@ class Target:
 
     @property
     def label(self) -> str:
-        """Name with the limits, such as ``throughput (latency 50000)``."""
-        limits = ", ".join(f"{name} {limit:g}" for name, limit in self.limits.items())
+        """Name with the limits, such as ``throughput (latency 50 ms)``."""
+        limits = ", ".join(
+            f"{name} {shown(limit, UNITS.get(name, ''))}" for name, limit in self.limits.items()
+        )
         return f"{self.name} ({limits})" if limits else self.name
 
 
@@ -113,7 +136,7 @@ class Distribution:
     time_s: float
     """Time that solving took, seconds."""
     wider_bound: float | None = field(default=None, metadata=documents.OPTIONAL)
-    """Bound on the target's metric if each node's plan could be chosen anew; None if unknown.
+    """Bound on the target's metric if each node's plan could change as well; None if unknown.
 
     The bounds of the metrics hold for distributions of the plans at hand.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from layoutsel.core.files import write_text
@@ -23,14 +23,26 @@ _RENDER_LIMIT_S = 60.0
 
 
 def write_dot(plan: Plan, path: Path) -> None:
-    """Write the graph of a plan, and next to it an SVG file if graphviz is installed.
+    """Write the graph of a plan, in the same way as :func:`write_graph`."""
+    write_graph(dot_lines(plan), path)
+
+
+def write_graph(lines: Iterable[str], path: Path) -> None:
+    """Write a graph, and next to it an SVG file if graphviz is installed.
+
+    Parameters
+    ----------
+    lines
+        Graph in graphviz's language.
+    path
+        File to write.
 
     Raises
     ------
     LayoutselError
         If a file cannot be written.
     """
-    write_text(path, "\n".join(dot_lines(plan)) + "\n")
+    write_text(path, "\n".join(lines) + "\n")
     terminal.note("written", str(path))
     graphviz = shutil.which("dot")
     if graphviz is None:

@@ -8,7 +8,7 @@ import pytest
 
 from layoutsel.cluster.distribution import Distributions, Target
 from layoutsel.cluster.metrics import ENERGY, LATENCY, METRICS, THROUGHPUT
-from layoutsel.cluster.redistribute import distributions_of, redistribute
+from layoutsel.cluster.redistributing import distributions_of, redistribute
 from layoutsel.cluster.statistics import NodeState, Statistics
 from layoutsel.documents import DocumentError
 from layoutsel.planning.check_fits import PlanMismatch
@@ -50,7 +50,7 @@ def test_distributions_survive_their_file(found, tmp_path):
 
 def test_a_distribution_is_found_by_name_or_with_its_limits(found):
     assert found[ENERGY].target.limits == {}
-    assert found["energy (latency 1e+06)"].target.limits == {LATENCY: 1e6}
+    assert found["energy (latency 1000 ms)"].target.limits == {LATENCY: 1e6}
     with pytest.raises(LayoutselError, match="'speed'; expected one of latency, throughput"):
         found["speed"]
 

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiers import examples
 
+from layoutsel.cluster.asked import Asked
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.metrics import ENERGY, LATENCY, MEMORY, METRICS, THROUGHPUT, Predictor, alone
 from layoutsel.cluster.plan_targets import plan_targets
 from layoutsel.cluster.segments import Target
 from layoutsel.cluster.statistics import LinkState, NodeState, Statistics
-from layoutsel.cluster.targets import Asked, answer
+from layoutsel.cluster.targets import answer
 from layoutsel.planning.problem import ProblemError
 from tests.cluster.clusters import (
     ORIGIN,
@@ -141,6 +142,21 @@ def test_a_throughput_within_a_limit_of_latency_is_no_mixture_of_slow_routes():
     least = METRICS[LATENCY].value(one.predictor, answer(one).mix)
     value, bound = solved(cluster, THROUGHPUT, latency=least * 1.001)
     assert value < free <= bound * (1 + SAME)
+    assert value >= brute_force(cluster, THROUGHPUT, latency=least * 1.001) * (1 - SAME)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(cluster=small_clusters(5), share=st.sampled_from([0.4, 0.7, 1.0]))
+def test_a_throughput_within_memories_is_no_less_than_that_of_any_placement(cluster, share):
+    total = sum(cluster.graph.weight_bytes.values()) + 1.0
+    tight = limited(cluster, [share * total] * len(cluster.nodes))
+    best = brute_force(tight, THROUGHPUT)
+    if best is None:
+        with pytest.raises(ProblemError, match="does not fit"):
+            solved(tight, THROUGHPUT)
+        return
+    value, bound = solved(tight, THROUGHPUT)
+    assert best * (1 - 5e-3) <= value <= bound * (1 + SAME)
 
 
 @pytest.mark.parametrize("limits", [{LATENCY: 1e-3}, {ENERGY: 1e-12}, {THROUGHPUT: 1e12}])

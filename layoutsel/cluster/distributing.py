@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from layoutsel.cluster.asked import check_target
 from layoutsel.cluster.atoms import MOST_ATOMS
 from layoutsel.cluster.classes import atom_graph, class_costs, machine_classes, plan_class
 from layoutsel.cluster.distribution import Distributions
 from layoutsel.cluster.metrics import LATENCY
-from layoutsel.cluster.redistribute import distributions_of
+from layoutsel.cluster.redistributing import distributions_of
 from layoutsel.cluster.segments import Target
 from layoutsel.cluster.statistics import Statistics
-from layoutsel.cluster.targets import TIME_LIMIT_S, check_target
+from layoutsel.cluster.targets import TIME_LIMIT_S
 from layoutsel.cluster.topology import Topology
 from layoutsel.compile.options import Options
 from layoutsel.planning.problem import ProblemError

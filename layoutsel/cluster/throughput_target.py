@@ -1,0 +1,122 @@
+"""The target throughput: the planner of mixtures, within memories and limits of single requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from layoutsel.cluster.asked import Asked, TargetAnswer
+from layoutsel.cluster.memory import excess, peaks, request_bytes
+from layoutsel.cluster.metrics import HZ, Mix, Share, alone
+from layoutsel.cluster.problem import Cluster
+from layoutsel.cluster.programme import least_sum
+from layoutsel.cluster.sums import least
+from layoutsel.cluster.throughput import Throughput, best_throughput
+from layoutsel.planning.columns import rows_of
+from layoutsel.planning.loads import LoadTables, Rooms
+from layoutsel.planning.placement_pool import PlacementPool
+from layoutsel.planning.problem import ProblemError
+from layoutsel.planning.tables import to_choice
+from tvm_passes.decision import SubgraphId
+
+_MOST_ROUNDS = 3
+"""Maximum number of times that room for live tensors is added."""
+_LEAST_SHARE = 1e-4
+"""Minimum share of the requests of a route."""
+
+
+def most_requests(asked: Asked) -> TargetAnswer:
+    """Mix placements in steady state; with limits, each placement keeps those on one request.
+
+    The planner knows the weights in the memories. Room for live tensors is kept free in addition,
+    as much as the mixtures found before needed.
+    """
+    cluster = asked.cluster
+    reserved: dict[str, float] = {}
+    bound, found = 0.0, None
+    mixes: list[Mix] = []
+    for _ in range(_MOST_ROUNDS):
+        try:
+            found = best_throughput(
+                cluster.problem, rooms=_rooms(cluster, reserved), time_limit_s=asked.left_s(0.4)
+            )
+        except ProblemError:
+            break
+        bound = bound or found.bound_per_us * HZ  # room for tensors is not part of a bound
+        mix = _mix(cluster, found)
+        mixes.append(mix)
+        held = peaks(cluster, [share.placement for share in mix])
+        missing = dict(excess(cluster, held))
+        if not missing:
+            break
+        for node, size in missing.items():
+            reserved[node] = reserved.get(node, 0.0) + size
+    kept = [mix for mix in mixes if not asked.broken(mix)]
+    if not kept:
+        kept = [_within_limits(asked, mixes)]
+    bound = max(bound, *map(asked.value, kept))
+    kind = f" ({found.strategy})" if found is not None and kept[-1] is mixes[-1] else ""
+    solver = f"column generation{kind}"
+    return TargetAnswer(mix=max(kept, key=asked.value), bound=bound, solver=solver)
+
+
+def _rooms(cluster: Cluster, reserved: Mapping[str, float]) -> Rooms | None:
+    """Memories for weights: without what every request takes, and without what is reserved."""
+    origin = cluster.topology.origin
+    own = {origin: request_bytes(cluster.graph)}
+    rooms = {
+        cluster.routes.processor(node): max(
+            capacity - own.get(node, 0.0) - reserved.get(node, 0.0), 1.0
+        )
+        for node in cluster.nodes
+        if (capacity := cluster.capacity(node)) is not None
+    }
+    if not rooms:
+        return None
+    held = {SubgraphId(atom): size for atom, size in cluster.graph.weight_bytes.items()}
+    return Rooms(held_bytes=held, room_bytes=rooms)
+
+
+def _mix(cluster: Cluster, found: Throughput) -> Mix:
+    kept = [(weight, one) for weight, one in found.routes if weight >= _LEAST_SHARE]
+    total = sum(weight for weight, _ in kept)
+    return tuple(
+        Share(weight=weight / total, placement=cluster.placement(one)) for weight, one in kept
+    )
+
+
+def _within_limits(asked: Asked, mixes: Sequence[Mix]) -> Mix:
+    """Mix those placements that keep the limits: routes found, whole nodes, the best pipeline."""
+    cluster = asked.cluster
+    found = least_sum(
+        cluster,
+        cluster.problem,
+        asked.sums(),
+        most_load_us=asked.loads(),
+        is_bottleneck=True,
+        time_limit_s=asked.left_s(0.7),
+        gap=0.005,
+    )
+    placements = [share.placement for mix in mixes for share in mix]
+    placements += [dict.fromkeys(cluster.graph.atoms, node) for node in cluster.nodes]
+    placements += [found.placement] if found.placement is not None else []
+    kept = [alone(one) for one in placements if not asked.broken(alone(one))]
+    kept = kept or [least(asked, cluster.problem).mix]  # raises and names what is missing
+    mixed = _best_shares(asked, [mix[0] for mix in kept])
+    return max([*kept, *([mixed] if mixed and not asked.broken(mixed) else [])], key=asked.value)
+
+
+def _best_shares(asked: Asked, shares: Sequence[Share]) -> Mix:
+    """Find the shares of placements with the greatest throughput; memory is not considered."""
+    cluster = asked.cluster
+    tables = LoadTables(cluster.problem)
+    pool = PlacementPool(tables, rows_of(tables, None, {}))
+    for share in shares:
+        pool.add(tuple(to_choice(cluster.problem, cluster.decisions(share.placement))))
+    total = pool.solve()
+    named = {tuple(to_choice(cluster.problem, cluster.decisions(s.placement))): s for s in shares}
+    return tuple(
+        replace(named[choice], weight=float(rate) / total)
+        for choice, rate in zip(pool.choices, pool.rates, strict=True)
+        if rate > _LEAST_SHARE * total
+    )
