@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.nodes import FOLDER, EmulatedNode, Emulation, emulated
-from layoutsel.cluster.ray_settings import PORT, Joining, Security, environment
+from layoutsel.cluster.joining import Joining
+from layoutsel.cluster.ray_settings import PORT, Security, environment
 
 JOIN_S = 120.0
 """Limit of the start of Ray on a node, seconds."""

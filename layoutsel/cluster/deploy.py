@@ -287,10 +287,7 @@ def deploy(
     NodeRefused
         If a node has other versions or lacks instruction sets.
     """
-    by_target = {one.target.name: one for one in distributions.distributions}
-    if target not in by_target:
-        known = ", ".join(by_target)
-        raise LayoutselError(f"target {target!r}: got none of that name; expected one of {known}")
+    found = distributions[target]
     if fallback not in (None, "local"):
         raise LayoutselError(f"fallback {fallback!r}: expected 'local' or None")
     if absent := sorted(set(distributions.classes.values()) - artifacts.keys()):
@@ -300,16 +297,15 @@ def deploy(
         )
     announced = {name: Announced.of(path) for name, path in artifacts.items()}
     rtt_s = 2e-6 * max((link.rtt_us for link in distributions.topology.links), default=0.0)
-    found = limits or ClusterLimits(rtt_s=rtt_s)
     threads = _threads(distributions, announced)
     running = _engine(engine, threads, security, address)
     try:
         return DeployedNetwork(
             distributions,
-            by_target[target],
+            found,
             announced,
             running,
-            limits=found,
+            limits=limits or ClusterLimits(rtt_s=rtt_s),
             fallback=fallback is not None,
         )
     except BaseException:

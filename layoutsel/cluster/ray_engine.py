@@ -143,7 +143,7 @@ class RayEngine:
             threads = self._threads[node]
             made = self._ray.remote(SegmentActor).options(
                 num_cpus=threads,
-                resources={RESOURCE + node: 1},
+                resources={RESOURCE + node: 0.5},  # and a probe at the same time
                 max_restarts=-1,
                 max_task_retries=0,
                 max_concurrency=_AT_ONCE,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,48 +84,13 @@ class Security:
 
 
 def is_loopback(address: str) -> bool:
-    """True for an address that only this machine reaches."""
-    try:
-        return ipaddress.ip_address(address.rpartition(":")[0] or address).is_loopback
-    except ValueError:
-        return address.partition(":")[0] == "localhost"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Joining:
-    """A machine that becomes a node."""
-
-    node: str
-    """Id of the node in the topology."""
-    own_address: str
-    """Address of this machine, which other nodes reach."""
-    head: str | None = None
-    """Address of the head with its port; None to become the head."""
-    port: int = PORT
-    """Port, if this is the head."""
-    threads: int
-    """Number of threads of segments."""
-    store_bytes: int
-    """Memory for tensors on their way, bytes."""
-
-    def command(self) -> list[str]:
-        """``ray start`` with all options."""
-        place = (
-            [f"--address={self.head}"]
-            if self.head is not None
-            else ["--head", f"--port={self.port}", "--include-dashboard=false"]
-        )
-        # A driver that computes nothing shares the origin with a segment: one processor more.
-        return [
-            str(Path(sys.executable).with_name("ray")),
-            "start",
-            *place,
-            f"--node-ip-address={self.own_address}",
-            f"--num-cpus={self.threads}",
-            f"--resources={json.dumps({RESOURCE + self.node: 1})}",
-            f"--object-store-memory={self.store_bytes}",
-            "--disable-usage-stats",
-        ]
+    """True for an address, with or without a port, that only this machine reaches."""
+    for host in (address, address.rpartition(":")[0].strip("[]")):
+        if host == "localhost":
+            return True
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def environment(security: Security, others: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from layoutsel.cluster.distribution import (
     SCHEMA_VERSION,
     Distribution,
     Distributions,
+    Metric,
     Route,
     Segment,
     Target,
@@ -119,7 +120,7 @@ def distribution(
     return Distribution(
         target=Target(name="latency"),
         routes=tuple(route(stages, nodes, weight, us) for nodes, weight in routes.items()),
-        metrics={},
+        metrics={"latency": Metric(unit="us", predicted=us)},
         solver="test",
         time_s=0.0,
         without={node: (route(stages, nodes, 1, us),) for node, nodes in (without or {}).items()},

@@ -1,0 +1,361 @@
+"""``layoutsel cluster join``, ``run``, ``probe`` and ``stats``: commands on running nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
+from tvm_passes.errors import LayoutselError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from layoutsel.cluster.deploy import DeployedNetwork
+    from layoutsel.cluster.ray_settings import Security
+    from layoutsel.cluster.topology import Topology
+
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file", metavar="FILE", help="Token that all nodes share.", show_default=False
+    ),
+]
+TlsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls",
+        metavar="DIR",
+        help="Folder with tls.crt, tls.key and ca.crt: encrypted connections.",
+        show_default=False,
+    ),
+]
+InsecureFlag = Annotated[
+    bool,
+    typer.Option(
+        "--insecure", help="No token, although other machines reach the nodes: closed networks."
+    ),
+]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Head of the cluster.",
+        show_default="this machine's",
+    ),
+]
+TopologyArgument = Annotated[
+    Path, typer.Argument(metavar="TOPOLOGY.json", help="Nodes and links.", show_default=False)
+]
+
+
+def join(
+    node: Annotated[
+        str, typer.Argument(metavar="NODE", help="Id in the topology.", show_default=False)
+    ],
+    head: Annotated[bool, typer.Option("--head", help="Begin a cluster on this machine.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="HOST:PORT", help="Head of the cluster.", show_default=False
+        ),
+    ] = None,
+    own_address: Annotated[
+        str | None,
+        typer.Option(
+            "--own-address",
+            metavar="IP",
+            help="Address of this machine that other nodes reach.",
+            show_default="the one towards the head; 127.0.0.1 with --head",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of a head.")] = 6379,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, metavar="N", help="Threads of segments.", show_default="all cores"
+        ),
+    ] = None,
+    store_mb: Annotated[
+        int,
+        typer.Option(
+            "--store",
+            min=80,
+            metavar="MB",
+            help="Memory for tensors on their way.",
+            show_default=True,
+        ),
+    ] = 200,
+    token_file: TokenOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureFlag = False,
+) -> None:
+    """Make this machine a node of a cluster of Ray; 'ray stop' ends it."""
+    import os
+
+    from layoutsel.cluster.joining import Joining, join_cluster, way_to
+    from layoutsel.cluster.ray_settings import Security
+
+    if head == (address is not None):
+        raise LayoutselError("got no way to a cluster, or two; expected --head or --address")
+    own = own_address or ("127.0.0.1" if address is None else way_to(address))
+    security = Security(token_file=token_file, tls=tls, is_insecure=insecure)
+    security.check(own, *([address] if address is not None else []))
+    joining = Joining(
+        node=node,
+        own_address=own,
+        head=address,
+        port=port,
+        threads=threads or len(os.sched_getaffinity(0)),
+        store_bytes=store_mb << 20,
+    )
+    join_cluster(joining, security)
+    place = f"at {own}:{port}" if head else f"through {address}"
+    terminal.show_text(f"node {node!r} has joined {place} with {joining.threads} threads")
+
+
+def run(
+    distributions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="D.json", help="File of 'layoutsel cluster plan'.", show_default=False
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="NAME", help="Target whose distribution runs.", show_default=False
+        ),
+    ],
+    artifact: Annotated[
+        list[str],
+        typer.Option(
+            "--artifact",
+            metavar="[CLASS=]FILE.so",
+            help="Compiled model of a machine class. Repeatable; without a name, of all classes.",
+            show_default=False,
+        ),
+    ],
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="X.npz",
+            help="Arrays by the names of inputs; absent ones are random.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="Y.npz", help="Results.", show_default=False),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Chrome trace with a row for each node and link.",
+            show_default=False,
+        ),
+    ] = None,
+    statistics: Annotated[
+        Path | None,
+        typer.Option(
+            "--statistics", metavar="FILE", help="Statistics to write.", show_default=False
+        ),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, metavar="N", help="Number of requests.")
+    ] = 10,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="ray|local",
+            help="Nodes that have joined, or threads of this process.",
+        ),
+    ] = "ray",
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback",
+            metavar="local",
+            help="Compute here if no other node is left.",
+            show_default=False,
+        ),
+    ] = None,
+    address: AddressOption = "auto",
+    token_file: TokenOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureFlag = False,
+) -> None:
+    """Run a distribution on its nodes, and time it."""
+    for file in (output, trace, statistics):
+        check_output(file)
+    from layoutsel.cluster.deploy import deploy
+    from layoutsel.cluster.distribution import Distributions
+    from layoutsel.cluster.ray_settings import Security
+
+    document = Distributions.load(distributions)
+    classes = sorted(set(document.classes.values()))
+    given = _arrays(input_)
+    with deploy(
+        document,
+        target,
+        _artifacts(artifact, classes),
+        engine=engine,
+        fallback=fallback,
+        security=Security(token_file=token_file, tls=tls, is_insecure=insecure),
+        address=address,
+    ) as deployed:
+        results = _timed(deployed, given, repeat)
+        if trace is not None:
+            deployed.save_trace(trace)
+            terminal.show_text(f"trace written to {trace}")
+        if statistics is not None:
+            deployed.statistics().save(statistics)
+    if output is not None:
+        import numpy as np
+
+        from layoutsel.core.files import replacing
+
+        with replacing(output) as stream:
+            np.savez(stream, **results)  # type: ignore[arg-type]
+        terminal.show_text(f"written {output}")
+
+
+def probe(
+    topology: TopologyArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Topology to write.", show_default=False
+        ),
+    ],
+    address: AddressOption = "auto",
+    token_file: TokenOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureFlag = False,
+) -> None:
+    """Measure the links between nodes that have joined, through the engine."""
+    check_output(output)
+    from layoutsel.cluster.probing import Probes, with_links
+
+    found, nodes = _nodes(topology)
+    measured = []
+    with Probes(nodes, address, _security(token_file, tls, insecure)) as probes:
+        for link in probes.links():
+            measured.append(link)
+            terminal.show_text(
+                f"{link.nodes[0]} – {link.nodes[1]}: {link.us:.0f} µs + "
+                f"{1e3 * link.us_per_byte:.2f} ns per byte; processors {link.cpu_us:.0f} µs + "
+                f"{link.cpu_ns_per_byte:.2f} ns per byte at each end"
+            )
+    with_links(found, measured).save(output)
+
+
+def stats(
+    topology: TopologyArgument,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Statistics to write.", show_default=False
+        ),
+    ],
+    address: AddressOption = "auto",
+    token_file: TokenOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureFlag = False,
+) -> None:
+    """Write the load and free memory of nodes that have joined; 'cluster run' adds segments."""
+    check_output(output)
+    from layoutsel.cluster.probing import Probes
+    from layoutsel.cluster.statistics import Statistics
+
+    _, nodes = _nodes(topology)
+    with Probes(nodes, address, _security(token_file, tls, insecure)) as probes:
+        found = Statistics(nodes=probes.states())
+    found.save(output)
+    for node, state in found.nodes.items():
+        terminal.show_text(
+            f"{node}: {100 * state.others_busy:.0f} % busy with other work, "
+            f"{(state.free_bytes or 0) / 1e9:.1f} GB free"
+        )
+
+
+def _security(token_file: Path | None, tls: Path | None, insecure: bool) -> Security:
+    from layoutsel.cluster.ray_settings import Security
+
+    return Security(token_file=token_file, tls=tls, is_insecure=insecure)
+
+
+def _nodes(file: Path) -> tuple[Topology, list[str]]:
+    from layoutsel.cluster.topology import Topology
+
+    topology = Topology.load(file)
+    return topology, [node.id for node in topology.computing]
+
+
+def _artifacts(texts: Sequence[str], classes: Sequence[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, separator, file = text.rpartition("=")
+        if separator and name not in classes:
+            raise LayoutselError(
+                f"--artifact {text!r}: got the machine class {name!r}; expected one of "
+                f"{', '.join(classes)}"
+            )
+        found |= dict.fromkeys([name] if separator else classes, Path(file))
+    return found
+
+
+def _arrays(file: Path | None) -> dict[str, np.ndarray]:
+    if file is None:
+        return {}
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return dict(archive.items())
+    except OSError as error:
+        raise LayoutselError(f"--input {file}: {error.strerror or error}") from error
+    except (ValueError, EOFError, AttributeError) as error:
+        raise LayoutselError(f"--input {file}: got no .npz archive: {error}") from error
+
+
+def _timed(
+    deployed: DeployedNetwork, given: dict[str, np.ndarray], repeat: int
+) -> dict[str, np.ndarray]:
+    """Results of one request by name, after `repeat` of them; shows the times."""
+    from layoutsel.runtime.samples import random_inputs
+
+    names = [signature.name for signature in deployed.inputs]
+    inputs = {**dict(zip(names, random_inputs(deployed.inputs), strict=True)), **given}
+    first = deployed(**inputs)
+    start = time.perf_counter()
+    for _ in deployed.stream(inputs for _ in range(repeat)):
+        pass
+    total_s = time.perf_counter() - start
+    requests = deployed.statistics().requests
+    latency = f", median latency {requests.p50_us / 1e3:.2f} ms" if requests else ""
+    terminal.show_text(f"{repeat} requests in {total_s:.2f} s, {repeat / total_s:.1f} Hz{latency}")
+    counts = {name: count for name, count in deployed.counts.items() if name != "answers"}
+    for name, count in sorted(counts.items()):
+        terminal.show_text(f"{name}: {count}")
+    results = first if isinstance(first, tuple) else (first,)
+    return {one.name: array for one, array in zip(deployed.outputs, results, strict=True)}
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "join": join,
+    "probe": probe,
+    "run": run,
+    "stats": stats,
+}
+"""Functions of the commands on running nodes, by name."""
