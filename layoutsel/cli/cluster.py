@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from layoutsel.cli import cluster_run
 from layoutsel.cli.activity import activity
 from layoutsel.cli.guard import guarded
 from layoutsel.cli.options import (
@@ -253,7 +254,11 @@ def parse_limit(text: str) -> tuple[str, float]:
     )
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"plan": plan, "explain": explain}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "plan": plan,
+    "explain": explain,
+    **cluster_run.COMMANDS,
+}
 """Functions of the commands, by name."""
 
 for _name, _command in COMMANDS.items():

@@ -16,7 +16,7 @@ from tvm_passes.errors import LayoutselError
 if TYPE_CHECKING:
     import numpy as np
 
-    from layoutsel.cluster.deploy import DeployedNetwork
+    from layoutsel.cluster.deploying import DeployedNetwork
     from layoutsel.cluster.ray_settings import Security
     from layoutsel.cluster.topology import Topology
 
@@ -198,7 +198,7 @@ def run(
     """Run a distribution on its nodes, and time it."""
     for file in (output, trace, statistics):
         check_output(file)
-    from layoutsel.cluster.deploy import deploy
+    from layoutsel.cluster.deploying import deploy
     from layoutsel.cluster.distribution import Distributions
     from layoutsel.cluster.ray_settings import Security
 

@@ -9,11 +9,13 @@ __all__ = [
     "Statistics",
     "Target",
     "Topology",
+    "deploy",
     "distribute",
     "redistribute",
 ]
 
 if TYPE_CHECKING:
+    from layoutsel.cluster.deploying import deploy
     from layoutsel.cluster.distributing import distribute
     from layoutsel.cluster.distribution import Distributions
     from layoutsel.cluster.redistributing import redistribute
@@ -26,6 +28,7 @@ _MODULES = {
     "Statistics": "layoutsel.cluster.statistics",
     "Target": "layoutsel.cluster.segments",
     "Topology": "layoutsel.cluster.topology",
+    "deploy": "layoutsel.cluster.deploying",
     "distribute": "layoutsel.cluster.distributing",
     "redistribute": "layoutsel.cluster.redistributing",
 }

@@ -12,7 +12,7 @@ from divided import CLASS, ORIGIN, distribution, distributions, image, network, 
 from faulty import Faulty
 
 import layoutsel
-from layoutsel.cluster.deploy import deploy
+from layoutsel.cluster.deploying import deploy
 from layoutsel.cluster.local_engine import LocalEngine
 from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.watch import Replacement, segment_key
@@ -126,7 +126,7 @@ def test_a_wrong_route_never_begins(document, artifacts, plan, compiled, tmp_pat
 
 
 def test_replanning_changes_the_distribution(document, artifacts, compiled, plan, monkeypatch):
-    monkeypatch.setattr("layoutsel.cluster.deploy.SNAPSHOT_S", 0.05)
+    monkeypatch.setattr("layoutsel.cluster.deploying.SNAPSHOT_S", 0.05)
     better = distribution(plan.stages, {EDGE: 1})
     with deploy(document, "latency", artifacts) as deployed:
         propose = lambda _now: (  # noqa: E731
