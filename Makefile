@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxproces
 NATIVE := $(wildcard cmake/CMakeLists.txt cmake/*/CMakeLists.txt cmake/*/*.cc cmake/*/*.h)
 CXX_SOURCES := $(filter %.cc %.h,$(NATIVE))
 
-.PHONY: setup demo test test-full lint format contribute bench clean
+.PHONY: setup demo demo-cluster test test-full lint format contribute bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,11 @@ $(STAMP): pyproject.toml $(NATIVE) | $(BIN)/python
 
 demo: setup
 	$(BIN)/layoutsel demo
+
+# Two nodes on this machine; Ray is an optional part.
+demo-cluster: setup
+	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
+	$(BIN)/layoutsel cluster demo
 
 # At most ten minutes on two cores with nothing else running.
 test: setup

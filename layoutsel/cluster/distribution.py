@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,21 @@ class Distributions:
     def matrix(self) -> str:
         """Table of all metrics of all distributions, with the bound of each metric."""
         return matrix(self.distributions)
+
+    def measured(self, target: str, values: Mapping[str, float]) -> Distributions:
+        """Copy with measured metrics of a target's distribution, in the metrics' units."""
+        one = self[target]
+        metrics = {
+            name: replace(metric, measured=values.get(name, metric.measured))
+            for name, metric in one.metrics.items()
+        }
+        return replace(
+            self,
+            distributions=tuple(
+                replace(each, metrics=metrics) if each is one else each
+                for each in self.distributions
+            ),
+        )
 
     def check_model(self, model_hash: str) -> None:
         """Reject distributions of another model.
