@@ -18,6 +18,7 @@ from layoutsel.cluster.engine import Announced, ClusterEngine, NodeLost, Tensors
 from layoutsel.cluster.local_engine import LocalEngine
 from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.ray_settings import Security
+from layoutsel.cluster.replanning import Replanner
 from layoutsel.cluster.routing import Epoch, nodes_of
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.timeline import Timeline
@@ -247,7 +248,7 @@ class DeployedNetwork:
         return found[0] if len(found) == 1 else tuple(found)
 
 
-def deploy(
+def deploy(  # noqa: PLR0913 - all but three have a default
     distributions: Distributions,
     target: str,
     artifacts: Mapping[str, Path],
@@ -255,6 +256,7 @@ def deploy(
     engine: str | ClusterEngine = "local",
     limits: ClusterLimits | None = None,
     fallback: str | None = None,
+    replan: bool = False,
     security: Security | None = None,
     address: str = "auto",
 ) -> DeployedNetwork:
@@ -275,6 +277,8 @@ def deploy(
         ClusterLimits of requests and nodes.
     fallback
         ``local`` to compute on the origin node alone when no route is left; None for an error.
+    replan
+        True to plan again when statistics change, and to change the distribution without a pause.
     security
         Protection of a cluster of Ray.
     address
@@ -300,7 +304,7 @@ def deploy(
     threads = _threads(distributions, announced)
     running = _engine(engine, threads, security, address)
     try:
-        return DeployedNetwork(
+        deployed = DeployedNetwork(
             distributions,
             found,
             announced,
@@ -308,6 +312,9 @@ def deploy(
             limits=limits or ClusterLimits(rtt_s=rtt_s),
             fallback=fallback is not None,
         )
+        if replan:
+            deployed.watch(Replanner(distributions, lambda: deployed.controller.epoch.distribution))
+        return deployed
     except BaseException:
         running.close()
         raise
