@@ -61,6 +61,26 @@ def acts(emulation: Emulation) -> dict[str, Callable[[], Any]]:
     }
 
 
+@contextlib.contextmanager
+def busy(node: EmulatedNode) -> Iterator[dict[str, Callable[[], Any]]]:
+    """Acts that begin and end other work on a node."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> None:
+        running.append(node.popen([sys.executable, "-c", "while True: pass"]))
+
+    def end() -> None:
+        while running:
+            process = running.pop()
+            process.kill()
+            process.wait(10)
+
+    try:
+        yield {"load on": begin, "load off": end}
+    finally:
+        end()
+
+
 def converse(
     node: EmulatedNode,
     arguments: Sequence[str | Path],

@@ -30,6 +30,11 @@ class Timeline:
         """Take an event."""
         self._events.append(event)
 
+    @property
+    def events(self) -> tuple[ClusterEvent, ...]:
+        """Kept events, in order of their ends."""
+        return tuple(self._events)
+
     def save(self, path: Path, name: str) -> None:
         """Write a Chrome trace; raises :class:`WriteError` if that fails.
 

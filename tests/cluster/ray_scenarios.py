@@ -88,9 +88,7 @@ def faults(model: Path) -> Any:
 
             answers = check(network_.stream(requests()), whole)
             latencies = [
-                one.us
-                for one in list(network_.timeline._events)[-1000:]
-                if hasattr(one, "attempts")
+                one.us for one in network_.timeline.events[-1000:] if hasattr(one, "attempts")
             ][-60:]
             found[fault] = {
                 "answers": answers,

@@ -107,7 +107,7 @@ def test_statistics_are_those_of_the_runs(deployed, document):
 def test_a_new_epoch_is_tried_before_it_begins(deployed, compiled, plan):
     assert deployed.switch(distribution(plan.stages, {A: 0.5, B: 0.5})) == 1
     np.testing.assert_array_equal(deployed(image()), compiled(image()))
-    assert {event.epoch for event in deployed.timeline._events if hasattr(event, "epoch")} == {0, 1}
+    assert {event.epoch for event in deployed.timeline.events if hasattr(event, "epoch")} == {0, 1}
 
 
 def test_a_wrong_route_never_begins(document, artifacts, plan, compiled, tmp_path):
