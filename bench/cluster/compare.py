@@ -31,12 +31,13 @@ NETWORKS = (
     "light:resnet50",
     "light:inception_v1",
     "light:vgg19",
-    "zoo:hrnet_w18_small",
     "zoo:distilbert",
 )
 HELIX = Path(__file__).parents[2] / "data" / "partitioning" / "helix"
-IN_FLIGHT, REQUESTS, BUSY = 16, 20, 0.8
-"""Requests in progress for each node, rounds of them, and the share of the throughput at which latencies are simulated."""
+OFFERED, REQUESTS = 0.99, 3000
+"""Share of the predicted throughput that requests arrive at, in equal intervals, and their number."""
+BUSY, CALM_REQUESTS = 0.8, 1500
+"""Share of it at which latencies of random arrivals are simulated, and number of requests for that."""
 TIME_LIMIT_S = 30.0
 PLANNED = "layoutsel"
 
@@ -69,15 +70,15 @@ def of_baseline(predictor: Predictor, name: str, mix: Mix, time_s: float) -> Dis
 
 
 def simulated(cluster: Cluster, distribution: Distribution) -> dict[str, Any]:
-    """Throughput with a constant number of requests in progress, and latencies at :data:`BUSY` of it with random arrivals."""
+    """Completions per second near the predicted throughput, and latencies of random arrivals below it."""
     made = document(cluster, distribution)
-    in_flight = IN_FLIGHT * len(cluster.nodes)
-    full = simulate(made, distribution, Load(requests=REQUESTS * in_flight, in_flight=in_flight))
-    rate_hz = BUSY * distribution.metrics[THROUGHPUT].predicted
-    calm = simulate(made, distribution, Load(requests=2000, rate_hz=rate_hz))
+    rate_hz = distribution.metrics[THROUGHPUT].predicted
+    full = simulate(
+        made, distribution, Load(requests=REQUESTS, rate_hz=OFFERED * rate_hz, poisson=False)
+    )
+    calm = simulate(made, distribution, Load(requests=CALM_REQUESTS, rate_hz=BUSY * rate_hz))
     return {
-        # From the first arrival to the last end: never above what the resources allow.
-        "simulated_hz": round(1e6 * full.requests / full.makespan_us, 3),
+        "simulated_hz": round(full.throughput_hz, 3),
         "p50_us": round(calm.p50_us, 1),
         "p95_us": round(calm.p95_us, 1),
     }

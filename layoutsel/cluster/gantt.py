@@ -69,8 +69,8 @@ def _lines(bars: Sequence[Bar], title: str, losses_us: Mapping[str, float]) -> I
 
 
 def _is_link(name: str) -> bool:
-    """Whether a resource is a link, by its name; media come with the nodes."""
-    return ">" in name or "-" in name
+    """Whether a resource is a link or a medium, by its name."""
+    return name.startswith(("link ", "medium "))
 
 
 def _ticks(first_us: float, last_us: float) -> Iterator[float]:

@@ -5,12 +5,15 @@ It reads documents alone and knows no planner, so that it checks their predictio
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
+from layoutsel import documents
 from layoutsel.cluster.courses import Compiler
 from layoutsel.cluster.distribution import Distribution, Distributions
 from layoutsel.cluster.simulated_attempt import Bar, Facilities
@@ -87,6 +90,18 @@ class Simulation:
     """Time of completion by request, microseconds; None if lost."""
     bars: tuple[Bar, ...] = field(repr=False)
     """Occupations of resources within the window."""
+
+    def summary(self) -> dict[str, Any]:
+        """All but the requests and bars, as JSON's types; None for a figure of no request."""
+        names = (one.name for one in fields(self))
+        kept = (name for name in names if name not in ("arrivals_us", "ends_us", "bars"))
+        values = {name: documents.to_json(getattr(self, name)) for name in kept}
+        return {name: None if _is_unknown(value) else value for name, value in values.items()}
+
+
+def _is_unknown(value: Any) -> bool:
+    """Whether a figure is that of no request."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def simulate(
