@@ -252,7 +252,9 @@ class Controller:
         self._engine.fetch(refs).add_done_callback(
             lambda ended: self._loop.put(partial(self._fetched, attempt, ended, began_s))
         )
-        patience_s = self.limits.patience_s(attempt.transfer_us(refs, self._origin))
+        patience_s = self.limits.patience_s(
+            attempt.transfer_us(refs, self._origin), attempt.request.attempts
+        )
         overdue = partial(self._not_fetched, attempt, tuple(refs), patience_s)
         self._loop.at(began_s + patience_s, overdue)
 

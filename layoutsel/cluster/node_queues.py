@@ -36,9 +36,14 @@ class ClusterLimits:
     attempts: int = 8
     """Largest number of attempts at a request."""
 
-    def patience_s(self, expected_us: float) -> float:
-        """Time after which work of an expected time is overdue, seconds."""
-        return max(self.least_s, 1e-6 * self.factor * expected_us) + self.rtt_s
+    def patience_s(self, expected_us: float, attempts: int) -> float:
+        """Time after which work of an expected time is overdue, seconds.
+
+        It doubles with every attempt at a request: if all nodes are slow, replays must not add to
+        their load without end.
+        """
+        once_s = max(self.least_s, 1e-6 * self.factor * expected_us) + self.rtt_s
+        return once_s * 2.0 ** (attempts - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +127,8 @@ class NodeQueues:
         task.expected_us = own_us + segment.spread_us
         task.expected_us += attempt.transfer_us(segment.inputs, segment.node)
         running.add(task)
-        task.patience_s = self._limits.patience_s(sum(one.expected_us for one in running))
+        expected_us = sum(one.expected_us for one in running)
+        task.patience_s = self._limits.patience_s(expected_us, attempt.request.attempts)
         task.began_s = time.monotonic()
         work = Work(
             segment=segment.id, node=segment.node, atoms=segment.atoms, outputs=segment.outputs

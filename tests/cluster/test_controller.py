@@ -204,6 +204,19 @@ class TestSlowNodes:
         assert one.counts.pop("misses") <= 2
         assert one.counts == {"answers": 2, "late": 2, "faults": 1, "replays": 2}
 
+    def test_replays_leave_slow_nodes_more_time(self):
+        limits = ClusterLimits(least_s=0.1, factor=3, rtt_s=0.01)
+        assert limits.patience_s(1000, 1) == pytest.approx(0.11)
+        assert limits.patience_s(100_000, 1) == pytest.approx(0.31)
+        assert limits.patience_s(100_000, 4) == pytest.approx(8 * 0.31)
+
+    def test_a_request_survives_nodes_that_are_all_slow(self, controller, compiled, stages, engine):
+        """Every node misses its deadline, returns after its quarantine, and misses it again."""
+        one = controller(distribution(stages, {A: 1}, {"a": B, "b": EDGE, "edge": A}))
+        engine.slow_s.update(dict.fromkeys(NODES, 2.0))
+        check(ask(one, 3), compiled)
+        assert one.counts["failures"] == 0
+
     def test_slow_is_better_than_nothing(self, controller, compiled, stages, engine):
         one = controller(distribution(stages, {A: 1}))
         engine.slow_s["a"] = 0.5
