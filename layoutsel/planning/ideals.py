@@ -6,7 +6,7 @@ Contiguous divisions cut a network between one ideal and a larger one.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -61,6 +61,42 @@ def some_ideals(problem: DivisionProblem, most: int, *, seed: int = 0) -> np.nda
         sent[members.sum(axis=1) % problem.size == 0] = -1.0  # the empty and the whole ideal
         members = members[np.argsort(sent, kind="stable")[:most]]
     return members[np.argsort(members.sum(axis=1), kind="stable")]
+
+
+def narrow_order(problem: DivisionProblem) -> list[int]:
+    """Find a topological order with few live tensors: the given one, or producers just in time."""
+    orders = [list(range(problem.size)), _postorder(problem), _depth_first(problem, None)]
+    return min(orders, key=lambda order: _width(problem, order))
+
+
+def _postorder(problem: DivisionProblem) -> list[int]:
+    """Order each sub-graph directly after its producers, which come in the same way."""
+    order: list[int] = []
+    seen: set[int] = set()
+    for last in range(problem.size):
+        stack = [(last, False)] if not problem.successors[last] else []
+        while stack:
+            node, is_open = stack.pop()
+            if is_open:
+                order.append(node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append((node, True))
+                stack += [(one, False) for one in sorted(problem.predecessors[node], reverse=True)]
+    return order
+
+
+def _width(problem: DivisionProblem, order: Sequence[int]) -> float:
+    """Sum up the states of the live tensors, if each has four."""
+    left = [len(tensor.consumers) for tensor in problem.tensors]
+    live, total = 0, 0.0
+    for node in order:
+        for t in problem.consumed[node]:
+            left[t] -= 1
+            live -= left[t] == 0
+        live += len(problem.produced[node])
+        total += 4.0 ** min(live, 100)
+    return total
 
 
 def sent_us(problem: DivisionProblem, members: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from layoutsel.planning.division import (
     period_us,
 )
 from layoutsel.planning.ideals import all_ideals, some_ideals
-from layoutsel.planning.part_bound import part_bound
+from layoutsel.planning.part_bound import best_part_bound, part_bound
+from layoutsel.planning.parts import PartTable
 
 
 def random_division(
@@ -92,6 +93,59 @@ def test_any_weights_bound_the_period(problem, contiguous, seed):
     for weights in (None, rng.random(problem.size), rng.integers(0, 2, problem.size)):
         bound = part_bound(problem, contiguous=contiguous, weights=weights)
         assert bound <= best * (1 + 1e-9)
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(divisions(), st.booleans(), st.integers(0, 2**32))
+def test_the_heaviest_part_of_limited_load(problem, contiguous, seed):
+    """Against all sets of sub-graphs; those of contiguous divisions have no way out and back."""
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(0, 6, problem.size).tolist()
+    share = int(rng.integers(1, max(sum(weights), 1) + 1))
+    table = PartTable(
+        problem,
+        weights,
+        share,
+        0,
+        contiguous=contiguous,
+        most_us=np.inf,
+        most_states=10**6,
+        deadline=np.inf,
+    )
+    loads = {}
+    for inside in itertools.product((0, 1), repeat=problem.size):
+        if not contiguous or is_contiguous(problem, split(problem, inside)):
+            both = Division(part_of=inside, classes=(0, 0))
+            loads[inside] = float(loads_of(problem, both)[1])
+    for least in range(share + 1):
+        heavy = [us for one, us in loads.items() if np.dot(one, weights) >= least]
+        assert table.least_us[least] == pytest.approx(min(heavy, default=np.inf))
+    limit = sorted(loads.values())[len(loads) // 2]
+    found = tuple(table.heaviest(limit).astype(int).tolist())
+    assert loads[found] <= limit + 1e-9
+    most = max(np.dot(one, weights) for one, us in loads.items() if us <= limit + 1e-12)
+    assert min(np.dot(found, weights), share) == min(most, share)
+
+
+def split(problem: DivisionProblem, inside: tuple[int, ...]) -> list[int]:
+    """The sides of a part: what comes before and after it, and all else with what comes before."""
+    after: set[int] = set()
+    for node in range(problem.size):
+        if not inside[node] and any(p in after or inside[p] for p in problem.predecessors[node]):
+            after.add(node)
+    return [1 if part else 2 * (node in after) for node, part in enumerate(inside)]
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(divisions(), st.booleans())
+def test_the_best_weights_bound_the_period(problem, contiguous):
+    best = least_period(problem, contiguous=contiguous)
+    limit = best if np.isfinite(best) else 1e6
+    found = best_part_bound(
+        problem, contiguous=contiguous, most_us=limit, deadline=np.inf, rounds=10
+    )
+    first = part_bound(problem, contiguous=contiguous, most_us=limit)
+    assert first * (1 - 1e-9) <= found <= best * (1 + 1e-9)
 
 
 @settings(max_examples=examples(40), deadline=None)
