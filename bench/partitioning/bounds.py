@@ -1,4 +1,4 @@
-"""How near are contiguous pipelines to their bounds, and to replication, for 2 to 64 equal machines?
+"""Contiguous pipelines against their bounds and replication, for 2 to 64 equal machines.
 
 ``python -m bench.partitioning.bounds --data DIR --json FILE`` takes PipeDream's profiles, Tarnawski's inference
 graphs on accelerators alone, and our networks. Each pipeline has one part per machine and no limits of memory. The
