@@ -1,13 +1,14 @@
 """Divisions into one part per machine, against enumeration of all of them and CP-SAT."""
 
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiers import examples
+from tiers import examples, tiered
 
 from layoutsel.planning.contiguous import best_contiguous
 from layoutsel.planning.contraction import contracted
@@ -20,6 +21,7 @@ from layoutsel.planning.division import (
     merged,
     period_us,
 )
+from layoutsel.planning.division_search import improved
 from layoutsel.planning.ideals import all_ideals, some_ideals
 from layoutsel.planning.part_bound import best_part_bound, part_bound
 from layoutsel.planning.parts import PartTable
@@ -210,3 +212,70 @@ def test_a_few_orders_of_a_wide_network_leave_an_answer():
     assert period_us(problem, found.division) == pytest.approx(found.period_us)
     bound = part_bound(problem, contiguous=True, most_us=found.period_us)
     assert 0 < bound <= found.period_us
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(divisions(), st.integers(0, 100))
+def test_local_search_is_never_worse_and_never_better_than_the_best(problem, seed):
+    start = best_contiguous(problem)
+    if start.division is None:
+        return
+    found = improved(problem, start.division, deadline=time.monotonic() + 0.2, seed=seed)
+    period = period_us(problem, found)
+    assert least_period(problem, contiguous=False) * (1 - 1e-9) <= period
+    assert period <= start.period_us * (1 + 1e-9)
+
+
+def by_cp_sat(problem: DivisionProblem) -> tuple[float, float]:
+    """Period of the best division that CP-SAT finds, and its bound; times are whole numbers."""
+    cp_model = pytest.importorskip("ortools.sat.python.cp_model", reason="needs the extra 'dev'")
+    model = cp_model.CpModel()
+    machines = range(len(problem.machines))
+    on = [[model.NewBoolVar("") for _ in machines] for _ in range(problem.size)]
+    terms = [[] for _ in machines]
+    for node, row in enumerate(on):
+        model.AddExactlyOne(row)
+        for m, c in enumerate(problem.machines):
+            terms[m].append(int(problem.compute_us[node, c]) * row[m])
+    for tensor in problem.tensors:
+        for m, c in enumerate(problem.machines):
+            made = on[tensor.producer][m]
+            received, sent = model.NewBoolVar(""), model.NewBoolVar("")
+            for consumer in tensor.consumers:
+                model.Add(received >= on[consumer][m] - made)
+                model.Add(sent >= made - on[consumer][m])
+            terms[m] += [int(tensor.receive_us[c]) * received, int(tensor.send_us[c]) * sent]
+    period = model.NewIntVar(0, 10**7, "period")
+    for m, c in enumerate(problem.machines):
+        model.Add(sum(terms[m]) <= period)
+        if np.isfinite(problem.limits[c]):
+            held = [int(b) * row[m] for b, row in zip(problem.bytes, on, strict=True)]
+            model.Add(sum(held) <= int(problem.limits[c]))
+    model.Minimize(period)
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.max_time_in_seconds = 10.0
+    solver.Solve(model)
+    return float(solver.ObjectiveValue()), float(solver.BestObjectiveBound())
+
+
+@pytest.mark.parametrize("seed", tiered(range(12), range(2)))
+def test_divisions_of_larger_networks_against_cp_sat(seed):
+    rng = np.random.default_rng(seed)
+    counts = ((3,), (4,), (2, 1))[seed % 3]
+    problem = random_division(rng, int(rng.integers(15, 40)), counts)
+    value, proof = by_cp_sat(problem)
+    contiguous = best_contiguous(problem)
+    found = improved(problem, contiguous.division, deadline=time.monotonic() + 2.0, seed=seed)
+    period = period_us(problem, found)
+    assert period >= proof - 1e-6
+    assert period <= 1.05 * value
+    deadline = time.monotonic() + 5.0
+    bound = best_part_bound(problem, contiguous=False, most_us=period, deadline=deadline)
+    assert bound <= value + 1e-6
+    if contiguous.exact:
+        deadline = time.monotonic() + 5.0
+        least = best_part_bound(
+            problem, contiguous=True, most_us=contiguous.period_us, deadline=deadline
+        )
+        assert least <= contiguous.period_us + 1e-6
