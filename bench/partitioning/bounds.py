@@ -10,6 +10,7 @@ number of machines.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def row(name: str, network: DivisionProblem, machines: int, limit_s: float) -> d
     """Best pipeline and its bound."""
     started = time.monotonic()
     problem, _ = contracted(with_machines(network, machines))
-    found = best_contiguous(problem, deadline=started + limit_s)
+    found = best_contiguous(problem, deadline=started + 0.5 * limit_s)
     bound = found.period_us
     if not (found.exact and found.complete):
         left = started + limit_s - time.monotonic()
@@ -79,11 +80,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("no data: give --data, or set LAYOUTSEL_PARTITIONING")
-    rows: list[dict[str, Any]] = []
-    loaded = {name: load() for name, load in networks(arguments.data)}
+    rows = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+    known = {(one["network"], one["machines"]) for one in rows}
+    loaders = dict(networks(arguments.data))
+    loaded: dict[str, DivisionProblem] = {}
     for machines in COUNTS:
-        for name, network in loaded.items():
-            found = row(name, network, machines, arguments.limit_s)
+        for name, load in loaders.items():
+            if (name, machines) in known:
+                continue  # an interrupted run goes on where it stopped
+            if name not in loaded:
+                loaded[name] = load()
+            found = row(name, loaded[name], machines, arguments.limit_s)
             rows.append(found)
             print(*found.values(), sep="\t", flush=True)
             save(arguments.json, rows)

@@ -85,7 +85,8 @@ def best_part_bound(
     """
     parts = _Parts(problem, contiguous, most_us, deadline)
     weights = problem.compute_us.min(axis=1)
-    best, share = 0.0, _CENTRE
+    share = _CENTRE
+    best = float(max(weights.max(), weights.sum() / sum(problem.counts)))
     centre = weights
     unproven = most_us
     try:
