@@ -176,8 +176,9 @@ class PlanningProblem:
 
     def __post_init__(self) -> None:
         _check_nodes(self)
+        position = {node.id: i for i, node in enumerate(self.nodes)}
         for tensor in self.tensors:
-            _check_tensor(self, tensor)
+            _check_tensor(self, tensor, position)
 
     @cached_property
     def by_id(self) -> Mapping[SubgraphId, PricedSubgraph]:
@@ -325,8 +326,9 @@ def _within(kind: str, place: Place) -> DeviceId | None:
     return place.device if kind == "crossing" else None
 
 
-def _check_tensor(problem: PlanningProblem, tensor: Tensor) -> None:
-    position = {node.id: i for i, node in enumerate(problem.nodes)}
+def _check_tensor(
+    problem: PlanningProblem, tensor: Tensor, position: Mapping[SubgraphId, int]
+) -> None:
     ids = [id_ for id_ in (tensor.producer, *(u.consumer for u in tensor.uses)) if id_ is not None]
     for id_ in ids:
         if id_ not in position:
