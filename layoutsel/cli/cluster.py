@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layoutsel.cli import cluster_demo, cluster_run
+from layoutsel.cli import cluster_demo, cluster_run, cluster_simulate
 from layoutsel.cli.activity import activity
 from layoutsel.cli.guard import guarded
 from layoutsel.cli.options import (
@@ -257,6 +257,7 @@ def parse_limit(text: str) -> tuple[str, float]:
 COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "explain": explain,
+    "simulate": cluster_simulate.simulate,
     **cluster_run.COMMANDS,
     "demo": cluster_demo.demo,
 }

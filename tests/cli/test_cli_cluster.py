@@ -1,4 +1,4 @@
-"""``layoutsel cluster plan`` and ``explain``, run as a user does."""
+"""``layoutsel cluster plan``, ``explain`` and ``simulate``, run as a user does."""
 
 import json
 
@@ -163,3 +163,47 @@ def test_other_limits_are_refused(text):
 def test_a_limit_does_not_concern_its_own_target():
     one, other = parse_targets(["latency", "throughput"], ["latency=50ms"])
     assert (one.limits, other.limits) == ({}, {"latency": 5e4})
+
+
+def test_a_simulation_agrees_with_the_prediction_of_one_request(planned, tmp_path):
+    file, _ = planned
+    text = succeed(
+        "cluster", "simulate", file, "--target", "latency", "--requests", "50",
+        "--svg", tmp_path / "gantt.svg", "-o", tmp_path / "told.json",
+    )  # fmt: skip
+    assert "latency, median" in text
+    assert (tmp_path / "gantt.svg").read_text().startswith("<svg")
+    metrics = cluster.Distributions.load(tmp_path / "told.json")["latency"].metrics
+    # Segments end where others wait, so that the branches of small networks may differ a little.
+    assert metrics["latency"].simulated == pytest.approx(metrics["latency"].predicted, rel=0.05)
+    assert metrics["energy"].simulated == pytest.approx(metrics["energy"].predicted, rel=0.05)
+    assert metrics["throughput"].simulated is None
+
+
+def test_a_simulated_loss_is_survived(planned):
+    file, _ = planned
+    used = cluster.Distributions.load(file)["throughput"].nodes
+    lost = next(node for node in used if node != "edge0")
+    options = ["--kill", f"{lost}@1s", "--join", f"{lost}@3s", "--json"]
+    load = ["--target", "throughput", "--rate", "200", "--requests", "1000"]
+    found = json.loads(succeed("cluster", "simulate", file, *load, *options))
+    assert found["requests"] == 1000
+    assert found["lost"] == 0
+    assert found["p50_us"] <= found["p99_us"]
+    assert lost in found["utilisation"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kill", "edge9@1s"], "cannot lose node 'edge9': expected a node other than the origin"),
+        (["--kill", "edge0@1s"], "cannot lose node 'edge0'"),
+        (["--kill", "srv"], "--kill srv: expected a node and a time, such as srv@30s"),
+        (["--target", "speed"], "no distribution for the target 'speed'"),
+        (["--rate", "-1"], "rate: got -1 Hz; expected a positive rate"),
+        (["--requests", "0"], "requests: got 0; expected at least 1"),
+        (["--in-flight", "0"], "requests in flight: got 0; expected at least 1"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(planned, options, message):
+    assert message in refused("cluster", "simulate", planned[0], *options)
