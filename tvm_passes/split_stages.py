@@ -32,8 +32,8 @@ class StagePart:
     """Parameters of `main`: ``input.1`` is input 1 of the model, ``s3.0`` output 0 of sub-graph s3.
     """
     outputs: tuple[str, ...]
-    """Results of `main`, a tuple: ``output.0`` is output 0 of the model, ``s3.0`` is for later
-    stages.
+    """Results of `main`, a tuple if there are several: ``output.0`` is output 0 of the model,
+    ``s3.0`` is for later stages.
     """
     layouts: Mapping[str, str]
     """Layouts of results of sub-graphs, by the tensor's name; others are plain."""
@@ -42,8 +42,7 @@ class StagePart:
 def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
     """Divide `main` of a module into stages.
 
-    ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = (s1(a),)`` and
-    ``y(b) = (s2(b),)``.
+    ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = s1(a)`` and ``y(b) = s2(b)``.
 
     *Requires* stage 2. *Ensures* the same values. A tensor crosses between stages in its producer's
     layout; each stage that reads it transforms it itself.
@@ -227,7 +226,8 @@ class _Emitting(MainRewriter):
         super().body([bindings[index] for index in sorted(self.part.own)])
 
     def result(self, _expr: Expr) -> Expr:
-        return relax.Tuple([self.renewed(value) for value in self.outputs.values()])
+        results = [self.renewed(value) for value in self.outputs.values()]
+        return results[0] if len(results) == 1 else relax.Tuple(results)
 
 
 def join_stages(parts: Sequence[StagePart]) -> tvm.IRModule:

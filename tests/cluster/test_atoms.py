@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layoutsel.cluster.atoms import cut_atoms
+from layoutsel.cluster.atoms import MOST_ATOMS, cut_atoms
+from layoutsel.compile.generic import offered
+from layoutsel.compile.make_plan import priced_problem
+from layoutsel.compile.session import Session
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.stages import make_stages
 from tests.cluster.divisions import Cluster, Cuts
+from tests.tiers import tiered
 from tvm_passes.decision import SubgraphId
 
 LOSS = 1.02
@@ -125,3 +129,38 @@ def test_parts_without_a_common_tensor_can_be_joined(most):
     work, tensors = network([[-1]] * 4, [1] * 4, [1] * 4)
     atoms = cut_atoms(work, tensors, most=most)
     assert len(atoms) == most
+
+
+ZOO = [
+    "light:squeezenet",
+    "light:shufflenet",
+    "light:resnet50",
+    "light:inception_v1",
+    "light:densenet121",
+    "light:vgg19",
+    "arch:mobilenet_v2",
+    "arch:efficientnet_b0",
+    "arch:unet",
+    "arch:yolo_tiny",
+    "arch:vit_small_16",
+    "arch:bert_base_6l",
+    "arch:mixer_s16",
+]
+LINKS = (0.0, 0.0008, 0.008, 0.08)
+"""None, and 10, 1 and 0.1 Gbit/s, microseconds per byte."""
+
+
+@pytest.mark.parametrize("model", tiered(ZOO, ["light:squeezenet", "arch:mobilenet_v2"]))
+def test_the_best_division_of_a_network_needs_no_other_cuts(model):
+    session = Session.open(model, units=["cpu"], threads=2, calibrate=False)
+    problem = priced_problem(offered(session), "roofline")
+    work = {node.id: min(option.cost_us for option in node.options) for node in problem.nodes}
+    atoms = cut_atoms(work, session.graph.tensors)
+    assert len(atoms) <= MOST_ATOMS
+    cuts = Cuts(work, session.graph.tensors)
+    allowed = cuts.within(atoms.values())
+    for speeds in ((1,) * 2, (1,) * 4, (1,) * 8, (1, 4), (4, 1, 2)):
+        for us_per_byte in LINKS:
+            cluster = Cluster(speeds, us_per_byte)
+            for got, best in zip(cuts.best(cluster, allowed), cuts.best(cluster), strict=True):
+                assert got <= LOSS * best, cluster

@@ -67,7 +67,7 @@ def test_what_each_takes_and_gives(partitioned):
     assert (left.inputs, left.outputs) == (("s0.0",), ("s1.0",))
     assert (set(rest.inputs), rest.outputs) == ({"s0.0", "s1.0"}, ("output.0",))
     # The tensor crosses in its producer's layout, and both readers transform it.
-    (tap,) = trunk.module["main"].ret_ty.fields
+    tap = trunk.module["main"].ret_ty
     assert [int(dim) for dim in tap.shape] == [1, 8, 8, 16]
     for part in (left, rest):
         names = [gv.name_hint for gv in part.module.functions]
