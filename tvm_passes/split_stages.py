@@ -42,7 +42,8 @@ class StagePart:
 def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
     """Divide `main` of a module into stages.
 
-    ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = s1(a)`` and ``y(b) = s2(b)``.
+    ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = s1(a)``,
+    ``y(b) = s2(b)``.
 
     *Requires* stage 2. *Ensures* the same values. A tensor crosses between stages in its producer's
     layout; each stage that reads it transforms it itself.

@@ -31,24 +31,8 @@ class InPlaceConcats:
 
     @classmethod
     def read(cls, graph: Graph, functions: Functions) -> InPlaceConcats:
-        """Find the tensors that can be written in place.
-
-        Their consumers are one concatenation, and otherwise only element-wise sub-graphs.
-        """
-        readers: dict[Port, list[Edge]] = defaultdict(list)
-        for edge in graph.edges:
-            readers[edge.producer, edge.output_index].append(edge)
-        parts = {}
-        for port, edges in readers.items():
-            joining = [e.consumer for e in edges if e.consumer is not None and _joins(graph, e)]
-            others = [edge for edge in edges if not _joins(graph, edge)]
-            if (
-                port[0] is not None
-                and len(joining) == 1
-                and all(_follows(graph, e) for e in others)
-            ):
-                parts[port] = joining[0]
-        return cls(graph, functions, parts)
+        """Find the tensors that can be written in place."""
+        return cls(graph, functions, in_place_parts(graph))
 
     def copied(self, subgraph: Subgraph, decision: Decision) -> float:
         """Compute the share of input bytes that a sub-graph has to copy under `decision`.
@@ -67,6 +51,23 @@ class InPlaceConcats:
             if self.parts.get((edge.producer, edge.output_index)) == subgraph.id
         )
         return 1.0 - placed / sum(edge.tensor.nbytes for edge in edges)
+
+
+def in_place_parts(graph: Graph) -> dict[Port, SubgraphId]:
+    """Find the tensors that can be written into the result of a concatenation, with the latter.
+
+    Their consumers are one concatenation, and otherwise only element-wise sub-graphs.
+    """
+    readers: dict[Port, list[Edge]] = defaultdict(list)
+    for edge in graph.edges:
+        readers[edge.producer, edge.output_index].append(edge)
+    parts = {}
+    for port, edges in readers.items():
+        joining = [e.consumer for e in edges if e.consumer is not None and _joins(graph, e)]
+        others = [edge for edge in edges if not _joins(graph, edge)]
+        if port[0] is not None and len(joining) == 1 and all(_follows(graph, e) for e in others):
+            parts[port] = joining[0]
+    return parts
 
 
 def _is_concat(subgraph: Subgraph) -> bool:

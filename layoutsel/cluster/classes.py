@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from layoutsel.cluster.atoms import MOST_ATOMS, cut_atoms
+from layoutsel.cluster.atoms import MOST_ATOMS, atoms_of
 from layoutsel.cluster.problem import AtomGraph, ClassCosts, contract
 from layoutsel.cluster.topology import Node, Topology
 from layoutsel.compile.generic import offered
@@ -166,7 +166,7 @@ def atom_graph(planned: Sequence[PlannedClass], most: int = MOST_ATOMS) -> AtomG
     mean_us = {
         id_: sum(one.chosen[id_].cost_us for one in planned) / len(planned) for id_ in graph.ids
     }
-    atoms = cut_atoms(mean_us, graph.tensors, most=most)
+    atoms = atoms_of(graph, mean_us, most=most)
     return contract(
         atoms,
         graph.tensors,

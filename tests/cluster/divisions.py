@@ -19,6 +19,8 @@ class Cluster:
     """Speed of each node; work divided by it is time."""
     us_per_byte: float
     """Time of a byte at its sender and at its receiver, microseconds."""
+    message_us: float = 0.0
+    """Time of a message at its sender and at its receiver, microseconds."""
 
 
 class Cuts:
@@ -41,9 +43,10 @@ class Cuts:
         self._measure()
 
     def _measure(self) -> None:
-        """Bytes that the part between each two cuts receives and sends."""
+        """Bytes and tensors that the part between each two cuts receives and sends."""
         count = len(self.sets)
         self.received, self.sent = np.zeros((count, count)), np.zeros((count, count))
+        self.messages = np.zeros((2, count, count))
         for tensor in self.tensors:
             made = self.held[:, self.position[tensor.producer]]
             readers = [self.position[u.consumer] for u in tensor.uses if u.consumer is not None]
@@ -52,8 +55,10 @@ class Cuts:
             done = self.held[:, readers].sum(axis=1)
             grows = done[None, :] > done[:, None]
             self.received += tensor.bytes * (made[:, None] & grows)
+            self.messages[0] += made[:, None] & grows
             leaves = ~made[:, None] & made[None, :] & (done < len(set(readers)))[None, :]
             self.sent += tensor.bytes * leaves
+            self.messages[1] += leaves
         numbers = self.held.astype(np.float32)
         self.nested = numbers @ (1 - numbers).T < 0.5
 
@@ -70,14 +75,16 @@ class Cuts:
         some = np.arange(len(self.sets)) if allowed is None else allowed
         pick = np.ix_(some, some)
         work = self.work_us[some][None, :] - self.work_us[some][:, None]
-        bytes_ = self.received[pick] + self.sent[pick]
+        sent = cluster.us_per_byte * self.sent[pick] + cluster.message_us * self.messages[1][pick]
+        received = cluster.us_per_byte * self.received[pick]
+        received += cluster.message_us * self.messages[0][pick]
         nested = self.nested[pick]
         load, latency = np.full(len(some), np.inf), np.full(len(some), np.inf)
         load[0] = latency[0] = 0.0
         for speed in cluster.speeds:
-            own = np.where(nested, work / speed + cluster.us_per_byte * bytes_, np.inf)
+            own = np.where(nested, work / speed + sent + received, np.inf)
             load = np.maximum(load[:, None], own).min(axis=0)
-            sends = np.where(nested, work / speed + cluster.us_per_byte * self.sent[pick], np.inf)
+            sends = np.where(nested, work / speed + sent, np.inf)
             latency = (latency[:, None] + sends).min(axis=0)
         return float(load[-1]), float(latency[-1])
 

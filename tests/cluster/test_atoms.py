@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layoutsel.cluster.atoms import MOST_ATOMS, cut_atoms
+from layoutsel.cluster.atoms import LEAST_ATOMS, MOST_ATOMS, cut_atoms
 from layoutsel.compile.generic import offered
 from layoutsel.compile.make_plan import priced_problem
 from layoutsel.compile.session import Session
@@ -86,7 +89,7 @@ def test_atoms_are_stages_and_few_enough(drawn, most):
 def test_dominated_cuts_are_no_loss(drawn, cluster):
     work, tensors = drawn
     cuts = Cuts(work, tensors)
-    atoms = cut_atoms(work, tensors)
+    atoms = cut_atoms(work, tensors, overhead=inf)
     for got, best in zip(
         cuts.best(cluster, cuts.within(atoms.values())), cuts.best(cluster), strict=True
     ):
@@ -124,6 +127,17 @@ def test_tiny_parallel_readers_become_one():
     )
 
 
+def test_a_node_that_runs_all_atoms_loses_little():
+    small, large = (cut_atoms(*chain([us] * 40, [100] * 40)) for us in (10, 1000))
+    assert (len(small), len(large)) == (LEAST_ATOMS, 40)
+    # A concatenation that is computed with its operands needs no copies.
+    parents = [[-1], [0], [0], [1, 2], *([number] for number in range(3, 12))]
+    work, tensors = network(parents, [1000] * 13, [1_200_000] * 13)
+    assert len(cut_atoms(work, tensors)) == 13
+    atoms = cut_atoms(work, tensors, joins={"s1.0": "s3", "s2.0": "s3"})
+    assert ("s1", "s2", "s3") in {held[:3] for held in atoms.values()}
+
+
 @pytest.mark.parametrize("most", [1, 2])
 def test_parts_without_a_common_tensor_can_be_joined(most):
     work, tensors = network([[-1]] * 4, [1] * 4, [1] * 4)
@@ -146,16 +160,18 @@ ZOO = [
     "arch:bert_base_6l",
     "arch:mixer_s16",
 ]
+MACHINE = Path(__file__).parents[2] / "bench" / "machines" / "xeon_8380_a10.json"
+"""Peak rates to compute times from, equal on every machine that tests."""
 LINKS = (0.0, 0.0008, 0.008, 0.08)
 """None, and 10, 1 and 0.1 Gbit/s, microseconds per byte."""
 
 
 @pytest.mark.parametrize("model", tiered(ZOO, ["light:squeezenet", "arch:mobilenet_v2"]))
 def test_the_best_division_of_a_network_needs_no_other_cuts(model):
-    session = Session.open(model, units=["cpu"], threads=2, calibrate=False)
+    session = Session.open(model, units=["cpu"], machine=MACHINE, calibrate=False)
     problem = priced_problem(offered(session), "roofline")
     work = {node.id: min(option.cost_us for option in node.options) for node in problem.nodes}
-    atoms = cut_atoms(work, session.graph.tensors)
+    atoms = cut_atoms(work, session.graph.tensors, overhead=inf)
     assert len(atoms) <= MOST_ATOMS
     cuts = Cuts(work, session.graph.tensors)
     allowed = cuts.within(atoms.values())
