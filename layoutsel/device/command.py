@@ -1,4 +1,4 @@
-"""Measure the candidates of a bundle, or check and time the model that it deploys."""
+"""Measure a bundle's candidates, or check and time its model; `serve` runs a model's stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from layoutsel.core.exit_codes import INTERNAL_ERROR, INTERRUPTED, USER_ERROR, place_error
@@ -19,20 +19,37 @@ from layoutsel.device.results import DeployedResult
 from tvm_passes.errors import LayoutselError
 
 _NAME = "layoutsel-measure"
+_SERVE = "serve"
+"""First argument of the command that serves a model."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``layoutsel-measure``; returns 0, or 2 (user error), 130 (Ctrl-C) or 1 (bug)."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [_SERVE]:
+        serving = _serve_parser().parse_args(words[1:])
+        return _guarded(lambda: _serve(serving), "")
+    options = _parser().parse_args(words)
+    return _guarded(
+        lambda: _measure(options.bundle, options.output, options.time_limit),
+        f"; partial results are in {options.output}, the same command continues",
+        options.output,
+    )
+
+
+def _guarded(work: Callable[[], None], kept: str, output: Path | None = None) -> int:
+    """Run a command; returns its exit code.
+
+    `kept` ends the message of an interrupted command that has written its `output`.
+    """
     try:
-        _measure(options.bundle, options.output, options.time_limit)
+        work()
         sys.stdout.flush()
     except LayoutselError as error:
         _say(f"error: {error}")
         return USER_ERROR
     except KeyboardInterrupt:
-        kept = f"; partial results are in {options.output}, the same command continues"
-        _say(f"interrupted{kept if options.output.exists() else ''}")
+        _say(f"interrupted{kept if output and output.exists() else ''}")
         return INTERRUPTED
     except OSError as error:
         told = place_error(error)
@@ -62,6 +79,49 @@ def _parser() -> argparse.ArgumentParser:
         help="time limit of one candidate, seconds (default: 60)",
     )
     return parser
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"{_NAME} {_SERVE}", description="Run stages of a model for a gateway, until Ctrl-C."
+    )
+    parser.add_argument("model", type=Path, help="artifact, or bundle that deploys a model")
+    parser.add_argument(
+        "--rpc",
+        type=_port,
+        required=True,
+        metavar="PORT",
+        help="port of TVM's RPC on the loopback interface; 0 for a free one",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="number of threads (default: 1)")
+    parser.add_argument(
+        "--time-limit",
+        type=_positive,
+        default=60.0,
+        metavar="S",
+        help="time limit of one run, seconds (default: 60)",
+    )
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from layoutsel.device.rpc_server import LOOPBACK, SegmentServer  # the help needs no tvm_ffi
+
+    server = SegmentServer(
+        options.model, options.rpc, threads=options.threads, limit_s=options.time_limit
+    )
+    print(f"serving {options.model} on {LOOPBACK}:{server.port}", flush=True)
+    try:
+        server.serve(_say)
+    finally:
+        server.close()
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 16:
+        raise argparse.ArgumentTypeError(f"got {text}; expected a port from 0 to 65535")
+    return number
 
 
 def _positive(text: str) -> float:
