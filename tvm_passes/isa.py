@@ -33,7 +33,7 @@ class IsaLimit:
     """The kernel's names of the remaining extensions."""
 
 
-_AVX2 = frozenset({"sse4_2", "avx", "avx2", "fma", "f16c"})
+_AVX2 = frozenset({"sse4_2", "popcnt", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm"})
 """The kernel's names of the extensions up to AVX2."""
 LIMITS: Mapping[str, IsaLimit] = {
     "AVX2": IsaLimit(name="AVX2", mcpu="haswell", blas_core="Haswell", flags=_AVX2),
@@ -41,7 +41,7 @@ LIMITS: Mapping[str, IsaLimit] = {
         name="AVX512_CORE",
         mcpu="skylake-avx512",
         blas_core="SkylakeX",
-        flags=_AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+        flags=_AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
     ),
 }
 """Limit by the variable's value."""

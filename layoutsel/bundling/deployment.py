@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from layoutsel.building.build import Lowered, generate_code
-from layoutsel.bundling.compile import export_library
 from layoutsel.bundling.making import Making, manifest_of
 from layoutsel.bundling.targets import features
 from layoutsel.bundling.write import write_archive
 from layoutsel.compile.legality import check_legal
 from layoutsel.compile.plan_code import header_of
+from layoutsel.compile.session import Session
 from layoutsel.compile.verification import Reference, reference_of
+from layoutsel.device.artifact_header import check_name
 from layoutsel.device.entry_points import result_names
 from layoutsel.device.manifest import CheckEntry, Deployed, Manifest
 from layoutsel.planning.check_fits import check_fits
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import bits_of
+from layoutsel.runtime.linking import export_library
 from tvm_passes.ir import tensor_types
 
 _MODEL, _DATA = "lib/model.so", "data"
@@ -61,20 +64,53 @@ def write_deployment(making: Making, plan: Plan, path: Path) -> Manifest:
 
 def _write_model(making: Making, plan: Plan) -> int:
     """Write the artifact into the bundle's folder; returns its number of results with logits."""
-    session = making.session
+    path = making.folder / _MODEL
+    path.parent.mkdir(exist_ok=True)
+    return _results(write_artifact(making.session, plan, path, making.compiler))
+
+
+def write_artifact(
+    session: Session, plan: Plan, path: Path, compiler: str | None = None
+) -> Lowered:
+    """Build a plan for the session's machine, which may be another one, and write its artifact.
+
+    Parameters
+    ----------
+    session
+        Session of the model and of the machine.
+    plan
+        Plan to build, for that machine.
+    path
+        File to write.
+    compiler
+        C++ compiler that links for the machine; this machine's if None.
+
+    Raises
+    ------
+    ArtifactError
+        If the file's name does not end in ``.so``.
+    BuildError
+        If the CPU's code cannot be generated.
+    LayoutselError
+        If linking fails.
+    WriteError
+        If `path` cannot be written.
+    """
+    check_name(path)
     lowered = session.lower(plan.decisions, plan.order, plan.held_by_stages)
     with session.generating():
         executable = generate_code(lowered.module, lowered.target)
-        library = making.folder / export_library(executable, making.folder, making.compiler)
     header = {
         **header_of(session, plan, lowered),
         "features": list(features(lowered.target)),
         "machine": plan.machine,
     }
-    model = artifact.ArtifactPart(library=library, weights=lowered.weights, header=header)
-    artifact.write(making.folder / _MODEL, model)
-    library.unlink()
-    return _results(lowered)
+    with tempfile.TemporaryDirectory(prefix="layoutsel-") as folder:
+        library = Path(folder) / "library.so"
+        export_library(executable, library, compiler=compiler)
+        model = artifact.ArtifactPart(library=library, weights=lowered.weights, header=header)
+        artifact.write(path, model)
+    return lowered
 
 
 def _results(lowered: Lowered) -> int:
