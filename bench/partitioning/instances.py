@@ -97,8 +97,9 @@ def least_any(network: DivisionProblem) -> float:
     counts = np.array(network.counts, dtype=float)
     for share in np.linspace(0.0, 1.0, 1001):
         prices = np.array([1.0 - share, share]) if len(counts) == 2 else np.ones(1)
-        work = (network.compute_us * prices).min(axis=1).sum()
-        best = max(best, float(work / (counts @ prices)))
+        if counts @ prices > 0:
+            work = (network.compute_us * prices).min(axis=1).sum()
+            best = max(best, float(work / (counts @ prices)))
     return best
 
 
@@ -111,9 +112,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("no data: give --data, or set LAYOUTSEL_PARTITIONING")
-    rows: list[dict[str, Any]] = []
+    rows = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+    known = {one["instance"] for one in rows}
     for name, file in instances(arguments.data):
-        if arguments.only in name:
+        # An interrupted run goes on where it stopped.
+        if arguments.only in name and name not in known:
             rows.append(row(name, file, arguments.limit_s))
             print(json.dumps(rows[-1]), flush=True)
             save(arguments.json, rows)

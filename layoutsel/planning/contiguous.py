@@ -19,6 +19,8 @@ from layoutsel.planning.ideals import all_ideals, some_ideals
 
 _MOST_IDEALS = 4000
 """Maximum number of ideals; loads of their pairs take 128 MB for each class."""
+_SOME_IDEALS = 2500
+"""Maximum number of ideals if they are not all; more take longer and help little."""
 OPERATIONS = 2e10
 """Maximum number of operations of the dynamic program; about a minute."""
 Counts = tuple[int, ...]
@@ -69,7 +71,7 @@ def best_contiguous(
     members = all_ideals(problem, most)
     exact = members is not None
     if members is None:
-        members = some_ideals(problem, most, seed=seed)
+        members = some_ideals(problem, min(most, _SOME_IDEALS), seed=seed)
     loads = [part_loads(problem, members, c) for c in range(problem.classes)]
     best, steps = _table(problem, loads, teams, deadline)
     last = max(best, key=lambda counts: (-best[counts][-1], [-c for c in counts]))
