@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from layoutsel.cluster.atoms import MOST_ATOMS, atoms_of
+from layoutsel.cluster.class_costs import ClassProblem, class_costs
 from layoutsel.cluster.problem import AtomGraph, ClassCosts, contract
 from layoutsel.cluster.topology import Node, Topology
 from layoutsel.compile.generic import offered
@@ -17,15 +18,11 @@ from layoutsel.compile.offers import Offers
 from layoutsel.compile.options import Options
 from layoutsel.compile.session import Session
 from layoutsel.compile.versions import all_versions
-from layoutsel.cost.place import OUTSIDE, Place
-from layoutsel.cost.tensor import Tensor
 from layoutsel.planning.objectives import decide
 from layoutsel.planning.plan import Plan, make_plan
 from layoutsel.planning.prices import UnpricedBoundary
-from layoutsel.planning.problem import Option, PlanningProblem, boundaries_of
+from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.values import SUM
-from tvm_passes.decision import SubgraphId
-from tvm_passes.devices import HOST_DEVICE
 from tvm_passes.errors import LayoutselError
 
 _HERE = "here"
@@ -103,10 +100,9 @@ class PlannedClass:
     """Plan of the whole network on one such node."""
 
     @property
-    def chosen(self) -> Mapping[SubgraphId, Option]:
-        """Candidate of each sub-graph in the plan."""
-        decisions = self.plan.decisions
-        return {node.id: node.option(decisions[node.id]) for node in self.problem.nodes}
+    def on_node(self) -> ClassProblem:
+        """Network on one such node."""
+        return ClassProblem(problem=self.problem, decisions=self.plan.decisions)
 
 
 def plan_class(
@@ -163,9 +159,8 @@ def atom_graph(planned: Sequence[PlannedClass], most: int = MOST_ATOMS) -> AtomG
     """
     first = planned[0]
     graph = first.offers.session.graph
-    mean_us = {
-        id_: sum(one.chosen[id_].cost_us for one in planned) / len(planned) for id_ in graph.ids
-    }
+    times = [{sub.id: sub.cost_us for sub in one.plan.subgraphs} for one in planned]
+    mean_us = {id_: sum(us[id_] for us in times) / len(times) for id_ in graph.ids}
     atoms = atoms_of(graph, mean_us, most=most)
     return contract(
         atoms,
@@ -176,82 +171,11 @@ def atom_graph(planned: Sequence[PlannedClass], most: int = MOST_ATOMS) -> AtomG
     )
 
 
-def class_costs(graph: AtomGraph, planned: Sequence[PlannedClass]) -> Mapping[str, ClassCosts]:
-    """Compute the times of the atoms in each class, from the prices of its planning problem.
+def costs_of(graph: AtomGraph, planned: Sequence[PlannedClass]) -> Mapping[str, ClassCosts]:
+    """Compute the times of the atoms in each class; see :func:`class_costs`."""
+    offers = {one.machine_class.name: one.offers for one in planned}
 
-    An atom is a stage: it reads tensors as its own class makes them, and transforms them itself. A
-    tensor of another class is first transformed to what its own class makes.
-    """
-    return {
-        one.machine_class.name: ClassCosts(
-            us={atom: sum(_parts_us(graph, atom, one)) for atom in graph.atoms},
-            spread_us={
-                atom: sum(one.chosen[id_].spread_us ** 2 for id_ in held) ** 0.5
-                for atom, held in graph.atoms.items()
-            },
-            repack_us={
-                other.machine_class.name: found
-                for other in planned
-                if other is not one and (found := _repack_us(graph, other, one))
-            },
-            shared_spread=one.problem.shared_spread,
-        )
-        for one in planned
-    }
+    def price(name: str, boundaries: Sequence[UnpricedBoundary]) -> Sequence[float]:
+        return price_boundaries(offers[name], boundaries)
 
-
-def _parts_us(graph: AtomGraph, atom: str, planned: PlannedClass) -> Iterator[float]:
-    """Yield the times of an atom's sub-graphs and boundaries, microseconds.
-
-    Boundaries are those of its inputs, and of results of the model that it makes.
-    """
-    held, chosen = set(graph.atoms[atom]), planned.chosen
-    yield from (chosen[id_].cost_us for id_ in held)
-    for tensor in planned.problem.tensors:
-        uses = tuple(
-            use
-            for use in tensor.uses
-            if use.consumer in held or (use.consumer is None and tensor.producer in held)
-        )
-        if uses:
-            here = replace(tensor, uses=uses)
-            yield from (boundary.cost_us for boundary in boundaries_of(here, chosen))
-
-
-def _repack_us(graph: AtomGraph, sender: PlannedClass, receiver: PlannedClass) -> dict[str, float]:
-    """Price the transforms of tensors that another class made, microseconds; without free ones.
-
-    The receiver transforms in its host memory. Copies from and to devices count as well.
-    """
-    tensors = {tensor.name: tensor for tensor in receiver.problem.tensors}
-    asked: list[tuple[str, UnpricedBoundary]] = []
-    found: dict[str, float] = {}
-    for joined in graph.tensors:
-        if joined.producer is None:
-            continue
-        tensor = tensors[graph.name(joined)]
-        made, wanted = _made(tensor, sender), _made(tensor, receiver)
-        if made.layout != wanted.layout:
-            asked.append(
-                (
-                    joined.name,
-                    UnpricedBoundary(
-                        kind="transform",
-                        tensor=tensor,
-                        source=Place(made.layout),
-                        destination=Place(wanted.layout),
-                    ),
-                )
-            )
-        if wanted.device != HOST_DEVICE:
-            pair = OUTSIDE.memory, wanted.memory
-            found[joined.name] = tensor.copy_us.get(pair, 0.0)
-    prices = price_boundaries(receiver.offers, [boundary for _, boundary in asked])
-    for (name, _), us in zip(asked, prices, strict=True):
-        found[name] = found.get(name, 0.0) + us
-    return {name: us for name, us in found.items() if us}
-
-
-def _made(tensor: Tensor, planned: PlannedClass) -> Place:
-    assert tensor.producer is not None
-    return planned.chosen[tensor.producer].made[tensor.output_index]
+    return class_costs(graph, {one.machine_class.name: one.on_node for one in planned}, price)

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from layoutsel.cluster.asked import check_target
 from layoutsel.cluster.atoms import MOST_ATOMS
-from layoutsel.cluster.classes import atom_graph, class_costs, machine_classes, plan_class
+from layoutsel.cluster.classes import (
+    PlannedClass,
+    atom_graph,
+    costs_of,
+    machine_classes,
+    plan_class,
+)
 from layoutsel.cluster.distribution import Distributions
-from layoutsel.cluster.metrics import LATENCY
-from layoutsel.cluster.redistributing import distributions_of
-from layoutsel.cluster.segments import Target
+from layoutsel.cluster.metrics import LATENCY, METRICS
+from layoutsel.cluster.redistributing import cluster_of, distributions_of
+from layoutsel.cluster.segments import Distribution, Target
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.targets import TIME_LIMIT_S
 from layoutsel.cluster.topology import Topology
+from layoutsel.cluster.wider import wider_bounds
 from layoutsel.compile.options import Options
 from layoutsel.planning.problem import ProblemError
 
 _LOG = logging.getLogger(__name__)
 
 
-def distribute(
+def distribute(  # noqa: PLR0913 - the whole job has that many choices, each with a default
     model: Any,
     topology: Topology | str | Path,
     statistics: Statistics | str | Path | None = None,
@@ -33,6 +41,7 @@ def distribute(
     most_atoms: int = MOST_ATOMS,
     time_limit_s: float = TIME_LIMIT_S,
     spares: bool = True,
+    wider: bool = True,
     **options: Any,
 ) -> Distributions:
     """Divide a network over the nodes of a topology, once for each target.
@@ -55,6 +64,8 @@ def distribute(
         Time limit of each target, seconds.
     spares
         True to plan without each single node as well.
+    wider
+        True to bound what plans within the nodes made for each distribution could gain.
     **options
         Options of :func:`layoutsel.plan` for the plans of the nodes.
 
@@ -84,9 +95,9 @@ def distribute(
         planned.append(plan_class(model, one, asked))
     graph = atom_graph(planned, most_atoms)
     plans = {one.machine_class.name: one.plan.in_stages(graph.atoms) for one in planned}
-    return distributions_of(
+    made = distributions_of(
         graph,
-        class_costs(graph, planned),
+        costs_of(graph, planned),
         {node: one.name for one in classes for node in one.nodes},
         plans,
         topology,
@@ -95,3 +106,29 @@ def distribute(
         time_limit_s=time_limit_s,
         spares=spares,
     )
+    return _with_wider_bounds(made, planned, time_limit_s) if wider else made
+
+
+def _with_wider_bounds(
+    made: Distributions, planned: Sequence[PlannedClass], time_limit_s: float
+) -> Distributions:
+    """Add the bounds that hold whatever the plans within the nodes are."""
+    found = wider_bounds(
+        cluster_of(made),
+        {one.machine_class.name: one.on_node for one in planned},
+        list(dict.fromkeys(one.target.name for one in made.distributions)),
+        time_limit_s=time_limit_s,
+    )
+    distributions = tuple(
+        replace(one, wider_bound=_wider(one, found.get(one.target.name)))
+        for one in made.distributions
+    )
+    return replace(made, distributions=distributions)
+
+
+def _wider(one: Distribution, bound: float | None) -> float | None:
+    """Return the wider of a bound and that of the plans at hand."""
+    own = one.metrics[one.target.name].bound
+    if bound is None or own is None:
+        return None
+    return max(bound, own) if METRICS[one.target.name].maximised else min(bound, own)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from layoutsel.cluster.problem import Cluster
 from layoutsel.cost.tensor import Tensor
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
-from layoutsel.planning.resources import Resources
 
+_Pair = tuple[str, str]
+"""Two memories."""
 UJ = 1e-6
 """A microjoule, joules: a watt for a microsecond."""
 
@@ -26,26 +28,14 @@ def energy_problem(cluster: Cluster) -> PlanningProblem:
     counts as one without losses.
     """
     problem = cluster.problem
-    watts = _watts(cluster)
-
-    def worked(steps: tuple[Resources, ...]) -> float:
-        return sum(us * watts.get(name, 0.0) for step in steps for name, us in step.busy_us.items())
+    watts = watts_of(cluster)
 
     def computing(option: Option) -> Option:
-        work = problem.resources.compute(option.decision.unit, option.memory, option.cost_us)
         rate = watts.get(option.memory, 0.0)
-        return replace(option, cost_us=worked((work,)), spread_us=option.spread_us * rate)
+        return replace(option, cost_us=option.cost_us * rate, spread_us=option.spread_us * rate)
 
     def sent(tensor: Tensor) -> Tensor:
-        copies, transforms = {}, {}
-        for pair, us in tensor.copy_us.items():
-            route = cluster.routes.route(*(cluster.node_in(memory) for memory in pair))
-            wires_uj = route.nj_per_byte * tensor.bytes * 1e-3
-            copies[pair] = worked(tuple(problem.resources.boundary("copy", *pair, us))) + wires_uj
-        for (source, destination), us in tensor.transform_us.items():
-            memory = cluster.memory_at(destination)
-            transforms[source, destination] = us * watts.get(memory, 0.0) if us else 0.0
-        return replace(tensor, copy_us=copies, transform_us=transforms)
+        return replace(tensor, copy_us=sent_uj(cluster, watts, tensor))
 
     def atom(node: PricedSubgraph) -> PricedSubgraph:
         return replace(node, options=tuple(map(computing, node.options)))
@@ -57,7 +47,24 @@ def energy_problem(cluster: Cluster) -> PlanningProblem:
     )
 
 
-def _watts(cluster: Cluster) -> dict[str, float]:
+def sent_uj(cluster: Cluster, watts: Mapping[str, float], tensor: Tensor) -> dict[_Pair, float]:
+    """Energy of the messages of a tensor, microjoules: processors and wires."""
+    return {
+        pair: _message_uj(cluster, watts, pair, us, tensor.bytes)
+        for pair, us in tensor.copy_us.items()
+    }
+
+
+def _message_uj(
+    cluster: Cluster, watts: Mapping[str, float], pair: _Pair, us: float, size: int
+) -> float:
+    route = cluster.routes.route(*(cluster.node_in(memory) for memory in pair))
+    steps = cluster.problem.resources.boundary("copy", *pair, us)
+    worked = sum(us * watts.get(name, 0.0) for step in steps for name, us in step.busy_us.items())
+    return worked + route.nj_per_byte * size * 1e-3
+
+
+def watts_of(cluster: Cluster) -> dict[str, float]:
     """Power of each processor while it is busy, watts."""
     return {
         cluster.routes.processor(node): power.busy

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from layoutsel import documents
 from layoutsel.cluster.links import MessageRoutes
-from layoutsel.cluster.resources import ClusterResources
+from layoutsel.cluster.resources import ClusterResources, MessageParts
 from layoutsel.cluster.topology import Topology
 from layoutsel.cost.place import HOST, PLAIN
 from layoutsel.cost.tensor import Tensor, TensorUse
@@ -22,8 +22,6 @@ from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph, 
 from tvm_passes.decision import Decision, SubgraphId
 from tvm_passes.units.entry import HOST_UNIT
 
-_AT = "@"
-"""Mark of a node's name in place of a layout."""
 Placement = Mapping[str, str]
 """Node of each atom."""
 
@@ -100,12 +98,13 @@ class Cluster:
     @cached_property
     def problem(self) -> PlanningProblem:
         """Planning problem with one candidate of each atom for each node."""
+        parts: dict[tuple[str, str, float], MessageParts] = {}
         found = PlanningProblem(
             nodes=tuple(self._atom(atom) for atom in self.graph.atoms),
-            tensors=tuple(self._priced(tensor) for tensor in self.graph.tensors),
+            tensors=tuple(self._priced(tensor, parts) for tensor in self.graph.tensors),
             model_name=self.graph.model_name,
             model_hash=self.graph.model_hash,
-            resources=ClusterResources(self.routes),
+            resources=ClusterResources(self.routes, parts),
             shared_spread=max((cost.shared_spread for cost in self.costs.values()), default=0.0),
         )
         if not found.nodes:
@@ -127,11 +126,6 @@ class Cluster:
     def node_in(self, memory: str) -> str:
         """Node of a memory of :attr:`problem`."""
         return self._nodes[memory]
-
-    def memory_at(self, place: str) -> str:
-        """Memory of tensors that lie as `place` says; inputs and results lie on the origin."""
-        node = place.removeprefix(_AT) if place.startswith(_AT) else self.topology.origin
-        return self.routes.processor(node)
 
     def capacity(self, node: str) -> float | None:
         """Memory for weights and activations, bytes; None without a limit."""
@@ -185,33 +179,29 @@ class Cluster:
             decision=self._placed[node],
             cost_us=us,
             spread_us=own_us + statistics.spread(node) * us,
-            in_layouts=(_lies_on(node),) * inputs,
-            out_layouts=(_lies_on(node),) * outputs,
+            in_layouts=(PLAIN,) * inputs,
+            out_layouts=(PLAIN,) * outputs,
             source=f"class {self.classes[node]}",
         )
 
-    def _priced(self, tensor: Tensor) -> Tensor:
-        """Price the messages of a tensor and the transforms of received ones."""
-        origin = self.topology.origin
-        sources = (origin,) if tensor.producer is None else self.nodes
-        memory = self.routes.processor
-        transforms = {(PLAIN, _lies_on(node)): 0.0 for node in self.nodes}
-        transforms |= {(_lies_on(node), PLAIN): 0.0 for node in self.nodes}
+    def _priced(self, tensor: Tensor, parts: dict[tuple[str, str, float], MessageParts]) -> Tensor:
+        """Price the messages of a tensor, with the transforms by their receivers."""
+        origin, memory = self.topology.origin, self.routes.processor
         copies: dict[tuple[str, str], float] = {}
-        for source in sources:
+        for source in (origin,) if tensor.producer is None else self.nodes:
             for node in self.nodes:
-                if node != source:
-                    route = self.routes.route(source, node)
-                    copies[memory(source), memory(node)] = route.us(tensor.bytes)
-                    transforms[_lies_on(source), _lies_on(node)] = self.repack_us(
-                        tensor, source, node
-                    )
+                if node == source:
+                    continue
+                pair = memory(source), memory(node)
+                transform_us = self.repack_us(tensor, source, node)
+                us = self.routes.route(source, node).us(tensor.bytes) + transform_us
+                copies[pair] = us
+                if transform_us:
+                    key = (*pair, us)
+                    parts[key] = MessageParts(tensor.bytes, transform_us)
         ends = (HOST, HOST_UNIT), (HOST_UNIT, HOST)
         return replace(
-            tensor,
-            transform_us=transforms,
-            crossing_us=dict.fromkeys(ends, 0.0),
-            copy_us=copies,
+            tensor, transform_us={}, crossing_us=dict.fromkeys(ends, 0.0), copy_us=copies
         )
 
     def option(self, atom: str, node: str) -> Option:
@@ -219,17 +209,15 @@ class Cluster:
         return self.problem.by_id[SubgraphId(atom)].option(self._placed[node])
 
     def repack_us(self, tensor: Tensor, source: str, node: str) -> float:
-        """Time in which a node transforms a tensor that it receives, microseconds."""
-        if tensor.producer is None:
-            return 0.0  # inputs of the model are plain everywhere
+        """Time in which a node transforms a tensor that it receives, microseconds.
+
+        Inputs and results of the model are plain everywhere.
+        """
+        if tensor.producer is None or all(use.consumer is None for use in tensor.uses):
+            return 0.0
         costs = self.costs[self.classes[node]]
         us = costs.repack_us.get(self.classes[source], {}).get(tensor.name, 0.0)
         return us * self.routes.statistics.slowdown(node)
-
-
-def _lies_on(node: str) -> str:
-    """Name, in place of a layout, of how tensors lie on a node."""
-    return f"{_AT}{node}"
 
 
 def contract(

@@ -278,9 +278,23 @@ def least_peak(cluster: Cluster, *, time_limit_s: float = 10.0, gap: float = 0.0
     scale = max(sum(cluster.graph.weight_bytes.values()) + request_bytes(cluster.graph), 1.0)
     peak = programme.variables([1.0], most=np.inf)
     found = _with_memory(programme, time_limit_s, gap, peak=(peak, scale))
-    return Limited(
-        placement=found.placement, bound=found.bound * scale, is_infeasible=found.is_infeasible
-    )
+    bound = max(found.bound * scale, _simple_bound(cluster))
+    return Limited(placement=found.placement, bound=bound, is_infeasible=found.is_infeasible)
+
+
+def _simple_bound(cluster: Cluster) -> float:
+    """Bound on the largest peak: the mean of all weights, and the needs of each atom alone."""
+    graph = cluster.graph
+    needs = [sum(graph.weight_bytes.values()) / len(cluster.nodes), request_bytes(graph)]
+    for atom in graph.atoms:
+        at_hand = sum(
+            tensor.bytes
+            for tensor in graph.tensors
+            if tensor.producer == atom or any(use.consumer == atom for use in tensor.uses)
+        )
+        own = graph.weight_bytes.get(atom, 0.0) + graph.inner_bytes.get(atom, 0.0)
+        needs.append(own + at_hand)
+    return float(max(needs))
 
 
 def _with_memory(

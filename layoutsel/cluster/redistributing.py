@@ -16,6 +16,9 @@ from layoutsel.cluster.topology import Topology
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import ProblemError
 
+_LACKING = "the distributions lack the times of their atoms: plan them from the model"
+"""Reason why distributions cannot be planned again."""
+
 
 def distributions_of(  # noqa: PLR0913 - the parts of the document
     graph: AtomGraph,
@@ -44,6 +47,24 @@ def distributions_of(  # noqa: PLR0913 - the parts of the document
         distributions=plan_targets(cluster, targets, time_limit_s=time_limit_s, spares=spares),
         graph=graph,
         costs=costs,
+    )
+
+
+def cluster_of(known: Distributions) -> Cluster:
+    """Nodes and network of distributions.
+
+    Raises
+    ------
+    ProblemError
+        If they lack the times of their atoms.
+    """
+    if known.graph is None or not known.costs:
+        raise ProblemError(_LACKING)
+    return Cluster(
+        graph=known.graph,
+        classes=known.classes,
+        costs=known.costs,
+        routes=MessageRoutes(known.topology, known.statistics),
     )
 
 
@@ -79,7 +100,7 @@ def redistribute(
         If `known` lacks the times of its atoms, or nothing fits.
     """
     if known.graph is None or not known.costs:
-        raise ProblemError("the distributions lack the times of their atoms: distribute anew")
+        raise ProblemError(_LACKING)
     topology = known.topology
     for node in lost:
         topology = topology.without(node)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -12,18 +12,33 @@ from layoutsel.planning.resources import Resources
 
 
 @dataclass(frozen=True)
+class MessageParts:
+    """A message, and the transform of its tensor by the receiver."""
+
+    bytes: float
+    """Size of the message."""
+    transform_us: float
+    """Time of the transform, microseconds."""
+
+
+@dataclass(frozen=True)
 class ClusterResources:
     """Nodes that compute by themselves, and messages between them.
 
     A sub-graph occupies the processor of its node. A message occupies the sender's processor, then
     all links on its way, then the receiver's processor. Tensors travel in the sender's layout, so
-    the receiver transforms them. Nothing is called by a host: each step starts by itself.
+    the receiver transforms them: either the price of a message contains that, or it is a boundary
+    of its own. Nothing is called by a host: each step starts by itself.
     """
 
     routes: MessageRoutes
     """Routes between the nodes."""
     receivers_transform: ClassVar[bool] = True
     """True: tensors travel in the sender's layout."""
+    parts: Mapping[tuple[str, str, float], MessageParts] = field(
+        default_factory=dict, compare=False
+    )
+    """Parts of prices that are more than those of messages, by memories and price."""
 
     def compute(self, unit: str, memory: str, us: float) -> Resources:
         """Occupy the processor of a node."""
@@ -37,7 +52,11 @@ class ClusterResources:
         if kind != "copy" or source == destination:
             return [Resources(busy_us={destination: us})]
         route = self.routes.route(self._nodes[source], self._nodes[destination])
-        return route.resources(route.size(us))
+        known = self.parts.get((source, destination, us))
+        if known is None:
+            return route.resources(route.size(us))
+        transforming = Resources(busy_us={destination: known.transform_us})
+        return (*route.resources(known.bytes), transforming)
 
     @cached_property
     def _nodes(self) -> dict[str, str]:

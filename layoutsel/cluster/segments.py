@@ -70,7 +70,7 @@ class Transfer:
     bytes: int
     """Size, bytes."""
     us: float
-    """Predicted time without waiting, microseconds."""
+    """Predicted time without waiting, microseconds; without a transform by the receiver."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import copy
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layoutsel.cluster.links import RATE_SPREAD, MessageRoutes
@@ -86,6 +86,7 @@ def test_statistics_replace_rates_and_slow_processors():
     assert found.spread == pytest.approx(RATE_SPREAD + 0.1)
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(0, 10**9),
     pair=st.sampled_from(list(itertools.permutations(["edge0", "srv", "cam"], 2))),
