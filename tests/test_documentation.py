@@ -84,7 +84,10 @@ def test_named_modules_import(page):
 def test_commands_and_options_exist(page):
     group = typer.main.get_command(app)
     for name, *words in commands(page):
-        options = {option for item in group.commands[name].params for option in item.opts}
+        command = group.commands[name]
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {option for item in command.params for option in item.opts}
         unknown = {word for word in words if word.startswith("-")} - options
         assert not unknown, f"layoutsel {name}"
 

@@ -96,7 +96,7 @@ def _segments_table(one: Distribution, route: Route, number: int) -> Table:
 def _elsewhere(one: Distribution, segment: Segment) -> str:
     """Text of the best other node for a segment."""
     if not segment.elsewhere:
-        return "–" if len(one.routes) > 1 else "no other node keeps the limits"
+        return "–" if len(one.routes) > 1 else "none within the limits"
     entry, own = METRICS[one.target.name], one.metrics[one.target.name]
     pick = max if entry.maximised else min
     node = pick(segment.elsewhere, key=segment.elsewhere.__getitem__)

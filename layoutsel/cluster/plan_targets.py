@@ -17,6 +17,8 @@ from layoutsel.planning.problem import ProblemError
 
 _LOG = logging.getLogger(__name__)
 
+_CHANGES = 0.3
+"""Share of a target's time, in addition, for the values with single segments elsewhere."""
 _SPARE = 0.15
 """Share of a target's time for the plans without single nodes."""
 
@@ -110,7 +112,8 @@ def _distribution(
     own = {**bounds, asked.target.name: solved.answer.bound}
     routes = routes_of(asked.predictor, mix)
     if len(routes) == 1:
-        segments = _with_alternatives(asked, mix, routes[0].segments)
+        deadline = time.monotonic() + _CHANGES * time_limit_s
+        segments = _with_alternatives(asked, mix, routes[0].segments, deadline)
         routes = (replace(routes[0], segments=segments),)
     return Distribution(
         target=asked.target,
@@ -136,7 +139,9 @@ def metrics_of(predictor: Predictor, mix: Mix, bounds: Mapping[str, float]) -> d
     return found
 
 
-def _with_alternatives(asked: Asked, mix: Mix, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+def _with_alternatives(
+    asked: Asked, mix: Mix, segments: Sequence[Segment], deadline: float
+) -> tuple[Segment, ...]:
     """Add the value of the target if single segments ran elsewhere."""
     (share,) = mix
     entry = METRICS[asked.target.name]
@@ -147,7 +152,7 @@ def _with_alternatives(asked: Asked, mix: Mix, segments: Sequence[Segment]) -> t
             if node != segment.node:
                 moved = {**share.placement, **dict.fromkeys(segment.atoms, node)}
                 other = (Share(weight=1.0, placement=moved),)
-                if time.monotonic() < asked.deadline and not asked.broken(other):
+                if time.monotonic() < deadline and not asked.broken(other):
                     elsewhere[node] = entry.value(asked.predictor, other)
         done.append(replace(segment, elsewhere=elsewhere))
     return tuple(done)

@@ -53,7 +53,7 @@ class Segment:
     elsewhere: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
     """Value of the distribution's target if another node ran the segment, by node.
 
-    Nodes on which it would break a limit are absent.
+    Nodes on which it would break a limit, or that were not tried in time, are absent.
     """
 
 
