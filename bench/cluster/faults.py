@@ -22,6 +22,7 @@ from divided import CLASS, distribution, distributions, image, network, plan_in_
 
 import layoutsel
 from cluster.ray_nodes import acts, busy, converse, ray_nodes
+from layoutsel.cluster import health
 from layoutsel.cluster.deploying import DeployedNetwork, deploy
 from layoutsel.cluster.engine import NodeTensor, SegmentRun, Work
 from layoutsel.cluster.events import RequestAnswered
@@ -32,11 +33,13 @@ NODES = ("edge", "srv")
 EDGE, SRV = 4 * ("edge",), 4 * ("srv",)
 PIPELINE = ("edge", "srv", "srv", "edge")
 WITHOUT = {"srv": EDGE, "edge": SRV}
-REPEATS = {"kill worker": 3, "cut": 3, "kill node": 2}
+REPEATS = {"kill worker": 2, "cut": 1, "kill node": 1}
 """Number of faults of each kind at each segment."""
 REQUESTS = 10_000
 BEFORE, AFTER = 30, 60
 """Requests before and after a fault."""
+QUARANTINE_S = 2.0
+"""Longest quarantine here, seconds: faults follow each other, and would double it each time."""
 RETURN_S = 120.0
 """Longest wait for the return of a node, seconds."""
 
@@ -172,6 +175,7 @@ def changes(deployed: DeployedNetwork, model: Any) -> dict[str, Any]:
 
 def driver(file: Path) -> None:
     """Measure, as Ray's driver on node edge."""
+    health.LONGEST_S = QUARANTINE_S
     plan = plan_in_atoms(network())
     stages = plan.stages
     document = distributions(plan, distribution(stages, {PIPELINE: 1}, WITHOUT), NODES)
@@ -179,10 +183,8 @@ def driver(file: Path) -> None:
     model = layoutsel.load(file)
     with deploy(document, "latency", {CLASS: file}, engine=engine) as deployed:
         check(deployed.stream(image(seed) for seed in range(50)), model)
-        found = {"changes": changes(deployed, model)}
-        deployed.controller.switch(distribution(stages, {PIPELINE: 1}, WITHOUT))
-        return_of_all(deployed, RETURN_S)
-        found["faults"] = list(faults(deployed, engine, model))
+        rows = list(faults(deployed, engine, model))
+        found = {"faults": rows, "changes": changes(deployed, model)}
     print(json.dumps({"result": found}), flush=True)
 
 

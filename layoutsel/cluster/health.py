@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_S, LONGEST_S = 1.0, 60.0
 """First and longest quarantine, seconds; each relapse doubles it."""
-REVIVE_S, EXAMINE_S = 5.0, 0.2
+REVIVE_S, EXAMINE_S = 5.0, 0.4
 """Time limits of the checks of a node that may have returned, and of one that may be lost."""
 _LOOK_S = 0.005
 """Time between two looks at an examination, seconds."""
@@ -88,7 +88,7 @@ class Health:
             return False
         self._is_examining = True
         answers = {node: self._examiners.submit(self._revive, node, EXAMINE_S) for node in nodes}
-        end_s = time.monotonic() + 2 * EXAMINE_S
+        end_s = time.monotonic() + 1.25 * EXAMINE_S
 
         def look() -> None:
             if not all(one.done() for one in answers.values()) and time.monotonic() < end_s:

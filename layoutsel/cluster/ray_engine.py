@@ -88,6 +88,8 @@ class RayEngine:
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
         """Open an artifact on a node; see :meth:`ClusterEngine.load`."""
         actor = self._actor(node)
+        if self._get(node, actor.has.remote(artifact.sha256), limit_s):
+            return
         self._check_versions(node, self._get(node, actor.facts.remote(), limit_s))
         wanted = artifact.sha256, str(artifact.path)
         if self._get(node, actor.open.remote(*wanted), limit_s):

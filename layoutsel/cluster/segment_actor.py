@@ -40,6 +40,10 @@ class SegmentActor:
         """Versions of this process by package."""
         return versions()
 
+    def has(self, sha256: str) -> bool:
+        """True if the artifact of that digest is open."""
+        return self._loaded == sha256
+
     def open(self, sha256: str, path: str) -> bool:
         """Open an artifact of that digest; False if no file here has it.
 
@@ -50,8 +54,6 @@ class SegmentActor:
         path
             File that may have it, in addition to this machine's cache.
         """
-        if self._loaded == sha256:
-            return True
         for file in (Path(path), _cached(sha256)):
             with contextlib.suppress(OSError):
                 if digest(file) == sha256:
