@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from subprocess import PIPE
 
+import psutil
 import pytest
 from divided import network, plan_in_atoms
 
@@ -76,7 +78,10 @@ def test_nothing_is_left_over(scenario):
 
     with emulated(("one", "two")) as emulation:
         node = emulation.nodes[0]
-        node.popen(["sh", "-c", "setsid sleep 600 & setsid sleep 600"])
+        node.popen(
+            ["sh", "-c", "setsid sleep 600 & echo begun; sleep 600"], stdout=PIPE
+        ).stdout.readline()
         home = node.processes()
-    assert home
-    assert not any(process.is_running() and process.status() != "zombie" for process in home)
+    assert len(home) >= 4
+    _, left = psutil.wait_procs(home, timeout=20)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
