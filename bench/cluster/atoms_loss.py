@@ -2,7 +2,7 @@
 
 ``python bench/cluster/atoms_loss.py --json bench/results/atoms_loss.json`` takes about five minutes. Both models share
 the plan and the threads. A ratio is the time in atoms over the time of the whole: the median over rounds, each of
-which times both, one after the other. ``pairs`` runs the atoms as segments of two, as nodes with several atoms do.
+which times both, one after the other.
 """
 
 from __future__ import annotations
