@@ -36,6 +36,8 @@ GAP = 1e-3
 """Relative gap between throughput and bound at which column generation stops."""
 _CENTRE = 0.5
 """Weight of the best prices so far against those of the programme (Wentges, 1997)."""
+_SETTLED = 1e-3
+"""Weight of the best prices below which known placements mean that the prices have settled."""
 _LEAST_RATE = 1e-6
 """Minimum share of the requests of a placement that is part of the result."""
 
@@ -106,7 +108,8 @@ def best_mixture(
         pool.add(tuple(to_choice(problem, decisions)))
     for choice in pricer.alone():
         pool.add(choice)
-    share = 1.0 if rooms is None else 0.6
+    # The last answer may come a little late; with limits, an integer programme follows.
+    share = 0.95 if rooms is None else 0.6
     deadline = started + share * time_limit_s
     bound, pricings = generate(pool, pricer, deadline=deadline, gap=gap)
     choices, rates = pool.choices, pool.rates
@@ -163,5 +166,7 @@ def generate(
         cuts = float(columns.prices @ (columns.tables.loads(found.choice) - rows.limit)) < 1 - 1e-9
         # A placement that the programme's own prices do not want moves the prices too little.
         weight = _CENTRE if is_new and cuts else weight / 2
-        if not is_new and weight < 1e-3:
-            return bound, pricings
+        if not is_new and weight < _SETTLED:
+            if not pricer.refine():
+                return bound, pricings
+            weight = _CENTRE

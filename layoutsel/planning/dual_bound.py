@@ -21,7 +21,7 @@ from layoutsel.planning.tables import GROUPS, Tables, TensorTable
 
 _SETTLED = 1e-6
 """Minimum relative rise of the bound in a sweep that continues the ascent."""
-_MOST_LABELS = 8
+MOST_LABELS = 8
 """Maximum number of priced labels per group; boundaries of tensors with more count as free."""
 _MOST_ENTRIES = 1 << 18
 """Maximum number of options times sets of labels; boundaries of larger tensors count as free."""
@@ -53,7 +53,9 @@ class _Factor:
     """Infinity where a set lacks a label that the option wants, per consumer (options, sets)."""
 
 
-def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualBound:
+def ascend(
+    tables: Tables, *, deadline: float, sweeps: int = 1000, most_labels: int = MOST_LABELS
+) -> DualBound:
     """Raise the bound until it settles, or for at most `sweeps` sweeps, or until a deadline.
 
     Parameters
@@ -64,8 +66,10 @@ def ascend(tables: Tables, *, deadline: float, sweeps: int = 1000) -> DualBound:
         Deadline by :func:`time.monotonic`, seconds.
     sweeps
         Maximum number of sweeps.
+    most_labels
+        Maximum number of priced labels per group; boundaries of tensors with more count as free.
     """
-    factors = [_prepare(t) for t in tables.tensors if _is_small(t)]
+    factors = [_prepare(t) for t in tables.tensors if _is_small(t, most_labels)]
     beliefs = [costs.astype(float).copy() for costs in tables.costs]
     messages = [
         {node: np.zeros(len(tables.costs[node])) for node in _members(factor)} for factor in factors
@@ -181,11 +185,11 @@ def _subsets(priced: np.ndarray) -> list[np.ndarray]:
     return [np.array(bits) for bits in itertools.product(*choices) if any(bits)]
 
 
-def _is_small(tensor: TensorTable) -> bool:
+def _is_small(tensor: TensorTable, most_labels: int) -> bool:
     priced = _priced(tensor)
     counts = [int(priced[tensor.group == group].sum()) for group in range(GROUPS)]
     options = max(len(tensor.charge), *map(len, tensor.wants))
-    return max(counts) <= _MOST_LABELS and options << sum(counts) <= _MOST_ENTRIES
+    return max(counts) <= most_labels and options << sum(counts) <= _MOST_ENTRIES
 
 
 def _members(factor: _Factor) -> tuple[int, ...]:
