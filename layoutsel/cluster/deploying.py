@@ -302,7 +302,8 @@ def deploy(  # noqa: PLR0913 - all but three have a default
     announced = {name: Announced.of(path) for name, path in artifacts.items()}
     rtt_s = 2e-6 * max((link.rtt_us for link in distributions.topology.links), default=0.0)
     threads = _threads(distributions, announced)
-    running = _engine(engine, threads, security, address)
+    origin = distributions.topology.graph.origin
+    running = _engine(engine, threads, origin, security, address)
     try:
         deployed = DeployedNetwork(
             distributions,
@@ -321,7 +322,11 @@ def deploy(  # noqa: PLR0913 - all but three have a default
 
 
 def _engine(
-    engine: str | ClusterEngine, threads: Mapping[str, int], security: Security | None, address: str
+    engine: str | ClusterEngine,
+    threads: Mapping[str, int],
+    origin: str,
+    security: Security | None,
+    address: str,
 ) -> ClusterEngine:
     if not isinstance(engine, str):
         return engine
@@ -330,7 +335,7 @@ def _engine(
     if engine == "ray":
         from layoutsel.cluster.ray_engine import RayEngine
 
-        return RayEngine(threads, address=address, security=security)
+        return RayEngine(threads, origin=origin, address=address, security=security)
     raise LayoutselError(f"engine {engine!r}: expected 'local' or 'ray'")
 
 

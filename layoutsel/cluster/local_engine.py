@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from layoutsel.cluster.engine import (
@@ -81,9 +81,22 @@ class LocalEngine:
             for name, array in tensors.items()
         }
 
-    def start(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
-        """Queue a run on the node's thread; see :meth:`ClusterEngine.start`."""
-        results: dict[str, PackedTensor] = {}
+    @property
+    def names(self) -> Collection[str]:
+        """Names of the nodes."""
+        return self._threads.keys()
+
+    def start(
+        self,
+        work: Work,
+        inputs: Mapping[str, NodeTensor],
+        results: dict[str, PackedTensor] | None = None,
+    ) -> SegmentRun:
+        """Queue a run on the node's thread; see :meth:`ClusterEngine.start`.
+
+        The outputs are put into `results`, if it is given.
+        """
+        results = {} if results is None else results
         refs = {name: NodeTensor(node=work.node, handle=results) for name in work.outputs}
         run = SegmentRun(outputs=refs)
         if work.node not in self._runners:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,10 +19,12 @@ from layoutsel.cluster.engine import (
     NodeLost,
     NodeRefused,
     NodeTensor,
+    RunTimes,
     SegmentRun,
     Tensors,
     Work,
 )
+from layoutsel.cluster.local_engine import LocalEngine
 from layoutsel.cluster.ray_settings import RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
 from layoutsel.cluster.segment_runner import PackedTensor
@@ -39,17 +42,38 @@ _ORIGIN = ""
 """Node of tensors that the caller handed in."""
 
 
+@dataclass(eq=False)
+class _Held:
+    """A tensor of this process; other nodes get a reference to it."""
+
+    tensors: Mapping[str, PackedTensor]
+    """Tensors of the same origin by name, as :class:`LocalEngine` handles them."""
+    name: str
+    """Name of this one."""
+    ref: Any = None
+    """Ray's reference; None until another node reads the tensor."""
+
+    def referred(self, ray: Any) -> Any:
+        """Reference to the tensor, which Ray then holds as well."""
+        if self.ref is None:
+            self.ref = ray.put(self.tensors[self.name])
+        return self.ref
+
+
 class RayEngine:
-    """Runs segments in Ray actors.
+    """Runs segments in Ray actors, and those of the origin in this process.
 
     Tensors stay on the node that made them, until the next node fetches them; the controller only
     handles references. A killed actor is started again by Ray, and :meth:`load` loads its artifact
-    again.
+    again. A call of an actor takes some milliseconds of processor time on both nodes; segments of
+    the origin need none.
 
     Parameters
     ----------
     threads
         Number of threads by node.
+    origin
+        Node of this process; None to run all segments in actors.
     address
         Address of the head; ``auto`` for the one on this machine.
     security
@@ -65,10 +89,12 @@ class RayEngine:
         self,
         threads: Mapping[str, int],
         *,
+        origin: str | None = None,
         address: str = "auto",
         security: Security | None = None,
     ) -> None:
-        self._threads = dict(threads)
+        self._threads = {node: count for node, count in threads.items() if node != origin}
+        self._here = LocalEngine({node: threads[node] for node in threads.keys() - self._threads})
         self._ray = connected(address, security or Security())
         self._actors: dict[str, Any] = {}
 
@@ -78,7 +104,7 @@ class RayEngine:
         ready, _ = self._ray.wait(
             list(asked.values()), num_returns=max(1, len(asked)), timeout=_STATE_S
         )
-        found = {}
+        found = dict(self._here.nodes())
         for node, ref in asked.items():
             with suppress(self._ray.exceptions.RayError):
                 if ref in ready:
@@ -87,6 +113,9 @@ class RayEngine:
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
         """Open an artifact on a node; see :meth:`ClusterEngine.load`."""
+        if node in self._here.names:
+            self._here.load(node, artifact, limit_s)
+            return
         actor = self._actor(node)
         if self._get(node, actor.has.remote(artifact.sha256), limit_s):
             return
@@ -104,38 +133,87 @@ class RayEngine:
 
     def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
         """Hand in arrays; see :meth:`ClusterEngine.put`."""
-        return {
-            name: NodeTensor(node=_ORIGIN, handle=self._ray.put(PackedTensor.plain(array)))
-            for name, array in tensors.items()
-        }
+        packed = {name: PackedTensor.plain(array) for name, array in tensors.items()}
+        return {name: NodeTensor(node=_ORIGIN, handle=_Held(packed, name)) for name in packed}
 
     def start(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
         """Call the node's actor; see :meth:`ClusterEngine.start`."""
+        if work.node in self._here.names:
+            return self._start_here(work, inputs)
         run = self._actor(work.node).run.options(num_returns=1 + len(work.outputs))
-        handles = [ref.handle for ref in inputs.values()]
+        handles = [self._referred(ref) for ref in inputs.values()]
         times, *outputs = _listed(run.remote(work, tuple(inputs), *handles))
         refs = {
             name: NodeTensor(node=work.node, handle=handle)
             for name, handle in zip(work.outputs, outputs, strict=True)
         }
         started = SegmentRun(outputs=refs)
-        holders = {ref.handle.hex(): ref.node for ref in inputs.values()}
+        holders = {
+            handle.hex(): ref.node for handle, ref in zip(handles, inputs.values(), strict=True)
+        }
         self._forward(times, started.times, partial(self._fault, node=work.node, holders=holders))
         return started
 
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
         """Bring tensors here; see :meth:`ClusterEngine.fetch`."""
-        parts: dict[str, Future[PackedTensor]] = {name: Future() for name in refs}
-        for name, ref in refs.items():
-            self._forward(ref.handle, parts[name], partial(self._fault, node=ref.node, holders={}))
-        return _gathered(parts)
+        found: Future[Tensors] = Future()
+
+        def unpack(ended: Future[Mapping[str, PackedTensor]]) -> None:
+            if (error := ended.exception()) is not None:
+                found.set_exception(error)
+            else:
+                found.set_result({name: one.array for name, one in ended.result().items()})
+
+        self._brought(refs).add_done_callback(unpack)
+        return found
 
     def close(self) -> None:
         """End the actors and leave the cluster."""
         for actor in self._actors.values():
             self._ray.kill(actor)
         self._actors.clear()
+        self._here.close()
         self._ray.shutdown()
+
+    def _start_here(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
+        """Run a segment in this process, once its inputs have come."""
+        results: dict[str, PackedTensor] = {}
+        refs = {n: NodeTensor(node=work.node, handle=_Held(results, n)) for n in work.outputs}
+        started = SegmentRun(outputs=refs)
+
+        def run(ended: Future[Mapping[str, PackedTensor]]) -> None:
+            if (error := ended.exception()) is not None:
+                started.times.set_exception(error)
+                return
+            here = {
+                name: NodeTensor(node=work.node, handle=ended.result()) for name in ended.result()
+            }
+            self._here.start(work, here, results).times.add_done_callback(take)
+
+        def take(ended: Future[RunTimes]) -> None:
+            if (error := ended.exception()) is not None:
+                started.times.set_exception(error)
+            else:
+                started.times.set_result(ended.result())
+
+        self._brought(inputs).add_done_callback(run)
+        return started
+
+    def _brought(self, refs: Mapping[str, NodeTensor]) -> Future[Mapping[str, PackedTensor]]:
+        """Tensors in this process; the future fails with :class:`NodeLost`."""
+        parts: dict[str, Future[PackedTensor]] = {name: Future() for name in refs}
+        for name, ref in refs.items():
+            if isinstance(ref.handle, _Held):
+                parts[name].set_result(ref.handle.tensors[ref.handle.name])
+            else:
+                fault = partial(self._fault, node=ref.node, holders={})
+                self._forward(ref.handle, parts[name], fault)
+        return _gathered(parts)
+
+    def _referred(self, tensor: NodeTensor) -> Any:
+        """Ray's reference to a tensor."""
+        held = tensor.handle
+        return held.referred(self._ray) if isinstance(held, _Held) else held
 
     def _actor(self, node: str) -> Any:
         """Actor of a node; it waits for the node to join."""
@@ -229,22 +307,24 @@ def connected(address: str, security: Security) -> Any:
     return ray
 
 
-def _gathered(parts: Mapping[str, Future[PackedTensor]]) -> Future[Tensors]:
+def _gathered(
+    parts: Mapping[str, Future[PackedTensor]],
+) -> Future[Mapping[str, PackedTensor]]:
     """Future of all results, or of the first error."""
-    whole: Future[Tensors] = Future()
-    arrays: dict[str, np.ndarray] = {}
+    whole: Future[Mapping[str, PackedTensor]] = Future()
+    found: dict[str, PackedTensor] = {}
     turn = threading.Lock()
 
     def take(name: str, ended: Future[PackedTensor]) -> None:
         error = ended.exception()
         with turn:
             if error is None:
-                arrays[name] = ended.result().array
-            if not whole.done() and (error is not None or len(arrays) == len(parts)):
+                found[name] = ended.result()
+            if not whole.done() and (error is not None or len(found) == len(parts)):
                 if error is not None:
                     whole.set_exception(error)
                 else:
-                    whole.set_result(arrays)
+                    whole.set_result(found)
 
     for name, part in parts.items():
         part.add_done_callback(partial(take, name))
