@@ -104,7 +104,7 @@ def rows(model: str, folder: Path) -> Iterator[dict[str, Any]]:
             first, answers = emulation.nodes[0], acts(emulation)
             converse(first, [Path(__file__), "--driver", "probe", "--folder", folder], answers, 300)
             probed = Topology.load(folder / "topology.json")
-            planned = cluster.distribute(model, probed, targets=TARGETS)
+            planned = cluster.distribute(model, probed, targets=TARGETS, cost="auto")
             planned.save(folder / "planned.json")
             (plan,) = planned.plans.values()
             layoutsel.compile_plan(model, plan).save(folder / "network.so")

@@ -25,7 +25,7 @@ from layoutsel.cluster.engine import (
     Work,
 )
 from layoutsel.cluster.local_engine import LocalEngine
-from layoutsel.cluster.ray_settings import RESOURCE, TUNING, Security
+from layoutsel.cluster.ray_settings import DRIVER, MOST_INLINE, RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
 from layoutsel.cluster.segment_runner import PackedTensor
 from layoutsel.cluster.statistics import NodeState
@@ -53,10 +53,13 @@ class _Held:
     ref: Any = None
     """Ray's reference; None until another node reads the tensor."""
 
-    def referred(self, ray: Any) -> Any:
-        """Reference to the tensor, which Ray then holds as well."""
+    def argument(self, ray: Any) -> Any:
+        """The tensor itself, which goes with the call; a reference to a large one, held by Ray."""
+        tensor = self.tensors[self.name]
+        if tensor.bits.nbytes <= MOST_INLINE:
+            return tensor
         if self.ref is None:
-            self.ref = ray.put(self.tensors[self.name])
+            self.ref = ray.put(tensor)
         return self.ref
 
 
@@ -141,7 +144,7 @@ class RayEngine:
         if work.node in self._here.names:
             return self._start_here(work, inputs)
         run = self._actor(work.node).run.options(num_returns=1 + len(work.outputs))
-        handles = [self._referred(ref) for ref in inputs.values()]
+        handles = [self._argument(ref) for ref in inputs.values()]
         times, *outputs = _listed(run.remote(work, tuple(inputs), *handles))
         refs = {
             name: NodeTensor(node=work.node, handle=handle)
@@ -149,7 +152,9 @@ class RayEngine:
         }
         started = SegmentRun(outputs=refs)
         holders = {
-            handle.hex(): ref.node for handle, ref in zip(handles, inputs.values(), strict=True)
+            handle.hex(): ref.node
+            for handle, ref in zip(handles, inputs.values(), strict=True)
+            if not isinstance(handle, PackedTensor)
         }
         self._forward(times, started.times, partial(self._fault, node=work.node, holders=holders))
         return started
@@ -210,10 +215,10 @@ class RayEngine:
                 self._forward(ref.handle, parts[name], fault)
         return _gathered(parts)
 
-    def _referred(self, tensor: NodeTensor) -> Any:
-        """Ray's reference to a tensor."""
+    def _argument(self, tensor: NodeTensor) -> Any:
+        """Argument of a call for a tensor: Ray's reference, or the tensor itself."""
         held = tensor.handle
-        return held.referred(self._ray) if isinstance(held, _Held) else held
+        return held.argument(self._ray) if isinstance(held, _Held) else held
 
     def _actor(self, node: str) -> Any:
         """Actor of a node; it waits for the node to join."""
@@ -284,7 +289,7 @@ def connected(address: str, security: Security) -> Any:
     Ray reads its settings from the process's environment, which this function extends.
     """
     security.check(*(() if address == "auto" else (address,)))
-    os.environ.update({**TUNING, **security.environment()})
+    os.environ.update({**TUNING, **DRIVER, **security.environment()})
     try:
         import ray
     except ImportError as error:

@@ -27,6 +27,10 @@ TUNING: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Variables of every process of Ray."""
+MOST_INLINE = 4 << 20
+"""Largest tensor of the origin that goes with a call, bytes: Ray's stores would cost both ends more."""
+DRIVER: Mapping[str, str] = {"RAY_max_direct_call_object_size": str(MOST_INLINE + (1 << 16))}
+"""Variables of the driver alone: results of nodes stay where they are made."""
 TLS_FILES: Mapping[str, str] = {
     "RAY_TLS_SERVER_CERT": "tls.crt",
     "RAY_TLS_SERVER_KEY": "tls.key",

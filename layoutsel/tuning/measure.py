@@ -11,6 +11,7 @@ from tvm.target import Target
 
 from layoutsel.device.threads import set_threads
 from tvm_passes.cpu import KERNEL_PIPELINE
+from tvm_passes.devices import DeviceId
 
 REPEATS = 3
 """Number of measured times of each schedule."""
@@ -39,7 +40,7 @@ def measure_here(request: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _device(target: Target) -> tvm.runtime.Device:
     """Return the first device of the target's kind."""
-    return tvm.device(target.kind.name)
+    return tvm.device(DeviceId.of_target(target.kind.name).kind)
 
 
 def _argument(shape: list[int], dtype: str, device: tvm.runtime.Device) -> tvm.runtime.Tensor:

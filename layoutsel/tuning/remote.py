@@ -267,7 +267,7 @@ def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
     from tvm.target import Target
 
     from layoutsel.tuning.measure import REPEAT_MS, REPEATS, build
-    from tvm_passes.devices import HOST
+    from tvm_passes.devices import DeviceId
 
     tracker = request["tracker"]
     config = RPCConfig(
@@ -287,7 +287,7 @@ def measure_there(request: Mapping[str, Any]) -> tuple[str, Any]:
             module = tvm_runner.default_upload_module(session, str(file), file.name)
             phase = "run"
             kind = Target(request["target"]).kind.name
-            device = session.device("cpu" if kind == HOST else kind, 0)
+            device = session.device(DeviceId.of_target(kind).kind, 0)
             arguments = tvm_runner.default_alloc_argument(
                 session, device, tuple(request["arguments"]), 1
             )
