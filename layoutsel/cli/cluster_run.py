@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layoutsel.cli.options import ModelArgument
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
@@ -120,6 +121,39 @@ def join(
     terminal.show_text(f"node {node!r} has joined {place} with {joining.threads} threads")
 
 
+def compile_model(
+    model: ModelArgument,
+    distributions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="D.json", help="File of 'layoutsel cluster plan'.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder to write.", show_default=False),
+    ],
+    machines: Annotated[
+        Path | None,
+        typer.Option(
+            "--machines",
+            metavar="DIR",
+            help="Folder of the topology's machine files.",
+            show_default="that of D.json",
+        ),
+    ] = None,
+) -> None:
+    """Compile a model once for each machine class of its distributions."""
+    from layoutsel.cluster.building import build
+    from layoutsel.cluster.distribution import Distributions
+
+    document = Distributions.load(distributions)
+    made = build(model, document, output, machines=machines or distributions.parent)
+    for name, file in made.items():
+        nodes = ", ".join(node for node, one in document.classes.items() if one == name)
+        terminal.show_text(f"{file}: nodes {nodes}")
+
+
 def run(
     distributions: Annotated[
         Path,
@@ -137,8 +171,8 @@ def run(
         list[str],
         typer.Option(
             "--artifact",
-            metavar="[CLASS=]FILE.so",
-            help="Compiled model of a machine class. Repeatable; without a name, of all classes.",
+            metavar="[CLASS=]PATH",
+            help="Compiled model of a machine class, repeatable; or folder of 'cluster compile'.",
             show_default=False,
         ),
     ],
@@ -311,7 +345,9 @@ def _artifacts(texts: Sequence[str], classes: Sequence[str]) -> dict[str, Path]:
                 f"--artifact {text!r}: got the machine class {name!r}; expected one of "
                 f"{', '.join(classes)}"
             )
-        found |= dict.fromkeys([name] if separator else classes, Path(file))
+        named = [name] if separator else classes
+        path = Path(file)
+        found |= {one: path / f"{one}.so" if path.is_dir() else path for one in named}
     return found
 
 
@@ -353,6 +389,7 @@ def _timed(
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "compile": compile_model,
     "join": join,
     "probe": probe,
     "run": run,

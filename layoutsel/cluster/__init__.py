@@ -9,12 +9,14 @@ __all__ = [
     "Statistics",
     "Target",
     "Topology",
+    "build",
     "deploy",
     "distribute",
     "redistribute",
 ]
 
 if TYPE_CHECKING:
+    from layoutsel.cluster.building import build
     from layoutsel.cluster.deploying import deploy
     from layoutsel.cluster.distributing import distribute
     from layoutsel.cluster.distribution import Distributions
@@ -28,6 +30,7 @@ _MODULES = {
     "Statistics": "layoutsel.cluster.statistics",
     "Target": "layoutsel.cluster.segments",
     "Topology": "layoutsel.cluster.topology",
+    "build": "layoutsel.cluster.building",
     "deploy": "layoutsel.cluster.deploying",
     "distribute": "layoutsel.cluster.distributing",
     "redistribute": "layoutsel.cluster.redistributing",

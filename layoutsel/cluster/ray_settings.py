@@ -28,7 +28,10 @@ TUNING: Mapping[str, str] = {
 }
 """Variables of every process of Ray."""
 MOST_INLINE = 4 << 20
-"""Largest tensor of the origin that goes with a call, bytes: Ray's stores would cost both ends more."""
+"""Largest tensor of the origin that goes with a call, bytes.
+
+Ray's object stores would cost both ends more processor time.
+"""
 DRIVER: Mapping[str, str] = {"RAY_max_direct_call_object_size": str(MOST_INLINE + (1 << 16))}
 """Variables of the driver alone: results of nodes stay where they are made."""
 TLS_FILES: Mapping[str, str] = {

@@ -1,0 +1,95 @@
+"""Artifacts of distributions: the whole network, compiled once for each machine class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import layoutsel
+from layoutsel.bundling.deployment import write_artifact
+from layoutsel.cluster.distribution import Distributions
+from layoutsel.compile.options import Options
+from layoutsel.compile.session import Session
+from layoutsel.planning.plan import Plan
+from tvm_passes.errors import LayoutselError
+
+
+def build(
+    model: Any,
+    distributions: Distributions,
+    folder: Path | str,
+    *,
+    machines: Path | str = ".",
+    **options: Any,
+) -> dict[str, Path]:
+    """Compile a network for every machine class, with one stage for each atom.
+
+    The artifact for this machine is checked against ONNX Runtime; those for others cannot run here.
+
+    Parameters
+    ----------
+    model
+        Model that the distributions were made for.
+    distributions
+        Distributions with the plans of the classes.
+    folder
+        Folder to write into, one file ``<class>.so`` each; made if it does not exist.
+    machines
+        Folder that the topology's machine files are relative to.
+    **options
+        Options of :func:`layoutsel.compile_plan`.
+
+    Returns
+    -------
+    dict
+        Files by machine class, as :func:`~layoutsel.cluster.deploy` takes them.
+
+    Raises
+    ------
+    LayoutselError
+        If the model is another one, or a class cannot be built for.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LayoutselError(f"cannot make the folder {folder}: {error.strerror}") from error
+    found = {}
+    for name, plan in distributions.plans.items():
+        machine = _machine_of(distributions, name)
+        file = folder / f"{name}.so"
+        if machine:
+            _build_there(model, plan, file, Path(machines) / machine, options)
+        else:
+            layoutsel.compile_plan(model, plan, **options).save(file)
+        found[name] = file
+    return found
+
+
+def _machine_of(distributions: Distributions, name: str) -> str:
+    """Machine file of a class; empty for this machine."""
+    by_id = {node.id: node for node in distributions.topology.nodes}
+    return next(by_id[node].machine for node, one in distributions.classes.items() if one == name)
+
+
+def _build_there(
+    model: Any, plan: Plan, file: Path, machine: Path, options: dict[str, Any]
+) -> None:
+    """Build for a machine that is described by a file."""
+    asked = Options(
+        **{
+            **options,
+            "machine": machine,
+            "threads": plan.threads,
+            "precision": plan.precision,
+            "max_rel_error": plan.max_rel_error,
+            "units": sorted({decision.unit for decision in plan.decisions.values()}),
+        }
+    )
+    session = Session.open(model, asked)
+    if session.model.content_hash != plan.model_hash:
+        raise LayoutselError(
+            f"the plan of {machine} was made for another model: got the hash "
+            f"{session.model.content_hash}; expected {plan.model_hash}"
+        )
+    write_artifact(session, plan, file)
