@@ -17,6 +17,7 @@ ROOMS = (
     "layoutsel/building",
     "layoutsel/bundling",
     "layoutsel/cli",
+    "layoutsel/cluster",
     "layoutsel/compile",
     "layoutsel/core",
     "layoutsel/cost",

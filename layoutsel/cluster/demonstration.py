@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """What happened."""
+    """Course of a demonstration."""
 
     distributions: Distributions
     """Distributions with measured latency and throughput."""

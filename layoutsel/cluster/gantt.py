@@ -69,7 +69,7 @@ def _lines(bars: Sequence[Bar], title: str, losses_us: Mapping[str, float]) -> I
 
 
 def _is_link(name: str) -> bool:
-    """Whether a resource is a link or a medium, by its name."""
+    """True if a resource is a link or a medium, by its name."""
     return name.startswith(("link ", "medium "))
 
 

@@ -128,14 +128,14 @@ class Wire:
         self._planned = 0
 
     def request(self, job: Occupation) -> None:
-        """Serve `job` at once, beside the present ones."""
+        """Serve `job` at once, together with the present ones."""
         self._advance()
         heapq.heappush(self._jobs, (self._virtual_us + job.us, next(self._number), job))
         job.begun(self._clock.now_us)
         self._plan()
 
     def _advance(self) -> None:
-        """Bring the virtual time up to now; it starts anew after a pause."""
+        """Bring the virtual time up to now; it restarts after a pause."""
         elapsed_us = self._clock.now_us - self._since_us
         self._since_us = self._clock.now_us
         self._virtual_us = self._virtual_us + elapsed_us / len(self._jobs) if self._jobs else 0.0

@@ -1,4 +1,4 @@
-"""Gateway to a small device: runs segments on a device behind TVM's RPC server.
+"""Gateway to a small device: runs segments on a device that serves TVM's RPC.
 
 The device runs ``layoutsel-measure serve MODEL --rpc PORT``, of the kit for devices. Its server
 listens on the device's loopback interface; the gateway reaches it directly or through a tunnel.
@@ -33,7 +33,7 @@ _CONNECT_S = 10.0
 
 
 class DeviceLost(LayoutselError):
-    """A device behind a gateway that does not answer."""
+    """A device that does not answer its gateway."""
 
 
 @dataclass(frozen=True)

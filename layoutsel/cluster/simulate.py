@@ -100,7 +100,7 @@ class Simulation:
 
 
 def _is_unknown(value: Any) -> bool:
-    """Whether a figure is that of no request."""
+    """True if a figure is that of no request."""
     return isinstance(value, float) and math.isnan(value)
 
 

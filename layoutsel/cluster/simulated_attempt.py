@@ -141,7 +141,7 @@ class SimulatedAttempt:
             self._arrive(copy)
 
     def needs(self, node: str) -> bool:
-        """Whether a step that has not ended needs `node`."""
+        """True if a step that has not ended needs `node`."""
         return any(node in self.course.steps[number].vertices for number in self._open)
 
     def stop(self, node: str) -> None:

@@ -1,7 +1,7 @@
 """Bounds on all distributions, also those whose nodes' own plans would be chosen for them.
 
 Distributions use one plan per machine class. The relaxed problem of this module has all candidates
-of each sub-graph on each node instead. Of those with equal layouts, only the cheapest one counts.
+of each sub-graph on each node instead; among those with equal layouts, only the cheapest counts.
 Hand-overs and copies within a node are free. A layout transform costs as little as the cheapest way
 of any class from layout to layout, once for all nodes. So no distribution costs less than the best
 plan of the relaxed problem, however atoms are cut and whatever the nodes' plans are.
