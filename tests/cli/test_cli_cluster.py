@@ -207,3 +207,26 @@ def test_a_simulated_loss_is_survived(planned):
 )
 def test_what_cannot_be_simulated_is_refused(planned, options, message):
     assert message in refused("cluster", "simulate", planned[0], *options)
+
+
+def test_what_is_compiled_runs_on_this_machines_nodes(model, lab, planned, tmp_path):
+    file, _ = planned
+    parts = tmp_path / "parts"
+    text = succeed("cluster", "compile", model, file, "-o", parts, "--machines", lab.parent)
+    assert {one.name for one in parts.iterdir()} == {"fast.so", "here-2t.so"}
+    assert "fast.so: nodes srv" in text
+    here = tmp_path / "here.json"
+    document = json.loads(json.dumps(LAB))
+    document["nodes"] = [one for one in document["nodes"] if one["id"] != "srv"]
+    document["links"] = document["links"][:2]
+    (tmp_path / "two.json").write_text(json.dumps(document))
+    options = ["--topology", tmp_path / "two.json", "--target", "memory", "-o", here]
+    succeed("cluster", "plan", model, *options)
+    run = ["--target", "memory", "--artifact", parts, "--engine", "local", "--repeat", 3]
+    succeed("cluster", "run", here, *run)
+
+
+def test_another_model_is_not_compiled(planned, tmp_path):
+    file, _ = planned
+    message = refused("cluster", "compile", "light:squeezenet", file, "-o", tmp_path / "parts")
+    assert "expected" in message
