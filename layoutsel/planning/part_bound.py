@@ -12,6 +12,7 @@ sub-graph between large tensors, gets all the weight.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ _MOST_STATES = 1500
 """Maximum number of states of a table."""
 _BOTTLENECKS = 4
 """Number of sub-graphs that are tried with all the weight."""
+_LATE = 1
+"""Status of :func:`scipy.optimize.linprog` at its time limit."""
 _CENTRE = 0.5
 """Weight of the best weights so far against those of the programme."""
 
@@ -193,7 +196,10 @@ class _Parts:
             A_eq=[np.concatenate([np.ones(size), np.zeros(len(counts))])],
             b_eq=[1.0],
             method="highs",
+            options={"time_limit": max(min(self._deadline - time.monotonic(), 3600.0), 0.01)},
         )
+        if found.status == _LATE:
+            raise OutOfTime
         if found.x is None or found.fun >= 1.0 - 1e-9:
             return None
         return np.maximum(found.x[:size], 0.0)
