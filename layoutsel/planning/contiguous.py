@@ -32,7 +32,7 @@ class ContiguousResult:
     """Best contiguous division over some ideals."""
 
     division: Division | None
-    """The division; None if memory does not suffice for any."""
+    """The division; None if memory does not suffice for any that was found in time."""
     period_us: float
     """Greatest load, microseconds; infinite without a division."""
     exact: bool
@@ -175,7 +175,8 @@ def _table(
     best = {next(states): start}
     steps: dict[Counts, _Step] = {}
     for counts in states:
-        if time.monotonic() > deadline:
+        # The first machine alone is an answer, if memory suffices.
+        if steps and time.monotonic() > deadline:
             break
         moves = tuple(_moves(counts, teams))
         found = [_extended(best[before], loads[c], team) for c, team, before in moves]
