@@ -74,7 +74,6 @@ def faults(model: Path) -> Any:
         check([network_(image(0))], whole)
         for fault, repair in (
             ("kill worker srv", ""),
-            ("kill worker edge", ""),
             ("cut", "heal"),
             ("kill node", "start node"),
         ):
