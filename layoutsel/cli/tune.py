@@ -145,15 +145,20 @@ def _target(unit: str, text: str | None, threads: int) -> Target:
     from tvm_passes.devices import HOST
     from tvm_passes.gpu.target import device_target
 
-    kind = target_kind(unit)
-    if text is None and kind not in (None, HOST):
-        return device_target(str(kind), host_target())
+    kind = target_kind(unit) or HOST
+    if text is None and kind != HOST:
+        return device_target(kind, host_target())
     try:
         target = host_target() if text is None else Target(text)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise LayoutselError(f"--target {text!r}: TVM rejects it: {reason}") from error
-    if target.kind.name != HOST or (text is not None and target.attrs.get("num-cores")):
+    if target.kind.name != kind:
+        raise LayoutselError(
+            f"--target {text!r}: a target of kind {target.kind.name!r}; expected {kind!r}, the "
+            f"kind of --unit {unit}"
+        )
+    if kind != HOST or (text is not None and target.attrs.get("num-cores")):
         return target
     return Target({**dict(target.export()), "num-cores": threads})
 

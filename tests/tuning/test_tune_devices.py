@@ -20,6 +20,15 @@ def test_units_without_schedules_are_refused(model):
     assert "expected one of cpu, cuda, opencl" in message
 
 
+@pytest.mark.skipif(not plugin.devices(), reason="no OpenCL device")
+def test_a_target_of_another_kind_is_refused(model):
+    message = refused(
+        *("tune", model, "--unit", "opencl", "--tracker", "localhost:1", "--key", "board"),
+        *("--target", "llvm"),
+    )
+    assert "a target of kind 'llvm'; expected 'opencl'" in message
+
+
 @pytest.mark.nightly
 @pytest.mark.skipif(not plugin.devices(), reason="no OpenCL device")
 def test_records_of_a_device_are_used_on_it(model, tmp_path):
