@@ -14,6 +14,7 @@ ROOMS = (
     "cli",
     "benchmarking",
     "api",
+    "exits",
     "cluster",
     "bundling",
     "compile",
