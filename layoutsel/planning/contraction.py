@@ -13,8 +13,8 @@ def contracted(problem: DivisionProblem) -> tuple[DivisionProblem, tuple[int, ..
     """Merge sub-graphs that take no time with a neighbour, without loss.
 
     A sub-graph that takes neither time nor memory joins its only consumer if it reads nothing, or
-    its only producer if nobody reads it. Between one producer and one consumer it joins the side of
-    the larger tensor, which then is never sent.
+    its only producer if nobody reads it. Between one tensor that it reads and one that it makes, it
+    joins the other end of the larger one, if that has no further consumer and so is never sent.
 
     Returns
     -------
@@ -49,10 +49,15 @@ def _free(problem: DivisionProblem) -> Iterator[tuple[int, int]]:
         readers = problem.successors[node]
         if not reads and len(readers) == 1:
             yield node, next(iter(readers))
-        elif len(reads) == 1 and (not makes or _fits(reads[0], makes)):
+        elif len(reads) == 1 and (not makes or (_is_alone(reads[0]) and _fits(reads[0], makes))):
             yield node, reads[0].producer
-        elif len(makes) == len(readers) == 1 and _fits(makes[0], reads):
+        elif len(makes) == 1 and _is_alone(makes[0]) and _fits(makes[0], reads):
             yield node, next(iter(readers))
+
+
+def _is_alone(tensor: SentTensor) -> bool:
+    """True if a tensor has one consumer."""
+    return len(tensor.consumers) == 1
 
 
 def _fits(one: SentTensor, others: list[SentTensor]) -> bool:

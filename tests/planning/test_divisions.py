@@ -28,9 +28,14 @@ from layoutsel.planning.parts import PartTable
 
 
 def random_division(
-    rng: np.random.Generator, size: int, counts: tuple[int, ...], *, limit: float = np.inf
+    rng: np.random.Generator,
+    size: int,
+    counts: tuple[int, ...],
+    *,
+    limit: float = np.inf,
+    idle: float = 0.0,
 ) -> DivisionProblem:
-    """A random network, of which some sub-graphs and tensors take no time."""
+    """A random network; a share of about `idle` of its sub-graphs takes neither time nor memory."""
     classes = len(counts)
     tensors = []
     for producer in range(size - 1):
@@ -46,6 +51,8 @@ def random_division(
                 )
             )
     compute = rng.integers(0, 20, (size, 1)) * rng.integers(1, 4, (1, classes))
+    if idle:
+        compute *= rng.random((size, 1)) >= idle
     held = rng.integers(0, 5, size) * (compute[:, 0] > 0)
     return DivisionProblem(
         compute_us=compute.astype(float),
@@ -61,7 +68,8 @@ def divisions(draw: st.DrawFn, most: int = 5) -> DivisionProblem:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     counts = draw(st.sampled_from([(2,), (3,), (1, 1), (2, 1)]))
     limit = draw(st.sampled_from([np.inf, 8.0]))
-    return random_division(rng, draw(st.integers(1, most)), counts, limit=limit)
+    idle = draw(st.sampled_from([0.0, 0.3]))
+    return random_division(rng, draw(st.integers(1, most)), counts, limit=limit, idle=idle)
 
 
 def least_period(problem: DivisionProblem, *, contiguous: bool) -> float:
@@ -161,6 +169,24 @@ def test_contraction_loses_nothing(problem):
         )
     again = merged(problem, groups)
     assert (again.compute_us == small.compute_us).all()
+
+
+def test_a_free_subgraph_stays_apart_from_a_producer_that_sends_elsewhere():
+    """The first sub-graph sends one tensor; with the free one, it would send two."""
+    times = [np.array([2.0]), np.array([1.0])]
+    problem = DivisionProblem(
+        compute_us=np.array([[500.0], [0.0], [300.0]]),
+        tensors=(
+            SentTensor(producer=0, consumers=(1, 2), send_us=times[0], receive_us=times[0]),
+            SentTensor(producer=1, consumers=(2,), send_us=times[1], receive_us=times[1]),
+        ),
+        counts=(2,),
+        bytes=np.array([4.0, 0.0, 4.0]),
+        limits=(5.0,),
+    )
+    small, _ = contracted(problem)
+    for contiguous in (True, False):
+        assert least_period(small, contiguous=contiguous) == 502.0
 
 
 @settings(max_examples=examples(30), deadline=None)
