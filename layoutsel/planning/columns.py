@@ -160,8 +160,9 @@ def generate(
         pricings += 1
         least = found.bound_us - float(asked @ rows.limit)
         raised = float(asked @ rows.capacity) / least if least > 0 else np.inf
-        if raised < bound or centre is None:
-            bound, centre = min(bound, raised), asked / max(least, 1e-12)
+        # Prices of memory alone may bound nothing: they are no centre for others.
+        if raised < bound:
+            bound, centre = raised, asked / least
         is_new = columns.add(found.choice)
         cuts = float(columns.prices @ (columns.tables.loads(found.choice) - rows.limit)) < 1 - 1e-9
         # A placement that the programme's own prices do not want moves the prices too little.

@@ -10,6 +10,7 @@ from tiers import examples
 from layoutsel.cluster.pipelines import pipelines
 from layoutsel.cluster.throughput import best_throughput
 from layoutsel.cost.tensor import Tensor, TensorUse
+from layoutsel.planning.columns import best_mixture
 from layoutsel.planning.loads import Rooms, loads
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.resources import Resources
@@ -86,6 +87,18 @@ def test_a_network_that_fits_on_no_node_becomes_a_pipeline():
     assert found.replication_per_us == 0.0
     assert found.per_us == pytest.approx(1 / 20)
     assert needed(problem, rooms, [one for _, one in found.routes]) == rooms.room_bytes
+
+
+def test_a_bound_is_finite_although_no_node_holds_the_whole_network():
+    """The first placements break the memories' limits: prices of memory alone bound nothing."""
+    problem = chain([[30.0, 10.0], [10.0, 10.0], [20.0, 50.0]], 1.0)
+    rooms = Rooms(
+        held_bytes=dict(zip((node.id for node in problem.nodes), (2.0, 3.0, 1.0), strict=True)),
+        room_bytes={"n0/cpu/0": 3.0, "n1/cpu/0": 5.0},
+    )
+    found = best_mixture(problem, rooms=rooms)
+    assert found.throughput == pytest.approx(1 / 20)
+    assert found.bound == pytest.approx(1 / 20)
 
 
 def test_nodes_that_are_good_at_different_work_share_it():
