@@ -1,0 +1,156 @@
+"""Exit plans: which exits of a network run, on which workers, and the latencies to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layoutsel import documents
+from layoutsel.exits.answers import ANSWERS
+from layoutsel.exits.arrangement import Arrangement, ExitCosts
+from layoutsel.exits.arrangement_checks import Fault, arrangement_faults, cost_faults
+from layoutsel.exits.latencies import OBJECTIVES, Latencies
+from layoutsel.exits.patterns import SurePattern
+from layoutsel.exits.policy import Policy
+from layoutsel.planning.check_fits import PlanMismatch
+
+SCHEMA_VERSION = 1
+"""Version of exit plan files."""
+RENEW = "Plan again with 'layoutsel exits plan MODEL -o FILE'"
+"""Advice on an exit plan file whose version is no longer supported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherArrangement:
+    """An arrangement that was not chosen, or the chosen one as a baseline."""
+
+    name: str
+    """Text such as ``exits off``, ``all sequential`` or ``exit1 on cpu-1``."""
+    arrangement: Arrangement
+    """Best arrangement of this description that was found."""
+    latencies: Latencies
+    """Its predicted latencies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitPlan:
+    """Arrangement of a network with E exits, and the prediction that it was chosen for."""
+
+    schema_version: int
+    """Version of the file format."""
+    model_name: str
+    """Name of the model."""
+    model_hash: str
+    """Hash of the model."""
+    exits: tuple[str, ...]
+    """Names of the exits, the final one last."""
+    policy: Policy
+    """Thresholds of the exits."""
+    answer: str
+    """Entry of :data:`layoutsel.exits.answers.ANSWERS`: ``first`` or ``ordered``."""
+    objective: str
+    """Entry of :data:`layoutsel.exits.latencies.OBJECTIVES`."""
+    arrangement: Arrangement
+    """Workers of the trunk and the branches."""
+    latencies: Latencies
+    """Predicted latencies of the arrangement."""
+    bound_us: float
+    """Lower bound on the objective over all arrangements, microseconds."""
+    patterns: tuple[SurePattern, ...]
+    """Observed patterns of sure exits; empty if nothing was observed."""
+    costs: ExitCosts
+    """Times that the prediction is made of; `needs` has the exits that patience reads as well."""
+    baselines: tuple[OtherArrangement, ...]
+    """The trunk alone on each worker, all exits in sequence, all exits beside the trunk."""
+    forced: tuple[OtherArrangement, ...]
+    """Best arrangements with a stage on each worker that it is not on, or with an exit off."""
+
+    @property
+    def value_us(self) -> float:
+        """Predicted objective, microseconds."""
+        return float(getattr(self.latencies, f"{self.objective}_us"))
+
+    @property
+    def gap(self) -> float:
+        """Relative distance of the objective from its lower bound; 0 if the plan is the best."""
+        return (self.value_us - self.bound_us) / self.value_us if self.value_us else 0.0
+
+    def check_model(self, model_hash: str) -> None:
+        """Reject the plan of another model.
+
+        Raises
+        ------
+        PlanMismatch
+            If the hashes differ.
+        """
+        if self.model_hash != model_hash:
+            raise PlanMismatch(
+                f"the exit plan is of another model, {self.model_name}: got the hash "
+                f"{model_hash}; expected {self.model_hash}. {RENEW}."
+            )
+
+    def save(self, file: Path | str) -> None:
+        """Write the plan to `file` atomically."""
+        documents.save(self, file)
+
+    @classmethod
+    def load(cls, file: Path | str) -> ExitPlan:
+        """Read a plan that :meth:`save` wrote.
+
+        Raises
+        ------
+        DocumentError
+            If `file` is not a complete and consistent document.
+        """
+        return cls.read(documents.load_json(file), file=str(file))
+
+    @classmethod
+    def read(cls, document: Any, *, file: str = "document") -> ExitPlan:
+        """Read a plan from JSON; errors as in :meth:`load`."""
+        known = (SCHEMA_VERSION,)
+        documents.check_version(document, "schema_version", known, renew=RENEW, file=file)
+        found = documents.from_json(cls, document, file=file)
+        for path, got, expected in _faults(found):
+            raise documents.DocumentError(file, path, got, expected)
+        return found
+
+
+def _faults(plan: ExitPlan) -> Iterator[Fault]:
+    """Yield the inconsistencies of a plan."""
+    count = len(plan.exits)
+    if count < 2 or len(set(plan.exits)) < count:
+        yield "$.exits", f"the names {list(plan.exits)}", "two or more, each once"
+    for path, known, got in (
+        ("$.answer", ANSWERS, plan.answer),
+        ("$.objective", OBJECTIVES, plan.objective),
+    ):
+        if got not in known:
+            yield path, repr(got), f"one of {', '.join(known)}"
+    if len(plan.costs.needs) != count - 1:
+        yield "$.costs.needs", f"{len(plan.costs.needs)} branches", str(count - 1)
+    if len(plan.policy.thresholds) != count:
+        got = f"{len(plan.policy.thresholds)} thresholds"
+        yield "$.policy.thresholds", got, f"{count}, one for each exit"
+    yield from _below("$.costs", cost_faults(plan.costs))
+    yield from _below("$.arrangement", arrangement_faults(plan.arrangement, plan.costs))
+    for name, others in (("baselines", plan.baselines), ("forced", plan.forced)):
+        for number, other in enumerate(others):
+            path = f"$.{name}[{number}].arrangement"
+            yield from _below(path, arrangement_faults(other.arrangement, plan.costs))
+    for number, pattern in enumerate(plan.patterns):
+        path = f"$.patterns[{number}]"
+        if list(pattern.exits) != sorted({*pattern.exits} & {*range(count - 1)}):
+            yield f"{path}.exits", str(list(pattern.exits)), f"ascending numbers below {count - 1}"
+        if pattern.samples < 1:
+            yield f"{path}.samples", str(pattern.samples), "at least 1"
+    if plan.bound_us > plan.value_us:
+        got = f"{plan.bound_us} above the value {plan.value_us} of the objective"
+        yield "$.bound_us", got, "a lower bound on it"
+
+
+def _below(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
+    """Yield `faults` of a part of the document."""
+    for inner, got, expected in faults:
+        yield path + inner[1:], got, expected
