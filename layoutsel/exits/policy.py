@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
 
 from layoutsel import documents
+from layoutsel.exits.matrix import ExitMatrix
+from tvm_passes.errors import LayoutselError
+
+
+class PolicyError(LayoutselError):
+    """A policy with impossible values, or one that does not fit the observations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +43,16 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Thresholds of the exits' scores."""
+    """Thresholds of the exits' scores.
+
+    An exit is sure if its score reaches its threshold, or by patience. Exits without a threshold
+    never answer, need not run, and do not count for patience.
+
+    Raises
+    ------
+    PolicyError
+        If a value is out of range.
+    """
 
     score: str
     """Entry of :data:`layoutsel.exits.scores.SCORES`; larger scores are surer, within [0, 1]."""
@@ -43,3 +62,114 @@ class Policy:
     """Number of exits in a row with equal predictions that make the last of them sure, if given."""
     certificate: Certificate | None = field(default=None, metadata=documents.OPTIONAL)
     """Proof of the accuracy; None if none was asked for."""
+
+    def __post_init__(self) -> None:
+        for fault in _faults(self):
+            raise PolicyError(f"policy of exits: {fault}")
+
+    @property
+    def useful(self) -> bool:
+        """True if any exit may answer before the final one."""
+        return any(threshold is not None for threshold in self.thresholds)
+
+    def check(self, exits: tuple[str, ...], score: str) -> None:
+        """Check that the policy is one for these exits and this kind of score.
+
+        Raises
+        ------
+        PolicyError
+            If it is not.
+        """
+        if len(exits) != len(self.thresholds):
+            raise PolicyError(
+                f"the policy has thresholds of {len(self.thresholds)} exits; expected "
+                f"{len(exits)}: {', '.join(exits)}. Calibrate the policy for this network"
+            )
+        if score != self.score:
+            raise PolicyError(
+                f"the policy has thresholds of the score {self.score!r}; got observations of "
+                f"{score!r}. Observe the network with the policy's score, or calibrate again"
+            )
+
+    def sure(self, matrix: ExitMatrix) -> np.ndarray:
+        """Sure answers of the exits before the final one, bool, (N, E - 1).
+
+        Raises
+        ------
+        PolicyError
+            If the observations have other exits or another kind of score.
+        """
+        self.check(matrix.exits, matrix.score)
+        early = self.thresholds[:-1]
+        least = np.array([np.inf if one is None else one for one in early])
+        found: np.ndarray = matrix.scores[:, :-1] >= least  # False for NaN
+        if self.patience is not None:
+            found |= patient(matrix, [one is not None for one in early], self.patience)
+        return found
+
+    def losses(self, matrix: ExitMatrix) -> np.ndarray:
+        """Samples that lose, bool, (N,): the final exit is right and any sure exit is wrong."""
+        lost: np.ndarray = (self.sure(matrix) & matrix.misleading).any(axis=1)
+        return lost
+
+    def save(self, file: Path | str) -> None:
+        """Write the policy to `file` as JSON, atomically."""
+        documents.save(self, file)
+
+    @classmethod
+    def load(cls, file: Path | str) -> Policy:
+        """Read a policy that :meth:`save` wrote.
+
+        Raises
+        ------
+        DocumentError, PolicyError
+            If the file is not a policy, or one with impossible values.
+        """
+        try:
+            return documents.from_json(cls, documents.load_json(file), file=str(file))
+        except PolicyError as error:
+            raise PolicyError(f"{file}: {error}") from error
+
+
+def patient(matrix: ExitMatrix, active: list[bool], patience: int) -> np.ndarray:
+    """Exits that end `patience` equal predictions in a row, bool, (N, E - 1).
+
+    Parameters
+    ----------
+    matrix
+        Observations.
+    active
+        True for each early exit that runs; the others are skipped.
+    patience
+        Number of predictions in a row. A NaN score begins a new row and does not count.
+    """
+    found = np.zeros((matrix.samples, len(active)), bool)
+    row = np.zeros(matrix.samples, np.int64)
+    last = np.full(matrix.samples, -1)
+    for index in np.flatnonzero(active):
+        predicted = matrix.predictions[:, index]
+        row = np.where(predicted == last, row, 0) + 1
+        unknown = np.isnan(matrix.scores[:, index])
+        row[unknown] = 0
+        last = np.where(unknown, -1, predicted)
+        found[:, index] = row >= patience
+    return found
+
+
+def _faults(policy: Policy) -> Iterator[str]:
+    """Faults of the values, the first of which is an error."""
+    if len(policy.thresholds) < 2:
+        yield (
+            f"got {len(policy.thresholds)} thresholds; expected one for each exit, the final one "
+            f"included, and at least two"
+        )
+    for index, one in enumerate(policy.thresholds):
+        if one is not None and not 0 <= one <= 1:  # NaN is not either
+            yield f"got the threshold {one:g} of exit {index + 1}; expected one within [0, 1]"
+    if policy.thresholds[-1] is not None:
+        yield (
+            f"got the threshold {policy.thresholds[-1]:g} of the final exit, which always answers; "
+            f"expected none (null)"
+        )
+    if policy.patience is not None and policy.patience < 1:
+        yield f"got the patience {policy.patience}; expected at least 1 exit"
