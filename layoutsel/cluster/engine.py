@@ -53,9 +53,17 @@ class Announced:
         """Announce a file."""
         return cls(path=path, sha256=digest(path))
 
+    def check(self, node: str) -> None:
+        """Compare the file with its digest; raises :class:`NodeRefused` if it has changed."""
+        if (found := digest(self.path)) != self.sha256:
+            raise NodeRefused(
+                f"node {node!r}: {self.path} has the SHA-256 {found}; expected {self.sha256}: "
+                f"announce the file again"
+            )
+
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """SHA-256 of a file, hexadecimal; raises :class:`OSError` if it cannot be read."""
     found = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

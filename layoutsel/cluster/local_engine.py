@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 from layoutsel.cluster.engine import (
     Announced,
     NodeLost,
-    NodeRefused,
     NodeTensor,
     RunTimes,
     SegmentRun,
     Tensors,
     Work,
-    digest,
 )
 from layoutsel.cluster.own_load import OwnLoad
 from layoutsel.cluster.segment_runner import PackedTensor, SegmentRunner
 from layoutsel.cluster.statistics import NodeState
+from layoutsel.errors import WorkerClosed
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load
 
-_ORIGIN = ""
+T = TypeVar("T")
+ORIGIN = ""
 """Node of tensors that the caller handed in."""
+_CLOSED = "the engine was closed before the end of the run"
 
 
 class LocalEngine:
     """Runs segments on threads of this process: for tests, and as the fallback of a cluster.
 
     Nodes with the same artifact share its code and weights. Tensors pass between them without
-    copies.
+    copies: the handle of a tensor is a future of it, which a run waits for.
 
     Parameters
     ----------
@@ -41,6 +46,7 @@ class LocalEngine:
     def __init__(self, nodes: Mapping[str, int]) -> None:
         self._threads = dict(nodes)
         self._load = OwnLoad()
+        self._turn = threading.Lock()
         self._models: dict[str, CompiledModel] = {}
         self._runners: dict[str, tuple[str, SegmentRunner]] = {}
         self._queues = {
@@ -61,13 +67,10 @@ class LocalEngine:
         loaded, runner = self._runners.get(node, ("", None))
         if loaded == artifact.sha256:
             return
-        if artifact.sha256 not in self._models:
-            if (found := digest(artifact.path)) != artifact.sha256:
-                raise NodeRefused(
-                    f"node {node!r}: {artifact.path} has the SHA-256 {found}; "
-                    f"expected {artifact.sha256}: announce the file again"
-                )
-            self._models[artifact.sha256] = load(artifact.path)
+        with self._turn:  # nodes load at the same time, and share what the first one has loaded
+            if artifact.sha256 not in self._models:
+                artifact.check(node)
+                self._models[artifact.sha256] = load(artifact.path)
         model = self._models[artifact.sha256]
         new = SegmentRunner(model, node, threads=self._threads[node])
         self._runners[node] = artifact.sha256, new
@@ -77,45 +80,45 @@ class LocalEngine:
     def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
         """Hand in arrays; see :meth:`ClusterEngine.put`."""
         return {
-            name: NodeTensor(node=_ORIGIN, handle={name: PackedTensor.plain(array)})
+            name: NodeTensor(node=ORIGIN, handle=_done(PackedTensor.plain(array)))
             for name, array in tensors.items()
         }
 
-    @property
-    def names(self) -> Collection[str]:
-        """Names of the nodes."""
-        return self._threads.keys()
-
-    def start(
-        self,
-        work: Work,
-        inputs: Mapping[str, NodeTensor],
-        results: dict[str, PackedTensor] | None = None,
-    ) -> SegmentRun:
-        """Queue a run on the node's thread; see :meth:`ClusterEngine.start`.
-
-        The outputs are put into `results`, if it is given.
-        """
-        results = {} if results is None else results
-        refs = {name: NodeTensor(node=work.node, handle=results) for name in work.outputs}
+    def start(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
+        """Queue a run on the node's thread; see :meth:`ClusterEngine.start`."""
+        made: Mapping[str, Future[PackedTensor]] = {name: Future() for name in work.outputs}
+        refs = {name: NodeTensor(node=work.node, handle=one) for name, one in made.items()}
         run = SegmentRun(outputs=refs)
         if work.node not in self._runners:
             run.times.set_exception(NodeLost(work.node, "it has no artifact: load one"))
             return run
         _, runner = self._runners[work.node]
 
-        def compute() -> RunTimes:
-            outputs, times = runner.run(work, _opened(inputs))
-            results.update(outputs)
+        def compute(tensors: Mapping[str, PackedTensor]) -> RunTimes:
+            outputs, times = runner.run(work, tensors)
+            for name, tensor in outputs.items():
+                made[name].set_result(tensor)
             return times
 
-        _chain(self._queues[work.node].submit(compute), run.times)
+        def queue(tensors: Mapping[str, PackedTensor]) -> None:
+            try:
+                ended = self._queues[work.node].submit(compute, tensors)
+            except RuntimeError:  # the threads have ended
+                run.times.set_exception(WorkerClosed(_CLOSED))
+            else:
+                forward(ended, run.times.set_result, run.times.set_exception)
+
+        forward(_all_of(inputs), queue, run.times.set_exception)
         return run
 
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
         """Return arrays; see :meth:`ClusterEngine.fetch`."""
         found: Future[Tensors] = Future()
-        found.set_result({name: packed.array for name, packed in _opened(refs).items()})
+
+        def unpack(tensors: Mapping[str, PackedTensor]) -> None:
+            found.set_result({name: one.array for name, one in tensors.items()})
+
+        forward(_all_of(refs), unpack, found.set_exception)
         return found
 
     def close(self) -> None:
@@ -126,19 +129,45 @@ class LocalEngine:
             runner.close()
 
 
-def _opened(refs: Mapping[str, NodeTensor]) -> dict[str, PackedTensor]:
-    return {name: ref.handle[name] for name, ref in refs.items()}
+def forward(
+    source: Future[T], take: Callable[[T], object], fail: Callable[[BaseException], object]
+) -> None:
+    """Give the result of `source` to `take`, or its error to `fail`, once there is one."""
 
-
-def _chain(source: Future[RunTimes], target: Future[RunTimes]) -> None:
-    """Give `target` the end of `source`."""
-
-    def copy(ended: Future[RunTimes]) -> None:
+    def end(ended: Future[T]) -> None:
         if ended.cancelled():
-            target.cancel()
+            fail(WorkerClosed(_CLOSED))
         elif (error := ended.exception()) is not None:
-            target.set_exception(error)
+            fail(error)
         else:
-            target.set_result(ended.result())
+            take(ended.result())
 
-    source.add_done_callback(copy)
+    source.add_done_callback(end)
+
+
+def _done(value: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
+
+
+def _all_of(refs: Mapping[str, NodeTensor]) -> Future[Mapping[str, PackedTensor]]:
+    """Future of all tensors by name, or of the first error."""
+    whole: Future[Mapping[str, PackedTensor]] = Future()
+    found: dict[str, PackedTensor] = {}
+    turn = threading.Lock()
+
+    def take(name: str, tensor: PackedTensor) -> None:
+        with turn:
+            found[name] = tensor
+            is_last = len(found) == len(refs)
+        if is_last:
+            whole.set_result(found)
+
+    def fail(error: BaseException) -> None:
+        with suppress(InvalidStateError):  # an earlier error is there
+            whole.set_exception(error)
+
+    for name, ref in refs.items():
+        forward(ref.handle, partial(take, name), fail)
+    return whole if refs else _done({})

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,12 +17,11 @@ from layoutsel.cluster.engine import (
     NodeLost,
     NodeRefused,
     NodeTensor,
-    RunTimes,
     SegmentRun,
     Tensors,
     Work,
 )
-from layoutsel.cluster.local_engine import LocalEngine
+from layoutsel.cluster.local_engine import LocalEngine, forward
 from layoutsel.cluster.ray_settings import DRIVER, MOST_INLINE, RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
 from layoutsel.cluster.segment_runner import PackedTensor
@@ -38,24 +35,20 @@ _AT_ONCE = 4
 """Calls that an actor takes at once: it computes one, and inputs of others arrive."""
 _STATE_S = 1.0
 """Longest wait for the states of nodes, seconds."""
-_ORIGIN = ""
-"""Node of tensors that the caller handed in."""
 
 
 @dataclass(eq=False)
 class _Held:
     """A tensor of this process; other nodes get a reference to it."""
 
-    tensors: Mapping[str, PackedTensor]
-    """Tensors of the same origin by name, as :class:`LocalEngine` handles them."""
-    name: str
-    """Name of this one."""
+    tensor: Future[PackedTensor]
+    """The tensor, as :class:`LocalEngine` handles it."""
     ref: Any = None
     """Ray's reference; None until another node reads the tensor."""
 
     def argument(self, ray: Any) -> Any:
         """The tensor itself, which goes with the call; a reference to a large one, held by Ray."""
-        tensor = self.tensors[self.name]
+        tensor = self.tensor.result(0)  # segments start when their inputs are there
         if tensor.bits.nbytes <= MOST_INLINE:
             return tensor
         if self.ref is None:
@@ -96,6 +89,7 @@ class RayEngine:
         address: str = "auto",
         security: Security | None = None,
     ) -> None:
+        self._origin = origin
         self._threads = {node: count for node, count in threads.items() if node != origin}
         self._here = LocalEngine({node: threads[node] for node in threads.keys() - self._threads})
         self._ray = connected(address, security or Security())
@@ -116,7 +110,7 @@ class RayEngine:
 
     def load(self, node: str, artifact: Announced, limit_s: float) -> None:
         """Open an artifact on a node; see :meth:`ClusterEngine.load`."""
-        if node in self._here.names:
+        if node == self._origin:
             self._here.load(node, artifact, limit_s)
             return
         actor = self._actor(node)
@@ -136,16 +130,16 @@ class RayEngine:
 
     def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
         """Hand in arrays; see :meth:`ClusterEngine.put`."""
-        packed = {name: PackedTensor.plain(array) for name, array in tensors.items()}
-        return {name: NodeTensor(node=_ORIGIN, handle=_Held(packed, name)) for name in packed}
+        return _held(self._here.put(tensors))
 
     def start(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
         """Call the node's actor; see :meth:`ClusterEngine.start`."""
-        if work.node in self._here.names:
-            return self._start_here(work, inputs)
-        run = self._actor(work.node).run.options(num_returns=1 + len(work.outputs))
+        if work.node == self._origin:
+            run = self._here.start(work, self._brought(inputs))
+            return SegmentRun(outputs=_held(run.outputs), times=run.times)
+        actor_run = self._actor(work.node).run.options(num_returns=1 + len(work.outputs))
         handles = [self._argument(ref) for ref in inputs.values()]
-        times, *outputs = _listed(run.remote(work, tuple(inputs), *handles))
+        times, *outputs = _listed(actor_run.remote(work, tuple(inputs), *handles))
         refs = {
             name: NodeTensor(node=work.node, handle=handle)
             for name, handle in zip(work.outputs, outputs, strict=True)
@@ -156,21 +150,12 @@ class RayEngine:
             for handle, ref in zip(handles, inputs.values(), strict=True)
             if not isinstance(handle, PackedTensor)
         }
-        self._forward(times, started.times, partial(self._fault, node=work.node, holders=holders))
+        self._forward(times, started.times, work.node, holders)
         return started
 
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
         """Bring tensors here; see :meth:`ClusterEngine.fetch`."""
-        found: Future[Tensors] = Future()
-
-        def unpack(ended: Future[Mapping[str, PackedTensor]]) -> None:
-            if (error := ended.exception()) is not None:
-                found.set_exception(error)
-            else:
-                found.set_result({name: one.array for name, one in ended.result().items()})
-
-        self._brought(refs).add_done_callback(unpack)
-        return found
+        return self._here.fetch(self._brought(refs))
 
     def close(self) -> None:
         """End the actors and leave the cluster."""
@@ -180,45 +165,28 @@ class RayEngine:
         self._here.close()
         self._ray.shutdown()
 
-    def _start_here(self, work: Work, inputs: Mapping[str, NodeTensor]) -> SegmentRun:
-        """Run a segment in this process, once its inputs have come."""
-        results: dict[str, PackedTensor] = {}
-        refs = {n: NodeTensor(node=work.node, handle=_Held(results, n)) for n in work.outputs}
-        started = SegmentRun(outputs=refs)
+    def _brought(self, refs: Mapping[str, NodeTensor]) -> dict[str, NodeTensor]:
+        """Tensors of this process: those of other nodes arrive, or fail with NodeLost."""
+        return {name: replace(ref, handle=self._arriving(ref)) for name, ref in refs.items()}
 
-        def run(ended: Future[Mapping[str, PackedTensor]]) -> None:
-            if (error := ended.exception()) is not None:
-                started.times.set_exception(error)
-                return
-            here = {
-                name: NodeTensor(node=work.node, handle=ended.result()) for name in ended.result()
-            }
-            self._here.start(work, here, results).times.add_done_callback(take)
-
-        def take(ended: Future[RunTimes]) -> None:
-            if (error := ended.exception()) is not None:
-                started.times.set_exception(error)
-            else:
-                started.times.set_result(ended.result())
-
-        self._brought(inputs).add_done_callback(run)
-        return started
-
-    def _brought(self, refs: Mapping[str, NodeTensor]) -> Future[Mapping[str, PackedTensor]]:
-        """Tensors in this process; the future fails with :class:`NodeLost`."""
-        parts: dict[str, Future[PackedTensor]] = {name: Future() for name in refs}
-        for name, ref in refs.items():
-            if isinstance(ref.handle, _Held):
-                parts[name].set_result(ref.handle.tensors[ref.handle.name])
-            else:
-                fault = partial(self._fault, node=ref.node, holders={})
-                self._forward(ref.handle, parts[name], fault)
-        return _gathered(parts)
+    def _arriving(self, ref: NodeTensor) -> Future[PackedTensor]:
+        if isinstance(ref.handle, _Held):
+            return ref.handle.tensor
+        arriving: Future[PackedTensor] = Future()
+        self._forward(ref.handle, arriving, ref.node, {})
+        return arriving
 
     def _argument(self, tensor: NodeTensor) -> Any:
         """Argument of a call for a tensor: Ray's reference, or the tensor itself."""
-        held = tensor.handle
-        return held.argument(self._ray) if isinstance(held, _Held) else held
+        if not isinstance(tensor.handle, _Held):
+            return tensor.handle
+        try:
+            return tensor.handle.argument(self._ray)
+        except self._ray.exceptions.RayError as error:
+            raise LayoutselError(
+                f"the origin cannot hand a tensor to Ray: {_one_line(error)}. Join it with a "
+                f"larger --store"
+            ) from error
 
     def _actor(self, node: str) -> Any:
         """Actor of a node; it waits for the node to join."""
@@ -267,20 +235,15 @@ class RayEngine:
             return cause if isinstance(cause, LayoutselError) else LayoutselError(str(cause))
         if isinstance(error, exceptions.ObjectLostError):
             return NodeLost(holders.get(error.object_ref_hex) or node, "a tensor of it is gone")
-        return NodeLost(node, " ".join(str(error).split())[:200] or type(error).__name__)
+        return NodeLost(node, _one_line(error))
 
-    def _forward(
-        self, ref: Any, target: Future[T], fault: Callable[[BaseException], BaseException]
-    ) -> None:
-        """Give `target` the value of a reference, or its error."""
+    def _forward(self, ref: Any, target: Future[T], node: str, holders: Mapping[str, str]) -> None:
+        """Give `target` the value of a reference that a node makes, or its error."""
 
-        def take(ended: Future[T]) -> None:
-            if (error := ended.exception()) is not None:
-                target.set_exception(fault(error))
-            else:
-                target.set_result(ended.result())
+        def fail(error: BaseException) -> None:
+            target.set_exception(self._fault(error, node, holders))
 
-        ref.future().add_done_callback(take)
+        forward(ref.future(), target.set_result, fail)
 
 
 def connected(address: str, security: Security) -> Any:
@@ -305,35 +268,19 @@ def connected(address: str, security: Security) -> Any:
             ignore_reinit_error=True,
         )
     except (ConnectionError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:200]
         raise LayoutselError(
-            f"no cluster at {address}: {why}. Start one with 'layoutsel cluster join --head'"
+            f"no cluster at {address}: {_one_line(error)}. Start one with 'layoutsel cluster join "
+            f"--head'"
         ) from error
     return ray
 
 
-def _gathered(
-    parts: Mapping[str, Future[PackedTensor]],
-) -> Future[Mapping[str, PackedTensor]]:
-    """Future of all results, or of the first error."""
-    whole: Future[Mapping[str, PackedTensor]] = Future()
-    found: dict[str, PackedTensor] = {}
-    turn = threading.Lock()
+def _held(tensors: Mapping[str, NodeTensor]) -> dict[str, NodeTensor]:
+    return {name: replace(one, handle=_Held(one.handle)) for name, one in tensors.items()}
 
-    def take(name: str, ended: Future[PackedTensor]) -> None:
-        error = ended.exception()
-        with turn:
-            if error is None:
-                found[name] = ended.result()
-            if not whole.done() and (error is not None or len(found) == len(parts)):
-                if error is not None:
-                    whole.set_exception(error)
-                else:
-                    whole.set_result(found)
 
-    for name, part in parts.items():
-        part.add_done_callback(partial(take, name))
-    return whole
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _listed(refs: Any) -> Sequence[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -26,6 +27,10 @@ from layoutsel.cluster.topology import Header, Link, Node, Topology
 from layoutsel.planning.plan import Plan
 from layoutsel.planning.stages import Stage
 
+LIMIT_S = 60
+"""Limit of an answer, seconds."""
+PATIENT = {"least_s": 20}
+"""Limits for tests where no deadline may pass: a busy machine keeps threads waiting for seconds."""
 ORIGIN, CLASS = "edge", "this"
 """Origin of all requests, and the machine class of all nodes."""
 BYTES = 4 * int(np.prod(IMAGE))
@@ -148,6 +153,25 @@ def distributions(plan: Plan, found: Distribution, nodes: Sequence[str]) -> Dist
         plans={CLASS: plan},
         distributions=(found,),
     )
+
+
+def ask(controller, count: int):
+    """Answers to `count` images, and their futures' errors fail the test."""
+    futures = [controller.submit({"input.0": image(seed)}) for seed in range(count)]
+    return [future.result(LIMIT_S)["output.0"] for future in futures]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, within the limit of an answer."""
+    end = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def check(answers, compiled) -> None:
+    for seed, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, compiled(image(seed)))
 
 
 __all__ = ["image"]

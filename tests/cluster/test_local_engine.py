@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
 import pytest
 from divided import image, network, plan_in_atoms, segments
 
-import layoutsel
 from layoutsel.cluster.crossing import CrossingError
 from layoutsel.cluster.engine import Announced, NodeLost, NodeRefused, Work
 from layoutsel.cluster.local_engine import LocalEngine
+from layoutsel.errors import WorkerClosed
 
 LIMIT_S = 60
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    return layoutsel.compile_plan(network(), plan_in_atoms(network()))
-
-
-@pytest.fixture(scope="module")
-def artifact(compiled, tmp_path_factory):
-    return Announced.of(compiled.save(tmp_path_factory.mktemp("atoms") / "model.so"))
 
 
 @pytest.fixture
@@ -81,3 +72,24 @@ def test_a_wrong_tensor_is_named_with_segment_and_node(engine):
         CrossingError, match=r"segment 's0 on node srv': tensor input.0: got float32"
     ):
         engine.start(work_of(whole), inputs).times.result(LIMIT_S)
+
+
+def test_nothing_to_fetch_is_nothing(engine):
+    assert engine.fetch({}).result(LIMIT_S) == {}
+
+
+def test_a_closed_engine_ends_what_is_asked_of_it(engine):
+    (whole,) = segments(plan_in_atoms(network()).stages, 4 * ["srv"])
+    inputs = engine.put({"input.0": image()})
+    engine.close()
+    with pytest.raises(WorkerClosed):
+        engine.start(work_of(whole), inputs).times.result(LIMIT_S)
+
+
+def test_nodes_that_load_at_once_share_the_model(artifact):
+    engine = LocalEngine(dict.fromkeys("abcd", 1))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda node: engine.load(node, artifact, LIMIT_S), "abcd"))
+    programs = {runner._worker._program.module for _, runner in engine._runners.values()}
+    engine.close()
+    assert len(programs) == 1
