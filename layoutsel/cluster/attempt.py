@@ -18,7 +18,9 @@ class ClusterRequest:
     number: int
     """Number, in order of arrival."""
     inputs: Tensors
-    """Inputs; kept until the answer, for replays."""
+    """Inputs; kept until the answer, for the fallback."""
+    tensors: Mapping[str, NodeTensor]
+    """Inputs in the engine; kept until the answer, for replays."""
     start_s: float
     """Arrival, seconds of the monotonic clock."""
     future: Future[Tensors] = field(default_factory=Future)
@@ -96,4 +98,4 @@ class SegmentTask:
     patience_s: float = 0.0
     """Time from the start to the deadline, seconds."""
     run: SegmentRun | None = None
-    """The run; None in the queue."""
+    """The run; None in the queue and after its end."""

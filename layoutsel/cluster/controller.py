@@ -106,19 +106,22 @@ class Controller:
         WorkerClosed
             If the controller is closed.
         """
+        tensors = self._engine.put(inputs)
         # Requests in progress end within their own limit.
         if not self._places.acquire(timeout=2 * self.limits.request_s):
             raise RunTimeout(
                 f"{self.limits.in_flight} requests are in progress, and none ended within "
                 f"{2 * self.limits.request_s:g} s"
             )
-        if self._loop.is_closed:
-            self._places.release()
-            raise WorkerClosed("the distribution is closed: deploy it again")
         request = ClusterRequest(
-            number=next(self._numbers), inputs=inputs, start_s=time.monotonic()
+            number=next(self._numbers), inputs=inputs, tensors=tensors, start_s=time.monotonic()
         )
         request.future.set_running_or_notify_cancel()
+        # The end of the loop fails all requests that are here by then.
+        self._requests[request.number] = request
+        if self._loop.is_closed:
+            self._end(request)
+            raise WorkerClosed("the distribution is closed: deploy it again")
         self._loop.put(partial(self._accept, request, route))
         return request.future
 
@@ -151,8 +154,8 @@ class Controller:
             observer(event)
 
     def _accept(self, request: ClusterRequest, route: Route | None) -> None:
-        self._requests[request.number] = request
-        self._loop.at(request.start_s + self.limits.request_s, partial(self._overdue, request))
+        overdue = partial(self._overdue, request.number)  # a timer must not keep the inputs
+        self._loop.at(request.start_s + self.limits.request_s, overdue)
         self._try(request, route)
 
     def _try(self, request: ClusterRequest, route: Route | None = None) -> None:
@@ -162,12 +165,11 @@ class Controller:
         if request.attempts > self.limits.attempts:
             self._fail(request, LayoutselError(self._given_up(request)))
         elif route is not None:
-            tensors = dict(self._engine.put(request.inputs))
             attempt = Attempt(
                 request=request,
                 epoch=self.epoch,
                 route=route,
-                tensors=tensors,
+                tensors=dict(request.tensors),
                 waiting=list(route.segments),
             )
             request.attempt = attempt
@@ -184,7 +186,8 @@ class Controller:
     def _strand(self, request: ClusterRequest) -> None:
         """Let a request wait for the return of any node: workers restart within seconds."""
         self._stranded.append(request)
-        self._loop.at(time.monotonic() + self.limits.stranded_s, partial(self._give_up, request))
+        give_up = partial(self._give_up, request, request.attempts)
+        self._loop.at(time.monotonic() + self.limits.stranded_s, give_up)
         self._health.is_urgent = True
         self._health.check_all()
 
@@ -196,8 +199,8 @@ class Controller:
             if request.number in self._requests:
                 self._try(request)
 
-    def _give_up(self, request: ClusterRequest) -> None:
-        if request in self._stranded:
+    def _give_up(self, request: ClusterRequest, attempts: int) -> None:
+        if request in self._stranded and request.attempts == attempts:
             self._stranded.remove(request)
             self._health.is_urgent = bool(self._stranded)
             self._fail(request, LayoutselError(self._cut_off()))
@@ -306,9 +309,11 @@ class Controller:
         attempt, request.attempt = request.attempt, None
         if attempt is not None:
             self._queues.drop(attempt)
+            attempt.tensors.clear()  # timers keep the attempt for a while
 
-    def _overdue(self, request: ClusterRequest) -> None:
-        self._fail(request, RunTimeout(self._too_long(request)))
+    def _overdue(self, number: int) -> None:
+        if (request := self._requests.get(number)) is not None:
+            self._fail(request, RunTimeout(self._too_long(request)))
 
     def _came_late(self) -> None:
         self.counts["late"] += 1

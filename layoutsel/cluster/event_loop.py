@@ -9,13 +9,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import Future, wait
 
 from layoutsel.errors import WorkerClosed
 
 logger = logging.getLogger(__name__)
 
+_LOOK_S = 0.1
+"""Time between two looks whether the loop has ended under a waiting call, seconds."""
 _IDLE_S = 60.0
 """Longest wait for an event, seconds."""
 
@@ -51,10 +52,8 @@ class EventLoop:
         Raises
         ------
         WorkerClosed
-            If the loop is closed.
+            If the loop is closed, or ends before the function does.
         """
-        if self.is_closed:
-            raise WorkerClosed("the distribution is closed: deploy it again")
         done: Future[None] = Future()
 
         def run() -> None:
@@ -62,7 +61,10 @@ class EventLoop:
             done.set_result(None)
 
         self.put(run)
-        done.result(_IDLE_S)
+        while not self.is_closed:
+            if wait([done], _LOOK_S).done:
+                return
+        raise WorkerClosed("the distribution is closed: deploy it again")
 
     def at(self, time_s: float, action: Callable[[], None]) -> None:
         """Run a function at a time of the monotonic clock; from the loop's own thread alone."""
@@ -88,8 +90,11 @@ class EventLoop:
     def _step(self) -> bool:
         """Run the next function and all timers that are due; False at the end."""
         wait_s = self._timers[0][0] - time.monotonic() if self._timers else _IDLE_S
-        with suppress(queue.Empty):
+        try:
             action = self._actions.get(timeout=max(0.0, wait_s))
+        except queue.Empty:
+            pass
+        else:
             if action is None:
                 return False
             action()

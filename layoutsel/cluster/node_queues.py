@@ -11,7 +11,7 @@ from functools import partial
 
 from layoutsel.cluster.attempt import Attempt, SegmentTask
 from layoutsel.cluster.distribution import Segment
-from layoutsel.cluster.engine import ClusterEngine, RunTimes, Work
+from layoutsel.cluster.engine import ClusterEngine, RunTimes, SegmentRun, Work
 from layoutsel.cluster.event_loop import EventLoop
 
 
@@ -100,6 +100,7 @@ class NodeQueues:
         """Give the places of an attempt's runs to others."""
         for task in attempt.tasks:
             self._running[task.segment.node].discard(task)
+            self._loop.put(partial(self._dispatch, task.segment.node))
 
     def clear(self, node: str) -> None:
         """Forget the segments of a node."""
@@ -134,7 +135,11 @@ class NodeQueues:
             segment=segment.id, node=segment.node, atoms=segment.atoms, outputs=segment.outputs
         )
         refs = {name: attempt.tensors[name] for name in segment.inputs}
-        task.run = self._engine.start(work, refs)
+        try:
+            task.run = self._engine.start(work, refs)
+        except Exception as error:  # it concerns this request alone
+            task.run = SegmentRun(outputs={})
+            task.run.times.set_exception(error)
         self._watch(task)
         task.run.times.add_done_callback(
             lambda ended: self._loop.put(partial(self._ended, task, ended))
@@ -154,4 +159,5 @@ class NodeQueues:
             self._reactions.ended(task, ended)
         else:
             self._reactions.late()
+        task.run = None  # its callback and the task hold each other
         self._dispatch(task.segment.node)

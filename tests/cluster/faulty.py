@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 
@@ -30,9 +29,14 @@ class Faulty:
         self.dead: set[str] = set()
         """Nodes whose loss the engine reports."""
         self.slow_s: dict[str, float] = {}
-        """Delay of the answers of nodes, seconds."""
+        """Delay of the answers of nodes, seconds; `awake` ends all delays."""
+        self.awake = threading.Event()
         self.die_at: dict[str, str] = {}
         """Segments at whose start a node dies or falls silent: ``dead`` or ``silent``."""
+        self.stuck: set[tuple[str, str]] = set()
+        """Segments and nodes whose runs never end, as their inputs do not come."""
+        self.raising: dict[str, Exception] = {}
+        """Errors that the starts of segments raise."""
         self.started: list[Work] = []
         """All works, in order."""
 
@@ -54,11 +58,17 @@ class Faulty:
             getattr(self, fault).add(work.node)
         if work.node in self.dead:
             return self._dead(work)
+        if (error := self.raising.pop(work.segment, None)) is not None:
+            raise error
+        if (work.segment, work.node) in self.stuck:
+            return SegmentRun(outputs={})
         run = self.engine.start(work, inputs)
         if work.node in self.silent:
             return SegmentRun(outputs=run.outputs)
         delay_s = self.slow_s.get(work.node)
-        return run if delay_s is None else SegmentRun(outputs=run.outputs, times=late(run, delay_s))
+        if delay_s is None:
+            return run
+        return SegmentRun(outputs=run.outputs, times=late(run, self.awake, delay_s))
 
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
         if lost := {ref.node for ref in refs.values()} & (self.dead | self.silent):
@@ -77,12 +87,12 @@ class Faulty:
         return run
 
 
-def late(run: SegmentRun, delay_s: float) -> Future[RunTimes]:
-    """Times of a run, some seconds after its end."""
+def late(run: SegmentRun, awake: threading.Event, delay_s: float) -> Future[RunTimes]:
+    """Times of a run, some seconds later or after an event."""
     found: Future[RunTimes] = Future()
 
     def wait() -> None:
-        time.sleep(delay_s)
+        awake.wait(delay_s)
         found.set_result(run.times.result(30))
 
     threading.Thread(target=wait, daemon=True).start()
