@@ -8,7 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from divided import CLASS, ORIGIN, distribution, distributions, image, network, plan_in_atoms
+from divided import (
+    CLASS,
+    ORIGIN,
+    PATIENT,
+    distribution,
+    distributions,
+    image,
+    network,
+    plan_in_atoms,
+    until,
+)
 from faulty import Faulty
 
 import layoutsel
@@ -22,6 +32,7 @@ from tvm_passes.errors import LayoutselError
 NODES = ("edge", "a", "b")
 EDGE, A, B = (4 * (node,) for node in NODES)
 PIPELINE = ("a", "a", "b", "edge")
+LIMITS = ClusterLimits(**PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +41,8 @@ def plan():
 
 
 @pytest.fixture(scope="module")
-def compiled(plan):
-    return layoutsel.compile_plan(network(), plan)
-
-
-@pytest.fixture(scope="module")
-def artifacts(compiled, tmp_path_factory):
-    return {CLASS: compiled.save(tmp_path_factory.mktemp("atoms") / "model.so")}
+def artifacts(artifact):
+    return {CLASS: artifact.path}
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def document(plan):
 
 @pytest.fixture
 def deployed(document, artifacts):
-    with deploy(document, "latency", artifacts) as found:
+    with deploy(document, "latency", artifacts, limits=LIMITS) as found:
         yield found
 
 
@@ -67,7 +73,7 @@ def test_a_stream_takes_no_more_than_it_has_places_for(document, artifacts, comp
             next(taken)
             yield image(seed) if seed % 2 else {"x": image(seed)}
 
-    with deploy(document, "latency", artifacts, limits=ClusterLimits(in_flight=3)) as deployed:
+    with deploy(document, "latency", artifacts, limits=replace(LIMITS, in_flight=3)) as deployed:
         for seed, result in enumerate(deployed.stream(requests())):
             assert taken.__reduce__()[1][0] <= seed + 1 + 3
             np.testing.assert_array_equal(result, compiled(image(seed)))
@@ -118,7 +124,7 @@ def test_a_wrong_route_never_begins(document, artifacts, plan, compiled, tmp_pat
     document = replace(document, classes={**document.classes, "b": "wrong"})
     files = {**artifacts, "wrong": file}
     start = replace(document, distributions=(distribution(plan.stages, {A: 1}),))
-    with deploy(start, "latency", files) as deployed:
+    with deploy(start, "latency", files, limits=LIMITS) as deployed:
         with pytest.raises(LayoutselError, match="the route over b gives another result"):
             deployed.switch(distribution(plan.stages, {B: 1}))
         np.testing.assert_array_equal(deployed(image()), compiled(image()))
@@ -128,25 +134,26 @@ def test_a_wrong_route_never_begins(document, artifacts, plan, compiled, tmp_pat
 def test_replanning_changes_the_distribution(document, artifacts, compiled, plan, monkeypatch):
     monkeypatch.setattr("layoutsel.cluster.deploying.SNAPSHOT_S", 0.05)
     better = distribution(plan.stages, {EDGE: 1})
-    with deploy(document, "latency", artifacts) as deployed:
+    with deploy(document, "latency", artifacts, limits=LIMITS) as deployed:
         propose = lambda _now: (  # noqa: E731
             Replacement(distribution=better, gain=0.2, sigma=0.02)
             if deployed.controller.epoch.number == 0
             else None
         )
         deployed.watch(propose)
-        results = 0
-        while deployed.controller.epoch.number == 0 and results < 10_000:
+
+        def has_begun() -> bool:
             np.testing.assert_array_equal(deployed(image()), compiled(image()))
-            results += 1
-        assert deployed.controller.epoch.number == 1
+            return deployed.controller.epoch.number == 1
+
+        until(has_begun)
         assert deployed.counts["failures"] == 0
 
 
 def test_a_lost_node_at_the_start_is_avoided(document, artifacts, compiled):
     engine = Faulty(LocalEngine(dict.fromkeys(NODES, 1)))
     engine.dead.add("a")
-    with deploy(document, "latency", artifacts, engine=engine) as deployed:
+    with deploy(document, "latency", artifacts, engine=engine, limits=LIMITS) as deployed:
         assert deployed.controller.quarantined == {"a"}
         np.testing.assert_array_equal(deployed(image()), compiled(image()))
 
@@ -154,8 +161,10 @@ def test_a_lost_node_at_the_start_is_avoided(document, artifacts, compiled):
 def test_the_origin_goes_on_alone_if_asked_to(document, artifacts, compiled):
     engine = Faulty(LocalEngine(dict.fromkeys(NODES, 1)))
     engine.dead.update(("a", "b"))
-    limits = ClusterLimits(stranded_s=0.2)
-    with deploy(document, "latency", artifacts, engine=engine, fallback="local") as deployed:
+    limits = replace(LIMITS, stranded_s=0.2)
+    with deploy(
+        document, "latency", artifacts, engine=engine, limits=LIMITS, fallback="local"
+    ) as deployed:
         np.testing.assert_array_equal(deployed(image()), compiled(image()))
         assert deployed.counts["fallbacks"] == 1
     engine = Faulty(LocalEngine(dict.fromkeys(NODES, 1)))

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from divided import PATIENT
 from onnx import TensorProto, helper, numpy_helper
 
 import layoutsel
 from layoutsel import cluster
+from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.topology import Header, Link, Node, Power, Topology
 from layoutsel.runtime.samples import random_inputs
 
@@ -77,7 +79,8 @@ def test_parts_on_nodes_give_the_results_of_the_whole(model, tmp_path):
     assert len({segment.node for segment in planned["memory"].routes[0].segments}) > 1
     for target in TARGETS:
         artifacts = dict.fromkeys(planned.plans, artifact)
-        with cluster.deploy(planned, target, artifacts) as deployed:
+        limits = ClusterLimits(**PATIENT)
+        with cluster.deploy(planned, target, artifacts, limits=limits) as deployed:
             for _ in range(len(planned[target].routes)):
                 found = deployed(*inputs)
                 found = found if isinstance(found, tuple) else (found,)

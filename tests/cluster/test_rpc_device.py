@@ -106,7 +106,7 @@ def test_no_server_is_named():
 
 def test_a_device_that_dies_is_lost(artifact):
     process, port = serving(artifact)
-    device = RpcDevice(RpcAddress(port), limit_s=10)
+    device = RpcDevice(RpcAddress(port), limit_s=30)
     device.result(device.run(["trunk"], {"input.0": image()}))
     process.kill()
     process.wait(LIMIT_S)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from divided import network
+from divided import PATIENT, network
 from small_models import image
 
 import layoutsel
 from layoutsel import cluster
+from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.replanning import Replanner
 from layoutsel.cluster.statistics import LinkState, NodeState, Statistics
 from layoutsel.cluster.topology import Header, Link, Node, Topology
@@ -49,7 +50,8 @@ def test_every_distribution_gives_the_results_of_the_whole(found, artifacts, tar
     found.save(tmp_path / "d.json")
     read = cluster.Distributions.load(tmp_path / "d.json")
     whole = layoutsel.load(artifacts[read.classes["edge"]])
-    with cluster.deploy(read, target, artifacts) as model:
+    limits = ClusterLimits(**PATIENT)
+    with cluster.deploy(read, target, artifacts, limits=limits) as model:
         for seed, result in enumerate(model.stream(image(seed) for seed in range(12))):
             np.testing.assert_allclose(result, whole(image(seed)), rtol=1e-5, atol=1e-6)
         assert seed == 11

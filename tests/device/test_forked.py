@@ -84,7 +84,7 @@ def test_time_ends_it():
     with pytest.raises(CopyFailed, match="it took longer than") as caught:
         answer(lambda: time.sleep(60), Limits(time_s=0.3, memory_bytes=1 << 28))
     assert caught.value.failure.kind is FailureKind.TIMEOUT
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
 
 
 def test_memory_ends_it():
