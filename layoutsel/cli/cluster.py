@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layoutsel.cli import cluster_demo, cluster_run, cluster_simulate
+from layoutsel.cli import cluster_demo, cluster_nodes, cluster_run, cluster_simulate
 from layoutsel.cli.activity import activity
 from layoutsel.cli.guard import guarded
 from layoutsel.cli.options import (
@@ -258,6 +258,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "explain": explain,
     "simulate": cluster_simulate.simulate,
+    **cluster_nodes.COMMANDS,
     **cluster_run.COMMANDS,
     "demo": cluster_demo.demo,
 }
