@@ -74,3 +74,11 @@ def pattern_table(patterns: Sequence[SurePattern], exits: int) -> tuple[np.ndarr
         row[list(one.exits)] = True
     sure[:, -1] = True
     return sure, np.array([one.samples for one in patterns] or [1])
+
+
+def may_answer(policy: Policy) -> tuple[bool, ...]:
+    """Tell for each exit if it can be sure of any sample; the final one always is."""
+    *thresholds, _ = policy.thresholds
+    patience = policy.patience or len(policy.thresholds)
+    found = (t is not None or number + 1 >= patience for number, t in enumerate(thresholds))
+    return (*found, True)

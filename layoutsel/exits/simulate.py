@@ -1,0 +1,127 @@
+"""Simulation of one request to a multi-exit network by discrete events.
+
+Each worker runs one stage at a time, in the order in which stages become ready. A stage is ready
+when all stages before it have ended and their results were handed over. While several workers
+compute, each is slowed down by the product of its factors for the others. A request that is
+answered stops every worker at the end of its current sub-graph, and no stage begins.
+
+Nothing depends on the sure exits before the answer. So one run in which no exit is sure yields the
+times of all results, and the answers for all patterns of sure exits follow from these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layoutsel.exits.arrangement import Arrangement, ExitCosts
+from layoutsel.exits.stage_runs import StageQueues, StageRun, TimedStage
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedRequest:
+    """Course of one request."""
+
+    exit: int
+    """Number of the exit that answers."""
+    answer_us: float
+    """Time of the answer, microseconds."""
+    runs: tuple[StageRun, ...]
+    """Stages that began, in order of their start."""
+
+    @property
+    def idle_us(self) -> Mapping[str, float]:
+        """Time at which each worker that computed is idle again, microseconds."""
+        found: dict[str, float] = {}
+        for run in self.runs:
+            found[run.worker] = max(run.end_us, found.get(run.worker, 0.0))
+        return found
+
+    @property
+    def busy_us(self) -> float:
+        """Computing time of all workers, microseconds."""
+        return sum(run.end_us - run.start_us for run in self.runs)
+
+    @property
+    def waste_us(self) -> float:
+        """Computing time of all workers after the answer, microseconds."""
+        return sum(max(0.0, run.end_us - max(run.start_us, self.answer_us)) for run in self.runs)
+
+
+class ExitSimulator:
+    """Simulates requests to arrangements of one network.
+
+    Parameters
+    ----------
+    costs
+        Times of the network.
+    """
+
+    def __init__(self, costs: ExitCosts) -> None:
+        self.costs = costs
+        """Times of the network."""
+        start_us = costs.start_us
+        self._trunk = {w: _pieces(stages, start_us) for w, stages in costs.trunk_us.items()}
+        self._branches = {w: _pieces(stages, start_us) for w, stages in costs.branch_us.items()}
+
+    def known_us(self, arrangement: Arrangement) -> np.ndarray:
+        """Time of each exit's result if no exit is sure, (E,), microseconds; NaN if it is off."""
+        stages = self.stages(arrangement)
+        ends_us = {run.name: run.end_us for run in StageQueues(stages, self.costs.slowdown).run()}
+        last = len(arrangement.branches)
+        known_us = [ends_us.get(f"branch{number}", math.nan) for number in range(last)]
+        return np.array([*known_us, ends_us[f"trunk{last}"]])
+
+    def request(self, arrangement: Arrangement, exit_: int, answer_us: float) -> SimulatedRequest:
+        """Simulate a request with its end.
+
+        Parameters
+        ----------
+        arrangement
+            Workers of trunk and branches.
+        exit_
+            Number of the exit that answers.
+        answer_us
+            Time of the answer, one of :meth:`known_us`, microseconds.
+        """
+        queues = StageQueues(self.stages(arrangement), self.costs.slowdown)
+        runs = sorted(queues.run(answer_us), key=lambda run: (run.start_us, run.end_us))
+        return SimulatedRequest(exit=exit_, answer_us=answer_us, runs=tuple(runs))
+
+    def stages(self, arrangement: Arrangement) -> list[TimedStage]:
+        """Stages of `arrangement`: a branch on the trunk's worker is between two segments."""
+        trunk = arrangement.trunk
+        stages: list[TimedStage] = []
+        made: list[int] = []
+        before: tuple[tuple[int, float], ...] = ()
+        for index, pieces in enumerate(self._trunk[trunk]):
+            tap = len(stages)
+            stages.append(TimedStage(f"trunk{index}", trunk, pieces, before))
+            before = ((tap, 0.0),)
+            worker = arrangement.branches[index] if index < len(arrangement.branches) else None
+            made.append(len(stages))
+            if worker is None:
+                continue
+            after = [(tap, self.handover_us(trunk, worker, index))]
+            for other in self.costs.needs[index]:
+                source = arrangement.branches[other]
+                assert source is not None, "arrangement_faults refuses it"
+                after.append((made[other], self.handover_us(source, worker, other)))
+            name = f"branch{index}"
+            stages.append(TimedStage(name, worker, self._branches[worker][index], tuple(after)))
+            if worker == trunk:
+                before = ((made[index], 0.0),)
+        return stages
+
+    def handover_us(self, source: str, destination: str, tap: int) -> float:
+        """Time to pass what is ready at tap `tap` from one worker to another, microseconds."""
+        times = self.costs.handover_us.get(f"{source}>{destination}")
+        return times[tap] if times else 0.0
+
+
+def _pieces(stages: Sequence[Sequence[float]], start_us: float) -> tuple[tuple[float, ...], ...]:
+    """Times between the stop points of each stage; an empty stage takes no time to begin."""
+    return tuple((start_us, *stage) if stage else () for stage in stages)
