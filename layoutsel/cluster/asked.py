@@ -16,9 +16,10 @@ from layoutsel.cluster.metrics import (
     THROUGHPUT,
     Mix,
     Predictor,
+    alone,
 )
 from layoutsel.cluster.problem import Cluster
-from layoutsel.cluster.programme import Limit
+from layoutsel.cluster.programme import PlacementLimits, SumLimit
 from layoutsel.cluster.segments import Target
 from layoutsel.planning.problem import ProblemError
 
@@ -71,34 +72,48 @@ class Asked:
         """Share of the time that is left, seconds."""
         return max(self.deadline - time.monotonic(), 0.02) * share
 
+    def about(self, target: Target, share: float = 1.0) -> Asked:
+        """Ask for another target of the same cluster, in a share of the time that is left."""
+        return Asked(self.predictor, target, time.monotonic() + self.left_s(share))
+
     def broken(self, mix: Mix) -> str:
         """Describe the first limit that a mix breaks; empty if it keeps all of them."""
         held = peaks(self.cluster, [share.placement for share in mix])
         for node, size in excess(self.cluster, held):
             return f"{size / 1e6:.3g} MB of memory are missing on {node}"
         for name, limit in self.target.limits.items():
-            value = METRICS[name].value(self.predictor, mix)
-            if not METRICS[name].keeps(value, limit):
-                return f"{name} is {value:.4g} {METRICS[name].unit}, its limit {limit:.4g}"
+            entry = METRICS[name]
+            single = [alone(share.placement) for share in mix]
+            for one in single if entry.limits_each else [mix]:
+                value = entry.value(self.predictor, one)
+                if not entry.keeps(value, limit):
+                    return f"{name} is {value:.4g} {entry.unit}, its limit {limit:.4g}"
         return ""
 
     def value(self, mix: Mix) -> float:
         """Value of the target's metric for a mix."""
         return METRICS[self.target.name].value(self.predictor, mix)
 
-    def sums(self) -> list[Limit]:
-        """Limits on sums; a latency is at most the sum of all times."""
-        problems = {LATENCY: (self.cluster.problem, 1.0), ENERGY: (self.predictor.energy, 1 / UJ)}
-        return [
-            Limit(problem=problems[name][0], most=limit * problems[name][1])
-            for name, limit in self.target.limits.items()
-            if name in problems
-        ]
+    def limits(self, *, is_in_turn: bool = False) -> PlacementLimits:
+        """PlacementLimits on placements, besides those of memory.
 
-    def loads(self) -> float | None:
-        """Longest time for which a request may occupy a resource, microseconds; None: any."""
-        least = self.target.limits.get(THROUGHPUT)
-        return None if least is None else HZ / least
+        Parameters
+        ----------
+        is_in_turn
+            True to limit the sum of all times in place of the latency, which is at most that sum.
+        """
+        known = self.target.limits
+        latency_us, least_hz = known.get(LATENCY), known.get(THROUGHPUT)
+        sums = []
+        if ENERGY in known:
+            sums.append(SumLimit(problem=self.predictor.energy, most=known[ENERGY] / UJ))
+        if is_in_turn and latency_us is not None:
+            sums.append(SumLimit(problem=self.cluster.problem, most=latency_us))
+        return PlacementLimits(
+            sums=sums,
+            latency_us=latency_us,
+            load_us=None if least_hz is None else HZ / least_hz,
+        )
 
 
 def check_target(target: Target, cluster: Cluster | None = None) -> None:

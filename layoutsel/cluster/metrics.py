@@ -58,6 +58,8 @@ class MetricEntry:
     """Uncertainty of the value, half the interquartile range."""
     maximised: bool = False
     """True if larger values are better."""
+    limits_each: bool = False
+    """True if a limit concerns each placement of a mix, and not the mix as a whole."""
 
     def is_better(self, one: float, other: float) -> bool:
         """True if a value is better than another one."""
@@ -206,6 +208,7 @@ METRICS: Mapping[str, MetricEntry] = _table(
             about="time of one request, branches at once where nodes allow it",
             value=_latency,
             spread=_latency_spread,
+            limits_each=True,
         ),
         MetricEntry(
             name=THROUGHPUT,
@@ -221,6 +224,7 @@ METRICS: Mapping[str, MetricEntry] = _table(
             about="energy of one request: busy processors, and bytes on links",
             value=_energy,
             spread=_energy_spread,
+            limits_each=True,
         ),
         MetricEntry(
             name=MEMORY,

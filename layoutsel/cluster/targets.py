@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from layoutsel.cluster.asked import Asked, TargetAnswer
@@ -17,11 +17,12 @@ from layoutsel.cluster.metrics import (
     Mix,
     alone,
 )
-from layoutsel.cluster.programme import least_peak, least_sum
-from layoutsel.cluster.sums import least
+from layoutsel.cluster.programme import least_peak
+from layoutsel.cluster.segments import Target
+from layoutsel.cluster.sums import UnkeptLimits, least, nothing_fits, placed
 from layoutsel.cluster.throughput_target import most_requests
 from layoutsel.planning.parallel import solve_parallel
-from layoutsel.planning.problem import PlanningProblem
+from layoutsel.planning.problem import PlanningProblem, ProblemError
 
 TIME_LIMIT_S = 3.0
 """Default time limit of one target, seconds."""
@@ -37,9 +38,36 @@ def answer(asked: Asked) -> TargetAnswer:
     ProblemError
         If no mix keeps the limits or fits the memories; the message says what is missing where.
     """
-    found = SOLVERS[asked.target.name](asked)
+    try:
+        found = _answered(asked)
+    except UnkeptLimits as reason:
+        raise ProblemError(nothing_fits(asked, is_proven=reason.is_proven)) from reason
     entry = METRICS[asked.target.name]
     return replace(found, bound=entry.certified(asked.value(found.mix), found.bound))
+
+
+def _answered(asked: Asked) -> TargetAnswer:
+    try:
+        return SOLVERS[asked.target.name](asked)
+    except UnkeptLimits:
+        found = next(_attaining(asked), None)
+        if found is None:
+            raise
+        return found
+
+
+def _attaining(asked: Asked) -> Iterator[TargetAnswer]:
+    """Yield mixes that keep the limits because they are the best for one of the limited metrics.
+
+    Integer programmes may miss them: they know no several routes, and no waiting for busy nodes.
+    """
+    for name in (LATENCY, THROUGHPUT):
+        if name in asked.target.limits:
+            rest = {one: most for one, most in asked.target.limits.items() if one != name}
+            best = _answered(asked.about(Target(name=name, limits=rest), 0.5))
+            if not asked.broken(best.mix):
+                free = _answered(asked.about(Target(name=asked.target.name, limits=rest)))
+                yield replace(free, mix=best.mix)
 
 
 def _latency(asked: Asked) -> TargetAnswer:
@@ -79,18 +107,12 @@ def _memory(asked: Asked) -> TargetAnswer:
     until = asked.deadline - asked.left_s(0.6)
     ends = [descended(cluster, one, deadline=until) for one in starts]
     kept = [mix for mix in map(alone, ends) if not asked.broken(mix)]
-    kept = kept or [least(asked, cluster.problem).mix]  # raises and names what is missing
+    kept = kept or [least(asked, cluster.problem).mix]  # raises if nothing does
     best = min(kept, key=asked.value)
     peak = asked.value(best)
-    within = replace(cluster, most_bytes=peak * (1 + _SAME))
-    quick = least_sum(
-        within,
-        within.problem,
-        asked.sums(),
-        most_load_us=asked.loads(),
-        time_limit_s=asked.left_s(),
-        gap=0.01,
-    )
+    limits = {**asked.target.limits, MEMORY: peak * (1 + _SAME)}
+    within = asked.about(replace(asked.target, limits=limits))
+    quick = placed(within, within.cluster.problem, 0.5, gap=0.01)
     if quick.placement is not None and not asked.broken(alone(quick.placement)):
         best = min((alone(quick.placement), best), key=lambda mix: asked.value(mix) > peak)
     return TargetAnswer(mix=best, bound=min(found.bound, peak), solver="integer")

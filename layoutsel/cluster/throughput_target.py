@@ -9,8 +9,7 @@ from layoutsel.cluster.asked import Asked, TargetAnswer
 from layoutsel.cluster.memory import excess, peaks, request_bytes
 from layoutsel.cluster.metrics import HZ, Mix, Share, alone
 from layoutsel.cluster.problem import Cluster
-from layoutsel.cluster.programme import least_sum
-from layoutsel.cluster.sums import least
+from layoutsel.cluster.sums import least, placed
 from layoutsel.cluster.throughput import Throughput, best_throughput
 from layoutsel.planning.columns import rows_of
 from layoutsel.planning.loads import LoadTables, Rooms
@@ -88,20 +87,12 @@ def _mix(cluster: Cluster, found: Throughput) -> Mix:
 def _within_limits(asked: Asked, mixes: Sequence[Mix]) -> Mix:
     """Mix those placements that keep the limits: routes found, whole nodes, the best pipeline."""
     cluster = asked.cluster
-    found = least_sum(
-        cluster,
-        cluster.problem,
-        asked.sums(),
-        most_load_us=asked.loads(),
-        is_bottleneck=True,
-        time_limit_s=asked.left_s(0.7),
-        gap=0.005,
-    )
+    found = placed(asked, cluster.problem, 0.4, is_bottleneck=True, gap=0.005)
     placements = [share.placement for mix in mixes for share in mix]
     placements += [dict.fromkeys(cluster.graph.atoms, node) for node in cluster.nodes]
     placements += [found.placement] if found.placement is not None else []
     kept = [alone(one) for one in placements if not asked.broken(alone(one))]
-    kept = kept or [least(asked, cluster.problem).mix]  # raises and names what is missing
+    kept = kept or [least(asked, cluster.problem).mix]  # raises if nothing does
     mixed = _best_shares(asked, [mix[0] for mix in kept])
     return max([*kept, *([mixed] if mixed and not asked.broken(mixed) else [])], key=asked.value)
 

@@ -7,11 +7,22 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 from tiers import examples
 
 from layoutsel.cluster.asked import Asked
 from layoutsel.cluster.links import MessageRoutes
-from layoutsel.cluster.metrics import ENERGY, LATENCY, MEMORY, METRICS, THROUGHPUT, Predictor, alone
+from layoutsel.cluster.metrics import (
+    ENERGY,
+    HZ,
+    LATENCY,
+    MEMORY,
+    METRICS,
+    THROUGHPUT,
+    Predictor,
+    Share,
+    alone,
+)
 from layoutsel.cluster.plan_targets import plan_targets
 from layoutsel.cluster.segments import Target
 from layoutsel.cluster.statistics import LinkState, NodeState, Statistics
@@ -133,6 +144,64 @@ def test_a_latency_within_a_limit_of_throughput(cluster, slack):
     best = brute_force(cluster, LATENCY, throughput=limit * (1 - SAME))
     assert bound <= best * (1 + SAME)
     assert value >= best * (1 - SAME)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(
+    cluster=small_clusters(5),
+    slack=st.sampled_from([1.0001, 1.1, 2.0]),
+    name=st.sampled_from([ENERGY, MEMORY, THROUGHPUT]),
+)
+def test_branches_may_overlap_within_a_limit_of_latency(cluster, slack, name):
+    limit = slack * brute_force(cluster, LATENCY)
+    _, bound = solved(cluster, name, latency=limit)
+    assert not METRICS[name].is_better(brute_force(cluster, name, latency=limit), bound) or (
+        bound == pytest.approx(brute_force(cluster, name, latency=limit), rel=SAME)
+    )
+
+
+def least_of_mixes(cluster, name, rate_hz):
+    """Least mean of a metric over all mixes of placements with a throughput."""
+    predictor = Predictor(cluster)
+    mixes = [alone(placement) for placement in every_placement(cluster)]
+    busy = [predictor.loads_us(mix) for mix in mixes]
+    loads = [[one.get(r, 0.0) * rate_hz / HZ for one in busy] for r in sorted(set().union(*busy))]
+    found = linprog(
+        [METRICS[name].value(predictor, mix) for mix in mixes],
+        A_ub=loads,
+        b_ub=[1.0] * len(loads),
+        A_eq=[[1.0] * len(mixes)],
+        b_eq=[1.0],
+    )
+    assert found.status == 0
+    return found.fun
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(
+    cluster=small_clusters(4),
+    share=st.sampled_from([0.3, 0.6, 0.9, 0.98]),
+    name=st.sampled_from([LATENCY, ENERGY]),
+)
+def test_routes_may_share_the_requests_of_a_limit_of_throughput(cluster, share, name):
+    limit = share * solved(cluster, THROUGHPUT)[0]
+    (found,) = plan_targets(
+        cluster, [Target(name=name, limits={THROUGHPUT: limit})], time_limit_s=5.0, spares=False
+    )
+    assert found.metrics[THROUGHPUT].predicted >= limit * (1 - SAME)
+    assert found.metrics[name].bound <= least_of_mixes(cluster, name, limit) * (1 + SAME)
+
+
+def test_limits_of_a_request_concern_each_route():
+    cluster = with_times(cluster_of(chain(2), star(2, rtt_us=1000.0)), 1000.0)
+    both = tuple(
+        Share(weight=0.5, placement=dict.fromkeys(cluster.graph.atoms, node))
+        for node in cluster.nodes
+    )
+    mean_us = METRICS[LATENCY].value(Predictor(cluster), both)
+    assert "latency is" in asked(cluster, ENERGY, latency=mean_us).broken(both)
+    rate = METRICS[THROUGHPUT].value(Predictor(cluster), both)
+    assert not asked(cluster, ENERGY, throughput=rate).broken(both)
 
 
 def test_a_throughput_within_a_limit_of_latency_is_no_mixture_of_slow_routes():
