@@ -9,6 +9,7 @@ from layoutsel.cluster.asked import Asked, TargetAnswer
 from layoutsel.cluster.memory import excess, peaks, request_bytes
 from layoutsel.cluster.metrics import HZ, Mix, Share, alone
 from layoutsel.cluster.problem import Cluster
+from layoutsel.cluster.programme import least_sum
 from layoutsel.cluster.sums import least, placed
 from layoutsel.cluster.throughput import Throughput, best_throughput
 from layoutsel.planning.columns import rows_of
@@ -22,13 +23,16 @@ _MOST_ROUNDS = 3
 """Maximum number of times that room for live tensors is added."""
 _LEAST_SHARE = 1e-4
 """Minimum share of the requests of a route."""
+_LEAST_LOAD_US = 1e-9
+"""Bound on the time for which a request occupies some resource if no other is known, us."""
 
 
 def most_requests(asked: Asked) -> TargetAnswer:
     """Mix placements in steady state; with limits, each placement keeps those on one request.
 
     The planner knows the weights in the memories. Room for live tensors is kept free in addition,
-    as much as the mixtures found before needed.
+    as much as the mixtures found before needed. Few mixtures fit into memories, so the best single
+    placement is considered as well.
     """
     cluster = asked.cluster
     reserved: dict[str, float] = {}
@@ -51,12 +55,29 @@ def most_requests(asked: Asked) -> TargetAnswer:
         for node, size in missing.items():
             reserved[node] = reserved.get(node, 0.0) + size
     kept = [mix for mix in mixes if not asked.broken(mix)]
-    if not kept:
-        kept = [_within_limits(asked, mixes)]
-    bound = max(bound, *map(asked.value, kept))
-    kind = f" ({found.strategy})" if found is not None and kept[-1] is mixes[-1] else ""
-    solver = f"column generation{kind}"
-    return TargetAnswer(mix=max(kept, key=asked.value), bound=bound, solver=solver)
+    if not kept or _rooms(cluster, {}) is not None:
+        kept += _within_limits(asked, mixes)
+    kept = kept or [least(asked, cluster.problem).mix]  # raises if nothing keeps the limits
+    best = max(kept, key=asked.value)
+    kind = f" ({found.strategy})" if found is not None and best is mixes[-1] else ""
+    return TargetAnswer(
+        mix=best,
+        bound=max(bound or bound_hz(asked), asked.value(best)),
+        solver=f"column generation{kind}" if bound else "linear programming",
+    )
+
+
+def bound_hz(asked: Asked) -> float:
+    """Bound on the throughput of all mixes, from one linear programme without memories."""
+    found = least_sum(
+        asked.cluster,
+        asked.cluster.problem,
+        asked.limits(),
+        is_bottleneck=True,
+        is_mixed=True,
+        time_limit_s=asked.left_s(),
+    )
+    return HZ / max(found.bound, _LEAST_LOAD_US)
 
 
 def _rooms(cluster: Cluster, reserved: Mapping[str, float]) -> Rooms | None:
@@ -84,17 +105,16 @@ def _mix(cluster: Cluster, found: Throughput) -> Mix:
     )
 
 
-def _within_limits(asked: Asked, mixes: Sequence[Mix]) -> Mix:
-    """Mix those placements that keep the limits: routes found, whole nodes, the best pipeline."""
+def _within_limits(asked: Asked, mixes: Sequence[Mix]) -> list[Mix]:
+    """List mixes that keep the limits: routes found, whole nodes, the best pipeline, and all."""
     cluster = asked.cluster
     found = placed(asked, cluster.problem, 0.4, is_bottleneck=True, gap=0.005)
     placements = [share.placement for mix in mixes for share in mix]
     placements += [dict.fromkeys(cluster.graph.atoms, node) for node in cluster.nodes]
     placements += [found.placement] if found.placement is not None else []
-    kept = [alone(one) for one in placements if not asked.broken(alone(one))]
-    kept = kept or [least(asked, cluster.problem).mix]  # raises if nothing does
-    mixed = _best_shares(asked, [mix[0] for mix in kept])
-    return max([*kept, *([mixed] if mixed and not asked.broken(mixed) else [])], key=asked.value)
+    kept = [mix for mix in map(alone, placements) if not asked.broken(mix)]
+    mixed = [_best_shares(asked, [mix[0] for mix in kept])] if kept else []
+    return [*kept, *(mix for mix in mixed if not asked.broken(mix))]
 
 
 def _best_shares(asked: Asked, shares: Sequence[Share]) -> Mix:

@@ -27,6 +27,7 @@ from layoutsel.cluster.plan_targets import plan_targets
 from layoutsel.cluster.segments import Target
 from layoutsel.cluster.statistics import LinkState, NodeState, Statistics
 from layoutsel.cluster.targets import answer
+from layoutsel.cluster.throughput_target import bound_hz
 from layoutsel.planning.problem import ProblemError
 from tests.cluster.clusters import (
     ORIGIN,
@@ -226,6 +227,21 @@ def test_a_throughput_within_memories_is_no_less_than_that_of_any_placement(clus
         return
     value, bound = solved(tight, THROUGHPUT)
     assert best * (1 - 5e-3) <= value <= bound * (1 + SAME)
+
+
+def test_a_throughput_within_memories_of_a_pipeline_that_returns_to_the_origin():
+    cluster = cluster_of(chain(5), star(3, gbps=0.01, rtt_us=0.0), seed=264, classes=["x"])
+    total = sum(cluster.graph.weight_bytes.values())
+    tight = limited(cluster, [0.7 * total] * 3)
+    value, bound = solved(tight, THROUGHPUT)
+    assert brute_force(tight, THROUGHPUT) * (1 - 5e-3) <= value <= bound
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(cluster=small_clusters(5))
+def test_a_bound_on_the_throughput_by_one_linear_programme(cluster):
+    value, _ = solved(cluster, THROUGHPUT)
+    assert value * (1 - SAME) <= bound_hz(asked(cluster, THROUGHPUT)) < 1e6
 
 
 @pytest.mark.parametrize("limits", [{LATENCY: 1e-3}, {ENERGY: 1e-12}, {THROUGHPUT: 1e12}])
