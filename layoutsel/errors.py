@@ -17,6 +17,7 @@ from tvm_passes.errors import (
 __all__ = [
     "BuildError",
     "Cancelled",
+    "ControlFlow",
     "Decline",
     "Declined",
     "DeviceError",
@@ -37,6 +38,10 @@ __all__ = [
 
 class InvalidModel(LayoutselError):
     """A model file that cannot be read: missing, truncated, corrupt, or not ONNX."""
+
+
+class ControlFlow(UnsupportedModel):
+    """A model with a branch or a loop that is decided at run time."""
 
 
 class InvalidShape(LayoutselError):

@@ -25,6 +25,7 @@ ROOMS = (
     "layoutsel/documents",
     "layoutsel/errors.py",
     "layoutsel/evaluation",
+    "layoutsel/exits",
     "layoutsel/model",
     "layoutsel/planning",
     "layoutsel/references",

@@ -146,15 +146,20 @@ def load_json(file: Path | str) -> Any:
         raise DocumentError(str(file), "$", "no such file", "a JSON document") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(str(file), "$", str(error), "a readable UTF-8 file") from error
+    return parse_json(text, str(file))
+
+
+def parse_json(text: str, file: str) -> Any:
+    """Parse the text of a JSON document; raises :class:`DocumentError` if it is not valid JSON."""
     try:
         return json.loads(text, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise DocumentError(str(file), where, error.msg, "valid JSON") from error
+        raise DocumentError(file, where, error.msg, "valid JSON") from error
     except ValueError as error:
-        raise DocumentError(str(file), "$", str(error), "a finite number") from error
+        raise DocumentError(file, "$", str(error), "a finite number") from error
     except RecursionError as error:
-        raise DocumentError(str(file), "$", "endless nesting", "valid JSON") from error
+        raise DocumentError(file, "$", "endless nesting", "valid JSON") from error
 
 
 def _reject_constant(name: str) -> float:

@@ -1,1 +1,1 @@
-"""Multi-exit networks: branches beside the trunk, an answer per request as soon as one is sure."""
+"""Multi-exit networks: branches in parallel with the trunk, an answer as soon as one is sure."""

@@ -47,7 +47,7 @@ class Arrangement:
     """Workers of the trunk and of each branch.
 
     A branch on the trunk's own worker runs between two segments of the trunk. A branch on another
-    worker runs beside the trunk.
+    worker runs in parallel with the trunk.
     """
 
     trunk: str

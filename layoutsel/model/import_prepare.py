@@ -14,7 +14,7 @@ from onnx import ModelProto, inliner
 from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
 
-from layoutsel.errors import InvalidModel, LayoutselError, UnsupportedModel
+from layoutsel.errors import ControlFlow, InvalidModel, LayoutselError, UnsupportedModel
 from layoutsel.model import import_converters
 from layoutsel.model.import_evaluation import BOUNDED, padded_elements
 from layoutsel.model.import_facts import REAL_NUMBERS
@@ -273,7 +273,7 @@ def name_nodes(model: ir.Model) -> None:
 def _check(model: ir.Model, where: str) -> None:
     for node in model.graph:
         if _is_control_flow(node):
-            raise UnsupportedModel(
+            raise ControlFlow(
                 f"{where}: node {node.name!r} ({node.op_type}) is control flow, decided by data at "
                 f"run time; expected a straight-line graph. "
                 f"Export the model with that branch or loop fixed"

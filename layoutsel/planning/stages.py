@@ -63,7 +63,7 @@ def make_stages(
     outputs: dict[str, dict[str, None]] = {name: {} for name in subgraphs}
     for consumer in reads:
         for tensor in reads[consumer]:
-            here, there = home[consumer], home.get(_producer(tensor))
+            here, there = home[consumer], home.get(producer_of(tensor))
             if there == here:
                 continue
             inputs[here][tensor] = None
@@ -71,9 +71,9 @@ def make_stages(
                 check_reads(order, here, there, tensor)
                 outputs[there][tensor] = None
     for index, tensor in enumerate(results):
-        where = home.get(_producer(tensor), order[-1])
+        where = home.get(producer_of(tensor), order[-1])
         outputs[where][f"output.{index}"] = None
-        if _producer(tensor) not in home:
+        if producer_of(tensor) not in home:
             inputs[where][tensor] = None
     return tuple(
         Stage(
@@ -109,7 +109,8 @@ def check_complete(stages: Sequence[Stage], reads: Reads, results: Sequence[str]
                 )
 
 
-def _producer(tensor: str) -> SubgraphId:
+def producer_of(tensor: str) -> SubgraphId:
+    """Return the producer of a tensor: ``head`` of ``head.0``, ``input`` of ``input.1``."""
     return SubgraphId(tensor.rpartition(".")[0])
 
 
