@@ -63,7 +63,7 @@ class ExitPlan:
     costs: ExitCosts
     """Times that the prediction is made of; `needs` has the exits that patience reads as well."""
     baselines: tuple[OtherArrangement, ...]
-    """The trunk alone on each worker, all exits in sequence, all exits beside the trunk."""
+    """The trunk alone on each worker; all exits in sequence; all exits parallel to the trunk."""
     forced: tuple[OtherArrangement, ...]
     """Best arrangements with a stage on each worker that it is not on, or with an exit off."""
 

@@ -143,7 +143,7 @@ class StageQueues:
                 self._stopped.add(number)
 
     def _factor(self, worker: str) -> float:
-        """Factor on the times of a worker beside those that compute now."""
+        """Factor on the times of a worker while others compute."""
         factor = 1.0
         for other in self._current:
             if other != worker:
