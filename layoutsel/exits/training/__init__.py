@@ -1,0 +1,1 @@
+"""Training of multi-exit networks with PyTorch, which only child processes import."""

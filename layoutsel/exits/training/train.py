@@ -1,0 +1,189 @@
+"""Training of a multi-exit network in a child process, with limits of time and memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from layoutsel import documents
+from layoutsel.core.files import check_output, replacing
+from layoutsel.device.outcome import Failure, FailureKind
+from layoutsel.device.worker import Worker
+from layoutsel.exits.spec import FORMAT, Exit, ExitSpec
+from layoutsel.exits.training.data import DataParts, load
+from layoutsel.exits.training.settings import (
+    INPUT,
+    EpochReport,
+    TrainedNetwork,
+    TrainingTask,
+)
+from tvm_passes.errors import LayoutselError
+
+FUNCTION = "layoutsel.exits.training.session:answer"
+"""Function of the child process."""
+TIME_LIMIT_S = 1800.0
+"""Default time limit of the training, seconds."""
+MEMORY_BYTES = 4 << 30
+"""Memory limit of the child process."""
+METADATA_KEY = "layoutsel.exits"
+"""Key of the specification in an ONNX model's metadata."""
+DATA_FILES = ("tune", "certify", "test")
+"""Parts of the data that are written, each to a file of its name."""
+
+
+class TrainingError(LayoutselError):
+    """A training that cannot start, fails or takes too long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkReport:
+    """A trained network."""
+
+    file: str
+    """Name of its ONNX file."""
+    tune_accuracies: tuple[float, ...]
+    """Accuracy of each exit on the samples to tune with."""
+    test_accuracies: tuple[float, ...]
+    """Accuracy of each exit on the samples for reports."""
+    seconds: float
+    """Wall time of the training, seconds."""
+    cpu_s: float
+    """Processor time of the training, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """Networks of a training; the document ``training.json``."""
+
+    data: str
+    """Name of the data set."""
+    size: str
+    """Size of the network."""
+    seed: int
+    """Seed of the data's parts, the weights and the order of samples."""
+    networks: tuple[NetworkReport, ...]
+    """The network with exits, then those that end at each of its exits and were trained alone."""
+
+
+def train(
+    task: TrainingTask,
+    folder: Path,
+    *,
+    limit_s: float = TIME_LIMIT_S,
+    memory_bytes: int = MEMORY_BYTES,
+    progress: Callable[[EpochReport], None] = lambda _report: None,
+) -> TrainingReport:
+    """Train a multi-exit network, and write it with data to observe, certify and test it.
+
+    The folder receives ``net.onnx`` with its specification, ``tune.npz``, ``certify.npz`` and
+    ``test.npz`` with the arrays ``x`` and ``labels``, ``training.jsonl`` with a line for each pass
+    over the data, and ``training.json`` with the report. Networks of single exits, if asked for,
+    are ``static1.onnx``, ``static2.onnx``, ….
+
+    Parameters
+    ----------
+    task
+        Data set, network and settings.
+    folder
+        Folder to write to; it is created.
+    limit_s
+        Time limit, seconds.
+    memory_bytes
+        Memory limit of the child process.
+    progress
+        Receives a report about each pass over the data.
+
+    Raises
+    ------
+    TrainingError
+        If PyTorch is missing, or the training fails or takes too long.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise TrainingError(
+            "training needs PyTorch, which is not installed: pip install 'layoutsel[train]'"
+        )
+    parts = load(task.data, task.seed)
+    log = folder / "training.jsonl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write to {folder}: {error.strerror}; expected a directory"
+        ) from error
+    check_output(log)
+    networks = []
+    with log.open("w") as lines:
+        for report in _reports(task, limit_s, memory_bytes):
+            if isinstance(report, EpochReport):
+                print(json.dumps(asdict(report)), file=lines, flush=True)
+                progress(report)
+            else:
+                networks.append(_write_network(report, folder))
+    _write_data(parts, folder)
+    made = TrainingReport(data=task.data, size=task.size, seed=task.seed, networks=tuple(networks))
+    documents.save(made, folder / "training.json")
+    return made
+
+
+def _reports(
+    task: TrainingTask, limit_s: float, memory_bytes: int
+) -> Iterator[EpochReport | TrainedNetwork]:
+    """Reports of a child process that trains; it ends with the iteration."""
+    end = time.monotonic() + limit_s
+    # A busy wait of idle OpenMP threads would take the time of other processes.
+    environment = {"OMP_NUM_THREADS": str(task.threads), "OMP_WAIT_POLICY": "passive"}
+    with Worker(
+        FUNCTION, time_limit_s=limit_s, memory_bytes=memory_bytes, environment=environment
+    ) as worker:
+        payload: TrainingTask | None = task
+        while True:
+            reply = worker.call(payload, limit_s=max(0.0, end - time.monotonic()))
+            if isinstance(reply, Failure):
+                raise _error(reply, limit_s)
+            if reply.value is None:
+                return
+            payload = None
+            yield reply.value
+
+
+def _error(failure: Failure, limit_s: float) -> TrainingError:
+    if failure.kind is FailureKind.TIMEOUT:
+        return TrainingError(
+            f"the training took more than {limit_s:g} s and was ended: allow more time, or choose "
+            "a smaller network"
+        )
+    return TrainingError(f"the training failed: {failure.reason}")
+
+
+def _write_network(trained: TrainedNetwork, folder: Path) -> NetworkReport:
+    """Write a network as ONNX; one with exits holds its specification."""
+    model = onnx.load_from_string(trained.model)
+    outputs = [output.name for output in model.graph.output]
+    if len(outputs) > 1:
+        exits = tuple(Exit(name=name, output=name) for name in outputs)
+        spec = ExitSpec(format=FORMAT, model_hash="", exits=exits)
+        model.metadata_props.add(key=METADATA_KEY, value=documents.as_text(spec))
+    file = f"{trained.name}.onnx"
+    with replacing(folder / file) as stream:
+        stream.write(model.SerializeToString())
+    return NetworkReport(
+        file=file,
+        tune_accuracies=trained.accuracies["tune"],
+        test_accuracies=trained.accuracies["test"],
+        seconds=trained.seconds,
+        cpu_s=trained.cpu_s,
+    )
+
+
+def _write_data(parts: DataParts, folder: Path) -> None:
+    for name in DATA_FILES:
+        samples = getattr(parts, name)
+        with replacing(folder / f"{name}.npz") as stream:
+            np.savez_compressed(stream, **{INPUT: samples.inputs, "labels": samples.labels})
