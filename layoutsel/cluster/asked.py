@@ -95,7 +95,7 @@ class Asked:
         return METRICS[self.target.name].value(self.predictor, mix)
 
     def limits(self, *, is_in_turn: bool = False) -> PlacementLimits:
-        """PlacementLimits on placements, besides those of memory.
+        """Limits on placements, besides those of memory.
 
         Parameters
         ----------

@@ -49,10 +49,10 @@ class SumLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementLimits:
-    """PlacementLimits on placements, besides the nodes' memories."""
+    """Limits on placements, besides the nodes' memories."""
 
     sums: Sequence[SumLimit] = ()
-    """PlacementLimits on sums of prices."""
+    """Limits on sums of prices."""
     latency_us: float | None = None
     """Longest time of one request, microseconds; None for any.
 
@@ -81,7 +81,7 @@ def least_sum(
     problem
         Planning problem of the cluster, with the prices to minimise.
     limits
-        PlacementLimits on other quantities; none by default.
+        Limits on other quantities; none by default.
     is_bottleneck
         True to minimise the longest time for which a request occupies a resource instead.
     is_mixed
@@ -169,7 +169,7 @@ def _with_memory(
     programme
         Programme without rows of memory.
     time_limit_s, gap
-        PlacementLimits of the solver.
+        Limits of the solver.
     peak
         Variable of the peak memory, which no node exceeds, and its unit in bytes.
     """
