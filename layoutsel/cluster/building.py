@@ -10,6 +10,7 @@ from layoutsel.bundling.deployment import write_artifact
 from layoutsel.cluster.distribution import Distributions
 from layoutsel.compile.options import Options
 from layoutsel.compile.session import Session
+from layoutsel.planning.check_fits import check_fits
 from layoutsel.planning.plan import Plan
 from tvm_passes.errors import LayoutselError
 
@@ -46,8 +47,10 @@ def build(
 
     Raises
     ------
+    PlanMismatch
+        If the model is another one.
     LayoutselError
-        If the model is another one, or a class cannot be built for.
+        If a class cannot be built for.
     """
     folder = Path(folder)
     try:
@@ -87,9 +90,5 @@ def _build_there(
         }
     )
     session = Session.open(model, asked)
-    if session.model.content_hash != plan.model_hash:
-        raise LayoutselError(
-            f"the plan of {machine} was made for another model: got the hash "
-            f"{session.model.content_hash}; expected {plan.model_hash}"
-        )
+    check_fits(plan, model_hash=session.model.content_hash, ids=session.graph.ids)
     write_artifact(session, plan, file)
