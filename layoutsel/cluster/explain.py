@@ -52,7 +52,7 @@ def explanation(made: Distributions, chosen: Sequence[Distribution]) -> Iterator
         yield ""
         yield _summary(one)
         for number, route in enumerate(one.routes[:_SHOWN_ROUTES], 1):
-            yield _segments_table(one, route, number)
+            yield _segments_table(made, one, route, number)
             if route.transfers:
                 yield _transfers_table(route)
         if len(one.routes) > _SHOWN_ROUTES:
@@ -75,7 +75,7 @@ def _summary(one: Distribution) -> str:
     return text
 
 
-def _segments_table(one: Distribution, route: Route, number: int) -> Table:
+def _segments_table(made: Distributions, one: Distribution, route: Route, number: int) -> Table:
     title = f"route {number}, {route.weight:.1%} of the requests"
     table = Table(title=title, title_justify="left")
     for name in ("segment", "node", "atoms", "sub-graphs", "time", "elsewhere, the target becomes"):
@@ -88,15 +88,20 @@ def _segments_table(one: Distribution, route: Route, number: int) -> Table:
             atoms,
             str(len(segment.subgraphs)),
             f"{segment.us / 1e3:.3f} ±{segment.spread_us / 1e3:.2g} ms",
-            _elsewhere(one, segment),
+            elsewhere(made, one, segment),
         )
     return table
 
 
-def _elsewhere(one: Distribution, segment: Segment) -> str:
-    """Text of the best other node for a segment."""
+def elsewhere(made: Distributions, one: Distribution, segment: Segment) -> str:
+    """Text of the best other node for a segment, or why none is given."""
     if not segment.elsewhere:
-        return "–" if len(one.routes) > 1 else "none within the limits"
+        if len(made.topology.computing) == 1:
+            return "no other node"
+        if len(one.routes) > 1:
+            return "not tried with several routes"
+        kept = "the memories and limits" if one.target.limits else "the memories"
+        return f"none found in time within {kept}"
     entry, own = METRICS[one.target.name], one.metrics[one.target.name]
     pick = max if entry.maximised else min
     node = pick(segment.elsewhere, key=segment.elsewhere.__getitem__)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from layoutsel.cluster.distribution import Distributions, Target
+from layoutsel.cluster.explain import elsewhere
 from layoutsel.cluster.metrics import ENERGY, LATENCY, METRICS, THROUGHPUT
 from layoutsel.cluster.redistributing import distributions_of, redistribute
 from layoutsel.cluster.statistics import NodeState, Statistics
@@ -62,6 +63,21 @@ def test_the_matrix_has_all_metrics_of_all_targets(found):
     assert all(line.count("*") == 1 for line in lines[1:-1])
     assert lines[-1].startswith("all")
     assert "-" not in lines[-1].split()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (LATENCY, "none found in time within the memories"),
+        ("energy (latency 1000 ms)", "none found in time within the memories and limits"),
+    ],
+)
+def test_an_explanation_says_why_no_other_node_is_given(found, name, reason):
+    one = found[name]
+    segment = replace(one.routes[0].segments[0], elsewhere={})
+    assert elsewhere(found, replace(one, routes=one.routes[:1]), segment) == reason
+    both = replace(one, routes=(one.routes[0], one.routes[0]))
+    assert elsewhere(found, both, segment) == "not tried with several routes"
 
 
 def test_other_models_are_refused(found):
