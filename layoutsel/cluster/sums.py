@@ -94,6 +94,11 @@ def nothing_fits(asked: Asked, *, is_proven: bool) -> str:
     fitting = least_sum(bare.cluster, bare.cluster.problem, time_limit_s=2.0)
     if fitting.placement is None or bare.broken(alone(fitting.placement)):
         return f"the network does not fit: {missing(bare.cluster, time_limit_s=5.0)}"
+    if not asked.target.limits:
+        return (
+            f"target {asked.target.name!r}: no placement that fits the memories was found within "
+            f"its time limit, but there is one: allow more time"
+        )
     limits = ", ".join(
         f"{name} {'of at least' if METRICS[name].maximised else 'of at most'} "
         f"{shown(limit, METRICS[name].unit)}"
