@@ -16,8 +16,7 @@ never answer; the second one the sure exits by pattern, bool (P, E). The final e
 
 def _first(known_us: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     times_us = np.where(sure & ~np.isnan(known_us), known_us, np.inf)
-    exits = times_us.argmin(axis=1)
-    return exits, np.take_along_axis(times_us, exits[:, None], axis=1)[:, 0]
+    return times_us.argmin(axis=1), times_us.min(axis=1)
 
 
 def _ordered(known_us: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -57,14 +57,14 @@ def mean(times_us: np.ndarray, samples: np.ndarray) -> float:
     return float(times_us @ samples) / float(samples.sum())
 
 
-Objective = Callable[[np.ndarray, np.ndarray, float], float]
-"""Value, microseconds, of times by pattern, samples by pattern, and the worst time."""
+Objective = Callable[[np.ndarray, np.ndarray], float]
+"""Value, microseconds, of times by pattern and samples by pattern; see :func:`pattern_table`."""
 OBJECTIVES: Mapping[str, Objective] = {
-    "mean": lambda times, samples, _: mean(times, samples),
-    "p50": lambda times, samples, _: quantile(times, samples, 0.50),
-    "p95": lambda times, samples, _: quantile(times, samples, 0.95),
-    "p99": lambda times, samples, _: quantile(times, samples, 0.99),
-    "worst": lambda _, __, worst: worst,
+    "mean": mean,
+    "p50": lambda times_us, samples: quantile(times_us, samples, 0.50),
+    "p95": lambda times_us, samples: quantile(times_us, samples, 0.95),
+    "p99": lambda times_us, samples: quantile(times_us, samples, 0.99),
+    "worst": lambda times_us, _: float(times_us.max()),
 }
 """Objectives by name; no objective falls if a time grows."""
 
@@ -100,38 +100,38 @@ class LatencyModel:
         """Sure exits by pattern, bool (P, E), and samples by pattern, (P,)."""
         self.rule = ANSWERS[answer]
         """Rule for the answer."""
-        self._unsure = pattern_table((), len(may_answer))[0]
 
     def value_us(self, arrangement: Arrangement, objective: str) -> float:
         """Value of an objective, microseconds."""
-        return self.value_of(self.known_us(arrangement), objective)
-
-    def value_of(self, known_us: np.ndarray, objective: str) -> float:
-        """Value of an objective, of the times of all results as in :data:`answers.Rule`."""
-        _, times_us = self.rule(known_us, self.sure)
-        return OBJECTIVES[objective](times_us, self.samples, self._worst_us(known_us))
+        _, times_us = self.rule(self.known_us(arrangement), self.sure)
+        return OBJECTIVES[objective](times_us, self.samples)
 
     def known_us(self, arrangement: Arrangement) -> np.ndarray:
         """Time of each exit's result, (E,), microseconds; NaN if it never answers."""
         return np.where(self.may_answer, self.simulator.known_us(arrangement), np.nan)
 
+    def request_us(self, arrangement: Arrangement, sure: Sequence[bool]) -> float:
+        """Time of the answer to a request, microseconds.
+
+        Parameters
+        ----------
+        arrangement
+            Workers of trunk and branches.
+        sure
+            Sure answers of the exits before the final one.
+        """
+        _, times_us = self.rule(self.known_us(arrangement), np.array([[*sure, True]]))
+        return float(times_us[0])
+
     def latencies(self, arrangement: Arrangement) -> Latencies:
         """Predict all figures of an arrangement."""
-        known_us = self.known_us(arrangement)
-        exits, times_us = self.rule(known_us, self.sure)
-        runs = {
-            pair: self.simulator.request(arrangement, *pair)
-            for pair in zip(map(int, exits), map(float, times_us), strict=True)
-        }
-        by_pattern = [runs[int(e), float(t)] for e, t in zip(exits, times_us, strict=True)]
+        exits, times_us = self.rule(self.known_us(arrangement), self.sure)
+        pairs = [(int(e), float(us)) for e, us in zip(exits, times_us, strict=True)]
+        runs = {pair: self.simulator.request(arrangement, *pair) for pair in pairs}
+        busy_us = np.array([runs[pair].busy_us for pair in pairs])
+        waste_us = np.array([runs[pair].waste_us for pair in pairs])
         return Latencies(
-            **{
-                f"{name}_us": value(times_us, self.samples, self._worst_us(known_us))
-                for name, value in OBJECTIVES.items()
-            },
-            busy_us=mean(np.array([run.busy_us for run in by_pattern]), self.samples),
-            waste_us=mean(np.array([run.waste_us for run in by_pattern]), self.samples),
+            **{f"{name}_us": value(times_us, self.samples) for name, value in OBJECTIVES.items()},
+            busy_us=mean(busy_us, self.samples),
+            waste_us=mean(waste_us, self.samples),
         )
-
-    def _worst_us(self, known_us: np.ndarray) -> float:
-        return float(self.rule(known_us, self._unsure)[1][0])

@@ -64,8 +64,11 @@ class ExitSimulator:
         self.costs = costs
         """Times of the network."""
         start_us = costs.start_us
-        self._trunk = {w: _pieces(stages, start_us) for w, stages in costs.trunk_us.items()}
-        self._branches = {w: _pieces(stages, start_us) for w, stages in costs.branch_us.items()}
+        self._handovers = {tuple(key.split(">")): us for key, us in costs.handover_us.items()}
+        self._trunk = {w: stage_pieces(stages, start_us) for w, stages in costs.trunk_us.items()}
+        self._branches = {
+            w: stage_pieces(stages, start_us) for w, stages in costs.branch_us.items()
+        }
 
     def known_us(self, arrangement: Arrangement) -> np.ndarray:
         """Time of each exit's result if no exit is sure, (E,), microseconds; NaN if it is off."""
@@ -118,10 +121,12 @@ class ExitSimulator:
 
     def handover_us(self, source: str, destination: str, tap: int) -> float:
         """Time to pass what is ready at tap `tap` from one worker to another, microseconds."""
-        times = self.costs.handover_us.get(f"{source}>{destination}")
+        times = self._handovers.get((source, destination))
         return times[tap] if times else 0.0
 
 
-def _pieces(stages: Sequence[Sequence[float]], start_us: float) -> tuple[tuple[float, ...], ...]:
+def stage_pieces(
+    stages: Sequence[Sequence[float]], start_us: float
+) -> tuple[tuple[float, ...], ...]:
     """Times between the stop points of each stage; an empty stage takes no time to begin."""
     return tuple((start_us, *stage) if stage else () for stage in stages)

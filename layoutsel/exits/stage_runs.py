@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -26,8 +25,7 @@ class TimedStage(NamedTuple):
     """Stages before it, by number, each with the time to hand its result over, microseconds."""
 
 
-@dataclass(frozen=True)
-class StageRun:
+class StageRun(NamedTuple):
     """One run of a stage."""
 
     name: str

@@ -6,10 +6,8 @@ import pytest
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.patterns import (
     SurePattern,
-    may_answer,
     pattern_table,
     patterns_of,
-    sure_exits,
 )
 from layoutsel.exits.policy import Policy
 
@@ -21,45 +19,23 @@ MATRIX = ExitMatrix(
 )
 
 
-def test_scores_that_reach_the_threshold_are_sure():
-    policy = Policy(score="max_prob", thresholds=(0.9, 0.8, None))
-    assert sure_exits(policy, MATRIX).tolist() == [
-        [True, False, True],
-        [False, True, True],
-        [False, True, True],
-        [True, False, True],
-    ]
-    assert may_answer(policy) == (True, True, True)
-
-
-def test_patience_counts_equal_predictions_in_a_row():
-    policy = Policy(score="patience", thresholds=(None, None, None), patience=2)
-    assert sure_exits(policy, MATRIX)[:, :2].tolist() == [
-        [False, True],
-        [False, False],
-        [False, True],
-        [False, False],
-    ]
-    assert may_answer(policy) == (False, True, True)
-
-
 def test_patterns_are_counted_and_read_back():
-    sure = sure_exits(Policy(score="max_prob", thresholds=(0.9, 0.8, None)), MATRIX)
+    sure = Policy(score="max_prob", thresholds=(0.9, 0.8, None)).sure(MATRIX)
     patterns = patterns_of(np.concatenate([sure, sure[:1]]))
     assert patterns == (SurePattern(exits=(0,), samples=3), SurePattern(exits=(1,), samples=2))
     table, samples = pattern_table(patterns, 3)
-    assert table.tolist() == [[True, False, True], [False, True, True]]
-    assert samples.tolist() == [3, 2]
+    assert table.tolist() == [[True, False, True], [False, True, True], [False, False, True]]
+    assert samples.tolist() == [3, 2, 0]
 
 
 @pytest.mark.parametrize("thresholds", [(None, None, None), (1.0, 1.0, None)])
 def test_a_policy_that_is_never_sure_has_one_pattern(thresholds):
-    sure = sure_exits(Policy(score="max_prob", thresholds=thresholds), MATRIX)
+    sure = Policy(score="max_prob", thresholds=thresholds).sure(MATRIX)
     assert patterns_of(sure) == (SurePattern(exits=(), samples=4),)
 
 
 def test_no_samples_stand_for_requests_without_a_sure_exit():
-    assert patterns_of(np.zeros((0, 3), bool)) == ()
+    assert patterns_of(np.zeros((0, 2), bool)) == ()
     table, samples = pattern_table((), 3)
     assert table.tolist() == [[False, False, True]]
     assert samples.tolist() == [1]
