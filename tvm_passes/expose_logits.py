@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name
+from tvm_passes.ir import Expr, ModulePass, main_bindings, op_name, results
 from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.operators import Trait, has_trait
 
@@ -20,12 +20,7 @@ def logits(main: relax.Function) -> list[Expr]:
             value = values.get(value if isinstance(value, relax.Var) else value.args[0])
         return value
 
-    result = main.body.body
-    while isinstance(values.get(result), relax.Var):
-        result = values[result]
-    tupled = values.get(result, result)
-    fields = tupled.fields if isinstance(tupled, relax.Tuple) else [result]
-    producers = [producer(field) for field in fields]
+    producers = [producer(result) for result in results(main)]
     return list(
         dict.fromkeys(
             value.args[0]
@@ -36,13 +31,9 @@ def logits(main: relax.Function) -> list[Expr]:
 
 
 class _Exposing(MainRewriter):
-    def result(self, expr: Expr) -> Expr:
-        result = self.renewed(expr)
-        own = [result]
-        if isinstance(expr.ty, relax.TupleType):
-            count = len(expr.ty.fields)
-            own = [self.builder.emit(relax.TupleGetItem(result, i)) for i in range(count)]
-        return relax.Tuple([*own, *(self.mapping[value] for value in logits(self.main))])
+    def result(self, _expr: Expr) -> Expr:
+        exposed = [*results(self.main), *logits(self.main)]
+        return relax.Tuple([self.renewed(value) for value in exposed])
 
 
 @tvm.transform.module_pass(opt_level=0, name="ExposeLogits")

@@ -151,6 +151,16 @@ def main_bindings(function: relax.Function) -> list[relax.VarBinding]:
     return bindings
 
 
+def results(main: relax.Function) -> list[Expr]:
+    """Return the tensors that `main` returns, in order."""
+    values = {binding.var: binding.value for binding in main_bindings(main)}
+    result = main.body.body
+    while isinstance(values.get(result), relax.Var):
+        result = values[result]
+    tupled = values.get(result, result)
+    return list(tupled.fields) if isinstance(tupled, relax.Tuple) else [result]
+
+
 def decline_of(
     function: relax.Function, decision: Decision, obstacle: tuple[str, str, str]
 ) -> Decline:

@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from layoutsel.model.work import read_operation
-from tvm_passes.ir import Var, leaves, main_bindings
+from tvm_passes.ir import leaves, main_bindings, results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,8 @@ def lineages(module: IRModule) -> tuple[Lineage, ...]:
         else 0
         for binding in bindings
     ]
-    result = main.body.body
-    while result in producers and isinstance(bindings[producers[result]].value, Var | relax.Tuple):
-        result = bindings[producers[result]].value
     found = []
-    for output in leaves(result):
+    for output in results(main):
         operators, read = _ancestors(output, producers, reads, inputs)
         work = sum(flops[position] for position in operators)
         found.append(Lineage(operators=operators, inputs=read, flops=work))

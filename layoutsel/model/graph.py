@@ -12,7 +12,7 @@ from layoutsel.cost.graph import Edge, Graph, Subgraph
 from layoutsel.cost.workload import SubgraphShapes
 from layoutsel.model.work import read_operation, typed_shapes
 from tvm_passes.decision import SubgraphId
-from tvm_passes.ir import Var, leaves, main_bindings, tensor_types
+from tvm_passes.ir import Var, main_bindings, results, tensor_types
 from tvm_passes.name_subgraphs import own_bindings, structural_hash, subgraph_calls
 from tvm_passes.rewrite_layouts import subgraph_id
 
@@ -65,12 +65,9 @@ def _edges(module: tvm.IRModule) -> Iterator[Edge]:
     source: dict[Var, tuple[SubgraphId | None, int]] = {
         param: (None, index) for index, param in enumerate(main.params)
     }
-    tuples: dict[Var, relax.Expr] = {}
     for binding in main_bindings(main):
-        value = tuples.get(binding.value, binding.value)
-        if isinstance(value, relax.Tuple):
-            tuples[binding.var] = value
-        elif isinstance(value, relax.TupleGetItem) and value.tuple_value in source:
+        value = binding.value
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in source:
             producer, _ = source[value.tuple_value]
             source[binding.var] = (producer, value.index)
         elif isinstance(value, Var) and value in source:
@@ -83,8 +80,7 @@ def _edges(module: tvm.IRModule) -> Iterator[Edge]:
             count = int(function.attrs["layoutsel.num_activations"])
             yield from _reads(value.args[:count], source, consumer)
             source[binding.var] = (consumer, 0)
-    result = main.body.body
-    yield from _reads(list(leaves(tuples.get(result, result))), source, None)
+    yield from _reads(results(main), source, None)
 
 
 def _reads(

@@ -38,6 +38,9 @@ def test_every_result_is_an_edge(named):
     assert leaving(module(results=2, named=named)) == [("elementwise", 0), ("nn.softmax", 1)]
 
 
-def test_exposed_logits_are_edges():
-    exposed = ExposeLogits()(module(results=1, named=True))
+@pytest.mark.parametrize("named", [False, True])
+def test_exposed_logits_are_edges(named):
+    exposed = ExposeLogits()(module(results=1, named=named))
     assert leaving(exposed) == [("nn.softmax", 0), ("elementwise", 1)]
+    exposed = ExposeLogits()(module(results=2, named=named))
+    assert leaving(exposed) == [("elementwise", 0), ("nn.softmax", 1), ("elementwise", 2)]
