@@ -18,7 +18,7 @@ from layoutsel.planning.old_plans import UPGRADES
 from layoutsel.planning.problem import Boundary, PlanningProblem
 from layoutsel.planning.residuals import Residuals
 from layoutsel.planning.solve import Solution
-from layoutsel.planning.stages import Stage, make_stages
+from layoutsel.planning.stages import Stage, make_stages, uses_of
 from layoutsel.planning.trade_off import TradeOff
 from layoutsel.planning.values import MAKESPAN, SUM, Value
 from tvm_passes.decision import Decision, SubgraphId
@@ -321,7 +321,7 @@ def make_plan(  # noqa: PLR0913 - the parts of a plan
     cost = problem.cost(solution.decisions)
     bounds = {**solution.bounds, SUM: solution.bound_us}
     values, order = state(problem, solution.decisions, bounds)
-    reads, results = _uses(problem)
+    reads, results = uses_of((node.id for node in problem.nodes), problem.tensors)
     explained = explanation.subgraphs if explanation else ()
     alternatives = {subgraph.id: subgraph.alternatives for subgraph in explained}
     subgraphs = []
@@ -364,19 +364,6 @@ def make_plan(  # noqa: PLR0913 - the parts of a plan
         order=order,
         shared_spread=problem.shared_spread,
     )
-
-
-def _uses(
-    problem: PlanningProblem,
-) -> tuple[Mapping[SubgraphId, tuple[str, ...]], tuple[str, ...]]:
-    """List the names of the tensors that sub-graphs read and that the model returns, in order."""
-    found: dict[SubgraphId | None, dict[int, str]] = {node.id: {} for node in problem.nodes}
-    for tensor in problem.tensors:
-        for use in tensor.uses:
-            found.setdefault(use.consumer, {})[use.input_index] = tensor.name
-    names = {id_: tuple(uses[index] for index in sorted(uses)) for id_, uses in found.items()}
-    results = names.pop(None, ())
-    return {id_: reads for id_, reads in names.items() if id_ is not None}, results
 
 
 def _check_duplicates(plan: Plan, file: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from layoutsel.cost.tensor import Tensor
 from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.stages import check_reads, check_stages
@@ -107,6 +108,27 @@ def check_complete(stages: Sequence[Stage], reads: Reads, results: Sequence[str]
                     f"stage {got.name!r}: got the {field} {_listed(listed)}; "
                     f"expected {_listed(needed)}, by its sub-graphs"
                 )
+
+
+def uses_of(
+    ids: Iterable[SubgraphId], tensors: Iterable[Tensor]
+) -> tuple[dict[SubgraphId, tuple[str, ...]], tuple[str, ...]]:
+    """List the names of the tensors that sub-graphs read and that the model returns, in order.
+
+    Parameters
+    ----------
+    ids
+        Sub-graphs in order of execution.
+    tensors
+        Tensors with all their uses.
+    """
+    found: dict[SubgraphId | None, dict[int, str]] = {id_: {} for id_ in ids}
+    for tensor in tensors:
+        for use in tensor.uses:
+            found.setdefault(use.consumer, {})[use.input_index] = tensor.name
+    names = {id_: tuple(uses[index] for index in sorted(uses)) for id_, uses in found.items()}
+    results = names.pop(None, ())
+    return {id_: reads for id_, reads in names.items() if id_ is not None}, results
 
 
 def producer_of(tensor: str) -> SubgraphId:
