@@ -83,7 +83,7 @@ def candidates(
             if patience is not None and not (scores[:, i] == 1).any():
                 found = np.concatenate([[1.0], found])  # sure by patience alone
         levels.append(len(values) + np.searchsorted(-found, -np.nan_to_num(scores[:, i], nan=-1.0)))
-        values += _apart(found, scores[:, i])
+        values += between(found, scores[:, i])
         if not values:
             return None
         thresholds.append(tuple(values))
@@ -116,7 +116,7 @@ def _of_exit(
     return values[np.linspace(0, len(values) - 1, most).round().astype(int)], False
 
 
-def _apart(found: np.ndarray, scores: np.ndarray) -> list[float]:
+def between(found: np.ndarray, scores: np.ndarray) -> list[float]:
     """Thresholds half-way from each candidate to the next smaller score of any sample.
 
     Scores of another engine differ in their last digits, so a threshold at a score itself would

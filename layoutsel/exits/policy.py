@@ -46,7 +46,8 @@ class Policy:
     """Thresholds of the exits' scores.
 
     An exit is sure if its score reaches its threshold, or by patience. Exits without a threshold
-    never answer, need not run, and do not count for patience.
+    never answer, need not run, and do not count for patience. With patience, all exits that have a
+    threshold must run: without one of them, others may become sure.
 
     Raises
     ------
