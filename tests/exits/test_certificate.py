@@ -17,7 +17,7 @@ POPULATION = drawn(0, 100_000, 2)
 """Observations of which samples are drawn with replacement, so that true shares are known."""
 PATH = [
     Policy(score="max_prob", thresholds=(float(one), float(one) ** 0.25, None))
-    for one in np.linspace(0.98, 0.75, 24)
+    for one in np.linspace(0.98, 0.75, 12)
 ]
 """Policies with true losses from far below the largest drop to far above it."""
 LOSING = np.column_stack([policy.losses(POPULATION) for policy in PATH])
