@@ -12,7 +12,7 @@ from layoutsel.exits.policy import patient
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Candidates:
+class ThresholdCandidates:
     """Candidate thresholds of n exits from strict to loose, and groups of equal samples.
 
     Samples with equal levels and equal misleading exits are one group: no choice of candidates
@@ -20,7 +20,7 @@ class Candidates:
     """
 
     thresholds: tuple[tuple[float | None, ...], ...]
-    """Candidates of each exit; None, if allowed, switches the exit off and comes first."""
+    """ThresholdCandidates of each exit; None, if allowed, switches the exit off and comes first."""
     levels: np.ndarray
     """First candidate that makes each exit sure, (groups, n); the number of candidates if none."""
     misleading: np.ndarray
@@ -44,7 +44,7 @@ def candidates(
     thin: Sequence[bool],
     patience: int | None,
     most: int,
-) -> Candidates | None:
+) -> ThresholdCandidates | None:
     """Find the candidates that lose at most `most_losses` samples at their exit alone.
 
     Parameters
@@ -64,7 +64,7 @@ def candidates(
 
     Returns
     -------
-    Candidates or None
+    ThresholdCandidates or None
         None if an active exit has no candidate but must have one.
     """
     scores, misleading = matrix.scores[:, :-1], matrix.misleading
@@ -90,7 +90,7 @@ def candidates(
     rows = np.column_stack([*levels, misleading])
     groups, counts = np.unique(rows, axis=0, return_counts=True)
     n = len(thresholds)
-    return Candidates(
+    return ThresholdCandidates(
         thresholds=tuple(thresholds),
         levels=groups[:, :n],
         misleading=groups[:, n:].astype(bool),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layoutsel.exits.candidates import Candidates
+from layoutsel.exits.candidates import ThresholdCandidates
 from layoutsel.exits.pattern_times import never_slower
 
 MOST_PAIRS = 1 << 23
@@ -42,14 +42,14 @@ class ThresholdSearch:
     Parameters
     ----------
     options
-        Candidates of n exits.
+        ThresholdCandidates of n exits.
     table
         Times by pattern of sure exits, as of :func:`layoutsel.exits.pattern_times.time_table`.
     most_losses
         Largest number of samples that may lose.
     """
 
-    def __init__(self, options: Candidates, table: np.ndarray, most_losses: int) -> None:
+    def __init__(self, options: ThresholdCandidates, table: np.ndarray, most_losses: int) -> None:
         self._exits = len(options.sizes)
         # Exits that are always off make up for missing ones, so that three or more remain.
         extra = max(0, 3 - self._exits)
@@ -72,8 +72,8 @@ class ThresholdSearch:
     def exact(self) -> tuple[int, ...] | None:
         """Find the best candidates of three exits; None if all choices have too many losses.
 
-        Each candidate of one exit leaves a grid of the two others' candidates. Candidates are
-        visited by a lower bound of their times, until no bound is below the best time.
+        Each candidate of one exit leaves a grid of the two others' candidates. They are visited by
+        a lower bound of their times, until no bound is below the best time.
         """
         outer = self._outer_exits()[0]
         first, second = (i for i in range(3) if i != outer)

@@ -23,7 +23,7 @@ FEW_CANDIDATES = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ThresholdChoice:
     """A policy, and its expected time and losses on the samples that chose it."""
 
     policy: Policy
@@ -38,7 +38,7 @@ class Choice:
 
 def fastest(
     matrix: ExitMatrix, most_losses: int, times: PatternTimes, *, patience: int | None = None
-) -> Choice:
+) -> ThresholdChoice:
     """Choose the thresholds with the least mean time among those with few losses.
 
     The search is exact for up to three exits before the final one. For more exits, or too many
@@ -73,10 +73,12 @@ def fastest(
     return replace(best, exact=exact)
 
 
-def _choice(policy: Policy, matrix: ExitMatrix, table: np.ndarray) -> Choice:
+def _choice(policy: Policy, matrix: ExitMatrix, table: np.ndarray) -> ThresholdChoice:
     codes = policy.sure(matrix) @ (1 << np.arange(len(matrix.exits) - 1))
     losses = int(policy.losses(matrix).sum())
-    return Choice(policy=policy, time=float(table[codes].mean()), losses=losses, exact=True)
+    return ThresholdChoice(
+        policy=policy, time=float(table[codes].mean()), losses=losses, exact=True
+    )
 
 
 def _picked(
