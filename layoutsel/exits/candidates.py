@@ -20,7 +20,7 @@ class ThresholdCandidates:
     """
 
     thresholds: tuple[tuple[float | None, ...], ...]
-    """ThresholdCandidates of each exit; None, if allowed, switches the exit off and comes first."""
+    """Candidates of each exit; None, if allowed, switches the exit off and comes first."""
     levels: np.ndarray
     """First candidate that makes each exit sure, (groups, n); the number of candidates if none."""
     misleading: np.ndarray

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 
 from layoutsel.core.file_versions import expected_version
 from layoutsel.core.files import replacing
+from layoutsel.documents.arrays import ArraysError, read_arrays
 from tvm_passes.errors import LayoutselError
 
 FORMAT = "layoutsel.exit-matrix"
@@ -21,7 +20,7 @@ FORMAT = "layoutsel.exit-matrix"
 VERSION = 1
 """Version of the format."""
 MOST_BYTES = 1 << 30
-"""Largest size of an array in a file, bytes; a small compressed file may hold a huge array."""
+"""Largest size of the arrays of a file, bytes."""
 
 
 class MatrixError(LayoutselError):
@@ -123,11 +122,13 @@ class ExitMatrix:
         MatrixError
             If the file is unreadable or has other arrays.
         """
-        arrays = read_arrays(file)
         try:
+            arrays = read_arrays(file, MOST_BYTES)
             if {"conf", "acc"} <= set(arrays):
                 return cls.from_correct(arrays["conf"], arrays["acc"], score=score)
             return cls(**_own_fields(arrays))
+        except ArraysError as error:
+            raise MatrixError(str(error)) from error
         except MatrixError as error:
             raise MatrixError(f"{file}: {error}") from error
 
@@ -169,32 +170,6 @@ class ExitMatrix:
             scores=np.hstack([_numbers("conf", scores).T, final]),
             predictions=np.hstack([wrong, np.zeros_like(final, np.int64)]),
         )
-
-
-def read_arrays(file: Path | str) -> Mapping[str, np.ndarray]:
-    """Read all arrays of an ``.npz`` file, without pickles and within :data:`MOST_BYTES` each.
-
-    Raises
-    ------
-    MatrixError
-        If the file is unreadable, not an archive of arrays, or too large.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                if entry.file_size > MOST_BYTES:
-                    raise MatrixError(
-                        f"{file}: array {entry.filename.removesuffix('.npy')!r} has "
-                        f"{entry.file_size / 1e9:.1f} GB; expected at most "
-                        f"{MOST_BYTES / 1e9:.1f} GB. Use fewer samples"
-                    )
-        with np.load(file, allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise MatrixError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise MatrixError(f"{file} is not a valid .npz file of numbers: {reason}") from error
 
 
 def _own_fields(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class ThresholdSearch:
     Parameters
     ----------
     options
-        ThresholdCandidates of n exits.
+        Candidates of n exits.
     table
         Times by pattern of sure exits, as of :func:`layoutsel.exits.pattern_times.time_table`.
     most_losses

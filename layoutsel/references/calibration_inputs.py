@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from layoutsel.device.signature import Named, signatures
+from layoutsel.documents.arrays import ArraysError, read_arrays
 from layoutsel.errors import InputError
 from layoutsel.runtime.binding import bind
 from tvm_passes.errors import LayoutselError
@@ -37,7 +36,17 @@ def read_calibration(file: Path | str, inputs: Sequence[Named]) -> tuple[list[np
     CalibrationError
         Names the first fault.
     """
-    arrays = _read_arrays(Path(file))
+    try:
+        arrays = read_arrays(file)
+    except ArraysError as error:
+        raise CalibrationError(str(error)) from error
+    return samples_of(file, arrays, inputs)
+
+
+def samples_of(
+    file: Path | str, arrays: Mapping[str, np.ndarray], inputs: Sequence[Named]
+) -> tuple[list[np.ndarray], ...]:
+    """Split the arrays of a file as :func:`read_calibration` does."""
     names = [spec.name for spec in inputs]
     for name in arrays:
         if name not in names:
@@ -56,21 +65,6 @@ def read_calibration(file: Path | str, inputs: Sequence[Named]) -> tuple[list[np
         except InputError as error:
             raise CalibrationError(f"{file}: sample {number}: {error}") from error
     return samples
-
-
-def _read_arrays(file: Path) -> Mapping[str, np.ndarray]:
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise CalibrationError(f"{file}: got a single array; expected an .npz file (np.savez)")
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CalibrationError(f"cannot read {file}: {reason}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise CalibrationError(f"{file} is not a valid .npz file of numbers: {reason}") from error
 
 
 def _samples(file: Path | str, arrays: Mapping[str, np.ndarray], spec: Named) -> np.ndarray:

@@ -143,5 +143,5 @@ def test_an_array_beyond_the_limit_is_not_unpacked(tmp_path, monkeypatch):
     file = tmp_path / "large.npz"
     np.savez_compressed(file, conf=np.zeros((1, 1000)), acc=np.ones((1, 1000)))
     monkeypatch.setattr("layoutsel.exits.matrix.MOST_BYTES", 4000)
-    with pytest.raises(MatrixError, match="array 'conf' has"):
+    with pytest.raises(MatrixError, match=r"got arrays of .* expected at most"):
         ExitMatrix.load(file)
