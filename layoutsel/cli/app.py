@@ -14,6 +14,7 @@ from layoutsel.cli import (
     compile_model,
     demo,
     doctor,
+    exits,
     explain,
     inspect_model,
     learn,
@@ -56,6 +57,7 @@ for _name, _command in COMMANDS.items():
 
 
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(exits.app, name="exits")
 
 
 def _show_version(asked: bool) -> None:

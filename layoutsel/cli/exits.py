@@ -1,0 +1,23 @@
+"""``layoutsel exits``: networks with several exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from layoutsel.cli import exits_train
+from layoutsel.cli.guard import guarded
+
+app = typer.Typer(
+    name="exits",
+    no_args_is_help=True,
+    help="Networks with several exits.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {"train": exits_train.train}
+"""Functions of the commands, by name."""
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(guarded(_command))
