@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from layoutsel.exits.training.heads import head
 from tvm_passes.errors import LayoutselError
-
-GRID = 4
-"""Most cells per axis that the pooling of a head leaves."""
 
 
 class MultiExit(nn.Module):
@@ -67,7 +65,7 @@ def attach(
             f"the module's output has shape {tuple(final.shape)}; expected logits (N, classes)"
         )
     heads = [
-        _head(name, tap, final.shape[1], hidden) for name, tap in zip(after, taps, strict=True)
+        _head_on(name, tap, final.shape[1], hidden) for name, tap in zip(after, taps, strict=True)
     ]
     return MultiExit(module, after, heads).to(example.device)
 
@@ -110,32 +108,11 @@ def outputs_after(
     return [outputs[0] for outputs in seen.values()], final
 
 
-def _head(name: str, tap: torch.Tensor, classes: int, hidden: int | None) -> nn.Module:
-    """Pool each axis to at most :data:`GRID` cells, then a linear layer."""
+def _head_on(name: str, tap: torch.Tensor, classes: int, hidden: int | None) -> nn.Module:
     axes = tuple(tap.shape[2:])
     if not 1 <= len(axes) <= 3:
         raise LayoutselError(
             f"submodule {name!r} has an output of shape {tuple(tap.shape)}; expected (N, channels, "
             "axes) with one to three axes"
         )
-    convolution, pool = _LAYERS[len(axes)]
-    # An adaptive pooling exports only where it divides the axis; a plain one always does.
-    window = tuple(-(-size // GRID) for size in axes)
-    cells = 1
-    for size, width in zip(axes, window, strict=True):
-        cells *= size // width
-    channels = hidden or tap.shape[1]
-    kernel = tuple(3 if size > 1 else 1 for size in axes)
-    padding = tuple(width // 2 for width in kernel)
-    begin = (
-        [convolution(tap.shape[1], hidden, kernel, padding=padding), nn.ReLU()] if hidden else []
-    )
-    return nn.Sequential(*begin, pool(window), nn.Flatten(), nn.Linear(channels * cells, classes))
-
-
-_LAYERS: dict[int, tuple[Any, Any]] = {
-    1: (nn.Conv1d, nn.AvgPool1d),
-    2: (nn.Conv2d, nn.AvgPool2d),
-    3: (nn.Conv3d, nn.AvgPool3d),
-}
-"""Convolution and pooling by number of axes."""
+    return head(tap.shape[1], axes, classes, hidden)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from layoutsel.exits.training.heads import head
 from layoutsel.exits.training.settings import NetworkShape
 
 
@@ -25,25 +26,37 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """Residual network with one output, the final exit's logits (N, classes)."""
+    """Residual network with one output, the final exit's logits (N, classes).
 
-    def __init__(self, shape: NetworkShape, channels: int, classes: int) -> None:
+    Parameters
+    ----------
+    shape
+        Shape of the network.
+    input_shape
+        Channels, height and width of an input.
+    classes
+        Number of classes.
+    """
+
+    def __init__(
+        self, shape: NetworkShape, input_shape: tuple[int, int, int], classes: int
+    ) -> None:
         super().__init__()
+        channels, *axes = input_shape
         self.stem = _convolution(channels, shape.stem, (1, 1), shape.kernel)
-        widths = [shape.stem, *(width for width, _ in shape.blocks)]
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(before, width, stride, shape.kernel)
-                for before, (width, stride) in zip(widths[:-1], shape.blocks, strict=True)
-            )
-        )
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(widths[-1], classes)
+        channels, blocks = shape.stem, []
+        for width, stride in shape.blocks:
+            blocks.append(ResidualBlock(channels, width, stride, shape.kernel))
+            strides = _strides(stride, shape.kernel)
+            axes = [-(-size // step) for size, step in zip(axes, strides, strict=True)]
+            channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.head = head(channels, axes, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of inputs (N, channels, height, width)."""
-        trunk = self.blocks(torch.relu(self.stem(x)))
-        return self.head(self.pool(trunk).flatten(1))
+        logits: torch.Tensor = self.head(self.blocks(torch.relu(self.stem(x))))
+        return logits
 
 
 def _strides(stride: int, kernel: tuple[int, int]) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def _train_one(
     source = source_of(task.data)
     torch.manual_seed(task.seed)
     inputs = _tensor(parts.train)
-    backbone = ResidualNetwork(shape, source.input_shape[0], source.classes)
+    backbone = ResidualNetwork(shape, source.input_shape, source.classes)
     model = attach(backbone, shape.places, inputs[:1], hidden=shape.hidden)
     # oneDNN trains convolutions faster in this layout.
     model = model.to(memory_format=torch.channels_last)

@@ -135,7 +135,7 @@ class TrainingTask:
 
 INPUT = "x"
 """Name of the input of exported networks, and of the array of inputs in data files."""
-IMAGE, SIGNAL = (3, 3), (1, 5)
+IMAGE, SIGNAL = (3, 3), (1, 3)
 """Kernels for images, and for signals of height 1."""
 _SHIFT = (2, 2)
 """Most points by which images are moved along each axis."""
@@ -161,7 +161,7 @@ SETTINGS: Mapping[tuple[str, str], Settings] = {
             kernel=IMAGE,
             stem=16,
             blocks=((32, 2), (48, 1), (64, 1), (96, 2), (96, 1)),
-            exits=(1, 2),
+            exits=(1, 2, 3),
         ),
         recipe=Recipe(backbone_epochs=5, joint_epochs=5, shift=_SHIFT),
     ),
@@ -176,15 +176,15 @@ SETTINGS: Mapping[tuple[str, str], Settings] = {
     ),
     ("mnist1d", "tiny"): Settings(
         shape=NetworkShape(
-            kernel=SIGNAL, stem=12, blocks=((12, 2), (24, 1), (32, 2)), exits=(1, 2)
+            kernel=SIGNAL, stem=12, blocks=((12, 1), (20, 2), (32, 1)), exits=(1, 2)
         ),
         recipe=Recipe(backbone_epochs=6, joint_epochs=9),
     ),
     ("mnist1d", "demo"): Settings(
         shape=NetworkShape(
             kernel=SIGNAL,
-            stem=32,
-            blocks=((48, 1), (64, 2), (128, 1), (128, 1), (160, 1)),
+            stem=16,
+            blocks=((24, 1), (32, 2), (64, 1), (128, 1), (160, 1)),
             exits=(1, 2, 3),
         ),
         recipe=Recipe(backbone_epochs=6, joint_epochs=6),
@@ -192,9 +192,9 @@ SETTINGS: Mapping[tuple[str, str], Settings] = {
     ("mnist1d", "large"): Settings(
         shape=NetworkShape(
             kernel=SIGNAL,
-            stem=48,
-            blocks=((64, 2), (96, 1), (128, 1), (192, 1), (256, 1), (256, 1)),
-            exits=(1, 2, 3),
+            stem=24,
+            blocks=((32, 1), (48, 1), (64, 2), (128, 1), (256, 1), (320, 1), (320, 1)),
+            exits=(1, 2, 3, 4),
         ),
         recipe=Recipe(backbone_epochs=6, joint_epochs=6),
     ),
