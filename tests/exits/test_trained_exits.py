@@ -6,6 +6,8 @@ import onnxruntime
 import pytest
 from trained_exits import NAMES, network_path, samples_path
 
+from layoutsel.exits.spec import ExitSpec
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_deeper_exits_are_more_accurate(name):
@@ -27,3 +29,9 @@ def test_networks_have_a_batch_of_one(name):
     model = onnx.load(network_path(name))
     for value in (*model.graph.input, *model.graph.output):
         assert value.type.tensor_type.shape.dim[0].dim_value == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_hold_their_specification(name):
+    spec = ExitSpec.embedded(onnx.load(network_path(name)), name)
+    assert [exit_.output for exit_ in spec.exits] == ["exit1", "exit2", "final"]

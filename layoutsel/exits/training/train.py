@@ -32,8 +32,6 @@ TIME_LIMIT_S = 1800.0
 """Default time limit of the training, seconds."""
 MEMORY_BYTES = 4 << 30
 """Memory limit of the child process."""
-METADATA_KEY = "layoutsel.exits"
-"""Key of the specification in an ONNX model's metadata."""
 DATA_FILES = ("tune", "certify", "test")
 """Parts of the data that are written, each to a file of its name."""
 
@@ -167,9 +165,8 @@ def _write_network(trained: TrainedNetwork, folder: Path) -> NetworkReport:
     model = onnx.load_from_string(trained.model)
     outputs = [output.name for output in model.graph.output]
     if len(outputs) > 1:
-        exits = tuple(Exit(name=name, output=name) for name in outputs)
-        spec = ExitSpec(format=FORMAT, model_hash="", exits=exits)
-        model.metadata_props.add(key=METADATA_KEY, value=documents.as_text(spec))
+        exits = tuple(Exit(name=name, output=name, is_probability=False) for name in outputs)
+        ExitSpec(format=FORMAT, model_hash="", exits=exits).embed(model)
     file = f"{trained.name}.onnx"
     with replacing(folder / file) as stream:
         stream.write(model.SerializeToString())
