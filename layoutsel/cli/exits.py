@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from layoutsel.cli import exits_train
+from layoutsel.cli import exits_inspect, exits_train
 from layoutsel.cli.guard import guarded
 
 app = typer.Typer(
@@ -16,7 +16,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {"train": exits_train.train}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "inspect": exits_inspect.inspect,
+    "train": exits_train.train,
+}
 """Functions of the commands, by name."""
 
 for _name, _command in COMMANDS.items():

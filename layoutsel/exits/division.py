@@ -22,6 +22,11 @@ class ExitDivision:
     needs: tuple[tuple[int, ...], ...]
     """Earlier branches of which each branch reads a tensor."""
 
+    def needed_by(self, exit_: int) -> frozenset[int]:
+        """Return the branches that must run before branch `exit_`, directly or for others."""
+        direct = self.needs[exit_]
+        return frozenset(direct).union(*map(self.needed_by, direct))
+
     def stages(self) -> Mapping[str, tuple[SubgraphId, ...]]:
         """Sub-graphs by stage: ``trunk0``, ``branch0``, ``trunk1``, …; empty ones are left out."""
         found: dict[str, tuple[SubgraphId, ...]] = {}

@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from layoutsel import documents
 from layoutsel.documents import DocumentError
-from layoutsel.exits.policy import Policy
+from layoutsel.exits.policy import Policy, PolicyError
 from layoutsel.exits.scores import SCORES
 
 FORMAT = "layoutsel.exits/1"
@@ -76,7 +76,7 @@ class ExitSpec:
 
         Raises
         ------
-        DocumentError
+        DocumentError, PolicyError
             If `file` is not a consistent specification.
         """
         return cls._read(documents.load_json(file), str(file))
@@ -103,7 +103,7 @@ class ExitSpec:
 
         Raises
         ------
-        DocumentError
+        DocumentError, PolicyError
             If the metadata is not a consistent specification.
         """
         texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
@@ -120,7 +120,10 @@ class ExitSpec:
         found = document.get("format") if isinstance(document, dict) else None
         if isinstance(found, str) and found != FORMAT:
             raise DocumentError(file, "$.format", json.dumps(found), json.dumps(FORMAT))
-        spec = documents.from_json(cls, document, file=file)
+        try:
+            spec = documents.from_json(cls, document, file=file)
+        except PolicyError as error:
+            raise PolicyError(f"{file}: at $.policy: {error}") from None
         spec.check(file=file)
         return spec
 
@@ -140,35 +143,8 @@ def _faults(spec: ExitSpec) -> Iterator[Fault]:
                 path = f"$.exits[{position}].{name}"
                 yield path, f"{value!r} a second time", f"another {name} for each exit"
     if spec.policy is not None:
-        yield from policy_faults(spec.policy, len(spec.exits), "$.policy")
-
-
-def policy_faults(policy: Policy, exits: int, path: str = "$") -> Iterator[Fault]:
-    """Find the inconsistent values of a policy.
-
-    Parameters
-    ----------
-    policy
-        Policy to check.
-    exits
-        Number of exits of its network, the final one included.
-    path
-        Place of the policy inside its document.
-    """
-    if policy.score not in SCORES:
-        yield f"{path}.score", repr(policy.score), f"one of {', '.join(SCORES)}"
-    thresholds = policy.thresholds
-    if len(thresholds) != exits:
-        yield (
-            f"{path}.thresholds",
-            f"{len(thresholds)} thresholds",
-            f"one for each of {exits} exits",
-        )
-    for position, threshold in enumerate(thresholds):
-        if threshold is not None and not 0 <= threshold <= 1:
-            yield f"{path}.thresholds[{position}]", str(threshold), "a number from 0 to 1, or null"
-    if thresholds and thresholds[-1] is not None:
-        place = f"{path}.thresholds[{len(thresholds) - 1}]"
-        yield place, str(thresholds[-1]), "null: the final exit always answers"
-    if policy.patience is not None and not 1 <= policy.patience <= exits:
-        yield f"{path}.patience", str(policy.patience), f"a number from 1 to {exits}, or null"
+        expected, got = len(spec.exits), len(spec.policy.thresholds)
+        if got != expected:
+            yield "$.policy.thresholds", f"{got} thresholds", f"one for each of {expected} exits"
+        if spec.policy.score not in SCORES:
+            yield "$.policy.score", repr(spec.policy.score), f"one of {', '.join(SCORES)}"

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
-from exit_networks import NETWORKS
+from exit_networks import NETWORKS, Builder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import layoutsel
 from layoutsel.exits.dividing import divide
+from layoutsel.exits.inspecting import Inspection, inspect
 from layoutsel.exits.network import read
 from layoutsel.exits.scores import RESULTS
-from layoutsel.planning.plan import Plan
-from layoutsel.planning.stages import make_stages
+from layoutsel.planning.stages import make_stages, uses_of
 from tvm_passes.errors import IllegalDecision
 
 
 @functools.cache
-def planned(name: str) -> tuple[Plan, int]:
-    network = read(NETWORKS[name]())
-    return layoutsel.plan(network.scored(), cost="roofline"), len(network.names)
+def inspected(name: str) -> Inspection:
+    return inspect(read(NETWORKS[name]()))
 
 
 def needed(ids, reads):
@@ -66,66 +66,105 @@ def check(division, reads, results, exits):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name):
-    plan, exits = planned(name)
-    division = divide(plan.reads, plan.results, exits)
-    check(division, plan.reads, plan.results, exits)
-    stages = plan.in_stages(division.stages()).stages
-    assert {name for stage in stages for name in stage.outputs if name.startswith("output.")} == {
-        f"output.{i}" for i in range(RESULTS * exits)
-    }
+    found = inspected(name)
+    reads, results = uses_of(found.graph.ids, found.graph.tensors)
+    exits = len(found.network.names)
+    check(found.division, reads, results, exits)
+    stages = make_stages(found.division.stages(), reads, results)
+    outputs = [name for stage in stages for name in stage.outputs if name.startswith("output.")]
+    assert sorted(outputs) == sorted(f"output.{i}" for i in range(RESULTS * exits))
 
 
-def anchors(plan, subgraphs):
-    operators = {subgraph.id: subgraph.operators for subgraph in plan.subgraphs}
-    return [name for id_ in subgraphs for name in operators[id_]]
+def test_plan_and_graph_are_divided_alike():
+    found = inspected("multi_scale")
+    plan = layoutsel.plan(found.network.scored(), cost="roofline")
+    division = divide(plan.reads, plan.results, len(found.network.names))
+    assert division == found.division
+    assert plan.in_stages(division.stages()).held_by_stages == division.stages()
+
+
+def test_softmax_outputs_are_results():
+    """Compiling adds their logits as further results."""
+    net = Builder()
+    x = net.conv(net.input("x"), 8)
+    for number, tap in enumerate((x, net.conv(x, 8))):
+        net.head(tap, f"logits{number}")
+        net.outputs.pop()
+        net.output(net.node("Softmax", f"logits{number}", out=f"p{number}", axis=1), (1, 10))
+    found = inspect(read(net.model()))
+    _, results = uses_of(found.graph.ids, found.graph.tensors)
+    assert len(results) == RESULTS * 2 + 2
+    assert [exit_.is_probability for exit_ in found.network.spec.exits] == [True, True]
+    assert operators(found, found.division.branches[0]).count("nn.softmax") == 1
+
+
+def operators(found, subgraphs):
+    return [name for id_ in subgraphs for name in found.graph.by_id[id_].operators]
 
 
 def test_chain_is_cut_after_each_layer():
-    plan, exits = planned("chain")
-    division = divide(plan.reads, plan.results, exits)
+    found = inspected("chain")
+    division = found.division
     assert division.needs == ((), ())
     for segment in division.trunk:
-        assert anchors(plan, segment).count("nn.conv2d") == 1
+        assert operators(found, segment).count("nn.conv2d") == 1
     for branch in division.branches:
-        assert "nn.conv2d" not in anchors(plan, branch)
-        assert "argmax" in anchors(plan, branch)
-    assert "argmax" in anchors(plan, division.trunk[-1])
+        assert "nn.conv2d" not in operators(found, branch)
+        assert "argmax" in operators(found, branch)
+    assert "argmax" in operators(found, division.trunk[-1])
     assert list(division.stages()) == ["trunk0", "branch0", "trunk1", "branch1", "trunk2"]
 
 
 def test_exit_with_two_taps_waits_for_both():
-    plan, exits = planned("residual")
-    division = divide(plan.reads, plan.results, exits)
-    assert anchors(plan, division.trunk[0]).count("nn.conv2d") == 2
-    assert anchors(plan, division.trunk[1]).count("nn.conv2d") == 1
+    found = inspected("residual")
+    first, last = found.division.trunk
+    assert operators(found, first).count("nn.conv2d") == 2
+    assert operators(found, last).count("nn.conv2d") == 1
 
 
 def test_exit_that_reads_another_exit_lists_it():
-    plan, exits = planned("cascade")
-    assert divide(plan.reads, plan.results, exits).needs == ((), (0,))
+    found = inspected("cascade")
+    assert found.division.needs == ((), (0,))
+    assert found.division.needed_by(1) == {0}
+    alone = sum(map(found.flops, (*found.division.trunk[:2], *found.division.branches)))
+    assert found.flops_until(1) == alone
+
+
+def test_branches_are_needed_through_others():
+    reads = {"a": ("input.0",), "b": ("a.0",), "c": ("b.0",), "d": ("input.0",)}
+    results = [f"{id_}.0" for id_ in "abcd" for _ in range(RESULTS)]
+    division = divide(reads, results, 4)
+    assert division.needs == ((), (0,), (1,))
+    assert division.needed_by(2) == {0, 1}
 
 
 def test_logits_that_the_final_exit_reads_are_trunk():
-    plan, exits = planned("stacked")
-    division = divide(plan.reads, plan.results, exits)
-    assert "matmul" in anchors(plan, division.trunk[0])
-    assert "matmul" not in anchors(plan, division.branches[0])
-    assert "argmax" in anchors(plan, division.branches[0])
+    found = inspected("stacked")
+    assert "matmul" in operators(found, found.division.trunk[0])
+    assert "matmul" not in operators(found, found.division.branches[0])
+    assert "argmax" in operators(found, found.division.branches[0])
 
 
 def test_exit_on_the_input_waits_for_nothing():
-    plan, exits = planned("on_input")
-    division = divide(plan.reads, plan.results, exits)
+    division = inspected("on_input").division
     assert division.trunk[0] == ()
     assert list(division.stages()) == ["branch0", "trunk1"]
 
 
 def test_second_exit_on_a_tap_waits_for_no_more_of_the_trunk():
-    plan, exits = planned("shared_tap")
-    division = divide(plan.reads, plan.results, exits)
+    division = inspected("shared_tap").division
     assert division.trunk[0]
     assert division.trunk[1] == ()
     assert division.branches[1]
+
+
+def test_exits_out_of_order_keep_the_order_of_the_specification():
+    network = read(NETWORKS["chain"]())
+    early, late, final = network.spec.exits
+    found = inspect(read(network.source, replace(network.spec, exits=(late, early, final))))
+    assert operators(found, found.division.trunk[0]).count("nn.conv2d") == 2
+    assert found.division.trunk[1] == ()
+    assert any("'exit1' follows 'exit2' but takes less work" in text for text in found.remarks)
 
 
 def test_too_few_results():
