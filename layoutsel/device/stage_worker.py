@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +17,9 @@ from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.threads import available_cores
 from layoutsel.device.turns import Turn
-from layoutsel.device.worker_jobs import LIMIT_S, Job, StageFuture, WorkerSettings
+from layoutsel.device.worker_jobs import LIMIT_S, Job, StageFuture
 from layoutsel.device.worker_loop import Loop
+from layoutsel.device.worker_machines import Machines, WorkerSettings
 from layoutsel.errors import WorkerClosed
 from tvm_passes.errors import LayoutselError
 
@@ -94,7 +96,34 @@ class TensorWorker:
         RunTimeout
             If an overdue run still occupies the worker.
         """
-        job = Job(chain=self.chain(stage), inputs=inputs, token=token, finish=finish)
+        chain = self.chain(stage)
+        # A failed run's traceback would keep the variables of a nested function, but not these.
+        work = partial(Machines.run_chain, chain=chain, inputs=inputs, token=token, finish=finish)
+        return self.submit(chain.name, work, token)
+
+    def submit(
+        self, name: str, work: Callable[[Machines], Any], token: CancelToken | None = None
+    ) -> StageFuture:
+        """Queue work on the worker's thread and return at once.
+
+        Parameters
+        ----------
+        name
+            Name of the work, for messages.
+        work
+            Computes the future's result on the worker's virtual machines.
+        token
+            Cancelled when the work exceeds the time limit, or when the worker is closed with
+            `cancel`. The work itself must obey it.
+
+        Raises
+        ------
+        WorkerClosed
+            If the worker is closed.
+        RunTimeout
+            If an overdue run still occupies the worker.
+        """
+        job = Job(name=name, work=work, token=token)
         with self._turn:
             if self._is_closed:
                 raise WorkerClosed("the worker is closed: make another one")

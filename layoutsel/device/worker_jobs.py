@@ -1,19 +1,17 @@
-"""Queued runs of a worker, their futures, and the worker's settings."""
+"""Queued runs of a worker, and their futures."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
 
-import tvm_ffi
-
 from layoutsel.device.cancellation import CancelToken
-from layoutsel.device.entry_points import StageChain
+from layoutsel.device.worker_machines import Machines
 from layoutsel.errors import ForkedError
 
 LIMIT_S = 600.0
@@ -59,38 +57,24 @@ class StageFuture(Future[Any]):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """Threads, cores and time limit of a worker."""
-
-    threads: int
-    """Number of threads."""
-    cores: tuple[int, ...]
-    """Cores that the threads may use; empty for all cores of this process."""
-    limit_s: float
-    """Time limit of a run, seconds."""
-
-
 @dataclass(eq=False)
 class Job:
     """A queued run."""
 
-    chain: StageChain
-    """Stages to run."""
-    inputs: Sequence[tvm_ffi.Tensor]
-    """Inputs of the stages, in host memory."""
+    name: str
+    """Name of the stages that it runs, for messages."""
+    work: Callable[[Machines], Any] | None
+    """Computes the future's result on the worker's virtual machines; None once it has ended."""
     token: CancelToken | None
     """Token that may cancel the run."""
-    finish: Callable[[list[tvm_ffi.Tensor]], Any]
-    """Conversion of the stages' results to the future's result."""
     future: StageFuture = field(default_factory=StageFuture)
     """Future of the run."""
     deadline_s: float = 0.0
     """Time limit as a value of the monotonic clock, seconds; set when the run begins."""
 
     def release(self) -> None:
-        """Drop the references to the caller's tensors and function."""
-        self.inputs, self.finish = (), list
+        """Drop the references to the caller's tensors and functions."""
+        self.work = None
 
 
 def resolve(future: StageFuture, work: Callable[[], Any]) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 from layoutsel.device.entry_points import Program
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.turns import Turn
-from layoutsel.device.worker_jobs import Job, WorkerSettings, fail, resolve
-from layoutsel.device.worker_machines import Machines
+from layoutsel.device.worker_jobs import Job, fail, resolve
+from layoutsel.device.worker_machines import Machines, WorkerSettings
 from layoutsel.errors import RunTimeout, WorkerClosed
 from tvm_passes.errors import LayoutselError
 
@@ -85,11 +85,11 @@ class Loop:
         finally:
             self._ended.set()
 
-    def _do(self, job: Job, run: Callable[[Job], Any]) -> None:
+    def _do(self, job: Job, run: Callable[[Any], Any]) -> None:
         job.deadline_s = time.monotonic() + self._settings.limit_s
         self._current = job
         try:
-            resolve(job.future, lambda: run(job))
+            resolve(job.future, lambda: run(job.work))
         finally:
             self._current = self._overdue = None
             # The error's traceback refers to the job: a cycle that only the collector would free.
@@ -116,7 +116,7 @@ class Loop:
             job.token.cancel()
         limit_s = self._settings.limit_s
         error = RunTimeout(
-            f"stage {job.chain.name!r} ran longer than {limit_s:g} s, the limit of its worker: "
+            f"stage {job.name!r} ran longer than {limit_s:g} s, the limit of its worker: "
             f"set a higher limit, or give the run a token"
         )
         fail(job.future, error)
@@ -136,7 +136,7 @@ class Loop:
 
     def _still_busy(self, job: Job) -> str:
         return (
-            f"the worker still runs stage {job.chain.name!r}, which exceeded "
+            f"the worker still runs stage {job.name!r}, which exceeded "
             f"{self._settings.limit_s:g} s: "
             f"use another worker"
         )

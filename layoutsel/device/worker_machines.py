@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
@@ -14,12 +16,23 @@ from layoutsel.device.device_errors import Watch, check_not_forked, device_error
 from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.threads import set_threads, shares_openmp
 from layoutsel.device.virtual_machine import virtual_machine
-from layoutsel.device.worker_jobs import Job, WorkerSettings
 from layoutsel.errors import Cancelled, DeviceError
 from tvm_passes.onednn.plugin import function
 
 _caches = itertools.count(1)
 """Numbers of primitive caches; all other threads share cache 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """Threads, cores and time limit of a worker."""
+
+    threads: int
+    """Number of threads."""
+    cores: tuple[int, ...]
+    """Cores that the threads may use; empty for all cores of this process."""
+    limit_s: float
+    """Time limit of a run, seconds."""
 
 
 class Machines:
@@ -47,32 +60,53 @@ class Machines:
         if shares_openmp():
             function("layoutsel.onednn.drop_cache")(self._cache)
 
-    def run(self, job: Job) -> Any:
-        """Run a job and return its result."""
+    def run(self, work: Callable[[Machines], Any]) -> Any:
+        """Do work that runs stages, and return its result."""
         self._set_up()
         check_not_forked(self._program.devices)
+        return work(self)
+
+    def run_chain(
+        self,
+        chain: StageChain,
+        inputs: Sequence[tvm_ffi.Tensor],
+        token: CancelToken | None,
+        finish: Callable[[list[tvm_ffi.Tensor]], Any],
+    ) -> Any:
+        """Run stages; the arguments are those of :meth:`TensorWorker.start`."""
         try:
-            results = self._results(job)
+            with self.watching(token):
+                results = self.function(chain, is_watched=token is not None)(*inputs)
         except Cancelled:
             raise
         except Exception as error:
-            failure = self._device_error(error, job)
+            failure = self._device_error(error, chain, inputs)
             if failure is None:
                 raise
             raise failure from error
-        results = results[: len(job.chain.outputs)]  # without outputs for verification alone
-        return job.finish(self._program.ownership.own(job.inputs, results))
+        results = results[: len(chain.outputs)]  # without outputs for verification alone
+        return finish(self._program.ownership.own(inputs, results))
 
-    def _results(self, job: Job) -> list[tvm_ffi.Tensor]:
-        function = self._function(job.chain, job.token is not None)
-        if job.token is None:
-            return function(*job.inputs)
-        job.token.check()
-        self._token = job.token
-        with job.token.watching():
-            return function(*job.inputs)
+    @contextmanager
+    def watching(self, token: CancelToken | None) -> Iterator[None]:
+        """Let a token, if any, cancel the runs of watched functions within the context.
 
-    def _device_error(self, error: Exception, job: Job) -> DeviceError | None:
+        Raises
+        ------
+        Cancelled
+            If the token is cancelled already.
+        """
+        if token is None:
+            yield
+            return
+        token.check()
+        self._token = token
+        with token.watching():
+            yield
+
+    def _device_error(
+        self, error: Exception, chain: StageChain, inputs: Sequence[tvm_ffi.Tensor]
+    ) -> DeviceError | None:
         """Device error that names the sub-graph, found by a second run; None if the host failed."""
         program = self._program
         if all(device.is_host for device in program.devices):
@@ -81,7 +115,7 @@ class Machines:
         def run(watch: Watch) -> None:
             machine = virtual_machine(program.module, program.devices)
             machine["set_instrument"](watch)
-            program.function(machine, job.chain)(*job.inputs)
+            program.function(machine, chain)(*inputs)
 
         place = located(error, run, program.calls, program.devices)
         return device_error(error, place, program.subgraphs) if place else None
@@ -96,7 +130,10 @@ class Machines:
         set_threads(self._settings.threads, cores or None)
         self._is_set_up = True
 
-    def _function(self, chain: StageChain, is_watched: bool) -> Callable[..., list[tvm_ffi.Tensor]]:
+    def function(
+        self, chain: StageChain, *, is_watched: bool
+    ) -> Callable[..., list[tvm_ffi.Tensor]]:
+        """Make the function of some stages; one that is watched obeys :meth:`watching`."""
         key = chain.names, is_watched
         if key not in self._functions:
             self._functions[key] = self._program.function(self._machine(is_watched), chain)
