@@ -25,6 +25,7 @@ from layoutsel.device.entry_points import Program, entries_of
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature
+from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.virtual_machine import synchronise, virtual_machine
 from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import DeviceError
@@ -268,6 +269,10 @@ class CompiledModel:
         See :class:`~layoutsel.device.stage_worker.TensorWorker`.
         """
         return StageWorker(self._program, threads=threads, cores=cores, limit_s=limit_s)
+
+    def caller(self, *, threads: int = 1) -> StageCaller:
+        """Make a :class:`StageCaller`, which runs stages of this model on the calling thread."""
+        return StageCaller(self._program, threads=threads)
 
     def synchronise(self) -> None:
         """Wait until devices other than the host have finished their work."""

@@ -1,0 +1,54 @@
+"""Runs of stages on the calling thread, without a hand-over to a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm_ffi
+
+from layoutsel.device.device_errors import check_not_forked
+from layoutsel.device.entry_points import Program, StageChain
+from layoutsel.device.own_threads import OwnThreads
+from layoutsel.device.virtual_machine import virtual_machine
+
+
+class StageCaller:
+    """Runs stages of one model, one call at a time; the caller's threads and settings stay as is.
+
+    A call costs less than a :class:`~layoutsel.device.stage_worker.TensorWorker`'s by two switches
+    of threads. It has no time limit, is not pinned, and obeys no token.
+
+    Parameters
+    ----------
+    program
+        Code and weights of the model.
+    threads
+        Number of threads.
+    """
+
+    def __init__(self, program: Program, *, threads: int = 1) -> None:
+        self._program = program
+        self._machine = virtual_machine(program.module, program.devices)
+        self._threads = OwnThreads(threads)
+
+    def function(self, chain: StageChain) -> Callable[..., list[tvm_ffi.Tensor]]:
+        """Make the function of some stages, to be called within :meth:`run` alone."""
+        return self._program.function(self._machine, chain)
+
+    def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `work`, which calls stages.
+
+        Raises
+        ------
+        ForkedError
+            If another thread ran a call when this process was forked, and did not end in time.
+        """
+        check_not_forked(self._program.devices)
+        return self._threads.run(work, *arguments)
+
+    def own(
+        self, inputs: Sequence[tvm_ffi.Tensor], results: Sequence[tvm_ffi.Tensor]
+    ) -> list[tvm_ffi.Tensor]:
+        """Copy results that share memory with inputs, weights or one another."""
+        return self._program.ownership.own(inputs, results)

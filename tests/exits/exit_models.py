@@ -1,0 +1,78 @@
+"""Compiled multi-exit networks with random weights, and their results by ONNX Runtime."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import onnxruntime
+from exit_networks import NETWORKS
+
+import layoutsel
+from layoutsel.exits.arrangement import Arrangement, WorkerKind
+from layoutsel.exits.dividing import divide
+from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.network import read
+from layoutsel.exits.policy import Policy
+from layoutsel.exits.scores import RESULTS
+from layoutsel.runtime.compiled import CompiledModel
+
+# Without cores of their own, workers run on machines of one core as well.
+WORKERS = tuple(WorkerKind(name=name, unit="cpu", threads=1, cores=0) for name in ("a", "b", "c"))
+ARRANGEMENTS = {"inline": "aaaa", "beside": "abbb", "apart": "abcb", "mixed": "aaba"}
+"""Workers of the trunk and the branches."""
+
+
+@functools.cache
+def network(name: str):
+    return read(NETWORKS[name]())
+
+
+@functools.cache
+def compiled(name: str, unit: str = "cpu") -> CompiledModel:
+    scored = network(name).scored()
+    plan = layoutsel.plan(scored, cost="roofline", threads=1, units=[unit])
+    division = divide(plan.reads, plan.results, len(network(name).names))
+    return layoutsel.compile_plan(scored, plan.in_stages(division.stages()))
+
+
+def arranged(name: str, workers: str) -> Arrangement:
+    """Arrangement by letters: the trunk's worker, and that of each branch; ``-`` is off."""
+    early = len(network(name).names) - 1
+    branches = tuple(None if one == "-" else one for one in workers[1 : 1 + early])
+    return Arrangement(trunk=workers[0], branches=branches)
+
+
+def policy_of(*thresholds: float | None, patience: int | None = None) -> Policy:
+    """Policy of the early exits' thresholds."""
+    return Policy(score="max_prob", thresholds=(*thresholds, None), patience=patience)
+
+
+def started(name: str, workers: str = "abbb", policy: Policy | None = None, **options) -> ExitModel:
+    """Model whose exits are all sure by default."""
+    exits = network(name).names
+    policy = policy or policy_of(*[0.0] * (len(exits) - 1))
+    arrangement = arranged(name, workers)
+    return ExitModel(compiled(name), exits, arrangement, policy, workers=WORKERS, **options)
+
+
+def images(name: str, count: int, seed: int = 0) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    (signature,) = compiled(name).inputs
+    return [3 * generator.standard_normal(signature.shape).astype("float32") for _ in range(count)]
+
+
+@functools.cache
+def _session(name: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more threads would be pinned, and stay with the session
+    return onnxruntime.InferenceSession(
+        network(name).scored().SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def expected(name: str, x: np.ndarray) -> list[tuple[np.ndarray, float, int]]:
+    """Values of the classes, score and predicted class of each exit."""
+    found = _session(name).run(None, {"x": x})
+    triples = [found[start : start + RESULTS] for start in range(0, len(found), RESULTS)]
+    return [(values, float(score[0]), int(label[0])) for values, score, label in triples]
