@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from layoutsel.cli import exits_inspect, exits_train
+from layoutsel.cli import exits_inspect, exits_policy, exits_train
 from layoutsel.cli.guard import guarded
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": exits_inspect.inspect,
     "train": exits_train.train,
+    **exits_policy.COMMANDS,
 }
 """Functions of the commands, by name."""
 
