@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from layoutsel.exits.arrangement import ExitCosts
 from layoutsel.exits.arrangement_search import ArrangementOptions
+from layoutsel.exits.simulate import TRUNK
 from layoutsel.planning.pins import UnsatisfiedPin
 
-TRUNK = "trunk"
-"""Name of the trunk in pins."""
 OFF = "off"
 """Name of the absence of a worker in pins."""
 

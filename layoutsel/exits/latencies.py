@@ -10,6 +10,7 @@ import numpy as np
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.patterns import SurePattern, pattern_table
+from layoutsel.exits.policy import Policy
 from layoutsel.exits.simulate import ExitSimulator
 
 
@@ -76,27 +77,23 @@ class LatencyModel:
     ----------
     costs
         Times of the network.
+    policy
+        Thresholds of the exits.
     patterns
         Observed patterns; none stand for requests of which no exit is sure.
     answer
         Entry of :data:`layoutsel.exits.answers.ANSWERS`.
-    may_answer
-        True for each exit that can be sure, the final one last.
     """
 
     def __init__(
-        self,
-        costs: ExitCosts,
-        patterns: Sequence[SurePattern],
-        *,
-        answer: str,
-        may_answer: Sequence[bool],
+        self, costs: ExitCosts, policy: Policy, patterns: Sequence[SurePattern], *, answer: str
     ) -> None:
         self.simulator = ExitSimulator(costs)
         """Simulator of single requests."""
-        self.may_answer = np.array(may_answer)
+        early = [threshold is not None for threshold in policy.thresholds[:-1]]
+        self.may_answer = np.array([*early, True])
         """True for each exit that can be sure, (E,)."""
-        self.sure, self.samples = pattern_table(patterns, len(may_answer))
+        self.sure, self.samples = pattern_table(patterns, len(self.may_answer))
         """Sure exits by pattern, bool (P, E), and samples by pattern, (P,)."""
         self.rule = ANSWERS[answer]
         """Rule for the answer."""

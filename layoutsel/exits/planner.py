@@ -17,11 +17,12 @@ from layoutsel.exits.arrangement_search import (
     ArrangementOptions,
     ArrangementSearch,
 )
-from layoutsel.exits.exit_pins import TRUNK, all_options, pinned
+from layoutsel.exits.exit_pins import all_options, pinned
 from layoutsel.exits.exit_plan import SCHEMA_VERSION, ExitPlan, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES, LatencyModel
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.policy import Policy
+from layoutsel.exits.simulate import TRUNK
 from layoutsel.planning.pins import UnsatisfiedPin
 from tvm_passes.errors import LayoutselError
 
@@ -80,15 +81,14 @@ def plan_exits(
     """
     costs = with_patience(problem.costs, problem.policy)
     _check(problem)
-    may_answer = [one is not None for one in problem.policy.thresholds[:-1]] + [True]
-    model = LatencyModel(costs, problem.patterns, answer=problem.answer, may_answer=may_answer)
+    model = LatencyModel(costs, problem.policy, problem.patterns, answer=problem.answer)
     search = ArrangementSearch(
         model,
         answer=problem.answer,
         objective=problem.objective,
         deadline_s=time.monotonic() + time_limit_s,
     )
-    every = all_options(costs, may_answer)
+    every = all_options(costs, model.may_answer.tolist())
     options = pinned(every, pins, costs, problem.exits)
     baselines = dict(_baselines(every, search))
     best = search.best(options, [*baselines.values(), *_simple(options)])

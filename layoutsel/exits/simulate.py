@@ -20,6 +20,9 @@ import numpy as np
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.stage_runs import StageQueues, StageRun, TimedStage
 
+TRUNK, BRANCH = "trunk", "branch"
+"""Stages are named with these and their number, as in :meth:`ExitDivision.stages`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedRequest:
@@ -75,8 +78,8 @@ class ExitSimulator:
         stages = self.stages(arrangement)
         ends_us = {run.name: run.end_us for run in StageQueues(stages, self.costs.slowdown).run()}
         last = len(arrangement.branches)
-        known_us = [ends_us.get(f"branch{number}", math.nan) for number in range(last)]
-        return np.array([*known_us, ends_us[f"trunk{last}"]])
+        known_us = [ends_us.get(f"{BRANCH}{number}", math.nan) for number in range(last)]
+        return np.array([*known_us, ends_us[f"{TRUNK}{last}"]])
 
     def request(self, arrangement: Arrangement, exit_: int, answer_us: float) -> SimulatedRequest:
         """Simulate a request with its end.
@@ -102,7 +105,7 @@ class ExitSimulator:
         before: tuple[tuple[int, float], ...] = ()
         for index, pieces in enumerate(self._trunk[trunk]):
             tap = len(stages)
-            stages.append(TimedStage(f"trunk{index}", trunk, pieces, before))
+            stages.append(TimedStage(f"{TRUNK}{index}", trunk, pieces, before))
             before = ((tap, 0.0),)
             worker = arrangement.branches[index] if index < len(arrangement.branches) else None
             made.append(len(stages))
@@ -113,7 +116,7 @@ class ExitSimulator:
                 source = arrangement.branches[other]
                 assert source is not None, "arrangement_faults refuses it"
                 after.append((made[other], self.handover_us(source, worker, other)))
-            name = f"branch{index}"
+            name = f"{BRANCH}{index}"
             stages.append(TimedStage(name, worker, self._branches[worker][index], tuple(after)))
             if worker == trunk:
                 before = ((made[index], 0.0),)

@@ -68,6 +68,8 @@ class StageQueues:
         """Stage that each busy worker runs, and its start, microseconds."""
         self._left_us: dict[str, float] = {}
         """Work that is left on each busy worker, without slow-down, microseconds."""
+        self._is_over = False
+        """True after the stop, when no stage becomes ready."""
         self._stopped: set[int] = set()
         """Stages that end before their last piece."""
 
@@ -120,7 +122,7 @@ class StageQueues:
         complete = number not in self._stopped
         stage = self._stages[number]
         self.runs.append(StageRun(stage.name, worker, start_us, self._now_us, complete))
-        if not complete:
+        if self._is_over:
             return
         for reader, delay_us in self._readers[number]:
             self._missing[reader] -= 1
@@ -130,6 +132,7 @@ class StageQueues:
 
     def _stop(self) -> None:
         """Shorten the stages that run to the end of their current piece."""
+        self._is_over = True
         self._waiting.clear()
         for worker, (number, _) in self._current.items():
             points_us = list(accumulate(self._stages[number].pieces_us))

@@ -41,10 +41,6 @@ def problems(draw, **limits):
     )
 
 
-def may_answer(problem):
-    return [one is not None for one in problem.policy.thresholds[:-1]] + [True]
-
-
 def every(costs):
     names = [kind.name for kind in costs.workers]
     for trunk in names:
@@ -56,7 +52,7 @@ def every(costs):
 
 def replayed(problem, arrangement):
     """Value of the objective, by the second simulator and sorted samples."""
-    silent = {number for number, may in enumerate(may_answer(problem)) if not may}
+    silent = {n for n, one in enumerate(problem.policy.thresholds[:-1]) if one is None}
     options = {"ordered": problem.answer == "ordered", "silent": silent}
     times = []
     for one in problem.patterns:
@@ -88,9 +84,7 @@ def test_plan_is_the_best_of_all_arrangements(problem):
 @given(problem=problems(exits=(2, 3)))
 def test_forced_stages_are_the_best_of_their_kind(problem):
     plan = plan_exits(problem)
-    model = LatencyModel(
-        problem.costs, problem.patterns, answer=problem.answer, may_answer=may_answer(problem)
-    )
+    model = LatencyModel(problem.costs, problem.policy, problem.patterns, answer=problem.answer)
     for other in plan.forced:
         stage, _, worker = other.name.replace("off", "on").partition(" on")
         own = worker.strip() or None
@@ -108,9 +102,7 @@ def test_forced_stages_are_the_best_of_their_kind(problem):
 def test_bounds_are_below_all_arrangements_that_begin_alike(data):
     problem = data.draw(problems(exits=(3, 6), kinds=(2, 4)))
     arrangement = data.draw(arrangements(problem.costs))
-    model = LatencyModel(
-        problem.costs, problem.patterns, answer=problem.answer, may_answer=may_answer(problem)
-    )
+    model = LatencyModel(problem.costs, problem.policy, problem.patterns, answer=problem.answer)
     bounds = ArrangementBounds(model, problem.answer)
     options = [(None, *problem.costs.branch_us)] * len(problem.costs.needs)
     value_us = model.value_us(arrangement, problem.objective)

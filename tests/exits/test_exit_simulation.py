@@ -1,5 +1,6 @@
 """The simulation of one request against a replay that is written differently."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.latencies import OBJECTIVES, LatencyModel, quantile
+from layoutsel.exits.policy import Policy
 from layoutsel.exits.simulate import ExitSimulator
 
 
@@ -51,7 +53,8 @@ def test_latencies_are_those_of_samples_one_by_one(data):
     exits = len(costs.needs) + 1
     arrangement = data.draw(arrangements(costs))
     patterns = data.draw(pattern_sets(exits))
-    model = LatencyModel(costs, patterns, answer="first", may_answer=[True] * exits)
+    policy = Policy(score="max_prob", thresholds=(*[0.5] * (exits - 1), None))
+    model = LatencyModel(costs, policy, patterns, answer="first")
     found = model.latencies(arrangement)
     runs = [
         run
@@ -98,3 +101,22 @@ def test_cancel_at_the_end_of_the_current_subgraph():
         ("trunk1", False),
         ("branch0", True),
     ]
+
+
+def test_stages_that_end_after_the_answer_start_no_others():
+    costs = ExitCosts(
+        workers=workers(3),
+        cores=3,
+        trunk_us={"w0": ((1.0,), (8.0,), (9.0,))},
+        branch_us={"w1": ((6.0,), (1.0,)), "w2": ((1.0,), (30.0,))},
+        needs=((), ()),
+    )
+    where = Arrangement(trunk="w0", branches=("w1", "w2"))
+    found = ExitSimulator(costs).request(where, 0, 7.0)
+    # The second segment ends after the answer, at 9 µs, and neither exit 1 nor segment 2 follows.
+    assert {run.name for run in found.runs} == {"trunk0", "trunk1", "branch0"}
+    assert found.idle_us == {"w0": 9.0, "w1": 7.0}
+    costs = replace(costs, trunk_us={"w0": ((1.0,), (1.0,), (2.0, 9.0))})
+    found = ExitSimulator(costs).request(where, 0, 7.0)
+    # The last segment and exit 1 go on, one after the other, to the ends of their pieces.
+    assert found.idle_us == {"w0": 13.0, "w1": 7.0, "w2": 32.0}

@@ -1,0 +1,133 @@
+"""Explanations of exit plans: tables and lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from layoutsel.exits.exit_pins import OFF
+from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
+from layoutsel.exits.latencies import OBJECTIVES, Latencies, LatencyModel
+from layoutsel.exits.simulate import TRUNK
+from layoutsel.report.plan_tables import milliseconds
+
+_FIGURES = (*OBJECTIVES, "busy", "waste")
+"""Figures of :class:`Latencies` in tables, without their unit."""
+
+_ANSWER = {"first": "first sure result", "ordered": "sure result earliest in the order of exits"}
+"""Answer by rule of :data:`layoutsel.exits.answers.ANSWERS`."""
+
+
+def explanation(plan: ExitPlan) -> Iterator[Any]:
+    """Yield tables and lines about a plan."""
+    yield _summary(plan)
+    yield _stages_table(plan)
+    yield _latencies_table(plan)
+    if plan.forced:
+        yield _forced_table(plan)
+    for name, reason in reasons(plan).items():
+        yield f"{name} is off: {reason}"
+
+
+def reasons(plan: ExitPlan) -> Mapping[str, str]:
+    """Reason why an exit is off, by its name."""
+    return {
+        name: _reason(plan, number, name)
+        for number, name in enumerate(plan.exits[:-1])
+        if plan.arrangement.branches[number] is None
+    }
+
+
+def _reason(plan: ExitPlan, number: int, name: str) -> str:
+    if plan.policy.thresholds[number] is None:
+        return "the policy has no threshold for it, and no other exit that runs needs it"
+    samples = sum(pattern.samples for pattern in plan.patterns)
+    if not samples:
+        return "no samples were observed. Observe the network on data and plan again"
+    if not any(number in pattern.exits for pattern in plan.patterns):
+        return f"it is sure of none of {samples:,} samples"
+    running = [one for one in plan.forced if one.name.startswith(f"{name} on ")]
+    if not running:
+        return f"it is pinned so, or has no worker within {plan.costs.cores} cores"
+    best = min(running, key=lambda one: _value_us(plan, one.latencies))
+    return f"with {best.name}, the {plan.objective} becomes {_change(plan, best)}"
+
+
+def _summary(plan: ExitPlan) -> str:
+    samples = sum(pattern.samples for pattern in plan.patterns)
+    return (
+        f"{plan.model_name or 'network'}: {plan.objective} {milliseconds(plan.value_us)} over "
+        f"{samples:,} samples; no arrangement is below {milliseconds(plan.bound_us)}, a gap of "
+        f"{plan.gap:.2%}"
+    )
+
+
+def _stages_table(plan: ExitPlan) -> Table:
+    """Table of the worker of each stage, and the samples that each exit answers."""
+    model = LatencyModel(plan.costs, plan.policy, plan.patterns, answer=plan.answer)
+    known_us = model.simulator.known_us(plan.arrangement)
+    exits, _ = model.rule(model.known_us(plan.arrangement), model.sure)
+    total = model.samples.sum()
+    sure = (model.sure * model.samples[:, None]).sum(axis=0) / total
+    answers = np.bincount(exits, weights=model.samples, minlength=len(plan.exits)) / total
+    table = Table(title=f"stages; the answer is the {_ANSWER[plan.answer]}", title_justify="left")
+    for name in ("stage", "worker", "work", "result after", "sure", "answers"):
+        table.add_column(name)
+    trunk = plan.arrangement.trunk
+    work_us = sum(map(sum, plan.costs.trunk_us[trunk]))
+    table.add_row(TRUNK, trunk, milliseconds(work_us), "", "", "")
+    for number, worker in enumerate(plan.arrangement.branches):
+        name = plan.exits[number]
+        if worker is None:
+            table.add_row(name, OFF, "", "", f"{sure[number]:.1%}", "")
+            continue
+        may_answer = bool(model.may_answer[number])
+        table.add_row(
+            name,
+            f"{worker}, {'between segments' if worker == trunk else 'beside the trunk'}",
+            milliseconds(sum(plan.costs.branch_us[worker][number])),
+            milliseconds(float(known_us[number])),
+            f"{sure[number]:.1%}" if may_answer else "never",
+            f"{answers[number]:.1%}" if may_answer else "for other exits",
+        )
+    table.add_row(
+        plan.exits[-1], trunk, "", milliseconds(float(known_us[-1])), "", f"{answers[-1]:.1%}"
+    )
+    return table
+
+
+def _latencies_table(plan: ExitPlan) -> Table:
+    """Table of all figures of the plan and the baselines; the objective has a star."""
+    table = Table(title="predicted for one request, milliseconds", title_justify="left")
+    table.add_column("arrangement")
+    for name in _FIGURES:
+        table.add_column(f"{name} *" if name == plan.objective else name, justify="right")
+    chosen = ("this plan", plan.latencies)
+    for title, one in (chosen, *((other.name, other.latencies) for other in plan.baselines)):
+        figures = (float(getattr(one, f"{name}_us")) for name in _FIGURES)
+        table.add_row(title, *(f"{us / 1e3:.3f}" for us in figures))
+    return table
+
+
+def _forced_table(plan: ExitPlan) -> Table:
+    """Table of the cost of each other choice, the rest arranged at its best."""
+    table = Table(title="other choices, the rest at its best", title_justify="left")
+    for name in ("choice", f"{plan.objective} becomes", "workers of trunk and exits"):
+        table.add_column(name)
+    for other in plan.forced:
+        workers = (other.arrangement.trunk, *(one or OFF for one in other.arrangement.branches))
+        table.add_row(other.name, _change(plan, other), " ".join(workers))
+    return table
+
+
+def _change(plan: ExitPlan, other: OtherArrangement) -> str:
+    value_us = _value_us(plan, other.latencies)
+    change = value_us / plan.value_us - 1 if plan.value_us else 0.0
+    return f"{milliseconds(value_us)} ({change:+.1%})"
+
+
+def _value_us(plan: ExitPlan, latencies: Latencies) -> float:
+    return float(getattr(latencies, f"{plan.objective}_us"))
