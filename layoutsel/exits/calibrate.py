@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import numpy as np
@@ -74,7 +75,9 @@ def calibrate(
             "certificate: got the samples that the thresholds are chosen on; expected samples that "
             "were used for nothing else"
         )
-    found = RULES[rule](tuning, max_drop, times or even(len(tuning.exits)), patience)
+    # Each step of a path asks for the times of all patterns, which may be simulations.
+    cached = functools.cache(times or even(len(tuning.exits)))
+    found = RULES[rule](tuning, max_drop, cached, patience)
     # Equal policies in turn would repeat a test; an exit that is never sure needs none.
     path = list(dict.fromkeys(one for one in found if one.useful))
     if not path:

@@ -13,9 +13,9 @@ from layoutsel.exits.pattern_times import never_slower
 MOST_PAIRS = 1 << 23
 """Largest number of pairs of candidates that are compared at once."""
 MOST_OPERATIONS = 1 << 30
-"""Largest number of operations of the exact search, about five seconds."""
+"""Largest number of operations of a search, about five seconds."""
 _PASSES = 20
-"""Operations on each group of samples for a candidate of the outer exit."""
+"""Operations on each group of samples that comparing the pairs of two exits takes."""
 STARTS = 8
 """Number of starts of coordinate descent."""
 MOST_SWEEPS = 20
@@ -89,22 +89,28 @@ class ThresholdSearch:
         return None if best is None else best.chosen
 
     def descent(self) -> tuple[int, ...] | None:
-        """Improve pairs of exits in turn, from several starts; None if all have many losses."""
+        """Improve pairs of exits in turn, from several starts; None if all have many losses.
+
+        The search ends when it has taken :data:`MOST_OPERATIONS`, or all pairs were visited twice.
+        """
         random = np.random.default_rng(0)
         pairs = list(itertools.combinations(range(self._exits), 2))
+        cells = max(self._sizes[first] * self._sizes[second] for first, second in pairs)
+        sweep = len(pairs) * (_PASSES * len(self._weights) + cells)
+        sweeps = max(2, MOST_OPERATIONS // sweep)
         best: _Found | None = None
         for start in range(STARTS):
             chosen = [0 if start == 0 else int(random.integers(size)) for size in self._sizes]
             while any(chosen) and self._losses(chosen) > self._most_losses:
                 chosen = [c // 2 for c in chosen]
             here: _Found | None = None
-            for _ in range(MOST_SWEEPS):
+            for _ in range(min(sweeps, MOST_SWEEPS)):
+                sweeps -= 1
                 before = here
                 for place in random.permutation(len(pairs)):
                     first, second = pairs[place]
                     sizes = (self._sizes[first], self._sizes[second])
-                    found = self._pair(first, second, chosen, sizes)
-                    here = self._better(here, found)
+                    here = self._better(here, self._pair(first, second, chosen, sizes))
                     chosen = chosen if here is None else list(here.chosen)
                 if here is before:
                     break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.pattern_times import PatternTimes, never_slower, time_table
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.threshold_search import ThresholdSearch
+
+_log = logging.getLogger(__name__)
 
 MOST_EXACT = 3
 """Largest number of exits before the final one for the exact search."""
@@ -70,6 +73,10 @@ def fastest(
         if picked is not None:
             found = _choice(replace(off, thresholds=(*picked, None)), matrix, table)
             best = min(best, found, key=lambda one: (one.time, one.losses))
+    if not exact:
+        _log.info(
+            "thresholds of %d exits: a search by descent, which may miss the best ones", early
+        )
     return replace(best, exact=exact)
 
 

@@ -50,7 +50,6 @@ def test_a_proof_of_its_own_leaves_all_samples_for_the_thresholds():
     found = calibrate(tuning, proof=proof, **PROMISE)
     assert found.certificate.data_hash == proof.data_hash()
     assert found.certificate.losses == found.losses(proof).sum()
-    # The thresholds depend on the proof only by its pass or failure.
     again = calibrate(tuning, proof=changed(proof, labels=None), **PROMISE)
     assert not again.certificate.has_labels
 
