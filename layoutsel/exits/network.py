@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto, helper
 
-from layoutsel.errors import ControlFlow, InvalidModel, UnsupportedModel
+from layoutsel.errors import ControlFlow, InvalidModel, LayoutselError, UnsupportedModel
 from layoutsel.exits import scores
 from layoutsel.exits.lineage import Lineage, lineages
 from layoutsel.exits.spec import FORMAT, Exit, ExitSpec
@@ -65,7 +65,15 @@ class ExitNetwork:
         onnx.ModelProto
             A copy of :attr:`source`. Its outputs are, for each exit in turn: the values of the
             classes (1, classes); the score (1,), float32; the predicted class (1,), int64.
+
+        Raises
+        ------
+        LayoutselError
+            If `score` is unknown.
         """
+        kind = self.score if score is None else score
+        if kind not in scores.SCORES:
+            raise LayoutselError(f"score {kind!r}: expected one of {', '.join(scores.SCORES)}")
         model = ModelProto()
         model.CopyFrom(self.source)
         values = {value.name: value for value in self.source.graph.output}
@@ -77,7 +85,7 @@ class ExitNetwork:
                 model,
                 f"{prefix}/{exit_.name}",
                 exit_.output,
-                score=score or self.score,
+                score=kind,
                 classes=self.classes,
                 dtype=value.type.tensor_type.elem_type,
                 is_probability=bool(exit_.is_probability),
@@ -134,40 +142,52 @@ def read(
     source, where = imported.onnx, imported.name
     if source is None:
         raise UnsupportedModel("exits: got a Relax module; expected an ONNX model")
+    _check_opset(source, where)
+    _check_outputs([output.name for output in imported.outputs], where)
+    outputs = {output.name: output for output in imported.outputs}
+    found = dict(zip(outputs, lineages(imported.module), strict=True))
+    given = _given(spec, source, where)
+    chosen = given or _guess(imported.outputs, found, where)
+    _check_hash(chosen, imported.content_hash, where)
+    classes = _classes(chosen.exits, outputs, where)
+    _check_lineages(chosen.exits, found, where)
+    exits = tuple(_with_kind(exit_, source) for exit_ in chosen.exits)
+    return ExitNetwork(
+        name=where,
+        source=source,
+        spec=replace(chosen, exits=exits, model_hash=imported.content_hash),
+        is_guessed=given is None,
+        classes=classes,
+        flops=tuple(found[exit_.output].flops for exit_ in exits),
+        unused=tuple(name for name in outputs if name not in {e.output for e in exits}),
+    )
+
+
+def _given(spec: str | Path | ExitSpec | None, source: ModelProto, where: str) -> ExitSpec | None:
+    """Return the caller's specification, or that of the model's metadata; None without one."""
+    if spec is None:
+        return ExitSpec.embedded(source, where)
+    if not isinstance(spec, ExitSpec):
+        return ExitSpec.load(spec)
+    spec.check()
+    return spec
+
+
+def _check_opset(source: ModelProto, where: str) -> None:
     if (version := scores.opset(source)) < scores.OPSET:
         raise UnsupportedModel(
             f"{where}: got operator set {version}; expected {scores.OPSET} or later, for the "
             "scores of exits. Export the model for a newer one"
         )
-    if spec is not None and not isinstance(spec, ExitSpec):
-        spec = ExitSpec.load(spec)
-    elif spec is not None:
-        spec.check()
-    else:
-        spec = ExitSpec.embedded(source, where)
-    _check_outputs([output.name for output in imported.outputs], where)
-    outputs = {output.name: output for output in imported.outputs}
-    found = dict(zip(outputs, lineages(imported.module), strict=True))
-    is_guessed = spec is None
-    spec = spec or _guess(imported.outputs, found, where)
-    if spec.model_hash not in ("", imported.content_hash):
+
+
+def _check_hash(spec: ExitSpec, content_hash: str, where: str) -> None:
+    if spec.model_hash not in ("", content_hash):
         raise InvalidModel(
             f"{where}: the specification of exits is of another model: got the hash "
-            f"{imported.content_hash}; expected {spec.model_hash}. Write a new one with "
+            f"{content_hash}; expected {spec.model_hash}. Write a new one with "
             "'layoutsel exits inspect MODEL -o FILE'"
         )
-    classes = _classes(spec.exits, outputs, where)
-    _check_lineages(spec.exits, found, where)
-    exits = tuple(_with_kind(exit_, source) for exit_ in spec.exits)
-    return ExitNetwork(
-        name=where,
-        source=source,
-        spec=replace(spec, exits=exits, model_hash=imported.content_hash),
-        is_guessed=is_guessed,
-        classes=classes,
-        flops=tuple(found[exit_.output].flops for exit_ in exits),
-        unused=tuple(name for name in outputs if name not in {e.output for e in exits}),
-    )
 
 
 def _check_outputs(names: Sequence[str], where: str) -> None:

@@ -234,6 +234,11 @@ def test_output_that_cannot_be_an_exit():
         read(batch(4), spec_of("e1", "last"))
 
 
+def test_unknown_score():
+    with pytest.raises(LayoutselError, match="score 'luck': expected one of max_prob, margin"):
+        read(chain()).scored("luck")
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(LayoutselError, match="no such file"):
         read(tmp_path / "none.onnx")
