@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -151,6 +152,27 @@ class ExitModel:
         """
         request, answer = self._answers(self._rule, arguments, named, is_traced=True)
         return answer, tuple(sorted(request.timeline or (), key=lambda run: run.start_us))
+
+    def forced(self, sure: Collection[int], inputs: Sequence[np.ndarray]) -> ExitAnswer:
+        """Answer a request as if exactly these exits were sure, for measurements.
+
+        Parameters
+        ----------
+        sure
+            Numbers of exits; the final one always is.
+        inputs
+            Inputs by position.
+        """
+        levels = (*(0.0 if e in sure else None for e in range(len(self.exits) - 1)), None)
+        policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
+        return self._answers(replace(self._rule, policy=policy), inputs, {})[1]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the artifact; :func:`layoutsel.exits.building.load` opens it.
+
+        Errors are those of :meth:`CompiledModel.save`.
+        """
+        return self.compiled.save(path)
 
     def close(self) -> None:
         """End the workers.

@@ -1,0 +1,241 @@
+"""Multi-exit networks as compiled models, measured against the trunk alone, saved and loaded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import layoutsel
+from layoutsel import documents
+from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.costs import PricedExits
+from layoutsel.exits.division import ExitDivision
+from layoutsel.exits.executor import LIMIT_S, ExitModel
+from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
+from layoutsel.exits.latencies import OBJECTIVES
+from layoutsel.exits.network import ExitNetwork
+from layoutsel.exits.patterns import pattern_table
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.loading import load as load_compiled
+from layoutsel.runtime.samples import random_inputs
+from tvm_passes.decision import SubgraphId
+from tvm_passes.errors import LayoutselError
+
+logger = logging.getLogger(__name__)
+
+HEADER = "exits"
+"""Entry of an artifact's header: the exit plan."""
+RACE_S = 5.0
+"""Default time limit of a race, seconds."""
+_PATTERNS = 4
+"""Maximum number of patterns that a race measures; the most frequent ones."""
+_ROUNDS = 41
+"""Number of rounds of a race."""
+
+
+def stages_for(
+    division: ExitDivision, arrangement: Arrangement
+) -> Mapping[str, tuple[SubgraphId, ...]]:
+    """Sub-graphs by stage, without cuts of the trunk at exits that are off.
+
+    Branches that are off come last; they are part of the model, but do not run.
+    """
+    found: dict[str, tuple[SubgraphId, ...]] = {}
+    segment: tuple[SubgraphId, ...] = ()
+    for index, part in enumerate(division.trunk):
+        segment += part
+        is_last = index == len(division.branches)
+        if is_last or arrangement.branches[index] is not None:
+            found[f"trunk{index}"] = segment
+            segment = ()
+        if not is_last and arrangement.branches[index] is not None:
+            found[f"branch{index}"] = division.branches[index]
+    for index, worker in enumerate(arrangement.branches):
+        if worker is None:
+            found[f"branch{index}"] = division.branches[index]
+    return {name: held for name, held in found.items() if held}
+
+
+def compiled_for(
+    network: ExitNetwork, found: PricedExits, arrangement: Arrangement, **options: Any
+) -> CompiledModel:
+    """Compile a network for an arrangement, by the plan for the threads of its trunk.
+
+    Parameters
+    ----------
+    network
+        The network.
+    found
+        Its plans and division.
+    arrangement
+        Workers of trunk and branches.
+    **options
+        Options of :func:`layoutsel.compile_plan`.
+    """
+    threads = {kind.name: kind.threads for kind in found.costs.workers}
+    plan = found.plans[threads[arrangement.trunk]]
+    staged = plan.in_stages(stages_for(found.division, arrangement))
+    return layoutsel.compile_plan(network.scored(), staged, **options)
+
+
+def build(
+    network: ExitNetwork,
+    found: PricedExits,
+    plan: ExitPlan,
+    *,
+    race_s: float = RACE_S,
+    limit_s: float = LIMIT_S,
+    **options: Any,
+) -> ExitModel:
+    """Compile a network as planned, unless the trunk alone or all exits in sequence are faster.
+
+    The arrangements are timed in alternation on the observed patterns of sure exits. So the result
+    is never slower than the trunk alone, as far as the measurement can tell.
+
+    Parameters
+    ----------
+    network
+        The network.
+    found
+        Its plans and division.
+    plan
+        Plan of the exits.
+    race_s
+        Time limit of the measurement, seconds; 0 to build as planned without it.
+    limit_s
+        Time limit of a request on a worker, seconds.
+    **options
+        Options of :func:`layoutsel.compile_plan`.
+
+    Raises
+    ------
+    PlanMismatch
+        If the plan is of another network.
+    LayoutselError
+        If a plan cannot be built.
+    """
+    plan.check_model(network.spec.model_hash)
+    plans = {"planned": plan}
+    if race_s > 0:
+        plans |= {one.name: _as_plan(plan, one) for one in _rivals(plan)}
+    models: dict[str, ExitModel] = {}
+    made: dict[object, CompiledModel] = {}
+    try:
+        for name, one in plans.items():
+            stages = stages_for(found.division, one.arrangement)
+            key = one.arrangement.trunk, tuple(stages.items())
+            if key not in made:
+                made[key] = compiled_for(network, found, one.arrangement, **options)
+            models[name] = model_of(made[key], one, limit_s=limit_s)
+        times_us = race(models, plan, race_s) if len(models) > 1 else {}
+    except BaseException:
+        for model in models.values():
+            model.close()
+        raise
+    best = min(times_us, key=times_us.__getitem__, default="planned")
+    if best != "planned":
+        logger.warning(
+            "%s is faster than the planned arrangement: %.0f against %.0f us (%s); it is kept",
+            best, times_us[best], times_us["planned"], plan.objective,
+        )  # fmt: skip
+    for name, model in models.items():
+        if name != best:
+            model.close()
+    chosen = models[best]
+    chosen.compiled.header[HEADER] = documents.to_json(plans[best])
+    return chosen
+
+
+def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dict[str, float]:
+    """Time models in alternation, and return the objective of each by name, microseconds.
+
+    Exits are sure as in the most frequent observed patterns, whatever the inputs are.
+
+    Parameters
+    ----------
+    models
+        Models of one network.
+    plan
+        Observed patterns and objective.
+    limit_s
+        Time limit, seconds; one round is always completed.
+    """
+    sure, samples = pattern_table(plan.patterns[:_PATTERNS], len(plan.exits))
+    patterns = [tuple(map(int, np.flatnonzero(row[:-1]))) for row in sure]
+    inputs = random_inputs(next(iter(models.values())).compiled.inputs)
+    times: dict[str, list[list[float]]] = {name: [] for name in models}
+    end_s = time.monotonic() + limit_s
+    for number in range(_ROUNDS):
+        if number and time.monotonic() > end_s:
+            break
+        for name, model in models.items():
+            times[name].append([model.forced(one, inputs).us for one in patterns])
+    found = {}
+    for name, rows in times.items():
+        medians_us = np.median(np.array(rows), axis=0)
+        found[name] = OBJECTIVES[plan.objective](medians_us, samples)
+    return found
+
+
+def model_of(compiled: CompiledModel, plan: ExitPlan, *, limit_s: float = LIMIT_S) -> ExitModel:
+    """Make a model of a compiled network as its plan arranges it."""
+    return ExitModel(
+        compiled,
+        plan.exits,
+        plan.arrangement,
+        plan.policy,
+        workers=plan.costs.workers,
+        answer=plan.answer,
+        limit_s=limit_s,
+    )
+
+
+def load(path: str | Path, *, limit_s: float = LIMIT_S) -> ExitModel:
+    """Open a saved multi-exit network, without planning or compiling.
+
+    Parameters
+    ----------
+    path
+        File that :meth:`ExitModel.save` wrote. It holds native code: load only trusted files.
+    limit_s
+        Time limit of a request on a worker, seconds.
+
+    Raises
+    ------
+    LayoutselError
+        If the file is not the artifact of a multi-exit network, or is damaged.
+    """
+    compiled = load_compiled(path)
+    if HEADER not in compiled.header:
+        raise LayoutselError(
+            f"{path} is the artifact of a network without exits: expected one that "
+            "'layoutsel exits compile' wrote; run this one with 'layoutsel run'"
+        )
+    plan = ExitPlan.read(compiled.header[HEADER], file=str(path))
+    return model_of(compiled, plan, limit_s=limit_s)
+
+
+def _rivals(plan: ExitPlan) -> Sequence[OtherArrangement]:
+    """Best baseline of each kind: the trunk alone, and all exits in sequence."""
+    found: dict[str, OtherArrangement] = {}
+    for one in plan.baselines:
+        used = set(one.arrangement.branches)
+        kind = "off" if used == {None} else "inline" if used == {one.arrangement.trunk} else ""
+        value = _value_us(plan, one)
+        if kind and (kind not in found or value < _value_us(plan, found[kind])):
+            found[kind] = one
+    return [one for one in found.values() if one.arrangement != plan.arrangement]
+
+
+def _value_us(plan: ExitPlan, other: OtherArrangement) -> float:
+    return float(getattr(other.latencies, f"{plan.objective}_us"))
+
+
+def _as_plan(plan: ExitPlan, other: OtherArrangement) -> ExitPlan:
+    return replace(plan, arrangement=other.arrangement, latencies=other.latencies)

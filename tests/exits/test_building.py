@@ -1,0 +1,171 @@
+"""Costs, building, racing, saving and loading of multi-exit networks."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from exit_models import expected, images, network, policy_of
+from exit_networks import NETWORKS
+
+import layoutsel
+from layoutsel.device.threads import available_cores
+from layoutsel.errors import LayoutselError
+from layoutsel.exits import building
+from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.building import build, compiled_for, load, model_of, race, stages_for
+from layoutsel.exits.costs import host_workers, measured, priced
+from layoutsel.exits.dividing import divide
+from layoutsel.exits.patterns import SurePattern
+from layoutsel.exits.planner import ExitProblem, plan_exits
+from layoutsel.planning.check_fits import PlanMismatch
+
+NAME = "cascade"
+OFF = Arrangement(trunk="cpu-1", branches=(None, None))
+PATTERNS = (SurePattern(exits=(0, 1), samples=3), SurePattern(exits=(), samples=1))
+
+
+@pytest.fixture(scope="module")
+def found():
+    return priced(network(NAME), units=["cpu"], cost="roofline")
+
+
+@pytest.fixture(scope="module")
+def plan(found):
+    problem = ExitProblem(
+        exits=network(NAME).names,
+        costs=found.costs,
+        policy=policy_of(0.0, 0.0),
+        patterns=PATTERNS,
+    )
+    return plan_exits(
+        problem, model_name=NAME, model_hash=network(NAME).spec.model_hash, time_limit_s=5
+    )
+
+
+class TestCosts:
+    def test_workers_of_hosts(self):
+        names = {cores: [kind.name for kind in host_workers(cores)] for cores in (1, 2, 4)}
+        assert names == {
+            1: ["cpu-1"],
+            2: ["cpu-2", "cpu-1", "cpu-1b"],
+            4: ["cpu-4", "cpu-3", "cpu-1", "cpu-1b"],
+        }
+        assert all(kind.cores == kind.threads for kind in host_workers(4))
+
+    def test_times_are_those_of_the_plans(self, found):
+        for kind in found.costs.workers:
+            stages = (*found.costs.trunk_us[kind.name], *found.costs.branch_us[kind.name])
+            total_us = sum(map(sum, stages))
+            assert total_us == pytest.approx(found.plans[kind.threads].cost_us)
+        for parts, times in (
+            (found.division.trunk, found.costs.trunk_us),
+            (found.division.branches, found.costs.branch_us),
+        ):
+            for us in times.values():
+                assert list(map(len, us)) == list(map(len, parts))
+
+    @pytest.mark.skipif(len(available_cores()) == 1, reason="needs two cores")
+    def test_measured(self, found):
+        compiled = compiled_for(
+            network(NAME), found, Arrangement(trunk="cpu-1", branches=("cpu-1",) * 2)
+        )
+        costs = measured(found.costs, compiled)
+        pairs = set(costs.slowdown)
+        assert {"cpu-1|cpu-1b", "cpu-1b|cpu-1"} <= pairs
+        assert all(1 <= factor < 100 for factor in costs.slowdown.values())
+        assert {pair.replace("|", ">") for pair in pairs} == set(costs.handover_us)
+        for times in costs.handover_us.values():
+            assert len(times) == len(costs.needs)
+            assert all(1 < us < 1e5 for us in times)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_trunk_is_cut_only_where_an_exit_runs(name):
+    early = len(network(name).names) - 1
+    held = layoutsel.plan(network(name).scored(), cost="roofline", threads=1, units=["cpu"])
+    division = divide(held.reads, held.results, early + 1)
+    full = stages_for(division, Arrangement(trunk="a", branches=("a",) * early))
+    assert full == division.stages()
+    off = stages_for(division, Arrangement(trunk="a", branches=(None,) * early))
+    assert [stage for stage in off if stage.startswith("trunk")] == [f"trunk{early}"]
+    assert sorted(id_ for part in off.values() for id_ in part) == sorted(held.reads)
+
+
+@pytest.fixture(scope="module")
+def built(found, plan):
+    with build(network(NAME), found, plan, race_s=1) as model:
+        yield model
+
+
+class TestBuilding:
+    def test_answers(self, built):
+        for x in images(NAME, 3):
+            want = dict(zip(built.exits, expected(NAME, x), strict=True))
+            for answer in built.all(x):
+                values, _, label = want[answer.exit]
+                np.testing.assert_allclose(answer.scores, values, rtol=1e-4, atol=1e-5)
+                assert answer.label == label
+
+    def test_loaded_without_planning(self, built, plan, tmp_path, monkeypatch):
+        file = built.save(tmp_path / "net.so")
+        monkeypatch.setattr(layoutsel, "plan", None)
+        monkeypatch.setattr(layoutsel, "compile_plan", None)
+        with load(file) as model:
+            assert model.exits == plan.exits
+            assert model.arrangement == built.arrangement
+            for x in images(NAME, 3):
+                for one, other in zip(model.all(x), built.all(x), strict=True):
+                    np.testing.assert_array_equal(one.scores, other.scores)
+
+    def test_the_fastest_of_a_race_is_kept(self, found, plan, monkeypatch, caplog):
+        """Whatever the race says; each of the arrangements can be the one."""
+        seen = {}
+
+        def judged(models, plan, limit_s):
+            seen.update(models)
+            return {name: 1.0 if name == wanted else 2.0 for name in models}
+
+        made = functools.cache(
+            lambda trunk, branches: compiled_for(
+                network(NAME), found, Arrangement(trunk=trunk, branches=branches), verify=False
+            )
+        )
+        monkeypatch.setattr(building, "race", judged)
+        monkeypatch.setattr(
+            building, "compiled_for", lambda _network, _found, one: made(one.trunk, one.branches)
+        )
+        wanted = "planned"
+        with build(network(NAME), found, plan) as model:
+            assert model.arrangement == plan.arrangement
+        assert len(seen) >= 2
+        wanted = next(name for name in seen if name != "planned")
+        caplog.clear()
+        with build(network(NAME), found, plan) as model:
+            assert model is seen[wanted]
+            assert model.arrangement != plan.arrangement
+            saved = model.compiled.header["exits"]["arrangement"]["branches"]
+            assert tuple(saved) == model.arrangement.branches
+        assert f"{wanted} is faster than the planned arrangement" in caplog.text
+
+    def test_a_race_takes_the_patterns_that_were_observed(self, found, plan):
+        arrangement = Arrangement(trunk="cpu-1", branches=("cpu-1", "cpu-1"))
+        compiled = compiled_for(network(NAME), found, arrangement)
+        inputs = images(NAME, 1)
+        with model_of(compiled, replace(plan, arrangement=arrangement)) as model:
+            for sure, exit_ in (((), "final"), ((1,), "exit2"), ((0, 1), "exit1")):
+                assert model.forced(sure, inputs).exit == exit_
+            times_us = race({"one": model, "two": model}, plan, 0.5)
+        assert set(times_us) == {"one", "two"}
+        assert all(us > 0 for us in times_us.values())
+
+    def test_a_plan_of_another_network(self, found, plan):
+        with pytest.raises(PlanMismatch, match="of another model"):
+            build(network("chain"), found, plan)
+
+    def test_an_artifact_without_exits(self, found, tmp_path):
+        compiled = compiled_for(network(NAME), found, OFF)
+        with pytest.raises(LayoutselError, match="artifact of a network without exits"):
+            load(compiled.save(tmp_path / "plain.so"))
