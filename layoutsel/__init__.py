@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from layoutsel.device.openmp import preload_openmp
+from layoutsel.device.pytorch import import_tvm_without_pytorch
 
 preload_openmp()
+import_tvm_without_pytorch()
 
 __version__ = "0.1.0"
 __all__ = [
