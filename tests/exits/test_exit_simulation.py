@@ -56,11 +56,8 @@ def test_latencies_are_those_of_samples_one_by_one(data):
     policy = Policy(score="max_prob", thresholds=(*[0.5] * (exits - 1), None))
     model = LatencyModel(costs, policy, patterns, answer="first")
     found = model.latencies(arrangement)
-    runs = [
-        run
-        for one in patterns
-        for run in [Replay(costs, arrangement, set(one.exits)).run()] * one.samples
-    ]
+    replays = [Replay(costs, arrangement, set(one.exits)).run() for one in patterns]
+    runs = [run for run, one in zip(replays, patterns, strict=True) for _ in range(one.samples)]
     times_us = np.sort([float(run.answer[1]) for run in runs])
     assert found.mean_us == pytest.approx(times_us.mean())
     for share, value in ((0.5, found.p50_us), (0.95, found.p95_us), (0.99, found.p99_us)):
@@ -68,6 +65,9 @@ def test_latencies_are_those_of_samples_one_by_one(data):
     assert found.busy_us == pytest.approx(np.mean([float(run.busy) for run in runs]))
     assert found.waste_us == pytest.approx(np.mean([float(run.waste) for run in runs]))
     assert found.worst_us == float(Replay(costs, arrangement, set()).run().answer[1])
+    for one, run in zip(patterns, replays, strict=True):
+        sure = [number in one.exits for number in range(exits - 1)]
+        assert model.request_us(arrangement, sure) == float(run.answer[1])
     for objective in OBJECTIVES:
         assert model.value_us(arrangement, objective) == getattr(found, f"{objective}_us")
 
