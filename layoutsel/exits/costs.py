@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import layoutsel
+from layoutsel.device.entry_points import StageChain
 from layoutsel.device.stage_worker import TensorWorker
 from layoutsel.device.threads import available_cores
 from layoutsel.device.worker_machines import Machines
@@ -31,9 +32,13 @@ UNIT = "cpu"
 _SWITCHES = 200
 """Number of measured switches from one thread to another and back."""
 _PROBE_S = 0.4
-"""Duration of one measurement of the slow-down, seconds."""
+"""Duration of one measurement of runs, seconds."""
 _LIMIT_S = 10.0
 """Time limit of one run while measuring, seconds."""
+
+
+StageTimes: TypeAlias = Mapping[str, tuple[tuple[float, ...], ...]]
+"""Times of the sub-graphs of stages by worker, microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,43 +127,65 @@ def _times_us(plan: Plan) -> dict[SubgraphId, float]:
     return found
 
 
-def measured(costs: ExitCosts, compiled: CompiledModel) -> ExitCosts:
-    """Add the measured costs of switching between workers, and of working side by side.
+def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCosts:
+    """Correct costs by short measurements on this machine, about a second for each worker.
 
-    It takes about two seconds. A hand-over is charged with one and a half switches to another
-    thread and back: a request goes to its workers, a tap from one to the other, and the answer back
-    to the caller.
+    All times of a worker are multiplied by the measured over the predicted time of the whole
+    network. A hand-over is charged with one and a half switches to another thread and back: a
+    request goes to its workers, a tap from one to the other, and the answer back to the caller.
 
     Parameters
     ----------
     costs
         Costs by the cost model.
     compiled
-        The network in stages, as :func:`layoutsel.exits.building.compiled_for` makes it.
+        The network in stages by number of threads, as
+        :func:`layoutsel.exits.building.compiled_for` makes it. Workers of other numbers of threads
+        keep their times.
     """
-    pairs = [
-        pair
-        for pair in itertools.permutations(costs.workers, 2)
-        if sum(kind.cores for kind in pair) <= costs.cores
-    ]
-    if not pairs:
-        return costs
-    switch_us, slowdown = 0.0, {}
-    for pair in pairs:
-        cores = list(available_cores())
-        own = cores[: pair[0].cores], cores[pair[0].cores :][: pair[1].cores]
-        with (
-            compiled.worker(threads=pair[0].threads, cores=own[0], limit_s=_LIMIT_S) as first,
-            compiled.worker(threads=pair[1].threads, cores=own[1], limit_s=_LIMIT_S) as second,
-        ):
-            switch_us = max(switch_us, _switch_us(second))
-            slowdown[f"{pair[0].name}|{pair[1].name}"] = _slowdown(compiled, first, second)
+    present = [kind for kind in costs.workers if kind.threads in compiled]
+    alone_s, switch_us = {}, 0.0
+    for kind in present:
+        with _worker(compiled, kind, 0) as worker:
+            switch_us = max(switch_us, _switch_us(worker))
+            alone_s[kind.name] = _run_s(compiled[kind.threads], worker)
+    slowdown = {}
+    for kind, other in itertools.permutations(present, 2):
+        if kind.cores + other.cores <= costs.cores:
+            with (
+                _worker(compiled, kind, 0) as first,
+                _worker(compiled, other, kind.cores) as second,
+            ):
+                beside_s = _beside_s(
+                    (compiled[kind.threads], first), (compiled[other.threads], second)
+                )
+            slowdown[f"{kind.name}|{other.name}"] = max(1.0, beside_s / alone_s[kind.name])
     handed = (1.5 * switch_us,) * len(costs.needs)
     return replace(
         costs,
-        handover_us={f"{one.name}>{other.name}": handed for one, other in pairs},
+        trunk_us=dict(costs.trunk_us) | _scaled(costs, costs.trunk_us, alone_s),
+        branch_us=dict(costs.branch_us) | _scaled(costs, costs.branch_us, alone_s),
+        handover_us={pair.replace("|", ">"): handed for pair in slowdown},
         slowdown=slowdown,
     )
+
+
+def _scaled(
+    costs: ExitCosts, times: StageTimes, alone_s: Mapping[str, float]
+) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """Multiply the times of each measured worker by measured over predicted time."""
+    found = {}
+    for name, seconds in alone_s.items():
+        every = (*costs.trunk_us[name], *costs.branch_us[name])
+        factor = 1e6 * seconds / max(sum(map(sum, every)), 1e-9)
+        found[name] = tuple(tuple(factor * us for us in stage) for stage in times[name])
+    return found
+
+
+def _worker(compiled: Mapping[int, CompiledModel], kind: WorkerKind, after: int) -> TensorWorker:
+    """Make a worker on the cores that follow the first `after` ones."""
+    cores = available_cores()[after : after + kind.cores]
+    return compiled[kind.threads].worker(threads=kind.threads, cores=cores, limit_s=_LIMIT_S)
 
 
 def _switch_us(worker: TensorWorker) -> float:
@@ -175,36 +202,36 @@ def _nothing(_machines: Machines) -> None:
     """Do nothing."""
 
 
-def _slowdown(compiled: CompiledModel, first: TensorWorker, second: TensorWorker) -> float:
-    """Factor on the time of a worker while another one computes the same network, at least 1."""
-    inputs = {
-        f"input.{index}": to_tensor(value)
-        for index, value in enumerate(random_inputs(compiled.inputs))
-    }
-    chain = first.chain([entry.name for entry in compiled.stages])
-    tensors = [inputs[one.name] for one in chain.inputs]
+def _run_s(compiled: CompiledModel, worker: TensorWorker) -> float:
+    """Median time of a run of the whole network on a worker, seconds."""
+    return float(worker.submit("run", partial(_repeat, compiled, None)).result(2 * _LIMIT_S))
 
-    def repeat(until: threading.Event | None, machines: Machines) -> float:
-        """Run for some time, or until told; returns the median time of a run, seconds."""
-        run = machines.function(chain, is_watched=False)
-        run(*tensors)
-        times = []
-        end_s = time.monotonic() + _LIMIT_S / 2
-        least_s = time.monotonic() + _PROBE_S
-        while time.monotonic() < (least_s if until is None else end_s):
-            if until is not None and until.is_set():
-                break
-            start_s = time.perf_counter()
-            run(*tensors)
-            times.append(time.perf_counter() - start_s)
-        return statistics.median(times) if times else 0.0
 
-    alone_s = first.submit("alone", partial(repeat, None)).result(_LIMIT_S)
+def _beside_s(
+    first: tuple[CompiledModel, TensorWorker], second: tuple[CompiledModel, TensorWorker]
+) -> float:
+    """Median time of a run on the first worker while the second one computes, seconds."""
     stop = threading.Event()
-    other = second.submit("beside", partial(repeat, stop))
+    model, worker = second
+    other = worker.submit("run beside", partial(_repeat, model, stop))
     try:
-        beside_s = first.submit("beside", partial(repeat, None)).result(_LIMIT_S)
+        return _run_s(*first)
     finally:
         stop.set()
-    other.result(_LIMIT_S)
-    return max(1.0, beside_s / alone_s) if alone_s > 0 else 1.0
+        other.result(2 * _LIMIT_S)
+
+
+def _repeat(compiled: CompiledModel, until: threading.Event | None, machines: Machines) -> float:
+    """Run the whole network for some time or until told, and return the median time, seconds."""
+    chain = StageChain.of(compiled.stages, range(len(compiled.stages)))
+    named = {f"input.{n}": value for n, value in enumerate(random_inputs(compiled.inputs))}
+    tensors = [to_tensor(named[one.name]) for one in chain.inputs]
+    run = machines.function(chain, is_watched=False)
+    run(*tensors)  # prepares the primitives
+    times: list[float] = []
+    end_s = time.monotonic() + (_PROBE_S if until is None else _LIMIT_S / 2)
+    while not times or (time.monotonic() < end_s and not (until and until.is_set())):
+        start_s = time.perf_counter()
+        run(*tensors)
+        times.append(time.perf_counter() - start_s)
+    return statistics.median(times)
