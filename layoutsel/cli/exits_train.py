@@ -45,6 +45,16 @@ def train(
             "--seed", min=0, help="Seed of the data's parts, the weights and the order of samples."
         ),
     ] = 0,
+    hidden: Annotated[
+        int | None,
+        typer.Option(
+            "--hidden",
+            min=1,
+            metavar="N",
+            help="Begin each early exit with a convolution of N channels, for costlier branches.",
+            show_default="pooling and a linear layer alone",
+        ),
+    ] = None,
     static: Annotated[
         bool,
         typer.Option(
@@ -67,7 +77,9 @@ def train(
     from layoutsel.exits.training.train import train as train_networks
     from layoutsel.report.plan_tables import new_table
 
-    task = TrainingTask(data=data, size=size, seed=seed, threads=threads, static=static)
+    task = TrainingTask(
+        data=data, size=size, seed=seed, threads=threads, hidden=hidden, static=static
+    )
     limit_s = parse_seconds(time_limit)
     with activity() as shown:
         shown.phase("starting PyTorch")

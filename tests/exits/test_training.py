@@ -45,6 +45,7 @@ def test_missing_pytorch_is_named(monkeypatch, tmp_path):
     [
         ({"data": "mnist1d", "size": "huge"}, "size 'huge': expected one of mnist5k tiny"),
         ({"data": "mnist1d", "threads": 0}, "0 threads: expected 1 or more"),
+        ({"data": "mnist1d", "hidden": 0}, "0 hidden channels: expected 1 or more"),
     ],
 )
 def test_bad_tasks_are_rejected(task, told):

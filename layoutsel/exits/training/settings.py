@@ -110,6 +110,8 @@ class TrainingTask:
     """Seed of the data's parts, the weights and the order of samples."""
     threads: int = 1
     """Number of threads."""
+    hidden: int | None = None
+    """Number of channels of a convolution that begins each early exit; None for none."""
     static: bool = False
     """True to train a network that ends at each of the exits alone as well."""
 
@@ -121,11 +123,13 @@ class TrainingTask:
             )
         if self.threads < 1:
             raise LayoutselError(f"{self.threads} threads: expected 1 or more")
+        if self.hidden is not None and self.hidden < 1:
+            raise LayoutselError(f"{self.hidden} hidden channels: expected 1 or more")
 
     @property
     def shape(self) -> NetworkShape:
         """Shape of the network."""
-        return SETTINGS[self.data, self.size].shape
+        return replace(SETTINGS[self.data, self.size].shape, hidden=self.hidden)
 
     @property
     def recipe(self) -> Recipe:
