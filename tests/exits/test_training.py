@@ -163,3 +163,14 @@ def test_exported_networks_compute_the_same(checked, hidden):
 @pytest.mark.parametrize(("most", "shifts"), [((0, 0), 1), ((1, 2), 15), ((0, 3), 7)])
 def test_inputs_are_moved_by_all_shifts(checked, most, shifts):
     assert checked("all_shifts", most) == (shifts, True)
+
+
+@needs_torch
+def test_a_failing_listener_ends_the_training(tmp_path):
+    def fail(_report):
+        raise RuntimeError("listener")
+
+    before = {child.pid for child in psutil.Process().children()}
+    with pytest.raises(RuntimeError, match="listener"):
+        train(TINY, tmp_path, progress=fail)
+    assert {child.pid for child in psutil.Process().children()} <= before
