@@ -14,7 +14,7 @@ import numpy as np
 import layoutsel
 from layoutsel import documents
 from layoutsel.exits.arrangement import Arrangement
-from layoutsel.exits.costs import PricedExits
+from layoutsel.exits.costs import PricedExits, measured, priced
 from layoutsel.exits.division import ExitDivision
 from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
@@ -82,6 +82,34 @@ def compiled_for(
     plan = found.plans[threads[arrangement.trunk]]
     staged = plan.in_stages(stages_for(found.division, arrangement))
     return layoutsel.compile_plan(network.scored(), staged, **options)
+
+
+def profiled(network: ExitNetwork, **options: Any) -> PricedExits:
+    """Price a network by the cost model, and correct the costs by measurements on this machine.
+
+    The network is compiled once for every number of threads.
+
+    Parameters
+    ----------
+    network
+        A multi-exit network.
+    **options
+        Options of :func:`layoutsel.plan` except `threads`.
+
+    Raises
+    ------
+    LayoutselError
+        If the network cannot be planned or built.
+    """
+    found = priced(network, **options)
+    compiled = {}
+    for kind in found.costs.workers:
+        if kind.threads not in compiled:
+            inline = Arrangement(
+                trunk=kind.name, branches=(kind.name,) * len(found.division.branches)
+            )
+            compiled[kind.threads] = compiled_for(network, found, inline, verify=False)
+    return replace(found, costs=measured(found.costs, compiled))
 
 
 def build(

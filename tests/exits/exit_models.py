@@ -58,8 +58,8 @@ def started(name: str, workers: str = "abbb", policy: Policy | None = None, **op
 
 def images(name: str, count: int, seed: int = 0) -> list[np.ndarray]:
     generator = np.random.default_rng(seed)
-    (signature,) = compiled(name).inputs
-    return [3 * generator.standard_normal(signature.shape).astype("float32") for _ in range(count)]
+    (x,) = _session(name).get_inputs()
+    return [3 * generator.standard_normal(x.shape).astype("float32") for _ in range(count)]
 
 
 @functools.cache

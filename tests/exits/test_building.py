@@ -11,6 +11,7 @@ from exit_models import expected, images, network, policy_of
 from exit_networks import NETWORKS
 
 import layoutsel
+from layoutsel import exits
 from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError
 from layoutsel.exits import building
@@ -110,6 +111,15 @@ def test_the_trunk_is_cut_only_where_an_exit_runs(name):
 def built(found, plan):
     with build(network(NAME), found, plan, race_s=1) as model:
         yield model
+
+
+def test_a_profile_is_measured_on_every_worker():
+    """Each number of threads has plans of its own, and the costs are measured, not predicted."""
+    found = exits.profiled(network("on_input"), units=["cpu"], cost="roofline")
+    predicted = priced(network("on_input"), units=["cpu"], cost="roofline").costs
+    for kind in found.costs.workers:
+        assert found.plans[kind.threads].threads == kind.threads
+        assert found.costs.trunk_us[kind.name] != predicted.trunk_us[kind.name]
 
 
 class TestBuilding:

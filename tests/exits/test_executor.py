@@ -386,3 +386,32 @@ class TestClosing:
             release.set()
             closing.result(LIMIT_S)
         assert set(threading.enumerate()) == before
+
+    def test_a_forgotten_model_ends_its_threads(self):
+        before = set(threading.enumerate())
+        started("chain", "abb")(images("chain", 1)[0])
+        end = time.monotonic() + LIMIT_S
+        while set(threading.enumerate()) != before and time.monotonic() < end:
+            time.sleep(0.01)
+        assert set(threading.enumerate()) == before
+
+    @pytest.mark.parametrize("workers", ["aaa", "abb"])
+    def test_a_forked_process_answers_as_well(self, workers):
+        x = images("chain", 1)[0]
+        with started("chain", workers) as model:
+            want = model.all(x)
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    found = model.all(x)
+                    status = int([a.label for a in found] != [a.label for a in want])
+                finally:
+                    os._exit(status)
+            end = time.monotonic() + LIMIT_S
+            ended, status = 0, None
+            while not ended and time.monotonic() < end:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                time.sleep(0.01)
+            assert (ended, status) == (child, 0)
+            check(model(x), model.exits, expected("chain", x))
