@@ -32,7 +32,7 @@ def export(model: MultiExit, example: torch.Tensor) -> bytes:
     model.eval()
     made = io.BytesIO()
     with warnings.catch_warnings():
-        # The exporter by tracing is announced to go; it alone folds batch normalisation itself.
+        # The exporter by tracing is deprecated, but it takes a fraction of the other one's time.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
