@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from layoutsel import documents
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerKind:
@@ -40,6 +42,11 @@ class ExitCosts:
     """Time to pass each tap from one worker to another, by ``source>destination``, microseconds."""
     slowdown: Mapping[str, float] = field(default_factory=dict)
     """Factor on times while another worker computes, by ``worker|other``; 1 if absent."""
+    call_us: float = field(default=0.0, metadata=documents.OPTIONAL)
+    """Time for a request's way to several workers and its answer's way back, microseconds.
+
+    An arrangement on one worker runs on the caller's thread, without it.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +61,8 @@ class Arrangement:
     """Worker of the trunk."""
     branches: tuple[str | None, ...]
     """Worker of each of the E - 1 branches; None for exits that are off."""
+
+    @property
+    def is_beside(self) -> bool:
+        """True if any branch runs in parallel with the trunk."""
+        return not {self.trunk, None}.issuperset(self.branches)

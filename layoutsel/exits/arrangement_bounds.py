@@ -14,6 +14,7 @@ from itertools import accumulate
 import numpy as np
 
 from layoutsel.exits.answers import ANSWERS
+from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.latencies import OBJECTIVES, LatencyModel
 from layoutsel.exits.simulate import stage_pieces
 
@@ -57,6 +58,7 @@ class ArrangementBounds:
         self._lower = LOWER[answer]
         self._hand_us = model.simulator.handover_us
         costs = model.simulator.costs
+        self._call_us = model.simulator.call_us
         self._needs = costs.needs
         self._trunk_us = {
             worker: [sum(pieces) for pieces in stage_pieces(stages, costs.start_us)]
@@ -102,7 +104,7 @@ class ArrangementBounds:
         """Least time of each exit's result, microseconds; NaN for exits that are off."""
         segments_us = self._trunk_us[trunk]
         reached_us = list(accumulate(segments_us))
-        now_us = 0.0
+        now_us = self._call_us(Arrangement(trunk=trunk, branches=tuple(decided)))
         found: list[float] = []
         for index, worker in enumerate(decided):
             now_us += segments_us[index]

@@ -24,18 +24,10 @@ def cost_faults(costs: ExitCosts) -> Iterator[Fault]:
     for number, read in enumerate(costs.needs):
         if any(not 0 <= other < number for other in read):
             yield f"$.needs[{number}]", str(list(read)), f"branches before {number}"
-    if not _is_time(costs.start_us):
-        yield "$.start_us", str(costs.start_us), "a time of at least 0"
-    for key, times in costs.handover_us.items():
-        if not _is_pair(key, ">", names):
-            yield f"$.handover_us.{key}", repr(key), f"source>destination, of {', '.join(names)}"
-        if len(times) != count or not all(map(_is_time, times)):
-            yield f"$.handover_us.{key}", str(list(times)), f"{count} times of at least 0, by tap"
-    for key, factor in costs.slowdown.items():
-        if not _is_pair(key, "|", names):
-            yield f"$.slowdown.{key}", repr(key), f"worker|other, of {', '.join(names)}"
-        if not (math.isfinite(factor) and factor >= 1):
-            yield f"$.slowdown.{key}", str(factor), "a factor of at least 1"
+    for name, us in (("start_us", costs.start_us), ("call_us", costs.call_us)):
+        if not _is_time(us):
+            yield f"$.{name}", str(us), "a time of at least 0"
+    yield from _pairs(costs, names, count)
 
 
 def arrangement_faults(arrangement: Arrangement, costs: ExitCosts) -> Iterator[Fault]:
@@ -58,6 +50,19 @@ def arrangement_faults(arrangement: Arrangement, costs: ExitCosts) -> Iterator[F
     cores = sum(kind.cores for kind in costs.workers if kind.name in used)
     if cores > costs.cores:
         yield "$", f"workers on {cores} cores at once", f"at most the {costs.cores} of the host"
+
+
+def _pairs(costs: ExitCosts, names: list[str], count: int) -> Iterator[Fault]:
+    for key, times in costs.handover_us.items():
+        if not _is_pair(key, ">", names):
+            yield f"$.handover_us.{key}", repr(key), f"source>destination, of {', '.join(names)}"
+        if len(times) != count or not all(map(_is_time, times)):
+            yield f"$.handover_us.{key}", str(list(times)), f"{count} times of at least 0, by tap"
+    for key, factor in costs.slowdown.items():
+        if not _is_pair(key, "|", names):
+            yield f"$.slowdown.{key}", repr(key), f"worker|other, of {', '.join(names)}"
+        if not (math.isfinite(factor) and factor >= 1):
+            yield f"$.slowdown.{key}", str(factor), "a factor of at least 1"
 
 
 def _stages(

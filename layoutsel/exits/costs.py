@@ -20,6 +20,7 @@ from layoutsel.exits.arrangement import ExitCosts, WorkerKind
 from layoutsel.exits.dividing import divide
 from layoutsel.exits.division import ExitDivision
 from layoutsel.exits.network import ExitNetwork
+from layoutsel.exits.switches import median_call_us, median_handover_us
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.compiled import CompiledModel
@@ -29,8 +30,6 @@ from tvm_passes.errors import LayoutselError
 
 UNIT = "cpu"
 """Unit of the workers: all units of the host run on its threads."""
-_SWITCHES = 200
-"""Number of measured switches from one thread to another and back."""
 _PROBE_S = 0.4
 """Duration of one measurement of runs, seconds."""
 _LIMIT_S = 10.0
@@ -131,8 +130,7 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
     """Correct costs by short measurements on this machine, about a second for each worker.
 
     All times of a worker are multiplied by the measured over the predicted time of the whole
-    network. A hand-over is charged with one and a half switches to another thread and back: a
-    request goes to its workers, a tap from one to the other, and the answer back to the caller.
+    network. Calls and hand-overs are timed with workers that have nothing else to do.
 
     Parameters
     ----------
@@ -144,29 +142,31 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
         keep their times.
     """
     present = [kind for kind in costs.workers if kind.threads in compiled]
-    alone_s, switch_us = {}, 0.0
+    alone_s = {}
     for kind in present:
         with _worker(compiled, kind, 0) as worker:
-            switch_us = max(switch_us, _switch_us(worker))
             alone_s[kind.name] = _run_s(compiled[kind.threads], worker)
-    slowdown = {}
+    slowdown, handover_us, call_us = {}, {}, 0.0
     for kind, other in itertools.permutations(present, 2):
         if kind.cores + other.cores <= costs.cores:
             with (
                 _worker(compiled, kind, 0) as first,
                 _worker(compiled, other, kind.cores) as second,
             ):
+                call_us = max(call_us, median_call_us(first, second))
+                handed_us = median_handover_us(first, second)
                 beside_s = _beside_s(
                     (compiled[kind.threads], first), (compiled[other.threads], second)
                 )
+            handover_us[f"{kind.name}>{other.name}"] = (handed_us,) * len(costs.needs)
             slowdown[f"{kind.name}|{other.name}"] = max(1.0, beside_s / alone_s[kind.name])
-    handed = (1.5 * switch_us,) * len(costs.needs)
     return replace(
         costs,
         trunk_us=dict(costs.trunk_us) | _scaled(costs, costs.trunk_us, alone_s),
         branch_us=dict(costs.branch_us) | _scaled(costs, costs.branch_us, alone_s),
-        handover_us={pair.replace("|", ">"): handed for pair in slowdown},
+        handover_us=handover_us,
         slowdown=slowdown,
+        call_us=call_us,
     )
 
 
@@ -186,20 +186,6 @@ def _worker(compiled: Mapping[int, CompiledModel], kind: WorkerKind, after: int)
     """Make a worker on the cores that follow the first `after` ones."""
     cores = available_cores()[after : after + kind.cores]
     return compiled[kind.threads].worker(threads=kind.threads, cores=cores, limit_s=_LIMIT_S)
-
-
-def _switch_us(worker: TensorWorker) -> float:
-    """Median time to give a worker nothing to do and wait for it, microseconds."""
-    times = []
-    for _ in range(_SWITCHES):
-        start_s = time.perf_counter()
-        worker.submit("nothing", _nothing).result(_LIMIT_S)
-        times.append(time.perf_counter() - start_s)
-    return 1e6 * statistics.median(times)
-
-
-def _nothing(_machines: Machines) -> None:
-    """Do nothing."""
 
 
 def _run_s(compiled: CompiledModel, worker: TensorWorker) -> float:

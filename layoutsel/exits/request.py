@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -16,6 +15,7 @@ import tvm_ffi
 from layoutsel.device.cancellation import CancelToken
 from layoutsel.errors import RunTimeout
 from layoutsel.exits.lanes import Lanes, LaneStep
+from layoutsel.exits.signals import give, unset_signal
 from layoutsel.exits.stage_runs import StageRun
 from layoutsel.exits.verdict import AnswerRule, Verdict
 
@@ -78,9 +78,9 @@ class ExitRequest:
         self._values += [None] * (lanes.tensors - len(lanes.inputs))
         self._last_useful = max(lanes.ends.values())
         self._begun = [-1] * len(lanes.lanes)
-        self._signals = [_locked() for _ in lanes.waits]
+        self._signals = [unset_signal() for _ in lanes.waits]
         self._turn = threading.Lock()
-        self._done = _locked()
+        self._done = unset_signal()
 
     def run(self, lane: int, functions: Sequence[StageFunction]) -> None:
         """Run a lane until its end, or until the request needs none of its other stages.
@@ -113,7 +113,7 @@ class ExitRequest:
             for slot, value in zip(step.writes, made, strict=True):
                 values[slot] = value
             for signal in step.signals:
-                _release(self._signals[signal])
+                give(self._signals[signal])
             for exit_ in step.exits:
                 self._arrive(exit_)
             for slot in step.frees:
@@ -193,7 +193,7 @@ class ExitRequest:
                 token.cancel()
         for signal, waiting in zip(self._signals, self.lanes.waits, strict=True):
             if waiting > number:
-                _release(signal)
+                give(signal)
 
     def _await(self, signal: int, step: LaneStep) -> None:
         if not self._signals[signal].acquire(timeout=self._limit_s):
@@ -201,16 +201,3 @@ class ExitRequest:
                 f"stage {step.chain.name!r} waited longer than {self._limit_s:g} s for a tensor "
                 "of another worker"
             )
-
-
-def _locked() -> threading.Lock:
-    """Make a lock that is taken: another thread's release is a signal to the one that waits."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
-def _release(lock: threading.Lock) -> None:
-    """Give a signal, which may have been given already."""
-    with suppress(RuntimeError):
-        lock.release()

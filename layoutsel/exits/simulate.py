@@ -1,7 +1,8 @@
 """Simulation of one request to a multi-exit network by discrete events.
 
 Each worker runs one stage at a time, in the order in which stages become ready. A stage is ready
-when all stages before it have ended and their results were handed over. While several workers
+when all stages before it have ended and their results were handed over. A request to several
+workers spends the time of its call before its first stage. While several workers
 compute, each is slowed down by the product of its factors for the others. A request that is
 answered stops every worker at the end of its current sub-graph, and no stage begins.
 
@@ -75,8 +76,7 @@ class ExitSimulator:
 
     def known_us(self, arrangement: Arrangement) -> np.ndarray:
         """Time of each exit's result if no exit is sure, (E,), microseconds; NaN if it is off."""
-        stages = self.stages(arrangement)
-        ends_us = {run.name: run.end_us for run in StageQueues(stages, self.costs.slowdown).run()}
+        ends_us = {run.name: run.end_us for run in self._queues(arrangement).run()}
         last = len(arrangement.branches)
         known_us = [ends_us.get(f"{BRANCH}{number}", math.nan) for number in range(last)]
         return np.array([*known_us, ends_us[f"{TRUNK}{last}"]])
@@ -93,8 +93,8 @@ class ExitSimulator:
         answer_us
             Time of the answer, one of :meth:`known_us`, microseconds.
         """
-        queues = StageQueues(self.stages(arrangement), self.costs.slowdown)
-        runs = sorted(queues.run(answer_us), key=lambda run: (run.start_us, run.end_us))
+        runs = self._queues(arrangement).run(answer_us)
+        runs = sorted(runs, key=lambda run: (run.start_us, run.end_us))
         return SimulatedRequest(exit=exit_, answer_us=answer_us, runs=tuple(runs))
 
     def stages(self, arrangement: Arrangement) -> list[TimedStage]:
@@ -122,10 +122,18 @@ class ExitSimulator:
                 before = ((made[index], 0.0),)
         return stages
 
+    def call_us(self, arrangement: Arrangement) -> float:
+        """Time before the first stage, microseconds; includes the answer's way back."""
+        return self.costs.call_us if arrangement.is_beside else 0.0
+
     def handover_us(self, source: str, destination: str, tap: int) -> float:
         """Time to pass what is ready at tap `tap` from one worker to another, microseconds."""
         times = self._handovers.get((source, destination))
         return times[tap] if times else 0.0
+
+    def _queues(self, arrangement: Arrangement) -> StageQueues:
+        call_us = self.call_us(arrangement)
+        return StageQueues(self.stages(arrangement), self.costs.slowdown, call_us)
 
 
 def stage_pieces(

@@ -49,21 +49,25 @@ class StageQueues:
         Stages, each later than those that it is after.
     slowdown
         Factor on times while another worker computes, by ``worker|other``.
+    start_us
+        Time at which stages that are after no other one are ready, microseconds.
     """
 
-    def __init__(self, stages: Sequence[TimedStage], slowdown: Mapping[str, float]) -> None:
+    def __init__(
+        self, stages: Sequence[TimedStage], slowdown: Mapping[str, float], start_us: float = 0.0
+    ) -> None:
         self.runs: list[StageRun] = []
         """Runs in order of their end."""
         self._stages = stages
         self._slowdown = slowdown
         self._now_us = 0.0
         self._missing = [len(stage.after) for stage in stages]
-        self._ready_us = [0.0] * len(stages)
+        self._ready_us = [start_us] * len(stages)
         self._readers: list[list[tuple[int, float]]] = [[] for _ in stages]
         for number, stage in enumerate(stages):
             for before, delay_us in stage.after:
                 self._readers[before].append((number, delay_us))
-        self._waiting = [(0.0, n) for n, count in enumerate(self._missing) if not count]
+        self._waiting = [(start_us, n) for n, count in enumerate(self._missing) if not count]
         self._current: dict[str, tuple[int, float]] = {}
         """Stage that each busy worker runs, and its start, microseconds."""
         self._left_us: dict[str, float] = {}

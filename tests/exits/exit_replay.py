@@ -11,7 +11,8 @@ class Replay:
         self.costs, self.where = costs, arrangement
         self.sure, self.ordered, self.silent = sure, ordered, silent
         self.last = len(arrangement.branches)
-        self.now = Fraction(0)
+        alone = set(arrangement.branches) <= {arrangement.trunk, None}
+        self.now = Fraction(0 if alone else costs.call_us)
         self.ended, self.began, self.at_work, self.idle = {}, set(), {}, {}
         self.busy = self.waste = Fraction(0)
         self.answer = None

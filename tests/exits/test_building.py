@@ -81,6 +81,7 @@ class TestCosts:
         for times in costs.handover_us.values():
             assert len(times) == len(costs.needs)
             assert all(1 < us < 1e5 for us in times)
+        assert 1 < costs.call_us < 1e5
         # One factor for all times of a worker; another number of threads was not measured.
         for name in ("cpu-1", "cpu-1b"):
             flat, before = (

@@ -11,6 +11,7 @@ from exit_replay import Replay
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from layoutsel import documents
 from layoutsel.documents import DocumentError
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
@@ -291,3 +292,15 @@ def test_inconsistent_plans_are_rejected(tmp_path, changes, says):
     replace(plan_exits(large(4, 2, 0)), **changes).save(tmp_path / "plan.json")
     with pytest.raises(DocumentError, match=says):
         ExitPlan.load(tmp_path / "plan.json")
+
+
+def test_files_without_the_time_of_calls_are_read(tmp_path):
+    plan = plan_exits(large(3, 2, 0))
+    held = documents.to_json(plan)
+    assert "call_us" not in held["costs"]
+    assert ExitPlan.read(held) == plan
+    held["costs"]["call_us"] = 7.0
+    assert ExitPlan.read(held).costs.call_us == 7.0
+    held["costs"]["call_us"] = -1.0
+    with pytest.raises(DocumentError, match=r"\$.costs.call_us: got -1.0; expected a time"):
+        ExitPlan.read(held)

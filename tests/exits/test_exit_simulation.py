@@ -120,3 +120,22 @@ def test_stages_that_end_after_the_answer_start_no_others():
     found = ExitSimulator(costs).request(where, 0, 7.0)
     # The last segment and exit 1 go on, one after the other, to the ends of their pieces.
     assert found.idle_us == {"w0": 13.0, "w1": 7.0, "w2": 32.0}
+
+
+def test_a_call_is_paid_by_arrangements_on_several_workers():
+    costs = ExitCosts(
+        workers=workers(2),
+        cores=2,
+        trunk_us={"w0": ((10.0,), (20.0,)), "w1": ((10.0,), (20.0,))},
+        branch_us={"w0": ((30.0,),), "w1": ((30.0,),)},
+        needs=((),),
+        handover_us={"w0>w1": (2.0,)},
+        call_us=7.0,
+    )
+    times_us = {
+        branch: ExitSimulator(costs).known_us(Arrangement(trunk="w0", branches=(branch,)))
+        for branch in (None, "w0", "w1")
+    }
+    assert times_us["w0"].tolist() == [40.0, 60.0]
+    assert times_us[None][-1] == 30.0
+    assert times_us["w1"].tolist() == [7 + 10 + 2 + 30, 7 + 30]
