@@ -17,6 +17,8 @@ from layoutsel.exits.thresholds import fastest
 
 STEPS = 16
 """Number of steps from no loss to the largest drop of accuracy."""
+BETWEEN = 16
+"""Number of steps from one policy of a path to the next."""
 _STRICTER = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 """Shares of sure answers that are kept before the first policy of a path."""
 
@@ -34,7 +36,22 @@ class PolicyRule(Protocol):
 def fastest_path(
     matrix: ExitMatrix, max_drop: float, times: PatternTimes, patience: int | None
 ) -> Iterator[Policy]:
-    """Yield the fastest policies for a growing number of losses, after stricter ones."""
+    """Yield the fastest policies for a growing number of losses, after stricter ones.
+
+    Steps in between let a certificate come close to the first policy that fails.
+    """
+    before: Policy | None = None
+    for policy in _fastest_policies(matrix, max_drop, times, patience):
+        if before is not None:
+            for step in range(1, BETWEEN):
+                yield between_policies(before, policy, matrix, step / BETWEEN)
+        yield policy
+        before = policy
+
+
+def _fastest_policies(
+    matrix: ExitMatrix, max_drop: float, times: PatternTimes, patience: int | None
+) -> Iterator[Policy]:
     budgets = np.unique(np.floor(matrix.samples * max_drop * np.arange(STEPS + 1) / STEPS))
     for place, most_losses in enumerate(budgets):
         policy = fastest(matrix, int(most_losses), times, patience=patience).policy
@@ -57,6 +74,29 @@ def accuracy_path(
         if policy.losses(matrix).mean() > max_drop:
             return
         yield policy
+
+
+def between_policies(one: Policy, other: Policy, matrix: ExitMatrix, share: float) -> Policy:
+    """Make a policy with the exits of `other`, at a share of the way from `one` to `other`.
+
+    Each exit's share of sure scores is interpolated.
+    """
+    thresholds: list[float | None] = list(other.thresholds)
+    for i, (start, end) in enumerate(zip(one.thresholds, other.thresholds, strict=True)):
+        if end is None or start == end:
+            continue
+        scores = matrix.scores[:, i]
+        scores = np.sort(scores[~np.isnan(scores)])
+        first, last = (
+            len(scores) - np.searchsorted(scores, np.inf if least is None else least)
+            for least in (start, end)
+        )
+        kept = round(float(first + share * (last - first)))
+        if kept:
+            thresholds[i] = between(scores[len(scores) - kept :][:1], scores)[0]
+        else:
+            thresholds[i] = start if start is not None else 1.0
+    return replace(other, thresholds=tuple(thresholds))
 
 
 def stricter(policy: Policy, matrix: ExitMatrix, share: float) -> Policy:
