@@ -80,7 +80,7 @@ def observe(
     with activity() as shown:
         shown.phase(f"importing {model}")
         from layoutsel.exits.network import read
-        from layoutsel.exits.observe import observe
+        from layoutsel.exits.observing import observe
         from layoutsel.exits.scores import SCORES
 
         if score is not None and score not in SCORES:
@@ -173,7 +173,7 @@ def calibrate(
     """Choose thresholds of the scores, and certify the accuracy that they keep."""
     check_output(output)
     from layoutsel import documents
-    from layoutsel.exits.calibrate import calibrate
+    from layoutsel.exits.calibrating import calibrate
     from layoutsel.exits.matrix import ExitMatrix
     from layoutsel.exits.pattern_times import sequential
 

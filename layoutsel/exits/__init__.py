@@ -4,31 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["ExitModel", "ExitPlan", "Policy", "build", "load", "plan_exits", "profiled", "read"]
+__all__ = [
+    "ExitAnswer",
+    "ExitMatrix",
+    "ExitModel",
+    "ExitNetwork",
+    "ExitPlan",
+    "Policy",
+    "attach",
+    "calibrate",
+    "compile",
+    "load",
+    "observe",
+    "plan",
+    "read",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from layoutsel.exits.building import build, load, profiled
-    from layoutsel.exits.executor import ExitModel
+    from layoutsel.exits.building import load
+    from layoutsel.exits.calibrating import calibrate
+    from layoutsel.exits.executor import ExitAnswer, ExitModel
     from layoutsel.exits.exit_plan import ExitPlan
-    from layoutsel.exits.network import read
-    from layoutsel.exits.planner import plan_exits
+    from layoutsel.exits.matrix import ExitMatrix
+    from layoutsel.exits.network import ExitNetwork, read
+    from layoutsel.exits.observing import observe
     from layoutsel.exits.policy import Policy
+    from layoutsel.exits.steps import compile, plan
+    from layoutsel.exits.training.attach import attach
+    from layoutsel.exits.training.train import train
 
 _MODULES = {
+    "ExitAnswer": "layoutsel.exits.executor",
+    "ExitMatrix": "layoutsel.exits.matrix",
     "ExitModel": "layoutsel.exits.executor",
+    "ExitNetwork": "layoutsel.exits.network",
     "ExitPlan": "layoutsel.exits.exit_plan",
     "Policy": "layoutsel.exits.policy",
-    "build": "layoutsel.exits.building",
+    "attach": "layoutsel.exits.training.attach",
+    "calibrate": "layoutsel.exits.calibrating",
+    "compile": "layoutsel.exits.steps",
     "load": "layoutsel.exits.building",
-    "plan_exits": "layoutsel.exits.planner",
-    "profiled": "layoutsel.exits.building",
+    "observe": "layoutsel.exits.observing",
+    "plan": "layoutsel.exits.steps",
     "read": "layoutsel.exits.network",
+    "train": "layoutsel.exits.training.train",
 }
 """Module of each public name, imported on first use."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, as most parts work without TVM."""
+    """Import a public name on first use: most parts need no TVM, and only `attach` needs torch."""
     if name not in _MODULES:
         raise AttributeError(f"module 'layoutsel.exits' has no attribute {name!r}")
     from importlib import import_module

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from layoutsel.exits.latencies import OBJECTIVES, Latencies
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.policy import Policy
 from layoutsel.planning.check_fits import PlanMismatch
+from layoutsel.planning.plan import Plan
 
 SCHEMA_VERSION = 1
 """Version of exit plan files."""
@@ -32,6 +33,16 @@ class OtherArrangement:
     """Best arrangement of this description that was found."""
     latencies: Latencies
     """Its predicted latencies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitRace:
+    """Measurement of the planned arrangement and its simpler rivals."""
+
+    times_us: Mapping[str, float]
+    """Measured objective by name of an arrangement, microseconds; the first one was planned."""
+    kept: str
+    """Name of the fastest arrangement, which the artifact runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +77,10 @@ class ExitPlan:
     """The trunk alone on each worker; all exits in sequence; all exits parallel to the trunk."""
     forced: tuple[OtherArrangement, ...]
     """Best arrangements with a stage on each worker that it is not on, or with an exit off."""
+    plans: Mapping[str, Plan] = field(default_factory=dict, metadata=documents.OPTIONAL)
+    """Plan of the whole network by number of threads; empty in artifacts."""
+    race: ExitRace | None = field(default=None, metadata=documents.OPTIONAL)
+    """Measurement that the arrangement was chosen by; None before compilation, or without one."""
 
     @property
     def value_us(self) -> float:

@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 from layoutsel.errors import ControlFlow, InvalidModel, LayoutselError, UnsupportedModel
 from layoutsel.exits import scores
 from layoutsel.exits.lineage import Lineage, lineages
+from layoutsel.exits.policy import Policy
 from layoutsel.exits.spec import FORMAT, Exit, ExitSpec
 from layoutsel.model import TensorSpec, import_model
 from tvm_passes.limits import ImportLimits
@@ -51,6 +52,17 @@ class ExitNetwork:
     def score(self) -> str:
         """Kind of score: that of the policy, if there is one."""
         return self.spec.policy.score if self.spec.policy else next(iter(scores.SCORES))
+
+    def with_policy(self, policy: Policy) -> ExitNetwork:
+        """Copy whose exits answer by `policy`, and whose scores are of its kind.
+
+        Raises
+        ------
+        PolicyError
+            If the policy has another number of exits.
+        """
+        policy.check(self.names, policy.score)
+        return replace(self, spec=replace(self.spec, policy=policy))
 
     def scored(self, score: str | None = None) -> ModelProto:
         """Make the model that is planned and run: with score and predicted class of every exit.

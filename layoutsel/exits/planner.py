@@ -141,9 +141,20 @@ def _check(problem: ExitProblem) -> None:
             raise LayoutselError(
                 f"the {name} has {length} exits; expected {count}: {', '.join(problem.exits)}"
             )
+    check_choices(problem.answer, problem.objective)
+
+
+def check_choices(answer: str, objective: str) -> None:
+    """Reject an unknown answer or objective.
+
+    Raises
+    ------
+    LayoutselError
+        If one is unknown.
+    """
     for name, value, known in (
-        ("answer", problem.answer, ANSWERS),
-        ("objective", problem.objective, OBJECTIVES),
+        ("answer", answer, ANSWERS),
+        ("objective", objective, OBJECTIVES),
     ):
         if value not in known:
             raise LayoutselError(f"{name}: got {value!r}; expected one of {', '.join(known)}")

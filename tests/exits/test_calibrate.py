@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from tiers import examples
 
 from layoutsel.exits.accuracy import rising_means, score_accuracies
-from layoutsel.exits.calibrate import calibrate
+from layoutsel.exits.calibrating import calibrate
 from layoutsel.exits.certificate import NotCertified
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.pattern_times import even, sequential

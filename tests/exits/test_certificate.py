@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from tiers import FULL, examples
 
-from layoutsel.exits.calibrate import calibrate
+from layoutsel.exits.calibrating import calibrate
 from layoutsel.exits.certificate import NotCertified, certify, samples_needed, upper_bound
 from layoutsel.exits.policy import Policy, PolicyError
 from tests.exits.drawn import drawn

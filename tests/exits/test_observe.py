@@ -7,10 +7,10 @@ import pytest
 from trained_exits import NAMES, network_path, samples_path
 
 from layoutsel.exits import observe as observing
-from layoutsel.exits.calibrate import calibrate
+from layoutsel.exits.calibrating import calibrate
 from layoutsel.exits.matrix import MatrixError
 from layoutsel.exits.network import read
-from layoutsel.exits.observe import observe
+from layoutsel.exits.observing import observe
 from layoutsel.exits.scores import SCORES
 
 
