@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from layoutsel.cli import exits_inspect, exits_policy, exits_train
+from layoutsel.cli import exits_inspect, exits_plan, exits_policy, exits_train
 from layoutsel.cli.guard import guarded
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": exits_inspect.inspect,
     "train": exits_train.train,
     **exits_policy.COMMANDS,
+    **exits_plan.COMMANDS,
 }
 """Functions of the commands, by name."""
 

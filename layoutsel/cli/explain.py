@@ -138,14 +138,20 @@ def load_plan(file: Path) -> Plan:
     from layoutsel.device.artifact_header import RENEW
     from layoutsel.planning.plan import Plan
 
-    header = _header(file)
+    header = header_of(file)
     if header is None:
         return Plan.load(file)
     return Plan.read(header["plan"], file=str(file), renew=RENEW)
 
 
-def _header(file: Path) -> Mapping[str, Any] | None:
-    """Header of a compiled model; None for any other file."""
+def header_of(file: Path) -> Mapping[str, Any] | None:
+    """Read the header of a compiled model; None for any other file.
+
+    Raises
+    ------
+    LayoutselError
+        If the file is unreadable, or a damaged model.
+    """
     try:
         with file.open("rb") as stream:
             is_artifact = stream.read(len(_ELF)) == _ELF
@@ -162,7 +168,7 @@ def show_checks(file: Path) -> None:
     """Print errors and fallback of a compiled model; nothing for a plan file."""
     from layoutsel.report.plan_tables import check_lines, fallback_lines
 
-    header = _header(file) or {}
+    header = header_of(file) or {}
     for line in (*check_lines(header.get("checks", ())), *fallback_lines(header)):
         terminal.show_text(line)
 

@@ -17,7 +17,7 @@ from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.costs import PricedExits, measured, priced
 from layoutsel.exits.division import ExitDivision
 from layoutsel.exits.executor import LIMIT_S, ExitModel
-from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
+from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.patterns import pattern_table
@@ -94,7 +94,7 @@ def profiled(network: ExitNetwork, **options: Any) -> PricedExits:
     network
         A multi-exit network.
     **options
-        Options of :func:`layoutsel.plan` except `threads`.
+        Options of :func:`~layoutsel.exits.costs.priced`.
 
     Raises
     ------
@@ -176,7 +176,12 @@ def build(
         if name != best:
             model.close()
     chosen = models[best]
-    chosen.compiled.header[HEADER] = documents.to_json(plans[best])
+    kept = replace(
+        plans[best],
+        plans={},  # the artifact holds the one that it was built by
+        race=ExitRace(times_us=times_us, kept=best) if times_us else None,
+    )
+    chosen.compiled.header[HEADER] = documents.to_json(kept)
     return chosen
 
 
@@ -224,6 +229,29 @@ def model_of(compiled: CompiledModel, plan: ExitPlan, *, limit_s: float = LIMIT_
     )
 
 
+def plan_in(header: Mapping[str, Any], where: str) -> ExitPlan:
+    """Read the exit plan in an artifact's header, with the race that it was chosen by.
+
+    Parameters
+    ----------
+    header
+        Header of the artifact.
+    where
+        Name of the artifact, for error messages.
+
+    Raises
+    ------
+    LayoutselError
+        If the artifact is that of a network without exits, or its plan is inconsistent.
+    """
+    if HEADER not in header:
+        raise LayoutselError(
+            f"{where} is the artifact of a network without exits: expected one that "
+            "'layoutsel exits compile' wrote; run this one with 'layoutsel run'"
+        )
+    return ExitPlan.read(header[HEADER], file=where)
+
+
 def load(path: str | Path, *, limit_s: float = LIMIT_S) -> ExitModel:
     """Open a saved multi-exit network, without planning or compiling.
 
@@ -240,13 +268,7 @@ def load(path: str | Path, *, limit_s: float = LIMIT_S) -> ExitModel:
         If the file is not the artifact of a multi-exit network, or is damaged.
     """
     compiled = load_compiled(path)
-    if HEADER not in compiled.header:
-        raise LayoutselError(
-            f"{path} is the artifact of a network without exits: expected one that "
-            "'layoutsel exits compile' wrote; run this one with 'layoutsel run'"
-        )
-    plan = ExitPlan.read(compiled.header[HEADER], file=str(path))
-    return model_of(compiled, plan, limit_s=limit_s)
+    return model_of(compiled, plan_in(compiled.header, str(path)), limit_s=limit_s)
 
 
 def _rivals(plan: ExitPlan) -> Sequence[OtherArrangement]:

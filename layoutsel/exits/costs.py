@@ -67,7 +67,7 @@ def host_workers(cores: int) -> tuple[WorkerKind, ...]:
     return tuple(WorkerKind(name=n, unit=UNIT, threads=c, cores=c) for n, c in kinds)
 
 
-def priced(network: ExitNetwork, **options: Any) -> PricedExits:
+def priced(network: ExitNetwork, *, threads: int | None = None, **options: Any) -> PricedExits:
     """Plan a network for every number of threads, and price its stages.
 
     Nothing is compiled; :func:`measured` adds the costs of switching between workers.
@@ -76,15 +76,22 @@ def priced(network: ExitNetwork, **options: Any) -> PricedExits:
     ----------
     network
         A multi-exit network.
+    threads
+        Number of cores that all workers together may use; those of this process if None.
     **options
-        Options of :func:`layoutsel.plan` except `threads`.
+        Other options of :func:`layoutsel.plan`.
 
     Raises
     ------
     LayoutselError
-        If the network cannot be planned.
+        If the network cannot be planned, or this process has fewer cores.
     """
-    cores = len(available_cores())
+    available = len(available_cores())
+    cores = available if threads is None else threads
+    if not 1 <= cores <= available:
+        raise LayoutselError(
+            f"threads: got {cores}; expected 1 to {available}, the cores of this process"
+        )
     workers = host_workers(cores)
     scored = network.scored()
     counts = sorted({kind.threads for kind in workers})

@@ -154,15 +154,26 @@ def _faults(plan: ExitPlan) -> Iterator[Fault]:
         for number, other in enumerate(others):
             path = f"$.{name}[{number}].arrangement"
             yield from _below(path, arrangement_faults(other.arrangement, plan.costs))
-    for number, pattern in enumerate(plan.patterns):
-        path = f"$.patterns[{number}]"
-        if list(pattern.exits) != sorted({*pattern.exits} & {*range(count - 1)}):
-            yield f"{path}.exits", str(list(pattern.exits)), f"ascending numbers below {count - 1}"
-        if pattern.samples < 1:
-            yield f"{path}.samples", str(pattern.samples), "at least 1"
+    yield from _detail_faults(plan)
     if plan.bound_us > plan.value_us:
         got = f"{plan.bound_us} above the value {plan.value_us} of the objective"
         yield "$.bound_us", got, "a lower bound on it"
+
+
+def _detail_faults(plan: ExitPlan) -> Iterator[Fault]:
+    """Yield the inconsistencies of patterns, plans of the network, and race."""
+    early = len(plan.exits) - 1
+    for number, pattern in enumerate(plan.patterns):
+        path = f"$.patterns[{number}]"
+        if list(pattern.exits) != sorted({*pattern.exits} & {*range(early)}):
+            yield f"{path}.exits", str(list(pattern.exits)), f"ascending numbers below {early}"
+        if pattern.samples < 1:
+            yield f"{path}.samples", str(pattern.samples), "at least 1"
+    for name, one in plan.plans.items():
+        if name != str(one.threads):
+            yield f"$.plans.{name}", f"a plan for {one.threads} threads", f"one for {name}"
+    if plan.race is not None and plan.race.kept not in plan.race.times_us:
+        yield "$.race.kept", repr(plan.race.kept), f"one of {', '.join(plan.race.times_us)}"
 
 
 def _below(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from layoutsel.exits.exit_pins import OFF
-from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
+from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES, Latencies, LatencyModel
 from layoutsel.exits.simulate import TRUNK
-from layoutsel.report.plan_tables import milliseconds
+from layoutsel.report.plan_tables import milliseconds, new_table
 
 _FIGURES = (*OBJECTIVES, "busy", "waste")
 """Figures of :class:`Latencies` in tables, without their unit."""
@@ -21,15 +21,26 @@ _ANSWER = {"first": "first sure result", "ordered": "sure result earliest in the
 """Answer by rule of :data:`layoutsel.exits.answers.ANSWERS`."""
 
 
-def explanation(plan: ExitPlan) -> Iterator[Any]:
-    """Yield tables and lines about a plan."""
-    yield _summary(plan)
-    yield _stages_table(plan)
-    yield _latencies_table(plan)
-    if plan.forced:
-        yield _forced_table(plan)
+def summary(plan: ExitPlan) -> Iterator[Any]:
+    """Yield tables and lines about the arrangement, its latencies, and the baselines."""
+    yield from (_headline(plan), "", _stages_table(plan), "", _latencies_table(plan))
     for name, reason in reasons(plan).items():
         yield f"{name} is off: {reason}"
+
+
+def explanation(plan: ExitPlan) -> Iterator[Any]:
+    """Yield tables and lines about a plan: its summary, other choices, and the race."""
+    yield from summary(plan)
+    if plan.forced:
+        yield from ("", forced_table(plan, plan.forced))
+    if plan.race is not None:
+        yield race_line(plan, plan.race)
+
+
+def race_line(plan: ExitPlan, race: ExitRace) -> str:
+    """Line about the arrangements that a race measured, and the one that was kept."""
+    times = ", ".join(f"{name} {milliseconds(us)}" for name, us in race.times_us.items())
+    return f"measured in turns on this machine ({plan.objective}): {times}; kept: {race.kept}"
 
 
 def reasons(plan: ExitPlan) -> Mapping[str, str]:
@@ -56,7 +67,7 @@ def _reason(plan: ExitPlan, number: int, name: str) -> str:
     return f"with {best.name}, the {plan.objective} becomes {_change(plan, best)}"
 
 
-def _summary(plan: ExitPlan) -> str:
+def _headline(plan: ExitPlan) -> str:
     samples = sum(pattern.samples for pattern in plan.patterns)
     return (
         f"{plan.model_name or 'network'}: {plan.objective} {milliseconds(plan.value_us)} over "
@@ -73,9 +84,11 @@ def _stages_table(plan: ExitPlan) -> Table:
     total = model.samples.sum()
     sure = (model.sure * model.samples[:, None]).sum(axis=0) / total
     answers = np.bincount(exits, weights=model.samples, minlength=len(plan.exits)) / total
-    table = Table(title=f"stages; the answer is the {_ANSWER[plan.answer]}", title_justify="left")
-    for name in ("stage", "worker", "work", "result after", "sure", "answers"):
-        table.add_column(name)
+    table = new_table(
+        *("stage", "worker", "work", "result after", "sure", "answers"),
+        right=("work", "result after", "sure", "answers"),
+        title=f"stages; the answer is the {_ANSWER[plan.answer]}",
+    )
     trunk = plan.arrangement.trunk
     work_us = sum(map(sum, plan.costs.trunk_us[trunk]))
     table.add_row(TRUNK, trunk, milliseconds(work_us), "", "", "")
@@ -101,23 +114,23 @@ def _stages_table(plan: ExitPlan) -> Table:
 
 def _latencies_table(plan: ExitPlan) -> Table:
     """Table of all figures of the plan and the baselines; the objective has a star."""
-    table = Table(title="predicted for one request, milliseconds", title_justify="left")
-    table.add_column("arrangement")
-    for name in _FIGURES:
-        table.add_column(f"{name} *" if name == plan.objective else name, justify="right")
+    figures = [f"{name} *" if name == plan.objective else name for name in _FIGURES]
+    title = "predicted for one request, milliseconds"
+    table = new_table("arrangement", *figures, right=figures, title=title)
     chosen = ("this plan", plan.latencies)
     for title, one in (chosen, *((other.name, other.latencies) for other in plan.baselines)):
-        figures = (float(getattr(one, f"{name}_us")) for name in _FIGURES)
-        table.add_row(title, *(f"{us / 1e3:.3f}" for us in figures))
+        times_us = (float(getattr(one, f"{name}_us")) for name in _FIGURES)
+        table.add_row(title, *(f"{us / 1e3:.3f}" for us in times_us))
     return table
 
 
-def _forced_table(plan: ExitPlan) -> Table:
-    """Table of the cost of each other choice, the rest arranged at its best."""
-    table = Table(title="other choices, the rest at its best", title_justify="left")
-    for name in ("choice", f"{plan.objective} becomes", "workers of trunk and exits"):
-        table.add_column(name)
-    for other in plan.forced:
+def forced_table(plan: ExitPlan, others: Sequence[OtherArrangement]) -> Table:
+    """Table of the costs of other choices, the rest arranged at its best."""
+    table = new_table(
+        *("choice", f"{plan.objective} becomes", "workers of trunk and exits"),
+        title="other choices, the rest at its best",
+    )
+    for other in others:
         workers = (other.arrangement.trunk, *(one or OFF for one in other.arrangement.branches))
         table.add_row(other.name, _change(plan, other), " ".join(workers))
     return table

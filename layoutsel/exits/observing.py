@@ -12,17 +12,14 @@ from onnx import helper
 
 from layoutsel.device.signature import Signature
 from layoutsel.device.worker import Reply, Worker
-from layoutsel.documents.arrays import ArraysError, read_arrays
 from layoutsel.exits.matrix import ExitMatrix, MatrixError
 from layoutsel.exits.network import ExitNetwork
+from layoutsel.exits.samples import read_samples
 from layoutsel.exits.scores import RESULTS
-from layoutsel.references.calibration_inputs import CalibrationError, samples_of
 from layoutsel.references.reference_worker import MISSING
 from layoutsel.references.reference_worker import RESULTS as COMPUTED
 from layoutsel.references.stored_model import StoredModel
 
-LABELS = "labels"
-"""Name of the array of true classes in a file of samples."""
 TIME_LIMIT_S = 600.0
 """Default time limit for all samples, seconds."""
 _MOST_BYTES = 1 << 26
@@ -55,7 +52,10 @@ def observe(
     MatrixError
         If the samples do not fit the network, or it cannot run within the limits.
     """
-    samples, labels = _samples(network, data)
+    inputs = _inputs(network)
+    found = read_samples(data, inputs, network.classes)
+    names = [one.name for one in inputs]
+    samples = [dict(zip(names, one, strict=True)) for one in found.inputs]
     score = network.score if score is None else score
     scores, predictions = [], []
     for results in _results(network, score, samples, time_limit_s):
@@ -68,16 +68,13 @@ def observe(
         # Rounding of probabilities may exceed the range by some 1e-7; NaN stays.
         scores=np.clip(np.array(scores, np.float64), 0.0, 1.0),
         predictions=np.array(predictions, np.int64),
-        labels=labels,
+        labels=found.labels,
     )
 
 
-def _samples(
-    network: ExitNetwork, data: Path | str
-) -> tuple[Sequence[dict[str, np.ndarray]], np.ndarray | None]:
-    """Inputs of each sample by name, and labels."""
+def _inputs(network: ExitNetwork) -> list[Signature]:
     weights = {tensor.name for tensor in network.source.graph.initializer}
-    inputs = [
+    return [
         Signature(
             name=value.name,
             shape=tuple(one.dim_value for one in value.type.tensor_type.shape.dim),
@@ -86,34 +83,6 @@ def _samples(
         for value in network.source.graph.input
         if value.name not in weights
     ]
-    names = [one.name for one in inputs]
-    try:
-        arrays = dict(read_arrays(data))
-        labels = None if LABELS in names else arrays.pop(LABELS, None)
-        found = samples_of(data, arrays, inputs)
-    except (ArraysError, CalibrationError) as error:
-        raise MatrixError(str(error)) from error
-    if labels is not None:
-        labels = _checked_labels(labels, len(found), network, data)
-    return [dict(zip(names, one, strict=True)) for one in found], labels
-
-
-def _checked_labels(
-    labels: np.ndarray, samples: int, network: ExitNetwork, data: Path | str
-) -> np.ndarray:
-    if labels.shape != (samples,) or labels.dtype.kind not in "iu":
-        raise MatrixError(
-            f"{data}: array {LABELS!r}: got {labels.dtype} of shape {labels.shape}; expected "
-            f"integers of shape ({samples},)"
-        )
-    outside = (labels < 0) | (labels >= network.classes)
-    if outside.any():
-        row = int(outside.argmax())
-        raise MatrixError(
-            f"{data}: array {LABELS!r}: got {labels[row]} for sample {row}; expected classes from "
-            f"0 to {network.classes - 1}"
-        )
-    return labels.astype(np.int64)
 
 
 def _results(

@@ -19,7 +19,7 @@ from layoutsel.exits.planner import TIME_LIMIT_S, ExitProblem, check_choices, pl
 from layoutsel.exits.policy import Policy
 
 
-def plan(
+def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a default
     network: ExitNetwork,
     policy: Policy,
     seen: ExitMatrix | None = None,

@@ -11,12 +11,11 @@ from exit_models import expected, images, network, policy_of
 from exit_networks import NETWORKS
 
 import layoutsel
-from layoutsel import exits
 from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError
 from layoutsel.exits import building
 from layoutsel.exits.arrangement import Arrangement
-from layoutsel.exits.building import build, compiled_for, load, model_of, race, stages_for
+from layoutsel.exits.building import build, compiled_for, load, model_of, profiled, race, stages_for
 from layoutsel.exits.costs import host_workers, measured, priced
 from layoutsel.exits.dividing import divide
 from layoutsel.exits.patterns import SurePattern
@@ -116,7 +115,7 @@ def built(found, plan):
 
 def test_a_profile_is_measured_on_every_worker():
     """Each number of threads has plans of its own, and the costs are measured, not predicted."""
-    found = exits.profiled(network("on_input"), units=["cpu"], cost="roofline")
+    found = profiled(network("on_input"), units=["cpu"], cost="roofline")
     predicted = priced(network("on_input"), units=["cpu"], cost="roofline").costs
     for kind in found.costs.workers:
         assert found.plans[kind.threads].threads == kind.threads

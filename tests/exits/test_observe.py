@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from trained_exits import NAMES, network_path, samples_path
 
-from layoutsel.exits import observe as observing
+from layoutsel.exits import observing
 from layoutsel.exits.calibrating import calibrate
 from layoutsel.exits.matrix import MatrixError
 from layoutsel.exits.network import read

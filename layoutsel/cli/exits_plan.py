@@ -1,0 +1,285 @@
+"""``layoutsel exits plan`` and ``explain``: who runs trunk and branches, and the latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from layoutsel.cli.activity import activity
+from layoutsel.cli.exits_inspect import SpecOption
+from layoutsel.cli.explain import header_of
+from layoutsel.cli.options import (
+    CacheOption,
+    CostModelOption,
+    CostOption,
+    JsonFlag,
+    LimitOption,
+    LinksFlag,
+    LogsOption,
+    ModelArgument,
+    PrecisionOption,
+    ShapeOption,
+    UnitsOption,
+    parse_names,
+    parse_seconds,
+    parse_shapes,
+)
+from layoutsel.core.files import check_output
+from layoutsel.report import terminal
+from tvm_passes.errors import LayoutselError
+from tvm_passes.limits import parse_limits
+
+if TYPE_CHECKING:
+    from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
+    from layoutsel.exits.network import ExitNetwork
+    from layoutsel.exits.policy import Policy
+
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="Policy of 'layoutsel exits calibrate'.",
+        show_default="the specification's",
+    ),
+]
+
+
+def plan(
+    model: ModelArgument,
+    policy: PolicyOption = None,
+    seen: Annotated[
+        Path | None,
+        typer.Option(
+            "--seen",
+            metavar="FILE",
+            help="Observations of 'layoutsel exits observe', whose patterns of sure exits are "
+            "weighed.",
+            show_default="no exit is ever sure",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Exit plan to write (JSON)."),
+    ] = None,
+    objective: Annotated[
+        str,
+        typer.Option("--objective", metavar="mean|p50|p95|p99|worst", help="Latency to minimise."),
+    ] = "mean",
+    answer: Annotated[
+        str,
+        typer.Option(
+            "--answer",
+            metavar="first|ordered",
+            help="The sure result that is known first, or the one that is earliest in the order of "
+            "exits, whatever the timing.",
+        ),
+    ] = "first",
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pin",
+            metavar="STAGE=WORKER",
+            help="Worker to prescribe, such as trunk=cpu-2, exit1=cpu-1 or exit2=off. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            help="Correct predicted times by short runs; the network is compiled for them once "
+            "per number of threads."
+        ),
+    ] = True,
+    time_limit: Annotated[
+        str,
+        typer.Option(
+            "--time-limit", metavar="TIME", help="Time limit of the search among arrangements."
+        ),
+    ] = "10s",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            metavar="N",
+            help="Number of cores that all workers together may use.",
+            show_default="all cores",
+        ),
+    ] = None,
+    spec: SpecOption = None,
+    cost: CostOption = "learned",
+    cost_model: CostModelOption = None,
+    precision: PrecisionOption = "f32",
+    units: UnitsOption = None,
+    shape: ShapeOption = None,
+    cache: CacheOption = None,
+    logs: LogsOption = None,
+    allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Choose the exits that run, and the workers of the trunk and of each exit."""
+    check_output(output)
+    limit_s, limits = parse_seconds(time_limit), parse_limits(import_limit)
+    options: dict[str, Any] = {
+        "cost": cost,
+        "cost_model": cost_model,
+        "precision": precision,
+        "cache": cache,
+        "logs": logs,
+        "limits": limits,
+    }
+    with activity() as shown:
+        shown.phase(f"importing {model}")
+        from layoutsel.exits import ExitMatrix
+        from layoutsel.exits import plan as plan_network
+        from layoutsel.exits.network import read
+
+        network = read(
+            model,
+            spec,
+            shapes=parse_shapes(shape),
+            allow_external_links=allow_external_links,
+            limits=limits,
+        )
+        chosen = policy_of(network, policy)
+        observed = None if seen is None else ExitMatrix.load(seen)
+        shown.phase(f"planning {network.name}")
+        made = plan_network(
+            network,
+            chosen,
+            observed,
+            units=parse_names(units),
+            threads=threads,
+            objective=objective,
+            answer=answer,
+            pins=pin or (),
+            measure=measure,
+            time_limit_s=limit_s,
+            progress=shown,
+            **options,
+        )
+    if output is not None:
+        made.save(output)
+    if json:
+        from layoutsel import documents
+
+        terminal.show_json(documents.to_json(made))
+        return
+    from layoutsel.exits.explain import summary
+
+    terminal.show(*summary(made))
+    if output is not None:
+        terminal.show_text(f"exit plan written to {output}")
+
+
+def explain(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Exit plan of 'layoutsel exits plan', or artifact of 'layoutsel exits compile'.",
+            show_default=False,
+        ),
+    ],
+    forced: Annotated[
+        str | None,
+        typer.Option(
+            "--forced",
+            metavar="STAGE",
+            help="Only what other workers would cost for the trunk or for one exit.",
+            show_default="all of them",
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg",
+            metavar="FILE",
+            help="Gantt chart to write: a request with an early answer, and one without.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Explain an exit plan: who runs what, why exits are off, what other choices would cost."""
+    check_output(svg)
+    made = load_plan(file)
+    others = made.forced if forced is None else others_of(made, forced)
+    if svg is not None:
+        from layoutsel.exits.exit_gantt import write_exit_gantt
+
+        write_exit_gantt(made, svg)
+    if json:
+        from layoutsel import documents
+
+        terminal.show_json(documents.to_json(made if forced is None else others))
+        return
+    from layoutsel.exits.explain import explanation, forced_table
+
+    terminal.show(*(explanation(made) if forced is None else [forced_table(made, others)]))
+    if svg is not None:
+        terminal.show_text(f"chart written to {svg}")
+
+
+def load_plan(file: Path) -> ExitPlan:
+    """Read the exit plan of a plan file or of an artifact.
+
+    Raises
+    ------
+    LayoutselError
+        If the file is neither.
+    """
+    from layoutsel.exits.exit_plan import ExitPlan
+
+    header = header_of(file)
+    if header is None:
+        return ExitPlan.load(file)
+    from layoutsel.exits.building import plan_in
+
+    return plan_in(header, str(file))
+
+
+def others_of(plan: ExitPlan, stage: str) -> tuple[OtherArrangement, ...]:
+    """Other choices for the trunk or an exit.
+
+    Raises
+    ------
+    LayoutselError
+        If the plan has no such stage, or no other choice for it.
+    """
+    known = list(dict.fromkeys(one.name.split()[0] for one in plan.forced))
+    if stage not in known:
+        raise LayoutselError(
+            f"--forced {stage}: the plan has no other choice for it; expected one of "
+            f"{', '.join(known) or 'nothing: every stage is pinned'}"
+        )
+    return tuple(one for one in plan.forced if one.name.split()[0] == stage)
+
+
+def policy_of(network: ExitNetwork, file: Path | None) -> Policy:
+    """Read a policy; that of the network's specification if there is no file.
+
+    Raises
+    ------
+    LayoutselError
+        If neither has one.
+    """
+    from layoutsel.exits.policy import Policy
+
+    if file is not None:
+        return Policy.load(file)
+    if network.spec.policy is None:
+        raise LayoutselError(
+            f"{network.name}: its specification has no policy; expected --policy FILE, as "
+            "'layoutsel exits calibrate' writes it"
+        )
+    return network.spec.policy
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"plan": plan, "explain": explain}
+"""Functions of the commands on plans, by name."""
