@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import typer
 
-from layoutsel.cli import exits_inspect, exits_plan, exits_policy, exits_train
+from layoutsel.cli import (
+    exits_bench,
+    exits_inspect,
+    exits_plan,
+    exits_policy,
+    exits_run,
+    exits_train,
+)
 from layoutsel.cli.guard import guarded
 
 app = typer.Typer(
@@ -21,6 +28,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": exits_train.train,
     **exits_policy.COMMANDS,
     **exits_plan.COMMANDS,
+    **exits_run.COMMANDS,
+    "bench": exits_bench.bench,
 }
 """Functions of the commands, by name."""
 

@@ -1,0 +1,213 @@
+"""``layoutsel exits compile`` and ``run``: artifacts of exit plans, and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from layoutsel.cli.activity import activity
+from layoutsel.cli.exits_inspect import SpecOption
+from layoutsel.cli.options import (
+    JsonFlag,
+    LimitOption,
+    LinksFlag,
+    LogsOption,
+    ModelArgument,
+    ShapeOption,
+    parse_seconds,
+    parse_shapes,
+)
+from layoutsel.core.files import check_output
+from layoutsel.device.artifact_header import LEAST_BYTES, check_name
+from layoutsel.report import terminal
+from tvm_passes.limits import parse_limits
+
+if TYPE_CHECKING:
+    from layoutsel.exits.comparing import Answered
+    from layoutsel.exits.executor import ExitModel
+
+SCHEMA_VERSION = 1
+"""Version of the JSON output of ``run``."""
+_SHOWN = 10
+"""Number of answers that are printed one by one."""
+
+ArtifactArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NET.so", help="File that 'layoutsel exits compile' wrote.", show_default=False
+    ),
+]
+SamplesArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA.npz",
+        help="An array for each input, samples along the first axis, and optionally 'labels', the "
+        "true classes.",
+        show_default=False,
+    ),
+]
+FirstOption = Annotated[
+    int | None,
+    typer.Option(
+        "--first",
+        min=1,
+        metavar="N",
+        help="Number of samples, from the first one.",
+        show_default="all",
+    ),
+]
+
+
+def compile_network(
+    model: ModelArgument,
+    plan: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EXITS.json", help="File of 'layoutsel exits plan'.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="NET.so", help="Artifact to write.", show_default=False
+        ),
+    ],
+    race: Annotated[
+        str,
+        typer.Option(
+            "--race",
+            metavar="TIME",
+            help="Time limit of the race against the trunk alone and all exits in sequence; 0 to "
+            "build as planned.",
+        ),
+    ] = "5s",
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
+    ] = True,
+    spec: SpecOption = None,
+    shape: ShapeOption = None,
+    logs: LogsOption = None,
+    allow_external_links: LinksFlag = False,
+    import_limit: LimitOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Compile a network as planned, race it against simpler arrangements, and keep the fastest."""
+    check_output(output, LEAST_BYTES)
+    check_name(output)
+    race_s, limits = parse_seconds(race), parse_limits(import_limit)
+    from layoutsel.exits.exit_plan import ExitPlan
+
+    planned = ExitPlan.load(plan)
+    with activity() as shown:
+        shown.phase(f"importing {model}")
+        from layoutsel.exits import compile as compile_exits
+        from layoutsel.exits import read
+
+        network = read(
+            model,
+            spec,
+            shapes=parse_shapes(shape),
+            allow_external_links=allow_external_links,
+            limits=limits,
+        )
+        shown.phase("building the plan and its rivals")
+        made = compile_exits(
+            network, planned, race_s=race_s, verify=verify, logs=logs, limits=limits
+        )
+        with made:
+            shown.phase(f"writing {output}")
+            made.save(output)
+            _show_compiled(made, output, json=json)
+
+
+def _show_compiled(made: ExitModel, output: Path, *, json: bool) -> None:
+    """Print what the race measured and kept, and the checks."""
+    from layoutsel import documents
+    from layoutsel.exits.building import plan_in
+    from layoutsel.exits.explain import race_line, summary
+    from layoutsel.report.plan_tables import check_lines
+
+    kept = plan_in(made.compiled.header, str(output))
+    if json:
+        terminal.show_json(documents.to_json(kept))
+        return
+    terminal.show(*summary(kept), "")
+    if kept.race is not None:
+        terminal.show(race_line(kept, kept.race))
+    checks = made.compiled.checks
+    if checks:
+        worst = max(checks, key=lambda check: float(check["rel_l2_err"]))
+        terminal.show_text(
+            f"{len(checks)} results verified, the worst: {next(check_lines([worst]))}"
+        )
+    terminal.show_text(f"written to {output} ({output.stat().st_size / 1e6:,.1f} MB)")
+
+
+def run(
+    artifact: ArtifactArgument,
+    data: SamplesArgument,
+    first: FirstOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Answer samples: the class, the exit that answered, and the time."""
+    from layoutsel.exits.building import load
+    from layoutsel.exits.comparing import answered
+    from layoutsel.exits.samples import read_samples
+
+    with load(artifact) as model:
+        (_, classes) = model.compiled.outputs[0].shape
+        samples = read_samples(data, model.compiled.inputs, classes).first(first)
+        found = answered(model, samples)
+        exits = model.exits
+    if json:
+        terminal.show_json(_described(found))
+    else:
+        _show_answers(found, exits)
+
+
+def _described(found: Answered) -> dict[str, Any]:
+    truths = [None] * len(found.answers) if found.labels is None else found.labels.tolist()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **found.summary(),
+        "each": [
+            {"label": one.label, "exit": one.exit, "us": one.us, "score": one.score, "truth": truth}
+            for one, truth in zip(found.answers, truths, strict=True)
+        ],
+    }
+
+
+def _show_answers(found: Answered, exits: Sequence[str]) -> None:
+    """Print the first answers, and figures by exit."""
+    from layoutsel.report.plan_tables import new_table
+
+    each = new_table("sample", "class", "true", "exit", "score", "µs", right=("score", "µs"))
+    truths = [""] * _SHOWN if found.labels is None else list(map(str, found.labels[:_SHOWN]))
+    for number, (one, truth) in enumerate(zip(found.answers, truths, strict=False)):
+        shown = (str(one.label), truth, one.exit, f"{one.score:.4f}", f"{one.us:,.0f}")
+        each.add_row(str(number), *shown)
+    columns = ("answers", "%", "right %", "p50 µs", "p95 µs")
+    by_exit = new_table("exit", *columns, right=columns)
+    for name in exits:
+        by_exit.add_row(name, *_cells(found.of_exit(name), len(found.answers)))
+    by_exit.add_row("all", *_cells(found, len(found.answers)))
+    terminal.show(each, "", by_exit)
+
+
+def _cells(found: Answered, total: int) -> Iterator[str]:
+    count = len(found.answers)
+    yield f"{count:,}"
+    yield f"{100 * count / total:.1f}"
+    if count:
+        accuracy = found.accuracy
+        yield "" if accuracy is None else f"{100 * accuracy:.2f}"
+        figures = found.latencies()
+        yield f"{figures['p50_us']:,.0f}"
+        yield f"{figures['p95_us']:,.0f}"
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"compile": compile_network, "run": run}
+"""Functions of the commands on artifacts, by name."""

@@ -1,0 +1,171 @@
+"""Measurements of multi-exit networks on samples: answers, times, and arrangements in turns."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.building import model_of, plan_in
+from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
+from layoutsel.exits.exit_plan import ExitPlan
+from layoutsel.exits.samples import Samples
+from layoutsel.runtime.loading import load as load_compiled
+
+CHOSEN, SEQUENTIAL, ALONE = "as compiled", "exits in sequence", "trunk alone"
+"""Names of arrangements."""
+ROUNDS = 3
+"""Default number of rounds over all samples."""
+TIME_LIMIT_S = 60.0
+"""Default time limit of a comparison, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answered:
+    """Answers of one model."""
+
+    answers: tuple[ExitAnswer, ...]
+    """Answers."""
+    labels: np.ndarray | None
+    """True class of each answer's sample; None if unknown."""
+
+    @property
+    def times_us(self) -> np.ndarray:
+        """Time of each answer, microseconds."""
+        return np.array([answer.us for answer in self.answers])
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers; None if the classes are unknown."""
+        if self.labels is None:
+            return None
+        return float((np.array([answer.label for answer in self.answers]) == self.labels).mean())
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Share of the answers by exit."""
+        counts = Counter(answer.exit for answer in self.answers)
+        return {name: count / len(self.answers) for name, count in counts.items()}
+
+    def of_exit(self, name: str) -> Answered:
+        """Answers of one exit."""
+        chosen = [index for index, one in enumerate(self.answers) if one.exit == name]
+        labels = None if self.labels is None else self.labels[chosen]
+        return Answered(answers=tuple(self.answers[index] for index in chosen), labels=labels)
+
+    def latencies(self) -> dict[str, float]:
+        """Mean and quantiles of the times, microseconds."""
+        times_us = self.times_us
+        quantiles = np.quantile(times_us, (0.5, 0.95, 0.99), method="inverted_cdf")
+        named = zip(("p50_us", "p95_us", "p99_us"), map(float, quantiles), strict=True)
+        return {"mean_us": float(times_us.mean()), **dict(named)}
+
+    def summary(self) -> dict[str, object]:
+        """Latencies, shares and accuracy, as JSON data."""
+        return {
+            "answers": len(self.answers),
+            **self.latencies(),
+            "shares": dict(self.shares),
+            "accuracy": self.accuracy,
+        }
+
+
+def answered(model: ExitModel, samples: Samples) -> Answered:
+    """Answer all samples once."""
+    answers = tuple(model(*inputs) for inputs in samples.inputs)
+    return Answered(answers=answers, labels=samples.labels)
+
+
+@contextmanager
+def contenders(path: Path | str, *, limit_s: float = LIMIT_S) -> Iterator[Mapping[str, ExitModel]]:
+    """Open an artifact as compiled, in sequence, and with its trunk alone, while the block runs.
+
+    All of them share code, weights and the trunk's worker. Arrangements that are equal appear once.
+
+    Parameters
+    ----------
+    path
+        Artifact of a multi-exit network.
+    limit_s
+        Time limit of a request on a worker, seconds.
+
+    Raises
+    ------
+    LayoutselError
+        If the file is no such artifact.
+    """
+    compiled = load_compiled(path)
+    plan = plan_in(compiled.header, str(path))
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                model_of(compiled, replace(plan, arrangement=one), limit_s=limit_s)
+            )
+            for name, one in _arrangements(plan).items()
+        }
+
+
+def _arrangements(plan: ExitPlan) -> dict[str, Arrangement]:
+    """Arrangements of one artifact by name, without repetitions."""
+    chosen = plan.arrangement
+    on = [name is not None for name in chosen.branches]
+    found = {CHOSEN: chosen}
+    sequential = tuple(chosen.trunk if one else None for one in on)
+    off: tuple[str | None, ...] = (None,) * len(on)
+    named = [
+        (SEQUENTIAL, Arrangement(trunk=chosen.trunk, branches=sequential)),
+        (ALONE, Arrangement(trunk=chosen.trunk, branches=off)),
+    ]
+    return found | {name: one for name, one in named if one not in found.values()}
+
+
+def compare(
+    models: Mapping[str, ExitModel],
+    samples: Samples,
+    *,
+    rounds: int = ROUNDS,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> dict[str, Answered]:
+    """Answer all samples with each model in turns, sample by sample.
+
+    The order of the models changes from one sample to the next. After the time limit, only rounds
+    that are complete count, and one always is.
+
+    Parameters
+    ----------
+    models
+        Models of one network.
+    samples
+        Samples.
+    rounds
+        Number of rounds over all samples.
+    time_limit_s
+        Time limit, seconds.
+    """
+    names = list(models)
+    answers: dict[str, list[ExitAnswer]] = {name: [] for name in names}
+    end_s = time.monotonic() + time_limit_s
+    for number in range(rounds):
+        if number and time.monotonic() > end_s:
+            break
+        for index, inputs in enumerate(samples.inputs):
+            for name in _rotated(names, index + number):
+                answers[name].append(models[name](*inputs))
+    labels = samples.labels
+    return {
+        name: Answered(
+            answers=tuple(found), labels=None if labels is None else np.resize(labels, len(found))
+        )
+        for name, found in answers.items()
+    }
+
+
+def _rotated(names: Sequence[str], by: int) -> list[str]:
+    start = by % len(names)
+    return [*names[start:], *names[:start]]
